@@ -1,0 +1,226 @@
+// Package agent is what runs: one loop that owns the table of consumers and
+// makes it what the configuration says, the consumers themselves, and what
+// others may see of them.
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"kcagent/config"
+)
+
+// Options say how an agent works. The zero value is good but for Log.
+type Options struct {
+	Log             *slog.Logger
+	Version         string
+	StopTimeout     time.Duration // after it a consumer that has not stopped is a zombie; 20 s
+	ShutdownTimeout time.Duration // for all consumers, once Run's context has ended; 25 s
+}
+
+// An Agent keeps a set of consumers as the configuration says. Its methods may
+// be called at any time from any goroutine, and none waits for a consumer.
+type Agent struct {
+	opts    Options
+	log     *slog.Logger
+	started time.Time
+	body    func(*consumer, context.Context) // a consumer's run; another one in tests
+
+	// Run's goroutine alone uses these.
+	config     *config.Config // the last good one; nil before there was one
+	entries    map[string]*entry
+	zombies    []*entry
+	terminated []Ended
+	note       reloads
+
+	ended   chan *entry // a consumer's goroutine is gone
+	overdue chan *entry // a stop took longer than StopTimeout
+	pings   chan chan struct{}
+	over    chan struct{} // closed when Run has returned
+
+	snapshot         atomic.Pointer[snapshot]
+	ready            atomic.Bool // latched by Ready
+	reconcileSeconds prometheus.Histogram
+}
+
+// An entry is one row of the table: what was asked for, and the consumer.
+type entry struct {
+	spec   config.Consumer // as last asked for
+	c      *consumer
+	cancel context.CancelCauseFunc // nil while no goroutine runs
+	ending bool                    // told to terminate or to make room for its replacement
+	timer  *time.Timer             // runs while it stops
+	since  time.Time               // of being a zombie
+}
+
+// reloads is what is remembered of the file.
+type reloads struct {
+	path             string
+	sha, fileSHA     string // of the file in force, and of the file as it is now
+	problems         config.Problems
+	appliedAt        time.Time
+	applied, refused int64
+}
+
+// New returns an agent; Run runs it.
+func New(o Options) *Agent {
+	if o.StopTimeout == 0 {
+		o.StopTimeout = 20 * time.Second
+	}
+	if o.ShutdownTimeout == 0 {
+		o.ShutdownTimeout = 25 * time.Second
+	}
+	a := &Agent{
+		opts: o, log: o.Log, started: time.Now(),
+		body:    func(c *consumer, ctx context.Context) { c.run(ctx) },
+		entries: make(map[string]*entry),
+		ended:   make(chan *entry),
+		overdue: make(chan *entry),
+		pings:   make(chan chan struct{}),
+		over:    make(chan struct{}),
+		reconcileSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "kcagent_reconcile_duration_seconds",
+			Help:    "Time to plan an edit and hand out its changes.",
+			Buckets: []float64{.0001, .001, .01, .1, 1},
+		}),
+	}
+	a.publish()
+	return a
+}
+
+// sampleInterval is how often rates are measured.
+const sampleInterval = 2 * time.Second
+
+// Run takes configurations from updates until ctx ends, then stops every
+// consumer. A first update with problems ends it with those problems, for there
+// is nothing yet to protect; a later one changes nothing. Its error names the
+// consumers that did not end cleanly in time.
+//
+// It is one goroutine with one select, and nothing in it blocks.
+func (a *Agent) Run(ctx context.Context, updates <-chan config.Update) error {
+	defer close(a.over)
+	tick := time.NewTicker(sampleInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return a.shutdown()
+		case u := <-updates:
+			a.accept(u)
+			if a.config == nil {
+				return u.Problems
+			}
+		case e := <-a.ended:
+			a.forget(e)
+		case e := <-a.overdue:
+			a.giveUp(e)
+		case pong := <-a.pings:
+			close(pong)
+			continue
+		case now := <-tick.C:
+			for _, e := range a.entries {
+				e.c.stats.sample(now.UnixNano())
+			}
+			continue
+		}
+		a.reconcile(ctx)
+		a.publish()
+	}
+}
+
+// accept notes what the watcher found. Problems leave the last good
+// configuration in force.
+func (a *Agent) accept(u config.Update) {
+	n := &a.note
+	n.path, n.fileSHA = u.Path, u.SHA256
+	if u.Config != nil && a.config != nil {
+		u.Problems = a.guard(u)
+	}
+	if len(u.Problems) > 0 {
+		n.refused++
+		n.problems = u.Problems
+		for _, p := range u.Problems {
+			a.log.Error("configuration rejected", "problem", p.String())
+		}
+		return
+	}
+	if n.problems != nil {
+		a.log.Info("configuration is good again")
+	}
+	n.applied++
+	n.sha, n.appliedAt, n.problems = u.SHA256, u.At, nil
+	a.config = u.Config
+	a.log.Info("configuration accepted", "path", u.Path, "sha256", u.SHA256, "consumers", len(u.Config.Consumers))
+}
+
+// guard refuses an edit that would terminate more consumers than the limit of
+// the new file allows.
+func (a *Agent) guard(u config.Update) config.Problems {
+	have := len(a.config.Consumers)
+	var gone []string
+	for _, c := range a.config.Consumers {
+		if !slices.ContainsFunc(u.Config.Consumers, func(w config.Consumer) bool { return w.Name == c.Name }) {
+			gone = append(gone, c.Name)
+		}
+	}
+	limit := u.Config.Limits.MaxRemovedPercent
+	if len(gone)*100 <= have*limit {
+		return nil
+	}
+	return config.Problems{{
+		File: u.Path, Path: "limits.max_removed_percent",
+		Message: fmt.Sprintf("this edit would terminate %d of %d consumers, more than the allowed %d percent: %s",
+			len(gone), have, limit, strings.Join(gone, ", ")),
+		Hint: "raise limits.max_removed_percent in the same edit if this is meant",
+	}}
+}
+
+// reconcile brings the consumers nearer to what is wanted. What cannot be done
+// yet, because something still ends, is done in a later round.
+func (a *Agent) reconcile(ctx context.Context) {
+	began := time.Now()
+	have := make(map[string]Have, len(a.entries))
+	for name, e := range a.entries {
+		have[name] = Have{Spec: e.spec, Ending: e.ending}
+	}
+	changes := Plan(a.config.Consumers, have)
+	for _, c := range changes {
+		a.log.Info("change", "action", string(c.Op), "consumer", c.Name, "fields", strings.Join(c.Fields, ","))
+		a.apply(c)
+	}
+	for _, w := range a.config.Consumers {
+		a.start(ctx, w.Name)
+	}
+	if len(changes) > 0 {
+		a.reconcileSeconds.Observe(time.Since(began).Seconds())
+	}
+}
+
+// apply asks for one change and does not wait for it.
+func (a *Agent) apply(c Change) {
+	e := a.entries[c.Name]
+	switch c.Op {
+	case Create:
+		a.entries[c.Name] = &entry{spec: c.Spec, c: newConsumer(c.Spec, a.log)}
+	case Terminate:
+		a.end(e, ending{Terminated, "removed from the configuration"})
+	case Replace:
+		a.end(e, ending{Terminated, "replaced: " + strings.Join(c.Fields, ", ") + " changed"})
+	case Stop:
+		e.spec = c.Spec
+		e.c.ask(c.Spec)
+		if e.cancel != nil {
+			a.stop(e, ending{Created, "state: stopped"})
+		}
+	case Start, Pause, Resume, Update:
+		e.spec = c.Spec
+		e.c.ask(c.Spec)
+	}
+}

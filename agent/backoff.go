@@ -1,0 +1,37 @@
+package agent
+
+import (
+	"context"
+	"time"
+)
+
+// backoff waits ever longer between tries, with jitter. The zero value is
+// ready to use.
+type backoff struct{ tries int }
+
+const (
+	backoffFirst = 250 * time.Millisecond
+	backoffLast  = 15 * time.Second
+)
+
+// next is how long to wait before the next try.
+func (b *backoff) next() time.Duration {
+	d := min(backoffFirst<<min(b.tries, 10), backoffLast)
+	b.tries++
+	return jitter(d)
+}
+
+// reset makes the next wait the first again.
+func (b *backoff) reset() { b.tries = 0 }
+
+// wait sleeps; false if ctx ended first.
+func (b *backoff) wait(ctx context.Context) bool {
+	t := time.NewTimer(b.next())
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,331 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"runtime/pprof"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"kcagent/config"
+	"kcagent/sink"
+)
+
+// A consumer is one entry of the file at work. It lives from create to
+// terminate or replace; each time it is to run, run is called once, in a
+// goroutine of its own, which owns all that the consumer holds and is the only
+// one to change its state.
+type consumer struct {
+	id      string // changes with each replace, else stays
+	name    string
+	created time.Time
+	log     *slog.Logger
+
+	spec    atomic.Pointer[config.Consumer] // as last asked for; a new value is announced on changed
+	changed chan struct{}                   // capacity 1
+
+	gate   gate
+	events chan event
+	net    *dialer
+
+	view  atomic.Pointer[view]
+	last  atomic.Pointer[ending] // why it is stopped; a later order overrides an earlier one
+	stats stats
+}
+
+// A view is what others may see of a consumer: a value that is never changed,
+// only replaced.
+type view struct {
+	State      State
+	Since      time.Time
+	Started    bool   // has left STARTING once
+	Fault      string // why it is in ERROR
+	MemberID   string // "" while it is no member
+	Generation int32
+	Partitions []*partition // sorted; what they hold is live
+	Unclean    error        // why the last end was not clean
+}
+
+// An event tells a consumer's own goroutine what its others saw.
+type event struct {
+	kind    eventKind
+	session *session // of joined
+	origin  string   // of fault: what fails; a nil err means that it works again
+	err     error
+}
+
+type eventKind uint8
+
+const (
+	fault  eventKind = iota // something fails, or works again
+	joined                  // a generation began
+	left                    // a generation ended
+	clean                   // everything accepted is flushed and committed
+	closed                  // the last thing is closed; err says what was not saved
+)
+
+// An ending is why a consumer's run is cancelled, and what it is afterwards.
+type ending struct {
+	to  State // Created or Terminated
+	why string
+}
+
+func (e ending) Error() string { return e.why }
+
+func newConsumer(spec config.Consumer, log *slog.Logger) *consumer {
+	c := &consumer{
+		id:      newID(),
+		name:    spec.Name,
+		created: time.Now(),
+		log:     log.With("consumer", spec.Name),
+		changed: make(chan struct{}, 1),
+		events:  make(chan event, 16),
+		stats:   newStats(),
+	}
+	c.spec.Store(&spec)
+	c.view.Store(&view{State: Created, Since: c.created})
+	return c
+}
+
+// ask hands the consumer a new wish. It never blocks.
+func (c *consumer) ask(spec config.Consumer) {
+	c.spec.Store(&spec)
+	signal(c.changed)
+}
+
+// signal announces on a channel of capacity 1; an announcement that waits
+// already says the same.
+func signal(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+// wait shows, while no goroutine runs, what the start waits for.
+func (c *consumer) wait(why string) {
+	if c.view.Load().Fault == why {
+		return
+	}
+	c.to(Starting, why)
+	c.publish(func(v *view) { v.Fault = why })
+}
+
+// report tells the consumer's goroutine that origin fails with err, or works
+// again if err is nil.
+func (c *consumer) report(origin string, err error) {
+	c.events <- event{kind: fault, origin: origin, err: err}
+}
+
+// run runs the consumer until ctx ends; the cause of ctx is an ending. It
+// returns when nothing is left of it: no goroutine, socket or open file. All
+// its goroutines carry its name and id as labels, sarama's too, for they are
+// started from here.
+func (c *consumer) run(ctx context.Context) {
+	labels := pprof.Labels(labelConsumer, c.name, labelID, c.id)
+	pprof.Do(ctx, labels, func(ctx context.Context) {
+		c.net = newDialer()
+		l := &life{consumer: c, faults: make(map[string]error)}
+		l.to(Starting, "state: "+string(c.spec.Load().State))
+		go c.keepJoined(ctx)
+		l.loop(ctx)
+	})
+}
+
+// A life is the part of a run that only the run's own goroutine sees.
+type life struct {
+	*consumer
+	session *session         // nil between generations
+	faults  map[string]error // by origin
+	latest  string           // origin of the newest fault
+	pausing bool             // the gate is shut
+	emptied <-chan struct{}  // closed once no write is under way; nil if not waited for
+	quiet   bool             // paused, and everything flushed and committed
+}
+
+func (l *life) loop(ctx context.Context) {
+	l.heed()
+	done := ctx.Done()
+	var stopped time.Time
+	var cut *time.Timer
+	for {
+		select {
+		case <-done:
+			done, stopped = nil, time.Now()
+			l.to(Stopping, context.Cause(ctx).Error())
+			// What still hangs in the network now cannot be saved by waiting
+			// for it: the deadline is for the sink.
+			cut = time.AfterFunc(cutAfter, l.net.Cut)
+		case <-l.changed:
+			l.heed()
+		case <-l.emptied:
+			l.emptied = nil
+			l.settleDown()
+		case e := <-l.events:
+			if e.kind == closed {
+				if cut != nil {
+					cut.Stop()
+				}
+				l.end(e.err, stopped)
+				return
+			}
+			l.take(e)
+		}
+		if done != nil {
+			l.settle()
+		}
+	}
+}
+
+// end is the last move.
+func (l *life) end(unclean error, stopped time.Time) {
+	v := *l.view.Load()
+	v.Unclean = unclean
+	l.view.Store(&v)
+	why := "left the group, flushed and closed in " + time.Since(stopped).Round(time.Millisecond).String()
+	if unclean != nil {
+		why = "ended with an error: " + unclean.Error()
+	}
+	l.to(l.last.Load().to, why)
+}
+
+// heed takes over what is asked now: paused or not, and new settings.
+func (l *life) heed() {
+	switch paused := l.spec.Load().State == config.Paused; {
+	case paused && !l.pausing:
+		l.pausing, l.emptied = true, l.gate.Shut()
+	case !paused && l.pausing:
+		l.pausing, l.quiet, l.emptied = false, false, nil
+		l.gate.Open()
+	}
+	if l.session != nil {
+		l.session.heed()
+	}
+}
+
+// take notes what an event says.
+func (l *life) take(e event) {
+	switch e.kind {
+	case joined:
+		l.session, l.quiet = e.session, false
+		l.faults = make(map[string]error) // whatever still fails will say so again
+		l.publish(func(v *view) {
+			v.MemberID, v.Generation, v.Partitions = e.session.kafka.MemberID(), e.session.kafka.GenerationID(), e.session.sorted()
+		})
+		l.settleDown()
+	case left:
+		l.session = nil
+		l.publish(func(v *view) { v.MemberID, v.Partitions = "", nil })
+	case clean:
+		l.quiet = l.pausing && l.emptied == nil
+	case fault:
+		if e.err == nil {
+			delete(l.faults, e.origin)
+		} else {
+			l.faults[e.origin], l.latest = e.err, e.origin
+		}
+	}
+}
+
+// settleDown has everything flushed and committed, if that is all that lacks
+// for a pause; the flusher answers with a clean event.
+func (l *life) settleDown() {
+	if l.pausing && l.emptied == nil && l.session != nil {
+		signal(l.session.kick)
+	}
+}
+
+// settle derives the state from what is known.
+func (l *life) settle() {
+	now := l.view.Load().State
+	switch {
+	case len(l.faults) > 0:
+		l.fail()
+	case l.session == nil:
+		// Between generations; what it was before still says it best.
+	case l.quiet:
+		l.to(Paused, "state: paused; flushed and committed")
+	case l.pausing && now != Failing:
+		// Not yet quiet.
+	case now != Running:
+		l.to(Running, l.whyRunning(now))
+	}
+}
+
+func (l *life) whyRunning(from State) string {
+	switch from {
+	case Paused:
+		return "state: running"
+	case Failing:
+		return "works again"
+	}
+	return "joined the group"
+}
+
+// fail moves to ERROR with the newest cause, or shows a new cause there.
+func (l *life) fail() {
+	err, ok := l.faults[l.latest]
+	if !ok {
+		origins := make([]string, 0, len(l.faults))
+		for o := range l.faults {
+			origins = append(origins, o)
+		}
+		l.latest = slices.Min(origins)
+		err = l.faults[l.latest]
+	}
+	v := l.view.Load()
+	switch {
+	case v.State != Failing:
+		l.to(Failing, err.Error())
+	case v.Fault != err.Error():
+		l.publish(func(v *view) { v.Fault = err.Error() })
+		l.log.Warn("consumer still fails", "cause", err.Error())
+	}
+}
+
+// to makes a move, once, and logs it.
+func (c *consumer) to(s State, why string) {
+	from := c.view.Load().State
+	if from == s {
+		return
+	}
+	if !legal(from, s) {
+		c.log.Error("illegal state change refused", "from", string(from), "to", string(s), "why", why)
+		return
+	}
+	level := slog.LevelInfo
+	if s == Failing {
+		level = slog.LevelError
+	}
+	c.publish(func(v *view) {
+		v.State, v.Since, v.Fault = s, time.Now(), ""
+		v.Started = v.Started || from == Starting
+		if s == Failing {
+			v.Fault = why
+		}
+		if s == Starting {
+			v.Started, v.Unclean = false, nil
+		}
+	})
+	c.log.Log(context.Background(), level, "consumer state changed", "from", string(from), "to", string(s), "why", why)
+}
+
+func (c *consumer) publish(change func(*view)) {
+	v := *c.view.Load()
+	change(&v)
+	c.view.Store(&v)
+}
+
+// partition is the live side of one assigned partition. The claim writes it,
+// everybody reads it.
+type partition struct {
+	sink.TopicPartition
+	accepted  atomic.Int64 // next offset after what the sink accepted
+	safe      atomic.Int64 // next offset after what the sink made safe
+	committed atomic.Int64 // what the broker holds; -1 if it holds none
+	highWater atomic.Int64 // offset after the last record of the log
+}
+
+// lag is how many records lie between what was accepted and the end.
+func (p *partition) lag() int64 { return max(0, p.highWater.Load()-p.accepted.Load()) }

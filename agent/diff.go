@@ -1,0 +1,80 @@
+package agent
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+
+	"kcagent/config"
+)
+
+// diff names the fields in which two consumers differ, as a user writes them
+// in the file (sink.file.path), sorted. A field that one of them lacks
+// altogether counts as one field with its whole block.
+func diff(a, b config.Consumer) []string {
+	var fields []string
+	walk("", reflect.ValueOf(a), reflect.ValueOf(b), &fields)
+	slices.Sort(fields)
+	return slices.Compact(fields)
+}
+
+func walk(path string, a, b reflect.Value, out *[]string) {
+	if a.Kind() == reflect.Pointer && !a.IsNil() && !b.IsNil() {
+		a, b = a.Elem(), b.Elem()
+	}
+	if a.Kind() != reflect.Struct || !hasTags(a.Type()) {
+		if !reflect.DeepEqual(a.Interface(), b.Interface()) {
+			*out = append(*out, path)
+		}
+		return
+	}
+	for i := range a.NumField() {
+		walk(join(path, a.Type(), a.Type().Field(i)), a.Field(i), b.Field(i), out)
+	}
+}
+
+// hasTags tells the blocks of the file from opaque values such as a Start or a
+// Secret, which have no fields of their own in it.
+func hasTags(t reflect.Type) bool {
+	for f := range t.Fields() {
+		if f.Tag.Get("yaml") != "" {
+			return true
+		}
+	}
+	return false
+}
+
+func join(path string, block reflect.Type, f reflect.StructField) string {
+	tag := f.Tag.Get("yaml")
+	switch {
+	case f.Name == "Brokers" && block == reflect.TypeFor[config.Consumer]():
+		// A consumer's own brokers are a nameless cluster; what they resolved
+		// to is compared with the cluster's fields.
+		return "cluster"
+	case tag == "-": // the resolved cluster: its fields stand at the top
+		return ""
+	case path == "":
+		return tag
+	}
+	return path + "." + tag
+}
+
+// live are the fields that a running consumer takes over without leaving its
+// group. A field that is not listed, a new one above all, costs a replace,
+// which is always right.
+var live = []string{
+	"cluster", // only the name: the content is compared field by field
+	"fetch",
+	"flush",
+	"max_partition_bytes",
+	"sink.file.rotate",
+	"sink.file.compression",
+	"sink.file.durability",
+	"sink.file.mode",
+}
+
+func isLive(field string) bool {
+	return slices.ContainsFunc(live, func(l string) bool {
+		return field == l || strings.HasPrefix(field, l+".")
+	})
+}

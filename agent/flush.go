@@ -1,0 +1,172 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"kcagent/sink"
+)
+
+// flushLoop flushes when flush.interval has passed since the first unflushed
+// record, when flush.bytes wait, and when it is asked to. An idle consumer
+// costs it nothing.
+func (s *session) flushLoop(ctx context.Context) {
+	timer := time.NewTimer(0) // the first round commits where a new group begins
+	defer timer.Stop()
+	lag := time.NewTicker(pausedLagInterval)
+	defer lag.Stop()
+	armed, failed := true, false
+	var wait backoff
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.dirty:
+			if !armed {
+				timer.Reset(s.flushSettings().Interval)
+				armed = true
+			}
+			continue
+		case <-s.retune:
+			if armed && !failed {
+				timer.Reset(s.flushSettings().Interval)
+			}
+			continue
+		case <-lag.C:
+			s.askEndOffsets()
+			continue
+		case <-s.kick:
+		case <-timer.C:
+		}
+		armed = false
+		timer.Stop()
+		err := s.flush(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case generationOver(err):
+			// Not a fault: the group is about to give the partitions out anew,
+			// and the next generation reads again what was not committed.
+			s.log.Info("commit refused: the generation is over", "error", err)
+			err = nil
+		case err == nil && failed:
+			s.report(originCommit, nil)
+			wait.reset()
+		case err != nil:
+			s.report(originCommit, err)
+			timer.Reset(wait.next())
+			armed = true
+		}
+		failed = err != nil
+		if !failed && s.gate.IsShut() {
+			s.events <- event{kind: clean}
+		}
+	}
+}
+
+// flush makes safe what the sink accepted before the call, and only then
+// commits it. It never stops the flow: what arrives meanwhile is for the next
+// flush.
+func (s *session) flush(ctx context.Context) error {
+	s.unflushed.Store(0)
+	reached := make(map[*partition]int64, len(s.partitions))
+	unsafe := false
+	for _, p := range s.partitions {
+		reached[p] = p.accepted.Load()
+		unsafe = unsafe || reached[p] > p.safe.Load()
+	}
+	if unsafe {
+		began := time.Now()
+		if err := s.sink.Flush(ctx); err != nil {
+			s.stats.sinkErrors.Add(1)
+			if errors.Is(err, sink.ErrLost) {
+				s.abandon(sinkError{err})
+			}
+			return sinkError{fmt.Errorf("flush: %w", err)}
+		}
+		s.stats.flushSeconds.Observe(time.Since(began).Seconds())
+		s.stats.lastFlush.Store(time.Now().UnixNano())
+		for p, next := range reached {
+			p.safe.Store(next)
+		}
+	}
+	return s.commit(reached)
+}
+
+// commit tells the coordinator how far each partition is safe. It sends the
+// request itself, for session.Commit hides errors.
+func (s *session) commit(safe map[*partition]int64) error {
+	req := sarama.NewOffsetCommitRequest(s.client.Config(), s.spec.Group)
+	req.ConsumerGroupGeneration, req.ConsumerID = s.kafka.GenerationID(), s.kafka.MemberID()
+	var moved []*partition
+	for p, next := range safe {
+		if next != p.committed.Load() {
+			req.AddBlockWithLeaderEpoch(p.Topic, p.Partition, next, -1, 0, "")
+			moved = append(moved, p)
+		}
+	}
+	if len(moved) == 0 {
+		return nil
+	}
+	if err := s.sendCommit(req, moved); err != nil {
+		s.stats.commitErrors.Add(1)
+		return fmt.Errorf("commit offsets of group %s: %w", s.spec.Group, err)
+	}
+	for _, p := range moved {
+		p.committed.Store(safe[p])
+	}
+	return nil
+}
+
+func (s *session) sendCommit(req *sarama.OffsetCommitRequest, moved []*partition) error {
+	coordinator, err := s.client.Coordinator(s.spec.Group)
+	if err != nil {
+		return err
+	}
+	resp, err := coordinator.CommitOffset(req)
+	if err != nil {
+		_ = s.client.RefreshCoordinator(s.spec.Group)
+		return err
+	}
+	for _, p := range moved {
+		code, ok := resp.Errors[p.Topic][p.Partition]
+		switch {
+		case !ok:
+			return fmt.Errorf("no answer for %s/%d", p.Topic, p.Partition)
+		case code == sarama.ErrNotCoordinatorForConsumer, code == sarama.ErrConsumerCoordinatorNotAvailable:
+			_ = s.client.RefreshCoordinator(s.spec.Group)
+			return code
+		case code != sarama.ErrNoError:
+			return fmt.Errorf("%s/%d: %w", p.Topic, p.Partition, code)
+		}
+	}
+	return nil
+}
+
+func generationOver(err error) bool {
+	return errors.Is(err, sarama.ErrIllegalGeneration) ||
+		errors.Is(err, sarama.ErrUnknownMemberId) ||
+		errors.Is(err, sarama.ErrRebalanceInProgress)
+}
+
+// pausedLagInterval is how often the end offsets of a paused consumer's
+// partitions are asked for: nothing else tells how far behind it is.
+const pausedLagInterval = 10 * time.Second
+
+func (s *session) askEndOffsets() {
+	if !s.gate.IsShut() {
+		return // fetches bring them
+	}
+	for tp, p := range s.partitions {
+		end, err := s.client.GetOffset(tp.Topic, tp.Partition, sarama.OffsetNewest)
+		if err != nil {
+			s.log.Debug("asking for an end offset failed", "topic", tp.Topic, "partition", tp.Partition, "error", err)
+			return
+		}
+		p.highWater.Store(end)
+	}
+}

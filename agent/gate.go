@@ -1,0 +1,80 @@
+package agent
+
+import (
+	"context"
+	"sync"
+)
+
+// A gate stands between the claims and the sink. Shutting it is how a pause
+// becomes a promise: once the channel that Shut returned is closed, no write
+// is under way and none will begin.
+type gate struct {
+	mu      sync.Mutex
+	shut    bool
+	inside  int
+	opened  chan struct{} // closed by Open; waited for by Enter
+	emptied chan struct{} // closed when shut and nobody is inside
+}
+
+// Enter waits until the gate is open. It returns false when ctx ended first.
+// Each Enter that returned true needs a Leave.
+func (g *gate) Enter(ctx context.Context) bool {
+	for {
+		g.mu.Lock()
+		if !g.shut {
+			g.inside++
+			g.mu.Unlock()
+			return true
+		}
+		opened := g.opened
+		g.mu.Unlock()
+		select {
+		case <-opened:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// Leave ends what Enter began.
+func (g *gate) Leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.inside--
+	if g.shut && g.inside == 0 {
+		close(g.emptied)
+	}
+}
+
+// Shut lets nobody in any more. The channel is closed once the last one inside
+// has left.
+func (g *gate) Shut() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.shut {
+		g.shut = true
+		g.opened, g.emptied = make(chan struct{}), make(chan struct{})
+		if g.inside == 0 {
+			close(g.emptied)
+		}
+	}
+	return g.emptied
+}
+
+// Open lets everybody in.
+func (g *gate) Open() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.shut {
+		g.shut = false
+		close(g.opened)
+	}
+}
+
+// IsShut reports whether the gate is shut.
+func (g *gate) IsShut() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.shut
+}
+

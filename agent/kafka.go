@@ -1,0 +1,210 @@
+package agent
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/rcrowley/go-metrics"
+
+	"kcagent/config"
+)
+
+// SetUpSarama sets what sarama keeps for the whole process. It must run before
+// any other call of sarama: its metrics cost 85 KB a group and nobody reads
+// them, and its default for a decompressed batch is no limit at all.
+func SetUpSarama() {
+	metrics.UseNilMetrics = true
+	sarama.MaxDecompressedBatchSize = maxBatchBytes
+}
+
+const (
+	maxBatchBytes = 128 << 20 // of one decompressed batch
+
+	dialTimeout      = 5 * time.Second
+	sessionTimeout   = 45 * time.Second
+	heartbeat        = 3 * time.Second
+	rebalanceTimeout = 25 * time.Second
+	// A JoinGroup is answered when the slowest member has joined, so reading
+	// must be allowed to take longer than a rebalance (sarama issue 2820).
+	readTimeout = 30 * time.Second
+)
+
+// saramaConfig turns a consumer into sarama's settings. It reads the files
+// that the configuration names; its error says which one is at fault.
+func saramaConfig(spec config.Consumer, d *dialer) (*sarama.Config, error) {
+	s := sarama.NewConfig()
+	s.ClientID = "kcagent/" + spec.Name
+	s.Version = sarama.MaxVersion // the highest to use: each request is negotiated down
+	if v := spec.Cluster.KafkaVersion; v != "" {
+		version, err := sarama.ParseKafkaVersion(v)
+		if err != nil {
+			return nil, fmt.Errorf("parse kafka_version: %w", err)
+		}
+		s.Version = version
+	}
+	s.Net.DialTimeout, s.Net.ReadTimeout, s.Net.WriteTimeout = dialTimeout, readTimeout, 15*time.Second
+	s.Net.Proxy.Enable, s.Net.Proxy.Dialer = true, d
+
+	s.Metadata.Full = false                   // building a client is then local: a dead cluster does not fail it
+	s.Metadata.AllowAutoTopicCreation = false // a typo must not make a topic
+	s.Metadata.RefreshFrequency = time.Minute // how soon new partitions are seen
+	s.Metadata.Timeout = 15 * time.Second
+	s.Metadata.Retry.Max = 3
+	s.Metadata.Retry.BackoffFunc = func(n, _ int) time.Duration { return jitter(100 * time.Millisecond << min(n, 5)) }
+
+	c := &s.Consumer
+	c.Return.Errors = true
+	c.MaxWaitTime = spec.Cluster.Fetch.MaxWait
+	c.MaxProcessingTime = 5 * time.Second // below it a slow fsync makes sarama drop the partition for a while
+	c.Fetch.Default = int32(spec.MaxPartitionBytes)
+	c.Fetch.MaxBytes = int32(spec.Cluster.Fetch.MaxBytes)
+	c.Retry.BackoffFunc = func(n int) time.Duration { return jitter(250 * time.Millisecond << min(n, 4)) }
+	c.Offsets.AutoCommit.Enable = false
+	c.Offsets.Initial = sarama.OffsetOldest
+	c.Group.ResetInvalidOffsets = false // on_offset_out_of_range decides, and counts
+	c.Group.Session.Timeout, c.Group.Heartbeat.Interval = sessionTimeout, heartbeat
+	c.Group.Rebalance.Timeout = rebalanceTimeout
+	c.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{sarama.NewBalanceStrategySticky()}
+	if spec.Isolation == config.ReadCommitted {
+		c.IsolationLevel = sarama.ReadCommitted
+	}
+	if err := secure(s, spec.Cluster); err != nil {
+		return nil, err
+	}
+	if err := s.Validate(); err != nil {
+		return nil, fmt.Errorf("check kafka settings: %w", err)
+	}
+	return s, nil
+}
+
+// jitter spreads d over [d/2, d), so that consumers that lost one broker at
+// one moment do not all come back at one moment.
+func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
+
+// secure sets TLS and SASL.
+func secure(s *sarama.Config, cluster config.Cluster) error {
+	if t := cluster.TLS; t != nil {
+		conf, err := tlsConfig(*t)
+		if err != nil {
+			return err
+		}
+		s.Net.TLS.Enable, s.Net.TLS.Config = true, conf
+	}
+	if a := cluster.SASL; a != nil {
+		password, err := readPassword(*a)
+		if err != nil {
+			return err
+		}
+		s.Net.SASL.Enable = true
+		s.Net.SASL.Mechanism = sarama.SASLMechanism(a.Mechanism)
+		s.Net.SASL.User, s.Net.SASL.Password = a.Username, password
+	}
+	return nil
+}
+
+func tlsConfig(t config.TLS) (*tls.Config, error) {
+	conf := &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		ServerName:         t.ServerName,
+		InsecureSkipVerify: t.InsecureSkipVerify, // declared by the user, for tests
+	}
+	if t.CAFile != "" {
+		pem, err := os.ReadFile(t.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("read tls.ca_file: %w", err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("read tls.ca_file %s: no PEM certificate in it", t.CAFile)
+		}
+	}
+	if t.CertFile != "" {
+		cert, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("load tls.cert_file %s with tls.key_file %s: %w", t.CertFile, t.KeyFile, err)
+		}
+		conf.Certificates = []tls.Certificate{cert}
+	}
+	return conf, nil
+}
+
+func readPassword(a config.SASL) (string, error) {
+	if a.PasswordFile == "" {
+		return a.Password.Reveal(), nil
+	}
+	text, err := os.ReadFile(a.PasswordFile)
+	if err != nil {
+		return "", fmt.Errorf("read sasl.password_file: %w", err)
+	}
+	return strings.TrimRight(string(text), "\r\n"), nil
+}
+
+// A dialer makes every connection of one consumer, so that they can all be
+// cut: sarama's requests cannot be cancelled, but they end with their
+// connection, and so a black-holed broker delays no stop.
+type dialer struct {
+	mu    sync.Mutex
+	conns map[*trackedConn]struct{}
+	cut   bool
+}
+
+func newDialer() *dialer { return &dialer{conns: make(map[*trackedConn]struct{})} }
+
+var errCut = errors.New("connections were cut: the consumer did not stop in time")
+
+// Dial connects, within five seconds.
+func (d *dialer) Dial(network, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
+	defer cancel()
+	nd := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
+	conn, err := nd.DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	t := &trackedConn{Conn: conn, dialer: d}
+	d.mu.Lock()
+	cut := d.cut
+	if !cut {
+		d.conns[t] = struct{}{}
+	}
+	d.mu.Unlock()
+	if cut {
+		_ = conn.Close()
+		return nil, errCut
+	}
+	return t, nil
+}
+
+// Cut closes every connection and refuses new ones.
+func (d *dialer) Cut() {
+	d.mu.Lock()
+	d.cut = true
+	conns := d.conns
+	d.conns = make(map[*trackedConn]struct{})
+	d.mu.Unlock()
+	for c := range conns {
+		_ = c.Conn.Close()
+	}
+}
+
+type trackedConn struct {
+	net.Conn
+	dialer *dialer
+}
+
+func (c *trackedConn) Close() error {
+	c.dialer.mu.Lock()
+	delete(c.dialer.conns, c)
+	c.dialer.mu.Unlock()
+	return c.Conn.Close()
+}

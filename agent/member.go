@@ -1,0 +1,202 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"kcagent/config"
+	"kcagent/sink"
+)
+
+// cutAfter is how long after the order to stop a consumer's connections are
+// cut, if it is still there.
+const cutAfter = 12 * time.Second
+
+// Origins of faults that concern a consumer as a whole.
+const (
+	originGroup  = "group"
+	originSink   = "sink"
+	originCommit = "commit"
+)
+
+// keepJoined keeps the consumer a member of its group until ctx ends, and says
+// closed when nothing is left.
+func (c *consumer) keepJoined(ctx context.Context) {
+	var wait backoff
+	var unclean error
+	for ctx.Err() == nil {
+		err := c.join(ctx, &wait)
+		if ctx.Err() != nil {
+			unclean = err
+			break
+		}
+		c.report(origin(err), err)
+		c.stats.restarts.Add(1)
+		wait.wait(ctx)
+	}
+	c.events <- event{kind: closed, err: unclean}
+}
+
+func origin(err error) string {
+	if errors.As(err, new(sinkError)) {
+		return originSink
+	}
+	return originGroup
+}
+
+// A sinkError is an error of the sink rather than of Kafka.
+type sinkError struct{ error }
+
+func (e sinkError) Unwrap() error { return e.error }
+
+// join opens everything, consumes until ctx ends or everything must be opened
+// anew, and closes everything. Once ctx has ended, its error says what was not
+// saved.
+func (c *consumer) join(ctx context.Context, wait *backoff) (err error) {
+	spec := *c.spec.Load()
+	out, err := sink.Open(ctx, spec.Sink, sink.Options{Log: c.log})
+	if err != nil {
+		return sinkError{err}
+	}
+	defer func() {
+		if e := out.Close(); e != nil {
+			err = errors.Join(err, sinkError{fmt.Errorf("close sink: %w", e)})
+		}
+	}()
+	m, err := c.connect(spec)
+	if err != nil {
+		return err
+	}
+	defer m.close()
+	return m.consume(ctx, out, wait)
+}
+
+// A member is a consumer's place in its group: one client, which cannot be
+// shared between groups (sarama issue 958), and one group on it.
+type member struct {
+	*consumer
+	spec   config.Consumer
+	client sarama.Client
+	group  sarama.ConsumerGroup
+	errors sync.WaitGroup
+}
+
+// connect builds client and group; nothing is dialled before they are used.
+func (c *consumer) connect(spec config.Consumer) (*member, error) {
+	conf, err := saramaConfig(spec, c.net)
+	if err != nil {
+		return nil, err
+	}
+	client, err := sarama.NewClient(spec.Cluster.Brokers, conf)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", strings.Join(spec.Cluster.Brokers, ","), err)
+	}
+	group, err := sarama.NewConsumerGroupFromClient(spec.Group, client)
+	if err != nil {
+		_ = client.Close()
+		return nil, fmt.Errorf("join group %s: %w", spec.Group, err)
+	}
+	m := &member{consumer: c, spec: spec, client: client, group: group}
+	m.errors.Go(m.drainErrors)
+	return m, nil
+}
+
+// close leaves the group and closes all connections.
+func (m *member) close() {
+	if err := m.group.Close(); err != nil {
+		m.log.Debug("leaving the group failed", "error", err)
+	}
+	_ = m.client.Close()
+	m.errors.Wait()
+}
+
+// consume holds one generation after the other until ctx ends or the sink or
+// the client must be opened anew.
+func (m *member) consume(ctx context.Context, out sink.Sink, wait *backoff) error {
+	for short := 0; ; {
+		began := time.Now()
+		genCtx, abandon := context.WithCancelCause(ctx)
+		s := newSession(m, out, abandon)
+		err := m.group.Consume(genCtx, m.spec.Topics, s)
+		lost := context.Cause(genCtx)
+		abandon(nil)
+		switch {
+		case ctx.Err() != nil:
+			return s.unsaved
+		case errors.As(lost, new(sinkError)):
+			return lost
+		case err != nil:
+			err = m.explain(err)
+			if rebuild(err) {
+				return err
+			}
+			m.report(originGroup, err)
+			m.stats.restarts.Add(1)
+			wait.wait(ctx)
+		case time.Since(began) < time.Second:
+			// A session that ends at once, again and again, must not hammer
+			// the coordinator; one short one is an ordinary rebalance.
+			if short++; short > 1 {
+				wait.wait(ctx)
+			}
+			continue
+		default:
+			wait.reset()
+		}
+		short = 0
+	}
+}
+
+// rebuild reports whether only a new client can help: credentials are read
+// when it is built. Else the old one is kept, for it holds the member id: a
+// new member would have to wait until the broker forgets the old one.
+func rebuild(err error) bool {
+	return errors.Is(err, sarama.ErrSASLAuthenticationFailed) ||
+		errors.Is(err, sarama.ErrClosedClient) ||
+		errors.Is(err, sarama.ErrClosedConsumerGroup)
+}
+
+// explain names what the group's error is about.
+func (m *member) explain(err error) error {
+	switch {
+	case errors.Is(err, sarama.ErrUnknownTopicOrPartition), errors.Is(err, sarama.ErrTopicAuthorizationFailed):
+		for _, topic := range m.spec.Topics {
+			if e := m.client.RefreshMetadata(topic); e != nil {
+				return fmt.Errorf("subscribe to topic %q: %w", topic, e)
+			}
+		}
+	case errors.Is(err, sarama.ErrSASLAuthenticationFailed):
+		return fmt.Errorf("authenticate to %s: %w", m.clusterName(), err)
+	case errors.Is(err, sarama.ErrOutOfBrokers):
+		return fmt.Errorf("reach brokers %s: %w", strings.Join(m.spec.Cluster.Brokers, ","), err)
+	}
+	return fmt.Errorf("join group %s: %w", m.spec.Group, err)
+}
+
+func (m *member) clusterName() string {
+	if m.spec.ClusterName != "" {
+		return "cluster " + m.spec.ClusterName
+	}
+	return strings.Join(m.spec.Cluster.Brokers, ",")
+}
+
+// drainErrors hears what sarama reports between the calls: above all fetches
+// that fail.
+func (m *member) drainErrors() {
+	for err := range m.group.Errors() {
+		var ce *sarama.ConsumerError
+		if errors.As(err, &ce) && ce.Partition >= 0 {
+			m.report(fetchOrigin(ce.Topic, ce.Partition), fmt.Errorf("fetch %s/%d: %w", ce.Topic, ce.Partition, ce.Err))
+			continue
+		}
+		m.log.Debug("sarama reports an error", "error", err)
+	}
+}
+
+func fetchOrigin(topic string, partition int32) string { return fmt.Sprintf("fetch %s/%d", topic, partition) }

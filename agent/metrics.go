@@ -1,0 +1,156 @@
+package agent
+
+import (
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// The metrics are made anew from the published snapshot at each scrape, so a
+// consumer that is gone leaves no series behind, and the hot path pays for
+// none of it.
+var (
+	descBuildInfo   = describeMetric("build_info", "Version of the agent; always 1.", "version", "go_version")
+	descReloadOK    = describeMetric("config_last_reload_successful", "Whether the file as it is now is in force: 1, or 0 if it was rejected.")
+	descReloadTime  = describeMetric("config_last_reload_success_timestamp_seconds", "When the configuration in force was applied.")
+	descReloads     = describeMetric("config_reloads_total", "Changed files seen, by result.", "result")
+	descConfigInfo  = describeMetric("config_info", "Hash of the configuration in force; always 1.", "sha256")
+	descConsumers   = describeMetric("consumers", "Consumers by status.", "status")
+	descStatus      = describeMetric("consumer_status", "1 for the status a consumer has, 0 for the others.", "consumer", "status")
+	descRecords     = describeMetric("consumer_records_total", "Records that the sink accepted.", "consumer")
+	descBytes       = describeMetric("consumer_bytes_total", "Bytes of keys and values that the sink accepted.", "consumer")
+	descLag         = describeMetric("consumer_lag_records", "Records between what the sink accepted and the end of the log, over the assigned partitions.", "consumer")
+	descLastRecord  = describeMetric("consumer_last_record_timestamp_seconds", "When the sink last accepted a record.", "consumer")
+	descFlush       = describeMetric("consumer_flush_duration_seconds", "Time for the sink to make records safe.", "consumer")
+	descCommitErrs  = describeMetric("consumer_commit_errors_total", "Commits of offsets that failed.", "consumer")
+	descSinkErrs    = describeMetric("consumer_sink_errors_total", "Writes and flushes of the sink that failed.", "consumer")
+	descRebalances  = describeMetric("consumer_rebalances_total", "Generations of the group that the consumer joined.", "consumer")
+	descRestarts    = describeMetric("consumer_restarts_total", "Times the consumer had to begin anew after an error.", "consumer")
+	descResets      = describeMetric("consumer_offset_resets_total", "Offsets out of range that were reset by policy.", "consumer")
+	descNext        = describeMetric("partition_next_offset", "Offset after the last record that the sink accepted.", "consumer", "topic", "partition")
+	descPartLag     = describeMetric("partition_lag_records", "Records between what the sink accepted and the end of the log.", "consumer", "topic", "partition")
+	descZombies     = describeMetric("zombie_goroutines", "Goroutines of consumers that should be gone.")
+	allConsumerDesc = []*prometheus.Desc{
+		descBuildInfo, descReloadOK, descReloadTime, descReloads, descConfigInfo, descConsumers, descStatus, descRecords,
+		descBytes, descLag, descLastRecord, descFlush, descCommitErrs, descSinkErrs, descRebalances, descRestarts,
+		descResets, descNext, descPartLag, descZombies,
+	}
+)
+
+func describeMetric(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("kcagent_"+name, help, labels, nil)
+}
+
+func (a *Agent) collectors() []prometheus.Collector {
+	return []prometheus.Collector{
+		&collector{agent: a}, a.reconcileSeconds,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	}
+}
+
+type collector struct {
+	agent *Agent
+
+	mu      sync.Mutex
+	zombies float64
+	counted time.Time
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range allConsumerDesc {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	snap := c.agent.snapshot.Load()
+	gauge, counter := emitter(ch, prometheus.GaugeValue), emitter(ch, prometheus.CounterValue)
+
+	gauge(descBuildInfo, 1, c.agent.opts.Version, goVersion)
+	n := snap.note
+	gauge(descReloadOK, truth(len(n.problems) == 0 && snap.config != nil))
+	if snap.config != nil {
+		gauge(descReloadTime, float64(n.appliedAt.UnixNano())/1e9)
+		gauge(descConfigInfo, 1, n.sha)
+	}
+	counter(descReloads, float64(n.applied), "applied")
+	counter(descReloads, float64(n.refused), "rejected")
+
+	summary := make(map[State]int)
+	for _, r := range snap.rows {
+		s := r.status()
+		summary[s.Status]++
+		collectConsumer(r.c, s, gauge, counter)
+		ch <- relabelled{r.c.stats.flushSeconds, r.c.name}
+	}
+	for _, s := range States[:len(States)-1] { // TERMINATED ones are in no table
+		gauge(descConsumers, float64(summary[s]), string(s))
+	}
+	gauge(descZombies, c.zombieGoroutines())
+}
+
+type emit func(d *prometheus.Desc, v float64, labels ...string)
+
+func emitter(ch chan<- prometheus.Metric, kind prometheus.ValueType) emit {
+	return func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, kind, v, labels...)
+	}
+}
+
+func collectConsumer(c *consumer, s ConsumerStatus, gauge, counter emit) {
+	for _, state := range States[:len(States)-1] {
+		gauge(descStatus, truth(state == s.Status), s.Name, string(state))
+	}
+	counter(descRecords, float64(s.RecordsTotal), s.Name)
+	counter(descBytes, float64(s.BytesTotal), s.Name)
+	counter(descRebalances, float64(s.RebalancesTotal), s.Name)
+	counter(descRestarts, float64(s.RestartsTotal), s.Name)
+	counter(descCommitErrs, float64(c.stats.commitErrors.Load()), s.Name)
+	counter(descSinkErrs, float64(c.stats.sinkErrors.Load()), s.Name)
+	counter(descResets, float64(c.stats.offsetResets.Load()), s.Name)
+	if s.LastRecordAt != nil {
+		gauge(descLastRecord, float64(s.LastRecordAt.UnixNano())/1e9, s.Name)
+	}
+	if len(s.Partitions) == 0 {
+		return // no member: its lag is not known, which is not the same as none
+	}
+	gauge(descLag, float64(s.Lag), s.Name)
+	for _, p := range s.Partitions {
+		id := strconv.Itoa(int(p.Partition))
+		gauge(descNext, float64(p.NextOffset), s.Name, p.Topic, id)
+		gauge(descPartLag, float64(p.Lag), s.Name, p.Topic, id)
+	}
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// zombieAge is how long a count of zombies is good for: it takes a profile of
+// all goroutines, too dear for each of several scrapers.
+const zombieAge = 10 * time.Second
+
+func (c *collector) zombieGoroutines() float64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Since(c.counted) < zombieAge {
+		return c.zombies
+	}
+	t, err := c.agent.Threads()
+	if err != nil {
+		return c.zombies
+	}
+	c.zombies, c.counted = 0, time.Now()
+	for _, z := range t.Zombies {
+		c.zombies += float64(z.Goroutines)
+	}
+	return c.zombies
+}

@@ -1,0 +1,57 @@
+package agent
+
+import (
+	"math"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Resources are what the process uses. A figure that the system does not give
+// is 0; MemoryLimitBytes is 0 where there is no limit.
+type Resources struct {
+	Goroutines       int     `json:"goroutines"`
+	OSThreads        int     `json:"os_threads"`
+	OpenFDs          int     `json:"open_fds"`
+	RSSBytes         int64   `json:"rss_bytes"`
+	HeapBytes        int64   `json:"heap_bytes"`
+	MemoryLimitBytes int64   `json:"memory_limit_bytes"`
+	CPUSeconds       float64 `json:"cpu_seconds"`
+}
+
+func readResources() Resources {
+	samples := []metrics.Sample{
+		{Name: "/memory/classes/heap/objects:bytes"},
+		{Name: "/sched/threads/total:threads"},
+	}
+	metrics.Read(samples)
+	r := Resources{
+		Goroutines: runtime.NumGoroutine(),
+		HeapBytes:  int64(samples[0].Value.Uint64()),
+		OSThreads:  int(samples[1].Value.Uint64()),
+	}
+	if limit := debug.SetMemoryLimit(-1); limit != math.MaxInt64 { // a negative limit only asks
+		r.MemoryLimitBytes = limit
+	}
+	if fds, err := os.ReadDir("/proc/self/fd"); err == nil {
+		r.OpenFDs = len(fds) - 1 // less the one that reads the folder
+	}
+	if statm, err := os.ReadFile("/proc/self/statm"); err == nil {
+		if f := strings.Fields(string(statm)); len(f) > 1 {
+			pages, _ := strconv.ParseInt(f[1], 10, 64)
+			r.RSSBytes = pages * int64(os.Getpagesize())
+		}
+	}
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) == nil {
+		r.CPUSeconds = seconds(u.Utime) + seconds(u.Stime)
+	}
+	return r
+}
+
+func seconds(t unix.Timeval) float64 { return float64(t.Sec) + float64(t.Usec)/1e6 }

@@ -1,0 +1,50 @@
+package agent
+
+import (
+	"crypto/rand"
+	"math"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// stats are what a consumer counts, over all its runs. They are written on the
+// hot path and read at any time.
+type stats struct {
+	records, bytes         atomic.Int64
+	lastRecord, lastFlush  atomic.Int64 // Unix nanoseconds; 0 for never
+	rebalances, restarts   atomic.Int64
+	commitErrors           atomic.Int64
+	sinkErrors             atomic.Int64
+	offsetResets           atomic.Int64
+	flushSeconds           prometheus.Histogram
+	rate                   atomic.Uint64 // records per second, as float bits; written by the agent's sampler
+	sampled, sampledAtNano int64         // the sampler's alone
+}
+
+func newStats() stats {
+	return stats{flushSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "kcagent_consumer_flush_duration_seconds",
+		Buckets: []float64{.001, .005, .025, .1, .5, 2.5, 10},
+	})}
+}
+
+// sample updates the rate: over the time since the last sample, smoothed so
+// that one burst does not make it jump.
+func (s *stats) sample(now int64) {
+	records, since := s.records.Load(), now-s.sampledAtNano
+	if s.sampledAtNano != 0 && since > 0 {
+		current := float64(records-s.sampled) / (float64(since) / 1e9)
+		smooth := (s.perSecond() + current) / 2
+		if smooth < 0.01 {
+			smooth = 0
+		}
+		s.rate.Store(math.Float64bits(smooth))
+	}
+	s.sampled, s.sampledAtNano = records, now
+}
+
+func (s *stats) perSecond() float64 { return math.Float64frombits(s.rate.Load()) }
+
+// newID names one life of a consumer, from create to terminate or replace.
+func newID() string { return rand.Text()[:12] }

@@ -1,0 +1,172 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"kcagent/config"
+)
+
+// start starts a consumer that is to run and does not, unless one that still
+// ends holds the file it would write.
+func (a *Agent) start(ctx context.Context, name string) {
+	e := a.entries[name]
+	if e == nil || e.cancel != nil || e.ending || e.spec.State == config.Stopped || ctx.Err() != nil {
+		return
+	}
+	if holder := a.holder(e); holder != "" {
+		e.c.wait("waits until " + holder + " releases " + e.spec.Sink.String())
+		return
+	}
+	runCtx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	e.cancel = cancel
+	go func() {
+		a.body(e.c, runCtx)
+		select {
+		case a.ended <- e:
+		case <-a.over: // a zombie that ended after the agent
+		}
+	}()
+}
+
+// holder names the consumer that holds e's file and is about to let it go. A
+// running one cannot: the configuration refuses two writers on one file, so
+// the other is ending or a zombie.
+func (a *Agent) holder(e *entry) string {
+	holds := func(o *entry) bool {
+		return o != e && o.cancel != nil && (o.ending || o.timer != nil) && o.spec.Sink.Conflicts(e.spec.Sink)
+	}
+	for name, o := range a.entries {
+		if holds(o) {
+			return "consumer " + name
+		}
+	}
+	if i := slices.IndexFunc(a.zombies, holds); i >= 0 {
+		return "zombie " + a.zombies[i].c.name
+	}
+	return ""
+}
+
+// end takes a consumer out of service for good.
+func (a *Agent) end(e *entry, why ending) {
+	e.ending = true
+	if e.cancel == nil { // no goroutine: it is over at once
+		a.bury(e, nil)
+		return
+	}
+	a.stop(e, why)
+}
+
+// stop cancels a consumer's run and sets its deadline. An order that follows
+// another (terminate after stop) changes what becomes of it, not the deadline.
+func (a *Agent) stop(e *entry, why ending) {
+	e.c.last.Store(&why)
+	e.cancel(why)
+	if e.timer == nil {
+		e.timer = time.AfterFunc(a.opts.StopTimeout, func() {
+			select {
+			case a.overdue <- e:
+			case <-a.over:
+			}
+		})
+	}
+}
+
+// forget notes that a consumer's goroutine is gone.
+func (a *Agent) forget(e *entry) {
+	if e.timer != nil {
+		e.timer.Stop()
+		e.timer = nil
+	}
+	e.cancel = nil
+	if !e.since.IsZero() {
+		a.zombies = slices.DeleteFunc(a.zombies, func(z *entry) bool { return z == e })
+		a.log.Info("zombie has ended", "consumer", e.c.name, "after", time.Since(e.since).Round(time.Millisecond).String())
+		return
+	}
+	if e.ending {
+		a.bury(e, e.c.view.Load().Unclean)
+	}
+}
+
+// bury moves a consumer from the table to the list of ended ones.
+func (a *Agent) bury(e *entry, unclean error) {
+	if a.entries[e.c.name] == e {
+		delete(a.entries, e.c.name)
+	}
+	if e.c.view.Load().State == Created {
+		e.c.to(Terminated, "removed while it was stopped")
+	}
+	a.terminated = append(a.terminated, Ended{
+		Name: e.c.name, ID: e.c.id, At: time.Now(), Clean: unclean == nil, RecordsTotal: e.c.stats.records.Load(),
+	})
+	if n := len(a.terminated); n > 50 {
+		a.terminated = slices.Clone(a.terminated[n-50:])
+	}
+}
+
+// giveUp makes a zombie of a consumer that has not stopped in time: it is
+// named, it keeps what it holds, and nobody waits for it.
+func (a *Agent) giveUp(e *entry) {
+	if e.cancel == nil || !e.since.IsZero() {
+		return // it ended while the timer fired
+	}
+	e.since = time.Now()
+	a.zombies = append(a.zombies, e)
+	a.log.Error("consumer did not stop in time and is a zombie now; it keeps its sink until it ends",
+		"consumer", e.c.name, "sink", e.spec.Sink.String(), "timeout", a.opts.StopTimeout.String())
+	wasEnding := e.ending
+	a.bury(e, errors.New("did not stop in time"))
+	if !wasEnding { // stopped, not removed: the entry goes on with a new consumer
+		a.entries[e.c.name] = &entry{spec: e.spec, c: newConsumer(e.spec, a.log)}
+	}
+}
+
+// shutdown stops everything at once and waits, within the deadline.
+func (a *Agent) shutdown() error {
+	a.log.Info("shutting down", "timeout", a.opts.ShutdownTimeout.String())
+	deadline := time.NewTimer(a.opts.ShutdownTimeout)
+	defer deadline.Stop()
+	alive := map[*entry]bool{}
+	for _, e := range a.entries {
+		if e.cancel != nil {
+			e.ending = true
+			a.stop(e, ending{Terminated, "the agent shuts down"})
+			alive[e] = true
+		}
+	}
+	for _, z := range a.zombies {
+		alive[z] = true
+	}
+	var bad []string
+	for len(alive) > 0 {
+		a.publish()
+		select {
+		case e := <-a.ended:
+			delete(alive, e)
+			if err := e.c.view.Load().Unclean; err != nil {
+				bad = append(bad, fmt.Sprintf("%s: %v", e.c.name, err))
+			}
+			a.forget(e)
+		case <-a.overdue: // the shutdown's own deadline decides
+		case pong := <-a.pings:
+			close(pong)
+		case <-deadline.C:
+			for e := range alive {
+				bad = append(bad, e.c.name+": did not stop in time")
+			}
+			alive = nil
+		}
+	}
+	a.publish()
+	if len(bad) > 0 {
+		slices.Sort(bad)
+		return errors.New("shut down: not every consumer ended cleanly: " + strings.Join(bad, "; "))
+	}
+	a.log.Info("shut down cleanly")
+	return nil
+}

@@ -1,0 +1,201 @@
+package agent
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"runtime/pprof"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/pprof/profile"
+)
+
+// The labels that every goroutine of a consumer inherits from its run.
+const (
+	labelConsumer = "consumer"
+	labelID       = "consumer_id"
+)
+
+// Threads is everything /threads shows: which goroutine belongs to whom.
+type Threads struct {
+	Goroutines int            `json:"goroutines"`
+	OSThreads  int            `json:"os_threads"`
+	Threads    []ThreadGroup  `json:"threads"`
+	Consumers  map[string]int `json:"consumers"`
+	Zombies    []Zombie       `json:"zombies"`
+}
+
+// A ThreadGroup is all goroutines of one owner that do the same.
+type ThreadGroup struct {
+	Consumer   *string `json:"consumer"`   // null for the agent's own
+	Recognized bool    `json:"recognized"` // belongs to a listed consumer, or to the agent
+	Count      int     `json:"count"`
+	Function   string  `json:"function"` // the topmost function that is not the runtime's
+	State      string  `json:"state"`
+}
+
+// A Zombie is a consumer whose goroutines are there although it should be gone.
+type Zombie struct {
+	Consumer   string    `json:"consumer"`
+	Since      time.Time `json:"since"`
+	Goroutines int       `json:"goroutines"`
+	Functions  []string  `json:"functions"`
+}
+
+// Threads takes a goroutine profile. It stops the world for an instant only,
+// however many goroutines there are.
+func (a *Agent) Threads() (Threads, error) {
+	snap := a.snapshot.Load()
+	var buf bytes.Buffer
+	if err := pprof.Lookup("goroutine").WriteTo(&buf, 0); err != nil {
+		return Threads{}, fmt.Errorf("take goroutine profile: %w", err)
+	}
+	prof, err := profile.Parse(&buf)
+	if err != nil {
+		return Threads{}, fmt.Errorf("read goroutine profile: %w", err)
+	}
+	t := Threads{
+		OSThreads: readResources().OSThreads,
+		Threads:   []ThreadGroup{}, Consumers: make(map[string]int), Zombies: []Zombie{},
+	}
+	listed := make(map[string]bool, len(snap.rows)) // by id
+	for _, r := range snap.rows {
+		listed[r.c.id] = true
+		t.Consumers[r.c.name] = 0
+	}
+	zombies := make(map[string]*Zombie)
+	for _, z := range snap.zombies {
+		zombies[z.c.id] = &Zombie{Consumer: z.c.name, Since: z.since, Functions: []string{}}
+	}
+	ended := make(map[string]time.Time, len(snap.terminated))
+	for _, e := range snap.terminated {
+		ended[e.ID] = e.At
+	}
+	for _, s := range prof.Sample {
+		t.count(s, listed, zombies, ended)
+	}
+	for _, z := range zombies {
+		slices.Sort(z.Functions)
+		z.Functions = slices.Compact(z.Functions)
+		t.Zombies = append(t.Zombies, *z)
+	}
+	slices.SortFunc(t.Zombies, func(a, b Zombie) int {
+		return cmp.Or(cmp.Compare(a.Consumer, b.Consumer), a.Since.Compare(b.Since))
+	})
+	t.merge()
+	return t, nil
+}
+
+// count adds one sample: goroutines with one stack and one set of labels.
+// Goroutines of a consumer that is not listed are a zombie's, whether or not
+// its end was clean: a leak is what this page is there to show.
+func (t *Threads) count(s *profile.Sample, listed map[string]bool, zombies map[string]*Zombie, ended map[string]time.Time) {
+	n := int(s.Value[0])
+	function, state := describe(s)
+	g := ThreadGroup{Count: n, Function: function, State: state, Recognized: true}
+	t.Goroutines += n
+	if name, id := label(s, labelConsumer), label(s, labelID); name != "" {
+		g.Consumer = &name
+		if g.Recognized = listed[id]; g.Recognized {
+			t.Consumers[name] += n
+		} else {
+			z := zombies[id]
+			if z == nil {
+				z = &Zombie{Consumer: name, Since: ended[id]}
+				zombies[id] = z
+			}
+			z.Goroutines += n
+			z.Functions = append(z.Functions, function)
+		}
+	}
+	t.Threads = append(t.Threads, g)
+}
+
+// merge joins groups that differ only in the rest of their stacks.
+func (t *Threads) merge() {
+	type key struct {
+		consumer, function, state string
+		recognized                bool
+	}
+	groups := make(map[key]*ThreadGroup, len(t.Threads))
+	for _, g := range t.Threads {
+		k := key{function: g.Function, state: g.State, recognized: g.Recognized}
+		if g.Consumer != nil {
+			k.consumer = *g.Consumer
+		}
+		if have := groups[k]; have != nil {
+			have.Count += g.Count
+			continue
+		}
+		groups[k] = &g
+	}
+	t.Threads = t.Threads[:0]
+	for _, g := range groups {
+		t.Threads = append(t.Threads, *g)
+	}
+	name := func(g ThreadGroup) string {
+		if g.Consumer == nil {
+			return ""
+		}
+		return *g.Consumer
+	}
+	slices.SortFunc(t.Threads, func(a, b ThreadGroup) int {
+		return cmp.Or(cmp.Compare(name(a), name(b)), cmp.Compare(b.Count, a.Count),
+			cmp.Compare(a.Function, b.Function), cmp.Compare(a.State, b.State))
+	})
+}
+
+func label(s *profile.Sample, key string) string {
+	if v := s.Label[key]; len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+
+// waits maps what the runtime is doing at the top of a stack to the word that
+// a goroutine dump uses for it.
+var waits = []struct{ function, state string }{
+	{"runtime.chanrecv", "chan receive"},
+	{"runtime.chansend", "chan send"},
+	{"runtime.selectgo", "select"},
+	{"runtime.netpollblock", "IO wait"},
+	{"runtime.semacquire", "semacquire"},
+	{"runtime.notifyListWait", "sync.Cond.Wait"},
+	{"sync.runtime_notifyListWait", "sync.Cond.Wait"},
+	{"internal/runtime/syscall", "syscall"},
+	{"syscall.", "syscall"},
+	{"time.Sleep", "sleep"},
+}
+
+// describe names the work of a stack, and what it waits for.
+func describe(s *profile.Sample) (function, state string) {
+	state = "running"
+	for _, loc := range s.Location {
+		for _, line := range loc.Line {
+			name := line.Function.Name
+			for _, w := range waits {
+				if state == "running" && strings.HasPrefix(name, w.function) {
+					state = w.state
+				}
+			}
+			if !plumbing(name) {
+				return name, state
+			}
+			function = cmp.Or(function, name)
+		}
+	}
+	return function, state
+}
+
+// plumbing tells functions that say how a goroutine waits from those that say
+// what for.
+func plumbing(name string) bool {
+	for _, prefix := range []string{"runtime.", "internal/", "syscall.", "sync.", "time.Sleep", "net.(*", "os.(*File)", "io.", "bufio."} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,137 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/exporter-toolkit/web"
+	"golang.org/x/net/netutil"
+
+	"kcagent/agent"
+	"kcagent/config"
+)
+
+// runOptions are what the run command and the demo say of a running agent.
+type runOptions struct {
+	config          string
+	listen          string
+	watch           bool
+	shutdownTimeout time.Duration
+	webConfig       string
+	log             *slog.Logger
+}
+
+func runCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
+	var o runOptions
+	flags.StringVar(&o.config, "config", "consumers.yaml", "the `file` to follow")
+	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "`address` of the read-only HTTP side")
+	flags.BoolVar(&o.watch, "watch", true, "follow the file; without it only SIGHUP reads it again")
+	flags.DurationVar(&o.shutdownTimeout, "shutdown-timeout", 25*time.Second, "how `long` consumers may take to stop at the end")
+	flags.StringVar(&o.webConfig, "web.config.file", "", "`file` with TLS and basic authentication for the HTTP side, as in Prometheus exporters")
+	level, format := logFlags(flags)
+	if err := parse(io, flags, args); err != nil {
+		return err
+	}
+	var err error
+	if o.log, err = newLogger(io.err, *level, *format); err != nil {
+		return err
+	}
+	return runAgent(ctx, o)
+}
+
+func logFlags(flags *flag.FlagSet) (level, format *string) {
+	return flags.String("log-level", "info", "least level to log: `debug|info|warn|error`"),
+		flags.String("log-format", "text", "how to log: `text|json`")
+}
+
+func newLogger(w io.Writer, level, format string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, errUsage{fmt.Errorf("--log-level is %q: write debug, info, warn or error", level)}
+	}
+	o := &slog.HandlerOptions{Level: l}
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, o)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, o)), nil
+	}
+	return nil, checkOneOf("log-format", format, "text", "json")
+}
+
+// Limits of the HTTP side: whoever can reach it must not be able to hold
+// more than a little of the agent.
+const (
+	maxConnections = 256
+	headerTimeout  = 5 * time.Second
+	writeTimeout   = 30 * time.Second
+	idleTimeout    = time.Minute
+	maxHeaderBytes = 64 << 10
+	serverGrace    = 2 * time.Second
+)
+
+// runAgent runs an agent until ctx ends: the watcher sends edits to the agent,
+// and the server shows it. It returns nil if every consumer ended cleanly.
+func runAgent(ctx context.Context, o runOptions) error {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP) // first of all: unheard, it would end the process
+	defer signal.Stop(hup)
+
+	listener, err := net.Listen("tcp", o.listen)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", o.listen, err)
+	}
+	agent.SetUpSarama()
+	a := agent.New(agent.Options{Log: o.log, Version: version(), ShutdownTimeout: o.shutdownTimeout})
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	server := newServer(a.Handler(), o.log)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		err := web.Serve(netutil.LimitListener(listener, maxConnections), server,
+			&web.FlagConfig{WebConfigFile: &o.webConfig}, o.log)
+		if !errors.Is(err, http.ErrServerClosed) {
+			cancel(serverError{fmt.Errorf("serve http on %s: %w", o.listen, err)})
+		}
+	})
+	w := config.NewWatcher(o.config, config.WatchOptions{
+		Log: o.log, Reload: hup, Events: o.watch, Getenv: os.LookupEnv,
+	})
+	wg.Go(func() { _ = w.Run(ctx) }) // it only ends with ctx
+
+	err = a.Run(ctx, w.Updates())
+	if broken := new(serverError); errors.As(context.Cause(ctx), broken) {
+		err = errors.Join(*broken, err)
+	}
+	cancel(nil)
+	grace, done := context.WithTimeout(context.WithoutCancel(ctx), serverGrace)
+	defer done()
+	_ = server.Shutdown(grace) // what it still answers after the grace is cut off
+	_ = server.Close()
+	wg.Wait()
+	return err
+}
+
+// A serverError is why the HTTP side ended by itself, which ends the agent: one
+// that cannot be seen is not what was asked for.
+type serverError struct{ error }
+
+func newServer(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler: h, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout, WriteTimeout: writeTimeout,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
+	}
+}

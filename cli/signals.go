@@ -1,0 +1,39 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// signals returns a context that ends with the first SIGTERM or SIGINT. A
+// second one ends the process at once: who sends it has waited long enough.
+// stop must be called when the command is done.
+func signals(stderr io.Writer) (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	got := make(chan os.Signal, 2)
+	signal.Notify(got, syscall.SIGTERM, os.Interrupt)
+	done := make(chan struct{})
+	go func() {
+		for n := 0; ; n++ {
+			select {
+			case s := <-got:
+				if n > 0 {
+					fmt.Fprintf(stderr, "kcagent: second signal (%s): ended at once\n", s)
+					os.Exit(exitFailure)
+				}
+				cancel(fmt.Errorf("received %s", s))
+			case <-done:
+				return
+			}
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(got)
+		close(done)
+		cancel(nil)
+	}
+}

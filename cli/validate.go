@@ -1,0 +1,81 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+
+	"kcagent/agent"
+	"kcagent/config"
+)
+
+// validateCommand checks a file. The problems are its result and go to stdout,
+// one a line (or as JSON); the summary goes to stderr.
+func validateCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
+	file := flags.String("config", "consumers.yaml", "the `file` to check")
+	online := flags.Bool("online", false, "also reach the brokers, look for the topics and try the sinks")
+	output := outputFlag(flags)
+	if err := parse(io, flags, args); err != nil {
+		return err
+	}
+	if err := checkOneOf("output", *output, "text", "json"); err != nil {
+		return err
+	}
+	c, _, problems := config.Load(*file, os.LookupEnv)
+	if len(problems) == 0 && *online {
+		problems = probe(ctx, *file, c)
+	}
+	if err := printProblems(io, *output, problems); err != nil {
+		return err
+	}
+	if len(problems) > 0 {
+		fmt.Fprintf(io.err, "kcagent validate: %s: %d %s\n", *file, len(problems), plural(len(problems), "problem"))
+		return errReported{exitUsage}
+	}
+	fmt.Fprintf(io.err, "%s: good, %d %s\n", *file, len(c.Consumers), plural(len(c.Consumers), "consumer"))
+	return nil
+}
+
+// probe turns what the cluster and the sinks say into problems of the file.
+func probe(ctx context.Context, file string, c *config.Config) config.Problems {
+	agent.SetUpSarama()
+	index := make(map[string]int, len(c.Consumers))
+	for i, consumer := range c.Consumers {
+		index[consumer.Name] = i
+	}
+	var problems config.Problems
+	for _, f := range agent.Probe(ctx, c.Consumers) {
+		path := fmt.Sprintf("consumers[%d].%s", index[f.Consumer], f.Field)
+		problems = append(problems, config.Locate(file, path, f.Consumer+": "+f.Err.Error()))
+	}
+	return problems
+}
+
+func printProblems(io streams, output string, problems config.Problems) error {
+	if output == "json" {
+		if problems == nil {
+			problems = config.Problems{}
+		}
+		enc := json.NewEncoder(io.out)
+		enc.SetIndent("", "  ")
+		return enc.Encode(struct {
+			Valid    bool            `json:"valid"`
+			Problems config.Problems `json:"problems"`
+		}{len(problems) == 0, problems})
+	}
+	for _, p := range problems {
+		if _, err := fmt.Fprintln(io.out, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return noun
+	}
+	return noun + "s"
+}

@@ -1,0 +1,104 @@
+// Package sink is where records go: the kinds of sink, their formats, and what
+// each promises about the safety of what it accepted.
+package sink
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+)
+
+// A Record is one Kafka record. Its slices belong to the caller.
+type Record struct {
+	Topic     string
+	Partition int32
+	Offset    int64
+	Time      time.Time
+	Key       []byte // nil is Kafka's null
+	Value     []byte // nil is Kafka's null
+	Headers   []Header
+}
+
+// A Header is one header of a record.
+type Header struct{ Key, Value []byte }
+
+// A TopicPartition names one partition.
+type TopicPartition struct {
+	Topic     string
+	Partition int32
+}
+
+// A Sink stores records. The partitions of a consumer write at once, so Write
+// and Flush must be safe for concurrent use.
+type Sink interface {
+	// Write stores recs, which belong to one partition, in order. Nil means
+	// accepted, not yet safe. After an error none of recs is in the sink and
+	// the caller writes all of them again. It keeps neither recs nor their
+	// bytes. It returns ctx's error when it has to wait and ctx ends; a system
+	// call that hangs it cannot interrupt.
+	Write(ctx context.Context, recs []Record) error
+
+	// Flush returns nil when everything accepted before the call is as safe as
+	// the sink promises. An error that wraps [ErrLost] means that records
+	// accepted since the last good Flush are gone and must be read from Kafka
+	// again; after any other error Flush may be called again.
+	Flush(ctx context.Context) error
+
+	// Update changes, without a pause, what may change in a running sink
+	// (durability, mode, rotation, compression). spec is of the same kind and
+	// differs from the one in force in nothing else.
+	Update(spec Spec) error
+
+	// Close flushes and releases everything. It is called once, after the last
+	// Write and Flush have returned. The sink is released even if it errs.
+	Close() error
+}
+
+// ErrLost marks a failed Flush after which the records accepted since the last
+// good Flush must be read again: a failed fsync may have dropped dirty pages,
+// and a second fsync on the same descriptor would not tell (Rebello et al.,
+// "Can Applications Recover from fsync Failures?", USENIX ATC 2020).
+var ErrLost = errors.New("unsafe records were dropped")
+
+// Options are what a sink needs beside its spec.
+type Options struct {
+	Log *slog.Logger
+	FS  FS // the file system; nil is the real one
+}
+
+// Open opens the sink that spec describes. Files are opened (and their folders
+// made) with the first record of their partition, except where the path holds
+// no placeholder: then at once, so that a bad path shows before any record.
+func Open(ctx context.Context, spec Spec, o Options) (Sink, error) {
+	if o.FS == nil {
+		o.FS = osFS{}
+	}
+	switch {
+	case spec.File != nil:
+		return openFile(ctx, *spec.File, o)
+	case spec.Stdout != nil:
+		return openStdout(*spec.Stdout), nil
+	}
+	return nil, errors.New("open sink: no kind is set")
+}
+
+// Kind is the name of the kind that is set: "file" or "stdout".
+func (s Spec) Kind() string {
+	switch {
+	case s.File != nil:
+		return "file"
+	case s.Stdout != nil:
+		return "stdout"
+	}
+	return ""
+}
+
+// String names the sink for people and for status, such as
+// "file:/data/orders.log".
+func (s Spec) String() string {
+	if s.File != nil {
+		return "file:" + s.File.Path
+	}
+	return s.Kind()
+}
