@@ -15,7 +15,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"kcagent/config"
+	"kcagent/sink"
 )
+
+type openSink func(context.Context, sink.Spec, sink.Options) (sink.Sink, error)
 
 // Options say how an agent works. The zero value is good but for Log.
 type Options struct {
@@ -31,7 +34,10 @@ type Agent struct {
 	opts    Options
 	log     *slog.Logger
 	started time.Time
-	body    func(*consumer, context.Context) // a consumer's run; another one in tests
+
+	// Other ones in tests.
+	body func(*consumer, context.Context) // a consumer's run
+	open openSink
 
 	// Run's goroutine alone uses these.
 	config     *config.Config // the last good one; nil before there was one
@@ -80,6 +86,7 @@ func New(o Options) *Agent {
 	a := &Agent{
 		opts: o, log: o.Log, started: time.Now(),
 		body:    func(c *consumer, ctx context.Context) { c.run(ctx) },
+		open:    sink.Open,
 		entries: make(map[string]*entry),
 		ended:   make(chan *entry),
 		overdue: make(chan *entry),
@@ -208,7 +215,7 @@ func (a *Agent) apply(c Change) {
 	e := a.entries[c.Name]
 	switch c.Op {
 	case Create:
-		a.entries[c.Name] = &entry{spec: c.Spec, c: newConsumer(c.Spec, a.log)}
+		a.entries[c.Name] = &entry{spec: c.Spec, c: newConsumer(c.Spec, a.log, a.open)}
 	case Terminate:
 		a.end(e, ending{Terminated, "removed from the configuration"})
 	case Replace:

@@ -28,6 +28,7 @@ type consumer struct {
 	gate   gate
 	events chan event
 	net    *dialer
+	open   openSink
 
 	view  atomic.Pointer[view]
 	last  atomic.Pointer[ending] // why it is stopped; a later order overrides an earlier one
@@ -73,7 +74,7 @@ type ending struct {
 
 func (e ending) Error() string { return e.why }
 
-func newConsumer(spec config.Consumer, log *slog.Logger) *consumer {
+func newConsumer(spec config.Consumer, log *slog.Logger, open openSink) *consumer {
 	c := &consumer{
 		id:      newID(),
 		name:    spec.Name,
@@ -81,6 +82,7 @@ func newConsumer(spec config.Consumer, log *slog.Logger) *consumer {
 		log:     log.With("consumer", spec.Name),
 		changed: make(chan struct{}, 1),
 		events:  make(chan event, 16),
+		open:    open,
 		stats:   newStats(),
 	}
 	c.spec.Store(&spec)

@@ -77,4 +77,3 @@ func (g *gate) IsShut() bool {
 	defer g.mu.Unlock()
 	return g.shut
 }
-

@@ -60,7 +60,7 @@ func (e sinkError) Unwrap() error { return e.error }
 // saved.
 func (c *consumer) join(ctx context.Context, wait *backoff) (err error) {
 	spec := *c.spec.Load()
-	out, err := sink.Open(ctx, spec.Sink, sink.Options{Log: c.log})
+	out, err := c.open(ctx, spec.Sink, sink.Options{Log: c.log})
 	if err != nil {
 		return sinkError{err}
 	}
@@ -81,10 +81,11 @@ func (c *consumer) join(ctx context.Context, wait *backoff) (err error) {
 // shared between groups (sarama issue 958), and one group on it.
 type member struct {
 	*consumer
-	spec   config.Consumer
-	client sarama.Client
-	group  sarama.ConsumerGroup
-	errors sync.WaitGroup
+	spec    config.Consumer
+	client  sarama.Client
+	group   sarama.ConsumerGroup
+	closing context.CancelFunc // ends what waits for fetches to work again
+	helpers sync.WaitGroup
 }
 
 // connect builds client and group; nothing is dialled before they are used.
@@ -103,7 +104,9 @@ func (c *consumer) connect(spec config.Consumer) (*member, error) {
 		return nil, fmt.Errorf("join group %s: %w", spec.Group, err)
 	}
 	m := &member{consumer: c, spec: spec, client: client, group: group}
-	m.errors.Go(m.drainErrors)
+	ctx, closing := context.WithCancel(context.Background())
+	m.closing = closing
+	m.helpers.Go(func() { m.drainErrors(ctx) })
 	return m, nil
 }
 
@@ -112,8 +115,9 @@ func (m *member) close() {
 	if err := m.group.Close(); err != nil {
 		m.log.Debug("leaving the group failed", "error", err)
 	}
+	m.closing()
 	_ = m.client.Close()
-	m.errors.Wait()
+	m.helpers.Wait()
 }
 
 // consume holds one generation after the other until ctx ends or the sink or
@@ -185,18 +189,3 @@ func (m *member) clusterName() string {
 	}
 	return strings.Join(m.spec.Cluster.Brokers, ",")
 }
-
-// drainErrors hears what sarama reports between the calls: above all fetches
-// that fail.
-func (m *member) drainErrors() {
-	for err := range m.group.Errors() {
-		var ce *sarama.ConsumerError
-		if errors.As(err, &ce) && ce.Partition >= 0 {
-			m.report(fetchOrigin(ce.Topic, ce.Partition), fmt.Errorf("fetch %s/%d: %w", ce.Topic, ce.Partition, ce.Err))
-			continue
-		}
-		m.log.Debug("sarama reports an error", "error", err)
-	}
-}
-
-func fetchOrigin(topic string, partition int32) string { return fmt.Sprintf("fetch %s/%d", topic, partition) }

@@ -256,4 +256,3 @@ func (a *Agent) Alive(timeout time.Duration) bool {
 		return false
 	}
 }
-

@@ -41,8 +41,10 @@ type Sink interface {
 
 	// Flush returns nil when everything accepted before the call is as safe as
 	// the sink promises. An error that wraps [ErrLost] means that records
-	// accepted since the last good Flush are gone and must be read from Kafka
-	// again; after any other error Flush may be called again.
+	// accepted since the last good Flush must be read from Kafka again: the sink
+	// accepts nothing more, every Write and Flush fails with the same error, and
+	// Close takes those records off. After any other error Flush may be called
+	// again.
 	Flush(ctx context.Context) error
 
 	// Update changes, without a pause, what may change in a running sink
@@ -51,7 +53,8 @@ type Sink interface {
 	Update(spec Spec) error
 
 	// Close flushes and releases everything. It is called once, after the last
-	// Write and Flush have returned. The sink is released even if it errs.
+	// Write and Flush have returned. The sink is released even if it errs. It
+	// does not repeat the error of a Flush that lost records.
 	Close() error
 }
 
@@ -63,8 +66,8 @@ var ErrLost = errors.New("unsafe records were dropped")
 
 // Options are what a sink needs beside its spec.
 type Options struct {
-	Log *slog.Logger
-	FS  FS // the file system; nil is the real one
+	Log *slog.Logger // nil is silence
+	FS  FS           // nil is the real file system
 }
 
 // Open opens the sink that spec describes. Files are opened (and their folders
@@ -74,11 +77,14 @@ func Open(ctx context.Context, spec Spec, o Options) (Sink, error) {
 	if o.FS == nil {
 		o.FS = osFS{}
 	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 	switch {
 	case spec.File != nil:
 		return openFile(ctx, *spec.File, o)
 	case spec.Stdout != nil:
-		return openStdout(*spec.Stdout), nil
+		return openStdout(*spec.Stdout)
 	}
 	return nil, errors.New("open sink: no kind is set")
 }

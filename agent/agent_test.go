@@ -1,0 +1,364 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"kcagent/config"
+)
+
+// A stage plays consumers that do nothing but live and die, and notes when.
+// Everything happens inside a synctest bubble, so time is exact.
+type stage struct {
+	t       *testing.T
+	agent   *Agent
+	updates chan config.Update
+	done    chan error
+
+	mu    sync.Mutex
+	slow  map[string]time.Duration // how long a consumer takes to stop
+	alive map[string]int           // by name, and by "file:" and path
+	log   []string
+}
+
+func play(t *testing.T, o Options) (s *stage, stop func() error) {
+	o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	s = &stage{
+		t: t, agent: New(o), updates: make(chan config.Update), done: make(chan error, 1),
+		slow: make(map[string]time.Duration), alive: make(map[string]int),
+	}
+	s.agent.body = s.body
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { s.done <- s.agent.Run(ctx, s.updates) }()
+	return s, func() error {
+		cancel()
+		return <-s.done
+	}
+}
+
+func (s *stage) body(c *consumer, ctx context.Context) {
+	spec := c.spec.Load()
+	s.enter(c.name, +1)
+	s.enter(spec.Sink.String(), +1)
+	c.to(Starting, "")
+	c.to(Running, "")
+	<-ctx.Done()
+	c.to(Stopping, "")
+	s.mu.Lock()
+	slow := s.slow[c.name]
+	s.mu.Unlock()
+	time.Sleep(slow)
+	s.enter(c.name, -1)
+	s.enter(spec.Sink.String(), -1)
+	c.to(c.last.Load().to, "")
+}
+
+func (s *stage) enter(what string, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.alive[what] += n
+	if s.alive[what] > 1 {
+		s.t.Errorf("%s is held twice at once", what)
+	}
+	s.log = append(s.log, fmt.Sprintf("%+d %s", n, what))
+}
+
+func (s *stage) isAlive(what string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.alive[what] > 0
+}
+
+func (s *stage) edit(consumers string) {
+	s.t.Helper()
+	s.updates <- config.Update{
+		Path: "consumers.yaml", SHA256: consumers, At: time.Now(),
+		Config: &config.Config{
+			Limits:    config.Limits{MaxConsumers: 2000, MaxRemovedPercent: 100},
+			Consumers: parseConsumers(s.t, consumers),
+		},
+	}
+	synctest.Wait()
+}
+
+func (s *stage) badEdit() {
+	s.updates <- config.Update{Path: "consumers.yaml", SHA256: "bad", Problems: config.Problems{{Line: 3, Message: "bad"}}}
+	synctest.Wait()
+}
+
+// states is "a=RUNNING b=PAUSED" in the order of /status.
+func (s *stage) states() string {
+	var all []string
+	for _, c := range s.agent.Status().Consumers {
+		all = append(all, c.Name+"="+string(c.Status))
+	}
+	return strings.Join(all, " ")
+}
+
+func (s *stage) wantStates(want string) {
+	s.t.Helper()
+	synctest.Wait()
+	if got := s.states(); got != want {
+		s.t.Errorf("states are %q, want %q", got, want)
+	}
+}
+
+func TestFirstFileWithProblemsEndsRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := play(t, Options{})
+		s.badEdit()
+		var problems config.Problems
+		if err := <-s.done; !errors.As(err, &problems) || problems[0].Line != 3 {
+			t.Errorf("Run returned %v, want the problems", err)
+		}
+	})
+}
+
+func TestBadEditChangesNothingAndRollbackClearsIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, stop := play(t, Options{})
+		defer stop()
+		s.edit("  - {name: a}")
+		before := s.agent.Status()
+		s.badEdit()
+		after := s.agent.Status()
+		if c := after.Config; c.State != "rejected" || c.SHA256 != "  - {name: a}" || c.FileSHA256 != "bad" || len(c.Problems) != 1 {
+			t.Errorf("config is shown as %+v", c)
+		}
+		if after.Consumers[0].ID != before.Consumers[0].ID || s.states() != "a=RUNNING" {
+			t.Errorf("the bad edit touched the consumer: %s", s.states())
+		}
+		s.edit("  - {name: a}")
+		if c := s.agent.Status(); c.Config.State != "synced" || len(c.Config.Problems) != 0 || c.Consumers[0].ID != before.Consumers[0].ID {
+			t.Errorf("after the roll-back config is shown as %+v", c.Config)
+		}
+	})
+}
+
+func TestUntouchedConsumersKeepTheirRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, stop := play(t, Options{})
+		defer stop()
+		s.edit("  - {name: a}\n  - {name: b}")
+		id := s.agent.Status().Consumers[0].ID
+		s.edit("  - {name: c}\n  - {name: a}\n  - {name: b, group: other}")
+		s.wantStates("c=RUNNING a=RUNNING b=RUNNING")
+		if got := s.agent.Status().Consumers[1].ID; got != id {
+			t.Errorf("a has id %s, had %s", got, id)
+		}
+		if slices.Contains(s.log, "-1 a") {
+			t.Errorf("a was stopped: %v", s.log)
+		}
+	})
+}
+
+func TestReplaceNeverOverlaps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, stop := play(t, Options{})
+		defer stop()
+		s.slow["a"] = 5 * time.Second
+		s.edit("  - {name: a}\n  - {name: b}")
+		id := s.agent.Status().Consumers[0].ID
+		s.edit("  - {name: a, group: other}\n  - {name: b}")
+		s.wantStates("a=STOPPING b=RUNNING")
+		if c := s.agent.Status().Config.State; c != "applying" {
+			t.Errorf("config is %s while a stops, want applying", c)
+		}
+		time.Sleep(6 * time.Second)
+		s.wantStates("a=RUNNING b=RUNNING")
+		st := s.agent.Status()
+		if st.Consumers[0].ID == id || st.Consumers[0].Group != "other" {
+			t.Errorf("a was not replaced: %+v", st.Consumers[0])
+		}
+		if len(st.Terminated) != 1 || st.Terminated[0].Name != "a" || !st.Terminated[0].Clean {
+			t.Errorf("terminated is %+v", st.Terminated)
+		}
+	})
+}
+
+func TestRenameOnOneFileWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, stop := play(t, Options{})
+		defer stop()
+		s.slow["a"] = 5 * time.Second
+		s.edit("  - {name: a, sink: {file: {path: /same.log}}}")
+		s.edit("  - {name: b, sink: {file: {path: /same.log}}}")
+		s.wantStates("b=STARTING a=STOPPING")
+		if e := s.agent.Status().Consumers[0].LastError; e == nil || !strings.Contains(*e, "consumer a releases file:/same.log") {
+			t.Errorf("b does not say what it waits for: %v", e)
+		}
+		time.Sleep(6 * time.Second)
+		s.wantStates("b=RUNNING")
+		if e := s.agent.Status().Consumers[0].LastError; e != nil {
+			t.Errorf("b still says %q", *e)
+		}
+	})
+}
+
+func TestThreeEditsDuringOneSlowStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, stop := play(t, Options{})
+		defer stop()
+		s.slow["a"] = 10 * time.Second
+		s.edit("  - {name: a}")
+		s.edit("  - {name: a, state: stopped}")
+		s.edit("  - {name: a}")
+		s.edit("  - {name: a, state: stopped}")
+		s.edit("  - {name: a, state: paused}")
+		s.wantStates("a=STOPPING")
+		id := s.agent.Status().Consumers[0].ID
+		time.Sleep(11 * time.Second)
+		s.wantStates("a=RUNNING")
+		if st := s.agent.Status(); st.Consumers[0].ID != id || st.Consumers[0].Desired != config.Paused {
+			t.Errorf("after the stop a is %+v", st.Consumers[0])
+		}
+		s.edit("  - {name: a, state: stopped}")
+		s.edit("  []")
+		time.Sleep(11 * time.Second)
+		s.wantStates("")
+		if st := s.agent.Status(); len(st.Terminated) != 1 {
+			t.Errorf("terminated is %+v", st.Terminated)
+		}
+	})
+}
+
+func TestStoppedHoldsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, stop := play(t, Options{})
+		defer stop()
+		s.edit("  - {name: a, state: stopped}")
+		s.wantStates("a=CREATED")
+		if len(s.log) != 0 {
+			t.Errorf("a stopped consumer did something: %v", s.log)
+		}
+		s.edit("  []")
+		if st := s.agent.Status(); len(st.Consumers) != 0 || len(st.Terminated) != 1 || !st.Terminated[0].Clean {
+			t.Errorf("status is %+v", st)
+		}
+	})
+}
+
+func TestZombieHoldsUpNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, stop := play(t, Options{})
+		defer stop()
+		s.slow["stuck"] = time.Minute
+		s.edit("  - {name: stuck}\n  - {name: b}")
+		s.edit("  - {name: b}\n  - {name: c}\n  - {name: heir, sink: {file: {path: /data/stuck.log}}}")
+		s.wantStates("b=RUNNING c=RUNNING heir=STARTING stuck=STOPPING")
+		time.Sleep(21 * time.Second)
+		s.wantStates("b=RUNNING c=RUNNING heir=STARTING")
+		snap := s.agent.snapshot.Load()
+		if len(snap.zombies) != 1 || snap.zombies[0].c.name != "stuck" {
+			t.Fatalf("zombies are %+v", snap.zombies)
+		}
+		if e := s.agent.Status().Terminated; len(e) != 1 || e[0].Clean {
+			t.Errorf("terminated is %+v, want one unclean end", e)
+		}
+		if s.isAlive("heir") {
+			t.Error("the heir writes a file that the zombie still holds")
+		}
+		if e := s.agent.Status().Consumers[2].LastError; e == nil || !strings.Contains(*e, "zombie stuck") {
+			t.Errorf("the heir does not say what it waits for: %v", e)
+		}
+		s.edit("  - {name: b, group: other}\n  - {name: heir, sink: {file: {path: /data/stuck.log}}}")
+		s.wantStates("b=RUNNING heir=STARTING")
+		time.Sleep(40 * time.Second)
+		s.wantStates("b=RUNNING heir=RUNNING")
+		if z := s.agent.snapshot.Load().zombies; len(z) != 0 {
+			t.Errorf("the zombie ended and is still listed: %+v", z)
+		}
+	})
+}
+
+func TestShutdownStopsAllAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, stop := play(t, Options{})
+		for _, n := range []string{"a", "b", "c"} {
+			s.slow[n] = 9 * time.Second
+		}
+		s.edit("  - {name: a}\n  - {name: b}\n  - {name: c, state: stopped}")
+		began := time.Now()
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		if d := time.Since(began); d != 9*time.Second {
+			t.Errorf("shutting down took %s, want as long as the slowest: 9s", d)
+		}
+	})
+}
+
+func TestShutdownNamesWhoDidNotStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, stop := play(t, Options{ShutdownTimeout: 5 * time.Second})
+		s.slow["stuck"] = time.Minute
+		s.edit("  - {name: stuck}\n  - {name: b}")
+		began := time.Now()
+		err := stop()
+		if err == nil || !strings.Contains(err.Error(), "stuck: did not stop in time") || strings.Contains(err.Error(), "b:") {
+			t.Errorf("Run returned %v", err)
+		}
+		if d := time.Since(began); d != 5*time.Second {
+			t.Errorf("shutting down took %s, want 5s", d)
+		}
+		time.Sleep(time.Minute) // the stuck one ends, so that the bubble can
+	})
+}
+
+func TestGuardRefusesTooManyRemovals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, stop := play(t, Options{})
+		defer stop()
+		s.edit("  - {name: a}\n  - {name: b}\n  - {name: c}\n  - {name: d}")
+		s.updates <- config.Update{Path: "consumers.yaml", SHA256: "x", Config: &config.Config{
+			Limits: config.Limits{MaxRemovedPercent: 50}, Consumers: parseConsumers(t, "  - {name: b}"),
+		}}
+		s.wantStates("a=RUNNING b=RUNNING c=RUNNING d=RUNNING")
+		p := s.agent.Status().Config.Problems
+		if len(p) != 1 || !strings.Contains(p[0].Message, "3 of 4") || !strings.Contains(p[0].Message, "a, c, d") {
+			t.Errorf("problems are %v", p)
+		}
+	})
+}
+
+func TestReadyIsLatched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, stop := play(t, Options{})
+		defer stop()
+		if s.agent.Ready() {
+			t.Error("ready before a file was applied")
+		}
+		s.slow["a"] = 5 * time.Second
+		s.edit("  - {name: a, sink: {file: {path: /same.log}}}")
+		if !s.agent.Ready() {
+			t.Error("not ready although every consumer runs")
+		}
+		s.edit("  - {name: b, sink: {file: {path: /same.log}}}")
+		if !s.agent.Ready() {
+			t.Error("a later consumer made the agent unready")
+		}
+	})
+}
+
+func TestTerminatedKeepsFifty(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, stop := play(t, Options{})
+		defer stop()
+		for i := range 55 {
+			s.edit(fmt.Sprintf("  - {name: c%d}", i))
+		}
+		ended := s.agent.Status().Terminated
+		if len(ended) != 50 || ended[49].Name != "c53" {
+			t.Errorf("%d ended consumers are kept, the last %v", len(ended), ended[len(ended)-1])
+		}
+	})
+}

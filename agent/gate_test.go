@@ -1,0 +1,92 @@
+package agent
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func isClosed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
+}
+
+func TestGate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g gate
+		if !g.Enter(t.Context()) {
+			t.Fatal("an open gate let nobody in")
+		}
+		emptied := g.Shut()
+		if isClosed(emptied) {
+			t.Error("emptied while somebody is inside")
+		}
+		entered := make(chan bool, 1)
+		go func() { entered <- g.Enter(t.Context()) }()
+		g.Leave()
+		if !isClosed(emptied) {
+			t.Error("not emptied when the last one left")
+		}
+		synctest.Wait()
+		select {
+		case <-entered:
+			t.Error("a shut gate let somebody in")
+		default:
+		}
+		g.Open()
+		if !<-entered {
+			t.Error("an opened gate let nobody in")
+		}
+		again := g.Shut() // with the second one inside
+		if isClosed(again) || again != g.Shut() {
+			t.Error("shutting twice is not shutting once")
+		}
+		g.Leave()
+		if !isClosed(again) {
+			t.Error("not emptied the second time")
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if g.Enter(ctx) {
+			t.Error("a shut gate let somebody in whose context ended")
+		}
+	})
+}
+
+func TestBackoffGrowsAndIsBounded(t *testing.T) {
+	var b backoff
+	var last time.Duration
+	for range 20 {
+		d := b.next()
+		if d < backoffFirst/2 || d > backoffLast {
+			t.Errorf("a wait of %s is out of bounds", d)
+		}
+		last = d
+	}
+	if last < backoffLast/2 {
+		t.Errorf("after 20 tries it waits %s, want at least %s", last, backoffLast/2)
+	}
+	b.reset()
+	if d := b.next(); d > backoffFirst {
+		t.Errorf("after a reset it waits %s", d)
+	}
+}
+
+func TestLegalMoves(t *testing.T) {
+	for _, s := range States {
+		if _, ok := moves[s]; !ok {
+			t.Errorf("no moves are listed for %s", s)
+		}
+		if s != Stopping && s != Created && legal(s, Terminated) {
+			t.Errorf("%s may become TERMINATED without STOPPING", s)
+		}
+	}
+	if legal(Created, Running) || legal(Stopping, Running) || !legal(Failing, Paused) {
+		t.Error("the table of moves is wrong")
+	}
+}

@@ -1,0 +1,216 @@
+package agent
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/tools/txtar"
+
+	"kcagent/config"
+	"kcagent/sink"
+)
+
+var update = flag.Bool("update", false, "rewrite the goldens")
+
+// planDefaults stands before the consumers of each golden.
+const planDefaults = `
+clusters:
+  main: {brokers: ["localhost:9092"]}
+  same: {brokers: ["localhost:9092"]}
+  other: {brokers: ["localhost:9093"]}
+  wider: {brokers: ["localhost:9092"], fetch: {max_bytes: 32MiB}}
+defaults:
+  cluster: main
+  topics: [t]
+  sink: {file: {path: "/data/{name}.log"}}
+consumers:
+`
+
+func parseConsumers(t *testing.T, text string) []config.Consumer {
+	t.Helper()
+	if strings.TrimSpace(text) == "" {
+		text = "  []"
+	}
+	c, problems := config.Parse("consumers.yaml", []byte(planDefaults+text), os.LookupEnv)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	return c.Consumers
+}
+
+// TestPlanGoldens: each file is one case, readable by anyone: what is there,
+// what is wanted, what is done. The names in "ending" are on their way out.
+func TestPlanGoldens(t *testing.T) {
+	files, err := filepath.Glob("testdata/plan/*.txtar")
+	if err != nil || len(files) < 15 {
+		t.Fatalf("%d goldens, %v", len(files), err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			a, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			part := make(map[string]*txtar.File)
+			for i := range a.Files {
+				part[a.Files[i].Name] = &a.Files[i]
+			}
+			text := func(name string) string {
+				if f := part[name]; f != nil {
+					return string(f.Data)
+				}
+				return ""
+			}
+			have := make(map[string]Have)
+			for _, c := range parseConsumers(t, text("have.yaml")) {
+				have[c.Name] = Have{Spec: c}
+			}
+			for _, name := range strings.Fields(text("ending")) {
+				h := have[name]
+				h.Ending = true
+				have[name] = h
+			}
+			want := parseConsumers(t, text("want.yaml"))
+			var got strings.Builder
+			changes := Plan(want, have)
+			for _, c := range changes {
+				got.WriteString(c.String() + "\n")
+			}
+			if *update {
+				part["plan"].Data = []byte(got.String())
+				if err := os.WriteFile(file, txtar.Format(a), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			} else if got.String() != text("plan") {
+				t.Errorf("%s\ngot:\n%s\nwant:\n%s", a.Comment, got.String(), text("plan"))
+			}
+			if again := Plan(want, applied(changes, have)); len(again) > 0 {
+				t.Errorf("planning again after the changes gives %v, want nothing", again)
+			}
+		})
+	}
+}
+
+// applied is what is there once the changes were handed out and carried out.
+func applied(changes []Change, have map[string]Have) map[string]Have {
+	for _, c := range changes {
+		switch c.Op {
+		case Terminate:
+			delete(have, c.Name)
+		default:
+			have[c.Name] = Have{Spec: c.Spec}
+		}
+	}
+	return have
+}
+
+// TestEveryFieldCounts changes every field of a consumer in turn: a field that
+// nobody thought of must not be edited in vain.
+func TestEveryFieldCounts(t *testing.T) {
+	base := fullConsumer()
+	fields := 0
+	var visit func(path string, v reflect.Value, of *config.Consumer)
+	visit = func(path string, v reflect.Value, of *config.Consumer) {
+		if v.Kind() == reflect.Pointer && hasTags(v.Type().Elem()) {
+			visit(path, v.Elem(), of)
+			return
+		}
+		if v.Kind() == reflect.Struct && hasTags(v.Type()) {
+			for i := range v.NumField() {
+				visit(path+"."+v.Type().Field(i).Name, v.Field(i), of)
+			}
+			return
+		}
+		if path == ".Name" {
+			return // another name is another consumer
+		}
+		fields++
+		old := reflect.ValueOf(v.Interface())
+		set(t, v)
+		if got := Plan([]config.Consumer{*of}, map[string]Have{base.Name: {Spec: base}}); len(got) == 0 {
+			t.Errorf("a change of %s is planned as nothing", path)
+		}
+		v.Set(old)
+	}
+	changed := fullConsumer()
+	visit("", reflect.ValueOf(&changed).Elem(), &changed)
+	if fields < 35 {
+		t.Errorf("only %d fields were changed; does the walk reach the blocks?", fields)
+	}
+	if !reflect.DeepEqual(changed, base) {
+		t.Error("the walk did not put everything back")
+	}
+}
+
+func fullConsumer() config.Consumer {
+	return config.Consumer{
+		Name: "c", Brokers: []string{"a:1"}, Topics: []string{"t"}, State: config.Running,
+		Cluster: config.Cluster{Brokers: []string{"a:1"}, TLS: &config.TLS{}, SASL: &config.SASL{}},
+		Sink:    sink.Spec{File: &sink.FileSpec{Rotate: &sink.Rotate{}}, Stdout: &sink.StdoutSpec{}},
+	}
+}
+
+// set gives v another value than it has.
+func set(t *testing.T, v reflect.Value) {
+	t.Helper()
+	switch x := v.Addr().Interface().(type) {
+	case *config.Secret:
+		*x = config.NewSecret("other")
+		return
+	case *config.Start:
+		x.At = time.Unix(1, 0)
+		return
+	}
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(v.String() + "x")
+	case reflect.Int, reflect.Int64:
+		v.SetInt(v.Int() + 1)
+	case reflect.Uint32:
+		v.SetUint(v.Uint() + 1)
+	case reflect.Bool:
+		v.SetBool(!v.Bool())
+	case reflect.Slice:
+		v.Set(reflect.ValueOf([]string{"another"}))
+	default:
+		t.Fatalf("no other value for a %s", v.Type())
+	}
+}
+
+func FuzzPlan(f *testing.F) {
+	f.Add([]byte{1, 2, 3, 4}, []byte{4, 3, 2, 1})
+	f.Fuzz(func(t *testing.T, a, b []byte) {
+		have := make(map[string]Have)
+		for _, c := range consumersFrom(a) {
+			have[c.Name] = Have{Spec: c}
+		}
+		want := consumersFrom(b)
+		if again := Plan(want, applied(Plan(want, have), have)); len(again) > 0 {
+			t.Errorf("planning again gives %v", again)
+		}
+	})
+}
+
+func consumersFrom(data []byte) []config.Consumer {
+	seen := make(map[byte]bool)
+	var cs []config.Consumer
+	for _, d := range data {
+		name := d & 7
+		if seen[name] {
+			continue
+		}
+		seen[name] = true
+		c := fullConsumer()
+		c.Name = string('a' + rune(name))
+		c.State = config.State(config.Running.Values()[d>>3&3%3])
+		c.Group = string('a' + rune(d>>5&1))
+		c.Flush.Interval = time.Duration(d >> 6)
+		cs = append(cs, c)
+	}
+	return cs
+}
