@@ -80,14 +80,19 @@ func (s *stage) isAlive(what string) bool {
 
 func (s *stage) edit(consumers string) {
 	s.t.Helper()
-	s.updates <- config.Update{
+	s.updates <- updateOf(s.t, consumers)
+	synctest.Wait()
+}
+
+func updateOf(t *testing.T, consumers string) config.Update {
+	t.Helper()
+	return config.Update{
 		Path: "consumers.yaml", SHA256: consumers, At: time.Now(),
 		Config: &config.Config{
 			Limits:    config.Limits{MaxConsumers: 2000, MaxRemovedPercent: 100},
-			Consumers: parseConsumers(s.t, consumers),
+			Consumers: parseConsumers(t, consumers),
 		},
 	}
-	synctest.Wait()
 }
 
 func (s *stage) badEdit() {

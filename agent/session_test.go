@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -266,6 +267,23 @@ func TestRecordsArriveAndAreCommitted(t *testing.T) {
 	c := r.consumer()
 	if c.RecordsTotal != 2 || len(c.MemberIDs) != 1 || c.Partitions[0].CommittedOffset != 2 || c.LastFlushAt == nil {
 		t.Errorf("status is %+v", c)
+	}
+	_, metrics := get(t, r.agent.Handler(), http.MethodGet, "/metrics")
+	for _, line := range []string{
+		`kcagent_consumer_records_total{consumer="c"} 2`,
+		`kcagent_consumer_bytes_total{consumer="c"} 2`,
+		`kcagent_consumer_lag_records{consumer="c"} 0`,
+		`kcagent_partition_next_offset{consumer="c",partition="0",topic="t"} 2`,
+		`kcagent_partition_lag_records{consumer="c",partition="0",topic="t"} 0`,
+	} {
+		if !strings.Contains(metrics, "\n"+line+"\n") {
+			t.Errorf("no line %s", line)
+		}
+	}
+	for _, name := range []string{"consumer_last_record_timestamp_seconds", "consumer_flush_duration_seconds_bucket"} {
+		if !strings.Contains(metrics, "\nkcagent_"+name+`{consumer="c"`) {
+			t.Errorf("no metric kcagent_%s", name)
+		}
 	}
 	if err := r.stop(); err != nil {
 		t.Error(err)

@@ -88,6 +88,10 @@ func (a *Agent) Threads() (Threads, error) {
 	return t, nil
 }
 
+// leakGrace is how long a consumer's last goroutines may take to fall asleep
+// for good after its end: sarama does not wait for all of them.
+const leakGrace = 2 * time.Second
+
 // count adds one sample: goroutines with one stack and one set of labels.
 // Goroutines of a consumer that is not listed are a zombie's, whether or not
 // its end was clean: a leak is what this page is there to show.
@@ -100,10 +104,10 @@ func (t *Threads) count(s *profile.Sample, listed map[string]bool, zombies map[s
 		g.Consumer = &name
 		if g.Recognized = listed[id]; g.Recognized {
 			t.Consumers[name] += n
-		} else {
+		} else if at, ok := ended[id]; zombies[id] != nil || !ok || time.Since(at) > leakGrace {
 			z := zombies[id]
 			if z == nil {
-				z = &Zombie{Consumer: name, Since: ended[id]}
+				z = &Zombie{Consumer: name, Since: at}
 				zombies[id] = z
 			}
 			z.Goroutines += n
