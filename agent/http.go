@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -96,15 +97,19 @@ func (a *Agent) serveReady(w http.ResponseWriter, _ *http.Request) {
 }
 
 func reply(w http.ResponseWriter, code int, body any) {
-	text, err := json.MarshalIndent(body, "", "  ")
-	if err != nil { // a value of ours that JSON cannot hold: a defect
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)                 // it is no HTML, and people read it
+	if err := enc.Encode(body); err != nil { // a value of ours that JSON cannot hold: a defect
 		http.Error(w, `{"error": "cannot show this as JSON"}`, http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(code)
-	_, _ = w.Write(append(text, '\n')) // the client may be gone; nobody else would care
+	_, _ = w.Write(text.Bytes()) // the client may be gone; nobody else would care
 }
 
 func replyError(w http.ResponseWriter, code int, message string) {

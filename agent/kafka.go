@@ -63,6 +63,7 @@ func saramaConfig(spec config.Consumer, d *dialer) (*sarama.Config, error) {
 	s.Metadata.Retry.BackoffFunc = func(n, _ int) time.Duration { return jitter(100 * time.Millisecond << min(n, 5)) }
 
 	c := &s.Consumer
+	s.ChannelBufferSize = 1024 // records between fetch and claim, per partition: larger batches for the sink
 	c.Return.Errors = true
 	c.MaxWaitTime = spec.Cluster.Fetch.MaxWait
 	c.MaxProcessingTime = 5 * time.Second // below it a slow fsync makes sarama drop the partition for a while

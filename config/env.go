@@ -1,0 +1,62 @@
+package config
+
+import (
+	"regexp"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// expandScalar replaces ${NAME}, ${NAME:-default} and $$ in a value. Any other
+// dollar sign stands for itself, as in a regular expression.
+func (p *parser) expandScalar(n *yaml.Node, path string) *yaml.Node {
+	if !strings.Contains(n.Value, "$") {
+		return n
+	}
+	var out strings.Builder
+	used := false
+	for rest := n.Value; rest != ""; {
+		i := strings.IndexByte(rest, '$')
+		if i < 0 {
+			out.WriteString(rest)
+			break
+		}
+		out.WriteString(rest[:i])
+		rest = rest[i:]
+		switch {
+		case strings.HasPrefix(rest, "$$"):
+			out.WriteByte('$')
+			rest = rest[2:]
+		case strings.HasPrefix(rest, "${"):
+			expr, after, closed := strings.Cut(rest[2:], "}")
+			name, fallback, hasFallback := strings.Cut(expr, ":-")
+			if !closed || !envName.MatchString(name) {
+				p.report(n, path, "malformed variable after $", "write ${NAME} or ${NAME:-default}; a dollar sign itself is $$")
+				p.broken[n] = true
+				return n
+			}
+			value, set := p.getenv(name)
+			if hasFallback && value == "" {
+				value, set = fallback, true
+			}
+			if !set {
+				p.report(n, path, "the environment variable "+name+" is not set", "set it, or write ${"+name+":-default}")
+				p.broken[n] = true
+				return n
+			}
+			out.WriteString(value)
+			rest, used = after, true
+		default:
+			out.WriteByte('$')
+			rest = rest[1:]
+		}
+	}
+	c := *n
+	c.Value = out.String()
+	if used {
+		p.flexible[&c] = true
+	}
+	return &c
+}

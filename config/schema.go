@@ -1,0 +1,99 @@
+package config
+
+import (
+	"encoding"
+	"encoding/json"
+	"reflect"
+	"time"
+
+	"kcagent/sink"
+)
+
+// Schema returns the JSON Schema of the file, made from the same structs that
+// it is decoded into. Editors use it; it is a little more lenient than Parse,
+// which knows rules that a schema cannot say.
+func Schema() []byte {
+	consumer := block(reflect.TypeFor[Consumer]())
+	defaults := block(reflect.TypeFor[Consumer]())
+	delete(defaults["properties"].(map[string]any), "name")
+	defaults["description"] = "Fills whatever a consumer leaves out, nested blocks included."
+	consumer["required"] = []string{"name"}
+
+	cluster := block(reflect.TypeFor[Cluster]())
+	cluster["required"] = []string{"brokers"}
+	properties := block(reflect.TypeFor[Config]())["properties"].(map[string]any)
+	properties["clusters"].(map[string]any)["additionalProperties"] = cluster
+	properties["consumers"].(map[string]any)["items"] = consumer
+	properties["defaults"] = defaults
+	text, err := json.MarshalIndent(map[string]any{
+		"$schema":              "https://json-schema.org/draft/2020-12/schema",
+		"title":                "kcagent consumers.yaml",
+		"type":                 "object",
+		"properties":           properties,
+		"required":             []string{"consumers"},
+		"additionalProperties": false,
+	}, "", "  ")
+	if err != nil {
+		panic("config: the schema is no JSON: " + err.Error()) // made of maps, strings and lists alone
+	}
+	return append(text, '\n')
+}
+
+// block is the schema of a struct.
+func block(t reflect.Type) map[string]any {
+	properties := make(map[string]any)
+	for f := range t.Fields() {
+		key := f.Tag.Get("yaml")
+		if key == "-" {
+			continue
+		}
+		s := schemaOf(f.Type)
+		s["description"] = f.Tag.Get("doc")
+		properties[key] = s
+	}
+	s := map[string]any{"type": "object", "properties": properties, "additionalProperties": false}
+	if t == reflect.TypeFor[sink.Spec]() {
+		s["minProperties"], s["maxProperties"] = 1, 1
+	}
+	return s
+}
+
+// variable matches a value that the environment gives, which any scalar may be.
+const variable = `^\$\{.+\}$`
+
+func schemaOf(t reflect.Type) map[string]any {
+	if t.Kind() == reflect.Pointer {
+		return schemaOf(t.Elem())
+	}
+	if e, ok := reflect.Zero(t).Interface().(interface{ Values() []string }); ok {
+		return either(map[string]any{"enum": e.Values()})
+	}
+	switch t {
+	case reflect.TypeFor[time.Duration]():
+		return map[string]any{"type": "string", "examples": []string{"500ms", "1s", "1h"}}
+	case reflect.TypeFor[sink.Size]():
+		return map[string]any{"type": []string{"string", "integer"}, "examples": []string{"512KiB", "8MiB", "10MB"}}
+	case reflect.TypeFor[sink.Mode]():
+		return map[string]any{"type": []string{"string", "integer"}, "examples": []string{"0640"}}
+	}
+	if reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
+		return map[string]any{"type": "string"}
+	}
+	switch t.Kind() {
+	case reflect.Struct:
+		return block(t)
+	case reflect.Map:
+		return map[string]any{"type": "object"}
+	case reflect.Slice:
+		return map[string]any{"type": "array", "items": schemaOf(t.Elem())}
+	case reflect.Bool:
+		return either(map[string]any{"type": "boolean"})
+	case reflect.Int:
+		return either(map[string]any{"type": "integer"})
+	}
+	return map[string]any{"type": "string"}
+}
+
+func either(s map[string]any) map[string]any {
+	return map[string]any{"anyOf": []any{s, map[string]any{"type": "string", "pattern": variable}}}
+}

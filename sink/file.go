@@ -1,0 +1,178 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+)
+
+// A fileSink writes a consumer's records to one file, or to several where the
+// path has placeholders.
+//
+// What it promises rests on these rules:
+//
+//   - One writer a file: a lock on <path>.lock is held as long as the sink is
+//     open, and one on the file itself as long as that is.
+//   - A file ends after a whole record whenever nobody writes. A failed write
+//     is cut off at once, or, if that fails too, before the next one.
+//   - What a crash left after the last newline is cut off when the file is
+//     opened. No offset was committed for it, for it was never flushed, so
+//     Kafka brings that record again.
+//   - Nothing is taken for safe that a good fdatasync has not covered, and the
+//     folders that name the file are synced before the first Flush returns.
+//   - After a failed fdatasync the sink is lost: it accepts nothing more, for a
+//     later record must not be committed past the hole, and Close cuts every
+//     file back to where the last good Flush left it.
+//
+// Locks are taken in the order flushing, writer.turn; mu is held for map
+// operations only.
+type fileSink struct {
+	log    *slog.Logger
+	fs     FS
+	path   string // with placeholders
+	encode encoder
+	spec   atomic.Pointer[FileSpec] // of which Update changes durability and mode
+
+	only *writer // the one file of a path without placeholders
+
+	mu          sync.Mutex
+	byPath      map[string]*writer
+	byPartition map[TopicPartition]*writer
+
+	flushing turn // one Flush at a time
+	lost     atomic.Pointer[error]
+}
+
+// defaultMode is that of a spec that leaves it open.
+const defaultMode Mode = 0o640
+
+func openFile(ctx context.Context, spec FileSpec, o Options) (Sink, error) {
+	if err := supported(spec); err != nil {
+		return nil, fmt.Errorf("open %s: %w", spec.Path, err)
+	}
+	encode, err := spec.Format.encoder()
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", spec.Path, err)
+	}
+	s := &fileSink{
+		log:         o.Log,
+		fs:          o.FS,
+		path:        spec.Path,
+		encode:      encode,
+		byPath:      make(map[string]*writer),
+		byPartition: make(map[TopicPartition]*writer),
+		flushing:    newTurn(),
+	}
+	s.spec.Store(&spec)
+	if perPartition(spec.Path) {
+		return s, nil
+	}
+	s.only = newWriter(s, spec.Path)
+	s.byPath[spec.Path] = s.only
+	if err := s.only.prepare(ctx); err != nil {
+		return nil, errors.Join(err, s.only.close(false))
+	}
+	return s, nil
+}
+
+// supported refuses what would otherwise be ignored without a word.
+func supported(spec FileSpec) error {
+	switch {
+	case spec.Delivery == ExactlyOnce:
+		return errors.New("delivery exactly_once is not available yet: use at_least_once")
+	case spec.Rotate != nil && *spec.Rotate != Rotate{}:
+		return errors.New("rotate is not available yet: leave it out")
+	case spec.Compression != Uncompressed && spec.Compression != "":
+		return fmt.Errorf("compression %s is not available yet: use %s", spec.Compression, Uncompressed)
+	}
+	return nil
+}
+
+// Write implements [Sink]. All of recs reach the file by one system call, if
+// they are not many, and before it returns.
+func (s *fileSink) Write(ctx context.Context, recs []Record) error {
+	if len(recs) == 0 {
+		return nil
+	}
+	w, err := s.writer(TopicPartition{recs[0].Topic, recs[0].Partition})
+	if err != nil {
+		return err
+	}
+	// The first chunk, most often all, is encoded before the turn is taken,
+	// so that partitions that share a file encode at once.
+	b := newBatch(s.encode, recs)
+	defer b.free()
+	return w.write(ctx, b)
+}
+
+// writer finds or makes the writer of a partition's file; it opens nothing.
+func (s *fileSink) writer(tp TopicPartition) (*writer, error) {
+	if s.only != nil {
+		return s.only, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w := s.byPartition[tp]; w != nil {
+		return w, nil
+	}
+	path, err := expand(s.path, tp)
+	if err != nil {
+		return nil, err
+	}
+	w := s.byPath[path]
+	if w == nil {
+		w = newWriter(s, path)
+		s.byPath[path] = w
+	}
+	s.byPartition[tp] = w
+	return w, nil
+}
+
+// writers returns all there are now.
+func (s *fileSink) writers() []*writer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ws := make([]*writer, 0, len(s.byPath))
+	for _, w := range s.byPath {
+		ws = append(ws, w)
+	}
+	return ws
+}
+
+// Update implements [Sink]. A new mode is that of files made from now on.
+func (s *fileSink) Update(spec Spec) error {
+	if spec.File == nil {
+		return fmt.Errorf("update sink %s: the new one is of kind %q", s.path, spec.Kind())
+	}
+	if err := supported(*spec.File); err != nil {
+		return fmt.Errorf("update sink %s: %w", s.path, err)
+	}
+	file := *spec.File
+	s.spec.Store(&file)
+	return nil
+}
+
+// loss is the error of the Flush that lost records, if there was one.
+func (s *fileSink) loss() error {
+	if err := s.lost.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// Close implements [Sink]. The lock files stay: to remove one that somebody
+// else has just opened would let two in.
+func (s *fileSink) Close() error {
+	var err error
+	if s.loss() == nil { // else the owner knows already
+		err = s.Flush(context.Background())
+	}
+	cut := s.loss() != nil
+	for _, w := range s.writers() {
+		err = errors.Join(err, w.close(cut))
+	}
+	return err
+}

@@ -1,0 +1,235 @@
+package sink
+
+import (
+	"errors"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// fail makes the named calls fail, such as "truncate out.log".
+func fail(err error, calls ...string) func(op, name string) error {
+	return func(op, name string) error {
+		for _, c := range calls {
+			if c == op+" "+name {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// TestDiskFull: a write that does not fit leaves no byte behind and says what
+// to do; once there is room, the same records go in once.
+func TestDiskFull(t *testing.T) {
+	path, fsys := filepath.Join(t.TempDir(), "out.log"), newFaultFS()
+	s := mustOpen(t, fileSpec(path), fsys)
+	mustWrite(t, s, records(0, 0, 3))
+	for _, room := range []int64{0, 1, 25} { // nothing, a part of a record, records and a part
+		fsys.setRoom(room)
+		err := s.Write(t.Context(), records(0, 3, 10))
+		if !errors.Is(err, syscall.ENOSPC) || !strings.HasPrefix(err.Error(), "write "+path+": no space left on device") {
+			t.Fatalf("got %v", err)
+		}
+		checkFile(t, path, lines(want(0, 0, 3)))
+	}
+	fsys.setRoom(-1)
+	mustFlush(t, s)
+	mustWrite(t, s, records(0, 3, 10))
+	mustClose(t, s)
+	checkFile(t, path, lines(want(0, 0, 13)))
+}
+
+// TestDiskFullLater: the same, with the fault in a later chunk.
+func TestDiskFullLater(t *testing.T) {
+	path, fsys := filepath.Join(t.TempDir(), "out.log"), newFaultFS()
+	s := mustOpen(t, fileSpec(path), fsys)
+	mustWrite(t, s, records(0, 0, 3))
+	const n = 2 * chunkBytes / 10
+	fsys.setRoom(chunkBytes + 1000)
+	if err := s.Write(t.Context(), records(0, 3, n)); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("got %v", err)
+	}
+	checkFile(t, path, lines(want(0, 0, 3)))
+	fsys.setRoom(-1)
+	mustWrite(t, s, records(0, 3, n))
+	mustClose(t, s)
+	checkFile(t, path, lines(want(0, 0, 3+n)))
+}
+
+// TestFailedCut: if even the cut fails, nothing is written behind the torn
+// record; the path is opened anew and cut before the next write.
+func TestFailedCut(t *testing.T) {
+	path, fsys := filepath.Join(t.TempDir(), "out.log"), newFaultFS()
+	s := mustOpen(t, fileSpec(path), fsys)
+	mustWrite(t, s, records(0, 0, 3))
+	fsys.set(fail(syscall.EIO, "truncate out.log"))
+	fsys.setRoom(15)
+	if err := s.Write(t.Context(), records(0, 3, 3)); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("got %v", err)
+	}
+	fsys.setRoom(-1)
+	if err := s.Write(t.Context(), records(0, 3, 3)); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("wrote behind a torn record: %v", err)
+	}
+	mustFlush(t, s) // what was accepted is safe all the same
+	fsys.set(nil)
+	mustWrite(t, s, records(0, 3, 3))
+	mustClose(t, s)
+	checkFile(t, path, lines(want(0, 0, 6)))
+}
+
+// TestCutAtClose: what could not be cut off in time is cut off at the end.
+func TestCutAtClose(t *testing.T) {
+	path, fsys := filepath.Join(t.TempDir(), "out.log"), newFaultFS()
+	s := mustOpen(t, fileSpec(path), fsys)
+	fsys.set(fail(syscall.EIO, "truncate out.log"))
+	fsys.setRoom(15)
+	if err := s.Write(t.Context(), records(0, 0, 3)); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("got %v", err)
+	}
+	fsys.set(nil)
+	mustClose(t, s)
+	checkFile(t, path, "")
+}
+
+// TestDeadDescriptor: a descriptor that the file system no longer knows is
+// replaced.
+func TestDeadDescriptor(t *testing.T) {
+	path, fsys := filepath.Join(t.TempDir(), "out.log"), newFaultFS()
+	s := mustOpen(t, fileSpec(path), fsys)
+	mustWrite(t, s, records(0, 0, 3))
+	reopened := false
+	fsys.set(func(op, name string) error {
+		switch {
+		case name != "out.log" || reopened:
+			return nil
+		case op == "open":
+			reopened = true
+			return nil
+		}
+		return syscall.ESTALE
+	})
+	if err := s.Write(t.Context(), records(0, 3, 3)); !errors.Is(err, syscall.ESTALE) {
+		t.Fatalf("got %v", err)
+	}
+	mustWrite(t, s, records(0, 3, 3))
+	mustClose(t, s)
+	checkFile(t, path, lines(want(0, 0, 6)))
+}
+
+// TestDeadDescriptorAtFlush: the same, first met by a Flush.
+func TestDeadDescriptorAtFlush(t *testing.T) {
+	path, fsys := filepath.Join(t.TempDir(), "out.log"), newFaultFS()
+	s := mustOpen(t, fileSpec(path), fsys)
+	mustWrite(t, s, records(0, 0, 3))
+	failing := true
+	fsys.set(func(op, name string) error {
+		if name != "out.log" || !failing {
+			return nil
+		}
+		if op == "open" {
+			failing = false
+			return nil
+		}
+		return syscall.ESTALE
+	})
+	if err := s.Flush(t.Context()); !errors.Is(err, syscall.ESTALE) || errors.Is(err, ErrLost) {
+		t.Fatalf("got %v", err)
+	}
+	mustFlush(t, s)
+	mustClose(t, s)
+	checkFile(t, path, lines(want(0, 0, 3)))
+}
+
+// TestFailedSync: nothing is accepted after a loss, that descriptor is not
+// synced again, and Close leaves what the last good Flush covered.
+func TestFailedSync(t *testing.T) {
+	path, fsys := filepath.Join(t.TempDir(), "out.log"), newFaultFS()
+	s := mustOpen(t, fileSpec(path), fsys)
+	mustWrite(t, s, records(0, 0, 3))
+	mustFlush(t, s)
+	mustWrite(t, s, records(0, 3, 3))
+	fsys.set(fail(syscall.EIO, "datasync out.log"))
+	err := s.Flush(t.Context())
+	if !errors.Is(err, ErrLost) || !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), path) {
+		t.Fatalf("got %v", err)
+	}
+	fsys.set(nil)
+	fsys.trace()
+	if err := s.Write(t.Context(), records(0, 6, 3)); !errors.Is(err, ErrLost) {
+		t.Errorf("a record was accepted past the hole: %v", err)
+	}
+	if err := s.Flush(t.Context()); !errors.Is(err, ErrLost) {
+		t.Errorf("a flush after the loss said %v", err)
+	}
+	equal(t, fsys.trace(), nil)
+	mustClose(t, s)
+	checkFile(t, path, lines(want(0, 0, 3)))
+	// The cut is synced on a descriptor of its own.
+	equal(t, fsys.trace(), []string{"open out.log", "truncate out.log", "datasync out.log", "close out.log", "close out.log", "close out.log.lock"})
+
+	s = mustOpen(t, fileSpec(path), fsys)
+	mustWrite(t, s, records(0, 3, 6))
+	mustClose(t, s)
+	checkFile(t, path, lines(want(0, 0, 9)))
+}
+
+// TestFailedSyncOfOne: the records since the last good Flush are gone from all
+// files, so that none is there twice when they are read again.
+func TestFailedSyncOfOne(t *testing.T) {
+	dir, fsys := t.TempDir(), newFaultFS()
+	s := mustOpen(t, fileSpec(filepath.Join(dir, "{partition}.log")), fsys)
+	mustWrite(t, s, records(0, 0, 3))
+	mustWrite(t, s, records(1, 0, 3))
+	mustFlush(t, s)
+	mustWrite(t, s, records(0, 3, 3))
+	mustWrite(t, s, records(1, 3, 3))
+	mustWrite(t, s, records(2, 0, 3))
+	fsys.set(fail(syscall.EIO, "datasync 1.log"))
+	if err := s.Flush(t.Context()); !errors.Is(err, ErrLost) {
+		t.Fatalf("got %v", err)
+	}
+	fsys.set(nil)
+	mustClose(t, s)
+	checkFile(t, filepath.Join(dir, "0.log"), lines(want(0, 0, 3)))
+	checkFile(t, filepath.Join(dir, "1.log"), lines(want(1, 0, 3)))
+	checkFile(t, filepath.Join(dir, "2.log"), "")
+}
+
+// TestFailedSyncAtClose: Close tells of a loss that it meets first.
+func TestFailedSyncAtClose(t *testing.T) {
+	path, fsys := filepath.Join(t.TempDir(), "out.log"), newFaultFS()
+	s := mustOpen(t, fileSpec(path), fsys)
+	mustWrite(t, s, records(0, 0, 3))
+	failed := false
+	fsys.set(func(op, _ string) error {
+		if op == "datasync" && !failed {
+			failed = true
+			return syscall.EIO
+		}
+		return nil
+	})
+	if err := s.Close(); !errors.Is(err, ErrLost) {
+		t.Errorf("got %v", err)
+	}
+	checkFile(t, path, "")
+	mustClose(t, mustOpen(t, fileSpec(path), nil)) // released all the same
+}
+
+// TestOneFailsTheOtherWorks: two sinks share nothing.
+func TestOneFailsTheOtherWorks(t *testing.T) {
+	dir, fsys := t.TempDir(), newFaultFS()
+	bad := mustOpen(t, fileSpec(filepath.Join(dir, "bad.log")), fsys)
+	good := mustOpen(t, fileSpec(filepath.Join(dir, "good.log")), fsys)
+	fsys.set(fail(syscall.EIO, "write bad.log"))
+	if err := bad.Write(t.Context(), records(0, 0, 3)); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("got %v", err)
+	}
+	mustWrite(t, good, records(0, 0, 3))
+	mustFlush(t, good)
+	mustClose(t, good)
+	mustClose(t, bad)
+	checkFile(t, filepath.Join(dir, "good.log"), lines(want(0, 0, 3)))
+}

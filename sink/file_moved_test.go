@@ -1,0 +1,194 @@
+package sink
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+// TestMoved: as logrotate does it. Every record is in one of the two files, and
+// the moved one is synced before it is let go.
+func TestMoved(t *testing.T) {
+	dir, fsys := t.TempDir(), newFaultFS()
+	path, moved := filepath.Join(dir, "out.log"), filepath.Join(dir, "out.log.1")
+	s := mustOpen(t, fileSpec(path), fsys)
+	mustWrite(t, s, records(0, 0, 3))
+	mustFlush(t, s)
+	if err := os.Rename(path, moved); err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, s, records(0, 3, 3))
+	fsys.trace()
+	mustFlush(t, s)
+	equal(t, fsys.trace(), []string{"datasync out.log", "close out.log"})
+	mustWrite(t, s, records(0, 6, 3))
+	mustFlush(t, s)
+	checkFile(t, moved, lines(want(0, 0, 6)))
+	checkFile(t, path, lines(want(0, 6, 3)))
+	mustClose(t, s)
+}
+
+// TestMovedAndLost: the sync of a moved file fails; it is cut back where it is
+// now, and so is its successor.
+func TestMovedAndLost(t *testing.T) {
+	dir, fsys := t.TempDir(), newFaultFS()
+	path, moved := filepath.Join(dir, "out.log"), filepath.Join(dir, "out.log.1")
+	s := mustOpen(t, fileSpec(path), fsys)
+	mustWrite(t, s, records(0, 0, 3))
+	mustFlush(t, s)
+	mustWrite(t, s, records(0, 3, 3))
+	if err := os.Rename(path, moved); err != nil {
+		t.Fatal(err)
+	}
+	fsys.set(func(op, _ string) error {
+		if op != "datasync" {
+			return nil
+		}
+		// The path is free now: a record that comes during the sync is in a
+		// new file, and must go too.
+		fsys.set(nil)
+		if err := s.Write(t.Context(), records(0, 6, 3)); err != nil {
+			t.Error(err)
+		}
+		return syscall.EIO
+	})
+	if err := s.Flush(t.Context()); !errors.Is(err, ErrLost) {
+		t.Fatalf("got %v", err)
+	}
+	checkFile(t, path, lines(want(0, 6, 3)))
+	mustClose(t, s)
+	checkFile(t, moved, lines(want(0, 0, 3)))
+	checkFile(t, path, "")
+}
+
+// TestDeleted: what a deleted file held of records that were not safe yet is
+// in the new one, folders and lock included.
+func TestDeleted(t *testing.T) {
+	dir, fsys := t.TempDir(), newFaultFS()
+	path := filepath.Join(dir, "sub/out.log")
+	s := mustOpen(t, fileSpec(path), fsys)
+	mustWrite(t, s, records(0, 0, 3))
+	mustFlush(t, s)
+	mustWrite(t, s, records(0, 3, 3))
+	if err := os.RemoveAll(filepath.Dir(path)); err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, s, records(0, 6, 3))
+	fsys.set(fail(syscall.ENOSPC, "write out.log"))
+	if err := s.Flush(t.Context()); !errors.Is(err, syscall.ENOSPC) || errors.Is(err, ErrLost) {
+		t.Fatalf("got %v, want that a rescue without room is tried again", err)
+	}
+	fsys.set(nil)
+	mustFlush(t, s)
+	mustWrite(t, s, records(0, 9, 3))
+	checkFile(t, path, lines(want(0, 3, 9)))
+	if _, err := os.Stat(path + ".lock"); err != nil {
+		t.Errorf("the lock file is not there again: %v", err)
+	}
+	if _, err := Open(t.Context(), fileSpec(path), Options{}); !errors.Is(err, ErrLocked) {
+		t.Errorf("got %v, want that the new file is locked too", err)
+	}
+	mustClose(t, s)
+	checkFile(t, path, lines(want(0, 3, 9)))
+}
+
+// TestDeletedWhileIdle: a file without unsafe records is made anew by the next
+// record, not before.
+func TestDeletedWhileIdle(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "out.log")
+	s := mustOpen(t, fileSpec(path), nil)
+	mustWrite(t, s, records(0, 0, 3))
+	mustFlush(t, s)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	mustFlush(t, s)
+	if _, err := os.Stat(path); err == nil {
+		t.Error("an empty file was made")
+	}
+	mustWrite(t, s, records(0, 3, 3))
+	mustClose(t, s)
+	checkFile(t, path, lines(want(0, 3, 3)))
+}
+
+// TestTruncated: as logrotate's copytruncate does it. The agent goes on at the
+// new end and never fills the gap with zeros, not even to undo a write.
+func TestTruncated(t *testing.T) {
+	for name, flush := range map[string]bool{"noticed": true, "unnoticed": false} {
+		t.Run(name, func(t *testing.T) {
+			path, fsys := filepath.Join(t.TempDir(), "out.log"), newFaultFS()
+			s := mustOpen(t, fileSpec(path), fsys)
+			mustWrite(t, s, records(0, 0, 30))
+			mustFlush(t, s)
+			if err := os.Truncate(path, 0); err != nil {
+				t.Fatal(err)
+			}
+			if flush {
+				mustFlush(t, s)
+				fsys.trace()
+				mustFlush(t, s)
+				equal(t, fsys.trace(), nil) // noticed once
+			}
+			mustWrite(t, s, records(0, 30, 3))
+			fsys.setRoom(15)
+			if err := s.Write(t.Context(), records(0, 33, 3)); !errors.Is(err, syscall.ENOSPC) {
+				t.Fatalf("got %v", err)
+			}
+			checkFile(t, path, lines(want(0, 30, 3)))
+			fsys.setRoom(-1)
+			mustWrite(t, s, records(0, 33, 3))
+			mustClose(t, s)
+			checkFile(t, path, lines(want(0, 30, 6)))
+		})
+	}
+}
+
+// TestLostThenTruncated: the cut after a failed sync does not make a file longer
+// that others have shortened.
+func TestLostThenTruncated(t *testing.T) {
+	path, fsys := filepath.Join(t.TempDir(), "out.log"), newFaultFS()
+	s := mustOpen(t, fileSpec(path), fsys)
+	mustWrite(t, s, records(0, 0, 30))
+	mustFlush(t, s)
+	mustWrite(t, s, records(0, 30, 3))
+	fsys.set(fail(syscall.EIO, "datasync out.log"))
+	if err := s.Flush(t.Context()); !errors.Is(err, ErrLost) {
+		t.Fatalf("got %v", err)
+	}
+	fsys.set(nil)
+	if err := os.Truncate(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, s)
+	checkFile(t, path, "")
+}
+
+// TestTruncatedThenCut: the cut after a failed sync falls between two records
+// also in a file that others shortened and that has grown again since.
+func TestTruncatedThenCut(t *testing.T) {
+	dir, fsys := t.TempDir(), newFaultFS()
+	path := filepath.Join(dir, "0.log")
+	s := mustOpen(t, fileSpec(filepath.Join(dir, "{partition}.log")), fsys)
+	mustWrite(t, s, records(0, 0, 3))
+	mustWrite(t, s, []Record{{Value: []byte("odd"), Topic: "orders"}})
+	mustFlush(t, s)
+	if err := os.Truncate(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, s, records(0, 3, 1))
+	mustWrite(t, s, records(1, 0, 1)) // a new file, whose folder cannot be synced
+	fsys.set(fail(syscall.EIO, "syncdir "+filepath.Base(dir)))
+	if err := s.Flush(t.Context()); !errors.Is(err, syscall.EIO) || errors.Is(err, ErrLost) {
+		t.Fatalf("got %v", err)
+	}
+	mustWrite(t, s, records(0, 4, 9))
+	fsys.set(fail(syscall.EIO, "datasync 0.log"))
+	if err := s.Flush(t.Context()); !errors.Is(err, ErrLost) {
+		t.Fatalf("got %v", err)
+	}
+	fsys.set(nil)
+	mustClose(t, s)
+	checkFile(t, path, lines(want(0, 3, 1)))
+}

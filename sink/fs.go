@@ -1,0 +1,144 @@
+package sink
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+)
+
+// FS is the part of a file system that sinks use, and the place where tests
+// put faults. Errors are those of package os. It is safe for concurrent use.
+type FS interface {
+	// OpenFile is [os.OpenFile].
+	OpenFile(path string, flag int, perm fs.FileMode) (File, error)
+	// MkdirAll is [os.MkdirAll].
+	MkdirAll(path string, perm fs.FileMode) error
+	// Stat is [os.Stat].
+	Stat(path string) (fs.FileInfo, error)
+	// SyncDir makes the entries of a folder survive a crash of the machine.
+	SyncDir(path string) error
+}
+
+// File is an open file. Datasync may run beside any other method.
+type File interface {
+	io.Writer
+	io.ReaderAt
+	io.Closer
+
+	Truncate(size int64) error
+	Chmod(mode fs.FileMode) error
+	Stat() (fs.FileInfo, error)
+
+	// Datasync makes the content and the length survive a crash of the machine.
+	Datasync() error
+
+	// Lock keeps every other descriptor, of this process too, from locking the
+	// file until Close. It does not wait: [ErrLocked] says that one has it.
+	Lock() error
+}
+
+// ErrLocked says that another descriptor holds a file that one alone may write.
+var ErrLocked = errors.New("locked by another consumer or agent: two may not write one file")
+
+// osFS is the real file system.
+type osFS struct{}
+
+func (osFS) OpenFile(path string, flag int, perm fs.FileMode) (File, error) {
+	f, err := os.OpenFile(path, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return &osFile{File: f}, nil
+}
+
+func (osFS) MkdirAll(path string, perm fs.FileMode) error { return os.MkdirAll(path, perm) }
+
+func (osFS) Stat(path string) (fs.FileInfo, error) { return os.Stat(path) }
+
+func (osFS) SyncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
+		err = nil // this file system has no such call for folders
+	}
+	return errors.Join(err, d.Close())
+}
+
+type osFile struct {
+	*os.File
+	locked bool
+}
+
+func (f *osFile) Datasync() error { return f.call("fdatasync", datasync) }
+
+func (f *osFile) Lock() error {
+	err := f.call("flock", func(fd int) error { return syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB) })
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return ErrLocked
+	}
+	f.locked = err == nil
+	return err
+}
+
+// Close gives the lock back by a call of its own: a Datasync under way keeps
+// the descriptor, and with it the lock, beyond Close.
+func (f *osFile) Close() error {
+	if f.locked {
+		_ = f.call("flock", func(fd int) error { return syscall.Flock(fd, syscall.LOCK_UN) })
+	}
+	return f.File.Close()
+}
+
+// call makes a system call on a descriptor that stays open for its duration.
+func (f *osFile) call(name string, do func(fd int) error) error {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = conn.Control(func(fd uintptr) {
+		for failed = do(int(fd)); errors.Is(failed, syscall.EINTR); {
+			failed = do(int(fd))
+		}
+	})
+	if err == nil {
+		err = failed
+	}
+	if err != nil {
+		return &fs.PathError{Op: name, Path: f.Name(), Err: err}
+	}
+	return nil
+}
+
+// unlinked reports whether no folder names the file any more.
+func unlinked(info fs.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && st.Nlink == 0
+}
+
+// fault is the error that a user sees: what was tried, on which path, the cause
+// once, and the next step where there is an obvious one.
+func fault(op, path string, err error) error {
+	if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
+		err = pe.Err
+	}
+	return fmt.Errorf("%s %s: %w%s", op, path, err, advice(err))
+}
+
+func advice(err error) string {
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return " (make room; the records wait in Kafka)"
+	case errors.Is(err, fs.ErrPermission):
+		return " (let the agent's user write there)"
+	case errors.Is(err, syscall.EROFS):
+		return " (mount it for writing)"
+	}
+	return ""
+}

@@ -1,0 +1,138 @@
+package sink
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestLock: nobody else gets the file while a sink has it, by whichever name,
+// and even if the lock file is deleted.
+func TestLock(t *testing.T) {
+	dir := t.TempDir()
+	path, link := filepath.Join(dir, "out.log"), filepath.Join(dir, "link.log")
+	s := mustOpen(t, fileSpec(path), nil)
+	refused := func(path string) {
+		t.Helper()
+		_, err := Open(t.Context(), fileSpec(path), Options{})
+		if !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), path) {
+			t.Errorf("got %v, want that %s is locked", err, path)
+		}
+	}
+	refused(path)
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	refused(link)
+	if err := os.Remove(path + ".lock"); err != nil {
+		t.Fatal(err)
+	}
+	refused(path)
+
+	// A sink that was refused keeps nothing, and one that is closed neither.
+	mustWrite(t, s, records(0, 0, 1))
+	mustClose(t, s)
+	s = mustOpen(t, fileSpec(link), nil)
+	mustWrite(t, s, records(0, 1, 1))
+	mustClose(t, s)
+	checkFile(t, path, lines(want(0, 0, 2)))
+}
+
+// TestCloseGivesTheLockBack: also while a system call still uses the
+// descriptor, which is what a sync beside a Close does.
+func TestCloseGivesTheLockBack(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "out.log")
+	open := func() *osFile {
+		f, err := os.Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &osFile{File: f}
+	}
+	first, second := open(), open()
+	defer second.Close()
+	if err := first.Lock(); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Lock(); !errors.Is(err, ErrLocked) {
+		t.Fatalf("got %v, want ErrLocked", err)
+	}
+	started, release, done := make(chan struct{}), make(chan struct{}), make(chan error)
+	go func() {
+		done <- first.call("test", func(int) error {
+			close(started)
+			<-release
+			return nil
+		})
+	}()
+	<-started
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Lock(); err != nil {
+		t.Error(err)
+	}
+	close(release)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestLockOutlivesTheFile: the path stays locked while the file is away.
+func TestLockOutlivesTheFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "out.log")
+	s := mustOpen(t, fileSpec(path), nil)
+	if err := os.Rename(path, path+".1"); err != nil {
+		t.Fatal(err)
+	}
+	mustFlush(t, s)
+	if _, err := Open(t.Context(), fileSpec(path), Options{}); !errors.Is(err, ErrLocked) {
+		t.Errorf("got %v, want ErrLocked", err)
+	}
+	mustClose(t, s)
+}
+
+func TestTornTail(t *testing.T) {
+	long := strings.Repeat("x", 2*tailBlock+17)
+	for name, c := range map[string]struct{ before, after string }{
+		"empty":       {"", "new\n"},
+		"whole":       {"a\nb\n", "a\nb\nnew\n"},
+		"torn":        {"a\nb\nc", "a\nb\nnew\n"},
+		"torn, long":  {"a\n" + long, "a\nnew\n"},
+		"zeros":       {"a\n\x00\x00\x00", "a\nnew\n"},
+		"first, torn": {"ab", "new\n"},
+		"block edge":  {"a\n" + strings.Repeat("x", tailBlock), "a\nnew\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "out.log")
+			if err := os.WriteFile(path, []byte(c.before), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s := mustOpen(t, fileSpec(path), nil)
+			mustWrite(t, s, []Record{{Topic: "t", Value: []byte("new")}})
+			mustClose(t, s)
+			checkFile(t, path, c.after)
+		})
+	}
+}
+
+// TestForeignFileIsLeftAlone: what has no newline for longer than any record
+// was not written by a sink.
+func TestForeignFileIsLeftAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "disk.img")
+	if err := os.WriteFile(path, []byte("text\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const size = longestTail + 100 // a hole, so it takes no room
+	if err := os.Truncate(path, size); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), fileSpec(path), Options{}); err == nil || !strings.Contains(err.Error(), "not written by this sink") {
+		t.Errorf("got %v", err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Size() != size {
+		t.Errorf("the file has %v bytes, want %d untouched", info.Size(), size)
+	}
+}

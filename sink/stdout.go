@@ -1,0 +1,92 @@
+package sink
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+)
+
+// An output is a stream that several sinks share: a batch is written by itself.
+type output struct {
+	w    io.Writer
+	turn turn
+	torn bool // a failed write ended within a line; guarded by turn
+}
+
+// processOutput is the standard output. It is used through a descriptor of its
+// own, for the runtime ends the process when a write to descriptor 1 meets a
+// broken pipe, and one sink must not stop the consumers of all others.
+var processOutput = sync.OnceValue(func() *output {
+	o := &output{w: os.Stdout, turn: newTurn()}
+	if fd, err := syscall.Dup(int(os.Stdout.Fd())); err == nil {
+		syscall.CloseOnExec(fd)
+		o.w = os.NewFile(uintptr(fd), "stdout")
+	}
+	return o
+})
+
+// A stdoutSink writes records to a stream. Nothing can be cut off a stream, so
+// a batch whose write failed halfway stands there twice after the retry, the
+// first time torn.
+type stdoutSink struct {
+	out    *output
+	encode encoder
+}
+
+func openStdout(spec StdoutSpec) (Sink, error) {
+	return newStdout(spec, processOutput())
+}
+
+func newStdout(spec StdoutSpec, out *output) (Sink, error) {
+	encode, err := spec.Format.encoder()
+	if err != nil {
+		return nil, fmt.Errorf("open stdout: %w", err)
+	}
+	return &stdoutSink{out: out, encode: encode}, nil
+}
+
+// Write implements [Sink].
+func (s *stdoutSink) Write(ctx context.Context, recs []Record) error {
+	if len(recs) == 0 {
+		return nil
+	}
+	b := newBatch(s.encode, recs)
+	defer b.free()
+	return s.out.write(ctx, b)
+}
+
+func (o *output) write(ctx context.Context, b *batch) error {
+	if err := o.turn.take(ctx); err != nil {
+		return fmt.Errorf("write stdout: its reader does not take what another write brings: %w", err)
+	}
+	defer o.turn.give()
+	if o.torn {
+		if _, err := writeAll(o.w, []byte{'\n'}); err != nil {
+			return fault("write", "stdout", err)
+		}
+		o.torn = false
+	}
+	n, err := b.writeTo(o.w)
+	if err != nil {
+		o.torn = n > 0
+		return fault("write", "stdout", err)
+	}
+	return nil
+}
+
+// Flush implements [Sink]: what Write has accepted, the stream has taken.
+func (s *stdoutSink) Flush(context.Context) error { return nil }
+
+// Update implements [Sink]; nothing can change.
+func (s *stdoutSink) Update(spec Spec) error {
+	if spec.Stdout == nil {
+		return fmt.Errorf("update sink stdout: the new one is of kind %q", spec.Kind())
+	}
+	return nil
+}
+
+// Close implements [Sink]. The stream stays open for the others.
+func (s *stdoutSink) Close() error { return nil }
