@@ -87,14 +87,25 @@ func (c command) exec(io streams, args []string) int {
 	flags.SetOutput(io.err)
 	flags.Usage = func() {
 		fmt.Fprintf(flags.Output(), "kcagent %s: %s\n\nExample:\n  %s\n", c.name, c.summary, c.example)
-		if strings.Contains(c.example, "--") {
-			fmt.Fprint(flags.Output(), "\nFlags:\n")
-			flags.PrintDefaults()
-		}
+		printFlags(flags)
 	}
 	ctx, stop := signals(io.err)
 	defer stop()
 	return exitCode(c.name, io.err, c.run(ctx, io, flags, args))
+}
+
+// printFlags lists the flags as they are written here, with two dashes.
+func printFlags(flags *flag.FlagSet) {
+	title := "\nFlags:\n"
+	flags.VisitAll(func(f *flag.Flag) {
+		value, text := flag.UnquoteUsage(f)
+		name := strings.TrimRight("--"+f.Name+" "+value, " ")
+		if f.DefValue != "" {
+			text += " (default " + f.DefValue + ")"
+		}
+		fmt.Fprintf(flags.Output(), "%s  %-30s %s\n", title, name, text)
+		title = ""
+	})
 }
 
 func exitCode(name string, stderr io.Writer, err error) int {

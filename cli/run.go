@@ -37,7 +37,7 @@ func runCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []str
 	flags.StringVar(&o.config, "config", "consumers.yaml", "the `file` to follow")
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "`address` of the read-only HTTP side")
 	flags.BoolVar(&o.watch, "watch", true, "follow the file; without it only SIGHUP reads it again")
-	flags.DurationVar(&o.shutdownTimeout, "shutdown-timeout", 25*time.Second, "how `long` consumers may take to stop at the end")
+	flags.DurationVar(&o.shutdownTimeout, "shutdown-timeout", 25*time.Second, "`duration` that consumers may take to stop at the end")
 	flags.StringVar(&o.webConfig, "web.config.file", "", "`file` with TLS and basic authentication for the HTTP side, as in Prometheus exporters")
 	level, format := logFlags(flags)
 	if err := parse(io, flags, args); err != nil {

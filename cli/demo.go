@@ -1,0 +1,54 @@
+package cli
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net"
+	"time"
+
+	"kcagent/demo"
+)
+
+func demoCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
+	o := demo.Options{Stdout: io.out}
+	flags.StringVar(&o.Dir, "dir", "./"+demo.DefaultDir, "`folder` for the sample file and the data; a file that is there is kept")
+	flags.IntVar(&o.Rate, "rate", demo.DefaultRate, "how many records to generate per second, a `number`")
+	flags.StringVar(&o.Listen, "listen", "127.0.0.1:8080", "`address` of the read-only HTTP side")
+	flags.DurationVar(&o.Duration, "duration", 0, "end after this `duration`; 0 is to go on until a signal")
+	level, format := logFlags(flags)
+	if err := parse(io, flags, args); err != nil {
+		return err
+	}
+	var err error
+	if o.Log, err = newLogger(io.err, *level, *format); err != nil {
+		return err
+	}
+	switch {
+	case o.Rate < 1:
+		return errUsage{fmt.Errorf("--rate is %d: write a number from 1 on", o.Rate)}
+	case o.Duration < 0:
+		return errUsage{fmt.Errorf("--duration is %s: write a time such as 1m, or 0 to go on until a signal", o.Duration)}
+	case o.Dir == "":
+		return errUsage{fmt.Errorf("--dir is empty: write a folder, or leave it out")}
+	}
+	if o.Listen, err = freeAddress(o.Listen); err != nil {
+		return err
+	}
+	return demo.Run(ctx, o, func(ctx context.Context, configPath string) error {
+		return runAgent(ctx, runOptions{
+			config: configPath, listen: o.Listen, watch: true, shutdownTimeout: 25 * time.Second, log: o.Log,
+		})
+	})
+}
+
+// freeAddress makes sure that an address can be listened on, before the user is
+// told to look there, and turns port 0 into one that is free.
+func freeAddress(address string) (string, error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return "", fmt.Errorf("listen on %s: %w; another address can be given with --listen", address, err)
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
