@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -13,7 +14,7 @@ import (
 
 // How much a claim takes at once before it writes.
 const (
-	batchRecords = 4096
+	batchRecords = 2048
 	batchBytes   = 1 << 20
 )
 
@@ -28,15 +29,32 @@ func (s *session) ConsumeClaim(_ sarama.ConsumerGroupSession, claim sarama.Consu
 			c.Pause()
 		}
 	}
+	// One batch is filled while the other is written, so that a slow write does
+	// not at once hold up sarama's fetch of all partitions.
 	ctx := s.kafka.Context()
-	var b batch
-	for b.fill(ctx, claim.Messages()) {
-		p.highWater.Store(claim.HighWaterMarkOffset())
-		if !s.store(ctx, p, &b) {
+	full := make(chan *batch)
+	var writer sync.WaitGroup
+	writer.Go(func() { s.write(ctx, p, full) })
+	defer writer.Wait()
+	defer close(full)
+	for {
+		b := nextBatch(ctx, claim.Messages())
+		if b == nil {
 			return nil
 		}
+		p.highWater.Store(claim.HighWaterMarkOffset())
+		full <- b
 	}
-	return nil
+}
+
+// write stores batch after batch. Once one cannot be stored, because the
+// generation ends, those after it are dropped: Kafka brings them again.
+func (s *session) write(ctx context.Context, p *partition, full <-chan *batch) {
+	good := true
+	for b := range full {
+		good = good && s.store(ctx, p, b)
+		b.free()
+	}
 }
 
 // store brings a batch into the sink, however often it takes; false if the
@@ -91,8 +109,7 @@ func (s *session) account(b *batch) {
 	}
 }
 
-// A batch is what a claim takes from its channel at once. It is reused, so that
-// no record costs an allocation of ours.
+// A batch is what a claim takes from its channel at once.
 type batch struct {
 	recs    []sink.Record
 	headers []sink.Header
@@ -100,31 +117,50 @@ type batch struct {
 	bytes   int64 // of keys and values
 }
 
-// fill blocks for one record, then takes what is there; false once the claim is
-// closed or ctx has ended.
-func (b *batch) fill(ctx context.Context, messages <-chan *sarama.ConsumerMessage) bool {
-	b.recs, b.headers, b.bytes = b.recs[:0], b.headers[:0], 0
+// spare holds batches between two uses, for all consumers, so that no record
+// costs an allocation of ours and an idle partition holds nothing. A sync.Pool
+// is emptied by each garbage collection, which under load is many times a
+// second; this holds 16 MiB at most.
+var spare = make(chan *batch, 64)
+
+func newBatch() *batch {
+	select {
+	case b := <-spare:
+		return b
+	default:
+		return new(batch)
+	}
+}
+
+// nextBatch blocks for one record, then takes what is there; nil once the claim
+// is closed or ctx has ended.
+func nextBatch(ctx context.Context, messages <-chan *sarama.ConsumerMessage) *batch {
 	select {
 	case m, ok := <-messages:
 		if !ok {
-			return false
+			return nil
 		}
+		b := newBatch()
 		b.add(m)
+		b.drain(messages)
+		return b
 	case <-ctx.Done():
-		return false
+		return nil
 	}
+}
+
+func (b *batch) drain(messages <-chan *sarama.ConsumerMessage) {
 	for len(b.recs) < batchRecords && b.bytes < batchBytes {
 		select {
 		case m, ok := <-messages:
 			if !ok {
-				return true
+				return
 			}
 			b.add(m)
 		default:
-			return true
+			return
 		}
 	}
-	return true
 }
 
 func (b *batch) add(m *sarama.ConsumerMessage) {
@@ -138,4 +174,16 @@ func (b *batch) add(m *sarama.ConsumerMessage) {
 	})
 	b.next = m.Offset + 1
 	b.bytes += int64(len(m.Key) + len(m.Value))
+}
+
+// free gives the batch back. It lets go of the records: each would keep the
+// whole fetch that it came with in memory.
+func (b *batch) free() {
+	clear(b.recs)
+	clear(b.headers)
+	b.recs, b.headers, b.bytes = b.recs[:0], b.headers[:0], 0
+	select {
+	case spare <- b:
+	default:
+	}
 }

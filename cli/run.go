@@ -93,6 +93,7 @@ func runAgent(ctx context.Context, o runOptions) error {
 		return fmt.Errorf("listen on %s: %w", o.listen, err)
 	}
 	agent.SetUpSarama()
+	agent.KeepHeapFloor()
 	a := agent.New(agent.Options{Log: o.log, Version: version(), ShutdownTimeout: o.shutdownTimeout})
 
 	ctx, cancel := context.WithCancelCause(ctx)
