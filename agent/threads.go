@@ -101,10 +101,13 @@ func (t *Threads) count(s *profile.Sample, listed map[string]bool, zombies map[s
 	g := ThreadGroup{Count: n, Function: function, State: state, Recognized: true}
 	t.Goroutines += n
 	if name, id := label(s, labelConsumer), label(s, labelID); name != "" {
-		g.Consumer = &name
-		if g.Recognized = listed[id]; g.Recognized {
+		at, hasEnded := ended[id]
+		leaving := zombies[id] == nil && hasEnded && time.Since(at) < leakGrace
+		g.Consumer, g.Recognized = &name, listed[id] || leaving
+		switch {
+		case listed[id]:
 			t.Consumers[name] += n
-		} else if at, ok := ended[id]; zombies[id] != nil || !ok || time.Since(at) > leakGrace {
+		case !leaving:
 			z := zombies[id]
 			if z == nil {
 				z = &Zombie{Consumer: name, Since: at}
@@ -190,7 +193,8 @@ func describe(s *profile.Sample) (function, state string) {
 			function = cmp.Or(function, name)
 		}
 	}
-	return function, state
+	// A goroutine that was between two instructions has a stack without frames.
+	return cmp.Or(function, "(in motion)"), state
 }
 
 // plumbing tells functions that say how a goroutine waits from those that say

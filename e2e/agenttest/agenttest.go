@@ -1,0 +1,209 @@
+// Package agenttest runs the built kcagent as a process and reads what it
+// shows, for tests and benchmarks. It knows the program by its contract alone:
+// command line, file, signals and HTTP.
+package agenttest
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"kcagent/e2e/kafkatest"
+	"kcagent/e2e/process"
+	"kcagent/e2e/wait"
+)
+
+// Options say how to run an agent.
+type Options struct {
+	// Config is the text of the file, written before the start. Empty: the file
+	// at Path is there already, or is meant to be missing.
+	Config string
+	// Path is where the file is; a temporary one if empty.
+	Path string
+	// Args follow the flags that Start gives: --config, --listen and, if the
+	// agent is to be found again, no other --listen.
+	Args []string
+	// Stdout gets the agent's standard output; nil discards it.
+	Stdout *os.File
+}
+
+// An Agent is a kcagent process. Its methods are for the test's goroutine.
+type Agent struct {
+	// URL is the HTTP side, such as http://127.0.0.1:12345.
+	URL string
+	// Path is the file it follows.
+	Path string
+
+	t      testing.TB
+	proc   *process.Process
+	log    string
+	client *http.Client
+}
+
+// Start starts an agent and waits until it answers. At the end of the test it
+// is killed if it still runs; then its log must hold no sign of a defect, and
+// is shown if the test failed.
+func Start(t testing.TB, o Options) *Agent {
+	t.Helper()
+	a := Launch(t, o)
+	wait.For(t, wait.Timeout, "the agent to answer", func() error {
+		select {
+		case <-a.proc.Done():
+			t.Fatalf("the agent ended with exit code %d", a.proc.ExitCode())
+		default:
+		}
+		code, _, err := a.try(http.MethodGet, "/healthz")
+		if err == nil && code != http.StatusOK {
+			err = fmt.Errorf("/healthz answers %d", code)
+		}
+		return err
+	})
+	return a
+}
+
+// Launch is Start without the wait, for an agent that is meant to end at once.
+func Launch(t testing.TB, o Options) *Agent {
+	t.Helper()
+	bin := Binary(t)
+	dir := t.TempDir()
+	a := &Agent{
+		t: t, Path: o.Path, log: filepath.Join(dir, "agent.log"),
+		client: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{}},
+	}
+	if a.Path == "" {
+		a.Path = filepath.Join(dir, "consumers.yaml")
+	}
+	if o.Config != "" {
+		a.Write(o.Config)
+	}
+	addr := "127.0.0.1:" + strconv.Itoa(kafkatest.FreePort(t))
+	a.URL = "http://" + addr
+	log, err := os.Create(a.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	cmd := exec.Command(bin, append([]string{"run", "--config", a.Path, "--listen", addr}, o.Args...)...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, o.Stdout, log
+	if a.proc, err = process.Start(cmd); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.finish)
+	return a
+}
+
+// finish ends the agent and judges its log.
+func (a *Agent) finish() {
+	a.proc.Kill()
+	a.client.CloseIdleConnections()
+	log := a.Log()
+	for _, sign := range []string{"WARNING: DATA RACE", "panic: ", "fatal error: ", "illegal state change"} {
+		if _, rest, found := strings.Cut(log, sign); found {
+			a.t.Errorf("the agent's log has a %q: %s", sign, rest[:min(len(rest), 4000)])
+		}
+	}
+	if a.t.Failed() {
+		const tail = 12 << 10
+		a.t.Logf("end of the agent's log:\n%s", log[max(0, len(log)-tail):])
+	}
+}
+
+// Log is what the agent has written to stderr.
+func (a *Agent) Log() string {
+	text, err := os.ReadFile(a.log)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return string(text)
+}
+
+// Write replaces the file as an editor does: a new one is renamed over it.
+func (a *Agent) Write(text string) {
+	a.t.Helper()
+	if err := os.WriteFile(a.Path+".new", []byte(text), 0o600); err != nil {
+		a.t.Fatal(err)
+	}
+	if err := os.Rename(a.Path+".new", a.Path); err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+// Apply writes the file and waits until the agent says that it is in force and
+// that every consumer is where it should be or fails to get there.
+func (a *Agent) Apply(text string) Status {
+	a.t.Helper()
+	a.Write(text)
+	return a.WaitSynced(text)
+}
+
+// WaitSynced waits until a file with this text is in force, as Apply does.
+func (a *Agent) WaitSynced(text string) Status {
+	a.t.Helper()
+	sum := Sum(text)
+	return a.WaitStatus("the file to be applied", func(s Status) bool {
+		return s.Config.State == "synced" && s.Config.SHA256 == sum && s.Config.FileSHA256 == sum
+	})
+}
+
+// Sum is the hash by which the agent calls a file with this text.
+func Sum(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:])
+}
+
+// Signal sends a signal to the process.
+func (a *Agent) Signal(s os.Signal) { a.proc.Signal(s) }
+
+// Kill ends the process as kill -9 does and returns when it is gone.
+func (a *Agent) Kill() { a.proc.Kill() }
+
+// WaitExit waits until the process has ended and returns its exit code, -1 if
+// a signal ended it.
+func (a *Agent) WaitExit(timeout time.Duration) int {
+	a.t.Helper()
+	t := time.NewTimer(timeout)
+	defer t.Stop()
+	select {
+	case <-a.proc.Done():
+	case <-t.C:
+		a.t.Fatalf("the agent has not ended within %v", timeout)
+	}
+	return a.proc.ExitCode()
+}
+
+// Get asks for a page and fails the test if that cannot be had.
+func (a *Agent) Get(path string) (code int, body []byte) {
+	a.t.Helper()
+	code, resp, err := a.try(http.MethodGet, path)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return code, resp
+}
+
+func (a *Agent) try(method, path string) (int, []byte, error) {
+	req, err := http.NewRequestWithContext(a.t.Context(), method, a.URL+path, http.NoBody)
+	if err != nil {
+		return 0, nil, err
+	}
+	resp, err := a.client.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	var body bytes.Buffer
+	if _, err := io.Copy(&body, resp.Body); err != nil {
+		return 0, nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	return resp.StatusCode, body.Bytes(), nil
+}

@@ -1,0 +1,61 @@
+package agenttest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	// What is tested is built by the go command, out of sight of the test
+	// binary. Linked in, it makes the cached result of a test end with the
+	// code that the result is about.
+	_ "kcagent/cli"
+)
+
+// built is the one binary of this process.
+var built struct {
+	once sync.Once
+	path string // "" if it was not built
+	err  error
+}
+
+// Binary is the path of the built kcagent. It is built once a process, with
+// the race detector if the tests run with it.
+func Binary(t testing.TB) string {
+	t.Helper()
+	built.once.Do(func() { built.path, built.err = build() })
+	if built.err != nil {
+		t.Fatal(built.err)
+	}
+	return built.path
+}
+
+// RemoveBinary removes what Binary built, if it did. TestMain calls it after
+// the tests.
+func RemoveBinary() {
+	if built.path != "" {
+		_ = os.RemoveAll(filepath.Dir(built.path)) // a temporary folder
+	}
+}
+
+func build() (path string, err error) {
+	dir, err := os.MkdirTemp("", "kcagent-bin-")
+	if err != nil {
+		return "", fmt.Errorf("make folder for the binary: %w", err)
+	}
+	path = filepath.Join(dir, "kcagent")
+	args := []string{"build", "-o", path}
+	cgo := "CGO_ENABLED=0" // as it is released
+	if raceEnabled {
+		args, cgo = append(args, "-race"), "CGO_ENABLED=1"
+	}
+	cmd := exec.Command("go", append(args, "kcagent")...)
+	cmd.Env = append(os.Environ(), cgo)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		_ = os.RemoveAll(dir)
+		return "", fmt.Errorf("build kcagent: %w\n%s", err, out)
+	}
+	return path, nil
+}

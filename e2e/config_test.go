@@ -1,0 +1,185 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"kcagent/e2e/agenttest"
+	"kcagent/e2e/kafkatest"
+	"kcagent/e2e/wait"
+)
+
+func TestBadEditChangesNothing(t *testing.T) {
+	t.Parallel()
+	l := newLife(t, "running")
+	l.waitCommitted(t, l.agent, l.subject, l.total())
+	subject, good := identify(t, l.agent.Consumer("subject")), l.file(l.neighbour, l.subject)
+	reload := func() float64 {
+		v, ok := l.agent.Metrics().Value("kcagent_config_last_reload_successful")
+		if !ok {
+			t.Error("there is no kcagent_config_last_reload_successful")
+		}
+		return v
+	}
+	if reload() != 1 {
+		t.Error("the last reload is not called successful")
+	}
+	bad := map[string]string{
+		"an unknown key":  strings.Replace(good, "group:", "gruop:", 1),
+		"no YAML":         good + "\t{",
+		"an empty file":   "",
+		"a bad state":     l.file(l.neighbour, l.subject.withState("sleeping")),
+		"one file of two": l.file(l.neighbour, l.subject.withPath(l.neighbour.path)),
+	}
+	for what, text := range bad {
+		l.agent.Write(text)
+		status := l.agent.WaitStatus(what+" to be rejected", func(s agenttest.Status) bool {
+			return s.Config.State == "rejected" && s.Config.FileSHA256 == agenttest.Sum(text)
+		})
+		if status.Config.SHA256 != agenttest.Sum(good) {
+			t.Errorf("%s: what is in force is not the good file", what)
+		}
+		if len(status.Config.Problems) == 0 {
+			t.Errorf("%s: no problem is named", what)
+		}
+		for _, p := range status.Config.Problems {
+			if p.Message == "" || !strings.HasSuffix(p.File, filepath.Base(l.agent.Path)) || text != "" && (p.Line < 1 || p.Column < 1) {
+				t.Errorf("%s: problem %+v lacks its message or place", what, p)
+			}
+		}
+		if reload() != 0 {
+			t.Errorf("%s: the last reload is called successful", what)
+		}
+		wantSame(t, l.agent, "neighbour", l.untouched)
+		wantSame(t, l.agent, "subject", subject)
+	}
+	l.more(t)
+	l.waitCommitted(t, l.agent, l.subject, l.total())
+
+	rolledBack := l.agent.Apply(good)
+	if len(rolledBack.Config.Problems) != 0 || reload() != 1 {
+		t.Errorf("rolled back, yet there are problems %v and the gauge is %v", rolledBack.Config.Problems, reload())
+	}
+	wantSame(t, l.agent, "neighbour", l.untouched)
+	wantSame(t, l.agent, "subject", subject)
+	l.wantFile(t, l.produced)
+}
+
+func TestEditsThatMeanNothing(t *testing.T) {
+	t.Parallel()
+	l := newLife(t, "running")
+	l.agent.WaitState("subject", "RUNNING")
+	subject := identify(t, l.agent.Consumer("subject"))
+	for what, text := range map[string]string{
+		"order":               l.file(l.subject, l.neighbour),
+		"a comment":           "# by hand\n" + l.file(l.neighbour, l.subject),
+		"an explicit default": strings.ReplaceAll(l.file(l.neighbour, l.subject), "    group:", "    start: earliest\n    group:"),
+		"a renamed cluster": strings.ReplaceAll(strings.ReplaceAll(l.file(l.neighbour, l.subject),
+			"  main:", "  renamed:"), "cluster: main", "cluster: renamed"),
+	} {
+		t.Log(what)
+		l.agent.Apply(text)
+		wantSame(t, l.agent, "neighbour", l.untouched)
+		wantSame(t, l.agent, "subject", subject)
+	}
+}
+
+func TestDeletedFile(t *testing.T) {
+	t.Parallel()
+	l := newLife(t, "running")
+	if err := os.Remove(l.agent.Path); err != nil {
+		t.Fatal(err)
+	}
+	l.agent.WaitStatus("the deletion to be told", func(s agenttest.Status) bool {
+		return s.Config.State == "rejected" && len(s.Config.Problems) > 0
+	})
+	l.more(t)
+	wantSame(t, l.agent, "neighbour", l.untouched)
+	l.edit(t, l.subject.withState("paused"))
+	l.agent.WaitState("subject", "PAUSED")
+}
+
+func TestFirstFileMustBeGood(t *testing.T) {
+	t.Parallel()
+	for what, o := range map[string]agenttest.Options{
+		"bad":     {Config: "consumers:\n  - name: a\n    topisc: [x]\n"},
+		"blank":   {Config: "\n\n"},
+		"missing": {Path: filepath.Join(t.TempDir(), "nowhere.yaml")},
+	} {
+		t.Run(what, func(t *testing.T) {
+			a := agenttest.Launch(t, o)
+			if code := a.WaitExit(wait.Timeout); code != 2 {
+				t.Errorf("exit code %d, want 2", code)
+			}
+			want := a.Path
+			if what == "bad" {
+				want += ":3:5: "
+			}
+			if log := a.Log(); !strings.Contains(log, want) {
+				t.Errorf("standard error does not tell of %q:\n%s", want, log)
+			}
+		})
+	}
+}
+
+func TestConfigMapSwap(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	topic := s.topic(t, "mounted", 1)
+	e := s.entry("mounted", topic)
+	// The layout of a mounted ConfigMap: consumers.yaml → ..data/consumers.yaml,
+	// ..data → ..<time>, and an update renames a new ..data over the old one.
+	dir := t.TempDir()
+	link := func(to, name string) {
+		t.Helper()
+		if err := os.Symlink(to, filepath.Join(dir, name+".new")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(filepath.Join(dir, name+".new"), filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	swap := func(version, text string) {
+		t.Helper()
+		if err := os.Mkdir(filepath.Join(dir, version), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, version, "consumers.yaml"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		link(version, "..data")
+	}
+	swap("..2026_01", s.file(e))
+	link("..data/consumers.yaml", "consumers.yaml")
+	a := agenttest.Start(t, agenttest.Options{Path: filepath.Join(dir, "consumers.yaml")})
+	a.WaitState("mounted", "RUNNING")
+
+	paused := s.file(e.withState("paused"))
+	swap("..2026_02", paused)
+	if err := os.RemoveAll(filepath.Join(dir, "..2026_01")); err != nil {
+		t.Fatal(err)
+	}
+	a.WaitSynced(paused)
+	a.WaitState("mounted", "PAUSED")
+	swap("..2026_03", s.file(e))
+	a.WaitSynced(s.file(e))
+	a.WaitState("mounted", "RUNNING")
+}
+
+func TestReloadBySignal(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	topic := s.topic(t, "signal", 1)
+	e := s.entry("signal", topic)
+	a := agenttest.Start(t, agenttest.Options{Config: s.file(e), Args: []string{"--watch=false"}})
+	s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 1, Count: 10})
+	s.waitCommitted(t, a, e, 10)
+	paused := s.file(e.withState("paused"))
+	a.Write(paused)
+	a.Signal(syscall.SIGHUP)
+	a.WaitSynced(paused)
+	a.WaitState("signal", "PAUSED")
+}

@@ -1,0 +1,102 @@
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"kcagent/e2e/kafkatest"
+)
+
+// A scene is what one test works with: topics, groups and files of its own on
+// a cluster that may be shared.
+type scene struct {
+	*kafkatest.Cluster
+	dir    string
+	suffix string
+}
+
+func newScene(t *testing.T) *scene {
+	t.Helper()
+	return &scene{Cluster: kafka.Cluster(t), dir: t.TempDir(), suffix: fmt.Sprintf("%08x", rand.Uint32())}
+}
+
+// topic makes a topic. Its name is the test's own, whatever name says.
+func (s *scene) topic(t *testing.T, name string, partitions int32) string {
+	t.Helper()
+	topic := name + "-" + s.suffix
+	s.CreateTopic(t, topic, partitions)
+	return topic
+}
+
+// entry is a consumer of this scene: it writes raw values to a file that is
+// called like it, and flushes often, for tests wait for it.
+func (s *scene) entry(name string, topics ...string) entry {
+	return entry{
+		name: name, cluster: "main", topics: topics, group: name + "-" + s.suffix, format: "raw",
+		path: filepath.Join(s.dir, name+".log"), flush: "{interval: 200ms}",
+	}
+}
+
+// file is the text of a file with these consumers on the scene's cluster.
+func (s *scene) file(entries ...entry) string {
+	return document(map[string][]string{"main": s.Addrs()}, entries...)
+}
+
+// An entry is one consumer of a file.
+type entry struct {
+	name, cluster, group string
+	topics               []string
+	state                string // running if empty
+	format               string
+	path                 string // empty: standard output
+	flush                string
+}
+
+// The with methods return a copy that differs in one thing.
+
+func (e entry) withState(state string) entry      { e.state = state; return e }
+func (e entry) withFormat(format string) entry    { e.format = format; return e }
+func (e entry) withGroup(group string) entry      { e.group = group; return e }
+func (e entry) withTopics(topics ...string) entry { e.topics = topics; return e }
+func (e entry) withFlush(flush string) entry      { e.flush = flush; return e }
+func (e entry) withPath(path string) entry        { e.path = path; return e }
+func (e entry) withCluster(cluster string) entry  { e.cluster = cluster; return e }
+
+// never is a flush that no test lives to see, unless something else asks for
+// it: a pause, a stop or the end.
+const never = "{interval: 1h, bytes: 1GiB}"
+
+func (e entry) yaml() string {
+	sink := fmt.Sprintf("{file: {path: %q, format: %s}}", e.path, e.format)
+	if e.path == "" {
+		sink = fmt.Sprintf("{stdout: {format: %s}}", e.format)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "  - name: %s\n    cluster: %s\n    topics: [%s]\n    group: %s\n    flush: %s\n    sink: %s\n",
+		e.name, e.cluster, strings.Join(e.topics, ", "), e.group, e.flush, sink)
+	if e.state != "" {
+		fmt.Fprintf(&b, "    state: %s\n", e.state)
+	}
+	return b.String()
+}
+
+// document is the text of a file.
+func document(clusters map[string][]string, entries ...entry) string {
+	var b strings.Builder
+	b.WriteString("clusters:\n")
+	for name, addrs := range clusters {
+		fmt.Fprintf(&b, "  %s: {brokers: [%s]}\n", name, strings.Join(addrs, ", "))
+	}
+	if len(entries) == 0 {
+		b.WriteString("consumers: []\n")
+		return b.String()
+	}
+	b.WriteString("consumers:\n")
+	for _, e := range entries {
+		b.WriteString(e.yaml())
+	}
+	return b.String()
+}

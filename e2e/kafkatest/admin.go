@@ -1,0 +1,215 @@
+package kafkatest
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/e2e/wait"
+)
+
+// A request is what kmsg makes of every kind of request that returns R.
+type request[R any] interface {
+	RequestWith(ctx context.Context, r kmsg.Requestor) (R, error)
+}
+
+func ask[R any](t testing.TB, c *Cluster, req request[R]) R {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
+	defer cancel()
+	resp, err := req.RequestWith(ctx, c.client)
+	if err != nil {
+		t.Fatalf("ask kafka: %v", err)
+	}
+	return resp
+}
+
+func check(t testing.TB, what string, code int16) {
+	t.Helper()
+	if err := kerr.ErrorForCode(code); err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+}
+
+// CreateTopic makes a topic with one replica per partition and returns when it
+// can be used. -1 partitions are as many as the brokers' num.partitions.
+func (c *Cluster) CreateTopic(t testing.TB, topic string, partitions int32) {
+	t.Helper()
+	req := kmsg.NewPtrCreateTopicsRequest()
+	want := kmsg.NewCreateTopicsRequestTopic()
+	want.Topic, want.NumPartitions, want.ReplicationFactor = topic, partitions, 1
+	req.Topics = append(req.Topics, want)
+	for _, got := range ask(t, c, req).Topics {
+		check(t, "create topic "+topic, got.ErrorCode)
+	}
+	wait.For(t, wait.Timeout, "the leaders of "+topic, func() error {
+		if led, all := c.leaders(t, topic); led < all || all == 0 {
+			return fmt.Errorf("%d of %d partitions have one", led, all)
+		}
+		return nil
+	})
+}
+
+// leaders counts the partitions of a topic that can be used, and all of them.
+func (c *Cluster) leaders(t testing.TB, topic string) (led, all int) {
+	t.Helper()
+	req := kmsg.NewPtrMetadataRequest()
+	name := kmsg.NewMetadataRequestTopic()
+	name.Topic = kmsg.StringPtr(topic)
+	req.Topics = append(req.Topics, name)
+	found := ask(t, c, req).Topics[0].Partitions
+	for _, p := range found {
+		if p.ErrorCode == 0 && p.Leader >= 0 {
+			led++
+		}
+	}
+	return led, len(found)
+}
+
+// DeleteTopic deletes a topic.
+func (c *Cluster) DeleteTopic(t testing.TB, topic string) {
+	t.Helper()
+	req := kmsg.NewPtrDeleteTopicsRequest()
+	name := kmsg.NewDeleteTopicsRequestTopic()
+	name.Topic = kmsg.StringPtr(topic)
+	req.Topics, req.TopicNames = append(req.Topics, name), []string{topic}
+	for _, got := range ask(t, c, req).Topics {
+		check(t, "delete topic "+topic, got.ErrorCode)
+	}
+	c.client.PurgeTopicsFromClient(topic)
+}
+
+// EndOffsets are the offsets after the last record, by partition.
+func (c *Cluster) EndOffsets(t testing.TB, topic string) map[int32]int64 {
+	t.Helper()
+	meta := kmsg.NewPtrMetadataRequest()
+	name := kmsg.NewMetadataRequestTopic()
+	name.Topic = kmsg.StringPtr(topic)
+	meta.Topics = append(meta.Topics, name)
+	req, want := kmsg.NewPtrListOffsetsRequest(), kmsg.NewListOffsetsRequestTopic()
+	want.Topic = topic
+	found := ask(t, c, meta).Topics[0]
+	check(t, "metadata of "+topic, found.ErrorCode)
+	for _, p := range found.Partitions {
+		part := kmsg.NewListOffsetsRequestTopicPartition()
+		part.Partition, part.Timestamp = p.Partition, -1 // the end
+		want.Partitions = append(want.Partitions, part)
+	}
+	req.Topics = append(req.Topics, want)
+	ends := make(map[int32]int64)
+	// A broker may learn that it leads after the metadata says so.
+	wait.For(t, wait.Timeout, "end offsets of "+topic, func() error {
+		for _, got := range ask(t, c, req).Topics {
+			for _, p := range got.Partitions {
+				if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+					return fmt.Errorf("partition %d: %w", p.Partition, err)
+				}
+				ends[p.Partition] = p.Offset
+			}
+		}
+		return nil
+	})
+	return ends
+}
+
+// Committed are a group's committed offsets in a topic, by partition; a
+// partition without one is left out.
+func (c *Cluster) Committed(t testing.TB, group, topic string) map[int32]int64 {
+	t.Helper()
+	req, g := kmsg.NewPtrOffsetFetchRequest(), kmsg.NewOffsetFetchRequestGroup()
+	g.Group = group // no topics: all there are
+	req.Groups = append(req.Groups, g)
+	committed := make(map[int32]int64)
+	for _, got := range ask(t, c, req).Groups {
+		check(t, "committed offsets of "+group, got.ErrorCode)
+		for _, tp := range got.Topics {
+			for _, p := range tp.Partitions {
+				check(t, "committed offset of "+group, p.ErrorCode)
+				if tp.Topic == topic && p.Offset >= 0 {
+					committed[p.Partition] = p.Offset
+				}
+			}
+		}
+	}
+	return committed
+}
+
+// A Group is a consumer group as its coordinator sees it.
+type Group struct {
+	State   string   // such as Stable or Empty; Dead if there is none
+	Members []string // member ids
+}
+
+// Group describes a consumer group.
+func (c *Cluster) Group(t testing.TB, group string) Group {
+	t.Helper()
+	req := kmsg.NewPtrDescribeGroupsRequest()
+	req.Groups = []string{group}
+	var g Group
+	for _, got := range ask(t, c, req).Groups {
+		if kerr.ErrorForCode(got.ErrorCode) == kerr.GroupIDNotFound {
+			return Group{State: "Dead"}
+		}
+		check(t, "describe group "+group, got.ErrorCode)
+		g.State = got.State
+		for _, m := range got.Members {
+			g.Members = append(g.Members, m.MemberID)
+		}
+	}
+	return g
+}
+
+// Evict removes every member from a group, as the end of their sessions would:
+// the members of a process that was killed are else waited for.
+func (c *Cluster) Evict(t testing.TB, group string) {
+	t.Helper()
+	req := kmsg.NewPtrLeaveGroupRequest()
+	req.Group = group
+	for _, id := range c.Group(t, group).Members {
+		m := kmsg.NewLeaveGroupRequestMember()
+		m.MemberID = id
+		req.Members = append(req.Members, m)
+	}
+	if len(req.Members) == 0 {
+		return
+	}
+	resp := ask(t, c, req)
+	check(t, "evict members of "+group, resp.ErrorCode)
+	for _, m := range resp.Members {
+		check(t, "evict "+m.MemberID, m.ErrorCode)
+	}
+}
+
+// Authorizer are the properties of a cluster on which Deny works.
+func Authorizer() map[string]string {
+	return map[string]string{
+		"authorizer.class.name":          "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+		"allow.everyone.if.no.acl.found": "true",
+	}
+}
+
+// Deny forbids everybody to read and to see a topic until allow is called. The
+// cluster needs the properties of [Authorizer].
+func (c *Cluster) Deny(t testing.TB, topic string) (allow func()) {
+	t.Helper()
+	req, acl := kmsg.NewPtrCreateACLsRequest(), kmsg.NewCreateACLsRequestCreation()
+	acl.ResourceType, acl.ResourceName, acl.ResourcePatternType = kmsg.ACLResourceTypeTopic, topic, kmsg.ACLResourcePatternTypeLiteral
+	acl.Principal, acl.Host = "User:*", "*"
+	acl.Operation, acl.PermissionType = kmsg.ACLOperationAll, kmsg.ACLPermissionTypeDeny
+	req.Creations = append(req.Creations, acl)
+	for _, got := range ask(t, c, req).Results {
+		check(t, "deny "+topic, got.ErrorCode)
+	}
+	return func() {
+		req, f := kmsg.NewPtrDeleteACLsRequest(), kmsg.NewDeleteACLsRequestFilter()
+		f.ResourceType, f.ResourceName, f.ResourcePatternType = acl.ResourceType, &acl.ResourceName, acl.ResourcePatternType
+		f.Operation, f.PermissionType = kmsg.ACLOperationAny, kmsg.ACLPermissionTypeAny
+		req.Filters = append(req.Filters, f)
+		for _, got := range ask(t, c, req).Results {
+			check(t, "allow "+topic, got.ErrorCode)
+		}
+	}
+}

@@ -1,0 +1,170 @@
+package kafkatest
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+
+	"kcagent/e2e/process"
+)
+
+// stopGrace is how long a broker may take to shut down in good order.
+const stopGrace = 20 * time.Second
+
+// A Broker is one node of a cluster.
+type Broker struct {
+	id, port  int
+	dir, jars string
+	proc      *process.Process // nil before the first launch
+}
+
+// Addr is where clients reach the broker, host:port.
+func (b *Broker) Addr() string { return "127.0.0.1:" + strconv.Itoa(b.port) }
+
+// Stop shuts the broker down in good order and keeps its data.
+func (b *Broker) Stop() {
+	if b.proc != nil {
+		b.proc.Stop(stopGrace)
+	}
+}
+
+// Kill ends the broker at once, as a power cut would, and keeps its data.
+func (b *Broker) Kill() {
+	if b.proc != nil {
+		b.proc.Kill()
+	}
+}
+
+// Pause stops the broker in its tracks: connections stay, and nothing answers.
+func (b *Broker) Pause() { b.proc.Signal(syscall.SIGSTOP) }
+
+// Continue ends a Pause.
+func (b *Broker) Continue() { b.proc.Signal(syscall.SIGCONT) }
+
+func (b *Broker) running() bool {
+	if b.proc == nil {
+		return false
+	}
+	select {
+	case <-b.proc.Done():
+		return false
+	default:
+		return true
+	}
+}
+
+// properties are those of a node of a small cluster that starts fast and
+// whose controller is node 1, on the given port.
+func (b *Broker) properties(controllerPort int) map[string]string {
+	controller := "127.0.0.1:" + strconv.Itoa(controllerPort)
+	props := map[string]string{
+		"process.roles":                                    "broker",
+		"node.id":                                          strconv.Itoa(b.id),
+		"controller.quorum.bootstrap.servers":              controller,
+		"controller.listener.names":                        "CONTROLLER",
+		"listeners":                                        "PLAINTEXT://" + b.Addr(),
+		"advertised.listeners":                             "PLAINTEXT://" + b.Addr(),
+		"listener.security.protocol.map":                   "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+		"inter.broker.listener.name":                       "PLAINTEXT",
+		"log.dirs":                                         filepath.Join(b.dir, "data"),
+		"auto.create.topics.enable":                        "false",
+		"group.initial.rebalance.delay.ms":                 "0",
+		"default.replication.factor":                       "1",
+		"offsets.topic.replication.factor":                 "1",
+		"offsets.topic.num.partitions":                     "1",
+		"transaction.state.log.replication.factor":         "1",
+		"transaction.state.log.min.isr":                    "1",
+		"transaction.state.log.num.partitions":             "1",
+		"share.coordinator.state.topic.min.isr":            "1",
+		"log.cleaner.dedupe.buffer.size":                   "4194304", // 128 MiB else, of a small heap
+		"log.index.size.max.bytes":                         "262144",  // 10 MiB else, for each of many small partitions
+		"log.initial.task.delay.ms":                        "500",
+		"num.io.threads":                                   "4",
+		"num.network.threads":                              "2",
+		"background.threads":                               "2",
+		"broker.heartbeat.interval.ms":                     "1000",
+		"broker.session.timeout.ms":                        "4000", // a killed broker may come back only after it
+		"unclean.leader.election.enable":                   "false",
+		"socket.listen.backlog.size":                       "1024", // a thousand consumers may come back at one moment
+		"share.coordinator.state.topic.replication.factor": "1",
+	}
+	if b.id == 1 {
+		props["process.roles"] = "broker,controller"
+		props["listeners"] += ",CONTROLLER://" + controller
+		props["advertised.listeners"] += ",CONTROLLER://" + controller
+	}
+	return props
+}
+
+// format writes server.properties and prepares the data folder.
+func (b *Broker) format(props map[string]string) error {
+	var text bytes.Buffer
+	for _, k := range slices.Sorted(maps.Keys(props)) {
+		fmt.Fprintf(&text, "%s=%s\n", k, props[k])
+	}
+	if err := os.MkdirAll(b.dir, 0o700); err != nil {
+		return fmt.Errorf("make folder of broker %d: %w", b.id, err)
+	}
+	if err := os.WriteFile(b.config(), text.Bytes(), 0o600); err != nil {
+		return fmt.Errorf("write configuration of broker %d: %w", b.id, err)
+	}
+	role := "--standalone"
+	if b.id != 1 {
+		role = "--no-initial-controllers"
+	}
+	out, err := b.java("kafka.tools.StorageTool", "format", role, "-t", clusterID, "-c", b.config()).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("format data of broker %d: %w\n%s", b.id, err, out)
+	}
+	return nil
+}
+
+func (b *Broker) config() string { return filepath.Join(b.dir, "server.properties") }
+
+func (b *Broker) logFile() string { return filepath.Join(b.dir, "broker.log") }
+
+// java is a command of the jars. Tests run for seconds: a compiler and a
+// collector for servers cost more than they bring.
+func (b *Broker) java(args ...string) *exec.Cmd {
+	flags := []string{
+		"-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData",
+		"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true",
+		"-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
+		"-cp", filepath.Join(b.jars, "*"),
+	}
+	cmd := exec.Command("java", append(flags, args...)...)
+	cmd.Dir = b.dir
+	return cmd
+}
+
+// launch starts the broker and does not wait until it answers.
+func (b *Broker) launch() error {
+	log, err := os.OpenFile(b.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("open log of broker %d: %w", b.id, err)
+	}
+	defer log.Close() // the broker has its own descriptor
+	cmd := b.java("kafka.Kafka", b.config())
+	cmd.Stdout, cmd.Stderr = log, log
+	if b.proc, err = process.Start(cmd); err != nil {
+		return fmt.Errorf("start broker %d: %w", b.id, err)
+	}
+	return nil
+}
+
+// logTail is the end of the broker's log, for a failure's message.
+func (b *Broker) logTail() []byte {
+	const tail = 8 << 10
+	text, err := os.ReadFile(b.logFile())
+	if err != nil {
+		return []byte(err.Error())
+	}
+	return text[max(0, len(text)-tail):]
+}

@@ -1,0 +1,103 @@
+package kafkatest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// cacheEnv names the folder to keep jars in, where the user's cache folder is
+// not the place.
+const cacheEnv = "KCAGENT_CACHE"
+
+const mavenTimeout = 5 * time.Minute
+
+// pom asks for the broker and a logger that needs no configuration file.
+const pom = `<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>kcagent</groupId><artifactId>kafka-for-tests</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>%s</version></dependency>
+    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
+  </dependencies>
+</project>
+`
+
+// jarFolder is where the jars of a version are, if they are there.
+func jarFolder(version string) (string, error) {
+	cache := os.Getenv(cacheEnv)
+	if cache == "" {
+		user, err := os.UserCacheDir()
+		if err != nil {
+			return "", fmt.Errorf("find a folder for kafka's jars: %w; set %s", err, cacheEnv)
+		}
+		cache = filepath.Join(user, "kcagent")
+	}
+	return filepath.Join(cache, "kafka-"+version), nil
+}
+
+// fetchJars returns the folder with the jars of a version, complete. The first
+// caller fetches them; other processes wait for it.
+func fetchJars(version string) (string, error) {
+	dir, err := jarFolder(version)
+	if err != nil {
+		return "", err
+	}
+	if _, err := os.Stat(dir); err == nil {
+		return dir, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return "", fmt.Errorf("make folder for kafka's jars: %w", err)
+	}
+	unlock, err := lock(dir + ".lock")
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if _, err := os.Stat(dir); err == nil { // another was faster
+		return dir, nil
+	}
+	return dir, mavenCopy(version, dir)
+}
+
+// mavenCopy makes dir, whole or not at all.
+func mavenCopy(version, dir string) error {
+	work, err := os.MkdirTemp(filepath.Dir(dir), "fetching-")
+	if err != nil {
+		return fmt.Errorf("make folder for kafka's jars: %w", err)
+	}
+	defer os.RemoveAll(work)
+	if err := os.WriteFile(filepath.Join(work, "pom.xml"), fmt.Appendf(nil, pom, version), 0o600); err != nil {
+		return fmt.Errorf("write pom for kafka's jars: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), mavenTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "mvn", "-q", "-B", "dependency:copy-dependencies",
+		"-DincludeScope=runtime", "-DoutputDirectory="+filepath.Join(work, "jars"))
+	cmd.Dir = work
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("fetch kafka %s through maven: %w\n%s", version, err, out)
+	}
+	if err := os.Rename(filepath.Join(work, "jars"), dir); err != nil {
+		return fmt.Errorf("keep kafka's jars: %w", err)
+	}
+	return nil
+}
+
+// lock takes an advisory lock that ends with the process at the latest.
+func lock(path string) (unlock func(), err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("open lock of kafka's jars: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("lock kafka's jars: %w", err)
+	}
+	return func() { _ = f.Close() }, nil
+}

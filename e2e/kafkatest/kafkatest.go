@@ -1,0 +1,224 @@
+// Package kafkatest brings up real Apache Kafka for tests and benchmarks: KRaft
+// brokers on loopback ports, from jars that Maven fetches once per version. The
+// brokers end with the test process, however that ends.
+package kafkatest
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
+)
+
+// Version is the Apache Kafka that Start brings up.
+const Version = "4.4.0"
+
+// clusterID is any base64 of 16 bytes; every test cluster may have the same.
+const clusterID = "a2NhZ2VudC10ZXN0cy0tMQ"
+
+const readyTimeout = 90 * time.Second
+
+// Options describe a cluster. The zero value is one broker with a plaintext
+// listener, where every topic, internal ones too, has one replica.
+type Options struct {
+	// Brokers is how many there are; 0 is 1. The first is the controller, too.
+	Brokers int
+	// Properties go into every broker's server.properties and win over what
+	// this package would write there.
+	Properties map[string]string
+}
+
+// A Cluster is a running Kafka cluster. Its methods are safe for concurrent
+// use, except for those that end or start brokers.
+type Cluster struct {
+	// Brokers are in the order of their node ids, from 1.
+	Brokers []*Broker
+
+	dir    string
+	client *kgo.Client
+}
+
+// Start starts a cluster that ends, with its data, at the end of the test. It
+// skips the test where Kafka cannot run; see [Require].
+func Start(t testing.TB, o Options) *Cluster {
+	t.Helper()
+	Require(t)
+	c, err := start(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.close)
+	return c
+}
+
+func start(o Options) (*Cluster, error) {
+	jars, err := fetchJars(Version)
+	if err != nil {
+		return nil, err
+	}
+	// A port that was free a moment ago may be taken now, by another package's
+	// tests: then once more with others.
+	for try := 1; ; try++ {
+		c, err := tryStart(o, jars)
+		if err == nil {
+			return c, nil
+		}
+		if try == 3 || !bytes.Contains([]byte(err.Error()), []byte("Address already in use")) {
+			return nil, err
+		}
+	}
+}
+
+func tryStart(o Options, jars string) (_ *Cluster, err error) {
+	dir, err := os.MkdirTemp("", "kcagent-kafka-")
+	if err != nil {
+		return nil, fmt.Errorf("make folder for kafka: %w", err)
+	}
+	c := &Cluster{dir: dir}
+	defer func() {
+		if err != nil {
+			c.close()
+		}
+	}()
+	ports, err := freePorts(cmp.Or(o.Brokers, 1) + 1)
+	if err != nil {
+		return nil, err
+	}
+	controller := ports[0]
+	for i, port := range ports[1:] {
+		b := &Broker{id: i + 1, port: port, dir: filepath.Join(dir, fmt.Sprintf("broker-%d", i+1)), jars: jars}
+		props := b.properties(controller)
+		maps.Copy(props, o.Properties)
+		if err := b.format(props); err != nil {
+			return nil, err
+		}
+		if err := b.launch(); err != nil {
+			return nil, err
+		}
+		c.Brokers = append(c.Brokers, b)
+	}
+	// The newest offset requests name topics by id, which buys a test nothing.
+	c.client, err = kgo.NewClient(kgo.SeedBrokers(c.Addrs()...), kgo.MaxVersions(kversion.V4_0_0()),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(5*time.Millisecond),
+		kgo.RequestTimeoutOverhead(3*time.Second), kgo.MetadataMinAge(100*time.Millisecond), kgo.RetryTimeout(readyTimeout))
+	if err != nil {
+		return nil, fmt.Errorf("make kafka client: %w", err)
+	}
+	return c, c.awaitReady()
+}
+
+// awaitReady waits until the metadata names every broker.
+func (c *Cluster) awaitReady() error {
+	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	why := errors.New("not asked yet")
+	for {
+		if b := c.dead(); b != nil {
+			return fmt.Errorf("kafka broker %d ended while it started; its log:\n%s", b.id, b.logTail())
+		}
+		try, done := context.WithTimeout(ctx, 2*time.Second)
+		resp, err := kmsg.NewPtrMetadataRequest().RequestWith(try, c.client)
+		done()
+		switch {
+		case err != nil:
+			why = err
+		case len(resp.Brokers) == len(c.Brokers):
+			return nil
+		default:
+			why = fmt.Errorf("metadata names %d of %d brokers", len(resp.Brokers), len(c.Brokers))
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("kafka is not ready after %v: %w; broker 1's log:\n%s", readyTimeout, why, c.Brokers[0].logTail())
+		}
+	}
+}
+
+func (c *Cluster) dead() *Broker {
+	for _, b := range c.Brokers {
+		if !b.running() {
+			return b
+		}
+	}
+	return nil
+}
+
+// Addrs are the brokers' addresses, host:port. They stay over restarts.
+func (c *Cluster) Addrs() []string {
+	addrs := make([]string, len(c.Brokers))
+	for i, b := range c.Brokers {
+		addrs[i] = b.Addr()
+	}
+	return addrs
+}
+
+// Client is the cluster's own client, for requests that this package has no
+// method for. It must not be closed. Records need a partition.
+func (c *Cluster) Client() *kgo.Client { return c.client }
+
+// Stop shuts every broker down in good order and keeps the data.
+func (c *Cluster) Stop() {
+	for i := len(c.Brokers) - 1; i >= 0; i-- { // the controller last: the others report to it
+		c.Brokers[i].Stop()
+	}
+}
+
+// Kill ends every broker at once, as a power cut would, and keeps the data.
+func (c *Cluster) Kill() {
+	for _, b := range c.Brokers {
+		b.Kill()
+	}
+}
+
+// Pause makes every broker a black hole: connections stay, and nothing
+// answers.
+func (c *Cluster) Pause() {
+	for _, b := range c.Brokers {
+		b.Pause()
+	}
+}
+
+// Continue ends a Pause.
+func (c *Cluster) Continue() {
+	for _, b := range c.Brokers {
+		b.Continue()
+	}
+}
+
+// Restart starts the brokers that are down again, on their addresses and data,
+// and returns when the cluster is ready.
+func (c *Cluster) Restart(t testing.TB) {
+	t.Helper()
+	for _, b := range c.Brokers {
+		if b.running() {
+			continue
+		}
+		if err := b.launch(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.awaitReady(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (c *Cluster) close() {
+	if c.client != nil {
+		c.client.Close()
+	}
+	c.Kill()
+	_ = os.RemoveAll(c.dir) // a temporary folder; the system would do it in time
+}
