@@ -1,0 +1,74 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+)
+
+// preferredAddr is where the broker listens if it can. It is always the same
+// because the sample file, which outlives the broker, names it, and below the
+// range of ports that systems give to outgoing connections.
+const preferredAddr = "127.0.0.1:19092"
+
+// topics are those of the broker, with their numbers of partitions.
+var topics = map[string]int32{"orders": 4, "payments": 2, "audit": 1}
+
+// The broker keeps everything in memory, so old records have to go, as in a
+// real Kafka: what takes about 6 MiB a partition stays. Memory is freed by whole
+// segments, whose default size alone, 100 MiB, would be too much.
+var (
+	topicSettings  = map[string]string{"retention.bytes": "4194304", "segment.bytes": "1048576"}
+	brokerSettings = map[string]string{"log.cleaner.backoff.ms": "2000"}
+)
+
+// A broker is an embedded Kafka broker on a loopback port.
+type broker struct {
+	*kfake.Cluster
+	addr string
+}
+
+// startBroker starts a broker with the topics, on addr, or on any free port if
+// addr is taken. Close ends it.
+func startBroker(addr string, log *slog.Logger) (*broker, error) {
+	listen := func(network, _ string) (net.Listener, error) {
+		l, err := net.Listen(network, addr)
+		if err != nil {
+			return net.Listen(network, "127.0.0.1:0")
+		}
+		return l, nil
+	}
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.ListenFn(listen),
+		kfake.BrokerConfigs(brokerSettings), kfake.WithLogger(brokerLog{log}))
+	if err != nil {
+		return nil, fmt.Errorf("start embedded broker: %w", err)
+	}
+	for name, partitions := range topics {
+		if err := c.CreateTopic(name, partitions, topicSettings); err != nil {
+			c.Close()
+			return nil, fmt.Errorf("create topic %s: %w", name, err)
+		}
+	}
+	return &broker{c, c.ListenAddrs()[0]}, nil
+}
+
+// brokerLog keeps the broker's errors, and its warnings for debugging; below
+// that it logs every request.
+type brokerLog struct{ log *slog.Logger }
+
+func (l brokerLog) Logf(level kfake.LogLevel, format string, args ...any) {
+	to := slog.LevelDebug
+	switch level {
+	case kfake.LogLevelError:
+		to = slog.LevelError
+	case kfake.LogLevelWarn:
+	default:
+		return
+	}
+	if ctx := context.Background(); l.log.Enabled(ctx, to) {
+		l.log.Log(ctx, to, "embedded broker", "message", fmt.Sprintf(format, args...))
+	}
+}

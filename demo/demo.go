@@ -1,0 +1,131 @@
+// Package demo shows an agent at work with no Kafka at hand: an embedded
+// broker, records that keep coming, and a sample file to edit.
+package demo
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Options say how a demo goes. Log and Stdout must be set.
+type Options struct {
+	Dir      string        // for the sample file and the data; ./kcagent-demo where it is empty
+	Rate     int           // generated records per second, over all topics; 0 is 200
+	Duration time.Duration // after it the demo ends; 0 is when the context does
+	Listen   string        // host:port of the agent's HTTP side, only to tell the user
+	Stdout   io.Writer     // what the user is told
+	Log      *slog.Logger
+}
+
+// Defaults of Options.
+const (
+	DefaultDir  = "kcagent-demo"
+	DefaultRate = 200
+)
+
+// BrokerEnv is the environment variable by which the sample file finds the
+// broker. Run sets it for this process.
+const BrokerEnv = "KCAGENT_DEMO_BROKER"
+
+var errOver = errors.New("the duration of the demo is over")
+
+// Run runs agent on a sample file until ctx ends or the duration is over, and
+// returns once agent and broker have ended; the agent's error is returned as it
+// is. A file that is in the folder already is used as it stands.
+func Run(ctx context.Context, o Options, agent func(ctx context.Context, configPath string) error) error {
+	o.Dir, o.Rate = cmp.Or(o.Dir, DefaultDir), cmp.Or(o.Rate, DefaultRate)
+	kept, err := writeSample(o.Dir)
+	if err != nil {
+		return err
+	}
+	b, err := startBroker(preferredAddr, o.Log)
+	if err != nil {
+		return err
+	}
+	defer b.Close() // last of all: the agent commits to it and leaves its groups before
+	if err := os.Setenv(BrokerEnv, b.addr); err != nil {
+		return fmt.Errorf("set %s: %w", BrokerEnv, err)
+	}
+	data := filepath.Join(o.Dir, dataDir)
+	before, err := sizes(data)
+	if err != nil {
+		return err
+	}
+	if err := welcome(o, b.addr, kept); err != nil {
+		return err
+	}
+	if o.Duration > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, o.Duration, errOver)
+		defer cancel()
+	}
+	err = runBoth(ctx, b.addr, o.Rate, func(ctx context.Context) error {
+		return agent(ctx, filepath.Join(o.Dir, sampleName))
+	})
+	return errors.Join(err, report(o.Stdout, data, before))
+}
+
+// runBoth runs the agent while records are generated. Whichever ends first ends
+// the other.
+func runBoth(ctx context.Context, addr string, rate int, agent func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	generated := make(chan error, 1)
+	go func() {
+		err := generate(ctx, addr, rate)
+		cancel(err)
+		generated <- err
+	}()
+	err := agent(ctx)
+	cancel(nil)
+	return errors.Join(err, <-generated)
+}
+
+// welcome tells where to look and what to edit.
+func welcome(o Options, addr string, kept bool) error {
+	var b strings.Builder
+	sample, data := filepath.Join(o.Dir, sampleName), filepath.Join(o.Dir, dataDir)
+	fmt.Fprintf(&b, "Kafka broker of the demo: %s, topics orders, payments and audit, %d records a second\n", addr, o.Rate)
+	if addr != preferredAddr {
+		fmt.Fprintf(&b, "       (%s is taken; for other commands on the file: export %s=%s)\n", preferredAddr, BrokerEnv, addr)
+	}
+	if kept {
+		fmt.Fprintf(&b, "       %s was there and is used as it stands\n", sample)
+	}
+	end := "Ctrl-C"
+	if o.Duration > 0 {
+		end += fmt.Sprintf(", or by itself after %s", o.Duration)
+	}
+	fmt.Fprintf(&b, `Look:  tail -f %[1]s/orders.log
+       curl %[3]s/status
+Edit:  %[2]s, while this runs:
+       audit: state: running      %[1]s/audit.log fills with what has waited
+       orders: state: paused      orders.log stands still; running: it goes on
+       delete the payments entry  it is terminated; put it back: it goes on where it was
+       write nonsense             nothing changes; the log and /status say where it is
+End:   %[4]s
+`, data, sample, url(o.Listen), end)
+	_, err := io.WriteString(o.Stdout, b.String())
+	return err
+}
+
+// url is where a browser on this host finds a server that listens on addr.
+func url(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "http://" + addr
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
