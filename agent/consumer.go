@@ -45,7 +45,8 @@ type view struct {
 	MemberID   string // "" while it is no member
 	Generation int32
 	Partitions []*partition // sorted; what they hold is live
-	Unclean    error        // why the last end was not clean
+	Pending    *PendingChange
+	Unclean    error // why the last end was not clean
 }
 
 // An event tells a consumer's own goroutine what its others saw.
@@ -201,9 +202,16 @@ func (l *life) heed() {
 		l.pausing, l.quiet, l.emptied = false, false, nil
 		l.gate.Open()
 	}
-	if l.session != nil {
-		l.session.heed()
+	if l.session == nil {
+		return
 	}
+	l.session.heed()
+	var pending *PendingChange
+	if fields := l.session.outdated(*l.spec.Load()); len(fields) > 0 {
+		pending = &PendingChange{fields, "takes effect with the next generation of the group"}
+		l.log.Info("change waits", "fields", fields, "why", pending.Why)
+	}
+	l.publish(func(v *view) { v.Pending = pending })
 }
 
 // take notes what an event says.
@@ -214,6 +222,7 @@ func (l *life) take(e event) {
 		l.faults = make(map[string]error) // whatever still fails will say so again
 		l.publish(func(v *view) {
 			v.MemberID, v.Generation, v.Partitions = e.session.kafka.MemberID(), e.session.kafka.GenerationID(), e.session.sorted()
+			v.Pending = nil
 		})
 		l.settleDown()
 	case left:

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -22,9 +23,18 @@ import (
 // SetUpSarama sets what sarama keeps for the whole process. It must run before
 // any other call of sarama: its metrics cost 85 KB a group and nobody reads
 // them, and its default for a decompressed batch is no limit at all.
-func SetUpSarama() {
+//
+// sarama's log, which cannot tell one consumer from another, goes to log at
+// debug level; a nil log drops it. A panic in one of sarama's goroutines ends
+// the process: caught, it would leave a consumer that stands still and looks
+// well, and whoever supervises the process brings everything back from the
+// committed offsets.
+func SetUpSarama(log *slog.Logger) {
 	metrics.UseNilMetrics = true
 	sarama.MaxDecompressedBatchSize = maxBatchBytes
+	if log != nil && log.Enabled(context.Background(), slog.LevelDebug) {
+		sarama.Logger = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
+	}
 }
 
 const (
@@ -65,10 +75,8 @@ func saramaConfig(spec config.Consumer, d *dialer) (*sarama.Config, error) {
 	c := &s.Consumer
 	s.ChannelBufferSize = 1024 // records between fetch and claim, per partition: larger batches for the sink
 	c.Return.Errors = true
-	c.MaxWaitTime = spec.Cluster.Fetch.MaxWait
 	c.MaxProcessingTime = 5 * time.Second // below it a slow fsync makes sarama drop the partition for a while
-	c.Fetch.Default = int32(spec.MaxPartitionBytes)
-	c.Fetch.MaxBytes = int32(spec.Cluster.Fetch.MaxBytes)
+	setFetch(s, spec)
 	c.Retry.BackoffFunc = func(n int) time.Duration { return jitter(250 * time.Millisecond << min(n, 4)) }
 	c.Offsets.AutoCommit.Enable = false
 	c.Offsets.Initial = sarama.OffsetOldest
@@ -86,6 +94,13 @@ func saramaConfig(spec config.Consumer, d *dialer) (*sarama.Config, error) {
 		return nil, fmt.Errorf("check kafka settings: %w", err)
 	}
 	return s, nil
+}
+
+// setFetch sets how much a fetch may bring, and how long it may wait.
+func setFetch(s *sarama.Config, spec config.Consumer) {
+	s.Consumer.Fetch.Default = int32(spec.MaxPartitionBytes)
+	s.Consumer.Fetch.MaxBytes = int32(spec.Cluster.Fetch.MaxBytes)
+	s.Consumer.MaxWaitTime = spec.Cluster.Fetch.MaxWait
 }
 
 // jitter spreads d over [d/2, d), so that consumers that lost one broker at

@@ -86,6 +86,7 @@ type member struct {
 	group   sarama.ConsumerGroup
 	closing context.CancelFunc // ends what waits for fetches to work again
 	helpers sync.WaitGroup
+	ended   time.Time // when the last generation ended; zero before there was one
 }
 
 // connect builds client and group; nothing is dialled before they are used.
@@ -125,11 +126,15 @@ func (m *member) close() {
 func (m *member) consume(ctx context.Context, out sink.Sink, wait *backoff) error {
 	for short := 0; ; {
 		began := time.Now()
+		m.refresh()
 		genCtx, abandon := context.WithCancelCause(ctx)
 		s := newSession(m, out, abandon)
 		err := m.group.Consume(genCtx, m.spec.Topics, s)
 		lost := context.Cause(genCtx)
 		abandon(nil)
+		if s.stopped != nil {
+			m.ended = time.Now()
+		}
 		switch {
 		case ctx.Err() != nil:
 			return s.unsaved
@@ -137,7 +142,7 @@ func (m *member) consume(ctx context.Context, out sink.Sink, wait *backoff) erro
 			return lost
 		case err != nil:
 			err = m.explain(err)
-			if rebuild(err) {
+			if m.rebuild(err) {
 				return err
 			}
 			m.report(originGroup, err)
@@ -157,13 +162,30 @@ func (m *member) consume(ctx context.Context, out sink.Sink, wait *backoff) erro
 	}
 }
 
-// rebuild reports whether only a new client can help: credentials are read
-// when it is built. Else the old one is kept, for it holds the member id: a
-// new member would have to wait until the broker forgets the old one.
-func rebuild(err error) bool {
+// refresh takes over how much is fetched at once, which sarama reads while a
+// generation runs and which therefore can only change between two.
+func (m *member) refresh() {
+	spec := *m.consumer.spec.Load()
+	m.spec.MaxPartitionBytes, m.spec.Cluster.Fetch = spec.MaxPartitionBytes, spec.Cluster.Fetch
+	setFetch(m.client.Config(), m.spec)
+}
+
+// outdated names the fields of spec that wait for a refresh.
+func (m *member) outdated(spec config.Consumer) []string {
+	applied := spec
+	applied.MaxPartitionBytes, applied.Cluster.Fetch = m.spec.MaxPartitionBytes, m.spec.Cluster.Fetch
+	return diff(spec, applied)
+}
+
+// rebuild reports whether a new client is needed: credentials and certificates
+// are read when it is built. Else the old one is kept as long as the broker
+// may know its member id, for a new member would have to wait until the broker
+// forgets the old one.
+func (m *member) rebuild(err error) bool {
 	return errors.Is(err, sarama.ErrSASLAuthenticationFailed) ||
 		errors.Is(err, sarama.ErrClosedClient) ||
-		errors.Is(err, sarama.ErrClosedConsumerGroup)
+		errors.Is(err, sarama.ErrClosedConsumerGroup) ||
+		time.Since(m.ended) > sessionTimeout
 }
 
 // explain names what the group's error is about.

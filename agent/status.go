@@ -61,8 +61,14 @@ type ConsumerStatus struct {
 	LastRecordAt     *time.Time        `json:"last_record_at"`
 	LastFlushAt      *time.Time        `json:"last_flush_at"`
 	LastError        *string           `json:"last_error"`     // the cause while something fails, else null
-	PendingChange    *string           `json:"pending_change"` // a wanted change that waits, else null
+	PendingChange    *PendingChange    `json:"pending_change"` // a wanted change that waits, else null
 	Partitions       []PartitionStatus `json:"partitions"`
+}
+
+// A PendingChange is a change that is wanted and has not taken effect yet.
+type PendingChange struct {
+	Fields []string `json:"fields"` // of the file
+	Why    string   `json:"why"`    // what it waits for
 }
 
 // PartitionStatus is one assigned partition. CommittedOffset is -1 while the
@@ -205,6 +211,7 @@ func (r row) status() ConsumerStatus {
 	if v.Fault != "" {
 		s.LastError = &v.Fault
 	}
+	s.PendingChange = v.Pending
 	for _, p := range v.Partitions {
 		lag := p.lag()
 		s.Lag += lag

@@ -92,7 +92,7 @@ func runAgent(ctx context.Context, o runOptions) error {
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", o.listen, err)
 	}
-	agent.SetUpSarama()
+	agent.SetUpSarama(o.log)
 	agent.KeepHeapFloor()
 	a := agent.New(agent.Options{Log: o.log, Version: version(), ShutdownTimeout: o.shutdownTimeout})
 

@@ -40,7 +40,7 @@ func validateCommand(ctx context.Context, io streams, flags *flag.FlagSet, args 
 
 // probe turns what the cluster and the sinks say into problems of the file.
 func probe(ctx context.Context, file string, c *config.Config) config.Problems {
-	agent.SetUpSarama()
+	agent.SetUpSarama(nil)
 	index := make(map[string]int, len(c.Consumers))
 	for i, consumer := range c.Consumers {
 		index[consumer.Name] = i

@@ -1,0 +1,178 @@
+package agent
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/config"
+)
+
+// certificate makes a certificate that signs itself, for 127.0.0.1, and the
+// file that a client trusts it by.
+func certificate(t *testing.T) (tls.Certificate, string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "ca.pem")
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, path
+}
+
+// secured is a rig whose consumer speaks TLS and SASL.
+func secured(t *testing.T, sasl string) (r *rig, apply func()) {
+	t.Helper()
+	cert, ca := certificate(t)
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "t"),
+		kfake.TLS(&tls.Config{Certificates: []tls.Certificate{cert}}),
+		kfake.EnableSASL(), kfake.Superuser("PLAIN", "u", "right"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	r = &rig{T: t, cluster: cluster, memory: &memory{}, updates: make(chan config.Update)}
+	r.start()
+	return r, func() {
+		t.Helper()
+		text := fmt.Sprintf(`
+clusters:
+  main:
+    brokers: ["%s"]
+    tls: {ca_file: "%s"}
+    sasl: {mechanism: PLAIN, username: u, %s}
+consumers:
+- {name: c, cluster: main, topics: [t], sink: {stdout: {}}}`, cluster.ListenAddrs()[0], ca, sasl)
+		c, problems := config.Parse("consumers.yaml", []byte(text), os.LookupEnv)
+		if len(problems) > 0 {
+			t.Fatal(problems)
+		}
+		r.updates <- config.Update{Config: c}
+	}
+}
+
+func TestPlainOverTLS(t *testing.T) {
+	r, apply := secured(t, "password: right")
+	apply()
+	r.wantStatus(Running)
+}
+
+// TestWrongPasswordHealsByACorrectedFile: credentials are read again for each
+// try, so nobody has to restart anything.
+func TestWrongPasswordHealsByACorrectedFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "password")
+	r, apply := secured(t, fmt.Sprintf("password_file: %q", file))
+	apply()
+	r.wantStatus(Failing)
+	if e := *r.consumer().LastError; !strings.Contains(e, file) {
+		t.Errorf("without the file the error is %q", e)
+	}
+	write := func(password string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(password+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("wrong-password")
+	// What Kafka answers; the embedded broker only hangs up.
+	r.cluster.ControlKey(int16(kmsg.SASLAuthenticate), func(k kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		if strings.HasSuffix(string(k.(*kmsg.SASLAuthenticateRequest).SASLAuthBytes), "\x00right") {
+			return nil, nil, false
+		}
+		resp := k.ResponseKind().(*kmsg.SASLAuthenticateResponse)
+		resp.ErrorCode = kerr.SaslAuthenticationFailed.Code
+		return resp, nil, true
+	})
+	r.eventually("an authentication error", func() (bool, any) {
+		e := r.consumer().LastError
+		if e == nil {
+			return false, nil
+		}
+		if strings.Contains(*e, "wrong-password") {
+			t.Errorf("the password shows: %s", *e)
+		}
+		return strings.Contains(*e, "authenticate to cluster main"), *e
+	})
+	write("right")
+	r.wantStatus(Running)
+}
+
+func TestUntrustedCertificateIsNamed(t *testing.T) {
+	r, _ := secured(t, "password: right")
+	text := fmt.Sprintf(`
+clusters: {main: {brokers: ["%s"], tls: {}}}
+consumers:
+- {name: c, cluster: main, topics: [t], sink: {stdout: {}}}`, r.cluster.ListenAddrs()[0])
+	c, problems := config.Parse("consumers.yaml", []byte(text), os.LookupEnv)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	r.updates <- config.Update{Config: c}
+	r.wantStatus(Failing)
+	if e := *r.consumer().LastError; !strings.Contains(e, "certificate") {
+		t.Errorf("last error is %q", e)
+	}
+}
+
+func TestProbeFindsWhatIsWrong(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "t"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf(`
+clusters:
+  main: {brokers: ["%s"]}
+  dead: {brokers: ["127.0.0.1:1"]}
+defaults: {cluster: main, topics: [t], sink: {stdout: {}}}
+consumers:
+- {name: good}
+- {name: topicless, topics: [t, missing]}
+- {name: sinkless, sink: {file: {path: "%s/below"}}}
+- {name: dead, cluster: dead}`, cluster.ListenAddrs()[0], file)
+	c, problems := config.Parse("consumers.yaml", []byte(text), os.LookupEnv)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	var got []string
+	for _, f := range Probe(t.Context(), c.Consumers) {
+		got = append(got, f.Consumer+"."+f.Field)
+	}
+	if want := "topicless.topics sinkless.sink dead.cluster"; strings.Join(got, " ") != want {
+		t.Errorf("found %v, want %s", got, want)
+	}
+}

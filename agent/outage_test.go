@@ -1,0 +1,151 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+func TestMissingTopicHealsByItself(t *testing.T) {
+	r := newRig(t, 1)
+	r.edit(", topics: [t, late]")
+	r.wantStatus(Failing)
+	if e := r.consumer().LastError; e == nil || !strings.Contains(*e, `"late"`) {
+		t.Errorf("last error is %v, want the topic's name", e)
+	}
+	req := kmsg.NewPtrCreateTopicsRequest()
+	topic := kmsg.NewCreateTopicsRequestTopic()
+	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = "late", 1, 1
+	req.Topics = append(req.Topics, topic)
+	if _, err := req.RequestWith(context.Background(), r.client); err != nil {
+		t.Fatal(err)
+	}
+	r.wantStatus(Running)
+	if len(r.consumer().Partitions) != 2 {
+		t.Errorf("partitions are %v", r.consumer().Partitions)
+	}
+}
+
+func TestStartPolicies(t *testing.T) {
+	for _, tt := range []struct{ start, want string }{
+		{"latest", "t/0@2=new"},
+		{"2020-01-01T00:00:00Z", "t/0@0=a t/0@1=b t/0@2=new"},
+		{"2999-01-01T00:00:00Z", "t/0@2=new"},
+		{"earliest", "t/0@0=a t/0@1=b t/0@2=new"},
+	} {
+		t.Run(tt.start, func(t *testing.T) {
+			r := newRig(t, 1)
+			r.produce(0, "a", "b")
+			r.edit(`, start: "` + tt.start + `"`)
+			r.wantStatus(Running)
+			r.produce(0, "new")
+			r.wantRecords(strings.Fields(tt.want)...)
+		})
+	}
+}
+
+func TestOutOfRange(t *testing.T) {
+	commit := func(r *rig, offset int64) {
+		req := kmsg.NewPtrOffsetCommitRequest()
+		req.Group, req.Generation = "kcagent-c", -1
+		rt := kmsg.NewOffsetCommitRequestTopic()
+		rt.Topic = "t"
+		rp := kmsg.NewOffsetCommitRequestTopicPartition()
+		rp.Offset = offset
+		rt.Partitions = append(rt.Partitions, rp)
+		req.Topics = append(req.Topics, rt)
+		if _, err := req.RequestWith(context.Background(), r.client); err != nil {
+			r.Fatal(err)
+		}
+	}
+	resets := func(r *rig) int64 { return r.agent.snapshot.Load().rows[0].c.stats.offsetResets.Load() }
+	t.Run("earliest", func(t *testing.T) {
+		r := newRig(t, 1)
+		r.produce(0, "a", "b")
+		commit(r, 99)
+		r.edit("")
+		r.wantRecords("t/0@0=a", "t/0@1=b")
+		if resets(r) != 1 {
+			t.Errorf("%d resets were counted", resets(r))
+		}
+	})
+	t.Run("latest", func(t *testing.T) {
+		r := newRig(t, 1)
+		r.produce(0, "a", "b")
+		commit(r, 99)
+		r.edit(", on_offset_out_of_range: latest")
+		r.wantStatus(Running)
+		r.produce(0, "new")
+		r.wantRecords("t/0@2=new")
+	})
+	t.Run("fail", func(t *testing.T) {
+		r := newRig(t, 1)
+		r.produce(0, "a", "b")
+		commit(r, 99)
+		r.edit(", on_offset_out_of_range: fail")
+		r.wantStatus(Failing)
+		if e := *r.consumer().LastError; !strings.Contains(e, "99") || !strings.Contains(e, "out of range") {
+			t.Errorf("last error is %q", e)
+		}
+		if got := r.memory.all(); len(got) > 0 {
+			t.Errorf("got %v", got)
+		}
+	})
+}
+
+func (r *rig) away() (back func()) {
+	var isBack atomic.Bool
+	r.cluster.Control(func(kmsg.Request) (kmsg.Response, error, bool) {
+		if isBack.Load() {
+			return nil, nil, false
+		}
+		r.cluster.KeepControl()
+		return nil, errors.New("away"), true
+	})
+	return func() { isBack.Store(true) }
+}
+
+func TestBrokerAwayAtStart(t *testing.T) {
+	r := newRig(t, 1)
+	r.produce(0, "a")
+	back := r.away()
+	r.edit("")
+	r.wantStatus(Failing)
+	if e := r.consumer().LastError; e == nil || !strings.Contains(*e, r.cluster.ListenAddrs()[0]) {
+		t.Errorf("last error is %v, want the broker's address", e)
+	}
+	back()
+	r.wantStatus(Running)
+	r.wantRecords("t/0@0=a")
+	if c := r.consumer(); c.LastError != nil {
+		t.Errorf("it works again and still shows %q", *c.LastError)
+	}
+}
+
+func TestBrokerAwayInMidRun(t *testing.T) {
+	r := newRig(t, 1)
+	r.edit("")
+	r.produce(0, "a")
+	r.wantRecords("t/0@0=a")
+	r.wantCommitted(0, 1)
+	back := r.away()
+	r.wantStatus(Failing)
+	back()
+	r.wantStatus(Running) // with nothing to read, too
+	r.produce(0, "b")
+	r.wantRecords("t/0@0=a", "t/0@1=b")
+}
+
+func TestStopsWhileBrokerIsAway(t *testing.T) {
+	r := newRig(t, 1)
+	r.away()
+	r.edit("")
+	r.wantStatus(Failing)
+	if err := r.stop(); err != nil {
+		t.Errorf("stopping while the broker is away: %v", err)
+	}
+}

@@ -1,0 +1,115 @@
+package agent
+
+import (
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+func TestPauseKeepsTheMemberAndHoldsTheRecords(t *testing.T) {
+	r := newRig(t, 1)
+	r.edit("")
+	r.produce(0, "a")
+	r.wantRecords("t/0@0=a")
+	before := r.consumer()
+	r.edit(", state: paused")
+	r.wantStatus(Paused)
+	if r.committed(0) != 1 {
+		t.Error("paused, and not everything is committed")
+	}
+	r.produce(0, "b")
+	r.stillOnly("t/0@0=a")
+	r.edit("")
+	r.wantStatus(Running)
+	r.wantRecords("t/0@0=a", "t/0@1=b")
+	if after := r.consumer(); after.MemberIDs[0] != before.MemberIDs[0] || after.Generation != before.Generation || after.ID != before.ID {
+		t.Error("pausing changed the membership")
+	}
+}
+
+func TestPauseSurvivesRebalanceAndRestart(t *testing.T) {
+	r := newRig(t, 2)
+	r.edit(", state: paused")
+	r.wantStatus(Paused)
+	generation := r.consumer().Generation
+	other, err := kgo.NewClient(kgo.SeedBrokers(r.cluster.ListenAddrs()...), kgo.ConsumerGroup("kcagent-c"),
+		kgo.ConsumeTopics("t"), kgo.Balancers(kgo.StickyBalancer()), kgo.DisableAutoCommit())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.eventually("a rebalance", func() (bool, any) {
+		c := r.consumer()
+		return c.Generation > generation && len(c.Partitions) == 1, c
+	})
+	other.Close() // its partition comes back, and was never paused by name
+	r.eventually("both partitions", func() (bool, any) {
+		c := r.consumer()
+		return len(c.Partitions) == 2, c
+	})
+	r.wantStatus(Paused)
+	r.produce(0, "a")
+	r.produce(1, "b")
+	r.stillOnly()
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	r.edit(", state: paused")
+	r.wantStatus(Paused)
+	r.stillOnly()
+	r.edit("")
+	r.eventually("both records", func() (bool, any) { got := r.memory.all(); return len(got) == 2, got })
+}
+
+func TestPausedLagStaysFresh(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for a ten-second poll")
+	}
+	r := newRig(t, 1)
+	r.edit(", state: paused")
+	r.wantStatus(Paused)
+	r.produce(0, "a", "b", "c")
+	r.eventually("lag 3", func() (bool, any) { c := r.consumer(); return c.Lag == 3, c.Lag })
+}
+
+func TestFetchSizeWaitsForTheNextGeneration(t *testing.T) {
+	r := newRig(t, 1)
+	r.edit("")
+	r.wantStatus(Running)
+	before := r.consumer()
+	r.edit(", max_partition_bytes: 2MiB")
+	r.eventually("a pending change", func() (bool, any) {
+		c := r.consumer()
+		return c.PendingChange != nil && c.PendingChange.Fields[0] == "max_partition_bytes", c.PendingChange
+	})
+	if c := r.consumer(); c.Generation != before.Generation {
+		t.Error("the edit caused a rebalance")
+	}
+	other, err := kgo.NewClient(kgo.SeedBrokers(r.cluster.ListenAddrs()...), kgo.ConsumerGroup("kcagent-c"),
+		kgo.ConsumeTopics("t"), kgo.Balancers(kgo.StickyBalancer()), kgo.DisableAutoCommit())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	r.eventually("no pending change after a rebalance", func() (bool, any) {
+		c := r.consumer()
+		return c.Generation > before.Generation && c.PendingChange == nil, c.PendingChange
+	})
+}
+
+func TestFlushSettingsAreTakenOverInPlace(t *testing.T) {
+	r := newRig(t, 1)
+	r.edit(", flush: {interval: 1h}")
+	r.wantStatus(Running)
+	before := r.consumer()
+	r.produce(0, "a")
+	r.wantRecords("t/0@0=a")
+	if got := r.committed(0); got > 0 {
+		t.Fatalf("offset %d is committed an hour early", got)
+	}
+	r.edit("")
+	r.wantCommitted(0, 1)
+	if c := r.consumer(); c.Generation != before.Generation || c.ID != before.ID || c.PendingChange != nil {
+		t.Errorf("the update touched the member: %+v", c)
+	}
+}

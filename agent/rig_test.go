@@ -1,0 +1,262 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
+	"go.uber.org/goleak"
+
+	"kcagent/config"
+	"kcagent/sink"
+)
+
+func TestMain(m *testing.M) {
+	SetUpSarama(nil)
+	goleak.VerifyTestMain(m)
+}
+
+type memory struct {
+	mu       sync.Mutex
+	recs     []string // "topic/partition@offset=value", in order of arrival
+	flushed  int      // how many of recs were flushed
+	writeErr error
+	flushErr error // one that is ErrLost stays until the sink is opened anew
+	flushes  int
+	opens    int
+}
+
+func (m *memory) open(context.Context, sink.Spec, sink.Options) (sink.Sink, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.opens++
+	if errors.Is(m.flushErr, sink.ErrLost) {
+		m.recs, m.flushErr = m.recs[:m.flushed], nil
+	}
+	return m, nil
+}
+
+func (m *memory) Write(_ context.Context, recs []sink.Record) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.writeErr != nil {
+		return m.writeErr
+	}
+	for _, r := range recs {
+		m.recs = append(m.recs, fmt.Sprintf("%s/%d@%d=%s", r.Topic, r.Partition, r.Offset, r.Value))
+	}
+	return nil
+}
+
+func (m *memory) Flush(context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.flushes++
+	if m.flushErr != nil {
+		return m.flushErr
+	}
+	m.flushed = len(m.recs)
+	return nil
+}
+
+func (m *memory) Update(sink.Spec) error { return nil }
+
+func (m *memory) Close() error { return m.Flush(context.Background()) }
+
+func (m *memory) fail(write, flush error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.writeErr, m.flushErr = write, flush
+}
+
+func (m *memory) all() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return append([]string{}, m.recs...)
+}
+
+type rig struct {
+	*testing.T
+	cluster *kfake.Cluster
+	client  *kgo.Client
+	agent   *Agent
+	memory  *memory
+	updates chan config.Update
+	stop    func() error
+}
+
+func newRig(t *testing.T, partitions int32) *rig {
+	t.Helper()
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(partitions, "t"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	client, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.MaxVersions(kversion.V3_6_0())) // topics by name, not by id
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	r := &rig{T: t, cluster: cluster, client: client, memory: &memory{}, updates: make(chan config.Update)}
+	r.start()
+	return r
+}
+
+func (r *rig) start() {
+	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	if testing.Verbose() {
+		log = slog.New(slog.NewTextHandler(r.Output(), nil))
+	}
+	r.agent = New(Options{Log: log})
+	r.agent.open = r.memory.open
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- r.agent.Run(ctx, r.updates) }()
+	r.stop = sync.OnceValue(func() error {
+		cancel()
+		return <-done
+	})
+	r.Cleanup(func() { _ = r.stop() })
+}
+
+func (r *rig) edit(extra string) {
+	r.Helper()
+	for field, value := range map[string]string{"topics:": " [t]", "flush:": " {interval: 20ms}"} {
+		if !strings.Contains(extra, field) {
+			extra += ", " + field + value
+		}
+	}
+	text := fmt.Sprintf(`
+consumers:
+  - {name: c, brokers: ["%s"], sink: {stdout: {}}%s}`,
+		r.cluster.ListenAddrs()[0], extra)
+	c, problems := config.Parse("consumers.yaml", []byte(text), func(string) (string, bool) { return "", false })
+	if len(problems) > 0 {
+		r.Fatal(problems)
+	}
+	r.updates <- config.Update{Config: c}
+}
+
+func (r *rig) produce(partition int32, values ...string) {
+	r.Helper()
+	recs := make([]*kgo.Record, len(values))
+	for i, v := range values {
+		recs[i] = &kgo.Record{Topic: "t", Partition: partition, Value: []byte(v)}
+	}
+	if err := r.client.ProduceSync(context.Background(), recs...).FirstErr(); err != nil {
+		r.Fatal(err)
+	}
+}
+
+func (r *rig) eventually(what string, cond func() (bool, any)) {
+	r.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		ok, seen := cond()
+		if ok {
+			return
+		}
+		if time.Now().After(deadline) {
+			r.Fatalf("%s did not come; last seen: %v", what, seen)
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+}
+
+func (r *rig) consumer() ConsumerStatus {
+	for _, c := range r.agent.Status().Consumers {
+		if c.Name == "c" {
+			return c
+		}
+	}
+	return ConsumerStatus{}
+}
+
+func (r *rig) wantStatus(s State) {
+	r.Helper()
+	r.eventually(string(s), func() (bool, any) {
+		c := r.consumer()
+		return c.Status == s, c
+	})
+}
+
+func (r *rig) wantRecords(want ...string) {
+	r.Helper()
+	r.eventually(strings.Join(want, " "), func() (bool, any) {
+		got := r.memory.all()
+		return strings.Join(got, " ") == strings.Join(want, " "), got
+	})
+}
+
+func (r *rig) committed(partition int32) int64 {
+	r.Helper()
+	req := kmsg.NewPtrOffsetFetchRequest()
+	req.Group = "kcagent-c"
+	g := kmsg.NewOffsetFetchRequestGroup()
+	g.Group = "kcagent-c"
+	req.Groups = append(req.Groups, g)
+	resp, err := req.RequestWith(context.Background(), r.client)
+	if err != nil {
+		r.Fatal(err)
+	}
+	for _, t := range resp.Groups[0].Topics {
+		for _, p := range t.Partitions {
+			if p.Partition == partition {
+				return p.Offset
+			}
+		}
+	}
+	return -1
+}
+
+func (r *rig) wantCommitted(partition int32, want int64) {
+	r.Helper()
+	r.eventually(fmt.Sprintf("commit of %d", want), func() (bool, any) {
+		got := r.committed(partition)
+		return got == want, got
+	})
+}
+
+func (r *rig) failOffsetCommits(n int, code *kerr.Error) {
+	left := n
+	r.cluster.ControlKey(int16(kmsg.OffsetCommit), func(k kmsg.Request) (kmsg.Response, error, bool) {
+		if left--; left > 0 {
+			r.cluster.KeepControl()
+		}
+		req := k.(*kmsg.OffsetCommitRequest)
+		resp := req.ResponseKind().(*kmsg.OffsetCommitResponse)
+		for _, t := range req.Topics {
+			rt := kmsg.NewOffsetCommitResponseTopic()
+			rt.Topic, rt.TopicID = t.Topic, t.TopicID
+			for _, p := range t.Partitions {
+				rp := kmsg.NewOffsetCommitResponseTopicPartition()
+				rp.Partition, rp.ErrorCode = p.Partition, code.Code
+				rt.Partitions = append(rt.Partitions, rp)
+			}
+			resp.Topics = append(resp.Topics, rt)
+		}
+		return resp, nil, true
+	})
+}
+
+func (r *rig) stillOnly(want ...string) {
+	r.Helper()
+	for range 60 {
+		if got := r.memory.all(); strings.Join(got, " ") != strings.Join(want, " ") {
+			r.Fatalf("got %v, want only %v", got, want)
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+}
