@@ -208,7 +208,7 @@ func (l *life) heed() {
 	l.session.heed()
 	var pending *PendingChange
 	if fields := l.session.outdated(*l.spec.Load()); len(fields) > 0 {
-		pending = &PendingChange{fields, "takes effect with the next generation of the group"}
+		pending = &PendingChange{fields, "takes effect when the group is next rebalanced or the consumer started"}
 		l.log.Info("change waits", "fields", fields, "why", pending.Why)
 	}
 	l.publish(func(v *view) { v.Pending = pending })

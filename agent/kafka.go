@@ -76,7 +76,9 @@ func saramaConfig(spec config.Consumer, d *dialer) (*sarama.Config, error) {
 	s.ChannelBufferSize = 1024 // records between fetch and claim, per partition: larger batches for the sink
 	c.Return.Errors = true
 	c.MaxProcessingTime = 5 * time.Second // below it a slow fsync makes sarama drop the partition for a while
-	setFetch(s, spec)
+	c.Fetch.Default = int32(spec.MaxPartitionBytes)
+	c.Fetch.MaxBytes = int32(spec.Cluster.Fetch.MaxBytes)
+	c.MaxWaitTime = spec.Cluster.Fetch.MaxWait
 	c.Retry.BackoffFunc = func(n int) time.Duration { return jitter(250 * time.Millisecond << min(n, 4)) }
 	c.Offsets.AutoCommit.Enable = false
 	c.Offsets.Initial = sarama.OffsetOldest
@@ -94,13 +96,6 @@ func saramaConfig(spec config.Consumer, d *dialer) (*sarama.Config, error) {
 		return nil, fmt.Errorf("check kafka settings: %w", err)
 	}
 	return s, nil
-}
-
-// setFetch sets how much a fetch may bring, and how long it may wait.
-func setFetch(s *sarama.Config, spec config.Consumer) {
-	s.Consumer.Fetch.Default = int32(spec.MaxPartitionBytes)
-	s.Consumer.Fetch.MaxBytes = int32(spec.Cluster.Fetch.MaxBytes)
-	s.Consumer.MaxWaitTime = spec.Cluster.Fetch.MaxWait
 }
 
 // jitter spreads d over [d/2, d), so that consumers that lost one broker at

@@ -36,9 +36,11 @@ func (c *consumer) keepJoined(ctx context.Context) {
 			unclean = err
 			break
 		}
-		c.report(origin(err), err)
-		c.stats.restarts.Add(1)
-		wait.wait(ctx)
+		if err != nil {
+			c.report(origin(err), err)
+			c.stats.restarts.Add(1)
+			wait.wait(ctx)
+		}
 	}
 	c.events <- event{kind: closed, err: unclean}
 }
@@ -122,11 +124,10 @@ func (m *member) close() {
 }
 
 // consume holds one generation after the other until ctx ends or the sink or
-// the client must be opened anew.
+// the client must be opened anew; without an error if only for new settings.
 func (m *member) consume(ctx context.Context, out sink.Sink, wait *backoff) error {
 	for short := 0; ; {
 		began := time.Now()
-		m.refresh()
 		genCtx, abandon := context.WithCancelCause(ctx)
 		s := newSession(m, out, abandon)
 		err := m.group.Consume(genCtx, m.spec.Topics, s)
@@ -148,29 +149,25 @@ func (m *member) consume(ctx context.Context, out sink.Sink, wait *backoff) erro
 			m.report(originGroup, err)
 			m.stats.restarts.Add(1)
 			wait.wait(ctx)
+			short = 0
 		case time.Since(began) < time.Second:
 			// A session that ends at once, again and again, must not hammer
 			// the coordinator; one short one is an ordinary rebalance.
 			if short++; short > 1 {
 				wait.wait(ctx)
 			}
-			continue
 		default:
 			wait.reset()
+			short = 0
 		}
-		short = 0
+		if len(m.outdated(*m.consumer.spec.Load())) > 0 {
+			return nil
+		}
 	}
 }
 
-// refresh takes over how much is fetched at once, which sarama reads while a
-// generation runs and which therefore can only change between two.
-func (m *member) refresh() {
-	spec := *m.consumer.spec.Load()
-	m.spec.MaxPartitionBytes, m.spec.Cluster.Fetch = spec.MaxPartitionBytes, spec.Cluster.Fetch
-	setFetch(m.client.Config(), m.spec)
-}
-
-// outdated names the fields of spec that wait for a refresh.
+// outdated names the fields of spec that a new client would take over: how much
+// is fetched at once, which sarama reads at any time and without a lock.
 func (m *member) outdated(spec config.Consumer) []string {
 	applied := spec
 	applied.MaxPartitionBytes, applied.Cluster.Fetch = m.spec.MaxPartitionBytes, m.spec.Cluster.Fetch

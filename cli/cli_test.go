@@ -148,3 +148,13 @@ func TestHealthNeedsAnAgent(t *testing.T) {
 		t.Errorf("exit %d, stderr %q", code, stderr)
 	}
 }
+
+// TestRunEndsWithItsServer: an agent that nobody can see is not what was asked
+// for, so a bad --web.config.file ends it, after the consumers were stopped.
+func TestRunEndsWithItsServer(t *testing.T) {
+	path := writeFile(t, "consumers: []\n")
+	code, _, stderr := kcagent(t, "run", "--config", path, "--listen", "127.0.0.1:0", "--web.config.file", "/nowhere/web.yaml")
+	if code != exitFailure || !strings.Contains(stderr, "/nowhere/web.yaml") {
+		t.Errorf("exit %d, stderr %q", code, stderr)
+	}
+}
