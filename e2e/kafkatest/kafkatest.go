@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -123,7 +122,7 @@ func (c *Cluster) awaitReady() error {
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	why := errors.New("not asked yet")
+	var why error
 	for {
 		if b := c.dead(); b != nil {
 			return fmt.Errorf("kafka broker %d ended while it started; its log:\n%s", b.id, b.logTail())

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestDecisionsNameEveryDependency, and none that is gone.
+func TestDecisionsNameEveryDependency(t *testing.T) {
+	format := `{{range .Imports}}{{.}}
+{{end}}{{range .TestImports}}{{.}}
+{{end}}{{range .XTestImports}}{{.}}
+{{end}}`
+	out, err := exec.Command("go", "list", "-f", format, "./...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	decisions := read(t, "docs/decisions.md")
+	_, section, _ := strings.Cut(decisions, "\n## Dependencies\n")
+	used := make(map[string]bool)
+	for _, m := range regexp.MustCompile("`([a-z.]+\\.[a-z]+/[^`]+)`").FindAllStringSubmatch(section, -1) {
+		used[m[1]] = false
+	}
+	imports := strings.Fields(string(out))
+	slices.Sort(imports)
+	for _, path := range slices.Compact(imports) {
+		if host, _, _ := strings.Cut(path, "/"); !strings.Contains(host, ".") {
+			continue // ours, or of the standard library
+		}
+		known := false
+		for module := range used {
+			if path == module || strings.HasPrefix(path, module+"/") {
+				used[module], known = true, true
+			}
+		}
+		if !known {
+			t.Errorf("docs/decisions.md does not say why %s is imported", path)
+		}
+	}
+	for module, is := range used {
+		if !is {
+			t.Errorf("docs/decisions.md names %s, which nothing imports", module)
+		}
+	}
+}
+
+// TestLinksLead: a link of a document to a file leads to one.
+func TestLinksLead(t *testing.T) {
+	for _, file := range []string{"README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/decisions.md", "examples/README.md"} {
+		for _, m := range regexp.MustCompile(`\]\(([^):]+)\)`).FindAllStringSubmatch(read(t, file), -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(file), m[1])); err != nil {
+				t.Errorf("%s: %v", file, err)
+			}
+		}
+	}
+}
+
+func TestCheckScript(t *testing.T) {
+	info, err := os.Stat(".ci/run")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode()&0o111 == 0 {
+		t.Error(".ci/run is not executable")
+	}
+	if bash, err := exec.LookPath("bash"); err != nil {
+		t.Log("no bash here to read .ci/run")
+	} else if out, err := exec.Command(bash, "-n", ".ci/run").CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	script := read(t, ".ci/run")
+	for _, want := range []string{"set -euo pipefail", "KCAGENT_REQUIRE_KAFKA=1 go test -race -count=1", "gofumpt@v", "go vet ./...", "staticcheck@"} {
+		if !strings.Contains(script, want) {
+			t.Errorf(".ci/run does not do %q", want)
+		}
+	}
+}
+
+// TestMakefile: each target is declared as one, and the packages that the
+// recipes name exist.
+func TestMakefile(t *testing.T) {
+	makefile := read(t, "Makefile")
+	phony := strings.Fields(regexp.MustCompile(`(?m)^\.PHONY: (.*)$`).FindStringSubmatch(makefile)[1])
+	var targets []string
+	for _, m := range regexp.MustCompile(`(?m)^([a-z0-9]+):`).FindAllStringSubmatch(makefile, -1) {
+		targets = append(targets, m[1])
+	}
+	if !slices.Equal(phony, targets) {
+		t.Errorf(".PHONY is %v, the targets are %v", phony, targets)
+	}
+	for _, m := range regexp.MustCompile(`go test .* \./([a-z0-9]+)`).FindAllStringSubmatch(makefile, -1) {
+		if _, err := os.Stat(m[1]); err != nil {
+			t.Error(err)
+		}
+	}
+}
