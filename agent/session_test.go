@@ -142,3 +142,18 @@ func TestGoroutinesCarryTheConsumersName(t *testing.T) {
 		t.Errorf("zombies: %+v", th.Zombies)
 	}
 }
+
+// TestMemberWithoutPartitionsRuns: in a group with more members than
+// partitions the spare one is as healthy as the others.
+func TestMemberWithoutPartitionsRuns(t *testing.T) {
+	r := newRig(t, 1)
+	r.edit(`, topics: [t], flush: {interval: 20ms}}
+  - {name: spare, topics: [t], group: kcagent-c, brokers: ["` + r.cluster.ListenAddrs()[0] + `"], sink: {stdout: {}}`)
+	r.eventually("two members that run", func() (bool, any) {
+		s := r.agent.Status()
+		return s.Summary[Running] == 2 && len(s.Consumers[0].Partitions)+len(s.Consumers[1].Partitions) == 1, s.Consumers
+	})
+	r.produce(0, "a")
+	r.wantRecords("t/0@0=a")
+	r.wantCommitted(0, 1)
+}
