@@ -131,6 +131,7 @@ func (c *consumer) run(ctx context.Context) {
 		c.net = newDialer()
 		l := &life{consumer: c, faults: make(map[string]error)}
 		l.to(Starting, "state: "+string(c.spec.Load().State))
+		l.publish(func(v *view) { v.Fault = "" }) // what the start waited for, if it did
 		go c.keepJoined(ctx)
 		l.loop(ctx)
 	})

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -13,8 +14,7 @@ import (
 // no file has two writers.
 func (p *parser) across(entries []entry) {
 	names := make(map[string]*entry)
-	files := make(map[string]*entry) // by the whole path
-	var patterns []*entry            // with placeholders; few files have many of them
+	taken := claims{files: make(map[string]*entry)}
 	for i := range entries {
 		e := &entries[i]
 		if first := names[e.consumer.Name]; first != nil && e.consumer.Name != "" {
@@ -27,53 +27,102 @@ func (p *parser) across(entries []entry) {
 		if f == nil || f.Path == "" {
 			continue
 		}
-		other := clash(e, entries[:i], files, patterns)
-		if other != nil {
+		if other := taken.add(e); other != nil {
 			p.fault(e.node, e.path, "sink.file.path",
 				"consumer "+strconv.Quote(other.consumer.Name)+" may write the same file, "+other.consumer.Sink.File.Path,
 				fmt.Sprintf("it stands in line %d; give each consumer a file of its own, such as with {name}", other.node.Line))
-			continue
 		}
-		if isPattern(f.Path) {
-			patterns = append(patterns, e)
-		}
-		files[absolute(f.Path)] = e
 	}
 }
 
-// sideFiles are the suffixes of what lies beside a data file.
-var sideFiles = []string{".checkpoint", ".lock"}
+// claims are the files that consumers may write. A thousand consumers are a
+// million pairs, so almost all of them must be told apart by a look.
+type claims struct {
+	files    map[string]*entry // by the whole path
+	literals []target
+	patterns []target // with placeholders left
+}
 
-// clash finds an earlier consumer that may write e's file, or a file beside it.
-func clash(e *entry, earlier []entry, files map[string]*entry, patterns []*entry) *entry {
-	path := absolute(e.consumer.Sink.File.Path)
-	if other := files[path]; other != nil {
-		return other
-	}
-	for _, suffix := range sideFiles {
-		if other := files[path+suffix]; other != nil {
-			return other
-		}
-		if main, ok := strings.CutSuffix(path, suffix); ok && files[main] != nil {
-			return files[main]
-		}
-	}
-	for _, other := range patterns {
-		if overlap(e, other) {
+// A target is one path that an entry may write, its topics filled in where
+// they are known.
+type target struct {
+	*entry
+	path       string
+	head, tail string // before the first and after the last placeholder
+}
+
+// add notes what e may write, or returns who may write it already.
+func (c *claims) add(e *entry) (other *entry) {
+	targets := targetsOf(e)
+	for _, t := range targets {
+		if other := c.holder(t); other != nil {
 			return other
 		}
 	}
-	if isPattern(path) {
-		for i := range earlier {
-			if other := &earlier[i]; other.consumer.Sink.File != nil && overlap(e, other) {
-				return other
-			}
+	for _, t := range targets {
+		if t.head == t.path {
+			c.files[t.path] = e
+			c.literals = append(c.literals, t)
+		} else {
+			c.patterns = append(c.patterns, t)
 		}
 	}
 	return nil
 }
 
-func isPattern(path string) bool { return strings.Contains(path, "{") }
+// sideFiles are the suffixes of what lies beside a data file.
+var sideFiles = []string{".checkpoint", ".lock"}
+
+// holder finds who may write t, or a file beside it.
+func (c *claims) holder(t target) *entry {
+	others := c.patterns
+	if t.head == t.path {
+		if other := c.files[t.path]; other != nil {
+			return other
+		}
+		for _, suffix := range sideFiles {
+			if other := c.files[t.path+suffix]; other != nil {
+				return other
+			}
+			if main, ok := strings.CutSuffix(t.path, suffix); ok && c.files[main] != nil {
+				return c.files[main]
+			}
+		}
+	} else {
+		others = slices.Concat(c.patterns, c.literals)
+	}
+	for _, o := range others {
+		if t.meets(o) {
+			return o.entry
+		}
+	}
+	return nil
+}
+
+func (t target) meets(o target) bool {
+	return (strings.HasPrefix(t.head, o.head) || strings.HasPrefix(o.head, t.head)) &&
+		(strings.HasSuffix(t.tail, o.tail) || strings.HasSuffix(o.tail, t.tail)) &&
+		sink.Overlap(t.path, nil, o.path, nil)
+}
+
+func targetsOf(e *entry) []target {
+	path := absolute(e.consumer.Sink.File.Path)
+	paths := []string{path}
+	if topics := e.consumer.Topics; len(topics) > 0 && strings.Contains(path, "{topic}") {
+		paths = nil
+		for _, topic := range topics {
+			paths = append(paths, strings.ReplaceAll(path, "{topic}", topic))
+		}
+	}
+	targets := make([]target, len(paths))
+	for i, p := range paths {
+		targets[i] = target{entry: e, path: p, head: p, tail: p}
+		if open := strings.IndexByte(p, '{'); open >= 0 {
+			targets[i].head, targets[i].tail = p[:open], p[strings.LastIndexByte(p, '}')+1:]
+		}
+	}
+	return targets
+}
 
 // absolute makes two spellings of one path equal. Links are not followed: what
 // they lead to may change, and the lock on the file guards it.
@@ -82,8 +131,4 @@ func absolute(path string) string {
 		return abs
 	}
 	return path
-}
-
-func overlap(a, b *entry) bool {
-	return sink.Overlap(absolute(a.consumer.Sink.File.Path), a.consumer.Topics, absolute(b.consumer.Sink.File.Path), b.consumer.Topics)
 }

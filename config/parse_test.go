@@ -280,22 +280,28 @@ func TestSizes(t *testing.T) {
 	}
 }
 
-func thousand(t testing.TB) []byte {
+// thousand is a file of as many consumers whose paths can meet, as far as one
+// look goes.
+func thousand(t testing.TB, path string) []byte {
 	t.Helper()
 	var b strings.Builder
 	b.WriteString("clusters: {main: {brokers: ['localhost:9092']}}\ndefaults: {cluster: main, sink: {file: {format: json}}}\nconsumers:\n")
 	for i := range 1000 {
-		fmt.Fprintf(&b, "- name: c%d\n  topics: [t%d]\n  flush: {interval: 2s}\n  sink: {file: {path: \"/data/{name}.log\"}}\n", i, i)
+		fmt.Fprintf(&b, "- name: c%d\n  topics: [t%d]\n  flush: {interval: 2s}\n  sink: {file: {path: %q}}\n", i, i, path)
 	}
 	return []byte(b.String())
 }
 
 func BenchmarkParse(b *testing.B) {
-	data := thousand(b)
-	for b.Loop() {
-		if _, problems := Parse("f", data, testEnv); len(problems) > 0 {
-			b.Fatal(problems)
-		}
+	for _, path := range []string{"/data/{name}.log", "/data/{topic}.log", "/data/{topic}-{partition}.log"} {
+		b.Run(path, func(b *testing.B) {
+			data := thousand(b, path)
+			for b.Loop() {
+				if _, problems := Parse("f", data, testEnv); len(problems) > 0 {
+					b.Fatal(problems)
+				}
+			}
+		})
 	}
 }
 
