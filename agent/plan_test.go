@@ -2,6 +2,7 @@ package agent
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -213,4 +214,24 @@ func consumersFrom(data []byte) []config.Consumer {
 		cs = append(cs, c)
 	}
 	return cs
+}
+
+// BenchmarkPlan plans an edit of one consumer among a thousand.
+func BenchmarkPlan(b *testing.B) {
+	have := make(map[string]Have)
+	var want []config.Consumer
+	for i := range 1000 {
+		c := fullConsumer()
+		c.Name = fmt.Sprintf("c%d", i)
+		have[c.Name] = Have{Spec: c}
+		if i == 500 {
+			c.Group = "other"
+		}
+		want = append(want, c)
+	}
+	for b.Loop() {
+		if n := len(Plan(want, have)); n != 1 {
+			b.Fatalf("%d changes", n)
+		}
+	}
 }
