@@ -2,7 +2,7 @@ package agent
 
 import (
 	"strconv"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,27 +13,27 @@ import (
 // consumer that is gone leaves no series behind, and the hot path pays for
 // none of it.
 var (
-	descBuildInfo   = describeMetric("build_info", "Version of the agent; always 1.", "version", "go_version")
-	descReloadOK    = describeMetric("config_last_reload_successful", "Whether the file as it is now is in force: 1, or 0 if it was rejected.")
-	descReloadTime  = describeMetric("config_last_reload_success_timestamp_seconds", "When the configuration in force was applied.")
-	descReloads     = describeMetric("config_reloads_total", "Changed files seen, by result.", "result")
-	descConfigInfo  = describeMetric("config_info", "Hash of the configuration in force; always 1.", "sha256")
-	descConsumers   = describeMetric("consumers", "Consumers by status.", "status")
-	descStatus      = describeMetric("consumer_status", "1 for the status a consumer has, 0 for the others.", "consumer", "status")
-	descRecords     = describeMetric("consumer_records_total", "Records that the sink accepted.", "consumer")
-	descBytes       = describeMetric("consumer_bytes_total", "Bytes of keys and values that the sink accepted.", "consumer")
-	descLag         = describeMetric("consumer_lag_records", "Records between what the sink accepted and the end of the log, over the assigned partitions.", "consumer")
-	descLastRecord  = describeMetric("consumer_last_record_timestamp_seconds", "When the sink last accepted a record.", "consumer")
-	descFlush       = describeMetric("consumer_flush_duration_seconds", "Time for the sink to make records safe.", "consumer")
-	descCommitErrs  = describeMetric("consumer_commit_errors_total", "Commits of offsets that failed.", "consumer")
-	descSinkErrs    = describeMetric("consumer_sink_errors_total", "Writes and flushes of the sink that failed.", "consumer")
-	descRebalances  = describeMetric("consumer_rebalances_total", "Generations of the group that the consumer joined.", "consumer")
-	descRestarts    = describeMetric("consumer_restarts_total", "Times the consumer had to begin anew after an error.", "consumer")
-	descResets      = describeMetric("consumer_offset_resets_total", "Offsets out of range that were reset by policy.", "consumer")
-	descNext        = describeMetric("partition_next_offset", "Offset after the last record that the sink accepted.", "consumer", "topic", "partition")
-	descPartLag     = describeMetric("partition_lag_records", "Records between what the sink accepted and the end of the log.", "consumer", "topic", "partition")
-	descZombies     = describeMetric("zombie_goroutines", "Goroutines of consumers that should be gone.")
-	allConsumerDesc = []*prometheus.Desc{
+	descBuildInfo  = describeMetric("build_info", "Version of the agent; always 1.", "version", "go_version")
+	descReloadOK   = describeMetric("config_last_reload_successful", "Whether the file as it is now is in force: 1, or 0 if it was rejected.")
+	descReloadTime = describeMetric("config_last_reload_success_timestamp_seconds", "When the configuration in force was applied.")
+	descReloads    = describeMetric("config_reloads_total", "Changed files seen, by result.", "result")
+	descConfigInfo = describeMetric("config_info", "Hash of the configuration in force; always 1.", "sha256")
+	descConsumers  = describeMetric("consumers", "Consumers by status.", "status")
+	descStatus     = describeMetric("consumer_status", "1 for the status a consumer has, 0 for the others.", "consumer", "status")
+	descRecords    = describeMetric("consumer_records_total", "Records that the sink accepted.", "consumer")
+	descBytes      = describeMetric("consumer_bytes_total", "Bytes of keys and values that the sink accepted.", "consumer")
+	descLag        = describeMetric("consumer_lag_records", "Records between what the sink accepted and the end of the log, over the assigned partitions.", "consumer")
+	descLastRecord = describeMetric("consumer_last_record_timestamp_seconds", "When the sink last accepted a record.", "consumer")
+	descFlush      = describeMetric("consumer_flush_duration_seconds", "Time for the sink to make records safe.", "consumer")
+	descCommitErrs = describeMetric("consumer_commit_errors_total", "Commits of offsets that failed.", "consumer")
+	descSinkErrs   = describeMetric("consumer_sink_errors_total", "Writes and flushes of the sink that failed.", "consumer")
+	descRebalances = describeMetric("consumer_rebalances_total", "Generations of the group that the consumer joined.", "consumer")
+	descRestarts   = describeMetric("consumer_restarts_total", "Times the consumer had to begin anew after an error.", "consumer")
+	descResets     = describeMetric("consumer_offset_resets_total", "Offsets out of range that were reset by policy.", "consumer")
+	descNext       = describeMetric("partition_next_offset", "Offset after the last record that the sink accepted.", "consumer", "topic", "partition")
+	descPartLag    = describeMetric("partition_lag_records", "Records between what the sink accepted and the end of the log.", "consumer", "topic", "partition")
+	descZombies    = describeMetric("zombie_goroutines", "Goroutines of consumers that should be gone.")
+	allDescs       = []*prometheus.Desc{
 		descBuildInfo, descReloadOK, descReloadTime, descReloads, descConfigInfo, descConsumers, descStatus, descRecords,
 		descBytes, descLag, descLastRecord, descFlush, descCommitErrs, descSinkErrs, descRebalances, descRestarts,
 		descResets, descNext, descPartLag, descZombies,
@@ -52,16 +52,18 @@ func (a *Agent) collectors() []prometheus.Collector {
 }
 
 type collector struct {
-	agent *Agent
+	agent   *Agent
+	zombies atomic.Pointer[zombieCount] // nil before the first scrape
+}
 
-	mu      sync.Mutex
-	zombies float64
-	counted time.Time
+type zombieCount struct {
+	goroutines float64
+	at         time.Time
 }
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range allConsumerDesc {
+	for _, d := range allDescs {
 		ch <- d
 	}
 }
@@ -139,18 +141,18 @@ func truth(b bool) float64 {
 const zombieAge = 10 * time.Second
 
 func (c *collector) zombieGoroutines() float64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if time.Since(c.counted) < zombieAge {
-		return c.zombies
+	if have := c.zombies.Load(); have != nil && time.Since(have.at) < zombieAge {
+		return have.goroutines
 	}
 	t, err := c.agent.Threads()
 	if err != nil {
-		return c.zombies
+		c.agent.log.Warn("counting zombies failed", "error", err)
+		return 0
 	}
-	c.zombies, c.counted = 0, time.Now()
+	now := &zombieCount{at: time.Now()}
 	for _, z := range t.Zombies {
-		c.zombies += float64(z.Goroutines)
+		now.goroutines += float64(z.Goroutines)
 	}
-	return c.zombies
+	c.zombies.Store(now)
+	return now.goroutines
 }
