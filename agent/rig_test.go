@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -94,6 +96,41 @@ type rig struct {
 	memory  *memory
 	updates chan config.Update
 	stop    func() error
+	log     logBuffer
+}
+
+// A logBuffer keeps what is logged, as JSON lines.
+type logBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+// moves lists the state changes that were logged, "FROM>TO", and fails on one
+// that tells no reason.
+func (r *rig) moves() []string {
+	r.Helper()
+	r.log.mu.Lock()
+	defer r.log.mu.Unlock()
+	var moves []string
+	for line := range bytes.Lines(r.log.text.Bytes()) {
+		var e struct{ Msg, From, To, Why, Consumer string }
+		if err := json.Unmarshal(line, &e); err != nil {
+			r.Fatal(err)
+		}
+		if e.Msg == "consumer state changed" {
+			moves = append(moves, e.From+">"+e.To)
+			if e.Why == "" || e.Consumer != "c" {
+				r.Errorf("a move without its reason or consumer: %s", line)
+			}
+		}
+	}
+	return moves
 }
 
 func newRig(t *testing.T, partitions int32) *rig {
@@ -115,9 +152,9 @@ func newRig(t *testing.T, partitions int32) *rig {
 }
 
 func (r *rig) start() {
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	log := slog.New(slog.NewJSONHandler(&r.log, nil))
 	if testing.Verbose() {
-		log = slog.New(slog.NewTextHandler(r.Output(), nil))
+		log = slog.New(slog.NewJSONHandler(io.MultiWriter(&r.log, r.Output()), nil))
 	}
 	r.agent = New(Options{Log: log})
 	r.agent.open = r.memory.open

@@ -157,3 +157,30 @@ func TestMemberWithoutPartitionsRuns(t *testing.T) {
 	r.wantRecords("t/0@0=a")
 	r.wantCommitted(0, 1)
 }
+
+func TestEveryMoveIsLoggedOnceWithItsReason(t *testing.T) {
+	r := newRig(t, 1)
+	r.edit("")
+	r.wantStatus(Running)
+	r.edit(", state: paused")
+	r.wantStatus(Paused)
+	r.edit("")
+	r.wantStatus(Running)
+	r.memory.fail(errors.New("disk full"), nil)
+	r.produce(0, "a")
+	r.wantStatus(Failing)
+	r.memory.fail(nil, nil)
+	r.wantStatus(Running)
+	r.edit(", state: stopped")
+	r.wantStatus(Created)
+	r.edit("")
+	r.wantStatus(Running)
+	if err := r.stop(); err != nil {
+		t.Error(err)
+	}
+	want := "CREATED>STARTING STARTING>RUNNING RUNNING>PAUSED PAUSED>RUNNING RUNNING>ERROR ERROR>RUNNING " +
+		"RUNNING>STOPPING STOPPING>CREATED CREATED>STARTING STARTING>RUNNING RUNNING>STOPPING STOPPING>TERMINATED"
+	if got := strings.Join(r.moves(), " "); got != want {
+		t.Errorf("logged moves\n%s\nwant\n%s", got, want)
+	}
+}
