@@ -19,7 +19,11 @@ func (p *parser) decode(n *yaml.Node, path string, v reflect.Value) {
 		return
 	}
 	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" && !p.flexible[n] {
-		p.report(n, path, "has no value", "leave the key out if nothing is meant")
+		hint := "leave the key out if nothing is meant"
+		if v.Kind() == reflect.Pointer {
+			hint = "write {} for its defaults, or leave the key out"
+		}
+		p.report(n, path, "has no value", hint)
 		return
 	}
 	if v.Kind() == reflect.Pointer {

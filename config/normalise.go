@@ -77,7 +77,9 @@ func (p *parser) clusters(root *yaml.Node, conf *Config) {
 		set(&c.Fetch.MaxWait, defaultFetch.MaxWait)
 		c.Brokers = unique(c.Brokers)
 		conf.Clusters[name] = c
-		p.checkCluster(node, path, c)
+		if !p.told[path] { // else it is no block at all
+			p.checkCluster(node, path, c)
+		}
 	}
 }
 
