@@ -19,7 +19,7 @@ bench:
 	KCAGENT_REQUIRE_KAFKA=1 go test -run '^$$' -bench . -benchtime 1x -timeout 60m ./bench
 
 image:
-	docker build --build-arg VERSION=$(VERSION) -t kcagent:$(VERSION) .
+	docker build --build-arg VERSION=$(VERSION) -t kcagent:$(VERSION) -t kcagent .
 
 demo:
 	go run . demo

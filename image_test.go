@@ -181,6 +181,28 @@ func dockerignore(t *testing.T) func(file string) bool {
 	}
 }
 
+// TestImageHasTheNameThatIsShown: what the documents run is what `make image`
+// makes. A name without a tag is latest's, which another tag does not give.
+func TestImageHasTheNameThatIsShown(t *testing.T) {
+	recipe := regexp.MustCompile(`(?m)^\tdocker build .*$`).FindString(read(t, "Makefile"))
+	made := make(map[string]bool)
+	for _, m := range regexp.MustCompile(` -t (\S+)`).FindAllStringSubmatch(recipe, -1) {
+		made[m[1]] = true
+	}
+	shown := regexp.MustCompile(`(?m)docker run .*?(\S+)$| image: (\S+)$`)
+	for _, file := range []string{"README.md", "consumers.yaml", "examples/sidecar.yaml"} {
+		names := shown.FindAllStringSubmatch(read(t, file), -1)
+		if len(names) == 0 {
+			t.Errorf("%s shows no image", file)
+		}
+		for _, m := range names {
+			if name := m[1] + m[2]; !made[name] {
+				t.Errorf("%s shows the image %s, but make image makes %v", file, name, made)
+			}
+		}
+	}
+}
+
 // TestImageBinary runs the build of the Dockerfile: the binary needs no loader
 // and no library, for the image has none, and knows its version.
 func TestImageBinary(t *testing.T) {
@@ -190,7 +212,7 @@ func TestImageBinary(t *testing.T) {
 			build = i.args
 		}
 	}
-	binary := filepath.Join(t.TempDir(), "kcagent")
+	binary := filepath.Join(t.TempDir(), "out", "kcagent") // in the image, too, the build makes the folder
 	build = strings.Replace(build, "/out/kcagent", `"$OUT"`, 1)
 	cmd := exec.Command("sh", "-ec", build)
 	cmd.Env = append(os.Environ(), "VERSION=1.2.3-test", "OUT="+binary, "GOFLAGS=-buildvcs=false")

@@ -1,12 +1,20 @@
 package cli
 
 import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"sync"
 	"testing"
+
+	"kcagent/e2e/wait"
 )
 
 func TestDemoFromStartToEnd(t *testing.T) {
@@ -35,6 +43,102 @@ func TestDemoFromStartToEnd(t *testing.T) {
 		if want := "consumer=" + name + " from=STOPPING to=TERMINATED"; !strings.Contains(stderr, want) {
 			t.Errorf("not logged: %s\n%s", want, stderr)
 		}
+	}
+}
+
+// A logBuffer can be read while the demo writes to it.
+type logBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// startDemo runs a demo until the test ends and returns what it logs.
+func startDemo(t *testing.T, dir string) *logBuffer {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	log, ended := new(logBuffer), make(chan error, 1)
+	go func() {
+		ended <- demoCommand(ctx, streams{new(logBuffer), log}, flag.NewFlagSet("demo", flag.ContinueOnError),
+			[]string{"--dir", dir, "--listen", "127.0.0.1:0"})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("the demo ended with %v, log\n%s", err, log)
+		}
+	})
+	return log
+}
+
+// TestReadmeShowsWhatTheDemoLogs makes the edits of the README's first screen
+// and looks for the lines that it shows.
+func TestReadmeShowsWhatTheDemoLogs(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := regexp.MustCompile(`(?m)^(?:level=\w+ )?msg=.*$`).FindAllString(string(readme), -1)
+	if len(shown) != 4 {
+		t.Fatalf("the README shows %q", shown)
+	}
+	dir := filepath.Join(t.TempDir(), "demo")
+	path := filepath.Join(dir, "consumers.yaml")
+	log := startDemo(t, dir)
+	logged := func(line string) {
+		t.Helper()
+		pattern := strings.NewReplacer("…", ".*", "kcagent-demo", regexp.QuoteMeta(dir)).Replace(regexp.QuoteMeta(line))
+		waitFor := regexp.MustCompile(`(?m)(^| )` + pattern + `$`)
+		wait.For(t, wait.Timeout, line, func() error {
+			if text := log.String(); !waitFor.MatchString(text) {
+				return fmt.Errorf("the log is\n%s", text)
+			}
+			return nil
+		})
+	}
+	logged(`msg="consumer state changed" consumer=audit from=STARTING to=PAUSED why="state: paused; flushed and committed"`)
+	for _, name := range []string{"orders", "payments"} {
+		logged(`msg="partitions assigned" consumer=` + name + " …")
+	}
+	edit(t, path, "state: paused # write", "state: running # write")
+	for _, line := range shown[:3] {
+		logged(line)
+	}
+	wait.For(t, wait.Timeout, "audit.log to fill", func() error {
+		if text, err := os.ReadFile(filepath.Join(dir, "data", "audit.log")); len(text) == 0 {
+			return errors.Join(errors.New("it is empty"), err)
+		}
+		return nil
+	})
+	edit(t, path, "topics: [audit]", "topcs: [audit]")
+	logged(shown[3])
+	for _, name := range []string{"orders", "payments"} {
+		if n := strings.Count(log.String(), `msg="partitions assigned" consumer=`+name+" "); n != 1 {
+			t.Errorf("%s was assigned its partitions %d times:\n%s", name, n, log)
+		}
+	}
+}
+
+// edit replaces what stands in a file once.
+func edit(t *testing.T, path, from, to string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil || strings.Count(string(text), from) != 1 {
+		t.Fatalf("%q is not once in the file: %v\n%s", from, err, text)
+	}
+	if err := os.WriteFile(path, []byte(strings.Replace(string(text), from, to, 1)), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 
