@@ -39,6 +39,8 @@ type Agent struct {
 	body func(*consumer, context.Context) // a consumer's run
 	open openSink
 
+	clusters *clusters
+
 	// Run's goroutine alone uses these.
 	config     *config.Config // the last good one; nil before there was one
 	entries    map[string]*entry
@@ -85,13 +87,15 @@ func New(o Options) *Agent {
 	}
 	a := &Agent{
 		opts: o, log: o.Log, started: time.Now(),
-		body:    func(c *consumer, ctx context.Context) { c.run(ctx) },
-		open:    sink.Open,
-		entries: make(map[string]*entry),
-		ended:   make(chan *entry),
-		overdue: make(chan *entry),
-		pings:   make(chan chan struct{}),
-		over:    make(chan struct{}),
+		body: func(c *consumer, ctx context.Context) { c.run(ctx) },
+		open: sink.Open,
+
+		clusters: &clusters{log: o.Log},
+		entries:  make(map[string]*entry),
+		ended:    make(chan *entry),
+		overdue:  make(chan *entry),
+		pings:    make(chan chan struct{}),
+		over:     make(chan struct{}),
 		reconcileSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "kcagent_reconcile_duration_seconds",
 			Help:    "Time to plan an edit and hand out its changes.",
@@ -215,7 +219,7 @@ func (a *Agent) apply(c Change) {
 	e := a.entries[c.Name]
 	switch c.Op {
 	case Create:
-		a.entries[c.Name] = &entry{spec: c.Spec, c: newConsumer(c.Spec, a.log, a.open)}
+		a.entries[c.Name] = &entry{spec: c.Spec, c: newConsumer(c.Spec, a.log, a.open, a.clusters)}
 	case Terminate:
 		a.end(e, ending{Terminated, "removed from the configuration"})
 	case Replace:

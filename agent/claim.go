@@ -9,67 +9,110 @@ import (
 
 	"github.com/IBM/sarama"
 
+	"kcagent/fetch"
 	"kcagent/sink"
 )
 
-// How much a claim takes at once before it writes.
-const (
-	batchRecords = 2048
-	batchBytes   = 1 << 20
-)
-
-// ConsumeClaim is the hot path of one partition: record → sink. It returns only
-// when the generation ends, for a claim that returns ends the generation of all
-// partitions and rebalances the group; so a sink error is retried in place.
+// ConsumeClaim is the hot path of one partition: record → chunk → sink. sarama
+// fetches nothing for the claim; the records come from the cluster's fetcher.
+// It returns only when the generation ends, for a claim that returns ends the
+// generation of all partitions and rebalances the group; so a sink error is
+// retried in place.
 func (s *session) ConsumeClaim(_ sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
-	p := s.partitions[sink.TopicPartition{Topic: claim.Topic(), Partition: claim.Partition()}]
-	if s.gate.IsShut() {
-		// PauseAll reached only the partitions held at its time.
-		if c, ok := claim.(interface{ Pause() }); ok {
-			c.Pause()
-		}
+	// sarama waits 100 ms before it fetches for a new claim, and could not then
+	// either: the leader that it knows is none.
+	if c, ok := claim.(interface{ Pause() }); ok {
+		c.Pause()
 	}
-	// One batch is filled while the other is written, so that a slow write does
-	// not at once hold up sarama's fetch of all partitions.
 	ctx := s.kafka.Context()
-	full := make(chan *batch)
-	var writer sync.WaitGroup
-	writer.Go(func() { s.write(ctx, p, full) })
-	defer writer.Wait()
-	defer close(full)
-	for {
-		b := nextBatch(ctx, claim.Messages())
-		if b == nil {
+	p := s.partitions[sink.TopicPartition{Topic: claim.Topic(), Partition: claim.Partition()}]
+	defer p.sub.Close()
+	var wait backoff
+	for ctx.Err() == nil {
+		c, err := s.read(ctx, p)
+		switch {
+		case errors.As(err, new(*fetch.OutOfRangeError)): // the flusher reports it
+			wait.wait(ctx)
+			p.sub.Retry()
+			continue
+		case err != nil:
+			<-ctx.Done()
 			return nil
 		}
-		p.highWater.Store(claim.HighWaterMarkOffset())
-		full <- b
+		if c.buf == nil {
+			s.accepted(p, c)
+		} else if !s.store(ctx, p, c) && ctx.Err() == nil { // paused: nothing is kept meanwhile
+			p.sub.Rewind(p.accepted.Load())
+		}
+		c.free()
+		wait.reset()
+	}
+	return nil
+}
+
+// A chunk is encoded records on their way into the sink.
+type chunk struct {
+	sink.Chunk
+	buf     *[]byte // of Data; nil if there is no record
+	next    int64   // offset after it
+	records int64
+	bytes   int64 // of keys and values
+}
+
+// chunkBytes is how much is encoded before it is written. It bounds what a
+// consumer holds beside the fetcher's memory, but for the last record.
+const chunkBytes = 256 << 10
+
+// buffers are for all consumers: an idle one holds none.
+var buffers = sync.Pool{New: func() any {
+	b := make([]byte, 0, chunkBytes+chunkBytes/8)
+	return &b
+}}
+
+// free gives the buffer back, but for one that a huge record made huge.
+func (c *chunk) free() {
+	if c.buf != nil && cap(c.Data) <= 4*chunkBytes {
+		*c.buf = c.Data[:0]
+		buffers.Put(c.buf)
 	}
 }
 
-// write stores batch after batch. Once one cannot be stored, because the
-// generation ends, those after it are dropped: Kafka brings them again.
-func (s *session) write(ctx context.Context, p *partition, full <-chan *batch) {
-	good := true
-	for b := range full {
-		good = good && s.store(ctx, p, b)
-		b.free()
-	}
+// read waits for records and encodes a chunk of them.
+func (s *session) read(ctx context.Context, p *partition) (c chunk, err error) {
+	c.TopicPartition = p.TopicPartition
+	r := sink.Record{Topic: p.Topic, Partition: p.Partition}
+	c.next, err = p.sub.Read(ctx, func(f *fetch.Record) bool {
+		if c.buf == nil {
+			c.buf = buffers.Get().(*[]byte)
+			c.Data = *c.buf
+		}
+		r.Offset, r.Time, r.Key, r.Value, r.Headers = f.Offset, f.Time, f.Key, f.Value, r.Headers[:0]
+		for _, h := range f.Headers {
+			r.Headers = append(r.Headers, sink.Header{Key: h.Key, Value: h.Value})
+		}
+		c.Data = s.sink.Encode(c.Data, &r)
+		c.records++
+		c.bytes += int64(len(f.Key) + len(f.Value))
+		return len(c.Data) < chunkBytes
+	})
+	return c, err
 }
 
-// store brings a batch into the sink, however often it takes; false if the
-// generation ended first. While it waits, nothing more is fetched for long:
-// the claim's channel fills up.
-func (s *session) store(ctx context.Context, p *partition, b *batch) bool {
+// store brings a chunk into the sink, however often it takes; false if the
+// generation ended first or the gate was shut. While it waits, the partition
+// takes part in no fetch.
+func (s *session) store(ctx context.Context, p *partition, c chunk) bool {
 	var wait backoff
 	for failed := false; ; {
-		if !s.gate.Enter(ctx) {
+		if !s.gate.Enter() {
+			if failed {
+				s.report(writeOrigin(p), nil)
+			}
 			return false
 		}
-		err := s.sink.Write(ctx, b.recs)
+		err := s.sink.Write(ctx, c.Chunk)
 		if err == nil {
-			p.accepted.Store(b.next)
-			s.account(b)
+			s.accepted(p, c)
 		}
 		s.gate.Leave()
 		switch {
@@ -82,6 +125,7 @@ func (s *session) store(ctx context.Context, p *partition, b *batch) bool {
 			return false
 		case errors.Is(err, sink.ErrLost):
 			s.abandon(sinkError{err})
+			<-ctx.Done()
 			return false
 		}
 		failed = true
@@ -95,95 +139,22 @@ func (s *session) store(ctx context.Context, p *partition, b *batch) bool {
 
 func writeOrigin(p *partition) string { return fmt.Sprintf("write %s/%d", p.Topic, p.Partition) }
 
-// account counts an accepted batch and wakes the flusher where it is due.
-func (s *session) account(b *batch) {
-	s.stats.records.Add(int64(len(b.recs)))
-	s.stats.bytes.Add(b.bytes)
-	s.stats.lastRecord.Store(time.Now().UnixNano())
-	before := s.unflushed.Add(b.bytes) - b.bytes
+// accepted counts what the sink took and wakes the flusher where it is due. A
+// chunk without records moves the position all the same.
+func (s *session) accepted(p *partition, c chunk) {
+	if p.accepted.Swap(c.next) < 0 && s.unplaced.Add(-1) == 0 {
+		s.events <- event{kind: placed}
+	}
+	if c.records > 0 {
+		s.stats.records.Add(c.records)
+		s.stats.bytes.Add(c.bytes)
+		s.stats.lastRecord.Store(time.Now().UnixNano())
+	}
+	before := s.unflushed.Add(c.bytes) - c.bytes
 	if before == 0 {
 		signal(s.dirty)
 	}
-	if limit := int64(s.flushSettings().Bytes); before < limit && before+b.bytes >= limit {
+	if limit := int64(s.flushSettings().Bytes); before < limit && before+c.bytes >= limit {
 		signal(s.kick)
-	}
-}
-
-// A batch is what a claim takes from its channel at once.
-type batch struct {
-	recs    []sink.Record
-	headers []sink.Header
-	next    int64 // offset after the last record
-	bytes   int64 // of keys and values
-}
-
-// spare holds batches between two uses, for all consumers, so that no record
-// costs an allocation of ours and an idle partition holds nothing. A sync.Pool
-// is emptied by each garbage collection, which under load is many times a
-// second; this holds 16 MiB at most.
-var spare = make(chan *batch, 64)
-
-func newBatch() *batch {
-	select {
-	case b := <-spare:
-		return b
-	default:
-		return new(batch)
-	}
-}
-
-// nextBatch blocks for one record, then takes what is there; nil once the claim
-// is closed or ctx has ended.
-func nextBatch(ctx context.Context, messages <-chan *sarama.ConsumerMessage) *batch {
-	select {
-	case m, ok := <-messages:
-		if !ok {
-			return nil
-		}
-		b := newBatch()
-		b.add(m)
-		b.drain(messages)
-		return b
-	case <-ctx.Done():
-		return nil
-	}
-}
-
-func (b *batch) drain(messages <-chan *sarama.ConsumerMessage) {
-	for len(b.recs) < batchRecords && b.bytes < batchBytes {
-		select {
-		case m, ok := <-messages:
-			if !ok {
-				return
-			}
-			b.add(m)
-		default:
-			return
-		}
-	}
-}
-
-func (b *batch) add(m *sarama.ConsumerMessage) {
-	first := len(b.headers)
-	for _, h := range m.Headers {
-		b.headers = append(b.headers, sink.Header{Key: h.Key, Value: h.Value})
-	}
-	b.recs = append(b.recs, sink.Record{
-		Topic: m.Topic, Partition: m.Partition, Offset: m.Offset, Time: m.Timestamp,
-		Key: m.Key, Value: m.Value, Headers: b.headers[first:len(b.headers):len(b.headers)],
-	})
-	b.next = m.Offset + 1
-	b.bytes += int64(len(m.Key) + len(m.Value))
-}
-
-// free gives the batch back. It lets go of the records: each would keep the
-// whole fetch that it came with in memory.
-func (b *batch) free() {
-	clear(b.recs)
-	clear(b.headers)
-	b.recs, b.headers, b.bytes = b.recs[:0], b.headers[:0], 0
-	select {
-	case spare <- b:
-	default:
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"kcagent/config"
+	"kcagent/fetch"
 	"kcagent/sink"
 )
 
@@ -29,6 +30,7 @@ type consumer struct {
 	events chan event
 	net    *dialer
 	open   openSink
+	kafka  *clusters
 
 	view  atomic.Pointer[view]
 	last  atomic.Pointer[ending] // why it is stopped; a later order overrides an earlier one
@@ -45,8 +47,7 @@ type view struct {
 	MemberID   string // "" while it is no member
 	Generation int32
 	Partitions []*partition // sorted; what they hold is live
-	Pending    *PendingChange
-	Unclean    error // why the last end was not clean
+	Unclean    error        // why the last end was not clean
 }
 
 // An event tells a consumer's own goroutine what its others saw.
@@ -62,6 +63,7 @@ type eventKind uint8
 const (
 	fault  eventKind = iota // something fails, or works again
 	joined                  // a generation began
+	placed                  // every partition has its start
 	left                    // a generation ended
 	clean                   // everything accepted is flushed and committed
 	closed                  // the last thing is closed; err says what was not saved
@@ -75,7 +77,7 @@ type ending struct {
 
 func (e ending) Error() string { return e.why }
 
-func newConsumer(spec config.Consumer, log *slog.Logger, open openSink) *consumer {
+func newConsumer(spec config.Consumer, log *slog.Logger, open openSink, kafka *clusters) *consumer {
 	c := &consumer{
 		id:      newID(),
 		name:    spec.Name,
@@ -84,6 +86,7 @@ func newConsumer(spec config.Consumer, log *slog.Logger, open openSink) *consume
 		changed: make(chan struct{}, 1),
 		events:  make(chan event, 16),
 		open:    open,
+		kafka:   kafka,
 		stats:   newStats(),
 	}
 	c.spec.Store(&spec)
@@ -203,16 +206,9 @@ func (l *life) heed() {
 		l.pausing, l.quiet, l.emptied = false, false, nil
 		l.gate.Open()
 	}
-	if l.session == nil {
-		return
+	if l.session != nil {
+		l.session.heed()
 	}
-	l.session.heed()
-	var pending *PendingChange
-	if fields := l.session.outdated(*l.spec.Load()); len(fields) > 0 {
-		pending = &PendingChange{fields, "takes effect when the group is next rebalanced or the consumer started"}
-		l.log.Info("change waits", "fields", fields, "why", pending.Why)
-	}
-	l.publish(func(v *view) { v.Pending = pending })
 }
 
 // take notes what an event says.
@@ -223,7 +219,6 @@ func (l *life) take(e event) {
 		l.faults = make(map[string]error) // whatever still fails will say so again
 		l.publish(func(v *view) {
 			v.MemberID, v.Generation, v.Partitions = e.session.kafka.MemberID(), e.session.kafka.GenerationID(), e.session.sorted()
-			v.Pending = nil
 		})
 		l.settleDown()
 	case left:
@@ -254,8 +249,9 @@ func (l *life) settle() {
 	switch {
 	case len(l.faults) > 0:
 		l.fail()
-	case l.session == nil:
-		// Between generations; what it was before still says it best.
+	case l.session == nil, l.session.unplaced.Load() > 0:
+		// Between generations, or what comes now may still be skipped by a start
+		// at the end; what it was before says it best.
 	case l.quiet:
 		l.to(Paused, "state: paused; flushed and committed")
 	case l.pausing && now != Failing:
@@ -333,11 +329,19 @@ func (c *consumer) publish(change func(*view)) {
 // everybody reads it.
 type partition struct {
 	sink.TopicPartition
-	accepted  atomic.Int64 // next offset after what the sink accepted
+	sub       *fetch.Subscription
+	accepted  atomic.Int64 // next offset after what the sink accepted; -1 until it is known
 	safe      atomic.Int64 // next offset after what the sink made safe
 	committed atomic.Int64 // what the broker holds; -1 if it holds none
-	highWater atomic.Int64 // offset after the last record of the log
+	trouble   string       // the fetch error that was reported last; the flusher's alone
 }
 
-// lag is how many records lie between what was accepted and the end.
-func (p *partition) lag() int64 { return max(0, p.highWater.Load()-p.accepted.Load()) }
+// lag is how many records lie between what was accepted and the end, which
+// under read_committed is the last stable offset.
+func (p *partition) lag() int64 {
+	next, end := p.accepted.Load(), p.sub.End()
+	if next < 0 || end < 0 {
+		return 0
+	}
+	return max(0, end-next)
+}

@@ -15,11 +15,9 @@ import (
 // record, when flush.bytes wait, and when it is asked to. An idle consumer
 // costs it nothing.
 func (s *session) flushLoop(ctx context.Context) {
-	timer := time.NewTimer(0) // the first round commits where a new group begins
-	defer timer.Stop()
-	lag := time.NewTicker(pausedLagInterval)
-	defer lag.Stop()
-	armed, failed := true, false
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	armed, failed := false, false
 	var wait backoff
 	for {
 		select {
@@ -36,8 +34,8 @@ func (s *session) flushLoop(ctx context.Context) {
 				timer.Reset(s.flushSettings().Interval)
 			}
 			continue
-		case <-lag.C:
-			s.askEndOffsets()
+		case <-s.trouble:
+			s.reportFetches()
 			continue
 		case <-s.kick:
 		case <-timer.C:
@@ -77,7 +75,7 @@ func (s *session) flush(ctx context.Context) error {
 	unsafe := false
 	for _, p := range s.partitions {
 		reached[p] = p.accepted.Load()
-		unsafe = unsafe || reached[p] > p.safe.Load()
+		unsafe = unsafe || reached[p] != p.safe.Load()
 	}
 	if unsafe {
 		began := time.Now()
@@ -104,7 +102,7 @@ func (s *session) commit(safe map[*partition]int64) error {
 	req.ConsumerGroupGeneration, req.ConsumerID = s.kafka.GenerationID(), s.kafka.MemberID()
 	var moved []*partition
 	for p, next := range safe {
-		if next != p.committed.Load() {
+		if next >= 0 && next != p.committed.Load() {
 			req.AddBlockWithLeaderEpoch(p.Topic, p.Partition, next, -1, 0, "")
 			moved = append(moved, p)
 		}
@@ -151,22 +149,4 @@ func generationOver(err error) bool {
 	return errors.Is(err, sarama.ErrIllegalGeneration) ||
 		errors.Is(err, sarama.ErrUnknownMemberId) ||
 		errors.Is(err, sarama.ErrRebalanceInProgress)
-}
-
-// pausedLagInterval is how often the end offsets of a paused consumer's
-// partitions are asked for: nothing else tells how far behind it is.
-const pausedLagInterval = 10 * time.Second
-
-func (s *session) askEndOffsets() {
-	if !s.gate.IsShut() {
-		return // fetches bring them
-	}
-	for tp, p := range s.partitions {
-		end, err := s.client.GetOffset(tp.Topic, tp.Partition, sarama.OffsetNewest)
-		if err != nil {
-			s.log.Debug("asking for an end offset failed", "topic", tp.Topic, "partition", tp.Partition, "error", err)
-			return
-		}
-		p.highWater.Store(end)
-	}
 }

@@ -1,9 +1,6 @@
 package agent
 
-import (
-	"context"
-	"sync"
-)
+import "sync"
 
 // A gate stands between the claims and the sink. Shutting it is how a pause
 // becomes a promise: once the channel that Shut returned is closed, no write
@@ -12,28 +9,19 @@ type gate struct {
 	mu      sync.Mutex
 	shut    bool
 	inside  int
-	opened  chan struct{} // closed by Open; waited for by Enter
 	emptied chan struct{} // closed when shut and nobody is inside
 }
 
-// Enter waits until the gate is open. It returns false when ctx ended first.
-// Each Enter that returned true needs a Leave.
-func (g *gate) Enter(ctx context.Context) bool {
-	for {
-		g.mu.Lock()
-		if !g.shut {
-			g.inside++
-			g.mu.Unlock()
-			return true
-		}
-		opened := g.opened
-		g.mu.Unlock()
-		select {
-		case <-opened:
-		case <-ctx.Done():
-			return false
-		}
+// Enter returns false if the gate is shut. Each Enter that returned true needs
+// a Leave.
+func (g *gate) Enter() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.shut {
+		return false
 	}
+	g.inside++
+	return true
 }
 
 // Leave ends what Enter began.
@@ -53,7 +41,7 @@ func (g *gate) Shut() <-chan struct{} {
 	defer g.mu.Unlock()
 	if !g.shut {
 		g.shut = true
-		g.opened, g.emptied = make(chan struct{}), make(chan struct{})
+		g.emptied = make(chan struct{})
 		if g.inside == 0 {
 			close(g.emptied)
 		}
@@ -65,10 +53,7 @@ func (g *gate) Shut() <-chan struct{} {
 func (g *gate) Open() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.shut {
-		g.shut = false
-		close(g.opened)
-	}
+	g.shut = false
 }
 
 // IsShut reports whether the gate is shut.

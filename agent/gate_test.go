@@ -1,9 +1,7 @@
 package agent
 
 import (
-	"context"
 	"testing"
-	"testing/synctest"
 	"time"
 )
 
@@ -17,45 +15,33 @@ func isClosed(ch <-chan struct{}) bool {
 }
 
 func TestGate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var g gate
-		if !g.Enter(t.Context()) {
-			t.Fatal("an open gate let nobody in")
-		}
-		emptied := g.Shut()
-		if isClosed(emptied) {
-			t.Error("emptied while somebody is inside")
-		}
-		entered := make(chan bool, 1)
-		go func() { entered <- g.Enter(t.Context()) }()
-		g.Leave()
-		if !isClosed(emptied) {
-			t.Error("not emptied when the last one left")
-		}
-		synctest.Wait()
-		select {
-		case <-entered:
-			t.Error("a shut gate let somebody in")
-		default:
-		}
-		g.Open()
-		if !<-entered {
-			t.Error("an opened gate let nobody in")
-		}
-		again := g.Shut() // with the second one inside
-		if isClosed(again) || again != g.Shut() {
-			t.Error("shutting twice is not shutting once")
-		}
-		g.Leave()
-		if !isClosed(again) {
-			t.Error("not emptied the second time")
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if g.Enter(ctx) {
-			t.Error("a shut gate let somebody in whose context ended")
-		}
-	})
+	var g gate
+	if !g.Enter() {
+		t.Fatal("an open gate let nobody in")
+	}
+	emptied := g.Shut()
+	if isClosed(emptied) {
+		t.Error("emptied while somebody is inside")
+	}
+	if g.Enter() {
+		t.Error("a shut gate let somebody in")
+	}
+	g.Leave()
+	if !isClosed(emptied) {
+		t.Error("not emptied when the last one left")
+	}
+	g.Open()
+	if !g.Enter() {
+		t.Error("an opened gate let nobody in")
+	}
+	again := g.Shut() // with the second one inside
+	if isClosed(again) || again != g.Shut() {
+		t.Error("shutting twice is not shutting once")
+	}
+	g.Leave()
+	if !isClosed(again) {
+		t.Error("not emptied the second time")
+	}
 }
 
 func TestBackoffGrowsAndIsBounded(t *testing.T) {

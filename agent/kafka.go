@@ -49,13 +49,13 @@ const (
 	readTimeout = 30 * time.Second
 )
 
-// saramaConfig turns a consumer into sarama's settings. It reads the files
-// that the configuration names; its error says which one is at fault.
-func saramaConfig(spec config.Consumer, d *dialer) (*sarama.Config, error) {
+// clusterConfig is how to reach a cluster. It reads the files that the
+// configuration names; its error says which one is at fault.
+func clusterConfig(clientID string, cluster config.Cluster) (*sarama.Config, error) {
 	s := sarama.NewConfig()
-	s.ClientID = "kcagent/" + spec.Name
+	s.ClientID = clientID
 	s.Version = sarama.MaxVersion // the highest to use: each request is negotiated down
-	if v := spec.Cluster.KafkaVersion; v != "" {
+	if v := cluster.KafkaVersion; v != "" {
 		version, err := sarama.ParseKafkaVersion(v)
 		if err != nil {
 			return nil, fmt.Errorf("parse kafka_version: %w", err)
@@ -63,35 +63,33 @@ func saramaConfig(spec config.Consumer, d *dialer) (*sarama.Config, error) {
 		s.Version = version
 	}
 	s.Net.DialTimeout, s.Net.ReadTimeout, s.Net.WriteTimeout = dialTimeout, readTimeout, 15*time.Second
-	s.Net.Proxy.Enable, s.Net.Proxy.Dialer = true, d
-
 	s.Metadata.Full = false                   // building a client is then local: a dead cluster does not fail it
 	s.Metadata.AllowAutoTopicCreation = false // a typo must not make a topic
-	s.Metadata.RefreshFrequency = time.Minute // how soon new partitions are seen
 	s.Metadata.Timeout = 15 * time.Second
 	s.Metadata.Retry.Max = 3
 	s.Metadata.Retry.BackoffFunc = func(n, _ int) time.Duration { return jitter(100 * time.Millisecond << min(n, 5)) }
+	if err := secure(s, cluster); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
 
+// groupConfig is how a consumer takes part in its group.
+func groupConfig(spec config.Consumer, d *dialer) (*sarama.Config, error) {
+	s, err := clusterConfig("kcagent/"+spec.Name, spec.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	s.Net.Proxy.Enable, s.Net.Proxy.Dialer = true, d
+	s.Metadata.RefreshFrequency = 10 * time.Second // how often the leader of the group looks at the number of partitions
+	s.ChannelBufferSize = 0                        // nothing comes through sarama's channels
 	c := &s.Consumer
-	s.ChannelBufferSize = 1024 // records between fetch and claim, per partition: larger batches for the sink
-	c.Return.Errors = true
-	c.MaxProcessingTime = 5 * time.Second // below it a slow fsync makes sarama drop the partition for a while
-	c.Fetch.Default = int32(spec.MaxPartitionBytes)
-	c.Fetch.MaxBytes = int32(spec.Cluster.Fetch.MaxBytes)
-	c.MaxWaitTime = spec.Cluster.Fetch.MaxWait
-	c.Retry.BackoffFunc = func(n int) time.Duration { return jitter(250 * time.Millisecond << min(n, 4)) }
 	c.Offsets.AutoCommit.Enable = false
 	c.Offsets.Initial = sarama.OffsetOldest
 	c.Group.ResetInvalidOffsets = false // on_offset_out_of_range decides, and counts
 	c.Group.Session.Timeout, c.Group.Heartbeat.Interval = sessionTimeout, heartbeat
 	c.Group.Rebalance.Timeout = rebalanceTimeout
 	c.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{sarama.NewBalanceStrategySticky()}
-	if spec.Isolation == config.ReadCommitted {
-		c.IsolationLevel = sarama.ReadCommitted
-	}
-	if err := secure(s, spec.Cluster); err != nil {
-		return nil, err
-	}
 	if err := s.Validate(); err != nil {
 		return nil, fmt.Errorf("check kafka settings: %w", err)
 	}
@@ -164,18 +162,24 @@ func readPassword(a config.SASL) (string, error) {
 // cut: sarama's requests cannot be cancelled, but they end with their
 // connection, and so a black-holed broker delays no stop.
 type dialer struct {
+	ctx    context.Context // ends with Cut
+	cancel context.CancelFunc
+
 	mu    sync.Mutex
 	conns map[*trackedConn]struct{}
-	cut   bool
 }
 
-func newDialer() *dialer { return &dialer{conns: make(map[*trackedConn]struct{})} }
+func newDialer() *dialer {
+	d := &dialer{conns: make(map[*trackedConn]struct{})}
+	d.ctx, d.cancel = context.WithCancel(context.Background())
+	return d
+}
 
 var errCut = errors.New("connections were cut: the consumer did not stop in time")
 
 // Dial connects, within five seconds.
 func (d *dialer) Dial(network, addr string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
+	ctx, cancel := context.WithTimeout(d.ctx, dialTimeout)
 	defer cancel()
 	nd := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
 	conn, err := nd.DialContext(ctx, network, addr)
@@ -184,22 +188,19 @@ func (d *dialer) Dial(network, addr string) (net.Conn, error) {
 	}
 	t := &trackedConn{Conn: conn, dialer: d}
 	d.mu.Lock()
-	cut := d.cut
-	if !cut {
-		d.conns[t] = struct{}{}
-	}
-	d.mu.Unlock()
-	if cut {
+	defer d.mu.Unlock()
+	if d.ctx.Err() != nil {
 		_ = conn.Close()
 		return nil, errCut
 	}
+	d.conns[t] = struct{}{}
 	return t, nil
 }
 
 // Cut closes every connection and refuses new ones.
 func (d *dialer) Cut() {
+	d.cancel()
 	d.mu.Lock()
-	d.cut = true
 	conns := d.conns
 	d.conns = make(map[*trackedConn]struct{})
 	d.mu.Unlock()

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/IBM/sarama"
 
 	"kcagent/config"
+	"kcagent/fetch"
 	"kcagent/sink"
 )
 
@@ -71,7 +71,7 @@ func (c *consumer) join(ctx context.Context, wait *backoff) (err error) {
 			err = errors.Join(err, sinkError{fmt.Errorf("close sink: %w", e)})
 		}
 	}()
-	m, err := c.connect(spec)
+	m, err := c.connect(ctx, spec)
 	if err != nil {
 		return err
 	}
@@ -79,37 +79,28 @@ func (c *consumer) join(ctx context.Context, wait *backoff) (err error) {
 	return m.consume(ctx, out, wait)
 }
 
-// A member is a consumer's place in its group: one client, which cannot be
-// shared between groups (sarama issue 958), and one group on it.
+// A member is a consumer's place in its group.
 type member struct {
 	*consumer
 	spec    config.Consumer
-	client  sarama.Client
+	cluster *cluster
+	client  *groupClient
 	group   sarama.ConsumerGroup
-	closing context.CancelFunc // ends what waits for fetches to work again
-	helpers sync.WaitGroup
 	ended   time.Time // when the last generation ended; zero before there was one
 }
 
 // connect builds client and group; nothing is dialled before they are used.
-func (c *consumer) connect(spec config.Consumer) (*member, error) {
-	conf, err := saramaConfig(spec, c.net)
+func (c *consumer) connect(ctx context.Context, spec config.Consumer) (*member, error) {
+	conf, err := groupConfig(spec, c.net)
 	if err != nil {
 		return nil, err
 	}
-	client, err := sarama.NewClient(spec.Cluster.Brokers, conf)
-	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", strings.Join(spec.Cluster.Brokers, ","), err)
-	}
-	group, err := sarama.NewConsumerGroupFromClient(spec.Group, client)
-	if err != nil {
-		_ = client.Close()
+	m := &member{consumer: c, spec: spec, cluster: c.kafka.join(spec)}
+	m.client = newGroupClient(ctx, c.net.ctx, conf, spec.Group, m.cluster.Fetcher)
+	if m.group, err = sarama.NewConsumerGroupFromClient(spec.Group, m.client); err != nil {
+		c.kafka.leave(m.cluster)
 		return nil, fmt.Errorf("join group %s: %w", spec.Group, err)
 	}
-	m := &member{consumer: c, spec: spec, client: client, group: group}
-	ctx, closing := context.WithCancel(context.Background())
-	m.closing = closing
-	m.helpers.Go(func() { m.drainErrors(ctx) })
 	return m, nil
 }
 
@@ -118,13 +109,12 @@ func (m *member) close() {
 	if err := m.group.Close(); err != nil {
 		m.log.Debug("leaving the group failed", "error", err)
 	}
-	m.closing()
 	_ = m.client.Close()
-	m.helpers.Wait()
+	m.kafka.leave(m.cluster)
 }
 
 // consume holds one generation after the other until ctx ends or the sink or
-// the client must be opened anew; without an error if only for new settings.
+// the client must be opened anew.
 func (m *member) consume(ctx context.Context, out sink.Sink, wait *backoff) error {
 	for short := 0; ; {
 		began := time.Now()
@@ -160,18 +150,7 @@ func (m *member) consume(ctx context.Context, out sink.Sink, wait *backoff) erro
 			wait.reset()
 			short = 0
 		}
-		if len(m.outdated(*m.consumer.spec.Load())) > 0 {
-			return nil
-		}
 	}
-}
-
-// outdated names the fields of spec that a new client would take over: how much
-// is fetched at once, which sarama reads at any time and without a lock.
-func (m *member) outdated(spec config.Consumer) []string {
-	applied := spec
-	applied.MaxPartitionBytes, applied.Cluster.Fetch = m.spec.MaxPartitionBytes, m.spec.Cluster.Fetch
-	return diff(spec, applied)
 }
 
 // rebuild reports whether a new client is needed: credentials and certificates
@@ -187,17 +166,12 @@ func (m *member) rebuild(err error) bool {
 
 // explain names what the group's error is about.
 func (m *member) explain(err error) error {
+	var topic *fetch.TopicError
 	switch {
-	case errors.Is(err, sarama.ErrUnknownTopicOrPartition), errors.Is(err, sarama.ErrTopicAuthorizationFailed):
-		for _, topic := range m.spec.Topics {
-			if e := m.client.RefreshMetadata(topic); e != nil {
-				return fmt.Errorf("subscribe to topic %q: %w", topic, e)
-			}
-		}
+	case errors.As(err, &topic):
+		return fmt.Errorf("subscribe to topic %q: %w", topic.Topic, topic.Err)
 	case errors.Is(err, sarama.ErrSASLAuthenticationFailed):
 		return fmt.Errorf("authenticate to %s: %w", m.clusterName(), err)
-	case errors.Is(err, sarama.ErrOutOfBrokers):
-		return fmt.Errorf("reach brokers %s: %w", strings.Join(m.spec.Cluster.Brokers, ","), err)
 	}
 	return fmt.Errorf("join group %s: %w", m.spec.Group, err)
 }

@@ -1,9 +1,11 @@
 package agent
 
 import (
+	"sync/atomic"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 func TestPauseKeepsTheMemberAndHoldsTheRecords(t *testing.T) {
@@ -72,29 +74,24 @@ func TestPausedLagStaysFresh(t *testing.T) {
 	r.eventually("lag 3", func() (bool, any) { c := r.consumer(); return c.Lag == 3, c.Lag })
 }
 
-func TestFetchSizeWaitsForTheNextGeneration(t *testing.T) {
+func TestFetchSettingsAreTakenOverInPlace(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit("")
 	r.wantStatus(Running)
 	before := r.consumer()
-	r.edit(", max_partition_bytes: 2MiB")
-	r.eventually("a pending change", func() (bool, any) {
-		c := r.consumer()
-		return c.PendingChange != nil && c.PendingChange.Fields[0] == "max_partition_bytes", c.PendingChange
+	var bytes atomic.Int32
+	r.cluster.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		if f := req.(*kmsg.FetchRequest); len(f.Topics) > 0 {
+			bytes.Store(f.Topics[0].Partitions[0].PartitionMaxBytes)
+		}
+		return nil, nil, false
 	})
-	if c := r.consumer(); c.Generation != before.Generation {
-		t.Error("the edit caused a rebalance")
+	r.edit(", max_partition_bytes: 4KiB")
+	r.eventually("fetches of 4 KiB", func() (bool, any) { n := bytes.Load(); return n == 4096, n })
+	if c := r.consumer(); c.Generation != before.Generation || c.ID != before.ID {
+		t.Errorf("the update touched the member: %+v", c)
 	}
-	other, err := kgo.NewClient(kgo.SeedBrokers(r.cluster.ListenAddrs()...), kgo.ConsumerGroup("kcagent-c"),
-		kgo.ConsumeTopics("t"), kgo.Balancers(kgo.StickyBalancer()), kgo.DisableAutoCommit())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
-	r.eventually("no pending change after a rebalance", func() (bool, any) {
-		c := r.consumer()
-		return c.Generation > before.Generation && c.PendingChange == nil, c.PendingChange
-	})
 }
 
 func TestFlushSettingsAreTakenOverInPlace(t *testing.T) {

@@ -77,10 +77,11 @@ func probeCluster(ctx context.Context, consumers []config.Consumer) []Finding {
 		}
 		return all
 	}
-	conf, err := saramaConfig(consumers[0], d)
+	conf, err := clusterConfig("kcagent/probe", consumers[0].Cluster)
 	if err != nil {
 		return everyone(err)
 	}
+	conf.Net.Proxy.Enable, conf.Net.Proxy.Dialer = true, d
 	conf.Metadata.Retry.Max = 0
 	brokers := consumers[0].Cluster.Brokers
 	client, err := sarama.NewClient(brokers, conf)

@@ -49,15 +49,17 @@ func (m *memory) open(context.Context, sink.Spec, sink.Options) (sink.Sink, erro
 	return m, nil
 }
 
-func (m *memory) Write(_ context.Context, recs []sink.Record) error {
+func (m *memory) Encode(dst []byte, r *sink.Record) []byte {
+	return fmt.Appendf(dst, "%s/%d@%d=%s\n", r.Topic, r.Partition, r.Offset, r.Value)
+}
+
+func (m *memory) Write(_ context.Context, c sink.Chunk) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.writeErr != nil {
 		return m.writeErr
 	}
-	for _, r := range recs {
-		m.recs = append(m.recs, fmt.Sprintf("%s/%d@%d=%s", r.Topic, r.Partition, r.Offset, r.Value))
-	}
+	m.recs = append(m.recs, strings.Split(strings.TrimSuffix(string(c.Data), "\n"), "\n")...)
 	return nil
 }
 

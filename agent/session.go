@@ -10,6 +10,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"kcagent/config"
+	"kcagent/fetch"
 	"kcagent/sink"
 )
 
@@ -22,11 +23,13 @@ type session struct {
 
 	kafka      sarama.ConsumerGroupSession // from Setup on
 	partitions map[sink.TopicPartition]*partition
+	unplaced   atomic.Int32 // partitions whose start is still looked up
 
 	unflushed atomic.Int64  // bytes accepted since the last flush began
 	dirty     chan struct{} // unflushed is no longer 0
 	kick      chan struct{} // flush now
 	retune    chan struct{} // flush.interval may have changed
+	trouble   chan struct{} // a partition may have begun or ceased to fail
 	stop      context.CancelFunc
 	stopped   chan struct{} // closed when the flusher is gone; nil before it is there
 	unsaved   error         // what the last flush and commit could not save
@@ -39,11 +42,12 @@ func newSession(m *member, out sink.Sink, abandon context.CancelCauseFunc) *sess
 		dirty:      make(chan struct{}, 1),
 		kick:       make(chan struct{}, 1),
 		retune:     make(chan struct{}, 1),
+		trouble:    make(chan struct{}, 1),
 	}
 }
 
-// Setup decides where each partition begins and starts the flusher. sarama
-// calls it before any claim starts.
+// Setup subscribes to the partitions and starts the flusher. sarama calls it
+// before any claim starts.
 func (s *session) Setup(kafka sarama.ConsumerGroupSession) error {
 	s.kafka = kafka
 	for topic, ids := range kafka.Claims() {
@@ -52,8 +56,18 @@ func (s *session) Setup(kafka sarama.ConsumerGroupSession) error {
 			s.partitions[tp] = &partition{TopicPartition: tp}
 		}
 	}
-	if err := s.position(); err != nil {
-		return err
+	committed, err := s.fetchCommitted()
+	if err != nil {
+		return fmt.Errorf("fetch committed offsets of group %s: %w", s.spec.Group, err)
+	}
+	for tp, p := range s.partitions {
+		p.committed.Store(committed[tp])
+		p.accepted.Store(committed[tp])
+		p.safe.Store(committed[tp])
+		p.sub = s.cluster.Subscribe(s.subscription(p))
+		if committed[tp] < 0 {
+			s.unplaced.Add(1)
+		}
 	}
 	ctx, stop := context.WithCancel(context.WithoutCancel(kafka.Context()))
 	s.stop, s.stopped = stop, make(chan struct{})
@@ -75,6 +89,9 @@ func (s *session) Cleanup(sarama.ConsumerGroupSession) error {
 	if s.stopped == nil {
 		return nil
 	}
+	for _, p := range s.partitions {
+		p.sub.Close()
+	}
 	s.stop()
 	<-s.stopped
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.kafka.Context()), rebalanceTimeout)
@@ -88,78 +105,55 @@ func (s *session) Cleanup(sarama.ConsumerGroupSession) error {
 	return nil
 }
 
-// position decides where each partition begins: at the committed offset, or
-// where spec.Start says if there is none, or where spec.OnOutOfRange says if
-// the log no longer holds it.
-func (s *session) position() error {
-	committed, err := s.fetchCommitted()
-	if err != nil {
-		return fmt.Errorf("fetch committed offsets of group %s: %w", s.spec.Group, err)
+// subscription says what to read of p: from the committed offset on, or from
+// where spec.Start says if there is none.
+func (s *session) subscription(p *partition) fetch.Spec {
+	spec := s.consumer.spec.Load()
+	f := fetch.Spec{
+		Topic: p.Topic, Partition: p.Partition, Offset: p.accepted.Load(),
+		ReadCommitted: spec.Isolation == config.ReadCommitted,
+		MaxBytes:      int(spec.MaxPartitionBytes),
+		OnOutOfRange:  policies[spec.OnOutOfRange],
+		Paused:        s.gate.IsShut(),
+		Changed:       func() { signal(s.trouble) },
+		Reset: func(e fetch.OutOfRangeError) {
+			s.stats.offsetResets.Add(1)
+			s.log.Warn("offset out of range was reset", "topic", e.Topic, "partition", e.Partition,
+				"offset", e.Offset, "first", e.Start, "end", e.End, "policy", string(spec.OnOutOfRange))
+		},
 	}
-	for tp, p := range s.partitions {
-		oldest, err := s.client.GetOffset(tp.Topic, tp.Partition, sarama.OffsetOldest)
-		if err != nil {
-			return fmt.Errorf("ask for the first offset of %s/%d: %w", tp.Topic, tp.Partition, err)
+	if f.Offset < 0 {
+		f.Offset, f.Time = sarama.OffsetOldest, spec.Start.At
+		if spec.Start.Latest {
+			f.Offset = sarama.OffsetNewest
 		}
-		newest, err := s.client.GetOffset(tp.Topic, tp.Partition, sarama.OffsetNewest)
-		if err != nil {
-			return fmt.Errorf("ask for the end offset of %s/%d: %w", tp.Topic, tp.Partition, err)
-		}
-		start, err := s.startOf(tp, committed[tp], oldest, newest)
-		if err != nil {
-			return err
-		}
-		p.committed.Store(committed[tp])
-		p.accepted.Store(start)
-		p.safe.Store(start)
-		p.highWater.Store(newest)
-		// Whichever of the two is the right direction applies; sarama asks for
-		// the offset after Setup.
-		s.kafka.MarkOffset(tp.Topic, tp.Partition, start, "")
-		s.kafka.ResetOffset(tp.Topic, tp.Partition, start, "")
 	}
-	return nil
+	return f
 }
 
-// startOf is where tp begins, given what is committed (-1: nothing) and the
-// bounds of its log.
-func (s *session) startOf(tp sink.TopicPartition, committed, oldest, newest int64) (int64, error) {
-	if committed >= oldest && committed <= newest {
-		return committed, nil
-	}
-	if committed < 0 {
-		return s.firstStart(tp, oldest, newest)
-	}
-	if s.spec.OnOutOfRange == config.Fail {
-		return 0, fmt.Errorf("committed offset %d of %s/%d is out of range [%d, %d] and on_offset_out_of_range is fail: "+
-			"reset the group's offsets, or choose earliest or latest", committed, tp.Topic, tp.Partition, oldest, newest)
-	}
-	start := oldest
-	if s.spec.OnOutOfRange == config.ResetLatest {
-		start = newest
-	}
-	s.stats.offsetResets.Add(1)
-	s.log.Warn("committed offset out of range was reset", "topic", tp.Topic, "partition", tp.Partition,
-		"committed", committed, "first", oldest, "end", newest, "start", start, "policy", string(s.spec.OnOutOfRange))
-	return start, nil
+var policies = map[config.OutOfRange]fetch.Policy{
+	config.ResetEarliest: fetch.Earliest,
+	config.ResetLatest:   fetch.Latest,
+	config.Fail:          fetch.Fail,
 }
 
-func (s *session) firstStart(tp sink.TopicPartition, oldest, newest int64) (int64, error) {
-	switch start := s.spec.Start; {
-	case start.Latest:
-		return newest, nil
-	case !start.At.IsZero():
-		offset, err := s.client.GetOffset(tp.Topic, tp.Partition, start.At.UnixMilli())
-		if err != nil {
-			return 0, fmt.Errorf("ask for the offset of %s/%d at %s: %w", tp.Topic, tp.Partition, start, err)
+// reportFetches tells what keeps partitions from being fetched, or that it does
+// no more.
+func (s *session) reportFetches() {
+	for _, p := range s.partitions {
+		err := p.sub.LastError()
+		switch {
+		case err == nil && p.trouble != "":
+			p.trouble = ""
+			s.report(fetchOrigin(p), nil)
+		case err != nil && p.trouble != err.Error():
+			p.trouble = err.Error()
+			s.report(fetchOrigin(p), err)
 		}
-		if offset < 0 { // no record is that young
-			return newest, nil
-		}
-		return offset, nil
 	}
-	return oldest, nil
 }
+
+func fetchOrigin(p *partition) string { return fmt.Sprintf("fetch %s/%d", p.Topic, p.Partition) }
 
 // fetchCommitted asks the coordinator for the group's committed offsets, -1
 // where there is none.
@@ -195,11 +189,16 @@ func (s *session) fetchCommitted() (map[sink.TopicPartition]int64, error) {
 // already in spec and gate.
 func (s *session) heed() {
 	spec := s.consumer.spec.Load()
-	if s.gate.IsShut() {
-		s.group.PauseAll()
-	} else {
-		s.group.ResumeAll()
+	shut := s.gate.IsShut()
+	for _, p := range s.partitions {
+		if shut {
+			p.sub.Pause()
+		} else {
+			p.sub.Resume()
+		}
+		p.sub.SetMaxBytes(int(spec.MaxPartitionBytes))
 	}
+	s.cluster.Update(fetchSettings(spec.Cluster.Fetch))
 	if err := s.sink.Update(spec.Sink); err != nil {
 		s.log.Error("sink refused an update", "error", err)
 	}

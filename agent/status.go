@@ -211,13 +211,12 @@ func (r row) status() ConsumerStatus {
 	if v.Fault != "" {
 		s.LastError = &v.Fault
 	}
-	s.PendingChange = v.Pending
 	for _, p := range v.Partitions {
 		lag := p.lag()
 		s.Lag += lag
 		s.Partitions = append(s.Partitions, PartitionStatus{
 			Topic: p.Topic, Partition: p.Partition, NextOffset: p.accepted.Load(),
-			CommittedOffset: p.committed.Load(), HighWaterMark: p.highWater.Load(), Lag: lag,
+			CommittedOffset: p.committed.Load(), HighWaterMark: max(0, p.sub.HighWaterMark()), Lag: lag,
 		})
 	}
 	return s

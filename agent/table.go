@@ -122,7 +122,7 @@ func (a *Agent) giveUp(e *entry) {
 	wasEnding := e.ending
 	a.bury(e, errors.New("did not stop in time"))
 	if !wasEnding { // stopped, not removed: the entry goes on with a new consumer
-		a.entries[e.c.name] = &entry{spec: e.spec, c: newConsumer(e.spec, a.log, a.open)}
+		a.entries[e.c.name] = &entry{spec: e.spec, c: newConsumer(e.spec, a.log, a.open, a.clusters)}
 	}
 }
 
@@ -162,6 +162,7 @@ func (a *Agent) shutdown() error {
 			alive = nil
 		}
 	}
+	a.clusters.close()
 	a.publish()
 	if len(bad) > 0 {
 		slices.Sort(bad)

@@ -16,6 +16,7 @@ import (
 const (
 	labelConsumer = "consumer"
 	labelID       = "consumer_id"
+	labelFetcher  = "fetcher" // of the goroutines that fetch for all consumers of a cluster
 )
 
 // Threads is everything /threads shows: which goroutine belongs to whom.
@@ -29,8 +30,9 @@ type Threads struct {
 
 // A ThreadGroup is all goroutines of one owner that do the same.
 type ThreadGroup struct {
-	Consumer   *string `json:"consumer"`   // null for the agent's own
-	Recognized bool    `json:"recognized"` // belongs to a listed consumer, or to the agent
+	Consumer   *string `json:"consumer"`          // null for the agent's own
+	Cluster    string  `json:"cluster,omitempty"` // whose records it fetches, for all consumers of that cluster
+	Recognized bool    `json:"recognized"`        // belongs to a listed consumer, or to the agent
 	Count      int     `json:"count"`
 	Function   string  `json:"function"` // the topmost function that is not the runtime's
 	State      string  `json:"state"`
@@ -98,7 +100,7 @@ const leakGrace = 2 * time.Second
 func (t *Threads) count(s *profile.Sample, listed map[string]bool, zombies map[string]*Zombie, ended map[string]time.Time) {
 	n := int(s.Value[0])
 	function, state := describe(s)
-	g := ThreadGroup{Count: n, Function: function, State: state, Recognized: true}
+	g := ThreadGroup{Count: n, Function: function, State: state, Recognized: true, Cluster: label(s, labelFetcher)}
 	t.Goroutines += n
 	if name, id := label(s, labelConsumer), label(s, labelID); name != "" {
 		at, hasEnded := ended[id]
@@ -123,12 +125,12 @@ func (t *Threads) count(s *profile.Sample, listed map[string]bool, zombies map[s
 // merge joins groups that differ only in the rest of their stacks.
 func (t *Threads) merge() {
 	type key struct {
-		consumer, function, state string
-		recognized                bool
+		consumer, cluster, function, state string
+		recognized                         bool
 	}
 	groups := make(map[key]*ThreadGroup, len(t.Threads))
 	for _, g := range t.Threads {
-		k := key{function: g.Function, state: g.State, recognized: g.Recognized}
+		k := key{cluster: g.Cluster, function: g.Function, state: g.State, recognized: g.Recognized}
 		if g.Consumer != nil {
 			k.consumer = *g.Consumer
 		}
@@ -149,7 +151,7 @@ func (t *Threads) merge() {
 		return *g.Consumer
 	}
 	slices.SortFunc(t.Threads, func(a, b ThreadGroup) int {
-		return cmp.Or(cmp.Compare(name(a), name(b)), cmp.Compare(b.Count, a.Count),
+		return cmp.Or(cmp.Compare(name(a), name(b)), cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(b.Count, a.Count),
 			cmp.Compare(a.Function, b.Function), cmp.Compare(a.State, b.State))
 	})
 }

@@ -70,7 +70,7 @@ func (Mechanism) Values() []string {
 // Fetch bounds fetching from a cluster.
 type Fetch struct {
 	Lanes    int           `yaml:"lanes" doc:"Connections per broker for fetching, shared by all consumers of the cluster."`
-	MaxBytes sink.Size     `yaml:"max_bytes" doc:"How much one fetch may bring."`
+	MaxBytes sink.Size     `yaml:"max_bytes" doc:"Memory per lane and broker for what is fetched, shared by all consumers of the cluster."`
 	MaxWait  time.Duration `yaml:"max_wait" doc:"How long a broker may hold a fetch that has nothing to bring."`
 }
 

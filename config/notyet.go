@@ -15,9 +15,6 @@ func (p *parser) notYetCluster(n *yaml.Node, path string, c Cluster) {
 	if s := c.SASL; s != nil && s.Mechanism != "" && s.Mechanism != Plain {
 		p.fault(n, path, "sasl.mechanism", string(s.Mechanism)+notYet, "use PLAIN, over tls")
 	}
-	if c.Fetch.Lanes != defaultFetch.Lanes {
-		p.fault(n, path, "fetch.lanes", "another number of lanes"+notYet, "leave it out")
-	}
 }
 
 func (p *parser) notYetConsumer(n *yaml.Node, path string, c *Consumer) {

@@ -69,7 +69,7 @@ func BenchmarkFileWrite(b *testing.B) {
 				b.SetBytes(256 * 200)
 				b.ReportAllocs()
 				for b.Loop() {
-					if err := s.Write(b.Context(), recs); err != nil {
+					if err := write(b.Context(), s, recs); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -88,7 +88,7 @@ func TestWriteAllocatesNothing(t *testing.T) {
 		s := mustOpen(t, spec, nil)
 		recs := batchOf(256, payloads["json"])
 		allocs := testing.AllocsPerRun(50, func() {
-			if err := s.Write(t.Context(), recs); err != nil {
+			if err := write(t.Context(), s, recs); err != nil {
 				t.Fatal(err)
 			}
 		})

@@ -91,21 +91,19 @@ func supported(spec FileSpec) error {
 	return nil
 }
 
-// Write implements [Sink]. All of recs reach the file by one system call, if
-// they are not many, and before it returns.
-func (s *fileSink) Write(ctx context.Context, recs []Record) error {
-	if len(recs) == 0 {
+// Encode implements [Sink].
+func (s *fileSink) Encode(dst []byte, r *Record) []byte { return s.encode(dst, r) }
+
+// Write implements [Sink]. A chunk reaches the file before it returns.
+func (s *fileSink) Write(ctx context.Context, c Chunk) error {
+	if len(c.Data) == 0 {
 		return nil
 	}
-	w, err := s.writer(TopicPartition{recs[0].Topic, recs[0].Partition})
+	w, err := s.writer(c.TopicPartition)
 	if err != nil {
 		return err
 	}
-	// The first chunk, most often all, is encoded before the turn is taken,
-	// so that partitions that share a file encode at once.
-	b := newBatch(s.encode, recs)
-	defer b.free()
-	return w.write(ctx, b)
+	return w.write(ctx, c.Data)
 }
 
 // writer finds or makes the writer of a partition's file; it opens nothing.

@@ -49,7 +49,7 @@ func TestMovedAndLost(t *testing.T) {
 		// The path is free now: a record that comes during the sync is in a
 		// new file, and must go too.
 		fsys.set(nil)
-		if err := s.Write(t.Context(), records(0, 6, 3)); err != nil {
+		if err := write(t.Context(), s, records(0, 6, 3)); err != nil {
 			t.Error(err)
 		}
 		return syscall.EIO
@@ -133,7 +133,7 @@ func TestTruncated(t *testing.T) {
 			}
 			mustWrite(t, s, records(0, 30, 3))
 			fsys.setRoom(15)
-			if err := s.Write(t.Context(), records(0, 33, 3)); !errors.Is(err, syscall.ENOSPC) {
+			if err := write(t.Context(), s, records(0, 33, 3)); !errors.Is(err, syscall.ENOSPC) {
 				t.Fatalf("got %v", err)
 			}
 			checkFile(t, path, lines(want(0, 30, 3)))

@@ -29,15 +29,24 @@ type TopicPartition struct {
 	Partition int32
 }
 
-// A Sink stores records. The partitions of a consumer write at once, so Write
-// and Flush must be safe for concurrent use.
+// A Chunk is encoded records of one partition, in order.
+type Chunk struct {
+	TopicPartition
+	Data []byte // whole records as the sink's Encode made them
+}
+
+// A Sink stores records. The partitions of a consumer write at once, so its
+// methods must be safe for concurrent use.
 type Sink interface {
-	// Write stores recs, which belong to one partition, in order. Nil means
-	// accepted, not yet safe. After an error none of recs is in the sink and
-	// the caller writes all of them again. It keeps neither recs nor their
-	// bytes. It returns ctx's error when it has to wait and ctx ends; a system
-	// call that hangs it cannot interrupt.
-	Write(ctx context.Context, recs []Record) error
+	// Encode appends r to dst in the sink's format. It neither waits nor fails,
+	// keeps nothing of r, and allocates only to make dst grow.
+	Encode(dst []byte, r *Record) []byte
+
+	// Write stores a chunk. Nil means accepted, not yet safe. After an error
+	// nothing of the chunk is in the sink and the caller writes all of it again.
+	// It does not keep the chunk's bytes. It returns ctx's error when it has to
+	// wait and ctx ends; a system call that hangs it cannot interrupt.
+	Write(ctx context.Context, c Chunk) error
 
 	// Flush returns nil when everything accepted before the call is as safe as
 	// the sink promises. An error that wraps [ErrLost] means that records

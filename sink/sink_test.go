@@ -39,7 +39,7 @@ func testAtOnce(t *testing.T, b *bench) {
 	for p := range int32(partitions) {
 		wg.Go(func() {
 			for i := range count {
-				if err := s.Write(t.Context(), records(p, i*size, size)); err != nil {
+				if err := write(t.Context(), s, records(p, i*size, size)); err != nil {
 					t.Error(err)
 				}
 				if i%10 == 0 {
@@ -66,19 +66,18 @@ func testAtOnce(t *testing.T, b *bench) {
 	}
 }
 
-// testLargeBatch writes more than one chunk while another partition writes too.
 func testLargeBatch(t *testing.T, b *bench) {
-	const n = 2 * chunkBytes / 10
+	const n = 50_000
 	s := b.open(t)
 	for range 2 {
-		if err := s.Write(t.Context(), nil); err != nil {
+		if err := write(t.Context(), s, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := s.Write(t.Context(), records(0, 0, n)); err != nil {
+	if err := write(t.Context(), s, records(0, 0, n)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Write(t.Context(), records(1, 0, 1)); err != nil {
+	if err := write(t.Context(), s, records(1, 0, 1)); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
@@ -90,7 +89,7 @@ func testLargeBatch(t *testing.T, b *bench) {
 func testKeepsNoBytes(t *testing.T, b *bench) {
 	s := b.open(t)
 	recs := records(0, 0, 10)
-	if err := s.Write(t.Context(), recs); err != nil {
+	if err := write(t.Context(), s, recs); err != nil {
 		t.Fatal(err)
 	}
 	for i := range recs {
@@ -105,18 +104,18 @@ func testKeepsNoBytes(t *testing.T, b *bench) {
 
 func testRetry(t *testing.T, b *bench) {
 	s := b.open(t)
-	if err := s.Write(t.Context(), records(0, 0, 5)); err != nil {
+	if err := write(t.Context(), s, records(0, 0, 5)); err != nil {
 		t.Fatal(err)
 	}
 	b.fault(func() error { return syscall.EIO })
 	for range 3 {
-		if err := s.Write(t.Context(), records(0, 5, 5)); !errors.Is(err, syscall.EIO) {
+		if err := write(t.Context(), s, records(0, 5, 5)); !errors.Is(err, syscall.EIO) {
 			t.Fatalf("got %v, want EIO", err)
 		}
 	}
 	b.fault(nil)
 	equal(t, b.values(t), want(0, 0, 5))
-	if err := s.Write(t.Context(), records(0, 5, 5)); err != nil {
+	if err := write(t.Context(), s, records(0, 5, 5)); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
@@ -138,19 +137,19 @@ func testWaiting(t *testing.T, b *bench) {
 		return nil
 	})
 	first := make(chan error, 1)
-	go func() { first <- s.Write(context.Background(), records(0, 0, 3)) }()
+	go func() { first <- write(context.Background(), s, records(0, 0, 3)) }()
 	<-hanging
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	// The same partition, so that it meets the hanging write in every kind.
-	if err := s.Write(ctx, records(0, 3, 3)); !errors.Is(err, context.Canceled) {
+	if err := write(ctx, s, records(0, 3, 3)); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want the context's error", err)
 	}
 	close(release)
 	if err := <-first; err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Write(t.Context(), records(0, 3, 3)); err != nil {
+	if err := write(t.Context(), s, records(0, 3, 3)); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
@@ -162,7 +161,7 @@ func testWaiting(t *testing.T, b *bench) {
 func testClose(t *testing.T, b *bench) {
 	for i := range 3 { // each goes on where the one before it ended
 		s := b.open(t)
-		if err := s.Write(t.Context(), records(0, i*10, 10)); err != nil {
+		if err := write(t.Context(), s, records(0, i*10, 10)); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.Close(); err != nil {
@@ -174,7 +173,7 @@ func testClose(t *testing.T, b *bench) {
 
 func testUpdate(t *testing.T, b *bench) {
 	s := b.open(t)
-	if err := s.Write(t.Context(), records(0, 0, 1)); err != nil {
+	if err := write(t.Context(), s, records(0, 0, 1)); err != nil {
 		t.Fatal(err)
 	}
 	next, other := b.spec, Spec{Stdout: &StdoutSpec{Format: Raw}}
@@ -191,7 +190,7 @@ func testUpdate(t *testing.T, b *bench) {
 	if err := s.Update(other); err == nil {
 		t.Error("a spec of another kind was taken")
 	}
-	if err := s.Write(t.Context(), records(0, 1, 1)); err != nil {
+	if err := write(t.Context(), s, records(0, 1, 1)); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {

@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// An output is a stream that several sinks share: a batch is written by itself.
+// An output is a stream that several sinks share: a chunk is written by itself.
 type output struct {
 	w    io.Writer
 	turn turn
@@ -29,7 +29,7 @@ var processOutput = sync.OnceValue(func() *output {
 })
 
 // A stdoutSink writes records to a stream. Nothing can be cut off a stream, so
-// a batch whose write failed halfway stands there twice after the retry, the
+// a chunk whose write failed halfway stands there twice after the retry, the
 // first time torn.
 type stdoutSink struct {
 	out    *output
@@ -48,17 +48,18 @@ func newStdout(spec StdoutSpec, out *output) (Sink, error) {
 	return &stdoutSink{out: out, encode: encode}, nil
 }
 
+// Encode implements [Sink].
+func (s *stdoutSink) Encode(dst []byte, r *Record) []byte { return s.encode(dst, r) }
+
 // Write implements [Sink].
-func (s *stdoutSink) Write(ctx context.Context, recs []Record) error {
-	if len(recs) == 0 {
+func (s *stdoutSink) Write(ctx context.Context, c Chunk) error {
+	if len(c.Data) == 0 {
 		return nil
 	}
-	b := newBatch(s.encode, recs)
-	defer b.free()
-	return s.out.write(ctx, b)
+	return s.out.write(ctx, c.Data)
 }
 
-func (o *output) write(ctx context.Context, b *batch) error {
+func (o *output) write(ctx context.Context, data []byte) error {
 	if err := o.turn.take(ctx); err != nil {
 		return fmt.Errorf("write stdout: its reader does not take what another write brings: %w", err)
 	}
@@ -69,7 +70,7 @@ func (o *output) write(ctx context.Context, b *batch) error {
 		}
 		o.torn = false
 	}
-	n, err := b.writeTo(o.w)
+	n, err := writeAll(o.w, data)
 	if err != nil {
 		o.torn = n > 0
 		return fault("write", "stdout", err)

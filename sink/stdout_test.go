@@ -16,7 +16,7 @@ import (
 // TestStdoutBatchesStayWhole: batches of several sinks do not mix, though each
 // takes several writes.
 func TestStdoutBatchesStayWhole(t *testing.T) {
-	const sinks, n = 3, 2 * chunkBytes / 10
+	const sinks, n = 3, 50_000
 	p := new(pipe)
 	out := &output{w: p, turn: newTurn()}
 	var wg sync.WaitGroup
@@ -26,7 +26,7 @@ func TestStdoutBatchesStayWhole(t *testing.T) {
 			t.Fatal(err)
 		}
 		wg.Go(func() {
-			if err := s.Write(t.Context(), records(i, 0, n)); err != nil {
+			if err := write(t.Context(), s, records(i, 0, n)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -71,7 +71,7 @@ func TestStdoutTornLine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Write(t.Context(), records(0, 0, 2)); !errors.Is(err, syscall.ENOSPC) || !strings.HasPrefix(err.Error(), "write stdout: no space left") {
+	if err := write(t.Context(), s, records(0, 0, 2)); !errors.Is(err, syscall.ENOSPC) || !strings.HasPrefix(err.Error(), "write stdout: no space left") {
 		t.Fatalf("got %v", err)
 	}
 	mustWrite(t, s, records(0, 0, 2))
@@ -88,7 +88,7 @@ func TestStdoutBrokenPipe(t *testing.T) {
 	if os.Getenv(brokenPipe) != "" {
 		s, err := Open(context.Background(), Spec{Stdout: &StdoutSpec{Format: Raw}}, Options{})
 		if err == nil {
-			err = s.Write(context.Background(), records(0, 0, 1))
+			err = write(context.Background(), s, records(0, 0, 1))
 		}
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(7)

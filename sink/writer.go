@@ -50,8 +50,8 @@ func (w *writer) prepare(ctx context.Context) error {
 	return w.ready()
 }
 
-// write appends a batch: all of it, or nothing.
-func (w *writer) write(ctx context.Context, b *batch) error {
+// write appends a chunk: all of it, or nothing.
+func (w *writer) write(ctx context.Context, data []byte) error {
 	if err := w.turn.take(ctx); err != nil {
 		return fmt.Errorf("write %s: another write is under way: %w", w.path, err)
 	}
@@ -64,12 +64,12 @@ func (w *writer) write(ctx context.Context, b *batch) error {
 	if err := w.ready(); err != nil {
 		return err
 	}
-	n, err := b.writeTo(w.current.f)
+	n, err := writeAll(w.current.f, data)
 	if err != nil {
-		w.undo(w.current, n)
+		w.undo(w.current, int64(n))
 		return fault("write", w.path, err)
 	}
-	w.current.length += n
+	w.current.length += int64(n)
 	return nil
 }
 

@@ -1,0 +1,131 @@
+package agent
+
+import (
+	"context"
+	"math"
+	"sync"
+
+	"github.com/IBM/sarama"
+
+	"kcagent/fetch"
+)
+
+// A groupClient is what sarama's consumer group needs of a client, and no more:
+// one connection, to the group's coordinator. Metadata is the cluster's, which
+// all its consumers share, and a leader is never asked for anything, for the
+// records come through the fetcher. It saves a group a connection or more, the
+// goroutines and the tables of a client of its own, which groups cannot share
+// (sarama issue 958).
+type groupClient struct {
+	sarama.Client // nil: a method that a group does not use would panic
+
+	ctx     context.Context // of the attempt to join: ends waiting for metadata
+	cut     context.Context // ends waiting for anything
+	conf    *sarama.Config
+	group   string
+	cluster *fetch.Fetcher
+	leader  *sarama.Broker // of every partition, never opened
+
+	mu          sync.Mutex
+	coordinator *sarama.Broker // nil if unknown
+	closed      bool
+}
+
+func newGroupClient(ctx, cut context.Context, conf *sarama.Config, group string, cluster *fetch.Fetcher) *groupClient {
+	return &groupClient{ctx: ctx, cut: cut, conf: conf, group: group, cluster: cluster, leader: sarama.NewBroker("leader:0")}
+}
+
+// Config implements sarama.Client.
+func (c *groupClient) Config() *sarama.Config { return c.conf }
+
+// Closed implements sarama.Client.
+func (c *groupClient) Closed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closed
+}
+
+// Close implements sarama.Client.
+func (c *groupClient) Close() error {
+	c.mu.Lock()
+	b := c.coordinator
+	c.coordinator, c.closed = nil, true
+	c.mu.Unlock()
+	if b != nil {
+		_ = b.Close()
+	}
+	return nil
+}
+
+// Coordinator implements sarama.Client: it returns the coordinator's connection,
+// and opens it anew if it broke.
+func (c *groupClient) Coordinator(group string) (*sarama.Broker, error) {
+	c.mu.Lock()
+	b, closed := c.coordinator, c.closed
+	c.mu.Unlock()
+	if closed {
+		return nil, sarama.ErrClosedClient
+	}
+	if b == nil {
+		if err := c.RefreshCoordinator(group); err != nil {
+			return nil, err
+		}
+		c.mu.Lock()
+		b = c.coordinator
+		c.mu.Unlock()
+		if b == nil {
+			return nil, sarama.ErrClosedClient
+		}
+	}
+	_ = b.Open(c.conf) // an error says that it is open already, or comes with the first request
+	return b, nil
+}
+
+// RefreshCoordinator implements sarama.Client.
+func (c *groupClient) RefreshCoordinator(group string) error {
+	_, addr, err := c.cluster.Coordinator(c.cut, group)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	old := c.coordinator
+	switch {
+	case c.closed:
+		c.mu.Unlock()
+		return sarama.ErrClosedClient
+	case old != nil && old.Addr() == addr:
+		old = nil
+	default:
+		c.coordinator = sarama.NewBroker(addr)
+	}
+	c.mu.Unlock()
+	if old != nil {
+		_ = old.Close()
+	}
+	return nil
+}
+
+// RefreshMetadata implements sarama.Client.
+func (c *groupClient) RefreshMetadata(topics ...string) error {
+	return c.cluster.Refresh(c.ctx, topics)
+}
+
+// Partitions implements sarama.Client.
+func (c *groupClient) Partitions(topic string) ([]int32, error) { return c.cluster.Partitions(topic) }
+
+// PartitionNotReadable implements sarama.Client: the fetcher waits for it.
+func (c *groupClient) PartitionNotReadable(string, int32) bool { return false }
+
+// LeaderAndEpoch implements sarama.Client.
+func (c *groupClient) LeaderAndEpoch(string, int32) (*sarama.Broker, int32, error) {
+	return c.leader, -1, nil
+}
+
+// GetOffset implements sarama.Client: any position is in range, for the fetcher
+// finds out.
+func (c *groupClient) GetOffset(_ string, _ int32, time int64) (int64, error) {
+	if time == sarama.OffsetOldest {
+		return 0, nil
+	}
+	return math.MaxInt64, nil
+}

@@ -1,0 +1,111 @@
+package fetch
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// take hands an answer to those who asked.
+func (j *fetchJob) take(fr *frame, resp *kmsg.FetchResponse) {
+	blocks := make(map[position]*kmsg.FetchResponseTopicPartition, len(j.wants))
+	for i := range resp.Topics {
+		t := &resp.Topics[i]
+		for k := range t.Partitions {
+			blocks[position{t.Topic, t.Partitions[k].Partition, 0}] = &t.Partitions[k]
+		}
+	}
+	contents := make([]content, len(j.wants))
+	for i, w := range j.wants {
+		if b := blocks[w.key()]; b != nil && b.ErrorCode == 0 {
+			contents[i] = decode(fr, b, w.offset, j.iso)
+		}
+	}
+	now := time.Now()
+	var told calls
+	defer func() { told.run() }()
+	f := j.f
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.served++
+	for i, w := range j.wants {
+		b := blocks[w.key()]
+		for _, m := range w.subs {
+			if !m.current() {
+				continue
+			}
+			switch {
+			case b == nil:
+				m.refused(sarama.ErrIncompleteResponse, &told)
+			case b.ErrorCode == int16(sarama.ErrOffsetOutOfRange):
+				m.want = lookupRange
+				m.wakeLane()
+			case b.ErrorCode != 0:
+				m.refused(sarama.KError(b.ErrorCode), &told)
+			default:
+				m.accept(b, &contents[i], fr, now, &told)
+			}
+		}
+	}
+	j.done()
+	if fr.refs > 0 {
+		f.budget.keep(fr.size)
+	} else {
+		fr.release()
+	}
+}
+
+// accept queues what came for s.
+func (s *Subscription) accept(b *kmsg.FetchResponseTopicPartition, c *content, fr *frame, now time.Time, told *calls) {
+	s.retryAt = time.Time{}
+	s.highWater, s.stable = b.HighWatermark, b.LastStableOffset
+	s.alone = s.alone && c.err != nil
+	switch {
+	case c.next == s.pos && c.err != nil:
+		s.unreadable(c.err, told)
+		return
+	case c.next == s.pos:
+		s.missing(c, told)
+		return
+	}
+	told.add(s.recover())
+	s.learn(c)
+	s.missed = 0
+	s.served, s.gotAt = s.f.served, now
+	fr.refs++
+	s.pos = c.next
+	p := &part{runs: make([]run, len(c.runs)), next: c.next, frame: fr, since: now}
+	copy(p.runs, c.runs) // others read the same records at their own pace
+	s.queue = append(s.queue, p)
+	signal(s.ready)
+}
+
+// missing deals with an answer that has nothing for s. There may be something: a
+// batch larger than what was asked for comes only first in an answer, where those
+// stand that waited longest. A broker that cuts it off there, too, is asked for
+// more.
+func (s *Subscription) missing(c *content, told *calls) {
+	if !s.behind() {
+		s.missed = 0
+		told.add(s.recover())
+		return
+	}
+	if s.missed++; c.wire == 0 || s.missed < 3 {
+		return
+	}
+	if s.ask < int(sarama.MaxResponseSize)/2 {
+		s.ask *= 2
+		return
+	}
+	s.unreadable(fmt.Errorf("a batch of records is larger than the hard limit of %d bytes", sarama.MaxResponseSize), told)
+}
+
+// unreadable takes in that the records at pos cannot be read. Nothing is skipped:
+// it is tried again, for the line may have been at fault.
+func (s *Subscription) unreadable(err error, told *calls) {
+	now := time.Now()
+	told.add(s.fail(fmt.Errorf("read %s/%d at offset %d: %w", s.spec.Topic, s.spec.Partition, s.pos, err), true, now))
+	s.retryAt = now.Add(backoff(s.tries + 3))
+}

@@ -1,0 +1,155 @@
+package fetch
+
+import (
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/IBM/sarama"
+)
+
+// A broker is one that leads, or led, a partition of a subscription. f.mu
+// guards it.
+type broker struct {
+	id    int32
+	addr  string
+	subs  []*Subscription
+	lanes []*lane
+
+	idleAt  [2]time.Time // by isolation level: when partitions without news may be asked for again
+	emptyAt time.Time    // since when it has no subscription
+	retryAt time.Time    // after failures to reach it
+	tries   int
+}
+
+func (b *broker) lane(index int) *lane {
+	for _, l := range b.lanes {
+		if l.index == index {
+			return l
+		}
+	}
+	return nil
+}
+
+// redial has every connection to the broker made anew.
+func (b *broker) redial() {
+	for _, l := range b.lanes {
+		l.stale = true
+		signal(l.wake)
+	}
+	b.retryAt, b.tries = time.Time{}, 0
+}
+
+// lastFree reports that all lanes but l are at work.
+func (b *broker) lastFree(l *lane) bool {
+	return !slices.ContainsFunc(b.lanes, func(o *lane) bool { return o != l && !o.working })
+}
+
+// assign makes b the leader of s.
+func (f *Fetcher) assign(s *Subscription, b *broker, epoch int32) {
+	if s.broker != b {
+		s.leave()
+		s.broker = b
+		b.subs = append(b.subs, s)
+	}
+	s.epoch, s.lost = epoch, false
+	s.wakeLane()
+	if len(b.lanes) < f.set.Lanes {
+		signal(f.wake)
+	}
+}
+
+// leave takes s from its broker.
+func (s *Subscription) leave() {
+	b := s.broker
+	if b == nil {
+		return
+	}
+	s.broker = nil
+	i, last := slices.Index(b.subs, s), len(b.subs)-1
+	b.subs[i] = b.subs[last]
+	b.subs[last] = nil
+	b.subs = b.subs[:last]
+	if last == 0 {
+		b.emptyAt = time.Now()
+	}
+}
+
+// wakeLane tells one waiting lane that s can be fetched.
+func (s *Subscription) wakeLane() {
+	if s.broker == nil {
+		return
+	}
+	for _, l := range s.broker.lanes {
+		if l.waiting {
+			l.waiting = false
+			signal(l.wake)
+			return
+		}
+	}
+}
+
+// lose has the leader of s looked up, after a wait that grows with the tries.
+func (s *Subscription) lose(now time.Time) {
+	s.lost = true
+	s.routeAt = now
+	if s.tries > 1 {
+		s.routeAt = now.Add(backoff(s.tries - 2))
+	}
+	signal(s.f.route)
+}
+
+// fail notes a trouble of s that began at since. One that is not grave is shown
+// only when it lasts. The caller calls what fail returns.
+func (s *Subscription) fail(err error, grave bool, since time.Time) (changed func()) {
+	if s.failure == nil {
+		s.failedSince = since
+	}
+	s.failure = err
+	s.tries++
+	s.shown = s.shown || grave || time.Since(s.failedSince) >= hiddenFor
+	if s.shown {
+		return s.spec.Changed
+	}
+	return nil
+}
+
+// recover notes that s was fetched.
+func (s *Subscription) recover() (changed func()) {
+	shown := s.shown
+	s.failure, s.shown, s.tries = nil, false, 0
+	if shown {
+		return s.spec.Changed
+	}
+	return nil
+}
+
+const (
+	backoffFirst = 100 * time.Millisecond
+	backoffLast  = 5 * time.Second
+)
+
+// backoff is how long to wait before the try after n failed ones. The jitter
+// keeps those that failed together from coming back together.
+func backoff(n int) time.Duration {
+	d := min(backoffFirst<<min(n, 10), backoffLast)
+	return d/2 + rand.N(d/2+1)
+}
+
+// moved reports errors that a look at the metadata mends: another broker leads
+// the partition, or does so under another epoch.
+func moved(err sarama.KError) bool {
+	switch err {
+	case sarama.ErrNotLeaderForPartition, sarama.ErrFencedLeaderEpoch, sarama.ErrUnknownLeaderEpoch,
+		sarama.ErrLeaderNotAvailable, sarama.ErrReplicaNotAvailable, sarama.ErrUnknownTopicOrPartition,
+		sarama.ErrKafkaStorageError, sarama.ErrBrokerNotAvailable:
+		return true
+	}
+	return false
+}
+
+// grave reports errors that do not pass by themselves.
+func grave(err error) bool {
+	return err == sarama.ErrTopicAuthorizationFailed || err == sarama.ErrClusterAuthorizationFailed ||
+		err == sarama.ErrInvalidTopic
+}

@@ -1,0 +1,148 @@
+package fetch
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/IBM/sarama"
+)
+
+const (
+	// refreshEvery is how often the metadata of all topics in use is asked for:
+	// new partitions are seen that soon.
+	refreshEvery = 30 * time.Second
+	// topicForgotten is when a topic that nobody asks for is no longer in use.
+	topicForgotten = 5 * time.Minute
+)
+
+// A topic is what is known of one.
+type topic struct {
+	err        error
+	partitions []int32   // sorted
+	at         time.Time // when that was
+	used       time.Time // when somebody asked
+}
+
+// An ask is a question to the router.
+type ask struct {
+	topics []string
+	group  string
+	done   chan error // capacity 1
+
+	id   int32 // of the coordinator
+	addr string
+}
+
+func (a *ask) answer(err error) { a.done <- err }
+
+// put asks and waits.
+func (f *Fetcher) put(ctx context.Context, a *ask) error {
+	a.done = make(chan error, 1)
+	f.mu.Lock()
+	if f.ended {
+		f.mu.Unlock()
+		return ErrEnded
+	}
+	f.asks = append(f.asks, a)
+	f.mu.Unlock()
+	signal(f.route)
+	select {
+	case err := <-a.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Refresh asks the cluster for topics: whether they are there, and their
+// partitions. Its error names the first that cannot be used. Many calls at a
+// time share one request.
+func (f *Fetcher) Refresh(ctx context.Context, topics []string) error {
+	if len(topics) == 0 {
+		return nil
+	}
+	if err := f.put(ctx, &ask{topics: topics}); err != nil {
+		return err
+	}
+	for _, t := range topics {
+		if _, err := f.Partitions(t); err != nil {
+			return &TopicError{t, err}
+		}
+	}
+	return nil
+}
+
+// A TopicError says why a topic cannot be used.
+type TopicError struct {
+	Topic string
+	Err   error
+}
+
+func (e *TopicError) Error() string { return fmt.Sprintf("topic %q: %v", e.Topic, e.Err) }
+
+// Unwrap returns Err.
+func (e *TopicError) Unwrap() error { return e.Err }
+
+// Partitions lists the partitions of a topic as they were known at the last
+// Refresh, or half a minute ago at most for a topic in use.
+func (f *Fetcher) Partitions(name string) ([]int32, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t := f.topics[name]
+	if t == nil {
+		return nil, sarama.ErrUnknownTopicOrPartition
+	}
+	t.used = time.Now()
+	return t.partitions, t.err
+}
+
+// note keeps what the metadata says of a topic. f.mu is held.
+func (f *Fetcher) note(m *sarama.TopicMetadata, now time.Time) {
+	t := f.topics[m.Name]
+	if t == nil {
+		t = &topic{used: now}
+		f.topics[m.Name] = t
+	}
+	t.at, t.err, t.partitions = now, nil, nil
+	if m.Err != sarama.ErrNoError && m.Err != sarama.ErrLeaderNotAvailable {
+		t.err = m.Err
+		return
+	}
+	for _, p := range m.Partitions {
+		t.partitions = append(t.partitions, p.ID)
+	}
+	slices.Sort(t.partitions)
+}
+
+// Coordinator asks which broker coordinates a group.
+func (f *Fetcher) Coordinator(ctx context.Context, group string) (id int32, addr string, err error) {
+	a := &ask{group: group}
+	if err := f.put(ctx, a); err != nil {
+		return 0, "", err
+	}
+	return a.id, a.addr, nil
+}
+
+// coordinator answers such an ask.
+func (r *router) coordinator(ctx context.Context, a *ask) error {
+	return r.ask(ctx, func(c *conn) error {
+		req := &sarama.FindCoordinatorRequest{CoordinatorKey: a.group, CoordinatorType: sarama.CoordinatorGroup}
+		switch {
+		case c.conf.Version.IsAtLeast(sarama.V2_0_0_0):
+			req.Version = 2
+		case c.conf.Version.IsAtLeast(sarama.V0_11_0_0):
+			req.Version = 1
+		}
+		resp, err := c.broker.FindCoordinator(req)
+		if err != nil {
+			return err
+		}
+		if resp.Err != sarama.ErrNoError {
+			return resp.Err
+		}
+		a.id, a.addr = resp.Coordinator.ID(), resp.Coordinator.Addr()
+		return nil
+	})
+}

@@ -1,0 +1,143 @@
+package fetch
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/IBM/sarama"
+)
+
+// answerTime is how long a broker may send nothing of an answer, beyond MaxWait.
+// Behind it the broker counts as a black hole.
+const answerTime = 10 * time.Second
+
+// A conn is one connection to one broker. sarama opens it, negotiates versions
+// and authenticates; its requests other than fetches go through it, too. It
+// cannot cancel a request, and its Close waits for the one in flight; so the
+// socket is kept at hand.
+type conn struct {
+	broker   *sarama.Broker
+	conf     *sarama.Config
+	used     bool  // an answer came over it
+	version  int16 // of fetch requests; 0 before the first
+	sent     int32 // fetch requests so far
+	out      []byte
+	patience time.Duration // how long the broker may send nothing
+
+	mu     sync.Mutex
+	socket net.Conn // with TLS, if there is any
+	wire   net.Conn // without
+	cut    bool
+	uncut  func() bool
+}
+
+// dial connects to addr; it ends early with ctx.
+func (f *Fetcher) dial(ctx context.Context, addr string) (*conn, error) {
+	base, err := f.o.Config()
+	if err != nil {
+		return nil, fmt.Errorf("read kafka settings: %w", err)
+	}
+	f.mu.Lock()
+	wait := f.set.MaxWait
+	f.mu.Unlock()
+	conf := *base
+	conf.Net.ReadTimeout = wait + answerTime
+	c := &conn{broker: sarama.NewBroker(addr), conf: &conf, patience: conf.Net.ReadTimeout}
+	dialer := &ownDialer{conn: c, ctx: ctx, timeout: conf.Net.DialTimeout}
+	if conf.Net.TLS.Enable {
+		// sarama would keep the encrypted connection to itself.
+		dialer.tls, conf.Net.TLS.Enable = conf.Net.TLS.Config, false
+	}
+	conf.Net.Proxy.Enable, conf.Net.Proxy.Dialer = true, dialer
+	c.uncut = context.AfterFunc(ctx, c.shut)
+	err = c.broker.Open(&conf)
+	if err == nil {
+		var ok bool
+		if ok, err = c.broker.Connected(); !ok && err == nil {
+			err = sarama.ErrNotConnected
+		}
+	}
+	if err != nil {
+		c.close()
+		return nil, fmt.Errorf("connect to %s: %w", addr, err)
+	}
+	return c, nil
+}
+
+// shut closes the socket, whatever goes on.
+func (c *conn) shut() {
+	c.mu.Lock()
+	c.cut = true
+	wire := c.wire
+	c.mu.Unlock()
+	if wire != nil {
+		_ = wire.Close() // TLS would first say goodbye, to a broker that may be deaf
+	}
+}
+
+// close ends the connection and sarama's goroutines for it.
+func (c *conn) close() {
+	c.uncut()
+	c.shut()
+	_ = c.broker.Close() // its socket is closed: it can only say so
+}
+
+// An ownDialer makes the connection of a conn.
+type ownDialer struct {
+	conn    *conn
+	ctx     context.Context // sarama's Dial has none
+	timeout time.Duration
+	tls     *tls.Config
+}
+
+// Dial implements proxy.Dialer.
+func (d *ownDialer) Dial(network, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(d.ctx, d.timeout)
+	defer cancel()
+	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
+	wire, err := dialer.DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	socket := wire
+	if d.tls != nil {
+		conf := d.tls.Clone()
+		if conf.ServerName == "" {
+			conf.ServerName, _, _ = net.SplitHostPort(addr)
+		}
+		encrypted := tls.Client(socket, conf)
+		if err := encrypted.HandshakeContext(ctx); err != nil {
+			_ = wire.Close()
+			return nil, err
+		}
+		socket = encrypted
+	}
+	d.conn.mu.Lock()
+	defer d.conn.mu.Unlock()
+	if d.conn.cut {
+		_ = wire.Close()
+		return nil, net.ErrClosed
+	}
+	d.conn.socket, d.conn.wire = socket, wire
+	return socket, nil
+}
+
+// ofNetwork reports that err came from the connection, not from what was read.
+func ofNetwork(err error) bool {
+	var netErr net.Error
+	return errors.As(err, &netErr) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, io.ErrClosedPipe) || errors.Is(err, net.ErrClosed) || errors.Is(err, sarama.ErrNotConnected) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.ECONNABORTED) || errors.Is(err, syscall.EPIPE)
+}
+
+func timedOut(err error) bool {
+	var netErr net.Error
+	return errors.As(err, &netErr) && netErr.Timeout()
+}

@@ -1,0 +1,249 @@
+// Package fetch reads records for all consumers of one cluster.
+//
+// sarama's consumer groups keep membership, assignment, heartbeats and commits.
+// The records come through here: each leader has a few lanes, which are one
+// goroutine and one connection each, and a lane asks with one request for
+// partitions of many consumers, whoever they belong to. A thousand idle
+// consumers cost a broker one waiting request.
+//
+// # What it guarantees
+//
+//   - A [Subscription] hands over every record from its position on, once and in
+//     order, without control records and, under read_committed, without those
+//     of aborted transactions. It skips records only by its [Policy], after the
+//     leader itself has said where the partition begins and ends, and says so.
+//   - Nothing is handed over after Pause or Close has returned, but by a Read
+//     that was at it already.
+//   - A consumer that does not read takes part in no request. What was fetched
+//     for it ahead is dropped as soon as somebody else needs the memory, and
+//     fetched again when it comes back. So a slow one delays nobody.
+//   - What is fetched and not read yet, and what is asked for, stay together
+//     below lanes × brokers × max_bytes, but for single batches of records that
+//     are larger than that, and for what a partition's first answer brings
+//     beyond the guess of how well it is compressed.
+//   - Consumers at the same position of a partition share what is fetched; those
+//     at different positions take turns.
+//
+// # How it differs from sarama's consumer
+//
+// There is one request for all partitions of a leader that have room rather
+// than one loop per group, the connections are not those of heartbeats and
+// commits, a pause takes effect in the middle of what was fetched, a position
+// out of range is checked before it is believed, and a leader's move is learned
+// for all consumers at once.
+//
+// # Invariants
+//
+//   - pos is where the next request begins, behind all that is queued; next is
+//     where the consumer stands. After drop they are equal.
+//   - A subscription is in one request at most (inFlight). When seq has changed
+//     meanwhile, the answer is thrown away.
+//   - Only Read's own goroutine looks at records, without the lock; it holds the
+//     part that it works on (busy), and nobody drops that.
+//   - No lock is held while calling out, dialling, or decoding.
+package fetch
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"runtime/pprof"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+)
+
+// Options describe the cluster that a Fetcher fetches from.
+type Options struct {
+	// Name is the cluster's, for logs and for the label "fetcher" of the
+	// goroutines.
+	Name string
+	// Brokers are the addresses, host:port, to ask for the others.
+	Brokers []string
+	// Config returns sarama's settings: TLS, SASL, version, dialer. It is called
+	// for each new connection, from several goroutines at once, and its result
+	// is copied. What concerns fetching in it is not used.
+	Config func() (*sarama.Config, error)
+	// Log gets a line for each trouble that no consumer sees. Nil is silence.
+	Log *slog.Logger
+
+	Settings
+}
+
+// Settings may change while the fetcher runs.
+type Settings struct {
+	Lanes    int           // connections per broker, at least 1
+	MaxBytes int           // bytes of memory per lane and broker
+	MaxWait  time.Duration // how long a broker may hold back an answer without records
+}
+
+// How the fetcher deals with time.
+const (
+	// hiddenFor is how long a trouble that ends by itself, such as a move of a
+	// leader, is not shown as an error.
+	hiddenFor = time.Second
+	// laneLinger is how long a lane without a partition keeps its connection.
+	laneLinger = 10 * time.Second
+)
+
+// A Fetcher fetches records for all consumers of one cluster. All methods are
+// safe for concurrent use; only Run blocks.
+type Fetcher struct {
+	o         Options
+	log       *slog.Logger
+	endsEvery time.Duration // how often the end is asked for of partitions in no request; tests shorten it
+
+	wake  chan struct{} // to Run: lanes may be missing
+	route chan struct{} // to the router: there is something to ask
+
+	mu      sync.Mutex // guards all below and the state of subscriptions, brokers and lanes
+	set     Settings
+	ended   bool
+	served  uint64 // the number of the newest answer
+	subs    map[*Subscription]struct{}
+	brokers map[int32]*broker
+	budget  budget
+	topics  map[string]*topic // what is known of each
+	asks    []*ask            // for the router
+	stale   bool              // the router's connection is to be made anew
+}
+
+// New makes a fetcher that does nothing before Run.
+func New(o Options) *Fetcher {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Fetcher{
+		o: o, log: o.Log.With("cluster", o.Name), set: o.sane(), endsEvery: 5 * time.Second,
+		wake: make(chan struct{}, 1), route: make(chan struct{}, 1),
+		subs: make(map[*Subscription]struct{}), brokers: make(map[int32]*broker), topics: make(map[string]*topic),
+	}
+}
+
+func (s Settings) sane() Settings {
+	s.Lanes, s.MaxBytes = max(s.Lanes, 1), max(s.MaxBytes, 64<<10)
+	s.MaxWait = max(s.MaxWait, time.Millisecond)
+	return s
+}
+
+// ErrEnded is what every call returns once Run has returned.
+var ErrEnded = errors.New("fetcher has ended")
+
+// Run fetches until ctx ends, which is the only error it returns. It is called
+// once. When it returns, every connection is closed and every goroutine of the
+// fetcher has ended. Its goroutines carry the fetcher's label and none of the
+// caller's, whoever subscribed first.
+func (f *Fetcher) Run(ctx context.Context) error {
+	pprof.Do(context.Background(), pprof.Labels("fetcher", f.o.Name), func(context.Context) {
+		var wg sync.WaitGroup
+		wg.Go(func() { f.keepRoutes(ctx) })
+		for ctx.Err() == nil {
+			for _, l := range f.missingLanes() {
+				wg.Go(func() { l.run(ctx) })
+			}
+			select {
+			case <-f.wake:
+			case <-ctx.Done():
+			}
+		}
+		wg.Wait()
+	})
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ended = true
+	for s := range f.subs {
+		signal(s.ready)
+	}
+	for _, a := range f.asks {
+		a.answer(ErrEnded)
+	}
+	f.asks = nil
+	return ctx.Err()
+}
+
+// missingLanes makes the lanes that should run and do not.
+func (f *Fetcher) missingLanes() []*lane {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var missing []*lane
+	for _, b := range f.brokers {
+		for i := range f.set.Lanes {
+			if len(b.subs) == 0 || b.lane(i) != nil {
+				continue
+			}
+			l := &lane{f: f, b: b, index: i, wake: make(chan struct{}, 1)}
+			b.lanes = append(b.lanes, l)
+			missing = append(missing, l)
+		}
+	}
+	f.sizeBudget()
+	return missing
+}
+
+// sizeBudget follows the number of brokers that are asked. Half of it may be
+// asked for, so that what consumers hold can't keep all lanes from asking.
+func (f *Fetcher) sizeBudget() {
+	brokers := 0
+	for _, b := range f.brokers {
+		if len(b.lanes) > 0 {
+			brokers++
+		}
+	}
+	f.budget.limit = int64(f.set.Lanes) * int64(brokers) * int64(f.set.MaxBytes)
+	f.budget.grant = int64(f.set.MaxBytes) / 2
+}
+
+// Update changes the settings, from the next request on.
+func (f *Fetcher) Update(s Settings) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s = s.sane()
+	if s == f.set {
+		return
+	}
+	longer := s.MaxWait > f.set.MaxWait
+	f.set = s
+	f.sizeBudget()
+	for _, b := range f.brokers {
+		for _, l := range b.lanes {
+			l.stale = l.stale || longer // the connection may not wait so long for an answer
+			signal(l.wake)
+		}
+	}
+	signal(f.wake)
+}
+
+// Reconnect makes every connection anew, each after its request in flight, so
+// that changed secrets and certificates apply.
+func (f *Fetcher) Reconnect() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stale = true
+	for _, b := range f.brokers {
+		b.redial()
+	}
+}
+
+// signal leaves a note for who waits on c; one note is enough.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// A calls collects what is to be called once f.mu is free.
+type calls []func()
+
+func (c *calls) add(fn func()) {
+	if fn != nil {
+		*c = append(*c, fn)
+	}
+}
+
+func (c calls) run() {
+	for _, fn := range c {
+		fn()
+	}
+}

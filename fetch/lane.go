@@ -1,0 +1,253 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/IBM/sarama"
+)
+
+// A lane is one connection to one broker and the goroutine that uses it. Its
+// own goroutine alone uses conn; f.mu guards the rest.
+type lane struct {
+	f     *Fetcher
+	b     *broker
+	index int
+	wake  chan struct{}
+	conn  *conn
+
+	stale   bool // the connection is to be made anew
+	waiting bool // there was nothing to do
+	short   bool // there was no memory
+	working bool // a request is in flight
+}
+
+// A job is one thing to ask the broker.
+type job interface {
+	// ask sends the requests and takes in the answers. It is called without
+	// f.mu.
+	ask(l *lane) error
+	// members are those that the job was made for.
+	members() []member
+	// done gives the memory back that the job was granted. It is called with
+	// f.mu, and may be called twice.
+	done()
+}
+
+// A member is a subscription that takes part in a job.
+type member struct {
+	*Subscription
+	seq int
+}
+
+// enlist makes s a member.
+func enlist(s *Subscription, now time.Time) member {
+	s.inFlight = true
+	s.polled = now
+	return member{s, s.seq}
+}
+
+// current reports that the answer is still wanted, and ends the flight if so.
+func (m member) current() bool {
+	if m.closed || m.Subscription.seq != m.seq {
+		return false
+	}
+	m.inFlight = false
+	return true
+}
+
+// run asks until ctx ends or the lane is not needed any more.
+func (l *lane) run(ctx context.Context) {
+	defer l.hangUp()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		j, wait := l.next(time.Now())
+		switch {
+		case j != nil:
+			l.do(ctx, j)
+		case wait < 0:
+			return
+		default:
+			timer.Reset(wait)
+			select {
+			case <-l.wake:
+			case <-timer.C:
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// next says what to ask now, or how long there is nothing to ask; less than
+// zero if the lane is not needed any more.
+func (l *lane) next(now time.Time) (job, time.Duration) {
+	f, b := l.f, l.b
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	l.waiting, l.short, l.working = false, false, false
+	if len(b.subs) == 0 && now.Sub(b.emptyAt) > laneLinger || l.index >= f.set.Lanes {
+		b.remove(l)
+		f.sizeBudget()
+		return nil, -1
+	}
+	if wait := b.retryAt.Sub(now); wait > 0 {
+		return nil, wait
+	}
+	j := l.plan(now)
+	if j.job == nil {
+		l.waiting = true
+		return nil, max(j.wait, time.Millisecond)
+	}
+	l.working = true
+	return j.job, 0
+}
+
+// A plan is what to ask now or how long to wait.
+type plan struct {
+	job
+	wait time.Duration
+}
+
+// plan chooses: a position comes before records, for it is a small thing that a
+// consumer waits for.
+func (l *lane) plan(now time.Time) plan {
+	var hot, idle []*Subscription
+	p := plan{wait: laneLinger}
+	others := false // some are busy now and will be back soon
+	for _, s := range l.b.subs {
+		if wait := s.retryAt.Sub(now); wait > 0 {
+			p.wait = min(p.wait, wait)
+			continue
+		}
+		switch {
+		case s.unsure():
+			p.job = l.lookup(now)
+			return p
+		case !s.fetchable():
+			others = others || now.Sub(s.gotAt) < time.Second && !s.paused
+		case s.behind():
+			hot = append(hot, s)
+		default:
+			idle = append(idle, s)
+		}
+	}
+	if j := l.ends(now); j != nil {
+		p.job = j
+		return p
+	}
+	p.wait = min(p.wait, l.f.endsEvery)
+	if len(hot)+len(idle) == 0 {
+		return p
+	}
+	return l.request(now, hot, idle, others, p.wait)
+}
+
+// do makes sure of the connection and asks. A connection that was good before
+// may have been closed by the broker as idle; then the request is sent again at
+// once on a new one.
+func (l *lane) do(ctx context.Context, j job) {
+	began := time.Now()
+	err := l.try(ctx, j)
+	var told calls
+	defer func() { told.run() }()
+	f := l.f
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	j.done()
+	switch {
+	case err == nil:
+		l.b.tries = 0
+		return
+	case ctx.Err() != nil:
+		return
+	case ofContent(err):
+		blame(j, err, &told)
+		return
+	}
+	now := time.Now()
+	l.b.retryAt = now.Add(backoff(l.b.tries))
+	l.b.tries++
+	for _, m := range j.members() {
+		if m.current() {
+			told.add(m.fail(err, errors.Is(err, sarama.ErrSASLAuthenticationFailed), began))
+			m.lose(now)
+		}
+	}
+}
+
+// A contentError is one of what the broker sent rather than of the way there.
+type contentError struct{ error }
+
+func (e contentError) Unwrap() error { return e.error }
+
+func ofContent(err error) bool { return errors.As(err, new(contentError)) }
+
+// blame finds out whose records cannot be read: the members of a request are
+// asked for one by one, until one is alone with the error.
+func blame(j job, err error, told *calls) {
+	now := time.Now()
+	positions := make(map[position]bool)
+	for _, m := range j.members() {
+		positions[position{m.spec.Topic, m.spec.Partition, m.pos}] = true
+	}
+	for _, m := range j.members() {
+		if !m.current() {
+			continue
+		}
+		m.alone = true
+		if len(positions) == 1 {
+			told.add(m.fail(fmt.Errorf("read %s/%d at offset %d: %w", m.spec.Topic, m.spec.Partition, m.pos, err), true, now))
+			m.retryAt = now.Add(backoff(m.tries + 3))
+		}
+	}
+}
+
+func (l *lane) try(ctx context.Context, j job) error {
+	l.f.mu.Lock()
+	addr, stale := l.b.addr, l.stale
+	l.stale = false
+	l.f.mu.Unlock()
+	if stale || l.conn != nil && l.conn.broker.Addr() != addr {
+		l.hangUp()
+	}
+	for {
+		fresh := l.conn == nil
+		if fresh {
+			c, err := l.f.dial(ctx, addr)
+			if err != nil {
+				return err
+			}
+			l.conn = c
+		}
+		err := j.ask(l)
+		if err == nil {
+			l.conn.used = true
+			return nil
+		}
+		again := !fresh && l.conn.used && ofNetwork(err) && !timedOut(err)
+		l.hangUp()
+		if !again {
+			return err
+		}
+	}
+}
+
+func (l *lane) hangUp() {
+	if l.conn != nil {
+		l.conn.close()
+		l.conn = nil
+	}
+}
+
+// remove takes a lane that ends out of the broker's.
+func (b *broker) remove(l *lane) {
+	for i, o := range b.lanes {
+		if o == l {
+			b.lanes = append(b.lanes[:i:i], b.lanes[i+1:]...)
+			return
+		}
+	}
+}

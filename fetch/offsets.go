@@ -1,0 +1,248 @@
+package fetch
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/IBM/sarama"
+)
+
+// A lookupJob asks a leader where partitions begin and end.
+type lookupJob struct {
+	subs  []member
+	times []int64 // of each
+	iso   sarama.IsolationLevel
+}
+
+func (j *lookupJob) members() []member { return j.subs }
+func (j *lookupJob) done()             {}
+
+// lookup collects those that need a position, of one isolation level and one
+// time for each partition; the others come with the next.
+func (l *lane) lookup(now time.Time) job {
+	j := &lookupJob{}
+	times := make(map[position]int64)
+	for _, s := range l.b.subs {
+		if !s.unsure() || s.retryAt.After(now) {
+			continue
+		}
+		at, iso := s.first()
+		if len(j.subs) == 0 {
+			j.iso = iso
+		}
+		key := s.key()
+		if other, taken := times[key]; iso != j.iso || taken && other != at {
+			continue
+		}
+		times[key] = at
+		j.subs = append(j.subs, enlist(s, now))
+		j.times = append(j.times, at)
+	}
+	return j
+}
+
+// first is the time to ask for first, and the isolation level of the question:
+// only where a reader of committed records begins at the end, that is the last
+// stable offset.
+func (s *Subscription) first() (int64, sarama.IsolationLevel) {
+	switch {
+	case s.want == lookupRange:
+		return sarama.OffsetOldest, sarama.ReadUncommitted
+	case !s.spec.Time.IsZero():
+		return s.spec.Time.UnixMilli(), sarama.ReadUncommitted
+	case s.spec.Offset == sarama.OffsetNewest:
+		return sarama.OffsetNewest, s.iso
+	}
+	return sarama.OffsetOldest, sarama.ReadUncommitted
+}
+
+// ask implements job.
+func (j *lookupJob) ask(l *lane) error {
+	first := sarama.NewOffsetRequest(l.conn.conf.Version)
+	first.IsolationLevel = j.iso
+	second := sarama.NewOffsetRequest(l.conn.conf.Version)
+	second.IsolationLevel = j.iso
+	for i, m := range j.subs {
+		first.AddBlock(m.spec.Topic, m.spec.Partition, j.times[i], 1)
+		second.AddBlock(m.spec.Topic, m.spec.Partition, sarama.OffsetNewest, 1)
+	}
+	starts, err := l.offsets(first)
+	if err != nil {
+		return err
+	}
+	ends, err := l.offsets(second)
+	if err != nil {
+		return err
+	}
+	var told calls
+	defer func() { told.run() }()
+	l.f.mu.Lock()
+	defer l.f.mu.Unlock()
+	for _, m := range j.subs {
+		if !m.current() {
+			continue
+		}
+		start, err := offsetOf(starts, m.Subscription)
+		var end int64
+		if err == nil {
+			end, err = offsetOf(ends, m.Subscription)
+		}
+		if err != nil {
+			m.refused(err, &told)
+			continue
+		}
+		m.resolve(start, end, &told)
+	}
+	return nil
+}
+
+// offsets sends one request.
+func (l *lane) offsets(req *sarama.OffsetRequest) (*sarama.OffsetResponse, error) {
+	resp, err := l.conn.broker.GetAvailableOffsets(req)
+	if err != nil {
+		return nil, l.describe("ask for offsets", err)
+	}
+	return resp, nil
+}
+
+// describe says what failed with which broker.
+func (l *lane) describe(what string, err error) error {
+	if !ofNetwork(err) {
+		return contentError{err}
+	}
+	return fmt.Errorf("%s: broker %s: %w", what, l.conn.broker.Addr(), err)
+}
+
+func offsetOf(resp *sarama.OffsetResponse, s *Subscription) (int64, error) {
+	b := resp.GetBlock(s.spec.Topic, s.spec.Partition)
+	switch {
+	case b == nil:
+		return 0, sarama.ErrIncompleteResponse
+	case b.Err != sarama.ErrNoError:
+		return 0, b.Err
+	case len(b.Offsets) > 0:
+		return b.Offsets[0], nil
+	}
+	return b.Offset, nil
+}
+
+// refused takes in that the leader did not answer for s.
+func (s *Subscription) refused(err error, told *calls) {
+	now := time.Now()
+	wrapped := fmt.Errorf("fetch %s/%d: %w", s.spec.Topic, s.spec.Partition, err)
+	told.add(s.fail(wrapped, grave(err), now))
+	if code, ok := err.(sarama.KError); ok && moved(code) {
+		s.lose(now)
+		return
+	}
+	s.retryAt = now.Add(backoff(s.tries - 1))
+}
+
+// resolve takes in where the partition begins, or where Spec.Time is, and where
+// it ends.
+func (s *Subscription) resolve(start, end int64, told *calls) {
+	told.add(s.recover())
+	want := s.want
+	s.want = lookupNone
+	if want == lookupStart {
+		if start < 0 { // no record is that young
+			start = end
+		}
+		s.jump(start)
+		s.highWater = max(s.highWater, end)
+		return
+	}
+	if s.pos >= start && s.pos <= end {
+		// It was out of range only for a moment, as on a leader that has just
+		// been elected.
+		s.retryAt = time.Now().Add(backoff(0))
+		return
+	}
+	e := OutOfRangeError{s.spec.Topic, s.spec.Partition, s.pos, start, end}
+	switch s.spec.OnOutOfRange {
+	case Earliest:
+		s.jump(start)
+	case Latest:
+		s.jump(end)
+	default:
+		s.fatal = &e
+		signal(s.ready)
+		told.add(s.spec.Changed)
+		return
+	}
+	s.highWater = end
+	if s.spec.Reset != nil {
+		told.add(func() { s.spec.Reset(e) })
+	}
+}
+
+// jump goes on elsewhere, and has Read say so.
+func (s *Subscription) jump(to int64) {
+	s.next, s.pos, s.announce = to, to, true
+	signal(s.ready)
+	s.wakeLane()
+}
+
+// An endsJob asks where partitions end that are in no request, because their
+// consumers are paused, or stuck, so that their lag is known.
+type endsJob struct {
+	subs []*Subscription
+	iso  sarama.IsolationLevel
+}
+
+func (j *endsJob) members() []member { return nil }
+func (j *endsJob) done()             {}
+
+// ends collects all of one isolation level if one is due.
+func (l *lane) ends(now time.Time) job {
+	j := &endsJob{iso: -1}
+	for _, s := range l.b.subs {
+		if now.Sub(s.polled) >= l.f.endsEvery && s.askable() {
+			j.iso = s.iso
+			break
+		}
+	}
+	if j.iso < 0 {
+		return nil
+	}
+	for _, s := range l.b.subs {
+		if s.iso == j.iso && now.Sub(s.polled) >= l.f.endsEvery/2 && s.askable() {
+			s.polled = now
+			j.subs = append(j.subs, s)
+		}
+	}
+	return j
+}
+
+// ask implements job. Nobody waits for the answer: what fails is asked again
+// later.
+func (j *endsJob) ask(l *lane) error {
+	req := sarama.NewOffsetRequest(l.conn.conf.Version)
+	req.IsolationLevel = j.iso
+	for _, s := range j.subs {
+		req.AddBlock(s.spec.Topic, s.spec.Partition, sarama.OffsetNewest, 1)
+	}
+	resp, err := l.offsets(req)
+	if err != nil {
+		return err
+	}
+	var told calls
+	defer func() { told.run() }()
+	l.f.mu.Lock()
+	defer l.f.mu.Unlock()
+	for _, s := range j.subs {
+		end, err := offsetOf(resp, s)
+		switch {
+		case s.closed:
+		case err != nil:
+			s.refused(err, &told)
+		default:
+			told.add(s.recover())
+			s.highWater = max(s.highWater, end)
+			if s.iso == sarama.ReadCommitted {
+				s.stable = end
+			}
+		}
+	}
+	return nil
+}

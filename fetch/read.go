@@ -1,0 +1,132 @@
+package fetch
+
+import (
+	"context"
+	"time"
+)
+
+// A part is what one answer brought for one subscription, as far as it has not
+// been read.
+type part struct {
+	runs  []run
+	next  int64 // where the partition goes on behind it
+	frame *frame
+	since time.Time // in the queue
+}
+
+// Read waits for records and hands them to each, in order, until each returns
+// false or what one answer brought is used up. It returns the offset to go on
+// at, which is not always the last record's plus one, and there may be no record
+// at all: compaction leaves holes, transactions leave marks, and a position was
+// looked up or reset.
+//
+// The Record is the same at each call and its bytes are lent: each copies what
+// it keeps, and does not block, for the memory of many is bound up meanwhile.
+//
+// Read fails with ctx's error, [ErrClosed], [ErrEnded] or an [OutOfRangeError];
+// everything else is retried, and shown by LastError meanwhile.
+func (s *Subscription) Read(ctx context.Context, each func(*Record) bool) (next int64, err error) {
+	for {
+		p, err := s.take()
+		switch {
+		case err != nil:
+			return 0, err
+		case p != nil:
+			next, err := p.hand(each)
+			s.settle(p, next, err)
+			return next, nil
+		}
+		select {
+		case <-s.ready:
+		case <-ctx.Done():
+			s.f.mu.Lock()
+			s.reading = false
+			s.f.mu.Unlock()
+			return 0, ctx.Err()
+		}
+	}
+}
+
+// take returns the first part of the queue, or nil if there is none, and then
+// has one fetched.
+func (s *Subscription) take() (*part, error) {
+	f := s.f
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !s.reading {
+		s.eager = time.Since(s.returned) < leftLying
+	}
+	s.reading = false
+	switch {
+	case s.closed:
+		return nil, ErrClosed
+	case f.ended:
+		return nil, ErrEnded
+	case s.fatal != nil:
+		return nil, s.fatal
+	case s.announce:
+		s.announce = false
+		s.busy = true
+		return &part{next: s.next}, nil
+	case len(s.queue) > 0 && !s.paused:
+		p := s.queue[0]
+		s.queue = s.queue[1:]
+		s.busy = true
+		s.wakeLane() // there is room for the next
+		return p, nil
+	}
+	s.reading = true
+	if s.fetchable() {
+		s.wakeLane()
+	}
+	return nil, nil
+}
+
+// settle takes the part back after Read has used it up to next.
+func (s *Subscription) settle(p *part, next int64, err error) {
+	f := s.f
+	var told calls
+	defer func() { told.run() }()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s.busy, s.returned, s.next = false, time.Now(), next
+	if err != nil {
+		f.unref(p.frame)
+		s.drop(next)
+		s.unreadable(err, &told)
+		return
+	}
+	switch {
+	case s.moved:
+		s.moved = false
+		s.pos = next
+		f.unref(p.frame)
+		s.wakeLane()
+	case len(p.runs) > 0:
+		p.since = s.returned
+		s.queue = append([]*part{p}, s.queue...)
+	default:
+		f.unref(p.frame)
+		if s.want != lookupNone {
+			s.wakeLane()
+		}
+	}
+}
+
+// hand gives the records to each and returns where to go on.
+func (p *part) hand(each func(*Record) bool) (next int64, err error) {
+	var r Record
+	for len(p.runs) > 0 {
+		all, next, err := p.runs[0].hand(&r, each)
+		if all {
+			p.runs = p.runs[1:]
+		}
+		if next > 0 || err != nil {
+			if len(p.runs) == 0 {
+				next = p.next
+			}
+			return next, err
+		}
+	}
+	return p.next, nil
+}

@@ -1,0 +1,128 @@
+package fetch
+
+import (
+	"encoding/binary"
+	"errors"
+	"time"
+)
+
+// A Record is one record. Nil as key or value is Kafka's null.
+type Record struct {
+	Offset  int64
+	Time    time.Time // zero if the record has none
+	Key     []byte
+	Value   []byte
+	Headers []Header
+}
+
+// A Header is one header of a record.
+type Header struct{ Key, Value []byte }
+
+// A run is a record batch, decompressed, or what is left of one.
+type run struct {
+	data     []byte
+	left     int   // records in data
+	base     int64 // offset that the deltas count from
+	from     int64 // records before this offset are left out: a batch comes whole
+	first    int64 // milliseconds since 1970 that the deltas count from; -1: records have no time
+	sameTime bool  // all records have the time first
+	old      bool  // data is messages, as before Kafka 0.11
+}
+
+// errMalformed means that the producer wrote nonsense: the checksum was right.
+var errMalformed = errors.New("a record is malformed")
+
+// hand gives the records to each until it returns false, and reports how far it
+// came: all of the run, or the offset after the last record.
+func (u *run) hand(r *Record, each func(*Record) bool) (all bool, next int64, err error) {
+	c := cursor{b: u.data}
+	for u.left > 0 {
+		if u.old {
+			c.message(r, u)
+		} else {
+			c.record(r, u)
+		}
+		if c.bad {
+			return false, r.Offset, errMalformed
+		}
+		u.left--
+		u.data = c.b
+		if r.Offset >= u.from && !each(r) {
+			return u.left == 0, r.Offset + 1, nil
+		}
+	}
+	return true, 0, nil
+}
+
+// A cursor reads what Kafka wrote; bad says that there was too little of it.
+type cursor struct {
+	b   []byte
+	bad bool
+}
+
+// record reads one record (KIP-98). All of its bytes lie in the cursor's.
+func (c *cursor) record(r *Record, u *run) {
+	length := c.varint()
+	if length < 0 || length > int64(len(c.b)) {
+		c.bad = true
+		return
+	}
+	rest := c.b[length:]
+	c.b = c.b[:length]
+	if c.bad = c.bad || length == 0; c.bad {
+		return
+	}
+	c.b = c.b[1:] // attributes, unused
+	at := c.varint()
+	r.Offset = u.base + c.varint()
+	switch {
+	case u.first < 0:
+		r.Time = time.Time{}
+	case u.sameTime:
+		r.Time = time.UnixMilli(u.first)
+	default:
+		r.Time = time.UnixMilli(u.first + at)
+	}
+	r.Key = c.bytes()
+	r.Value = c.bytes()
+	r.Headers = r.Headers[:0]
+	for n := c.varint(); n > 0 && !c.bad; n-- {
+		r.Headers = append(r.Headers, Header{c.bytes(), c.bytes()})
+	}
+	c.b = rest
+}
+
+// varint reads a zigzag number.
+func (c *cursor) varint() int64 {
+	if len(c.b) > 0 && c.b[0] < 0x80 { // by far the most are small
+		v := c.b[0]
+		c.b = c.b[1:]
+		return int64(v>>1) ^ -int64(v&1)
+	}
+	v, n := binary.Varint(c.b)
+	if n <= 0 {
+		c.bad = true
+		return 0
+	}
+	c.b = c.b[n:]
+	return v
+}
+
+// bytes reads a length and as many bytes; nil if it is negative.
+func (c *cursor) bytes() []byte {
+	n := c.varint()
+	if n < 0 {
+		return nil
+	}
+	return c.span(n)
+}
+
+func (c *cursor) span(n int64) []byte {
+	if n > int64(len(c.b)) {
+		c.bad = true
+		return nil
+	}
+	b := c.b[:n:n]
+	c.b = c.b[n:]
+	return b
+}

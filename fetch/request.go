@@ -1,0 +1,214 @@
+package fetch
+
+import (
+	"slices"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+const (
+	// peekEvery is how often partitions without news are asked for along with
+	// those that have records waiting.
+	peekEvery = 200 * time.Millisecond
+	// idlePace is how long the broker is left alone for each partition without
+	// news in a request. With a thousand of them, each of which gets a record now
+	// and then, one request brings the news of many.
+	idlePace = 20 * time.Microsecond
+	idleRest = 100 * time.Millisecond
+	// shortWait is how long the last free lane waits for news while consumers
+	// are about to come back for more.
+	shortWait = 10 * time.Millisecond
+)
+
+// A position is what can be asked for once in a request.
+type position struct {
+	topic     string
+	partition int32
+	offset    int64
+}
+
+// key is the position with offset 0: a partition can be asked for once.
+func (s *Subscription) key() position { return position{s.spec.Topic, s.spec.Partition, 0} }
+
+func (w *wanted) key() position { return position{w.topic, w.partition, 0} }
+
+// A wanted is one partition in a request: all members are at one position.
+type wanted struct {
+	position
+	epoch int32
+	ask   int64
+	subs  []member
+}
+
+// A fetchJob asks for records.
+type fetchJob struct {
+	f       *Fetcher
+	iso     sarama.IsolationLevel
+	wait    time.Duration
+	granted int64 // promised by the budget
+	bytes   int64 // what the answer may have
+	wants   []*wanted
+}
+
+func (j *fetchJob) members() []member {
+	var all []member
+	for _, w := range j.wants {
+		all = append(all, w.subs...)
+	}
+	return all
+}
+
+func (j *fetchJob) done() {
+	j.f.budget.promised -= j.granted
+	j.granted = 0
+}
+
+// request chooses whom to ask for. Those with records waiting come first, those
+// that waited longest first of all, and no more of them than this lane's share
+// and its memory: the other lanes are to have something to ask for, too. Those
+// without news are asked for all at once.
+func (l *lane) request(now time.Time, hot, idle []*Subscription, others bool, wait time.Duration) plan {
+	byAge := func(a, b *Subscription) int { return int(int64(a.served) - int64(b.served)) }
+	slices.SortFunc(hot, byAge)
+	iso := l.level(now, hot, idle)
+	if iso < 0 {
+		for _, at := range l.b.idleAt {
+			if left := at.Sub(now); left > 0 {
+				wait = min(wait, left)
+			}
+		}
+		return plan{wait: wait}
+	}
+	granted := l.f.budget.promise()
+	if granted == 0 {
+		l.f.reclaim(now)
+		if granted = l.f.budget.promise(); granted == 0 {
+			l.short = true
+			return plan{wait: min(wait, shortRetry)}
+		}
+	}
+	b := builder{
+		fetchJob: &fetchJob{f: l.f, iso: iso, wait: l.f.set.MaxWait, granted: granted},
+		now:      now, byPartition: make(map[position]*wanted),
+	}
+	share := (len(hot) + l.f.set.Lanes - 1) / l.f.set.Lanes
+	for _, s := range hot {
+		b.add(s, len(b.wants) < share && b.memory < granted)
+	}
+	if !b.alone {
+		b.addIdle(l, idle, len(b.wants) == 0)
+	}
+	if others && l.b.lastFree(l) {
+		b.wait = min(b.wait, shortWait)
+	}
+	b.size()
+	return plan{job: b.fetchJob}
+}
+
+// level is the isolation level of the next request; less than 0 if none is due.
+func (l *lane) level(now time.Time, hot, idle []*Subscription) sarama.IsolationLevel {
+	if len(hot) > 0 {
+		return hot[0].iso
+	}
+	var first *Subscription
+	for _, s := range idle {
+		if !l.b.idleAt[s.iso].After(now) && (first == nil || s.polled.Before(first.polled)) {
+			first = s
+		}
+	}
+	if first == nil {
+		return -1
+	}
+	return first.iso
+}
+
+// A builder makes a fetchJob.
+type builder struct {
+	*fetchJob
+	now         time.Time
+	byPartition map[position]*wanted
+	memory      int64   // that the answer is likely to need
+	ratio       float64 // of memory to bytes, at worst
+	alone       bool
+}
+
+// add takes s into the request: if fresh, or if its position is in already.
+func (b *builder) add(s *Subscription, fresh bool) bool {
+	if s.iso != b.iso {
+		return false
+	}
+	key := s.key()
+	if w := b.byPartition[key]; w != nil {
+		if w.offset != s.pos || w.epoch != s.epoch {
+			return false // its turn comes
+		}
+		w.ask = max(w.ask, int64(s.ask))
+		w.subs = append(w.subs, enlist(s, b.now))
+		return true
+	}
+	if !fresh || b.alone || s.alone && len(b.wants) > 0 {
+		return false
+	}
+	b.alone = s.alone
+	bytes, memory := s.asked()
+	w := &wanted{position{s.spec.Topic, s.spec.Partition, s.pos}, s.epoch, bytes, []member{enlist(s, b.now)}}
+	b.byPartition[key] = w
+	b.wants = append(b.wants, w)
+	b.memory += memory
+	b.ratio = max(b.ratio, float64(memory)/float64(bytes))
+	return true
+}
+
+// addIdle takes in those without news: all, or beside others those that were not
+// asked for lately.
+func (b *builder) addIdle(l *lane, idle []*Subscription, only bool) {
+	n := 0
+	for _, s := range idle {
+		if (only || b.now.Sub(s.polled) >= peekEvery) && b.add(s, true) {
+			n++
+		}
+	}
+	if n > 0 {
+		l.b.idleAt[b.iso] = b.now.Add(min(time.Duration(n)*idlePace, idleRest))
+	}
+}
+
+// size says how much the answer may have.
+func (b *builder) size() {
+	for _, w := range b.wants {
+		b.bytes += w.ask
+	}
+	b.bytes = max(1, min(b.bytes, int64(float64(b.granted)/max(b.ratio, 1))))
+}
+
+// ask implements job. The partitions stand in the order in which they were
+// chosen.
+func (j *fetchJob) ask(l *lane) error {
+	req := kmsg.NewPtrFetchRequest()
+	req.MaxWaitMillis, req.MinBytes, req.MaxBytes = int32(j.wait.Milliseconds()), 1, int32(j.bytes)
+	req.IsolationLevel = int8(j.iso)
+	for _, w := range j.wants {
+		p := kmsg.NewFetchRequestTopicPartition()
+		p.Partition, p.FetchOffset, p.PartitionMaxBytes, p.CurrentLeaderEpoch = w.partition, w.offset, int32(w.ask), w.epoch
+		last := len(req.Topics) - 1
+		if last < 0 || req.Topics[last].Topic != w.topic {
+			t := kmsg.NewFetchRequestTopic()
+			t.Topic = w.topic
+			req.Topics = append(req.Topics, t)
+			last++
+		}
+		req.Topics[last].Partitions = append(req.Topics[last].Partitions, p)
+	}
+	fr, resp, err := l.conn.fetch(req)
+	if err != nil {
+		return l.describe("fetch", err)
+	}
+	if resp.ErrorCode != 0 {
+		fr.release()
+		return contentError{sarama.KError(resp.ErrorCode)}
+	}
+	j.take(fr, resp)
+	return nil
+}

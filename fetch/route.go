@@ -1,0 +1,282 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/IBM/sarama"
+)
+
+// A router asks what is not for one partition's leader: who leads what, and
+// which broker coordinates a group. It uses one connection, and one request for
+// all topics that are asked for at a time.
+type router struct {
+	f     *Fetcher
+	conn  *conn
+	tries int
+	bad   map[string]time.Time // when an address failed last
+}
+
+// routerLinger is how long the router keeps its connection without work. Brokers
+// close idle ones too, and then the first request on them would fail.
+const routerLinger = 10 * time.Second
+
+// keepRoutes runs until ctx ends.
+func (f *Fetcher) keepRoutes(ctx context.Context) {
+	r := &router{f: f, bad: make(map[string]time.Time)}
+	defer func() { r.hangUp() }()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		asks, topics, wait := f.questions(time.Now())
+		if len(topics) > 0 {
+			wait = r.refresh(ctx, topics, asks)
+		}
+		for _, a := range asks {
+			if a.group != "" {
+				a.answer(r.coordinator(ctx, a))
+				wait = 0
+			}
+		}
+		timer.Reset(wait)
+		select {
+		case <-f.route:
+		case <-timer.C:
+			if wait == routerLinger {
+				r.hangUp()
+			}
+		case <-ctx.Done():
+		}
+	}
+}
+
+// questions are what callers ask and the topics to ask for now, or else how long
+// there is nothing to do.
+func (f *Fetcher) questions(now time.Time) (asks []*ask, topics []string, wait time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	wait = routerLinger
+	asks, f.asks = f.asks, nil
+	due := make(map[string]bool)
+	for _, a := range asks {
+		for _, t := range a.topics {
+			due[t] = true
+		}
+	}
+	for s := range f.subs {
+		if s.lost {
+			if left := s.routeAt.Sub(now); left > 0 {
+				wait = min(wait, left)
+			} else {
+				due[s.spec.Topic] = true
+			}
+		}
+	}
+	oldest := now
+	for name, t := range f.topics {
+		if now.Sub(t.used) > topicForgotten {
+			delete(f.topics, name)
+		} else if t.at.Before(oldest) {
+			oldest = t.at
+		}
+	}
+	if left := refreshEvery - now.Sub(oldest); left > 0 {
+		wait = min(wait, left)
+	} else {
+		for name, t := range f.topics { // all at once: it is one request
+			due[name], t.at = true, now
+		}
+	}
+	for t := range due {
+		topics = append(topics, t)
+	}
+	return asks, topics, wait
+}
+
+// refresh asks for the leaders of topics, and says when to look again.
+func (r *router) refresh(ctx context.Context, topics []string, asks []*ask) time.Duration {
+	began := time.Now()
+	var meta *sarama.MetadataResponse
+	err := r.ask(ctx, func(c *conn) (err error) {
+		req := sarama.NewMetadataRequest(c.conf.Version, topics)
+		req.AllowAutoTopicCreation = false // a typo must not make a topic
+		if meta, err = c.broker.GetMetadata(req); err == nil && len(meta.Brokers) == 0 {
+			err = errors.New("the metadata names no broker")
+		}
+		return err
+	})
+	if ctx.Err() != nil {
+		err = ErrEnded
+	}
+	defer func() {
+		for _, a := range asks {
+			if a.group == "" {
+				a.answer(err)
+			}
+		}
+	}()
+	var told calls
+	defer func() { told.run() }()
+	r.f.mu.Lock()
+	defer r.f.mu.Unlock()
+	if err != nil {
+		wait := backoff(r.tries)
+		r.tries++
+		for s := range r.f.subs {
+			if s.lost && slices.Contains(topics, s.spec.Topic) {
+				told.add(s.fail(fmt.Errorf("look up leader: %w", err), hopeless(err), began))
+				s.routeAt = time.Now().Add(wait)
+			}
+		}
+		return wait
+	}
+	r.tries = 0
+	r.f.learn(meta, &told)
+	return 0
+}
+
+// hopeless is what no other broker answers otherwise.
+func hopeless(err error) bool { return errors.Is(err, sarama.ErrSASLAuthenticationFailed) }
+
+// ask makes a request: on the connection at hand, else to the brokers in random
+// order until one answers.
+func (r *router) ask(ctx context.Context, request func(*conn) error) error {
+	r.f.mu.Lock()
+	stale := r.f.stale
+	r.f.stale = false
+	r.f.mu.Unlock()
+	if stale {
+		r.hangUp()
+	}
+	if r.conn != nil {
+		if err := request(r.conn); err == nil || !ofNetwork(err) {
+			return err
+		}
+		r.hangUp()
+	}
+	var failed []string
+	var err error
+	for _, addr := range r.addresses() {
+		if r.conn, err = r.f.dial(ctx, addr); err == nil {
+			if err = request(r.conn); err == nil || !ofNetwork(err) {
+				return err
+			}
+			r.hangUp()
+		}
+		if ctx.Err() != nil || hopeless(err) {
+			return err
+		}
+		failed = append(failed, err.Error())
+		r.bad[addr] = time.Now()
+	}
+	return fmt.Errorf("reach brokers %s: %w", strings.Join(r.f.o.Brokers, ","), &unreachableError{failed, err})
+}
+
+// An unreachableError says why no broker answered.
+type unreachableError struct {
+	each []string
+	last error
+}
+
+func (e *unreachableError) Error() string { return strings.Join(e.each, "; ") }
+func (e *unreachableError) Unwrap() error { return e.last }
+
+// addresses are the brokers known, then those of the options; those that failed
+// lately come last, for one that does not answer takes seconds.
+func (r *router) addresses() []string {
+	r.f.mu.Lock()
+	var known []string
+	for _, b := range r.f.brokers {
+		known = append(known, b.addr)
+	}
+	r.f.mu.Unlock()
+	rand.Shuffle(len(known), func(i, j int) { known[i], known[j] = known[j], known[i] })
+	for _, i := range rand.Perm(len(r.f.o.Brokers)) {
+		if addr := r.f.o.Brokers[i]; !slices.Contains(known, addr) {
+			known = append(known, addr)
+		}
+	}
+	slices.SortStableFunc(known, func(a, b string) int { return r.bad[a].Compare(r.bad[b]) })
+	return known
+}
+
+func (r *router) hangUp() {
+	if r.conn != nil {
+		r.conn.close()
+		r.conn = nil
+	}
+}
+
+// learn takes in the metadata. f.mu is held.
+func (f *Fetcher) learn(meta *sarama.MetadataResponse, told *calls) {
+	now := time.Now()
+	addrs := make(map[int32]string, len(meta.Brokers))
+	for _, b := range meta.Brokers {
+		addrs[b.ID()] = b.Addr()
+	}
+	for id, b := range f.brokers {
+		if addr := addrs[id]; addr != "" && addr != b.addr {
+			b.addr = addr
+			b.redial()
+		} else if addr == "" && len(b.lanes) == 0 && len(b.subs) == 0 {
+			delete(f.brokers, id)
+		}
+	}
+	topics := make(map[string]*sarama.TopicMetadata, len(meta.Topics))
+	for _, t := range meta.Topics {
+		topics[t.Name] = t
+		f.note(t, now)
+	}
+	for s := range f.subs {
+		t := topics[s.spec.Topic]
+		if t == nil {
+			continue
+		}
+		p, err := findPartition(t, s.spec.Partition, addrs)
+		// An older epoch comes from a broker that has not heard of the move yet;
+		// if it stays, the topic was made anew.
+		if err == nil && p.LeaderEpoch < s.epoch && s.tries < 5 && p.LeaderEpoch >= 0 && s.epoch >= 0 {
+			err = sarama.ErrFencedLeaderEpoch
+		}
+		switch {
+		case err == nil && (s.lost || s.broker == nil):
+			f.assign(s, f.brokerAt(p.Leader, addrs[p.Leader]), p.LeaderEpoch)
+		case err != nil && s.lost:
+			told.add(s.fail(fmt.Errorf("look up leader of %s/%d: %w", s.spec.Topic, s.spec.Partition, err), grave(err), now))
+			s.lose(now)
+		}
+	}
+}
+
+func findPartition(t *sarama.TopicMetadata, id int32, addrs map[int32]string) (*sarama.PartitionMetadata, error) {
+	if t.Err != sarama.ErrNoError && t.Err != sarama.ErrLeaderNotAvailable {
+		return nil, t.Err
+	}
+	for _, p := range t.Partitions {
+		if p.ID != id {
+			continue
+		}
+		if p.Leader < 0 || addrs[p.Leader] == "" {
+			return nil, sarama.ErrLeaderNotAvailable
+		}
+		if p.Version < 7 {
+			p.LeaderEpoch = -1
+		}
+		return p, nil
+	}
+	return nil, sarama.ErrUnknownTopicOrPartition
+}
+
+func (f *Fetcher) brokerAt(id int32, addr string) *broker {
+	b := f.brokers[id]
+	if b == nil {
+		b = &broker{id: id, addr: addr}
+		f.brokers[id] = b
+	}
+	return b
+}

@@ -1,0 +1,143 @@
+package fetch
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// The versions of the fetch request: those since Kafka 0.11, up to the last one
+// that calls topics by their names.
+const (
+	leastFetch = 4
+	mostFetch  = 12
+)
+
+// fetch sends one fetch request and reads the answer into a frame, which the
+// caller releases. It uses the connection between two of sarama's requests:
+// sarama's own Fetch makes an object of every record, which costs as much as all
+// the rest.
+func (c *conn) fetch(req *kmsg.FetchRequest) (*frame, *kmsg.FetchResponse, error) {
+	if c.version == 0 {
+		if err := c.negotiate(); err != nil {
+			return nil, nil, err
+		}
+	}
+	req.Version = c.version
+	c.sent++
+	format := kmsg.NewRequestFormatter(kmsg.FormatterClientID(c.conf.ClientID))
+	c.out = format.AppendRequest(c.out[:0], req, c.sent)
+	_ = c.socket.SetWriteDeadline(time.Now().Add(c.conf.Net.WriteTimeout))
+	if _, err := c.socket.Write(c.out); err != nil {
+		return nil, nil, err
+	}
+	fr, err := c.receive()
+	if err != nil {
+		return nil, nil, err
+	}
+	resp := &kmsg.FetchResponse{Version: req.Version}
+	body, err := c.header(fr.buf, resp.IsFlexible())
+	if err == nil {
+		err = resp.ReadFrom(body)
+	}
+	if err != nil {
+		fr.release()
+		return nil, nil, contentError{fmt.Errorf("read fetch response: %w", err)}
+	}
+	return fr, resp, nil
+}
+
+// receive reads one response. A broker may take its time for it, as long as
+// something comes: with one deadline for the whole, a large response over a thin
+// line would be asked for again for ever.
+func (c *conn) receive() (*frame, error) {
+	var length [4]byte
+	_ = c.socket.SetReadDeadline(time.Now().Add(c.patience))
+	if _, err := io.ReadFull(c.socket, length[:]); err != nil {
+		return nil, err
+	}
+	n := binary.BigEndian.Uint32(length[:])
+	if int64(n) > int64(sarama.MaxResponseSize) || n < 4 {
+		return nil, contentError{fmt.Errorf("a response of %d bytes is more than the hard limit of %d", n, sarama.MaxResponseSize)}
+	}
+	fr := newFrame(int(n))
+	extended := time.Now()
+	for at := 0; at < len(fr.buf); {
+		got, err := c.socket.Read(fr.buf[at:])
+		at += got
+		if err != nil && at < len(fr.buf) {
+			fr.release()
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, err
+		}
+		if now := time.Now(); now.Sub(extended) > time.Second {
+			extended = now
+			_ = c.socket.SetReadDeadline(now.Add(c.patience))
+		}
+	}
+	return fr, nil
+}
+
+// header takes the response's header off.
+func (c *conn) header(b []byte, flexible bool) ([]byte, error) {
+	if id := int32(binary.BigEndian.Uint32(b)); id != c.sent {
+		return nil, fmt.Errorf("it answers request %d instead of %d", id, c.sent)
+	}
+	if b = b[4:]; !flexible {
+		return b, nil
+	}
+	if len(b) == 0 || b[0] != 0 {
+		return nil, errors.New("its header has tags")
+	}
+	return b[1:], nil
+}
+
+// negotiate finds the version of the fetch requests.
+func (c *conn) negotiate() error {
+	resp, err := c.broker.ApiVersions(&sarama.ApiVersionsRequest{
+		Version: 3, ClientSoftwareName: "kcagent", ClientSoftwareVersion: "1",
+	})
+	if err != nil {
+		return err
+	}
+	for _, k := range resp.ApiKeys {
+		if k.ApiKey != int16(kmsg.Fetch) {
+			continue
+		}
+		c.version = min(mostFetch, k.MaxVersion, fetchVersion(c.conf.Version))
+		if c.version < max(leastFetch, k.MinVersion) {
+			return contentError{fmt.Errorf("broker speaks fetch versions %d to %d, and kafka_version allows %d at most: it takes Kafka 0.11 or newer",
+				k.MinVersion, k.MaxVersion, fetchVersion(c.conf.Version))}
+		}
+		return nil
+	}
+	return contentError{errors.New("broker answers no fetch requests")}
+}
+
+// fetchVersion is the highest that kafka_version allows.
+func fetchVersion(version sarama.KafkaVersion) int16 {
+	for _, v := range []struct {
+		since sarama.KafkaVersion
+		fetch int16
+	}{
+		{sarama.V2_7_0_0, 12},
+		{sarama.V2_3_0_0, 11},
+		{sarama.V2_1_0_0, 10},
+		{sarama.V2_0_0_0, 8},
+		{sarama.V1_1_0_0, 7},
+		{sarama.V1_0_0_0, 6},
+		{sarama.V0_11_0_0, 5},
+	} {
+		if version.IsAtLeast(v.since) {
+			return v.fetch
+		}
+	}
+	return 0
+}

@@ -1,0 +1,46 @@
+package sink
+
+import (
+	"context"
+	"io"
+)
+
+// writeAll goes on after a short write: a nearly full disk answers with one,
+// and only the next write tells the error.
+func writeAll(w io.Writer, p []byte) (int, error) {
+	written := 0
+	for written < len(p) {
+		n, err := w.Write(p[written:])
+		written += n
+		if err != nil {
+			return written, err
+		}
+		if n == 0 {
+			return written, io.ErrShortWrite
+		}
+	}
+	return written, nil
+}
+
+// A turn is a mutex that can be waited for with a context.
+type turn chan struct{}
+
+func newTurn() turn { return make(turn, 1) }
+
+// take waits for the turn. A turn that is free is taken even if ctx has ended:
+// what need not wait need not fail.
+func (t turn) take(ctx context.Context) error {
+	select {
+	case t <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (t turn) give() { <-t }
