@@ -7,25 +7,13 @@ import (
 	"sync"
 	"time"
 
-	"github.com/IBM/sarama"
-
 	"kcagent/fetch"
 	"kcagent/sink"
 )
 
-// ConsumeClaim is the hot path of one partition: record → chunk → sink. sarama
-// fetches nothing for the claim; the records come from the cluster's fetcher.
-// It returns only when the generation ends, for a claim that returns ends the
-// generation of all partitions and rebalances the group; so a sink error is
-// retried in place.
-func (s *session) ConsumeClaim(_ sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
-	// sarama waits 100 ms before it fetches for a new claim, and could not then
-	// either: the leader that it knows is none.
-	if c, ok := claim.(interface{ Pause() }); ok {
-		c.Pause()
-	}
-	ctx := s.kafka.Context()
-	p := s.partitions[sink.TopicPartition{Topic: claim.Topic(), Partition: claim.Partition()}]
+// consume is the hot path of one partition: record → chunk → sink. It returns
+// when ctx ends, and not before: a sink error is retried in place.
+func (s *session) consume(ctx context.Context, p *partition) {
 	defer p.sub.Close()
 	var wait backoff
 	for ctx.Err() == nil {
@@ -37,7 +25,7 @@ func (s *session) ConsumeClaim(_ sarama.ConsumerGroupSession, claim sarama.Consu
 			continue
 		case err != nil:
 			<-ctx.Done()
-			return nil
+			return
 		}
 		if c.buf == nil {
 			s.accepted(p, c)
@@ -47,7 +35,6 @@ func (s *session) ConsumeClaim(_ sarama.ConsumerGroupSession, claim sarama.Consu
 		c.free()
 		wait.reset()
 	}
-	return nil
 }
 
 // A chunk is encoded records on their way into the sink.
@@ -142,8 +129,15 @@ func writeOrigin(p *partition) string { return fmt.Sprintf("write %s/%d", p.Topi
 // accepted counts what the sink took and wakes the flusher where it is due. A
 // chunk without records moves the position all the same.
 func (s *session) accepted(p *partition, c chunk) {
-	if p.accepted.Swap(c.next) < 0 && s.unplaced.Add(-1) == 0 {
-		s.events <- event{kind: placed}
+	p.accepted.Store(c.next)
+	if !p.placed {
+		p.placed = true
+		if c.records == 0 {
+			p.safe.Store(c.next) // nothing was written yet: there is nothing to sync
+		}
+		if s.unplaced.Add(-1) == 0 {
+			s.events <- event{kind: placed}
+		}
 	}
 	if c.records > 0 {
 		s.stats.records.Add(c.records)

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"math"
 	"sync"
 
 	"github.com/IBM/sarama"
@@ -12,8 +11,7 @@ import (
 
 // A groupClient is what sarama's consumer group needs of a client, and no more:
 // one connection, to the group's coordinator. Metadata is the cluster's, which
-// all its consumers share, and a leader is never asked for anything, for the
-// records come through the fetcher. It saves a group a connection or more, the
+// all its consumers share, and the records come through the fetcher. It saves a group a connection or more, the
 // goroutines and the tables of a client of its own, which groups cannot share
 // (sarama issue 958).
 type groupClient struct {
@@ -24,7 +22,6 @@ type groupClient struct {
 	conf    *sarama.Config
 	group   string
 	cluster *fetch.Fetcher
-	leader  *sarama.Broker // of every partition, never opened
 
 	mu          sync.Mutex
 	coordinator *sarama.Broker // nil if unknown
@@ -32,7 +29,7 @@ type groupClient struct {
 }
 
 func newGroupClient(ctx, cut context.Context, conf *sarama.Config, group string, cluster *fetch.Fetcher) *groupClient {
-	return &groupClient{ctx: ctx, cut: cut, conf: conf, group: group, cluster: cluster, leader: sarama.NewBroker("leader:0")}
+	return &groupClient{ctx: ctx, cut: cut, conf: conf, group: group, cluster: cluster}
 }
 
 // Config implements sarama.Client.
@@ -113,19 +110,8 @@ func (c *groupClient) RefreshMetadata(topics ...string) error {
 // Partitions implements sarama.Client.
 func (c *groupClient) Partitions(topic string) ([]int32, error) { return c.cluster.Partitions(topic) }
 
-// PartitionNotReadable implements sarama.Client: the fetcher waits for it.
-func (c *groupClient) PartitionNotReadable(string, int32) bool { return false }
-
-// LeaderAndEpoch implements sarama.Client.
-func (c *groupClient) LeaderAndEpoch(string, int32) (*sarama.Broker, int32, error) {
-	return c.leader, -1, nil
-}
-
-// GetOffset implements sarama.Client: any position is in range, for the fetcher
-// finds out.
-func (c *groupClient) GetOffset(_ string, _ int32, time int64) (int64, error) {
-	if time == sarama.OffsetOldest {
-		return 0, nil
-	}
-	return math.MaxInt64, nil
-}
+// PartitionNotReadable implements sarama.Client. A group that hears no waits for
+// the partition until its generation ends, and starts none of what it reads
+// with: for each partition five goroutines that look ten times a second whether
+// they are still paused.
+func (c *groupClient) PartitionNotReadable(string, int32) bool { return true }

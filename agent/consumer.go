@@ -63,7 +63,7 @@ type eventKind uint8
 const (
 	fault  eventKind = iota // something fails, or works again
 	joined                  // a generation began
-	placed                  // every partition has its start
+	placed                  // every partition has a good position
 	left                    // a generation ended
 	clean                   // everything accepted is flushed and committed
 	closed                  // the last thing is closed; err says what was not saved
@@ -333,6 +333,7 @@ type partition struct {
 	accepted  atomic.Int64 // next offset after what the sink accepted; -1 until it is known
 	safe      atomic.Int64 // next offset after what the sink made safe
 	committed atomic.Int64 // what the broker holds; -1 if it holds none
+	placed    bool         // the position is known to be good; consume's alone
 	trouble   string       // the fetch error that was reported last; the flusher's alone
 }
 

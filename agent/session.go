@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/IBM/sarama"
@@ -15,7 +16,9 @@ import (
 )
 
 // A session is one generation of a consumer's membership: sarama calls Setup,
-// then ConsumeClaim for each partition at once, then Cleanup.
+// and Cleanup when it is over. Between the two the session's own goroutines
+// consume the partitions. sarama starts none of its own, for its client tells it
+// that they are not readable.
 type session struct {
 	*member
 	sink    sink.Sink
@@ -23,7 +26,8 @@ type session struct {
 
 	kafka      sarama.ConsumerGroupSession // from Setup on
 	partitions map[sink.TopicPartition]*partition
-	unplaced   atomic.Int32 // partitions whose start is still looked up
+	consuming  sync.WaitGroup
+	unplaced   atomic.Int32 // partitions whose position is not known to be good
 
 	unflushed atomic.Int64  // bytes accepted since the last flush began
 	dirty     chan struct{} // unflushed is no longer 0
@@ -46,8 +50,7 @@ func newSession(m *member, out sink.Sink, abandon context.CancelCauseFunc) *sess
 	}
 }
 
-// Setup subscribes to the partitions and starts the flusher. sarama calls it
-// before any claim starts.
+// Setup subscribes to the partitions and starts to consume them.
 func (s *session) Setup(kafka sarama.ConsumerGroupSession) error {
 	s.kafka = kafka
 	for topic, ids := range kafka.Claims() {
@@ -65,16 +68,17 @@ func (s *session) Setup(kafka sarama.ConsumerGroupSession) error {
 		p.accepted.Store(committed[tp])
 		p.safe.Store(committed[tp])
 		p.sub = s.cluster.Subscribe(s.subscription(p))
-		if committed[tp] < 0 {
-			s.unplaced.Add(1)
-		}
 	}
+	s.unplaced.Store(int32(len(s.partitions)))
 	ctx, stop := context.WithCancel(context.WithoutCancel(kafka.Context()))
 	s.stop, s.stopped = stop, make(chan struct{})
 	go func() {
 		defer close(s.stopped)
 		s.flushLoop(ctx)
 	}()
+	for _, p := range s.partitions {
+		s.consuming.Go(func() { s.consume(kafka.Context(), p) })
+	}
 	s.stats.rebalances.Add(1)
 	s.log.Info("partitions assigned", "group", s.spec.Group, "member_id", kafka.MemberID(),
 		"generation", kafka.GenerationID(), "partitions", len(s.partitions))
@@ -82,16 +86,20 @@ func (s *session) Setup(kafka sarama.ConsumerGroupSession) error {
 	return nil
 }
 
-// Cleanup makes safe and commits what the claims left behind. sarama calls it
-// when every claim has returned, while the member still counts as one; after a
+// ConsumeClaim implements sarama.ConsumerGroupHandler; see session.
+func (s *session) ConsumeClaim(kafka sarama.ConsumerGroupSession, _ sarama.ConsumerGroupClaim) error {
+	<-kafka.Context().Done()
+	return nil
+}
+
+// Cleanup makes safe and commits what was consumed. sarama calls it when the
+// session's context has ended, while the member still counts as one; after a
 // failed Setup too.
 func (s *session) Cleanup(sarama.ConsumerGroupSession) error {
 	if s.stopped == nil {
 		return nil
 	}
-	for _, p := range s.partitions {
-		p.sub.Close()
-	}
+	s.consuming.Wait()
 	s.stop()
 	<-s.stopped
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.kafka.Context()), rebalanceTimeout)

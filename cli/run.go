@@ -93,7 +93,9 @@ func runAgent(ctx context.Context, o runOptions) error {
 		return fmt.Errorf("listen on %s: %w", o.listen, err)
 	}
 	agent.SetUpSarama(o.log)
-	agent.KeepHeapFloor()
+	if err := agent.SetUpMemory(o.log); err != nil {
+		o.log.Warn("memory is not limited", "error", err)
+	}
 	a := agent.New(agent.Options{Log: o.log, Version: version(), ShutdownTimeout: o.shutdownTimeout})
 
 	ctx, cancel := context.WithCancelCause(ctx)

@@ -60,6 +60,10 @@ func (j *fetchJob) take(fr *frame, resp *kmsg.FetchResponse) {
 // accept queues what came for s.
 func (s *Subscription) accept(b *kmsg.FetchResponseTopicPartition, c *content, fr *frame, now time.Time, told *calls) {
 	s.retryAt = time.Time{}
+	if s.highWater < 0 {
+		s.announce = true // the position is in range
+		signal(s.ready)
+	}
 	s.highWater, s.stable = b.HighWatermark, b.LastStableOffset
 	s.alone = s.alone && c.err != nil
 	switch {

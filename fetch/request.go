@@ -152,6 +152,9 @@ func (b *builder) add(s *Subscription, fresh bool) bool {
 		return false
 	}
 	b.alone = s.alone
+	if s.highWater < 0 {
+		b.wait = 0 // its consumer waits to hear whether the position is good
+	}
 	bytes, memory := s.asked()
 	w := &wanted{position{s.spec.Topic, s.spec.Partition, s.pos}, s.epoch, bytes, []member{enlist(s, b.now)}}
 	b.byPartition[key] = w

@@ -23,7 +23,8 @@ type Spec struct {
 	Topic     string
 	Partition int32
 	// Offset is the first to deliver. sarama.OffsetOldest and OffsetNewest are
-	// looked up; the first Read then returns where that is.
+	// looked up. The first Read returns without records, once it is known that the
+	// position is good; if paused, once the position is known.
 	Offset int64
 	// Time, if it is not zero and Offset is negative, begins at the first record
 	// that is not older, or at the end if there is none.
@@ -92,7 +93,7 @@ type Subscription struct {
 	fatal  error // what Read returns
 
 	next     int64 // where the consumer stands
-	announce bool  // next was looked up or reset, and Read is to say so
+	announce bool  // next was found good, looked up or reset, and Read is to say so
 	pos      int64 // where the next request begins: behind what is queued
 	want     lookup
 	queue    []*part
@@ -147,6 +148,7 @@ func (f *Fetcher) Subscribe(spec Spec) *Subscription {
 	if spec.Offset < 0 {
 		s.want = lookupStart
 	}
+	s.announce = s.paused && spec.Offset >= 0
 	f.mu.Lock()
 	f.served++
 	s.served, s.polled = f.served, time.Now()
@@ -181,6 +183,8 @@ func (s *Subscription) Pause() {
 	if !s.paused {
 		s.paused = true
 		s.drop(s.next)
+		s.announce = s.announce || s.highWater < 0 && s.next >= 0
+		signal(s.ready)
 	}
 }
 

@@ -33,6 +33,8 @@ type Options struct {
 	// Args follow the flags that Start gives: --config, --listen and, if the
 	// agent is to be found again, no other --listen.
 	Args []string
+	// Through is a command that runs the agent's, which follows it as arguments.
+	Through []string
 	// Stdout gets the agent's standard output; nil discards it.
 	Stdout *os.File
 }
@@ -93,7 +95,8 @@ func Launch(t testing.TB, o Options) *Agent {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := exec.Command(bin, append([]string{"run", "--config", a.Path, "--listen", addr}, o.Args...)...)
+	args := append(append(append([]string{}, o.Through...), bin, "run", "--config", a.Path, "--listen", addr), o.Args...)
+	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, o.Stdout, log
 	if a.proc, err = process.Start(cmd); err != nil {
 		t.Fatal(err)
