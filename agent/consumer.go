@@ -216,6 +216,7 @@ func (l *life) take(e event) {
 	switch e.kind {
 	case joined:
 		l.session, l.quiet = e.session, false
+		l.session.heed()                  // what was asked since Setup
 		l.faults = make(map[string]error) // whatever still fails will say so again
 		l.publish(func(v *view) {
 			v.MemberID, v.Generation, v.Partitions = e.session.kafka.MemberID(), e.session.kafka.GenerationID(), e.session.sorted()

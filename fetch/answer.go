@@ -46,6 +46,9 @@ func (j *fetchJob) take(fr *frame, resp *kmsg.FetchResponse) {
 				m.refused(sarama.KError(b.ErrorCode), &told)
 			default:
 				m.accept(b, &contents[i], fr, now, &told)
+				if i == 0 && !m.gotAt.Equal(now) {
+					m.served = f.served // it was first, and there is nothing: others' turn
+				}
 			}
 		}
 	}
@@ -60,8 +63,8 @@ func (j *fetchJob) take(fr *frame, resp *kmsg.FetchResponse) {
 // accept queues what came for s.
 func (s *Subscription) accept(b *kmsg.FetchResponseTopicPartition, c *content, fr *frame, now time.Time, told *calls) {
 	s.retryAt = time.Time{}
-	if s.highWater < 0 {
-		s.announce = true // the position is in range
+	if !s.placed {
+		s.announce, s.placed = true, true // the position is in range
 		signal(s.ready)
 	}
 	s.highWater, s.stable = b.HighWatermark, b.LastStableOffset

@@ -20,6 +20,7 @@ const (
 // A topic is what is known of one.
 type topic struct {
 	err        error
+	failed     int       // answers in a row that were an error
 	partitions []int32   // sorted
 	at         time.Time // when that was
 	used       time.Time // when somebody asked
@@ -105,11 +106,16 @@ func (f *Fetcher) note(m *sarama.TopicMetadata, now time.Time) {
 		t = &topic{used: now}
 		f.topics[m.Name] = t
 	}
-	t.at, t.err, t.partitions = now, nil, nil
+	t.at = now
 	if m.Err != sarama.ErrNoError && m.Err != sarama.ErrLeaderNotAvailable {
-		t.err = m.Err
+		// One broker may not have heard of it yet, and a group whose topic seems
+		// to be gone is rebalanced.
+		if t.failed++; t.failed > 1 || len(t.partitions) == 0 {
+			t.err, t.partitions = m.Err, nil
+		}
 		return
 	}
+	t.err, t.partitions, t.failed = nil, nil, 0
 	for _, p := range m.Partitions {
 		t.partitions = append(t.partitions, p.ID)
 	}

@@ -52,7 +52,7 @@ func inflate(codec sarama.CompressionCodec, src []byte) ([]byte, error) {
 	case sarama.CompressionSnappy:
 		return inflateSnappy(src)
 	case sarama.CompressionZSTD:
-		dst := getBuffer(4 * len(src))
+		dst := getBuffer(min(4*len(src), maxInflated))
 		out, err := zstdDecoder().DecodeAll(src, dst)
 		if cap(out) != cap(dst) {
 			putBuffer(dst)
@@ -67,7 +67,7 @@ func inflate(codec sarama.CompressionCodec, src []byte) ([]byte, error) {
 
 // readAll reads r into a buffer of the pools, n being the compressed size.
 func readAll(r io.Reader, n int) ([]byte, error) {
-	b := getBuffer(4 * n)
+	b := getBuffer(min(4*n, maxInflated))
 	for {
 		if len(b) == cap(b) {
 			if len(b) > maxInflated {

@@ -104,7 +104,7 @@ func (d *decoder) batch(b []byte) error {
 		if err != nil {
 			return err
 		}
-		u := run{data: data, left: int(count), base: base, from: d.pos}
+		u := run{data: data, left: int(count), base: base, from: max(d.pos, base)}
 		u.first = int64(binary.BigEndian.Uint64(b[27:]))
 		if attributes&appendTime != 0 {
 			u.first, u.sameTime = int64(binary.BigEndian.Uint64(b[35:])), true

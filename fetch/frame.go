@@ -16,7 +16,8 @@ type frame struct {
 }
 
 func newFrame(n int) *frame {
-	return &frame{buf: getBuffer(n)[:n], size: int64(n)}
+	b := getBuffer(n)
+	return &frame{buf: b[:n], size: int64(cap(b))}
 }
 
 // add makes a decompressed buffer part of the frame.

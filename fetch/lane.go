@@ -176,6 +176,9 @@ func (l *lane) do(ctx context.Context, j job) {
 			m.lose(now)
 		}
 	}
+	if e, ok := j.(*endsJob); ok {
+		e.lose(l.b, now)
+	}
 }
 
 // A contentError is one of what the broker sent rather than of the way there.
@@ -186,9 +189,11 @@ func (e contentError) Unwrap() error { return e.error }
 func ofContent(err error) bool { return errors.As(err, new(contentError)) }
 
 // blame finds out whose records cannot be read: the members of a request are
-// asked for one by one, until one is alone with the error.
+// asked for one by one, until one is alone with the error. An answer about
+// offsets concerns all of them.
 func blame(j job, err error, told *calls) {
 	now := time.Now()
+	_, records := j.(*fetchJob)
 	positions := make(map[position]bool)
 	for _, m := range j.members() {
 		positions[position{m.spec.Topic, m.spec.Partition, m.pos}] = true
@@ -197,8 +202,8 @@ func blame(j job, err error, told *calls) {
 		if !m.current() {
 			continue
 		}
-		m.alone = true
-		if len(positions) == 1 {
+		m.alone = records
+		if len(positions) == 1 || !records {
 			told.add(m.fail(fmt.Errorf("read %s/%d at offset %d: %w", m.spec.Topic, m.spec.Partition, m.pos, err), true, now))
 			m.retryAt = now.Add(backoff(m.tries + 3))
 		}

@@ -25,7 +25,7 @@ func (d *decoder) message(b []byte) error {
 	}
 	// The prefix of a batch and of a message differ: magic is at 16 in both.
 	magic, attributes := b[16], b[17]
-	u := run{data: b, left: 1, from: d.pos, first: -1, old: true}
+	u := run{data: b, left: 1, from: d.next, first: -1, old: true}
 	if codec := sarama.CompressionCodec(attributes & 7); codec != sarama.CompressionNone {
 		var outer Record
 		c := cursor{b: b}
@@ -69,11 +69,11 @@ func (c *cursor) message(r *Record, u *run) {
 	r.Time = time.Time{}
 	if head[16] >= 1 {
 		if at := body.span(8); !body.bad {
-			r.Time = time.UnixMilli(int64(binary.BigEndian.Uint64(at)))
+			r.Time = timeOf(int64(binary.BigEndian.Uint64(at)))
 		}
 	}
 	if u.sameTime {
-		r.Time = time.UnixMilli(u.first)
+		r.Time = timeOf(u.first)
 	}
 	r.Key, r.Value, r.Headers = body.long(), body.long(), r.Headers[:0]
 	c.bad = c.bad || body.bad || size < 0

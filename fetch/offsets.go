@@ -178,7 +178,7 @@ func (s *Subscription) resolve(start, end int64, told *calls) {
 
 // jump goes on elsewhere, and has Read say so.
 func (s *Subscription) jump(to int64) {
-	s.next, s.pos, s.announce = to, to, true
+	s.next, s.pos, s.announce, s.placed = to, to, true, true
 	signal(s.ready)
 	s.wakeLane()
 }
@@ -193,11 +193,21 @@ type endsJob struct {
 func (j *endsJob) members() []member { return nil }
 func (j *endsJob) done()             {}
 
+// lose has the leaders looked up anew after the broker could not be reached: no
+// request for records will find out about those that are paused.
+func (j *endsJob) lose(b *broker, now time.Time) {
+	for _, s := range j.subs {
+		if s.broker == b && s.askable() {
+			s.lose(now)
+		}
+	}
+}
+
 // ends collects all of one isolation level if one is due.
 func (l *lane) ends(now time.Time) job {
 	j := &endsJob{iso: -1}
 	for _, s := range l.b.subs {
-		if now.Sub(s.polled) >= l.f.endsEvery && s.askable() {
+		if now.Sub(s.polled) >= l.f.endsEvery && s.askable() && !s.retryAt.After(now) {
 			j.iso = s.iso
 			break
 		}
@@ -206,7 +216,7 @@ func (l *lane) ends(now time.Time) job {
 		return nil
 	}
 	for _, s := range l.b.subs {
-		if s.iso == j.iso && now.Sub(s.polled) >= l.f.endsEvery/2 && s.askable() {
+		if s.iso == j.iso && now.Sub(s.polled) >= l.f.endsEvery/2 && s.askable() && !s.retryAt.After(now) {
 			s.polled = now
 			j.subs = append(j.subs, s)
 		}
@@ -232,16 +242,18 @@ func (j *endsJob) ask(l *lane) error {
 	defer l.f.mu.Unlock()
 	for _, s := range j.subs {
 		end, err := offsetOf(resp, s)
-		switch {
-		case s.closed:
-		case err != nil:
-			s.refused(err, &told)
-		default:
-			told.add(s.recover())
+		if err == nil {
 			s.highWater = max(s.highWater, end)
 			if s.iso == sarama.ReadCommitted {
 				s.stable = end
 			}
+		}
+		switch {
+		case s.closed || !s.paused: // whether it can be fetched is for a fetch to tell
+		case err != nil:
+			s.refused(err, &told)
+		default:
+			told.add(s.recover())
 		}
 	}
 	return nil

@@ -64,7 +64,7 @@ func (s *Subscription) take() (*part, error) {
 		return nil, ErrEnded
 	case s.fatal != nil:
 		return nil, s.fatal
-	case s.announce:
+	case s.announce && s.want == lookupNone:
 		s.announce = false
 		s.busy = true
 		return &part{next: s.next}, nil

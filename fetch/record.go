@@ -33,7 +33,8 @@ type run struct {
 var errMalformed = errors.New("a record is malformed")
 
 // hand gives the records to each until it returns false, and reports how far it
-// came: all of the run, or the offset after the last record.
+// came: all of the run, or the offset after the last record. What stands in a
+// record that cannot be read counts for nothing, its offset least of all.
 func (u *run) hand(r *Record, each func(*Record) bool) (all bool, next int64, err error) {
 	c := cursor{b: u.data}
 	for u.left > 0 {
@@ -43,12 +44,16 @@ func (u *run) hand(r *Record, each func(*Record) bool) (all bool, next int64, er
 			c.record(r, u)
 		}
 		if c.bad {
-			return false, r.Offset, errMalformed
+			return false, u.from, errMalformed
 		}
 		u.left--
 		u.data = c.b
-		if r.Offset >= u.from && !each(r) {
-			return u.left == 0, r.Offset + 1, nil
+		if r.Offset < u.from {
+			continue
+		}
+		u.from = r.Offset + 1
+		if !each(r) {
+			return u.left == 0, u.from, nil
 		}
 	}
 	return true, 0, nil
@@ -76,10 +81,8 @@ func (c *cursor) record(r *Record, u *run) {
 	at := c.varint()
 	r.Offset = u.base + c.varint()
 	switch {
-	case u.first < 0:
-		r.Time = time.Time{}
-	case u.sameTime:
-		r.Time = time.UnixMilli(u.first)
+	case u.first < 0, u.sameTime:
+		r.Time = timeOf(u.first)
 	default:
 		r.Time = time.UnixMilli(u.first + at)
 	}
@@ -90,6 +93,14 @@ func (c *cursor) record(r *Record, u *run) {
 		r.Headers = append(r.Headers, Header{c.bytes(), c.bytes()})
 	}
 	c.b = rest
+}
+
+// timeOf is a Kafka timestamp, in milliseconds since 1970; -1 is none.
+func timeOf(ms int64) time.Time {
+	if ms < 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
 }
 
 // varint reads a zigzag number.

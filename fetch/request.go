@@ -72,7 +72,8 @@ func (j *fetchJob) done() {
 func (l *lane) request(now time.Time, hot, idle []*Subscription, others bool, wait time.Duration) plan {
 	byAge := func(a, b *Subscription) int { return int(int64(a.served) - int64(b.served)) }
 	slices.SortFunc(hot, byAge)
-	iso := l.level(now, hot, idle)
+	slices.SortFunc(idle, func(a, b *Subscription) int { return a.polled.Compare(b.polled) })
+	iso, peek := l.level(now, hot, idle)
 	if iso < 0 {
 		for _, at := range l.b.idleAt {
 			if left := at.Sub(now); left > 0 {
@@ -100,7 +101,10 @@ func (l *lane) request(now time.Time, hot, idle []*Subscription, others bool, wa
 	if !b.alone {
 		b.addIdle(l, idle, len(b.wants) == 0)
 	}
-	if others && l.b.lastFree(l) {
+	switch {
+	case peek:
+		b.wait = 0
+	case others && l.b.lastFree(l):
 		b.wait = min(b.wait, shortWait)
 	}
 	b.size()
@@ -108,20 +112,25 @@ func (l *lane) request(now time.Time, hot, idle []*Subscription, others bool, wa
 }
 
 // level is the isolation level of the next request; less than 0 if none is due.
-func (l *lane) level(now time.Time, hot, idle []*Subscription) sarama.IsolationLevel {
-	if len(hot) > 0 {
-		return hot[0].iso
-	}
+// It is that of those with records waiting, but that now and then the others are
+// looked at, too.
+func (l *lane) level(now time.Time, hot, idle []*Subscription) (iso sarama.IsolationLevel, peek bool) {
 	var first *Subscription
 	for _, s := range idle {
-		if !l.b.idleAt[s.iso].After(now) && (first == nil || s.polled.Before(first.polled)) {
-			first = s
+		if !l.b.idleAt[s.iso].After(now) {
+			first = s // idle is sorted
+			break
 		}
 	}
-	if first == nil {
-		return -1
+	switch {
+	case len(hot) == 0 && first == nil:
+		return -1, false
+	case len(hot) == 0:
+		return first.iso, false
+	case first != nil && first.iso != hot[0].iso && now.Sub(first.polled) >= peekEvery:
+		return first.iso, true
 	}
-	return first.iso
+	return hot[0].iso, false
 }
 
 // A builder makes a fetchJob.
@@ -152,7 +161,7 @@ func (b *builder) add(s *Subscription, fresh bool) bool {
 		return false
 	}
 	b.alone = s.alone
-	if s.highWater < 0 {
+	if !s.placed {
 		b.wait = 0 // its consumer waits to hear whether the position is good
 	}
 	bytes, memory := s.asked()
@@ -208,10 +217,29 @@ func (j *fetchJob) ask(l *lane) error {
 	if err != nil {
 		return l.describe("fetch", err)
 	}
+	if resp.ThrottleMillis > 0 && j.throttled(l.b, time.Duration(resp.ThrottleMillis)*time.Millisecond, len(resp.Topics) == 0) {
+		fr.release()
+		return nil
+	}
 	if resp.ErrorCode != 0 {
 		fr.release()
 		return contentError{sarama.KError(resp.ErrorCode)}
 	}
 	j.take(fr, resp)
 	return nil
+}
+
+// throttled keeps to a quota: the broker will not read the next request before
+// wait is over (KIP-219). An answer that it has emptied for that reason says
+// nothing of the partitions; then throttled reports true.
+func (j *fetchJob) throttled(b *broker, wait time.Duration, empty bool) bool {
+	j.f.mu.Lock()
+	defer j.f.mu.Unlock()
+	b.retryAt = time.Now().Add(wait)
+	if empty {
+		for _, m := range j.members() {
+			m.current()
+		}
+	}
+	return empty
 }

@@ -137,6 +137,12 @@ func (r *router) refresh(ctx context.Context, topics []string, asks []*ask) time
 	}
 	r.tries = 0
 	r.f.learn(meta, &told)
+	for s := range r.f.subs {
+		if s.lost && s.tries > 1 && r.conn != nil {
+			r.bad[r.conn.broker.Addr()] = time.Now() // it may know less than another
+			r.hangUp()
+		}
+	}
 	return 0
 }
 

@@ -94,6 +94,7 @@ type Subscription struct {
 
 	next     int64 // where the consumer stands
 	announce bool  // next was found good, looked up or reset, and Read is to say so
+	placed   bool  // it was once
 	pos      int64 // where the next request begins: behind what is queued
 	want     lookup
 	queue    []*part
@@ -149,6 +150,7 @@ func (f *Fetcher) Subscribe(spec Spec) *Subscription {
 		s.want = lookupStart
 	}
 	s.announce = s.paused && spec.Offset >= 0
+	s.placed = s.announce
 	f.mu.Lock()
 	f.served++
 	s.served, s.polled = f.served, time.Now()
@@ -183,7 +185,9 @@ func (s *Subscription) Pause() {
 	if !s.paused {
 		s.paused = true
 		s.drop(s.next)
-		s.announce = s.announce || s.highWater < 0 && s.next >= 0
+		if !s.placed && s.next >= 0 {
+			s.announce, s.placed = true, true
+		}
 		signal(s.ready)
 	}
 }

@@ -1,0 +1,308 @@
+package fetch
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// TestRefusedFetches: whatever the broker answers once or twice, everything
+// arrives once, and what passes by itself is not shown.
+func TestRefusedFetches(t *testing.T) {
+	for _, code := range []sarama.KError{
+		sarama.ErrNotLeaderForPartition, sarama.ErrFencedLeaderEpoch, sarama.ErrUnknownLeaderEpoch,
+		sarama.ErrLeaderNotAvailable, sarama.ErrReplicaNotAvailable, sarama.ErrUnknownTopicOrPartition,
+		sarama.ErrKafkaStorageError, sarama.ErrUnknown, sarama.ErrOffsetOutOfRange, sarama.ErrInvalidMessage,
+	} {
+		t.Run(fmt.Sprint(int16(code)), func(t *testing.T) {
+			r := newRig(t, 2, 2, small)
+			r.produce(0, 0, 100)
+			var changed atomic.Int32
+			rd := r.read(Spec{Changed: func() { changed.Add(1) }}, false)
+			other := r.read(Spec{Partition: 1}, false)
+			r.wants(rd, 0, 100)
+			now := times(2)
+			r.fetches(func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
+				if !now() {
+					return nil, nil, false
+				}
+				return refuse(req, code), nil, true
+			})
+			r.produce(0, 100, 100)
+			r.produce(1, 0, 10)
+			r.wants(rd, 0, 200)
+			r.wants(other, 0, 10)
+			if n := changed.Load(); n > 0 || len(rd.resets) > 0 {
+				t.Errorf("a passing trouble was shown %d times, with resets %v", n, rd.resets)
+			}
+		})
+	}
+}
+
+func TestALastingTroubleIsShownAndHeals(t *testing.T) {
+	for name, answer := range map[string]func(*kmsg.FetchRequest) (kmsg.Response, error, bool){
+		"moved": func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
+			return refuse(req, sarama.ErrNotLeaderForPartition), nil, true
+		},
+		"forbidden": func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
+			return refuse(req, sarama.ErrTopicAuthorizationFailed), nil, true
+		},
+		"hang up": func(*kmsg.FetchRequest) (kmsg.Response, error, bool) { return nil, errHangUp, true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, 1, 1, small)
+			var bad atomic.Bool
+			bad.Store(true)
+			r.fetches(func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
+				if bad.Load() {
+					return answer(req)
+				}
+				return nil, nil, false
+			})
+			changed := make(chan struct{}, 100)
+			rd := r.read(Spec{Changed: func() { changed <- struct{}{} }}, false)
+			<-changed
+			if err := rd.LastError(); err == nil || !strings.Contains(err.Error(), "fetch") {
+				t.Errorf("the error is %v", err)
+			}
+			bad.Store(false)
+			r.produce(0, 0, 10)
+			r.wants(rd, 0, 10)
+			r.heals(rd)
+			<-changed
+		})
+	}
+}
+
+func TestLeadersMove(t *testing.T) {
+	r := newRig(t, 3, 3, small)
+	var readers []*reader
+	for p := range int32(3) {
+		readers = append(readers, r.read(Spec{Partition: p}, false))
+	}
+	for n := range 10 {
+		for p := range int32(3) {
+			if err := r.cluster.MoveTopicPartition("t", p, (p+int32(n))%3); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for p, rd := range readers {
+			r.produce(int32(p), 50*n, 50)
+			r.wants(rd, 0, 50*n+50)
+		}
+	}
+}
+
+func TestOutOfRange(t *testing.T) {
+	for _, tt := range []struct {
+		offset int64
+		policy Policy
+		from   int // the first record that comes
+	}{{500, Earliest, 0}, {500, Latest, 10}, {3, Earliest, 3}} {
+		t.Run(fmt.Sprint(tt.offset, tt.policy), func(t *testing.T) {
+			r := newRig(t, 1, 1, small)
+			r.produce(0, 0, 10)
+			rd := r.read(Spec{Offset: tt.offset, OnOutOfRange: tt.policy}, false)
+			r.eventually("a position", func() (bool, any) { _, next, _ := rd.seen(); return next >= 0, next })
+			r.produce(0, 10, 5)
+			r.wants(rd, tt.from, 15)
+			resets := 1
+			if tt.offset <= 10 {
+				resets = 0
+			}
+			if len(rd.resets) != resets {
+				t.Errorf("resets: %v", rd.resets)
+			}
+		})
+	}
+	t.Run("fail", func(t *testing.T) {
+		r := newRig(t, 1, 1, small)
+		r.produce(0, 0, 10)
+		rd := r.read(Spec{Offset: 500}, false)
+		r.shows(rd, "offset 500 of t/0 is out of range, the partition holds [0, 10)")
+		<-rd.done
+		_, _, err := rd.seen()
+		if !errors.As(err, new(*OutOfRangeError)) || !errors.Is(err, sarama.ErrOffsetOutOfRange) {
+			t.Errorf("Read returns %v", err)
+		}
+		rd.Retry()
+		r.shows(rd, "out of range") // meanwhile, too
+		if _, err := rd.Read(t.Context(), nil); !errors.As(err, new(*OutOfRangeError)) {
+			t.Errorf("a second look finds %v", err)
+		}
+		rd.Rewind(5) // as if the group's offset had been reset
+		rd.Retry()
+		var got []int64
+		for len(got) < 5 {
+			if _, err := rd.Read(t.Context(), func(rec *Record) bool { got = append(got, rec.Offset); return true }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if want := []int64{5, 6, 7, 8, 9}; !slices.Equal(got, want) {
+			t.Errorf("then offsets %v came, want %v", got, want)
+		}
+		r.heals(rd)
+	})
+}
+
+// A cutter cuts connections of the broker in the middle of an answer.
+type cutter struct {
+	net.Listener
+	after atomic.Int64 // bytes that each connection may still send; less than 0: any number
+}
+
+func (c *cutter) Accept() (net.Conn, error) {
+	conn, err := c.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &cutConn{Conn: conn, cutter: c}, nil
+}
+
+type cutConn struct {
+	net.Conn
+	cutter *cutter
+	sent   int64
+}
+
+func (c *cutConn) Write(p []byte) (int, error) {
+	limit := c.cutter.after.Load()
+	if limit >= 0 && c.sent+int64(len(p)) > limit {
+		n, _ := c.Conn.Write(p[:max(0, limit-c.sent)])
+		_ = c.Conn.Close()
+		return n, net.ErrClosed
+	}
+	c.sent += int64(len(p))
+	return c.Conn.Write(p)
+}
+
+func TestConnectionsBreakInTheMiddleOfAnAnswer(t *testing.T) {
+	cut := &cutter{}
+	cut.after.Store(-1)
+	r := newRig(t, 1, 1, small, kfake.ListenFn(func(network, addr string) (net.Listener, error) {
+		l, err := net.Listen(network, addr)
+		cut.Listener = l
+		return cut, err
+	}))
+	r.producer = r.client(kgo.ProducerBatchCompression(kgo.NoCompression()))
+	r.produce(0, 0, 20_000)
+	rd := r.read(Spec{}, true)
+	r.eventually("the first record", func() (bool, any) { got, _, _ := rd.seen(); return len(got) > 0, len(got) })
+	cut.after.Store(30_000) // an answer is twice as long
+	close(rd.gate)
+	r.shows(rd, "fetch: broker")
+	cut.after.Store(-1)
+	r.wants(rd, 0, 20_000)
+	r.heals(rd)
+}
+
+func TestSlowAnswers(t *testing.T) {
+	r := newRig(t, 2, 2, Settings{Lanes: 1, MaxBytes: 1 << 20, MaxWait: 10 * time.Millisecond})
+	for p := range int32(2) {
+		if err := r.cluster.MoveTopicPartition("t", p, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	slow := true
+	r.fetches(func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
+		if slow && len(req.Topics) > 0 && req.Topics[0].Partitions[0].Partition == 0 {
+			r.cluster.SleepControl(func() { <-time.After(300 * time.Millisecond) })
+		}
+		return nil, nil, false
+	})
+	a, b := r.read(Spec{}, false), r.read(Spec{Partition: 1}, false)
+	r.produce(0, 0, 100)
+	r.produce(1, 0, 100)
+	r.wants(b, 0, 100)
+	r.wants(a, 0, 100)
+	if err := a.LastError(); err != nil {
+		t.Errorf("slowness is shown as %v", err)
+	}
+}
+
+func TestTopicsThatCannotBeUsed(t *testing.T) {
+	r := newRig(t, 1, 1, small)
+	if err := r.fetcher.Refresh(t.Context(), []string{"t"}); err != nil {
+		t.Fatal(err)
+	}
+	if ids, err := r.fetcher.Partitions("t"); err != nil || !slices.Equal(ids, []int32{0}) {
+		t.Errorf("partitions %v, %v", ids, err)
+	}
+	err := r.fetcher.Refresh(t.Context(), []string{"t", "typo"})
+	var topic *TopicError
+	if !errors.As(err, &topic) || topic.Topic != "typo" || !errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
+		t.Errorf("a typo is %v", err)
+	}
+	if _, addr, err := r.fetcher.Coordinator(t.Context(), "g"); err != nil || addr != r.cluster.ListenAddrs()[0] {
+		t.Errorf("the coordinator is %s, %v", addr, err)
+	}
+	s := r.fetcher.Subscribe(Spec{Topic: "typo"})
+	defer s.Close()
+	r.eventually("the error", func() (bool, any) {
+		err := s.LastError()
+		return errors.Is(err, sarama.ErrUnknownTopicOrPartition), err
+	})
+}
+
+func TestNobodyThere(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	_ = l.Close()
+	r := newRig(t, 1, 1, small)
+	f := New(Options{Name: "nobody", Brokers: []string{addr}, Config: r.fetcher.o.Config, Settings: small})
+	ended := make(chan error, 1)
+	ctx, cancel := contextOf(t)
+	go func() { ended <- f.Run(ctx) }()
+	for range 3 {
+		if err := f.Refresh(t.Context(), []string{"t"}); err == nil || !strings.Contains(err.Error(), "reach brokers "+addr) || !strings.Contains(err.Error(), "refused") {
+			t.Errorf("the error is %v", err)
+		}
+	}
+	s := f.Subscribe(Spec{Topic: "t"})
+	r.eventually("the error", func() (bool, any) { err := s.LastError(); return err != nil, err })
+	cancel()
+	<-ended
+	if _, err := s.Read(t.Context(), nil); !errors.Is(err, ErrEnded) {
+		t.Errorf("Read after the end returns %v", err)
+	}
+	if err := f.Refresh(t.Context(), []string{"t"}); !errors.Is(err, ErrEnded) {
+		t.Errorf("Refresh after the end returns %v", err)
+	}
+}
+
+// TestHugeBatches: one larger than what is asked for arrives, one larger than
+// the hard limit is an error of its consumer alone.
+func TestHugeBatches(t *testing.T) {
+	was := sarama.MaxResponseSize
+	sarama.MaxResponseSize = 512 << 10
+	t.Cleanup(func() { sarama.MaxResponseSize = was })
+	r := newRig(t, 1, 3, Settings{Lanes: 2, MaxBytes: 64 << 10, MaxWait: 20 * time.Millisecond})
+	large := r.client(kgo.ProducerBatchMaxBytes(16<<20), kgo.BrokerMaxWriteBytes(100<<20), kgo.ProducerBatchCompression(kgo.NoCompression()))
+	pad := func(n int) []byte { return append([]byte("v0"), make([]byte, n)...) }
+	r.send(large, &kgo.Record{Partition: 0, Value: pad(300 << 10)})
+	r.send(large, &kgo.Record{Partition: 1, Value: pad(900 << 10)})
+	huge, over, fine := r.read(Spec{MaxBytes: 4 << 10}, false), r.read(Spec{Partition: 1, MaxBytes: 4 << 10}, false), r.read(Spec{Partition: 2}, false)
+	r.eventually("the huge record", func() (bool, any) { got, _, _ := huge.seen(); return len(got) == 1, huge.LastError() })
+	r.shows(over, "read t/1 at offset 0: a response of")
+	r.shows(over, "hard limit of 524288")
+	for n := range 3 {
+		r.produce(2, 100*n, 100)
+		r.wants(fine, 0, 100*n+100)
+	}
+	if err := errors.Join(huge.LastError(), fine.LastError()); err != nil {
+		t.Errorf("the neighbours fail with %v", err)
+	}
+}

@@ -1,0 +1,266 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+func TestReadsEveryCompression(t *testing.T) {
+	for name, codec := range map[string]kgo.CompressionCodec{
+		"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
+		"lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, 1, 1, small)
+			r.producer = r.client(kgo.ProducerBatchCompression(codec), kgo.ProducerLinger(time.Millisecond))
+			r.produce(0, 0, 5000)
+			rd := r.read(Spec{}, false)
+			r.wants(rd, 0, 5000)
+			r.produce(0, 5000, 10) // and what comes later
+			r.wants(rd, 0, 5010)
+		})
+	}
+}
+
+func TestRecordsArriveWhole(t *testing.T) {
+	r := newRig(t, 1, 1, small)
+	at := time.UnixMilli(1_700_000_000_123)
+	sent := []*kgo.Record{
+		{Key: []byte("k"), Value: []byte("v"), Timestamp: at},
+		{Value: nil, Key: nil, Timestamp: at.Add(time.Second)},
+		{Value: []byte{}, Key: []byte{}},
+		{Value: []byte("h"), Headers: []kgo.RecordHeader{{Key: "a", Value: []byte("1")}, {Key: "", Value: nil}, {Key: "a", Value: []byte{}}}},
+	}
+	r.send(r.producer, sent...)
+	s := r.fetcher.Subscribe(Spec{Topic: "t", MaxBytes: 1 << 20})
+	defer s.Close()
+	var n int
+	for n < len(sent) {
+		if _, err := s.Read(t.Context(), func(rec *Record) bool {
+			want := sent[n]
+			if same(rec.Key, want.Key) && same(rec.Value, want.Value) && rec.Offset == int64(n) &&
+				rec.Time.UnixMilli() == want.Timestamp.UnixMilli() && len(rec.Headers) == len(want.Headers) {
+				for i, h := range rec.Headers {
+					if string(h.Key) != want.Headers[i].Key || !same(h.Value, want.Headers[i].Value) {
+						t.Errorf("record %d has header %d %q=%q", n, i, h.Key, h.Value)
+					}
+				}
+			} else {
+				t.Errorf("record %d is %+v, want %+v", n, rec, want)
+			}
+			n++
+			return true
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// same tells null from empty, too.
+func same(a, b []byte) bool { return string(a) == string(b) && (a == nil) == (b == nil) }
+
+// TestConsumersAtOnePositionShare: each gets everything at its own pace, and the
+// broker sends it once.
+func TestConsumersAtOnePositionShare(t *testing.T) {
+	r := newRig(t, 1, 1, small)
+	var readers []*reader
+	for range 5 {
+		readers = append(readers, r.read(Spec{}, false))
+	}
+	for _, rd := range readers {
+		r.eventually("the end", func() (bool, any) { _, next, _ := rd.seen(); return next == 0, next })
+	}
+	var mu sync.Mutex
+	var asked []int64
+	r.fetches(func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, topic := range req.Topics {
+			for _, p := range topic.Partitions {
+				asked = append(asked, p.FetchOffset)
+			}
+		}
+		return nil, nil, false
+	})
+	r.produce(0, 0, 1000)
+	for _, rd := range readers {
+		r.wants(rd, 0, 1000)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	// Those that were about to ask at the moment may come with a second request.
+	if len(asked) > 6 {
+		t.Errorf("the records were asked for again and again: %v", asked)
+	}
+}
+
+func TestDifferentPositionsTakeTurns(t *testing.T) {
+	r := newRig(t, 1, 1, Settings{Lanes: 1, MaxBytes: 64 << 10, MaxWait: 50 * time.Millisecond})
+	r.produce(0, 0, 20_000)
+	a, b, c := r.read(Spec{MaxBytes: 4 << 10}, false), r.read(Spec{Offset: 5000, MaxBytes: 4 << 10}, false), r.read(Spec{Offset: 19_000}, false)
+	r.wants(c, 19_000, 20_000)
+	r.wants(a, 0, 20_000)
+	r.wants(b, 5000, 20_000)
+}
+
+func TestAHotPartitionStarvesNone(t *testing.T) {
+	r := newRig(t, 1, 3, Settings{Lanes: 1, MaxBytes: 64 << 10, MaxWait: 50 * time.Millisecond})
+	r.produce(0, 0, 100_000)
+	hot := r.read(Spec{MaxBytes: 1 << 20}, false)
+	r.eventually("the hot one to flow", func() (bool, any) { got, _, _ := hot.seen(); return len(got) > 0, len(got) })
+	slow := []*reader{r.read(Spec{Partition: 1}, false), r.read(Spec{Partition: 2}, false)}
+	for i := range 5 {
+		for p, rd := range slow {
+			r.produce(int32(p+1), i, 1)
+			r.wants(rd, 0, i+1)
+		}
+	}
+	r.wants(hot, 0, 100_000)
+}
+
+func TestPauseLeavesTheRequests(t *testing.T) {
+	r := newRig(t, 1, 2, small)
+	r.produce(0, 0, 10)
+	rd, other := r.read(Spec{}, false), r.read(Spec{Partition: 1}, false)
+	r.wants(rd, 0, 10)
+	rd.Pause()
+	late := r.read(Spec{Paused: true}, false)
+	r.eventually("a start without a record", func() (bool, any) { _, next, _ := late.seen(); return next == 0, next })
+	var asked atomic.Int32
+	r.fetches(func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
+		for _, topic := range req.Topics {
+			for _, p := range topic.Partitions {
+				if p.Partition == 0 {
+					asked.Add(1)
+				}
+			}
+		}
+		return nil, nil, false
+	})
+	r.produce(0, 10, 10)
+	r.produce(1, 0, 10)
+	r.wants(other, 0, 10) // by then a request for partition 0 would have gone out
+	r.eventually("a fresh end", func() (bool, any) { n := rd.HighWaterMark(); return n == 20 && late.End() == 20, n })
+	r.wants(rd, 0, 10)
+	if got, _, _ := late.seen(); asked.Load() > 1 || len(got) > 0 { // one may have been under way
+		t.Errorf("%d requests asked for a paused partition, and %d records came", asked.Load(), len(got))
+	}
+	rd.Resume()
+	late.Resume()
+	r.wants(rd, 0, 20)
+	r.wants(late, 0, 20)
+}
+
+func TestClose(t *testing.T) {
+	r := newRig(t, 1, 1, small)
+	rd := r.read(Spec{}, false)
+	r.eventually("the end", func() (bool, any) { _, next, _ := rd.seen(); return next == 0, next })
+	rd.Close()
+	<-rd.done
+	if _, _, err := rd.seen(); !errors.Is(err, ErrClosed) {
+		t.Errorf("a blocked Read ends with %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	s := r.fetcher.Subscribe(Spec{Topic: "t"})
+	defer s.Close()
+	s.Pause()
+	if _, err := s.Read(ctx, func(*Record) bool { return true }); err != nil && !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if _, err := s.Read(ctx, func(*Record) bool { return true }); !errors.Is(err, context.Canceled) {
+		t.Errorf("Read with an ended context returns %v", err)
+	}
+}
+
+// TestRewind: what was not kept comes again.
+func TestRewind(t *testing.T) {
+	r := newRig(t, 1, 1, small)
+	r.produce(0, 0, 50)
+	s := r.fetcher.Subscribe(Spec{Topic: "t", MaxBytes: 1 << 20})
+	defer s.Close()
+	var got []string
+	for len(got) < 60 {
+		if _, err := s.Read(t.Context(), func(rec *Record) bool {
+			got = append(got, fmt.Sprintf("%d=%s", rec.Offset, rec.Value))
+			return len(got) != 10
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if len(got) == 10 {
+			s.Rewind(0)
+		}
+	}
+	for i, g := range got {
+		n := i
+		if i >= 10 {
+			n -= 10
+		}
+		if g != fmt.Sprintf("%d=v%d", n, n) {
+			t.Fatalf("record %d is %s", i, g)
+		}
+	}
+}
+
+func TestStartsAreLookedUp(t *testing.T) {
+	r := newRig(t, 1, 1, small)
+	for i := range 10 {
+		r.send(r.producer, &kgo.Record{Value: fmt.Appendf(nil, "v%d", i), Timestamp: time.UnixMilli(int64(1000 * i))})
+	}
+	for _, tt := range []struct {
+		spec Spec
+		want int
+	}{
+		{Spec{Offset: sarama.OffsetOldest}, 0},
+		{Spec{Offset: sarama.OffsetNewest}, 10},
+		{Spec{Offset: sarama.OffsetOldest, Time: time.UnixMilli(4000)}, 4},
+		{Spec{Offset: sarama.OffsetOldest, Time: time.UnixMilli(4500)}, 5},
+		{Spec{Offset: sarama.OffsetOldest, Time: time.UnixMilli(99_000)}, 10},
+		{Spec{Offset: sarama.OffsetNewest, Paused: true}, 10},
+	} {
+		rd := r.read(tt.spec, false)
+		r.eventually("a start", func() (bool, any) { _, next, _ := rd.seen(); return next >= 0, next })
+		if tt.spec.Paused {
+			rd.Resume()
+		}
+		defer func() { r.wants(rd, tt.want, 11) }()
+	}
+	r.produce(0, 10, 1)
+}
+
+func TestSettingsChangeInPlace(t *testing.T) {
+	r := newRig(t, 1, 4, Settings{Lanes: 1, MaxBytes: 1 << 20, MaxWait: 10 * time.Millisecond})
+	var readers []*reader
+	for p := range int32(4) {
+		readers = append(readers, r.read(Spec{Partition: p}, false))
+	}
+	lanes := func() int {
+		r.fetcher.mu.Lock()
+		defer r.fetcher.mu.Unlock()
+		n := 0
+		for _, b := range r.fetcher.brokers {
+			n += len(b.lanes)
+		}
+		return n
+	}
+	n := 0
+	for _, want := range []int{1, 4, 2} {
+		r.fetcher.Update(Settings{Lanes: want, MaxBytes: 1 << 20, MaxWait: time.Duration(10*want) * time.Millisecond})
+		r.fetcher.Reconnect()
+		r.eventually(fmt.Sprint(want, " lanes"), func() (bool, any) { return lanes() == want, lanes() })
+		for p, rd := range readers {
+			r.produce(int32(p), n, 100)
+			r.wants(rd, 0, n+100)
+		}
+		n += 100
+	}
+}

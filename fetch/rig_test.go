@@ -1,0 +1,259 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/rcrowley/go-metrics"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	metrics.UseNilMetrics = true
+	goleak.VerifyTestMain(m)
+}
+
+// A rig is an embedded cluster with the topic "t", and a fetcher on it.
+type rig struct {
+	*testing.T
+	cluster  *kfake.Cluster
+	producer *kgo.Client
+	fetcher  *Fetcher
+}
+
+var small = Settings{Lanes: 2, MaxBytes: 1 << 20, MaxWait: 100 * time.Millisecond}
+
+func newRig(t *testing.T, brokers int, partitions int32, set Settings, opts ...kfake.Opt) *rig {
+	t.Helper()
+	cluster, err := kfake.NewCluster(append(opts, kfake.NumBrokers(brokers), kfake.SeedTopics(partitions, "t"))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	r := &rig{T: t, cluster: cluster}
+	r.producer = r.client()
+	r.fetcher = r.start(set)
+	return r
+}
+
+func (r *rig) client(opts ...kgo.Opt) *kgo.Client {
+	r.Helper()
+	client, err := kgo.NewClient(append(opts, kgo.SeedBrokers(r.cluster.ListenAddrs()...),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DefaultProduceTopic("t"))...)
+	if err != nil {
+		r.Fatal(err)
+	}
+	r.Cleanup(client.Close)
+	return client
+}
+
+func (r *rig) start(set Settings) *Fetcher {
+	f := New(Options{Name: "test", Brokers: r.cluster.ListenAddrs(), Settings: set, Config: func() (*sarama.Config, error) {
+		c := sarama.NewConfig()
+		c.Version = sarama.MaxVersion
+		return c, nil
+	}})
+	f.endsEvery = 50 * time.Millisecond
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = f.Run(ctx) })
+	r.Cleanup(func() {
+		cancel()
+		wg.Wait()
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.budget.promised != 0 {
+			r.Errorf("%d bytes are still promised after the end", f.budget.promised)
+		}
+	})
+	return f
+}
+
+// produce makes count records of partition, "v<n>" from first on.
+func (r *rig) produce(partition int32, first, count int) {
+	r.Helper()
+	recs := make([]*kgo.Record, count)
+	for i := range recs {
+		recs[i] = &kgo.Record{Partition: partition, Value: fmt.Appendf(nil, "v%d", first+i)}
+	}
+	r.send(r.producer, recs...)
+}
+
+func (r *rig) send(client *kgo.Client, recs ...*kgo.Record) {
+	r.Helper()
+	if err := client.ProduceSync(context.Background(), recs...).FirstErr(); err != nil {
+		r.Fatal(err)
+	}
+}
+
+// A reader collects what a subscription brings.
+type reader struct {
+	*Subscription
+	mu     sync.Mutex
+	got    []string // "offset=value"
+	next   int64
+	resets []OutOfRangeError
+	err    error
+	gate   chan struct{} // closed: reads; open: is stuck in its sink
+	done   chan struct{}
+}
+
+// read subscribes and collects in the background. The reader is stuck until its
+// gate is closed if stuck is true.
+func (r *rig) read(spec Spec, stuck bool) *reader {
+	rd := &reader{gate: make(chan struct{}), done: make(chan struct{}), next: -1}
+	if !stuck {
+		close(rd.gate)
+	}
+	spec.Topic = "t"
+	if spec.MaxBytes == 0 {
+		spec.MaxBytes = 64 << 10
+	}
+	spec.Reset = func(e OutOfRangeError) {
+		rd.mu.Lock()
+		defer rd.mu.Unlock()
+		rd.resets = append(rd.resets, e)
+	}
+	rd.Subscription = r.fetcher.Subscribe(spec)
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		defer close(rd.done)
+		rd.run(ctx)
+	}()
+	r.Cleanup(func() {
+		cancel()
+		<-rd.done
+		rd.Close()
+	})
+	return rd
+}
+
+func (rd *reader) run(ctx context.Context) {
+	for {
+		var got []string
+		next, err := rd.Read(ctx, func(rec *Record) bool {
+			got = append(got, fmt.Sprintf("%d=%s", rec.Offset, rec.Value))
+			return len(got) < 100
+		})
+		rd.mu.Lock()
+		rd.got, rd.err = append(rd.got, got...), err
+		if err == nil {
+			rd.next = next
+		}
+		rd.mu.Unlock()
+		if err != nil {
+			return
+		}
+		if len(got) > 0 {
+			select {
+			case <-rd.gate:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+func (rd *reader) seen() ([]string, int64, error) {
+	rd.mu.Lock()
+	defer rd.mu.Unlock()
+	return rd.got[:len(rd.got):len(rd.got)], rd.next, rd.err
+}
+
+// wants waits for the records first to end-1 as produce makes them, with the
+// value v<offset+shift>, and for no other.
+func (r *rig) wants(rd *reader, first, end int) {
+	r.Helper()
+	r.eventually(fmt.Sprintf("records %d to %d", first, end), func() (bool, any) {
+		got, next, err := rd.seen()
+		return len(got) >= end-first, fmt.Sprintf("%d records, next %d, error %v, last error %v", len(got), next, err, rd.LastError())
+	})
+	got, _, _ := rd.seen()
+	for i, g := range got {
+		if want := fmt.Sprintf("%d=v%d", first+i, first+i); g != want {
+			r.Fatalf("record %d is %s, want %s", i, g, want)
+		}
+	}
+	if len(got) > end-first {
+		r.Fatalf("%d records, want %d", len(got), end-first)
+	}
+}
+
+func (r *rig) eventually(what string, cond func() (bool, any)) {
+	r.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		ok, seen := cond()
+		if ok {
+			return
+		}
+		if time.Now().After(deadline) {
+			r.Fatalf("%s did not come; last seen: %v", what, seen)
+		}
+		<-time.After(2 * time.Millisecond)
+	}
+}
+
+// fetches calls see with each fetch request from now on; what it returns is the
+// answer, or nil for the broker's own.
+func (r *rig) fetches(see func(*kmsg.FetchRequest) (kmsg.Response, error, bool)) {
+	r.cluster.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		return see(req.(*kmsg.FetchRequest))
+	})
+}
+
+// refuse answers a fetch with one code for each partition.
+func refuse(req *kmsg.FetchRequest, code sarama.KError) kmsg.Response {
+	resp := req.ResponseKind().(*kmsg.FetchResponse)
+	for _, t := range req.Topics {
+		rt := kmsg.NewFetchResponseTopic()
+		rt.Topic = t.Topic
+		for _, p := range t.Partitions {
+			rp := kmsg.NewFetchResponseTopicPartition()
+			rp.Partition, rp.ErrorCode = p.Partition, int16(code)
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	return resp
+}
+
+var errHangUp = errors.New("hang up")
+
+// shows waits until LastError has text.
+func (r *rig) shows(rd *reader, text string) {
+	r.Helper()
+	r.eventually("the error "+text, func() (bool, any) {
+		err := rd.LastError()
+		return err != nil && strings.Contains(err.Error(), text), err
+	})
+}
+
+func (r *rig) heals(rd *reader) {
+	r.Helper()
+	r.eventually("no error", func() (bool, any) { err := rd.LastError(); return err == nil, err })
+}
+
+// times counts down: it returns true n times.
+func times(n int32) func() bool {
+	var left atomic.Int32
+	left.Store(n)
+	return func() bool { return left.Add(-1) >= 0 }
+}
+
+func contextOf(t *testing.T) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	return ctx, cancel
+}
