@@ -16,39 +16,72 @@ import (
 func (s *session) consume(ctx context.Context, p *partition) {
 	defer p.sub.Close()
 	var wait backoff
-	for ctx.Err() == nil {
-		c, err := s.read(ctx, p)
-		switch {
-		case errors.As(err, new(*fetch.OutOfRangeError)): // the flusher reports it
+	for p.sub.Wait(ctx) == nil {
+		if s.writing.take(ctx) != nil {
+			return
+		}
+		c, err := s.read(p)
+		if err == nil {
+			s.keep(ctx, p, c)
+		}
+		s.writing.give()
+		if errors.As(err, new(*fetch.OutOfRangeError)) { // the flusher reports it
 			wait.wait(ctx)
 			p.sub.Retry()
 			continue
-		case err != nil:
-			<-ctx.Done()
-			return
 		}
-		if c.buf == nil {
-			s.accepted(p, c)
-		} else if !s.store(ctx, p, c) && ctx.Err() == nil { // paused: nothing is kept meanwhile
+		if err != nil { // the agent ends
+			break
+		}
+		wait.reset()
+	}
+	<-ctx.Done()
+}
+
+// keep brings a chunk into the sink, or takes it back.
+func (s *session) keep(ctx context.Context, p *partition, c chunk) {
+	switch {
+	case c.buf != nil:
+		if !s.store(ctx, p, c) && ctx.Err() == nil { // paused: nothing is kept meanwhile
 			p.sub.Rewind(p.accepted.Load())
 		}
 		c.free()
-		wait.reset()
+	case c.moved:
+		s.accepted(p, c)
 	}
 }
+
+// A slots is how many chunks of a consumer may be on their way at a time.
+type slots chan struct{}
+
+func (s slots) take(ctx context.Context) error {
+	select {
+	case s <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s slots) give() { <-s }
 
 // A chunk is encoded records on their way into the sink.
 type chunk struct {
 	sink.Chunk
 	buf     *[]byte // of Data; nil if there is no record
 	next    int64   // offset after it
+	moved   bool    // there is something, be it only a position
 	records int64
 	bytes   int64 // of keys and values
 }
 
-// chunkBytes is how much is encoded before it is written. It bounds what a
-// consumer holds beside the fetcher's memory, but for the last record.
-const chunkBytes = 256 << 10
+// What a consumer holds beside the fetcher's memory: of all its partitions, one
+// encodes a chunk while another one's is written. A chunk may be longer by its
+// last record.
+const (
+	chunkBytes   = 128 << 10
+	chunksAtOnce = 2
+)
 
 // buffers are for all consumers: an idle one holds none.
 var buffers = sync.Pool{New: func() any {
@@ -64,11 +97,11 @@ func (c *chunk) free() {
 	}
 }
 
-// read waits for records and encodes a chunk of them.
-func (s *session) read(ctx context.Context, p *partition) (c chunk, err error) {
+// read encodes a chunk of what is there.
+func (s *session) read(p *partition) (c chunk, err error) {
 	c.TopicPartition = p.TopicPartition
 	r := sink.Record{Topic: p.Topic, Partition: p.Partition}
-	c.next, err = p.sub.Read(ctx, func(f *fetch.Record) bool {
+	c.next, c.moved, err = p.sub.Take(func(f *fetch.Record) bool {
 		if c.buf == nil {
 			c.buf = buffers.Get().(*[]byte)
 			c.Data = *c.buf

@@ -45,12 +45,9 @@ func (c *groupClient) Closed() bool {
 // Close implements sarama.Client.
 func (c *groupClient) Close() error {
 	c.mu.Lock()
-	b := c.coordinator
-	c.coordinator, c.closed = nil, true
+	c.closed = true
 	c.mu.Unlock()
-	if b != nil {
-		_ = b.Close()
-	}
+	c.forget()
 	return nil
 }
 
@@ -100,6 +97,18 @@ func (c *groupClient) RefreshCoordinator(group string) error {
 		_ = old.Close()
 	}
 	return nil
+}
+
+// forget has the coordinator looked up anew, for it may have moved: sarama asks
+// for that only when it hears so from the old one, which may be dead.
+func (c *groupClient) forget() {
+	c.mu.Lock()
+	b := c.coordinator
+	c.coordinator = nil
+	c.mu.Unlock()
+	if b != nil {
+		_ = b.Close()
+	}
 }
 
 // RefreshMetadata implements sarama.Client.

@@ -136,6 +136,7 @@ func (m *member) consume(ctx context.Context, out sink.Sink, wait *backoff) erro
 			if m.rebuild(err) {
 				return err
 			}
+			m.client.forget()
 			m.report(originGroup, err)
 			m.stats.restarts.Add(1)
 			wait.wait(ctx)

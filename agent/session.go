@@ -27,6 +27,7 @@ type session struct {
 	kafka      sarama.ConsumerGroupSession // from Setup on
 	partitions map[sink.TopicPartition]*partition
 	consuming  sync.WaitGroup
+	writing    slots
 	unplaced   atomic.Int32 // partitions whose position is not known to be good
 
 	unflushed atomic.Int64  // bytes accepted since the last flush began
@@ -47,6 +48,7 @@ func newSession(m *member, out sink.Sink, abandon context.CancelCauseFunc) *sess
 		kick:       make(chan struct{}, 1),
 		retune:     make(chan struct{}, 1),
 		trouble:    make(chan struct{}, 1),
+		writing:    make(slots, chunksAtOnce),
 	}
 }
 

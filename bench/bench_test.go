@@ -1,6 +1,13 @@
 // Package bench compares, on real Kafka and in one run, what kcagent does with
 // what others do. Nothing in it runs without -bench: speed is measured, never
 // asserted.
+//
+//	go test -run '^$' -bench File ./bench      throughput to a file
+//	go test -run '^$' -bench Many ./bench      how cost grows
+//
+// KCAGENT_BENCH_OUT names a folder for the rows as CSV, from which docs/plots.py
+// draws; KCAGENT_BENCH_ALL=1 measures every kind of record rather than a few,
+// KCAGENT_BENCH_MB says how much of each (200), KCAGENT_BENCH_ROUNDS how often (3).
 package bench
 
 import (
@@ -10,175 +17,153 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sort"
-	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/e2e/kafkatest"
-	"kcagent/e2e/process"
 )
 
-const (
-	recordBytes = 200
-	partitions  = 4
-	topic       = "bench"
-)
+// A load is one kind of topic.
+type load struct {
+	size       int // bytes of a value
+	codec      string
+	partitions int32
+}
 
-// BenchmarkFile drains one topic into one file, kcagent (with its defaults, so
-// with fdatasync before each commit) and the plain sarama loop in turns, and
-// reports the ratio of the medians. KCAGENT_BENCH_RECORDS sets how many
-// records; 3,000,000 if it is not set.
-func BenchmarkFile(b *testing.B) {
-	kafkatest.Require(b)
-	cluster := kafkatest.Start(b, kafkatest.Options{})
-	records := 3_000_000
-	if s := os.Getenv("KCAGENT_BENCH_RECORDS"); s != "" {
-		var err error
-		if records, err = strconv.Atoi(s); err != nil {
-			b.Fatal(err)
-		}
+func (l load) topic() string { return fmt.Sprintf("b%d-%s-%d", l.size, l.codec, l.partitions) }
+
+func (l load) records() int { return number("KCAGENT_BENCH_MB", 200) * 1_000_000 / l.size }
+
+var codecs = map[string]kgo.CompressionCodec{
+	"none": kgo.NoCompression(), "lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
+}
+
+// loads are what is measured: the kind of record that the aims are set for, and
+// all others if they are asked for.
+func loads() []load {
+	if os.Getenv("KCAGENT_BENCH_ALL") == "" {
+		return []load{{200, "none", 4}}
 	}
-	fill(b, cluster.Addrs()[0], records)
-	dir := b.TempDir()
-	kcagent, plain := filepath.Join(dir, "kcagent"), filepath.Join(dir, "plain")
-	build(b, kcagent, "kcagent")
-	build(b, plain, "kcagent/bench/plain")
-
-	want := int64(records) * (recordBytes + 1)
-	results := map[string][]result{}
-	for b.Loop() {
-		for round := range 5 {
-			for _, name := range shuffled("kcagent", "plain") {
-				group, out := fmt.Sprintf("%s-%d-%d", name, b.N, round), filepath.Join(dir, name+".out")
-				var cmd *exec.Cmd
-				if name == "plain" {
-					cmd = exec.Command(plain, cluster.Addrs()[0], group, topic, out)
-				} else {
-					conf := filepath.Join(dir, "consumers.yaml")
-					write(b, conf, fmt.Sprintf("consumers:\n- {name: bench, brokers: [%q], topics: [%s], group: %s, sink: {file: {path: %q}}}\n",
-						cluster.Addrs()[0], topic, group, out))
-					cmd = exec.Command(kcagent, "run", "--config", conf, "--listen", "127.0.0.1:0", "--log-level", "warn")
-				}
-				results[name] = append(results[name], measure(b, cmd, out, want))
+	var all []load
+	for _, size := range []int{100, 200, 1000} {
+		for _, codec := range []string{"none", "lz4", "zstd"} {
+			for _, partitions := range []int32{1, 4, 32} {
+				all = append(all, load{size, codec, partitions})
 			}
 		}
 	}
-	k, p := median(results["kcagent"]), median(results["plain"])
-	fmt.Printf("%-8s %8s %12s\n", "", "MB/s", "CPU-s/GB")
-	for name, r := range map[string]result{"kcagent": k, "plain": p} {
-		fmt.Printf("%-8s %8.0f %12.2f\n", name, r.mbPerSecond, r.cpuPerGB)
-	}
-	b.ReportMetric(k.mbPerSecond/p.mbPerSecond, "throughput-ratio")
-	b.ReportMetric(k.cpuPerGB/p.cpuPerGB, "cpu-ratio")
+	return all
 }
 
-type result struct{ mbPerSecond, cpuPerGB float64 }
+// tools are what is compared. Each gets broker, group, topic and file.
+var tools = []string{"kcagent", "kcagent json", "plain", "franz-go", "kcat"}
 
-// measure runs cmd until its file has want bytes. The time runs from the first
-// byte, so that joining the group does not count.
-func measure(b *testing.B, cmd *exec.Cmd, out string, want int64) result {
-	b.Helper()
-	_ = os.Remove(out)
-	cmd.Stderr = os.Stderr
-	p, err := process.Start(cmd)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer p.Stop(10 * time.Second)
-	var began time.Time
-	var first int64
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(5 * time.Minute); ; <-tick.C {
-		var size int64
-		if info, err := os.Stat(out); err == nil {
-			size = info.Size()
+// BenchmarkFile drains each load into one file, with each tool in turns, and
+// prints a table of medians. kcagent runs with its defaults, so with fdatasync
+// before each commit; nobody else syncs.
+func BenchmarkFile(b *testing.B) {
+	kafkatest.Require(b)
+	cluster := kafkatest.Start(b, kafkatest.Options{})
+	dir := b.TempDir()
+	build(b, filepath.Join(dir, "kcagent"), "kcagent")
+	build(b, filepath.Join(dir, "plain"), "kcagent/bench/plain")
+	build(b, filepath.Join(dir, "franz-go"), "kcagent/bench/franz")
+	rows := newRows(b, "file.csv", "bytes,codec,partitions,tool,mb_per_s,cpu_s_per_gb,rss_mib")
+	fmt.Println("| record | codec | partitions | tool | MB/s | CPU-s/GB | peak RSS MiB |\n|---|---|---|---|---|---|---|")
+	for _, l := range loads() {
+		fill(b, cluster, l)
+		results := map[string][]result{}
+		for round := range number("KCAGENT_BENCH_ROUNDS", 3) {
+			for _, i := range rand.Perm(len(tools)) {
+				tool := tools[i]
+				cmd := command(b, dir, tool, cluster.Addrs()[0], fmt.Sprintf("%s-%d-%d", strings.ReplaceAll(tool, " ", "-"), round, b.N), l)
+				if cmd == nil {
+					continue
+				}
+				results[tool] = append(results[tool], drain(b, cmd, filepath.Join(dir, "out"), l))
+			}
 		}
-		switch {
-		case size > 0 && began.IsZero():
-			began, first = time.Now(), size
-		case size >= want:
-			took := time.Since(began).Seconds()
-			return result{float64(size-first) / 1e6 / took, cpuSeconds(b, p.Pid()) / (float64(size) / 1e9)}
-		case time.Now().After(deadline):
-			b.Fatalf("%s wrote %d of %d bytes", cmd.Path, size, want)
+		cluster.DeleteTopic(b, l.topic())
+		for _, tool := range tools {
+			if r := median(results[tool]); r.mbPerSecond > 0 {
+				fmt.Printf("| %d B | %s | %d | %s | %.0f | %.2f | %.0f |\n", l.size, l.codec, l.partitions, tool, r.mbPerSecond, r.cpuPerGB, r.rss)
+				rows.add("%d,%s,%d,%s,%.1f,%.3f,%.1f", l.size, l.codec, l.partitions, tool, r.mbPerSecond, r.cpuPerGB, r.rss)
+			}
+		}
+		k, plain, franz := median(results["kcagent"]), median(results["plain"]), median(results["franz-go"])
+		if l == (load{200, "none", 4}) {
+			b.ReportMetric(k.mbPerSecond/plain.mbPerSecond, "x-plain")
+			b.ReportMetric(k.mbPerSecond/franz.mbPerSecond, "x-franz")
+			b.ReportMetric(k.cpuPerGB/plain.cpuPerGB, "cpu-of-plain")
+			b.ReportMetric(median(results["kcagent json"]).mbPerSecond/plain.mbPerSecond, "json-x-plain")
 		}
 	}
 }
 
-// cpuSeconds reads what a process has used so far.
-func cpuSeconds(b *testing.B, pid int) float64 {
+// command is how a tool is run; nil if it is not installed.
+func command(b *testing.B, dir, tool, broker, group string, l load) *exec.Cmd {
 	b.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		b.Fatal(err)
+	out := filepath.Join(dir, "out")
+	switch tool {
+	case "kcat":
+		path, err := exec.LookPath("kcat")
+		if err != nil {
+			return nil
+		}
+		f, err := os.Create(out)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { _ = f.Close() })
+		cmd := exec.Command(path, "-C", "-q", "-b", broker, "-t", l.topic(), "-o", "beginning")
+		cmd.Stdout = f
+		return cmd
+	case "kcagent", "kcagent json":
+		format := "raw"
+		if tool == "kcagent json" {
+			format = "json"
+		}
+		conf := filepath.Join(dir, "consumers.yaml")
+		text := fmt.Sprintf("consumers:\n- {name: bench, brokers: [%q], topics: [%s], group: %s, sink: {file: {path: %q, format: %s}}}\n",
+			broker, l.topic(), group, out, format)
+		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+			b.Fatal(err)
+		}
+		return exec.Command(filepath.Join(dir, "kcagent"), "run", "--config", conf, "--listen", "127.0.0.1:0", "--log-level", "warn")
 	}
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	user, _ := strconv.ParseFloat(fields[11], 64)
-	system, _ := strconv.ParseFloat(fields[12], 64)
-	return (user + system) / 100 // clock ticks: 100 a second on every Linux
+	return exec.Command(filepath.Join(dir, tool), broker, group, l.topic(), out)
 }
 
-func median(rs []result) result {
-	sort.Slice(rs, func(i, j int) bool { return rs[i].mbPerSecond < rs[j].mbPerSecond })
-	speed := rs[len(rs)/2].mbPerSecond
-	sort.Slice(rs, func(i, j int) bool { return rs[i].cpuPerGB < rs[j].cpuPerGB })
-	return result{speed, rs[len(rs)/2].cpuPerGB}
-}
-
-// shuffled draws the order of a round, so that neither always runs on the
-// warmer machine.
-func shuffled(names ...string) []string {
-	rand.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
-	return names
-}
-
-func build(b *testing.B, out, pkg string) {
+// fill makes the topic and its records: text that compresses as logs do.
+func fill(b *testing.B, cluster *kafkatest.Cluster, l load) {
 	b.Helper()
-	if text, err := exec.Command("go", "build", "-o", out, pkg).CombinedOutput(); err != nil {
-		b.Fatalf("build %s: %v\n%s", pkg, err, text)
-	}
-}
-
-func write(b *testing.B, path, text string) {
-	b.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		b.Fatal(err)
-	}
-}
-
-// fill makes the topic and its records.
-func fill(b *testing.B, broker string, records int) {
-	b.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(broker), kgo.DefaultProduceTopic(topic),
-		kgo.RecordPartitioner(kgo.RoundRobinPartitioner()), kgo.ProducerBatchCompression(kgo.NoCompression()),
+	cluster.CreateTopic(b, l.topic(), l.partitions)
+	client, err := kgo.NewClient(kgo.SeedBrokers(cluster.Addrs()...), kgo.DefaultProduceTopic(l.topic()),
+		kgo.RecordPartitioner(kgo.RoundRobinPartitioner()), kgo.ProducerBatchCompression(codecs[l.codec]),
 		kgo.MaxBufferedRecords(100_000))
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer client.Close()
-	ctx := context.Background()
-	req := kmsg.NewPtrCreateTopicsRequest()
-	t := kmsg.NewCreateTopicsRequestTopic()
-	t.Topic, t.NumPartitions, t.ReplicationFactor = topic, partitions, 1
-	req.Topics = append(req.Topics, t)
-	if _, err := req.RequestWith(ctx, client); err != nil {
-		b.Fatal(err)
+	random := rand.New(rand.NewPCG(1, 2))
+	values := make([][]byte, 5000)
+	for i := range values {
+		var v strings.Builder
+		for v.Len() < l.size {
+			fmt.Fprintf(&v, `"level":"%s","user":%d,"path":"/api/v%d/orders",`, []string{"info", "warn", "error"}[random.IntN(3)], random.IntN(1e6), random.IntN(9))
+		}
+		values[i] = []byte(v.String()[:l.size])
 	}
-	value := []byte(strings.Repeat("0123456789", recordBytes/10))
-	for range records {
-		client.Produce(ctx, &kgo.Record{Value: value}, func(_ *kgo.Record, err error) {
+	for i := range l.records() {
+		client.Produce(context.Background(), &kgo.Record{Value: values[i%len(values)]}, func(_ *kgo.Record, err error) {
 			if err != nil {
 				b.Error(err)
 			}
 		})
 	}
-	if err := client.Flush(ctx); err != nil {
+	if err := client.Flush(context.Background()); err != nil {
 		b.Fatal(err)
 	}
 }

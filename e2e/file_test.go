@@ -53,6 +53,7 @@ type entry struct {
 	format               string
 	path                 string // empty: standard output
 	flush                string
+	more                 string // whole lines
 }
 
 // The with methods return a copy that differs in one thing.
@@ -64,6 +65,7 @@ func (e entry) withTopics(topics ...string) entry { e.topics = topics; return e 
 func (e entry) withFlush(flush string) entry      { e.flush = flush; return e }
 func (e entry) withPath(path string) entry        { e.path = path; return e }
 func (e entry) withCluster(cluster string) entry  { e.cluster = cluster; return e }
+func (e entry) with(line string) entry            { e.more += "    " + line + "\n"; return e }
 
 // never is a flush that no test lives to see, unless something else asks for
 // it: a pause, a stop or the end.
@@ -80,7 +82,7 @@ func (e entry) yaml() string {
 	if e.state != "" {
 		fmt.Fprintf(&b, "    state: %s\n", e.state)
 	}
-	return b.String()
+	return b.String() + e.more
 }
 
 // document is the text of a file.

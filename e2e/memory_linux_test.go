@@ -1,11 +1,14 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"kcagent/e2e/agenttest"
+	"kcagent/e2e/kafkatest"
 )
 
 // TestMemoryLimitOfTheCgroup runs the agent in a cgroup of its own, which takes
@@ -45,4 +48,52 @@ func newCgroup(t *testing.T, limit string) string {
 	}
 	t.Skip("cannot make a cgroup with a memory limit")
 	return ""
+}
+
+// TestMemoryOfManyConsumers: two hundred consumers on a topic of large records
+// need the fetcher's memory and a write buffer each, not what they all could
+// fetch, which would be 800 MiB.
+func TestMemoryOfManyConsumers(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	const consumers, partitions, records, size = 200, 4, 15, 200 << 10
+	topic := s.topic(t, "large", partitions)
+	value := func(topic string, partition int32, seq int) []byte {
+		return append(make([]byte, size), kafkatest.Value(topic, partition, seq)...)
+	}
+	s.Produce(t, kafkatest.Load{Topic: topic, Partitions: partitions, Count: records, Value: value})
+	var entries []entry
+	for i := range consumers {
+		entries = append(entries, s.entry(fmt.Sprint("c", i), topic).withState("paused"))
+	}
+	file := func() string {
+		text := document(map[string][]string{"main": s.Addrs()}, entries...)
+		return strings.Replace(text, "{brokers:", "{fetch: {lanes: 2, max_bytes: 4MiB}, brokers:", 1)
+	}
+	a := agenttest.Start(t, agenttest.Options{Config: file()})
+	all := func(state string, records int64) func(agenttest.Status) bool {
+		return func(st agenttest.Status) bool {
+			for _, c := range st.Consumers {
+				if c.Status != state || c.RecordsTotal != records {
+					return false
+				}
+			}
+			return len(st.Consumers) == consumers
+		}
+	}
+	before := a.WaitStatus("all to be paused", all("PAUSED", 0)).Resources.RSSBytes
+	for i := range entries {
+		entries[i].state = "running"
+	}
+	a.Write(file())
+	most := before
+	a.WaitStatus("all to have read everything", func(st agenttest.Status) bool {
+		most = max(most, st.Resources.RSSBytes)
+		return all("RUNNING", partitions*records)(st)
+	})
+	const fetched, buffers = 2 * 4 << 20, consumers * (256<<10 + size)
+	t.Logf("%d MiB before, %d MiB at most", before>>20, most>>20)
+	if grown := most - before; grown > fetched+buffers+buffers/2 { // and what the collector leaves lying
+		t.Errorf("memory grew by %d MiB, want %d MiB at most", grown>>20, (fetched+buffers)>>20)
+	}
 }

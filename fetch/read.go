@@ -14,49 +14,81 @@ type part struct {
 	since time.Time // in the queue
 }
 
-// Read waits for records and hands them to each, in order, until each returns
-// false or what one answer brought is used up. It returns the offset to go on
-// at, which is not always the last record's plus one, and there may be no record
-// at all: compaction leaves holes, transactions leave marks, and a position was
-// looked up or reset.
-//
-// The Record is the same at each call and its bytes are lent: each copies what
-// it keeps, and does not block, for the memory of many is bound up meanwhile.
-//
-// Read fails with ctx's error, [ErrClosed], [ErrEnded] or an [OutOfRangeError];
-// everything else is retried, and shown by LastError meanwhile.
+// Read is Wait and Take in one.
 func (s *Subscription) Read(ctx context.Context, each func(*Record) bool) (next int64, err error) {
 	for {
-		p, err := s.take()
-		switch {
-		case err != nil:
+		if err := s.Wait(ctx); err != nil {
 			return 0, err
-		case p != nil:
-			next, err := p.hand(each)
-			s.settle(p, next, err)
-			return next, nil
 		}
+		if next, ok, err := s.Take(each); ok || err != nil {
+			return next, err
+		}
+	}
+}
+
+// Wait returns nil when there is something to take, or ctx's error. While
+// nobody waits, and for a moment after a Take, nothing is fetched.
+func (s *Subscription) Wait(ctx context.Context) error {
+	for !s.something() {
 		select {
 		case <-s.ready:
 		case <-ctx.Done():
 			s.f.mu.Lock()
 			s.reading = false
 			s.f.mu.Unlock()
-			return 0, ctx.Err()
+			return ctx.Err()
 		}
 	}
+	return nil
 }
 
-// take returns the first part of the queue, or nil if there is none, and then
-// has one fetched.
-func (s *Subscription) take() (*part, error) {
+// something reports whether there is something to take; if not, it has it
+// fetched.
+func (s *Subscription) something() bool {
 	f := s.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !s.reading {
 		s.eager = time.Since(s.returned) < leftLying
 	}
-	s.reading = false
+	s.reading = !s.available()
+	if s.reading && s.fetchable() {
+		s.wakeLane()
+	}
+	return !s.reading
+}
+
+func (s *Subscription) available() bool {
+	return s.closed || s.f.ended || s.fatal != nil || s.announce && s.want == lookupNone || len(s.queue) > 0 && !s.paused
+}
+
+// Take hands the records that are there to each, in order, until each returns
+// false or what one answer brought is used up; ok is false if there is nothing,
+// for what was there may be dropped when others need the memory. It returns the
+// offset to go on at, which is not always the last record's plus one, and there
+// may be no record at all: compaction leaves holes, transactions leave marks, and
+// a position was found good, looked up or reset.
+//
+// The Record is the same at each call and its bytes are lent: each copies what
+// it keeps, and does not block, for the memory of many is bound up meanwhile.
+//
+// Take fails with [ErrClosed], [ErrEnded] or an [OutOfRangeError]; everything
+// else is retried, and shown by LastError meanwhile.
+func (s *Subscription) Take(each func(*Record) bool) (next int64, ok bool, err error) {
+	p, err := s.take()
+	if p == nil {
+		return 0, false, err
+	}
+	next, err = p.hand(each)
+	s.settle(p, next, err)
+	return next, true, nil
+}
+
+// take returns the first part of the queue, or nil if there is none.
+func (s *Subscription) take() (*part, error) {
+	f := s.f
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	switch {
 	case s.closed:
 		return nil, ErrClosed
@@ -64,25 +96,21 @@ func (s *Subscription) take() (*part, error) {
 		return nil, ErrEnded
 	case s.fatal != nil:
 		return nil, s.fatal
+	case !s.available():
+		return nil, nil
 	case s.announce && s.want == lookupNone:
 		s.announce = false
 		s.busy = true
 		return &part{next: s.next}, nil
-	case len(s.queue) > 0 && !s.paused:
-		p := s.queue[0]
-		s.queue = s.queue[1:]
-		s.busy = true
-		s.wakeLane() // there is room for the next
-		return p, nil
 	}
-	s.reading = true
-	if s.fetchable() {
-		s.wakeLane()
-	}
-	return nil, nil
+	p := s.queue[0]
+	s.queue = s.queue[1:]
+	s.busy = true
+	s.wakeLane() // there is room for the next
+	return p, nil
 }
 
-// settle takes the part back after Read has used it up to next.
+// settle takes the part back after Take has used it up to next.
 func (s *Subscription) settle(p *part, next int64, err error) {
 	f := s.f
 	var told calls

@@ -3,6 +3,7 @@ package kafkatest
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -35,12 +36,28 @@ func check(t testing.TB, what string, code int16) {
 }
 
 // CreateTopic makes a topic with one replica per partition and returns when it
-// can be used. -1 partitions are as many as the brokers' num.partitions.
-func (c *Cluster) CreateTopic(t testing.TB, topic string, partitions int32) {
+// can be used. -1 partitions are as many as the brokers' num.partitions. config
+// is the topic's own, name=value.
+func (c *Cluster) CreateTopic(t testing.TB, topic string, partitions int32, config ...string) {
+	t.Helper()
+	c.createTopic(t, topic, partitions, 1, config)
+}
+
+// CreateReplicated is CreateTopic with a replica on each broker.
+func (c *Cluster) CreateReplicated(t testing.TB, topic string, partitions int32, config ...string) {
+	t.Helper()
+	c.createTopic(t, topic, partitions, int16(len(c.Brokers)), config)
+}
+
+func (c *Cluster) createTopic(t testing.TB, topic string, partitions int32, replicas int16, config []string) {
 	t.Helper()
 	req := kmsg.NewPtrCreateTopicsRequest()
 	want := kmsg.NewCreateTopicsRequestTopic()
-	want.Topic, want.NumPartitions, want.ReplicationFactor = topic, partitions, 1
+	want.Topic, want.NumPartitions, want.ReplicationFactor = topic, partitions, replicas
+	for _, line := range config {
+		name, value, _ := strings.Cut(line, "=")
+		want.Configs = append(want.Configs, kmsg.CreateTopicsRequestTopicConfig{Name: name, Value: &value})
+	}
 	req.Topics = append(req.Topics, want)
 	for _, got := range ask(t, c, req).Topics {
 		check(t, "create topic "+topic, got.ErrorCode)
@@ -67,6 +84,21 @@ func (c *Cluster) leaders(t testing.TB, topic string) (led, all int) {
 		}
 	}
 	return led, len(found)
+}
+
+// DeleteRecords deletes what is before offset, as retention does.
+func (c *Cluster) DeleteRecords(t testing.TB, topic string, partition int32, offset int64) {
+	t.Helper()
+	req := kmsg.NewPtrDeleteRecordsRequest()
+	rt := kmsg.NewDeleteRecordsRequestTopic()
+	rt.Topic = topic
+	rt.Partitions = []kmsg.DeleteRecordsRequestTopicPartition{{Partition: partition, Offset: offset}}
+	req.Topics, req.TimeoutMillis = append(req.Topics, rt), int32(requestTimeout.Milliseconds())
+	for _, got := range ask(t, c, req).Topics {
+		for _, p := range got.Partitions {
+			check(t, "delete records of "+topic, p.ErrorCode)
+		}
+	}
 }
 
 // DeleteTopic deletes a topic.
