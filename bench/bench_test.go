@@ -136,7 +136,8 @@ func command(b *testing.B, dir, tool, broker, group string, l load) *exec.Cmd {
 	return exec.Command(filepath.Join(dir, tool), broker, group, l.topic(), out)
 }
 
-// fill makes the topic and its records: text that compresses as logs do.
+// fill makes the topic and its records: lines as programs log them, which
+// compress as such lines do.
 func fill(b *testing.B, cluster *kafkatest.Cluster, l load) {
 	b.Helper()
 	cluster.CreateTopic(b, l.topic(), l.partitions)
@@ -152,7 +153,7 @@ func fill(b *testing.B, cluster *kafkatest.Cluster, l load) {
 	for i := range values {
 		var v strings.Builder
 		for v.Len() < l.size {
-			fmt.Fprintf(&v, `"level":"%s","user":%d,"path":"/api/v%d/orders",`, []string{"info", "warn", "error"}[random.IntN(3)], random.IntN(1e6), random.IntN(9))
+			fmt.Fprintf(&v, "level=%s user=%d path=/api/v%d/orders ", []string{"info", "warn", "error"}[random.IntN(3)], random.IntN(1e6), random.IntN(9))
 		}
 		values[i] = []byte(v.String()[:l.size])
 	}

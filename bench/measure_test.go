@@ -70,12 +70,15 @@ func drain(b *testing.B, cmd *exec.Cmd, out string, l load) result {
 	}
 	defer p.Stop(10 * time.Second)
 	want := int64(l.records()) * int64(l.size+1)
+	if cmd.Stdout != nil {
+		want -= 64 << 10 // the rest may stay in the buffer of kcat's standard output
+	}
 	json := isJSON(b, cmd)
 	var began, still time.Time
 	var first, last int64
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(5 * time.Minute); ; <-tick.C {
+	for deadline := time.Now().Add(time.Minute); ; <-tick.C {
 		var size int64
 		if info, err := os.Stat(out); err == nil {
 			size = info.Size()

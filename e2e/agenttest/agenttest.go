@@ -164,6 +164,9 @@ func Sum(text string) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// Pid is the agent's process.
+func (a *Agent) Pid() int { return a.proc.Pid() }
+
 // Signal sends a signal to the process.
 func (a *Agent) Signal(s os.Signal) { a.proc.Signal(s) }
 

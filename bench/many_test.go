@@ -1,0 +1,105 @@
+package bench
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"kcagent/e2e/agenttest"
+	"kcagent/e2e/kafkatest"
+)
+
+// BenchmarkMany shows what idle consumers cost, and how it grows with their
+// number, their topics and their partitions: how long until all run, and then
+// memory, CPU, sockets and goroutines.
+func BenchmarkMany(b *testing.B) {
+	kafkatest.Require(b)
+	cluster := kafkatest.Start(b, kafkatest.Options{Properties: map[string]string{
+		"socket.listen.backlog.size": "10000", "offsets.topic.num.partitions": "4",
+	}})
+	rows := newRows(b, "many.csv", "kind,n,start_s,rss_mib,cores,sockets,goroutines")
+	fmt.Println("| idle | all run after | RSS MiB | cores | sockets | goroutines |\n|---|---|---|---|---|---|")
+	for i := range 1000 {
+		cluster.CreateTopic(b, fmt.Sprint("t", i), 1)
+	}
+	cluster.CreateTopic(b, "wide", 256)
+	cluster.CreateTopic(b, "one", 1)
+	for _, c := range []crowd{
+		{"consumers", 1, 1, "one"}, {"consumers", 100, 1, "one"}, {"consumers", 500, 1, "one"}, {"consumers", 1000, 1, "one"},
+		{"consumers", 2000, 1, "one"}, {"consumers", 5000, 1, "one"},
+		{"consumers on topics of their own", 1000, 1, "t%d"},
+		{"topics", 1, 10, "t%d"}, {"topics", 1, 100, "t%d"}, {"topics", 1, 1000, "t%d"},
+		{"partitions", 1, 256, "wide"},
+	} {
+		c.measure(b, cluster, rows)
+	}
+}
+
+// A crowd is consumers that have nothing to do.
+type crowd struct {
+	kind      string
+	consumers int
+	each      int // topics, or partitions, of a consumer
+	topic     string
+}
+
+func (c crowd) measure(b *testing.B, cluster *kafkatest.Cluster, rows rows) {
+	b.Helper()
+	began := time.Now()
+	a := agenttest.Start(b, agenttest.Options{Config: c.file(b.TempDir(), cluster.Addrs()[0]), Args: []string{"--log-level", "warn"}})
+	a.WaitStatus("all to run", func(s agenttest.Status) bool { return s.Summary["RUNNING"] == c.consumers })
+	took := time.Since(began)
+	<-time.After(10 * time.Second) // until what starting needed is collected
+	const idle = 15
+	before := cpuSeconds(b, a.Pid())
+	<-time.After(idle * time.Second)
+	cores := (cpuSeconds(b, a.Pid()) - before) / idle
+	s := a.Status()
+	rss, n := memory(b, a.Pid(), "VmRSS:"), max(c.consumers, c.each)
+	fmt.Printf("| %d %s | %.1f s | %.0f | %.3f | %d | %d |\n", n, c.kind, took.Seconds(), rss, cores, sockets(b, a.Pid()), s.Resources.Goroutines)
+	rows.add("%s,%d,%.2f,%.1f,%.4f,%d,%d", c.kind, n, took.Seconds(), rss, cores, sockets(b, a.Pid()), s.Resources.Goroutines)
+	a.Signal(os.Interrupt)
+	if code := a.WaitExit(40 * time.Second); code != 0 {
+		b.Errorf("%d %s: exit code %d", n, c.kind, code)
+	}
+}
+
+func (c crowd) file(dir, broker string) string {
+	var text strings.Builder
+	text.WriteString("limits: {max_consumers: 10000}\nconsumers:\n")
+	for i := range c.consumers {
+		topics := c.topic
+		switch {
+		case c.each > 1 && strings.Contains(c.topic, "%"):
+			names := make([]string, c.each)
+			for k := range names {
+				names[k] = fmt.Sprintf(c.topic, k)
+			}
+			topics = strings.Join(names, ", ")
+		case strings.Contains(c.topic, "%"):
+			topics = fmt.Sprintf(c.topic, i)
+		}
+		fmt.Fprintf(&text, "- {name: c%d, brokers: [%q], topics: [%s], group: %s-%d-%d, sink: {file: {path: %q}}}\n",
+			i, broker, topics, strings.ReplaceAll(c.kind, " ", "-"), c.consumers, i, filepath.Join(dir, fmt.Sprint(i, ".log")))
+	}
+	return text.String()
+}
+
+// sockets counts the open ones of a process.
+func sockets(b *testing.B, pid int) int {
+	b.Helper()
+	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	n := 0
+	for _, fd := range fds {
+		if to, err := os.Readlink(fd); err == nil && strings.HasPrefix(to, "socket:") {
+			n++
+		}
+	}
+	return n
+}
