@@ -1,6 +1,6 @@
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
-.PHONY: check test e2e bench image demo
+.PHONY: check test e2e soak bench plots image demo
 
 # Everything that has to hold before a change lands.
 check:
@@ -14,9 +14,20 @@ test:
 e2e:
 	KCAGENT_REQUIRE_KAFKA=1 go test -count=1 -timeout 15m ./e2e/...
 
-# Measures and prints; asserts no speed.
+# Consumers come and go for twenty minutes; memory must stay flat.
+soak:
+	KCAGENT_REQUIRE_KAFKA=1 KCAGENT_SOAK=20m go test -count=1 -timeout 30m -run Soak -v ./e2e
+
+# Measures every kind of record and prints tables; asserts no speed. It takes
+# half an hour.
 bench:
-	KCAGENT_REQUIRE_KAFKA=1 go test -run '^$$' -bench . -benchtime 1x -timeout 60m ./bench
+	mkdir -p dist/bench
+	KCAGENT_REQUIRE_KAFKA=1 KCAGENT_BENCH_ALL=1 KCAGENT_BENCH_OUT=$(CURDIR)/dist/bench \
+		go test -run '^$$' -bench . -benchtime 1x -timeout 90m ./bench
+
+# Draws what bench measured; needs Python with matplotlib.
+plots:
+	python3 docs/plots.py dist/bench docs
 
 image:
 	docker build --build-arg VERSION=$(VERSION) -t kcagent:$(VERSION) -t kcagent .

@@ -29,18 +29,21 @@ type Status struct {
 		FileSHA256 string     `json:"file_sha256"`
 		Problems   []Problem  `json:"problems"`
 	} `json:"config"`
-	Summary   map[string]int `json:"summary"`
-	Resources struct {
-		Goroutines       int     `json:"goroutines"`
-		OSThreads        int     `json:"os_threads"`
-		OpenFDs          int     `json:"open_fds"`
-		RSSBytes         int64   `json:"rss_bytes"`
-		HeapBytes        int64   `json:"heap_bytes"`
-		MemoryLimitBytes int64   `json:"memory_limit_bytes"`
-		CPUSeconds       float64 `json:"cpu_seconds"`
-	} `json:"resources"`
-	Consumers  []Consumer   `json:"consumers"`
-	Terminated []Terminated `json:"terminated"`
+	Summary    map[string]int `json:"summary"`
+	Resources  Resources      `json:"resources"`
+	Consumers  []Consumer     `json:"consumers"`
+	Terminated []Terminated   `json:"terminated"`
+}
+
+// Resources are what the process uses.
+type Resources struct {
+	Goroutines       int     `json:"goroutines"`
+	OSThreads        int     `json:"os_threads"`
+	OpenFDs          int     `json:"open_fds"`
+	RSSBytes         int64   `json:"rss_bytes"`
+	HeapBytes        int64   `json:"heap_bytes"`
+	MemoryLimitBytes int64   `json:"memory_limit_bytes"`
+	CPUSeconds       float64 `json:"cpu_seconds"`
 }
 
 // A Problem is a mistake in the file.
