@@ -1,0 +1,106 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"kcagent/verify"
+)
+
+// verifyCommand reads files of one trail, which are given in the order in which
+// they were written. The report goes to stdout.
+func verifyCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
+	allowHoles := flags.Bool("allow-holes", false, "missing offsets are no failure: compaction and transactions leave some")
+	files, err := parseFiles(io, flags, args)
+	if err != nil {
+		return err
+	}
+	trail := verify.New(progressOf(io, files))
+	var bad error
+	for _, file := range files {
+		err := trail.File(file)
+		if errors.As(err, new(*verify.LineError)) {
+			fmt.Fprintln(io.out, err)
+			bad = errReported{exitFailure}
+		} else if err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	if err := report(io, trail); err != nil {
+		return err
+	}
+	if bad == nil && !trail.Good(*allowHoles) {
+		bad = errReported{exitFailure}
+	}
+	return bad
+}
+
+// parseFiles is parse for a command whose arguments are files.
+func parseFiles(io streams, flags *flag.FlagSet, args []string) ([]string, error) {
+	err := parse(io, flags, args)
+	if errors.As(err, new(errUsage)) { // what is left over are the files
+		err = nil
+	}
+	if err == nil && flags.NArg() == 0 {
+		err = errUsage{errors.New("name the files to verify, in the order in which they were written")}
+	}
+	return flags.Args(), err
+}
+
+// progressOf shows on a terminal how far it has come; elsewhere it is nil.
+func progressOf(io streams, files []string) func(int64) {
+	f, ok := io.err.(*os.File)
+	if !ok {
+		return nil
+	}
+	if info, err := f.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return nil
+	}
+	var total int64
+	for _, file := range files {
+		if info, err := os.Stat(file); err == nil {
+			total += info.Size()
+		}
+	}
+	var last time.Time
+	return func(read int64) {
+		if now := time.Now(); now.Sub(last) > 200*time.Millisecond && total > 0 {
+			last = now
+			fmt.Fprintf(f, "\r%3d %% of %d MB\r", 100*read/total, total/1e6)
+		}
+	}
+}
+
+// shownHoles is how many holes of a partition are listed.
+const shownHoles = 10
+
+func report(io streams, t *verify.Trail) error {
+	w := tabwriter.NewWriter(io.out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "topic\tpartition\tfirst\tlast\trecords\tmissing\trepeated\tlate\t")
+	for _, p := range t.Sorted() {
+		c := t.Partitions[p]
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t\n", p.Topic, p.ID, c.First, c.Last, c.Records, c.Missing, c.Repeats, c.Late)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, p := range t.Sorted() {
+		holes := t.Partitions[p].Holes
+		for i, h := range holes {
+			if i == shownHoles {
+				fmt.Fprintf(io.out, "%s/%d: and %d more holes\n", p.Topic, p.ID, len(holes)-i)
+				break
+			}
+			fmt.Fprintf(io.out, "%s/%d: offsets %d to %d are missing before %s\n", p.Topic, p.ID, h.From, h.To, h.At)
+		}
+	}
+	return nil
+}

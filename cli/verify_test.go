@@ -1,0 +1,47 @@
+package cli
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestVerify(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	rec := func(offset string) string { return `{"topic":"orders","partition":3,"offset":` + offset + "}\n" }
+	whole, next := file("1", rec("7")+rec("8")), file("2", rec("9"))
+	far, torn := file("3", rec("20")), file("4", rec("10")+`{"topic":"ord`)
+	for _, tt := range []struct {
+		args []string
+		code int
+		out  []string // what stdout has
+		err  string   // what stderr has
+	}{
+		{[]string{whole, next}, exitGood, []string{"topic  partition  first  last  records  missing  repeated  late\n", "orders          3      7     9        3        0         0     0\n"}, ""},
+		{[]string{whole, far}, exitFailure, []string{"orders/3: offsets 9 to 19 are missing before " + far + ":1\n"}, ""},
+		{[]string{"--allow-holes", whole, far}, exitGood, []string{"offsets 9 to 19"}, ""},
+		{[]string{"--allow-holes", whole, whole}, exitFailure, []string{"  2     0\n"}, ""},
+		{[]string{whole, next, torn}, exitFailure, []string{torn + ":2: the last line is torn", "  10        4"}, ""},
+		{[]string{filepath.Join(dir, "none")}, exitFailure, nil, "no such file"},
+		{nil, exitUsage, nil, "name the files"},
+		{[]string{"--nope", whole}, exitUsage, nil, "not defined"},
+	} {
+		code, out, stderr := kcagent(t, append([]string{"verify"}, tt.args...)...)
+		if code != tt.code || !strings.Contains(stderr, tt.err) {
+			t.Errorf("verify %v exits with %d, want %d; stderr: %s", tt.args, code, tt.code, stderr)
+		}
+		for _, want := range tt.out {
+			if !strings.Contains(out, want) {
+				t.Errorf("verify %v prints\n%swithout %q", tt.args, out, want)
+			}
+		}
+	}
+}
