@@ -195,14 +195,17 @@ func TestConnectionsBreakInTheMiddleOfAnAnswer(t *testing.T) {
 		return cut, err
 	}))
 	r.producer = r.client(kgo.ProducerBatchCompression(kgo.NoCompression()))
-	r.produce(0, 0, 20_000)
+	const batch, total = 5000, 50_000 // a batch is about 60 kB
+	for n := 0; n < total; n += batch {
+		r.produce(0, n, batch)
+	}
 	rd := r.read(Spec{}, true)
 	r.eventually("the first record", func() (bool, any) { got, _, _ := rd.seen(); return len(got) > 0, len(got) })
-	cut.after.Store(30_000) // an answer is twice as long
+	cut.after.Store(30_000)
 	close(rd.gate)
 	r.shows(rd, "fetch: broker")
 	cut.after.Store(-1)
-	r.wants(rd, 0, 20_000)
+	r.wants(rd, 0, total)
 	r.heals(rd)
 }
 

@@ -12,6 +12,7 @@ type part struct {
 	next  int64 // where the partition goes on behind it
 	frame *frame
 	since time.Time // in the queue
+	begun bool      // some of it was taken
 }
 
 // Read is Wait and Take in one.
@@ -105,7 +106,7 @@ func (s *Subscription) take() (*part, error) {
 	}
 	p := s.queue[0]
 	s.queue = s.queue[1:]
-	s.busy = true
+	s.busy, p.begun = true, true
 	s.wakeLane() // there is room for the next
 	return p, nil
 }

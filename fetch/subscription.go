@@ -162,7 +162,13 @@ func (f *Fetcher) Subscribe(spec Spec) *Subscription {
 
 // fetchable reports that a request may ask for records for s.
 func (s *Subscription) fetchable() bool {
-	return (s.reading || s.eager) && len(s.queue) == 0 && !s.paused && s.want == lookupNone && s.askable()
+	return (s.reading || s.eager) && s.room() && !s.paused && s.want == lookupNone && s.askable()
+}
+
+// room reports that one part more may be fetched: beside that which the consumer
+// works on, one is ahead.
+func (s *Subscription) room() bool {
+	return len(s.queue) == 0 || len(s.queue) == 1 && s.queue[0].begun
 }
 
 // unsure reports that the leader is to be asked for the position, and may be:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -161,11 +162,19 @@ func (s *fileSink) loss() error {
 	return nil
 }
 
+// dirty reports that something was written since the last Flush. Thousands of
+// idle consumers that end at one moment would otherwise all sync for nothing.
+func (s *fileSink) dirty() bool {
+	return slices.ContainsFunc(s.writers(), func(w *writer) bool {
+		return len(w.retired) > 0 || w.current != nil && (w.current.torn || w.current.length != w.current.safe)
+	})
+}
+
 // Close implements [Sink]. The lock files stay: to remove one that somebody
 // else has just opened would let two in.
 func (s *fileSink) Close() error {
 	var err error
-	if s.loss() == nil { // else the owner knows already
+	if s.loss() == nil && s.dirty() { // of a loss the owner knows already
 		err = s.Flush(context.Background())
 	}
 	cut := s.loss() != nil
