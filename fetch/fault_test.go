@@ -103,6 +103,33 @@ func TestLeadersMove(t *testing.T) {
 	}
 }
 
+// TestBrokersComeAndGo: a new one leads, and one that leads is taken away.
+func TestBrokersComeAndGo(t *testing.T) {
+	r := newRig(t, 1, 1, small)
+	rd := r.read(Spec{}, false)
+	r.produce(0, 0, 10)
+	r.wants(rd, 0, 10)
+	for n := range 3 {
+		id, _, err := r.cluster.AddNode(int32(10+n), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.cluster.MoveTopicPartition("t", 0, id); err != nil {
+			t.Fatal(err)
+		}
+		r.produce(0, 10+20*n, 10)
+		r.wants(rd, 0, 20+20*n)
+		if err := r.cluster.MoveTopicPartition("t", 0, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.cluster.RemoveNode(id); err != nil {
+			t.Fatal(err)
+		}
+		r.produce(0, 20+20*n, 10)
+		r.wants(rd, 0, 30+20*n)
+	}
+}
+
 func TestOutOfRange(t *testing.T) {
 	for _, tt := range []struct {
 		offset int64
