@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"kcagent/e2e/process"
 )
 
@@ -63,6 +65,7 @@ func drain(b *testing.B, cmd *exec.Cmd, out string, l load) result {
 	if cmd.Stdout == nil {
 		_ = os.Remove(out)
 	}
+	unix.Sync() // what the one before left for the disk is not this one's
 	cmd.Stderr = os.Stderr
 	p, err := process.Start(cmd)
 	if err != nil {
