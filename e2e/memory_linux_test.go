@@ -70,7 +70,7 @@ func TestMemoryOfManyConsumers(t *testing.T) {
 		text := document(map[string][]string{"main": s.Addrs()}, entries...)
 		return strings.Replace(text, "{brokers:", "{fetch: {lanes: 2, max_bytes: 4MiB}, brokers:", 1)
 	}
-	a := agenttest.Start(t, agenttest.Options{Config: file()})
+	a := agenttest.Start(t, agenttest.Options{Config: file(), Released: true})
 	all := func(state string, records int64) func(agenttest.Status) bool {
 		return func(st agenttest.Status) bool {
 			for _, c := range st.Consumers {

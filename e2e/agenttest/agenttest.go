@@ -33,6 +33,9 @@ type Options struct {
 	// Args follow the flags that Start gives: --config, --listen and, if the
 	// agent is to be found again, no other --listen.
 	Args []string
+	// Released runs the binary as it is released, even if the tests run with the
+	// race detector, which takes several times the memory.
+	Released bool
 	// Through is a command that runs the agent's, which follows it as arguments.
 	Through []string
 	// Stdout gets the agent's standard output; nil discards it.
@@ -76,7 +79,12 @@ func Start(t testing.TB, o Options) *Agent {
 // Launch is Start without the wait, for an agent that is meant to end at once.
 func Launch(t testing.TB, o Options) *Agent {
 	t.Helper()
-	bin := Binary(t)
+	bin := ""
+	if o.Released {
+		bin = released.get(t)
+	} else {
+		bin = Binary(t)
+	}
 	dir := t.TempDir()
 	a := &Agent{
 		t: t, Path: o.Path, log: filepath.Join(dir, "agent.log"),

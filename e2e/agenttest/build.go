@@ -14,33 +14,46 @@ import (
 	_ "kcagent/cli"
 )
 
-// built is the one binary of this process.
-var built struct {
+// A binary is built once a process.
+type binary struct {
+	race bool
 	once sync.Once
 	path string // "" if it was not built
 	err  error
 }
 
+var (
+	tested   = &binary{race: raceEnabled}
+	released = &binary{}
+)
+
 // Binary is the path of the built kcagent. It is built once a process, with
 // the race detector if the tests run with it.
 func Binary(t testing.TB) string {
 	t.Helper()
-	built.once.Do(func() { built.path, built.err = build() })
-	if built.err != nil {
-		t.Fatal(built.err)
-	}
-	return built.path
+	return tested.get(t)
 }
 
-// RemoveBinary removes what Binary built, if it did. TestMain calls it after
+func (b *binary) get(t testing.TB) string {
+	t.Helper()
+	b.once.Do(func() { b.path, b.err = build(b.race) })
+	if b.err != nil {
+		t.Fatal(b.err)
+	}
+	return b.path
+}
+
+// RemoveBinary removes what was built, if anything was. TestMain calls it after
 // the tests.
 func RemoveBinary() {
-	if built.path != "" {
-		_ = os.RemoveAll(filepath.Dir(built.path)) // a temporary folder
+	for _, b := range []*binary{tested, released} {
+		if b.path != "" {
+			_ = os.RemoveAll(filepath.Dir(b.path)) // a temporary folder
+		}
 	}
 }
 
-func build() (path string, err error) {
+func build(race bool) (path string, err error) {
 	dir, err := os.MkdirTemp("", "kcagent-bin-")
 	if err != nil {
 		return "", fmt.Errorf("make folder for the binary: %w", err)
@@ -48,7 +61,7 @@ func build() (path string, err error) {
 	path = filepath.Join(dir, "kcagent")
 	args := []string{"build", "-o", path}
 	cgo := "CGO_ENABLED=0" // as it is released
-	if raceEnabled {
+	if race {
 		args, cgo = append(args, "-race"), "CGO_ENABLED=1"
 	}
 	cmd := exec.Command("go", append(args, "kcagent")...)
