@@ -29,10 +29,16 @@ func BenchmarkMany(b *testing.B) {
 	cluster.CreateTopic(b, "wide", 256)
 	cluster.CreateTopic(b, "one", 1)
 	for _, c := range []crowd{
-		{"consumers", 1, 1, "one"}, {"consumers", 100, 1, "one"}, {"consumers", 500, 1, "one"}, {"consumers", 1000, 1, "one"},
-		{"consumers", 2000, 1, "one"}, {"consumers", 5000, 1, "one"},
+		{"consumers", 1, 1, "one"},
+		{"consumers", 100, 1, "one"},
+		{"consumers", 500, 1, "one"},
+		{"consumers", 1000, 1, "one"},
+		{"consumers", 2000, 1, "one"},
+		{"consumers", 5000, 1, "one"},
 		{"consumers on topics of their own", 1000, 1, "t%d"},
-		{"topics", 1, 10, "t%d"}, {"topics", 1, 100, "t%d"}, {"topics", 1, 1000, "t%d"},
+		{"topics", 1, 10, "t%d"},
+		{"topics", 1, 100, "t%d"},
+		{"topics", 1, 1000, "t%d"},
 		{"partitions", 1, 256, "wide"},
 	} {
 		c.measure(b, cluster, rows)
