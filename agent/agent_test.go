@@ -78,10 +78,17 @@ func (s *stage) isAlive(what string) bool {
 	return s.alive[what] > 0
 }
 
+// settle lets everything happen that needs no more than gatherTime.
+func settle() {
+	synctest.Wait()
+	time.Sleep(2 * gatherTime)
+	synctest.Wait()
+}
+
 func (s *stage) edit(consumers string) {
 	s.t.Helper()
 	s.updates <- updateOf(s.t, consumers)
-	synctest.Wait()
+	settle()
 }
 
 func updateOf(t *testing.T, consumers string) config.Update {
@@ -97,7 +104,7 @@ func updateOf(t *testing.T, consumers string) config.Update {
 
 func (s *stage) badEdit() {
 	s.updates <- config.Update{Path: "consumers.yaml", SHA256: "bad", Problems: config.Problems{{Line: 3, Message: "bad"}}}
-	synctest.Wait()
+	settle()
 }
 
 // states is "a=RUNNING b=PAUSED" in the order of /status.
@@ -111,7 +118,7 @@ func (s *stage) states() string {
 
 func (s *stage) wantStates(want string) {
 	s.t.Helper()
-	synctest.Wait()
+	settle()
 	if got := s.states(); got != want {
 		s.t.Errorf("states are %q, want %q", got, want)
 	}

@@ -142,10 +142,14 @@ func (a *Agent) shutdown() error {
 	for _, z := range a.zombies {
 		alive[z] = true
 	}
+	a.publish()
+	progress := time.NewTicker(50 * time.Millisecond)
+	defer progress.Stop()
 	var bad []string
 	for len(alive) > 0 {
-		a.publish()
 		select {
+		case <-progress.C:
+			a.publish()
 		case e := <-a.ended:
 			delete(alive, e)
 			if err := e.c.view.Load().Unclean; err != nil {
