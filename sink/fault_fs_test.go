@@ -77,6 +77,20 @@ func (f *faultFS) MkdirAll(path string, perm fs.FileMode) error {
 	return f.osFS.MkdirAll(path, perm)
 }
 
+func (f *faultFS) Rename(from, to string) error {
+	if err := f.enter("rename", from); err != nil {
+		return err
+	}
+	return f.osFS.Rename(from, to)
+}
+
+func (f *faultFS) Remove(path string) error {
+	if err := f.enter("remove", path); err != nil {
+		return err
+	}
+	return f.osFS.Remove(path)
+}
+
 func (f *faultFS) SyncDir(path string) error {
 	if err := f.enter("syncdir", path); err != nil {
 		return err

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -34,8 +34,11 @@ type fileSink struct {
 	log    *slog.Logger
 	fs     FS
 	path   string // with placeholders
+	group  string
+	exact  bool // exactly once
 	encode encoder
-	spec   atomic.Pointer[FileSpec] // of which Update changes durability and mode
+	spec   atomic.Pointer[FileSpec] // of which Update changes what may change
+	alarm  *alarm
 
 	only *writer // the one file of a path without placeholders
 
@@ -51,9 +54,6 @@ type fileSink struct {
 const defaultMode Mode = 0o640
 
 func openFile(ctx context.Context, spec FileSpec, o Options) (Sink, error) {
-	if err := supported(spec); err != nil {
-		return nil, fmt.Errorf("open %s: %w", spec.Path, err)
-	}
 	encode, err := spec.Format.encoder()
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", spec.Path, err)
@@ -62,7 +62,10 @@ func openFile(ctx context.Context, spec FileSpec, o Options) (Sink, error) {
 		log:         o.Log,
 		fs:          o.FS,
 		path:        spec.Path,
+		group:       o.Group,
+		exact:       spec.Delivery == ExactlyOnce,
 		encode:      encode,
+		alarm:       &alarm{ring: o.Due},
 		byPath:      make(map[string]*writer),
 		byPartition: make(map[TopicPartition]*writer),
 		flushing:    newTurn(),
@@ -73,38 +76,86 @@ func openFile(ctx context.Context, spec FileSpec, o Options) (Sink, error) {
 	}
 	s.only = newWriter(s, spec.Path)
 	s.byPath[spec.Path] = s.only
-	if err := s.only.prepare(ctx); err != nil {
+	if err := s.alone(ctx, s.only, s.only.open); err != nil {
+		s.alarm.stop()
 		return nil, errors.Join(err, s.only.close(false))
 	}
 	return s, nil
 }
 
-// supported refuses what would otherwise be ignored without a word.
-func supported(spec FileSpec) error {
-	switch {
-	case spec.Delivery == ExactlyOnce:
-		return errors.New("delivery exactly_once is not available yet: use at_least_once")
-	case spec.Rotate != nil && *spec.Rotate != Rotate{}:
-		return errors.New("rotate is not available yet: leave it out")
-	case spec.Compression != Uncompressed && spec.Compression != "":
-		return fmt.Errorf("compression %s is not available yet: use %s", spec.Compression, Uncompressed)
+// mode is that of files made from now on.
+func (s *fileSink) mode() fs.FileMode {
+	if m := s.spec.Load().Mode; m != 0 {
+		return fs.FileMode(m)
 	}
-	return nil
+	return fs.FileMode(defaultMode)
+}
+
+// compress makes a large chunk a frame, beside the other chunks; nil if it
+// is to be written as it is, or with others.
+func (s *fileSink) compress(data []byte) (frame, Compression) {
+	c := compression(s.spec.Load())
+	if c == Uncompressed || len(data) < bigChunk {
+		return frame{}, c
+	}
+	return newFrame(c, data), c
 }
 
 // Encode implements [Sink].
 func (s *fileSink) Encode(dst []byte, r *Record) []byte { return s.encode(dst, r) }
 
-// Write implements [Sink]. A chunk reaches the file before it returns.
+// Write implements [Sink]. A chunk reaches the file before it returns, but for
+// what waits to be compressed.
 func (s *fileSink) Write(ctx context.Context, c Chunk) error {
-	if len(c.Data) == 0 {
+	if len(c.Data) == 0 && !s.exact {
 		return nil
 	}
 	w, err := s.writer(c.TopicPartition)
 	if err != nil {
 		return err
 	}
-	return w.write(ctx, c.Data)
+	return w.write(ctx, c)
+}
+
+// Resume implements [Resumer].
+func (s *fileSink) Resume(ctx context.Context, tp TopicPartition, topic Identity) (Place, error) {
+	if !s.exact {
+		return Place{Next: -1}, nil
+	}
+	w, err := s.writer(tp)
+	if err != nil {
+		return Place{}, err
+	}
+	var place Place
+	err = s.alone(ctx, w, func() error {
+		if !w.loaded {
+			// Without a checkpoint the first record may open the file.
+			if _, err := s.fs.Stat(w.path + checkpointSuffix); !isNotExist(err) {
+				if err := w.open(); err != nil {
+					return err
+				}
+			}
+		}
+		place = w.place(tp, topic)
+		return nil
+	})
+	return place, err
+}
+
+// Release implements [Resumer]. A file for several partitions stays open.
+func (s *fileSink) Release() error {
+	if s.only != nil || s.loss() != nil { // Close cuts what was lost
+		return nil
+	}
+	var err error
+	for _, w := range s.writers() {
+		err = errors.Join(err, w.close(false))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.byPath)
+	clear(s.byPartition)
+	return err
 }
 
 // writer finds or makes the writer of a partition's file; it opens nothing.
@@ -141,16 +192,17 @@ func (s *fileSink) writers() []*writer {
 	return ws
 }
 
-// Update implements [Sink]. A new mode is that of files made from now on.
+// Update implements [Sink]. A new mode is that of files made from now on. A new
+// compression ends the file at the next record, or Flush.
 func (s *fileSink) Update(spec Spec) error {
 	if spec.File == nil {
 		return fmt.Errorf("update sink %s: the new one is of kind %q", s.path, spec.Kind())
 	}
-	if err := supported(*spec.File); err != nil {
-		return fmt.Errorf("update sink %s: %w", s.path, err)
-	}
 	file := *spec.File
 	s.spec.Store(&file)
+	if s.alarm.ring != nil {
+		s.alarm.ring() // what was fine may be due now
+	}
 	return nil
 }
 
@@ -162,17 +214,10 @@ func (s *fileSink) loss() error {
 	return nil
 }
 
-// dirty reports that something was written since the last Flush. Thousands of
-// idle consumers that end at one moment would otherwise all sync for nothing.
-func (s *fileSink) dirty() bool {
-	return slices.ContainsFunc(s.writers(), func(w *writer) bool {
-		return len(w.retired) > 0 || w.current != nil && (w.current.torn || w.current.length != w.current.safe)
-	})
-}
-
 // Close implements [Sink]. The lock files stay: to remove one that somebody
 // else has just opened would let two in.
 func (s *fileSink) Close() error {
+	s.alarm.stop()
 	var err error
 	if s.loss() == nil && s.dirty() { // of a loss the owner knows already
 		err = s.Flush(context.Background())

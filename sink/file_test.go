@@ -28,6 +28,7 @@ func write(ctx context.Context, s Sink, recs []Record) error {
 	for i := range recs {
 		c.TopicPartition = TopicPartition{recs[i].Topic, recs[i].Partition}
 		c.Data = s.Encode(c.Data, &recs[i])
+		c.Next = recs[i].Offset + 1
 	}
 	err := s.Write(ctx, c)
 	for i := range c.Data {
@@ -268,25 +269,4 @@ func TestTopicCannotLeadOut(t *testing.T) {
 		}
 	}
 	mustClose(t, s)
-}
-
-func TestUnavailableIsRefused(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "out.log")
-	s := mustOpen(t, fileSpec(path), nil)
-	defer mustClose(t, s)
-	for name, change := range map[string]func(*FileSpec){
-		"exactly_once": func(f *FileSpec) { f.Delivery = ExactlyOnce },
-		"rotate":       func(f *FileSpec) { f.Rotate = &Rotate{Size: 1} },
-		"gzip":         func(f *FileSpec) { f.Compression = Gzip },
-	} {
-		spec := fileSpec(path)
-		change(spec.File)
-		if err := s.Update(spec); err == nil || !strings.Contains(err.Error(), name) {
-			t.Errorf("update to %s: got %v", name, err)
-		}
-		spec.File.Path += "2"
-		if _, err := Open(t.Context(), spec, Options{}); err == nil || !strings.Contains(err.Error(), name) {
-			t.Errorf("open with %s: got %v", name, err)
-		}
-	}
 }

@@ -2,8 +2,10 @@ package sink
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -12,11 +14,15 @@ import (
 // makes many syncs that wait together safe by one write.
 const syncsAtOnce = 8
 
-// A mark is how far a Flush covers one segment.
+// A mark is how far a Flush covers one writer.
 type mark struct {
-	*segment
-	f      File // the segment's at that time; a repair may change it
-	length int64
+	w *writer
+	state
+	seg     *segment // nil if there is no file
+	f       File     // the segment's at that time; a repair may change it
+	length  int64
+	after   *segment // the one after seg, if seg is full
+	folders []string // to be synced
 }
 
 // Flush implements [Sink]. It marks how far each file has come, syncs, and
@@ -26,61 +32,131 @@ func (s *fileSink) Flush(ctx context.Context) error {
 		return fmt.Errorf("flush %s: %w", s.path, err)
 	}
 	defer s.flushing.give()
-	if err := s.loss(); err != nil {
-		return err
-	}
-	var marks []mark
-	writers := s.writers()
-	for _, w := range writers {
-		ms, err := w.mark(ctx)
-		if err != nil {
+	// The first round covers full files, the second what came after them.
+	for range 2 {
+		if again, err := s.round(ctx); err != nil || !again {
 			return err
 		}
-		marks = append(marks, ms...)
-	}
-	if s.spec.Load().Durability != None {
-		if err := s.sync(marks); err != nil {
-			return err
-		}
-	}
-	for _, m := range marks {
-		m.safe = m.length
-	}
-	for _, w := range writers {
-		w.dropRetired()
 	}
 	return nil
 }
 
-// sync makes everything up to the marks safe.
-func (s *fileSink) sync(marks []mark) error {
+// round flushes each writer's oldest file. It says whether there is another.
+func (s *fileSink) round(ctx context.Context) (again bool, err error) {
+	if err := s.loss(); err != nil {
+		return false, err
+	}
+	var marks []mark
+	for _, w := range s.writers() {
+		m, err := w.mark(ctx)
+		if err != nil {
+			return false, err
+		}
+		marks = append(marks, m)
+		again = again || m.after != nil
+	}
+	if err := s.sync(marks); err != nil {
+		return false, err
+	}
+	if err := each(marks, mark.store); err != nil {
+		return false, err
+	}
+	for _, m := range marks {
+		if m.seg != nil {
+			m.seg.safe = m.length
+		}
+		if err := m.settle(ctx); err != nil {
+			return false, err
+		}
+	}
+	return again, nil
+}
+
+func each(marks []mark, do func(mark) error) error {
+	if len(marks) == 1 {
+		return do(marks[0])
+	}
 	var g errgroup.Group
 	g.SetLimit(syncsAtOnce)
 	for _, m := range marks {
-		if m.synced != m.length {
-			g.Go(m.sync)
+		g.Go(func() error { return do(m) })
+	}
+	return g.Wait()
+}
+
+// mark says how far the writer has come, after a look at whether the path still
+// names the file that is written, and whether the clock ends that.
+func (w *writer) mark(ctx context.Context) (mark, error) {
+	m := mark{w: w}
+	if err := w.turn.take(ctx); err != nil {
+		return m, fmt.Errorf("flush %s: %w", w.path, err)
+	}
+	defer w.turn.give()
+	if w.full == nil {
+		if err := w.inspect(); err != nil {
+			return m, err
+		}
+		if err := w.finish(); err != nil {
+			return m, err
 		}
 	}
-	if err := g.Wait(); err != nil {
+	m.folders, m.seg = w.folders, w.current
+	switch {
+	case w.full != nil:
+		m.seg, m.after, m.state = w.full, w.current, w.full.at
+	case w.version != w.stored:
+		m.state = w.now()
+	default:
+		m.version = w.stored
+	}
+	if m.seg != nil {
+		m.f, m.length = m.seg.f, m.seg.length
+	}
+	return m, nil
+}
+
+// finish brings what waits into the file, and ends the file if that is due.
+func (w *writer) finish() error {
+	g := w.current
+	if g == nil || g.torn && len(w.pending) == 0 { // what was accepted is whole; the next Write tells
+		return nil
+	}
+	if g.torn {
+		if err := w.repair(g); err != nil {
+			return err
+		}
+	}
+	if w.due(time.Now(), 0) {
+		return w.rotate()
+	}
+	return w.emit()
+}
+
+// sync makes everything up to the marks safe, with the names of new files and of
+// new folders above them. The kernel may have dropped what it could not write
+// and would call the next sync on the same descriptor good, so there is none.
+func (s *fileSink) sync(marks []mark) error {
+	if s.spec.Load().Durability == None {
+		return nil
+	}
+	err := each(marks, func(m mark) error {
+		if m.seg == nil || m.seg.synced == m.length {
+			return nil
+		}
+		if err := m.f.Datasync(); err != nil {
+			return fmt.Errorf("%w: %w", fault("sync", m.seg.path, err), ErrLost)
+		}
+		m.seg.synced = m.length
+		return nil
+	})
+	if err != nil {
 		s.lost.Store(&err)
 		return err
 	}
 	return s.syncFolders(marks)
 }
 
-// sync makes one segment safe up to the mark. The kernel may have dropped what
-// it could not write and would call the next sync on this descriptor good, so
-// there is none.
-func (m mark) sync() error {
-	if err := m.f.Datasync(); err != nil {
-		return fmt.Errorf("%w: %w", fault("sync", m.path, err), ErrLost)
-	}
-	m.synced = m.length
-	return nil
-}
-
-// syncFolders makes the names of new files, and of new folders above them,
-// safe. It opens the folders anew each time, so it may be tried again.
+// syncFolders opens the folders anew each time, so it may be tried again.
 func (s *fileSink) syncFolders(marks []mark) error {
 	done := map[string]bool{}
 	for _, m := range marks {
@@ -95,86 +171,93 @@ func (s *fileSink) syncFolders(marks []mark) error {
 		}
 	}
 	for _, m := range marks {
-		m.folders = nil
+		m.w.folders = nil
 	}
 	return nil
 }
 
-// mark says how far the writer has come, after a look at whether the path still
-// names the file that is written.
-func (w *writer) mark(ctx context.Context) ([]mark, error) {
+// store makes the account up to the mark durable, if there is one to keep.
+func (m mark) store() error {
+	w := m.w
+	if w.sink.exact && m.version != w.stored {
+		c := &checkpoint{Topics: m.topics, Done: w.done}
+		var err error
+		if c.File, err = markOf(m.seg, m.f, m.length); err != nil {
+			return err
+		}
+		if m.after != nil {
+			c.Done, c.File = c.File, &fileMark{Name: filepath.Base(w.path), Inode: inode(m.after.id), Compression: m.after.codec}
+			c.Done.Name = filepath.Base(m.seg.final)
+		}
+		if err := w.store(c); err != nil {
+			return err
+		}
+		w.done = nil
+		if m.after != nil {
+			w.done = c.Done // until the renames, which are to come, are safe
+		}
+	}
+	w.stored = m.version
+	return nil
+}
+
+// store makes c the writer's durable checkpoint.
+func (w *writer) store(c *checkpoint) error {
+	s := w.sink
+	c.ID, c.Group = w.owner, s.group
+	if err := c.store(s.fs, w.path, s.mode(), s.spec.Load().Durability != None); err != nil {
+		return err
+	}
+	w.last = c
+	return nil
+}
+
+// markOf describes a file up to a length.
+func markOf(g *segment, f File, length int64) (*fileMark, error) {
+	if g == nil {
+		return nil, nil
+	}
+	tail, err := tailOf(f, length)
+	if err != nil {
+		return nil, fault("read", g.path, err)
+	}
+	return &fileMark{filepath.Base(g.path), inode(g.id), length, tail, g.codec}, nil
+}
+
+// settle ends the flush of one writer.
+func (m mark) settle(ctx context.Context) error {
+	w := m.w
+	now := time.Now()
+	if m.after == nil && (w.pruneAt.IsZero() || now.Before(w.pruneAt)) {
+		return nil
+	}
 	if err := w.turn.take(ctx); err != nil {
-		return nil, fmt.Errorf("flush %s: %w", w.path, err)
+		return fmt.Errorf("flush %s: %w", w.path, err)
 	}
 	defer w.turn.give()
-	if err := w.inspect(); err != nil {
-		return nil, err
+	if m.after != nil {
+		m.after.named = true
+		return w.settle()
 	}
-	var marks []mark
-	for _, g := range w.retired {
-		marks = append(marks, mark{g, g.f, g.length})
-	}
-	if g := w.current; g != nil {
-		marks = append(marks, mark{g, g.f, g.length})
-	}
-	return marks, nil
-}
-
-// dropRetired closes files that were moved away, once they are safe. Only
-// Flush adds to them and only one Flush runs.
-func (w *writer) dropRetired() {
-	for _, g := range w.retired {
-		if err := g.f.Close(); err != nil {
-			w.sink.log.Warn("closing a moved sink file failed", "path", w.path, "error", err)
-		}
-	}
-	w.retired = nil
-}
-
-// close releases everything; cut says that the sink is lost. No other call is
-// under way.
-func (w *writer) close(cut bool) error {
-	var err error
-	segments := w.retired
-	if w.current != nil {
-		segments = append(segments, w.current)
-	}
-	for _, g := range segments {
-		if cut {
-			err = errors.Join(err, w.cutToSafe(g))
-		}
-		if e := g.f.Close(); e != nil {
-			err = errors.Join(err, fault("close", w.path, e))
-		}
-	}
-	if w.lock != nil {
-		err = errors.Join(err, w.lock.Close())
-	}
-	w.retired, w.current, w.lock = nil, nil, nil
-	return err
-}
-
-// cutToSafe takes off what no good Flush has covered. It does so through a
-// descriptor of its own if the path still names the file: a sync on the old one
-// would mean nothing, and the cut itself is to last.
-func (w *writer) cutToSafe(g *segment) error {
-	f := w.again(g)
-	anew := f != nil
-	if !anew {
-		f = g.f
-	}
-	info, err := f.Stat()
-	if err == nil && info.Size() > g.safe {
-		err = f.Truncate(g.safe)
-		if err == nil && anew {
-			err = f.Datasync()
-		}
-	}
-	if anew {
-		err = errors.Join(err, f.Close())
-	}
-	if err != nil {
-		return fault("cut the unsafe end of", w.path, err)
-	}
+	w.prune(now)
 	return nil
+}
+
+// alone runs do with all turns that there are.
+func (s *fileSink) alone(ctx context.Context, w *writer, do func() error) error {
+	if err := s.flushing.take(ctx); err != nil {
+		return fmt.Errorf("open %s: %w", w.path, err)
+	}
+	defer s.flushing.give()
+	if err := w.turn.take(ctx); err != nil {
+		return fmt.Errorf("open %s: %w", w.path, err)
+	}
+	defer w.turn.give()
+	return do()
+}
+
+// dirty reports that something was written since the last Flush. Thousands of
+// idle consumers that end at one moment would otherwise all sync for nothing.
+func (s *fileSink) dirty() bool {
+	return slices.ContainsFunc(s.writers(), func(w *writer) bool { return !w.idle() })
 }

@@ -18,6 +18,12 @@ type FS interface {
 	MkdirAll(path string, perm fs.FileMode) error
 	// Stat is [os.Stat].
 	Stat(path string) (fs.FileInfo, error)
+	// Rename is [os.Rename]; it replaces a file that has the new name.
+	Rename(from, to string) error
+	// Remove is [os.Remove].
+	Remove(path string) error
+	// List names what is in a folder, sorted.
+	List(dir string) ([]string, error)
 	// SyncDir makes the entries of a folder survive a crash of the machine.
 	SyncDir(path string) error
 }
@@ -57,6 +63,19 @@ func (osFS) OpenFile(path string, flag int, perm fs.FileMode) (File, error) {
 func (osFS) MkdirAll(path string, perm fs.FileMode) error { return os.MkdirAll(path, perm) }
 
 func (osFS) Stat(path string) (fs.FileInfo, error) { return os.Stat(path) }
+
+func (osFS) Rename(from, to string) error { return os.Rename(from, to) }
+
+func (osFS) Remove(path string) error { return os.Remove(path) }
+
+func (osFS) List(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+	}
+	return names, err
+}
 
 func (osFS) SyncDir(path string) error {
 	d, err := os.Open(path)
@@ -122,6 +141,21 @@ func unlinked(info fs.FileInfo) bool {
 	return ok && st.Nlink == 0
 }
 
+// inode is the number of a file in its file system; 0 if there is none.
+func inode(info fs.FileInfo) uint64 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return st.Ino
+	}
+	return 0
+}
+
+// sameFile is [os.SameFile] for any FS.
+func sameFile(a, b fs.FileInfo) bool {
+	x, ok1 := a.Sys().(*syscall.Stat_t)
+	y, ok2 := b.Sys().(*syscall.Stat_t)
+	return ok1 && ok2 && x.Ino == y.Ino && x.Dev == y.Dev
+}
+
 // fault is the error that a user sees: what was tried, on which path, the cause
 // once, and the next step where there is an obvious one.
 func fault(op, path string, err error) error {
@@ -139,6 +173,8 @@ func advice(err error) string {
 		return " (let the agent's user write there)"
 	case errors.Is(err, syscall.EROFS):
 		return " (mount it for writing)"
+	case errors.Is(err, syscall.EIO):
+		return " (look at the disk; the records wait in Kafka)"
 	}
 	return ""
 }

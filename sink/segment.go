@@ -1,57 +1,136 @@
 package sink
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // openFlags: every write goes to the end, wherever others moved that, and what
 // was written can be read again.
 const openFlags = os.O_RDWR | os.O_APPEND
 
+// begin makes current a file that records may be appended to: it opens the path
+// and has a checkpoint name it. Of a file that no checkpoint names nobody could
+// say after a crash which of its bytes are records of this sink. It is called
+// with all turns.
+func (w *writer) begin() error {
+	if err := w.sink.loss(); err != nil {
+		return err
+	}
+	if w.current == nil {
+		if err := w.open(); err != nil {
+			return err
+		}
+	}
+	if g := w.current; w.sink.exact && !g.named && w.full == nil {
+		c := &checkpoint{Done: w.done}
+		if w.last != nil && w.last.Group == w.sink.group {
+			c.Topics = w.last.Topics
+		}
+		var err error
+		if c.File, err = markOf(g, g.f, g.length); err != nil {
+			return err
+		}
+		if err := w.store(c); err != nil {
+			return err
+		}
+		g.named = true
+	}
+	return nil
+}
+
 // open opens the path for appending, with its folders and locks. It is called
-// with the turn.
-func (w *writer) open() (*segment, error) {
-	fsys := w.sink.fs
-	mode := fs.FileMode(w.sink.spec.Load().Mode)
-	if mode == 0 {
-		mode = fs.FileMode(defaultMode)
-	}
-	info, err := fsys.Stat(w.path)
-	switch {
+// with all turns.
+func (w *writer) open() error {
+	s := w.sink
+	switch info, err := s.fs.Stat(w.path); {
 	case err == nil && !info.Mode().IsRegular():
-		return nil, fmt.Errorf("open %s: not a regular file", w.path)
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return nil, fault("open", w.path, err)
+		return fmt.Errorf("open %s: not a regular file", w.path)
+	case err != nil && !isNotExist(err):
+		return fault("open", w.path, err)
 	}
-	isNew := err != nil
-	if err := w.makeFolders(mode); err != nil {
-		return nil, err
+	if err := w.makeFolders(s.mode()); err != nil {
+		return err
 	}
-	if err := w.hold(mode); err != nil {
-		return nil, err
+	if err := w.hold(s.mode()); err != nil {
+		return err
 	}
-	f, err := fsys.OpenFile(w.path, openFlags|os.O_CREATE, mode)
+	known := int64(-1)
+	if !w.loaded {
+		var err error
+		if known, err = w.recover(); err != nil {
+			return err
+		}
+		w.loaded = true
+		w.prune(time.Now())
+	}
+	before, err := s.fs.Stat(w.path)
+	isNew := isNotExist(err)
+	f, err := s.fs.OpenFile(w.path, openFlags|os.O_CREATE, s.mode())
 	if err != nil {
-		return nil, fault("open", w.path, err)
+		return fault("open", w.path, err)
 	}
 	if isNew {
-		w.chmod(f, mode)
+		w.chmod(f, s.mode())
 	}
-	g, err := w.takeOver(f)
-	if err != nil {
+	if w.current, err = w.takeOver(f, known); err != nil {
 		_ = f.Close()
-		return nil, fault("open", w.path, err)
+		return fault("open", w.path, err)
+	}
+	if w.current.length > 0 && !isNew {
+		w.setEnd(w.current, before.ModTime())
 	}
 	// A process that crashed may have made the file and never synced its
 	// folder, so that is done also if the file is there.
-	g.folders, w.made = append(w.made, filepath.Dir(w.path)), nil
+	w.folders = append(w.folders, filepath.Dir(w.path))
+	return nil
+}
+
+// takeOver makes an open file a segment that ends with its last whole line,
+// frame or member; known is where that is, or -1. It locks the file itself too,
+// for links give one file several paths, and lock files get deleted.
+func (w *writer) takeOver(f File, known int64) (*segment, error) {
+	if err := f.Lock(); err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	g := &segment{path: w.path, f: f, id: info, length: info.Size(), codec: compression(w.sink.spec.Load()), synced: -1}
+	switch {
+	case g.length == 0:
+	case known >= 0:
+		g.codec = w.last.File.Compression
+	default:
+		if g.codec, err = classify(f, g.length, g.codec); err == nil {
+			g.length, err = w.cutTorn(f, g.length, g.codec)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	g.safe = g.length
+	if c := w.last; c != nil && c.File != nil {
+		g.named = known >= 0 && c.File.Inode == inode(info) && c.Group == w.sink.group
+	}
 	return g, nil
+}
+
+// cutTorn cuts off what follows the last whole record of a file that is size
+// bytes long, and returns the new length. The next record would else be glued
+// to half of another.
+func (w *writer) cutTorn(f File, size int64, c Compression) (int64, error) {
+	end, err := wholeEnd(f, size, c)
+	if err != nil || end == size {
+		return end, err
+	}
+	w.sink.log.Warn("torn last record was cut off", "path", w.path, "bytes", size-end)
+	return end, f.Truncate(end)
 }
 
 // chmod gives a new file its mode whatever the umask, which is for programs
@@ -69,7 +148,7 @@ func (w *writer) makeFolders(mode fs.FileMode) error {
 	missing, err := missingFolders(w.sink.fs, dir)
 	if err == nil && len(missing) > 0 {
 		for _, d := range missing {
-			w.made = append(w.made, filepath.Dir(d))
+			w.folders = append(w.folders, filepath.Dir(d))
 		}
 		err = w.sink.fs.MkdirAll(dir, 0o700|mode|mode&0o444>>2)
 	}
@@ -102,11 +181,11 @@ func missingFolders(fsys FS, dir string) ([]string, error) {
 // hold takes the lock that keeps other sinks from the path, over all the files
 // that the path will name. If somebody deleted the lock file, it is made anew.
 func (w *writer) hold(mode fs.FileMode) error {
-	path := w.path + ".lock"
+	path := w.path + lockSuffix
 	if w.lock != nil {
 		held, err1 := w.lock.Stat()
 		named, err2 := w.sink.fs.Stat(path)
-		if err1 == nil && err2 == nil && os.SameFile(held, named) {
+		if err1 == nil && err2 == nil && sameFile(held, named) {
 			return nil
 		}
 		_ = w.lock.Close()
@@ -122,73 +201,4 @@ func (w *writer) hold(mode fs.FileMode) error {
 	}
 	w.lock = f
 	return nil
-}
-
-// takeOver makes an open file a segment that ends with its last whole line. It
-// locks the file itself too, for links give one file several paths, and lock
-// files get deleted.
-func (w *writer) takeOver(f File) (*segment, error) {
-	if err := f.Lock(); err != nil {
-		return nil, err
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	end, err := cutTorn(f, info.Size())
-	if err != nil {
-		return nil, err
-	}
-	if end < info.Size() {
-		w.sink.log.Warn("torn last line was cut off", "path", w.path, "bytes", info.Size()-end)
-	}
-	return &segment{path: w.path, f: f, id: info, length: end, safe: end, synced: -1}, nil
-}
-
-const (
-	tailBlock = 64 << 10
-	// longestTail is more than any record; without a newline for so long, the
-	// file is something else, and is left alone.
-	longestTail = 256 << 20
-)
-
-// cutTorn cuts off what follows the last newline of the file, which is size
-// bytes long, and returns the new length. The next record would else be glued
-// to half of another.
-func cutTorn(f File, size int64) (int64, error) {
-	if size == 0 {
-		return 0, nil
-	}
-	last := make([]byte, 1)
-	if _, err := f.ReadAt(last, size-1); err != nil {
-		return 0, err
-	}
-	if last[0] == '\n' {
-		return size, nil
-	}
-	end, err := lineEnd(f, size)
-	if err != nil {
-		return 0, err
-	}
-	return end, f.Truncate(end)
-}
-
-// lineEnd returns where the last line of the file that is whole ends.
-func lineEnd(f io.ReaderAt, size int64) (int64, error) {
-	block := make([]byte, tailBlock)
-	for end := size; end > 0; {
-		if size-end >= longestTail {
-			return 0, fmt.Errorf("no newline in its last %d MiB: not written by this sink, move it away", longestTail>>20)
-		}
-		part := block[:min(end, tailBlock)]
-		start := end - int64(len(part))
-		if _, err := f.ReadAt(part, start); err != nil {
-			return 0, err
-		}
-		if i := bytes.LastIndexByte(part, '\n'); i >= 0 {
-			return start + int64(i) + 1, nil
-		}
-		end = start
-	}
-	return 0, nil
 }

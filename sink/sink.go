@@ -32,7 +32,8 @@ type TopicPartition struct {
 // A Chunk is encoded records of one partition, in order.
 type Chunk struct {
 	TopicPartition
-	Data []byte // whole records as the sink's Encode made them
+	Data []byte // whole records as the sink's Encode made them; none moves the position alone
+	Next int64  // the offset after them
 }
 
 // A Sink stores records. The partitions of a consumer write at once, so its
@@ -45,7 +46,8 @@ type Sink interface {
 	// Write stores a chunk. Nil means accepted, not yet safe. After an error
 	// nothing of the chunk is in the sink and the caller writes all of it again.
 	// It does not keep the chunk's bytes. It returns ctx's error when it has to
-	// wait and ctx ends; a system call that hangs it cannot interrupt.
+	// wait and ctx ends; a system call that hangs it cannot interrupt. It may
+	// flush, and then returns what Flush would.
 	Write(ctx context.Context, c Chunk) error
 
 	// Flush returns nil when everything accepted before the call is as safe as
@@ -67,6 +69,41 @@ type Sink interface {
 	Close() error
 }
 
+// A Resumer is a sink that knows by itself how far it has come in each
+// partition, and so can hold each record once whatever crashes.
+type Resumer interface {
+	// Resume says where the sink stands in a partition. It is called before the
+	// partition's first Write of a generation, and not beside one. topic is what
+	// the cluster says of the topic now.
+	Resume(ctx context.Context, tp TopicPartition, topic Identity) (Place, error)
+
+	// Release lets go of what the sink holds for single partitions, for another
+	// member may get them. It is called at the end of a generation, after the
+	// last Write and Flush. A later Resume or Write opens it anew.
+	Release() error
+}
+
+// An Identity tells a topic from another one that has or had its name. Both
+// are opaque, and "" where the broker is too old to tell.
+type Identity struct {
+	Cluster string // the cluster's id
+	Topic   string // the topic's id (KIP-516, Kafka 2.8)
+}
+
+// A Place is where a sink stands in a partition.
+type Place struct {
+	// Next is the offset after the last record in the sink; -1 if it knows none.
+	Next int64
+	// Owner names the sink among all others that may write for the group. It is
+	// committed beside each offset, so that one can see who was the last to move
+	// it. It is "" if the sink keeps no account: the group's offset is then all
+	// there is.
+	Owner string
+	// Renewed says that the sink stood in another topic of that name, which was
+	// deleted since.
+	Renewed bool
+}
+
 // ErrLost marks a failed Flush after which the records accepted since the last
 // good Flush must be read again: a failed fsync may have dropped dirty pages,
 // and a second fsync on the same descriptor would not tell (Rebello et al.,
@@ -77,6 +114,13 @@ var ErrLost = errors.New("unsafe records were dropped")
 type Options struct {
 	Log *slog.Logger // nil is silence
 	FS  FS           // nil is the real file system
+
+	// Group is the consumer group that the sink is filled for. What another
+	// group reached says nothing about this one.
+	Group string
+	// Due, if not nil, is called when a Flush is due although nothing may have
+	// been written, for a file is to be rotated. It must not block.
+	Due func()
 }
 
 // Open opens the sink that spec describes. Files are opened (and their folders

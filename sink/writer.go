@@ -4,87 +4,171 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
+	"time"
 )
 
-// A writer writes one path: the file that the path names now, and until the
-// next Flush those that it named before.
+// A writer writes one path: the file that the path names now, and while a full
+// one waits for its final name, the one after it.
 type writer struct {
 	sink *fileSink
 	path string
 
 	turn    turn     // guards what follows
-	current *segment // nil before the first record and after the file was moved
-	made    []string // folders that got an entry and have not been synced
+	current *segment // takes the records; nil before the first and after the file was moved
+	full    *segment // complete and without its final name; current is then <path>.next
+	pending []byte   // accepted records that wait to be compressed
 	lock    File     // <path>.lock
+	account          // exactly once: which records those are
 
-	retired []*segment // moved away, not yet covered; belongs to Flush
+	// Guarded by sink.flushing too, which comes first.
+	loaded  bool      // what a process before left has been looked at
+	folders []string  // that got an entry and have not been synced
+	pruneAt time.Time // when the oldest complete file is too old; zero if never
 }
 
 // A segment is one file.
 type segment struct {
 	path   string
 	f      File
-	id     fs.FileInfo // for os.SameFile, even when f itself is of no use any more
-	length int64       // the accepted records end here
-	torn   bool        // what a failed write left may follow length
+	id     fs.FileInfo // to know it again, even when f itself is of no use any more
+	codec  Compression
+	length int64     // the accepted records end here
+	torn   bool      // what a failed write left may follow length
+	until  time.Time // rotate.every ends it; zero if nothing is in it
+	named  bool      // a durable checkpoint names it
+
+	final string // of a full one: the path that it is to get
+	at    state  // of a full one: what it and those before it hold
 
 	// These belong to Flush, and to the opening before it.
-	folders []string // to sync before anything in the file is safe
-	synced  int64    // length at the last good fdatasync; -1 if there was none
-	safe    int64    // length at the last good Flush of the whole sink
+	synced int64 // length at the last good fdatasync; -1 if there was none
+	safe   int64 // length at the last good Flush of the whole sink
 }
 
 func newWriter(s *fileSink, path string) *writer {
-	return &writer{sink: s, path: path, turn: newTurn()}
+	w := &writer{sink: s, path: path, turn: newTurn()}
+	w.forget()
+	return w
 }
 
-// prepare opens the file.
-func (w *writer) prepare(ctx context.Context) error {
-	if err := w.turn.take(ctx); err != nil {
-		return fmt.Errorf("open %s: %w", w.path, err)
-	}
-	defer w.turn.give()
-	return w.ready()
-}
+// What keeps a chunk from being appended for now.
+var (
+	errUnnamed = errors.New("no checkpoint names the file")
+	errFull    = errors.New("the file is full, and the one before it not yet safe")
+)
 
 // write appends a chunk: all of it, or nothing.
-func (w *writer) write(ctx context.Context, data []byte) error {
-	if err := w.turn.take(ctx); err != nil {
-		return fmt.Errorf("write %s: another write is under way: %w", w.path, err)
+func (w *writer) write(ctx context.Context, c Chunk) error {
+	frame, codec := w.sink.compress(c.Data)
+	defer frame.free()
+	for {
+		if err := w.turn.take(ctx); err != nil {
+			return fmt.Errorf("write %s: another write is under way: %w", w.path, err)
+		}
+		err := w.append(c, frame.data, codec)
+		w.turn.give()
+		switch {
+		case errors.Is(err, errUnnamed):
+			err = w.sink.alone(ctx, w, w.begin)
+		case errors.Is(err, errFull):
+			err = w.sink.Flush(ctx)
+		default:
+			return err
+		}
+		if err != nil {
+			return err
+		}
 	}
-	defer w.turn.give()
+}
+
+// append is called with the turn.
+func (w *writer) append(c Chunk, frame []byte, codec Compression) error {
 	// Asked while the turn is held: Close cuts what came before, and nothing
 	// comes after.
 	if err := w.sink.loss(); err != nil {
 		return err
 	}
-	if err := w.ready(); err != nil {
-		return err
+	if w.sink.exact && !w.loaded {
+		return errUnnamed
 	}
-	n, err := writeAll(w.current.f, data)
-	if err != nil {
-		w.undo(w.current, int64(n))
-		return fault("write", w.path, err)
+	if len(c.Data) > 0 {
+		if err := w.room(len(c.Data)); err != nil {
+			return err
+		}
+		if err := w.take(c.Data, frame, codec); err != nil {
+			return err
+		}
 	}
-	w.current.length += int64(n)
+	w.reached(c)
 	return nil
 }
 
-// ready makes current a segment that a record may be appended to.
-func (w *writer) ready() error {
-	if w.current == nil {
-		g, err := w.open()
-		if err != nil {
+// room makes current a segment that n bytes may be appended to.
+func (w *writer) room(n int) error {
+	g := w.current
+	if g == nil || w.sink.exact && !g.named && w.full == nil {
+		return errUnnamed
+	}
+	if g.torn {
+		if err := w.repair(g); err != nil {
 			return err
 		}
-		w.current = g
 	}
-	if w.current.torn {
-		return w.repair(w.current)
+	if !w.due(time.Now(), n) {
+		return nil
 	}
+	if w.full != nil {
+		return errFull
+	}
+	return w.rotate()
+}
+
+// take brings data into the file, or, if it is little and to be compressed,
+// into pending. frame is data compressed by codec, if somebody did that.
+func (w *writer) take(data, frame []byte, codec Compression) error {
+	g := w.current
+	if g.codec == Uncompressed {
+		return w.put(g, data)
+	}
+	if frame != nil || len(w.pending)+len(data) > frameBytes {
+		if err := w.emit(); err != nil {
+			return err
+		}
+	}
+	switch {
+	case frame == nil && len(data) < bigChunk:
+		w.pending = append(w.pending, data...)
+		return nil
+	case frame == nil || codec != g.codec: // changed since
+		frame = g.codec.frame(nil, data)
+	}
+	return w.put(g, frame)
+}
+
+// emit compresses what waits for it.
+func (w *writer) emit() error {
+	if len(w.pending) == 0 {
+		return nil
+	}
+	frame := newFrame(w.current.codec, w.pending)
+	defer frame.free()
+	if err := w.put(w.current, frame.data); err != nil {
+		return err
+	}
+	w.pending = nil // an idle consumer holds none
+	return nil
+}
+
+// put appends bytes to the file: all, or none.
+func (w *writer) put(g *segment, data []byte) error {
+	n, err := writeAll(g.f, data)
+	if err != nil {
+		w.undo(g, int64(n))
+		return fault("write", w.path, err)
+	}
+	w.grown(g)
+	g.length += int64(n)
 	return nil
 }
 
@@ -113,7 +197,7 @@ func (w *writer) repair(g *segment) error {
 		_ = g.f.Close()
 		g.f = f
 		if err := f.Lock(); err != nil {
-			return fault("open", w.path, err)
+			return fault("open", g.path, err)
 		}
 	}
 	info, err := g.f.Stat()
@@ -121,7 +205,7 @@ func (w *writer) repair(g *segment) error {
 		err = g.f.Truncate(g.length)
 	}
 	if err != nil {
-		return fault("cut the torn end of", w.path, err)
+		return fault("cut the torn end of", g.path, err)
 	}
 	g.torn = false
 	return nil
@@ -130,78 +214,20 @@ func (w *writer) repair(g *segment) error {
 // again opens the path once more, or returns nil if it does not name the
 // segment's file any more or cannot be opened.
 func (w *writer) again(g *segment) File {
-	f, err := w.sink.fs.OpenFile(w.path, openFlags, 0)
+	f, err := w.sink.fs.OpenFile(g.path, openFlags, 0)
 	if err != nil {
 		return nil
 	}
-	if is, err := f.Stat(); err != nil || !os.SameFile(g.id, is) {
+	if is, err := f.Stat(); err != nil || !sameFile(g.id, is) {
 		_ = f.Close()
 		return nil
 	}
 	return f
 }
 
-// inspect notices what others did to the file: moved it (its records stay in
-// it, the next one opens the path anew), deleted it, or changed its length.
-func (w *writer) inspect() error {
+// idle reports that a Flush would find nothing to do.
+func (w *writer) idle() bool {
 	g := w.current
-	if g == nil {
-		return nil
-	}
-	if g.torn && w.repair(g) != nil {
-		return nil // what was accepted is whole, and the next Write tells
-	}
-	held, err := g.f.Stat()
-	if err != nil {
-		g.torn = true // have it opened anew
-		return fault("stat", w.path, err)
-	}
-	named, err := w.sink.fs.Stat(w.path)
-	switch {
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return fault("stat", w.path, err)
-	case err == nil && os.SameFile(held, named):
-		return w.resize(g, held.Size())
-	case unlinked(held) && g.length > g.safe:
-		return w.rescue(g)
-	}
-	w.sink.log.Info("sink file was moved or deleted, the next record opens it anew", "path", w.path)
-	w.retired = append(w.retired, g)
-	w.current = nil
-	return nil
-}
-
-// resize takes over a length that somebody else gave the file. Records that
-// went with it cannot be told from those that a copytruncate took a copy of.
-func (w *writer) resize(g *segment, size int64) error {
-	if size == g.length {
-		return nil
-	}
-	w.sink.log.Warn("sink file changed its length under the agent", "path", w.path, "expected_bytes", g.length, "found_bytes", size)
-	end, err := cutTorn(g.f, size)
-	if err != nil {
-		return fault("cut the torn end of", w.path, err)
-	}
-	g.length, g.safe, g.synced = end, min(g.safe, end), -1
-	return nil
-}
-
-// rescue writes what a deleted file held of unsafe records to a new one: they
-// were accepted, and nobody could have read them for good.
-func (w *writer) rescue(old *segment) error {
-	g, err := w.open()
-	if err != nil {
-		return err
-	}
-	n, err := io.Copy(g.f, io.NewSectionReader(old.f, old.safe, old.length-old.safe))
-	if err != nil {
-		w.undo(g, n)
-		_ = g.f.Close()
-		return fault("write", w.path, err)
-	}
-	g.length += n
-	_ = old.f.Close()
-	w.current = g
-	w.sink.log.Warn("sink file was deleted, its unsafe records were written to a new one", "path", w.path, "bytes", n)
-	return nil
+	return w.full == nil && len(w.pending) == 0 && w.version == w.stored &&
+		(g == nil || !g.torn && g.length == g.safe)
 }

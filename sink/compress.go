@@ -1,0 +1,249 @@
+package sink
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+)
+
+// A compressed file is a row of frames (zstd) or members (gzip), each of whole
+// records and each written at once, so that it can be cut after any of them.
+
+// frame appends data, compressed, as one complete frame.
+func (c Compression) frame(dst, data []byte) []byte {
+	switch c {
+	case Gzip:
+		w := gzips.Get().(*gzip.Writer)
+		defer gzips.Put(w)
+		out := bytes.NewBuffer(dst)
+		w.Reset(out)
+		_, _ = w.Write(data) // a buffer does not fail
+		_ = w.Close()
+		return out.Bytes()
+	case Zstd:
+		return zstds().EncodeAll(data, dst)
+	}
+	return append(dst, data...)
+}
+
+// Speed comes first: a faster level compresses logs nearly as well, and the
+// others make compression the bottleneck of two cores.
+var (
+	gzips = sync.Pool{New: func() any {
+		w, err := gzip.NewWriterLevel(nil, gzip.BestSpeed)
+		if err != nil {
+			panic(err) // the level is a constant
+		}
+		return w
+	}}
+	// One encoder serves all sinks; it is safe for concurrent use.
+	zstds = sync.OnceValue(func() *zstd.Encoder {
+		e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(512<<10), zstd.WithLowerEncoderMem(true))
+		if err != nil {
+			panic(err) // the options are constants
+		}
+		return e
+	})
+)
+
+// Records wait until they are frameBytes, or for a Flush, to be compressed
+// together; a chunk of bigChunk is a frame of its own, which is made beside the
+// others of the consumer.
+const (
+	frameBytes = 128 << 10
+	bigChunk   = 64 << 10
+)
+
+// A frame is compressed records, in memory that is used again.
+type frame struct {
+	data []byte // nil if there is none
+	buf  *[]byte
+}
+
+var frames = sync.Pool{New: func() any { return new([]byte) }}
+
+func newFrame(c Compression, data []byte) frame {
+	f := frame{buf: frames.Get().(*[]byte)}
+	f.data = c.frame((*f.buf)[:0], data)
+	return f
+}
+
+func (f frame) free() {
+	if f.buf != nil && cap(f.data) <= 8*frameBytes {
+		*f.buf = f.data[:0]
+		frames.Put(f.buf)
+	}
+}
+
+// classify tells from a file how it is compressed. Records may begin like a
+// frame, so it must consist of frames, but for a torn last one; where that is
+// all there is, it counts as wanted says.
+func classify(f io.ReaderAt, size int64, wanted Compression) (Compression, error) {
+	c, err := sniff(f)
+	if err != nil || c == Uncompressed {
+		return Uncompressed, err
+	}
+	end, err := wholeEnd(f, size, c)
+	if err != nil {
+		return "", err
+	}
+	if end == size || end == 0 && c == wanted {
+		return c, nil
+	}
+	if rest, err := head(f, end); err != nil || end > 0 && (bytes.HasPrefix(rest, magic[c]) || bytes.HasPrefix(magic[c], rest)) {
+		return c, err
+	}
+	return Uncompressed, nil
+}
+
+// magic is what a frame or member begins with.
+var magic = map[Compression][]byte{
+	Gzip: {0x1f, 0x8b},
+	Zstd: {0x28, 0xb5, 0x2f, 0xfd},
+}
+
+// sniff tells from a file's first bytes how it seems to be compressed.
+func sniff(f io.ReaderAt) (Compression, error) {
+	first, err := head(f, 0)
+	for c, m := range magic {
+		if bytes.HasPrefix(first, m) {
+			return c, err
+		}
+	}
+	return Uncompressed, err
+}
+
+// head reads up to four bytes at an offset.
+func head(f io.ReaderAt, at int64) ([]byte, error) {
+	b := make([]byte, 4)
+	n, err := f.ReadAt(b, at)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return b[:n], err
+}
+
+// wholeEnd returns where the last whole line, frame or member of a file ends
+// that is size bytes long.
+func wholeEnd(f io.ReaderAt, size int64, c Compression) (int64, error) {
+	switch c {
+	case Gzip:
+		return lastMember(f, size)
+	case Zstd:
+		return lastFrame(f, size)
+	}
+	return lastLine(f, size)
+}
+
+// lastMember decompresses, for a gzip member does not say how long it is.
+func lastMember(f io.ReaderAt, size int64) (int64, error) {
+	count := &counter{r: io.NewSectionReader(f, 0, size)}
+	in := bufio.NewReaderSize(count, 256<<10)
+	var z gzip.Reader
+	for end := int64(0); ; {
+		if err := z.Reset(in); err != nil {
+			return end, count.err
+		}
+		z.Multistream(false)
+		if _, err := io.Copy(io.Discard, &z); err != nil {
+			return end, count.err
+		}
+		end = count.n - int64(in.Buffered())
+	}
+}
+
+// A counter counts what was read and keeps what went wrong.
+type counter struct {
+	r   io.Reader
+	n   int64
+	err error
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	if err != nil && !errors.Is(err, io.EOF) {
+		c.err = err
+	}
+	return n, err
+}
+
+// lastFrame goes from frame to frame and from block to block, and decompresses
+// nothing (RFC 8878, section 3.1.1).
+func lastFrame(f io.ReaderAt, size int64) (int64, error) {
+	count := &counter{r: io.NewSectionReader(f, 0, size)}
+	in := bufio.NewReaderSize(count, 64<<10)
+	for end := int64(0); ; {
+		if err := skipFrame(in); err != nil {
+			return end, count.err
+		}
+		end = count.n - int64(in.Buffered())
+	}
+}
+
+var errNoFrame = errors.New("no zstd frame")
+
+func skipFrame(in *bufio.Reader) error {
+	var h zstd.Header
+	head, _ := in.Peek(zstd.HeaderMaxSize)
+	if err := h.Decode(head); err != nil || h.Skippable {
+		return errNoFrame
+	}
+	if _, err := in.Discard(h.HeaderSize); err != nil {
+		return err
+	}
+	for {
+		b, err := in.Peek(3)
+		if err != nil {
+			return err
+		}
+		block := int(b[0]) | int(b[1])<<8 | int(b[2])<<16
+		n := block >> 3
+		if block>>1&3 == 1 { // one byte, repeated
+			n = 1
+		}
+		if _, err := in.Discard(3 + n); err != nil {
+			return err
+		}
+		if block&1 == 0 {
+			continue
+		}
+		if h.HasCheckSum {
+			_, err = in.Discard(4)
+		}
+		return err
+	}
+}
+
+const (
+	tailBlock = 64 << 10
+	// longestTail is more than any record; without a newline for so long, the
+	// file is something else, and is left alone.
+	longestTail = 256 << 20
+)
+
+// lastLine looks back from the end.
+func lastLine(f io.ReaderAt, size int64) (int64, error) {
+	block := make([]byte, min(tailBlock, size))
+	for end := size; end > 0; {
+		if size-end >= longestTail {
+			return 0, fmt.Errorf("no newline in its last %d MiB: not written by this sink, move it away", longestTail>>20)
+		}
+		part := block[:min(end, tailBlock)]
+		start := end - int64(len(part))
+		if _, err := f.ReadAt(part, start); err != nil {
+			return 0, err
+		}
+		if i := bytes.LastIndexByte(part, '\n'); i >= 0 {
+			return start + int64(i) + 1, nil
+		}
+		end = start
+	}
+	return 0, nil
+}

@@ -1,0 +1,176 @@
+package sink
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+)
+
+// A crashTest writes the records of two partitions into a file that may die at
+// any call, as often as it is told, and then looks for each record.
+type crashTest struct {
+	spec      Spec
+	fs        *memoryFS
+	committed [crashPartitions]int64 // what the broker holds; -1: nothing
+	owner     [crashPartitions]string
+}
+
+const (
+	crashPartitions = 2
+	crashRecords    = 60 // of each
+)
+
+func newCrashTest(c Compression, r *Rotate) *crashTest {
+	return &crashTest{
+		fs: newMemoryFS(), committed: [crashPartitions]int64{-1, -1},
+		spec: Spec{File: &FileSpec{
+			Path: "/d/out.log", Format: Raw, Delivery: ExactlyOnce, Durability: Fsync, Compression: c, Rotate: r, Mode: 0o640,
+		}},
+	}
+}
+
+// run goes on from where the sink stands until all is written, or it dies.
+func (c *crashTest) run(t *testing.T) error {
+	s, err := Open(t.Context(), c.spec, Options{FS: c.fs, Group: "g", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	var at [crashPartitions]int64
+	for p := range at {
+		place, err := s.(Resumer).Resume(t.Context(), TopicPartition{"orders", int32(p)}, Identity{})
+		if err != nil {
+			return err
+		}
+		if place.Next < c.committed[p] {
+			t.Errorf("the sink stands at %d of partition %d, and %d is committed", place.Next, p, c.committed[p])
+		}
+		if c.committed[p] >= 0 && place.Owner != c.owner[p] {
+			t.Errorf("the owner of partition %d changed", p)
+		}
+		at[p] = max(0, place.Next)
+		c.owner[p] = place.Owner
+	}
+	for round := 0; at[0] < crashRecords || at[1] < crashRecords; round++ {
+		p := round % crashPartitions
+		n := min(1+round%7, crashRecords-int(at[p]))
+		if err := write(t.Context(), s, records(int32(p), int(at[p]), n)); err != nil {
+			return err
+		}
+		at[p] += int64(n)
+		if round%3 == 2 {
+			if err := s.Flush(t.Context()); err != nil {
+				return err
+			}
+			c.committed = at
+		}
+	}
+	return s.Close()
+}
+
+// check demands each record once, in order within its partition.
+func (c *crashTest) check(t *testing.T, what string) {
+	var all strings.Builder
+	names, _ := c.fs.List("/d")
+	for _, name := range append(slices.DeleteFunc(slices.Clone(names), func(n string) bool {
+		return private(n) || n == "out.log"
+	}), "out.log") {
+		all.WriteString(unpack(t, c.spec.File.Compression, c.fs.names["/d/"+name].data))
+	}
+	lines := strings.Split(strings.TrimSuffix(all.String(), "\n"), "\n")
+	for p := range int32(crashPartitions) {
+		if got := ofPartition(lines, p); !slices.Equal(got, want(p, 0, crashRecords)) {
+			t.Fatalf("%s: partition %d has %d records %q\nfiles %q", what, p, len(got), got, names)
+		}
+	}
+}
+
+func unpack(t *testing.T, c Compression, data []byte) string {
+	t.Helper()
+	r := io.Reader(strings.NewReader(string(data)))
+	var err error
+	switch {
+	case len(data) == 0:
+	case c == Gzip:
+		r, err = gzip.NewReader(r)
+	case c == Zstd:
+		var d *zstd.Decoder
+		if d, err = zstd.NewReader(r); err == nil {
+			defer d.Close()
+		}
+		r = d
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestCrashAtEveryCall stops before, and in the middle of, every single call
+// that opening, writing, flushing and rotating make, with every kind of loss,
+// and recovers.
+func TestCrashAtEveryCall(t *testing.T) {
+	for _, compression := range []Compression{Uncompressed, Gzip, Zstd} {
+		for _, rotate := range []*Rotate{nil, {Size: 150}} {
+			t.Run(fmt.Sprintf("%s/rotate=%v", compression, rotate != nil), func(t *testing.T) {
+				t.Parallel()
+				whole := newCrashTest(compression, rotate)
+				if err := whole.run(t); err != nil {
+					t.Fatal(err)
+				}
+				whole.check(t, "no crash")
+				for _, l := range losses {
+					for at := 1; at <= whole.fs.calls; at++ {
+						what := fmt.Sprintf("%s, call %d", l.name, at)
+						c := newCrashTest(compression, rotate)
+						c.fs.stopAt = at
+						if err := c.run(t); !errors.Is(err, errDied) {
+							t.Fatalf("%s: %v", what, err)
+						}
+						c.fs = c.fs.crash(l)
+						if err := c.run(t); err != nil {
+							t.Fatalf("%s: after it: %v", what, err)
+						}
+						c.check(t, what)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestManyCrashes dies again and again at random calls, in recovery too.
+func TestManyCrashes(t *testing.T) {
+	for seed := range uint64(300) {
+		random := rand.New(rand.NewPCG(seed, 1))
+		c := newCrashTest([]Compression{Uncompressed, Gzip, Zstd}[random.IntN(3)], [](*Rotate){nil, {Size: 150}, {Size: 400}}[random.IntN(3)])
+		var what []string
+		for range 8 {
+			c.fs.stopAt = 1 + random.IntN(60)
+			if err := c.run(t); err == nil {
+				break
+			} else if !errors.Is(err, errDied) {
+				t.Fatalf("seed %d after %q: %v", seed, what, err)
+			}
+			l := losses[random.IntN(len(losses))]
+			what = append(what, fmt.Sprintf("%d %s", c.fs.stopAt, l.name))
+			c.fs = c.fs.crash(l)
+		}
+		c.fs.stopAt, c.fs.dead = 0, false
+		if err := c.run(t); err != nil {
+			t.Fatalf("seed %d after %q: %v", seed, what, err)
+		}
+		c.check(t, fmt.Sprint("seed ", seed, what))
+	}
+}

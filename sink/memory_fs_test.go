@@ -1,0 +1,289 @@
+package sink
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// A memoryFS is a file system of one folder that knows what is on its disk and
+// what only in memory, so that the machine can crash. Files are made safe by
+// Datasync; names by SyncDir, else in the order of the calls, as journals do.
+type memoryFS struct {
+	mu     sync.Mutex
+	names  map[string]*memoryInode
+	onDisk map[string]*memoryInode
+	since  []func(map[string]*memoryInode) // changes of names since the last SyncDir
+	last   uint64                          // inode
+	calls  int                             // that change something
+	stopAt int                             // the process dies before this call; 0: never
+	dead   bool
+}
+
+type memoryInode struct {
+	id     uint64
+	data   []byte
+	onDisk []byte
+	locked *memoryFile
+	mode   fs.FileMode
+}
+
+var errDied = errors.New("the process is dead")
+
+func newMemoryFS() *memoryFS {
+	return &memoryFS{names: map[string]*memoryInode{}, onDisk: map[string]*memoryInode{}}
+}
+
+// enter counts a call; f.mu is held until the call's end.
+func (f *memoryFS) enter() error {
+	f.mu.Lock()
+	f.calls++
+	f.dead = f.dead || f.stopAt > 0 && f.calls >= f.stopAt
+	if f.dead {
+		return errDied
+	}
+	return nil
+}
+
+func (f *memoryFS) change(do func(names map[string]*memoryInode)) {
+	do(f.names)
+	f.since = append(f.since, do)
+}
+
+func (f *memoryFS) OpenFile(path string, flag int, perm fs.FileMode) (File, error) {
+	err := f.enter()
+	defer f.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	i := f.names[path]
+	switch {
+	case i == nil && flag&os.O_CREATE == 0:
+		return nil, &fs.PathError{Op: "open", Path: path, Err: syscall.ENOENT}
+	case i == nil:
+		f.last++
+		i = &memoryInode{id: f.last, mode: perm}
+		f.change(func(n map[string]*memoryInode) { n[path] = i })
+	case flag&os.O_TRUNC != 0:
+		i.data = nil
+	}
+	return &memoryFile{fs: f, i: i, path: path}, nil
+}
+
+func (f *memoryFS) MkdirAll(string, fs.FileMode) error { return nil }
+
+func (f *memoryFS) Stat(path string) (fs.FileInfo, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if i := f.names[path]; i != nil {
+		return i.info(filepath.Base(path), slices.Contains(slices.Collect(maps.Values(f.names)), i)), nil
+	}
+	for name := range f.names {
+		if filepath.Dir(name) == path {
+			return (&memoryInode{mode: fs.ModeDir}).info(path, true), nil
+		}
+	}
+	if path == "/d" || path == "/" {
+		return (&memoryInode{mode: fs.ModeDir}).info(path, true), nil
+	}
+	return nil, &fs.PathError{Op: "stat", Path: path, Err: syscall.ENOENT}
+}
+
+func (f *memoryFS) Rename(from, to string) error {
+	err := f.enter()
+	defer f.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if f.names[from] == nil {
+		return &fs.PathError{Op: "rename", Path: from, Err: syscall.ENOENT}
+	}
+	f.change(func(n map[string]*memoryInode) { n[to] = n[from]; delete(n, from) })
+	return nil
+}
+
+func (f *memoryFS) Remove(path string) error {
+	err := f.enter()
+	defer f.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if f.names[path] == nil {
+		return &fs.PathError{Op: "remove", Path: path, Err: syscall.ENOENT}
+	}
+	f.change(func(n map[string]*memoryInode) { delete(n, path) })
+	return nil
+}
+
+func (f *memoryFS) List(dir string) ([]string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var names []string
+	for path := range f.names {
+		if filepath.Dir(path) == dir {
+			names = append(names, filepath.Base(path))
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+func (f *memoryFS) SyncDir(string) error {
+	err := f.enter()
+	defer f.mu.Unlock()
+	if err == nil {
+		f.onDisk, f.since = maps.Clone(f.names), nil
+	}
+	return err
+}
+
+// A loss is what a crash of the machine leaves of what was not synced.
+type loss struct {
+	name  string
+	names func(changes int) int                // how many of the changes of names stay
+	data  func(onDisk, inMemory []byte) []byte // the content that stays
+}
+
+var losses = []loss{
+	{"the process dies", func(n int) int { return n }, func(_, m []byte) []byte { return m }},
+	{"nothing unsynced stays", func(int) int { return 0 }, func(d, _ []byte) []byte { return d }},
+	{"names stay", func(n int) int { return n }, func(d, _ []byte) []byte { return d }},
+	{"data stays", func(int) int { return 0 }, func(_, m []byte) []byte { return m }},
+	{"half of all stays", func(n int) int { return n / 2 }, func(d, m []byte) []byte { return m[:(len(m)+min(len(d), len(m)))/2] }},
+	{"names but one, zeros for data", func(n int) int { return max(0, n-1) }, func(d, m []byte) []byte {
+		z := make([]byte, len(m))
+		copy(z, m[:min(len(d), len(m))])
+		return z
+	}},
+}
+
+// crash is the file system as the next process finds it.
+func (f *memoryFS) crash(l loss) *memoryFS {
+	next := newMemoryFS()
+	next.last = f.last
+	for _, do := range f.since[:l.names(len(f.since))] {
+		do(f.onDisk)
+	}
+	anew := make(map[*memoryInode]*memoryInode)
+	for path, i := range f.onDisk {
+		if i == nil {
+			continue
+		}
+		if anew[i] == nil {
+			data := slices.Clone(l.data(i.onDisk, i.data))
+			anew[i] = &memoryInode{id: i.id, data: data, onDisk: slices.Clone(data), mode: i.mode}
+		}
+		next.names[path] = anew[i]
+	}
+	next.onDisk = maps.Clone(next.names)
+	return next
+}
+
+type memoryFile struct {
+	fs   *memoryFS
+	i    *memoryInode
+	path string
+}
+
+func (f *memoryFile) Write(p []byte) (int, error) {
+	err := f.fs.enter()
+	defer f.fs.mu.Unlock()
+	if err != nil {
+		if f.fs.calls == f.fs.stopAt { // it dies in the middle of it
+			f.i.data = append(f.i.data, p[:len(p)/2]...)
+		}
+		return 0, err
+	}
+	f.i.data = append(f.i.data, p...)
+	return len(p), nil
+}
+
+func (f *memoryFile) ReadAt(p []byte, off int64) (int, error) {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if off >= int64(len(f.i.data)) {
+		return 0, io.EOF
+	}
+	n := copy(p, f.i.data[off:])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+func (f *memoryFile) Truncate(size int64) error {
+	err := f.fs.enter()
+	defer f.fs.mu.Unlock()
+	if err == nil {
+		f.i.data = slices.Clone(f.i.data[:size])
+	}
+	return err
+}
+
+func (f *memoryFile) Datasync() error {
+	err := f.fs.enter()
+	defer f.fs.mu.Unlock()
+	if err == nil {
+		f.i.onDisk = slices.Clone(f.i.data)
+	}
+	return err
+}
+
+func (f *memoryFile) Lock() error {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	if f.i.locked != nil && f.i.locked != f {
+		return ErrLocked
+	}
+	f.i.locked = f
+	return nil
+}
+
+func (f *memoryFile) Close() error {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	if f.i.locked == f {
+		f.i.locked = nil
+	}
+	return nil
+}
+
+func (f *memoryFile) Chmod(fs.FileMode) error { return nil }
+
+func (f *memoryFile) Stat() (fs.FileInfo, error) {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	return f.i.info(filepath.Base(f.path), slices.Contains(slices.Collect(maps.Values(f.fs.names)), f.i)), nil
+}
+
+func (i *memoryInode) info(name string, linked bool) fs.FileInfo {
+	st := syscall.Stat_t{Ino: i.id, Dev: 1}
+	if linked {
+		st.Nlink = 1
+	}
+	return memoryInfo{name, int64(len(i.data)), i.mode, st}
+}
+
+type memoryInfo struct {
+	name string
+	size int64
+	mode fs.FileMode
+	stat syscall.Stat_t
+}
+
+func (i memoryInfo) Name() string       { return i.name }
+func (i memoryInfo) Size() int64        { return i.size }
+func (i memoryInfo) Mode() fs.FileMode  { return i.mode }
+func (i memoryInfo) ModTime() time.Time { return time.Time{} }
+func (i memoryInfo) IsDir() bool        { return i.mode.IsDir() }
+func (i memoryInfo) Sys() any           { return &i.stat }
