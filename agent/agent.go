@@ -51,6 +51,7 @@ type Agent struct {
 	ended   chan *entry // a consumer's goroutine is gone
 	overdue chan *entry // a stop took longer than StopTimeout
 	pings   chan chan struct{}
+	reopen  chan struct{} // capacity 1
 	over    chan struct{} // closed when Run has returned
 
 	snapshot         atomic.Pointer[snapshot]
@@ -95,6 +96,7 @@ func New(o Options) *Agent {
 		ended:    make(chan *entry),
 		overdue:  make(chan *entry),
 		pings:    make(chan chan struct{}),
+		reopen:   make(chan struct{}, 1),
 		over:     make(chan struct{}),
 		reconcileSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "kcagent_reconcile_duration_seconds",
@@ -146,6 +148,11 @@ func (a *Agent) Run(ctx context.Context, updates <-chan config.Update) error {
 		case pong := <-a.pings:
 			close(pong)
 			continue
+		case <-a.reopen:
+			for _, e := range a.entries {
+				signal(e.c.due)
+			}
+			continue
 		case now := <-tick.C:
 			for _, e := range a.entries {
 				e.c.stats.sample(now.UnixNano())
@@ -156,6 +163,10 @@ func (a *Agent) Run(ctx context.Context, updates <-chan config.Update) error {
 		a.publish()
 	}
 }
+
+// Reopen has every sink look now whether its file was moved away, and open it
+// anew: what a program that rotates files asks for. It does not wait.
+func (a *Agent) Reopen() { signal(a.reopen) }
 
 // accept notes what the watcher found. Problems leave the last good
 // configuration in force.

@@ -30,6 +30,10 @@ func (s *session) consume(ctx context.Context, p *partition) {
 			p.sub.Retry()
 			continue
 		}
+		if renewed := new(fetch.RenewedError); errors.As(err, &renewed) {
+			s.abandon(err) // the next generation finds out where to begin in the new one
+			break
+		}
 		if err != nil { // the agent ends
 			break
 		}
@@ -42,10 +46,14 @@ func (s *session) consume(ctx context.Context, p *partition) {
 func (s *session) keep(ctx context.Context, p *partition, c chunk) {
 	switch {
 	case c.buf != nil:
-		if !s.store(ctx, p, c) && ctx.Err() == nil { // paused: nothing is kept meanwhile
+		if !(s.claim(ctx, p) && s.store(ctx, p, c)) && ctx.Err() == nil { // paused: nothing is kept meanwhile
 			p.sub.Rewind(p.accepted.Load())
 		}
 		c.free()
+	case c.moved && p.entered.Load(): // what the sink stands at, it must be told
+		if !s.store(ctx, p, c) && ctx.Err() == nil {
+			p.sub.Rewind(p.accepted.Load())
+		}
 	case c.moved:
 		s.accepted(p, c)
 	}
@@ -69,7 +77,6 @@ func (s slots) give() { <-s }
 type chunk struct {
 	sink.Chunk
 	buf     *[]byte // of Data; nil if there is no record
-	next    int64   // offset after it
 	moved   bool    // there is something, be it only a position
 	records int64
 	bytes   int64 // of keys and values
@@ -101,7 +108,7 @@ func (c *chunk) free() {
 func (s *session) read(p *partition) (c chunk, err error) {
 	c.TopicPartition = p.TopicPartition
 	r := sink.Record{Topic: p.Topic, Partition: p.Partition}
-	c.next, c.moved, err = p.sub.Take(func(f *fetch.Record) bool {
+	c.Next, c.moved, err = p.sub.Take(func(f *fetch.Record) bool {
 		if c.buf == nil {
 			c.buf = buffers.Get().(*[]byte)
 			c.Data = *c.buf
@@ -162,11 +169,11 @@ func writeOrigin(p *partition) string { return fmt.Sprintf("write %s/%d", p.Topi
 // accepted counts what the sink took and wakes the flusher where it is due. A
 // chunk without records moves the position all the same.
 func (s *session) accepted(p *partition, c chunk) {
-	p.accepted.Store(c.next)
+	p.accepted.Store(c.Next)
 	if !p.placed {
 		p.placed = true
-		if c.records == 0 {
-			p.safe.Store(c.next) // nothing was written yet: there is nothing to sync
+		if c.records == 0 && !p.entered.Load() {
+			p.safe.Store(c.Next) // nothing was written yet: there is nothing to sync
 		}
 		if s.unplaced.Add(-1) == 0 {
 			s.events <- event{kind: placed}

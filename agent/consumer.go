@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"kcagent/config"
-	"kcagent/fetch"
-	"kcagent/sink"
 )
 
 // A consumer is one entry of the file at work. It lives from create to
@@ -25,6 +23,7 @@ type consumer struct {
 
 	spec    atomic.Pointer[config.Consumer] // as last asked for; a new value is announced on changed
 	changed chan struct{}                   // capacity 1
+	due     chan struct{}                   // capacity 1: the sink wants a flush, written or not
 
 	gate   gate
 	events chan event
@@ -84,6 +83,7 @@ func newConsumer(spec config.Consumer, log *slog.Logger, open openSink, kafka *c
 		created: time.Now(),
 		log:     log.With("consumer", spec.Name),
 		changed: make(chan struct{}, 1),
+		due:     make(chan struct{}, 1),
 		events:  make(chan event, 16),
 		open:    open,
 		kafka:   kafka,
@@ -324,26 +324,4 @@ func (c *consumer) publish(change func(*view)) {
 	v := *c.view.Load()
 	change(&v)
 	c.view.Store(&v)
-}
-
-// partition is the live side of one assigned partition. The claim writes it,
-// everybody reads it.
-type partition struct {
-	sink.TopicPartition
-	sub       *fetch.Subscription
-	accepted  atomic.Int64 // next offset after what the sink accepted; -1 until it is known
-	safe      atomic.Int64 // next offset after what the sink made safe
-	committed atomic.Int64 // what the broker holds; -1 if it holds none
-	placed    bool         // the position is known to be good; consume's alone
-	trouble   string       // the fetch error that was reported last; the flusher's alone
-}
-
-// lag is how many records lie between what was accepted and the end, which
-// under read_committed is the last stable offset.
-func (p *partition) lag() int64 {
-	next, end := p.accepted.Load(), p.sub.End()
-	if next < 0 || end < 0 {
-		return 0
-	}
-	return max(0, end-next)
 }

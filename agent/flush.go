@@ -37,6 +37,8 @@ func (s *session) flushLoop(ctx context.Context) {
 		case <-s.trouble:
 			s.reportFetches()
 			continue
+		case <-s.due:
+			s.anyway = true
 		case <-s.kick:
 		case <-timer.C:
 		}
@@ -66,16 +68,23 @@ func (s *session) flushLoop(ctx context.Context) {
 	}
 }
 
+// A reach is how far a flush covers a partition.
+type reach struct {
+	next    int64
+	entered bool // in the sink's account
+}
+
 // flush makes safe what the sink accepted before the call, and only then
 // commits it. It never stops the flow: what arrives meanwhile is for the next
 // flush.
 func (s *session) flush(ctx context.Context) error {
 	s.unflushed.Store(0)
-	reached := make(map[*partition]int64, len(s.partitions))
-	unsafe := false
+	reached := make(map[*partition]reach, len(s.partitions))
+	unsafe := s.anyway
 	for _, p := range s.partitions {
-		reached[p] = p.accepted.Load()
-		unsafe = unsafe || reached[p] != p.safe.Load()
+		entered := p.entered.Load() // first: what is entered later this flush does not cover
+		reached[p] = reach{p.accepted.Load(), entered}
+		unsafe = unsafe || reached[p].next != p.safe.Load() || entered && !p.owned.Load()
 	}
 	if unsafe {
 		began := time.Now()
@@ -86,10 +95,11 @@ func (s *session) flush(ctx context.Context) error {
 			}
 			return sinkError{fmt.Errorf("flush: %w", err)}
 		}
+		s.anyway = false
 		s.stats.flushSeconds.Observe(time.Since(began).Seconds())
 		s.stats.lastFlush.Store(time.Now().UnixNano())
-		for p, next := range reached {
-			p.safe.Store(next)
+		for p, r := range reached {
+			p.safe.Store(r.next)
 		}
 	}
 	return s.commit(reached)
@@ -97,13 +107,13 @@ func (s *session) flush(ctx context.Context) error {
 
 // commit tells the coordinator how far each partition is safe. It sends the
 // request itself, for session.Commit hides errors.
-func (s *session) commit(safe map[*partition]int64) error {
+func (s *session) commit(safe map[*partition]reach) error {
 	req := sarama.NewOffsetCommitRequest(s.client.Config(), s.spec.Group)
 	req.ConsumerGroupGeneration, req.ConsumerID = s.kafka.GenerationID(), s.kafka.MemberID()
 	var moved []*partition
-	for p, next := range safe {
-		if next >= 0 && next != p.committed.Load() {
-			req.AddBlockWithLeaderEpoch(p.Topic, p.Partition, next, -1, 0, "")
+	for p, r := range safe {
+		if r.next >= 0 && (r.next != p.committed.Load() || r.entered && !p.owned.Load()) {
+			req.AddBlockWithLeaderEpoch(p.Topic, p.Partition, r.next, -1, 0, p.mark(r.entered))
 			moved = append(moved, p)
 		}
 	}
@@ -115,7 +125,10 @@ func (s *session) commit(safe map[*partition]int64) error {
 		return fmt.Errorf("commit offsets of group %s: %w", s.spec.Group, err)
 	}
 	for _, p := range moved {
-		p.committed.Store(safe[p])
+		p.committed.Store(safe[p].next)
+		if safe[p].entered && p.owner != "" {
+			p.own()
+		}
 	}
 	return nil
 }

@@ -62,7 +62,7 @@ func (e sinkError) Unwrap() error { return e.error }
 // saved.
 func (c *consumer) join(ctx context.Context, wait *backoff) (err error) {
 	spec := *c.spec.Load()
-	out, err := c.open(ctx, spec.Sink, sink.Options{Log: c.log})
+	out, err := c.open(ctx, spec.Sink, sink.Options{Log: c.log, Group: spec.Group, Due: func() { signal(c.due) }})
 	if err != nil {
 		return sinkError{err}
 	}
@@ -137,7 +137,7 @@ func (m *member) consume(ctx context.Context, out sink.Sink, wait *backoff) erro
 				return err
 			}
 			m.client.forget()
-			m.report(originGroup, err)
+			m.report(origin(err), err)
 			m.stats.restarts.Add(1)
 			wait.wait(ctx)
 			short = 0
@@ -169,6 +169,8 @@ func (m *member) rebuild(err error) bool {
 func (m *member) explain(err error) error {
 	var topic *fetch.TopicError
 	switch {
+	case errors.As(err, new(sinkError)):
+		return err
 	case errors.As(err, &topic):
 		return fmt.Errorf("subscribe to topic %q: %w", topic.Topic, topic.Err)
 	case errors.Is(err, sarama.ErrSASLAuthenticationFailed):

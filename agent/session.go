@@ -37,6 +37,7 @@ type session struct {
 	trouble   chan struct{} // a partition may have begun or ceased to fail
 	stop      context.CancelFunc
 	stopped   chan struct{} // closed when the flusher is gone; nil before it is there
+	anyway    bool          // flush even if nothing was written; the flusher's, and Cleanup's after it
 	unsaved   error         // what the last flush and commit could not save
 }
 
@@ -61,14 +62,11 @@ func (s *session) Setup(kafka sarama.ConsumerGroupSession) error {
 			s.partitions[tp] = &partition{TopicPartition: tp}
 		}
 	}
-	committed, err := s.fetchCommitted()
-	if err != nil {
-		return fmt.Errorf("fetch committed offsets of group %s: %w", s.spec.Group, err)
+	if err := s.place(kafka.Context()); err != nil {
+		s.release()
+		return err
 	}
-	for tp, p := range s.partitions {
-		p.committed.Store(committed[tp])
-		p.accepted.Store(committed[tp])
-		p.safe.Store(committed[tp])
+	for _, p := range s.partitions {
 		p.sub = s.cluster.Subscribe(s.subscription(p))
 	}
 	s.unplaced.Store(int32(len(s.partitions)))
@@ -110,17 +108,27 @@ func (s *session) Cleanup(sarama.ConsumerGroupSession) error {
 		s.unsaved = err
 		s.log.Warn("last flush of a generation failed; its records will be read again", "error", err)
 	}
+	s.release()
 	s.log.Info("partitions released", "group", s.spec.Group, "why", fmt.Sprint(context.Cause(s.kafka.Context())))
 	s.events <- event{kind: left}
 	return nil
 }
 
-// subscription says what to read of p: from the committed offset on, or from
-// where spec.Start says if there is none.
+// release has the sink let go of what it holds for single partitions.
+func (s *session) release() {
+	if r, ok := s.sink.(sink.Resumer); ok {
+		if err := r.Release(); err != nil {
+			s.log.Warn("closing files of released partitions failed", "error", err)
+		}
+	}
+}
+
+// subscription says what to read of p.
 func (s *session) subscription(p *partition) fetch.Spec {
 	spec := s.consumer.spec.Load()
-	f := fetch.Spec{
-		Topic: p.Topic, Partition: p.Partition, Offset: p.accepted.Load(),
+	begin := p.begin(spec.Start)
+	return fetch.Spec{
+		Topic: p.Topic, Partition: p.Partition, Offset: begin.Offset, Time: begin.Time,
 		ReadCommitted: spec.Isolation == config.ReadCommitted,
 		MaxBytes:      int(spec.MaxPartitionBytes),
 		OnOutOfRange:  policies[spec.OnOutOfRange],
@@ -132,13 +140,6 @@ func (s *session) subscription(p *partition) fetch.Spec {
 				"offset", e.Offset, "first", e.Start, "end", e.End, "policy", string(spec.OnOutOfRange))
 		},
 	}
-	if f.Offset < 0 {
-		f.Offset, f.Time = sarama.OffsetOldest, spec.Start.At
-		if spec.Start.Latest {
-			f.Offset = sarama.OffsetNewest
-		}
-	}
-	return f
 }
 
 var policies = map[config.OutOfRange]fetch.Policy{
@@ -164,36 +165,6 @@ func (s *session) reportFetches() {
 }
 
 func fetchOrigin(p *partition) string { return fmt.Sprintf("fetch %s/%d", p.Topic, p.Partition) }
-
-// fetchCommitted asks the coordinator for the group's committed offsets, -1
-// where there is none.
-func (s *session) fetchCommitted() (map[sink.TopicPartition]int64, error) {
-	offsets := make(map[sink.TopicPartition]int64, len(s.partitions))
-	if len(s.partitions) == 0 {
-		return offsets, nil
-	}
-	coordinator, err := s.client.Coordinator(s.spec.Group)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := coordinator.FetchOffset(sarama.NewOffsetFetchRequest(s.client.Config().Version, s.spec.Group, s.kafka.Claims()))
-	if err != nil {
-		return nil, err
-	}
-	for tp := range s.partitions {
-		block := resp.GetBlock(tp.Topic, tp.Partition)
-		switch {
-		case block == nil && resp.Err != sarama.ErrNoError:
-			return nil, resp.Err
-		case block == nil:
-			return nil, fmt.Errorf("no answer for %s/%d", tp.Topic, tp.Partition)
-		case block.Err != sarama.ErrNoError:
-			return nil, block.Err
-		}
-		offsets[tp] = block.Offset
-	}
-	return offsets, nil
-}
 
 // heed takes over new settings and a changed pause. The agent's wish is
 // already in spec and gate.

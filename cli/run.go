@@ -109,8 +109,23 @@ func runAgent(ctx context.Context, o runOptions) error {
 			cancel(serverError{fmt.Errorf("serve http on %s: %w", o.listen, err)})
 		}
 	})
+	reload := make(chan os.Signal, 1)
+	wg.Go(func() {
+		for {
+			select {
+			case sig := <-hup:
+				a.Reopen()
+				select {
+				case reload <- sig:
+				default: // one waits already
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
 	w := config.NewWatcher(o.config, config.WatchOptions{
-		Log: o.log, Reload: hup, Events: o.watch, Getenv: os.LookupEnv,
+		Log: o.log, Reload: reload, Events: o.watch, Getenv: os.LookupEnv,
 	})
 	wg.Go(func() { _ = w.Run(ctx) }) // it only ends with ctx
 

@@ -41,7 +41,7 @@ func (j *fetchJob) take(fr *frame, resp *kmsg.FetchResponse) {
 				m.refused(sarama.ErrIncompleteResponse, &told)
 			case b.ErrorCode == int16(sarama.ErrOffsetOutOfRange):
 				m.want = lookupRange
-				m.wakeLane()
+				m.lose(now) // first: whether it is still the same topic
 			case b.ErrorCode != 0:
 				m.refused(sarama.KError(b.ErrorCode), &told)
 			default:

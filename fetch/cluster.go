@@ -22,6 +22,8 @@ type topic struct {
 	err        error
 	failed     int       // answers in a row that were an error
 	partitions []int32   // sorted
+	id         string    // "" if the brokers are too old to tell
+	rival      string    // another id that one answer named; "" if none did
 	at         time.Time // when that was
 	used       time.Time // when somebody asked
 }
@@ -116,10 +118,65 @@ func (f *Fetcher) note(m *sarama.TopicMetadata, now time.Time) {
 		return
 	}
 	t.err, t.partitions, t.failed = nil, nil, 0
+	t.identify(m.Uuid)
 	for _, p := range m.Partitions {
 		t.partitions = append(t.partitions, p.ID)
 	}
 	slices.Sort(t.partitions)
+}
+
+// identify takes in the id of a topic. Another one than before means that the
+// topic was deleted and made anew, but one broker may not have heard of that yet
+// and name the old one, so two answers must agree.
+func (t *topic) identify(uuid sarama.Uuid) {
+	id := ""
+	if uuid != (sarama.Uuid{}) {
+		id = uuid.String()
+	}
+	switch {
+	case id == "":
+	case t.id == "" || t.id == id || t.rival == id:
+		t.id, t.rival = id, ""
+	default:
+		t.rival = id
+		t.at = t.at.Add(time.Second - refreshEvery) // look again in a second
+	}
+}
+
+// Identity returns the ids of the cluster and of a topic as they were known at
+// the last Refresh; "" for what the brokers are too old to tell.
+func (f *Fetcher) Identity(name string) (cluster, id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if t := f.topics[name]; t != nil {
+		id = t.id
+	}
+	return f.id, id
+}
+
+// A RenewedError says that a topic was deleted and made anew, so that a position
+// in the old one means nothing.
+type RenewedError struct{ Topic string }
+
+func (e *RenewedError) Error() string {
+	return fmt.Sprintf("topic %q was deleted and made anew", e.Topic)
+}
+
+// recognise reports whether the topic is the one that s has been reading. f.mu
+// is held.
+func (s *Subscription) recognise(t *topic, told *calls) error {
+	switch {
+	case s.topic == "":
+		s.topic = t.id
+	case t.rival != "":
+		return sarama.ErrUnknownTopicOrPartition // until it is known which one it is
+	case s.topic != t.id && s.fatal == nil:
+		s.fatal = &RenewedError{s.spec.Topic}
+		s.drop(s.next)
+		signal(s.ready)
+		told.add(s.spec.Changed)
+	}
+	return nil
 }
 
 // Coordinator asks which broker coordinates a group.

@@ -73,8 +73,8 @@ func (s *Subscription) available() bool {
 // The Record is the same at each call and its bytes are lent: each copies what
 // it keeps, and does not block, for the memory of many is bound up meanwhile.
 //
-// Take fails with [ErrClosed], [ErrEnded] or an [OutOfRangeError]; everything
-// else is retried, and shown by LastError meanwhile.
+// Take fails with [ErrClosed], [ErrEnded], an [OutOfRangeError] or a
+// [RenewedError]; everything else is retried, and shown by LastError meanwhile.
 func (s *Subscription) Take(each func(*Record) bool) (next int64, ok bool, err error) {
 	p, err := s.take()
 	if p == nil {

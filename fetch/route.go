@@ -233,6 +233,9 @@ func (f *Fetcher) learn(meta *sarama.MetadataResponse, told *calls) {
 			delete(f.brokers, id)
 		}
 	}
+	if meta.ClusterID != nil {
+		f.id = *meta.ClusterID
+	}
 	topics := make(map[string]*sarama.TopicMetadata, len(meta.Topics))
 	for _, t := range meta.Topics {
 		topics[t.Name] = t
@@ -244,6 +247,9 @@ func (f *Fetcher) learn(meta *sarama.MetadataResponse, told *calls) {
 			continue
 		}
 		p, err := findPartition(t, s.spec.Partition, addrs)
+		if err == nil {
+			err = s.recognise(f.topics[t.Name], told)
+		}
 		// An older epoch comes from a broker that has not heard of the move yet;
 		// if it stays, the topic was made anew.
 		if err == nil && p.LeaderEpoch < s.epoch && s.tries < 5 && p.LeaderEpoch >= 0 && s.epoch >= 0 {

@@ -90,7 +90,8 @@ type Subscription struct {
 	seq    int // grows when what is in flight for it is no longer wanted
 	paused bool
 	closed bool
-	fatal  error // what Read returns
+	fatal  error  // what Read returns
+	topic  string // the id of the topic; "" if unknown
 
 	next     int64 // where the consumer stands
 	announce bool  // next was found good, looked up or reset, and Read is to say so
@@ -152,6 +153,9 @@ func (f *Fetcher) Subscribe(spec Spec) *Subscription {
 	s.announce = s.paused && spec.Offset >= 0
 	s.placed = s.announce
 	f.mu.Lock()
+	if t := f.topics[spec.Topic]; t != nil {
+		s.topic = t.id
+	}
 	f.served++
 	s.served, s.polled = f.served, time.Now()
 	f.subs[s] = struct{}{}
