@@ -50,7 +50,7 @@ func (s *session) keep(ctx context.Context, p *partition, c chunk) {
 			p.sub.Rewind(p.accepted.Load())
 		}
 		c.free()
-	case c.moved && p.entered.Load(): // what the sink stands at, it must be told
+	case c.moved && p.entered.Load() && c.Next != p.accepted.Load(): // the sink must be told
 		if !s.store(ctx, p, c) && ctx.Err() == nil {
 			p.sub.Rewind(p.accepted.Load())
 		}

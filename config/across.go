@@ -71,7 +71,7 @@ func (c *claims) add(e *entry) (other *entry) {
 }
 
 // sideFiles are the suffixes of what lies beside a data file.
-var sideFiles = []string{".checkpoint", ".lock"}
+var sideFiles = []string{".checkpoint", ".checkpoint.tmp", ".lock", ".next"}
 
 // holder finds who may write t, or a file beside it.
 func (c *claims) holder(t target) *entry {

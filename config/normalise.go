@@ -13,9 +13,6 @@ import (
 	"kcagent/sink"
 )
 
-// defaultDelivery is what a file sink promises where the file leaves it open.
-const defaultDelivery = sink.AtLeastOnce
-
 var defaultFetch = Fetch{Lanes: 2, MaxBytes: 16 << 20, MaxWait: 500 * time.Millisecond}
 
 // normalise fills in what is left open and resolves what is named, so that two
@@ -37,7 +34,7 @@ func normalise(c *Consumer, conf *Config) {
 	}
 	if f := c.Sink.File; f != nil {
 		set(&f.Format, sink.Raw)
-		set(&f.Delivery, defaultDelivery)
+		set(&f.Delivery, sink.ExactlyOnce)
 		set(&f.Durability, sink.Fsync)
 		set(&f.Compression, sink.Uncompressed)
 		set(&f.Mode, 0o640)

@@ -1,10 +1,6 @@
 package config
 
-import (
-	"gopkg.in/yaml.v3"
-
-	"kcagent/sink"
-)
+import "gopkg.in/yaml.v3"
 
 // What the file may say and this version does not do yet is refused at its
 // place: silence would promise it.
@@ -23,18 +19,5 @@ func (p *parser) notYetConsumer(n *yaml.Node, path string, c *Consumer) {
 	}
 	if c.InstanceID != "" {
 		p.fault(n, path, "instance_id", "static membership"+notYet, "leave it out")
-	}
-	f := c.Sink.File
-	if f == nil {
-		return
-	}
-	if f.Delivery == sink.ExactlyOnce {
-		p.fault(n, path, "sink.file.delivery", "exactly_once"+notYet, "use at_least_once, which is the default until then")
-	}
-	if f.Rotate != nil {
-		p.fault(n, path, "sink.file.rotate", "rotate"+notYet, "leave it out and move the file away by other means: it is then opened anew")
-	}
-	if f.Compression != sink.Uncompressed {
-		p.fault(n, path, "sink.file.compression", "compression"+notYet, "leave it out")
 	}
 }

@@ -123,7 +123,7 @@ consumers:
   topics: [x, y, x]
   flush: {bytes: 64MiB}
   max_partition_bytes: 1048576
-  sink: {file: {path: "/data//{name}.log", format: raw, mode: 0640, delivery: at_least_once, durability: fsync, compression: none, rotate: {}}}
+  sink: {file: {path: "/data//{name}.log", format: raw, mode: 0640, delivery: exactly_once, durability: fsync, compression: none, rotate: {}}}
 `
 	if got := parse(t, same); !reflect.DeepEqual(got.Consumers, base.Consumers) {
 		t.Errorf("%s\nmeans %+v\nnot   %+v", same, got.Consumers, base.Consumers)

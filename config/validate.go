@@ -211,8 +211,30 @@ func (p *parser) checkSink(n *yaml.Node, path string, c *Consumer) {
 	if message, hint := pathProblem(find(n, "sink.file.path").Value); message != "" {
 		p.fault(n, path, "sink.file.path", message, hint)
 	}
-	if r := f.Rotate; r != nil && r.Keep < 0 {
-		p.fault(n, path, "sink.file.rotate.keep", "a negative number of files cannot be kept", "")
+	if r := f.Rotate; r != nil {
+		p.checkRotate(n, path, *r)
+	}
+}
+
+// checkRotate checks when a file is ended. A field that is zero is no limit.
+func (p *parser) checkRotate(n *yaml.Node, path string, r sink.Rotate) {
+	const at = "sink.file.rotate."
+	if r.Size != 0 {
+		p.checkSize(n, path, at+"size", r.Size, 1<<10, 1<<50)
+	}
+	if r.Every != 0 {
+		p.checkDuration(n, path, at+"every", r.Every, time.Second, 366*24*time.Hour)
+	}
+	if r.KeepFor != 0 {
+		p.checkDuration(n, path, at+"keep_for", r.KeepFor, time.Second, 100*366*24*time.Hour)
+	}
+	switch {
+	case r.Keep < 0:
+		p.fault(n, path, at+"keep", "a negative number of files cannot be kept", "")
+	case r.Size == 0 && r.Every == 0 && r.Keep != 0:
+		p.fault(n, path, at+"keep", "limits complete files, and nothing completes one", "add size or every")
+	case r.Size == 0 && r.Every == 0 && r.KeepFor != 0:
+		p.fault(n, path, at+"keep_for", "limits complete files, and nothing completes one", "add size or every")
 	}
 }
 

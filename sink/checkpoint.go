@@ -201,9 +201,9 @@ func (m *fileMark) is(f File) (bool, error) {
 	return tail == m.Tail, err
 }
 
-// private reports whether a path could be one of those that the sink keeps
-// beside another file.
-func private(path string) bool {
+// reserved reports whether a path could be one of those that a file sink keeps
+// beside its file.
+func reserved(path string) bool {
 	for _, s := range []string{checkpointSuffix, checkpointSuffix + ".tmp", lockSuffix, nextSuffix} {
 		if strings.HasSuffix(path, s) {
 			return true

@@ -80,7 +80,7 @@ func (c *crashTest) check(t *testing.T, what string) {
 	var all strings.Builder
 	names, _ := c.fs.List("/d")
 	for _, name := range append(slices.DeleteFunc(slices.Clone(names), func(n string) bool {
-		return private(n) || n == "out.log"
+		return reserved(n) || n == "out.log"
 	}), "out.log") {
 		all.WriteString(unpack(t, c.spec.File.Compression, c.fs.names["/d/"+name].data))
 	}

@@ -217,7 +217,7 @@ func (w *writer) cutMoved(m *fileMark) error {
 	}
 	for _, name := range names {
 		path := filepath.Join(dir, name)
-		if info, err := w.sink.fs.Stat(path); err != nil || !info.Mode().IsRegular() || inode(info) != m.Inode || private(path) {
+		if info, err := w.sink.fs.Stat(path); err != nil || !info.Mode().IsRegular() || inode(info) != m.Inode || reserved(path) {
 			continue
 		}
 		found, err := w.cutIfOurs(path, m)
