@@ -53,6 +53,7 @@ type entry struct {
 	format               string
 	path                 string // empty: standard output
 	flush                string
+	sink                 string // more of the file sink, such as "compression: zstd"
 	more                 string // whole lines
 }
 
@@ -65,6 +66,7 @@ func (e entry) withTopics(topics ...string) entry { e.topics = topics; return e 
 func (e entry) withFlush(flush string) entry      { e.flush = flush; return e }
 func (e entry) withPath(path string) entry        { e.path = path; return e }
 func (e entry) withCluster(cluster string) entry  { e.cluster = cluster; return e }
+func (e entry) withSink(sink string) entry        { e.sink = sink; return e }
 func (e entry) with(line string) entry            { e.more += "    " + line + "\n"; return e }
 
 // never is a flush that no test lives to see, unless something else asks for
@@ -72,7 +74,7 @@ func (e entry) with(line string) entry            { e.more += "    " + line + "\
 const never = "{interval: 1h, bytes: 1GiB}"
 
 func (e entry) yaml() string {
-	sink := fmt.Sprintf("{file: {path: %q, format: %s}}", e.path, e.format)
+	sink := fmt.Sprintf("{file: {path: %q, format: %s, %s}}", e.path, e.format, e.sink)
 	if e.path == "" {
 		sink = fmt.Sprintf("{stdout: {format: %s}}", e.format)
 	}

@@ -83,12 +83,16 @@ func (tr trail) addLine(line []byte) error {
 	return tr.add(env.Value)
 }
 
-// lines are the whole lines of a file; none if there is no file.
+// lines are the whole lines of a file, compressed or not; none if there is no
+// file.
 func lines(t *testing.T, path string) [][]byte {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
+	}
+	if text, err = unpack(text); err != nil {
+		t.Fatalf("%s: %v", path, err)
 	}
 	ls := bytes.Split(text, []byte("\n"))
 	return ls[:len(ls)-1] // what follows the last newline is being written

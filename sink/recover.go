@@ -32,6 +32,7 @@ func (w *writer) recover() (length int64, err error) {
 	if err != nil {
 		return 0, err
 	}
+	w.last = c
 	if !s.exact {
 		// Without an account the file soon holds more than the checkpoint says.
 		if err := s.fs.Remove(w.path + checkpointSuffix); err != nil {

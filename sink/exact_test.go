@@ -1,0 +1,434 @@
+package sink
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func exactSpec(path string) Spec {
+	return Spec{File: &FileSpec{Path: path, Format: Raw, Delivery: ExactlyOnce, Durability: Fsync, Mode: 0o640}}
+}
+
+func openExact(t *testing.T, path string, fsys FS) Sink {
+	t.Helper()
+	s, err := Open(t.Context(), exactSpec(path), Options{FS: fsys, Group: "g"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func place(t *testing.T, s Sink, partition int32) Place {
+	t.Helper()
+	p, err := s.(Resumer).Resume(t.Context(), TopicPartition{"orders", partition}, Identity{"cluster", "topic"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func wantNext(t *testing.T, s Sink, partition int32, next int64) {
+	t.Helper()
+	if p := place(t, s, partition); p.Next != next {
+		t.Errorf("partition %d stands at %d, want %d", partition, p.Next, next)
+	}
+}
+
+// die ends a sink as the end of the process does: its locks are gone, and
+// nothing is flushed.
+func die(t *testing.T, s Sink) {
+	t.Helper()
+	for _, w := range s.(*fileSink).writers() {
+		if err := w.close(false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.(*fileSink).alarm.stop()
+}
+
+// TestThreeSyncs: a flush syncs the data, the new checkpoint and its name; one
+// without news nothing.
+func TestThreeSyncs(t *testing.T) {
+	path, fsys := filepath.Join(t.TempDir(), "out.log"), newFaultFS()
+	s := openExact(t, path, fsys)
+	mustWrite(t, s, records(0, 0, 3))
+	mustFlush(t, s)
+	for i := range 3 {
+		mustWrite(t, s, records(0, 3+i, 1))
+		fsys.trace()
+		mustFlush(t, s)
+		equal(t, fsys.trace(), []string{
+			"datasync out.log",
+			"open out.log.checkpoint.tmp", "write out.log.checkpoint.tmp", "datasync out.log.checkpoint.tmp", "close out.log.checkpoint.tmp",
+			"rename out.log.checkpoint.tmp", "syncdir " + filepath.Base(filepath.Dir(path)),
+		})
+		mustFlush(t, s)
+		equal(t, fsys.trace(), nil)
+	}
+	mustClose(t, s)
+}
+
+// TestNotBeforeTheData: no checkpoint is stored when the data could not be made
+// safe, and the sink is opened anew where the last one stands.
+func TestNotBeforeTheData(t *testing.T) {
+	path, fsys := filepath.Join(t.TempDir(), "out.log"), newFaultFS()
+	s := openExact(t, path, fsys)
+	mustWrite(t, s, records(0, 0, 3))
+	mustFlush(t, s)
+	mustWrite(t, s, records(0, 3, 3))
+	fsys.set(fail(syscall.EIO, "datasync out.log"))
+	fsys.trace()
+	if err := s.Flush(t.Context()); !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), path) {
+		t.Fatalf("got %v", err)
+	}
+	fsys.set(nil)
+	if err := s.Flush(t.Context()); !errors.Is(err, ErrLost) {
+		t.Fatalf("got %v, want no second sync on the descriptor", err)
+	}
+	equal(t, fsys.trace(), []string{"datasync out.log"})
+	mustClose(t, s)
+	s = openExact(t, path, fsys)
+	wantNext(t, s, 0, 3)
+	mustWrite(t, s, records(0, 3, 3))
+	mustClose(t, s)
+	checkFile(t, path, lines(want(0, 0, 6)))
+}
+
+// TestCheckpointFails: whatever call fails, the flush does, with the path and
+// the cause; records go on, and once it works again all are covered. A crash in
+// between repeats nothing.
+func TestCheckpointFails(t *testing.T) {
+	for _, call := range []string{
+		"open out.log.checkpoint.tmp", "write out.log.checkpoint.tmp", "datasync out.log.checkpoint.tmp",
+		"rename out.log.checkpoint.tmp", "syncdir d",
+	} {
+		for _, crash := range []bool{false, true} {
+			t.Run(call, func(t *testing.T) {
+				dir := filepath.Join(t.TempDir(), "d")
+				path, fsys := filepath.Join(dir, "out.log"), newFaultFS()
+				s := openExact(t, path, fsys)
+				mustWrite(t, s, records(0, 0, 3))
+				mustFlush(t, s)
+				mustWrite(t, s, records(0, 3, 3))
+				fsys.set(fail(syscall.ENOSPC, call))
+				for range 2 {
+					err := s.Flush(t.Context())
+					if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, ErrLost) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "make room") {
+						t.Fatalf("got %v", err)
+					}
+				}
+				mustWrite(t, s, records(0, 6, 3))
+				fsys.set(nil)
+				if _, err := os.Stat(path + ".checkpoint.tmp"); err == nil {
+					t.Error("a checkpoint that failed still takes room")
+				}
+				if crash {
+					die(t, s)
+					s = openExact(t, path, fsys)
+					next := int(place(t, s, 0).Next)
+					if next != 3 && next != 6 {
+						t.Fatalf("it stands at %d", next)
+					}
+					mustWrite(t, s, records(0, next, 9-next))
+				}
+				mustFlush(t, s)
+				wantNext(t, s, 0, 9)
+				mustClose(t, s)
+				checkFile(t, path, lines(want(0, 0, 9)))
+			})
+		}
+	}
+}
+
+// refused demands an error that names the path and says what to do, and that
+// nothing was touched.
+func refused(t *testing.T, path, cause string) {
+	t.Helper()
+	files := func() map[string]string {
+		all := map[string]string{}
+		names, _ := osFS{}.List(filepath.Dir(path))
+		for _, n := range names {
+			all[n] = readFile(t, filepath.Join(filepath.Dir(path), n))
+		}
+		return all
+	}
+	before := files()
+	s, err := Open(t.Context(), exactSpec(path), Options{Group: "g"})
+	if err == nil {
+		mustClose(t, s)
+		t.Fatalf("opened, want an error with %q", cause)
+	}
+	if !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), cause) || !strings.Contains(err.Error(), "move") {
+		t.Errorf("the error is %q, want %q in it", err, cause)
+	}
+	after := files()
+	for name, content := range before {
+		if after[name] != content {
+			t.Errorf("%s was changed", name)
+		}
+	}
+	if len(after) != len(before) {
+		t.Errorf("files are %d, were %d", len(after), len(before))
+	}
+}
+
+// TestBadCheckpoint: one that is torn, garbage, changed or made for another
+// file is an error; nothing is guessed.
+func TestBadCheckpoint(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "out.log")
+	s := openExact(t, path, nil)
+	mustWrite(t, s, records(0, 0, 5))
+	mustClose(t, s)
+	good := readFile(t, path+".checkpoint")
+	set := func(path, content string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(content), 0o640); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := range len(good) {
+		set(path+".checkpoint", good[:n])
+		refused(t, path, "damaged")
+	}
+	for _, bad := range []string{"\x00\x00", strings.Replace(good, `"length":5`, `"length":4`, 1), good + "x", strings.ToUpper(good)} {
+		set(path+".checkpoint", bad)
+		refused(t, path, "damaged")
+	}
+	set(path+".checkpoint", good)
+
+	was := readFile(t, path)
+	set(path, was[:20])
+	refused(t, path, "are safe")
+	set(path, strings.ToUpper(was)+"more\n")
+	refused(t, path, "another file")
+	other := filepath.Join(t.TempDir(), "other.log")
+	set(other, strings.ToUpper(was))
+	if err := os.Rename(other, path); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, path, "another file")
+
+	// A copy that was restored, perhaps with more at its end, is the right one.
+	set(other, was+"p0-000005\ntorn")
+	if err := os.Rename(other, path); err != nil {
+		t.Fatal(err)
+	}
+	s = openExact(t, path, nil)
+	wantNext(t, s, 0, 5)
+	mustWrite(t, s, records(0, 5, 2))
+	mustClose(t, s)
+	checkFile(t, path, lines(want(0, 0, 7)))
+}
+
+// TestMovedMeanwhile: the file is moved, or deleted, after a crash. What the
+// checkpoint does not cover is cut off where the file is now, so that it stands
+// in the new one alone.
+func TestMovedMeanwhile(t *testing.T) {
+	for name, create := range map[string]bool{"renamed": false, "renamed and made anew": true} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "out.log")
+			s := openExact(t, path, nil)
+			mustWrite(t, s, records(0, 0, 3))
+			mustFlush(t, s)
+			mustWrite(t, s, records(0, 3, 3))
+			die(t, s)
+			if err := os.Rename(path, path+".1"); err != nil {
+				t.Fatal(err)
+			}
+			if create {
+				if err := os.WriteFile(path, nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s = openExact(t, path, nil)
+			wantNext(t, s, 0, 3)
+			mustWrite(t, s, records(0, 3, 3))
+			die(t, s)
+			s = openExact(t, path, nil)
+			wantNext(t, s, 0, 3)
+			mustWrite(t, s, records(0, 3, 4))
+			mustClose(t, s)
+			checkFile(t, path+".1", lines(want(0, 0, 3)))
+			checkFile(t, path, lines(want(0, 3, 4)))
+		})
+	}
+}
+
+// TestDeletedMeanwhile: what was in it is gone by its owner's wish; the rest
+// goes on where it ended.
+func TestDeletedMeanwhile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "out.log")
+	s := openExact(t, path, nil)
+	mustWrite(t, s, records(0, 0, 3))
+	mustClose(t, s)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	s = openExact(t, path, nil)
+	wantNext(t, s, 0, 3)
+	mustWrite(t, s, records(0, 3, 2))
+	mustClose(t, s)
+	checkFile(t, path, lines(want(0, 3, 2)))
+}
+
+// TestOtherHandsThenACrash: others move, delete or truncate the file while the
+// agent runs, and then it dies.
+func TestOtherHandsThenACrash(t *testing.T) {
+	for name, c := range map[string]struct {
+		act  func(path string) error
+		kept bool // the records before stay somewhere
+	}{
+		"moved":     {func(p string) error { return os.Rename(p, p+".1") }, true},
+		"deleted":   {os.Remove, false},
+		"truncated": {func(p string) error { return os.Truncate(p, 0) }, false},
+	} {
+		for _, flushed := range []bool{false, true} {
+			t.Run(name, func(t *testing.T) {
+				path := filepath.Join(t.TempDir(), "out.log")
+				s := openExact(t, path, nil)
+				mustWrite(t, s, records(0, 0, 3))
+				mustFlush(t, s)
+				if err := c.act(path); err != nil {
+					t.Fatal(err)
+				}
+				if !flushed { // the flush will see it
+					mustWrite(t, s, records(0, 3, 3))
+				}
+				mustFlush(t, s)
+				if flushed {
+					mustWrite(t, s, records(0, 3, 3))
+					mustFlush(t, s)
+				}
+				mustWrite(t, s, records(0, 6, 3)) // not flushed
+				die(t, s)
+				s = openExact(t, path, nil)
+				wantNext(t, s, 0, 6)
+				mustWrite(t, s, records(0, 6, 3))
+				mustClose(t, s)
+				var all []string
+				if c.kept {
+					all = values(t, Raw, readFile(t, path+".1"))
+				}
+				all = append(all, values(t, Raw, readFile(t, path))...)
+				first := 0
+				if !c.kept {
+					first = 3
+				}
+				equal(t, all, want(0, first, 9-first))
+			})
+		}
+	}
+}
+
+// TestAccount: partitions are known again when they come back; another group,
+// and another topic of the same name, are not.
+func TestAccount(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "out.log")
+	s := openExact(t, path, nil)
+	if p := place(t, s, 0); p.Next != -1 || !OfAgent(p.Owner) || p.Renewed {
+		t.Errorf("a new sink stands at %+v", p)
+	}
+	owner := place(t, s, 0).Owner
+	for p := range int32(3) {
+		mustWrite(t, s, records(p, 10, 2))
+	}
+	mustClose(t, s)
+
+	s = openExact(t, path, nil)
+	wantNext(t, s, 2, 12)
+	if got := place(t, s, 1).Owner; got != owner {
+		t.Errorf("the owner is %q, was %q", got, owner)
+	}
+	mustWrite(t, s, records(2, 12, 1))
+	mustClose(t, s)
+	s = openExact(t, path, nil)
+	wantNext(t, s, 0, 12) // was not there the time before
+	// The position alone moves, and back.
+	for _, next := range []int64{40, 5} {
+		if err := s.Write(t.Context(), Chunk{TopicPartition: TopicPartition{"orders", 0}, Next: next}); err != nil {
+			t.Fatal(err)
+		}
+		wantNext(t, s, 0, next)
+	}
+	mustClose(t, s)
+	s = openExact(t, path, nil)
+	wantNext(t, s, 0, 5)
+	for partition := range int32(2) {
+		p, err := s.(Resumer).Resume(t.Context(), TopicPartition{"orders", partition}, Identity{"cluster", "made anew"})
+		if err != nil || p.Next != -1 || !p.Renewed || p.Owner != owner {
+			t.Errorf("in a topic made anew it stands at %+v, %v", p, err)
+		}
+	}
+	mustClose(t, s)
+
+	other, err := Open(t.Context(), exactSpec(path), Options{Group: "other"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := place(t, other, 2); p.Next != -1 || p.Owner == owner {
+		t.Errorf("for another group it stands at %+v", p)
+	}
+	mustWrite(t, other, records(0, 0, 1))
+	mustClose(t, other)
+	checkFile(t, path, lines(want(0, 10, 2), want(1, 10, 2), want(2, 10, 3), want(0, 0, 1)))
+}
+
+// TestChangeOfDelivery: at_least_once makes the checkpoint untrue, so it goes.
+func TestChangeOfDelivery(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "out.log")
+	s := openExact(t, path, nil)
+	mustWrite(t, s, records(0, 0, 3))
+	mustFlush(t, s)
+	mustWrite(t, s, records(0, 3, 3))
+	die(t, s)
+	s = mustOpen(t, fileSpec(path), nil)
+	mustWrite(t, s, records(0, 3, 6))
+	mustClose(t, s)
+	checkFile(t, path, lines(want(0, 0, 9)))
+	s = openExact(t, path, nil)
+	wantNext(t, s, 0, -1)
+	mustWrite(t, s, records(0, 9, 1))
+	die(t, s)
+	s = openExact(t, path, nil)
+	mustWrite(t, s, records(0, 9, 1))
+	mustClose(t, s)
+	checkFile(t, path, lines(want(0, 0, 10)))
+}
+
+// TestRelease: the files of single partitions are let go of, and taken up where
+// they stood.
+func TestRelease(t *testing.T) {
+	dir := t.TempDir()
+	pattern := filepath.Join(dir, "{topic}-{partition}.log")
+	s := openExact(t, pattern, nil)
+	for p := range int32(2) {
+		wantNext(t, s, p, -1)
+	}
+	if names, _ := (osFS{}).List(dir); len(names) != 0 {
+		t.Errorf("files %q before the first record", names)
+	}
+	mustWrite(t, s, records(0, 0, 3))
+	mustWrite(t, s, records(1, 0, 3))
+	mustFlush(t, s)
+	mustWrite(t, s, records(1, 3, 3)) // not flushed: taken off
+	if err := s.(Resumer).Release(); err != nil {
+		t.Fatal(err)
+	}
+	other := openExact(t, pattern, nil)
+	wantNext(t, other, 1, 3)
+	mustWrite(t, other, records(1, 3, 1))
+	mustClose(t, other)
+	wantNext(t, s, 0, 3)
+	wantNext(t, s, 1, 4)
+	mustWrite(t, s, records(1, 4, 1))
+	mustClose(t, s)
+	checkFile(t, filepath.Join(dir, "orders-1.log"), lines(want(1, 0, 5)))
+	if !slices.Equal(values(t, Raw, readFile(t, filepath.Join(dir, "orders-0.log"))), want(0, 0, 3)) {
+		t.Error("partition 0 was changed")
+	}
+}
