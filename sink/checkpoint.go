@@ -57,8 +57,12 @@ func (c *checkpoint) encode() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	body = append(body, '\n')
-	return append(fmt.Appendf(nil, checkpointHeader, crc32.Checksum(body, castagnoli)), body...), nil
+	return sealed(append(body, '\n')), nil
+}
+
+// sealed is a body behind its header.
+func sealed(body []byte) []byte {
+	return append(fmt.Appendf(nil, checkpointHeader, crc32.Checksum(body, castagnoli)), body...)
 }
 
 // decodeCheckpoint never returns a checkpoint that encode did not write.

@@ -24,7 +24,7 @@ var chunks = sync.Pool{New: func() any { return new([]byte) }}
 func write(ctx context.Context, s Sink, recs []Record) error {
 	buf := chunks.Get().(*[]byte)
 	defer chunks.Put(buf)
-	c := Chunk{Data: (*buf)[:0]}
+	c := Chunk{TopicPartition: TopicPartition{Topic: "orders"}, Data: (*buf)[:0]}
 	for i := range recs {
 		c.TopicPartition = TopicPartition{recs[i].Topic, recs[i].Partition}
 		c.Data = s.Encode(c.Data, &recs[i])

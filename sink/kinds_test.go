@@ -19,6 +19,7 @@ type bench struct {
 	open   func(t *testing.T) Sink
 	values func(t *testing.T) []string // the values of all records in the sink, in its order
 	fault  func(func() error)          // asked before each system call that writes
+	late   bool                        // an accepted record need not be written yet
 }
 
 var kinds = []struct {
@@ -27,6 +28,18 @@ var kinds = []struct {
 }{
 	{"file raw", func(t *testing.T) *bench { return fileBench(t, "out.log", Raw) }},
 	{"file json", func(t *testing.T) *bench { return fileBench(t, "out.json", JSON) }},
+	{"file at least once", func(t *testing.T) *bench {
+		return fileBench(t, "out.log", Raw).with(func(f *FileSpec) { f.Delivery = AtLeastOnce })
+	}},
+	{"file gzip", func(t *testing.T) *bench {
+		return fileBench(t, "out.log", Raw).with(func(f *FileSpec) { f.Compression = Gzip })
+	}},
+	{"file zstd", func(t *testing.T) *bench {
+		return fileBench(t, "out.json", JSON).with(func(f *FileSpec) { f.Compression = Zstd })
+	}},
+	{"file rotated", func(t *testing.T) *bench {
+		return fileBench(t, "out.log", Raw).with(func(f *FileSpec) { f.Rotate = &Rotate{Size: 2000} })
+	}},
 	{"file per partition", func(t *testing.T) *bench { return fileBench(t, "{topic}/{partition}.log", Raw) }},
 	{"file per topic", func(t *testing.T) *bench { return fileBench(t, "a/b/{topic}.json", JSON) }},
 	{"stdout raw", func(t *testing.T) *bench { return stdoutBench(t, Raw) }},
@@ -35,23 +48,32 @@ var kinds = []struct {
 
 func fileBench(t *testing.T, path string, format Format) *bench {
 	dir, fsys := t.TempDir(), newFaultFS()
-	b := &bench{spec: Spec{File: &FileSpec{Path: filepath.Join(dir, path), Format: format, Mode: 0o640}}}
+	b := &bench{spec: Spec{File: &FileSpec{Path: filepath.Join(dir, path), Format: format, Delivery: ExactlyOnce, Mode: 0o640}}}
 	b.open = func(t *testing.T) Sink { return mustOpen(t, b.spec, fsys) }
 	b.fault = func(f func() error) { fsys.set(onlyWrites(f)) }
 	b.values = func(t *testing.T) []string {
 		var all []string
 		walk := func(p string, d os.DirEntry, err error) error {
-			if err != nil || d.IsDir() || strings.HasSuffix(p, ".lock") {
+			if err != nil || d.IsDir() || reserved(p) {
 				return err
 			}
-			all = append(all, values(t, format, readFile(t, p))...)
-			return nil
+			data := []byte(readFile(t, p))
+			c, err := sniff(bytes.NewReader(data))
+			all = append(all, values(t, format, unpack(t, c, data))...)
+			return err
 		}
 		if err := filepath.WalkDir(dir, walk); err != nil {
 			t.Fatal(err)
 		}
 		return all
 	}
+	return b
+}
+
+// with changes the spec.
+func (b *bench) with(change func(*FileSpec)) *bench {
+	change(b.spec.File)
+	b.late = compression(b.spec.File) != Uncompressed
 	return b
 }
 

@@ -113,6 +113,9 @@ func (w *writer) takeOver(f File, known int64) (*segment, error) {
 		if err != nil {
 			return nil, err
 		}
+		if g.length == 0 { // nothing of it stays
+			g.codec = compression(w.sink.spec.Load())
+		}
 	}
 	g.safe = g.length
 	if c := w.last; c != nil && c.File != nil {

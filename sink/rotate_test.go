@@ -1,0 +1,232 @@
+package sink
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// complete lists the complete files of a path, the oldest first.
+func complete(t *testing.T, path string) []string {
+	t.Helper()
+	w := &writer{sink: &fileSink{fs: osFS{}}, path: path}
+	all, err := w.complete()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var paths []string
+	for _, e := range all {
+		paths = append(paths, e.path)
+	}
+	return paths
+}
+
+func contents(t *testing.T, paths ...string) (all []string) {
+	t.Helper()
+	for _, p := range paths {
+		data := []byte(readFile(t, p))
+		c, err := sniff(bytes.NewReader(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, values(t, Raw, unpack(t, c, data))...)
+	}
+	return all
+}
+
+// TestRotateBySize: no file is larger than the size, but for one record that
+// is; none is touched after it has its final name; names sort as the records.
+func TestRotateBySize(t *testing.T) {
+	for _, c := range []Compression{Uncompressed, Gzip, Zstd} {
+		for _, d := range []Delivery{ExactlyOnce, AtLeastOnce} {
+			t.Run(fmt.Sprintf("%s/%s", c, d), func(t *testing.T) {
+				path := filepath.Join(t.TempDir(), "out.log")
+				spec := exactSpec(path)
+				spec.File.Delivery, spec.File.Compression, spec.File.Rotate = d, c, &Rotate{Size: 100}
+				s := mustOpen(t, spec, nil)
+				seen := map[string]string{}
+				for i := range 40 {
+					mustWrite(t, s, records(0, i*3, 3))
+					if i%4 == 3 {
+						mustFlush(t, s)
+					}
+					for _, p := range complete(t, path) {
+						if now := readFile(t, p); seen[p] != "" && seen[p] != now {
+							t.Fatalf("%s was changed after it was complete", p)
+						} else {
+							seen[p] = now
+						}
+					}
+				}
+				mustClose(t, s)
+				done := complete(t, path)
+				if len(done) < 3 || !slices.IsSorted(done) {
+					t.Errorf("complete files are %q", done)
+				}
+				equal(t, contents(t, append(done, path)...), want(0, 0, 120))
+				for _, p := range done {
+					if info, _ := os.Stat(p); c == Uncompressed && info.Size() > 100 {
+						t.Errorf("%s has %d bytes", p, info.Size())
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestBackpressure: a file that fills up while the one before it is being made
+// safe waits for that, and grows no larger.
+func TestBackpressure(t *testing.T) {
+	path, fsys := filepath.Join(t.TempDir(), "out.log"), newFaultFS()
+	spec := exactSpec(path)
+	spec.File.Rotate = &Rotate{Size: 100}
+	s := mustOpen(t, spec, fsys)
+	var err error
+	fsys.set(fail(syscall.ENOSPC, "write out.log.checkpoint.tmp"))
+	n := 0
+	for ; err == nil && n < 100; n++ {
+		err = write(t.Context(), s, records(0, n, 1))
+		if n == 0 && err != nil { // the file cannot even be named
+			fsys.set(nil)
+			mustWrite(t, s, records(0, 0, 1))
+			fsys.set(fail(syscall.ENOSPC, "write out.log.checkpoint.tmp"))
+			err = nil
+		}
+	}
+	if n != 21 || !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("write %d: %v, want two files of ten records", n, err)
+	}
+	fsys.set(nil)
+	mustWrite(t, s, records(0, n-1, 5))
+	mustClose(t, s)
+	equal(t, contents(t, append(complete(t, path), path)...), want(0, 0, n+4))
+}
+
+// TestRotateByTheClock: at the full second, whether records come or not, and
+// not while a file is empty.
+func TestRotateByTheClock(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "out.log")
+	spec := exactSpec(path)
+	spec.File.Rotate = &Rotate{Every: time.Second}
+	due := make(chan struct{}, 100)
+	s, err := Open(t.Context(), spec, Options{Due: func() { due <- struct{}{} }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, s, records(0, 0, 1))
+	began := time.Now()
+	<-due
+	if now := time.Now(); now.Truncate(time.Second).Before(began.Truncate(time.Second).Add(time.Second)) {
+		t.Errorf("due at %v, written at %v", now, began)
+	}
+	mustFlush(t, s)
+	if n := len(complete(t, path)); n != 1 {
+		t.Errorf("%d complete files, want 1", n)
+	}
+	mustWrite(t, s, records(0, 1, 1))
+	<-due // nobody flushes: the next record comes late
+	mustWrite(t, s, records(0, 2, 1))
+	mustClose(t, s)
+	done := complete(t, path)
+	if len(done) != 2 {
+		t.Fatalf("complete files %q, want 2", done)
+	}
+	equal(t, contents(t, done[1]), want(0, 1, 1))
+	if len(due) != 0 {
+		t.Error("an empty file is due")
+	}
+}
+
+// TestRotateAtStart: a file of an hour that has passed is ended by the next
+// record, although another process began it.
+func TestRotateAtStart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "out.log")
+	spec := exactSpec(path)
+	spec.File.Rotate = &Rotate{Every: time.Hour}
+	s := mustOpen(t, spec, nil)
+	mustWrite(t, s, records(0, 0, 1))
+	mustClose(t, s)
+	old := time.Now().Add(-2 * time.Hour)
+	if err := os.Chtimes(path, old, old); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, spec, nil)
+	mustWrite(t, s, records(0, 1, 1))
+	mustClose(t, s)
+	checkFile(t, path, lines(want(0, 1, 1)))
+	equal(t, contents(t, complete(t, path)...), want(0, 0, 1))
+}
+
+// TestNamesSort: also when the clock was set back.
+func TestNamesSort(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "out.log")
+	ahead := filepath.Join(dir, "out-"+time.Now().Add(time.Hour).UTC().Format(timeFormat)+".log")
+	if err := os.WriteFile(ahead, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	spec := exactSpec(path)
+	spec.File.Rotate = &Rotate{Size: 15}
+	s := mustOpen(t, spec, nil)
+	for i := range 4 {
+		mustWrite(t, s, records(0, i, 1))
+	}
+	mustClose(t, s)
+	done := complete(t, path)
+	if len(done) != 4 || done[0] != ahead {
+		t.Fatalf("complete files %q", done)
+	}
+	equal(t, contents(t, append(done, path)...), want(0, 0, 4))
+	for path, want := range map[string]string{
+		"/d/orders.log": "orders-T.log.gz", "/d/orders": "orders-T.gz", "/d/orders.log.gz": "orders-T.log.gz",
+		"/d/.hidden": ".hidden-T.gz", "/d/a.b.json": "a.b-T.json.gz", "/d/.gz": ".gz-T.gz",
+	} {
+		if before, after := nameParts(path, Gzip); before+"T"+after != want {
+			t.Errorf("%s becomes %sT%s, want %s", path, before, after, want)
+		}
+	}
+}
+
+// TestUpdateInPlace: another compression, and another rotation, hold from the
+// next record on, in a new file; none holds two kinds.
+func TestUpdateInPlace(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "out.log")
+	spec := exactSpec(path)
+	s := mustOpen(t, spec, nil)
+	next := 0
+	for _, c := range []Compression{Uncompressed, Zstd, Gzip, Gzip, Uncompressed} {
+		file := *spec.File
+		file.Compression = c
+		if err := s.Update(Spec{File: &file}); err != nil {
+			t.Fatal(err)
+		}
+		mustWrite(t, s, records(0, next, 10))
+		next += 10
+		if next%20 == 0 {
+			mustFlush(t, s)
+		}
+	}
+	mustClose(t, s)
+	done := complete(t, path)
+	if len(done) != 3 || !strings.HasSuffix(done[1], ".log.zst") || !strings.HasSuffix(done[2], ".log.gz") {
+		t.Errorf("complete files %q", done)
+	}
+	equal(t, contents(t, append(done, path)...), want(0, 0, next))
+
+	// A start with another compression does the same.
+	spec.File.Compression = Gzip
+	s = mustOpen(t, spec, nil)
+	mustWrite(t, s, records(0, next, 1))
+	mustClose(t, s)
+	equal(t, contents(t, append(complete(t, path), path)...), want(0, 0, next+1))
+	if len(complete(t, path)) != 4 {
+		t.Errorf("complete files %q", complete(t, path))
+	}
+}
