@@ -61,6 +61,9 @@ func (c *crashTest) run(t *testing.T) error {
 	for round := 0; at[0] < crashRecords || at[1] < crashRecords; round++ {
 		p := round % crashPartitions
 		n := min(1+round%7, crashRecords-int(at[p]))
+		if n == 0 {
+			continue
+		}
 		if err := write(t.Context(), s, records(int32(p), int(at[p]), n)); err != nil {
 			return err
 		}
