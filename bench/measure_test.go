@@ -63,7 +63,9 @@ type result struct{ mbPerSecond, cpuPerGB, rss float64 }
 func drain(b *testing.B, cmd *exec.Cmd, out string, l load) result {
 	b.Helper()
 	if cmd.Stdout == nil {
-		_ = os.Remove(out)
+		for _, suffix := range []string{"", ".checkpoint", ".lock"} {
+			_ = os.Remove(out + suffix)
+		}
 	}
 	unix.Sync() // what the one before left for the disk is not this one's
 	cmd.Stderr = os.Stderr

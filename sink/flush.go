@@ -111,6 +111,7 @@ func (w *writer) mark(ctx context.Context) (mark, error) {
 	}
 	if m.seg != nil {
 		m.f, m.length = m.seg.f, m.seg.length
+		m.seg.marked = m.length
 	}
 	return m, nil
 }

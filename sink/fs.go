@@ -38,6 +38,11 @@ type File interface {
 	Chmod(mode fs.FileMode) error
 	Stat() (fs.FileInfo, error)
 
+	// Reserve allocates n bytes on the disk behind size, the file's length, which
+	// stays. To shorten the file, or to set the length it has, gives back what is
+	// not used. Errors are [errors.ErrUnsupported] or those of a full disk.
+	Reserve(size, n int64) error
+
 	// Datasync makes the content and the length survive a crash of the machine.
 	Datasync() error
 
@@ -96,6 +101,10 @@ type osFile struct {
 
 func (f *osFile) Datasync() error { return f.call("fdatasync", datasync) }
 
+func (f *osFile) Reserve(size, n int64) error {
+	return f.call("fallocate", func(fd int) error { return reserve(fd, size, n) })
+}
+
 func (f *osFile) Lock() error {
 	err := f.call("flock", func(fd int) error { return syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB) })
 	if errors.Is(err, syscall.EWOULDBLOCK) {
@@ -145,6 +154,14 @@ func unlinked(info fs.FileInfo) bool {
 func inode(info fs.FileInfo) uint64 {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		return st.Ino
+	}
+	return 0
+}
+
+// spare is how much more a file takes of the disk than its length says.
+func spare(info fs.FileInfo) int64 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return st.Blocks*512 - info.Size()
 	}
 	return 0
 }

@@ -2,6 +2,11 @@
 
 package sink
 
-import "syscall"
+import (
+	"errors"
+	"syscall"
+)
 
 func datasync(fd int) error { return syscall.Fsync(fd) }
+
+func reserve(int, int64, int64) error { return errors.ErrUnsupported }

@@ -239,6 +239,8 @@ func (f *memoryFile) Datasync() error {
 	return err
 }
 
+func (f *memoryFile) Reserve(int64, int64) error { return errors.ErrUnsupported }
+
 func (f *memoryFile) Lock() error {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()

@@ -58,6 +58,9 @@ func (w *writer) letGo(g *segment) error {
 	if err := w.emit(); err != nil {
 		return err
 	}
+	if err := g.trim(); err != nil {
+		return err
+	}
 	m := mark{w: w, state: w.now(), seg: g, f: g.f, length: g.length, folders: w.folders}
 	if err := s.sync([]mark{m}); err != nil {
 		return err
@@ -114,6 +117,7 @@ func (w *writer) close(cut bool) error {
 		if cut {
 			err = errors.Join(err, w.cutToSafe(g))
 		}
+		err = errors.Join(err, g.trim())
 		if e := g.f.Close(); e != nil {
 			err = errors.Join(err, fault("close", g.path, e))
 		}

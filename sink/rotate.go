@@ -78,6 +78,9 @@ func (w *writer) rotate() error {
 	if err := w.emit(); err != nil {
 		return err
 	}
+	if err := w.current.trim(); err != nil {
+		return err
+	}
 	final, err := w.finalName(time.Now())
 	if err != nil {
 		return err

@@ -117,6 +117,9 @@ func (w *writer) takeOver(f File, known int64) (*segment, error) {
 			g.codec = compression(w.sink.spec.Load())
 		}
 	}
+	if spare(info) > busyBytes/2 {
+		g.room = g.length // a process that died reserved it; trim gives it back
+	}
 	g.safe = g.length
 	if c := w.last; c != nil && c.File != nil {
 		g.named = known >= 0 && c.File.Inode == inode(info) && c.Group == w.sink.group

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"time"
 )
 
@@ -37,6 +38,8 @@ type segment struct {
 	torn   bool      // what a failed write left may follow length
 	until  time.Time // rotate.every ends it; zero if nothing is in it
 	named  bool      // a durable checkpoint names it
+	marked int64     // length at the last Flush
+	room   int64     // the disk is allocated up to here; 0 if nothing is
 
 	final string // of a full one: the path that it is to get
 	at    state  // of a full one: what it and those before it hold
@@ -162,6 +165,7 @@ func (w *writer) emit() error {
 
 // put appends bytes to the file: all, or none.
 func (w *writer) put(g *segment, data []byte) error {
+	g.reserve(int64(len(data)))
 	n, err := writeAll(g.f, data)
 	if err != nil {
 		w.undo(g, int64(n))
@@ -169,6 +173,43 @@ func (w *writer) put(g *segment, data []byte) error {
 	}
 	w.grown(g)
 	g.length += int64(n)
+	return nil
+}
+
+const (
+	busyBytes    = 8 << 20 // between two flushes: who writes that much gets room ahead
+	reserveBytes = 64 << 20
+)
+
+// reserve has the disk allocated ahead of a file that many records come for.
+// Else a sync and the writes beside it wait for each other, for both allocate:
+// measured on ext4, a writer got 0.6 of its throughput while it was synced
+// without, and all of it with. A disk that cannot is written all the same.
+func (g *segment) reserve(n int64) {
+	if end := g.length + n; end > g.room && end-g.marked > busyBytes {
+		g.room = g.length + reserveBytes
+		if g.f.Reserve(g.length, reserveBytes) != nil {
+			g.room = math.MaxInt64 // ask no more
+		}
+	}
+}
+
+// trim gives back what was reserved and not used.
+func (g *segment) trim() error {
+	if g.room == 0 {
+		return nil
+	}
+	g.room = 0
+	info, err := g.f.Stat()
+	if err != nil {
+		return fault("stat", g.path, err)
+	}
+	if spare(info) < busyBytes/2 {
+		return nil
+	}
+	if err := g.f.Truncate(info.Size()); err != nil { // the length that it has
+		return fault("trim", g.path, err)
+	}
 	return nil
 }
 
