@@ -111,7 +111,9 @@ func (w *writer) mark(ctx context.Context) (mark, error) {
 	}
 	if m.seg != nil {
 		m.f, m.length = m.seg.f, m.seg.length
-		m.seg.marked = m.length
+		if m.after == nil {
+			m.seg.reserve()
+		}
 	}
 	return m, nil
 }

@@ -169,6 +169,27 @@ func (c *Cluster) Committed(t testing.TB, group, topic string) map[int32]int64 {
 	return committed
 }
 
+// ResetOffsets moves the committed offsets of a group without members, as
+// kafka-consumer-groups --reset-offsets does.
+func (c *Cluster) ResetOffsets(t testing.TB, group, topic string, offsets map[int32]int64) {
+	t.Helper()
+	req := kmsg.NewPtrOffsetCommitRequest()
+	req.Group, req.Generation = group, -1
+	moved := kmsg.NewOffsetCommitRequestTopic()
+	moved.Topic = topic
+	for p, offset := range offsets {
+		block := kmsg.NewOffsetCommitRequestTopicPartition()
+		block.Partition, block.Offset, block.Metadata = p, offset, kmsg.StringPtr("")
+		moved.Partitions = append(moved.Partitions, block)
+	}
+	req.Topics = append(req.Topics, moved)
+	for _, got := range ask(t, c, req).Topics {
+		for _, p := range got.Partitions {
+			check(t, "reset offsets of "+group, p.ErrorCode)
+		}
+	}
+}
+
 // A Group is a consumer group as its coordinator sees it.
 type Group struct {
 	State   string   // such as Stable or Empty; Dead if there is none
