@@ -1,6 +1,6 @@
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
-.PHONY: check test e2e soak bench plots image demo
+.PHONY: check test e2e soak kills bench plots image demo
 
 # Everything that has to hold before a change lands.
 check:
@@ -17,6 +17,11 @@ e2e:
 # Consumers come and go for twenty minutes; memory must stay flat.
 soak:
 	KCAGENT_REQUIRE_KAFKA=1 KCAGENT_SOAK=20m go test -count=1 -timeout 30m -run Soak -v ./e2e
+
+# Kills the agent a hundred times under load, and the broker now and then; each
+# record must be in the files once.
+kills:
+	KCAGENT_REQUIRE_KAFKA=1 KCAGENT_KILLS=100 go test -count=1 -timeout 30m -run TestKillsLeaveEachRecordOnce -v ./e2e
 
 # Measures every kind of record and prints tables; asserts no speed. It takes
 # half an hour.

@@ -14,11 +14,11 @@ type account struct {
 	owner   string // names it in committed metadata
 	next    map[TopicPartition]int64
 	topics  map[string]Identity
-	renewed map[string]bool // topics of which only another one of that name was known
-	version int64           // grows with each change
-	stored  int64           // the version that the durable checkpoint covers
-	last    *checkpoint     // the durable one; nil if there is none
-	done    *fileMark       // a segment whose final name may not be safe yet
+	renewed map[string]Identity // topics of which only another one of that name is known
+	version int64               // grows with each change
+	stored  int64               // the version that the durable checkpoint covers
+	last    *checkpoint         // the durable one; nil if there is none
+	done    *fileMark           // a segment whose final name may not be safe yet
 }
 
 // A state is an account at a moment.
@@ -43,7 +43,7 @@ func (a *account) forget() {
 		owner:   ownerPrefix + rand.Text(),
 		next:    make(map[TopicPartition]int64),
 		topics:  make(map[string]Identity),
-		renewed: make(map[string]bool),
+		renewed: make(map[string]Identity),
 	}
 }
 
@@ -66,8 +66,14 @@ func (a *account) remember(c *checkpoint, group string) (same bool) {
 	return true
 }
 
-// reached notes where a partition stands after c.
+// reached notes where a partition stands after c. The first record of a topic
+// that was made anew ends what was known of the old one; not before, for who
+// asked may have decided not to go on.
 func (a *account) reached(c Chunk) {
+	if topic, ok := a.renewed[c.Topic]; ok && topic != a.topics[c.Topic] {
+		maps.DeleteFunc(a.next, func(k TopicPartition, _ int64) bool { return k.Topic == c.Topic })
+		a.topics[c.Topic] = topic
+	}
 	if old, known := a.next[c.TopicPartition]; len(c.Data) > 0 || !known || old != c.Next {
 		a.next[c.TopicPartition] = c.Next
 		a.version++
@@ -78,16 +84,16 @@ func (a *account) reached(c Chunk) {
 func (a *account) place(tp TopicPartition, topic Identity) Place {
 	was := a.topics[tp.Topic]
 	if differ(was.Cluster, topic.Cluster) || differ(was.Topic, topic.Topic) {
-		maps.DeleteFunc(a.next, func(k TopicPartition, _ int64) bool { return k.Topic == tp.Topic })
-		a.renewed[tp.Topic] = true
-		a.version++
+		a.renewed[tp.Topic] = topic
+		return Place{Next: -1, Owner: a.owner, Renewed: true}
 	}
-	if topic.Cluster != "" || topic.Topic != "" {
+	if topic != (Identity{}) {
 		a.topics[tp.Topic] = topic
 	}
 	next, known := a.next[tp]
 	if !known {
-		return Place{Next: -1, Owner: a.owner, Renewed: a.renewed[tp.Topic]}
+		_, renewed := a.renewed[tp.Topic]
+		return Place{Next: -1, Owner: a.owner, Renewed: renewed}
 	}
 	return Place{Next: next, Owner: a.owner}
 }

@@ -30,6 +30,7 @@ type checkpoint struct {
 type fileMark struct {
 	Name        string      `json:"name"` // without folders
 	Inode       uint64      `json:"inode"`
+	Born        int64       `json:"born,omitempty"` // when it was made, in nanoseconds; 0 if unknown
 	Length      int64       `json:"length"`
 	Tail        uint32      `json:"tail"` // CRC-32C of the last tailSize bytes before Length
 	Compression Compression `json:"compression"`
@@ -192,14 +193,18 @@ func tailOf(f io.ReaderAt, length int64) (uint32, error) {
 }
 
 // is reports whether f is the file that m describes, perhaps with more at its
-// end: it holds the same. An empty one is known by its inode alone.
+// end. It holds the same, or, if that is nothing yet, it is the same inode, and
+// not a later file that got its number.
 func (m *fileMark) is(f File) (bool, error) {
 	if m == nil {
 		return false, nil
 	}
 	info, err := f.Stat()
-	if err != nil || info.Size() < m.Length || m.Length == 0 && inode(info) != m.Inode {
+	if err != nil || info.Size() < m.Length {
 		return false, err
+	}
+	if m.Length == 0 {
+		return inode(info) == m.Inode && f.Born() == m.Born, nil
 	}
 	tail, err := tailOf(f, m.Length)
 	return tail == m.Tail, err

@@ -258,6 +258,39 @@ func TestMovedMeanwhile(t *testing.T) {
 	}
 }
 
+// TestBeforeTheFirstFlush: a file of which no record is covered yet is known by
+// its inode and birth; another one that got its number is not touched.
+func TestBeforeTheFirstFlush(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "out.log")
+	s := openExact(t, path, nil)
+	mustWrite(t, s, records(0, 0, 3))
+	die(t, s)
+	for _, moved := range []bool{false, true} {
+		if moved {
+			if err := os.Rename(path, path+".1"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s = openExact(t, path, nil)
+		wantNext(t, s, 0, -1)
+		mustWrite(t, s, records(0, 0, 3))
+		die(t, s)
+		checkFile(t, path, lines(want(0, 0, 3)))
+		if moved {
+			checkFile(t, path+".1", "")
+		}
+	}
+	for range 20 { // until the number comes again, on file systems that use it again
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte("somebody's\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		refused(t, path, "another file")
+	}
+}
+
 // TestDeletedMeanwhile: what was in it is gone by its owner's wish; the rest
 // goes on where it ended.
 func TestDeletedMeanwhile(t *testing.T) {

@@ -189,7 +189,7 @@ func (m mark) store() error {
 			return err
 		}
 		if m.after != nil {
-			c.Done, c.File = c.File, &fileMark{Name: filepath.Base(w.path), Inode: inode(m.after.id), Compression: m.after.codec}
+			c.Done, c.File = c.File, &fileMark{Name: filepath.Base(w.path), Inode: inode(m.after.id), Born: m.after.born, Compression: m.after.codec}
 			c.Done.Name = filepath.Base(m.seg.final)
 		}
 		if err := w.store(c); err != nil {
@@ -224,7 +224,7 @@ func markOf(g *segment, f File, length int64) (*fileMark, error) {
 	if err != nil {
 		return nil, fault("read", g.path, err)
 	}
-	return &fileMark{filepath.Base(g.path), inode(g.id), length, tail, g.codec}, nil
+	return &fileMark{filepath.Base(g.path), inode(g.id), g.born, length, tail, g.codec}, nil
 }
 
 // settle ends the flush of one writer.

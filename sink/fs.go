@@ -43,6 +43,10 @@ type File interface {
 	// not used. Errors are [errors.ErrUnsupported] or those of a full disk.
 	Reserve(size, n int64) error
 
+	// Born is when the file was made, in nanoseconds since 1970; 0 if the file
+	// system does not say. It tells a file from a later one with its inode.
+	Born() int64
+
 	// Datasync makes the content and the length survive a crash of the machine.
 	Datasync() error
 
@@ -100,6 +104,11 @@ type osFile struct {
 }
 
 func (f *osFile) Datasync() error { return f.call("fdatasync", datasync) }
+
+func (f *osFile) Born() (at int64) {
+	_ = f.call("statx", func(fd int) (err error) { at, err = born(fd); return err })
+	return at
+}
 
 func (f *osFile) Reserve(size, n int64) error {
 	return f.call("fallocate", func(fd int) error { return reserve(fd, size, n) })

@@ -239,6 +239,8 @@ func (f *memoryFile) Datasync() error {
 	return err
 }
 
+func (f *memoryFile) Born() int64 { return int64(f.i.id) }
+
 func (f *memoryFile) Reserve(int64, int64) error { return errors.ErrUnsupported }
 
 func (f *memoryFile) Lock() error {

@@ -208,7 +208,7 @@ func (w *writer) shorten(f File, path string, size, length int64) error {
 // within its folder while nobody wrote it. If it is not found there, it was
 // deleted or moved farther, which is its owner's right.
 func (w *writer) cutMoved(m *fileMark) error {
-	if m == nil || m.Length == 0 && m.Inode == 0 {
+	if m == nil {
 		return nil
 	}
 	dir := filepath.Dir(w.path)
@@ -246,7 +246,7 @@ func (w *writer) cutIfOurs(path string, m *fileMark) (bool, error) {
 	if err != nil {
 		return false, fault("read", path, err)
 	}
-	if !ok || m.Length == 0 {
+	if !ok {
 		return false, nil
 	}
 	w.sink.log.Info("sink file was moved, a new one goes on where it ended", "path", w.path, "to", path)

@@ -91,7 +91,7 @@ func (w *writer) rotate() error {
 		return fault("open", path, err)
 	}
 	w.chmod(f, w.sink.mode())
-	g := &segment{path: path, f: f, codec: compression(w.sink.spec.Load()), synced: -1}
+	g := &segment{path: path, f: f, born: f.Born(), codec: compression(w.sink.spec.Load()), synced: -1}
 	if err = f.Lock(); err == nil {
 		g.id, err = f.Stat()
 	}

@@ -101,7 +101,7 @@ func (w *writer) takeOver(f File, known int64) (*segment, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &segment{path: w.path, f: f, id: info, length: info.Size(), codec: compression(w.sink.spec.Load()), synced: -1}
+	g := &segment{path: w.path, f: f, id: info, born: f.Born(), length: info.Size(), codec: compression(w.sink.spec.Load()), synced: -1}
 	switch {
 	case g.length == 0:
 	case known >= 0:

@@ -33,6 +33,7 @@ type segment struct {
 	path   string
 	f      File
 	id     fs.FileInfo // to know it again, even when f itself is of no use any more
+	born   int64       // as File.Born
 	codec  Compression
 	length int64     // the accepted records end here
 	torn   bool      // what a failed write left may follow length
