@@ -13,20 +13,22 @@ import (
 // A fileSink writes a consumer's records to one file, or to several where the
 // path has placeholders.
 //
-// What it promises rests on these rules:
+// What it promises rests on these rules, and on the package's for exactly once:
 //
 //   - One writer a file: a lock on <path>.lock is held as long as the sink is
 //     open, and one on the file itself as long as that is.
-//   - A file ends after a whole record whenever nobody writes. A failed write
-//     is cut off at once, or, if that fails too, before the next one.
-//   - What a crash left after the last newline is cut off when the file is
-//     opened. No offset was committed for it, for it was never flushed, so
-//     Kafka brings that record again.
+//   - A file ends after a whole record whenever nobody writes, and so do the
+//     frames of a compressed one. A failed write is cut off at once, or, if that
+//     fails too, before the next one.
+//   - Without a checkpoint, what a crash left after the last newline, frame or
+//     member is cut off when the file is opened. No offset was committed for it,
+//     for it was never flushed, so Kafka brings that record again.
 //   - Nothing is taken for safe that a good fdatasync has not covered, and the
 //     folders that name the file are synced before the first Flush returns.
 //   - After a failed fdatasync the sink is lost: it accepts nothing more, for a
 //     later record must not be committed past the hole, and Close cuts every
 //     file back to where the last good Flush left it.
+//   - A complete file, one with its final name, is safe and never touched again.
 //
 // Locks are taken in the order flushing, writer.turn; mu is held for map
 // operations only.

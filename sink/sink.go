@@ -1,5 +1,58 @@
 // Package sink is where records go: the kinds of sink, their formats, and what
 // each promises about the safety of what it accepted.
+//
+// # Exactly once in a file
+//
+// A file sink with [ExactlyOnce] keeps an account of its file in
+// <path>.checkpoint: the length up to which the file is safe, and for each
+// partition the offset after the last record in front of that length. This is
+// why the file then holds each record once, in order within its partition,
+// whatever crashes, the process or the machine, and however often.
+//
+// A flush does these, one after the other, while records go on into the file:
+//
+//  1. mark: note the file's length and, at the same moment, the offsets.
+//  2. fdatasync of the file: everything up to the mark is on the disk.
+//  3. fdatasync of a new checkpoint, <path>.checkpoint.tmp, with the mark.
+//  4. rename over <path>.checkpoint, and fsync of the folder: of the old and the
+//     new checkpoint a crash leaves one, whole, and from now on the new one.
+//
+// Only then the caller commits the offsets of the mark to the broker. So a flush
+// costs three syncs: one cannot be spared for each of the data, the checkpoint,
+// and its name. A flush that ends a file does this twice, for it and for what
+// follows it.
+//
+// Two invariants hold at every moment:
+//
+//   - I1: the durable checkpoint is true. The first length bytes of the file it
+//     names, and the complete files before it, are durable and hold exactly the
+//     records below its offsets, each once and in order. True after the first
+//     checkpoint, of an empty account; kept by each flush, for the file is only
+//     appended to, in the order in which the offsets grow, length and offsets are
+//     noted under the lock that an append holds (1), and the bytes are durable
+//     before the checkpoint is (2 before 4).
+//   - I2: the committed offset never passes the checkpoint, for it is committed
+//     after (4). So a record that the broker will not bring again is in front of
+//     the length.
+//
+// A start takes the lock <path>.lock, which is held for the life of the process,
+// reads the checkpoint, cuts the file to its length, and goes on at its offsets,
+// not at the broker's, which may be behind. What was cut off has offsets at or
+// above the checkpoint's, so Kafka brings it again; what stays is below them, so
+// Kafka is not asked for it. By I1 each record is in the file once again. If the
+// start itself is interrupted, the next one does the same: cutting twice to the
+// same length is cutting once.
+//
+// No byte is written at the path before a durable checkpoint names the file that
+// is there, by its inode and birth while it is empty, and by the checksum of what
+// stands before the length afterwards. So a file that the checkpoint is not about
+// is never cut: that is an error, with the next step.
+//
+// Which offset to begin at when somebody else moved the group's, an operator or
+// another host, is for the owner of the sink to decide, who sees by the metadata
+// of the commit who did; see [Place]. The argument ends where the machine does: a
+// disk that loses what fdatasync reported as written, and durability none, which
+// leaves out the syncs and so covers crashes of the process alone.
 package sink
 
 import (
@@ -86,8 +139,8 @@ type Resumer interface {
 // An Identity tells a topic from another one that has or had its name. Both
 // are opaque, and "" where the broker is too old to tell.
 type Identity struct {
-	Cluster string // the cluster's id
-	Topic   string // the topic's id (KIP-516, Kafka 2.8)
+	Cluster string `json:"cluster"` // the cluster's id
+	Topic   string `json:"id"`      // the topic's id (KIP-516, Kafka 2.8)
 }
 
 // A Place is where a sink stands in a partition.
