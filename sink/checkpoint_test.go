@@ -8,8 +8,10 @@ import (
 func FuzzCheckpoint(f *testing.F) {
 	for _, c := range []*checkpoint{
 		{ID: "kcagent x", Group: "g"},
-		{ID: "kcagent x", File: &fileMark{"a", 1, 9, 2, 3, Zstd}, Done: &fileMark{"b", 1, 9, 2, 3, Uncompressed},
-			Topics: []topicMark{{"t", Identity{"c", "i"}, map[int32]int64{0: 5, 7: 1 << 40}}}},
+		{
+			ID: "kcagent x", File: &fileMark{"a", 1, 9, 2, 3, Zstd}, Done: &fileMark{"b", 1, 9, 2, 3, Uncompressed},
+			Topics: []topicMark{{"t", Identity{"c", "i"}, map[int32]int64{0: 5, 7: 1 << 40}}},
+		},
 	} {
 		data, err := c.encode()
 		if err != nil {

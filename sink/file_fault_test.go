@@ -41,6 +41,22 @@ func TestDiskFull(t *testing.T) {
 	checkFile(t, path, lines(want(0, 0, 13)))
 }
 
+// TestQuota: a quota that is used up says what to do, as a full disk does.
+func TestQuota(t *testing.T) {
+	path, fsys := filepath.Join(t.TempDir(), "out.log"), newFaultFS()
+	s := openExact(t, path, fsys)
+	mustWrite(t, s, records(0, 0, 3))
+	fsys.set(fail(syscall.EDQUOT, "write out.log"))
+	err := write(t.Context(), s, records(0, 3, 3))
+	if !errors.Is(err, syscall.EDQUOT) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "make room") {
+		t.Fatalf("got %v", err)
+	}
+	fsys.set(nil)
+	mustWrite(t, s, records(0, 3, 3))
+	mustClose(t, s)
+	checkFile(t, path, lines(want(0, 0, 6)))
+}
+
 // TestDiskFullLater: the same, with the fault in a later chunk.
 func TestDiskFullLater(t *testing.T) {
 	path, fsys := filepath.Join(t.TempDir(), "out.log"), newFaultFS()
