@@ -51,8 +51,8 @@ func (s *session) keep(ctx context.Context, p *partition, c chunk) {
 		}
 		c.free()
 	case c.moved && p.entered.Load() && c.Next != p.accepted.Load(): // the sink must be told
-		if !s.store(ctx, p, c) && ctx.Err() == nil {
-			p.sub.Rewind(p.accepted.Load())
+		if !s.store(ctx, p, c) && ctx.Err() == nil { // paused: the next record tells it
+			s.accepted(p, c)
 		}
 	case c.moved:
 		s.accepted(p, c)

@@ -96,6 +96,7 @@ func (s *session) renew(p *partition) error {
 			&fetch.RenewedError{Topic: p.Topic})
 	}
 	p.accepted.Store(-1)
+	p.entered.Store(true) // the sink is to know as soon as there is a position
 	p.renewed = policy
 	s.stats.offsetResets.Add(1)
 	s.log.Warn("the topic was deleted and made anew", "topic", p.Topic, "partition", p.Partition, "policy", string(policy))

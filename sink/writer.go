@@ -231,7 +231,10 @@ func (w *writer) undo(g *segment, n int64) {
 	case info.Size() == g.length && n == 0:
 		return
 	}
-	g.length = min(g.length, max(0, info.Size()-n))
+	if left := max(0, info.Size()-n); left < g.length {
+		g.length = left
+		w.version++ // the checkpoint says more
+	}
 	g.torn = g.f.Truncate(g.length) != nil
 }
 
