@@ -35,9 +35,10 @@ func commands() []command {
 	return []command{
 		{"run", "keep the consumers as the file says", "kcagent run --config consumers.yaml --listen 127.0.0.1:8080", runCommand},
 		{"validate", "check a file, and with --online what it names", "kcagent validate --config consumers.yaml --online", validateCommand},
+		{"status", "show what a running agent does, or wait until it does what a file says", "kcagent status --wait consumers.yaml --timeout 60s", statusCommand},
 		{"schema", "print the JSON Schema of the file, for editors", "kcagent schema > consumers.schema.json", schemaCommand},
 		{"demo", "everything at work, on an embedded Kafka broker", "kcagent demo --dir /tmp/kcagent-demo --duration 1m", demoCommand},
-		{"verify", "prove from JSON-format files that no offset is missing or repeated", "kcagent verify /data/orders.log.*", verifyCommand},
+		{"verify", "prove from JSON-format files that no offset is missing or repeated", "kcagent verify /data/orders*.jsonl", verifyCommand},
 		{"health", "ask a running agent whether it answers, for container health checks", "kcagent health --url http://127.0.0.1:8080", healthCommand},
 		{"version", "print the version", "kcagent version", versionCommand},
 	}

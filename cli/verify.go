@@ -57,11 +57,7 @@ func parseFiles(io streams, flags *flag.FlagSet, args []string) ([]string, error
 
 // progressOf shows on a terminal how far it has come; elsewhere it is nil.
 func progressOf(io streams, files []string) func(int64) {
-	f, ok := io.err.(*os.File)
-	if !ok {
-		return nil
-	}
-	if info, err := f.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+	if !isTerminal(io.err) {
 		return nil
 	}
 	var total int64
@@ -74,7 +70,7 @@ func progressOf(io streams, files []string) func(int64) {
 	return func(read int64) {
 		if now := time.Now(); now.Sub(last) > 200*time.Millisecond && total > 0 {
 			last = now
-			fmt.Fprintf(f, "\r%3d %% of %d MB\r", 100*read/total, total/1e6)
+			fmt.Fprintf(io.err, "\r%3d %% of %d MB\r", 100*read/total, total/1e6)
 		}
 	}
 }

@@ -1,0 +1,85 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"time"
+
+	"kcagent/agent"
+)
+
+const (
+	watchEvery = 2 * time.Second
+	waitEvery  = 200 * time.Millisecond
+)
+
+// statusCommand shows what a running agent does, or waits until it does what a
+// file says.
+func statusCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
+	address := urlFlag(flags)
+	watch := flags.Bool("watch", false, "show it again every two seconds")
+	file := flags.String("wait", "", "wait until the agent has applied exactly this `file` and every consumer is where it should be")
+	timeout := flags.Duration("timeout", time.Minute, "`duration` to wait at most")
+	output := outputFlag(flags)
+	if err := parse(io, flags, args); err != nil {
+		return err
+	}
+	if err := checkOneOf("output", *output, "text", "json"); err != nil {
+		return err
+	}
+	c, err := newClient(*address)
+	if err != nil {
+		return err
+	}
+	switch {
+	case *watch && *file != "":
+		return errUsage{errors.New("--watch and --wait exclude each other")}
+	case *watch:
+		return watchStatus(ctx, io, c, *output)
+	case *file != "":
+		return waitFor(ctx, io, c, *file, *timeout)
+	}
+	return showStatus(ctx, io, c, *output)
+}
+
+// showStatus prints the status once.
+func showStatus(ctx context.Context, io streams, c client, output string) error {
+	if output == "json" {
+		body, err := c.get(ctx, "/status")
+		if err == nil {
+			_, err = io.out.Write(body)
+		}
+		return err
+	}
+	var s agent.Status
+	if err := c.decode(ctx, "/status", &s); err != nil {
+		return err
+	}
+	_, err := fmt.Fprint(io.out, statusTable(s, time.Now(), colours(io.out)))
+	return err
+}
+
+// watchStatus prints it until ctx ends. An agent that does not answer for a
+// while is no reason to stop watching.
+func watchStatus(ctx context.Context, io streams, c client, output string) error {
+	for first := true; ; first = false {
+		if isTerminal(io.out) {
+			fmt.Fprint(io.out, "\x1b[H\x1b[2J")
+		} else if !first && output == "text" {
+			fmt.Fprintln(io.out)
+		}
+		if err := showStatus(ctx, io, c, output); err != nil && ctx.Err() == nil {
+			if first {
+				return err
+			}
+			fmt.Fprintln(io.err, err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(watchEvery):
+		}
+	}
+}

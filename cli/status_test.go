@@ -1,0 +1,179 @@
+package cli
+
+import (
+	"encoding/json"
+	"flag"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"kcagent/agent"
+	"kcagent/config"
+)
+
+var update = flag.Bool("update", false, "rewrite the goldens")
+
+// golden compares with a file, or with -update writes it.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s: got\n%s\nwant\n%s", name, got, want)
+	}
+}
+
+var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+func sample() agent.Status {
+	trouble := "write orders/3: write /data/a/very/long/path/to/orders.log: no space left on device (make room; the records wait in Kafka), and this goes on"
+	at := noon.Add(-3 * time.Minute)
+	one := func(name string, state agent.State, desired config.State, since time.Duration, lag int64, rate float64, records int64) agent.ConsumerStatus {
+		return agent.ConsumerStatus{
+			Name: name, Status: state, Desired: desired, StatusSince: noon.Add(-since), Lag: lag, RecordsPerSecond: rate, RecordsTotal: records,
+			Group: "kcagent-" + name, Sink: "file:/data/" + name + ".log",
+		}
+	}
+	s := agent.Status{
+		Config:  agent.ConfigStatus{Path: "/etc/kcagent/consumers.yaml", State: "synced", SHA256: "abc", FileSHA256: "abc", AppliedAt: &at},
+		Summary: map[agent.State]int{agent.Running: 2, agent.Failing: 1, agent.Paused: 1, agent.Created: 1, agent.Starting: 1},
+		Consumers: []agent.ConsumerStatus{
+			one("audit", agent.Paused, config.Paused, 26*time.Hour, 1_234, 0, 99),
+			one("clicks", agent.Running, config.Running, 59*time.Second, 0, 12.34, 1_000),
+			one("new", agent.Starting, config.Running, 0, 0, 0, 0),
+			one("old", agent.Created, config.Stopped, 72*time.Hour, 0, 0, 0),
+			one("orders", agent.Failing, config.Running, 90*time.Second, 123_456_789, 0, 98_765_432_100),
+			one("a-consumer-with-quite-a-long-name", agent.Running, config.Running, 7*time.Minute, 12, 99_900, 1_000_000),
+		},
+	}
+	s.Consumers[4].LastError = &trouble
+	return s
+}
+
+func TestStatusTable(t *testing.T) {
+	s := sample()
+	table := statusTable(s, noon, false)
+	golden(t, "status.txt", table)
+	for line := range strings.Lines(table) {
+		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > tableWidth {
+			t.Errorf("%d columns: %s", n, line)
+		}
+	}
+	golden(t, "status-coloured.txt", statusTable(s, noon, true))
+	s.Config.State = "rejected"
+	s.Config.Problems = config.Problems{{File: "c.yaml", Line: 3, Column: 5, Path: "consumers[0].topcs", Message: "unknown key", Hint: `did you mean "topics"?`}}
+	s.Consumers, s.Summary = nil, nil
+	golden(t, "status-rejected.txt", statusTable(s, noon, false))
+}
+
+func TestFigures(t *testing.T) {
+	for n, want := range map[float64]string{
+		0: "0", 0.04: "0.0", 7: "7", 12.34: "12.3", 123.4: "123", 999: "999", 1000: "1.0k", 12_345: "12.3k", 999_949: "1000k",
+		1e6: "1.0M", 98_765_432_100: "98.8G", 5e15: "5000T",
+	} {
+		if got := figure(n); got != want {
+			t.Errorf("%v is %q, want %q", n, got, want)
+		}
+	}
+}
+
+// serve answers /status with what is returned, in turns; the last stays.
+func serve(t *testing.T, answers ...agent.Status) (url string) {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet || r.URL.Path != "/status" {
+			http.NotFound(w, r)
+			return
+		}
+		_ = json.NewEncoder(w).Encode(answers[0])
+		if len(answers) > 1 {
+			answers = answers[1:]
+		}
+	}))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+func TestStatusCommand(t *testing.T) {
+	url := serve(t, sample())
+	code, out, _ := kcagent(t, "status", "--url", url+"/")
+	if code != exitGood || !strings.HasPrefix(out, "/etc/kcagent/consumers.yaml: synced") || strings.Contains(out, "\x1b") {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+	code, out, _ = kcagent(t, "status", "--url", url, "--output", "json")
+	var s agent.Status
+	if err := json.Unmarshal([]byte(out), &s); code != exitGood || err != nil || len(s.Consumers) != 6 {
+		t.Errorf("exit %d, %v:\n%s", code, err, out)
+	}
+	for _, args := range [][]string{{"--url", "localhost"}, {"--url", "ftp://x"}, {"--output", "xml"}, {"--watch", "--wait", "x"}, {"--wait", "/no/such/file"}} {
+		if code, _, stderr := kcagent(t, append([]string{"status"}, args...)...); code != exitUsage {
+			t.Errorf("%q: exit %d: %s", args, code, stderr)
+		}
+	}
+	if code, _, stderr := kcagent(t, "status", "--url", "http://127.0.0.1:1"); code != exitFailure || !strings.Contains(stderr, "does it run") {
+		t.Errorf("no agent: exit %d: %s", code, stderr)
+	}
+	if code, _, stderr := kcagent(t, "status", "--url", url+"/wrong"); code != exitFailure || !strings.Contains(stderr, "404") {
+		t.Errorf("not an agent: exit %d: %s", code, stderr)
+	}
+}
+
+func TestStatusWait(t *testing.T) {
+	file := writeFile(t, good)
+	const sha = "cee28cfaa0ed7a2307c42a2328acd8c41c57f2f1ef9fa15398a20a2dc72250fc" // as sha256sum prints it
+	applied := sample()
+	applied.Config.SHA256, applied.Config.FileSHA256 = sha, sha
+	done := applied
+	done.Consumers = []agent.ConsumerStatus{applied.Consumers[0], applied.Consumers[1], applied.Consumers[3]}
+	applying := done
+	applying.Config.State = "applying"
+	wait := func(timeout string, answers ...agent.Status) (int, string) {
+		code, out, stderr := kcagent(t, "status", "--url", serve(t, answers...), "--wait", file, "--timeout", timeout)
+		return code, out + stderr
+	}
+	if code, text := wait("10s", sample(), applied, applying, done); code != exitGood || !strings.Contains(text, "is applied") {
+		t.Errorf("exit %d: %s", code, text)
+	}
+	for _, c := range []struct {
+		name    string
+		status  agent.Status
+		missing []string
+	}{
+		{"another file", sample(), []string{"runs another file: /etc/kcagent/consumers.yaml"}},
+		{"not there yet", applied, []string{"orders is ERROR, want RUNNING: write orders/3", "new is STARTING, want RUNNING"}},
+		{"applying", applying, []string{"being applied"}},
+	} {
+		code, text := wait("1ms", c.status)
+		if code != exitFailure {
+			t.Errorf("%s: exit %d", c.name, code)
+		}
+		for _, m := range c.missing {
+			if !strings.Contains(text, m) {
+				t.Errorf("%s: %q is missing in\n%s", c.name, m, text)
+			}
+		}
+	}
+	bad := applied
+	bad.Config.State, bad.Config.SHA256 = "rejected", "old"
+	bad.Config.Problems = config.Problems{{File: "c.yaml", Message: "wrong"}}
+	began := time.Now()
+	if code, text := wait("10m", bad); code != exitFailure || !strings.Contains(text, "c.yaml: wrong") || time.Since(began) > time.Minute {
+		t.Errorf("rejected: exit %d: %s", code, text)
+	}
+	if code, _, stderr := kcagent(t, "status", "--url", "http://127.0.0.1:1", "--wait", file, "--timeout", "1ms"); code != exitFailure || !strings.Contains(stderr, "does it run") {
+		t.Errorf("no agent: exit %d: %s", code, stderr)
+	}
+}

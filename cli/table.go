@@ -1,0 +1,167 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"kcagent/agent"
+)
+
+// tableWidth is what the table fits into.
+const tableWidth = 100
+
+// A column is one of the table.
+type column struct {
+	title string
+	width int
+	right bool // figures stand at the right
+	tail  bool // of what does not fit, the end is kept
+}
+
+var columns = []column{
+	{"NAME", 20, false, false},
+	{"STATUS", 8, false, false},
+	{"SINCE", 6, true, false},
+	{"LAG", 7, true, false},
+	{"RATE/S", 7, true, false},
+	{"RECORDS", 7, true, false},
+	{"GROUP", 19, false, false},
+	{"SINK", 19, false, true},
+}
+
+// trouble orders the states: what needs somebody comes first.
+var trouble = []agent.State{agent.Failing, agent.Stopping, agent.Starting, agent.Running, agent.Paused, agent.Created}
+
+var stateColours = map[agent.State]string{
+	agent.Failing: "31", agent.Stopping: "33", agent.Starting: "33", agent.Running: "32", agent.Paused: "36", agent.Created: "2",
+}
+
+// statusTable is the status for people: the configuration, and a row for each
+// consumer, with its error below it.
+func statusTable(s agent.Status, now time.Time, coloured bool) string {
+	paint := func(code, text string) string {
+		if !coloured || code == "" {
+			return text
+		}
+		return "\x1b[" + code + "m" + text + "\x1b[0m"
+	}
+	var b strings.Builder
+	b.WriteString(paint("1", fit(headline(s, now), tableWidth, true)) + "\n")
+	for _, p := range s.Config.Problems {
+		b.WriteString(paint("31", "  "+strings.ReplaceAll(p.String(), "\n", "\n  ")) + "\n")
+	}
+	b.WriteString(fit(summary(s), tableWidth, false) + "\n")
+	if len(s.Consumers) == 0 {
+		return b.String()
+	}
+	var titles []string
+	for _, c := range columns {
+		titles = append(titles, c.cell(c.title))
+	}
+	b.WriteString(strings.TrimRight(strings.Join(titles, " "), " ") + "\n")
+	rows := slices.Clone(s.Consumers)
+	slices.SortStableFunc(rows, func(a, b agent.ConsumerStatus) int {
+		return cmp.Or(cmp.Compare(slices.Index(trouble, a.Status), slices.Index(trouble, b.Status)), cmp.Compare(a.Name, b.Name))
+	})
+	for _, c := range rows {
+		cells := make([]string, len(columns))
+		for i, text := range []string{
+			c.Name, string(c.Status), age(now.Sub(c.StatusSince)), figure(float64(c.Lag)),
+			figure(c.RecordsPerSecond), figure(float64(c.RecordsTotal)), c.Group, strings.TrimPrefix(c.Sink, "file:"),
+		} {
+			cells[i] = columns[i].cell(text)
+		}
+		cells[1] = paint(stateColours[c.Status], cells[1])
+		b.WriteString(strings.TrimRight(strings.Join(cells, " "), " ") + "\n")
+		if c.LastError != nil {
+			b.WriteString(paint("31", fit("  "+oneLine(*c.LastError), tableWidth, false)) + "\n")
+		}
+		if p := c.PendingChange; p != nil {
+			b.WriteString(paint("33", fit("  waits: "+strings.Join(p.Fields, ", ")+": "+oneLine(p.Why), tableWidth, false)) + "\n")
+		}
+	}
+	return b.String()
+}
+
+// headline says which file the agent runs.
+func headline(s agent.Status, now time.Time) string {
+	if at := s.Config.AppliedAt; at != nil {
+		return fmt.Sprintf("%s: %s, applied %s ago", s.Config.Path, s.Config.State, age(now.Sub(*at)))
+	}
+	return s.Config.Path + ": " + s.Config.State
+}
+
+// summary counts the consumers by state.
+func summary(s agent.Status) string {
+	var states []string
+	for _, state := range trouble {
+		if n := s.Summary[state]; n > 0 {
+			states = append(states, fmt.Sprintf("%d %s", n, state))
+		}
+	}
+	text := fmt.Sprintf("%d %s", len(s.Consumers), plural(len(s.Consumers), "consumer"))
+	if len(states) > 0 {
+		text += ": " + strings.Join(states, ", ")
+	}
+	return text
+}
+
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+// cell is a text that is exactly as wide as the column.
+func (c column) cell(text string) string {
+	text = fit(oneLine(text), c.width, c.tail)
+	pad := strings.Repeat(" ", c.width-utf8.RuneCountInString(text))
+	if c.right {
+		return pad + text
+	}
+	return text + pad
+}
+
+// fit cuts what is longer than width.
+func fit(text string, width int, tail bool) string {
+	r := []rune(text)
+	switch {
+	case len(r) <= width:
+		return text
+	case tail:
+		return "…" + string(r[len(r)-width+1:])
+	}
+	return string(r[:width-1]) + "…"
+}
+
+// age is a duration in its largest unit.
+func age(d time.Duration) string {
+	switch d = max(d, 0); {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", int(d.Hours()))
+	}
+	return fmt.Sprintf("%dd", int(d.Hours()/24))
+}
+
+// figure is a number in at most five characters, such as 12.3k.
+func figure(n float64) string {
+	if n < 1000 {
+		if n == float64(int(n)) || n >= 100 {
+			return fmt.Sprintf("%.0f", n)
+		}
+		return fmt.Sprintf("%.1f", n)
+	}
+	for _, unit := range []string{"k", "M", "G", "T"} {
+		if n /= 1000; n < 1000 || unit == "T" {
+			if n < 100 {
+				return fmt.Sprintf("%.1f%s", n, unit)
+			}
+			return fmt.Sprintf("%.0f%s", n, unit)
+		}
+	}
+	return ""
+}
