@@ -5,9 +5,7 @@ package agent
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -56,6 +54,7 @@ type Agent struct {
 
 	snapshot         atomic.Pointer[snapshot]
 	ready            atomic.Bool // latched by Ready
+	seals            sealed
 	reconcileSeconds prometheus.Histogram
 }
 
@@ -174,7 +173,10 @@ func (a *Agent) accept(u config.Update) {
 	n := &a.note
 	n.path, n.fileSHA = u.Path, u.SHA256
 	if u.Config != nil && a.config != nil {
-		u.Problems = a.guard(u)
+		if p := Guard(a.config.Consumers, u.Config); p != nil {
+			p.File = u.Path
+			u.Problems = config.Problems{*p}
+		}
 	}
 	if len(u.Problems) > 0 {
 		n.refused++
@@ -193,28 +195,6 @@ func (a *Agent) accept(u config.Update) {
 	a.log.Info("configuration accepted", "path", u.Path, "sha256", u.SHA256, "consumers", len(u.Config.Consumers))
 }
 
-// guard refuses an edit that would terminate more consumers than the limit of
-// the new file allows.
-func (a *Agent) guard(u config.Update) config.Problems {
-	have := len(a.config.Consumers)
-	var gone []string
-	for _, c := range a.config.Consumers {
-		if !slices.ContainsFunc(u.Config.Consumers, func(w config.Consumer) bool { return w.Name == c.Name }) {
-			gone = append(gone, c.Name)
-		}
-	}
-	limit := u.Config.Limits.MaxRemovedPercent
-	if len(gone)*100 <= have*limit {
-		return nil
-	}
-	return config.Problems{{
-		File: u.Path, Path: "limits.max_removed_percent",
-		Message: fmt.Sprintf("this edit would terminate %d of %d consumers, more than the allowed %d percent: %s",
-			len(gone), have, limit, strings.Join(gone, ", ")),
-		Hint: "raise limits.max_removed_percent in the same edit if this is meant",
-	}}
-}
-
 // reconcile brings the consumers nearer to what is wanted. What cannot be done
 // yet, because something still ends, is done in a later round.
 func (a *Agent) reconcile(ctx context.Context) {
@@ -225,7 +205,7 @@ func (a *Agent) reconcile(ctx context.Context) {
 	}
 	changes := Plan(a.config.Consumers, have)
 	for _, c := range changes {
-		a.log.Info("change", "action", string(c.Op), "consumer", c.Name, "fields", strings.Join(c.Fields, ","))
+		a.log.Info("change", "action", string(c.Op), "consumer", c.Name, "fields", strings.Join(c.Fields, ","), "cost", c.Cost())
 		a.apply(c)
 	}
 	for _, w := range a.config.Consumers {

@@ -5,10 +5,13 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"kcagent/config"
 )
 
 // aliveTimeout is how long /healthz waits for the loop, which never blocks.
@@ -73,11 +76,38 @@ func (a *Agent) serveConfig(w http.ResponseWriter, _ *http.Request) {
 		replyError(w, http.StatusServiceUnavailable, "no configuration is in force yet")
 		return
 	}
+	seals, err := a.seals.of(snap.config)
+	if err != nil {
+		replyError(w, http.StatusInternalServerError, err.Error())
+		return
+	}
 	reply(w, http.StatusOK, struct {
-		Path   string `json:"path"`
-		SHA256 string `json:"sha256"`
-		Config any    `json:"config"`
-	}{snap.note.path, snap.note.sha, snap.config.Normalised()})
+		Path   string                 `json:"path"`
+		SHA256 string                 `json:"sha256"`
+		Config any                    `json:"config"`
+		Seals  map[string]config.Seal `json:"seals,omitempty"`
+	}{snap.note.path, snap.note.sha, snap.config.Normalised(), seals})
+}
+
+// A sealed keeps the seals of the configuration that was asked for last: to
+// make them is slow on purpose.
+type sealed struct {
+	mu     sync.Mutex
+	config *config.Config
+	seals  map[string]config.Seal
+}
+
+func (s *sealed) of(c *config.Config) (map[string]config.Seal, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.config != c {
+		seals, err := c.Seals()
+		if err != nil {
+			return nil, err
+		}
+		s.config, s.seals = c, seals
+	}
+	return s.seals, nil
 }
 
 func (a *Agent) serveHealth(w http.ResponseWriter, _ *http.Request) {

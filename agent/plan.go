@@ -2,6 +2,7 @@ package agent
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -11,16 +12,16 @@ import (
 // An Op is what is done to one consumer.
 type Op string
 
-// The operations, and what each costs the consumer's group.
+// The operations.
 const (
-	Create    Op = "create"    // join
-	Start     Op = "start"     // join
-	Pause     Op = "pause"     // nothing
-	Resume    Op = "resume"    // nothing
-	Update    Op = "update"    // nothing: taken over in place
-	Stop      Op = "stop"      // leave; the entry stays
-	Replace   Op = "replace"   // leave, and a new one joins
-	Terminate Op = "terminate" // leave; the entry goes
+	Create    Op = "create"
+	Start     Op = "start"
+	Pause     Op = "pause"
+	Resume    Op = "resume"
+	Update    Op = "update"    // taken over in place
+	Stop      Op = "stop"      // the entry stays
+	Replace   Op = "replace"   // ended, and a new one joins
+	Terminate Op = "terminate" // the entry goes
 )
 
 // A Change is one operation that brings a consumer nearer to what is wanted.
@@ -29,6 +30,21 @@ type Change struct {
 	Name   string
 	Fields []string        // the fields of the file that cause it; none for create and terminate
 	Spec   config.Consumer // what is wanted; the zero value for terminate
+}
+
+// Cost is what the change costs the consumer's group.
+func (c Change) Cost() string {
+	switch {
+	case c.Op == Create && c.Spec.State == config.Stopped:
+		return "none"
+	case c.Op == Create, c.Op == Start:
+		return "join"
+	case c.Op == Stop, c.Op == Terminate:
+		return "leave"
+	case c.Op == Replace:
+		return "leave and join"
+	}
+	return "none"
 }
 
 // String is "replace orders (sink.file.path, topics)".
@@ -119,4 +135,29 @@ func stateOp(from, to config.State) Op {
 		return Pause
 	}
 	return Resume
+}
+
+// Guard says why an edit from have to want is refused as a whole, for it would
+// terminate more consumers than want allows; nil if it is not.
+func Guard(have []config.Consumer, want *config.Config) *config.Problem {
+	wanted := make(map[string]bool, len(want.Consumers))
+	for _, w := range want.Consumers {
+		wanted[w.Name] = true
+	}
+	var gone []string
+	for _, h := range have {
+		if !wanted[h.Name] {
+			gone = append(gone, h.Name)
+		}
+	}
+	limit := want.Limits.MaxRemovedPercent
+	if len(gone)*100 <= len(have)*limit {
+		return nil
+	}
+	return &config.Problem{
+		Path: "limits.max_removed_percent",
+		Message: fmt.Sprintf("this edit would terminate %d of %d consumers, more than the allowed %d percent: %s",
+			len(gone), len(have), limit, strings.Join(gone, ", ")),
+		Hint: "raise limits.max_removed_percent in the same edit if this is meant",
+	}
 }

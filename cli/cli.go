@@ -35,6 +35,7 @@ func commands() []command {
 	return []command{
 		{"run", "keep the consumers as the file says", "kcagent run --config consumers.yaml --listen 127.0.0.1:8080", runCommand},
 		{"validate", "check a file, and with --online what it names", "kcagent validate --config consumers.yaml --online", validateCommand},
+		{"plan", "say what a file would change in the running agent: exit 0 nothing, 2 changes, 1 error", "kcagent plan --config consumers.yaml --url http://127.0.0.1:8080", planCommand},
 		{"status", "show what a running agent does, or wait until it does what a file says", "kcagent status --wait consumers.yaml --timeout 60s", statusCommand},
 		{"schema", "print the JSON Schema of the file, for editors", "kcagent schema > consumers.schema.json", schemaCommand},
 		{"demo", "everything at work, on an embedded Kafka broker", "kcagent demo --dir /tmp/kcagent-demo --duration 1m", demoCommand},

@@ -1,0 +1,171 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+
+	"kcagent/agent"
+	"kcagent/config"
+)
+
+// exitChanges is the exit code of a plan that is not empty. Every error is
+// exitFailure here, for 2 is taken.
+const exitChanges = 2
+
+// planCommand says what a file would change, in the running agent or from
+// nothing.
+func planCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
+	changes, err := planFile(ctx, io, flags, args)
+	var reported errReported
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return err
+	case errors.As(err, &reported):
+		return errReported{exitFailure}
+	case err != nil:
+		fmt.Fprintf(io.err, "kcagent plan: %v\n", err)
+		return errReported{exitFailure}
+	case changes > 0:
+		return errReported{exitChanges}
+	}
+	return nil
+}
+
+func planFile(ctx context.Context, io streams, flags *flag.FlagSet, args []string) (changes int, err error) {
+	file := flags.String("config", "consumers.yaml", "the `file` to plan")
+	address := flags.String("url", "http://127.0.0.1:8080", "`address` of the agent; empty: as if nothing ran")
+	output := outputFlag(flags)
+	if err := parse(io, flags, args); err != nil {
+		return 0, err
+	}
+	if err := checkOneOf("output", *output, "text", "json"); err != nil {
+		return 0, err
+	}
+	want, _, problems := config.Load(*file, os.LookupEnv)
+	if len(problems) > 0 {
+		return 0, problems
+	}
+	have := &config.Config{}
+	if *address != "" {
+		c, err := newClient(*address)
+		if err != nil {
+			return 0, err
+		}
+		if have, err = c.config(ctx, want); err != nil {
+			return 0, err
+		}
+		if p := agent.Guard(have.Consumers, want); p != nil {
+			p.File = *file
+			return 0, fmt.Errorf("the agent would reject the file: %w", config.Problems{*p})
+		}
+	}
+	plan := newPlan(have, want)
+	if *output == "json" {
+		enc := json.NewEncoder(io.out)
+		enc.SetIndent("", "  ")
+		return len(plan.Changes), enc.Encode(plan)
+	}
+	_, err = fmt.Fprint(io.out, plan.text(colours(io.out)))
+	return len(plan.Changes), err
+}
+
+// config is the configuration that the agent has in force.
+func (c client) config(ctx context.Context, mine *config.Config) (*config.Config, error) {
+	var shown struct {
+		Config json.RawMessage        `json:"config"`
+		Seals  map[string]config.Seal `json:"seals"`
+	}
+	if err := c.decode(ctx, "/config", &shown); err != nil {
+		return nil, err
+	}
+	have, err := config.FromNormalised(shown.Config, shown.Seals, mine)
+	if err != nil {
+		return nil, fmt.Errorf("read the agent's configuration: %w (is it of another version?)", err)
+	}
+	return have, nil
+}
+
+// A plan is what the plan command shows.
+type plan struct {
+	Changes   []planned      `json:"changes"`
+	Summary   map[string]int `json:"summary"` // by action
+	Untouched int            `json:"untouched"`
+}
+
+type planned struct {
+	Action   string   `json:"action"`
+	Consumer string   `json:"consumer"`
+	Fields   []string `json:"fields"`
+	Cost     string   `json:"cost"`
+}
+
+func newPlan(have, want *config.Config) plan {
+	running := make(map[string]agent.Have, len(have.Consumers))
+	for _, c := range have.Consumers {
+		running[c.Name] = agent.Have{Spec: c}
+	}
+	p := plan{Changes: []planned{}, Summary: map[string]int{}}
+	touched := make(map[string]bool)
+	for _, c := range agent.Plan(want.Consumers, running) {
+		fields := c.Fields
+		if fields == nil {
+			fields = []string{}
+		}
+		p.Changes = append(p.Changes, planned{string(c.Op), c.Name, fields, c.Cost()})
+		p.Summary[string(c.Op)]++
+		touched[c.Name] = true
+	}
+	for _, c := range want.Consumers {
+		if !touched[c.Name] {
+			p.Untouched++
+		}
+	}
+	return p
+}
+
+// looks are how an action is marked and coloured.
+var looks = map[string]struct{ mark, colour string }{
+	string(agent.Create): {"+", "32"}, string(agent.Start): {"+", "32"},
+	string(agent.Terminate): {"-", "31"}, string(agent.Stop): {"-", "31"}, string(agent.Replace): {"!", "33"},
+}
+
+// text is a line for each change, and a summary.
+func (p plan) text(coloured bool) string {
+	var b strings.Builder
+	width := 0
+	for _, c := range p.Changes {
+		width = max(width, len(c.Consumer))
+	}
+	for _, c := range p.Changes {
+		look := looks[c.Action]
+		if look.mark == "" {
+			look.mark, look.colour = "~", "36"
+		}
+		line := fmt.Sprintf("%s %-9s %-*s  cost: %s", look.mark, c.Action, width, c.Consumer, c.Cost)
+		if len(c.Fields) > 0 {
+			line += "  (" + strings.Join(c.Fields, ", ") + ")"
+		}
+		if coloured {
+			line = "\x1b[" + look.colour + "m" + line + "\x1b[0m"
+		}
+		b.WriteString(line + "\n")
+	}
+	if len(p.Changes) == 0 {
+		fmt.Fprintf(&b, "nothing to change, %d %s untouched\n", p.Untouched, plural(p.Untouched, "consumer"))
+		return b.String()
+	}
+	var parts []string
+	for _, op := range []agent.Op{agent.Terminate, agent.Replace, agent.Stop, agent.Create, agent.Start, agent.Update, agent.Pause, agent.Resume} {
+		if n := p.Summary[string(op)]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, op))
+		}
+	}
+	fmt.Fprintf(&b, "%d %s: %s; %d %s untouched\n", len(p.Changes), plural(len(p.Changes), "change"),
+		strings.Join(parts, ", "), p.Untouched, plural(p.Untouched, "consumer"))
+	return b.String()
+}

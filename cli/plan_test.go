@@ -1,0 +1,118 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"kcagent/agent"
+	"kcagent/config"
+)
+
+const planHave = `
+clusters:
+  main: {brokers: ["localhost:1"], tls: {}, sasl: {mechanism: PLAIN, username: u, password: "swordfish"}}
+defaults: {cluster: main, topics: [t], sink: {file: {path: "/tmp/$$kcagent-plan/{name}.log"}}}
+consumers:
+- {name: same, state: stopped}
+- {name: paused, state: stopped, flush: {interval: 1s}}
+- {name: moved, state: stopped}
+- {name: gone, state: stopped}
+`
+
+const planWant = `
+clusters:
+  renamed: {brokers: ["localhost:1"], tls: {}, sasl: {mechanism: PLAIN, username: u, password: "swordfish"}}
+  main: {brokers: ["localhost:1"], tls: {}, sasl: {mechanism: PLAIN, username: u, password: "swordfish"}}
+defaults: {cluster: main, topics: [t], sink: {file: {path: "/tmp/$$kcagent-plan/{name}.log"}}}
+consumers:
+- {name: new, cluster: renamed}
+- {name: moved, state: stopped, group: other, sink: {file: {path: /tmp/elsewhere.log}}}
+- {name: paused, state: paused, flush: {interval: 2s}}
+- {name: same, state: stopped, cluster: main}
+`
+
+// running is an agent, in this process, that has a file in force.
+func running(t *testing.T, text string) (url string) {
+	t.Helper()
+	c, problems := config.Parse("consumers.yaml", []byte(text), os.LookupEnv)
+	if problems != nil {
+		t.Fatal(problems)
+	}
+	a := agent.New(agent.Options{Log: slog.New(slog.DiscardHandler)})
+	updates := make(chan config.Update)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- a.Run(ctx, updates) }()
+	updates <- config.Update{Path: "consumers.yaml", SHA256: "x", Config: c, At: time.Now()}
+	server := httptest.NewServer(a.Handler())
+	t.Cleanup(func() {
+		server.Close()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return server.URL
+}
+
+func TestPlanCommand(t *testing.T) {
+	url, want := running(t, planHave), writeFile(t, planWant)
+	code, out, stderr := kcagent(t, "plan", "--config", want, "--url", url)
+	if code != exitChanges || stderr != "" {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+	golden(t, "plan.txt", out)
+	code, out, _ = kcagent(t, "plan", "--config", want, "--url", "")
+	if code != exitChanges {
+		t.Errorf("from nothing: exit %d", code)
+	}
+	golden(t, "plan-from-nothing.txt", out)
+	code, out, _ = kcagent(t, "plan", "--config", want, "--url", url, "--output", "json")
+	if code != exitChanges || !json.Valid([]byte(out)) {
+		t.Errorf("json: exit %d", code)
+	}
+	golden(t, "plan.json", out)
+	if code, out, stderr = kcagent(t, "plan", "--config", writeFile(t, planHave), "--url", url); code != exitGood || out != "nothing to change, 4 consumers untouched\n" {
+		t.Errorf("the same file: exit %d: %s%s", code, out, stderr)
+	}
+	coloured := newPlan(&config.Config{}, &config.Config{Consumers: []config.Consumer{{Name: "a"}}}).text(true)
+	if !strings.HasPrefix(coloured, "\x1b[32m+ create") {
+		t.Errorf("coloured: %q", coloured)
+	}
+}
+
+// TestPlanComparesSecrets: another password is a replace, and neither is shown.
+func TestPlanComparesSecrets(t *testing.T) {
+	url := running(t, planHave)
+	other := writeFile(t, strings.ReplaceAll(planHave, "swordfish", "swordfisk"))
+	code, out, stderr := kcagent(t, "plan", "--config", other, "--url", url)
+	if code != exitChanges || strings.Count(out, "sasl.password") != 4 || strings.Contains(out+stderr, "swordfis") {
+		t.Errorf("exit %d:\n%s%s", code, out, stderr)
+	}
+}
+
+func TestPlanErrors(t *testing.T) {
+	url := running(t, planHave)
+	for _, c := range []struct {
+		args []string
+		text string
+	}{
+		{[]string{"--config", writeFile(t, bad), "--url", url}, "topcs"},
+		{[]string{"--config", "/no/such/file", "--url", url}, "no such file"},
+		{[]string{"--config", writeFile(t, good), "--url", "http://127.0.0.1:1"}, "does it run"},
+		{[]string{"--config", writeFile(t, good), "--url", "nonsense"}, "--url"},
+		{[]string{"--nonsense"}, "nonsense"},
+		{[]string{"--config", writeFile(t, "limits: {max_removed_percent: 50}\n"+good), "--url", url}, "would terminate 4 of 4 consumers"},
+	} {
+		code, out, stderr := kcagent(t, append([]string{"plan"}, c.args...)...)
+		if code != exitFailure || out != "" || !strings.Contains(stderr, c.text) {
+			t.Errorf("%q: exit %d: %s%s", c.args, code, out, stderr)
+		}
+	}
+}

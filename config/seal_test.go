@@ -1,0 +1,98 @@
+package config
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"golang.org/x/tools/txtar"
+)
+
+// TestFromNormalised: what is shown of a configuration, without its secrets,
+// is enough to compare with.
+func TestFromNormalised(t *testing.T) {
+	files, err := filepath.Glob("testdata/good/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	checked := 0
+	env := func(name string) (string, bool) { return "value-of-" + strings.ToLower(name), true }
+	for _, file := range files {
+		a, err := txtar.ParseFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, problems := Parse(file, a.Files[0].Data, env)
+		if problems != nil {
+			continue // needs variables of its own
+		}
+		checked++
+		if again := roundTrip(t, c, c); !reflect.DeepEqual(again.Consumers, c.Consumers) || again.Limits != c.Limits {
+			t.Errorf("%s: got\n%+v\nwant\n%+v", file, again, c)
+		}
+	}
+	if checked < 3 {
+		t.Errorf("%d files were checked", checked)
+	}
+}
+
+func roundTrip(t *testing.T, c, mine *Config) *Config {
+	t.Helper()
+	shown, err := json.Marshal(c.Normalised())
+	if err != nil {
+		t.Fatal(err)
+	}
+	seals, err := c.Seals()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := FromNormalised(shown, seals, mine)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, shown)
+	}
+	return again
+}
+
+func TestSeals(t *testing.T) {
+	parse := func(password string) *Config {
+		t.Helper()
+		text := `
+clusters:
+  main: {brokers: ["a:1"], tls: {}, sasl: {mechanism: PLAIN, username: u, password: "` + password + `"}}
+consumers:
+- {name: a, cluster: main, topics: [t], sink: {file: {path: "/data/$$x-{partition}.log", rotate: {every: 1h}}}}
+`
+		c, problems := Parse("c.yaml", []byte(text), os.LookupEnv)
+		if problems != nil {
+			t.Fatal(problems)
+		}
+		return c
+	}
+	c := parse("swordfish")
+	if again := roundTrip(t, c, parse("swordfish")); !reflect.DeepEqual(again.Consumers, c.Consumers) {
+		t.Error("the same password seems to be another")
+	}
+	if again := roundTrip(t, c, parse("swordfisk")); reflect.DeepEqual(again.Consumers, parse("swordfisk").Consumers) {
+		t.Error("another password seems to be the same")
+	}
+	seals, err := c.Seals()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(seals)
+	if err != nil || strings.Contains(string(text), "swordfish") {
+		t.Errorf("%s, %v", text, err)
+	}
+	other, err := c.Seals()
+	if err != nil || reflect.DeepEqual(seals, other) {
+		t.Error("two seals of one password are equal: whoever sees both knows too much")
+	}
+	for _, bad := range []string{"", "{", "[]", `{"consumers": [{}]}`} {
+		if _, err := FromNormalised([]byte(bad), nil, c); err == nil {
+			t.Errorf("%q was decoded", bad)
+		}
+	}
+}
