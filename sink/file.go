@@ -224,7 +224,9 @@ func (s *fileSink) Close() error {
 	if s.loss() == nil && s.dirty() { // of a loss the owner knows already
 		err = s.Flush(context.Background())
 	}
-	cut := s.loss() != nil
+	// A checkpoint that could not be made safe may be there all the same, and say
+	// more than the last good Flush: the next start cuts where it says.
+	cut := s.loss() != nil && !s.exact
 	for _, w := range s.writers() {
 		err = errors.Join(err, w.close(cut))
 	}

@@ -22,6 +22,7 @@ type mark struct {
 	f       File     // the segment's at that time; a repair may change it
 	length  int64
 	after   *segment // the one after seg, if seg is full
+	last    bool     // seg gets no more records: nobody will cut it again
 	folders []string // to be synced
 }
 
@@ -103,7 +104,7 @@ func (w *writer) mark(ctx context.Context) (mark, error) {
 	m.folders, m.seg = w.folders, w.current
 	switch {
 	case w.full != nil:
-		m.seg, m.after, m.state = w.full, w.current, w.full.at
+		m.seg, m.after, m.state, m.last = w.full, w.current, w.full.at, true
 	case w.version != w.stored:
 		m.state = w.now()
 	default:
@@ -143,7 +144,8 @@ func (s *fileSink) sync(marks []mark) error {
 		return nil
 	}
 	err := each(marks, func(m mark) error {
-		if m.seg == nil || m.seg.synced == m.length {
+		// A cut that is not synced may come undone, so the last one always is.
+		if m.seg == nil || m.seg.synced == m.length && !m.last {
 			return nil
 		}
 		if err := m.f.Datasync(); err != nil {

@@ -24,6 +24,7 @@ type memoryFS struct {
 	last   uint64                          // inode
 	calls  int                             // that change something
 	stopAt int                             // the process dies before this call; 0: never
+	fault  func() error                    // asked at each call, if not nil
 	dead   bool
 }
 
@@ -48,6 +49,9 @@ func (f *memoryFS) enter() error {
 	f.dead = f.dead || f.stopAt > 0 && f.calls >= f.stopAt
 	if f.dead {
 		return errDied
+	}
+	if f.fault != nil {
+		return f.fault()
 	}
 	return nil
 }
@@ -196,10 +200,11 @@ func (f *memoryFile) Write(p []byte) (int, error) {
 	err := f.fs.enter()
 	defer f.fs.mu.Unlock()
 	if err != nil {
-		if f.fs.calls == f.fs.stopAt { // it dies in the middle of it
-			f.i.data = append(f.i.data, p[:len(p)/2]...)
+		if f.fs.dead && f.fs.calls != f.fs.stopAt {
+			return 0, err
 		}
-		return 0, err
+		f.i.data = append(f.i.data, p[:len(p)/2]...) // it dies, or the disk is full, in the middle of it
+		return len(p) / 2, err
 	}
 	f.i.data = append(f.i.data, p...)
 	return len(p), nil

@@ -51,7 +51,8 @@ func (w *writer) resize(g *segment, size int64) error {
 }
 
 // letGo ends a file that was moved or deleted: once it is safe, and the
-// checkpoint says so, nobody needs to find it again.
+// checkpoint says so, nobody needs to find it again. The checkpoint still names
+// it, for if it cannot be stored for certain, more records go into the file.
 func (w *writer) letGo(g *segment) error {
 	s := w.sink
 	s.log.Info("sink file was moved or deleted, the next record opens it anew", "path", w.path)
@@ -61,11 +62,10 @@ func (w *writer) letGo(g *segment) error {
 	if err := g.trim(); err != nil {
 		return err
 	}
-	m := mark{w: w, state: w.now(), seg: g, f: g.f, length: g.length, folders: w.folders}
+	m := mark{w: w, state: w.now(), seg: g, f: g.f, length: g.length, folders: w.folders, last: true}
 	if err := s.sync([]mark{m}); err != nil {
 		return err
 	}
-	m.seg = nil
 	if err := m.store(); err != nil {
 		return err
 	}

@@ -21,6 +21,13 @@ func (w *writer) recover() (length int64, err error) {
 	if c == nil {
 		return -1, w.finishRotation()
 	}
+	// The process before may have died between the checkpoint's rename and its
+	// sync: what is seen here may still be forgotten by the machine.
+	if dir := filepath.Dir(w.path); s.spec.Load().Durability != None {
+		if err := s.fs.SyncDir(dir); err != nil {
+			return 0, fault("sync folder", dir, err)
+		}
+	}
 	if c.Done != nil {
 		err = w.finishRenames(c)
 	} else {
@@ -181,7 +188,7 @@ func (w *writer) cut(m *fileMark) (int64, error) {
 	switch size := info.Size(); {
 	case err != nil:
 		return 0, fault("read", w.path, err)
-	case ok || m.Length == 0 && size == 0:
+	case ok:
 		return m.Length, w.shorten(f, w.path, size, m.Length)
 	case same && size < m.Length:
 		return 0, fmt.Errorf("open %s: it has %d bytes, but %s%s says that %d are safe: "+
@@ -250,5 +257,13 @@ func (w *writer) cutIfOurs(path string, m *fileMark) (bool, error) {
 		return false, nil
 	}
 	w.sink.log.Info("sink file was moved, a new one goes on where it ended", "path", w.path, "to", path)
-	return true, w.shorten(f, path, info.Size(), m.Length)
+	if err := w.shorten(f, path, info.Size(), m.Length); err != nil {
+		return true, err
+	}
+	// The next checkpoint names the new file, so nobody comes to cut this one
+	// again if the machine forgets it.
+	if err := f.Datasync(); err != nil {
+		return true, fault("sync", path, err)
+	}
+	return true, nil
 }
