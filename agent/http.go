@@ -33,6 +33,7 @@ func (a *Agent) Handler() http.Handler {
 	mux.HandleFunc("/healthz", a.serveHealth)
 	mux.HandleFunc("/readyz", a.serveReady)
 	mux.Handle("/metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{EnableOpenMetrics: true, MaxRequestsInFlight: 4}))
+	mux.HandleFunc("/{$}", servePage)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		replyError(w, http.StatusNotFound, "no such page: "+r.URL.Path)
 	})

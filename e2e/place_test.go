@@ -272,3 +272,52 @@ func TestLogrotate(t *testing.T) {
 	s.waitCommitted(t, a, e, int64(2*made))
 	all().wantExact(t, topic, 2, made)
 }
+
+// TestRebalancesRepeatNothing: members come and go under load, and each record
+// is in one of their files, once.
+func TestRebalancesRepeatNothing(t *testing.T) {
+	t.Parallel()
+	const partitions, rounds, each = 6, 6, 3000
+	s := newScene(t)
+	topic := s.topic(t, "rebalanced", partitions)
+	here := s.entry("rebalanced", topic)
+	there := here.withPath(filepath.Join(s.dir, "there.log"))
+	a := agenttest.Start(t, agenttest.Options{Config: s.file(here)})
+	a.WaitState(here.name, "RUNNING")
+	var b *agenttest.Agent
+	for i := range rounds {
+		if i%2 == 0 {
+			b = agenttest.Start(t, agenttest.Options{Config: s.file(there)})
+		}
+		s.Produce(t, kafkatest.Load{Topic: topic, Partitions: partitions, First: i * each, Count: each})
+		if i%2 == 1 {
+			stop(t, b)
+		}
+	}
+	wait.For(t, wait.Timeout, "all to be committed", func() error {
+		if n := s.committed(t, here); n != partitions*rounds*each {
+			return fmt.Errorf("%d records are", n)
+		}
+		return nil
+	})
+	stop(t, a)
+	count := make(map[string][]int)
+	for _, path := range []string{here.path, there.path} {
+		for p, seqs := range follow(t, path) {
+			if !slices.IsSorted(seqs) {
+				t.Errorf("%s is out of order in %s", p, path)
+			}
+			count[p] = append(count[p], seqs...)
+		}
+	}
+	for p := range int32(partitions) {
+		seqs := count[key(topic, p)]
+		slices.Sort(seqs)
+		if !slices.Equal(seqs, upTo(rounds*each)) {
+			t.Errorf("partition %d: %d records, want each of %d once", p, len(seqs), rounds*each)
+		}
+	}
+	if n := len(lines(t, there.path)); n == 0 {
+		t.Error("the other one got nothing")
+	}
+}
