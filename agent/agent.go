@@ -90,7 +90,7 @@ func New(o Options) *Agent {
 		body: func(c *consumer, ctx context.Context) { c.run(ctx) },
 		open: sink.Open,
 
-		clusters: &clusters{log: o.Log},
+		clusters: &clusters{log: o.Log, rematch: rematchEvery},
 		entries:  make(map[string]*entry),
 		ended:    make(chan *entry),
 		overdue:  make(chan *entry),
@@ -232,7 +232,7 @@ func (a *Agent) apply(c Change) {
 		if e.cancel != nil {
 			a.stop(e, ending{Created, "state: stopped"})
 		}
-	case Start, Pause, Resume, Update:
+	case Start, Pause, Resume, Update, Resubscribe:
 		e.spec = c.Spec
 		e.c.ask(c.Spec)
 	}

@@ -24,12 +24,14 @@ func (b *backoff) next() time.Duration {
 // reset makes the next wait the first again.
 func (b *backoff) reset() { b.tries = 0 }
 
-// wait sleeps; false if ctx ended first.
-func (b *backoff) wait(ctx context.Context) bool {
+// wait sleeps, until sooner at most; false if ctx ended first.
+func (b *backoff) wait(ctx context.Context, sooner <-chan struct{}) bool {
 	t := time.NewTimer(b.next())
 	defer t.Stop()
 	select {
 	case <-t.C:
+		return true
+	case <-sooner:
 		return true
 	case <-ctx.Done():
 		return false

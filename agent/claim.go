@@ -26,7 +26,7 @@ func (s *session) consume(ctx context.Context, p *partition) {
 		}
 		s.writing.give()
 		if errors.As(err, new(*fetch.OutOfRangeError)) { // the flusher reports it
-			wait.wait(ctx)
+			wait.wait(ctx, nil)
 			p.sub.Retry()
 			continue
 		}
@@ -158,7 +158,7 @@ func (s *session) store(ctx context.Context, p *partition, c chunk) bool {
 		failed = true
 		s.stats.sinkErrors.Add(1)
 		s.report(writeOrigin(p), err)
-		if !wait.wait(ctx) {
+		if !wait.wait(ctx, nil) {
 			return false
 		}
 	}

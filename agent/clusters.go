@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/IBM/sarama"
 
@@ -17,7 +18,8 @@ import (
 // reach a cluster in the same way share it. The first to come makes it, the
 // last to go ends it.
 type clusters struct {
-	log *slog.Logger
+	log     *slog.Logger
+	rematch time.Duration // how often members look which topics match; tests shorten it
 
 	mu      sync.Mutex
 	open    []*cluster

@@ -23,6 +23,7 @@ type consumer struct {
 
 	spec    atomic.Pointer[config.Consumer] // as last asked for; a new value is announced on changed
 	changed chan struct{}                   // capacity 1
+	hurry   chan struct{}                   // capacity 1: the same, for who waits before a next try
 	due     chan struct{}                   // capacity 1: the sink wants a flush, written or not
 
 	gate   gate
@@ -45,8 +46,10 @@ type view struct {
 	Fault      string // why it is in ERROR
 	MemberID   string // "" while it is no member
 	Generation int32
-	Partitions []*partition // sorted; what they hold is live
-	Unclean    error        // why the last end was not clean
+	Topics     []string         // subscribed to
+	Wish       *config.Consumer // what the generation began with; nil before there was one
+	Partitions []*partition     // sorted; what they hold is live
+	Unclean    error            // why the last end was not clean
 }
 
 // An event tells a consumer's own goroutine what its others saw.
@@ -83,6 +86,7 @@ func newConsumer(spec config.Consumer, log *slog.Logger, open openSink, kafka *c
 		created: time.Now(),
 		log:     log.With("consumer", spec.Name),
 		changed: make(chan struct{}, 1),
+		hurry:   make(chan struct{}, 1),
 		due:     make(chan struct{}, 1),
 		events:  make(chan event, 16),
 		open:    open,
@@ -98,6 +102,7 @@ func newConsumer(spec config.Consumer, log *slog.Logger, open openSink, kafka *c
 func (c *consumer) ask(spec config.Consumer) {
 	c.spec.Store(&spec)
 	signal(c.changed)
+	signal(c.hurry)
 }
 
 // signal announces on a channel of capacity 1; an announcement that waits
@@ -220,6 +225,7 @@ func (l *life) take(e event) {
 		l.faults = make(map[string]error) // whatever still fails will say so again
 		l.publish(func(v *view) {
 			v.MemberID, v.Generation, v.Partitions = e.session.kafka.MemberID(), e.session.kafka.GenerationID(), e.session.sorted()
+			v.Topics, v.Wish = e.session.topics, e.session.wish
 		})
 		l.settleDown()
 	case left:

@@ -59,22 +59,33 @@ func join(path string, block reflect.Type, f reflect.StructField) string {
 	return path + "." + tag
 }
 
-// live are the fields that a running consumer takes over without leaving its
-// group. A field that is not listed, a new one above all, costs a replace,
-// which is always right.
-var live = []string{
-	"cluster", // only the name: the content is compared field by field
-	"fetch",
-	"flush",
-	"max_partition_bytes",
-	"sink.file.rotate",
-	"sink.file.compression",
-	"sink.file.durability",
-	"sink.file.mode",
+// What a changed field costs a running consumer. A field that is not listed, a
+// new one above all, costs a replace, which is always right.
+const (
+	costLive         = iota // taken over without leaving the group
+	costSubscription        // the same member joins again
+	costReplace
+)
+
+var costs = map[string]int{
+	"state":                 costLive, // what it costs depends on the states
+	"cluster":               costLive, // only the name: the content is compared field by field
+	"fetch":                 costLive,
+	"flush":                 costLive,
+	"max_partition_bytes":   costLive,
+	"sink.file.rotate":      costLive,
+	"sink.file.compression": costLive,
+	"sink.file.durability":  costLive,
+	"sink.file.mode":        costLive,
+	"topics":                costSubscription,
+	"topics_regex":          costSubscription,
 }
 
-func isLive(field string) bool {
-	return slices.ContainsFunc(live, func(l string) bool {
-		return field == l || strings.HasPrefix(field, l+".")
-	})
+func costOf(field string) int {
+	for f := field; f != ""; f = f[:max(0, strings.LastIndexByte(f, '.'))] {
+		if cost, ok := costs[f]; ok {
+			return cost
+		}
+	}
+	return costReplace
 }

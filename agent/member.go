@@ -39,7 +39,7 @@ func (c *consumer) keepJoined(ctx context.Context) {
 		if err != nil {
 			c.report(origin(err), err)
 			c.stats.restarts.Add(1)
-			wait.wait(ctx)
+			wait.wait(ctx, c.hurry)
 		}
 	}
 	c.events <- event{kind: closed, err: unclean}
@@ -113,14 +113,22 @@ func (m *member) close() {
 	m.kafka.leave(m.cluster)
 }
 
+// vanishingTries is how often in a row a missing topic is taken for one that
+// topics_regex will cease to match.
+const vanishingTries = 3
+
 // consume holds one generation after the other until ctx ends or the sink or
 // the client must be opened anew.
 func (m *member) consume(ctx context.Context, out sink.Sink, wait *backoff) error {
+	maxAge := m.kafka.rematch / 2
 	for short := 0; ; {
 		began := time.Now()
 		genCtx, abandon := context.WithCancelCause(ctx)
 		s := newSession(m, out, abandon)
-		err := m.group.Consume(genCtx, m.spec.Topics, s)
+		var err error
+		if s.topics, err = m.topics(ctx, s.wish, maxAge); err == nil {
+			err = m.group.Consume(genCtx, s.topics, s)
+		}
 		lost := context.Cause(genCtx)
 		abandon(nil)
 		if s.stopped != nil {
@@ -131,6 +139,12 @@ func (m *member) consume(ctx context.Context, out sink.Sink, wait *backoff) erro
 			return s.unsaved
 		case errors.As(lost, new(sinkError)):
 			return lost
+		case errors.Is(lost, errResubscribe):
+			short, maxAge = 0, 0
+		case s.wish.TopicsRegex != "" && errors.As(err, new(*fetch.TopicError)) && short < vanishingTries:
+			// A topic that is being deleted matches until a second list lacks it.
+			short, maxAge = short+1, 0
+			wait.wait(ctx, m.hurry)
 		case err != nil:
 			err = m.explain(err)
 			if m.rebuild(err) {
@@ -139,17 +153,17 @@ func (m *member) consume(ctx context.Context, out sink.Sink, wait *backoff) erro
 			m.client.forget()
 			m.report(origin(err), err)
 			m.stats.restarts.Add(1)
-			wait.wait(ctx)
-			short = 0
+			wait.wait(ctx, m.hurry)
+			short, maxAge = 0, 0
 		case time.Since(began) < time.Second:
 			// A session that ends at once, again and again, must not hammer
 			// the coordinator; one short one is an ordinary rebalance.
 			if short++; short > 1 {
-				wait.wait(ctx)
+				wait.wait(ctx, m.hurry)
 			}
 		default:
 			wait.reset()
-			short = 0
+			short, maxAge = 0, m.kafka.rematch/2
 		}
 	}
 }
@@ -169,7 +183,7 @@ func (m *member) rebuild(err error) bool {
 func (m *member) explain(err error) error {
 	var topic *fetch.TopicError
 	switch {
-	case errors.As(err, new(sinkError)):
+	case errors.As(err, new(sinkError)), errors.Is(err, errNoTopic):
 		return err
 	case errors.As(err, &topic):
 		return fmt.Errorf("subscribe to topic %q: %w", topic.Topic, topic.Err)

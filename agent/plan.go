@@ -14,15 +14,25 @@ type Op string
 
 // The operations.
 const (
-	Create    Op = "create"
-	Start     Op = "start"
-	Pause     Op = "pause"
-	Resume    Op = "resume"
-	Update    Op = "update"    // taken over in place
-	Stop      Op = "stop"      // the entry stays
-	Replace   Op = "replace"   // ended, and a new one joins
-	Terminate Op = "terminate" // the entry goes
+	Create      Op = "create"
+	Start       Op = "start"
+	Pause       Op = "pause"
+	Resume      Op = "resume"
+	Update      Op = "update"      // taken over in place
+	Resubscribe Op = "resubscribe" // other topics for the same member
+	Stop        Op = "stop"        // the entry stays
+	Replace     Op = "replace"     // ended, and a new one joins
+	Terminate   Op = "terminate"   // the entry goes
+	Keep        Op = "keep"        // a replacement or resubscription that had not begun is dropped
+	Reconnect   Op = "reconnect"   // new connections, for a file with secrets changed
 )
+
+// Ops lists what a file can bring about, the costliest first.
+var Ops = []Op{Terminate, Replace, Stop, Create, Start, Resubscribe, Update, Pause, Resume}
+
+// tried reports whether the operation is tried before it is made, while the
+// consumer goes on in its former form.
+func (o Op) tried() bool { return o == Replace || o == Resubscribe || o == Reconnect }
 
 // A Change is one operation that brings a consumer nearer to what is wanted.
 type Change struct {
@@ -30,24 +40,39 @@ type Change struct {
 	Name   string
 	Fields []string        // the fields of the file that cause it; none for create and terminate
 	Spec   config.Consumer // what is wanted; the zero value for terminate
+	Idle   bool            // it is stopped until now
 }
 
 // Cost is what the change costs the consumer's group.
 func (c Change) Cost() string {
-	switch {
-	case c.Op == Create && c.Spec.State == config.Stopped:
-		return "none"
-	case c.Op == Create, c.Op == Start:
-		return "join"
-	case c.Op == Stop, c.Op == Terminate:
+	stays := c.Spec.State == config.Stopped
+	switch c.Op {
+	case Create, Start:
+		if !stays {
+			return "join"
+		}
+	case Stop:
 		return "leave"
-	case c.Op == Replace:
-		return "leave and join"
+	case Terminate:
+		if !c.Idle {
+			return "leave"
+		}
+	case Resubscribe:
+		return "one rebalance"
+	case Replace:
+		switch {
+		case !c.Idle && stays:
+			return "leave"
+		case !c.Idle:
+			return "leave and join"
+		case !stays:
+			return "join"
+		}
 	}
 	return "none"
 }
 
-// String is "replace orders (sink.file.path, topics)".
+// String is "replace orders (group, sink.file.path)".
 func (c Change) String() string {
 	s := string(c.Op) + " " + c.Name
 	if len(c.Fields) > 0 {
@@ -58,8 +83,9 @@ func (c Change) String() string {
 
 // A Have is a consumer that is there now.
 type Have struct {
-	Spec   config.Consumer // as it was last asked to be
-	Ending bool            // told to terminate or to make room for its replacement
+	Spec   config.Consumer  // as it was last asked to be
+	Ending bool             // told to terminate or to make room for its replacement
+	Next   *config.Consumer // another form that is being tried; nil without one
 }
 
 // Plan says what to do so that the consumers that are there become the wanted
@@ -69,9 +95,9 @@ type Have struct {
 // nothing. Consumers are told apart by name alone.
 //
 // Terminations come first (a renamed entry frees its file before the new name
-// asks for it), sorted by name; then the others in the order of want. A
-// consumer that is ending gets nothing: once it has gone, the next Plan creates
-// what is wanted.
+// asks for it), sorted by name; then the others in the order of want, one
+// change a consumer at most. A consumer that is ending gets nothing: once it
+// has gone, the next Plan creates what is wanted.
 func Plan(want []config.Consumer, have map[string]Have) []Change {
 	var changes []Change
 	wanted := make(map[string]bool, len(want))
@@ -82,59 +108,69 @@ func Plan(want []config.Consumer, have map[string]Have) []Change {
 		case !ok:
 			changes = append(changes, Change{Op: Create, Name: w.Name, Spec: w})
 		case !h.Ending:
-			changes = append(changes, planOne(h.Spec, w)...)
+			if c := planOne(h, w); c.Op != "" {
+				changes = append(changes, c)
+			}
 		}
 	}
 	var ended []Change
 	for name, h := range have {
 		if !wanted[name] && !h.Ending {
-			ended = append(ended, Change{Op: Terminate, Name: name})
+			ended = append(ended, Change{Op: Terminate, Name: name, Idle: h.Spec.State == config.Stopped})
 		}
 	}
 	slices.SortFunc(ended, func(a, b Change) int { return cmp.Compare(a.Name, b.Name) })
 	return append(ended, changes...)
 }
 
-// planOne compares one consumer as asked with one as wanted.
-func planOne(asked, want config.Consumer) []Change {
-	var lives, others []string
-	var state bool
-	for _, f := range diff(asked, want) {
-		switch {
-		case f == "state":
-			state = true
-		case isLive(f):
-			lives = append(lives, f)
-		default:
-			others = append(others, f)
-		}
+// planOne compares one consumer as asked with one as wanted. The zero Op means
+// that it is as wanted.
+func planOne(h Have, want config.Consumer) Change {
+	if h.Next == nil {
+		return compare(h.Spec, want)
 	}
-	if len(others) > 0 {
-		return []Change{{Op: Replace, Name: want.Name, Fields: others, Spec: want}}
+	onNext := compare(*h.Next, want)
+	if !onNext.Op.tried() && onNext.Op != Stop {
+		return onNext // nothing, or something that holds for both forms
 	}
-	var changes []Change
-	if len(lives) > 0 {
-		spec := want
-		spec.State = asked.State // the change of state is a change of its own
-		changes = append(changes, Change{Op: Update, Name: want.Name, Fields: lives, Spec: spec})
+	c := compare(h.Spec, want)
+	switch {
+	case c.Op == "":
+		c = onNext
+		c.Op = Keep
+	case !c.Op.tried() && c.Op != Stop:
+		c.Op = Keep
 	}
-	if state {
-		op := stateOp(asked.State, want.State)
-		changes = append(changes, Change{Op: op, Name: want.Name, Fields: []string{"state"}, Spec: want})
-	}
-	return changes
+	return c
 }
 
-func stateOp(from, to config.State) Op {
-	switch {
-	case to == config.Stopped:
-		return Stop
-	case from == config.Stopped:
-		return Start
-	case to == config.Paused:
-		return Pause
+// compare says what makes one form of a consumer another.
+func compare(asked, want config.Consumer) Change {
+	c := Change{Name: want.Name, Spec: want, Fields: diff(asked, want), Idle: asked.State == config.Stopped}
+	if len(c.Fields) == 0 {
+		return c
 	}
-	return Resume
+	costs := costLive
+	for _, f := range c.Fields {
+		costs = max(costs, costOf(f))
+	}
+	switch {
+	case costs == costReplace:
+		c.Op = Replace
+	case asked.State != want.State && want.State == config.Stopped:
+		c.Op = Stop
+	case asked.State != want.State && c.Idle:
+		c.Op = Start
+	case costs == costSubscription && !c.Idle:
+		c.Op = Resubscribe
+	case asked.State == want.State:
+		c.Op = Update
+	case want.State == config.Paused:
+		c.Op = Pause
+	default:
+		c.Op = Resume
+	}
+	return c
 }
 
 // Guard says why an edit from have to want is refused as a whole, for it would

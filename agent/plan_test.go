@@ -3,9 +3,11 @@ package agent
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -45,7 +47,8 @@ func parseConsumers(t *testing.T, text string) []config.Consumer {
 }
 
 // TestPlanGoldens: each file is one case, readable by anyone: what is there,
-// what is wanted, what is done. The names in "ending" are on their way out.
+// what is wanted, what is done. The names in "ending" are on their way out, and
+// the forms in "next.yaml" are being tried.
 func TestPlanGoldens(t *testing.T) {
 	files, err := filepath.Glob("testdata/plan/*.txtar")
 	if err != nil || len(files) < 15 {
@@ -76,6 +79,12 @@ func TestPlanGoldens(t *testing.T) {
 				h.Ending = true
 				have[name] = h
 			}
+			for _, c := range parseConsumers(t, text("next.yaml")) {
+				if h, ok := have[c.Name]; ok && text("next.yaml") != "" {
+					h.Next = &c
+					have[c.Name] = h
+				}
+			}
 			want := parseConsumers(t, text("want.yaml"))
 			var got strings.Builder
 			changes := Plan(want, have)
@@ -90,7 +99,10 @@ func TestPlanGoldens(t *testing.T) {
 			} else if got.String() != text("plan") {
 				t.Errorf("%s\ngot:\n%s\nwant:\n%s", a.Comment, got.String(), text("plan"))
 			}
-			if again := Plan(want, applied(changes, have)); len(again) > 0 {
+			if again := Plan(want, handedOut(changes, maps.Clone(have))); len(again) > 0 {
+				t.Errorf("planning again while the changes are made gives %v, want nothing", again)
+			}
+			if again := Plan(want, applied(changes, maps.Clone(have))); len(again) > 0 && text("next.yaml") == "" {
 				t.Errorf("planning again after the changes gives %v, want nothing", again)
 			}
 		})
@@ -106,6 +118,29 @@ func applied(changes []Change, have map[string]Have) map[string]Have {
 		default:
 			have[c.Name] = Have{Spec: c.Spec}
 		}
+	}
+	return have
+}
+
+// handedOut is what is there when they were handed out, and what is tried first
+// is still tried.
+func handedOut(changes []Change, have map[string]Have) map[string]Have {
+	for _, c := range changes {
+		h := have[c.Name]
+		switch {
+		case c.Op == Terminate:
+			delete(have, c.Name)
+			continue
+		case c.Op.tried() && h.Spec.State != config.Stopped && c.Spec.State != config.Stopped:
+			h.Next = &c.Spec
+			h.Spec.State = c.Spec.State
+		case h.Next != nil && c.Op != Keep && c.Op != Stop && !c.Op.tried():
+			h.Next = &c.Spec
+			h.Spec.State = c.Spec.State
+		default:
+			h = Have{Spec: c.Spec}
+		}
+		have[c.Name] = h
 	}
 	return have
 }
@@ -190,6 +225,20 @@ func FuzzPlan(f *testing.F) {
 		for _, c := range consumersFrom(a) {
 			have[c.Name] = Have{Spec: c}
 		}
+		// Two edits: while the first is still tried, and once it was made.
+		for cs := range slices.Chunk(b, len(b)/2+1) {
+			want := consumersFrom(cs)
+			changes := Plan(want, have)
+			have = handedOut(changes, have)
+			if again := Plan(want, have); len(again) > 0 {
+				t.Errorf("planning again while %v are made gives %v", changes, again)
+			}
+		}
+		for name, h := range have {
+			if h.Next != nil {
+				have[name] = Have{Spec: *h.Next}
+			}
+		}
 		want := consumersFrom(b)
 		if again := Plan(want, applied(Plan(want, have), have)); len(again) > 0 {
 			t.Errorf("planning again gives %v", again)
@@ -210,6 +259,7 @@ func consumersFrom(data []byte) []config.Consumer {
 		c.Name = string('a' + rune(name))
 		c.State = config.State(config.Running.Values()[d>>3&3%3])
 		c.Group = string('a' + rune(d>>5&1))
+		c.Topics = []string{string('a' + rune(d>>4&1))}
 		c.Flush.Interval = time.Duration(d >> 6)
 		cs = append(cs, c)
 	}

@@ -172,7 +172,7 @@ func (r *rig) start() {
 
 func (r *rig) edit(extra string) {
 	r.Helper()
-	for field, value := range map[string]string{"topics:": " [t]", "flush:": " {interval: 20ms}"} {
+	for field, value := range map[string]string{"topics": ": [t]", "flush": ": {interval: 20ms}"} {
 		if !strings.Contains(extra, field) {
 			extra += ", " + field + value
 		}
@@ -252,7 +252,7 @@ func (r *rig) committed(partition int32) int64 {
 	}
 	for _, t := range resp.Groups[0].Topics {
 		for _, p := range t.Partitions {
-			if p.Partition == partition {
+			if t.Topic == "t" && p.Partition == partition {
 				return p.Offset
 			}
 		}

@@ -22,7 +22,9 @@ import (
 type session struct {
 	*member
 	sink    sink.Sink
-	abandon context.CancelCauseFunc // ends the generation because the sink must be opened anew
+	wish    *config.Consumer        // what it was asked to be when the generation began
+	topics  []string                // subscribed to
+	abandon context.CancelCauseFunc // ends the generation: the cause says what is to be opened anew
 
 	kafka      sarama.ConsumerGroupSession // from Setup on
 	partitions map[sink.TopicPartition]*partition
@@ -43,7 +45,7 @@ type session struct {
 
 func newSession(m *member, out sink.Sink, abandon context.CancelCauseFunc) *session {
 	return &session{
-		member: m, sink: out, abandon: abandon,
+		member: m, sink: out, abandon: abandon, wish: m.consumer.spec.Load(),
 		partitions: make(map[sink.TopicPartition]*partition),
 		dirty:      make(chan struct{}, 1),
 		kick:       make(chan struct{}, 1),
@@ -78,6 +80,9 @@ func (s *session) Setup(kafka sarama.ConsumerGroupSession) error {
 	}()
 	for _, p := range s.partitions {
 		s.consuming.Go(func() { s.consume(kafka.Context(), p) })
+	}
+	if s.wish.TopicsRegex != "" {
+		s.consuming.Go(func() { s.follow(kafka.Context()) })
 	}
 	s.stats.rebalances.Add(1)
 	s.log.Info("partitions assigned", "group", s.spec.Group, "member_id", kafka.MemberID(),
@@ -184,6 +189,9 @@ func (s *session) heed() {
 		s.log.Error("sink refused an update", "error", err)
 	}
 	signal(s.retune)
+	if !sameTopics(spec, s.wish) {
+		s.abandon(errResubscribe)
+	}
 }
 
 // sorted lists the partitions by topic and number.

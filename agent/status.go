@@ -46,7 +46,8 @@ type ConsumerStatus struct {
 	Brokers          []string          `json:"brokers"`
 	Cluster          string            `json:"cluster"`
 	Group            string            `json:"group"`
-	Topics           []string          `json:"topics"`
+	Topics           []string          `json:"topics"` // of topics_regex: those that match
+	TopicsRegex      string            `json:"topics_regex,omitempty"`
 	Sink             string            `json:"sink"`
 	MemberIDs        []string          `json:"member_ids"`
 	Generation       int32             `json:"generation"`
@@ -187,6 +188,9 @@ func (r row) changing(now State) bool {
 	case now == Failing:
 		return false
 	}
+	if v := r.c.view.Load(); r.spec.State != config.Stopped && v.Wish != nil && !sameTopics(v.Wish, &r.spec) {
+		return true // the same member is to join again
+	}
 	return now != map[config.State]State{
 		config.Running: Running, config.Paused: Paused, config.Stopped: Created,
 	}[r.spec.State]
@@ -197,13 +201,16 @@ func (r row) status() ConsumerStatus {
 	s := ConsumerStatus{
 		ID: r.c.id, Name: r.c.name, Status: v.State, Desired: r.spec.State,
 		Brokers: r.spec.Cluster.Brokers, Cluster: r.spec.ClusterName, Group: r.spec.Group,
-		Topics: r.spec.Topics, Sink: r.spec.Sink.String(),
+		Topics: r.spec.Topics, TopicsRegex: r.spec.TopicsRegex, Sink: r.spec.Sink.String(),
 		MemberIDs: []string{}, Generation: v.Generation,
 		CreatedAt: r.c.created, StatusSince: v.Since,
 		RecordsTotal: st.records.Load(), BytesTotal: st.bytes.Load(), RecordsPerSecond: st.perSecond(),
 		RebalancesTotal: st.rebalances.Load(), RestartsTotal: st.restarts.Load(),
 		LastRecordAt: timeOf(st.lastRecord.Load()), LastFlushAt: timeOf(st.lastFlush.Load()),
 		Partitions: make([]PartitionStatus, 0, len(v.Partitions)),
+	}
+	if r.spec.TopicsRegex != "" {
+		s.Topics = append([]string{}, v.Topics...)
 	}
 	if v.MemberID != "" {
 		s.MemberIDs = append(s.MemberIDs, v.MemberID)

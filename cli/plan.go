@@ -131,22 +131,23 @@ func newPlan(have, want *config.Config) plan {
 // looks are how an action is marked and coloured.
 var looks = map[string]struct{ mark, colour string }{
 	string(agent.Create): {"+", "32"}, string(agent.Start): {"+", "32"},
-	string(agent.Terminate): {"-", "31"}, string(agent.Stop): {"-", "31"}, string(agent.Replace): {"!", "33"},
+	string(agent.Terminate): {"-", "31"}, string(agent.Stop): {"-", "31"},
+	string(agent.Replace): {"!", "33"}, string(agent.Resubscribe): {"!", "33"},
 }
 
 // text is a line for each change, and a summary.
 func (p plan) text(coloured bool) string {
 	var b strings.Builder
-	width := 0
+	width, actions := 0, 0
 	for _, c := range p.Changes {
-		width = max(width, len(c.Consumer))
+		width, actions = max(width, len(c.Consumer)), max(actions, len(c.Action))
 	}
 	for _, c := range p.Changes {
 		look := looks[c.Action]
 		if look.mark == "" {
 			look.mark, look.colour = "~", "36"
 		}
-		line := fmt.Sprintf("%s %-9s %-*s  cost: %s", look.mark, c.Action, width, c.Consumer, c.Cost)
+		line := fmt.Sprintf("%s %-*s %-*s  cost: %s", look.mark, actions, c.Action, width, c.Consumer, c.Cost)
 		if len(c.Fields) > 0 {
 			line += "  (" + strings.Join(c.Fields, ", ") + ")"
 		}
@@ -160,7 +161,7 @@ func (p plan) text(coloured bool) string {
 		return b.String()
 	}
 	var parts []string
-	for _, op := range []agent.Op{agent.Terminate, agent.Replace, agent.Stop, agent.Create, agent.Start, agent.Update, agent.Pause, agent.Resume} {
+	for _, op := range agent.Ops {
 		if n := p.Summary[string(op)]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, op))
 		}

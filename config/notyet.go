@@ -14,9 +14,6 @@ func (p *parser) notYetCluster(n *yaml.Node, path string, c Cluster) {
 }
 
 func (p *parser) notYetConsumer(n *yaml.Node, path string, c *Consumer) {
-	if c.TopicsRegex != "" {
-		p.fault(n, path, "topics_regex", "topics_regex"+notYet, "list the topics")
-	}
 	if c.InstanceID != "" {
 		p.fault(n, path, "instance_id", "static membership"+notYet, "leave it out")
 	}

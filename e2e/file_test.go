@@ -79,8 +79,11 @@ func (e entry) yaml() string {
 		sink = fmt.Sprintf("{stdout: {format: %s}}", e.format)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "  - name: %s\n    cluster: %s\n    topics: [%s]\n    group: %s\n    flush: %s\n    sink: %s\n",
-		e.name, e.cluster, strings.Join(e.topics, ", "), e.group, e.flush, sink)
+	fmt.Fprintf(&b, "  - name: %s\n    cluster: %s\n    group: %s\n    flush: %s\n    sink: %s\n",
+		e.name, e.cluster, e.group, e.flush, sink)
+	if len(e.topics) > 0 {
+		fmt.Fprintf(&b, "    topics: [%s]\n", strings.Join(e.topics, ", "))
+	}
 	if e.state != "" {
 		fmt.Fprintf(&b, "    state: %s\n", e.state)
 	}

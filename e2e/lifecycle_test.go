@@ -239,23 +239,6 @@ func TestReplaceGroup(t *testing.T) {
 	}
 }
 
-func TestReplaceTopics(t *testing.T) {
-	t.Parallel()
-	l := newLife(t, "running")
-	l.waitCommitted(t, l.agent, l.subject, l.total())
-	atEdit, old, other := l.produced, l.subject.topics[0], l.topic(t, "other", 1)
-	l.Produce(t, kafkatest.Load{Topic: other, Partitions: 1, Count: 500})
-	l.edit(t, l.subject.withTopics(other))
-	l.more(t)
-	l.waitCommitted(t, l.agent, l.subject.withTopics(other), 500)
-	tr := follow(t, l.subject.path)
-	tr.wantExact(t, other, 1, 500)
-	tr.wantExact(t, old, lifeParts, atEdit)
-	if c := l.agent.Consumer("subject"); len(c.Partitions) != 1 || c.Partitions[0].Topic != other {
-		t.Errorf("it holds %+v, want the one partition of %s", c.Partitions, other)
-	}
-}
-
 func TestPauseSurvivesRebalanceAndRestart(t *testing.T) {
 	t.Parallel()
 	l := newLife(t, "paused")

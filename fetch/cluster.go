@@ -32,6 +32,7 @@ type topic struct {
 type ask struct {
 	topics []string
 	group  string
+	since  time.Time  // which topics there are, as of then or later; zero: not asked
 	done   chan error // capacity 1
 
 	id   int32 // of the coordinator

@@ -105,9 +105,10 @@ type Fetcher struct {
 	brokers map[int32]*broker
 	budget  budget
 	topics  map[string]*topic // what is known of each
-	id      string            // of the cluster; "" if unknown
-	asks    []*ask            // for the router
-	stale   bool              // the router's connection is to be made anew
+	all     catalogue
+	id      string // of the cluster; "" if unknown
+	asks    []*ask // for the router
+	stale   bool   // the router's connection is to be made anew
 }
 
 // New makes a fetcher that does nothing before Run.

@@ -38,8 +38,12 @@ func (f *Fetcher) keepRoutes(ctx context.Context) {
 			wait = r.refresh(ctx, topics, asks)
 		}
 		for _, a := range asks {
-			if a.group != "" {
+			switch {
+			case a.group != "":
 				a.answer(r.coordinator(ctx, a))
+				wait = 0
+			case !a.since.IsZero():
+				a.answer(r.list(ctx, a.since))
 				wait = 0
 			}
 		}
@@ -115,7 +119,7 @@ func (r *router) refresh(ctx context.Context, topics []string, asks []*ask) time
 	}
 	defer func() {
 		for _, a := range asks {
-			if a.group == "" {
+			if len(a.topics) > 0 {
 				a.answer(err)
 			}
 		}

@@ -1,0 +1,176 @@
+package agent
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+func (r *rig) makeTopic(name string) {
+	r.Helper()
+	req := kmsg.NewPtrCreateTopicsRequest()
+	req.TimeoutMillis = 5000
+	topic := kmsg.NewCreateTopicsRequestTopic()
+	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = name, 1, 1
+	req.Topics = append(req.Topics, topic)
+	resp, err := req.RequestWith(context.Background(), r.client)
+	if err != nil || resp.Topics[0].ErrorCode != 0 {
+		r.Fatal(err, resp)
+	}
+}
+
+func (r *rig) dropTopic(name string) {
+	r.Helper()
+	req := kmsg.NewPtrDeleteTopicsRequest()
+	req.TopicNames = []string{name}
+	topic := kmsg.NewDeleteTopicsRequestTopic()
+	topic.Topic = &name
+	req.Topics = append(req.Topics, topic)
+	resp, err := req.RequestWith(context.Background(), r.client)
+	if err != nil || resp.Topics[0].ErrorCode != 0 {
+		r.Fatal(err, resp)
+	}
+}
+
+func (r *rig) produceTo(topic string, values ...string) {
+	r.Helper()
+	for _, v := range values {
+		rec := &kgo.Record{Topic: topic, Value: []byte(v)}
+		if err := r.client.ProduceSync(context.Background(), rec).FirstErr(); err != nil {
+			r.Fatal(err)
+		}
+	}
+}
+
+// wantSorted is wantRecords for records of several partitions.
+func (r *rig) wantSorted(want ...string) {
+	r.Helper()
+	r.eventually(strings.Join(want, " "), func() (bool, any) {
+		got := r.memory.all()
+		slices.Sort(got)
+		return slices.Equal(got, want), got
+	})
+}
+
+func (r *rig) wantTopics(want ...string) ConsumerStatus {
+	r.Helper()
+	var c ConsumerStatus
+	r.eventually("topics "+strings.Join(want, " "), func() (bool, any) {
+		c = r.consumer()
+		return c.Status == Running && slices.Equal(c.Topics, want) && len(c.Partitions) >= len(want), c
+	})
+	return c
+}
+
+// connections are those of the consumer's own, not its cluster's.
+func (r *rig) connections() map[*trackedConn]struct{} {
+	net := r.agent.snapshot.Load().rows[0].c.net
+	net.mu.Lock()
+	defer net.mu.Unlock()
+	return maps.Clone(net.conns)
+}
+
+func TestResubscribeKeepsTheMember(t *testing.T) {
+	r := newRig(t, 1)
+	r.makeTopic("u")
+	r.edit("")
+	r.produce(0, "a", "b")
+	r.wantRecords("t/0@0=a", "t/0@1=b")
+	before := r.consumer()
+	conns := r.connections()
+
+	r.edit(", topics: [t, u]")
+	r.eventually("the new topic", func() (bool, any) {
+		s := r.agent.Status()
+		if c := s.Consumers[0]; len(c.Topics) == 2 && len(c.Partitions) < 2 && s.Config.State != "applying" {
+			t.Errorf("the configuration is %s before the member has joined again", s.Config.State)
+		}
+		return len(s.Consumers[0].Partitions) == 2, s
+	})
+	r.produceTo("u", "x")
+	r.produce(0, "c")
+	r.wantSorted("t/0@0=a", "t/0@1=b", "t/0@2=c", "u/0@0=x")
+	after := r.consumer()
+	if after.ID != before.ID || !slices.Equal(after.MemberIDs, before.MemberIDs) || after.RestartsTotal != 0 ||
+		after.RebalancesTotal != before.RebalancesTotal+1 || r.memory.opens != 1 {
+		t.Errorf("after the resubscription the consumer is %+v, was %+v, its sink was opened %d times", after, before, r.memory.opens)
+	}
+	if now := r.connections(); len(now) == 0 || !maps.Equal(now, conns) {
+		t.Errorf("its connections are %v, were %v", now, conns)
+	}
+
+	r.edit(", topics: [u]")
+	r.eventually("t let go", func() (bool, any) { c := r.consumer(); return len(c.Partitions) == 1, c })
+	r.produce(0, "d")
+	r.produceTo("u", "y")
+	r.wantSorted("t/0@0=a", "t/0@1=b", "t/0@2=c", "u/0@0=x", "u/0@1=y")
+	if got := r.committed(0); got != 3 {
+		t.Errorf("the group stands at %d of the topic that it left, want 3", got)
+	}
+}
+
+// TestResubscribeOfAPausedConsumer: it stays paused, and goes on with the new topics.
+func TestResubscribeOfAPausedConsumer(t *testing.T) {
+	r := newRig(t, 1)
+	r.makeTopic("u")
+	r.edit(", state: paused")
+	r.wantStatus(Paused)
+	r.edit(", state: paused, topics: [t, u]")
+	r.eventually("new topics", func() (bool, any) { c := r.consumer(); return len(c.Partitions) == 2, c })
+	r.wantStatus(Paused)
+	r.produceTo("u", "x")
+	r.stillOnly()
+	r.edit(", topics: [t, u]")
+	r.wantSorted("u/0@0=x")
+}
+
+func TestRegexFollowsTopics(t *testing.T) {
+	r := newRig(t, 1)
+	r.agent.clusters.rematch = 200 * time.Millisecond
+	r.makeTopic("orders.eu")
+	r.makeTopic("old.orders.eu")
+	r.edit(`, topics_regex: '^orders\.'`)
+	before := r.wantTopics("orders.eu")
+	r.produceTo("orders.eu", "a")
+	r.makeTopic("orders.us")
+	r.produceTo("orders.us", "b")
+	r.wantSorted("orders.eu/0@0=a", "orders.us/0@0=b")
+	after := r.wantTopics("orders.eu", "orders.us")
+	if after.ID != before.ID || !slices.Equal(after.MemberIDs, before.MemberIDs) || after.RestartsTotal != 0 {
+		t.Errorf("a new topic made the consumer %+v, was %+v", after, before)
+	}
+	r.dropTopic("orders.eu")
+	after = r.wantTopics("orders.us")
+	if after.ID != before.ID || !slices.Equal(after.MemberIDs, before.MemberIDs) || after.RestartsTotal != 0 {
+		t.Errorf("a deleted topic made the consumer %+v, was %+v", after, before)
+	}
+	r.dropTopic("orders.us")
+	r.wantStatus(Failing)
+	if e := *r.consumer().LastError; e != `no topic matches topics_regex ^orders\.` {
+		t.Errorf("the error is %q", e)
+	}
+	r.makeTopic("orders.asia")
+	r.produceTo("orders.asia", "c")
+	r.wantSorted("orders.asia/0@0=c", "orders.eu/0@0=a", "orders.us/0@0=b")
+	r.wantStatus(Running)
+}
+
+// TestEditCutsAWaitShort: who waits before the next try looks at an edit at once.
+func TestEditCutsAWaitShort(t *testing.T) {
+	r := newRig(t, 1)
+	r.edit(", topics: [missing]")
+	r.wantStatus(Failing)
+	r.eventually("long waits", func() (bool, any) { c := r.consumer(); return c.RestartsTotal > 4, c })
+	began := time.Now()
+	r.edit(", topics: [t]")
+	r.wantStatus(Running)
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("the edit took effect after %s", took)
+	}
+}
