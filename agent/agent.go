@@ -7,6 +7,7 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -34,8 +35,9 @@ type Agent struct {
 	started time.Time
 
 	// Other ones in tests.
-	body func(*consumer, context.Context) // a consumer's run
-	open openSink
+	body  func(*consumer, context.Context) // a consumer's run
+	open  openSink
+	probe prober
 
 	clusters *clusters
 
@@ -46,6 +48,9 @@ type Agent struct {
 	terminated []Ended
 	note       reloads
 
+	retry   *time.Timer // the next try of a change that failed
+	probes  sync.WaitGroup
+	probed  chan verdict
 	ended   chan *entry // a consumer's goroutine is gone
 	overdue chan *entry // a stop took longer than StopTimeout
 	pings   chan chan struct{}
@@ -66,6 +71,7 @@ type entry struct {
 	ending bool                    // told to terminate or to make room for its replacement
 	timer  *time.Timer             // runs while it stops
 	since  time.Time               // of being a zombie
+	next   *attempt                // a change that is tried first; nil without one
 }
 
 // reloads is what is remembered of the file.
@@ -87,11 +93,14 @@ func New(o Options) *Agent {
 	}
 	a := &Agent{
 		opts: o, log: o.Log, started: time.Now(),
-		body: func(c *consumer, ctx context.Context) { c.run(ctx) },
-		open: sink.Open,
+		body:  func(c *consumer, ctx context.Context) { c.run(ctx) },
+		open:  sink.Open,
+		probe: probe,
 
 		clusters: &clusters{log: o.Log, rematch: rematchEvery},
 		entries:  make(map[string]*entry),
+		retry:    time.NewTimer(time.Hour),
+		probed:   make(chan verdict),
 		ended:    make(chan *entry),
 		overdue:  make(chan *entry),
 		pings:    make(chan chan struct{}),
@@ -110,8 +119,8 @@ func New(o Options) *Agent {
 // sampleInterval is how often rates are measured.
 const sampleInterval = 2 * time.Second
 
-// gatherTime is how long the end of one consumer waits for the ends of others,
-// so that thousands which end together cost one look at the table, not one each.
+// gatherTime is how long the end or the try of one consumer waits for those of
+// others, so that thousands at a time cost one look at the table, not one each.
 const gatherTime = 5 * time.Millisecond
 
 // Run takes configurations from updates until ctx ends, then stops every
@@ -121,7 +130,11 @@ const gatherTime = 5 * time.Millisecond
 //
 // It is one goroutine with one select, and nothing in it blocks.
 func (a *Agent) Run(ctx context.Context, updates <-chan config.Update) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer a.probes.Wait()
 	defer close(a.over)
+	defer cancel()
+	defer a.retry.Stop()
 	tick := time.NewTicker(sampleInterval)
 	defer tick.Stop()
 	var gathered <-chan time.Time // nil while nothing waits
@@ -140,8 +153,15 @@ func (a *Agent) Run(ctx context.Context, updates <-chan config.Update) error {
 				gathered = time.After(gatherTime)
 			}
 			continue
+		case v := <-a.probed:
+			a.judge(v)
+			if gathered == nil {
+				gathered = time.After(gatherTime)
+			}
+			continue
 		case <-gathered:
 			gathered = nil
+		case <-a.retry.C:
 		case e := <-a.overdue:
 			a.giveUp(e)
 		case pong := <-a.pings:
@@ -199,21 +219,37 @@ func (a *Agent) accept(u config.Update) {
 // yet, because something still ends, is done in a later round.
 func (a *Agent) reconcile(ctx context.Context) {
 	began := time.Now()
-	have := make(map[string]Have, len(a.entries))
-	for name, e := range a.entries {
-		have[name] = Have{Spec: e.spec, Ending: e.ending}
+	made := 0
+	for range 3 { // what is replaced while nothing of it runs is created in the second round
+		changes := Plan(a.config.Consumers, a.have())
+		if len(changes) == 0 {
+			break
+		}
+		for _, c := range changes {
+			a.log.Info("change", "action", string(c.Op), "consumer", c.Name, "fields", strings.Join(c.Fields, ","), "cost", c.Cost())
+			a.apply(c)
+		}
+		made += len(changes)
 	}
-	changes := Plan(a.config.Consumers, have)
-	for _, c := range changes {
-		a.log.Info("change", "action", string(c.Op), "consumer", c.Name, "fields", strings.Join(c.Fields, ","), "cost", c.Cost())
-		a.apply(c)
-	}
-	for _, w := range a.config.Consumers {
-		a.start(ctx, w.Name)
-	}
-	if len(changes) > 0 {
+	a.proceed()
+	a.try(ctx)
+	a.startAll(ctx)
+	if made > 0 {
 		a.reconcileSeconds.Observe(time.Since(began).Seconds())
 	}
+}
+
+// have is what is there, for Plan.
+func (a *Agent) have() map[string]Have {
+	have := make(map[string]Have, len(a.entries))
+	for name, e := range a.entries {
+		h := Have{Spec: e.spec, Ending: e.ending}
+		if e.next != nil && e.next.change.Op != Reconnect {
+			h.Next = &e.next.change.Spec
+		}
+		have[name] = h
+	}
+	return have
 }
 
 // apply asks for one change and does not wait for it.
@@ -224,15 +260,28 @@ func (a *Agent) apply(c Change) {
 		a.entries[c.Name] = &entry{spec: c.Spec, c: newConsumer(c.Spec, a.log, a.open, a.clusters)}
 	case Terminate:
 		a.end(e, ending{Terminated, "removed from the configuration"})
-	case Replace:
-		a.end(e, ending{Terminated, "replaced: " + strings.Join(c.Fields, ", ") + " changed"})
+	case Replace, Resubscribe:
+		if e.cancel != nil && e.timer == nil && c.Spec.State != config.Stopped {
+			e.attempt(c)
+			return
+		}
+		e.next = nil // nothing runs, or is to: nothing to protect
+		a.make(e, c)
 	case Stop:
-		e.spec = c.Spec
+		e.spec, e.next = c.Spec, nil
 		e.c.ask(c.Spec)
 		if e.cancel != nil {
 			a.stop(e, ending{Created, "state: stopped"})
 		}
-	case Start, Pause, Resume, Update, Resubscribe:
+	case Keep:
+		e.spec, e.next = c.Spec, nil
+		e.c.ask(c.Spec)
+	case Start, Pause, Resume, Update:
+		if e.next != nil && e.next.change.Op != Reconnect { // all but the state waits with the rest
+			e.next.change = compare(e.spec, c.Spec)
+			e.adopt(c.Spec.State)
+			return
+		}
 		e.spec = c.Spec
 		e.c.ask(c.Spec)
 	}

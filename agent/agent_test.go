@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"kcagent/config"
+	"kcagent/sink"
 )
 
 // A stage plays consumers that do nothing but live and die, and notes when.
@@ -25,6 +26,7 @@ type stage struct {
 	done    chan error
 
 	mu    sync.Mutex
+	fails map[string]error         // what a probe finds, by consumer
 	slow  map[string]time.Duration // how long a consumer takes to stop
 	alive map[string]int           // by name, and by "file:" and path
 	log   []string
@@ -34,9 +36,9 @@ func play(t *testing.T, o Options) (s *stage, stop func() error) {
 	o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	s = &stage{
 		t: t, agent: New(o), updates: make(chan config.Update), done: make(chan error, 1),
-		slow: make(map[string]time.Duration), alive: make(map[string]int),
+		fails: make(map[string]error), slow: make(map[string]time.Duration), alive: make(map[string]int),
 	}
-	s.agent.body = s.body
+	s.agent.body, s.agent.probe = s.body, s.probe
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { s.done <- s.agent.Run(ctx, s.updates) }()
 	return s, func() error {
@@ -62,6 +64,26 @@ func (s *stage) body(c *consumer, ctx context.Context) {
 	c.to(c.last.Load().to, "")
 }
 
+// probeTakes is how long a probe takes on the stage.
+const probeTakes = time.Millisecond
+
+func (s *stage) probe(ctx context.Context, wanted []config.Consumer, _ []sink.Spec, report func(int, error)) {
+	time.Sleep(probeTakes)
+	for i, w := range wanted {
+		s.mu.Lock()
+		err := s.fails[w.Name]
+		s.mu.Unlock()
+		report(i, err)
+	}
+}
+
+// fail has the probes of a consumer find err from now on.
+func (s *stage) fail(name string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fails[name] = err
+}
+
 func (s *stage) enter(what string, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -78,10 +100,10 @@ func (s *stage) isAlive(what string) bool {
 	return s.alive[what] > 0
 }
 
-// settle lets everything happen that needs no more than gatherTime.
+// settle lets everything happen that needs no more than a probe and a stop.
 func settle() {
 	synctest.Wait()
-	time.Sleep(2 * gatherTime)
+	time.Sleep(probeTakes + 3*gatherTime)
 	synctest.Wait()
 }
 

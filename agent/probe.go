@@ -12,13 +12,14 @@ import (
 	"github.com/IBM/sarama"
 
 	"kcagent/config"
+	"kcagent/fetch"
 	"kcagent/sink"
 )
 
 // A Finding is what Probe found wrong with one consumer.
 type Finding struct {
 	Consumer string
-	Field    string // of the consumer in the file: topics, group, cluster or sink
+	Field    string // of the consumer in the file: topics, topics_regex, group, cluster or sink
 	Err      error
 }
 
@@ -27,88 +28,141 @@ const probeTimeout = 20 * time.Second
 
 // Probe tries what the consumers need, without joining a group or touching a
 // file: brokers reachable, credentials accepted, topics there, the group's
-// coordinator found, sinks writable. Consumers of one cluster share one
-// connection. The findings come in the order of consumers.
+// coordinator found and reachable, sinks writable. Consumers of one cluster share
+// one connection. The findings come in the order of consumers.
+//
+// That a file is locked is none: the agent that will run them may hold it.
 func Probe(ctx context.Context, consumers []config.Consumer) []Finding {
-	var clusters [][]config.Consumer
-next:
-	for _, c := range consumers {
-		for i, have := range clusters {
-			if reflect.DeepEqual(have[0].Cluster, c.Cluster) {
-				clusters[i] = append(have, c)
-				continue next
-			}
-		}
-		clusters = append(clusters, []config.Consumer{c})
-	}
-	found := make(map[string][]Finding)
-	var mu sync.Mutex
+	found := make([][]Finding, len(consumers))
 	var wg sync.WaitGroup
-	for _, cs := range clusters {
-		wg.Go(func() {
-			for _, f := range probeCluster(ctx, cs) {
-				mu.Lock()
-				found[f.Consumer] = append(found[f.Consumer], f)
-				mu.Unlock()
-			}
-		})
-	}
+	wg.Add(len(consumers))
+	probeEach(ctx, consumers, sink.Check, func(i int, f []Finding) {
+		found[i] = f
+		wg.Done()
+	})
 	wg.Wait()
 	var all []Finding
-	for _, c := range consumers {
-		all = append(all, found[c.Name]...)
-		if err := sink.Check(c.Sink); err != nil {
-			all = append(all, Finding{c.Name, "sink", err})
-		}
+	for _, f := range found {
+		all = append(all, f...)
 	}
 	return all
 }
 
+// probeEach reports for each consumer what is wrong with it as soon as that is
+// known, once, from goroutines of its own. It returns when Kafka has answered for
+// all, within probeTimeout or soon after the end of ctx; the check of a sink on a
+// file system that hangs takes as long as that.
+func probeEach(ctx context.Context, consumers []config.Consumer, check func(sink.Spec) error, report func(i int, found []Finding)) {
+	answers := make([]chan []Finding, len(consumers))
+	var groups [][]int // consumers of one cluster
+next:
+	for i, c := range consumers {
+		answers[i] = make(chan []Finding, 1)
+		go func() {
+			err := check(c.Sink)
+			found := <-answers[i]
+			if err != nil {
+				found = append(found, Finding{c.Name, "sink", err})
+			}
+			report(i, found)
+		}()
+		for g, have := range groups {
+			if reflect.DeepEqual(consumers[have[0]].Cluster, c.Cluster) {
+				groups[g] = append(have, i)
+				continue next
+			}
+		}
+		groups = append(groups, []int{i})
+	}
+	var wg sync.WaitGroup
+	for _, g := range groups {
+		wg.Go(func() {
+			cs := make([]config.Consumer, len(g))
+			for at, i := range g {
+				cs[at] = consumers[i]
+			}
+			probeCluster(ctx, cs, func(at int, found []Finding) { answers[g[at]] <- found })
+		})
+	}
+	wg.Wait()
+}
+
 // probeCluster asks one cluster for everything that its consumers need.
-func probeCluster(ctx context.Context, consumers []config.Consumer) []Finding {
+func probeCluster(ctx context.Context, consumers []config.Consumer, report func(i int, found []Finding)) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	d := newDialer()
-	context.AfterFunc(ctx, d.Cut) // the only way to cancel sarama's requests
-	everyone := func(err error) []Finding {
-		all := make([]Finding, len(consumers))
+	cluster := consumers[0].Cluster
+	p := &clusterProbe{reached: make(map[string]error), Fetcher: fetch.New(fetch.Options{
+		Name: "probe", Brokers: cluster.Brokers,
+		Config: func() (*sarama.Config, error) { return clusterConfig("kcagent/probe", cluster) },
+	})}
+	var running sync.WaitGroup
+	running.Go(func() { _ = p.Run(ctx) })
+	defer running.Wait()
+	defer cancel()
+	if err := p.learn(ctx, consumers); err != nil {
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("reach brokers %s: no answer within %s", strings.Join(cluster.Brokers, ","), probeTimeout)
+		}
 		for i, c := range consumers {
-			all[i] = Finding{c.Name, "cluster", err}
+			report(i, []Finding{{c.Name, "cluster", err}})
 		}
-		return all
+		return
 	}
-	conf, err := clusterConfig("kcagent/probe", consumers[0].Cluster)
-	if err != nil {
-		return everyone(err)
+	for i := range consumers {
+		report(i, p.examine(ctx, &consumers[i]))
 	}
-	conf.Net.Proxy.Enable, conf.Net.Proxy.Dialer = true, d
-	conf.Metadata.Retry.Max = 0
-	brokers := consumers[0].Cluster.Brokers
-	client, err := sarama.NewClient(brokers, conf)
-	if err != nil {
-		return everyone(fmt.Errorf("connect to %s: %w", strings.Join(brokers, ","), err))
-	}
-	defer client.Close()
+}
 
-	topics := make(map[string]error)
-	var all []Finding
+// A clusterProbe is a connection to a cluster, and what was learned over it.
+type clusterProbe struct {
+	*fetch.Fetcher
+	all     []string         // every topic, if somebody has a pattern
+	reached map[string]error // by address
+}
+
+// learn asks for all topics at once. Its error concerns every consumer.
+func (p *clusterProbe) learn(ctx context.Context, consumers []config.Consumer) error {
+	var topics []string
+	patterns := false
 	for _, c := range consumers {
-		for _, t := range c.Topics {
-			err, asked := topics[t]
-			if !asked {
-				err = client.RefreshMetadata(t)
-				topics[t] = err
-			}
-			switch {
-			case errors.Is(err, sarama.ErrOutOfBrokers), errors.Is(err, sarama.ErrSASLAuthenticationFailed):
-				return everyone(fmt.Errorf("reach %s: %w", strings.Join(brokers, ","), err))
-			case err != nil:
-				all = append(all, Finding{c.Name, "topics", fmt.Errorf("topic %q: %w", t, err)})
-			}
-		}
-		if _, err := client.Coordinator(c.Group); err != nil {
-			all = append(all, Finding{c.Name, "group", fmt.Errorf("find the coordinator of group %s: %w", c.Group, err)})
+		topics = append(topics, c.Topics...)
+		patterns = patterns || c.TopicsRegex != ""
+	}
+	if err := p.Refresh(ctx, topics); err != nil && !errors.As(err, new(*fetch.TopicError)) {
+		return err
+	}
+	if !patterns {
+		return nil
+	}
+	var err error
+	p.all, err = p.Topics(ctx, 0)
+	return err
+}
+
+// examine says what is wrong with one consumer.
+func (p *clusterProbe) examine(ctx context.Context, c *config.Consumer) (found []Finding) {
+	for _, t := range c.Topics {
+		if _, err := p.Partitions(t); err != nil {
+			found = append(found, Finding{c.Name, "topics", fmt.Errorf("topic %q: %w", t, err)})
 		}
 	}
-	return all
+	if c.TopicsRegex != "" {
+		if _, err := matching(p.all, c.TopicsRegex); err != nil {
+			found = append(found, Finding{c.Name, "topics_regex", err})
+		}
+	}
+	_, addr, err := p.Coordinator(ctx, c.Group)
+	if err != nil {
+		return append(found, Finding{c.Name, "group", fmt.Errorf("find the coordinator of group %s: %w", c.Group, err)})
+	}
+	reached, known := p.reached[addr]
+	if !known {
+		reached = p.Reach(ctx, addr)
+		p.reached[addr] = reached
+	}
+	if reached != nil {
+		found = append(found, Finding{c.Name, "group", fmt.Errorf("reach the coordinator of group %s: %w", c.Group, reached)})
+	}
+	return found
 }

@@ -66,10 +66,15 @@ type ConsumerStatus struct {
 	Partitions       []PartitionStatus `json:"partitions"`
 }
 
-// A PendingChange is a change that is wanted and has not taken effect yet.
+// A PendingChange is a change that is wanted and tried first, while the
+// consumer goes on in its former form.
 type PendingChange struct {
-	Fields []string `json:"fields"` // of the file
-	Why    string   `json:"why"`    // what it waits for
+	Action    Op         `json:"action"`      // replace, resubscribe or reconnect
+	Fields    []string   `json:"fields"`      // of the file
+	Since     time.Time  `json:"since"`       // when it was asked for
+	Tries     int        `json:"tries"`       // probes so far, one under way included
+	Error     *string    `json:"error"`       // why it cannot be made yet; null before that is known
+	NextTryAt *time.Time `json:"next_try_at"` // null while a probe is under way, or what it waits for needs none
 }
 
 // PartitionStatus is one assigned partition. CommittedOffset is -1 while the
@@ -107,6 +112,7 @@ type row struct {
 	c      *consumer
 	spec   config.Consumer
 	ending bool
+	next   *PendingChange
 }
 
 type zombie struct {
@@ -122,7 +128,7 @@ func (a *Agent) publish() {
 	add := func(name string) {
 		if e := a.entries[name]; e != nil && !listed[name] {
 			listed[name] = true
-			s.rows = append(s.rows, row{e.c, e.spec, e.ending})
+			s.rows = append(s.rows, row{e.c, e.spec, e.ending, e.next.pending()})
 		}
 	}
 	if a.config != nil {
@@ -183,7 +189,7 @@ func (s *snapshot) configStatus(changing bool) ConfigStatus {
 // in ERROR is not: it has got the change, and fails at it.
 func (r row) changing(now State) bool {
 	switch {
-	case r.ending || now == Starting || now == Stopping:
+	case r.next != nil, r.ending || now == Starting || now == Stopping:
 		return true
 	case now == Failing:
 		return false
@@ -207,7 +213,7 @@ func (r row) status() ConsumerStatus {
 		RecordsTotal: st.records.Load(), BytesTotal: st.bytes.Load(), RecordsPerSecond: st.perSecond(),
 		RebalancesTotal: st.rebalances.Load(), RestartsTotal: st.restarts.Load(),
 		LastRecordAt: timeOf(st.lastRecord.Load()), LastFlushAt: timeOf(st.lastFlush.Load()),
-		Partitions: make([]PartitionStatus, 0, len(v.Partitions)),
+		PendingChange: r.next, Partitions: make([]PartitionStatus, 0, len(v.Partitions)),
 	}
 	if r.spec.TopicsRegex != "" {
 		s.Topics = append([]string{}, v.Topics...)

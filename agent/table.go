@@ -11,17 +11,24 @@ import (
 	"kcagent/config"
 )
 
-// start starts a consumer that is to run and does not, unless one that still
-// ends holds the file it would write.
-func (a *Agent) start(ctx context.Context, name string) {
-	e := a.entries[name]
-	if e == nil || e.cancel != nil || e.ending || e.spec.State == config.Stopped || ctx.Err() != nil {
-		return
+// startAll starts every consumer that is to run and does not, unless another one
+// still holds the file that it would write.
+func (a *Agent) startAll(ctx context.Context) {
+	held := a.holders()
+	for _, w := range a.config.Consumers {
+		e := a.entries[w.Name]
+		if e == nil || e.cancel != nil || e.ending || e.spec.State == config.Stopped || ctx.Err() != nil {
+			continue
+		}
+		if o := held.of(e.spec.Sink, func(o *entry) bool { return o != e }); o != nil {
+			e.c.wait("waits until " + o.String() + " releases " + e.spec.Sink.String())
+			continue
+		}
+		a.start(ctx, e)
 	}
-	if holder := a.holder(e); holder != "" {
-		e.c.wait("waits until " + holder + " releases " + e.spec.Sink.String())
-		return
-	}
+}
+
+func (a *Agent) start(ctx context.Context, e *entry) {
 	runCtx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	e.cancel = cancel
 	go func() {
@@ -33,27 +40,9 @@ func (a *Agent) start(ctx context.Context, name string) {
 	}()
 }
 
-// holder names the consumer that holds e's file and is about to let it go. A
-// running one cannot: the configuration refuses two writers on one file, so
-// the other is ending or a zombie.
-func (a *Agent) holder(e *entry) string {
-	holds := func(o *entry) bool {
-		return o != e && o.cancel != nil && (o.ending || o.timer != nil) && o.spec.Sink.Conflicts(e.spec.Sink)
-	}
-	for name, o := range a.entries {
-		if holds(o) {
-			return "consumer " + name
-		}
-	}
-	if i := slices.IndexFunc(a.zombies, holds); i >= 0 {
-		return "zombie " + a.zombies[i].c.name
-	}
-	return ""
-}
-
 // end takes a consumer out of service for good.
 func (a *Agent) end(e *entry, why ending) {
-	e.ending = true
+	e.ending, e.next = true, nil
 	if e.cancel == nil { // no goroutine: it is over at once
 		a.bury(e, nil)
 		return
@@ -134,7 +123,7 @@ func (a *Agent) shutdown() error {
 	alive := map[*entry]bool{}
 	for _, e := range a.entries {
 		if e.cancel != nil {
-			e.ending = true
+			e.ending, e.next = true, nil
 			a.stop(e, ending{Terminated, "the agent shuts down"})
 			alive[e] = true
 		}

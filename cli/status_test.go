@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -60,6 +61,8 @@ func sample() agent.Status {
 		},
 	}
 	s.Consumers[4].LastError = &trouble
+	refused := `topic "later": kafka server: Request was for a topic or partition that does not exist on this broker`
+	s.Consumers[1].PendingChange = &agent.PendingChange{Action: agent.Resubscribe, Fields: []string{"topics"}, Tries: 3, Error: &refused}
 	return s
 }
 
@@ -137,7 +140,9 @@ func TestStatusWait(t *testing.T) {
 	applied := sample()
 	applied.Config.SHA256, applied.Config.FileSHA256 = sha, sha
 	done := applied
-	done.Consumers = []agent.ConsumerStatus{applied.Consumers[0], applied.Consumers[1], applied.Consumers[3]}
+	done.Consumers = slices.Clone(applied.Consumers[:4:4])
+	done.Consumers = slices.Delete(done.Consumers, 2, 3)
+	done.Consumers[1].PendingChange = nil
 	applying := done
 	applying.Config.State = "applying"
 	wait := func(timeout string, answers ...agent.Status) (int, string) {
@@ -153,7 +158,7 @@ func TestStatusWait(t *testing.T) {
 		missing []string
 	}{
 		{"another file", sample(), []string{"runs another file: /etc/kcagent/consumers.yaml"}},
-		{"not there yet", applied, []string{"orders is ERROR, want RUNNING: write orders/3", "new is STARTING, want RUNNING"}},
+		{"not there yet", applied, []string{"orders is ERROR, want RUNNING: write orders/3", "new is STARTING, want RUNNING", "clicks: resubscribe of topics waits: topic \"later\""}},
 		{"applying", applying, []string{"being applied"}},
 	} {
 		code, text := wait("1ms", c.status)

@@ -36,6 +36,16 @@ var columns = []column{
 // trouble orders the states: what needs somebody comes first.
 var trouble = []agent.State{agent.Failing, agent.Stopping, agent.Starting, agent.Running, agent.Paused, agent.Created}
 
+// urgency is less for what needs somebody sooner. A change that cannot be made
+// comes right after what fails.
+func urgency(c agent.ConsumerStatus) int {
+	n := 2 * slices.Index(trouble, c.Status)
+	if c.PendingChange != nil && c.PendingChange.Error != nil {
+		n = min(n, 1)
+	}
+	return n
+}
+
 var stateColours = map[agent.State]string{
 	agent.Failing: "31", agent.Stopping: "33", agent.Starting: "33", agent.Running: "32", agent.Paused: "36", agent.Created: "2",
 }
@@ -65,7 +75,7 @@ func statusTable(s agent.Status, now time.Time, coloured bool) string {
 	b.WriteString(strings.TrimRight(strings.Join(titles, " "), " ") + "\n")
 	rows := slices.Clone(s.Consumers)
 	slices.SortStableFunc(rows, func(a, b agent.ConsumerStatus) int {
-		return cmp.Or(cmp.Compare(slices.Index(trouble, a.Status), slices.Index(trouble, b.Status)), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(urgency(a), urgency(b)), cmp.Compare(a.Name, b.Name))
 	})
 	for _, c := range rows {
 		cells := make([]string, len(columns))
@@ -81,7 +91,7 @@ func statusTable(s agent.Status, now time.Time, coloured bool) string {
 			b.WriteString(paint("31", fit("  "+oneLine(*c.LastError), tableWidth, false)) + "\n")
 		}
 		if p := c.PendingChange; p != nil {
-			b.WriteString(paint("33", fit("  waits: "+strings.Join(p.Fields, ", ")+": "+oneLine(p.Why), tableWidth, false)) + "\n")
+			b.WriteString(paint("33", fit("  "+oneLine(waits(p)), tableWidth, false)) + "\n")
 		}
 	}
 	return b.String()

@@ -83,9 +83,18 @@ func lack(c agent.ConsumerStatus) string {
 	case c.Status == goal && c.PendingChange == nil:
 		return ""
 	case c.Status == goal:
-		return fmt.Sprintf("%s: a change of %s waits: %s", c.Name, strings.Join(c.PendingChange.Fields, ", "), c.PendingChange.Why)
+		return c.Name + ": " + waits(c.PendingChange)
 	case c.LastError != nil:
 		return fmt.Sprintf("%s is %s, want %s: %s", c.Name, c.Status, goal, *c.LastError)
 	}
 	return fmt.Sprintf("%s is %s, want %s", c.Name, c.Status, goal)
+}
+
+// waits says why a change has not been made.
+func waits(p *agent.PendingChange) string {
+	why := "it is being tried"
+	if p.Error != nil {
+		why = *p.Error
+	}
+	return fmt.Sprintf("%s of %s waits: %s", p.Action, strings.Join(p.Fields, ", "), why)
 }

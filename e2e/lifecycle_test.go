@@ -166,7 +166,7 @@ func (l *life) wantGone(t *testing.T, records int64) {
 	l.wantEmptyGroup(t)
 }
 
-func TestUpdateInPlace(t *testing.T) {
+func TestFlushIntervalInPlace(t *testing.T) {
 	t.Parallel()
 	l := newLife(t, "stopped")
 	lazy := l.subject.withState("running").withFlush(never)

@@ -141,3 +141,13 @@ func timedOut(err error) bool {
 	var netErr net.Error
 	return errors.As(err, &netErr) && netErr.Timeout()
 }
+
+// Reach connects to a broker, authenticates and hangs up.
+func (f *Fetcher) Reach(ctx context.Context, addr string) error {
+	c, err := f.dial(ctx, addr)
+	if err != nil {
+		return err
+	}
+	c.close()
+	return nil
+}

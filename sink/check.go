@@ -50,3 +50,41 @@ func writable(path string) error {
 	}
 	return nil
 }
+
+// CheckFree is Check, and reports that another process writes the sink's file
+// now. Files of mine are the caller's own, under whatever name.
+//
+// It looks with a shared lock of an instant: whoever opens the file right then
+// fails once, and tries again.
+func CheckFree(s Spec, mine []Spec) error {
+	if err := Check(s); err != nil {
+		return err
+	}
+	if s.File == nil || perPartition(s.File.Path) {
+		return nil
+	}
+	f, err := os.Open(s.File.Path + lockSuffix)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // nobody has opened it yet
+	}
+	if err != nil {
+		return fault("open", s.File.Path+lockSuffix, err)
+	}
+	defer f.Close()
+	if unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) == nil {
+		return nil
+	}
+	held, err := f.Stat()
+	if err != nil {
+		return fault("look at", s.File.Path+lockSuffix, err)
+	}
+	for _, m := range mine {
+		if m.File == nil {
+			continue
+		}
+		if info, err := os.Stat(m.File.Path + lockSuffix); err == nil && os.SameFile(info, held) {
+			return nil
+		}
+	}
+	return fault("open", s.File.Path, ErrLocked)
+}

@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,5 +33,35 @@ func TestCheck(t *testing.T) {
 	}
 	if err := Check(Spec{Stdout: &StdoutSpec{}}); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestCheckFreeNamesAnotherWriter(t *testing.T) {
+	dir := t.TempDir()
+	spec := func(path string) Spec {
+		return Spec{File: &FileSpec{Path: path, Format: Raw, Delivery: ExactlyOnce, Durability: Fsync}}
+	}
+	mine, other := spec(filepath.Join(dir, "mine.log")), spec(filepath.Join(dir, "other.log"))
+	if err := CheckFree(other, nil); err != nil {
+		t.Errorf("a file that nobody has is refused: %v", err)
+	}
+	for _, s := range []Spec{mine, other} {
+		open, err := Open(t.Context(), s, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer open.Close()
+	}
+	if err := CheckFree(other, []Spec{mine}); !errors.Is(err, ErrLocked) {
+		t.Errorf("a file that another one writes: %v", err)
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{mine.File.Path, filepath.Join(link, "mine.log")} {
+		if err := CheckFree(spec(path), []Spec{other, mine}); err != nil {
+			t.Errorf("%s, a file of mine: %v", path, err)
+		}
 	}
 }

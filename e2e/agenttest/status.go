@@ -80,8 +80,17 @@ type Consumer struct {
 	LastRecordAt     *time.Time  `json:"last_record_at"`
 	LastFlushAt      *time.Time  `json:"last_flush_at"`
 	LastError        *string     `json:"last_error"`
-	PendingChange    any         `json:"pending_change"`
+	PendingChange    *Pending    `json:"pending_change"`
 	Partitions       []Partition `json:"partitions"`
+}
+
+// A Pending is a change that a consumer waits with.
+type Pending struct {
+	Action    string     `json:"action"`
+	Fields    []string   `json:"fields"`
+	Tries     int        `json:"tries"`
+	Error     string     `json:"error"`
+	NextTryAt *time.Time `json:"next_try_at"`
 }
 
 // A Partition is one assigned partition of a consumer.
