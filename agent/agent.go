@@ -25,6 +25,7 @@ type Options struct {
 	Version         string
 	StopTimeout     time.Duration // after it a consumer that has not stopped is a zombie; 20 s
 	ShutdownTimeout time.Duration // for all consumers, once Run's context has ended; 25 s
+	Files           *config.Files // tells when files with secrets have changed; nil: nobody does
 }
 
 // An Agent keeps a set of consumers as the configuration says. Its methods may
@@ -40,9 +41,11 @@ type Agent struct {
 	probe prober
 
 	clusters *clusters
+	files    *config.Files
 
 	// Run's goroutine alone uses these.
 	config     *config.Config // the last good one; nil before there was one
+	prints     config.Prints  // of the files with secrets
 	entries    map[string]*entry
 	zombies    []*entry
 	terminated []Ended
@@ -72,6 +75,8 @@ type entry struct {
 	timer  *time.Timer             // runs while it stops
 	since  time.Time               // of being a zombie
 	next   *attempt                // a change that is tried first; nil without one
+
+	renewed config.Prints // of the credentials that it was last told to use; nil before
 }
 
 // reloads is what is remembered of the file.
@@ -91,12 +96,16 @@ func New(o Options) *Agent {
 	if o.ShutdownTimeout == 0 {
 		o.ShutdownTimeout = 25 * time.Second
 	}
+	if o.Files == nil {
+		o.Files = config.NewFiles(config.WatchOptions{})
+	}
 	a := &Agent{
 		opts: o, log: o.Log, started: time.Now(),
 		body:  func(c *consumer, ctx context.Context) { c.run(ctx) },
 		open:  sink.Open,
 		probe: probe,
 
+		files:    o.Files,
 		clusters: &clusters{log: o.Log, rematch: rematchEvery},
 		entries:  make(map[string]*entry),
 		retry:    time.NewTimer(time.Hour),
@@ -176,7 +185,11 @@ func (a *Agent) Run(ctx context.Context, updates <-chan config.Update) error {
 			for _, e := range a.entries {
 				e.c.stats.sample(now.UnixNano())
 			}
-			continue
+			if !a.renew() {
+				continue
+			}
+		case p := <-a.files.Changes():
+			a.learn(p)
 		}
 		a.reconcile(ctx)
 		a.publish()
@@ -185,7 +198,12 @@ func (a *Agent) Run(ctx context.Context, updates <-chan config.Update) error {
 
 // Reopen has every sink look now whether its file was moved away, and open it
 // anew: what a program that rotates files asks for. It does not wait.
-func (a *Agent) Reopen() { signal(a.reopen) }
+//
+// It also looks at the files with secrets.
+func (a *Agent) Reopen() {
+	a.files.Look()
+	signal(a.reopen)
+}
 
 // accept notes what the watcher found. Problems leave the last good
 // configuration in force.
@@ -212,6 +230,7 @@ func (a *Agent) accept(u config.Update) {
 	n.applied++
 	n.sha, n.appliedAt, n.problems = u.SHA256, u.At, nil
 	a.config = u.Config
+	a.files.Set(secretFiles(u.Config))
 	a.log.Info("configuration accepted", "path", u.Path, "sha256", u.SHA256, "consumers", len(u.Config.Consumers))
 }
 
@@ -226,17 +245,22 @@ func (a *Agent) reconcile(ctx context.Context) {
 			break
 		}
 		for _, c := range changes {
-			a.log.Info("change", "action", string(c.Op), "consumer", c.Name, "fields", strings.Join(c.Fields, ","), "cost", c.Cost())
+			a.announce(c)
 			a.apply(c)
 		}
 		made += len(changes)
 	}
+	a.renew()
 	a.proceed()
 	a.try(ctx)
 	a.startAll(ctx)
 	if made > 0 {
 		a.reconcileSeconds.Observe(time.Since(began).Seconds())
 	}
+}
+
+func (a *Agent) announce(c Change) {
+	a.log.Info("change", "action", string(c.Op), "consumer", c.Name, "fields", strings.Join(c.Fields, ","), "cost", c.Cost())
 }
 
 // have is what is there, for Plan.

@@ -17,6 +17,7 @@ import (
 // uses it.
 type attempt struct {
 	change Change
+	prints config.Prints // of reconnect: what the files held
 	since  time.Time
 	tries  int
 	at     time.Time // when to try next
@@ -160,6 +161,9 @@ func (a *Agent) proceed() {
 	}
 	for e := range ready {
 		c := e.next.change
+		if c.Op == Reconnect {
+			e.renewed = e.next.prints
+		}
 		e.next = nil
 		a.make(e, c)
 	}
@@ -173,6 +177,9 @@ func (a *Agent) make(e *entry, c Change) {
 	case Resubscribe:
 		e.spec = c.Spec
 		e.c.ask(c.Spec)
+	case Reconnect:
+		signal(e.c.renew)
+		signal(e.c.hurry)
 	}
 }
 

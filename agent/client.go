@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/IBM/sarama"
 
@@ -19,17 +20,19 @@ type groupClient struct {
 
 	ctx     context.Context // of the attempt to join: ends waiting for metadata
 	cut     context.Context // ends waiting for anything
-	conf    *sarama.Config
+	conf    *sarama.Config  // of the group
 	group   string
 	cluster *fetch.Fetcher
 
 	mu          sync.Mutex
+	dial        *sarama.Config // of new connections
 	coordinator *sarama.Broker // nil if unknown
+	retired     *sarama.Broker // lives on for requests in flight
 	closed      bool
 }
 
 func newGroupClient(ctx, cut context.Context, conf *sarama.Config, group string, cluster *fetch.Fetcher) *groupClient {
-	return &groupClient{ctx: ctx, cut: cut, conf: conf, group: group, cluster: cluster}
+	return &groupClient{ctx: ctx, cut: cut, conf: conf, dial: conf, group: group, cluster: cluster}
 }
 
 // Config implements sarama.Client.
@@ -46,8 +49,13 @@ func (c *groupClient) Closed() bool {
 func (c *groupClient) Close() error {
 	c.mu.Lock()
 	c.closed = true
+	retired := c.retired
+	c.retired = nil
 	c.mu.Unlock()
 	c.forget()
+	if retired != nil {
+		_ = retired.Close()
+	}
 	return nil
 }
 
@@ -55,7 +63,7 @@ func (c *groupClient) Close() error {
 // and opens it anew if it broke.
 func (c *groupClient) Coordinator(group string) (*sarama.Broker, error) {
 	c.mu.Lock()
-	b, closed := c.coordinator, c.closed
+	b, conf, closed := c.coordinator, c.dial, c.closed
 	c.mu.Unlock()
 	if closed {
 		return nil, sarama.ErrClosedClient
@@ -71,7 +79,7 @@ func (c *groupClient) Coordinator(group string) (*sarama.Broker, error) {
 			return nil, sarama.ErrClosedClient
 		}
 	}
-	_ = b.Open(c.conf) // an error says that it is open already, or comes with the first request
+	_ = b.Open(conf) // an error says that it is open already, or comes with the first request
 	return b, nil
 }
 
@@ -110,6 +118,40 @@ func (c *groupClient) forget() {
 		_ = b.Close()
 	}
 }
+
+// reconnect uses conf for the connections from now on, which may differ in its
+// credentials alone. The one there is lives on until what is in flight on it must
+// have been answered: sarama closes abruptly, and a heartbeat or a join that
+// fails costs the membership.
+func (c *groupClient) reconnect(conf *sarama.Config) {
+	c.mu.Lock()
+	c.dial = conf
+	old, older := c.coordinator, c.retired
+	if old != nil {
+		c.retired, c.coordinator = old, sarama.NewBroker(old.Addr())
+		time.AfterFunc(retiredFor, func() { c.bury(old) })
+	}
+	c.mu.Unlock()
+	if old != nil && older != nil {
+		_ = older.Close()
+	}
+}
+
+// bury closes a retired connection, if nobody has done so.
+func (c *groupClient) bury(b *sarama.Broker) {
+	c.mu.Lock()
+	mine := c.retired == b
+	if mine {
+		c.retired = nil
+	}
+	c.mu.Unlock()
+	if mine {
+		_ = b.Close()
+	}
+}
+
+// retiredFor is longer than any request is waited for.
+const retiredFor = readTimeout + 5*time.Second
 
 // RefreshMetadata implements sarama.Client.
 func (c *groupClient) RefreshMetadata(topics ...string) error {

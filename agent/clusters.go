@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"reflect"
 	"strings"
 	"sync"
@@ -33,6 +34,51 @@ type cluster struct {
 	spec  config.Cluster // with Fetch blank: how to reach it
 	users int            // guarded by clusters.mu
 	end   context.CancelFunc
+
+	mu   sync.Mutex
+	keys *credentials // in use; nil before they could be read
+}
+
+// credentials are those that all connections to the cluster use: what was read
+// first, until renew. So a broken file breaks no connection that is made anew
+// with what worked before.
+func (c *cluster) credentials() (*credentials, error) {
+	c.mu.Lock()
+	keys := c.keys
+	c.mu.Unlock()
+	if keys != nil {
+		return keys, nil
+	}
+	keys, err := readCredentials(c.spec)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.keys == nil {
+		c.keys = keys
+	}
+	return c.keys, nil
+}
+
+// renew reads the credentials anew. If they have changed, the fetcher makes its
+// connections anew with them, each after its request in flight.
+func (c *cluster) renew() (*credentials, error) {
+	keys, err := readCredentials(c.spec)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	same := c.keys != nil && maps.Equal(c.keys.prints, keys.prints)
+	if same {
+		keys = c.keys
+	}
+	c.keys = keys
+	c.mu.Unlock()
+	if !same {
+		c.Reconnect()
+	}
+	return keys, nil
 }
 
 // join returns the cluster of spec. Each join needs a leave.
@@ -54,16 +100,23 @@ func (cs *clusters) join(spec config.Consumer) *cluster {
 		name = strings.Join(spec.Cluster.Brokers, ",")
 	}
 	ctx, end := context.WithCancel(context.Background())
-	c := &cluster{spec: reach, users: 1, end: end, Fetcher: fetch.New(fetch.Options{
-		Name: name, Brokers: reach.Brokers, Settings: settings, Log: cs.log,
-		Config: func() (*sarama.Config, error) { return clusterConfig("kcagent", reach) },
-	})}
+	c := &cluster{spec: reach, users: 1, end: end}
+	c.Fetcher = fetch.New(fetch.Options{Name: name, Brokers: reach.Brokers, Settings: settings, Log: cs.log, Config: c.config})
 	cs.open = append(cs.open, c)
 	if cs.closed { // a zombie comes late
 		end()
 	}
 	cs.running.Go(func() { _ = c.Run(ctx) })
 	return c
+}
+
+// config is how the fetcher connects.
+func (c *cluster) config() (*sarama.Config, error) {
+	keys, err := c.credentials()
+	if err != nil {
+		return nil, err
+	}
+	return clusterConfig("kcagent", c.spec, keys)
 }
 
 // leave ends the cluster if nobody else uses it.

@@ -24,6 +24,8 @@ type consumer struct {
 	spec    atomic.Pointer[config.Consumer] // as last asked for; a new value is announced on changed
 	changed chan struct{}                   // capacity 1
 	hurry   chan struct{}                   // capacity 1: the same, for who waits before a next try
+	renew   chan struct{}                   // capacity 1: new credentials are good
+	prints  atomic.Pointer[config.Prints]   // of the files with the credentials in use; nil before any were
 	due     chan struct{}                   // capacity 1: the sink wants a flush, written or not
 
 	gate   gate
@@ -87,6 +89,7 @@ func newConsumer(spec config.Consumer, log *slog.Logger, open openSink, kafka *c
 		log:     log.With("consumer", spec.Name),
 		changed: make(chan struct{}, 1),
 		hurry:   make(chan struct{}, 1),
+		renew:   make(chan struct{}, 1),
 		due:     make(chan struct{}, 1),
 		events:  make(chan event, 16),
 		open:    open,

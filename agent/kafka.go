@@ -2,15 +2,11 @@ package agent
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"os"
-	"strings"
 	"sync"
 	"time"
 
@@ -49,9 +45,8 @@ const (
 	readTimeout = 30 * time.Second
 )
 
-// clusterConfig is how to reach a cluster. It reads the files that the
-// configuration names; its error says which one is at fault.
-func clusterConfig(clientID string, cluster config.Cluster) (*sarama.Config, error) {
+// clusterConfig is how to reach a cluster.
+func clusterConfig(clientID string, cluster config.Cluster, keys *credentials) (*sarama.Config, error) {
 	s := sarama.NewConfig()
 	s.ClientID = clientID
 	s.Version = sarama.MaxVersion // the highest to use: each request is negotiated down
@@ -68,15 +63,13 @@ func clusterConfig(clientID string, cluster config.Cluster) (*sarama.Config, err
 	s.Metadata.Timeout = 15 * time.Second
 	s.Metadata.Retry.Max = 3
 	s.Metadata.Retry.BackoffFunc = func(n, _ int) time.Duration { return jitter(100 * time.Millisecond << min(n, 5)) }
-	if err := secure(s, cluster); err != nil {
-		return nil, err
-	}
+	keys.secure(s, cluster)
 	return s, nil
 }
 
 // groupConfig is how a consumer takes part in its group.
-func groupConfig(spec config.Consumer, d *dialer) (*sarama.Config, error) {
-	s, err := clusterConfig("kcagent/"+spec.Name, spec.Cluster)
+func groupConfig(spec config.Consumer, keys *credentials, d *dialer) (*sarama.Config, error) {
+	s, err := clusterConfig("kcagent/"+spec.Name, spec.Cluster, keys)
 	if err != nil {
 		return nil, err
 	}
@@ -99,64 +92,6 @@ func groupConfig(spec config.Consumer, d *dialer) (*sarama.Config, error) {
 // jitter spreads d over [d/2, d), so that consumers that lost one broker at
 // one moment do not all come back at one moment.
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
-
-// secure sets TLS and SASL.
-func secure(s *sarama.Config, cluster config.Cluster) error {
-	if t := cluster.TLS; t != nil {
-		conf, err := tlsConfig(*t)
-		if err != nil {
-			return err
-		}
-		s.Net.TLS.Enable, s.Net.TLS.Config = true, conf
-	}
-	if a := cluster.SASL; a != nil {
-		password, err := readPassword(*a)
-		if err != nil {
-			return err
-		}
-		s.Net.SASL.Enable = true
-		s.Net.SASL.Mechanism = sarama.SASLMechanism(a.Mechanism)
-		s.Net.SASL.User, s.Net.SASL.Password = a.Username, password
-	}
-	return nil
-}
-
-func tlsConfig(t config.TLS) (*tls.Config, error) {
-	conf := &tls.Config{
-		MinVersion:         tls.VersionTLS12,
-		ServerName:         t.ServerName,
-		InsecureSkipVerify: t.InsecureSkipVerify, // declared by the user, for tests
-	}
-	if t.CAFile != "" {
-		pem, err := os.ReadFile(t.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("read tls.ca_file: %w", err)
-		}
-		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("read tls.ca_file %s: no PEM certificate in it", t.CAFile)
-		}
-	}
-	if t.CertFile != "" {
-		cert, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("load tls.cert_file %s with tls.key_file %s: %w", t.CertFile, t.KeyFile, err)
-		}
-		conf.Certificates = []tls.Certificate{cert}
-	}
-	return conf, nil
-}
-
-func readPassword(a config.SASL) (string, error) {
-	if a.PasswordFile == "" {
-		return a.Password.Reveal(), nil
-	}
-	text, err := os.ReadFile(a.PasswordFile)
-	if err != nil {
-		return "", fmt.Errorf("read sasl.password_file: %w", err)
-	}
-	return strings.TrimRight(string(text), "\r\n"), nil
-}
 
 // A dialer makes every connection of one consumer, so that they can all be
 // cut: sarama's requests cannot be cancelled, but they end with their

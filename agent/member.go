@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -76,6 +77,13 @@ func (c *consumer) join(ctx context.Context, wait *backoff) (err error) {
 		return err
 	}
 	defer m.close()
+	if len(spec.Cluster.Files()) > 0 {
+		ctx, stop := context.WithCancel(ctx)
+		var running sync.WaitGroup
+		running.Go(func() { m.keepAuthenticated(ctx) })
+		defer running.Wait()
+		defer stop()
+	}
 	return m.consume(ctx, out, wait)
 }
 
@@ -91,17 +99,59 @@ type member struct {
 
 // connect builds client and group; nothing is dialled before they are used.
 func (c *consumer) connect(ctx context.Context, spec config.Consumer) (*member, error) {
-	conf, err := groupConfig(spec, c.net)
-	if err != nil {
+	m := &member{consumer: c, spec: spec, cluster: c.kafka.join(spec)}
+	if err := m.open(ctx); err != nil {
+		c.kafka.leave(m.cluster)
 		return nil, err
 	}
-	m := &member{consumer: c, spec: spec, cluster: c.kafka.join(spec)}
-	m.client = newGroupClient(ctx, c.net.ctx, conf, spec.Group, m.cluster.Fetcher)
-	if m.group, err = sarama.NewConsumerGroupFromClient(spec.Group, m.client); err != nil {
-		c.kafka.leave(m.cluster)
-		return nil, fmt.Errorf("join group %s: %w", spec.Group, err)
-	}
 	return m, nil
+}
+
+func (m *member) open(ctx context.Context) error {
+	read := m.cluster.credentials
+	select {
+	case <-m.renew:
+		read = m.cluster.renew
+	default:
+	}
+	keys, err := read()
+	if err != nil {
+		return err
+	}
+	conf, err := groupConfig(m.spec, keys, m.net)
+	if err != nil {
+		return err
+	}
+	m.prints.Store(&keys.prints)
+	m.client = newGroupClient(ctx, m.net.ctx, conf, m.spec.Group, m.cluster.Fetcher)
+	if m.group, err = sarama.NewConsumerGroupFromClient(m.spec.Group, m.client); err != nil {
+		return fmt.Errorf("join group %s: %w", m.spec.Group, err)
+	}
+	return nil
+}
+
+// keepAuthenticated makes the connections anew whenever the agent has found that
+// new credentials are good, until ctx ends. The membership stays.
+func (m *member) keepAuthenticated(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.renew:
+		}
+		keys, err := m.cluster.renew()
+		var conf *sarama.Config
+		if err == nil {
+			conf, err = groupConfig(m.spec, keys, m.net)
+		}
+		if err != nil { // changed again since: there will be another order
+			m.log.Warn("new credentials cannot be used", "error", err)
+			continue
+		}
+		m.client.reconnect(conf)
+		m.prints.Store(&keys.prints)
+		m.log.Info("connects anew with changed credentials", "cluster", m.clusterName())
+	}
 }
 
 // close leaves the group and closes all connections.

@@ -94,7 +94,13 @@ func probeCluster(ctx context.Context, consumers []config.Consumer, report func(
 	cluster := consumers[0].Cluster
 	p := &clusterProbe{reached: make(map[string]error), Fetcher: fetch.New(fetch.Options{
 		Name: "probe", Brokers: cluster.Brokers,
-		Config: func() (*sarama.Config, error) { return clusterConfig("kcagent/probe", cluster) },
+		Config: func() (*sarama.Config, error) {
+			keys, err := readCredentials(cluster)
+			if err != nil {
+				return nil, err
+			}
+			return clusterConfig("kcagent/probe", cluster, keys)
+		},
 	})}
 	var running sync.WaitGroup
 	running.Go(func() { _ = p.Run(ctx) })

@@ -96,6 +96,7 @@ type rig struct {
 	client  *kgo.Client
 	agent   *Agent
 	memory  *memory
+	files   *config.Files // nil: nobody watches any
 	updates chan config.Update
 	stop    func() error
 	log     logBuffer
@@ -158,7 +159,7 @@ func (r *rig) start() {
 	if testing.Verbose() {
 		log = slog.New(slog.NewJSONHandler(io.MultiWriter(&r.log, r.Output()), nil))
 	}
-	r.agent = New(Options{Log: log})
+	r.agent = New(Options{Log: log, Files: r.files})
 	r.agent.open = r.memory.open
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

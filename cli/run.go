@@ -96,7 +96,8 @@ func runAgent(ctx context.Context, o runOptions) error {
 	if err := agent.SetUpMemory(o.log); err != nil {
 		o.log.Warn("memory is not limited", "error", err)
 	}
-	a := agent.New(agent.Options{Log: o.log, Version: version(), ShutdownTimeout: o.shutdownTimeout})
+	files := config.NewFiles(config.WatchOptions{Log: o.log, Events: o.watch})
+	a := agent.New(agent.Options{Log: o.log, Version: version(), ShutdownTimeout: o.shutdownTimeout, Files: files})
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -128,6 +129,7 @@ func runAgent(ctx context.Context, o runOptions) error {
 		Log: o.log, Reload: reload, Events: o.watch, Getenv: os.LookupEnv,
 	})
 	wg.Go(func() { _ = w.Run(ctx) }) // it only ends with ctx
+	wg.Go(func() { files.Run(ctx) })
 
 	err = a.Run(ctx, w.Updates())
 	if broken := new(serverError); errors.As(context.Cause(ctx), broken) {

@@ -169,7 +169,7 @@ func (b *bubble) read(string) ([]byte, time.Time, error) {
 	return []byte(b.file.data), b.file.modified, b.file.err
 }
 
-func (b *bubble) open(string) (notifier, error) {
+func (b *bubble) open(...string) (notifier, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.deaf != nil {
@@ -189,6 +189,7 @@ type fakeEyes struct {
 func (e *fakeEyes) events() <-chan fsnotify.Event   { return e.ch }
 func (e *fakeEyes) lost() <-chan error              { return e.trouble }
 func (e *fakeEyes) concerns(ev fsnotify.Event) bool { return ev.Name == "fake.yaml" }
+func (e *fakeEyes) aim([]string) error              { return nil }
 func (e *fakeEyes) close()                          { e.closed = true }
 
 func (e *fakeEyes) follow() error {

@@ -77,32 +77,28 @@ func nameLimit(err error) error {
 	return err
 }
 
-// eyes watch the way to one file with fsnotify.
+// eyes watch the ways to some files with fsnotify, all through one descriptor of
+// inotify: a user may have few of those.
 type eyes struct {
-	path   string
+	paths  []string // absolute
 	fs     *fsnotify.Watcher
 	failed chan error
 	pump   sync.WaitGroup
 
-	way  way
-	file os.FileInfo // that the watch on way.file is for; nil without one
+	ways []way                  // of paths
+	file map[string]os.FileInfo // by real path: the file that its watch is for
 }
 
 // openEyes starts to watch nothing yet; follow adds the watches.
-func openEyes(path string) (notifier, error) {
-	if !filepath.IsAbs(path) {
-		dir, err := os.Getwd()
-		if err != nil {
-			return nil, err
-		}
-		// Not filepath.Abs: it takes a/link/.. for a, the kernel does not.
-		path = dir + string(filepath.Separator) + path
-	}
+func openEyes(paths ...string) (notifier, error) {
 	watcher, err := fsnotify.NewBufferedWatcher(256)
 	if err != nil {
 		return nil, nameLimit(err)
 	}
-	e := &eyes{path: path, fs: watcher, failed: make(chan error, 1)}
+	e := &eyes{fs: watcher, failed: make(chan error, 1), file: make(map[string]os.FileInfo)}
+	if err := e.aim(paths); err != nil {
+		return nil, errors.Join(err, watcher.Close())
+	}
 	// fsnotify sends some errors under the lock that Add takes: if the
 	// goroutine that calls Add were to read them too, an error at that moment
 	// would block both for ever. One error is as good as many.
@@ -117,78 +113,110 @@ func openEyes(path string) (notifier, error) {
 	return e, nil
 }
 
+// aim sets which files to watch, from the next follow on.
+func (e *eyes) aim(paths []string) error {
+	e.paths = slices.Clone(paths)
+	for i, path := range paths {
+		if filepath.IsAbs(path) {
+			continue
+		}
+		dir, err := os.Getwd()
+		if err != nil {
+			return err
+		}
+		// Not filepath.Abs: it takes a/link/.. for a, the kernel does not.
+		e.paths[i] = dir + string(filepath.Separator) + path
+	}
+	return nil
+}
+
 func (e *eyes) events() <-chan fsnotify.Event { return e.fs.Events }
 func (e *eyes) lost() <-chan error            { return e.failed }
 
 // concerns goes by the last name alone: fsnotify reports a directory that has
 // two paths under either, and a directory's own end under its own path.
-func (e *eyes) concerns(ev fsnotify.Event) bool { return e.way.names[filepath.Base(ev.Name)] }
+func (e *eyes) concerns(ev fsnotify.Event) bool {
+	name := filepath.Base(ev.Name)
+	return slices.ContainsFunc(e.ways, func(w way) bool { return w.names[name] })
+}
 
 func (e *eyes) close() {
 	_ = e.fs.Close() // closes the descriptor of inotify; there is nothing to save
 	e.pump.Wait()
 }
 
-// follow watches the way to the file and checks that the way is still the same
+// follow watches the ways to the files and checks that they are still the same
 // afterwards, for a link that moved just before its watch was set has no event.
 func (e *eyes) follow() error {
 	var err error
 	for range 5 { // a way that changes faster has events that bring the next look
-		w := findWay(e.path)
-		err = e.watch(w)
-		if err == nil && findWay(e.path).equal(w) {
+		ways := e.find()
+		err = e.watch(ways)
+		if err == nil && slices.EqualFunc(e.find(), ways, way.equal) {
 			break
 		}
 	}
 	return err
 }
 
-// watch replaces the watches by those of w. All that are wanted are added
+func (e *eyes) find() []way {
+	ways := make([]way, len(e.paths))
+	for i, path := range e.paths {
+		ways[i] = findWay(path)
+	}
+	return ways
+}
+
+// watch replaces the watches by those of ways. All that are wanted are added
 // again, for a directory that was replaced has taken its watch with it, and
 // the kernel knows by itself which ones it already has.
-func (e *eyes) watch(w way) error {
-	info, err := os.Stat(w.file)
-	if err != nil {
-		info = nil
+func (e *eyes) watch(ways []way) error {
+	files := make(map[string]os.FileInfo)
+	var dirs, parents []string
+	for _, w := range ways {
+		if info, err := os.Stat(w.file); w.file != "" && err == nil {
+			files[w.file] = info
+		}
+		dirs, parents = append(dirs, w.dirs...), append(parents, w.parents...)
 	}
-	if w.file != e.way.file || !os.SameFile(info, e.file) {
-		// Of a file that was replaced and lives on under another name, adding
-		// would leave the old watch in the kernel, one for each edit.
-		e.drop(e.way.file)
-	}
-	for _, dir := range slices.Concat(e.way.dirs, e.way.parents) {
-		if !slices.Contains(w.dirs, dir) && !slices.Contains(w.parents, dir) {
-			e.drop(dir)
+	for file, info := range e.file {
+		if now := files[file]; now == nil || !os.SameFile(info, now) {
+			// Of a file that was replaced and lives on under another name, adding
+			// would leave the old watch in the kernel, one for each edit.
+			e.drop(file)
 		}
 	}
-	e.way, e.file = w, info
+	for _, w := range e.ways {
+		for _, dir := range slices.Concat(w.dirs, w.parents) {
+			if !slices.Contains(dirs, dir) && !slices.Contains(parents, dir) {
+				e.drop(dir)
+			}
+		}
+	}
+	e.ways, e.file = ways, files
 
 	var errs []error
-	for _, dir := range w.dirs {
+	for _, dir := range dirs {
 		if err := e.fs.Add(dir); err != nil {
 			errs = append(errs, fmt.Errorf("watch directory %s: %w", dir, nameLimit(err)))
 		}
 	}
-	for _, dir := range w.parents {
+	for _, dir := range parents {
 		_ = e.fs.Add(dir) // often not ours to read, seldom changed, and polled
 	}
 	// Where only the file is mounted, its directory has no event for a write.
 	// A file that is gone or not ours to read is the reader's to complain of.
-	if info != nil {
-		err = e.fs.Add(w.file)
+	for file := range files {
+		err := e.fs.Add(file)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
-			errs = append(errs, fmt.Errorf("watch file %s: %w", w.file, nameLimit(err)))
+			errs = append(errs, fmt.Errorf("watch file %s: %w", file, nameLimit(err)))
 		}
 	}
 	return errors.Join(errs...)
 }
 
 // drop ends a watch if there is one. The kernel ends many by itself.
-func (e *eyes) drop(path string) {
-	if path != "" {
-		_ = e.fs.Remove(path)
-	}
-}
+func (e *eyes) drop(path string) { _ = e.fs.Remove(path) }
 
 // A way is how a path leads to a file: by these names through these
 // directories, all of them real paths without symbolic links.

@@ -225,7 +225,7 @@ func TestDirectoryNotThereAtFirst(t *testing.T) {
 
 func TestWithoutAnyEventPollsSuffice(t *testing.T) {
 	l := watchDir(t, WatchOptions{Poll: 10 * time.Millisecond}, func(w *Watcher) {
-		w.open = func(string) (notifier, error) { return nil, errors.New("no events here") }
+		w.open = func(...string) (notifier, error) { return nil, errors.New("no events here") }
 	})
 	l.edit("B", func() { write(t, l.path, "B") })
 	l.edit("unread", func() { check(t, os.Remove(l.path)) })

@@ -20,13 +20,17 @@ const stopGrace = 20 * time.Second
 
 // A Broker is one node of a cluster.
 type Broker struct {
-	id, port  int
-	dir, jars string
-	proc      *process.Process // nil before the first launch
+	id, port   int
+	securePort int // used if there is a listener with TLS
+	dir, jars  string
+	proc       *process.Process // nil before the first launch
 }
 
 // Addr is where clients reach the broker, host:port.
 func (b *Broker) Addr() string { return "127.0.0.1:" + strconv.Itoa(b.port) }
+
+// SecureAddr is where clients reach the listener with TLS, if there is one.
+func (b *Broker) SecureAddr() string { return "127.0.0.1:" + strconv.Itoa(b.securePort) }
 
 // Stop shuts the broker down in good order and keeps its data.
 func (b *Broker) Stop() {
@@ -101,6 +105,28 @@ func (b *Broker) properties(controllerPort int) map[string]string {
 		props["advertised.listeners"] += ",CONTROLLER://" + controller
 	}
 	return props
+}
+
+// secure adds a listener with TLS.
+func (b *Broker) secure(props map[string]string, t TLS) error {
+	if err := os.MkdirAll(b.dir, 0o700); err != nil {
+		return fmt.Errorf("make folder of broker %d: %w", b.id, err)
+	}
+	keys, trusted := filepath.Join(b.dir, "server.pem"), filepath.Join(b.dir, "clients.pem")
+	for path, text := range map[string][]byte{keys: slices.Concat(t.Server.Key, t.Server.Cert), trusted: t.Authority} {
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			return fmt.Errorf("write certificates of broker %d: %w", b.id, err)
+		}
+	}
+	for _, key := range []string{"listeners", "advertised.listeners"} {
+		props[key] += ",SECURE://" + b.SecureAddr()
+	}
+	props["listener.security.protocol.map"] += ",SECURE:SSL"
+	const prefix = "listener.name.secure.ssl."
+	props[prefix+"client.auth"] = "required"
+	props[prefix+"keystore.type"], props[prefix+"keystore.location"] = "PEM", keys
+	props[prefix+"truststore.type"], props[prefix+"truststore.location"] = "PEM", trusted
+	return nil
 }
 
 // format writes server.properties and prepares the data folder.

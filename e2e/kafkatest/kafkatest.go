@@ -17,6 +17,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
+
+	"kcagent/e2e/certs"
 )
 
 // Version is the Apache Kafka that Start brings up.
@@ -35,6 +37,14 @@ type Options struct {
 	// Properties go into every broker's server.properties and win over what
 	// this package would write there.
 	Properties map[string]string
+	// TLS, if set, adds a listener that wants a client certificate.
+	TLS *TLS
+}
+
+// TLS is what the listener with TLS shows and trusts, as PEM.
+type TLS struct {
+	Authority []byte     // that signs the clients' certificates
+	Server    certs.Pair // for 127.0.0.1
 }
 
 // A Cluster is a running Kafka cluster. Its methods are safe for concurrent
@@ -89,14 +99,20 @@ func tryStart(o Options, jars string) (_ *Cluster, err error) {
 			c.close()
 		}
 	}()
-	ports, err := freePorts(cmp.Or(o.Brokers, 1) + 1)
+	n := cmp.Or(o.Brokers, 1)
+	ports, err := freePorts(1 + 2*n)
 	if err != nil {
 		return nil, err
 	}
-	controller := ports[0]
-	for i, port := range ports[1:] {
-		b := &Broker{id: i + 1, port: port, dir: filepath.Join(dir, fmt.Sprintf("broker-%d", i+1)), jars: jars}
+	controller, secure := ports[0], ports[1+n:]
+	for i, port := range ports[1 : 1+n] {
+		b := &Broker{id: i + 1, port: port, securePort: secure[i], dir: filepath.Join(dir, fmt.Sprintf("broker-%d", i+1)), jars: jars}
 		props := b.properties(controller)
+		if o.TLS != nil {
+			if err := b.secure(props, *o.TLS); err != nil {
+				return nil, err
+			}
+		}
 		maps.Copy(props, o.Properties)
 		if err := b.format(props); err != nil {
 			return nil, err
@@ -160,6 +176,15 @@ func (c *Cluster) Addrs() []string {
 	addrs := make([]string, len(c.Brokers))
 	for i, b := range c.Brokers {
 		addrs[i] = b.Addr()
+	}
+	return addrs
+}
+
+// SecureAddrs are the addresses of the brokers' listeners with TLS.
+func (c *Cluster) SecureAddrs() []string {
+	addrs := make([]string, len(c.Brokers))
+	for i, b := range c.Brokers {
+		addrs[i] = b.SecureAddr()
 	}
 	return addrs
 }

@@ -1,0 +1,89 @@
+package agent
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"maps"
+	"os"
+	"strings"
+
+	"github.com/IBM/sarama"
+
+	"kcagent/config"
+)
+
+// credentials are what a cluster's files with certificates and secrets held at
+// one moment. They are never changed, only replaced.
+type credentials struct {
+	tls      *tls.Config   // nil without TLS
+	password string        // "" without SASL
+	prints   config.Prints // of the files, taken before they were read: at worst they look older than they are
+}
+
+// readCredentials reads the files that the configuration names; its error says
+// which one is at fault.
+func readCredentials(cluster config.Cluster) (*credentials, error) {
+	k := &credentials{prints: config.Fingerprints(maps.Values(cluster.Files()))}
+	var err error
+	if cluster.TLS != nil {
+		if k.tls, err = tlsConfig(*cluster.TLS); err != nil {
+			return nil, err
+		}
+	}
+	if cluster.SASL != nil {
+		if k.password, err = readPassword(*cluster.SASL); err != nil {
+			return nil, err
+		}
+	}
+	return k, nil
+}
+
+// secure sets TLS and SASL.
+func (k *credentials) secure(s *sarama.Config, cluster config.Cluster) {
+	if k.tls != nil {
+		s.Net.TLS.Enable, s.Net.TLS.Config = true, k.tls
+	}
+	if a := cluster.SASL; a != nil {
+		s.Net.SASL.Enable = true
+		s.Net.SASL.Mechanism = sarama.SASLMechanism(a.Mechanism)
+		s.Net.SASL.User, s.Net.SASL.Password = a.Username, k.password
+	}
+}
+
+func tlsConfig(t config.TLS) (*tls.Config, error) {
+	conf := &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		ServerName:         t.ServerName,
+		InsecureSkipVerify: t.InsecureSkipVerify, // declared by the user, for tests
+	}
+	if t.CAFile != "" {
+		pem, err := os.ReadFile(t.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("read tls.ca_file: %w", err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("read tls.ca_file %s: no PEM certificate in it", t.CAFile)
+		}
+	}
+	if t.CertFile != "" {
+		cert, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("load tls.cert_file %s with tls.key_file %s: %w", t.CertFile, t.KeyFile, err)
+		}
+		conf.Certificates = []tls.Certificate{cert}
+	}
+	return conf, nil
+}
+
+func readPassword(a config.SASL) (string, error) {
+	if a.PasswordFile == "" {
+		return a.Password.Reveal(), nil
+	}
+	text, err := os.ReadFile(a.PasswordFile)
+	if err != nil {
+		return "", fmt.Errorf("read sasl.password_file: %w", err)
+	}
+	return strings.TrimRight(string(text), "\r\n"), nil
+}

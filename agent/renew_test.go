@@ -1,0 +1,199 @@
+package agent
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kcagent/config"
+	"kcagent/e2e/certs"
+)
+
+// A guarded rig's consumer shows a certificate to its cluster, which notes whose
+// it saw.
+type guarded struct {
+	*rig
+	authority *certs.Authority
+	dir       string
+
+	mu   sync.Mutex
+	seen map[string]int // connections by the name in the client's certificate
+}
+
+func newGuarded(t *testing.T) *guarded {
+	t.Helper()
+	g := &guarded{authority: certs.NewAuthority(t, "authority"), dir: t.TempDir(), seen: make(map[string]int)}
+	server := &tls.Config{
+		Certificates: []tls.Certificate{g.authority.Issue(t, "server").TLS(t)},
+		ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: g.authority.Pool(), MaxVersion: tls.VersionTLS12, // a refusal is part of the handshake
+		VerifyPeerCertificate: func(_ [][]byte, chains [][]*x509.Certificate) error {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.seen[chains[0][0].Subject.CommonName]++
+			return nil
+		},
+	}
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "t"), kfake.TLS(server))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	own := &tls.Config{RootCAs: g.authority.Pool(), Certificates: []tls.Certificate{g.authority.Issue(t, "producer").TLS(t)}}
+	client, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DialTLSConfig(own))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	g.rig = &rig{T: t, cluster: cluster, client: client, memory: &memory{}, updates: make(chan config.Update)}
+	g.put("ca", g.authority.PEM)
+	g.show("first")
+	files := config.NewFiles(config.WatchOptions{Events: true})
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { files.Run(ctx) })
+	t.Cleanup(func() { cancel(); running.Wait() })
+	g.rig.files = files
+	g.start()
+	return g
+}
+
+// put replaces a file in one step.
+func (g *guarded) put(name string, text []byte) {
+	g.Helper()
+	path := filepath.Join(g.dir, name)
+	if err := os.WriteFile(path+".tmp", text, 0o600); err != nil {
+		g.Fatal(err)
+	}
+	if err := os.Rename(path+".tmp", path); err != nil {
+		g.Fatal(err)
+	}
+}
+
+// show has a client's certificate in the files, with this name.
+func (g *guarded) show(name string) {
+	g.Helper()
+	pair := g.authority.Issue(g.T, name)
+	g.put("cert", pair.Cert)
+	g.put("key", pair.Key)
+}
+
+func (g *guarded) shown() map[string]int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return maps.Clone(g.seen)
+}
+
+func (g *guarded) edit() {
+	g.Helper()
+	text := fmt.Sprintf(`
+clusters:
+  main: {brokers: ["%s"], tls: {ca_file: %[2]s/ca, cert_file: %[2]s/cert, key_file: %[2]s/key}}
+consumers:
+- {name: c, cluster: main, topics: [t], flush: {interval: 20ms}, sink: {stdout: {}}}`, g.cluster.ListenAddrs()[0], g.dir)
+	c, problems := config.Parse("consumers.yaml", []byte(text), os.LookupEnv)
+	if len(problems) > 0 {
+		g.Fatal(problems)
+	}
+	g.updates <- config.Update{Config: c}
+}
+
+func TestRotatedCertificateIsUsed(t *testing.T) {
+	g := newGuarded(t)
+	g.edit()
+	g.produce(0, "a")
+	g.wantRecords("t/0@0=a")
+	g.wantStatus(Running)
+	was, own := g.consumer(), g.connections()
+
+	g.show("second")
+	g.eventually("connections with the second certificate", func() (bool, any) {
+		g.produce(0, "b") // has it committed, on the coordinator's connection
+		now := g.connections()
+		maps.DeleteFunc(now, func(c *trackedConn, _ struct{}) bool { _, old := own[c]; return old })
+		seen := g.shown() // the probe makes two
+		return len(now) == 1 && seen["second"] >= 4, seen
+	})
+	g.wantStatus(Running)
+	now := g.consumer()
+	if now.ID != was.ID || !slices.Equal(now.MemberIDs, was.MemberIDs) || now.Generation != was.Generation || now.RestartsTotal != 0 {
+		t.Errorf("the rotation made it %+v, was %+v", now, was)
+	}
+	if now.PendingChange != nil {
+		t.Errorf("pending is %+v", now.PendingChange)
+	}
+}
+
+func TestBrokenCertificateKeepsTheOldSession(t *testing.T) {
+	g := newGuarded(t)
+	g.edit()
+	g.produce(0, "a")
+	g.wantRecords("t/0@0=a")
+	g.wantStatus(Running)
+	was := g.consumer()
+	pending := func(why string, fields ...string) {
+		t.Helper()
+		g.eventually(why, func() (bool, any) {
+			p := g.consumer().PendingChange
+			return p != nil && p.Action == Reconnect && slices.Equal(p.Fields, fields) && p.Error != nil && strings.Contains(*p.Error, why), p
+		})
+	}
+
+	old, err := os.ReadFile(filepath.Join(g.dir, "key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.put("key", []byte("rubbish"))
+	pending(filepath.Join(g.dir, "key"), "tls.key_file")
+	g.put("key", old)
+	g.eventually("the former key again", func() (bool, any) { p := g.consumer().PendingChange; return p == nil, p })
+
+	stranger := certs.NewAuthority(t, "stranger").Issue(t, "stranger")
+	g.put("cert", stranger.Cert)
+	g.put("key", stranger.Key)
+	pending("tls", "tls.cert_file", "tls.key_file")
+	g.produce(0, "b", "c")
+	g.wantRecords("t/0@0=a", "t/0@1=b", "t/0@2=c")
+	now := g.consumer()
+	if now.Status != Running || now.ID != was.ID || !slices.Equal(now.MemberIDs, was.MemberIDs) || now.RestartsTotal != 0 {
+		t.Errorf("the broken secret made it %+v, was %+v", now, was)
+	}
+	g.show("third")
+	g.eventually("connections with the third certificate", func() (bool, any) {
+		seen := g.shown()
+		return seen["third"] >= 4 && g.consumer().PendingChange == nil, seen
+	})
+	if g.shown()["stranger"] > 0 {
+		t.Error("the stranger was let in")
+	}
+}
+
+// TestCorrectedFileHeals: a consumer that failed for what a file held comes back
+// by itself, and soon.
+func TestCorrectedFileHeals(t *testing.T) {
+	g := newGuarded(t)
+	g.put("key", []byte("rubbish"))
+	g.edit()
+	g.wantStatus(Failing)
+	if e := *g.consumer().LastError; !strings.Contains(e, "tls.key_file "+filepath.Join(g.dir, "key")) {
+		t.Errorf("the error is %q", e)
+	}
+	g.eventually("long waits", func() (bool, any) { c := g.consumer(); return c.RestartsTotal > 4, c })
+	began := time.Now()
+	g.show("second")
+	g.wantStatus(Running)
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("it took %s", took)
+	}
+}
