@@ -265,6 +265,25 @@ func TestThreeEditsDuringOneSlowStop(t *testing.T) {
 	})
 }
 
+func TestEditBackDuringAReplace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, stop := play(t, Options{})
+		defer stop()
+		s.slow["a"] = 5 * time.Second
+		s.edit("  - {name: a}")
+		was := s.agent.Status().Consumers[0]
+		s.edit("  - {name: a, group: other}")
+		s.wantStates("a=STOPPING")
+		s.edit("  - {name: a}")
+		s.wantStates("a=STOPPING")
+		time.Sleep(6 * time.Second)
+		s.wantStates("a=RUNNING")
+		if now := s.agent.Status().Consumers[0]; now.ID == was.ID || now.Group != was.Group {
+			t.Errorf("after the edit back it is %+v, was %+v", now, was)
+		}
+	})
+}
+
 func TestStoppedHoldsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, stop := play(t, Options{})

@@ -9,7 +9,7 @@ import (
 	"kcagent/e2e/kafkatest"
 )
 
-// TestStormOfEdits changes three consumers at random while records flow,
+// TestStormOfEdits pauses, stops, updates, resubscribes, replaces and terminates three consumers at random while records flow,
 // without waiting for an edit to take effect before the next. Whatever the
 // order of events, each file holds each record once: every one of these moves
 // ends with a flush and a commit.
@@ -22,7 +22,7 @@ func TestStormOfEdits(t *testing.T) {
 	pick := func(words ...string) string { return words[random.IntN(len(words))] }
 
 	s := newScene(t)
-	topic := s.topic(t, "storm", parts)
+	topic, extra := s.topic(t, "storm", parts), s.topic(t, "extra", 1)
 	all := []entry{s.entry("one", topic), s.entry("two", topic), s.entry("three", topic).withFormat("json")}
 	a := agenttest.Start(t, agenttest.Options{Config: s.file(all...)})
 	for i := range edits {
@@ -33,7 +33,11 @@ func TestStormOfEdits(t *testing.T) {
 				continue // terminated; back with one of the next edits
 			}
 			e = e.withState(pick("running", "running", "paused", "stopped")).
-				withFlush(pick("{interval: 20ms}", "{interval: 1h}", "{interval: 1s, bytes: 8KiB}"))
+				withFlush(pick("{interval: 20ms}", "{interval: 1h}", "{interval: 1s, bytes: 8KiB}")).
+				with("isolation: " + pick("read_committed", "read_committed", "read_uncommitted"))
+			if random.IntN(3) == 0 {
+				e = e.withTopics(topic, extra)
+			}
 			present = append(present, e)
 		}
 		if random.IntN(3) == 0 {
