@@ -34,6 +34,7 @@ type cluster struct {
 	spec  config.Cluster // with Fetch blank: how to reach it
 	users int            // guarded by clusters.mu
 	end   context.CancelFunc
+	door  admission // for members that join for the first time
 
 	mu   sync.Mutex
 	keys *credentials // in use; nil before they could be read
@@ -100,7 +101,7 @@ func (cs *clusters) join(spec config.Consumer) *cluster {
 		name = strings.Join(spec.Cluster.Brokers, ",")
 	}
 	ctx, end := context.WithCancel(context.Background())
-	c := &cluster{spec: reach, users: 1, end: end}
+	c := &cluster{spec: reach, users: 1, end: end, door: newAdmission()}
 	c.Fetcher = fetch.New(fetch.Options{Name: name, Brokers: reach.Brokers, Settings: settings, Log: cs.log, Config: c.config})
 	cs.open = append(cs.open, c)
 	if cs.closed { // a zombie comes late

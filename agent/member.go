@@ -163,6 +163,23 @@ func (m *member) close() {
 	m.kafka.leave(m.cluster)
 }
 
+// enter holds one generation. The first one is begun only when the cluster lets
+// it in, and has shown that it is there.
+func (m *member) enter(ctx context.Context, s *session) error {
+	if m.ended.IsZero() {
+		if err := m.cluster.Refresh(ctx, s.topics); err != nil {
+			return err
+		}
+		leave, err := m.cluster.door.enter(ctx)
+		if err != nil {
+			return err
+		}
+		defer leave()
+		s.joined = leave
+	}
+	return m.group.Consume(ctx, s.topics, s)
+}
+
 // vanishingTries is how often in a row a missing topic is taken for one that
 // topics_regex will cease to match.
 const vanishingTries = 3
@@ -177,7 +194,7 @@ func (m *member) consume(ctx context.Context, out sink.Sink, wait *backoff) erro
 		s := newSession(m, out, abandon)
 		var err error
 		if s.topics, err = m.topics(ctx, s.wish, maxAge); err == nil {
-			err = m.group.Consume(genCtx, s.topics, s)
+			err = m.enter(genCtx, s)
 		}
 		lost := context.Cause(genCtx)
 		abandon(nil)

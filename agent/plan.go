@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -146,8 +147,11 @@ func planOne(h Have, want config.Consumer) Change {
 
 // compare says what makes one form of a consumer another.
 func compare(asked, want config.Consumer) Change {
-	c := Change{Name: want.Name, Spec: want, Fields: diff(asked, want), Idle: asked.State == config.Stopped}
-	if len(c.Fields) == 0 {
+	c := Change{Name: want.Name, Spec: want, Idle: asked.State == config.Stopped}
+	if reflect.DeepEqual(asked, want) { // nearly all are; naming the fields takes longer
+		return c
+	}
+	if c.Fields = diff(asked, want); len(c.Fields) == 0 {
 		return c
 	}
 	costs := costLive

@@ -24,6 +24,7 @@ type session struct {
 	sink    sink.Sink
 	wish    *config.Consumer        // what it was asked to be when the generation began
 	topics  []string                // subscribed to
+	joined  func()                  // lets the next member of the cluster join; nil if nobody waits
 	abandon context.CancelCauseFunc // ends the generation: the cause says what is to be opened anew
 
 	kafka      sarama.ConsumerGroupSession // from Setup on
@@ -58,6 +59,9 @@ func newSession(m *member, out sink.Sink, abandon context.CancelCauseFunc) *sess
 // Setup subscribes to the partitions and starts to consume them.
 func (s *session) Setup(kafka sarama.ConsumerGroupSession) error {
 	s.kafka = kafka
+	if s.joined != nil {
+		s.joined()
+	}
 	for topic, ids := range kafka.Claims() {
 		for _, id := range ids {
 			tp := sink.TopicPartition{Topic: topic, Partition: id}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"testing"
+	"time"
 
 	"kcagent/e2e/agenttest"
 	"kcagent/e2e/kafkatest"
@@ -128,6 +129,8 @@ func TestThousandConsumers(t *testing.T) {
 	for i := range entries {
 		entries[i] = s.entry(fmt.Sprintf("many-%04d", i), names[i%topics])
 	}
+	agenttest.Binary(t) // building it is no part of a start
+	began := time.Now()
 	a := agenttest.Start(t, agenttest.Options{Config: s.file(entries...)})
 	wait.For(t, 3*wait.Timeout, "the agent to be ready", func() error {
 		if code, body := a.Get("/readyz"); code != http.StatusOK {
@@ -136,7 +139,7 @@ func TestThousandConsumers(t *testing.T) {
 		return nil
 	})
 	before := a.WaitStatus("all to run", func(st agenttest.Status) bool { return st.Summary["RUNNING"] == count })
-	t.Logf("%d consumers: %d goroutines, %d MiB, %.1f CPU-s", count, before.Resources.Goroutines, before.Resources.RSSBytes>>20, before.Resources.CPUSeconds)
+	t.Logf("%d consumers: all run after %s, %d goroutines, %d MiB, %.1f CPU-s", count, time.Since(began).Round(100*time.Millisecond), before.Resources.Goroutines, before.Resources.RSSBytes>>20, before.Resources.CPUSeconds)
 
 	const paused, replaced = 123, 456
 	entries[paused] = entries[paused].withState("paused")
