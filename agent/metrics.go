@@ -30,13 +30,14 @@ var (
 	descRebalances = describeMetric("consumer_rebalances_total", "Generations of the group that the consumer joined.", "consumer")
 	descRestarts   = describeMetric("consumer_restarts_total", "Times the consumer had to begin anew after an error.", "consumer")
 	descResets     = describeMetric("consumer_offset_resets_total", "Offsets out of range that were reset by policy.", "consumer")
+	descPending    = describeMetric("consumer_change_pending", "1 while a wanted change of the consumer is tried or cannot be made.", "consumer")
 	descNext       = describeMetric("partition_next_offset", "Offset after the last record that the sink accepted.", "consumer", "topic", "partition")
 	descPartLag    = describeMetric("partition_lag_records", "Records between what the sink accepted and the end of the log.", "consumer", "topic", "partition")
 	descZombies    = describeMetric("zombie_goroutines", "Goroutines of consumers that should be gone.")
 	allDescs       = []*prometheus.Desc{
 		descBuildInfo, descReloadOK, descReloadTime, descReloads, descConfigInfo, descConsumers, descStatus, descRecords,
 		descBytes, descLag, descLastRecord, descFlush, descCommitErrs, descSinkErrs, descRebalances, descRestarts,
-		descResets, descNext, descPartLag, descZombies,
+		descResets, descPending, descNext, descPartLag, descZombies,
 	}
 )
 
@@ -115,6 +116,7 @@ func collectConsumer(c *consumer, s ConsumerStatus, gauge, counter emit) {
 	counter(descCommitErrs, float64(c.stats.commitErrors.Load()), s.Name)
 	counter(descSinkErrs, float64(c.stats.sinkErrors.Load()), s.Name)
 	counter(descResets, float64(c.stats.offsetResets.Load()), s.Name)
+	gauge(descPending, truth(s.PendingChange != nil), s.Name)
 	if s.LastRecordAt != nil {
 		gauge(descLastRecord, float64(s.LastRecordAt.UnixNano())/1e9, s.Name)
 	}

@@ -125,50 +125,6 @@ func TestFirstFileMustBeGood(t *testing.T) {
 	}
 }
 
-func TestConfigMapSwap(t *testing.T) {
-	t.Parallel()
-	s := newScene(t)
-	topic := s.topic(t, "mounted", 1)
-	e := s.entry("mounted", topic)
-	// The layout of a mounted ConfigMap: consumers.yaml → ..data/consumers.yaml,
-	// ..data → ..<time>, and an update renames a new ..data over the old one.
-	dir := t.TempDir()
-	link := func(to, name string) {
-		t.Helper()
-		if err := os.Symlink(to, filepath.Join(dir, name+".new")); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(filepath.Join(dir, name+".new"), filepath.Join(dir, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	swap := func(version, text string) {
-		t.Helper()
-		if err := os.Mkdir(filepath.Join(dir, version), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, version, "consumers.yaml"), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		link(version, "..data")
-	}
-	swap("..2026_01", s.file(e))
-	link("..data/consumers.yaml", "consumers.yaml")
-	a := agenttest.Start(t, agenttest.Options{Path: filepath.Join(dir, "consumers.yaml")})
-	a.WaitState("mounted", "RUNNING")
-
-	paused := s.file(e.withState("paused"))
-	swap("..2026_02", paused)
-	if err := os.RemoveAll(filepath.Join(dir, "..2026_01")); err != nil {
-		t.Fatal(err)
-	}
-	a.WaitSynced(paused)
-	a.WaitState("mounted", "PAUSED")
-	swap("..2026_03", s.file(e))
-	a.WaitSynced(s.file(e))
-	a.WaitState("mounted", "RUNNING")
-}
-
 func TestReloadBySignal(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)

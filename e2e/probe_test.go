@@ -37,6 +37,9 @@ func TestProbeBeforeReplace(t *testing.T) {
 		if s := l.agent.Status().Config.State; s != "applying" {
 			t.Errorf("the configuration is %s", s)
 		}
+		if v, ok := l.agent.Metrics().Value("kcagent_consumer_change_pending", "consumer=subject"); !ok || v != 1 {
+			t.Errorf("the metric of pending changes is %v (%v)", v, ok)
+		}
 		l.more(t) // the old form still reads
 		l.waitCommitted(t, l.agent, l.subject, l.total())
 		wantSame(t, l.agent, "subject", was)

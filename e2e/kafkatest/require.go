@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"testing"
+
+	"kcagent/e2e/loud"
 )
 
 // requireEnv, set to 1, turns the skip of Require into a failure, for CI.
@@ -27,12 +28,7 @@ func Require(t testing.TB) {
 	if why == nil {
 		return
 	}
-	if os.Getenv(requireEnv) == "1" {
-		t.Fatalf("%s=1, but tests against real Kafka cannot run: %v", requireEnv, why)
-	}
-	line := fmt.Sprintf("SKIPPED: needs Java %d and Maven: %v", oldestJava, why)
-	shout(line)
-	t.Skip(line)
+	loud.Skip(t, requireEnv, fmt.Sprintf("tests on real Kafka need Java %d and Maven: %v", oldestJava, why))
 }
 
 // missing says what this machine lacks; nil is nothing. It looks once.
@@ -69,23 +65,3 @@ func checkJava() error {
 	}
 	return nil
 }
-
-// shout prints line, once a process, where a person sees it. The go command
-// hides what a passing package prints, on stderr too, so the line goes to the
-// go command's own stderr where the system lets us find that.
-func shout(line string) {
-	onceShouted.Do(func() {
-		program := filepath.Base(os.Args[0])
-		fmt.Fprintf(os.Stderr, "%s: %s\n", program, line)
-		parent := "/proc/" + strconv.Itoa(os.Getppid())
-		if name, err := os.ReadFile(parent + "/comm"); err != nil || string(bytes.TrimSpace(name)) != "go" {
-			return
-		}
-		if f, err := os.OpenFile(parent+"/fd/2", os.O_WRONLY|os.O_APPEND, 0); err == nil {
-			fmt.Fprintf(f, "%s: %s\n", program, line)
-			_ = f.Close()
-		}
-	})
-}
-
-var onceShouted sync.Once
