@@ -128,6 +128,9 @@ func (a *Agent) judge(v verdict) {
 	}
 	wait := n.wait.next()
 	n.at = time.Now().Add(wait)
+	if wait > 2*time.Second { // those of a second share a probe, and so a connection
+		n.at = n.at.Truncate(time.Second)
+	}
 	if n.err == nil || n.err.Error() != v.err.Error() {
 		log.Warn("change cannot be made; the consumer goes on as it is", "error", v.err, "next_try_in", wait.Round(time.Millisecond).String())
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"kcagent/config"
+	"kcagent/sink"
 )
 
 // secretFiles are the files with certificates and secrets of everything that is
@@ -53,7 +54,10 @@ func (a *Agent) renew() (changed bool) {
 			e.next, changed = nil, true
 			a.log.Info("credentials are the former ones again", "consumer", e.c.name)
 		case len(fields) > 0 && (e.next == nil || pending && !maps.Equal(e.next.prints, prints)):
-			c := Change{Op: Reconnect, Name: e.c.name, Fields: fields, Spec: e.spec}
+			// Neither a missing topic nor a full disk must keep it from using them.
+			bare := e.spec
+			bare.Topics, bare.TopicsRegex, bare.Sink = nil, "", sink.Spec{}
+			c := Change{Op: Reconnect, Name: e.c.name, Fields: fields, Spec: bare}
 			a.announce(c)
 			e.attempt(c)
 			e.next.prints, changed = prints, true

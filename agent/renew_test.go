@@ -95,13 +95,15 @@ func (g *guarded) shown() map[string]int {
 	return maps.Clone(g.seen)
 }
 
-func (g *guarded) edit() {
+func (g *guarded) edit() { g.Helper(); g.editTopics("t") }
+
+func (g *guarded) editTopics(topics string) {
 	g.Helper()
 	text := fmt.Sprintf(`
 clusters:
   main: {brokers: ["%s"], tls: {ca_file: %[2]s/ca, cert_file: %[2]s/cert, key_file: %[2]s/key}}
 consumers:
-- {name: c, cluster: main, topics: [t], flush: {interval: 20ms}, sink: {stdout: {}}}`, g.cluster.ListenAddrs()[0], g.dir)
+- {name: c, cluster: main, topics: [%[3]s], flush: {interval: 20ms}, sink: {stdout: {}}}`, g.cluster.ListenAddrs()[0], g.dir, topics)
 	c, problems := config.Parse("consumers.yaml", []byte(text), os.LookupEnv)
 	if len(problems) > 0 {
 		g.Fatal(problems)
@@ -196,4 +198,17 @@ func TestCorrectedFileHeals(t *testing.T) {
 	if took := time.Since(began); took > 3*time.Second {
 		t.Errorf("it took %s", took)
 	}
+}
+
+// TestRotationDoesNotWaitForATopic: what else is wrong must not keep a consumer
+// from new credentials.
+func TestRotationDoesNotWaitForATopic(t *testing.T) {
+	g := newGuarded(t)
+	g.editTopics("t, missing")
+	g.wantStatus(Failing)
+	g.show("second")
+	g.eventually("connections with the second certificate", func() (bool, any) {
+		seen, c := g.shown(), g.consumer()
+		return seen["second"] > 2 && c.PendingChange == nil, c // the probe made two
+	})
 }
