@@ -28,8 +28,8 @@ func certificate(t *testing.T) (tls.Certificate, string) {
 	return authority.Issue(t, "server").TLS(t), path
 }
 
-// secured is a rig whose consumer speaks TLS and SASL.
-func secured(t *testing.T, sasl string) (r *rig, apply func()) {
+// securedCluster speaks TLS and SASL, with the user u and the password right.
+func securedCluster(t *testing.T) (cluster *kfake.Cluster, ca string) {
 	t.Helper()
 	cert, ca := certificate(t)
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "t"),
@@ -39,7 +39,14 @@ func secured(t *testing.T, sasl string) (r *rig, apply func()) {
 		t.Fatal(err)
 	}
 	t.Cleanup(cluster.Close)
-	r = &rig{T: t, cluster: cluster, memory: &memory{}, updates: make(chan config.Update)}
+	return cluster, ca
+}
+
+// secured is a rig whose consumer speaks TLS and SASL.
+func secured(t *testing.T, sasl string, files *config.Files) (r *rig, apply func()) {
+	t.Helper()
+	cluster, ca := securedCluster(t)
+	r = &rig{T: t, cluster: cluster, memory: &memory{}, updates: make(chan config.Update), files: files}
 	r.start()
 	return r, func() {
 		t.Helper()
@@ -60,7 +67,7 @@ consumers:
 }
 
 func TestPlainOverTLS(t *testing.T) {
-	r, apply := secured(t, "password: right")
+	r, apply := secured(t, "password: right", nil)
 	apply()
 	r.wantStatus(Running)
 }
@@ -69,7 +76,7 @@ func TestPlainOverTLS(t *testing.T) {
 // try, so nobody has to restart anything.
 func TestWrongPasswordHealsByACorrectedFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "password")
-	r, apply := secured(t, fmt.Sprintf("password_file: %q", file))
+	r, apply := secured(t, fmt.Sprintf("password_file: %q", file), nil)
 	apply()
 	r.wantStatus(Failing)
 	if e := *r.consumer().LastError; !strings.Contains(e, file) {
@@ -107,7 +114,7 @@ func TestWrongPasswordHealsByACorrectedFile(t *testing.T) {
 }
 
 func TestUntrustedCertificateIsNamed(t *testing.T) {
-	r, _ := secured(t, "password: right")
+	r, _ := secured(t, "password: right", nil)
 	text := fmt.Sprintf(`
 clusters: {main: {brokers: ["%s"], tls: {}}}
 consumers:
@@ -129,6 +136,7 @@ func TestProbeFindsWhatIsWrong(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(cluster.Close)
+	guarded, ca := securedCluster(t)
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -137,12 +145,16 @@ func TestProbeFindsWhatIsWrong(t *testing.T) {
 clusters:
   main: {brokers: ["%s"]}
   dead: {brokers: ["127.0.0.1:1"]}
+  guarded: {brokers: ["%s"], tls: {ca_file: "%s"}, sasl: {mechanism: PLAIN, username: u, password: wrong}}
 defaults: {cluster: main, topics: [t], sink: {stdout: {}}}
 consumers:
 - {name: good}
 - {name: topicless, topics: [t, missing]}
 - {name: sinkless, sink: {file: {path: "%s/below"}}}
-- {name: dead, cluster: dead}`, cluster.ListenAddrs()[0], file)
+- {name: dead, cluster: dead}
+- {name: patternless, topics_regex: ^x}
+- {name: patterned, topics_regex: ^t}
+- {name: stranger, cluster: guarded}`, cluster.ListenAddrs()[0], guarded.ListenAddrs()[0], ca, file)
 	c, problems := config.Parse("consumers.yaml", []byte(text), os.LookupEnv)
 	if len(problems) > 0 {
 		t.Fatal(problems)
@@ -151,7 +163,7 @@ consumers:
 	for _, f := range Probe(t.Context(), c.Consumers) {
 		got = append(got, f.Consumer+"."+f.Field)
 	}
-	if want := "topicless.topics sinkless.sink dead.cluster"; strings.Join(got, " ") != want {
+	if want := "topicless.topics sinkless.sink dead.cluster patternless.topics_regex stranger.cluster"; strings.Join(got, " ") != want {
 		t.Errorf("found %v, want %s", got, want)
 	}
 }

@@ -59,14 +59,19 @@ func newGuarded(t *testing.T) *guarded {
 	g.rig = &rig{T: t, cluster: cluster, client: client, memory: &memory{}, updates: make(chan config.Update)}
 	g.put("ca", g.authority.PEM)
 	g.show("first")
+	g.rig.files = watchFiles(t)
+	g.start()
+	return g
+}
+
+// watchFiles watches files as run does.
+func watchFiles(t *testing.T) *config.Files {
 	files := config.NewFiles(config.WatchOptions{Events: true})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { files.Run(ctx) })
 	t.Cleanup(func() { cancel(); running.Wait() })
-	g.rig.files = files
-	g.start()
-	return g
+	return files
 }
 
 // put replaces a file in one step.
@@ -178,6 +183,34 @@ func TestBrokenCertificateKeepsTheOldSession(t *testing.T) {
 	})
 	if g.shown()["stranger"] > 0 {
 		t.Error("the stranger was let in")
+	}
+}
+
+func TestBrokenPasswordKeepsTheOldSession(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "password")
+	write := func(password string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(password+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("right")
+	r, apply := secured(t, fmt.Sprintf("password_file: %q", file), watchFiles(t))
+	apply()
+	r.wantStatus(Running)
+	was := r.consumer()
+	write("mistyped")
+	r.eventually("the trouble", func() (bool, any) {
+		p := r.consumer().PendingChange
+		if p != nil && p.Error != nil && strings.Contains(*p.Error, "mistyped") {
+			t.Errorf("the password shows: %s", *p.Error)
+		}
+		return p != nil && p.Error != nil && slices.Equal(p.Fields, []string{"sasl.password_file"}) && p.Tries > 2, p
+	})
+	write("right")
+	r.eventually("the former password again", func() (bool, any) { p := r.consumer().PendingChange; return p == nil, p })
+	if now := r.consumer(); now.Status != Running || now.ID != was.ID || !slices.Equal(now.MemberIDs, was.MemberIDs) || now.RestartsTotal > 0 {
+		t.Errorf("it is %+v, was %+v", now, was)
 	}
 }
 
