@@ -167,3 +167,33 @@ consumers:
 		t.Errorf("found %v, want %s", got, want)
 	}
 }
+
+func TestScram(t *testing.T) {
+	for _, mechanism := range []string{"SCRAM-SHA-256", "SCRAM-SHA-512"} {
+		t.Run(mechanism, func(t *testing.T) {
+			cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "t"), kfake.EnableSASL(), kfake.Superuser(mechanism, "u", "right"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(cluster.Close)
+			r := &rig{T: t, cluster: cluster, memory: &memory{}, updates: make(chan config.Update)}
+			r.start()
+			apply := func(password string) {
+				t.Helper()
+				text := fmt.Sprintf(`
+clusters: {main: {brokers: ["%s"], sasl: {mechanism: %s, username: u, password: %s}}}
+consumers:
+- {name: c, cluster: main, topics: [t], sink: {stdout: {}}}`, cluster.ListenAddrs()[0], mechanism, password)
+				c, problems := config.Parse("consumers.yaml", []byte(text), os.LookupEnv)
+				if len(problems) > 0 {
+					t.Fatal(problems)
+				}
+				r.updates <- config.Update{Config: c}
+			}
+			apply("wrong")
+			r.wantStatus(Failing)
+			apply("right")
+			r.wantStatus(Running)
+		})
+	}
+}

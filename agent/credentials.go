@@ -48,6 +48,7 @@ func (k *credentials) secure(s *sarama.Config, cluster config.Cluster) {
 		s.Net.SASL.Enable = true
 		s.Net.SASL.Mechanism = sarama.SASLMechanism(a.Mechanism)
 		s.Net.SASL.User, s.Net.SASL.Password = a.Username, k.password
+		s.Net.SASL.SCRAMClientGeneratorFunc = newScramClient(a.Mechanism)
 	}
 }
 

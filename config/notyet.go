@@ -8,8 +8,8 @@ import "gopkg.in/yaml.v3"
 const notYet = " is not supported by this version yet"
 
 func (p *parser) notYetCluster(n *yaml.Node, path string, c Cluster) {
-	if s := c.SASL; s != nil && s.Mechanism != "" && s.Mechanism != Plain {
-		p.fault(n, path, "sasl.mechanism", string(s.Mechanism)+notYet, "use PLAIN, over tls")
+	if s := c.SASL; s != nil && s.Mechanism == OAuthBearer {
+		p.fault(n, path, "sasl.mechanism", string(s.Mechanism)+notYet, "use SCRAM-SHA-512 or PLAIN, over tls")
 	}
 }
 

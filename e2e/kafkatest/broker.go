@@ -121,9 +121,19 @@ func (b *Broker) secure(props map[string]string, t TLS) error {
 	for _, key := range []string{"listeners", "advertised.listeners"} {
 		props[key] += ",SECURE://" + b.SecureAddr()
 	}
-	props["listener.security.protocol.map"] += ",SECURE:SSL"
 	const prefix = "listener.name.secure.ssl."
-	props[prefix+"client.auth"] = "required"
+	if t.SASL {
+		props["listener.security.protocol.map"] += ",SECURE:SASL_SSL"
+		const login, modules = "listener.name.secure.", "org.apache.kafka.common.security."
+		props[login+"sasl.enabled.mechanisms"] = "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512"
+		props[login+"plain.sasl.jaas.config"] = fmt.Sprintf("%splain.PlainLoginModule required user_%s=%q;", modules, PlainUser, PlainPassword)
+		for _, scram := range []string{"scram-sha-256", "scram-sha-512"} {
+			props[login+scram+".sasl.jaas.config"] = modules + "scram.ScramLoginModule required;"
+		}
+	} else {
+		props["listener.security.protocol.map"] += ",SECURE:SSL"
+		props[prefix+"client.auth"] = "required"
+	}
 	props[prefix+"keystore.type"], props[prefix+"keystore.location"] = "PEM", keys
 	props[prefix+"truststore.type"], props[prefix+"truststore.location"] = "PEM", trusted
 	return nil

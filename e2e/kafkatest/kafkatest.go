@@ -37,7 +37,7 @@ type Options struct {
 	// Properties go into every broker's server.properties and win over what
 	// this package would write there.
 	Properties map[string]string
-	// TLS, if set, adds a listener that wants a client certificate.
+	// TLS, if set, adds a listener with TLS.
 	TLS *TLS
 }
 
@@ -45,7 +45,14 @@ type Options struct {
 type TLS struct {
 	Authority []byte     // that signs the clients' certificates
 	Server    certs.Pair // for 127.0.0.1
+	// SASL has clients log in, with SCRAM and a password that was set by
+	// [Cluster.SetPassword] or with PLAIN as [PlainUser], rather than show a
+	// certificate.
+	SASL bool
 }
+
+// The user that may log in with PLAIN.
+const PlainUser, PlainPassword = "plain-user", "plain-password"
 
 // A Cluster is a running Kafka cluster. Its methods are safe for concurrent
 // use, except for those that end or start brokers.
