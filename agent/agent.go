@@ -283,7 +283,7 @@ func (a *Agent) apply(c Change) {
 	case Create:
 		a.entries[c.Name] = &entry{spec: c.Spec, c: newConsumer(c.Spec, a.log, a.open, a.clusters)}
 	case Terminate:
-		a.end(e, ending{Terminated, "removed from the configuration"})
+		a.end(e, ending{to: Terminated, why: "removed from the configuration"})
 	case Replace, Resubscribe:
 		if e.cancel != nil && e.timer == nil && c.Spec.State != config.Stopped {
 			e.attempt(c)
@@ -295,7 +295,7 @@ func (a *Agent) apply(c Change) {
 		e.spec, e.next = c.Spec, nil
 		e.c.ask(c.Spec)
 		if e.cancel != nil {
-			a.stop(e, ending{Created, "state: stopped"})
+			a.stop(e, ending{to: Created, why: "state: stopped"})
 		}
 	case Keep:
 		e.spec, e.next = c.Spec, nil

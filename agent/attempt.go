@@ -176,7 +176,7 @@ func (a *Agent) proceed() {
 func (a *Agent) make(e *entry, c Change) {
 	switch c.Op {
 	case Replace:
-		a.end(e, ending{Terminated, "replaced: " + strings.Join(c.Fields, ", ") + " changed"})
+		a.end(e, ending{to: Terminated, why: "replaced: " + strings.Join(c.Fields, ", ") + " changed"})
 	case Resubscribe:
 		e.spec = c.Spec
 		e.c.ask(c.Spec)

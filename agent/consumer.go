@@ -75,8 +75,9 @@ const (
 
 // An ending is why a consumer's run is cancelled, and what it is afterwards.
 type ending struct {
-	to  State // Created or Terminated
-	why string
+	to       State // Created or Terminated
+	why      string
+	restarts bool // the agent ends and may come back: a static member stays
 }
 
 func (e ending) Error() string { return e.why }
@@ -198,7 +199,10 @@ func (l *life) end(unclean error, stopped time.Time) {
 	v := *l.view.Load()
 	v.Unclean = unclean
 	l.view.Store(&v)
-	why := "left the group, flushed and closed in " + time.Since(stopped).Round(time.Millisecond).String()
+	why := "flushed and closed in " + time.Since(stopped).Round(time.Millisecond).String()
+	if !l.last.Load().restarts || l.spec.Load().InstanceID == "" {
+		why = "left the group, " + why
+	}
 	if unclean != nil {
 		why = "ended with an error: " + unclean.Error()
 	}

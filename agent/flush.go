@@ -110,6 +110,7 @@ func (s *session) flush(ctx context.Context) error {
 func (s *session) commit(safe map[*partition]reach) error {
 	req := sarama.NewOffsetCommitRequest(s.client.Config(), s.spec.Group)
 	req.ConsumerGroupGeneration, req.ConsumerID = s.kafka.GenerationID(), s.kafka.MemberID()
+	req.GroupInstanceId = s.instance()
 	var moved []*partition
 	for p, r := range safe {
 		if r.next >= 0 && (r.next != p.committed.Load() || r.entered && !p.owned.Load()) {
@@ -160,6 +161,7 @@ func (s *session) sendCommit(req *sarama.OffsetCommitRequest, moved []*partition
 
 func generationOver(err error) bool {
 	return errors.Is(err, sarama.ErrIllegalGeneration) ||
+		errors.Is(err, sarama.ErrFencedInstancedId) ||
 		errors.Is(err, sarama.ErrUnknownMemberId) ||
 		errors.Is(err, sarama.ErrRebalanceInProgress)
 }

@@ -80,6 +80,7 @@ func groupConfig(spec config.Consumer, keys *credentials, d *dialer) (*sarama.Co
 	c.Offsets.AutoCommit.Enable = false
 	c.Offsets.Initial = sarama.OffsetOldest
 	c.Group.ResetInvalidOffsets = false // on_offset_out_of_range decides, and counts
+	c.Group.InstanceId = spec.InstanceID
 	c.Group.Session.Timeout, c.Group.Heartbeat.Interval = sessionTimeout, heartbeat
 	c.Group.Rebalance.Timeout = rebalanceTimeout
 	c.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{sarama.NewBalanceStrategySticky()}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -76,7 +77,7 @@ func (c *consumer) join(ctx context.Context, wait *backoff) (err error) {
 	if err != nil {
 		return err
 	}
-	defer m.close()
+	defer func() { m.close(ctx) }()
 	if len(spec.Cluster.Files()) > 0 {
 		ctx, stop := context.WithCancel(ctx)
 		var running sync.WaitGroup
@@ -95,6 +96,8 @@ type member struct {
 	client  *groupClient
 	group   sarama.ConsumerGroup
 	ended   time.Time // when the last generation ended; zero before there was one
+
+	memberID atomic.Pointer[string] // in the last generation; nil before there was one
 }
 
 // connect builds client and group; nothing is dialled before they are used.
@@ -154,8 +157,14 @@ func (m *member) keepAuthenticated(ctx context.Context) {
 	}
 }
 
-// close leaves the group and closes all connections.
-func (m *member) close() {
+// close leaves the group and closes all connections. A static member stays in
+// the group unless ctx has ended because the consumer is no longer wanted.
+func (m *member) close(ctx context.Context) {
+	if why := new(ending); errors.As(context.Cause(ctx), why) && !why.restarts {
+		if err := m.leave(); err != nil {
+			m.log.Warn("leaving the group failed; its partitions rest until the session timeout", "instance_id", m.spec.InstanceID, "error", err)
+		}
+	}
 	if err := m.group.Close(); err != nil {
 		m.log.Debug("leaving the group failed", "error", err)
 	}
@@ -208,6 +217,14 @@ func (m *member) consume(ctx context.Context, out sink.Sink, wait *backoff) erro
 			return lost
 		case errors.Is(lost, errResubscribe):
 			short, maxAge = 0, 0
+		case errors.Is(lost, errUnassigned):
+			if err := m.leave(); err != nil {
+				m.log.Warn("leaving the group for a rebalance failed", "error", err)
+			}
+		case errors.Is(err, sarama.ErrFencedInstancedId):
+			m.stats.restarts.Add(1)
+			m.yield(ctx)
+			return m.explain(err)
 		case s.wish.TopicsRegex != "" && errors.As(err, new(*fetch.TopicError)) && short < vanishingTries:
 			// A topic that is being deleted matches until a second list lacks it.
 			short, maxAge = short+1, 0

@@ -59,6 +59,8 @@ func newSession(m *member, out sink.Sink, abandon context.CancelCauseFunc) *sess
 // Setup subscribes to the partitions and starts to consume them.
 func (s *session) Setup(kafka sarama.ConsumerGroupSession) error {
 	s.kafka = kafka
+	id := kafka.MemberID()
+	s.memberID.Store(&id)
 	if s.joined != nil {
 		s.joined()
 	}
@@ -87,6 +89,9 @@ func (s *session) Setup(kafka sarama.ConsumerGroupSession) error {
 	}
 	if s.wish.TopicsRegex != "" {
 		s.consuming.Go(func() { s.follow(kafka.Context()) })
+	}
+	if s.instance() != nil {
+		s.consuming.Go(func() { s.watchAssignment(kafka.Context()) })
 	}
 	s.stats.rebalances.Add(1)
 	s.log.Info("partitions assigned", "group", s.spec.Group, "member_id", kafka.MemberID(),

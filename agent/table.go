@@ -124,7 +124,7 @@ func (a *Agent) shutdown() error {
 	for _, e := range a.entries {
 		if e.cancel != nil {
 			e.ending, e.next = true, nil
-			a.stop(e, ending{Terminated, "the agent shuts down"})
+			a.stop(e, ending{to: Terminated, why: "the agent shuts down", restarts: true})
 			alive[e] = true
 		}
 	}

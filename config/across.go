@@ -10,10 +10,11 @@ import (
 	"kcagent/sink"
 )
 
-// across applies the rules that concern two consumers: names are unique, and
-// no file has two writers.
+// across applies the rules that concern two consumers: names are unique, no two
+// are one static member, and no file has two writers.
 func (p *parser) across(entries []entry) {
 	names := make(map[string]*entry)
+	members := make(map[string]*entry) // static ones
 	taken := claims{files: make(map[string]*entry)}
 	for i := range entries {
 		e := &entries[i]
@@ -22,6 +23,14 @@ func (p *parser) across(entries []entry) {
 				fmt.Sprintf("the first is in line %d", first.node.Line))
 		} else {
 			names[e.consumer.Name] = e
+		}
+		if c := e.consumer; c.InstanceID != "" {
+			id := strings.Join(append([]string{c.Group, c.InstanceID}, c.Cluster.Brokers...), "\n")
+			if first := members[id]; first != nil {
+				p.fault(e.node, e.path, "instance_id", fmt.Sprintf("consumers %q and %q would be one member of group %s", first.consumer.Name, c.Name, c.Group),
+					"give one of them another instance_id, or a group of its own")
+			}
+			members[id] = e
 		}
 		f := e.consumer.Sink.File
 		if f == nil || f.Path == "" {

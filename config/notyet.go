@@ -12,9 +12,3 @@ func (p *parser) notYetCluster(n *yaml.Node, path string, c Cluster) {
 		p.fault(n, path, "sasl.mechanism", string(s.Mechanism)+notYet, "use SCRAM-SHA-512 or PLAIN, over tls")
 	}
 }
-
-func (p *parser) notYetConsumer(n *yaml.Node, path string, c *Consumer) {
-	if c.InstanceID != "" {
-		p.fault(n, path, "instance_id", "static membership"+notYet, "leave it out")
-	}
-}

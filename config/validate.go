@@ -139,7 +139,6 @@ func (p *parser) check(e *entry, conf *Config) {
 	p.checkDuration(n, path, "flush.interval", c.Flush.Interval, 10*time.Millisecond, time.Hour)
 	p.checkSize(n, path, "flush.bytes", c.Flush.Bytes, 1<<10, 1<<40)
 	p.checkSink(n, path, c)
-	p.notYetConsumer(n, path, c)
 }
 
 func legalGroup(g string) bool {

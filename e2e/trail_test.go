@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -29,6 +30,14 @@ func (tr trail) len() int {
 		n += len(seqs)
 	}
 	return n
+}
+
+// sorted puts the records in order, for files between which partitions moved.
+func (tr trail) sorted() trail {
+	for _, seqs := range tr {
+		slices.Sort(seqs)
+	}
+	return tr
 }
 
 // next is the number after the highest of a partition.

@@ -266,3 +266,16 @@ func (c *Cluster) Deny(t testing.TB, topic string) (allow func()) {
 		}
 	}
 }
+
+// AddPartitions has a topic have this many.
+func (c *Cluster) AddPartitions(t testing.TB, topic string, partitions int32) {
+	t.Helper()
+	req := kmsg.NewPtrCreatePartitionsRequest()
+	req.TimeoutMillis = int32(requestTimeout.Milliseconds())
+	want := kmsg.NewCreatePartitionsRequestTopic()
+	want.Topic, want.Count = topic, partitions
+	req.Topics = append(req.Topics, want)
+	for _, r := range ask(t, c, req).Topics {
+		check(t, "add partitions to "+r.Topic, r.ErrorCode)
+	}
+}
