@@ -165,14 +165,17 @@ func (l *life) loop(ctx context.Context) {
 	done := ctx.Done()
 	var stopped time.Time
 	var cut *time.Timer
+	stop := func() {
+		done, stopped = nil, time.Now()
+		l.to(Stopping, context.Cause(ctx).Error())
+		// What still hangs in the network now cannot be saved by waiting
+		// for it: the deadline is for the sink.
+		cut = time.AfterFunc(cutAfter, l.net.Cut)
+	}
 	for {
 		select {
 		case <-done:
-			done, stopped = nil, time.Now()
-			l.to(Stopping, context.Cause(ctx).Error())
-			// What still hangs in the network now cannot be saved by waiting
-			// for it: the deadline is for the sink.
-			cut = time.AfterFunc(cutAfter, l.net.Cut)
+			stop()
 		case <-l.changed:
 			l.heed()
 		case <-l.emptied:
@@ -180,9 +183,10 @@ func (l *life) loop(ctx context.Context) {
 			l.settleDown()
 		case e := <-l.events:
 			if e.kind == closed {
-				if cut != nil {
-					cut.Stop()
+				if done != nil { // all was over before this goroutine saw that it should be
+					stop()
 				}
+				cut.Stop()
 				l.end(e.err, stopped)
 				return
 			}

@@ -1,0 +1,28 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"kcagent/config"
+)
+
+// TestEndBeforeTheOrderIsSeen: a consumer whose membership is over before its own
+// goroutine has seen that it should end still moves through STOPPING.
+func TestEndBeforeTheOrderIsSeen(t *testing.T) {
+	for range 50 { // whether it sees the one or the other first is a matter of chance
+		ctx, cancel := context.WithCancelCause(t.Context())
+		var log strings.Builder
+		c := newConsumer(config.Consumer{Name: "c", State: config.Running}, slog.New(slog.NewTextHandler(&log, nil)), nil, nil)
+		why := ending{to: Created, why: "state: stopped"}
+		c.last.Store(&why)
+		cancel(why)
+		c.events <- event{kind: closed} // as if the membership had ended first
+		c.run(ctx)
+		if !strings.Contains(log.String(), "from=STOPPING to=CREATED") {
+			t.Fatalf("the log says:\n%s", &log)
+		}
+	}
+}
