@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"maps"
@@ -96,10 +97,7 @@ func (cs *clusters) join(spec config.Consumer) *cluster {
 			return c
 		}
 	}
-	name := spec.ClusterName
-	if name == "" {
-		name = strings.Join(spec.Cluster.Brokers, ",")
-	}
+	name := cmp.Or(spec.ClusterName, strings.Join(spec.Cluster.Brokers, ","))
 	ctx, end := context.WithCancel(context.Background())
 	c := &cluster{spec: reach, users: 1, end: end, door: newAdmission()}
 	c.Fetcher = fetch.New(fetch.Options{Name: name, Brokers: reach.Brokers, Settings: settings, Log: cs.log, Config: c.config})

@@ -17,7 +17,8 @@ import (
 // one moment. They are never changed, only replaced.
 type credentials struct {
 	tls      *tls.Config   // nil without TLS
-	password string        // "" without SASL
+	password string        // "" if the mechanism wants none
+	tokens   *tokens       // nil if the mechanism wants none
 	prints   config.Prints // of the files, taken before they were read: at worst they look older than they are
 }
 
@@ -35,6 +36,9 @@ func readCredentials(cluster config.Cluster) (*credentials, error) {
 		if k.password, err = readPassword(*cluster.SASL); err != nil {
 			return nil, err
 		}
+		if k.tokens, err = newTokens(*cluster.SASL); err != nil {
+			return nil, err
+		}
 	}
 	return k, nil
 }
@@ -49,6 +53,9 @@ func (k *credentials) secure(s *sarama.Config, cluster config.Cluster) {
 		s.Net.SASL.Mechanism = sarama.SASLMechanism(a.Mechanism)
 		s.Net.SASL.User, s.Net.SASL.Password = a.Username, k.password
 		s.Net.SASL.SCRAMClientGeneratorFunc = newScramClient(a.Mechanism)
+		if k.tokens != nil {
+			s.Net.SASL.Mechanism, s.Net.SASL.TokenProvider = sarama.SASLTypeOAuth, k.tokens
+		}
 	}
 }
 
@@ -82,9 +89,14 @@ func readPassword(a config.SASL) (string, error) {
 	if a.PasswordFile == "" {
 		return a.Password.Reveal(), nil
 	}
-	text, err := os.ReadFile(a.PasswordFile)
+	return readSecret("sasl.password_file", a.PasswordFile)
+}
+
+// readSecret reads what a file holds, but for a newline at its end.
+func readSecret(field, path string) (string, error) {
+	text, err := os.ReadFile(path)
 	if err != nil {
-		return "", fmt.Errorf("read sasl.password_file: %w", err)
+		return "", fmt.Errorf("read %s: %w", field, err)
 	}
 	return strings.TrimRight(string(text), "\r\n"), nil
 }

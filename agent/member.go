@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -153,7 +152,7 @@ func (m *member) keepAuthenticated(ctx context.Context) {
 		}
 		m.client.reconnect(conf)
 		m.prints.Store(&keys.prints)
-		m.log.Info("connects anew with changed credentials", "cluster", m.clusterName())
+		m.log.Info("connects anew with changed credentials", "cluster", clusterName(&m.spec))
 	}
 }
 
@@ -257,7 +256,7 @@ func (m *member) consume(ctx context.Context, out sink.Sink, wait *backoff) erro
 // may know its member id, for a new member would have to wait until the broker
 // forgets the old one.
 func (m *member) rebuild(err error) bool {
-	return errors.Is(err, sarama.ErrSASLAuthenticationFailed) ||
+	return refused(err) ||
 		errors.Is(err, sarama.ErrClosedClient) ||
 		errors.Is(err, sarama.ErrClosedConsumerGroup) ||
 		time.Since(m.ended) > sessionTimeout
@@ -271,15 +270,10 @@ func (m *member) explain(err error) error {
 		return err
 	case errors.As(err, &topic):
 		return fmt.Errorf("subscribe to topic %q: %w", topic.Topic, topic.Err)
-	case errors.Is(err, sarama.ErrSASLAuthenticationFailed):
-		return fmt.Errorf("authenticate to %s: %w", m.clusterName(), err)
 	}
-	return fmt.Errorf("join group %s: %w", m.spec.Group, err)
-}
-
-func (m *member) clusterName() string {
-	if m.spec.ClusterName != "" {
-		return "cluster " + m.spec.ClusterName
+	about := explain
+	if m.ended.IsZero() {
+		about = explainFirst
 	}
-	return strings.Join(m.spec.Cluster.Brokers, ",")
+	return fmt.Errorf("join group %s: %w", m.spec.Group, about(&m.spec, err))
 }

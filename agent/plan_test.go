@@ -175,7 +175,7 @@ func TestEveryFieldCounts(t *testing.T) {
 	}
 	changed := fullConsumer()
 	visit("", reflect.ValueOf(&changed).Elem(), &changed)
-	if fields < 35 {
+	if fields < 44 {
 		t.Errorf("only %d fields were changed; does the walk reach the blocks?", fields)
 	}
 	if !reflect.DeepEqual(changed, base) {
@@ -186,7 +186,7 @@ func TestEveryFieldCounts(t *testing.T) {
 func fullConsumer() config.Consumer {
 	return config.Consumer{
 		Name: "c", Brokers: []string{"a:1"}, Topics: []string{"t"}, State: config.Running,
-		Cluster: config.Cluster{Brokers: []string{"a:1"}, TLS: &config.TLS{}, SASL: &config.SASL{}},
+		Cluster: config.Cluster{Brokers: []string{"a:1"}, TLS: &config.TLS{}, SASL: &config.SASL{OAuth: &config.OAuth{}, AWS: &config.AWS{}}},
 		Sink:    sink.Spec{File: &sink.FileSpec{Rotate: &sink.Rotate{}}, Stdout: &sink.StdoutSpec{}},
 	}
 }
@@ -211,6 +211,8 @@ func set(t *testing.T, v reflect.Value) {
 		v.SetUint(v.Uint() + 1)
 	case reflect.Bool:
 		v.SetBool(!v.Bool())
+	case reflect.Map:
+		v.Set(reflect.ValueOf(map[string]string{"another": "x"}))
 	case reflect.Slice:
 		v.Set(reflect.ValueOf([]string{"another"}))
 	default:

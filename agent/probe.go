@@ -107,11 +107,11 @@ func probeCluster(ctx context.Context, consumers []config.Consumer, report func(
 	defer running.Wait()
 	defer cancel()
 	if err := p.learn(ctx, consumers); err != nil {
-		if errors.Is(err, context.DeadlineExceeded) {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			err = fmt.Errorf("reach brokers %s: no answer within %s", strings.Join(cluster.Brokers, ","), probeTimeout)
 		}
 		for i, c := range consumers {
-			report(i, []Finding{{c.Name, "cluster", err}})
+			report(i, []Finding{{c.Name, "cluster", explainFirst(&c, err)}})
 		}
 		return
 	}
@@ -160,7 +160,7 @@ func (p *clusterProbe) examine(ctx context.Context, c *config.Consumer) (found [
 	}
 	_, addr, err := p.Coordinator(ctx, c.Group)
 	if err != nil {
-		return append(found, Finding{c.Name, "group", fmt.Errorf("find the coordinator of group %s: %w", c.Group, err)})
+		return append(found, Finding{c.Name, "group", fmt.Errorf("find the coordinator of group %s: %w", c.Group, explain(c, err))})
 	}
 	reached, known := p.reached[addr]
 	if !known {
@@ -168,7 +168,7 @@ func (p *clusterProbe) examine(ctx context.Context, c *config.Consumer) (found [
 		p.reached[addr] = reached
 	}
 	if reached != nil {
-		found = append(found, Finding{c.Name, "group", fmt.Errorf("reach the coordinator of group %s: %w", c.Group, reached)})
+		found = append(found, Finding{c.Name, "group", fmt.Errorf("reach the coordinator of group %s: %w", c.Group, explain(c, reached))})
 	}
 	return found
 }

@@ -173,7 +173,7 @@ func (s *session) reportFetches() {
 			s.report(fetchOrigin(p), nil)
 		case err != nil && p.trouble != err.Error():
 			p.trouble = err.Error()
-			s.report(fetchOrigin(p), err)
+			s.report(fetchOrigin(p), explain(&s.spec, err))
 		}
 	}
 }

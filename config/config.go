@@ -42,31 +42,6 @@ type TLS struct {
 	InsecureSkipVerify bool   `yaml:"insecure_skip_verify" doc:"Accept any certificate. Only for tests."`
 }
 
-// SASL says how connections are authenticated. Password or PasswordFile is
-// set, never both.
-type SASL struct {
-	Mechanism    Mechanism `yaml:"mechanism" doc:"How to authenticate."`
-	Username     string    `yaml:"username" doc:"User name."`
-	Password     Secret    `yaml:"password" doc:"Password; rather use password_file."`
-	PasswordFile string    `yaml:"password_file" doc:"File that holds the password; a newline at its end is ignored."`
-}
-
-// Mechanism is a SASL mechanism.
-type Mechanism string
-
-// The mechanisms.
-const (
-	Plain       Mechanism = "PLAIN"
-	ScramSHA256 Mechanism = "SCRAM-SHA-256"
-	ScramSHA512 Mechanism = "SCRAM-SHA-512"
-	OAuthBearer Mechanism = "OAUTHBEARER"
-)
-
-// Values lists the legal mechanisms.
-func (Mechanism) Values() []string {
-	return []string{string(Plain), string(ScramSHA256), string(ScramSHA512), string(OAuthBearer)}
-}
-
 // Fetch bounds fetching from a cluster.
 type Fetch struct {
 	Lanes    int           `yaml:"lanes" doc:"Connections per broker for fetching, shared by all consumers of the cluster."`

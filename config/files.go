@@ -17,6 +17,10 @@ func (c Cluster) Files() map[string]string {
 	}
 	if s := c.SASL; s != nil {
 		files["sasl.password_file"] = s.PasswordFile
+		if o := s.OAuth; o != nil {
+			files["sasl.oauth.token_file"], files["sasl.oauth.client_secret_file"] = o.TokenFile, o.ClientSecretFile
+			files["sasl.oauth.ca_file"] = o.CAFile
+		}
 	}
 	maps.DeleteFunc(files, func(_, path string) bool { return path == "" })
 	return files

@@ -38,16 +38,29 @@ func (s Seal) fits(text string) bool {
 	return err == nil && subtle.ConstantTimeCompare(key, s.Key) == 1
 }
 
-// Seals are those of the clusters' passwords. Each takes a tenth of a second.
+// secret is the one that stands in the configuration itself; nil if none does.
+func (c Cluster) secret() *Secret {
+	switch s := c.SASL; {
+	case s == nil:
+	case s.Password.IsSet():
+		return &s.Password
+	case s.OAuth != nil && s.OAuth.ClientSecret.IsSet():
+		return &s.OAuth.ClientSecret
+	}
+	return nil
+}
+
+// Seals are those of the clusters' secrets. Each takes a tenth of a second.
 func (c *Config) Seals() (map[string]Seal, error) {
 	seals := make(map[string]Seal)
 	for name, cluster := range c.Clusters {
-		if cluster.SASL == nil || !cluster.SASL.Password.IsSet() {
+		secret := cluster.secret()
+		if secret == nil {
 			continue
 		}
-		seal, err := newSeal(cluster.SASL.Password.Reveal())
+		seal, err := newSeal(secret.Reveal())
 		if err != nil {
-			return nil, fmt.Errorf("seal the password of cluster %s: %w", name, err)
+			return nil, fmt.Errorf("seal the secret of cluster %s: %w", name, err)
 		}
 		seals[name] = seal
 	}
@@ -55,7 +68,7 @@ func (c *Config) Seals() (map[string]Seal, error) {
 }
 
 // FromNormalised is the configuration that [Config.Normalised] shows as JSON. A
-// password that is sealed there is that of the same cluster in mine if it fits,
+// secret that is sealed there is that of the same cluster in mine if it fits,
 // and else some other one.
 func FromNormalised(shown []byte, seals map[string]Seal, mine *Config) (*Config, error) {
 	if !json.Valid(shown) {
@@ -68,9 +81,9 @@ func FromNormalised(shown []byte, seals map[string]Seal, mine *Config) (*Config,
 		return nil, fmt.Errorf("decode configuration: %w", problems)
 	}
 	for name, seal := range seals {
-		theirs, ours := c.Clusters[name].SASL, mine.Clusters[name].SASL
-		if theirs != nil && ours != nil && ours.Password.IsSet() && seal.fits(ours.Password.Reveal()) {
-			theirs.Password = ours.Password // the consumers of the cluster point to it, too
+		theirs, ours := c.Clusters[name].secret(), mine.Clusters[name].secret()
+		if theirs != nil && ours != nil && seal.fits(ours.Reveal()) {
+			*theirs = *ours // the consumers of the cluster point to it, too
 		}
 	}
 	return c, nil

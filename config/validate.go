@@ -63,21 +63,6 @@ func (p *parser) checkCluster(n *yaml.Node, path string, c Cluster) {
 	}
 	p.checkSize(n, path, "fetch.max_bytes", c.Fetch.MaxBytes, 1<<10, 1<<30)
 	p.checkDuration(n, path, "fetch.max_wait", c.Fetch.MaxWait, time.Millisecond, 10*time.Second)
-	p.notYetCluster(n, path, c)
-}
-
-func (p *parser) checkSASL(n *yaml.Node, path string, s SASL) {
-	needsUser := s.Mechanism != OAuthBearer
-	switch {
-	case s.Mechanism == "":
-		p.fault(n, path, "sasl.mechanism", "missing", "write one of "+strings.Join(s.Mechanism.Values(), ", "))
-	case needsUser && s.Username == "":
-		p.fault(n, path, "sasl.username", "missing: "+string(s.Mechanism)+" needs one", "")
-	case s.Password.IsSet() && s.PasswordFile != "":
-		p.fault(n, path, "sasl.password_file", "stands beside password: only one of them can hold", "remove password")
-	case needsUser && !s.Password.IsSet() && s.PasswordFile == "" && !p.told[path+".sasl.password"]:
-		p.fault(n, path, "sasl.password_file", "missing: "+string(s.Mechanism)+" needs a password", "name a file that holds it")
-	}
 }
 
 func (p *parser) checkBrokers(n *yaml.Node, path string, brokers []string, required bool) {

@@ -1,10 +1,15 @@
 package e2e
 
 import (
+	"crypto/tls"
+	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,30 +24,63 @@ import (
 type logged struct {
 	*scene
 	entries []entry
+	tokens  *kafkatest.Issuer
+	server  string       // of tokens, its address
+	gave    atomic.Int32 // tokens
 }
 
-const sessionLasts = 2 * time.Second
+const (
+	sessionLasts = 2 * time.Second
+	tokenLives   = 5 * time.Second
+)
 
 func newLogged(t *testing.T) *logged {
 	t.Helper()
 	authority := certs.NewAuthority(t, "authority")
-	l := &logged{scene: newScene(t)}
+	l := &logged{scene: newScene(t), tokens: kafkatest.NewIssuer(t)}
 	l.Cluster = kafkatest.Start(t, kafkatest.Options{
-		TLS:        &kafkatest.TLS{Authority: authority.PEM, Server: authority.Issue(t, "broker"), SASL: true},
+		TLS:        &kafkatest.TLS{Authority: authority.PEM, Server: authority.Issue(t, "broker"), SASL: true, Tokens: l.tokens},
 		Properties: map[string]string{"connections.max.reauth.ms": fmt.Sprint(sessionLasts.Milliseconds())},
 	})
 	put(t, l.dir, "ca.pem", authority.PEM)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if id, secret, _ := r.BasicAuth(); id != "reader" || secret != "client-secret" {
+			http.Error(w, `{"error": "invalid_client"}`, http.StatusUnauthorized)
+			return
+		}
+		l.gave.Add(1)
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(map[string]any{
+			"access_token": l.tokens.Token(t, "reader", tokenLives), "token_type": "Bearer", "expires_in": tokenLives.Seconds(),
+		})
+	}))
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{authority.Issue(t, "tokens").TLS(t)}}
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	l.server = server.URL
 	return l
 }
 
-// cluster is an entry of the file's clusters.
+// cluster is an entry of the file's clusters. Its secret is in the file of its
+// name.
 func (l *logged) cluster(name, mechanism, user string) string {
-	return fmt.Sprintf("  %s: {brokers: [%s], tls: {ca_file: %s}, sasl: {mechanism: %s, username: %s, password_file: %s}}\n",
-		name, l.SecureAddrs()[0], filepath.Join(l.dir, "ca.pem"), mechanism, user, filepath.Join(l.dir, name))
+	file := filepath.Join(l.dir, name)
+	login := fmt.Sprintf("username: %s, password_file: %s", user, file)
+	switch user {
+	case byFile:
+		login = fmt.Sprintf("oauth: {token_file: %s}", file)
+	case byServer:
+		login = fmt.Sprintf("oauth: {token_url: %q, ca_file: %s, client_id: reader, client_secret_file: %s}", l.server, filepath.Join(l.dir, "ca.pem"), file)
+	}
+	return fmt.Sprintf("  %s: {brokers: [%s], tls: {ca_file: %s}, sasl: {mechanism: %s, %s}}\n",
+		name, l.SecureAddrs()[0], filepath.Join(l.dir, "ca.pem"), mechanism, login)
 }
 
+// Instead of users, where the token comes from.
+const byFile, byServer = "a token file", "a token server"
+
 // TestLogins: every mechanism reads on over the ends of its sessions (KIP-368);
-// a wrong password is an error that names the cluster, and heals by itself once
+// a wrong secret is an error that names the cluster, and heals by itself once
 // the file holds the right one; a password that was changed at the brokers is
 // taken over while records flow.
 func TestLogins(t *testing.T) {
@@ -51,30 +89,36 @@ func TestLogins(t *testing.T) {
 	topic := l.topic(t, "logins", 2)
 	l.SetPassword(t, "reader", "first-secret")
 	var clusters string
-	for name, mechanism := range map[string]string{"plain": "PLAIN", "scram256": "SCRAM-SHA-256", "scram512": "SCRAM-SHA-512", "wrong": "SCRAM-SHA-512"} {
-		user, password := "reader", "first-secret"
-		switch name {
-		case "plain":
-			user, password = kafkatest.PlainUser, kafkatest.PlainPassword
-		case "wrong":
-			password = "mistyped-secret"
-		}
-		put(t, l.dir, name, []byte(password+"\n"))
-		clusters += l.cluster(name, mechanism, user)
+	first := l.tokens.Token(t, "reader", time.Hour)
+	for name, login := range map[string]struct{ mechanism, user, secret string }{
+		"plain":    {"PLAIN", kafkatest.PlainUser, kafkatest.PlainPassword},
+		"scram256": {"SCRAM-SHA-256", "reader", "first-secret"},
+		"scram512": {"SCRAM-SHA-512", "reader", "first-secret"},
+		"wrong":    {"SCRAM-SHA-512", "reader", "mistyped-secret"},
+		"filed":    {"OAUTHBEARER", byFile, first},
+		"served":   {"OAUTHBEARER", byServer, "client-secret"},
+		"forged":   {"OAUTHBEARER", byFile, kafkatest.NewIssuer(t).Token(t, "reader", time.Hour)},
+		"stranger": {"OAUTHBEARER", byServer, "no-secret"},
+	} {
+		put(t, l.dir, name, []byte(login.secret+"\n"))
+		clusters += l.cluster(name, login.mechanism, login.user)
 		l.entries = append(l.entries, l.entry(name, topic).withCluster(name))
 	}
 	a := agenttest.Start(t, agenttest.Options{Config: strings.Replace(document(nil, l.entries...), "clusters:\n", "clusters:\n"+clusters, 1)})
 	stop, produced := l.keepProducing(t, topic, 2)
 	who := make(map[string]identity)
-	for _, name := range []string{"plain", "scram256", "scram512"} {
+	for _, name := range []string{"plain", "scram256", "scram512", "filed", "served"} {
 		a.WaitConsumer(name, "read", func(c agenttest.Consumer) bool { return c.Status == "RUNNING" && c.RecordsTotal > 0 })
 		who[name] = identify(t, a.Consumer(name))
 	}
-	a.WaitConsumer("wrong", "fail for its password", func(c agenttest.Consumer) bool {
-		return c.Status == "ERROR" && strings.Contains(c.Error(), "authenticate to cluster wrong")
-	})
-	put(t, l.dir, "wrong", []byte("first-secret\n"))
-	a.WaitConsumer("wrong", "read with the right password", func(c agenttest.Consumer) bool { return c.Status == "RUNNING" && c.RecordsTotal > 0 })
+	second := l.tokens.Token(t, "reader", time.Hour)
+	for name, right := range map[string]string{"wrong": "first-secret", "forged": second, "stranger": "client-secret"} {
+		a.WaitConsumer(name, "fail for its secret", func(c agenttest.Consumer) bool {
+			return c.Status == "ERROR" && strings.Contains(c.Error(), "authenticate to cluster "+name)
+		})
+		put(t, l.dir, name, []byte(right+"\n"))
+		a.WaitConsumer(name, "read with the right one", func(c agenttest.Consumer) bool { return c.Status == "RUNNING" && c.RecordsTotal > 0 })
+	}
 
 	// The brokers cut no connection for it: the next login fails, and those of
 	// two of the clusters come at the end of a session.
@@ -82,6 +126,7 @@ func TestLogins(t *testing.T) {
 	for _, name := range []string{"scram256", "scram512", "wrong"} {
 		put(t, l.dir, name, []byte("second-secret\n"))
 	}
+	put(t, l.dir, "filed", []byte(second))
 	began := time.Now()
 	for _, e := range l.entries {
 		before := a.Consumer(e.name).RecordsTotal
@@ -93,7 +138,7 @@ func TestLogins(t *testing.T) {
 	for _, e := range l.entries {
 		l.waitCommitted(t, a, e, int64(2*produced()))
 		follow(t, e.path).wantExact(t, topic, 2, produced())
-		if was, ok := who[e.name]; ok && e.name == "plain" {
+		if was, ok := who[e.name]; ok && (e.name == "plain" || e.name == "served") {
 			wantSame(t, a, e.name, was)
 		}
 	}
@@ -101,7 +146,10 @@ func TestLogins(t *testing.T) {
 	if code := a.WaitExit(wait.Timeout); code != 0 {
 		t.Errorf("the agent ended with exit code %d", code)
 	}
-	if strings.Contains(a.Log(), "-secret") {
-		t.Error("a password is in the log")
+	if strings.Contains(a.Log(), "-secret") || strings.Contains(a.Log(), first) || strings.Contains(a.Log(), second) {
+		t.Error("a secret is in the log")
+	}
+	if n := l.gave.Load(); n < 2 || n > 40 {
+		t.Errorf("the token server gave %d tokens", n)
 	}
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // environment is what the examples need, as the table of the README says.
-var environment = map[string]string{"KAFKA_USERNAME": "reader", "POD_NAME": "app-0"}
+var environment = map[string]string{"KAFKA_USERNAME": "reader", "API_KEY": "reader", "POD_NAME": "app-0"}
 
 func getenv(name string) (string, bool) {
 	value, ok := environment[name]

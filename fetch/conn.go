@@ -89,6 +89,14 @@ func (c *conn) close() {
 	_ = c.broker.Close() // its socket is closed: it can only say so
 }
 
+// A HandshakeError says that there was a broker, or something else, and no TLS.
+type HandshakeError struct{ Err error }
+
+func (e *HandshakeError) Error() string { return "tls handshake: " + e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *HandshakeError) Unwrap() error { return e.Err }
+
 // An ownDialer makes the connection of a conn.
 type ownDialer struct {
 	conn    *conn
@@ -115,7 +123,7 @@ func (d *ownDialer) Dial(network, addr string) (net.Conn, error) {
 		encrypted := tls.Client(socket, conf)
 		if err := encrypted.HandshakeContext(ctx); err != nil {
 			_ = wire.Close()
-			return nil, err
+			return nil, &HandshakeError{err}
 		}
 		socket = encrypted
 	}

@@ -20,7 +20,14 @@ type router struct {
 	conn  *conn
 	tries int
 	bad   map[string]time.Time // when an address failed last
+
+	refusal error // of the credentials, believed until then
+	until   time.Time
 }
+
+// refusalHolds is how long a cluster that refused the credentials is not asked
+// again: a thousand consumers that keep asking would lock the account.
+const refusalHolds = 5 * time.Second
 
 // routerLinger is how long the router keeps its connection without work. Brokers
 // close idle ones too, and then the first request on them would fail.
@@ -162,6 +169,10 @@ func (r *router) ask(ctx context.Context, request func(*conn) error) error {
 	r.f.mu.Unlock()
 	if stale {
 		r.hangUp()
+		r.until = time.Time{}
+	}
+	if time.Now().Before(r.until) {
+		return r.refusal
 	}
 	if r.conn != nil {
 		if err := request(r.conn); err == nil || !ofNetwork(err) {
@@ -178,7 +189,11 @@ func (r *router) ask(ctx context.Context, request func(*conn) error) error {
 			}
 			r.hangUp()
 		}
-		if ctx.Err() != nil || hopeless(err) {
+		if hopeless(err) {
+			r.refusal, r.until = err, time.Now().Add(refusalHolds)
+			return err
+		}
+		if ctx.Err() != nil {
 			return err
 		}
 		failed = append(failed, err.Error())

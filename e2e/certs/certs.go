@@ -51,10 +51,17 @@ func NewAuthority(t testing.TB, cn string) *Authority {
 // is cn.
 func (a *Authority) Issue(t testing.TB, cn string) Pair {
 	t.Helper()
+	return a.IssueWith(t, cn, func(*x509.Certificate) {})
+}
+
+// IssueWith is Issue for a certificate that was changed before it was signed.
+func (a *Authority) IssueWith(t testing.TB, cn string, change func(*x509.Certificate)) Pair {
+	t.Helper()
 	template := template(cn)
 	template.KeyUsage = x509.KeyUsageDigitalSignature
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
+	change(template)
 	return a.sign(t, template)
 }
 

@@ -23,6 +23,7 @@ type Broker struct {
 	id, port   int
 	securePort int // used if there is a listener with TLS
 	dir, jars  string
+	flags      []string         // of the Java machine, beside those of every broker
 	proc       *process.Process // nil before the first launch
 }
 
@@ -113,11 +114,7 @@ func (b *Broker) secure(props map[string]string, t TLS) error {
 		return fmt.Errorf("make folder of broker %d: %w", b.id, err)
 	}
 	keys, trusted := filepath.Join(b.dir, "server.pem"), filepath.Join(b.dir, "clients.pem")
-	for path, text := range map[string][]byte{keys: slices.Concat(t.Server.Key, t.Server.Cert), trusted: t.Authority} {
-		if err := os.WriteFile(path, text, 0o600); err != nil {
-			return fmt.Errorf("write certificates of broker %d: %w", b.id, err)
-		}
-	}
+	files := map[string][]byte{keys: slices.Concat(t.Server.Key, t.Server.Cert), trusted: t.Authority}
 	for _, key := range []string{"listeners", "advertised.listeners"} {
 		props[key] += ",SECURE://" + b.SecureAddr()
 	}
@@ -136,6 +133,18 @@ func (b *Broker) secure(props map[string]string, t TLS) error {
 	}
 	props[prefix+"keystore.type"], props[prefix+"keystore.location"] = "PEM", keys
 	props[prefix+"truststore.type"], props[prefix+"truststore.location"] = "PEM", trusted
+	if t.Tokens != nil {
+		path, text, err := b.accept(props, t.Tokens)
+		if err != nil {
+			return fmt.Errorf("write keys of tokens for broker %d: %w", b.id, err)
+		}
+		files[path] = text
+	}
+	for path, text := range files {
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			return fmt.Errorf("write certificates of broker %d: %w", b.id, err)
+		}
+	}
 	return nil
 }
 
@@ -175,7 +184,7 @@ func (b *Broker) java(args ...string) *exec.Cmd {
 		"-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
 		"-cp", filepath.Join(b.jars, "*"),
 	}
-	cmd := exec.Command("java", append(flags, args...)...)
+	cmd := exec.Command("java", slices.Concat(flags, b.flags, args)...)
 	cmd.Dir = b.dir
 	return cmd
 }

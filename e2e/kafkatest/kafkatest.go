@@ -49,6 +49,8 @@ type TLS struct {
 	// [Cluster.SetPassword] or with PLAIN as [PlainUser], rather than show a
 	// certificate.
 	SASL bool
+	// Tokens, if set, has clients log in with its tokens (OAUTHBEARER), too.
+	Tokens *Issuer
 }
 
 // The user that may log in with PLAIN.

@@ -1,0 +1,112 @@
+package agent
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"kcagent/config"
+	"kcagent/fetch"
+)
+
+// explain puts before an error of the way to a cluster what it means, and which
+// setting or file it is about: the libraries know neither. Other errors are
+// returned as they are.
+func explain(spec *config.Consumer, err error) error {
+	if about := meaning(spec, err); about != "" {
+		return fmt.Errorf("%s: %w", about, err)
+	}
+	return err
+}
+
+func meaning(spec *config.Consumer, err error) string {
+	name := clusterName(spec)
+	if refused(err) {
+		return "authenticate to " + name
+	}
+	var packet sarama.PacketDecodingError
+	switch t := spec.Cluster.TLS; {
+	case t != nil:
+		if about := ofTLS(spec.Cluster, err); about != "" {
+			return fmt.Sprintf("connect to %s by TLS: %s", name, about)
+		}
+	case errors.As(err, &packet) && strings.Contains(packet.Info, "too large"), errors.As(err, new(tls.RecordHeaderError)):
+		return fmt.Sprintf("connect to %s: what came is no answer of Kafka; if that port speaks TLS, add tls", name)
+	}
+	return ""
+}
+
+// explainFirst is explain for a cluster that has not answered before.
+func explainFirst(spec *config.Consumer, err error) error {
+	if errors.Is(err, io.EOF) && spec.Cluster.TLS == nil && spec.Cluster.SASL == nil {
+		return fmt.Errorf("connect to %s: the broker hung up, as one does that wants tls or sasl: %w", clusterName(spec), err)
+	}
+	return explain(spec, err)
+}
+
+// refused reports that the cluster did not accept the credentials, or that there
+// were none to show.
+func refused(err error) bool {
+	return errors.Is(err, sarama.ErrSASLAuthenticationFailed) || errors.As(err, new(*tokenError))
+}
+
+// ofTLS says what an error of a handshake means; "" if it is none.
+func ofTLS(cluster config.Cluster, err error) string {
+	trusted := "the system's roots: name its authority in tls.ca_file"
+	if f := cluster.TLS.CAFile; f != "" {
+		trusted = "tls.ca_file " + f
+	}
+	var host x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	var alert *net.OpError
+	switch {
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil:
+		return fmt.Sprintf("the broker's certificate (%s) is good from %s to %s only", invalid.Cert.Subject,
+			invalid.Cert.NotBefore.UTC().Format(time.RFC3339), invalid.Cert.NotAfter.UTC().Format(time.RFC3339))
+	case errors.As(err, &host):
+		names := slices.Clone(host.Certificate.DNSNames)
+		for _, ip := range host.Certificate.IPAddresses {
+			names = append(names, ip.String())
+		}
+		return fmt.Sprintf("the broker's certificate is for [%s], not for %s: set tls.server_name to one of them", strings.Join(names, " "), host.Host)
+	case errors.As(err, new(x509.UnknownAuthorityError)):
+		return "the broker's certificate is not signed by " + trusted
+	case errors.As(err, &alert) && alert.Op == "remote error":
+		return "the broker refused the handshake, " + shown(cluster)
+	case errors.As(err, new(tls.RecordHeaderError)), errors.As(err, new(*fetch.HandshakeError)):
+		return "that port does not seem to speak TLS: if it does not, name another one or remove tls"
+	}
+	return ""
+}
+
+// shown says which certificate the broker was shown.
+func shown(cluster config.Cluster) string {
+	path := cluster.TLS.CertFile
+	if path == "" {
+		return "in which it was shown no certificate: if it wants one, name tls.cert_file and tls.key_file"
+	}
+	text := "in which it was shown tls.cert_file " + path
+	keys, err := readCredentials(cluster)
+	if err != nil || len(keys.tls.Certificates) == 0 {
+		return text
+	}
+	if leaf := keys.tls.Certificates[0].Leaf; leaf != nil && time.Now().After(leaf.NotAfter) {
+		return text + ", which expired at " + leaf.NotAfter.UTC().Format(time.RFC3339)
+	}
+	return text + ": do its brokers trust who signed that?"
+}
+
+func clusterName(spec *config.Consumer) string {
+	if spec.ClusterName != "" {
+		return "cluster " + spec.ClusterName
+	}
+	return strings.Join(spec.Cluster.Brokers, ",")
+}

@@ -1,0 +1,125 @@
+package agent
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"kcagent/config"
+	"kcagent/e2e/certs"
+)
+
+// brokerWith is a broker that shows a certificate and, if clients is not nil,
+// wants one that clients signed; with neither it speaks no TLS.
+func brokerWith(t *testing.T, shows *certs.Pair, clients *certs.Authority) string {
+	t.Helper()
+	opts := []kfake.Opt{kfake.NumBrokers(1), kfake.SeedTopics(1, "t")}
+	if shows != nil {
+		conf := &tls.Config{Certificates: []tls.Certificate{shows.TLS(t)}}
+		if clients != nil {
+			conf.ClientAuth, conf.ClientCAs = tls.RequireAndVerifyClientCert, clients.Pool()
+		}
+		opts = append(opts, kfake.TLS(conf))
+	}
+	cluster, err := kfake.NewCluster(opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	return cluster.ListenAddrs()[0]
+}
+
+// TestErrorsOfTLS: each says what is wrong, and in which file or setting.
+func TestErrorsOfTLS(t *testing.T) {
+	dir := t.TempDir()
+	ours, theirs := certs.NewAuthority(t, "ours"), certs.NewAuthority(t, "theirs")
+	past := func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }
+	elsewhere := func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"kafka.example.com"} }
+	good, late, moved := ours.Issue(t, "broker"), ours.IssueWith(t, "late-broker", past), ours.IssueWith(t, "broker", elsewhere)
+	client, oldClient := ours.Issue(t, "client"), ours.IssueWith(t, "client", past)
+	for name, text := range map[string][]byte{
+		"ca.pem": ours.PEM, "other-ca.pem": theirs.PEM, "empty.pem": []byte("nothing\n"), "cert.pem": client.Cert, "key.pem": client.Key,
+		"other-key.pem": oldClient.Key, "old-cert.pem": oldClient.Cert,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in := func(text string) string { return strings.ReplaceAll(text, "DIR", dir) }
+	guarded := brokerWith(t, &good, ours)
+	for _, c := range []struct{ name, broker, cluster, want string }{
+		{"good", guarded, "tls: {ca_file: DIR/ca.pem, cert_file: DIR/cert.pem, key_file: DIR/key.pem}", ""},
+		{"named", brokerWith(t, &moved, nil), "tls: {ca_file: DIR/ca.pem, server_name: kafka.example.com}", ""},
+		{"expired", brokerWith(t, &late, nil), "tls: {ca_file: DIR/ca.pem}", "cluster c by TLS: the broker's certificate (CN=late-broker) is good from "},
+		{"name", brokerWith(t, &moved, nil), "tls: {ca_file: DIR/ca.pem}", "is for [kafka.example.com], not for 127.0.0.1: set tls.server_name"},
+		{"authority", guarded, "tls: {ca_file: DIR/other-ca.pem}", "is not signed by tls.ca_file DIR/other-ca.pem"},
+		{"roots", guarded, "tls: {}", "is not signed by the system's roots: name its authority in tls.ca_file"},
+		{
+			"mismatch", guarded, "tls: {cert_file: DIR/cert.pem, key_file: DIR/other-key.pem}",
+			"load tls.cert_file DIR/cert.pem with tls.key_file DIR/other-key.pem: tls: private key does not match public key",
+		},
+		{"no PEM", guarded, "tls: {ca_file: DIR/empty.pem}", "read tls.ca_file DIR/empty.pem: no PEM certificate in it"},
+		{"no file", guarded, "tls: {ca_file: DIR/none.pem}", "read tls.ca_file: open DIR/none.pem: no such file"},
+		{"nothing shown", guarded, "tls: {ca_file: DIR/ca.pem}", "it was shown no certificate: if it wants one, name tls.cert_file and tls.key_file"},
+		{"old client", guarded, "tls: {ca_file: DIR/ca.pem, cert_file: DIR/old-cert.pem, key_file: DIR/other-key.pem}", "it was shown tls.cert_file DIR/old-cert.pem, which expired at "},
+		{"no TLS there", brokerWith(t, nil, nil), "tls: {ca_file: DIR/ca.pem}", "cluster c by TLS: that port does not seem to speak TLS"},
+		{"TLS there", guarded, "kafka_version: 3.6.0", "cluster c: the broker hung up, as one does that wants tls or sasl"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			text := fmt.Sprintf("clusters: {c: {brokers: [%q], %s}}\nconsumers:\n- {name: c, cluster: c, topics: [t], sink: {stdout: {}}}\n", c.broker, in(c.cluster))
+			conf, problems := config.Parse("consumers.yaml", []byte(text), os.LookupEnv)
+			if len(problems) > 0 {
+				t.Fatal(problems)
+			}
+			found := Probe(t.Context(), conf.Consumers)
+			switch {
+			case c.want == "" && len(found) > 0:
+				t.Errorf("found %v", found)
+			case c.want != "" && (len(found) != 1 || !strings.Contains(found[0].Err.Error(), in(c.want))):
+				t.Errorf("found %v\nwant %s", found, in(c.want))
+			}
+		})
+	}
+}
+
+// TestLostHints: a broker that hangs up at once, as Kafka does where the client
+// speaks another security protocol, is not told of as an EOF alone.
+func TestLostHints(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Read(make([]byte, 1024))
+			_ = conn.Close()
+		}
+	}()
+	for cluster, want := range map[string]string{
+		"":          "the broker hung up, as one does that wants tls or sasl",
+		"tls: {}, ": "that port does not seem to speak TLS",
+	} {
+		text := fmt.Sprintf("clusters: {c: {%sbrokers: [%q]}}\nconsumers:\n- {name: c, cluster: c, topics: [t], sink: {stdout: {}}}\n", cluster, l.Addr())
+		conf, problems := config.Parse("consumers.yaml", []byte(text), os.LookupEnv)
+		if len(problems) > 0 {
+			t.Fatal(problems)
+		}
+		found := Probe(t.Context(), conf.Consumers)
+		if len(found) != 1 || !strings.Contains(found[0].Err.Error(), want) {
+			t.Errorf("found %v\nwant %s", found, want)
+		}
+	}
+}

@@ -1,0 +1,154 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/aws/aws-msk-iam-sasl-signer-go/signer"
+	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/clientcredentials"
+
+	"kcagent/config"
+)
+
+const (
+	// tokenTimeout bounds how long a login waits for a token: sarama's requests
+	// to the broker wait behind it.
+	tokenTimeout = 10 * time.Second
+	// tokenPause is how long nobody asks again after a failure, at
+	// least: every connection of every consumer would.
+	tokenPause = 4 * time.Second
+	// tokenSpare is how long before its end a token is replaced.
+	tokenSpare = time.Minute
+)
+
+// A tokenError says that there was no token to log in with.
+type tokenError struct{ error }
+
+func (e *tokenError) Unwrap() error { return e.error }
+
+// tokens give sarama's connections their tokens. Its methods are safe for
+// concurrent use; connections that want one at the same time share a request.
+type tokens struct {
+	extensions map[string]string
+	get        func(context.Context) (*oauth2.Token, error)
+
+	mu     sync.Mutex
+	now    *oauth2.Token
+	failed error     // instead of a token
+	retry  time.Time // not before
+}
+
+// Token implements sarama.AccessTokenProvider.
+func (t *tokens) Token() (*sarama.AccessToken, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock() // others wait for the request in flight rather than send one more
+	if time.Now().Before(t.retry) {
+		return nil, t.failed
+	}
+	if t.now == nil || !t.now.Expiry.IsZero() && time.Until(t.now.Expiry) < spare(t.now) {
+		ctx, cancel := context.WithTimeout(context.Background(), tokenTimeout)
+		defer cancel()
+		token, err := t.get(ctx)
+		if err != nil {
+			t.failed, t.retry = &tokenError{err}, time.Now().Add(jitter(2*tokenPause))
+			return nil, t.failed
+		}
+		t.now = token
+	}
+	return &sarama.AccessToken{Token: t.now.AccessToken, Extensions: t.extensions}, nil
+}
+
+// spare is a minute, or a part of what a token that lives shortly has.
+func spare(t *oauth2.Token) time.Duration {
+	if lives := time.Duration(t.ExpiresIn) * time.Second; lives > 0 {
+		return min(tokenSpare, lives/5)
+	}
+	return tokenSpare
+}
+
+// newTokens returns what gives tokens: nil if the mechanism wants none. The
+// content of files is that of now.
+func newTokens(s config.SASL) (*tokens, error) {
+	switch o := s.OAuth; {
+	case s.Mechanism == config.MSKIAM:
+		return &tokens{get: func(ctx context.Context) (*oauth2.Token, error) { return signedToken(ctx, s.AWS.Region) }}, nil
+	case s.Mechanism != config.OAuthBearer:
+		return nil, nil
+	case o.TokenFile != "":
+		text, err := readSecret("sasl.oauth.token_file", o.TokenFile)
+		if err == nil && text == "" {
+			err = fmt.Errorf("read sasl.oauth.token_file %s: it is empty", o.TokenFile)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return &tokens{extensions: o.Extensions, now: &oauth2.Token{AccessToken: text}}, nil
+	default:
+		get, err := clientCredentials(*o)
+		return &tokens{extensions: o.Extensions, get: get}, err
+	}
+}
+
+// clientCredentials asks a token server (RFC 6749, 4.4).
+func clientCredentials(o config.OAuth) (func(context.Context) (*oauth2.Token, error), error) {
+	secret := o.ClientSecret.Reveal()
+	if o.ClientSecretFile != "" {
+		var err error
+		if secret, err = readSecret("sasl.oauth.client_secret_file", o.ClientSecretFile); err != nil {
+			return nil, err
+		}
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.DisableKeepAlives = true // a request in an hour
+	if o.CAFile != "" {
+		conf, err := tlsConfig(config.TLS{CAFile: o.CAFile})
+		if err != nil {
+			return nil, fmt.Errorf("sasl.oauth.ca_file: %w", err)
+		}
+		transport.TLSClientConfig = conf
+	}
+	ask := clientcredentials.Config{ClientID: o.ClientID, ClientSecret: secret, TokenURL: o.TokenURL, Scopes: o.Scopes}
+	if o.Audience != "" {
+		ask.EndpointParams = url.Values{"audience": {o.Audience}}
+	}
+	return func(ctx context.Context) (*oauth2.Token, error) {
+		token, err := ask.Token(context.WithValue(ctx, oauth2.HTTPClient, &http.Client{Transport: transport}))
+		if err != nil {
+			return nil, fmt.Errorf("get a token from %s: %w", o.TokenURL, answered(err))
+		}
+		return token, nil
+	}, nil
+}
+
+// answered makes one line of what a token server said.
+func answered(err error) error {
+	var refusal *oauth2.RetrieveError
+	if !errors.As(err, &refusal) || refusal.Response == nil {
+		return err
+	}
+	text := refusal.Response.Status
+	for _, more := range []string{refusal.ErrorCode, refusal.ErrorDescription} {
+		if more != "" {
+			text += ": " + strings.Join(strings.Fields(more), " ")
+		}
+	}
+	return errors.New(text)
+}
+
+// signedToken makes a token for Amazon MSK: a request signed with AWS credentials,
+// which AWS's library finds as AWS's own tools do.
+func signedToken(ctx context.Context, region string) (*oauth2.Token, error) {
+	text, expires, err := signer.GenerateAuthToken(ctx, region)
+	if err != nil {
+		return nil, fmt.Errorf("sign a token with AWS credentials: %w", err)
+	}
+	return &oauth2.Token{AccessToken: text, Expiry: time.UnixMilli(expires)}, nil
+}

@@ -1,0 +1,148 @@
+package config
+
+import (
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// SASL says how connections are authenticated. Password or PasswordFile is set
+// where the mechanism wants one, never both.
+type SASL struct {
+	Mechanism    Mechanism `yaml:"mechanism" doc:"How to authenticate."`
+	Username     string    `yaml:"username" doc:"User name."`
+	Password     Secret    `yaml:"password" doc:"Password; rather use password_file."`
+	PasswordFile string    `yaml:"password_file" doc:"File that holds the password; a newline at its end is ignored."`
+	OAuth        *OAuth    `yaml:"oauth" doc:"Where the token for OAUTHBEARER comes from."`
+	AWS          *AWS      `yaml:"aws" doc:"For AWS_MSK_IAM."`
+}
+
+// OAuth says where a token comes from: from a file that somebody keeps up to
+// date, or from a server, for a client id and its secret (RFC 6749, 4.4).
+type OAuth struct {
+	TokenFile        string            `yaml:"token_file" doc:"File that holds the token, kept up to date by somebody else."`
+	TokenURL         string            `yaml:"token_url" doc:"Instead of token_file: where to get tokens for client_id (client credentials)."`
+	ClientID         string            `yaml:"client_id" doc:"Client id for token_url."`
+	ClientSecret     Secret            `yaml:"client_secret" doc:"Its secret; rather use client_secret_file."`
+	ClientSecretFile string            `yaml:"client_secret_file" doc:"File that holds the secret; a newline at its end is ignored."`
+	Scopes           []string          `yaml:"scopes" doc:"Scopes to ask for at token_url."`
+	Audience         string            `yaml:"audience" doc:"Audience to ask for at token_url, where its server wants one."`
+	CAFile           string            `yaml:"ca_file" doc:"PEM file of the authorities to trust for token_url instead of the system's."`
+	Extensions       map[string]string `yaml:"extensions" doc:"SASL extensions to send with the token (KIP-342), such as logicalCluster."`
+}
+
+// AWS says how to log in to Amazon MSK. The credentials are found as AWS's own
+// tools find them: environment, profile, web identity, container, instance.
+type AWS struct {
+	Region string `yaml:"region" doc:"The cluster's AWS region."`
+}
+
+// Mechanism is a SASL mechanism, or AWS_MSK_IAM, which is OAUTHBEARER with a
+// token that is signed here with AWS credentials.
+type Mechanism string
+
+// The mechanisms.
+const (
+	Plain       Mechanism = "PLAIN"
+	ScramSHA256 Mechanism = "SCRAM-SHA-256"
+	ScramSHA512 Mechanism = "SCRAM-SHA-512"
+	OAuthBearer Mechanism = "OAUTHBEARER"
+	MSKIAM      Mechanism = "AWS_MSK_IAM"
+)
+
+// Values lists the legal mechanisms.
+func (Mechanism) Values() []string {
+	return []string{string(Plain), string(ScramSHA256), string(ScramSHA512), string(OAuthBearer), string(MSKIAM)}
+}
+
+// byPassword reports that the mechanism wants a user name and a password.
+func (m Mechanism) byPassword() bool { return m != OAuthBearer && m != MSKIAM }
+
+func (p *parser) checkSASL(n *yaml.Node, path string, s SASL) {
+	missing := func(field, hint string) {
+		p.fault(n, path, field, "missing: "+string(s.Mechanism)+" needs one", hint)
+	}
+	switch m := s.Mechanism; {
+	case m == "":
+		p.fault(n, path, "sasl.mechanism", "missing", "write one of "+strings.Join(m.Values(), ", "))
+		return
+	case !slices.Contains(m.Values(), string(m)):
+		return
+	case m.byPassword() && s.Username == "":
+		missing("sasl.username", "")
+	case m.byPassword() && s.Password.IsSet() && s.PasswordFile != "":
+		p.fault(n, path, "sasl.password_file", "stands beside password: only one of them can hold", "remove password")
+	case m.byPassword() && !s.Password.IsSet() && s.PasswordFile == "" && !p.told[path+".sasl.password"]:
+		p.fault(n, path, "sasl.password_file", "missing: "+string(m)+" needs a password", "name a file that holds it")
+	case m == OAuthBearer && s.OAuth == nil:
+		missing("sasl.oauth", "write `oauth: {token_file: …}`, or token_url, client_id and client_secret_file")
+	case m == OAuthBearer:
+		p.checkOAuth(n, path, *s.OAuth)
+	case m == MSKIAM && (s.AWS == nil || s.AWS.Region == ""):
+		missing("sasl.aws.region", "write `aws: {region: …}`, such as eu-west-1")
+	}
+	idle := func(field string, set, used bool) {
+		if set && !used {
+			p.fault(n, path, field, "is not used by "+string(s.Mechanism), "remove it, or choose another mechanism")
+		}
+	}
+	idle("sasl.username", s.Username != "", s.Mechanism.byPassword())
+	idle("sasl.password", s.Password.IsSet(), s.Mechanism.byPassword())
+	idle("sasl.password_file", s.PasswordFile != "", s.Mechanism.byPassword())
+	idle("sasl.oauth", s.OAuth != nil, s.Mechanism == OAuthBearer)
+	idle("sasl.aws", s.AWS != nil, s.Mechanism == MSKIAM)
+}
+
+func (p *parser) checkOAuth(n *yaml.Node, path string, o OAuth) {
+	const at = "sasl.oauth."
+	switch {
+	case o.TokenFile == "" && o.TokenURL == "":
+		p.fault(n, path, "sasl.oauth", "names no token", "write token_file, or token_url with client_id and client_secret_file")
+	case o.TokenFile != "" && o.TokenURL != "":
+		p.fault(n, path, at+"token_url", "stands beside token_file: only one of them can hold", "remove one")
+	case o.TokenFile != "":
+		for field, set := range map[string]bool{
+			"client_id": o.ClientID != "", "client_secret": o.ClientSecret.IsSet(), "client_secret_file": o.ClientSecretFile != "",
+			"scopes": o.Scopes != nil, "audience": o.Audience != "", "ca_file": o.CAFile != "",
+		} {
+			if set {
+				p.fault(n, path, at+field, "is for token_url, and the token comes from token_file", "remove it")
+			}
+		}
+	default:
+		p.checkTokenURL(n, path, at, o)
+	}
+	for key := range o.Extensions {
+		if !isExtension(key) {
+			p.fault(n, path, at+"extensions", strconv.Quote(key)+" is no name of an extension: write letters; auth is taken", "")
+		}
+	}
+}
+
+func (p *parser) checkTokenURL(n *yaml.Node, path, at string, o OAuth) {
+	u, err := url.Parse(o.TokenURL)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
+		p.fault(n, path, at+"token_url", "is no address of a token server", "write it like https://login.example.com/oauth2/token")
+	case u.User != nil:
+		p.fault(n, path, at+"token_url", "holds a user and perhaps a password, which would show", "use client_id and client_secret_file")
+	}
+	switch {
+	case o.ClientID == "":
+		p.fault(n, path, at+"client_id", "missing: token_url needs one", "")
+	case o.ClientSecret.IsSet() && o.ClientSecretFile != "":
+		p.fault(n, path, at+"client_secret_file", "stands beside client_secret: only one of them can hold", "remove client_secret")
+	case !o.ClientSecret.IsSet() && o.ClientSecretFile == "" && !p.told[path+"."+at+"client_secret"]:
+		p.fault(n, path, at+"client_secret_file", "missing: token_url needs a secret", "name a file that holds it")
+	}
+}
+
+// isExtension reports whether RFC 7628 allows the name.
+func isExtension(key string) bool {
+	return key != "" && key != "auth" && !strings.ContainsFunc(key, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
+	})
+}
