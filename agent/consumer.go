@@ -29,6 +29,7 @@ type consumer struct {
 	due     chan struct{}                   // capacity 1: the sink wants a flush, written or not
 
 	gate   gate
+	begins beginnings
 	events chan event
 	net    *dialer
 	open   openSink

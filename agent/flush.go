@@ -113,6 +113,9 @@ func (s *session) commit(safe map[*partition]reach) error {
 	req.GroupInstanceId = s.instance()
 	var moved []*partition
 	for p, r := range safe {
+		if p.committed.Load() < 0 && !p.read.Load() && s.unplaced.Load() > 0 {
+			continue // see beginnings: the others are not to look as if they had come later
+		}
 		if r.next >= 0 && (r.next != p.committed.Load() || r.entered && !p.owned.Load()) {
 			req.AddBlockWithLeaderEpoch(p.Topic, p.Partition, r.next, -1, 0, p.mark(r.entered))
 			moved = append(moved, p)

@@ -25,7 +25,8 @@ const (
 	// tokenPause is how long nobody asks again after a failure, at
 	// least: every connection of every consumer would.
 	tokenPause = 4 * time.Second
-	// tokenSpare is how long before its end a token is replaced.
+	// tokenSpare is how long before its end a token is replaced, if it does not
+	// live shortly.
 	tokenSpare = time.Minute
 )
 
@@ -42,6 +43,7 @@ type tokens struct {
 
 	mu     sync.Mutex
 	now    *oauth2.Token
+	until  time.Time // when now is to be replaced; zero if it never ends
 	failed error     // instead of a token
 	retry  time.Time // not before
 }
@@ -53,7 +55,7 @@ func (t *tokens) Token() (*sarama.AccessToken, error) {
 	if time.Now().Before(t.retry) {
 		return nil, t.failed
 	}
-	if t.now == nil || !t.now.Expiry.IsZero() && time.Until(t.now.Expiry) < spare(t.now) {
+	if t.now == nil || !t.until.IsZero() && time.Now().After(t.until) {
 		ctx, cancel := context.WithTimeout(context.Background(), tokenTimeout)
 		defer cancel()
 		token, err := t.get(ctx)
@@ -61,17 +63,12 @@ func (t *tokens) Token() (*sarama.AccessToken, error) {
 			t.failed, t.retry = &tokenError{err}, time.Now().Add(jitter(2*tokenPause))
 			return nil, t.failed
 		}
-		t.now = token
+		t.now, t.until = token, token.Expiry
+		if lives := time.Until(token.Expiry); !token.Expiry.IsZero() {
+			t.until = t.until.Add(-min(tokenSpare, lives/5))
+		}
 	}
 	return &sarama.AccessToken{Token: t.now.AccessToken, Extensions: t.extensions}, nil
-}
-
-// spare is a minute, or a part of what a token that lives shortly has.
-func spare(t *oauth2.Token) time.Duration {
-	if lives := time.Duration(t.ExpiresIn) * time.Second; lives > 0 {
-		return min(tokenSpare, lives/5)
-	}
-	return tokenSpare
 }
 
 // newTokens returns what gives tokens: nil if the mechanism wants none. The

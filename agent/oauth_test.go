@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"kcagent/config"
 )
@@ -58,19 +59,22 @@ func (s *tokenServer) tokens(t *testing.T, secret string) *tokens {
 // TestTokenIsUsedAgain: until shortly before its end, however many connections
 // there are.
 func TestTokenIsUsedAgain(t *testing.T) {
-	s := newTokenServer(t, 3600)
-	k := s.tokens(t, "top-secret")
-	for range 3 {
-		token, err := k.Token()
-		if err != nil {
-			t.Fatal(err)
+	var s *tokenServer
+	for _, lives := range []int{3600, 10} {
+		s = newTokenServer(t, lives)
+		k := s.tokens(t, "top-secret")
+		for range 3 {
+			token, err := k.Token()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if token.Token != "t" || token.Extensions["logicalCluster"] != "lkc-1" {
+				t.Errorf("the token is %+v", token)
+			}
 		}
-		if token.Token != "t" || token.Extensions["logicalCluster"] != "lkc-1" {
-			t.Errorf("the token is %+v", token)
+		if n := s.asked.Load(); n != 1 {
+			t.Errorf("the server was asked %d times for tokens that live %d s", n, lives)
 		}
-	}
-	if n := s.asked.Load(); n != 1 {
-		t.Errorf("the server was asked %d times", n)
 	}
 	if f := *s.form.Load(); f.Get("grant_type") != "client_credentials" || f.Get("scope") != "kafka read" || f.Get("audience") != "brokers" {
 		t.Errorf("it was asked for %v", f)
@@ -84,7 +88,10 @@ func TestOldTokenIsReplaced(t *testing.T) {
 	if _, err := k.Token(); err != nil {
 		t.Fatal(err)
 	}
-	k.now.Expiry = k.now.Expiry.Add(-3600e9 + tokenSpare/2)
+	if spare := k.now.Expiry.Sub(k.until); spare != tokenSpare {
+		t.Errorf("it is to be replaced %v before its end", spare)
+	}
+	k.until = time.Now().Add(-time.Second)
 	token, err := k.Token()
 	if err != nil || token.Token != "tt" {
 		t.Errorf("the token is %v, %v", token, err)

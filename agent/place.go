@@ -35,22 +35,27 @@ func (s *session) place(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("fetch committed offsets of group %s: %w", s.spec.Group, err)
 	}
-	resumer, keeps := s.sink.(sink.Resumer)
 	for tp, p := range s.partitions {
 		c := committed[tp]
 		p.committed.Store(c.offset)
 		p.safe.Store(c.offset)
 		p.accepted.Store(c.offset)
 		p.metadata = c.metadata
+	}
+	if err := s.findBeginnings(); err != nil {
+		return err
+	}
+	resumer, keeps := s.sink.(sink.Resumer)
+	for tp, p := range s.partitions {
 		if !keeps {
-			continue
+			break
 		}
 		cluster, topic := s.cluster.Identity(tp.Topic)
 		at, err := resumer.Resume(ctx, tp, sink.Identity{Cluster: cluster, Topic: topic})
 		if err != nil {
 			return sinkError{err}
 		}
-		if err := s.weigh(p, at, c); err != nil {
+		if err := s.weigh(p, at, committed[tp]); err != nil {
 			return err
 		}
 	}
@@ -108,9 +113,9 @@ func (p *partition) begin(start config.Start) (f fetch.Spec) {
 	f.Offset = p.accepted.Load()
 	switch {
 	case f.Offset >= 0:
-	case p.renewed == config.ResetLatest, p.renewed == "" && start.Latest:
+	case p.renewed == config.ResetLatest, p.renewed == "" && start.Latest && !p.later:
 		f.Offset = sarama.OffsetNewest
-	case p.renewed == config.ResetEarliest:
+	case p.renewed == config.ResetEarliest, p.later:
 		f.Offset = sarama.OffsetOldest
 	default:
 		f.Offset, f.Time = sarama.OffsetOldest, start.At
@@ -135,8 +140,8 @@ func (s *session) fetchCommitted() (map[sink.TopicPartition]commitment, error) {
 	for tp := range s.partitions {
 		block := resp.GetBlock(tp.Topic, tp.Partition)
 		switch {
-		case block == nil && resp.Err != sarama.ErrNoError:
-			return nil, resp.Err
+		case block == nil && resp.GroupError() != sarama.ErrNoError:
+			return nil, resp.GroupError()
 		case block == nil:
 			return nil, fmt.Errorf("no answer for %s/%d", tp.Topic, tp.Partition)
 		case block.Err != sarama.ErrNoError:

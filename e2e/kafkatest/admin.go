@@ -2,6 +2,7 @@ package kafkatest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -278,4 +279,11 @@ func (c *Cluster) AddPartitions(t testing.TB, topic string, partitions int32) {
 	for _, r := range ask(t, c, req).Topics {
 		check(t, "add partitions to "+r.Topic, r.ErrorCode)
 	}
+	wait.For(t, requestTimeout, "the client to know the new partitions", func() error {
+		if leader, _, err := c.client.PartitionLeader(topic, partitions-1); leader >= 0 || err != nil {
+			return err
+		}
+		c.client.ForceMetadataRefresh()
+		return errors.New("it does not")
+	})
 }

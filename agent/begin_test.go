@@ -1,0 +1,104 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/fetch"
+)
+
+func TestWhoCameLater(t *testing.T) {
+	missing := &fetch.TopicError{Topic: "t", Err: sarama.ErrUnknownTopicOrPartition}
+	none := map[string]int32{}
+	for name, c := range map[string]struct {
+		did  func(b *beginnings)
+		id   int32
+		last map[string]int32
+		want bool
+	}{
+		"a new group":                  {func(b *beginnings) { b.list("", []string{"t"}) }, 3, none, false},
+		"a new partition":              {func(b *beginnings) { b.list("", []string{"t"}) }, 3, map[string]int32{"t": 2}, true},
+		"one whose offset was deleted": {func(b *beginnings) { b.list("", []string{"t"}) }, 1, map[string]int32{"t": 2}, false},
+		"a topic that an edit added":   {func(b *beginnings) { b.list("", []string{"a"}); b.list("", []string{"a", "t"}) }, 0, map[string]int32{"a": 2}, false},
+		"one that was not there":       {func(b *beginnings) { b.miss("", missing); b.list("", []string{"t"}) }, 0, none, true},
+		"one that may not be read": {func(b *beginnings) {
+			b.miss("", &fetch.TopicError{Topic: "t", Err: sarama.ErrTopicAuthorizationFailed})
+		}, 0, none, false},
+		"the first match of a new group":      {func(b *beginnings) { b.list("t", []string{"t"}) }, 0, none, false},
+		"a match that appeared":               {func(b *beginnings) { b.list("t", []string{"at"}); b.list("t", []string{"at", "t"}) }, 0, none, true},
+		"one that appeared where none was":    {func(b *beginnings) { b.miss("t", fmt.Errorf("%w t", errNoTopic)); b.list("t", []string{"t"}) }, 0, none, true},
+		"one that appeared while nobody ran":  {func(b *beginnings) { b.list("t", []string{"at", "t"}) }, 0, map[string]int32{"at": 0}, true},
+		"a match of an edited pattern":        {func(b *beginnings) { b.list("at", []string{"at"}); b.list("t", []string{"at", "t"}) }, 0, map[string]int32{"at": 0}, false},
+		"another error":                       {func(b *beginnings) { b.miss("", errors.New("no")) }, 0, none, false},
+		"a match that goes and comes":         {func(b *beginnings) { b.list("t", []string{"t"}); b.list("t", nil); b.list("t", []string{"t"}) }, 0, none, true},
+		"what was decided before the commits": {func(b *beginnings) { b.list("t", []string{"t"}); b.later("t", 0, none) }, 0, map[string]int32{"at": 0}, false},
+	} {
+		var b beginnings
+		c.did(&b)
+		if got := b.later("t", c.id, c.last); got != c.want {
+			t.Errorf("%s: came later: %v", name, got)
+		}
+	}
+}
+
+// TestHalfBegunGroup: a group that ended before it knew where all of a topic's
+// partitions begin has begun with none of them, so that those it did not know do
+// not look as if they had come later.
+func TestHalfBegunGroup(t *testing.T) {
+	r := newRig(t, 2)
+	for p := range int32(2) {
+		r.produce(p, "old")
+	}
+	var mu sync.Mutex
+	asked, broken := 0, true
+	r.cluster.ControlKey(int16(kmsg.ListOffsets), func(k kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		mu.Lock()
+		defer mu.Unlock()
+		req := k.(*kmsg.ListOffsetsRequest)
+		if asked++; !broken {
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.ListOffsetsResponse)
+		for _, rt := range req.Topics {
+			st := kmsg.NewListOffsetsResponseTopic()
+			st.Topic = rt.Topic
+			for _, rp := range rt.Partitions {
+				sp := kmsg.NewListOffsetsResponseTopicPartition()
+				if sp.Partition, sp.Offset = rp.Partition, 1; rp.Partition == 1 {
+					sp.ErrorCode = kerr.UnknownServerError.Code
+				}
+				st.Partitions = append(st.Partitions, sp)
+			}
+			resp.Topics = append(resp.Topics, st)
+		}
+		return resp, nil, true
+	})
+	r.edit(", start: latest")
+	r.eventually("the answer for one partition", func() (bool, any) {
+		c := r.consumer()
+		return len(c.Partitions) == 2 && c.Partitions[0].NextOffset == 1, c
+	})
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if p := r.committed(0); p != -1 {
+		t.Errorf("%d is committed for the partition that was placed", p)
+	}
+	mu.Lock()
+	broken = false
+	mu.Unlock()
+	r.start()
+	r.edit(", start: latest")
+	r.wantStatus(Running)
+	r.wantCommitted(0, 1)
+	r.wantCommitted(1, 1)
+	r.produce(1, "new")
+	r.wantRecords("t/1@1=new")
+}

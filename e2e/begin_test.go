@@ -1,0 +1,60 @@
+package e2e
+
+import (
+	"testing"
+
+	"kcagent/e2e/agenttest"
+	"kcagent/e2e/kafkatest"
+)
+
+// TestWhatComesLater: start is for what was there when the group began. Partitions
+// and topics that came later are read from their first record on, whether the
+// agent ran then or not.
+func TestWhatComesLater(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	grows, family := s.topic(t, "grows", 2), s.topic(t, "family-a", 1)
+	absent := "absent-" + s.suffix
+	latest := func(e entry) entry { return e.with("start: latest") }
+	grown, awaited := latest(s.entry("grown", grows)), latest(s.entry("awaited", absent))
+	related := latest(s.entry("related").with("topics_regex: '^family-.*" + s.suffix + "$'"))
+	for _, topic := range []string{grows, family} {
+		s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 1, Count: 100})
+	}
+	a := agenttest.Start(t, agenttest.Options{Config: s.file(grown, related, awaited)})
+	a.WaitState("grown", "RUNNING")
+	a.WaitState("related", "RUNNING")
+	a.WaitState("awaited", "ERROR")
+	load := func(topic string, partitions int32, first int) {
+		s.Produce(t, kafkatest.Load{Topic: topic, Partitions: partitions, First: first, Count: 50})
+	}
+	load(grows, 2, 100)
+	s.AddPartitions(t, grows, 4)
+	load(grows, 4, 150)
+	second := s.topic(t, "family-b", 2)
+	load(second, 2, 0)
+	s.CreateTopic(t, absent, 2)
+	load(absent, 2, 0)
+	s.waitCommitted(t, a, grown, 200+100+50+50) // the first hundred was skipped
+	s.waitCommitted(t, a, awaited, 100)
+	s.waitCommitted(t, a, related.withTopics(family, second), 100+100)
+
+	stop(t, a)
+	s.AddPartitions(t, grows, 5)
+	load(grows, 5, 200)
+	third := s.topic(t, "family-c", 1)
+	load(third, 1, 0)
+	a = agenttest.Start(t, agenttest.Options{Path: a.Path})
+	s.waitCommitted(t, a, grown, 250+150+100+100+50)
+	s.waitCommitted(t, a, related.withTopics(family, second, third), 100+100+50)
+	tr := follow(t, grown.path, related.path, awaited.path)
+	for partition, want := range map[string][]int{
+		key(grows, 0): from(100, 250), key(grows, 1): from(100, 250), key(grows, 2): from(150, 250), key(grows, 3): from(150, 250), key(grows, 4): from(200, 250),
+		key(second, 0): upTo(50), key(second, 1): upTo(50), key(third, 0): upTo(50), key(absent, 0): upTo(50), key(absent, 1): upTo(50),
+	} {
+		tr.wantSeqs(t, partition, want)
+	}
+	if got := len(tr); got != 10 {
+		t.Errorf("records of %d partitions were read: %v", got, tr)
+	}
+}
