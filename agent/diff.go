@@ -73,6 +73,7 @@ var costs = map[string]int{
 	"fetch":                 costLive,
 	"flush":                 costLive,
 	"max_partition_bytes":   costLive,
+	"stall_timeout":         costLive,
 	"sink.file.rotate":      costLive,
 	"sink.file.compression": costLive,
 	"sink.file.durability":  costLive,

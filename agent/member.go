@@ -214,7 +214,7 @@ func (m *member) consume(ctx context.Context, out sink.Sink, wait *backoff) erro
 		switch {
 		case ctx.Err() != nil:
 			return s.unsaved
-		case errors.As(lost, new(sinkError)):
+		case errors.As(lost, new(sinkError)), errors.As(lost, new(*stallError)):
 			return lost
 		case errors.Is(lost, errResubscribe):
 			short, maxAge = 0, 0

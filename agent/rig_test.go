@@ -114,6 +114,12 @@ func (b *logBuffer) Write(p []byte) (int, error) {
 	return b.text.Write(p)
 }
 
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
 // moves lists the state changes that were logged, "FROM>TO", and fails on one
 // that tells no reason.
 func (r *rig) moves() []string {

@@ -87,6 +87,7 @@ func (s *session) Setup(kafka sarama.ConsumerGroupSession) error {
 	for _, p := range s.partitions {
 		s.consuming.Go(func() { s.consume(kafka.Context(), p) })
 	}
+	s.consuming.Go(func() { s.watch(kafka.Context()) })
 	if s.wish.TopicsRegex != "" {
 		s.consuming.Go(func() { s.follow(kafka.Context()) })
 	}

@@ -52,20 +52,21 @@ type Fetch struct {
 // A Consumer is one entry of the file, and after Parse a plain value that says
 // all there is to know: two consumers are the same if they are deeply equal.
 type Consumer struct {
-	Name              string     `yaml:"name" doc:"Unique name: [a-z0-9] then [a-z0-9._-], 100 at most."`
-	ClusterName       string     `yaml:"cluster" doc:"A name from clusters."`
-	Brokers           []string   `yaml:"brokers" doc:"Instead of cluster: brokers of a cluster without TLS and SASL."`
-	Topics            []string   `yaml:"topics" doc:"Topics to read."`
-	TopicsRegex       string     `yaml:"topics_regex" doc:"Instead of topics: read every topic that matches."`
-	Group             string     `yaml:"group" doc:"Consumer group; kcagent-<name> where it is left out."`
-	State             State      `yaml:"state" doc:"running, paused (fetching stops, membership stays) or stopped."`
-	Start             Start      `yaml:"start" doc:"Where a group without offsets begins: earliest, latest or an RFC 3339 time."`
-	OnOutOfRange      OutOfRange `yaml:"on_offset_out_of_range" doc:"What to do when the next offset is gone."`
-	InstanceID        string     `yaml:"instance_id" doc:"Static membership: a name that stays over restarts."`
-	Isolation         Isolation  `yaml:"isolation" doc:"Whether records of open and aborted transactions are hidden."`
-	MaxPartitionBytes sink.Size  `yaml:"max_partition_bytes" doc:"How much of one partition a fetch may bring."`
-	Flush             Flush      `yaml:"flush" doc:"When records are made safe and their offsets committed."`
-	Sink              sink.Spec  `yaml:"sink" doc:"Where the records go; exactly one kind."`
+	Name              string        `yaml:"name" doc:"Unique name: [a-z0-9] then [a-z0-9._-], 100 at most."`
+	ClusterName       string        `yaml:"cluster" doc:"A name from clusters."`
+	Brokers           []string      `yaml:"brokers" doc:"Instead of cluster: brokers of a cluster without TLS and SASL."`
+	Topics            []string      `yaml:"topics" doc:"Topics to read."`
+	TopicsRegex       string        `yaml:"topics_regex" doc:"Instead of topics: read every topic that matches."`
+	Group             string        `yaml:"group" doc:"Consumer group; kcagent-<name> where it is left out."`
+	State             State         `yaml:"state" doc:"running, paused (fetching stops, membership stays) or stopped."`
+	Start             Start         `yaml:"start" doc:"Where a group without offsets begins: earliest, latest or an RFC 3339 time."`
+	OnOutOfRange      OutOfRange    `yaml:"on_offset_out_of_range" doc:"What to do when the next offset is gone."`
+	InstanceID        string        `yaml:"instance_id" doc:"Static membership: a name that stays over restarts."`
+	Isolation         Isolation     `yaml:"isolation" doc:"Whether records of open and aborted transactions are hidden."`
+	MaxPartitionBytes sink.Size     `yaml:"max_partition_bytes" doc:"How much of one partition a fetch may bring."`
+	StallTimeout      time.Duration `yaml:"stall_timeout" doc:"A partition that does not move for this time although there is something to read, and no pause, sink or error explains it, has everything opened anew."`
+	Flush             Flush         `yaml:"flush" doc:"When records are made safe and their offsets committed."`
+	Sink              sink.Spec     `yaml:"sink" doc:"Where the records go; exactly one kind."`
 
 	// Cluster is what ClusterName or Brokers resolved to.
 	Cluster Cluster `yaml:"-"`

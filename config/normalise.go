@@ -23,6 +23,7 @@ func normalise(c *Consumer, conf *Config) {
 	set(&c.OnOutOfRange, ResetEarliest)
 	set(&c.Isolation, ReadCommitted)
 	set(&c.MaxPartitionBytes, 1<<20)
+	set(&c.StallTimeout, time.Minute)
 	set(&c.Flush.Interval, time.Second)
 	set(&c.Flush.Bytes, 64<<20)
 	c.Topics = unique(c.Topics)

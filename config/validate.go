@@ -121,6 +121,7 @@ func (p *parser) check(e *entry, conf *Config) {
 		p.fault(n, path, "instance_id", strconv.Quote(c.InstanceID)+" is no instance id: write letters, digits, dot, underscore or dash, 249 at most", "")
 	}
 	p.checkSize(n, path, "max_partition_bytes", c.MaxPartitionBytes, 1<<10, 1<<30)
+	p.checkDuration(n, path, "stall_timeout", c.StallTimeout, time.Second, 24*time.Hour)
 	p.checkDuration(n, path, "flush.interval", c.Flush.Interval, 10*time.Millisecond, time.Hour)
 	p.checkSize(n, path, "flush.bytes", c.Flush.Bytes, 1<<10, 1<<40)
 	p.checkSink(n, path, c)

@@ -67,7 +67,7 @@ func (s *Subscription) accept(b *kmsg.FetchResponseTopicPartition, c *content, f
 		s.announce, s.placed = true, true // the position is in range
 		signal(s.ready)
 	}
-	s.highWater, s.stable = b.HighWatermark, b.LastStableOffset
+	s.highWater, s.stable, s.answered = b.HighWatermark, b.LastStableOffset, now
 	s.alone = s.alone && c.err != nil
 	switch {
 	case c.next == s.pos && c.err != nil:

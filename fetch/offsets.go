@@ -142,6 +142,7 @@ func (s *Subscription) refused(err error, told *calls) {
 // it ends.
 func (s *Subscription) resolve(start, end int64, told *calls) {
 	told.add(s.recover())
+	s.answered = time.Now()
 	want := s.want
 	s.want = lookupNone
 	if want == lookupStart {
@@ -243,7 +244,7 @@ func (j *endsJob) ask(l *lane) error {
 	for _, s := range j.subs {
 		end, err := offsetOf(resp, s)
 		if err == nil {
-			s.highWater = max(s.highWater, end)
+			s.highWater, s.answered = max(s.highWater, end), time.Now()
 			if s.iso == sarama.ReadCommitted {
 				s.stable = end
 			}

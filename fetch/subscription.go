@@ -116,6 +116,7 @@ type Subscription struct {
 	served   uint64    // the answer that last brought something: the lowest is first
 	gotAt    time.Time // when that was
 	polled   time.Time // when it was last in a request
+	answered time.Time // when a broker last said something of it
 
 	ask    int     // bytes to ask for; grows to spec.MaxBytes
 	ratio  float64 // memory that an answer needs, per byte asked for; 0 if unknown
@@ -157,7 +158,7 @@ func (f *Fetcher) Subscribe(spec Spec) *Subscription {
 		s.topic = t.id
 	}
 	f.served++
-	s.served, s.polled = f.served, time.Now()
+	s.served, s.polled, s.answered = f.served, time.Now(), time.Now()
 	f.subs[s] = struct{}{}
 	f.mu.Unlock()
 	signal(f.route)

@@ -1,0 +1,95 @@
+package agent
+
+import (
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/fetch"
+)
+
+// TestStallIsNoticed: a broker that says that there are records and brings none is
+// an error that tells what is known; everything is opened anew and counted, and
+// the records come once it brings them.
+func TestStallIsNoticed(t *testing.T) {
+	r := newRig(t, 1)
+	r.edit(", stall_timeout: 1s")
+	r.wantStatus(Running)
+	id := r.consumer().ID
+	var stuck atomic.Bool
+	stuck.Store(true)
+	r.cluster.ControlKey(int16(kmsg.Fetch), func(k kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		req := k.(*kmsg.FetchRequest)
+		if !stuck.Load() || len(req.Topics) == 0 {
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.FetchResponse)
+		for _, rt := range req.Topics {
+			st := kmsg.NewFetchResponseTopic()
+			st.Topic = rt.Topic
+			for _, rp := range rt.Partitions {
+				sp := kmsg.NewFetchResponseTopicPartition()
+				sp.Partition, sp.HighWatermark, sp.LastStableOffset = rp.Partition, 3, 3
+				st.Partitions = append(st.Partitions, sp)
+			}
+			resp.Topics = append(resp.Topics, st)
+		}
+		return resp, nil, true
+	})
+	r.produce(0, "a", "b", "c")
+	r.eventually("a stall", func() (bool, any) {
+		c := r.consumer()
+		return c.RestartsTotal > 0, c
+	})
+	stuck.Store(false)
+	r.wantRecords("t/0@0=a", "t/0@1=b", "t/0@2=c")
+	r.wantStatus(Running)
+	if c := r.consumer(); c.ID != id || c.LastError != nil {
+		t.Errorf("it was rebuilt as %+v", c)
+	}
+	if n := r.agent.snapshot.Load().rows[0].c.stats.stalls.Load(); n < 1 {
+		t.Errorf("%d stalls are counted", n)
+	}
+	if !slices.Contains(r.moves(), "RUNNING>ERROR") {
+		t.Errorf("it was no error: %v", r.moves())
+	}
+	if log := r.log.String(); !strings.Contains(log, "t/0 stands still at offset 0 for 1s, the log ends at 3, and nothing explains it (broker 127.0.0.1:") {
+		t.Errorf("the log does not tell of it:\n%s", log)
+	}
+}
+
+// TestWhatIsNoStall: a partition may stand still for many reasons.
+func TestWhatIsNoStall(t *testing.T) {
+	const limit = time.Second
+	now := time.Now()
+	stuck := fetch.Look{Waiting: true, Next: 3, End: 5, Answered: now}
+	for name, c := range map[string]struct {
+		change func(l *fetch.Look)
+		before int64 // where it was a limit ago
+		want   bool
+	}{
+		"nothing comes":            {func(*fetch.Look) {}, 3, true},
+		"the position is unknown":  {func(l *fetch.Look) { l.Next = -1 }, -1, true},
+		"the end is unknown":       {func(l *fetch.Look) { l.End = -1 }, 3, true},
+		"nobody speaks of it":      {func(l *fetch.Look) { l.End, l.Answered = 3, now.Add(-limit) }, 3, true},
+		"it moved":                 {func(*fetch.Look) {}, 2, false},
+		"there is nothing to read": {func(l *fetch.Look) { l.End = 3 }, 3, false},
+		"a pause, a slow sink or an error that is shown": {func(l *fetch.Look) { l.Waiting = false }, 3, false},
+	} {
+		look := stuck
+		c.change(&look)
+		p := &partition{}
+		stands := map[*partition]stand{p: {c.before, now.Add(-limit)}}
+		if err := p.stands(stands, look, limit, now); (err != nil) != c.want {
+			t.Errorf("%s: %v", name, err)
+		}
+		if !c.want && stands[p] != (stand{look.Next, now}) {
+			t.Errorf("%s: it counts from %+v on", name, stands[p])
+		}
+	}
+}
