@@ -25,7 +25,7 @@ func (s *session) consume(ctx context.Context, p *partition) {
 			s.keep(ctx, p, c)
 		}
 		s.writing.give()
-		if errors.As(err, new(*fetch.OutOfRangeError)) { // the flusher reports it
+		if errors.As(err, new(*fetch.OutOfRangeError)) { // the watchdog reports it
 			wait.wait(ctx, nil)
 			p.sub.Retry()
 			continue

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -34,9 +35,6 @@ func (s *session) flushLoop(ctx context.Context) {
 				timer.Reset(s.flushSettings().Interval)
 			}
 			continue
-		case <-s.trouble:
-			s.reportFetches()
-			continue
 		case <-s.due:
 			s.anyway = true
 		case <-s.kick:
@@ -57,7 +55,9 @@ func (s *session) flushLoop(ctx context.Context) {
 			s.report(originCommit, nil)
 			wait.reset()
 		case err != nil:
-			s.report(originCommit, err)
+			if !errors.Is(err, net.ErrClosed) { // the watchdog cut it, and has told why
+				s.report(originCommit, err)
+			}
 			timer.Reset(wait.next())
 			armed = true
 		}

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -101,6 +102,8 @@ type dialer struct {
 	ctx    context.Context // ends with Cut
 	cancel context.CancelFunc
 
+	heard atomic.Int64 // Unix nanoseconds of when something came last
+
 	mu    sync.Mutex
 	conns map[*trackedConn]struct{}
 }
@@ -145,9 +148,37 @@ func (d *dialer) Cut() {
 	}
 }
 
+// overdue lists the connections on which an answer has been waited for longer than
+// limit, and says when something came last on any.
+func (d *dialer) overdue(limit time.Duration) (late []*trackedConn, heard time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for c := range d.conns {
+		if asked := c.asked.Load(); asked != 0 && time.Since(time.Unix(0, asked)) > limit {
+			late = append(late, c)
+		}
+	}
+	return late, time.Unix(0, d.heard.Load())
+}
+
 type trackedConn struct {
 	net.Conn
 	dialer *dialer
+	asked  atomic.Int64 // Unix nanoseconds of the first request that nothing followed; 0 if there is none
+}
+
+func (c *trackedConn) Write(p []byte) (int, error) {
+	c.asked.CompareAndSwap(0, time.Now().UnixNano())
+	return c.Conn.Write(p)
+}
+
+func (c *trackedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.asked.Store(0)
+		c.dialer.heard.Store(time.Now().UnixNano())
+	}
+	return n, err
 }
 
 func (c *trackedConn) Close() error {

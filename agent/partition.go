@@ -19,7 +19,7 @@ type partition struct {
 	placed    bool         // the position is known to be good; consume's alone
 	read      atomic.Bool  // a record was accepted
 	later     bool         // it came after the group began, see beginnings
-	trouble   string       // the fetch error that was reported last; the flusher's alone
+	trouble   string       // the fetch error that was reported last; the watchdog's alone
 
 	// Of a sink that keeps an account; see place.
 	owner    string            // metadata of the offsets that the sink covers; "" if it keeps none

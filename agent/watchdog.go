@@ -34,17 +34,30 @@ type stand struct {
 	at   time.Time
 }
 
-// watch ends the generation once a partition has stood still for stall_timeout
-// although there is something to read, or nobody has said that there is nothing.
+// How often the watchdog looks, and how long a coordinator may owe an answer
+// while a generation lasts, when it has no reason to hold one back.
+const (
+	watchEvery = 2500 * time.Millisecond
+	answerTime = 10 * time.Second
+)
+
+// watch tells what keeps partitions from being fetched, and looks whether the
+// coordinator answers and the partitions move. It waits for nobody, so that it
+// can tell of those that do.
 func (s *session) watch(ctx context.Context) {
 	stands := make(map[*partition]stand, len(s.partitions))
+	deaf := time.Time{} // since when the coordinator does not answer
 	for {
 		limit := s.consumer.spec.Load().StallTimeout
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(min(limit/8, 10*time.Second)): // it may be shortened
+		case <-s.trouble:
+			s.reportFetches()
+			continue
+		case <-time.After(min(limit/8, watchEvery)):
 		}
+		deaf = s.watchCoordinator(deaf)
 		for _, p := range s.partitions {
 			if err := p.stands(stands, p.sub.Look(), limit, time.Now()); err != nil {
 				s.stats.stalls.Add(1)
@@ -54,6 +67,30 @@ func (s *session) watch(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// watchCoordinator cuts a connection on which an answer is overdue. sarama waits
+// for as long as a join may take, half a minute, and longer than that on each new
+// connection; so a broker that has become a black hole is told of, and another
+// coordinator is asked for, much sooner.
+func (s *session) watchCoordinator(deaf time.Time) time.Time {
+	late, heard := s.net.overdue(answerTime)
+	switch {
+	case len(late) > 0:
+		if deaf.IsZero() {
+			deaf = time.Now()
+		}
+		s.report(originGroup, fmt.Errorf("keep up with group %s: its coordinator at %s has not answered for %s",
+			s.spec.Group, late[0].RemoteAddr(), time.Since(deaf.Add(-answerTime)).Round(time.Second)))
+		for _, c := range late {
+			_ = c.Close()
+		}
+		s.client.forget()
+	case !deaf.IsZero() && heard.After(deaf):
+		s.report(originGroup, nil)
+		return time.Time{}
+	}
+	return deaf
 }
 
 // stands looks whether p moved, or need not.

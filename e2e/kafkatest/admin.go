@@ -279,6 +279,9 @@ func (c *Cluster) AddPartitions(t testing.TB, topic string, partitions int32) {
 	for _, r := range ask(t, c, req).Topics {
 		check(t, "add partitions to "+r.Topic, r.ErrorCode)
 	}
+	if known, _, _ := c.client.PartitionLeader(topic, 0); known < 0 {
+		return // it will ask when it needs to
+	}
 	wait.For(t, requestTimeout, "the client to know the new partitions", func() error {
 		if leader, _, err := c.client.PartitionLeader(topic, partitions-1); leader >= 0 || err != nil {
 			return err
@@ -286,4 +289,20 @@ func (c *Cluster) AddPartitions(t testing.TB, topic string, partitions int32) {
 		c.client.ForceMetadataRefresh()
 		return errors.New("it does not")
 	})
+}
+
+// Coordinator is the id of the broker that coordinates a group.
+func (c *Cluster) Coordinator(t testing.TB, group string) int {
+	t.Helper()
+	req := kmsg.NewPtrFindCoordinatorRequest()
+	req.CoordinatorKey, req.CoordinatorKeys = group, []string{group}
+	var id int32
+	wait.For(t, requestTimeout, "a coordinator of "+group, func() error {
+		for _, r := range ask(t, c, req).Coordinators {
+			id = r.NodeID
+			return kerr.ErrorForCode(r.ErrorCode)
+		}
+		return errors.New("none is named")
+	})
+	return int(id)
 }

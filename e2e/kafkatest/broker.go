@@ -21,7 +21,8 @@ const stopGrace = 20 * time.Second
 // A Broker is one node of a cluster.
 type Broker struct {
 	id, port   int
-	securePort int // used if there is a listener with TLS
+	securePort int    // used if there is a listener with TLS
+	detour     string // where clients reach Options.Advertise's listener
 	dir, jars  string
 	flags      []string         // of the Java machine, beside those of every broker
 	proc       *process.Process // nil before the first launch
@@ -106,6 +107,15 @@ func (b *Broker) properties(controllerPort int) map[string]string {
 		props["advertised.listeners"] += ",CONTROLLER://" + controller
 	}
 	return props
+}
+
+// advertise adds a listener that clients reach elsewhere.
+func (b *Broker) advertise(props map[string]string, port int, elsewhere func(string) string) {
+	addr := "127.0.0.1:" + strconv.Itoa(port)
+	b.detour = elsewhere(addr)
+	props["listeners"] += ",DETOUR://" + addr
+	props["advertised.listeners"] += ",DETOUR://" + b.detour
+	props["listener.security.protocol.map"] += ",DETOUR:PLAINTEXT"
 }
 
 // secure adds a listener with TLS.

@@ -39,6 +39,9 @@ type Options struct {
 	Properties map[string]string
 	// TLS, if set, adds a listener with TLS.
 	TLS *TLS
+	// Advertise, if set, adds a plaintext listener at addr, of which clients are
+	// told that it is reached at what Advertise returns.
+	Advertise func(addr string) string
 }
 
 // TLS is what the listener with TLS shows and trusts, as PEM.
@@ -109,11 +112,11 @@ func tryStart(o Options, jars string) (_ *Cluster, err error) {
 		}
 	}()
 	n := cmp.Or(o.Brokers, 1)
-	ports, err := freePorts(1 + 2*n)
+	ports, err := freePorts(1 + 3*n)
 	if err != nil {
 		return nil, err
 	}
-	controller, secure := ports[0], ports[1+n:]
+	controller, secure, detour := ports[0], ports[1+n:1+2*n], ports[1+2*n:]
 	for i, port := range ports[1 : 1+n] {
 		b := &Broker{id: i + 1, port: port, securePort: secure[i], dir: filepath.Join(dir, fmt.Sprintf("broker-%d", i+1)), jars: jars}
 		props := b.properties(controller)
@@ -121,6 +124,9 @@ func tryStart(o Options, jars string) (_ *Cluster, err error) {
 			if err := b.secure(props, *o.TLS); err != nil {
 				return nil, err
 			}
+		}
+		if o.Advertise != nil {
+			b.advertise(props, detour[i], o.Advertise)
 		}
 		maps.Copy(props, o.Properties)
 		if err := b.format(props); err != nil {
@@ -194,6 +200,15 @@ func (c *Cluster) SecureAddrs() []string {
 	addrs := make([]string, len(c.Brokers))
 	for i, b := range c.Brokers {
 		addrs[i] = b.SecureAddr()
+	}
+	return addrs
+}
+
+// DetourAddrs are where clients reach the listeners of Options.Advertise.
+func (c *Cluster) DetourAddrs() []string {
+	addrs := make([]string, len(c.Brokers))
+	for i, b := range c.Brokers {
+		addrs[i] = b.detour
 	}
 	return addrs
 }
