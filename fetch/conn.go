@@ -18,6 +18,9 @@ import (
 // Behind it the broker counts as a black hole.
 const answerTime = 10 * time.Second
 
+// pipeline is how many requests may wait for their answers on a connection.
+const pipeline = 64
+
 // A conn is one connection to one broker. sarama opens it, negotiates versions
 // and authenticates; its requests other than fetches go through it, too. It
 // cannot cancel a request, and its Close waits for the one in flight; so the
@@ -49,6 +52,7 @@ func (f *Fetcher) dial(ctx context.Context, addr string) (*conn, error) {
 	f.mu.Unlock()
 	conf := *base
 	conf.Net.ReadTimeout = wait + answerTime
+	conf.Net.MaxOpenRequests = pipeline
 	c := &conn{broker: sarama.NewBroker(addr), conf: &conf, patience: conf.Net.ReadTimeout}
 	dialer := &ownDialer{conn: c, ctx: ctx, timeout: conf.Net.DialTimeout}
 	if conf.Net.TLS.Enable {

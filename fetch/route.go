@@ -44,16 +44,18 @@ func (f *Fetcher) keepRoutes(ctx context.Context) {
 		if len(topics) > 0 {
 			wait = r.refresh(ctx, topics, asks)
 		}
+		var groups []*ask
 		for _, a := range asks {
 			switch {
 			case a.group != "":
-				a.answer(r.coordinator(ctx, a))
+				groups = append(groups, a)
 				wait = 0
 			case !a.since.IsZero():
 				a.answer(r.list(ctx, a.since))
 				wait = 0
 			}
 		}
+		r.coordinators(ctx, groups)
 		timer.Reset(wait)
 		select {
 		case <-f.route:
