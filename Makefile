@@ -1,6 +1,6 @@
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
-.PHONY: check test e2e soak kills bench plots image demo
+.PHONY: check test e2e e2e-old soak kills bench plots image demo
 
 # Everything that has to hold before a change lands.
 check:
@@ -13,6 +13,10 @@ test:
 # The built binary on real Kafka alone; missing Java or Maven fails it.
 e2e:
 	KCAGENT_REQUIRE_KAFKA=1 go test -count=1 -timeout 15m ./e2e/...
+
+# The same on the oldest line of Kafka that is tested.
+e2e-old:
+	KCAGENT_REQUIRE_KAFKA=1 KCAGENT_KAFKA_VERSION=3.9.1 go test -count=1 -timeout 15m ./e2e
 
 # Consumers come and go for twenty minutes; memory must stay flat.
 soak:

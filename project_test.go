@@ -87,7 +87,7 @@ func TestMakefile(t *testing.T) {
 	makefile := read(t, "Makefile")
 	phony := strings.Fields(regexp.MustCompile(`(?m)^\.PHONY: (.*)$`).FindStringSubmatch(makefile)[1])
 	var targets []string
-	for _, m := range regexp.MustCompile(`(?m)^([a-z0-9]+):`).FindAllStringSubmatch(makefile, -1) {
+	for _, m := range regexp.MustCompile(`(?m)^([a-z0-9-]+):`).FindAllStringSubmatch(makefile, -1) {
 		targets = append(targets, m[1])
 	}
 	if !slices.Equal(phony, targets) {

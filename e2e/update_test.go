@@ -4,6 +4,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"kcagent/e2e/agenttest"
 	"kcagent/e2e/kafkatest"
@@ -77,6 +78,12 @@ func TestUpdateInPlace(t *testing.T) {
 // produced is how many each got.
 func (s *scene) keepProducing(t *testing.T, topic string, partitions int32) (stop func(), produced func() int) {
 	t.Helper()
+	return s.keepProducingEvery(t, 0, topic, partitions)
+}
+
+// keepProducingEvery is keepProducing with a pause after each hundred records.
+func (s *scene) keepProducingEvery(t *testing.T, pause time.Duration, topic string, partitions int32) (stop func(), produced func() int) {
+	t.Helper()
 	n := 0
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -85,7 +92,7 @@ func (s *scene) keepProducing(t *testing.T, topic string, partitions int32) (sto
 			select {
 			case <-quit:
 				return
-			default:
+			case <-time.After(pause):
 			}
 			const count = 100
 			s.Produce(t, kafkatest.Load{Topic: topic, Partitions: partitions, First: n, Count: count})

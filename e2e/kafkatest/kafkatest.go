@@ -21,8 +21,17 @@ import (
 	"kcagent/e2e/certs"
 )
 
-// Version is the Apache Kafka that Start brings up.
-const Version = "4.4.0"
+// The versions of Apache Kafka that tests run on.
+const (
+	Newest = "4.4.0"
+	Old    = "3.9.1" // the last that knows ZooKeeper, as many clusters still do
+)
+
+// versionEnv names another version for clusters whose Options name none.
+const versionEnv = "KCAGENT_KAFKA_VERSION"
+
+// version is the one for o.
+func (o Options) version() string { return cmp.Or(o.Version, os.Getenv(versionEnv), Newest) }
 
 // clusterID is any base64 of 16 bytes; every test cluster may have the same.
 const clusterID = "a2NhZ2VudC10ZXN0cy0tMQ"
@@ -32,6 +41,8 @@ const readyTimeout = 90 * time.Second
 // Options describe a cluster. The zero value is one broker with a plaintext
 // listener, where every topic, internal ones too, has one replica.
 type Options struct {
+	// Version of Apache Kafka; "" is that of the environment, or the newest.
+	Version string
 	// Brokers is how many there are; 0 is 1. The first is the controller, too.
 	Brokers int
 	// Properties go into every broker's server.properties and win over what
@@ -83,7 +94,7 @@ func Start(t testing.TB, o Options) *Cluster {
 }
 
 func start(o Options) (*Cluster, error) {
-	jars, err := fetchJars(Version)
+	jars, err := fetchJars(o.version())
 	if err != nil {
 		return nil, err
 	}

@@ -36,10 +36,16 @@ var missing = sync.OnceValue(func() error {
 	if err := checkJava(); err != nil {
 		return err
 	}
-	if dir, err := jarFolder(Version); err == nil {
-		if _, err := os.Stat(dir); err == nil {
-			return nil
+	there := true
+	for _, version := range []string{Newest, Old} {
+		dir, err := jarFolder(version)
+		if err == nil {
+			_, err = os.Stat(dir)
 		}
+		there = there && err == nil
+	}
+	if there {
+		return nil
 	}
 	if _, err := exec.LookPath("mvn"); err != nil {
 		return errors.New("mvn is not in PATH")

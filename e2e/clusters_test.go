@@ -1,0 +1,112 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"kcagent/e2e/agenttest"
+	"kcagent/e2e/badnet"
+	"kcagent/e2e/kafkatest"
+)
+
+// listen is a server that does the same to whoever connects, until the test ends.
+func listen(t *testing.T, serve func(net.Conn)) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			t.Cleanup(func() { _ = conn.Close() })
+			serve(conn)
+		}
+	}()
+	t.Cleanup(func() { _ = l.Close(); <-done })
+	return l.Addr().String()
+}
+
+// TestClustersApart: clusters that are away, deaf, refusing or slow delay neither
+// the start of consumers of another one nor what they read, nor an edit, nor the
+// end.
+func TestClustersApart(t *testing.T) {
+	t.Parallel()
+	const each = 20
+	slow := newNetwork(t, kafkatest.Options{})
+	s := &scene{Cluster: kafka.Cluster(t), dir: slow.dir, suffix: slow.suffix}
+	slow.ways[0].Set(badnet.Fault{Latency: 300 * time.Millisecond})
+	topic := s.topic(t, "apart", 1)
+	slow.CreateTopic(t, topic, 1)
+	clusters := map[string][]string{
+		"main": s.Addrs(), "slow": slow.DetourAddrs(), "away": {"127.0.0.1:1"},
+		"deaf":     {listen(t, func(net.Conn) {})},
+		"refusing": {listen(t, func(c net.Conn) { _ = c.Close() })},
+	}
+	var good, all []entry
+	for _, cluster := range []string{"away", "deaf", "refusing", "slow", "main"} {
+		for i := range each {
+			e := s.entry(fmt.Sprintf("%s-%d", cluster, i), topic).withCluster(cluster)
+			if all = append(all, e); cluster == "main" {
+				good = append(good, e)
+			}
+		}
+	}
+	s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 1, Count: 1000})
+	slow.Produce(t, kafkatest.Load{Topic: topic, Partitions: 1, Count: 1000})
+	a := agenttest.Start(t, agenttest.Options{Config: document(clusters, all...)})
+	states := func(prefix string) map[string]int {
+		n := make(map[string]int)
+		for _, c := range a.Status().Consumers {
+			if strings.HasPrefix(c.Name, prefix) {
+				n[c.Status]++
+			}
+		}
+		return n
+	}
+	for _, e := range good {
+		s.waitCommitted(t, a, e, 1000)
+	}
+	for _, cluster := range []string{"away", "deaf", "refusing"} {
+		if n := states(cluster); n["STARTING"]+n["ERROR"] != each {
+			t.Errorf("consumers of the cluster %s are %v", cluster, n)
+		}
+	}
+	if n := states("slow"); n["RUNNING"] == each {
+		t.Error("those of the slow cluster were first: the test shows nothing")
+	}
+	paused := make([]entry, len(all))
+	for i, e := range all {
+		paused[i] = e.withState("paused")
+	}
+	a.Write(document(clusters, paused...))
+	for _, e := range good {
+		a.WaitState(e.name, "PAUSED")
+	}
+	a.Write(document(clusters, all...))
+	s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 1, First: 1000, Count: 1000})
+	for _, e := range good {
+		s.waitCommitted(t, a, e, 2000)
+	}
+	for _, cluster := range []string{"away", "deaf", "refusing"} {
+		a.WaitState(cluster+"-0", "ERROR")
+	}
+	for _, e := range all {
+		if e.cluster == "slow" {
+			slow.waitCommitted(t, a, e, 1000)
+			follow(t, e.path).wantExact(t, topic, 1, 1000)
+		}
+	}
+	stop(t, a)
+	for _, e := range good {
+		follow(t, e.path).wantExact(t, topic, 1, 2000)
+	}
+}
