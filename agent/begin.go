@@ -95,6 +95,24 @@ func (s *session) findBeginnings() error {
 	return nil
 }
 
+// tellStarts logs and counts the partitions of which nobody knows where they are to
+// go on.
+func (s *session) tellStarts() {
+	n, later := 0, 0
+	for _, p := range s.partitions {
+		if p.accepted.Load() >= 0 || p.renewed != "" {
+			continue
+		}
+		if n++; p.later {
+			later++
+		}
+	}
+	if n > 0 {
+		s.stats.starts.Add(int64(n))
+		s.log.Info("no committed offset: begins where start says, but for what came later", "start", s.spec.Start.String(), "partitions", n, "later", later)
+	}
+}
+
 // lastCommitted asks for the highest partition of each topic for which the group
 // has an offset.
 func (s *session) lastCommitted() (map[string]int32, error) {

@@ -29,6 +29,7 @@ var (
 	descSinkErrs   = describeMetric("consumer_sink_errors_total", "Writes and flushes of the sink that failed.", "consumer")
 	descRebalances = describeMetric("consumer_rebalances_total", "Generations of the group that the consumer joined.", "consumer")
 	descRestarts   = describeMetric("consumer_restarts_total", "Times the consumer had to begin anew after an error.", "consumer")
+	descStarts     = describeMetric("consumer_offset_starts_total", "Partitions without a committed offset that began where start says.", "consumer")
 	descStalls     = describeMetric("consumer_stalls_total", "Times a partition stood still with no explanation and everything was opened anew.", "consumer")
 	descResets     = describeMetric("consumer_offset_resets_total", "Offsets out of range that were reset by policy.", "consumer")
 	descPending    = describeMetric("consumer_change_pending", "1 while a wanted change of the consumer is tried or cannot be made.", "consumer")
@@ -38,7 +39,7 @@ var (
 	allDescs       = []*prometheus.Desc{
 		descBuildInfo, descReloadOK, descReloadTime, descReloads, descConfigInfo, descConsumers, descStatus, descRecords,
 		descBytes, descLag, descLastRecord, descFlush, descCommitErrs, descSinkErrs, descRebalances, descRestarts,
-		descResets, descStalls, descPending, descNext, descPartLag, descZombies,
+		descResets, descStarts, descStalls, descPending, descNext, descPartLag, descZombies,
 	}
 )
 
@@ -117,6 +118,7 @@ func collectConsumer(c *consumer, s ConsumerStatus, gauge, counter emit) {
 	counter(descCommitErrs, float64(c.stats.commitErrors.Load()), s.Name)
 	counter(descSinkErrs, float64(c.stats.sinkErrors.Load()), s.Name)
 	counter(descResets, float64(c.stats.offsetResets.Load()), s.Name)
+	counter(descStarts, float64(c.stats.starts.Load()), s.Name)
 	counter(descStalls, float64(c.stats.stalls.Load()), s.Name)
 	gauge(descPending, truth(s.PendingChange != nil), s.Name)
 	if s.LastRecordAt != nil {

@@ -44,6 +44,22 @@ func TestStartPolicies(t *testing.T) {
 			r.wantStatus(Running)
 			r.produce(0, "new")
 			r.wantRecords(strings.Fields(tt.want)...)
+			r.wantCommitted(0, 3)
+			if n := r.agent.snapshot.Load().rows[0].c.stats.starts.Load(); n != 1 {
+				t.Errorf("%d starts were counted", n)
+			}
+			if log := r.log.String(); !strings.Contains(log, "no committed offset: begins where start says") || !strings.Contains(log, `"start":"`+tt.start+`"`) {
+				t.Errorf("the log does not tell of it:\n%s", log)
+			}
+			if err := r.stop(); err != nil {
+				t.Fatal(err)
+			}
+			r.start() // the group has an offset now
+			r.edit(`, start: "` + tt.start + `"`)
+			r.wantStatus(Running)
+			if n := r.agent.snapshot.Load().rows[0].c.stats.starts.Load(); n != 0 {
+				t.Errorf("%d starts were counted for a group that has offsets", n)
+			}
 		})
 	}
 }
@@ -81,6 +97,9 @@ func TestOutOfRange(t *testing.T) {
 		r.wantStatus(Running)
 		r.produce(0, "new")
 		r.wantRecords("t/0@2=new")
+		if log := r.log.String(); resets(r) != 1 || !strings.Contains(log, "offset out of range was reset") || !strings.Contains(log, `"policy":"latest"`) {
+			t.Errorf("%d resets were counted; the log:\n%s", resets(r), log)
+		}
 	})
 	t.Run("fail", func(t *testing.T) {
 		r := newRig(t, 1)

@@ -59,6 +59,7 @@ func (s *session) place(ctx context.Context) error {
 			return err
 		}
 	}
+	s.tellStarts()
 	return nil
 }
 
