@@ -6,7 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -195,5 +197,34 @@ consumers:
 			apply("right")
 			r.wantStatus(Running)
 		})
+	}
+}
+
+// TestRefusedCredentialsRest: a consumer that a cluster refuses tries again, but
+// seldom: accounts are locked for less.
+func TestRefusedCredentialsRest(t *testing.T) {
+	var seldom backoff
+	seldom.slow()
+	for range 6 {
+		if d := seldom.next(); d < 4*time.Second {
+			t.Errorf("it waits for %v", d)
+		}
+	}
+	r, apply := secured(t, "password: wrong", nil)
+	var logins atomic.Int32
+	r.cluster.ControlKey(int16(kmsg.SASLAuthenticate), func(k kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		logins.Add(1)
+		resp := k.ResponseKind().(*kmsg.SASLAuthenticateResponse)
+		resp.ErrorCode = kerr.SaslAuthenticationFailed.Code
+		return resp, nil, true
+	})
+	apply()
+	r.wantStatus(Failing)
+	for range 100 { // a second, in which it would have tried three times
+		if n := logins.Load(); n > 1 {
+			t.Fatalf("%d logins were tried", n)
+		}
+		<-time.After(10 * time.Millisecond)
 	}
 }

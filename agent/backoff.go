@@ -21,6 +21,10 @@ func (b *backoff) next() time.Duration {
 	return jitter(d)
 }
 
+// slow makes the next waits seconds at least: what is tried again too often may be
+// locked out.
+func (b *backoff) slow() { b.tries = max(b.tries, 5) }
+
 // reset makes the next wait the first again.
 func (b *backoff) reset() { b.tries = 0 }
 

@@ -40,6 +40,9 @@ func (c *consumer) keepJoined(ctx context.Context) {
 		if err != nil {
 			c.report(origin(err), err)
 			c.stats.restarts.Add(1)
+			if refused(err) {
+				wait.slow()
+			}
 			wait.wait(ctx, c.hurry)
 		}
 	}
