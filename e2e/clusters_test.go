@@ -3,7 +3,6 @@ package e2e
 import (
 	"fmt"
 	"net"
-	"strings"
 	"testing"
 	"time"
 
@@ -35,6 +34,17 @@ func listen(t *testing.T, serve func(net.Conn)) (addr string) {
 	return l.Addr().String()
 }
 
+// byState counts the consumers of a cluster by state.
+func byState(a *agenttest.Agent, cluster string) map[string]int {
+	n := make(map[string]int)
+	for _, c := range a.Status().Consumers {
+		if c.Cluster == cluster {
+			n[c.Status]++
+		}
+	}
+	return n
+}
+
 // TestClustersApart: clusters that are away, deaf, refusing or slow delay neither
 // the start of consumers of another one nor what they read, nor an edit, nor the
 // end.
@@ -63,24 +73,15 @@ func TestClustersApart(t *testing.T) {
 	s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 1, Count: 1000})
 	slow.Produce(t, kafkatest.Load{Topic: topic, Partitions: 1, Count: 1000})
 	a := agenttest.Start(t, agenttest.Options{Config: document(clusters, all...)})
-	states := func(prefix string) map[string]int {
-		n := make(map[string]int)
-		for _, c := range a.Status().Consumers {
-			if strings.HasPrefix(c.Name, prefix) {
-				n[c.Status]++
-			}
-		}
-		return n
-	}
 	for _, e := range good {
 		s.waitCommitted(t, a, e, 1000)
 	}
 	for _, cluster := range []string{"away", "deaf", "refusing"} {
-		if n := states(cluster); n["STARTING"]+n["ERROR"] != each {
+		if n := byState(a, cluster); n["STARTING"]+n["ERROR"] != each {
 			t.Errorf("consumers of the cluster %s are %v", cluster, n)
 		}
 	}
-	if n := states("slow"); n["RUNNING"] == each {
+	if n := byState(a, "slow"); n["RUNNING"] == each {
 		t.Error("those of the slow cluster were first: the test shows nothing")
 	}
 	paused := make([]entry, len(all))

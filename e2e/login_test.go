@@ -79,6 +79,27 @@ func (l *logged) cluster(name, mechanism, user string) string {
 // Instead of users, where the token comes from.
 const byFile, byServer = "a token file", "a token server"
 
+// logins writes the secrets of all ways to log in and returns their clusters;
+// those of wrong, forged and stranger are refused.
+func (l *logged) logins(t *testing.T, topic, token string) (clusters string) {
+	t.Helper()
+	for name, login := range map[string]struct{ mechanism, user, secret string }{
+		"plain":    {"PLAIN", kafkatest.PlainUser, kafkatest.PlainPassword},
+		"scram256": {"SCRAM-SHA-256", "reader", "first-secret"},
+		"scram512": {"SCRAM-SHA-512", "reader", "first-secret"},
+		"wrong":    {"SCRAM-SHA-512", "reader", "mistyped-secret"},
+		"filed":    {"OAUTHBEARER", byFile, token},
+		"served":   {"OAUTHBEARER", byServer, "client-secret"},
+		"forged":   {"OAUTHBEARER", byFile, kafkatest.NewIssuer(t).Token(t, "reader", time.Hour)},
+		"stranger": {"OAUTHBEARER", byServer, "no-secret"},
+	} {
+		put(t, l.dir, name, []byte(login.secret+"\n"))
+		clusters += l.cluster(name, login.mechanism, login.user)
+		l.entries = append(l.entries, l.entry(name, topic).withCluster(name))
+	}
+	return clusters
+}
+
 // TestLogins: every mechanism reads on over the ends of its sessions (KIP-368);
 // a wrong secret is an error that names the cluster, and heals by itself once
 // the file holds the right one; a password that was changed at the brokers is
@@ -88,22 +109,8 @@ func TestLogins(t *testing.T) {
 	l := newLogged(t)
 	topic := l.topic(t, "logins", 2)
 	l.SetPassword(t, "reader", "first-secret")
-	var clusters string
 	first := l.tokens.Token(t, "reader", time.Hour)
-	for name, login := range map[string]struct{ mechanism, user, secret string }{
-		"plain":    {"PLAIN", kafkatest.PlainUser, kafkatest.PlainPassword},
-		"scram256": {"SCRAM-SHA-256", "reader", "first-secret"},
-		"scram512": {"SCRAM-SHA-512", "reader", "first-secret"},
-		"wrong":    {"SCRAM-SHA-512", "reader", "mistyped-secret"},
-		"filed":    {"OAUTHBEARER", byFile, first},
-		"served":   {"OAUTHBEARER", byServer, "client-secret"},
-		"forged":   {"OAUTHBEARER", byFile, kafkatest.NewIssuer(t).Token(t, "reader", time.Hour)},
-		"stranger": {"OAUTHBEARER", byServer, "no-secret"},
-	} {
-		put(t, l.dir, name, []byte(login.secret+"\n"))
-		clusters += l.cluster(name, login.mechanism, login.user)
-		l.entries = append(l.entries, l.entry(name, topic).withCluster(name))
-	}
+	clusters := l.logins(t, topic, first)
 	clusters += fmt.Sprintf("  inline: {brokers: [%s], tls: {ca_file: %s}, sasl: {mechanism: PLAIN, username: nobody, password: inline-secret}}\n",
 		l.SecureAddrs()[0], filepath.Join(l.dir, "ca.pem"))
 	refused := l.entry("inline", topic).withCluster("inline")
