@@ -98,7 +98,10 @@ func TestClustersApart(t *testing.T) {
 		s.waitCommitted(t, a, e, 2000)
 	}
 	for _, cluster := range []string{"away", "deaf", "refusing"} {
-		a.WaitState(cluster+"-0", "ERROR")
+		c := a.WaitState(cluster+"-0", "ERROR")
+		if took := c.StatusSince.Sub(c.CreatedAt); took > 30*time.Second {
+			t.Errorf("%s was noticed after %v", c.Name, took)
+		}
 	}
 	for _, e := range all {
 		if e.cluster == "slow" {

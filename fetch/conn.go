@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -138,7 +139,31 @@ func (d *ownDialer) Dial(network, addr string) (net.Conn, error) {
 		return nil, net.ErrClosed
 	}
 	d.conn.socket, d.conn.wire = socket, wire
-	return socket, nil
+	return &openingConn{Conn: socket, by: time.Now().Add(answerTime)}, nil
+}
+
+// An openingConn is a connection over which nothing has come yet. sarama asks
+// several times for what the broker speaks, and then takes it for an old one: a
+// black hole would be told of after half a minute.
+type openingConn struct {
+	net.Conn
+	by    time.Time // when the first answer is to be there
+	heard atomic.Bool
+}
+
+func (c *openingConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 && !c.heard.Load() {
+		c.heard.Store(true)
+	}
+	return n, err
+}
+
+func (c *openingConn) SetReadDeadline(t time.Time) error {
+	if !c.heard.Load() && t.After(c.by) {
+		t = c.by
+	}
+	return c.Conn.SetReadDeadline(t)
 }
 
 // ofNetwork reports that err came from the connection, not from what was read.
