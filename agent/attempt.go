@@ -126,6 +126,7 @@ func (a *Agent) judge(v verdict) {
 		log.Info("change was tried and can be made", "tries", n.tries)
 		return
 	}
+	v.entry.c.await(missingTopics(v.err))
 	wait := n.wait.next()
 	n.at = time.Now().Add(wait)
 	if wait > 2*time.Second { // those of a second share a probe, and so a connection

@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/IBM/sarama"
 
@@ -22,13 +23,13 @@ type beginnings struct {
 }
 
 // list takes in the topics of a generation. A topic that appears under the same
-// pattern came later; one that an edit added did not.
-func (b *beginnings) list(pattern string, topics []string) {
+// pattern came later; one that an edit added did not, unless it was awaited.
+func (b *beginnings) list(pattern string, topics []string, awaited *map[string]bool) {
 	now := make(map[string]bool, len(topics))
 	for _, t := range topics {
 		now[t] = true
 		if _, known := b.came[t]; !known && b.listed != nil && !b.listed[t] {
-			b.note(t, pattern != "" && pattern == b.pattern)
+			b.note(t, pattern != "" && pattern == b.pattern || awaited != nil && (*awaited)[t])
 		}
 	}
 	b.pattern, b.listed = pattern, now
@@ -44,6 +45,35 @@ func (b *beginnings) miss(pattern string, err error) {
 	case errors.As(err, &topic) && errors.Is(topic.Err, sarama.ErrUnknownTopicOrPartition):
 		b.note(topic.Topic, true)
 	}
+}
+
+// await notes topics that a probe did not find: once they are there, and the
+// consumer reads them, they will have come later. The agent's loop alone calls it.
+func (c *consumer) await(topics []string) {
+	awaited := make(map[string]bool)
+	if had := c.awaited.Load(); had != nil {
+		maps.Copy(awaited, *had)
+	}
+	for _, t := range topics {
+		awaited[t] = true
+	}
+	c.awaited.Store(&awaited)
+}
+
+// missingTopics are those of which one of the errors joined in err says that they
+// are not there.
+func missingTopics(err error) (topics []string) {
+	if all, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, err := range all.Unwrap() {
+			topics = append(topics, missingTopics(err)...)
+		}
+		return topics
+	}
+	var t *fetch.TopicError
+	if errors.As(err, &t) && errors.Is(t.Err, sarama.ErrUnknownTopicOrPartition) {
+		topics = append(topics, t.Topic)
+	}
+	return topics
 }
 
 func (b *beginnings) note(topic string, came bool) {

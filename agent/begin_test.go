@@ -22,22 +22,30 @@ func TestWhoCameLater(t *testing.T) {
 		last map[string]int32
 		want bool
 	}{
-		"a new group":                  {func(b *beginnings) { b.list("", []string{"t"}) }, 3, none, false},
-		"a new partition":              {func(b *beginnings) { b.list("", []string{"t"}) }, 3, map[string]int32{"t": 2}, true},
-		"one whose offset was deleted": {func(b *beginnings) { b.list("", []string{"t"}) }, 1, map[string]int32{"t": 2}, false},
-		"a topic that an edit added":   {func(b *beginnings) { b.list("", []string{"a"}); b.list("", []string{"a", "t"}) }, 0, map[string]int32{"a": 2}, false},
-		"one that was not there":       {func(b *beginnings) { b.miss("", missing); b.list("", []string{"t"}) }, 0, none, true},
+		"a new group":                  {func(b *beginnings) { b.list("", []string{"t"}, nil) }, 3, none, false},
+		"a new partition":              {func(b *beginnings) { b.list("", []string{"t"}, nil) }, 3, map[string]int32{"t": 2}, true},
+		"one whose offset was deleted": {func(b *beginnings) { b.list("", []string{"t"}, nil) }, 1, map[string]int32{"t": 2}, false},
+		"a topic that an edit added":   {func(b *beginnings) { b.list("", []string{"a"}, nil); b.list("", []string{"a", "t"}, nil) }, 0, map[string]int32{"a": 2}, false},
+		"one that an edit awaited": {func(b *beginnings) {
+			b.list("", []string{"a"}, nil)
+			b.list("", []string{"a", "t"}, &map[string]bool{"t": true})
+		}, 0, map[string]int32{"a": 2}, true},
+		"one that was not there": {func(b *beginnings) { b.miss("", missing); b.list("", []string{"t"}, nil) }, 0, none, true},
 		"one that may not be read": {func(b *beginnings) {
 			b.miss("", &fetch.TopicError{Topic: "t", Err: sarama.ErrTopicAuthorizationFailed})
 		}, 0, none, false},
-		"the first match of a new group":      {func(b *beginnings) { b.list("t", []string{"t"}) }, 0, none, false},
-		"a match that appeared":               {func(b *beginnings) { b.list("t", []string{"at"}); b.list("t", []string{"at", "t"}) }, 0, none, true},
-		"one that appeared where none was":    {func(b *beginnings) { b.miss("t", fmt.Errorf("%w t", errNoTopic)); b.list("t", []string{"t"}) }, 0, none, true},
-		"one that appeared while nobody ran":  {func(b *beginnings) { b.list("t", []string{"at", "t"}) }, 0, map[string]int32{"at": 0}, true},
-		"a match of an edited pattern":        {func(b *beginnings) { b.list("at", []string{"at"}); b.list("t", []string{"at", "t"}) }, 0, map[string]int32{"at": 0}, false},
-		"another error":                       {func(b *beginnings) { b.miss("", errors.New("no")) }, 0, none, false},
-		"a match that goes and comes":         {func(b *beginnings) { b.list("t", []string{"t"}); b.list("t", nil); b.list("t", []string{"t"}) }, 0, none, true},
-		"what was decided before the commits": {func(b *beginnings) { b.list("t", []string{"t"}); b.later("t", 0, none) }, 0, map[string]int32{"at": 0}, false},
+		"the first match of a new group":     {func(b *beginnings) { b.list("t", []string{"t"}, nil) }, 0, none, false},
+		"a match that appeared":              {func(b *beginnings) { b.list("t", []string{"at"}, nil); b.list("t", []string{"at", "t"}, nil) }, 0, none, true},
+		"one that appeared where none was":   {func(b *beginnings) { b.miss("t", fmt.Errorf("%w t", errNoTopic)); b.list("t", []string{"t"}, nil) }, 0, none, true},
+		"one that appeared while nobody ran": {func(b *beginnings) { b.list("t", []string{"at", "t"}, nil) }, 0, map[string]int32{"at": 0}, true},
+		"a match of an edited pattern":       {func(b *beginnings) { b.list("at", []string{"at"}, nil); b.list("t", []string{"at", "t"}, nil) }, 0, map[string]int32{"at": 0}, false},
+		"another error":                      {func(b *beginnings) { b.miss("", errors.New("no")) }, 0, none, false},
+		"a match that goes and comes": {func(b *beginnings) {
+			b.list("t", []string{"t"}, nil)
+			b.list("t", nil, nil)
+			b.list("t", []string{"t"}, nil)
+		}, 0, none, true},
+		"what was decided before the commits": {func(b *beginnings) { b.list("t", []string{"t"}, nil); b.later("t", 0, none) }, 0, map[string]int32{"at": 0}, false},
 	} {
 		var b beginnings
 		c.did(&b)

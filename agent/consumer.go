@@ -30,10 +30,12 @@ type consumer struct {
 
 	gate   gate
 	begins beginnings
-	events chan event
-	net    *dialer
-	open   openSink
-	kafka  *clusters
+	// topics that a probe of a wanted change did not find; nil if there were none
+	awaited atomic.Pointer[map[string]bool]
+	events  chan event
+	net     *dialer
+	open    openSink
+	kafka   *clusters
 
 	view  atomic.Pointer[view]
 	last  atomic.Pointer[ending] // why it is stopped; a later order overrides an earlier one

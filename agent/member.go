@@ -205,7 +205,7 @@ func (m *member) consume(ctx context.Context, out sink.Sink, wait *backoff) erro
 		s := newSession(m, out, abandon)
 		var err error
 		if s.topics, err = m.topics(ctx, s.wish, maxAge); err == nil {
-			m.begins.list(s.wish.TopicsRegex, s.topics)
+			m.begins.list(s.wish.TopicsRegex, s.topics, m.awaited.Load())
 			err = m.enter(genCtx, s)
 		}
 		m.begins.miss(s.wish.TopicsRegex, err)

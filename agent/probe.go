@@ -150,7 +150,7 @@ func (p *clusterProbe) learn(ctx context.Context, consumers []config.Consumer) e
 func (p *clusterProbe) examine(ctx context.Context, c *config.Consumer) (found []Finding) {
 	for _, t := range c.Topics {
 		if _, err := p.Partitions(t); err != nil {
-			found = append(found, Finding{c.Name, "topics", fmt.Errorf("topic %q: %w", t, err)})
+			found = append(found, Finding{c.Name, "topics", &fetch.TopicError{Topic: t, Err: err}})
 		}
 	}
 	if c.TopicsRegex != "" {

@@ -39,6 +39,16 @@ func TestWhatComesLater(t *testing.T) {
 	s.waitCommitted(t, a, awaited, 100)
 	s.waitCommitted(t, a, related.withTopics(family, second), 100+100)
 
+	soon := "soon-" + s.suffix
+	awaited = awaited.withTopics(absent, soon)
+	a.Write(s.file(grown, related, awaited))
+	a.WaitConsumer("awaited", "wait for the topic", func(c agenttest.Consumer) bool {
+		return c.PendingChange != nil && c.PendingChange.Tries > 0 && c.PendingChange.Error != ""
+	})
+	s.CreateTopic(t, soon, 1)
+	load(soon, 1, 0)
+	s.waitCommitted(t, a, awaited, 100+50)
+
 	stop(t, a)
 	s.AddPartitions(t, grows, 5)
 	load(grows, 5, 200)
@@ -50,11 +60,11 @@ func TestWhatComesLater(t *testing.T) {
 	tr := follow(t, grown.path, related.path, awaited.path)
 	for partition, want := range map[string][]int{
 		key(grows, 0): from(100, 250), key(grows, 1): from(100, 250), key(grows, 2): from(150, 250), key(grows, 3): from(150, 250), key(grows, 4): from(200, 250),
-		key(second, 0): upTo(50), key(second, 1): upTo(50), key(third, 0): upTo(50), key(absent, 0): upTo(50), key(absent, 1): upTo(50),
+		key(second, 0): upTo(50), key(second, 1): upTo(50), key(third, 0): upTo(50), key(soon, 0): upTo(50), key(absent, 0): upTo(50), key(absent, 1): upTo(50),
 	} {
 		tr.wantSeqs(t, partition, want)
 	}
-	if got := len(tr); got != 10 {
+	if got := len(tr); got != 11 {
 		t.Errorf("records of %d partitions were read: %v", got, tr)
 	}
 }
