@@ -31,7 +31,7 @@ type logged struct {
 
 const (
 	sessionLasts = 2 * time.Second
-	tokenLives   = 5 * time.Second
+	tokenLives   = 10 * time.Second
 )
 
 func newLogged(t *testing.T) *logged {

@@ -107,7 +107,7 @@ func (l *lane) offsets(req *sarama.OffsetRequest) (*sarama.OffsetResponse, error
 
 // describe says what failed with which broker.
 func (l *lane) describe(what string, err error) error {
-	if !ofNetwork(err) {
+	if !ofNetwork(err) && !hopeless(err) { // a session may end, and not be renewed, before any request
 		return contentError{err}
 	}
 	return fmt.Errorf("%s: broker %s: %w", what, l.conn.broker.Addr(), err)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"reflect"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -27,6 +29,9 @@ func (c *conn) fetch(req *kmsg.FetchRequest) (*frame, *kmsg.FetchResponse, error
 		if err := c.negotiate(); err != nil {
 			return nil, nil, err
 		}
+	}
+	if err := c.logInAnew(); err != nil {
+		return nil, nil, err
 	}
 	req.Version = c.version
 	c.sent++
@@ -101,9 +106,7 @@ func (c *conn) header(b []byte, flexible bool) ([]byte, error) {
 
 // negotiate finds the version of the fetch requests.
 func (c *conn) negotiate() error {
-	resp, err := c.broker.ApiVersions(&sarama.ApiVersionsRequest{
-		Version: 3, ClientSoftwareName: "kcagent", ClientSoftwareVersion: "1",
-	})
+	resp, err := c.apiVersions()
 	if err != nil {
 		return err
 	}
@@ -119,6 +122,47 @@ func (c *conn) negotiate() error {
 		return nil
 	}
 	return contentError{errors.New("broker answers no fetch requests")}
+}
+
+func (c *conn) apiVersions() (*sarama.ApiVersionsResponse, error) {
+	return c.broker.ApiVersions(&sarama.ApiVersionsRequest{
+		Version: 3, ClientSoftwareName: "kcagent", ClientSoftwareVersion: "1",
+	})
+}
+
+// logInAnew keeps the session of a SASL login from ending (KIP-368): a broker
+// hangs up on who asks for records after that, and counts it. sarama logs in anew
+// before a request of its own, once most of the session has passed; fetches are
+// none, so a small one goes before them then.
+func (c *conn) logInAnew() error {
+	at := sessionEnds(c.broker)
+	if at.IsZero() || time.Now().Before(at) {
+		return nil
+	}
+	_, err := c.apiVersions()
+	if err != nil && !errors.Is(err, sarama.ErrSASLAuthenticationFailed) {
+		// The connection cannot go on: brokers refuse to log in twice a second.
+		return fmt.Errorf("%w: log in anew: %w", net.ErrClosed, err)
+	}
+	return err
+}
+
+// sessionField is where sarama keeps the time, in milliseconds, from which on it
+// logs in anew: after 85 to 95 % of what the broker has granted.
+var sessionField, hasSessionField = reflect.TypeFor[sarama.Broker]().FieldByName("clientSessionReauthenticationTimeMs")
+
+// sessionEnds is when to log in anew; zero if the session has no end. sarama does
+// not tell; should it call the field otherwise one day, the broker ends the session
+// and the request is sent again on a new connection. The caller is the only one to
+// use b.
+func sessionEnds(b *sarama.Broker) time.Time {
+	if !hasSessionField || sessionField.Type.Kind() != reflect.Int64 {
+		return time.Time{}
+	}
+	if ms := reflect.ValueOf(b).Elem().FieldByIndex(sessionField.Index).Int(); ms > 0 {
+		return time.UnixMilli(ms)
+	}
+	return time.Time{}
 }
 
 // fetchVersion is the highest that kafka_version allows.
