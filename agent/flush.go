@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"time"
 
@@ -55,7 +56,8 @@ func (s *session) flushLoop(ctx context.Context) {
 			s.report(originCommit, nil)
 			wait.reset()
 		case err != nil:
-			if !errors.Is(err, net.ErrClosed) { // the watchdog cut it, and has told why
+			// What the watchdog cut it has told of.
+			if !errors.Is(err, net.ErrClosed) && (failed || !passing(err)) {
 				s.report(originCommit, err)
 			}
 			timer.Reset(wait.next())
@@ -160,6 +162,14 @@ func (s *session) sendCommit(req *sarama.OffsetCommitRequest, moved []*partition
 		}
 	}
 	return nil
+}
+
+// passing reports errors that the next try, a moment later, is likely to be spared:
+// the coordinator moves, or the connection to it has ended.
+func passing(err error) bool {
+	var netErr net.Error
+	return errors.Is(err, io.EOF) || errors.As(err, &netErr) && !netErr.Timeout() || errors.Is(err, sarama.ErrNotConnected) ||
+		errors.Is(err, sarama.ErrNotCoordinatorForConsumer) || errors.Is(err, sarama.ErrConsumerCoordinatorNotAvailable)
 }
 
 func generationOver(err error) bool {

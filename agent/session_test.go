@@ -117,6 +117,32 @@ func TestCommitErrorIsShownAndRetried(t *testing.T) {
 	r.wantRecords("t/0@0=a")
 }
 
+// TestCoordinatorThatMovesIsNoError: what the next try is likely to be spared is
+// counted, and shown only if it is not.
+func TestCoordinatorThatMovesIsNoError(t *testing.T) {
+	r := newRig(t, 1)
+	r.edit("")
+	r.wantStatus(Running)
+	r.wantCommitted(0, 0)
+	r.failOffsetCommits(1, kerr.NotCoordinator)
+	r.produce(0, "a")
+	r.wantCommitted(0, 1)
+	commitErrors := &r.agent.snapshot.Load().rows[0].c.stats.commitErrors
+	if n := commitErrors.Load(); n != 1 {
+		t.Errorf("%d commit errors were counted, want 1", n)
+	}
+	if moves := strings.Join(r.moves(), " "); strings.Contains(moves, "ERROR") {
+		t.Errorf("one was shown: %s", moves)
+	}
+	r.failOffsetCommits(2, kerr.NotCoordinator)
+	r.produce(0, "b")
+	r.wantCommitted(0, 2)
+	r.wantStatus(Running)
+	if moves := strings.Join(r.moves(), " "); !strings.HasSuffix(moves, "RUNNING>ERROR ERROR>RUNNING") {
+		t.Errorf("two in a row were not shown: %s", moves)
+	}
+}
+
 func TestGoroutinesCarryTheConsumersName(t *testing.T) {
 	r := newRig(t, 4)
 	r.edit("")
