@@ -1,11 +1,9 @@
 package fetch
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -179,59 +177,5 @@ func (s *Subscription) recognise(t *topic, told *calls) error {
 		signal(s.ready)
 		told.add(s.spec.Changed)
 	}
-	return nil
-}
-
-// Coordinator asks which broker coordinates a group.
-func (f *Fetcher) Coordinator(ctx context.Context, group string) (id int32, addr string, err error) {
-	a := &ask{group: group}
-	if err := f.put(ctx, a); err != nil {
-		return 0, "", err
-	}
-	return a.id, a.addr, nil
-}
-
-// coordinators answers such asks, all at once: a thousand groups that start would
-// wait a thousand times for a broker that is far away.
-func (r *router) coordinators(ctx context.Context, asks []*ask) {
-	if len(asks) == 0 {
-		return
-	}
-	errs := make([]error, len(asks))
-	err := r.ask(ctx, func(c *conn) error {
-		var running sync.WaitGroup
-		for i, a := range asks {
-			running.Go(func() { errs[i] = a.find(c) })
-		}
-		running.Wait()
-		for _, err := range errs {
-			if err != nil && ofNetwork(err) {
-				return err // for all: on another connection, perhaps to another broker
-			}
-		}
-		return nil
-	})
-	for i, a := range asks {
-		a.answer(cmp.Or(err, errs[i]))
-	}
-}
-
-// find asks for the coordinator of one group.
-func (a *ask) find(c *conn) error {
-	req := &sarama.FindCoordinatorRequest{CoordinatorKey: a.group, CoordinatorType: sarama.CoordinatorGroup}
-	switch {
-	case c.conf.Version.IsAtLeast(sarama.V2_0_0_0):
-		req.Version = 2
-	case c.conf.Version.IsAtLeast(sarama.V0_11_0_0):
-		req.Version = 1
-	}
-	resp, err := c.broker.FindCoordinator(req)
-	if err != nil {
-		return err
-	}
-	if resp.Err != sarama.ErrNoError {
-		return resp.Err
-	}
-	a.id, a.addr = resp.Coordinator.ID(), resp.Coordinator.Addr()
 	return nil
 }

@@ -13,25 +13,23 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // answerTime is how long a broker may send nothing of an answer, beyond MaxWait.
 // Behind it the broker counts as a black hole.
 const answerTime = 10 * time.Second
 
-// pipeline is how many requests may wait for their answers on a connection.
-const pipeline = 64
-
 // A conn is one connection to one broker. sarama opens it, negotiates versions
-// and authenticates; its requests other than fetches go through it, too. It
+// and authenticates; most requests go through it, too, but for those of wire.go. It
 // cannot cancel a request, and its Close waits for the one in flight; so the
 // socket is kept at hand.
 type conn struct {
 	broker   *sarama.Broker
 	conf     *sarama.Config
-	used     bool  // an answer came over it
-	version  int16 // of fetch requests; 0 before the first
-	sent     int32 // fetch requests so far
+	used     bool                                       // an answer came over it
+	speaks   map[kmsg.Key]sarama.ApiVersionsResponseKey // nil before prepare
+	sent     int32                                      // requests that are not sarama's so far
 	out      []byte
 	patience time.Duration // how long the broker may send nothing
 
@@ -53,7 +51,6 @@ func (f *Fetcher) dial(ctx context.Context, addr string) (*conn, error) {
 	f.mu.Unlock()
 	conf := *base
 	conf.Net.ReadTimeout = wait + answerTime
-	conf.Net.MaxOpenRequests = pipeline
 	c := &conn{broker: sarama.NewBroker(addr), conf: &conf, patience: conf.Net.ReadTimeout}
 	dialer := &ownDialer{conn: c, ctx: ctx, timeout: conf.Net.DialTimeout}
 	if conf.Net.TLS.Enable {

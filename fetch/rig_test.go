@@ -57,8 +57,10 @@ func (r *rig) client(opts ...kgo.Opt) *kgo.Client {
 	return client
 }
 
-func (r *rig) start(set Settings) *Fetcher {
-	f := New(Options{Name: "test", Brokers: r.cluster.ListenAddrs(), Settings: set, Config: func() (*sarama.Config, error) {
+func (r *rig) start(set Settings) *Fetcher { return r.startAt(set, r.cluster.ListenAddrs()...) }
+
+func (r *rig) startAt(set Settings, brokers ...string) *Fetcher {
+	f := New(Options{Name: "test", Brokers: brokers, Settings: set, Config: func() (*sarama.Config, error) {
 		c := sarama.NewConfig()
 		c.Version = sarama.MaxVersion
 		return c, nil

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"reflect"
+	"strings"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -25,36 +26,48 @@ const (
 // sarama's own Fetch makes an object of every record, which costs as much as all
 // the rest.
 func (c *conn) fetch(req *kmsg.FetchRequest) (*frame, *kmsg.FetchResponse, error) {
-	if c.version == 0 {
-		if err := c.negotiate(); err != nil {
-			return nil, nil, err
-		}
-	}
-	if err := c.logInAnew(); err != nil {
+	if err := c.prepare(); err != nil {
 		return nil, nil, err
 	}
-	req.Version = c.version
-	c.sent++
-	format := kmsg.NewRequestFormatter(kmsg.FormatterClientID(c.conf.ClientID))
-	c.out = format.AppendRequest(c.out[:0], req, c.sent)
-	_ = c.socket.SetWriteDeadline(time.Now().Add(c.conf.Net.WriteTimeout))
-	if _, err := c.socket.Write(c.out); err != nil {
+	var err error
+	if req.Version, err = c.fetchVersion(); err != nil {
 		return nil, nil, err
 	}
-	fr, err := c.receive()
+	id, err := c.send(req)
 	if err != nil {
 		return nil, nil, err
 	}
 	resp := &kmsg.FetchResponse{Version: req.Version}
-	body, err := c.header(fr.buf, resp.IsFlexible())
+	fr, err := c.answer(id, resp)
+	return fr, resp, err
+}
+
+// send sends a request whose answer is to be read by answer.
+func (c *conn) send(req kmsg.Request) (id int32, err error) {
+	c.sent++
+	format := kmsg.NewRequestFormatter(kmsg.FormatterClientID(c.conf.ClientID))
+	c.out = format.AppendRequest(c.out[:0], req, c.sent)
+	_ = c.socket.SetWriteDeadline(time.Now().Add(c.conf.Net.WriteTimeout))
+	_, err = c.socket.Write(c.out)
+	return c.sent, err
+}
+
+// answer reads the answer to the oldest request that has none yet. The caller
+// releases the frame, in which the response's bytes lie.
+func (c *conn) answer(id int32, resp kmsg.Response) (*frame, error) {
+	fr, err := c.receive()
+	if err != nil {
+		return nil, err
+	}
+	body, err := header(fr.buf, id, resp.IsFlexible())
 	if err == nil {
 		err = resp.ReadFrom(body)
 	}
 	if err != nil {
 		fr.release()
-		return nil, nil, contentError{fmt.Errorf("read fetch response: %w", err)}
+		return nil, contentError{fmt.Errorf("read %s response: %w", strings.ToLower(kmsg.NameForKey(resp.Key())), err)}
 	}
-	return fr, resp, nil
+	return fr, nil
 }
 
 // receive reads one response. A broker may take its time for it, as long as
@@ -91,9 +104,9 @@ func (c *conn) receive() (*frame, error) {
 }
 
 // header takes the response's header off.
-func (c *conn) header(b []byte, flexible bool) ([]byte, error) {
-	if id := int32(binary.BigEndian.Uint32(b)); id != c.sent {
-		return nil, fmt.Errorf("it answers request %d instead of %d", id, c.sent)
+func header(b []byte, id int32, flexible bool) ([]byte, error) {
+	if got := int32(binary.BigEndian.Uint32(b)); got != id {
+		return nil, fmt.Errorf("it answers request %d instead of %d", got, id)
 	}
 	if b = b[4:]; !flexible {
 		return b, nil
@@ -104,24 +117,33 @@ func (c *conn) header(b []byte, flexible bool) ([]byte, error) {
 	return b[1:], nil
 }
 
-// negotiate finds the version of the fetch requests.
-func (c *conn) negotiate() error {
-	resp, err := c.apiVersions()
-	if err != nil {
-		return err
-	}
-	for _, k := range resp.ApiKeys {
-		if k.ApiKey != int16(kmsg.Fetch) {
-			continue
+// prepare makes the connection ready for requests that are not sarama's.
+func (c *conn) prepare() error {
+	if c.speaks == nil {
+		resp, err := c.apiVersions()
+		if err != nil {
+			return err
 		}
-		c.version = min(mostFetch, k.MaxVersion, fetchVersion(c.conf.Version))
-		if c.version < max(leastFetch, k.MinVersion) {
-			return contentError{fmt.Errorf("broker speaks fetch versions %d to %d, and kafka_version allows %d at most: it takes Kafka 0.11 or newer",
-				k.MinVersion, k.MaxVersion, fetchVersion(c.conf.Version))}
+		c.speaks = make(map[kmsg.Key]sarama.ApiVersionsResponseKey, len(resp.ApiKeys))
+		for _, k := range resp.ApiKeys {
+			c.speaks[kmsg.Key(k.ApiKey)] = k
 		}
-		return nil
 	}
-	return contentError{errors.New("broker answers no fetch requests")}
+	return c.logInAnew()
+}
+
+// fetchVersion is the one of the fetch requests.
+func (c *conn) fetchVersion() (int16, error) {
+	k, ok := c.speaks[kmsg.Fetch]
+	if !ok {
+		return 0, contentError{errors.New("broker answers no fetch requests")}
+	}
+	version := min(mostFetch, k.MaxVersion, fetchVersion(c.conf.Version))
+	if version < max(leastFetch, k.MinVersion) {
+		return 0, contentError{fmt.Errorf("broker speaks fetch versions %d to %d, and kafka_version allows %d at most: it takes Kafka 0.11 or newer",
+			k.MinVersion, k.MaxVersion, fetchVersion(c.conf.Version))}
+	}
+	return version, nil
 }
 
 func (c *conn) apiVersions() (*sarama.ApiVersionsResponse, error) {
