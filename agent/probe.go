@@ -92,7 +92,7 @@ func probeCluster(ctx context.Context, consumers []config.Consumer, report func(
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	cluster := consumers[0].Cluster
-	p := &clusterProbe{reached: make(map[string]error), Fetcher: fetch.New(fetch.Options{
+	p := &clusterProbe{reached: make(map[string]func() error), Fetcher: fetch.New(fetch.Options{
 		Name: "probe", Brokers: cluster.Brokers,
 		Config: func() (*sarama.Config, error) {
 			keys, err := readCredentials(cluster)
@@ -107,24 +107,46 @@ func probeCluster(ctx context.Context, consumers []config.Consumer, report func(
 	defer running.Wait()
 	defer cancel()
 	if err := p.learn(ctx, consumers); err != nil {
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			err = fmt.Errorf("reach brokers %s: no answer within %s", strings.Join(cluster.Brokers, ","), probeTimeout)
-		}
+		err = inTime(ctx, &cluster, err)
 		for i, c := range consumers {
 			report(i, []Finding{{c.Name, "cluster", explainFirst(&c, err)}})
 		}
 		return
 	}
+	var examining sync.WaitGroup // at once: a cluster that is far away would else be asked for minutes
 	for i := range consumers {
-		report(i, p.examine(ctx, &consumers[i]))
+		examining.Go(func() { report(i, p.examine(ctx, &consumers[i])) })
 	}
+	examining.Wait()
+}
+
+// inTime says so if err is that the probe took too long.
+func inTime(ctx context.Context, cluster *config.Cluster, err error) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fmt.Errorf("reach brokers %s: no answer within %s", strings.Join(cluster.Brokers, ","), probeTimeout)
+	}
+	return err
 }
 
 // A clusterProbe is a connection to a cluster, and what was learned over it.
 type clusterProbe struct {
 	*fetch.Fetcher
-	all     []string         // every topic, if somebody has a pattern
-	reached map[string]error // by address
+	all []string // every topic, if somebody has a pattern
+
+	mu      sync.Mutex
+	reached map[string]func() error // by address
+}
+
+// reach connects to a broker, once for all consumers.
+func (p *clusterProbe) reach(ctx context.Context, addr string) error {
+	p.mu.Lock()
+	reach := p.reached[addr]
+	if reach == nil {
+		reach = sync.OnceValue(func() error { return p.Reach(ctx, addr) })
+		p.reached[addr] = reach
+	}
+	p.mu.Unlock()
+	return reach()
 }
 
 // learn asks for all topics at once. Its error concerns every consumer.
@@ -146,7 +168,7 @@ func (p *clusterProbe) learn(ctx context.Context, consumers []config.Consumer) e
 	return err
 }
 
-// examine says what is wrong with one consumer.
+// examine says what is wrong with one consumer. Many calls may run at a time.
 func (p *clusterProbe) examine(ctx context.Context, c *config.Consumer) (found []Finding) {
 	for _, t := range c.Topics {
 		if _, err := p.Partitions(t); err != nil {
@@ -160,15 +182,10 @@ func (p *clusterProbe) examine(ctx context.Context, c *config.Consumer) (found [
 	}
 	_, addr, err := p.Coordinator(ctx, c.Group)
 	if err != nil {
-		return append(found, Finding{c.Name, "group", fmt.Errorf("find the coordinator of group %s: %w", c.Group, explain(c, err))})
+		return append(found, Finding{c.Name, "group", fmt.Errorf("find the coordinator of group %s: %w", c.Group, explain(c, inTime(ctx, &c.Cluster, err)))})
 	}
-	reached, known := p.reached[addr]
-	if !known {
-		reached = p.Reach(ctx, addr)
-		p.reached[addr] = reached
-	}
-	if reached != nil {
-		found = append(found, Finding{c.Name, "group", fmt.Errorf("reach the coordinator of group %s: %w", c.Group, explain(c, reached))})
+	if err := p.reach(ctx, addr); err != nil {
+		found = append(found, Finding{c.Name, "group", fmt.Errorf("reach the coordinator of group %s: %w", c.Group, explain(c, inTime(ctx, &c.Cluster, err)))})
 	}
 	return found
 }
