@@ -181,6 +181,10 @@ func (m *member) enter(ctx context.Context, s *session) error {
 		if err := m.cluster.Refresh(ctx, s.topics); err != nil {
 			return err
 		}
+		// sarama would try for ten seconds before it tells.
+		if err := m.client.RefreshCoordinator(m.spec.Group); err != nil && !passing(err) {
+			return err
+		}
 		leave, err := m.cluster.door.enter(ctx)
 		if err != nil {
 			return err

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/sink"
 )
@@ -140,6 +142,24 @@ func TestCoordinatorThatMovesIsNoError(t *testing.T) {
 	r.wantStatus(Running)
 	if moves := strings.Join(r.moves(), " "); !strings.HasSuffix(moves, "RUNNING>ERROR ERROR>RUNNING") {
 		t.Errorf("two in a row were not shown: %s", moves)
+	}
+}
+
+// TestForbiddenGroupIsToldOfAtOnce: by the first answer that says so.
+func TestForbiddenGroupIsToldOfAtOnce(t *testing.T) {
+	r := newRig(t, 1)
+	var asked atomic.Int32
+	r.cluster.ControlKey(int16(kmsg.FindCoordinator), func(k kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		asked.Add(1)
+		resp := k.ResponseKind().(*kmsg.FindCoordinatorResponse)
+		resp.ErrorCode = kerr.GroupAuthorizationFailed.Code
+		return resp, nil, true
+	})
+	r.edit("")
+	r.wantStatus(Failing)
+	if n := asked.Load(); n > 2 { // the second may be on its way already
+		t.Errorf("%d questions were asked before it was told", n)
 	}
 }
 

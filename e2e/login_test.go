@@ -19,8 +19,7 @@ import (
 	"kcagent/e2e/wait"
 )
 
-// A logged scene's brokers want a login over TLS, whose sessions last two
-// seconds.
+// A logged scene's brokers want a login over TLS.
 type logged struct {
 	*scene
 	entries []entry
@@ -34,13 +33,13 @@ const (
 	tokenLives   = 10 * time.Second
 )
 
-func newLogged(t *testing.T) *logged {
+func newLogged(t *testing.T, properties map[string]string) *logged {
 	t.Helper()
 	authority := certs.NewAuthority(t, "authority")
 	l := &logged{scene: newScene(t), tokens: kafkatest.NewIssuer(t)}
 	l.Cluster = kafkatest.Start(t, kafkatest.Options{
 		TLS:        &kafkatest.TLS{Authority: authority.PEM, Server: authority.Issue(t, "broker"), SASL: true, Tokens: l.tokens},
-		Properties: map[string]string{"connections.max.reauth.ms": fmt.Sprint(sessionLasts.Milliseconds())},
+		Properties: properties,
 	})
 	put(t, l.dir, "ca.pem", authority.PEM)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -76,6 +75,11 @@ func (l *logged) cluster(name, mechanism, user string) string {
 		name, l.SecureAddrs()[0], filepath.Join(l.dir, "ca.pem"), mechanism, login)
 }
 
+// shortSessions end long before a test does.
+func shortSessions() map[string]string {
+	return map[string]string{"connections.max.reauth.ms": fmt.Sprint(sessionLasts.Milliseconds())}
+}
+
 // Instead of users, where the token comes from.
 const byFile, byServer = "a token file", "a token server"
 
@@ -106,7 +110,7 @@ func (l *logged) logins(t *testing.T, topic, token string) (clusters string) {
 // taken over while records flow.
 func TestLogins(t *testing.T) {
 	t.Parallel()
-	l := newLogged(t)
+	l := newLogged(t, shortSessions())
 	topic := l.topic(t, "logins", 2)
 	l.SetPassword(t, "reader", "first-secret")
 	first := l.tokens.Token(t, "reader", time.Hour)

@@ -53,7 +53,7 @@ func connections(t *testing.T, pid int, port string) map[string]bool {
 // Brokers hang up on those that do not, and count them.
 func TestSessionsAreRenewed(t *testing.T) {
 	t.Parallel()
-	l := newLogged(t)
+	l := newLogged(t, shortSessions())
 	topic := l.topic(t, "sessions", 2)
 	put(t, l.dir, "plain", []byte(kafkatest.PlainPassword))
 	put(t, l.dir, "served", []byte("client-secret"))

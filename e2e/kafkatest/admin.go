@@ -237,37 +237,6 @@ func (c *Cluster) Evict(t testing.TB, group string) {
 	}
 }
 
-// Authorizer are the properties of a cluster on which Deny works.
-func Authorizer() map[string]string {
-	return map[string]string{
-		"authorizer.class.name":          "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-		"allow.everyone.if.no.acl.found": "true",
-	}
-}
-
-// Deny forbids everybody to read and to see a topic until allow is called. The
-// cluster needs the properties of [Authorizer].
-func (c *Cluster) Deny(t testing.TB, topic string) (allow func()) {
-	t.Helper()
-	req, acl := kmsg.NewPtrCreateACLsRequest(), kmsg.NewCreateACLsRequestCreation()
-	acl.ResourceType, acl.ResourceName, acl.ResourcePatternType = kmsg.ACLResourceTypeTopic, topic, kmsg.ACLResourcePatternTypeLiteral
-	acl.Principal, acl.Host = "User:*", "*"
-	acl.Operation, acl.PermissionType = kmsg.ACLOperationAll, kmsg.ACLPermissionTypeDeny
-	req.Creations = append(req.Creations, acl)
-	for _, got := range ask(t, c, req).Results {
-		check(t, "deny "+topic, got.ErrorCode)
-	}
-	return func() {
-		req, f := kmsg.NewPtrDeleteACLsRequest(), kmsg.NewDeleteACLsRequestFilter()
-		f.ResourceType, f.ResourceName, f.ResourcePatternType = acl.ResourceType, &acl.ResourceName, acl.ResourcePatternType
-		f.Operation, f.PermissionType = kmsg.ACLOperationAny, kmsg.ACLPermissionTypeAny
-		req.Filters = append(req.Filters, f)
-		for _, got := range ask(t, c, req).Results {
-			check(t, "allow "+topic, got.ErrorCode)
-		}
-	}
-}
-
 // AddPartitions has a topic have this many.
 func (c *Cluster) AddPartitions(t testing.TB, topic string, partitions int32) {
 	t.Helper()
