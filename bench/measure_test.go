@@ -55,8 +55,8 @@ func (r rows) add(format string, args ...any) {
 }
 
 // A result counts megabytes and gigabytes of values, not of what a format makes
-// of them.
-type result struct{ mbPerSecond, cpuPerGB, rss float64 }
+// of them, and how many seconds after the start the first of them came.
+type result struct{ mbPerSecond, cpuPerGB, rss, start float64 }
 
 // drain runs cmd until its file has all records. The time runs from the first
 // byte, so that joining the group does not count.
@@ -68,7 +68,10 @@ func drain(b *testing.B, cmd *exec.Cmd, out string, l load) result {
 		}
 	}
 	unix.Sync() // what the one before left for the disk is not this one's
-	cmd.Stderr = os.Stderr
+	if cmd.Stderr == nil {
+		cmd.Stderr = os.Stderr
+	}
+	launched := time.Now()
 	p, err := process.Start(cmd)
 	if err != nil {
 		b.Fatal(err)
@@ -102,7 +105,7 @@ func drain(b *testing.B, cmd *exec.Cmd, out string, l load) result {
 			gb := float64(l.records()) * float64(l.size) / 1e9
 			return result{
 				mbPerSecond: gb * 1e3 * (1 - float64(first)/float64(size)) / still.Sub(began).Seconds(),
-				cpuPerGB:    cpuSeconds(b, p.Pid()) / gb, rss: peakRSS(b, p.Pid()),
+				cpuPerGB:    cpuSeconds(b, p.Pid()) / gb, rss: peakRSS(b, p.Pid()), start: began.Sub(launched).Seconds(),
 			}
 		case now.After(deadline):
 			b.Fatalf("%s wrote %d of %d bytes", cmd.Path, size, want)
@@ -168,6 +171,7 @@ func median(rs []result) result {
 		of(func(r result) float64 { return r.mbPerSecond }),
 		of(func(r result) float64 { return r.cpuPerGB }),
 		of(func(r result) float64 { return r.rss }),
+		of(func(r result) float64 { return r.start }),
 	}
 }
 

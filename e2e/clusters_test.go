@@ -11,29 +11,6 @@ import (
 	"kcagent/e2e/kafkatest"
 )
 
-// listen is a server that does the same to whoever connects, until the test ends.
-func listen(t *testing.T, serve func(net.Conn)) (addr string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			t.Cleanup(func() { _ = conn.Close() })
-			serve(conn)
-		}
-	}()
-	t.Cleanup(func() { _ = l.Close(); <-done })
-	return l.Addr().String()
-}
-
 // byState counts the consumers of a cluster by state.
 func byState(a *agenttest.Agent, cluster string) map[string]int {
 	n := make(map[string]int)
@@ -58,8 +35,8 @@ func TestClustersApart(t *testing.T) {
 	slow.CreateTopic(t, topic, 1)
 	clusters := map[string][]string{
 		"main": s.Addrs(), "slow": slow.DetourAddrs(), "away": {"127.0.0.1:1"},
-		"deaf":     {listen(t, func(net.Conn) {})},
-		"refusing": {listen(t, func(c net.Conn) { _ = c.Close() })},
+		"deaf":     {badnet.Listen(t, func(net.Conn) {})},
+		"refusing": {badnet.Listen(t, func(c net.Conn) { _ = c.Close() })},
 	}
 	var good, all []entry
 	for _, cluster := range []string{"away", "deaf", "refusing", "slow", "main"} {
