@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"iter"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -15,7 +16,7 @@ import (
 func (p *parser) across(entries []entry) {
 	names := make(map[string]*entry)
 	members := make(map[string]*entry) // static ones
-	taken := claims{files: make(map[string]*entry)}
+	taken := claims{files: make(map[string]*entry), folders: make(map[string]*entry)}
 	for i := range entries {
 		e := &entries[i]
 		if first := names[e.consumer.Name]; first != nil && e.consumer.Name != "" {
@@ -36,7 +37,11 @@ func (p *parser) across(entries []entry) {
 		if f == nil || f.Path == "" {
 			continue
 		}
-		if other := taken.add(e); other != nil {
+		if other := taken.below(e); other != nil {
+			p.fault(e.node, e.path, "sink.file.path",
+				fmt.Sprintf("this path and %s, of consumer %q, exclude each other: one would be a folder", other.consumer.Sink.File.Path, other.consumer.Name),
+				fmt.Sprintf("it stands in line %d", other.node.Line))
+		} else if other := taken.add(e); other != nil {
 			p.fault(e.node, e.path, "sink.file.path",
 				"consumer "+strconv.Quote(other.consumer.Name)+" may write the same file, "+other.consumer.Sink.File.Path,
 				fmt.Sprintf("it stands in line %d; give each consumer a file of its own, such as with {name}", other.node.Line))
@@ -48,6 +53,7 @@ func (p *parser) across(entries []entry) {
 // million pairs, so almost all of them must be told apart by a look.
 type claims struct {
 	files    map[string]*entry // by the whole path
+	folders  map[string]*entry // who needs it for a file below it
 	literals []target
 	patterns []target // with placeholders left
 }
@@ -71,12 +77,40 @@ func (c *claims) add(e *entry) (other *entry) {
 	for _, t := range targets {
 		if t.head == t.path {
 			c.files[t.path] = e
+			for folder := range above(t.path) {
+				c.folders[folder] = e
+			}
 			c.literals = append(c.literals, t)
 		} else {
 			c.patterns = append(c.patterns, t)
 		}
 	}
 	return nil
+}
+
+// below finds who writes a file where e needs a folder, or needs a folder where e
+// writes one. Paths with placeholders that are still open show it when they run.
+func (c *claims) below(e *entry) (other *entry) {
+	for _, t := range targetsOf(e) {
+		if other := c.folders[t.path]; other != nil {
+			return other
+		}
+		for folder := range above(t.path) {
+			if other := c.files[folder]; other != nil {
+				return other
+			}
+		}
+	}
+	return nil
+}
+
+// above yields the folders on the way to a path.
+func above(path string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for folder := filepath.Dir(path); folder != path && yield(folder); folder = filepath.Dir(folder) {
+			path = folder
+		}
+	}
 }
 
 // sideFiles are the suffixes of what lies beside a data file.
