@@ -9,17 +9,21 @@ import (
 
 	"kcagent/config"
 	"kcagent/fetch"
+	"kcagent/sink"
 )
 
 // beginnings tell the partitions that start is for from those that came later.
 // start is where a group without offsets begins. A partition or a topic that came
 // after the group began has none either, but to begin there at the end would skip
-// what was produced before anybody noticed it. Only the goroutine that keeps the
-// consumer joined uses it.
+// what was produced before anybody noticed it. With how many partitions a group
+// began to read a topic stands beside each offset that it commits there. Only the
+// goroutine that keeps the consumer joined uses it.
 type beginnings struct {
-	pattern string          // that chose listed; "" if they were named
-	listed  map[string]bool // topics of the last generation; nil before the first
-	came    map[string]bool // by topic: whether it came later, as far as that is known
+	pattern string           // that chose listed; "" if they were named
+	listed  map[string]bool  // topics of the last generation; nil before the first
+	came    map[string]bool  // by topic: whether it came later, as far as that is known
+	began   map[string]int32 // by topic: with how many partitions the group began, as far as that is known
+	remade  map[string]bool  // topics that were deleted and made anew while they were read; nil if the last generation saw none
 }
 
 // list takes in the topics of a generation. A topic that appears under the same
@@ -81,46 +85,106 @@ func (b *beginnings) note(topic string, came bool) {
 		b.came = make(map[string]bool)
 	}
 	b.came[topic] = came
+	if came {
+		b.start(topic, 0)
+	}
 }
 
-// later reports whether a partition that has no committed offset came after the
-// group began: last holds the highest partition that has one, for each topic of
-// the group's.
-func (b *beginnings) later(topic string, id int32, last map[string]int32) bool {
-	if top, begun := last[topic]; begun {
-		return id > top
+// A trace is what the group has committed of a topic.
+type trace struct {
+	last  int32 // the highest partition that has an offset
+	began int32 // the least that the notes say; -1 if none does
+}
+
+// begin finds out with how many partitions the group began to read a topic: 0 if it
+// came later as a whole. have is how many it has now, and traces are of all topics of
+// the group.
+func (b *beginnings) begin(topic string, have int, traces map[string]trace) {
+	t, begun := traces[topic]
+	switch {
+	case begun && t.began >= 0:
+		b.start(topic, t.began)
+	case begun: // by other means than an agent's
+		b.start(topic, t.last+1)
+	case b.came[topic], !b.knows(topic) && b.pattern != "" && len(traces) > 0: // the agent was not there to see it come
+		b.start(topic, 0)
+	default:
+		b.start(topic, int32(have))
 	}
-	came, known := b.came[topic]
-	if !known { // the agent was not there to see it come
-		came = b.pattern != "" && len(last) > 0
-		b.note(topic, came)
+}
+
+func (b *beginnings) knows(topic string) bool {
+	_, known := b.came[topic]
+	return known
+}
+
+// start takes in with how many partitions the group began a topic, as somebody says.
+// If they differ, one has counted what came meanwhile.
+func (b *beginnings) start(topic string, partitions int32) {
+	if b.began == nil {
+		b.began = make(map[string]int32)
 	}
-	return came
+	if was, known := b.began[topic]; !known || partitions < was {
+		b.began[topic] = partitions
+	}
+}
+
+// remake takes in that a topic was deleted and made anew: all of it came later.
+func (b *beginnings) remake(topic string) {
+	if b.remade == nil {
+		b.remade = make(map[string]bool)
+	}
+	b.remade[topic] = true
+	b.start(topic, 0)
 }
 
 // findBeginnings finds out which partitions without an offset came after the
 // group began.
-func (s *session) findBeginnings() error {
-	if s.spec.Start == (config.Start{}) {
-		return nil // they all begin at the earliest record
-	}
-	var open []*partition
-	for _, p := range s.partitions {
-		if p.committed.Load() < 0 {
-			open = append(open, p)
+func (s *session) findBeginnings(committed map[sink.TopicPartition]commitment) error {
+	for tp, c := range committed {
+		if c.began >= 0 {
+			s.begins.start(tp.Topic, c.began)
 		}
 	}
-	if len(open) == 0 {
+	if s.spec.Start != (config.Start{}) { // else all begin at the earliest record
+		if err := s.askBeginnings(); err != nil {
+			return err
+		}
+	}
+	for _, p := range s.partitions {
+		began, known := s.begins.began[p.Topic]
+		if p.began = began; !known {
+			p.began = -1
+			continue
+		}
+		if p.later = p.committed.Load() < 0 && p.Partition >= began; p.later && s.spec.Start != (config.Start{}) {
+			s.log.Info("came after the group began: read from its first record on", "topic", p.Topic, "partition", p.Partition)
+		}
+	}
+	return nil
+}
+
+// askBeginnings asks for what the group has committed, if that is needed.
+func (s *session) askBeginnings() error {
+	topics := make(map[string]bool)
+	for _, p := range s.partitions {
+		if _, known := s.begins.began[p.Topic]; !known && p.committed.Load() < 0 {
+			topics[p.Topic] = true
+		}
+	}
+	if len(topics) == 0 {
 		return nil
 	}
-	last, err := s.lastCommitted()
+	traces, err := s.traces()
 	if err != nil {
 		return fmt.Errorf("fetch all committed offsets of group %s: %w", s.spec.Group, err)
 	}
-	for _, p := range open {
-		if p.later = s.begins.later(p.Topic, p.Partition, last); p.later {
-			s.log.Info("came after the group began: read from its first record on", "topic", p.Topic, "partition", p.Partition)
+	for t := range topics {
+		have, err := s.cluster.Partitions(t)
+		if err != nil {
+			return &fetch.TopicError{Topic: t, Err: err}
 		}
+		s.begins.begin(t, len(have), traces)
 	}
 	return nil
 }
@@ -143,9 +207,8 @@ func (s *session) tellStarts() {
 	}
 }
 
-// lastCommitted asks for the highest partition of each topic for which the group
-// has an offset.
-func (s *session) lastCommitted() (map[string]int32, error) {
+// traces asks for all that the group has committed.
+func (s *session) traces() (map[string]trace, error) {
 	coordinator, err := s.client.Coordinator(s.spec.Group)
 	if err != nil {
 		return nil, err
@@ -161,13 +224,22 @@ func (s *session) lastCommitted() (map[string]int32, error) {
 	if len(resp.Groups) > 0 { // Kafka 3.0 and newer
 		blocks = resp.Groups[0].Blocks
 	}
-	last := make(map[string]int32)
+	traces := make(map[string]trace)
 	for topic, partitions := range blocks {
 		for id, b := range partitions {
-			if top, ok := last[topic]; b.Offset >= 0 && (!ok || id > top) {
-				last[topic] = id
+			if b.Offset < 0 {
+				continue
 			}
+			t, known := traces[topic]
+			if !known {
+				t = trace{-1, -1}
+			}
+			t.last = max(t.last, id)
+			if began := parseNote(b.Metadata).began; began >= 0 && (t.began < 0 || began < t.began) {
+				t.began = began
+			}
+			traces[topic] = t
 		}
 	}
-	return last, nil
+	return traces, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -15,49 +16,71 @@ import (
 
 func TestWhoCameLater(t *testing.T) {
 	missing := &fetch.TopicError{Topic: "t", Err: sarama.ErrUnknownTopicOrPartition}
-	none := map[string]int32{}
+	none := map[string]trace{}
+	of := func(topic string, last int32) map[string]trace { return map[string]trace{topic: {last, -1}} }
 	for name, c := range map[string]struct {
-		did  func(b *beginnings)
-		id   int32
-		last map[string]int32
-		want bool
+		did    func(b *beginnings)
+		id     int32
+		traces map[string]trace
+		want   bool
 	}{
 		"a new group":                  {func(b *beginnings) { b.list("", []string{"t"}, nil) }, 3, none, false},
-		"a new partition":              {func(b *beginnings) { b.list("", []string{"t"}, nil) }, 3, map[string]int32{"t": 2}, true},
-		"one whose offset was deleted": {func(b *beginnings) { b.list("", []string{"t"}, nil) }, 1, map[string]int32{"t": 2}, false},
-		"a topic that an edit added":   {func(b *beginnings) { b.list("", []string{"a"}, nil); b.list("", []string{"a", "t"}, nil) }, 0, map[string]int32{"a": 2}, false},
+		"a new partition":              {func(b *beginnings) { b.list("", []string{"t"}, nil) }, 3, of("t", 2), true},
+		"one whose offset was deleted": {func(b *beginnings) { b.list("", []string{"t"}, nil) }, 1, of("t", 2), false},
+		"a topic that an edit added":   {func(b *beginnings) { b.list("", []string{"a"}, nil); b.list("", []string{"a", "t"}, nil) }, 0, of("a", 2), false},
 		"one that an edit awaited": {func(b *beginnings) {
 			b.list("", []string{"a"}, nil)
 			b.list("", []string{"a", "t"}, &map[string]bool{"t": true})
-		}, 0, map[string]int32{"a": 2}, true},
+		}, 0, of("a", 2), true},
 		"one that was not there": {func(b *beginnings) { b.miss("", missing); b.list("", []string{"t"}, nil) }, 0, none, true},
 		"one that may not be read": {func(b *beginnings) {
 			b.miss("", &fetch.TopicError{Topic: "t", Err: sarama.ErrTopicAuthorizationFailed})
 		}, 0, none, false},
-		"the first match of a new group":     {func(b *beginnings) { b.list("t", []string{"t"}, nil) }, 0, none, false},
-		"a match that appeared":              {func(b *beginnings) { b.list("t", []string{"at"}, nil); b.list("t", []string{"at", "t"}, nil) }, 0, none, true},
-		"one that appeared where none was":   {func(b *beginnings) { b.miss("t", fmt.Errorf("%w t", errNoTopic)); b.list("t", []string{"t"}, nil) }, 0, none, true},
-		"one that appeared while nobody ran": {func(b *beginnings) { b.list("t", []string{"at", "t"}, nil) }, 0, map[string]int32{"at": 0}, true},
-		"a match of an edited pattern":       {func(b *beginnings) { b.list("at", []string{"at"}, nil); b.list("t", []string{"at", "t"}, nil) }, 0, map[string]int32{"at": 0}, false},
-		"another error":                      {func(b *beginnings) { b.miss("", errors.New("no")) }, 0, none, false},
+		"the first match of a new group":             {func(b *beginnings) { b.list("t", []string{"t"}, nil) }, 0, none, false},
+		"a match that appeared":                      {func(b *beginnings) { b.list("t", []string{"at"}, nil); b.list("t", []string{"at", "t"}, nil) }, 0, none, true},
+		"one that appeared where none was":           {func(b *beginnings) { b.miss("t", fmt.Errorf("%w t", errNoTopic)); b.list("t", []string{"t"}, nil) }, 0, none, true},
+		"one that appeared while nobody ran":         {func(b *beginnings) { b.list("t", []string{"at", "t"}, nil) }, 0, of("at", 0), true},
+		"a match of an edited pattern":               {func(b *beginnings) { b.list("at", []string{"at"}, nil); b.list("t", []string{"at", "t"}, nil) }, 0, of("at", 0), false},
+		"one below a partition that came later, too": {func(b *beginnings) { b.list("", []string{"t"}, nil) }, 1, map[string]trace{"t": {2, 1}}, true},
+		"one whose leader was away at the beginning": {func(b *beginnings) { b.list("", []string{"t"}, nil) }, 1, map[string]trace{"t": {0, 2}}, false},
+		"one that was made anew":                     {func(b *beginnings) { b.begin("t", 1, none); b.remake("t") }, 0, none, true},
+		"another error":                              {func(b *beginnings) { b.miss("", errors.New("no")) }, 0, none, false},
 		"a match that goes and comes": {func(b *beginnings) {
 			b.list("t", []string{"t"}, nil)
 			b.list("t", nil, nil)
 			b.list("t", []string{"t"}, nil)
 		}, 0, none, true},
-		"what was decided before the commits": {func(b *beginnings) { b.list("t", []string{"t"}, nil); b.later("t", 0, none) }, 0, map[string]int32{"at": 0}, false},
+		"what was decided before the commits": {func(b *beginnings) { b.list("t", []string{"t"}, nil); b.begin("t", 1, none) }, 0, of("at", 0), false},
 	} {
 		var b beginnings
 		c.did(&b)
-		if got := b.later("t", c.id, c.last); got != c.want {
+		if _, known := b.began["t"]; !known {
+			b.begin("t", 4, c.traces)
+		}
+		if got := c.id >= b.began["t"]; got != c.want {
 			t.Errorf("%s: came later: %v", name, got)
 		}
 	}
 }
 
+// TestStartOutlivesACrash: where start led to is committed before the consumer is
+// shown as running. After a crash it would else lead behind what came meanwhile.
+func TestStartOutlivesACrash(t *testing.T) {
+	for _, start := range []string{"latest", time.Now().Add(time.Hour).UTC().Format(time.RFC3339)} {
+		r := newRig(t, 2)
+		r.produce(0, "old")
+		r.edit(", flush: {interval: 1h}, start: '" + start + "'")
+		r.wantStatus(Running)
+		if p, q := r.committed(0), r.committed(1); p != 1 || q != 0 {
+			t.Errorf("start: %s: running, and %d and %d are committed", start, p, q)
+		}
+		_ = r.stop()
+	}
+}
+
 // TestHalfBegunGroup: a group that ended before it knew where all of a topic's
-// partitions begin has begun with none of them, so that those it did not know do
-// not look as if they had come later.
+// partitions begin knows those again that it began with: they do not look as if they
+// had come later.
 func TestHalfBegunGroup(t *testing.T) {
 	r := newRig(t, 2)
 	for p := range int32(2) {
@@ -96,7 +119,7 @@ func TestHalfBegunGroup(t *testing.T) {
 	if err := r.stop(); err != nil {
 		t.Fatal(err)
 	}
-	if p := r.committed(0); p != -1 {
+	if p := r.committed(0); p != 1 {
 		t.Errorf("%d is committed for the partition that was placed", p)
 	}
 	mu.Lock()

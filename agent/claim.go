@@ -166,6 +166,18 @@ func (s *session) store(ctx context.Context, p *partition, c chunk) bool {
 
 func writeOrigin(p *partition) string { return fmt.Sprintf("write %s/%d", p.Topic, p.Partition) }
 
+// begin says that every position is known to be good. Those that start chose, at
+// the end or at a time, are committed first: after a crash they would be chosen
+// anew, behind the records that came meanwhile.
+func (s *session) begin() {
+	if s.pins {
+		signal(s.kick)
+		return
+	}
+	s.begun.Store(true)
+	s.events <- event{kind: begun}
+}
+
 // accepted counts what the sink took and wakes the flusher where it is due. A
 // chunk without records moves the position all the same.
 func (s *session) accepted(p *partition, c chunk) {
@@ -176,7 +188,7 @@ func (s *session) accepted(p *partition, c chunk) {
 			p.safe.Store(c.Next) // nothing was written yet: there is nothing to sync
 		}
 		if s.unplaced.Add(-1) == 0 {
-			s.events <- event{kind: placed}
+			s.begin()
 		}
 	}
 	if c.records > 0 {

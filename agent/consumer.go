@@ -70,7 +70,7 @@ type eventKind uint8
 const (
 	fault  eventKind = iota // something fails, or works again
 	joined                  // a generation began
-	placed                  // every partition has a good position
+	begun                   // every partition has a position, and keeps it over a crash
 	left                    // a generation ended
 	clean                   // everything accepted is flushed and committed
 	closed                  // the last thing is closed; err says what was not saved
@@ -270,7 +270,7 @@ func (l *life) settle() {
 	switch {
 	case len(l.faults) > 0:
 		l.fail()
-	case l.session == nil, l.session.unplaced.Load() > 0:
+	case l.session == nil, !l.session.begun.Load():
 		// Between generations, or what comes now may still be skipped by a start
 		// at the end; what it was before says it best.
 	case l.quiet:

@@ -43,7 +43,12 @@ func (s *session) flushLoop(ctx context.Context) {
 		}
 		armed = false
 		timer.Stop()
+		placed := s.unplaced.Load() == 0 // first: what is placed later this flush does not cover
 		err := s.flush(ctx)
+		if err == nil && placed && !s.begun.Load() {
+			s.begun.Store(true)
+			s.events <- event{kind: begun}
+		}
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -115,11 +120,8 @@ func (s *session) commit(safe map[*partition]reach) error {
 	req.GroupInstanceId = s.instance()
 	var moved []*partition
 	for p, r := range safe {
-		if p.committed.Load() < 0 && !p.read.Load() && s.unplaced.Load() > 0 {
-			continue // see beginnings: the others are not to look as if they had come later
-		}
 		if r.next >= 0 && (r.next != p.committed.Load() || r.entered && !p.owned.Load()) {
-			req.AddBlockWithLeaderEpoch(p.Topic, p.Partition, r.next, -1, 0, p.mark(r.entered))
+			req.AddBlockWithLeaderEpoch(p.Topic, p.Partition, r.next, -1, 0, p.note(r.entered).String())
 			moved = append(moved, p)
 		}
 	}

@@ -175,12 +175,9 @@ func (m *member) close(ctx context.Context) {
 }
 
 // enter holds one generation. The first one is begun only when the cluster lets
-// it in, and has shown that it is there.
+// it in; that it is there has been seen by asking for the topics.
 func (m *member) enter(ctx context.Context, s *session) error {
 	if m.ended.IsZero() {
-		if err := m.cluster.Refresh(ctx, s.topics); err != nil {
-			return err
-		}
 		// sarama would try for ten seconds before it tells.
 		if err := m.client.RefreshCoordinator(m.spec.Group); err != nil && !passing(err) {
 			return err
@@ -195,9 +192,32 @@ func (m *member) enter(ctx context.Context, s *session) error {
 	return m.group.Consume(ctx, s.topics, s)
 }
 
-// vanishingTries is how often in a row a missing topic is taken for one that
-// topics_regex will cease to match.
+// vanishingTries is how often in a row a topic that is missing all at once is taken
+// for one that will be left out.
 const vanishingTries = 3
+
+// hold holds one generation and returns it, with what sarama says of its end and why
+// it was given up, if it was.
+func (m *member) hold(ctx context.Context, out sink.Sink, maxAge time.Duration) (s *session, lost, err error) {
+	ctx, abandon := context.WithCancelCause(ctx)
+	defer abandon(nil)
+	s = newSession(m, out, abandon)
+	if s.topics, s.absent, err = m.topics(ctx, s.wish, maxAge); err == nil {
+		m.begins.list(s.wish.TopicsRegex, s.topics, m.awaited.Load())
+		err = m.enter(ctx, s)
+	}
+	for _, why := range append(s.absent, err) {
+		m.begins.miss(s.wish.TopicsRegex, why)
+	}
+	lost = context.Cause(ctx)
+	if renewed := new(fetch.RenewedError); errors.As(lost, &renewed) {
+		m.begins.remake(renewed.Topic)
+	}
+	if s.stopped != nil {
+		m.ended = time.Now()
+	}
+	return s, lost, err
+}
 
 // consume holds one generation after the other until ctx ends or the sink or
 // the client must be opened anew.
@@ -205,19 +225,7 @@ func (m *member) consume(ctx context.Context, out sink.Sink, wait *backoff) erro
 	maxAge := m.kafka.rematch / 2
 	for short := 0; ; {
 		began := time.Now()
-		genCtx, abandon := context.WithCancelCause(ctx)
-		s := newSession(m, out, abandon)
-		var err error
-		if s.topics, err = m.topics(ctx, s.wish, maxAge); err == nil {
-			m.begins.list(s.wish.TopicsRegex, s.topics, m.awaited.Load())
-			err = m.enter(genCtx, s)
-		}
-		m.begins.miss(s.wish.TopicsRegex, err)
-		lost := context.Cause(genCtx)
-		abandon(nil)
-		if s.stopped != nil {
-			m.ended = time.Now()
-		}
+		s, lost, err := m.hold(ctx, out, maxAge)
 		switch {
 		case ctx.Err() != nil:
 			return s.unsaved
@@ -225,16 +233,20 @@ func (m *member) consume(ctx context.Context, out sink.Sink, wait *backoff) erro
 			return lost
 		case errors.Is(lost, errResubscribe):
 			short, maxAge = 0, 0
-		case errors.Is(lost, errUnassigned):
+		case errors.Is(lost, errUnassigned), errors.Is(err, errForeign):
 			if err := m.leave(); err != nil {
 				m.log.Warn("leaving the group for a rebalance failed", "error", err)
 			}
+			short = m.pace(ctx, short, wait)
 		case errors.Is(err, sarama.ErrFencedInstancedId):
 			m.stats.restarts.Add(1)
-			m.yield(ctx)
+			if m.yield(ctx); ctx.Err() != nil {
+				return nil // what the other one has taken over is not for this one to save
+			}
 			return m.explain(err)
-		case s.wish.TopicsRegex != "" && errors.As(err, new(*fetch.TopicError)) && short < vanishingTries:
-			// A topic that is being deleted matches until a second list lacks it.
+		case errors.As(err, new(*fetch.TopicError)) && (s.wish.TopicsRegex != "" || s.topics != nil) && short < vanishingTries:
+			// A topic that is being deleted is believed to be gone by the second
+			// answer that lacks it.
 			short, maxAge = short+1, 0
 			wait.wait(ctx, m.hurry)
 		case err != nil:
@@ -248,16 +260,21 @@ func (m *member) consume(ctx context.Context, out sink.Sink, wait *backoff) erro
 			wait.wait(ctx, m.hurry)
 			short, maxAge = 0, 0
 		case time.Since(began) < time.Second:
-			// A session that ends at once, again and again, must not hammer
-			// the coordinator; one short one is an ordinary rebalance.
-			if short++; short > 1 {
-				wait.wait(ctx, m.hurry)
-			}
+			short = m.pace(ctx, short, wait)
 		default:
 			wait.reset()
 			short, maxAge = 0, m.kafka.rematch/2
 		}
 	}
+}
+
+// pace counts a session that ended at once. One is an ordinary rebalance; one after
+// the other they must not hammer the coordinator.
+func (m *member) pace(ctx context.Context, short int, wait *backoff) int {
+	if short++; short > 1 {
+		wait.wait(ctx, m.hurry)
+	}
+	return short
 }
 
 // rebuild reports whether a new client is needed: credentials and certificates

@@ -19,15 +19,16 @@ type partition struct {
 	placed    bool         // the position is known to be good; consume's alone
 	read      atomic.Bool  // a record was accepted
 	later     bool         // it came after the group began, see beginnings
+	began     int32        // with how many partitions of the topic the group began; -1 if unknown
 	trouble   string       // the fetch error that was reported last; the watchdog's alone
 
 	// Of a sink that keeps an account; see place.
-	owner    string            // metadata of the offsets that the sink covers; "" if it keeps none
-	metadata string            // what stands beside the committed offset
-	entered  atomic.Bool       // the sink's account has the partition
-	owned    atomic.Bool       // the broker's offset says nothing that the account does not
-	claimed  chan struct{}     // closed when owned is set
-	renewed  config.OutOfRange // how to begin in a topic made anew; "" if it was not
+	owner   string            // in the note beside the offsets that the sink covers; "" if it keeps none
+	others  string            // who stands in the one beside the committed offset
+	entered atomic.Bool       // the sink's account has the partition
+	owned   atomic.Bool       // the broker's offset says nothing that the account does not
+	claimed chan struct{}     // closed when owned is set
+	renewed config.OutOfRange // how to begin in a topic made anew; "" if it was not
 }
 
 // lag is how many records lie between what was accepted and the end, which
@@ -47,11 +48,11 @@ func (p *partition) own() {
 	}
 }
 
-// mark is the metadata to commit. An offset that the account does not have is
-// not the account's: whoever moved it there stays named.
-func (p *partition) mark(entered bool) string {
+// note is what to leave beside an offset. One that the account does not have is not
+// the account's: whoever moved it there stays named.
+func (p *partition) note(entered bool) note {
 	if entered || p.owned.Load() {
-		return p.owner
+		return note{p.owner, p.began}
 	}
-	return p.metadata
+	return note{p.others, p.began}
 }

@@ -15,6 +15,7 @@ import (
 type commitment struct {
 	offset   int64 // -1: nothing
 	metadata string
+	note
 }
 
 // place finds out where each partition is to go on. There are two accounts of
@@ -40,37 +41,48 @@ func (s *session) place(ctx context.Context) error {
 		p.committed.Store(c.offset)
 		p.safe.Store(c.offset)
 		p.accepted.Store(c.offset)
-		p.metadata = c.metadata
+		p.others = c.owner
 	}
-	if err := s.findBeginnings(); err != nil {
+	if err := s.findBeginnings(committed); err != nil {
 		return err
 	}
-	resumer, keeps := s.sink.(sink.Resumer)
-	for tp, p := range s.partitions {
-		if !keeps {
-			break
-		}
-		cluster, topic := s.cluster.Identity(tp.Topic)
-		at, err := resumer.Resume(ctx, tp, sink.Identity{Cluster: cluster, Topic: topic})
-		if err != nil {
-			return sinkError{err}
-		}
-		if err := s.weigh(p, at, committed[tp]); err != nil {
+	for _, p := range s.partitions {
+		if err := s.resume(ctx, p, committed[p.TopicPartition]); err != nil {
 			return err
 		}
+	}
+	s.begins.remade = nil
+	for _, p := range s.partitions {
+		f := p.begin(s.spec.Start)
+		s.pins = s.pins || f.Offset == sarama.OffsetNewest || !f.Time.IsZero()
 	}
 	s.tellStarts()
 	return nil
 }
 
+// resume has the sink's account say where p goes on, if it keeps one.
+func (s *session) resume(ctx context.Context, p *partition, c commitment) error {
+	if resumer, ok := s.sink.(sink.Resumer); ok {
+		cluster, topic := s.cluster.Identity(p.Topic)
+		at, err := resumer.Resume(ctx, p.TopicPartition, sink.Identity{Cluster: cluster, Topic: topic})
+		if err != nil {
+			return sinkError{err}
+		}
+		if at.Owner != "" {
+			return s.weigh(p, at, c)
+		}
+	}
+	if s.begins.remade[p.Topic] {
+		return s.renew(p)
+	}
+	return nil
+}
+
 // weigh decides between the sink's account and the group's offset.
 func (s *session) weigh(p *partition, at sink.Place, c commitment) error {
-	if at.Owner == "" {
-		return nil
-	}
 	p.owner = at.Owner
 	p.claimed = make(chan struct{})
-	mine := c.offset < 0 || c.metadata == at.Owner
+	mine := c.offset < 0 || c.owner == at.Owner
 	if mine {
 		p.own()
 	}
@@ -79,6 +91,9 @@ func (s *session) weigh(p *partition, at sink.Place, c commitment) error {
 	case at.Next >= 0 && mine:
 		p.entered.Store(true)
 		p.accepted.Store(at.Next)
+		if c.offset < 0 {
+			log.Info("the group has no offset here, be it that none was committed yet or that somebody deleted it: goes on where the file ends", "next", at.Next)
+		}
 		if at.Next != c.offset {
 			signal(s.dirty) // commit it
 		}
@@ -102,7 +117,7 @@ func (s *session) renew(p *partition) error {
 			&fetch.RenewedError{Topic: p.Topic})
 	}
 	p.accepted.Store(-1)
-	p.entered.Store(true) // the sink is to know as soon as there is a position
+	p.entered.Store(p.owner != "") // the account is to have a position as soon as there is one
 	p.renewed = policy
 	s.stats.offsetResets.Add(1)
 	s.log.Warn("the topic was deleted and made anew", "topic", p.Topic, "partition", p.Partition, "policy", string(policy))
@@ -148,7 +163,7 @@ func (s *session) fetchCommitted() (map[sink.TopicPartition]commitment, error) {
 		case block.Err != sarama.ErrNoError:
 			return nil, block.Err
 		}
-		offsets[tp] = commitment{block.Offset, block.Metadata}
+		offsets[tp] = commitment{block.Offset, block.Metadata, parseNote(block.Metadata)}
 	}
 	return offsets, nil
 }

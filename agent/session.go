@@ -24,6 +24,7 @@ type session struct {
 	sink    sink.Sink
 	wish    *config.Consumer        // what it was asked to be when the generation began
 	topics  []string                // subscribed to
+	absent  []error                 // why topics that are wanted are not among them
 	joined  func()                  // lets the next member of the cluster join; nil if nobody waits
 	abandon context.CancelCauseFunc // ends the generation: the cause says what is to be opened anew
 
@@ -32,6 +33,8 @@ type session struct {
 	consuming  sync.WaitGroup
 	writing    slots
 	unplaced   atomic.Int32 // partitions whose position is not known to be good
+	begun      atomic.Bool  // none is left, and none that is not committed could be another one after a crash
+	pins       bool         // a position is to be committed before that; see begin
 
 	unflushed atomic.Int64  // bytes accepted since the last flush began
 	dirty     chan struct{} // unflushed is no longer 0
@@ -64,6 +67,10 @@ func (s *session) Setup(kafka sarama.ConsumerGroupSession) error {
 	if s.joined != nil {
 		s.joined()
 	}
+	if topic, found := s.foreign(kafka.Claims()); found {
+		s.log.Info("assigned is what was asked for once: leaves the group, to join it anew", "topic", topic)
+		return errForeign
+	}
 	for topic, ids := range kafka.Claims() {
 		for _, id := range ids {
 			tp := sink.TopicPartition{Topic: topic, Partition: id}
@@ -78,6 +85,7 @@ func (s *session) Setup(kafka sarama.ConsumerGroupSession) error {
 		p.sub = s.cluster.Subscribe(s.subscription(p))
 	}
 	s.unplaced.Store(int32(len(s.partitions)))
+	s.begun.Store(len(s.partitions) == 0)
 	ctx, stop := context.WithCancel(context.WithoutCancel(kafka.Context()))
 	s.stop, s.stopped = stop, make(chan struct{})
 	go func() {
@@ -88,7 +96,7 @@ func (s *session) Setup(kafka sarama.ConsumerGroupSession) error {
 		s.consuming.Go(func() { s.consume(kafka.Context(), p) })
 	}
 	s.consuming.Go(func() { s.watch(kafka.Context()) })
-	if s.wish.TopicsRegex != "" {
+	if s.wish.TopicsRegex != "" || len(s.absent) > 0 {
 		s.consuming.Go(func() { s.follow(kafka.Context()) })
 	}
 	if s.instance() != nil {
@@ -98,6 +106,11 @@ func (s *session) Setup(kafka sarama.ConsumerGroupSession) error {
 	s.log.Info("partitions assigned", "group", s.spec.Group, "member_id", kafka.MemberID(),
 		"generation", kafka.GenerationID(), "partitions", len(s.partitions))
 	s.events <- event{kind: joined, session: s}
+	if s.wish.TopicsRegex == "" && len(s.absent) > 0 { // what matches and cannot be used is being deleted
+		for _, err := range s.absent {
+			s.report(err.Error(), s.explain(err))
+		}
+	}
 	return nil
 }
 

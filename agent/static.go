@@ -14,8 +14,12 @@ import (
 // rebalance, as long as the session timeout has not passed. So the end of the
 // agent must not leave the group; the end of the consumer must.
 
-// staticPause is how long a static member waits between looks at its group.
-const staticPause = 5 * time.Second
+const (
+	// staticPause is how long a static member waits between looks at its group.
+	staticPause = 5 * time.Second
+	// firstLook is how soon in a generation it looks whether all is assigned.
+	firstLook = 2 * time.Second
+)
 
 var errUnassigned = errors.New("partitions are assigned to nobody")
 
@@ -47,14 +51,24 @@ func (m *member) leave() error {
 	case err != nil:
 		return err
 	case resp.Err != sarama.ErrNoError:
-		return resp.Err
+		return leftAlready(resp.Err)
 	}
 	for _, r := range resp.Members {
-		if r.Err != sarama.ErrNoError && r.Err != sarama.ErrUnknownMemberId {
-			return r.Err
+		if err := leftAlready(r.Err); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// leftAlready drops what says that there was nobody to take out: the member's session
+// has ended, or somebody else has its name by now.
+func leftAlready(code sarama.KError) error {
+	switch code {
+	case sarama.ErrNoError, sarama.ErrUnknownMemberId, sarama.ErrFencedInstancedId:
+		return nil
+	}
+	return code
 }
 
 // describe asks the coordinator who is in the group.
@@ -116,11 +130,12 @@ func holderOf(group *sarama.GroupDescription, instance string) *sarama.GroupMemb
 // restarted is not told that it is one (KAFKA-13435), so that the group has none
 // that looks; and it is given its former assignment, whatever came meanwhile.
 func (s *session) watchAssignment(ctx context.Context) {
-	for {
+	// What came while the agent was away need not wait for long.
+	for pause := firstLook; ; pause = s.member.kafka.rematch {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(jitter(s.member.kafka.rematch)): // one member is the first to see it
+		case <-time.After(jitter(pause)): // one member is the first to see it
 		}
 		group, err := s.describe()
 		if err != nil || group.State != "Stable" {

@@ -174,3 +174,35 @@ func TestEditCutsAWaitShort(t *testing.T) {
 		t.Errorf("the edit took effect after %s", took)
 	}
 }
+
+// TestMissingTopicKeepsNoOtherFromBeingRead: it is an error, and read from its first
+// record on once it is there.
+func TestMissingTopicKeepsNoOtherFromBeingRead(t *testing.T) {
+	r := newRig(t, 1)
+	r.agent.clusters.rematch = 100 * time.Millisecond
+	r.produce(0, "a")
+	r.edit(", topics: [t, later]")
+	r.wantStatus(Failing)
+	r.wantRecords("t/0@0=a")
+	r.wantCommitted(0, 1)
+	missing := func() {
+		t.Helper()
+		r.eventually("an error that names the topic", func() (bool, any) {
+			c := r.consumer()
+			return c.Status == Failing && strings.Contains(*c.LastError, `subscribe to topic "later"`) && len(c.Partitions) == 1, c
+		})
+	}
+	missing()
+	r.makeTopic("later")
+	r.wantStatus(Running)
+	r.produce(0, "b")
+	r.wantCommitted(0, 2)
+	if c := r.wantTopics("later", "t"); len(c.Partitions) != 2 {
+		t.Errorf("in the end it is %+v", c)
+	}
+	r.dropTopic("later")
+	missing()
+	r.produce(0, "c")
+	r.wantCommitted(0, 3)
+	r.wantRecords("t/0@0=a", "t/0@1=b", "t/0@2=c")
+}

@@ -58,6 +58,11 @@ func (s *session) watch(ctx context.Context) {
 		case <-time.After(min(limit/8, watchEvery)):
 		}
 		deaf = s.watchCoordinator(deaf)
+		if topic, gone := s.vanished(); gone {
+			s.log.Warn("a topic is not there any more", "topic", topic)
+			s.abandon(errResubscribe)
+			return
+		}
 		for _, p := range s.partitions {
 			if err := p.stands(stands, p.sub.Look(), limit, time.Now()); err != nil {
 				s.stats.stalls.Add(1)

@@ -119,11 +119,52 @@ func TestTwoAgentsOfOneName(t *testing.T) {
 	s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 1, Count: 500})
 	s.waitCommitted(t, second, other, 500)
 	wantSame(t, second, "named", was)
-	second.Apply("consumers: []\n") // leaves
+	third := agenttest.Start(t, agenttest.Options{Config: s.file(e.withPath(filepath.Join(s.dir, "third.log")))})
+	generationOf(third, "named", 1)
+	second.WaitState("named", "ERROR")
+	second.Signal(os.Interrupt)
+	if code := second.WaitExit(wait.Timeout); code != 0 {
+		t.Errorf("one that waited for its name ended with exit code %d", code)
+	}
+	third.Apply("consumers: []\n") // leaves
 	generationOf(first, "named", 1)
 	s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 1, First: 500, Count: 500})
 	s.waitCommitted(t, first, e, 1000)
 	follow(t, other.path, e.path).sorted().wantExact(t, topic, 1, 1000)
+}
+
+// TestStaticMemberOfOtherTopics: a static member that comes back within its session
+// is given what it had before, be it that the file names other topics by now or that a
+// topic is gone. It reads what the file says.
+func TestStaticMemberOfOtherTopics(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	one, two, brief := s.topic(t, "one", 1), s.topic(t, "two", 1), s.topic(t, "brief", 1)
+	static := func(name string, topics ...string) entry { return s.entry(name, topics...).static("host-1") }
+	pattern := func(of string) entry {
+		return static("pattern").with(fmt.Sprintf("topics_regex: '^(%s)-%s$'", of, s.suffix))
+	}
+	before := []entry{static("narrowed", one, two), static("swapped", one), pattern("one|brief")}
+	after := []entry{static("narrowed", one), static("swapped", two), pattern("one|brief")}
+	a := agenttest.Start(t, agenttest.Options{Config: s.file(before...)})
+	for i, n := range []int{2, 1, 2} {
+		generationOf(a, before[i].name, n)
+	}
+	stop(t, a)
+	for _, topic := range []string{one, two} {
+		s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 1, Count: 100})
+	}
+	s.DeleteTopic(t, brief)
+	a = agenttest.Start(t, agenttest.Options{Path: a.Path, Config: s.file(after...)})
+	for i, topic := range []string{one, two, one} {
+		s.waitCommitted(t, a, after[i].withTopics(topic), 100)
+		generationOf(a, after[i].name, 1)
+		tr := follow(t, after[i].path)
+		tr.wantExact(t, topic, 1, 100)
+		if len(tr) != 1 {
+			t.Errorf("%s has read %d partitions", after[i].name, len(tr))
+		}
+	}
 }
 
 // TestStaticLeaderNoticesPartitions: partitions that came while a static member

@@ -115,6 +115,8 @@ func (f *Fetcher) note(m *sarama.TopicMetadata, now time.Time) {
 		// to be gone is rebalanced.
 		if t.failed++; t.failed > 1 || len(t.partitions) == 0 {
 			t.err, t.partitions = m.Err, nil
+		} else {
+			t.soon()
 		}
 		return
 	}
@@ -140,9 +142,12 @@ func (t *topic) identify(uuid sarama.Uuid) {
 		t.id, t.rival = id, ""
 	default:
 		t.rival = id
-		t.at = t.at.Add(time.Second - refreshEvery) // look again in a second
+		t.soon()
 	}
 }
+
+// soon has the topic asked for again in a second: two answers must agree.
+func (t *topic) soon() { t.at = t.at.Add(time.Second - refreshEvery) }
 
 // Identity returns the ids of the cluster and of a topic as they were known at
 // the last Refresh; "" for what the brokers are too old to tell.
