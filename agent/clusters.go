@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"reflect"
@@ -81,6 +82,21 @@ func (c *cluster) renew() (*credentials, error) {
 		c.Reconnect()
 	}
 	return keys, nil
+}
+
+// heed takes in an error on the way to the cluster: a token that was refused is
+// good for no other connection either, while those that were made with it before
+// may live on for long.
+func (c *cluster) heed(err error) {
+	if !errors.Is(err, sarama.ErrSASLAuthenticationFailed) {
+		return
+	}
+	c.mu.Lock()
+	keys := c.keys
+	c.mu.Unlock()
+	if keys != nil && keys.tokens != nil {
+		keys.tokens.forget()
+	}
 }
 
 // join returns the cluster of spec. Each join needs a leave.

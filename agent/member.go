@@ -102,6 +102,12 @@ type member struct {
 	memberID atomic.Pointer[string] // in the last generation; nil before there was one
 }
 
+// report is that of the consumer, but for what concerns the cluster as a whole.
+func (m *member) report(origin string, err error) {
+	m.cluster.heed(err)
+	m.consumer.report(origin, err)
+}
+
 // connect builds client and group; nothing is dialled before they are used.
 func (c *consumer) connect(ctx context.Context, spec config.Consumer) (*member, error) {
 	m := &member{consumer: c, spec: spec, cluster: c.kafka.join(spec)}
@@ -252,6 +258,7 @@ func (m *member) consume(ctx context.Context, out sink.Sink, wait *backoff) erro
 		case err != nil:
 			err = m.explain(err)
 			if m.rebuild(err) {
+				m.cluster.heed(err)
 				return err
 			}
 			m.client.forget()

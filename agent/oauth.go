@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -43,6 +45,7 @@ type tokens struct {
 
 	mu     sync.Mutex
 	now    *oauth2.Token
+	got    time.Time // when that was
 	until  time.Time // when now is to be replaced; zero if it never ends
 	failed error     // instead of a token
 	retry  time.Time // not before
@@ -63,12 +66,55 @@ func (t *tokens) Token() (*sarama.AccessToken, error) {
 			t.failed, t.retry = &tokenError{err}, time.Now().Add(jitter(2*tokenPause))
 			return nil, t.failed
 		}
-		t.now, t.until = token, token.Expiry
-		if lives := time.Until(token.Expiry); !token.Expiry.IsZero() {
-			t.until = t.until.Add(-min(tokenSpare, lives/5))
-		}
+		t.take(token)
 	}
 	return &sarama.AccessToken{Token: t.now.AccessToken, Extensions: t.extensions}, nil
+}
+
+// take keeps a token. Servers need not say when theirs end (RFC 6749, 5.1), but
+// one that is a JWT does. One that has ended by the clock here may be good by
+// the broker's: it is used, and replaced soon.
+func (t *tokens) take(token *oauth2.Token) {
+	t.now, t.got = token, time.Now()
+	if token.Expiry.IsZero() {
+		token.Expiry = endOf(token.AccessToken)
+	}
+	switch lives := token.Expiry.Sub(t.got); {
+	case token.Expiry.IsZero():
+		t.until = time.Time{}
+	case lives <= 0:
+		t.until = t.got.Add(tokenPause)
+	default:
+		t.until = token.Expiry.Add(-min(tokenSpare, lives/5))
+	}
+}
+
+// forget drops a token that a broker has refused, so that the next connection
+// asks for another one. A token that came a moment ago stays for a while: its
+// successor would be no better, and the server be asked for one all the time.
+func (t *tokens) forget() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.get != nil && time.Since(t.got) > tokenPause {
+		t.now = nil
+	}
+}
+
+// endOf is when a token ends, as it says itself if it is a JWT (RFC 7519); zero
+// if it says nothing. Nobody here needs to check who signed it.
+func endOf(token string) time.Time {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return time.Time{}
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	var claims struct {
+		Exp float64 `json:"exp"` // fractions of a second are allowed
+	}
+	if err != nil || json.Unmarshal(payload, &claims) != nil || claims.Exp <= 0 {
+		return time.Time{}
+	}
+	return time.Unix(int64(claims.Exp), 0)
 }
 
 // newTokens returns what gives tokens: nil if the mechanism wants none. The

@@ -3,15 +3,21 @@ package agent
 import (
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/config"
 )
@@ -19,14 +25,17 @@ import (
 // A tokenServer gives tokens that live for a while, or refuses.
 type tokenServer struct {
 	*httptest.Server
+	token   func(n int) string // the nth
 	asked   atomic.Int32
 	refuses atomic.Bool
 	form    atomic.Pointer[url.Values] // of the last question
 }
 
+// newTokenServer makes one whose tokens live for as many seconds; if that is 0,
+// it does not tell.
 func newTokenServer(t *testing.T, lives int) *tokenServer {
 	t.Helper()
-	s := &tokenServer{}
+	s := &tokenServer{token: func(n int) string { return strings.Repeat("t", n) }}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n := s.asked.Add(1)
 		_ = r.ParseForm()
@@ -38,7 +47,11 @@ func newTokenServer(t *testing.T, lives int) *tokenServer {
 			_ = json.NewEncoder(w).Encode(map[string]string{"error": "invalid_client", "error_description": "no such\nclient"})
 			return
 		}
-		_ = json.NewEncoder(w).Encode(map[string]any{"access_token": strings.Repeat("t", int(n)), "token_type": "Bearer", "expires_in": lives})
+		answer := map[string]any{"access_token": s.token(int(n)), "token_type": "Bearer"}
+		if lives > 0 {
+			answer["expires_in"] = lives
+		}
+		_ = json.NewEncoder(w).Encode(answer)
 	}))
 	t.Cleanup(s.Close)
 	return s
@@ -96,6 +109,122 @@ func TestOldTokenIsReplaced(t *testing.T) {
 	if err != nil || token.Token != "tt" {
 		t.Errorf("the token is %v, %v", token, err)
 	}
+}
+
+// jwt is a token that says of itself when it ends.
+func jwt(exp any) string {
+	payload, _ := json.Marshal(map[string]any{"sub": "reader", "exp": exp})
+	return "e30." + base64.RawURLEncoding.EncodeToString(payload) + ".c2lnbmF0dXJl"
+}
+
+// TestTokenSaysWhenItEnds: the server need not.
+func TestTokenSaysWhenItEnds(t *testing.T) {
+	end := time.Now().Add(time.Hour).Truncate(time.Second)
+	for text, want := range map[string]time.Time{
+		"opaque":                            {},
+		"a.b.c":                             {},
+		"e30.e30.c2ln":                      {},
+		jwt("soon"):                         {},
+		jwt(end.Unix()):                     end,
+		jwt(float64(end.UnixMilli()) / 1e3): end,
+	} {
+		if got := endOf(text); !got.Equal(want) {
+			t.Errorf("%s ends at %v, want %v", text, got, want)
+		}
+		s := newTokenServer(t, 0)
+		s.token = func(int) string { return text }
+		k := s.tokens(t, "top-secret")
+		if token, err := k.Token(); err != nil || token.Token != text {
+			t.Fatalf("the token is %v, %v", token, err)
+		}
+		switch {
+		case want.IsZero() && !k.until.IsZero():
+			t.Errorf("%s is replaced at %v", text, k.until)
+		case !want.IsZero() && !k.until.Equal(want.Add(-tokenSpare)):
+			t.Errorf("%s is replaced at %v, and ends at %v", text, k.until, want)
+		}
+	}
+}
+
+// TestTokenThatHasEndedByTheClockHere is used, for that clock may be wrong, and
+// does not have the server asked for each connection.
+func TestTokenThatHasEndedByTheClockHere(t *testing.T) {
+	s := newTokenServer(t, 0)
+	s.token = func(int) string { return jwt(time.Now().Add(-time.Hour).Unix()) }
+	k := s.tokens(t, "top-secret")
+	for range 3 {
+		if _, err := k.Token(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := s.asked.Load(); n != 1 || time.Until(k.until) > tokenPause {
+		t.Errorf("the server was asked %d times, and will be in %v", n, time.Until(k.until))
+	}
+}
+
+// TestRefusedTokenIsReplaced: when a broker refuses the token that is there, the
+// next connection gets another one, although those made before live on.
+func TestRefusedTokenIsReplaced(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "t"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	var revoked atomic.Bool
+	for _, key := range []kmsg.Key{kmsg.SASLHandshake, kmsg.SASLAuthenticate} { // it knows no tokens itself
+		cluster.ControlKey(int16(key), func(k kmsg.Request) (kmsg.Response, error, bool) {
+			cluster.KeepControl()
+			resp := k.ResponseKind()
+			if r, ok := resp.(*kmsg.SASLAuthenticateResponse); ok && revoked.Load() &&
+				strings.Contains(string(k.(*kmsg.SASLAuthenticateRequest).SASLAuthBytes), "auth=Bearer t\x01") {
+				r.ErrorCode = kerr.SaslAuthenticationFailed.Code
+			}
+			return resp, nil, true
+		})
+	}
+	r := &rig{T: t, cluster: cluster, memory: &memory{}, updates: make(chan config.Update)}
+	r.start()
+	s := newTokenServer(t, 3600)
+	text := fmt.Sprintf(`
+clusters: {main: {brokers: [%q], sasl: {mechanism: OAUTHBEARER, oauth: {token_url: %q, client_id: reader, client_secret: top-secret}}}}
+consumers: [{name: c, cluster: main, topics: [t], sink: {stdout: {}}}]`, cluster.ListenAddrs()[0], s.URL)
+	c, problems := config.Parse("consumers.yaml", []byte(text), os.LookupEnv)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	r.updates <- config.Update{Config: c}
+	r.wantStatus(Running)
+	was := r.consumer()
+
+	revoked.Store(true)
+	open := r.agent.clusters.only(t)
+	open.keys.tokens.forget()
+	if open.keys.tokens.now == nil {
+		t.Error("a token that just came was dropped")
+	}
+	open.keys.tokens.mu.Lock()
+	open.keys.tokens.got = time.Now().Add(-2 * tokenPause)
+	open.keys.tokens.mu.Unlock()
+	open.Reconnect()
+	r.wantStatus(Failing)
+	r.wantStatus(Running)
+	if n := s.asked.Load(); n != 2 {
+		t.Errorf("the server was asked %d times", n)
+	}
+	if now := r.consumer(); !slices.Equal(now.MemberIDs, was.MemberIDs) {
+		t.Errorf("it is member %v, was %v", now.MemberIDs, was.MemberIDs)
+	}
+}
+
+// only is the one cluster in use.
+func (cs *clusters) only(t *testing.T) *cluster {
+	t.Helper()
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if len(cs.open) != 1 {
+		t.Fatalf("%d clusters are in use", len(cs.open))
+	}
+	return cs.open[0]
 }
 
 // TestRefusedTokens: the error says who refused what, in one line and without the
