@@ -47,7 +47,7 @@ type tokens struct {
 	now    *oauth2.Token
 	got    time.Time // when that was
 	until  time.Time // when now is to be replaced; zero if it never ends
-	failed error     // instead of a token
+	failed error     // why there was no other one; nil if the last question brought one
 	retry  time.Time // not before
 }
 
@@ -55,27 +55,39 @@ type tokens struct {
 func (t *tokens) Token() (*sarama.AccessToken, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock() // others wait for the request in flight rather than send one more
-	if time.Now().Before(t.retry) {
-		return nil, t.failed
-	}
-	if t.now == nil || !t.until.IsZero() && time.Now().After(t.until) {
+	if t.due() {
 		ctx, cancel := context.WithTimeout(context.Background(), tokenTimeout)
 		defer cancel()
 		token, err := t.get(ctx)
 		if err != nil {
 			t.failed, t.retry = &tokenError{err}, time.Now().Add(jitter(2*tokenPause))
-			return nil, t.failed
+		} else {
+			t.take(token)
 		}
-		t.take(token)
+	}
+	if !t.good() {
+		return nil, t.failed
 	}
 	return &sarama.AccessToken{Token: t.now.AccessToken, Extensions: t.extensions}, nil
+}
+
+// due reports that another token is to be asked for now.
+func (t *tokens) due() bool {
+	now := time.Now()
+	return now.After(t.retry) && (t.now == nil || !t.until.IsZero() && now.After(t.until))
+}
+
+// good reports that there is a token to show: one that is to be replaced serves
+// until its end, should its server fail meanwhile.
+func (t *tokens) good() bool {
+	return t.now != nil && (t.failed == nil || t.now.Expiry.IsZero() || time.Now().Before(t.now.Expiry))
 }
 
 // take keeps a token. Servers need not say when theirs end (RFC 6749, 5.1), but
 // one that is a JWT does. One that has ended by the clock here may be good by
 // the broker's: it is used, and replaced soon.
 func (t *tokens) take(token *oauth2.Token) {
-	t.now, t.got = token, time.Now()
+	t.now, t.got, t.failed = token, time.Now(), nil
 	if token.Expiry.IsZero() {
 		token.Expiry = endOf(token.AccessToken)
 	}

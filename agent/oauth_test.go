@@ -111,6 +111,36 @@ func TestOldTokenIsReplaced(t *testing.T) {
 	}
 }
 
+// TestGoodTokenOutlivesItsServer: it is used until its end while the server fails
+// to replace it, and no longer.
+func TestGoodTokenOutlivesItsServer(t *testing.T) {
+	s := newTokenServer(t, 3600)
+	k := s.tokens(t, "top-secret")
+	if _, err := k.Token(); err != nil {
+		t.Fatal(err)
+	}
+	s.refuses.Store(true)
+	k.until = time.Now().Add(-time.Second)
+	asked := s.asked.Load()
+	for range 2 {
+		if token, err := k.Token(); err != nil || token.Token != "t" {
+			t.Errorf("the token is %v, %v", token, err)
+		}
+	}
+	if n := s.asked.Load() - asked; n < 1 || n > 2 { // by header, then by form
+		t.Errorf("the server was asked %d times", n)
+	}
+	k.now.Expiry = time.Now().Add(-time.Second)
+	if _, err := k.Token(); err == nil || !strings.Contains(err.Error(), "invalid_client") {
+		t.Errorf("after its end the error is %v", err)
+	}
+	s.refuses.Store(false)
+	k.retry = time.Time{}
+	if token, err := k.Token(); err != nil || token.Token == "t" {
+		t.Errorf("once the server is back the token is %v, %v", token, err)
+	}
+}
+
 // jwt is a token that says of itself when it ends.
 func jwt(exp any) string {
 	payload, _ := json.Marshal(map[string]any{"sub": "reader", "exp": exp})
