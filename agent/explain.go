@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -20,14 +21,20 @@ import (
 // explain puts before an error of the way to a cluster what it means, and which
 // setting or file it is about: the libraries know neither. Other errors are
 // returned as they are.
-func explain(spec *config.Consumer, err error) error {
-	if about := meaning(spec, err); about != "" {
+func explain(spec *config.Consumer, err error) error { return explained(spec, err, false) }
+
+// explainFirst is explain for a cluster that has not answered before. Of one
+// that has, a connection that breaks says nothing about the settings.
+func explainFirst(spec *config.Consumer, err error) error { return explained(spec, err, true) }
+
+func explained(spec *config.Consumer, err error, first bool) error {
+	if about := meaning(spec, err, first); about != "" {
 		return fmt.Errorf("%s: %w", about, err)
 	}
 	return err
 }
 
-func meaning(spec *config.Consumer, err error) string {
+func meaning(spec *config.Consumer, err error, first bool) string {
 	name := clusterName(spec)
 	if refused(err) {
 		return "authenticate to " + name
@@ -35,21 +42,15 @@ func meaning(spec *config.Consumer, err error) string {
 	var packet sarama.PacketDecodingError
 	switch t := spec.Cluster.TLS; {
 	case t != nil:
-		if about := ofTLS(spec.Cluster, err); about != "" {
+		if about := ofTLS(spec.Cluster, err, first); about != "" {
 			return fmt.Sprintf("connect to %s by TLS: %s", name, about)
 		}
 	case errors.As(err, &packet) && strings.Contains(packet.Info, "too large"), errors.As(err, new(tls.RecordHeaderError)):
 		return fmt.Sprintf("connect to %s: what came is no answer of Kafka; if that port speaks TLS, add tls", name)
+	case first && errors.Is(err, io.EOF) && spec.Cluster.SASL == nil:
+		return fmt.Sprintf("connect to %s: the broker hung up, as one does that wants tls or sasl", name)
 	}
 	return ""
-}
-
-// explainFirst is explain for a cluster that has not answered before.
-func explainFirst(spec *config.Consumer, err error) error {
-	if errors.Is(err, io.EOF) && spec.Cluster.TLS == nil && spec.Cluster.SASL == nil {
-		return fmt.Errorf("connect to %s: the broker hung up, as one does that wants tls or sasl: %w", clusterName(spec), err)
-	}
-	return explain(spec, err)
 }
 
 // refused reports that the cluster did not accept the credentials, or that there
@@ -59,7 +60,7 @@ func refused(err error) bool {
 }
 
 // ofTLS says what an error of a handshake means; "" if it is none.
-func ofTLS(cluster config.Cluster, err error) string {
+func ofTLS(cluster config.Cluster, err error, first bool) string {
 	trusted := "the system's roots: name its authority in tls.ca_file"
 	if f := cluster.TLS.CAFile; f != "" {
 		trusted = "tls.ca_file " + f
@@ -81,10 +82,26 @@ func ofTLS(cluster config.Cluster, err error) string {
 		return "the broker's certificate is not signed by " + trusted
 	case errors.As(err, &alert) && alert.Op == "remote error":
 		return "the broker refused the handshake, " + shown(cluster)
-	case errors.As(err, new(tls.RecordHeaderError)), errors.As(err, new(*fetch.HandshakeError)):
+	case errors.As(err, new(*tls.CertificateVerificationError)):
+		return "the broker's certificate cannot be used"
+	case inHandshake(err) && timedOut(err):
+		return "no answer to the TLS handshake"
+	case errors.As(err, new(tls.RecordHeaderError)), first && inHandshake(err) && hungUp(err):
 		return "that port does not seem to speak TLS: if it does not, name another one or remove tls"
 	}
 	return ""
+}
+
+func inHandshake(err error) bool { return errors.As(err, new(*fetch.HandshakeError)) }
+
+func timedOut(err error) bool {
+	var of net.Error
+	return errors.As(err, &of) && of.Timeout()
+}
+
+// hungUp reports that the broker ended the connection.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 }
 
 // shown says which certificate the broker was shown.

@@ -1,13 +1,17 @@
 package agent
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -15,6 +19,7 @@ import (
 
 	"kcagent/config"
 	"kcagent/e2e/certs"
+	"kcagent/fetch"
 )
 
 // brokerWith is a broker that shows a certificate and, if clients is not nil,
@@ -44,6 +49,8 @@ func TestErrorsOfTLS(t *testing.T) {
 	past := func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }
 	elsewhere := func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"kafka.example.com"} }
 	good, late, moved := ours.Issue(t, "broker"), ours.IssueWith(t, "late-broker", past), ours.IssueWith(t, "broker", elsewhere)
+	forClients := func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }
+	useless := ours.IssueWith(t, "broker", forClients)
 	client, oldClient := ours.Issue(t, "client"), ours.IssueWith(t, "client", past)
 	for name, text := range map[string][]byte{
 		"ca.pem": ours.PEM, "other-ca.pem": theirs.PEM, "empty.pem": []byte("nothing\n"), "cert.pem": client.Cert, "key.pem": client.Key,
@@ -61,6 +68,7 @@ func TestErrorsOfTLS(t *testing.T) {
 		{"expired", brokerWith(t, &late, nil), "tls: {ca_file: DIR/ca.pem}", "cluster c by TLS: the broker's certificate (CN=late-broker) is good from "},
 		{"name", brokerWith(t, &moved, nil), "tls: {ca_file: DIR/ca.pem}", "is for [kafka.example.com], not for 127.0.0.1: set tls.server_name"},
 		{"authority", guarded, "tls: {ca_file: DIR/other-ca.pem}", "is not signed by tls.ca_file DIR/other-ca.pem"},
+		{"usage", brokerWith(t, &useless, nil), "tls: {ca_file: DIR/ca.pem}", "cluster c by TLS: the broker's certificate cannot be used"},
 		{"roots", guarded, "tls: {}", "is not signed by the system's roots: name its authority in tls.ca_file"},
 		{
 			"mismatch", guarded, "tls: {cert_file: DIR/cert.pem, key_file: DIR/other-key.pem}",
@@ -70,7 +78,7 @@ func TestErrorsOfTLS(t *testing.T) {
 		{"no file", guarded, "tls: {ca_file: DIR/none.pem}", "read tls.ca_file: open DIR/none.pem: no such file"},
 		{"nothing shown", guarded, "tls: {ca_file: DIR/ca.pem}", "it was shown no certificate: if it wants one, name tls.cert_file and tls.key_file"},
 		{"old client", guarded, "tls: {ca_file: DIR/ca.pem, cert_file: DIR/old-cert.pem, key_file: DIR/other-key.pem}", "it was shown tls.cert_file DIR/old-cert.pem, which expired at "},
-		{"no TLS there", brokerWith(t, nil, nil), "tls: {ca_file: DIR/ca.pem}", "cluster c by TLS: that port does not seem to speak TLS"},
+		{"no TLS there", brokerWith(t, nil, nil), "tls: {ca_file: DIR/ca.pem}", "cluster c by TLS: no answer to the TLS handshake: "}, // it waits for the rest of a long request
 		{"TLS there", guarded, "kafka_version: 3.6.0", "cluster c: the broker hung up, as one does that wants tls or sasl"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -87,6 +95,33 @@ func TestErrorsOfTLS(t *testing.T) {
 				t.Errorf("found %v\nwant %s", found, in(c.want))
 			}
 		})
+	}
+}
+
+// TestHintsOfOutages: of a cluster that has answered before, a connection that
+// breaks or is not answered says nothing about the settings.
+func TestHintsOfOutages(t *testing.T) {
+	spec := config.Consumer{Name: "c", ClusterName: "c", Group: "g", Cluster: config.Cluster{TLS: &config.TLS{}}}
+	handshake := func(err error) error { return fmt.Errorf("connect to a:1: %w", &fetch.HandshakeError{Err: err}) }
+	const noTLS, noAnswer = "does not seem to speak TLS", "cluster c by TLS: no answer to the TLS handshake"
+	for _, c := range []struct {
+		err         error
+		first, then string
+	}{
+		{handshake(io.EOF), noTLS, ""},
+		{handshake(&net.OpError{Op: "read", Err: syscall.ECONNRESET}), noTLS, ""},
+		{handshake(tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}), noTLS, noTLS},
+		{handshake(context.DeadlineExceeded), noAnswer, noAnswer},
+		{handshake(errors.New("tls: something else")), "", ""},
+	} {
+		m := &member{consumer: &consumer{stats: newStats()}, spec: spec}
+		for _, want := range []string{c.first, c.then} {
+			got := m.explain(c.err).Error()
+			if hinted := strings.Contains(got, "by TLS: "); hinted != (want != "") || !strings.Contains(got, want) {
+				t.Errorf("%v is explained by %q, want %q", c.err, got, want)
+			}
+			m.stats.rebalances.Add(1)
+		}
 	}
 }
 

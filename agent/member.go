@@ -305,7 +305,7 @@ func (m *member) explain(err error) error {
 		return fmt.Errorf("subscribe to topic %q: %w", topic.Topic, topic.Err)
 	}
 	about := explain
-	if m.ended.IsZero() {
+	if m.stats.rebalances.Load() == 0 { // no generation has begun yet
 		about = explainFirst
 	}
 	return fmt.Errorf("join group %s: %w", m.spec.Group, about(&m.spec, err))
