@@ -36,8 +36,8 @@ func explained(spec *config.Consumer, err error, first bool) error {
 
 func meaning(spec *config.Consumer, err error, first bool) string {
 	name := clusterName(spec)
-	if refused(err) {
-		return "authenticate to " + name
+	if failed, about := ofLogin(spec.Cluster, err); failed {
+		return "authenticate to " + name + about
 	}
 	var packet sarama.PacketDecodingError
 	switch t := spec.Cluster.TLS; {
@@ -47,8 +47,47 @@ func meaning(spec *config.Consumer, err error, first bool) string {
 		}
 	case errors.As(err, &packet) && strings.Contains(packet.Info, "too large"), errors.As(err, new(tls.RecordHeaderError)):
 		return fmt.Sprintf("connect to %s: what came is no answer of Kafka; if that port speaks TLS, add tls", name)
-	case first && errors.Is(err, io.EOF) && spec.Cluster.SASL == nil:
-		return fmt.Sprintf("connect to %s: the broker hung up, as one does that wants tls or sasl", name)
+	}
+	if wants := missing(spec.Cluster); first && hungUp(err) && wants != "" {
+		return fmt.Sprintf("connect to %s: the broker hung up, as one does that wants %s", name, wants)
+	}
+	return ""
+}
+
+// missing is what a listener may want that the configuration lacks.
+func missing(cluster config.Cluster) string {
+	switch {
+	case cluster.TLS == nil && cluster.SASL == nil:
+		return "tls or sasl"
+	case cluster.TLS == nil:
+		return "tls"
+	case cluster.SASL == nil:
+		return "sasl"
+	}
+	return ""
+}
+
+// ofLogin reports whether err is that of a login, and says what it means, if
+// that is known.
+func ofLogin(cluster config.Cluster, err error) (failed bool, about string) {
+	switch a := cluster.SASL; {
+	case a == nil:
+		return refused(err), ""
+	case errors.Is(err, sarama.ErrUnsupportedSASLMechanism):
+		return true, fmt.Sprintf(": that port does not offer sasl.mechanism %s", a.Mechanism)
+	case errors.Is(err, sarama.ErrIllegalSASLState):
+		return true, ": that port wants no login: remove sasl, or name one that does"
+	case refused(err) && a.OAuth != nil && a.OAuth.TokenFile != "":
+		return true, ended(a.OAuth.TokenFile)
+	}
+	return refused(err), ""
+}
+
+// ended says so of a token in a file.
+func ended(file string) string {
+	text, err := readSecret("sasl.oauth.token_file", file)
+	if end := endOf(text); err == nil && !end.IsZero() && time.Now().After(end) {
+		return fmt.Sprintf(": the token in sasl.oauth.token_file %s ended at %s", file, end.UTC().Format(time.RFC3339))
 	}
 	return ""
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"kcagent/config"
@@ -121,6 +122,61 @@ func TestHintsOfOutages(t *testing.T) {
 				t.Errorf("%v is explained by %q, want %q", c.err, got, want)
 			}
 			m.stats.rebalances.Add(1)
+		}
+	}
+}
+
+// TestMixedUpListeners: what a port wants and the configuration lacks, or the
+// other way round, is the commonest mistake.
+func TestMixedUpListeners(t *testing.T) {
+	plain := config.Cluster{}
+	encrypted := config.Cluster{TLS: &config.TLS{}}
+	login := config.Cluster{SASL: &config.SASL{Mechanism: config.ScramSHA512}}
+	both := config.Cluster{TLS: &config.TLS{}, SASL: login.SASL}
+	const hungUp = "connect to cluster c: the broker hung up, as one does that wants "
+	for _, c := range []struct {
+		cluster config.Cluster
+		err     error
+		want    string
+	}{
+		{plain, io.EOF, hungUp + "tls or sasl: "},
+		{plain, io.ErrUnexpectedEOF, hungUp + "tls or sasl: "},
+		{login, io.ErrUnexpectedEOF, hungUp + "tls: "},
+		{encrypted, io.EOF, hungUp + "sasl: "},
+		{both, io.EOF, ""},
+		{both, sarama.ErrUnsupportedSASLMechanism, "authenticate to cluster c: that port does not offer sasl.mechanism SCRAM-SHA-512: "},
+		{both, sarama.ErrIllegalSASLState, "authenticate to cluster c: that port wants no login: remove sasl, or name one that does: "},
+	} {
+		spec := config.Consumer{ClusterName: "c", Cluster: c.cluster}
+		broken := fmt.Errorf("reach brokers a:1: %w", c.err)
+		if got := explainFirst(&spec, broken).Error(); got != c.want+broken.Error() {
+			t.Errorf("%v is explained by %q\nwant %q", c.err, got, c.want)
+		}
+		if got := explain(&spec, broken).Error(); strings.Contains(got, "hung up") {
+			t.Errorf("%v of a cluster that has answered is explained by %q", c.err, got)
+		}
+	}
+}
+
+// TestTokenThatEnded: a broker that refuses it does not say why.
+func TestTokenThatEnded(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	spec := config.Consumer{ClusterName: "c", Cluster: config.Cluster{SASL: &config.SASL{
+		Mechanism: config.OAuthBearer, OAuth: &config.OAuth{TokenFile: file},
+	}}}
+	end := time.Now().Add(-time.Hour)
+	said := ": the token in sasl.oauth.token_file " + file + " ended at " + end.UTC().Format(time.RFC3339)
+	for text, want := range map[string]string{
+		jwt(end.Unix()):                       said,
+		jwt(time.Now().Add(time.Hour).Unix()): "",
+		"opaque":                              "",
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got := explain(&spec, sarama.ErrSASLAuthenticationFailed).Error()
+		if want = "authenticate to cluster c" + want + ": " + sarama.ErrSASLAuthenticationFailed.Error(); got != want {
+			t.Errorf("%s is explained by %q\nwant %q", text, got, want)
 		}
 	}
 }

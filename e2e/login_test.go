@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -168,5 +169,40 @@ func TestLogins(t *testing.T) {
 	}
 	if n := l.gave.Load(); n < 2 || n > 40 {
 		t.Errorf("the token server gave %d tokens", n)
+	}
+}
+
+// TestMixedUpLogins: a cluster whose settings are those of another kind of
+// listener is told so, by real brokers' ways to refuse it.
+func TestMixedUpLogins(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t, map[string]string{"listener.name.secure.sasl.enabled.mechanisms": "PLAIN,OAUTHBEARER"})
+	topic := l.topic(t, "mixed-up", 1)
+	put(t, l.dir, "password", []byte(kafkatest.PlainPassword+"\n"))
+	put(t, l.dir, "token", []byte(l.tokens.Token(t, "reader", -time.Hour)+"\n"))
+	login := func(mechanism string) string {
+		return fmt.Sprintf(", sasl: {mechanism: %s, username: %s, password_file: %s/password}", mechanism, kafkatest.PlainUser, l.dir)
+	}
+	encrypted := fmt.Sprintf(", tls: {ca_file: %s/ca.pem}", l.dir)
+	token := fmt.Sprintf(", sasl: {mechanism: OAUTHBEARER, oauth: {token_file: %s/token}}", l.dir)
+	for _, c := range []struct{ name, addr, settings, want string }{
+		{"bare", l.SecureAddrs()[0], "", "cluster bare: the broker hung up, as one does that wants tls or sasl"},
+		{"clear", l.SecureAddrs()[0], login("PLAIN"), "cluster clear: the broker hung up, as one does that wants tls: "},
+		{"anonymous", l.SecureAddrs()[0], encrypted, "cluster anonymous: the broker hung up, as one does that wants sasl: "},
+		{"other", l.SecureAddrs()[0], encrypted + login("SCRAM-SHA-512"), "cluster other: that port does not offer sasl.mechanism SCRAM-SHA-512"},
+		{"open", l.Addrs()[0], login("PLAIN"), "cluster open: that port wants no login: remove sasl"},
+		{"encrypted", l.Addrs()[0], encrypted, "cluster encrypted by TLS: that port does not seem to speak TLS"},
+		{"old", l.SecureAddrs()[0], encrypted + token, "cluster old: the token in sasl.oauth.token_file " + l.dir + "/token ended at "},
+	} {
+		file := filepath.Join(l.dir, c.name+".yaml")
+		text := strings.Replace(document(nil, l.entry(c.name, topic).withCluster(c.name)), "clusters:\n",
+			fmt.Sprintf("clusters:\n  %s: {brokers: [%q]%s}\n", c.name, c.addr, c.settings), 1)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command(agenttest.Binary(t), "validate", "--online", "--config", file).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), c.want) {
+			t.Errorf("%s: %v\n%s\nwant %s", c.name, err, out, c.want)
+		}
 	}
 }
