@@ -120,7 +120,9 @@ func ofTLS(cluster config.Cluster, err error, first bool) string {
 	case errors.As(err, new(x509.UnknownAuthorityError)):
 		return "the broker's certificate is not signed by " + trusted
 	case errors.As(err, &alert) && alert.Op == "remote error":
-		return "the broker refused the handshake, " + shown(cluster)
+		return ofAlert(cluster, alert.Err)
+	case strings.Contains(err.Error(), "server selected unsupported protocol version"):
+		return noVersion
 	case errors.As(err, new(*tls.CertificateVerificationError)):
 		return "the broker's certificate cannot be used"
 	case inHandshake(err) && timedOut(err):
@@ -143,13 +145,33 @@ func hungUp(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 }
 
+const noVersion = "the broker offers no TLS 1.2 or newer"
+
+// Alerts of RFC 8446, 6.2.
+const (
+	alertHandshakeFailure tls.AlertError = 40
+	alertProtocolVersion  tls.AlertError = 70
+)
+
+// ofAlert says why the broker may have refused a handshake. crypto/tls keeps the
+// type of its alerts to itself, but not their names.
+func ofAlert(cluster config.Cluster, alert error) string {
+	switch alert.Error() {
+	case alertProtocolVersion.Error():
+		return noVersion
+	case alertHandshakeFailure.Error():
+		return "the broker found no cipher or type of certificate that both have, or wants another certificate: it was shown " + shown(cluster)
+	}
+	return "the broker refused the handshake, in which it was shown " + shown(cluster)
+}
+
 // shown says which certificate the broker was shown.
 func shown(cluster config.Cluster) string {
 	path := cluster.TLS.CertFile
 	if path == "" {
-		return "in which it was shown no certificate: if it wants one, name tls.cert_file and tls.key_file"
+		return "no certificate: if it wants one, name tls.cert_file and tls.key_file"
 	}
-	text := "in which it was shown tls.cert_file " + path
+	text := "tls.cert_file " + path
 	keys, err := readCredentials(cluster)
 	if err != nil || len(keys.tls.Certificates) == 0 {
 		return text

@@ -27,12 +27,21 @@ import (
 // wants one that clients signed; with neither it speaks no TLS.
 func brokerWith(t *testing.T, shows *certs.Pair, clients *certs.Authority) string {
 	t.Helper()
+	if shows == nil {
+		return brokerBy(t, nil)
+	}
+	conf := &tls.Config{Certificates: []tls.Certificate{shows.TLS(t)}}
+	if clients != nil {
+		conf.ClientAuth, conf.ClientCAs = tls.RequireAndVerifyClientCert, clients.Pool()
+	}
+	return brokerBy(t, conf)
+}
+
+// brokerBy is a broker that speaks TLS as conf says, or none if that is nil.
+func brokerBy(t *testing.T, conf *tls.Config) string {
+	t.Helper()
 	opts := []kfake.Opt{kfake.NumBrokers(1), kfake.SeedTopics(1, "t")}
-	if shows != nil {
-		conf := &tls.Config{Certificates: []tls.Certificate{shows.TLS(t)}}
-		if clients != nil {
-			conf.ClientAuth, conf.ClientCAs = tls.RequireAndVerifyClientCert, clients.Pool()
-		}
+	if conf != nil {
 		opts = append(opts, kfake.TLS(conf))
 	}
 	cluster, err := kfake.NewCluster(opts...)
@@ -63,6 +72,11 @@ func TestErrorsOfTLS(t *testing.T) {
 	}
 	in := func(text string) string { return strings.ReplaceAll(text, "DIR", dir) }
 	guarded := brokerWith(t, &good, ours)
+	ancient := &tls.Config{Certificates: []tls.Certificate{good.TLS(t)}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}
+	byRSA := &tls.Config{
+		Certificates: []tls.Certificate{good.TLS(t)}, MaxVersion: tls.VersionTLS12,
+		CipherSuites: []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}, // its certificate is for ECDSA
+	}
 	for _, c := range []struct{ name, broker, cluster, want string }{
 		{"good", guarded, "tls: {ca_file: DIR/ca.pem, cert_file: DIR/cert.pem, key_file: DIR/key.pem}", ""},
 		{"named", brokerWith(t, &moved, nil), "tls: {ca_file: DIR/ca.pem, server_name: kafka.example.com}", ""},
@@ -79,6 +93,11 @@ func TestErrorsOfTLS(t *testing.T) {
 		{"no file", guarded, "tls: {ca_file: DIR/none.pem}", "read tls.ca_file: open DIR/none.pem: no such file"},
 		{"nothing shown", guarded, "tls: {ca_file: DIR/ca.pem}", "it was shown no certificate: if it wants one, name tls.cert_file and tls.key_file"},
 		{"old client", guarded, "tls: {ca_file: DIR/ca.pem, cert_file: DIR/old-cert.pem, key_file: DIR/other-key.pem}", "it was shown tls.cert_file DIR/old-cert.pem, which expired at "},
+		{"TLS 1.1", brokerBy(t, ancient), "tls: {ca_file: DIR/ca.pem}", "cluster c by TLS: the broker offers no TLS 1.2 or newer: "},
+		{
+			"cipher", brokerBy(t, byRSA), "tls: {ca_file: DIR/ca.pem}",
+			"cluster c by TLS: the broker found no cipher or type of certificate that both have, or wants another certificate: it was shown no certificate: ",
+		},
 		{"no TLS there", brokerWith(t, nil, nil), "tls: {ca_file: DIR/ca.pem}", "cluster c by TLS: no answer to the TLS handshake: "}, // it waits for the rest of a long request
 		{"TLS there", guarded, "kafka_version: 3.6.0", "cluster c: the broker hung up, as one does that wants tls or sasl"},
 	} {
@@ -114,6 +133,7 @@ func TestHintsOfOutages(t *testing.T) {
 		{handshake(tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}), noTLS, noTLS},
 		{handshake(context.DeadlineExceeded), noAnswer, noAnswer},
 		{handshake(errors.New("tls: something else")), "", ""},
+		{handshake(serverHello11(t)), noVersion, noVersion},
 	} {
 		m := &member{consumer: &consumer{stats: newStats()}, spec: spec}
 		for _, want := range []string{c.first, c.then} {
@@ -124,6 +144,27 @@ func TestHintsOfOutages(t *testing.T) {
 			m.stats.rebalances.Add(1)
 		}
 	}
+}
+
+// serverHello11 is what a client says to a server that chooses TLS 1.1, whatever
+// it was offered.
+func serverHello11(t *testing.T) error {
+	t.Helper()
+	client, server := net.Pipe()
+	defer client.Close()
+	hello := append([]byte{22, 3, 2, 0, 42, 2, 0, 0, 38, 3, 2}, make([]byte, 32+1+2+1)...)
+	hello[len(hello)-3], hello[len(hello)-2] = 0xc0, 0x13 // the cipher
+	go func() {
+		_, _ = server.Read(make([]byte, 16<<10))
+		_, _ = server.Write(hello)
+		_, _ = io.Copy(io.Discard, server)
+		_ = server.Close()
+	}()
+	conf, err := tlsConfig(config.TLS{ServerName: "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Client(client, conf).HandshakeContext(t.Context())
 }
 
 // TestMixedUpListeners: what a port wants and the configuration lacks, or the
