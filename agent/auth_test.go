@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -171,9 +172,10 @@ consumers:
 }
 
 func TestScram(t *testing.T) {
+	const right = "r\u00a0i\u00aag\u0007h\ufffet" // the RFC would have it refused, or changed
 	for _, mechanism := range []string{"SCRAM-SHA-256", "SCRAM-SHA-512"} {
 		t.Run(mechanism, func(t *testing.T) {
-			cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "t"), kfake.EnableSASL(), kfake.Superuser(mechanism, "u", "right"))
+			cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "t"), kfake.EnableSASL(), kfake.Superuser(mechanism, "u", right))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -185,7 +187,7 @@ func TestScram(t *testing.T) {
 				text := fmt.Sprintf(`
 clusters: {main: {brokers: ["%s"], sasl: {mechanism: %s, username: u, password: %s}}}
 consumers:
-- {name: c, cluster: main, topics: [t], sink: {stdout: {}}}`, cluster.ListenAddrs()[0], mechanism, password)
+- {name: c, cluster: main, topics: [t], sink: {stdout: {}}}`, cluster.ListenAddrs()[0], mechanism, strconv.QuoteToASCII(password))
 				c, problems := config.Parse("consumers.yaml", []byte(text), os.LookupEnv)
 				if len(problems) > 0 {
 					t.Fatal(problems)
@@ -194,7 +196,7 @@ consumers:
 			}
 			apply("wrong")
 			r.wantStatus(Failing)
-			apply("right")
+			apply(right)
 			r.wantStatus(Running)
 		})
 	}

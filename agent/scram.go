@@ -31,11 +31,13 @@ func newScramClient(m config.Mechanism) func() sarama.SCRAMClient {
 	return func() sarama.SCRAMClient { return &scramClient{hash: hash} }
 }
 
-// Begin implements sarama.SCRAMClient.
+// Begin implements sarama.SCRAMClient. Kafka takes user and password as they are,
+// so the RFC's preparation of texts must be left out: it refuses some and changes
+// others.
 func (c *scramClient) Begin(user, password, authzID string) error {
-	client, err := c.hash.NewClient(user, password, authzID)
+	client, err := c.hash.NewClientUnprepped(user, password, authzID)
 	if err != nil {
-		return fmt.Errorf("prepare username and password for SCRAM: %w", err)
+		return fmt.Errorf("begin SCRAM: %w", err)
 	}
 	c.conversation = client.NewConversation()
 	return nil
