@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"github.com/rcrowley/go-metrics"
 
 	"kcagent/config"
+	"kcagent/fetch"
 )
 
 // SetUpSarama sets what sarama keeps for the whole process. It must run before
@@ -74,9 +76,10 @@ func groupConfig(spec config.Consumer, keys *credentials, d *dialer) (*sarama.Co
 	if err != nil {
 		return nil, err
 	}
-	s.Net.Proxy.Enable, s.Net.Proxy.Dialer = true, d
-	s.Metadata.RefreshFrequency = 10 * time.Second // how often the leader of the group looks at the number of partitions
-	s.ChannelBufferSize = 0                        // nothing comes through sarama's channels
+	s.Net.Proxy.Enable, s.Net.Proxy.Dialer = true, coordinatorDialer{d, keys.tls}
+	s.Net.TLS.Enable, s.Net.TLS.Config = false, nil // the dialer's: it looks at what comes first
+	s.Metadata.RefreshFrequency = 10 * time.Second  // how often the leader of the group looks at the number of partitions
+	s.ChannelBufferSize = 0                         // nothing comes through sarama's channels
 	c := &s.Consumer
 	c.Offsets.AutoCommit.Enable = false
 	c.Offsets.Initial = sarama.OffsetOldest
@@ -116,10 +119,8 @@ func newDialer() *dialer {
 
 var errCut = errors.New("connections were cut: the consumer did not stop in time")
 
-// Dial connects, within five seconds.
-func (d *dialer) Dial(network, addr string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(d.ctx, dialTimeout)
-	defer cancel()
+// connect makes a connection that Cut ends.
+func (d *dialer) connect(ctx context.Context, network, addr string) (net.Conn, error) {
 	nd := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
 	conn, err := nd.DialContext(ctx, network, addr)
 	if err != nil {
@@ -134,6 +135,23 @@ func (d *dialer) Dial(network, addr string) (net.Conn, error) {
 	}
 	d.conns[t] = struct{}{}
 	return t, nil
+}
+
+// A coordinatorDialer makes a consumer's connections with certain credentials.
+type coordinatorDialer struct {
+	*dialer
+	tls *tls.Config // nil without TLS
+}
+
+// Dial implements proxy.Dialer. It takes five seconds at most.
+func (d coordinatorDialer) Dial(network, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(d.ctx, dialTimeout)
+	defer cancel()
+	conn, err := d.connect(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	return fetch.Handshake(ctx, conn, addr, d.tls, "its coordinator at "+addr)
 }
 
 // Cut closes every connection and refuses new ones.

@@ -3,11 +3,15 @@ package agent
 import (
 	"context"
 	"errors"
+	"net"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/e2e/badnet"
 )
 
 func TestMissingTopicHealsByItself(t *testing.T) {
@@ -166,5 +170,50 @@ func TestStopsWhileBrokerIsAway(t *testing.T) {
 	r.wantStatus(Failing)
 	if err := r.stop(); err != nil {
 		t.Errorf("stopping while the broker is away: %v", err)
+	}
+}
+
+// coordinatorAt has the cluster say that all groups are coordinated at addr.
+func (r *rig) coordinatorAt(addr string) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		r.Fatal(err)
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		r.Fatal(err)
+	}
+	r.cluster.ControlKey(int16(kmsg.FindCoordinator), func(k kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		resp := k.ResponseKind().(*kmsg.FindCoordinatorResponse)
+		resp.NodeID, resp.Host, resp.Port = 7, host, int32(n)
+		return resp, nil, true
+	})
+}
+
+// TestCoordinatorThatIsNone: a consumer whose coordinator is a black hole, or no
+// broker at all, says so within half a minute, and where that is.
+func TestCoordinatorThatIsNone(t *testing.T) {
+	for name, c := range map[string]struct {
+		serve func(net.Conn)
+		want  string
+	}{
+		"deaf":     {func(net.Conn) {}, "accepts connections and has not answered within 10s"},
+		"stranger": {func(c net.Conn) { _, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\n")) }, `does not speak Kafka: what came begins with "HTTP/1.1 400`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, 1)
+			addr := badnet.Listen(t, c.serve)
+			r.coordinatorAt(addr)
+			r.edit("")
+			r.wantStatus(Failing)
+			if e := *r.consumer().LastError; !strings.Contains(e, "its coordinator at "+addr+" "+c.want) {
+				t.Errorf("last error is %q", e)
+			}
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -91,14 +90,6 @@ func (c *conn) close() {
 	_ = c.broker.Close() // its socket is closed: it can only say so
 }
 
-// A HandshakeError says that there was a broker, or something else, and no TLS.
-type HandshakeError struct{ Err error }
-
-func (e *HandshakeError) Error() string { return "tls handshake: " + e.Err.Error() }
-
-// Unwrap returns Err.
-func (e *HandshakeError) Unwrap() error { return e.Err }
-
 // An ownDialer makes the connection of a conn.
 type ownDialer struct {
 	conn    *conn
@@ -116,18 +107,9 @@ func (d *ownDialer) Dial(network, addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	socket := wire
-	if d.tls != nil {
-		conf := d.tls.Clone()
-		if conf.ServerName == "" {
-			conf.ServerName, _, _ = net.SplitHostPort(addr)
-		}
-		encrypted := tls.Client(socket, conf)
-		if err := encrypted.HandshakeContext(ctx); err != nil {
-			_ = wire.Close()
-			return nil, &HandshakeError{err}
-		}
-		socket = encrypted
+	socket, err := Handshake(ctx, wire, addr, d.tls, "it")
+	if err != nil {
+		return nil, err
 	}
 	d.conn.mu.Lock()
 	defer d.conn.mu.Unlock()
@@ -136,31 +118,7 @@ func (d *ownDialer) Dial(network, addr string) (net.Conn, error) {
 		return nil, net.ErrClosed
 	}
 	d.conn.socket, d.conn.wire = socket, wire
-	return &openingConn{Conn: socket, by: time.Now().Add(answerTime)}, nil
-}
-
-// An openingConn is a connection over which nothing has come yet. sarama asks
-// several times for what the broker speaks, and then takes it for an old one: a
-// black hole would be told of after half a minute.
-type openingConn struct {
-	net.Conn
-	by    time.Time // when the first answer is to be there
-	heard atomic.Bool
-}
-
-func (c *openingConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if n > 0 && !c.heard.Load() {
-		c.heard.Store(true)
-	}
-	return n, err
-}
-
-func (c *openingConn) SetReadDeadline(t time.Time) error {
-	if !c.heard.Load() && t.After(c.by) {
-		t = c.by
-	}
-	return c.Conn.SetReadDeadline(t)
+	return socket, nil
 }
 
 // ofNetwork reports that err came from the connection, not from what was read.

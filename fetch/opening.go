@@ -1,0 +1,106 @@
+package fetch
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+// mostFirst is more than a broker's first answer has, which says what it speaks.
+const mostFirst = 1 << 20
+
+// Handshake makes a connection to addr ready for Kafka: by TLS if conf is not nil,
+// and so that it ends if nothing comes over it within ten seconds, or something that
+// no broker sends first. The errors say that of who. It closes wire if it fails.
+func Handshake(ctx context.Context, wire net.Conn, addr string, conf *tls.Config, who string) (net.Conn, error) {
+	c := &openingConn{Conn: wire, who: who}
+	if conf != nil {
+		conf = conf.Clone()
+		if conf.ServerName == "" {
+			conf.ServerName, _, _ = net.SplitHostPort(addr)
+		}
+		encrypted := tls.Client(wire, conf)
+		if err := encrypted.HandshakeContext(ctx); err != nil {
+			_ = wire.Close()
+			return nil, &HandshakeError{err}
+		}
+		c.Conn, c.encrypted = encrypted, true
+	}
+	c.by = time.Now().Add(answerTime)
+	return c, nil
+}
+
+// A HandshakeError says that there was a broker, or something else, and no TLS.
+type HandshakeError struct{ Err error }
+
+func (e *HandshakeError) Error() string { return "tls handshake: " + e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *HandshakeError) Unwrap() error { return e.Err }
+
+// An openingConn is a connection over which the first answer has not come yet.
+// sarama believes whatever comes: it asks several times for what a black hole
+// speaks, half a minute each, and takes it for an old broker then; and it makes room
+// for as many bytes as the first four say, which are gigabytes if another kind of
+// server sends a text.
+type openingConn struct {
+	net.Conn
+	who       string
+	encrypted bool
+	by        time.Time // when the first answer is to be there
+	heard     atomic.Bool
+	head      [4]byte // the length of the first answer, as far as it has come
+	got       int     // bytes of head
+}
+
+func (c *openingConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if c.got == len(c.head) {
+		return n, err
+	}
+	if n > 0 {
+		c.heard.Store(true)
+	} else if timedOut(err) && !c.heard.Load() {
+		return 0, strangerError(fmt.Sprintf("%s accepts connections and has not answered within %s", c.who, answerTime))
+	}
+	begun := c.got
+	c.got += copy(c.head[begun:], p[:n])
+	if c.got < len(c.head) {
+		return n, err
+	}
+	if length := binary.BigEndian.Uint32(c.head[:]); length >= 4 && length <= mostFirst {
+		return n, err
+	}
+	return 0, c.stranger(append(c.head[:begun:begun], p[:n]...))
+}
+
+// stranger says what came instead of an answer.
+func (c *openingConn) stranger(begins []byte) error {
+	text := fmt.Sprintf("%s does not speak Kafka: what came begins with %q", c.who, begins[:min(len(begins), 24)])
+	if !c.encrypted {
+		text += "; if that port speaks TLS, add tls"
+	}
+	return strangerError(text)
+}
+
+func (c *openingConn) SetReadDeadline(t time.Time) error {
+	if !c.heard.Load() && t.After(c.by) {
+		t = c.by
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
+// A strangerError says that there is no broker at the other end, or none that
+// answers.
+type strangerError string
+
+func (e strangerError) Error() string { return string(e) }
+
+// Unwrap returns an error of a kind that has sarama hang up: on a timeout it does
+// not, and goes on to send requests.
+func (e strangerError) Unwrap() error { return io.ErrClosedPipe }
