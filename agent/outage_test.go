@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -173,8 +174,8 @@ func TestStopsWhileBrokerIsAway(t *testing.T) {
 	}
 }
 
-// coordinatorAt has the cluster say that all groups are coordinated at addr.
-func (r *rig) coordinatorAt(addr string) {
+// coordinatorAt has the cluster say that groups are coordinated at addr.
+func (r *rig) coordinatorAt(addr string, groups ...string) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		r.Fatal(err)
@@ -185,6 +186,9 @@ func (r *rig) coordinatorAt(addr string) {
 	}
 	r.cluster.ControlKey(int16(kmsg.FindCoordinator), func(k kmsg.Request) (kmsg.Response, error, bool) {
 		r.cluster.KeepControl()
+		if !slices.Contains(groups, k.(*kmsg.FindCoordinatorRequest).CoordinatorKey) {
+			return nil, nil, false
+		}
 		resp := k.ResponseKind().(*kmsg.FindCoordinatorResponse)
 		resp.NodeID, resp.Host, resp.Port = 7, host, int32(n)
 		return resp, nil, true
@@ -205,7 +209,7 @@ func TestCoordinatorThatIsNone(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, 1)
 			addr := badnet.Listen(t, c.serve)
-			r.coordinatorAt(addr)
+			r.coordinatorAt(addr, "kcagent-c")
 			r.edit("")
 			r.wantStatus(Failing)
 			if e := *r.consumer().LastError; !strings.Contains(e, "its coordinator at "+addr+" "+c.want) {

@@ -92,7 +92,8 @@ func probeCluster(ctx context.Context, consumers []config.Consumer, report func(
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	cluster := consumers[0].Cluster
-	p := &clusterProbe{reached: make(map[string]func() error), Fetcher: fetch.New(fetch.Options{
+	brokers := "reach brokers " + strings.Join(cluster.Brokers, ",")
+	p := &clusterProbe{brokers: brokers, reached: make(map[string]func() error), Fetcher: fetch.New(fetch.Options{
 		Name: "probe", Brokers: cluster.Brokers,
 		Config: func() (*sarama.Config, error) {
 			keys, err := readCredentials(cluster)
@@ -107,7 +108,7 @@ func probeCluster(ctx context.Context, consumers []config.Consumer, report func(
 	defer running.Wait()
 	defer cancel()
 	if err := p.learn(ctx, consumers); err != nil {
-		err = inTime(ctx, &cluster, err)
+		err = inTime(ctx, brokers, err)
 		for i, c := range consumers {
 			report(i, []Finding{{c.Name, "cluster", explainFirst(&c, err)}})
 		}
@@ -120,10 +121,10 @@ func probeCluster(ctx context.Context, consumers []config.Consumer, report func(
 	examining.Wait()
 }
 
-// inTime says so if err is that the probe took too long.
-func inTime(ctx context.Context, cluster *config.Cluster, err error) error {
+// inTime says so if err is that the probe took too long for what it did.
+func inTime(ctx context.Context, what string, err error) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return fmt.Errorf("reach brokers %s: no answer within %s", strings.Join(cluster.Brokers, ","), probeTimeout)
+		return fmt.Errorf("%s: no answer within %s", what, probeTimeout)
 	}
 	return err
 }
@@ -131,7 +132,8 @@ func inTime(ctx context.Context, cluster *config.Cluster, err error) error {
 // A clusterProbe is a connection to a cluster, and what was learned over it.
 type clusterProbe struct {
 	*fetch.Fetcher
-	all []string // every topic, if somebody has a pattern
+	brokers string   // what asking them is
+	all     []string // every topic, if somebody has a pattern
 
 	mu      sync.Mutex
 	reached map[string]func() error // by address
@@ -182,10 +184,12 @@ func (p *clusterProbe) examine(ctx context.Context, c *config.Consumer) (found [
 	}
 	_, addr, err := p.Coordinator(ctx, c.Group)
 	if err != nil {
-		return append(found, Finding{c.Name, "group", fmt.Errorf("find the coordinator of group %s: %w", c.Group, explain(c, inTime(ctx, &c.Cluster, err)))})
+		err = explain(c, inTime(ctx, p.brokers, err))
+		return append(found, Finding{c.Name, "group", fmt.Errorf("find the coordinator of group %s: %w", c.Group, err)})
 	}
 	if err := p.reach(ctx, addr); err != nil {
-		found = append(found, Finding{c.Name, "group", fmt.Errorf("reach the coordinator of group %s: %w", c.Group, explain(c, inTime(ctx, &c.Cluster, err)))})
+		err = explain(c, inTime(ctx, "connect to "+addr, err))
+		found = append(found, Finding{c.Name, "group", fmt.Errorf("reach the coordinator of group %s: %w", c.Group, err)})
 	}
 	return found
 }
