@@ -39,14 +39,13 @@ func meaning(spec *config.Consumer, err error, first bool) string {
 	if failed, about := ofLogin(spec.Cluster, err); failed {
 		return "authenticate to " + name + about
 	}
-	var packet sarama.PacketDecodingError
-	switch t := spec.Cluster.TLS; {
-	case t != nil:
+	if errors.As(err, new(fetch.StrangerError)) {
+		return "connect to " + name
+	}
+	if spec.Cluster.TLS != nil {
 		if about := ofTLS(spec.Cluster, err, first); about != "" {
 			return fmt.Sprintf("connect to %s by TLS: %s", name, about)
 		}
-	case errors.As(err, &packet) && strings.Contains(packet.Info, "too large"), errors.As(err, new(tls.RecordHeaderError)):
-		return fmt.Sprintf("connect to %s: what came is no answer of Kafka; if that port speaks TLS, add tls", name)
 	}
 	if wants := missing(spec.Cluster); first && hungUp(err) && wants != "" {
 		return fmt.Sprintf("connect to %s: the broker hung up, as one does that wants %s", name, wants)

@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
@@ -66,7 +67,7 @@ func (c *openingConn) Read(p []byte) (int, error) {
 	if n > 0 {
 		c.heard.Store(true)
 	} else if timedOut(err) && !c.heard.Load() {
-		return 0, strangerError(fmt.Sprintf("%s accepts connections and has not answered within %s", c.who, answerTime))
+		return 0, StrangerError(fmt.Sprintf("%s accepts connections and has not answered within %s", c.who, answerTime))
 	}
 	begun := c.got
 	c.got += copy(c.head[begun:], p[:n])
@@ -81,12 +82,15 @@ func (c *openingConn) Read(p []byte) (int, error) {
 
 // stranger says what came instead of an answer.
 func (c *openingConn) stranger(begins []byte) error {
-	text := fmt.Sprintf("%s does not speak Kafka: what came begins with %q", c.who, begins[:min(len(begins), 24)])
-	if !c.encrypted {
-		text += "; if that port speaks TLS, add tls"
+	if !c.encrypted && bytes.HasPrefix(begins, []byte{tlsAlert, 3}) {
+		return StrangerError(c.who + " speaks TLS: add tls")
 	}
-	return strangerError(text)
+	return StrangerError(fmt.Sprintf("%s does not speak Kafka: what came begins with %q", c.who, begins[:min(len(begins), 24)]))
 }
+
+// tlsAlert is the type of record with which a server refuses what is no TLS. Its
+// version follows, 3.x (RFC 8446, 5.1).
+const tlsAlert = 21
 
 func (c *openingConn) SetReadDeadline(t time.Time) error {
 	if !c.heard.Load() && t.After(c.by) {
@@ -95,12 +99,12 @@ func (c *openingConn) SetReadDeadline(t time.Time) error {
 	return c.Conn.SetReadDeadline(t)
 }
 
-// A strangerError says that there is no broker at the other end, or none that
+// A StrangerError says that there is no broker at the other end, or none that
 // answers.
-type strangerError string
+type StrangerError string
 
-func (e strangerError) Error() string { return string(e) }
+func (e StrangerError) Error() string { return string(e) }
 
 // Unwrap returns an error of a kind that has sarama hang up: on a timeout it does
 // not, and goes on to send requests.
-func (e strangerError) Unwrap() error { return io.ErrClosedPipe }
+func (e StrangerError) Unwrap() error { return io.ErrClosedPipe }

@@ -34,11 +34,15 @@ func reach(t *testing.T, addr string, secure bool) string {
 // TestWhatDoesNotSpeakKafka: what another kind of server says is shown, and its
 // first bytes are not taken for a length, for which there would be no memory.
 func TestWhatDoesNotSpeakKafka(t *testing.T) {
-	for _, text := range []string{
-		"HTTP/1.1 400 Bad Request\r\n\r\n", "SSH-2.0-OpenSSH_9.6\r\n", "-ERR unknown command\r\n", strings.Repeat("\x00", 12), "\x15\x03\x03\x00\x02\x02\x50",
+	for text, want := range map[string]string{
+		"HTTP/1.1 400 Bad Request\r\n\r\n": "it does not speak Kafka",
+		"SSH-2.0-OpenSSH_9.6\r\n":          "it does not speak Kafka",
+		"-ERR unknown command\r\n":         "it does not speak Kafka",
+		strings.Repeat("\x00", 12):         "it does not speak Kafka",
+		"\x15\x03\x03\x00\x02\x02\x50":     "it speaks TLS: add tls",
 	} {
 		addr := badnet.Listen(t, func(c net.Conn) { _, _ = c.Write([]byte(text)) })
-		if err := reach(t, addr, false); !strings.Contains(err, "does not speak Kafka") || !strings.Contains(err, "add tls") || !strings.Contains(err, addr) {
+		if err := reach(t, addr, false); !strings.Contains(err, want) || !strings.Contains(err, addr) {
 			t.Errorf("%q is told as %s", text, err)
 		}
 	}
