@@ -29,6 +29,8 @@ type groupClient struct {
 	coordinator *sarama.Broker // nil if unknown
 	retired     *sarama.Broker // lives on for requests in flight
 	closed      bool
+
+	burials sync.WaitGroup // Close waits for them
 }
 
 func newGroupClient(ctx, cut context.Context, conf *sarama.Config, group string, cluster *fetch.Fetcher) *groupClient {
@@ -48,39 +50,51 @@ func (c *groupClient) Closed() bool {
 // Close implements sarama.Client.
 func (c *groupClient) Close() error {
 	c.mu.Lock()
-	c.closed = true
-	retired := c.retired
-	c.retired = nil
+	c.bury(c.coordinator)
+	c.bury(c.retired)
+	c.closed, c.coordinator, c.retired = true, nil, nil
 	c.mu.Unlock()
-	c.forget()
-	if retired != nil {
-		_ = retired.Close()
-	}
+	c.burials.Wait()
 	return nil
+}
+
+// bury closes a connection, if there is one. Nobody waits for that but Close:
+// sarama's Close waits for what is under way on it, an answer or the opening, for
+// as long as a broker that has become a black hole may take. c.mu is held.
+func (c *groupClient) bury(b *sarama.Broker) {
+	if b != nil && !c.closed {
+		c.burials.Go(func() { _ = b.Close() })
+	}
 }
 
 // Coordinator implements sarama.Client: it returns the coordinator's connection,
 // and opens it anew if it broke.
 func (c *groupClient) Coordinator(group string) (*sarama.Broker, error) {
+	if b, err := c.open(); b != nil || err != nil {
+		return b, err
+	}
+	if err := c.RefreshCoordinator(group); err != nil {
+		return nil, err
+	}
+	if b, err := c.open(); b != nil || err != nil {
+		return b, err
+	}
+	return nil, sarama.ErrConsumerCoordinatorNotAvailable // and forgotten meanwhile
+}
+
+// open opens the connection if it is not, and returns it; nil if the coordinator
+// is unknown. It holds the lock for that, which does not wait for the network:
+// nobody can bury the connection before it is opened, which would then stay.
+func (c *groupClient) open() (*sarama.Broker, error) {
 	c.mu.Lock()
-	b, conf, closed := c.coordinator, c.dial, c.closed
-	c.mu.Unlock()
-	if closed {
+	defer c.mu.Unlock()
+	switch {
+	case c.closed:
 		return nil, sarama.ErrClosedClient
+	case c.coordinator != nil:
+		_ = c.coordinator.Open(c.dial) // an error says that it is open already, or comes with the first request
 	}
-	if b == nil {
-		if err := c.RefreshCoordinator(group); err != nil {
-			return nil, err
-		}
-		c.mu.Lock()
-		b = c.coordinator
-		c.mu.Unlock()
-		if b == nil {
-			return nil, sarama.ErrClosedClient
-		}
-	}
-	_ = b.Open(conf) // an error says that it is open already, or comes with the first request
-	return b, nil
+	return c.coordinator, nil
 }
 
 // RefreshCoordinator implements sarama.Client.
@@ -90,19 +104,13 @@ func (c *groupClient) RefreshCoordinator(group string) error {
 		return err
 	}
 	c.mu.Lock()
-	old := c.coordinator
-	switch {
-	case c.closed:
-		c.mu.Unlock()
+	defer c.mu.Unlock()
+	if c.closed {
 		return sarama.ErrClosedClient
-	case old != nil && old.Addr() == addr:
-		old = nil
-	default:
-		c.coordinator = sarama.NewBroker(addr)
 	}
-	c.mu.Unlock()
-	if old != nil {
-		_ = old.Close()
+	if old := c.coordinator; old == nil || old.Addr() != addr {
+		c.bury(old)
+		c.coordinator = sarama.NewBroker(addr)
 	}
 	return nil
 }
@@ -111,12 +119,9 @@ func (c *groupClient) RefreshCoordinator(group string) error {
 // for that only when it hears so from the old one, which may be dead.
 func (c *groupClient) forget() {
 	c.mu.Lock()
-	b := c.coordinator
+	defer c.mu.Unlock()
+	c.bury(c.coordinator)
 	c.coordinator = nil
-	c.mu.Unlock()
-	if b != nil {
-		_ = b.Close()
-	}
 }
 
 // reconnect uses conf for the connections from now on, which may differ in its
@@ -125,29 +130,22 @@ func (c *groupClient) forget() {
 // fails costs the membership.
 func (c *groupClient) reconnect(conf *sarama.Config) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.dial = conf
-	old, older := c.coordinator, c.retired
-	if old != nil {
-		c.retired, c.coordinator = old, sarama.NewBroker(old.Addr())
-		time.AfterFunc(retiredFor, func() { c.bury(old) })
+	old := c.coordinator
+	if old == nil {
+		return
 	}
-	c.mu.Unlock()
-	if old != nil && older != nil {
-		_ = older.Close()
-	}
-}
-
-// bury closes a retired connection, if nobody has done so.
-func (c *groupClient) bury(b *sarama.Broker) {
-	c.mu.Lock()
-	mine := c.retired == b
-	if mine {
-		c.retired = nil
-	}
-	c.mu.Unlock()
-	if mine {
-		_ = b.Close()
-	}
+	c.bury(c.retired)
+	c.retired, c.coordinator = old, sarama.NewBroker(old.Addr())
+	time.AfterFunc(retiredFor, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.retired == old {
+			c.bury(old)
+			c.retired = nil
+		}
+	})
 }
 
 // retiredFor is longer than any request is waited for.

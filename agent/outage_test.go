@@ -176,22 +176,26 @@ func TestStopsWhileBrokerIsAway(t *testing.T) {
 
 // coordinatorAt has the cluster say that groups are coordinated at addr.
 func (r *rig) coordinatorAt(addr string, groups ...string) {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		r.Fatal(err)
-	}
-	n, err := strconv.Atoi(port)
-	if err != nil {
-		r.Fatal(err)
-	}
+	r.coordinators(func(group string) string {
+		if slices.Contains(groups, group) {
+			return addr
+		}
+		return r.cluster.ListenAddrs()[0]
+	})
+}
+
+// coordinators has the cluster say that a group is coordinated where at says.
+func (r *rig) coordinators(at func(group string) string) {
 	r.cluster.ControlKey(int16(kmsg.FindCoordinator), func(k kmsg.Request) (kmsg.Response, error, bool) {
 		r.cluster.KeepControl()
-		if !slices.Contains(groups, k.(*kmsg.FindCoordinatorRequest).CoordinatorKey) {
-			return nil, nil, false
+		host, port, err := net.SplitHostPort(at(k.(*kmsg.FindCoordinatorRequest).CoordinatorKey))
+		if err != nil {
+			return nil, err, true
 		}
+		n, err := strconv.Atoi(port)
 		resp := k.ResponseKind().(*kmsg.FindCoordinatorResponse)
 		resp.NodeID, resp.Host, resp.Port = 7, host, int32(n)
-		return resp, nil, true
+		return resp, err, true
 	})
 }
 

@@ -87,10 +87,10 @@ func (s *session) watchCoordinator(deaf time.Time) time.Time {
 		}
 		s.report(originGroup, fmt.Errorf("keep up with group %s: its coordinator at %s has not answered for %s",
 			s.spec.Group, late[0].RemoteAddr(), time.Since(deaf.Add(-answerTime)).Round(time.Second)))
+		s.client.forget() // first: who is cut off looks for the coordinator at once
 		for _, c := range late {
 			_ = c.Close()
 		}
-		s.client.forget()
 	case !deaf.IsZero() && heard.After(deaf):
 		s.report(originGroup, nil)
 		return time.Time{}

@@ -1,12 +1,14 @@
 package agent
 
 import (
+	"net"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/fetch"
@@ -92,4 +94,35 @@ func TestWhatIsNoStall(t *testing.T) {
 			t.Errorf("%s: it counts from %+v on", name, stands[p])
 		}
 	}
+}
+
+// A closing is a connection that tells when it is closed.
+type closing struct {
+	net.Conn
+	told func()
+}
+
+func (c closing) Close() error { c.told(); return nil }
+
+func (closing) RemoteAddr() net.Addr { return &net.TCPAddr{} }
+
+// TestDeafCoordinatorIsForgottenFirst: whoever is cut off asks for a coordinator at
+// once, and would open the connection to the deaf one anew.
+func TestDeafCoordinatorIsForgottenFirst(t *testing.T) {
+	d := newDialer()
+	client := &groupClient{coordinator: sarama.NewBroker("127.0.0.1:1")}
+	known := true
+	late := &trackedConn{dialer: d, Conn: closing{told: func() {
+		client.mu.Lock()
+		defer client.mu.Unlock()
+		known = client.coordinator != nil
+	}}}
+	late.asked.Store(time.Now().Add(-2 * answerTime).UnixNano())
+	d.conns[late] = struct{}{}
+	s := &session{member: &member{client: client, consumer: &consumer{net: d, events: make(chan event, 1)}}}
+	if deaf := s.watchCoordinator(time.Time{}); deaf.IsZero() || known {
+		t.Errorf("deaf since %v; the coordinator is still known when its connection is cut: %v", deaf, known)
+	}
+	_ = client.Close()
+	d.Cut()
 }

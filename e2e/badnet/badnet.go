@@ -28,6 +28,7 @@ type Proxy struct {
 	mu    sync.Mutex
 	fault Fault
 	pairs map[*pair]struct{}
+	made  int // connections so far
 	ended bool
 }
 
@@ -61,6 +62,13 @@ func (p *Proxy) Set(f Fault) {
 	p.fault = f
 	p.mu.Unlock()
 	p.reset(func(c *pair) bool { return f.Refuse || c.spoiled })
+}
+
+// Connections is how many there have been.
+func (p *Proxy) Connections() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.made
 }
 
 func (p *Proxy) now() Fault {
@@ -117,6 +125,7 @@ func (p *Proxy) serve(client *net.TCPConn) {
 	c := &pair{client: client, server: server.(*net.TCPConn), gone: make(chan struct{})}
 	p.mu.Lock()
 	p.pairs[c] = struct{}{}
+	p.made++
 	refused := p.fault.Refuse || p.ended
 	p.mu.Unlock()
 	if refused {
