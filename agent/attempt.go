@@ -127,6 +127,9 @@ func (a *Agent) judge(v verdict) {
 		return
 	}
 	v.entry.c.await(missingTopics(v.err))
+	if refused(v.err) {
+		n.wait.slow()
+	}
 	wait := n.wait.next()
 	n.at = time.Now().Add(wait)
 	if wait > 2*time.Second { // those of a second share a probe, and so a connection

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,6 +27,7 @@ type clusters struct {
 
 	mu      sync.Mutex
 	open    []*cluster
+	refused []*refusal // of clusters that may have no user any more
 	closed  bool
 	running sync.WaitGroup
 }
@@ -33,10 +35,11 @@ type clusters struct {
 // A cluster is one in use.
 type cluster struct {
 	*fetch.Fetcher
-	spec  config.Cluster // with Fetch blank: how to reach it
-	users int            // guarded by clusters.mu
-	end   context.CancelFunc
-	door  admission // for members that join for the first time
+	spec    config.Cluster // with Fetch blank: how to reach it
+	users   int            // guarded by clusters.mu
+	end     context.CancelFunc
+	door    admission // for members that join for the first time
+	refusal *refusal
 
 	mu   sync.Mutex
 	keys *credentials // in use; nil before they could be read
@@ -84,17 +87,17 @@ func (c *cluster) renew() (*credentials, error) {
 	return keys, nil
 }
 
-// heed takes in an error on the way to the cluster: a token that was refused is
-// good for no other connection either, while those that were made with it before
-// may live on for long.
+// heed takes in an error on the way to the cluster: credentials that were refused
+// are good for no other connection either, while those that were made before may
+// live on for long.
 func (c *cluster) heed(err error) {
-	if !errors.Is(err, sarama.ErrSASLAuthenticationFailed) {
-		return
-	}
 	c.mu.Lock()
 	keys := c.keys
 	c.mu.Unlock()
-	if keys != nil && keys.tokens != nil {
+	if keys == nil || !c.refusal.note(keys, err) {
+		return
+	}
+	if keys.tokens != nil && errors.Is(err, sarama.ErrSASLAuthenticationFailed) {
 		keys.tokens.forget()
 	}
 }
@@ -115,7 +118,7 @@ func (cs *clusters) join(spec config.Consumer) *cluster {
 	}
 	name := cmp.Or(spec.ClusterName, strings.Join(spec.Cluster.Brokers, ","))
 	ctx, end := context.WithCancel(context.Background())
-	c := &cluster{spec: reach, users: 1, end: end, door: newAdmission()}
+	c := &cluster{spec: reach, users: 1, end: end, door: newAdmission(), refusal: cs.recall(reach)}
 	c.Fetcher = fetch.New(fetch.Options{Name: name, Brokers: reach.Brokers, Settings: settings, Log: cs.log, Config: c.config})
 	cs.open = append(cs.open, c)
 	if cs.closed { // a zombie comes late
@@ -128,6 +131,9 @@ func (cs *clusters) join(spec config.Consumer) *cluster {
 // config is how the fetcher connects.
 func (c *cluster) config() (*sarama.Config, error) {
 	keys, err := c.credentials()
+	if err == nil {
+		err = c.refusal.holds(keys)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -143,6 +149,9 @@ func (cs *clusters) leave(c *cluster) {
 		return
 	}
 	c.end()
+	if !c.refusal.over() && !slices.Contains(cs.refused, c.refusal) {
+		cs.refused = append(cs.refused, c.refusal)
+	}
 	for i, o := range cs.open {
 		if o == c {
 			cs.open = append(cs.open[:i:i], cs.open[i+1:]...)

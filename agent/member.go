@@ -129,7 +129,7 @@ func (m *member) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	conf, err := groupConfig(m.spec, keys, m.net)
+	conf, err := m.config(keys)
 	if err != nil {
 		return err
 	}
@@ -139,6 +139,16 @@ func (m *member) open(ctx context.Context) error {
 		return fmt.Errorf("join group %s: %w", m.spec.Group, err)
 	}
 	return nil
+}
+
+// config is how the consumer connects with keys.
+func (m *member) config(keys *credentials) (*sarama.Config, error) {
+	conf, err := groupConfig(m.spec, keys, m.net)
+	if err != nil {
+		return nil, err
+	}
+	conf.Net.Proxy.Dialer = &loginDialer{conf.Net.Proxy.Dialer, m.cluster.refusal, keys}
+	return conf, nil
 }
 
 // keepAuthenticated makes the connections anew whenever the agent has found that
@@ -153,7 +163,7 @@ func (m *member) keepAuthenticated(ctx context.Context) {
 		keys, err := m.cluster.renew()
 		var conf *sarama.Config
 		if err == nil {
-			conf, err = groupConfig(m.spec, keys, m.net)
+			conf, err = m.config(keys)
 		}
 		if err != nil { // changed again since: there will be another order
 			m.log.Warn("new credentials cannot be used", "error", err)
@@ -184,6 +194,7 @@ func (m *member) close(ctx context.Context) {
 // it in; that it is there has been seen by asking for the topics.
 func (m *member) enter(ctx context.Context, s *session) error {
 	if m.ended.IsZero() {
+		m.cluster.refusal.passed()
 		// sarama would try for ten seconds before it tells.
 		if err := m.client.RefreshCoordinator(m.spec.Group); err != nil && !passing(err) {
 			return err
