@@ -39,8 +39,8 @@ func meaning(spec *config.Consumer, err error, first bool) string {
 	if failed, about := ofLogin(spec.Cluster, err); failed {
 		return "authenticate to " + name + about
 	}
-	if errors.As(err, new(fetch.StrangerError)) {
-		return "connect to " + name
+	if errors.As(err, new(fetch.StrangerError)) && spec.ClusterName != "" {
+		return name // else the address says it all
 	}
 	if spec.Cluster.TLS != nil {
 		if about := ofTLS(spec.Cluster, err, first); about != "" {

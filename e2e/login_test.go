@@ -186,7 +186,7 @@ func TestMixedUpLogins(t *testing.T) {
 	encrypted := fmt.Sprintf(", tls: {ca_file: %s/ca.pem}", l.dir)
 	token := fmt.Sprintf(", sasl: {mechanism: OAUTHBEARER, oauth: {token_file: %s/token}}", l.dir)
 	for _, c := range []struct{ name, addr, settings, want string }{
-		{"bare", l.SecureAddrs()[0], "", "connect to cluster bare: "},
+		{"bare", l.SecureAddrs()[0], "", "cluster bare: reach brokers "},
 		{"clear", l.SecureAddrs()[0], login("PLAIN"), " speaks TLS: add tls"},
 		{"anonymous", l.SecureAddrs()[0], encrypted, "cluster anonymous: the broker hung up, as one does that wants sasl: "},
 		{"other", l.SecureAddrs()[0], encrypted + login("SCRAM-SHA-512"), "cluster other: that port does not offer sasl.mechanism SCRAM-SHA-512"},
