@@ -42,7 +42,11 @@ func (p *parser) expandScalar(n *yaml.Node, path string) *yaml.Node {
 				value, set = fallback, true
 			}
 			if !set {
-				p.report(n, path, "the environment variable "+name+" is not set", "set it, or write ${"+name+":-default}")
+				message, hint := "the environment variable "+name+" is not set", "set it, or write ${"+name+":-default}"
+				if holdsSecret(path) { // which may have such a text in it
+					message, hint = "the environment variable that it names is not set", "set it; a dollar sign itself is $$"
+				}
+				p.report(n, path, message, hint)
 				p.broken[n] = true
 				return n
 			}
@@ -59,4 +63,9 @@ func (p *parser) expandScalar(n *yaml.Node, path string) *yaml.Node {
 		p.flexible[&c] = true
 	}
 	return &c
+}
+
+// holdsSecret reports whether a path is that of a [Secret].
+func holdsSecret(path string) bool {
+	return strings.HasSuffix(path, ".password") || strings.HasSuffix(path, ".client_secret")
 }

@@ -122,8 +122,7 @@ func (p *parser) document(data []byte) *yaml.Node {
 	case errors.Is(err, io.EOF):
 		return whole(1, "the file is empty", emptyHint)
 	case err != nil:
-		line, message := syntaxError(err)
-		hint := ""
+		line, message, hint := syntaxError(data, err)
 		if bytes.Contains(data, []byte("${")) && strings.Contains(message, "expected ','") {
 			hint = "inside { } or [ ] a value with ${NAME} must stand in quotes"
 		}
@@ -133,8 +132,7 @@ func (p *parser) document(data []byte) *yaml.Node {
 	case err == nil:
 		return whole(max(more.Line, 1), "a second YAML document begins here", "one file holds one document: remove the --- line and what follows")
 	case !errors.Is(err, io.EOF):
-		line, message := syntaxError(err)
-		return whole(line, message, "")
+		return whole(syntaxError(data, err))
 	}
 	root := doc.Content[0]
 	switch {
@@ -158,16 +156,35 @@ func invalidUTF8(data []byte) int {
 	return -1
 }
 
-var yamlError = regexp.MustCompile(`(?s)^yaml: (?:line (\d+): )?(.*)$`)
+var (
+	yamlError     = regexp.MustCompile(`(?s)^yaml: (?:line (\d+): )?(.*)$`)
+	unknownAnchor = regexp.MustCompile(`^unknown anchor '(.*)' referenced$`)
+)
 
 // syntaxError takes the place out of an error of the YAML library.
-func syntaxError(err error) (line int, message string) {
+func syntaxError(data []byte, err error) (line int, message, hint string) {
 	m := yamlError.FindStringSubmatch(err.Error())
 	if m == nil {
-		return 1, "not valid YAML: " + err.Error()
+		return 1, "not valid YAML: " + err.Error(), ""
 	}
 	line, _ = strconv.Atoi(m[1])
-	return max(line, 1), "not valid YAML: " + m[2]
+	if a := unknownAnchor.FindStringSubmatch(m[2]); a != nil {
+		// It is not named: it may be a password that begins with an asterisk.
+		return aliasLine(data, a[1]), "not valid YAML: a text that begins with * is an alias, and there is no anchor of its name",
+			"put the text in quotes, if it is one"
+	}
+	return max(line, 1), "not valid YAML: " + m[2], ""
+}
+
+// aliasLine is where an alias stands first; the library does not say. It is 1 if
+// that cannot be found.
+func aliasLine(data []byte, name string) int {
+	alias := regexp.MustCompile(`(?m)^(?:[^#\n]*[\s\[{,:])?\*` + regexp.QuoteMeta(name) + `(?:$|[^\pL\pN_-])`)
+	at := alias.FindIndex(data)
+	if at == nil {
+		return 1
+	}
+	return 1 + bytes.Count(data[:at[0]], []byte("\n"))
 }
 
 // config decodes, normalises and checks the whole file.

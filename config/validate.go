@@ -74,8 +74,13 @@ func (p *parser) checkBrokers(n *yaml.Node, path string, brokers []string, requi
 	}
 	list := find(n, "brokers")
 	for i, e := range list.Content {
-		if message := brokerProblem(e.Value); message != "" && e.Kind == yaml.ScalarNode {
-			p.fault(n, path, fmt.Sprintf("brokers[%d]", i), strconv.Quote(e.Value)+" "+message, "write host:port, such as kafka-1:9092")
+		at := fmt.Sprintf("brokers[%d]", i)
+		switch message := brokerProblem(e.Value); {
+		case e.Kind != yaml.ScalarNode:
+		case strings.Contains(e.Value, "@"):
+			p.fault(n, path, at, "holds a user and perhaps a password, which would show", "write host:port, such as kafka-1:9092, and set sasl")
+		case message != "":
+			p.fault(n, path, at, strconv.Quote(e.Value)+" "+message, "write host:port, such as kafka-1:9092")
 		}
 	}
 }
