@@ -101,6 +101,10 @@ func (s *session) watchCoordinator(deaf time.Time) time.Time {
 // stands looks whether p moved, or need not.
 func (p *partition) stands(stands map[*partition]stand, look fetch.Look, limit time.Duration, now time.Time) error {
 	was, seen := stands[p]
+	if look.Progress.After(was.at) {
+		was.at = look.Progress
+		stands[p] = was
+	}
 	nothing := look.Next >= 0 && look.End >= 0 && look.Next >= look.End && now.Sub(look.Answered) < limit
 	switch {
 	case !look.Waiting || nothing || !seen || was.next != look.Next:

@@ -79,6 +79,8 @@ func TestWhatIsNoStall(t *testing.T) {
 		"the position is unknown":  {func(l *fetch.Look) { l.Next = -1 }, -1, true},
 		"the end is unknown":       {func(l *fetch.Look) { l.End = -1 }, 3, true},
 		"nobody speaks of it":      {func(l *fetch.Look) { l.End, l.Answered = 3, now.Add(-limit) }, 3, true},
+		"an answer is on its way":  {func(l *fetch.Look) { l.Progress = now }, 3, false},
+		"it was long ago":          {func(l *fetch.Look) { l.Progress = now.Add(-limit) }, 3, true},
 		"it moved":                 {func(*fetch.Look) {}, 2, false},
 		"there is nothing to read": {func(l *fetch.Look) { l.End = 3 }, 3, false},
 		"a pause, a slow sink or an error that is shown": {func(l *fetch.Look) { l.Waiting = false }, 3, false},

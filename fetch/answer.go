@@ -48,6 +48,7 @@ func (j *fetchJob) take(fr *frame, resp *kmsg.FetchResponse) {
 				m.accept(b, &contents[i], fr, now, &told)
 				if i == 0 && !m.gotAt.Equal(now) {
 					m.served = f.served // it was first, and there is nothing: others' turn
+					m.void = m.behind()
 				}
 			}
 		}
@@ -79,8 +80,11 @@ func (s *Subscription) accept(b *kmsg.FetchResponseTopicPartition, c *content, f
 	}
 	told.add(s.recover())
 	s.learn(c)
-	s.missed = 0
+	s.missed, s.void = 0, false
 	s.served, s.gotAt = s.f.served, now
+	if s.broker != nil {
+		s.broker.movedAt = now
+	}
 	fr.refs++
 	s.pos = c.next
 	p := &part{runs: make([]run, len(c.runs)), next: c.next, frame: fr, since: now}
@@ -95,7 +99,7 @@ func (s *Subscription) accept(b *kmsg.FetchResponseTopicPartition, c *content, f
 // more.
 func (s *Subscription) missing(c *content, told *calls) {
 	if !s.behind() {
-		s.missed = 0
+		s.missed, s.void = 0, false
 		told.add(s.recover())
 		return
 	}

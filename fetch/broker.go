@@ -3,6 +3,7 @@ package fetch
 import (
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -18,8 +19,12 @@ type broker struct {
 
 	idleAt  [2]time.Time // by isolation level: when partitions without news may be asked for again
 	emptyAt time.Time    // since when it has no subscription
+	movedAt time.Time    // when an answer brought something for any
+	heldAt  time.Time    // when a quota or the lack of memory last held requests back, or until when
 	retryAt time.Time    // after failures to reach it
 	tries   int
+
+	heard atomic.Int64 // Unix nanoseconds of when the middle of an answer came, to about a second
 }
 
 func (b *broker) lane(index int) *lane {
@@ -65,7 +70,7 @@ func (s *Subscription) leave() {
 	if b == nil {
 		return
 	}
-	s.broker = nil
+	s.broker, s.void = nil, false
 	i, last := slices.Index(b.subs, s), len(b.subs)-1
 	b.subs[i] = b.subs[last]
 	b.subs[last] = nil

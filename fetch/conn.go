@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -31,6 +32,7 @@ type conn struct {
 	sent     int32                                      // requests that are not sarama's so far
 	out      []byte
 	patience time.Duration // how long the broker may send nothing
+	heard    *atomic.Int64 // broker.heard; nil if the connection brings no records
 
 	mu     sync.Mutex
 	socket net.Conn // with TLS, if there is any

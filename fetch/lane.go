@@ -22,6 +22,7 @@ type lane struct {
 	waiting bool // there was nothing to do
 	short   bool // there was no memory
 	working bool // a request is in flight
+	looked  bool // the last job was a look at where partitions end
 }
 
 // A job is one thing to ask the broker.
@@ -134,14 +135,18 @@ func (l *lane) plan(now time.Time) plan {
 			idle = append(idle, s)
 		}
 	}
-	if j := l.ends(now); j != nil {
-		p.job = j
-		return p
+	if !l.looked || len(hot)+len(idle) == 0 {
+		if j := l.ends(now); j != nil {
+			l.looked = true // over a slow line the next one is due when this one has been answered
+			p.job = j
+			return p
+		}
 	}
 	p.wait = min(p.wait, l.f.endsEvery)
 	if len(hot)+len(idle) == 0 {
 		return p
 	}
+	l.looked = false
 	return l.request(now, hot, idle, others, p.wait)
 }
 
@@ -225,6 +230,7 @@ func (l *lane) try(ctx context.Context, j job) error {
 			if err != nil {
 				return err
 			}
+			c.heard = &l.b.heard
 			l.conn = c
 		}
 		err := j.ask(l)

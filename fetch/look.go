@@ -12,6 +12,11 @@ type Look struct {
 	Answered time.Time // when a broker last said something of the partition
 	Broker   string    // the leader's address; "" if it is not known
 	InFlight bool      // a request waits for its answer
+	// Progress is when something last happened for which a partition that stands
+	// still has to wait: its leader sends an answer that takes its time, or brings
+	// records of others, or a quota or the lack of memory holds requests back. What
+	// is known to last is told as of its end.
+	Progress time.Time
 }
 
 // Look says how the subscription gets on.
@@ -23,7 +28,24 @@ func (s *Subscription) Look() Look {
 		Next:    s.next, End: s.end(), Answered: s.answered, InFlight: s.inFlight,
 	}
 	if s.broker != nil {
-		l.Broker = s.broker.addr
+		l.Broker, l.Progress = s.broker.addr, s.progress()
 	}
 	return l
+}
+
+// progress is Look's. What others get explains nothing any more once s came first in
+// a request that brought nothing.
+func (s *Subscription) progress() time.Time {
+	b := s.broker
+	at := b.heldAt
+	if s.void {
+		return at
+	}
+	if b.movedAt.After(at) {
+		at = b.movedAt
+	}
+	if heard := time.Unix(0, b.heard.Load()); heard.After(at) {
+		at = heard
+	}
+	return at
 }

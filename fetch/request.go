@@ -86,7 +86,7 @@ func (l *lane) request(now time.Time, hot, idle []*Subscription, others bool, wa
 	if granted == 0 {
 		l.f.reclaim(now)
 		if granted = l.f.budget.promise(); granted == 0 {
-			l.short = true
+			l.short, l.b.heldAt = true, now
 			return plan{wait: min(wait, shortRetry)}
 		}
 	}
@@ -236,6 +236,7 @@ func (j *fetchJob) throttled(b *broker, wait time.Duration, empty bool) bool {
 	j.f.mu.Lock()
 	defer j.f.mu.Unlock()
 	b.retryAt = time.Now().Add(wait)
+	b.heldAt = b.retryAt
 	if empty {
 		for _, m := range j.members() {
 			m.current()

@@ -122,6 +122,7 @@ type Subscription struct {
 	ratio  float64 // memory that an answer needs, per byte asked for; 0 if unknown
 	alone  bool    // to be asked for alone: in a request with others something could not be read
 	missed int     // answers in a row that had nothing although there was something
+	void   bool    // one of them was such an answer in which it came first
 
 	highWater, stable int64 // -1: unknown
 

@@ -98,6 +98,9 @@ func (c *conn) receive() (*frame, error) {
 		if now := time.Now(); now.Sub(extended) > time.Second {
 			extended = now
 			_ = c.socket.SetReadDeadline(now.Add(c.patience))
+			if c.heard != nil {
+				c.heard.Store(now.UnixNano())
+			}
 		}
 	}
 	return fr, nil
