@@ -169,14 +169,6 @@ func TestCrashThenHandOver(t *testing.T) {
 	follow(t, here.path).wantSeqs(t, key(topic, 0), upTo(1000), from(1500, 1510))
 }
 
-// wantResets demands that so many partitions were reset by policy, or moved by others.
-func (s *scene) wantResets(t *testing.T, a *agenttest.Agent, e entry, want float64) {
-	t.Helper()
-	if n, _ := a.Metrics().Value("kcagent_consumer_offset_resets_total", "consumer="+e.name); n != want {
-		t.Errorf("%v resets of %s are counted, want %v", n, e.name, want)
-	}
-}
-
 // TestTopicMadeAnew: offsets in a deleted topic say nothing about the one that
 // has its name now, not even if it is longer. It is read by the policy.
 func TestTopicMadeAnew(t *testing.T) {

@@ -228,3 +228,11 @@ func wantSame(t *testing.T, a *agenttest.Agent, name string, was identity) {
 		t.Fatalf("%s was touched: it was %+v and is %+v", name, was, is)
 	}
 }
+
+// wantResets demands that so many partitions were reset by policy, or moved by others.
+func (s *scene) wantResets(t *testing.T, a *agenttest.Agent, e entry, want float64) {
+	t.Helper()
+	if n, _ := a.Metrics().Value("kcagent_consumer_offset_resets_total", "consumer="+e.name); n != want {
+		t.Errorf("%v resets of %s are counted, want %v", n, e.name, want)
+	}
+}
