@@ -78,6 +78,8 @@ func (c *cluster) renew() (*credentials, error) {
 	same := c.keys != nil && maps.Equal(c.keys.prints, keys.prints)
 	if same {
 		keys = c.keys
+	} else {
+		keys.since = time.Now()
 	}
 	c.keys = keys
 	c.mu.Unlock()

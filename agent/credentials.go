@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/IBM/sarama"
 
@@ -20,6 +21,7 @@ type credentials struct {
 	password string        // "" if the mechanism wants none
 	tokens   *tokens       // nil if the mechanism wants none
 	prints   config.Prints // of the files, taken before they were read: at worst they look older than they are
+	since    time.Time     // when they took the place of others; zero if they were the first
 }
 
 // readCredentials reads the files that the configuration names; its error says

@@ -300,7 +300,7 @@ func (m *member) pace(ctx context.Context, short int, wait *backoff) int {
 // may know its member id, for a new member would have to wait until the broker
 // forgets the old one.
 func (m *member) rebuild(err error) bool {
-	return refused(err) ||
+	return refused(err) && !held(err) ||
 		errors.Is(err, sarama.ErrClosedClient) ||
 		errors.Is(err, sarama.ErrClosedConsumerGroup) ||
 		time.Since(m.ended) > sessionTimeout

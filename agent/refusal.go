@@ -48,6 +48,8 @@ func (e *heldError) Error() string {
 
 func (e *heldError) Unwrap() error { return e.error }
 
+func held(err error) bool { return errors.As(err, new(*heldError)) }
+
 // holds returns an error if keys are not to be shown now.
 func (r *refusal) holds(keys *credentials) error {
 	r.mu.Lock()
@@ -77,8 +79,11 @@ func (r *refusal) passed() {
 
 // note takes in an error of a connection that was made with keys, and reports
 // whether it is a refusal that was not known yet.
+//
+// New credentials have just passed a probe: what is heard right after is about
+// those before.
 func (r *refusal) note(keys *credentials, err error) bool {
-	if !refused(err) || errors.As(err, new(*heldError)) {
+	if !refused(err) || held(err) || time.Since(keys.since) < refusalHolds {
 		return false
 	}
 	r.mu.Lock()

@@ -115,6 +115,13 @@ func TestRefusalEndsWithATrial(t *testing.T) {
 	if err := r.holds(others); err != nil {
 		t.Errorf("other credentials: %v", err)
 	}
+	if r.note(&credentials{since: time.Now().Add(-time.Second)}, wrong) {
+		t.Error("the old credentials' refusal is that of the new ones")
+	}
+	m := &member{ended: time.Now()}
+	if !m.rebuild(wrong) || m.rebuild(r.holds(keys)) {
+		t.Error("the membership is given up for what was not tried, or is not for a refusal")
+	}
 	past()
 	held(false, "the trial")
 	held(true, "beside the trial")
