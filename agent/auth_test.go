@@ -247,3 +247,24 @@ func TestRefusedChangesRest(t *testing.T) {
 		}
 	})
 }
+
+// TestEmptySecretFiles: nothing but a newline is no secret, and is not shown to a
+// broker as one.
+func TestEmptySecretFiles(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "secret")
+	for field, sasl := range map[string]config.SASL{
+		"sasl.password_file":            {Mechanism: config.ScramSHA512, Username: "u", PasswordFile: file},
+		"sasl.oauth.token_file":         {Mechanism: config.OAuthBearer, OAuth: &config.OAuth{TokenFile: file}},
+		"sasl.oauth.client_secret_file": {Mechanism: config.OAuthBearer, OAuth: &config.OAuth{TokenURL: "http://a", ClientSecretFile: file}},
+	} {
+		for _, text := range []string{"", "\n", "\r\n\n"} {
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			want := "read " + field + " " + file + ": it is empty"
+			if _, err := readCredentials(config.Cluster{SASL: &sasl}); err == nil || err.Error() != want {
+				t.Errorf("%q is %v, want %s", text, err, want)
+			}
+		}
+	}
+}

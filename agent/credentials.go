@@ -94,11 +94,16 @@ func readPassword(a config.SASL) (string, error) {
 	return readSecret("sasl.password_file", a.PasswordFile)
 }
 
-// readSecret reads what a file holds, but for a newline at its end.
+// readSecret reads what a file holds, but for a newline at its end; nothing is no
+// secret.
 func readSecret(field, path string) (string, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return "", fmt.Errorf("read %s: %w", field, err)
 	}
-	return strings.TrimRight(string(text), "\r\n"), nil
+	secret := strings.TrimRight(string(text), "\r\n")
+	if secret == "" {
+		return "", fmt.Errorf("read %s %s: it is empty", field, path)
+	}
+	return secret, nil
 }

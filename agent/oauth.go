@@ -139,9 +139,6 @@ func newTokens(s config.SASL) (*tokens, error) {
 		return nil, nil
 	case o.TokenFile != "":
 		text, err := readSecret("sasl.oauth.token_file", o.TokenFile)
-		if err == nil && text == "" {
-			err = fmt.Errorf("read sasl.oauth.token_file %s: it is empty", o.TokenFile)
-		}
 		if err != nil {
 			return nil, err
 		}
