@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"maps"
 	"os"
@@ -68,23 +70,62 @@ func tlsConfig(t config.TLS) (*tls.Config, error) {
 		InsecureSkipVerify: t.InsecureSkipVerify, // declared by the user, for tests
 	}
 	if t.CAFile != "" {
-		pem, err := os.ReadFile(t.CAFile)
+		text, err := readFile(t.CAFile)
 		if err != nil {
 			return nil, fmt.Errorf("read tls.ca_file: %w", err)
 		}
 		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM(pem) {
+		if !conf.RootCAs.AppendCertsFromPEM(text) {
 			return nil, fmt.Errorf("read tls.ca_file %s: no PEM certificate in it", t.CAFile)
 		}
 	}
 	if t.CertFile != "" {
-		cert, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+		cert, err := keyPair(t.CertFile, t.KeyFile)
 		if err != nil {
 			return nil, fmt.Errorf("load tls.cert_file %s with tls.key_file %s: %w", t.CertFile, t.KeyFile, err)
 		}
 		conf.Certificates = []tls.Certificate{cert}
 	}
 	return conf, nil
+}
+
+func keyPair(certFile, keyFile string) (tls.Certificate, error) {
+	cert, err := readFile(certFile)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	key, err := readFile(keyFile)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil && encrypted(key) {
+		return pair, fmt.Errorf("the key is encrypted, and nobody is here to enter its passphrase: "+
+			"name a file with what `openssl pkey -in %s` prints", keyFile)
+	}
+	return pair, err
+}
+
+// encrypted reports whether a key is, by PKCS #8 or as OpenSSL once did it
+// (RFC 1421).
+func encrypted(key []byte) bool {
+	for block, rest := pem.Decode(key); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") {
+			return true
+		}
+	}
+	return false
+}
+
+// readFile reads a file with a certificate or a secret, but for the mark that some
+// editors begin a text with. A pipe is refused before it is opened, which may
+// block for ever.
+func readFile(path string) ([]byte, error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("open %s: it is no regular file", path)
+	}
+	text, err := os.ReadFile(path)
+	return bytes.TrimPrefix(text, []byte("\ufeff")), err
 }
 
 func readPassword(a config.SASL) (string, error) {
@@ -97,12 +138,12 @@ func readPassword(a config.SASL) (string, error) {
 // readSecret reads what a file holds, but for a newline at its end; nothing is no
 // secret.
 func readSecret(field, path string) (string, error) {
-	text, err := os.ReadFile(path)
+	text, err := readFile(path)
 	if err != nil {
 		return "", fmt.Errorf("read %s: %w", field, err)
 	}
 	secret := strings.TrimRight(string(text), "\r\n")
-	if secret == "" {
+	if strings.TrimSpace(secret) == "" {
 		return "", fmt.Errorf("read %s %s: it is empty", field, path)
 	}
 	return secret, nil

@@ -115,6 +115,9 @@ func ofTLS(cluster config.Cluster, err error, first bool) string {
 		for _, ip := range host.Certificate.IPAddresses {
 			names = append(names, ip.String())
 		}
+		if len(names) == 0 {
+			return fmt.Sprintf("the broker's certificate names no host: it needs one with %s among its subject alternative names", host.Host)
+		}
 		return fmt.Sprintf("the broker's certificate is for [%s], not for %s: set tls.server_name to one of them", strings.Join(names, " "), host.Host)
 	case errors.As(err, new(x509.UnknownAuthorityError)):
 		return "the broker's certificate is not signed by " + trusted

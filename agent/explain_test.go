@@ -61,6 +61,7 @@ func TestErrorsOfTLS(t *testing.T) {
 	good, late, moved := ours.Issue(t, "broker"), ours.IssueWith(t, "late-broker", past), ours.IssueWith(t, "broker", elsewhere)
 	forClients := func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }
 	useless := ours.IssueWith(t, "broker", forClients)
+	nameless := ours.IssueWith(t, "localhost", func(c *x509.Certificate) { c.IPAddresses = nil })
 	client, oldClient := ours.Issue(t, "client"), ours.IssueWith(t, "client", past)
 	for name, text := range map[string][]byte{
 		"ca.pem": ours.PEM, "other-ca.pem": theirs.PEM, "empty.pem": []byte("nothing\n"), "cert.pem": client.Cert, "key.pem": client.Key,
@@ -82,6 +83,10 @@ func TestErrorsOfTLS(t *testing.T) {
 		{"named", brokerWith(t, &moved, nil), "tls: {ca_file: DIR/ca.pem, server_name: kafka.example.com}", ""},
 		{"expired", brokerWith(t, &late, nil), "tls: {ca_file: DIR/ca.pem}", "cluster c by TLS: the broker's certificate (CN=late-broker) is good from "},
 		{"name", brokerWith(t, &moved, nil), "tls: {ca_file: DIR/ca.pem}", "is for [kafka.example.com], not for 127.0.0.1: set tls.server_name"},
+		{
+			"nameless", brokerWith(t, &nameless, nil), "tls: {ca_file: DIR/ca.pem}",
+			"the broker's certificate names no host: it needs one with 127.0.0.1 among its subject alternative names: ",
+		},
 		{"authority", guarded, "tls: {ca_file: DIR/other-ca.pem}", "is not signed by tls.ca_file DIR/other-ca.pem"},
 		{"usage", brokerWith(t, &useless, nil), "tls: {ca_file: DIR/ca.pem}", "cluster c by TLS: the broker's certificate cannot be used"},
 		{"roots", guarded, "tls: {}", "is not signed by the system's roots: name its authority in tls.ca_file"},

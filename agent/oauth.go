@@ -142,7 +142,7 @@ func newTokens(s config.SASL) (*tokens, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &tokens{extensions: o.Extensions, now: &oauth2.Token{AccessToken: text}}, nil
+		return &tokens{extensions: o.Extensions, now: &oauth2.Token{AccessToken: strings.TrimSpace(text)}}, nil
 	default:
 		get, err := clientCredentials(*o)
 		return &tokens{extensions: o.Extensions, get: get}, err
@@ -171,8 +171,11 @@ func clientCredentials(o config.OAuth) (func(context.Context) (*oauth2.Token, er
 	if o.Audience != "" {
 		ask.EndpointParams = url.Values{"audience": {o.Audience}}
 	}
+	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse // the secret would go along, or the question be lost
+	}}
 	return func(ctx context.Context) (*oauth2.Token, error) {
-		token, err := ask.Token(context.WithValue(ctx, oauth2.HTTPClient, &http.Client{Transport: transport}))
+		token, err := ask.Token(context.WithValue(ctx, oauth2.HTTPClient, client))
 		if err != nil {
 			return nil, fmt.Errorf("get a token from %s: %w", o.TokenURL, answered(err))
 		}
@@ -187,6 +190,10 @@ func answered(err error) error {
 		return err
 	}
 	text := refusal.Response.Status
+	if to, err := refusal.Response.Location(); err == nil && refusal.Response.StatusCode/100 == 3 {
+		to.User, to.RawQuery, to.Fragment = nil, "", ""
+		text += ": it redirects to " + to.String() + ", which is not followed: name the right one in sasl.oauth.token_url"
+	}
 	for _, more := range []string{refusal.ErrorCode, refusal.ErrorDescription} {
 		if more != "" {
 			text += ": " + strings.Join(strings.Fields(more), " ")

@@ -3,21 +3,15 @@ package agent
 import (
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kfake"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/config"
 )
@@ -192,71 +186,6 @@ func TestTokenThatHasEndedByTheClockHere(t *testing.T) {
 	}
 }
 
-// TestRefusedTokenIsReplaced: when a broker refuses the token that is there, the
-// next connection gets another one, although those made before live on.
-func TestRefusedTokenIsReplaced(t *testing.T) {
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "t"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(cluster.Close)
-	var revoked atomic.Bool
-	for _, key := range []kmsg.Key{kmsg.SASLHandshake, kmsg.SASLAuthenticate} { // it knows no tokens itself
-		cluster.ControlKey(int16(key), func(k kmsg.Request) (kmsg.Response, error, bool) {
-			cluster.KeepControl()
-			resp := k.ResponseKind()
-			if r, ok := resp.(*kmsg.SASLAuthenticateResponse); ok && revoked.Load() &&
-				strings.Contains(string(k.(*kmsg.SASLAuthenticateRequest).SASLAuthBytes), "auth=Bearer t\x01") {
-				r.ErrorCode = kerr.SaslAuthenticationFailed.Code
-			}
-			return resp, nil, true
-		})
-	}
-	r := &rig{T: t, cluster: cluster, memory: &memory{}, updates: make(chan config.Update)}
-	r.start()
-	s := newTokenServer(t, 3600)
-	text := fmt.Sprintf(`
-clusters: {main: {brokers: [%q], sasl: {mechanism: OAUTHBEARER, oauth: {token_url: %q, client_id: reader, client_secret: top-secret}}}}
-consumers: [{name: c, cluster: main, topics: [t], sink: {stdout: {}}}]`, cluster.ListenAddrs()[0], s.URL)
-	c, problems := config.Parse("consumers.yaml", []byte(text), os.LookupEnv)
-	if len(problems) > 0 {
-		t.Fatal(problems)
-	}
-	r.updates <- config.Update{Config: c}
-	r.wantStatus(Running)
-	was := r.consumer()
-
-	revoked.Store(true)
-	open := r.agent.clusters.only(t)
-	open.keys.tokens.forget()
-	if open.keys.tokens.now == nil {
-		t.Error("a token that just came was dropped")
-	}
-	open.keys.tokens.mu.Lock()
-	open.keys.tokens.got = time.Now().Add(-2 * tokenPause)
-	open.keys.tokens.mu.Unlock()
-	open.Reconnect()
-	r.wantStatus(Failing)
-	r.wantStatus(Running)
-	if n := s.asked.Load(); n != 2 {
-		t.Errorf("the server was asked %d times", n)
-	}
-	if now := r.consumer(); !slices.Equal(now.MemberIDs, was.MemberIDs) {
-		t.Errorf("it is member %v, was %v", now.MemberIDs, was.MemberIDs)
-	}
-}
-
-// only is the one cluster in use.
-func (cs *clusters) only(t *testing.T) *cluster {
-	t.Helper()
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	if len(cs.open) != 1 {
-		t.Fatalf("%d clusters are in use", len(cs.open))
-	}
-	return cs.open[0]
-}
-
 // TestRefusedTokens: the error says who refused what, in one line and without the
 // secret, and nobody asks again at once.
 func TestRefusedTokens(t *testing.T) {
@@ -274,6 +203,26 @@ func TestRefusedTokens(t *testing.T) {
 	s.Close()
 	if _, err := s.tokens(t, "top-secret").Token(); err == nil || !strings.Contains(err.Error(), "get a token from "+s.URL) {
 		t.Errorf("without a server the error is %v", err)
+	}
+}
+
+// TestRedirectsOfTokenServers are not followed: the secret would go along, or the
+// question be lost on the way.
+func TestRedirectsOfTokenServers(t *testing.T) {
+	s := newTokenServer(t, 3600)
+	for _, status := range []int{http.StatusFound, http.StatusTemporaryRedirect} {
+		old := httptest.NewServer(http.RedirectHandler(s.URL+"/new?state=x", status))
+		t.Cleanup(old.Close)
+		k, err := newTokens(config.SASL{Mechanism: config.OAuthBearer, OAuth: &config.OAuth{
+			TokenURL: old.URL, ClientID: "reader", ClientSecret: config.NewSecret("top-secret"),
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := ": it redirects to " + s.URL + "/new, which is not followed: name the right one in sasl.oauth.token_url"
+		if _, err := k.Token(); err == nil || !strings.Contains(err.Error(), want) || s.asked.Load() > 0 {
+			t.Errorf("with %d the error is %v, and the other one was asked %d times", status, err, s.asked.Load())
+		}
 	}
 }
 

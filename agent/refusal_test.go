@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/config"
@@ -194,4 +196,69 @@ func allMore(now, before map[string]int64) bool {
 		}
 	}
 	return true
+}
+
+// TestRefusedTokenIsReplaced: when a broker refuses the token that is there, the
+// next connection gets another one, although those made before live on.
+func TestRefusedTokenIsReplaced(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "t"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	var revoked atomic.Bool
+	for _, key := range []kmsg.Key{kmsg.SASLHandshake, kmsg.SASLAuthenticate} { // it knows no tokens itself
+		cluster.ControlKey(int16(key), func(k kmsg.Request) (kmsg.Response, error, bool) {
+			cluster.KeepControl()
+			resp := k.ResponseKind()
+			if r, ok := resp.(*kmsg.SASLAuthenticateResponse); ok && revoked.Load() &&
+				strings.Contains(string(k.(*kmsg.SASLAuthenticateRequest).SASLAuthBytes), "auth=Bearer t\x01") {
+				r.ErrorCode = kerr.SaslAuthenticationFailed.Code
+			}
+			return resp, nil, true
+		})
+	}
+	r := &rig{T: t, cluster: cluster, memory: &memory{}, updates: make(chan config.Update)}
+	r.start()
+	s := newTokenServer(t, 3600)
+	text := fmt.Sprintf(`
+clusters: {main: {brokers: [%q], sasl: {mechanism: OAUTHBEARER, oauth: {token_url: %q, client_id: reader, client_secret: top-secret}}}}
+consumers: [{name: c, cluster: main, topics: [t], sink: {stdout: {}}}]`, cluster.ListenAddrs()[0], s.URL)
+	c, problems := config.Parse("consumers.yaml", []byte(text), os.LookupEnv)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	r.updates <- config.Update{Config: c}
+	r.wantStatus(Running)
+	was := r.consumer()
+
+	revoked.Store(true)
+	open := r.agent.clusters.only(t)
+	open.keys.tokens.forget()
+	if open.keys.tokens.now == nil {
+		t.Error("a token that just came was dropped")
+	}
+	open.keys.tokens.mu.Lock()
+	open.keys.tokens.got = time.Now().Add(-2 * tokenPause)
+	open.keys.tokens.mu.Unlock()
+	open.Reconnect()
+	r.wantStatus(Failing)
+	r.wantStatus(Running)
+	if n := s.asked.Load(); n != 2 {
+		t.Errorf("the server was asked %d times", n)
+	}
+	if now := r.consumer(); !slices.Equal(now.MemberIDs, was.MemberIDs) {
+		t.Errorf("it is member %v, was %v", now.MemberIDs, was.MemberIDs)
+	}
+}
+
+// only is the one cluster in use.
+func (cs *clusters) only(t *testing.T) *cluster {
+	t.Helper()
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if len(cs.open) != 1 {
+		t.Fatalf("%d clusters are in use", len(cs.open))
+	}
+	return cs.open[0]
 }
