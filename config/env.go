@@ -43,7 +43,7 @@ func (p *parser) expandScalar(n *yaml.Node, path string) *yaml.Node {
 			}
 			if !set {
 				message, hint := "the environment variable "+name+" is not set", "set it, or write ${"+name+":-default}"
-				if holdsSecret(path) { // which may have such a text in it
+				if holdsSecret(path) && n.Value != "${"+name+"}" { // a secret may have such a text in it
 					message, hint = "the environment variable that it names is not set", "set it; a dollar sign itself is $$"
 				}
 				p.report(n, path, message, hint)
