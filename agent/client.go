@@ -27,6 +27,7 @@ type groupClient struct {
 	mu          sync.Mutex
 	dial        *sarama.Config // of new connections
 	coordinator *sarama.Broker // nil if unknown
+	opened      bool           // it was, once
 	retired     *sarama.Broker // lives on for requests in flight
 	closed      bool
 
@@ -68,33 +69,53 @@ func (c *groupClient) bury(b *sarama.Broker) {
 }
 
 // Coordinator implements sarama.Client: it returns the coordinator's connection,
-// and opens it anew if it broke.
+// and opens it anew if it broke. If that fails, the coordinator may have moved, as it
+// does when a broker is restarted, so the next call looks. Then an error is returned,
+// for that is what has sarama pause between two tries of a heartbeat.
 func (c *groupClient) Coordinator(group string) (*sarama.Broker, error) {
-	if b, err := c.open(); b != nil || err != nil {
-		return b, err
+	b, broke, err := c.open()
+	switch {
+	case err != nil:
+		return nil, err
+	case broke:
+		ok, err := b.Connected()
+		switch {
+		case ok:
+			return b, nil
+		case err == nil:
+			err = sarama.ErrNotConnected
+		}
+		c.leave(b)
+		return nil, err
+	case b != nil:
+		return b, nil
 	}
 	if err := c.RefreshCoordinator(group); err != nil {
 		return nil, err
 	}
-	if b, err := c.open(); b != nil || err != nil {
-		return b, err
+	if b, _, err = c.open(); b == nil && err == nil {
+		err = sarama.ErrConsumerCoordinatorNotAvailable // and forgotten meanwhile
 	}
-	return nil, sarama.ErrConsumerCoordinatorNotAvailable // and forgotten meanwhile
+	return b, err
 }
 
 // open opens the connection if it is not, and returns it; nil if the coordinator
-// is unknown. It holds the lock for that, which does not wait for the network:
-// nobody can bury the connection before it is opened, which would then stay.
-func (c *groupClient) open() (*sarama.Broker, error) {
+// is unknown. Broke says that it was open before. It holds the lock for that, which
+// does not wait for the network: nobody can bury the connection before it is
+// opened, which would then stay.
+func (c *groupClient) open() (b *sarama.Broker, broke bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.closed:
-		return nil, sarama.ErrClosedClient
-	case c.coordinator != nil:
-		_ = c.coordinator.Open(c.dial) // an error says that it is open already, or comes with the first request
+		return nil, false, sarama.ErrClosedClient
+	case c.coordinator == nil:
+		return nil, false, nil
 	}
-	return c.coordinator, nil
+	// An error says that it is open already; one of opening it comes with the first request.
+	broke = c.coordinator.Open(c.dial) == nil && c.opened
+	c.opened = true
+	return c.coordinator, broke, nil
 }
 
 // RefreshCoordinator implements sarama.Client.
@@ -110,7 +131,7 @@ func (c *groupClient) RefreshCoordinator(group string) error {
 	}
 	if old := c.coordinator; old == nil || old.Addr() != addr {
 		c.bury(old)
-		c.coordinator = sarama.NewBroker(addr)
+		c.coordinator, c.opened = sarama.NewBroker(addr), false
 	}
 	return nil
 }
@@ -122,6 +143,16 @@ func (c *groupClient) forget() {
 	defer c.mu.Unlock()
 	c.bury(c.coordinator)
 	c.coordinator = nil
+}
+
+// leave forgets the coordinator if b is its connection still.
+func (c *groupClient) leave(b *sarama.Broker) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.coordinator == b {
+		c.bury(b)
+		c.coordinator = nil
+	}
 }
 
 // reconnect uses conf for the connections from now on, which may differ in its
@@ -137,7 +168,7 @@ func (c *groupClient) reconnect(conf *sarama.Config) {
 		return
 	}
 	c.bury(c.retired)
-	c.retired, c.coordinator = old, sarama.NewBroker(old.Addr())
+	c.retired, c.coordinator, c.opened = old, sarama.NewBroker(old.Addr()), false
 	time.AfterFunc(retiredFor, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()

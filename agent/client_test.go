@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/config"
 	"kcagent/e2e/badnet"
@@ -99,5 +101,35 @@ func TestCoordinatorMovesAwayFromABlackHole(t *testing.T) {
 	}
 	if c := r.consumer(); c.Generation != generation || c.RestartsTotal > 0 {
 		t.Errorf("it is in generation %d instead of %d, after %d restarts", c.Generation, generation, c.RestartsTotal)
+	}
+}
+
+// TestCoordinatorIsRestarted: the group of a broker that is restarted has another
+// coordinator some seconds later. That costs an idle consumer neither its
+// generation nor its state.
+func TestCoordinatorIsRestarted(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	way := badnet.Start(t, r.cluster.ListenAddrs()[0])
+	var at atomic.Value
+	at.Store(way.Addr())
+	r.coordinators(func(string) string { return at.Load().(string) })
+	r.edit("")
+	r.wantStatus(Running)
+	r.wantCommitted(0, 0) // there is nothing more to commit
+	generation := r.consumer().Generation
+	way.Set(badnet.Fault{Refuse: true})
+	made := way.Connections()
+	r.eventually("heartbeats that fail", func() (bool, any) { n := way.Connections(); return n >= made+4, n })
+	at.Store(r.cluster.ListenAddrs()[0])
+	var beats atomic.Int32
+	r.cluster.ControlKey(int16(kmsg.Heartbeat), func(kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		beats.Add(1)
+		return nil, nil, false
+	})
+	r.eventually("heartbeats", func() (bool, any) { return beats.Load() > 1, nil })
+	if c := r.consumer(); c.Generation != generation || c.RestartsTotal > 0 || slices.Contains(r.moves(), "RUNNING>ERROR") {
+		t.Errorf("it is in generation %d instead of %d, after %d restarts and %v", c.Generation, generation, c.RestartsTotal, r.moves())
 	}
 }

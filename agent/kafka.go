@@ -48,6 +48,12 @@ const (
 	readTimeout = 30 * time.Second
 )
 
+// heartbeatTries is how often a heartbeat is sent that fails, in fifteen seconds at
+// least, with two tries and one pause of sarama's each time: a broker that is
+// restarted costs no generation then, nor does one that dies, which a cluster takes
+// nine seconds to notice by default.
+const heartbeatTries = 2 * 15 * 4
+
 // clusterConfig is how to reach a cluster.
 func clusterConfig(clientID string, cluster config.Cluster, keys *credentials) (*sarama.Config, error) {
 	s := sarama.NewConfig()
@@ -80,6 +86,7 @@ func groupConfig(spec config.Consumer, keys *credentials, d *dialer) (*sarama.Co
 	s.Net.TLS.Enable, s.Net.TLS.Config = false, nil // the dialer's: it looks at what comes first
 	s.Metadata.RefreshFrequency = 10 * time.Second  // how often the leader of the group looks at the number of partitions
 	s.ChannelBufferSize = 0                         // nothing comes through sarama's channels
+	s.Metadata.Retry.Max = heartbeatTries
 	c := &s.Consumer
 	c.Offsets.AutoCommit.Enable = false
 	c.Offsets.Initial = sarama.OffsetOldest
