@@ -86,7 +86,6 @@ func groupConfig(spec config.Consumer, keys *credentials, d *dialer) (*sarama.Co
 	s.Net.TLS.Enable, s.Net.TLS.Config = false, nil // the dialer's: it looks at what comes first
 	s.Metadata.RefreshFrequency = 10 * time.Second  // how often the leader of the group looks at the number of partitions
 	s.ChannelBufferSize = 0                         // nothing comes through sarama's channels
-	s.Metadata.Retry.Max = heartbeatTries
 	c := &s.Consumer
 	c.Offsets.AutoCommit.Enable = false
 	c.Offsets.Initial = sarama.OffsetOldest

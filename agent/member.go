@@ -134,10 +134,16 @@ func (m *member) open(ctx context.Context) error {
 		return err
 	}
 	m.prints.Store(&keys.prints)
-	m.client = newGroupClient(ctx, m.net.ctx, conf, m.spec.Group, m.cluster.Fetcher)
+	// The group keeps the settings that it is made with, for its heartbeats. What it
+	// asks before a generation takes those of the client, and must not go on for
+	// minutes without a word.
+	patient := *conf
+	patient.Metadata.Retry.Max = heartbeatTries
+	m.client = newGroupClient(ctx, m.net.ctx, &patient, m.spec.Group, m.cluster.Fetcher)
 	if m.group, err = sarama.NewConsumerGroupFromClient(m.spec.Group, m.client); err != nil {
 		return fmt.Errorf("join group %s: %w", m.spec.Group, err)
 	}
+	m.client.conf, m.client.dial = conf, conf
 	return nil
 }
 
@@ -190,10 +196,11 @@ func (m *member) close(ctx context.Context) {
 	m.kafka.leave(m.cluster)
 }
 
-// enter holds one generation. The first one is begun only when the cluster lets
-// it in; that it is there has been seen by asking for the topics.
+// enter holds one generation. The first one, and one after a long outage, is begun
+// only when the cluster lets it in; that it is there has been seen by asking for the
+// topics.
 func (m *member) enter(ctx context.Context, s *session) error {
-	if m.ended.IsZero() {
+	if time.Since(m.ended) > sessionTimeout {
 		m.cluster.refusal.passed()
 		// sarama would try for ten seconds before it tells.
 		if err := m.client.RefreshCoordinator(m.spec.Group); err != nil && !passing(err) {
@@ -296,14 +303,15 @@ func (m *member) pace(ctx context.Context, short int, wait *backoff) int {
 }
 
 // rebuild reports whether a new client is needed: credentials and certificates
-// are read when it is built. Else the old one is kept as long as the broker
-// may know its member id, for a new member would have to wait until the broker
-// forgets the old one.
+// are read when it is built. Else a member keeps the one it has, however long the
+// outage was, for with it would go its member id: a broker that was away itself has
+// not forgotten that, and would have the new member wait until it has. One that has
+// forgotten says so, and sarama joins without an id then.
 func (m *member) rebuild(err error) bool {
 	return refused(err) && !held(err) ||
 		errors.Is(err, sarama.ErrClosedClient) ||
 		errors.Is(err, sarama.ErrClosedConsumerGroup) ||
-		time.Since(m.ended) > sessionTimeout
+		m.ended.IsZero()
 }
 
 // explain names what the group's error is about.

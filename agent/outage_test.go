@@ -3,13 +3,16 @@ package agent
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/e2e/badnet"
@@ -224,4 +227,40 @@ func TestCoordinatorThatIsNone(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestMemberIDOutlivesAnOutage: a broker that comes back knows its members still,
+// and a new one would have to wait for the old one.
+func TestMemberIDOutlivesAnOutage(t *testing.T) {
+	m := &member{}
+	if !m.rebuild(io.EOF) {
+		t.Error("a member that was never one keeps its client")
+	}
+	m.ended = time.Now().Add(-100 * sessionTimeout)
+	if m.rebuild(io.EOF) || !m.rebuild(sarama.ErrSASLAuthenticationFailed) {
+		t.Error("the client goes with the length of the outage, or stays with what it was refused for")
+	}
+}
+
+// TestForgottenMemberJoinsAnew: a broker that has forgotten the member takes it in
+// once more, though it comes with its old id.
+func TestForgottenMemberJoinsAnew(t *testing.T) {
+	r := newRig(t, 1)
+	r.edit("")
+	r.wantStatus(Running)
+	was := r.consumer()
+	req := kmsg.NewPtrLeaveGroupRequest()
+	req.Group = "kcagent-c"
+	member := kmsg.NewLeaveGroupRequestMember()
+	member.MemberID = was.MemberIDs[0]
+	req.Members = append(req.Members, member)
+	if resp, err := req.RequestWith(context.Background(), r.client); err != nil || resp.ErrorCode != 0 {
+		t.Fatal(resp, err)
+	}
+	r.eventually("another generation", func() (bool, any) {
+		c := r.consumer()
+		return c.Status == Running && len(c.MemberIDs) == 1 && c.MemberIDs[0] != was.MemberIDs[0], c
+	})
+	r.produce(0, "a")
+	r.wantRecords("t/0@0=a")
 }
