@@ -74,6 +74,52 @@ func (f *Fetcher) dial(ctx context.Context, addr string) (*conn, error) {
 	return c, nil
 }
 
+// dialAny connects to the first of addrs that answers, and says why others have
+// failed before it.
+func (f *Fetcher) dialAny(ctx context.Context, addrs []string) (won *conn, failed map[string]error) {
+	trying, stop := context.WithCancel(ctx)
+	defer stop()
+	failed = make(map[string]error)
+	var mu sync.Mutex
+	take := func(c *conn, addr string, err error) (taken bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case won != nil:
+			return false
+		case err != nil:
+			failed[addr] = err
+			return false
+		case !c.follow(ctx):
+			failed[addr] = net.ErrClosed
+			return false
+		}
+		won = c
+		stop()
+		return true
+	}
+	var dialling sync.WaitGroup
+	for _, addr := range addrs {
+		dialling.Go(func() {
+			if c, err := f.dial(trying, addr); !take(c, addr, err) && c != nil {
+				c.close()
+			}
+		})
+	}
+	dialling.Wait()
+	return won, failed
+}
+
+// follow has the connection end with ctx instead of that which it was made with;
+// false if it has ended already.
+func (c *conn) follow(ctx context.Context) bool {
+	if !c.uncut() {
+		return false
+	}
+	c.uncut = context.AfterFunc(ctx, c.shut)
+	return true
+}
+
 // shut closes the socket, whatever goes on.
 func (c *conn) shut() {
 	c.mu.Lock()

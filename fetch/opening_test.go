@@ -73,3 +73,28 @@ func TestSilence(t *testing.T) {
 		t.Errorf("after %v: %s", took, err)
 	}
 }
+
+// TestDeafBrokers: those that accept connections and say nothing are not waited for
+// one after the other.
+func TestDeafBrokers(t *testing.T) {
+	t.Parallel()
+	deaf := make([]string, 6)
+	for i := range deaf {
+		deaf[i] = badnet.Listen(t, func(net.Conn) {})
+	}
+	r := newRig(t, 1, 1, small)
+	for name, last := range map[string]string{"all": deaf[5], "but one": r.cluster.ListenAddrs()[0]} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := r.startAt(small, append(deaf[:5:5], last)...)
+			began := time.Now()
+			err := f.Refresh(t.Context(), []string{"t"})
+			if took := time.Since(began); took > 2*answerTime+5*time.Second || last != deaf[5] && took > answerTime+5*time.Second {
+				t.Errorf("it took %v", took)
+			}
+			if (err != nil) != (last == deaf[5]) {
+				t.Errorf("it says %v", err)
+			}
+		})
+	}
+}

@@ -163,7 +163,7 @@ func (r *router) refresh(ctx context.Context, topics []string, asks []*ask) time
 func hopeless(err error) bool { return errors.Is(err, sarama.ErrSASLAuthenticationFailed) }
 
 // ask makes a request: on the connection at hand, else to the brokers in random
-// order until one answers.
+// order, first one by one, until one answers.
 func (r *router) ask(ctx context.Context, request func(*conn) error) error {
 	r.f.mu.Lock()
 	stale := r.f.stale
@@ -184,25 +184,40 @@ func (r *router) ask(ctx context.Context, request func(*conn) error) error {
 	}
 	var failed []string
 	var err error
-	for _, addr := range r.addresses() {
-		if r.conn, err = r.f.dial(ctx, addr); err == nil {
+	began := time.Now()
+	for left := r.addresses(); len(left) > 0; {
+		n := 1
+		if time.Since(began) > time.Second {
+			n = min(len(left), dialsAtOnce)
+		}
+		var errs map[string]error
+		if r.conn, errs = r.f.dialAny(ctx, left[:n]); r.conn != nil {
 			if err = request(r.conn); err == nil || !ofNetwork(err) {
 				return err
 			}
+			errs[r.conn.broker.Addr()] = err
 			r.hangUp()
 		}
-		if hopeless(err) {
-			r.refusal, r.until = err, time.Now().Add(refusalHolds)
-			return err
+		for addr, e := range errs {
+			if hopeless(e) {
+				r.refusal, r.until = e, time.Now().Add(refusalHolds)
+				return e
+			}
+			err, failed = e, append(failed, e.Error())
+			r.bad[addr] = time.Now()
 		}
 		if ctx.Err() != nil {
 			return err
 		}
-		failed = append(failed, err.Error())
-		r.bad[addr] = time.Now()
+		left = slices.DeleteFunc(left, func(addr string) bool { return errs[addr] != nil })
 	}
 	return fmt.Errorf("reach brokers %s: %w", strings.Join(r.f.o.Brokers, ","), &unreachableError{failed, err})
 }
+
+// dialsAtOnce is how many brokers are tried at a time once one has taken its time:
+// each that is deaf takes ten seconds, and a consumer that waits for all of them
+// would say nothing for minutes.
+const dialsAtOnce = 8
 
 // An unreachableError says why no broker answered.
 type unreachableError struct {
