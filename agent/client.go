@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -28,6 +29,7 @@ type groupClient struct {
 	dial        *sarama.Config // of new connections
 	coordinator *sarama.Broker // nil if unknown
 	opened      bool           // it was, once
+	refusal     error          // of the credentials, which are not shown again; nil if there was none
 	retired     *sarama.Broker // lives on for requests in flight
 	closed      bool
 
@@ -85,7 +87,7 @@ func (c *groupClient) Coordinator(group string) (*sarama.Broker, error) {
 		case err == nil:
 			err = sarama.ErrNotConnected
 		}
-		c.leave(b)
+		c.leave(b, err)
 		return nil, err
 	case b != nil:
 		return b, nil
@@ -109,6 +111,8 @@ func (c *groupClient) open() (b *sarama.Broker, broke bool, err error) {
 	switch {
 	case c.closed:
 		return nil, false, sarama.ErrClosedClient
+	case c.refusal != nil:
+		return nil, false, c.refusal
 	case c.coordinator == nil:
 		return nil, false, nil
 	}
@@ -145,11 +149,16 @@ func (c *groupClient) forget() {
 	c.coordinator = nil
 }
 
-// leave forgets the coordinator if b is its connection still.
-func (c *groupClient) leave(b *sarama.Broker) {
+// leave forgets the coordinator if b is its connection still, which could not be
+// opened. Who was refused does not come again with the same credentials: heartbeats
+// are tried so often that they would lock the account.
+func (c *groupClient) leave(b *sarama.Broker, why error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.coordinator == b {
+		if errors.Is(why, sarama.ErrSASLAuthenticationFailed) {
+			c.refusal = why
+		}
 		c.bury(b)
 		c.coordinator = nil
 	}
@@ -162,7 +171,7 @@ func (c *groupClient) leave(b *sarama.Broker) {
 func (c *groupClient) reconnect(conf *sarama.Config) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.dial = conf
+	c.dial, c.refusal = conf, nil
 	old := c.coordinator
 	if old == nil {
 		return

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"net"
 	"slices"
 	"strings"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/config"
@@ -21,12 +24,19 @@ import (
 // joining returns what the group kcagent-c has of a client, with connections that
 // cut ends.
 func (r *rig) joining() (c *groupClient, cut func()) {
-	spec := config.Consumer{Name: "c", Cluster: config.Cluster{Brokers: r.cluster.ListenAddrs()}}
-	keys, net := &credentials{}, newDialer()
+	return r.joiningWith(config.Cluster{}, &credentials{})
+}
+
+// joiningWith is joining with credentials that are the group's.
+func (r *rig) joiningWith(cluster config.Cluster, keys *credentials) (c *groupClient, cut func()) {
+	cluster.Brokers = r.cluster.ListenAddrs()
+	spec := config.Consumer{Name: "c", Cluster: cluster}
+	net := newDialer()
 	conf, err := groupConfig(spec, keys, net)
 	if err != nil {
 		r.Fatal(err)
 	}
+	keys = &credentials{password: "right"}
 	f := fetch.New(fetch.Options{Name: "c", Brokers: spec.Cluster.Brokers, Config: func() (*sarama.Config, error) {
 		return clusterConfig("test", spec.Cluster, keys)
 	}})
@@ -132,4 +142,51 @@ func TestCoordinatorIsRestarted(t *testing.T) {
 	if c := r.consumer(); c.Generation != generation || c.RestartsTotal > 0 || slices.Contains(r.moves(), "RUNNING>ERROR") {
 		t.Errorf("it is in generation %d instead of %d, after %d restarts and %v", c.Generation, generation, c.RestartsTotal, r.moves())
 	}
+}
+
+// TestRefusedCredentialsAreNotShownAgain: until there are others, or a new client.
+func TestRefusedCredentialsAreNotShownAgain(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.EnableSASL(), kfake.Superuser("PLAIN", "u", "right"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	r := &rig{T: t, cluster: cluster}
+	var logins atomic.Int32
+	cluster.ControlKey(int16(kmsg.SASLAuthenticate), func(k kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		if !strings.Contains(string(k.(*kmsg.SASLAuthenticateRequest).SASLAuthBytes), "wrong") {
+			return nil, nil, false
+		}
+		logins.Add(1)
+		resp := k.ResponseKind().(*kmsg.SASLAuthenticateResponse)
+		resp.ErrorCode = kerr.SaslAuthenticationFailed.Code
+		return resp, nil, true
+	})
+	login := config.Cluster{SASL: &config.SASL{Mechanism: "PLAIN", Username: "u"}}
+	c, _ := r.joiningWith(login, &credentials{password: "wrong"})
+	r.eventually("a refusal", func() (bool, any) {
+		_, err := c.Coordinator("kcagent-c")
+		return errors.Is(err, sarama.ErrSASLAuthenticationFailed), err
+	})
+	made := logins.Load()
+	for range 10 {
+		if _, err := c.Coordinator("kcagent-c"); !errors.Is(err, sarama.ErrSASLAuthenticationFailed) {
+			t.Errorf("the refusal has become %v", err)
+		}
+	}
+	if now := logins.Load(); now != made {
+		t.Errorf("they were shown %d times more", now-made)
+	}
+	conf := *c.conf
+	conf.Net.SASL.Password = "right"
+	c.reconnect(&conf)
+	r.eventually("a connection", func() (bool, any) {
+		b, err := c.Coordinator("kcagent-c")
+		if err != nil {
+			return false, err
+		}
+		ok, err := b.Connected()
+		return ok, err
+	})
 }

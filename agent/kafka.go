@@ -48,11 +48,11 @@ const (
 	readTimeout = 30 * time.Second
 )
 
-// heartbeatTries is how often a heartbeat is sent that fails, in fifteen seconds at
+// heartbeatTries is how often a heartbeat is sent that fails, in ten seconds at
 // least, with two tries and one pause of sarama's each time: a broker that is
 // restarted costs no generation then, nor does one that dies, which a cluster takes
 // nine seconds to notice by default.
-const heartbeatTries = 2 * 15 * 4
+const heartbeatTries = 2 * 10 * 4
 
 // clusterConfig is how to reach a cluster.
 func clusterConfig(clientID string, cluster config.Cluster, keys *credentials) (*sarama.Config, error) {
