@@ -156,7 +156,7 @@ func (c *groupClient) leave(b *sarama.Broker, why error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.coordinator == b {
-		if errors.Is(why, sarama.ErrSASLAuthenticationFailed) {
+		if errors.Is(why, sarama.ErrSASLAuthenticationFailed) && !held(why) {
 			c.refusal = why
 		}
 		c.bury(b)

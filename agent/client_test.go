@@ -190,3 +190,22 @@ func TestRefusedCredentialsAreNotShownAgain(t *testing.T) {
 		return ok, err
 	})
 }
+
+// TestHeldLoginIsNoRefusal: what was not tried says nothing about the credentials.
+func TestHeldLoginIsNoRefusal(t *testing.T) {
+	for _, c := range []struct {
+		why  error
+		want error
+	}{
+		{sarama.ErrSASLAuthenticationFailed, sarama.ErrSASLAuthenticationFailed},
+		{&heldError{sarama.ErrSASLAuthenticationFailed}, nil},
+		{sarama.ErrNotConnected, nil},
+	} {
+		client := &groupClient{coordinator: sarama.NewBroker("127.0.0.1:1")}
+		client.leave(client.coordinator, c.why)
+		if _, _, err := client.open(); !errors.Is(err, c.want) {
+			t.Errorf("after %v the coordinator's connection is %v", c.why, err)
+		}
+		_ = client.Close()
+	}
+}
