@@ -48,7 +48,6 @@ func (p *parser) expandScalar(n *yaml.Node, path string) *yaml.Node {
 				}
 				p.report(n, path, message, hint)
 				p.broken[n] = true
-				return n
 			}
 			out.WriteString(value)
 			rest, used = after, true
@@ -56,6 +55,9 @@ func (p *parser) expandScalar(n *yaml.Node, path string) *yaml.Node {
 			out.WriteByte('$')
 			rest = rest[1:]
 		}
+	}
+	if p.broken[n] {
+		return n
 	}
 	c := *n
 	c.Value = out.String()

@@ -157,7 +157,9 @@ func invalidUTF8(data []byte) int {
 }
 
 var (
-	yamlError     = regexp.MustCompile(`(?s)^yaml: (?:line (\d+): )?(.*)$`)
+	yamlError = regexp.MustCompile(`(?s)^yaml: (?:line (\d+): )?(.*)$`)
+	// ofParser are those in which the library counts lines from zero.
+	ofParser      = regexp.MustCompile(`^did not find expected (key|'-' indicator|',' or '[\]}]'|node content|<document start>)`)
 	unknownAnchor = regexp.MustCompile(`^unknown anchor '(.*)' referenced$`)
 )
 
@@ -172,6 +174,9 @@ func syntaxError(data []byte, err error) (line int, message, hint string) {
 		// It is not named: it may be a password that begins with an asterisk.
 		return aliasLine(data, a[1]), "not valid YAML: a text that begins with * is an alias, and there is no anchor of its name",
 			"put the text in quotes, if it is one"
+	}
+	if m[1] != "" && ofParser.MatchString(m[2]) {
+		line = min(line+1, 1+bytes.Count(bytes.TrimRight(data, "\n"), []byte("\n")))
 	}
 	return max(line, 1), "not valid YAML: " + m[2], ""
 }
