@@ -3,6 +3,10 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -78,6 +82,10 @@ func TestWrongUsageIsExit2(t *testing.T) {
 	f("run", "--log-level", "loud")
 	f("run", "--log-format", "xml")
 	f("run", "--shutdown-timeout", "soon")
+	f("run", "--shutdown-timeout", "-1s")
+	f("run", "--listen", "999")
+	f("run", "--listen", ":99999")
+	f("run", "--web.config.file", "/nowhere/web.yaml")
 	f("validate", "--output", "xml")
 	f("version", "please")
 }
@@ -136,9 +144,34 @@ func TestRunRefusesABadFirstFile(t *testing.T) {
 
 func TestRunTellsThatThePortIsTaken(t *testing.T) {
 	path := writeFile(t, good)
-	code, _, stderr := kcagent(t, "run", "--config", path, "--listen", "256.0.0.1:1")
-	if code != exitFailure || !strings.Contains(stderr, "256.0.0.1:1") {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	code, _, stderr := kcagent(t, "run", "--config", path, "--listen", l.Addr().String())
+	if code != exitFailure || !strings.Contains(stderr, l.Addr().String()) {
 		t.Errorf("exit %d, stderr %q", code, stderr)
+	}
+}
+
+// TestPasswordsInAddressesDoNotShow: where an address is told, its password is not.
+func TestPasswordsInAddressesDoNotShow(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/status" {
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}))
+	t.Cleanup(server.Close)
+	at := strings.Replace(server.URL, "://", "://admin:hunter2@", 1)
+	for _, args := range [][]string{
+		{"status", "--url", at}, {"plan", "--config", writeFile(t, good), "--url", at}, {"health", "--url", "http://admin:hunter2@127.0.0.1:1"},
+		{"health", "--url", "ftp://admin:hunter2@host"}, {"health", "--url", "http://admin:hunter2@host:port"},
+	} {
+		code, out, stderr := kcagent(t, args...)
+		if code == exitGood || stderr == "" || strings.Contains(out+stderr, "hunter2") {
+			t.Errorf("%v exits with %d and says %s%s", args, code, out, stderr)
+		}
 	}
 }
 
@@ -150,11 +183,12 @@ func TestHealthNeedsAnAgent(t *testing.T) {
 }
 
 // TestRunEndsWithItsServer: an agent that nobody can see is not what was asked
-// for, so a bad --web.config.file ends it, after the consumers were stopped.
+// for, so the end of its server ends it, after the consumers were stopped.
 func TestRunEndsWithItsServer(t *testing.T) {
-	path := writeFile(t, "consumers: []\n")
-	code, _, stderr := kcagent(t, "run", "--config", path, "--listen", "127.0.0.1:0", "--web.config.file", "/nowhere/web.yaml")
-	if code != exitFailure || !strings.Contains(stderr, "/nowhere/web.yaml") {
-		t.Errorf("exit %d, stderr %q", code, stderr)
+	err := runAgent(t.Context(), runOptions{
+		config: writeFile(t, "consumers: []\n"), listen: "127.0.0.1:0", webConfig: "/nowhere/web.yaml", log: slog.New(slog.DiscardHandler),
+	})
+	if err == nil || !strings.Contains(err.Error(), "/nowhere/web.yaml") {
+		t.Errorf("it ends with %v", err)
 	}
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -14,7 +15,10 @@ import (
 )
 
 // A client asks a running agent.
-type client struct{ base string }
+type client struct {
+	base  string
+	shown string // base without its password, for errors
+}
 
 // connections are made anew each time: the agent may have been restarted.
 var connections = &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}}
@@ -28,10 +32,13 @@ func urlFlag(flags *flag.FlagSet) *string {
 
 func newClient(address string) (client, error) {
 	u, err := url.Parse(address)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return client{}, errUsage{fmt.Errorf("--url is %q: write an address such as http://127.0.0.1:8080", address)}
+	if err != nil { // which would show the address
+		return client{}, errUsage{errors.New("--url is no address: write one such as http://127.0.0.1:8080")}
 	}
-	return client{strings.TrimSuffix(address, "/")}, nil
+	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return client{}, errUsage{fmt.Errorf("--url is %q: write an address such as http://127.0.0.1:8080", u.Redacted())}
+	}
+	return client{strings.TrimSuffix(address, "/"), strings.TrimSuffix(u.Redacted(), "/")}, nil
 }
 
 // get asks for a path and returns what the agent answers.
@@ -52,7 +59,7 @@ func (c client) get(ctx context.Context, path string) ([]byte, error) {
 		return nil, fmt.Errorf("ask the agent: %w", err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("ask the agent: %s answered %s", c.base+path, resp.Status)
+		return nil, fmt.Errorf("ask the agent: %s answered %s", c.shown+path, resp.Status)
 	}
 	return body, nil
 }
@@ -64,7 +71,7 @@ func (c client) decode(ctx context.Context, path string, v any) error {
 		return err
 	}
 	if err := json.Unmarshal(body, v); err != nil {
-		return fmt.Errorf("ask the agent: %s is not what an agent answers: %w", c.base+path, err)
+		return fmt.Errorf("ask the agent: %s is not what an agent answers: %w", c.shown+path, err)
 	}
 	return nil
 }

@@ -47,7 +47,24 @@ func runCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []str
 	if o.log, err = newLogger(io.err, *level, *format); err != nil {
 		return err
 	}
+	if err := o.check(); err != nil {
+		return err
+	}
 	return runAgent(ctx, o)
+}
+
+// check finds flags that cannot be meant.
+func (o *runOptions) check() error {
+	if o.shutdownTimeout < 0 {
+		return errUsage{fmt.Errorf("--shutdown-timeout is %s: write a time such as 25s", o.shutdownTimeout)}
+	}
+	if _, err := net.ResolveTCPAddr("tcp", o.listen); err != nil {
+		return errUsage{fmt.Errorf("--listen is %q: write an address such as 127.0.0.1:8080: %w", o.listen, err)}
+	}
+	if err := web.Validate(o.webConfig); err != nil {
+		return errUsage{fmt.Errorf("read --web.config.file: %w", err)}
+	}
+	return nil
 }
 
 func logFlags(flags *flag.FlagSet) (level, format *string) {
