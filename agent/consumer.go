@@ -275,7 +275,7 @@ func (l *life) settle() {
 		// at the end; what it was before says it best.
 	case l.quiet:
 		l.to(Paused, "state: paused; flushed and committed")
-	case l.pausing && now != Failing:
+	case l.pausing:
 		// Not yet quiet.
 	case now != Running:
 		l.to(Running, l.whyRunning(now))

@@ -31,7 +31,7 @@ var (
 	descRestarts   = describeMetric("consumer_restarts_total", "Times the consumer had to begin anew after an error.", "consumer")
 	descStarts     = describeMetric("consumer_offset_starts_total", "Partitions without a committed offset that began where start says.", "consumer")
 	descStalls     = describeMetric("consumer_stalls_total", "Times a partition stood still with no explanation and everything was opened anew.", "consumer")
-	descResets     = describeMetric("consumer_offset_resets_total", "Offsets out of range that were reset by policy.", "consumer")
+	descResets     = describeMetric("consumer_offset_resets_total", "Offsets out of range that were reset by policy, and those that somebody else moved and that were obeyed.", "consumer")
 	descPending    = describeMetric("consumer_change_pending", "1 while a wanted change of the consumer is tried or cannot be made.", "consumer")
 	descNext       = describeMetric("partition_next_offset", "Offset after the last record that the sink accepted.", "consumer", "topic", "partition")
 	descPartLag    = describeMetric("partition_lag_records", "Records between what the sink accepted and the end of the log.", "consumer", "topic", "partition")

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/e2e/badnet"
@@ -165,6 +166,30 @@ func TestBrokerAwayInMidRun(t *testing.T) {
 	r.wantStatus(Running) // with nothing to read, too
 	r.produce(0, "b")
 	r.wantRecords("t/0@0=a", "t/0@1=b")
+}
+
+// TestPausedStaysSoOverAnOutage: one that has to join anew is shown to fail, and then
+// as paused, never as running.
+func TestPausedStaysSoOverAnOutage(t *testing.T) {
+	r := newRig(t, 1)
+	r.edit(", state: paused")
+	r.wantStatus(Paused)
+	var isBack atomic.Bool
+	r.cluster.ControlKey(int16(kmsg.JoinGroup), func(kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		return nil, errors.New("away"), !isBack.Load()
+	})
+	r.cluster.ControlKey(int16(kmsg.Heartbeat), func(k kmsg.Request) (kmsg.Response, error, bool) {
+		resp := k.ResponseKind().(*kmsg.HeartbeatResponse)
+		resp.ErrorCode = kerr.UnknownMemberID.Code
+		return resp, nil, true
+	})
+	r.wantStatus(Failing)
+	isBack.Store(true)
+	r.wantStatus(Paused)
+	if moves := strings.Join(r.moves(), " "); moves != "CREATED>STARTING STARTING>PAUSED PAUSED>ERROR ERROR>PAUSED" {
+		t.Errorf("the moves are %s", moves)
+	}
 }
 
 func TestStopsWhileBrokerIsAway(t *testing.T) {
