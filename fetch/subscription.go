@@ -204,13 +204,15 @@ func (s *Subscription) Pause() {
 	}
 }
 
-// Resume ends a pause, at the record after the last delivered.
+// Resume ends a pause, at the record after the last delivered. The metadata is asked
+// for first: no fetch has told that the topic was deleted and made anew meanwhile,
+// and in the new one the position means nothing.
 func (s *Subscription) Resume() {
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
 	if s.paused {
 		s.paused = false
-		s.wakeLane()
+		s.lose(time.Now())
 		signal(s.ready)
 	}
 }
