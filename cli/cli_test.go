@@ -165,8 +165,11 @@ func TestPasswordsInAddressesDoNotShow(t *testing.T) {
 	t.Cleanup(server.Close)
 	at := strings.Replace(server.URL, "://", "://admin:hunter2@", 1)
 	for _, args := range [][]string{
-		{"status", "--url", at}, {"plan", "--config", writeFile(t, good), "--url", at}, {"health", "--url", "http://admin:hunter2@127.0.0.1:1"},
-		{"health", "--url", "ftp://admin:hunter2@host"}, {"health", "--url", "http://admin:hunter2@host:port"},
+		{"status", "--url", at},
+		{"plan", "--config", writeFile(t, good), "--url", at},
+		{"health", "--url", "http://admin:hunter2@127.0.0.1:1"},
+		{"health", "--url", "ftp://admin:hunter2@host"},
+		{"health", "--url", "http://admin:hunter2@host:port"},
 	} {
 		code, out, stderr := kcagent(t, args...)
 		if code == exitGood || stderr == "" || strings.Contains(out+stderr, "hunter2") {
