@@ -86,20 +86,31 @@ func TestNobodyWaitsForADeafCoordinator(t *testing.T) {
 	}
 }
 
+// detour has coordinators be found behind a way that can be made bad, until move has
+// them be found at the broker itself.
+func (r *rig) detour() (way *badnet.Proxy, move func()) {
+	way = badnet.Start(r.T, r.cluster.ListenAddrs()[0])
+	var moved atomic.Bool
+	r.coordinators(func(string) string {
+		if moved.Load() {
+			return r.cluster.ListenAddrs()[0]
+		}
+		return way.Addr()
+	})
+	return way, func() { moved.Store(true) }
+}
+
 // TestCoordinatorMovesAwayFromABlackHole: once a coordinator has been silent for too
 // long, the new one is asked, and not the old one once more: the member keeps its
 // place, and all is well as soon as the new one has answered.
 func TestCoordinatorMovesAwayFromABlackHole(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1)
-	way := badnet.Start(t, r.cluster.ListenAddrs()[0])
-	var at atomic.Value
-	at.Store(way.Addr())
-	r.coordinators(func(string) string { return at.Load().(string) })
+	way, move := r.detour()
 	r.edit("")
 	r.wantStatus(Running)
 	generation, made := r.consumer().Generation, way.Connections()
-	at.Store(r.cluster.ListenAddrs()[0])
+	move()
 	way.Set(badnet.Fault{LoseAnswers: true})
 	r.wantStatus(Failing)
 	if e := *r.consumer().LastError; !strings.Contains(e, "its coordinator at "+way.Addr()+" has not answered for ") {
@@ -120,10 +131,7 @@ func TestCoordinatorMovesAwayFromABlackHole(t *testing.T) {
 func TestCoordinatorIsRestarted(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1)
-	way := badnet.Start(t, r.cluster.ListenAddrs()[0])
-	var at atomic.Value
-	at.Store(way.Addr())
-	r.coordinators(func(string) string { return at.Load().(string) })
+	way, move := r.detour()
 	r.edit("")
 	r.wantStatus(Running)
 	r.wantCommitted(0, 0) // there is nothing more to commit
@@ -131,7 +139,7 @@ func TestCoordinatorIsRestarted(t *testing.T) {
 	way.Set(badnet.Fault{Refuse: true})
 	made := way.Connections()
 	r.eventually("heartbeats that fail", func() (bool, any) { n := way.Connections(); return n >= made+4, n })
-	at.Store(r.cluster.ListenAddrs()[0])
+	move()
 	var beats atomic.Int32
 	r.cluster.ControlKey(int16(kmsg.Heartbeat), func(kmsg.Request) (kmsg.Response, error, bool) {
 		r.cluster.KeepControl()
