@@ -192,7 +192,6 @@ func (s *session) accepted(p *partition, c chunk) {
 		}
 	}
 	if c.records > 0 {
-		p.read.Store(true)
 		s.stats.records.Add(c.records)
 		s.stats.bytes.Add(c.bytes)
 		s.stats.lastRecord.Store(time.Now().UnixNano())

@@ -17,7 +17,6 @@ type partition struct {
 	safe      atomic.Int64 // next offset after what the sink made safe
 	committed atomic.Int64 // what the broker holds; -1 if it holds none
 	placed    bool         // the position is known to be good; consume's alone
-	read      atomic.Bool  // a record was accepted
 	later     bool         // it came after the group began, see beginnings
 	began     int32        // with how many partitions of the topic the group began; -1 if unknown
 	trouble   string       // the fetch error that was reported last; the watchdog's alone

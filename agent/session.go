@@ -106,7 +106,7 @@ func (s *session) Setup(kafka sarama.ConsumerGroupSession) error {
 	s.log.Info("partitions assigned", "group", s.spec.Group, "member_id", kafka.MemberID(),
 		"generation", kafka.GenerationID(), "partitions", len(s.partitions))
 	s.events <- event{kind: joined, session: s}
-	if s.wish.TopicsRegex == "" && len(s.absent) > 0 { // what matches and cannot be used is being deleted
+	if s.wish.TopicsRegex == "" { // what matches and cannot be used is being deleted
 		for _, err := range s.absent {
 			s.report(err.Error(), s.explain(err))
 		}
