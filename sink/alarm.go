@@ -8,37 +8,76 @@ import (
 // An alarm calls ring at the earliest of the times that were set. It is safe
 // for concurrent use.
 type alarm struct {
-	ring func() // nil: nobody wants to know
+	ring func() // nil: nothing rings
+	now  func() time.Time
 
 	mu    sync.Mutex
 	at    time.Time // zero if none is set
+	armed time.Time // the clock when the timer was started
 	timer *time.Timer
 	off   bool
 }
 
-// set has the alarm ring at t too.
+const (
+	// recheck is how long a timer runs at most: timers do not follow a clock that is
+	// set.
+	recheck = time.Minute
+	// overdue is how long it runs for a time that has passed: what was due and failed
+	// is tried again, but not at once.
+	overdue = 250 * time.Millisecond
+)
+
+// set has the alarm ring at t too; zero is never.
 func (a *alarm) set(t time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.ring == nil || a.off || !a.at.IsZero() && !t.Before(a.at) {
+	if t.IsZero() || !a.at.IsZero() && !t.Before(a.at) {
 		return
 	}
 	a.at = t
+	a.arm()
+}
+
+// reset has the alarm ring at t and no more at other times; zero is never.
+func (a *alarm) reset(t time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.at.Equal(t) {
+		return
+	}
+	a.at = t
+	a.arm()
+}
+
+// arm is called with a.mu.
+func (a *alarm) arm() {
 	if a.timer != nil {
 		a.timer.Stop()
+		a.timer = nil
 	}
-	a.timer = time.AfterFunc(time.Until(t), a.fire)
+	if a.ring == nil || a.off || a.at.IsZero() {
+		return
+	}
+	a.armed = a.now().Round(0)
+	wait := min(a.at.Sub(a.armed), recheck)
+	if wait <= 0 {
+		wait = overdue
+	}
+	a.timer = time.AfterFunc(wait, a.fire)
 }
 
 func (a *alarm) fire() {
 	a.mu.Lock()
-	early := time.Until(a.at) > 0 // one that set stopped too late
-	off := a.off
-	if !early {
+	now := a.now().Round(0)
+	// A clock that was set back may make a file due, too.
+	rings := !a.off && !a.at.IsZero() && (!now.Before(a.at) || now.Before(a.armed))
+	if rings {
 		a.at = time.Time{}
+	} else {
+		a.arm()
 	}
 	a.mu.Unlock()
-	if !off && !early {
+	if rings {
 		a.ring()
 	}
 }

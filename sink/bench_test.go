@@ -73,7 +73,7 @@ func BenchmarkFileWrite(b *testing.B) {
 						b.Fatal(err)
 					}
 				}
-				if err := s.Close(); err != nil {
+				if err := s.Close(false); err != nil {
 					b.Fatal(err)
 				}
 			})

@@ -63,12 +63,12 @@ func CheckFree(s Spec, mine []Spec) error {
 	if s.File == nil || perPartition(s.File.Path) {
 		return nil
 	}
-	f, err := os.Open(s.File.Path + lockSuffix)
+	f, err := os.Open(s.File.Path + checkpointSuffix)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // nobody has opened it yet
 	}
 	if err != nil {
-		return fault("open", s.File.Path+lockSuffix, err)
+		return fault("open", s.File.Path+checkpointSuffix, err)
 	}
 	defer f.Close()
 	if unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) == nil {
@@ -76,13 +76,13 @@ func CheckFree(s Spec, mine []Spec) error {
 	}
 	held, err := f.Stat()
 	if err != nil {
-		return fault("look at", s.File.Path+lockSuffix, err)
+		return fault("look at", s.File.Path+checkpointSuffix, err)
 	}
 	for _, m := range mine {
 		if m.File == nil {
 			continue
 		}
-		if info, err := os.Stat(m.File.Path + lockSuffix); err == nil && os.SameFile(info, held) {
+		if info, err := os.Stat(m.File.Path + checkpointSuffix); err == nil && os.SameFile(info, held) {
 			return nil
 		}
 	}

@@ -50,7 +50,7 @@ func TestCheckFreeNamesAnotherWriter(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer open.Close()
+		defer open.Close(false)
 	}
 	if err := CheckFree(other, []Spec{mine}); !errors.Is(err, ErrLocked) {
 		t.Errorf("a file that another one writes: %v", err)

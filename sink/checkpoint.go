@@ -8,74 +8,67 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
-	"strings"
+	"time"
 )
 
-// A checkpoint says what a file holds: up to which length it is whole and safe,
-// and which records that is. It stands in <path>.checkpoint: a line with the
-// version and a checksum, and a line of JSON.
+// A checkpoint is the durable form of a ledger: which file holds it, up to which
+// length the file is complete and safe, and which records that is.
 type checkpoint struct {
-	ID     string      `json:"id"`             // names it in committed metadata
-	Group  string      `json:"group"`          // whose offsets these are
-	File   *fileMark   `json:"file,omitempty"` // the one that grows; nil if there is none yet
-	Done   *fileMark   `json:"done,omitempty"` // the segment before it, until its final name is safe
-	Topics []topicMark `json:"topics,omitempty"`
+	Ledger   string   `json:"ledger"`   // names the ledger in commit metadata
+	Consumer string   `json:"consumer"` // whose file it is
+	Group    string   `json:"group"`    // whose offsets these are
+	Delivery Delivery `json:"delivery"` // under at_least_once only the files' identity is kept
+	// Unsynced says that durability was none: after a power loss the files may
+	// hold less than the checkpoint says.
+	Unsynced bool      `json:"unsynced,omitempty"`
+	File     *fileMark `json:"file,omitempty"` // the one that grows; nil if there is none
+	// Done is a complete file that may still have the path's name.
+	Done *fileMark `json:"done,omitempty"`
+	// Completed is the time in the name of the newest complete file.
+	Completed time.Time   `json:"completed,omitzero"`
+	Topics    []topicMark `json:"topics,omitempty"`
 }
 
-// A fileMark names a file by what it holds. Its inode alone would not do: it
-// changes when the file is restored or moved to another disk, and another file
-// may get it.
+// A fileMark identifies a file: by inode and birth time, and, if it has another
+// identity because it was restored from a copy, by what it holds.
 type fileMark struct {
-	Name        string      `json:"name"` // without folders
 	Inode       uint64      `json:"inode"`
-	Born        int64       `json:"born,omitempty"` // when it was made, in nanoseconds; 0 if unknown
+	Born        int64       `json:"born,omitempty"` // birth time in nanoseconds since 1970; 0 if unknown
 	Length      int64       `json:"length"`
 	Tail        uint32      `json:"tail"` // CRC-32C of the last tailSize bytes before Length
 	Compression Compression `json:"compression"`
 }
 
-// A topicMark is how far a topic's partitions are in the file.
+// A topicMark is how far the partitions of a topic are in the file.
 type topicMark struct {
-	Topic    string          `json:"topic"`
-	Identity Identity        `json:"identity,omitzero"`
-	Next     map[int32]int64 `json:"next"` // the offset after the last record, by partition
+	Topic      string                  `json:"topic"`
+	Identity   Identity                `json:"identity,omitzero"`
+	Partitions map[int32]partitionMark `json:"partitions"`
 }
 
-const (
-	checkpointSuffix = ".checkpoint"
-	checkpointHeader = "kcagent checkpoint 1 crc32c %08x\n"
-	// maxCheckpoint is far more than a million partitions need.
-	maxCheckpoint = 64 << 20
-	tailSize      = 4 << 10
-)
+type partitionMark struct {
+	Next    int64  `json:"next"` // the offset after the last record
+	Lineage string `json:"lineage,omitempty"`
+}
+
+// tailSize is how much of a file's end is checked: enough to tell two files
+// apart, and one read.
+const tailSize = 4 << 10
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
+// encode is the checkpoint as it is stored in a slot.
 func (c *checkpoint) encode() ([]byte, error) {
 	body, err := json.Marshal(c)
 	if err != nil {
 		return nil, err
 	}
-	return sealed(append(body, '\n')), nil
-}
-
-// sealed is a body behind its header.
-func sealed(body []byte) []byte {
-	return append(fmt.Appendf(nil, checkpointHeader, crc32.Checksum(body, castagnoli)), body...)
+	return append(body, '\n'), nil
 }
 
 // decodeCheckpoint never returns a checkpoint that encode did not write.
-func decodeCheckpoint(data []byte) (*checkpoint, error) {
-	head, body, ok := bytes.Cut(data, []byte("\n"))
-	var sum uint32
-	if _, err := fmt.Sscanf(string(head)+"\n", checkpointHeader, &sum); !ok || err != nil {
-		return nil, errors.New("it does not begin like a checkpoint")
-	}
-	if crc32.Checksum(body, castagnoli) != sum {
-		return nil, errors.New("its checksum does not fit its content")
-	}
+func decodeCheckpoint(body []byte) (*checkpoint, error) {
 	c := new(checkpoint)
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
@@ -87,100 +80,28 @@ func decodeCheckpoint(data []byte) (*checkpoint, error) {
 
 func (c *checkpoint) check() error {
 	for _, f := range []*fileMark{c.File, c.Done} {
-		if f != nil && (f.Length < 0 || f.Name == "" || f.Name != filepath.Base(f.Name)) {
-			return fmt.Errorf("it names file %q with %d bytes", f.Name, f.Length)
+		if f != nil && f.Length < 0 {
+			return fmt.Errorf("it has a file of %d bytes", f.Length)
 		}
 	}
-	if c.ID == "" {
+	if c.Ledger == "" {
 		return errors.New("it has no id")
 	}
 	for _, t := range c.Topics {
-		for p, next := range t.Next {
-			if p < 0 || next < 0 {
-				return fmt.Errorf("it has offset %d for %s/%d", next, t.Topic, p)
+		for p, at := range t.Partitions {
+			if p < 0 || at.Next < -1 {
+				return fmt.Errorf("it has offset %d for %s/%d", at.Next, t.Topic, p)
 			}
 		}
 	}
 	return nil
 }
 
-// loadCheckpoint reads the checkpoint of a path; nil if there is none.
-func loadCheckpoint(fsys FS, path string) (*checkpoint, error) {
-	at := path + checkpointSuffix
-	f, err := fsys.OpenFile(at, os.O_RDONLY, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fault("read", at, err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fault("read", at, err)
-	}
-	if info.Size() > maxCheckpoint {
-		return nil, badCheckpoint(at, path, fmt.Errorf("it has %d bytes", info.Size()))
-	}
-	data := make([]byte, info.Size())
-	if _, err := io.ReadFull(io.NewSectionReader(f, 0, info.Size()), data); err != nil {
-		return nil, fault("read", at, err)
-	}
-	c, err := decodeCheckpoint(data)
-	if err != nil {
-		return nil, badCheckpoint(at, path, err)
-	}
-	return c, nil
-}
-
-// badCheckpoint says what to do: without the checkpoint nobody knows which
+// badCheckpoint names the next step. Without the checkpoint it is unknown which
 // records the file holds, so nothing is guessed.
-func badCheckpoint(at, path string, err error) error {
-	return fmt.Errorf("read %s: damaged: %w (restore it, or remove it and move %s away to begin a new file at the committed offsets)", at, err, path)
-}
-
-// store makes c the durable checkpoint of a path, or, if sync is false, one
-// that survives the process alone. A crash leaves the old one or the new one,
-// whole. On failure the old one stays, or it is unknown which of the two: then
-// storing again makes it known.
-func (c *checkpoint) store(fsys FS, path string, mode fs.FileMode, sync bool) error {
-	data, err := c.encode()
-	if err != nil {
-		return fmt.Errorf("encode checkpoint of %s: %w", path, err)
-	}
-	at := path + checkpointSuffix
-	tmp := at + ".tmp"
-	if err := writeNew(fsys, tmp, data, mode, sync); err != nil {
-		_ = fsys.Remove(tmp) // what is left of it may fill the disk
-		return fault("write", tmp, err)
-	}
-	if err := fsys.Rename(tmp, at); err != nil {
-		_ = fsys.Remove(tmp)
-		return fault("write", at, err)
-	}
-	if !sync {
-		return nil
-	}
-	if err := fsys.SyncDir(filepath.Dir(at)); err != nil {
-		return fault("sync folder", filepath.Dir(at), err)
-	}
-	return nil
-}
-
-// writeNew writes a file anew.
-func writeNew(fsys FS, path string, data []byte, mode fs.FileMode, sync bool) (err error) {
-	f, err := fsys.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if _, err := writeAll(f, data); err != nil {
-		return err
-	}
-	if sync {
-		return f.Datasync()
-	}
-	return nil
+func badCheckpoint(path string, err error) error {
+	return fmt.Errorf("read %s: damaged: %w; restore it, or move it and %s away to begin a new file at the committed offsets",
+		path+checkpointSuffix, err, filepath.Base(path))
 }
 
 // tailOf is the checksum of what stands before length.
@@ -192,31 +113,31 @@ func tailOf(f io.ReaderAt, length int64) (uint32, error) {
 	return crc32.Checksum(b, castagnoli), nil
 }
 
-// is reports whether f is the file that m describes, perhaps with more at its
-// end. It holds the same, or, if that is nothing yet, it is the same inode, and
-// not a later file that got its number.
-func (m *fileMark) is(f File) (bool, error) {
-	if m == nil {
-		return false, nil
+// markOf identifies a file up to a length.
+func markOf(g *segment, f File, length int64) (*fileMark, error) {
+	tail, err := tailOf(f, length)
+	if err != nil {
+		return nil, fault("read", g.path, err)
 	}
-	info, err := f.Stat()
-	if err != nil || info.Size() < m.Length {
-		return false, err
-	}
-	if m.Length == 0 {
-		return inode(info) == m.Inode && f.Born() == m.Born, nil
-	}
-	tail, err := tailOf(f, m.Length)
-	return tail == m.Tail, err
+	return &fileMark{inode(g.info), g.born, length, tail, g.codec}, nil
 }
 
-// reserved reports whether a path could be one of those that a file sink keeps
-// beside its file.
-func reserved(path string) bool {
-	for _, s := range []string{checkpointSuffix, checkpointSuffix + ".tmp", lockSuffix, nextSuffix} {
-		if strings.HasSuffix(path, s) {
-			return true
-		}
+// holds reports whether the file has at least the marked length, and the marked
+// bytes before it.
+func (m *fileMark) holds(f File, size int64) (bool, error) {
+	if size < m.Length {
+		return false, nil
 	}
-	return false
+	tail, err := tailOf(f, m.Length)
+	return err == nil && tail == m.Tail, err
+}
+
+// names reports whether f is the marked file, whatever it holds now. Inode numbers
+// are used again, so the birth time has to be the same, where it is known.
+func (m *fileMark) names(f File, info fs.FileInfo) bool {
+	if inode(info) != m.Inode {
+		return false
+	}
+	born := f.Born()
+	return born == m.Born || born == 0 || m.Born == 0
 }

@@ -4,18 +4,31 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
 
-// refused demands an error that names the path and says what to do, and that
+// folder lists what is in a folder, sorted.
+func folder(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// rejected demands an error that names the path and the next step, and that
 // nothing was touched.
-func refused(t *testing.T, path, cause string) {
+func rejected(t *testing.T, path, cause string) {
 	t.Helper()
 	files := func() map[string]string {
 		all := map[string]string{}
-		names, _ := osFS{}.List(filepath.Dir(path))
-		for _, n := range names {
+		for _, n := range folder(t, filepath.Dir(path)) {
 			all[n] = readFile(t, filepath.Join(filepath.Dir(path), n))
 		}
 		return all
@@ -40,47 +53,65 @@ func refused(t *testing.T, path, cause string) {
 	}
 }
 
-// TestBadCheckpoint: one that is torn, garbage, changed or made for another
-// file is an error; nothing is guessed.
-func TestBadCheckpoint(t *testing.T) {
+func setFile(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o640); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDamagedCheckpointIsRejected: if neither slot is whole, nothing is guessed.
+func TestDamagedCheckpointIsRejected(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out.log")
 	s := openExact(t, path, nil)
 	mustWrite(t, s, records(0, 0, 5))
 	mustClose(t, s)
-	good := readFile(t, path+".checkpoint")
-	set := func(path, content string) {
+	good := readFile(t, path+checkpointSuffix)
+	if len(good) != 2*slotSize {
+		t.Fatalf("the checkpoint has %d bytes, want two slots", len(good))
+	}
+	spoil := func(first, second int) string {
+		b := []byte(good)
+		b[first] ^= 1
+		b[slotSize+second] ^= 1
+		return string(b)
+	}
+	for n := range 100 {
+		setFile(t, path+checkpointSuffix, spoil(n, (n*7)%100))
+		rejected(t, path, "damaged")
+	}
+	setFile(t, path+checkpointSuffix, strings.ToUpper(good))
+	rejected(t, path, "damaged")
+	setFile(t, path+checkpointSuffix, good)
+	s = openExact(t, path, nil)
+	wantNext(t, s, 0, 5)
+	mustClose(t, s)
+}
+
+// TestFileIsIdentified: a file that is not the one in the checkpoint, or holds less,
+// is rejected; a copy of it is continued.
+func TestFileIsIdentified(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "out.log")
+	s := openExact(t, path, nil)
+	mustWrite(t, s, records(0, 0, 5))
+	mustClose(t, s)
+	was := readFile(t, path)
+	setFile(t, path, was[:20])
+	rejected(t, path, "are safe")
+	setFile(t, path, strings.ToUpper(was)+"more\n")
+	rejected(t, path, "its content")
+	replace := func(content string) {
 		t.Helper()
-		if err := os.WriteFile(path, []byte(content), 0o640); err != nil {
+		other := filepath.Join(t.TempDir(), "other.log")
+		setFile(t, other, content)
+		if err := os.Rename(other, path); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for n := range len(good) {
-		set(path+".checkpoint", good[:n])
-		refused(t, path, "damaged")
-	}
-	for _, bad := range []string{"\x00\x00", strings.Replace(good, `"length":5`, `"length":4`, 1), good + "x", strings.ToUpper(good)} {
-		set(path+".checkpoint", bad)
-		refused(t, path, "damaged")
-	}
-	set(path+".checkpoint", good)
+	replace(strings.ToUpper(was))
+	rejected(t, path, "its content")
 
-	was := readFile(t, path)
-	set(path, was[:20])
-	refused(t, path, "are safe")
-	set(path, strings.ToUpper(was)+"more\n")
-	refused(t, path, "another file")
-	other := filepath.Join(t.TempDir(), "other.log")
-	set(other, strings.ToUpper(was))
-	if err := os.Rename(other, path); err != nil {
-		t.Fatal(err)
-	}
-	refused(t, path, "another file")
-
-	// A copy that was restored, perhaps with more at its end, is the right one.
-	set(other, was+"p0-000005\ntorn")
-	if err := os.Rename(other, path); err != nil {
-		t.Fatal(err)
-	}
+	replace(was + "p0-000005\ntorn")
 	s = openExact(t, path, nil)
 	wantNext(t, s, 0, 5)
 	mustWrite(t, s, records(0, 5, 2))
@@ -88,29 +119,97 @@ func TestBadCheckpoint(t *testing.T) {
 	checkFile(t, path, lines(want(0, 0, 7)))
 }
 
+// TestSlotsAlternate: a checkpoint overwrites the older of two slots, so that one
+// that is torn leaves the one before it; one that outgrows its slot goes to a larger
+// pair.
+func TestSlotsAlternate(t *testing.T) {
+	fsys := newMemoryFS()
+	f, err := fsys.OpenFile("/d/x", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := slots{f: f, used: -1}
+	if body, err := s.load(); body != nil || err != nil {
+		t.Fatalf("an empty file holds %q, %v", body, err)
+	}
+	var last []byte
+	for n, size := range []int{1, 10, 100, 4000, 4096, 5000, 1, 20_000, 20_000, 100_000, 3, 3} {
+		body := bytes.Repeat([]byte{byte('a' + n)}, size)
+		if err := s.store(body, true); err != nil {
+			t.Fatal(err)
+		}
+		again := slots{f: f}
+		if got, err := again.load(); err != nil || !bytes.Equal(got, body) {
+			t.Fatalf("store %d: got %.20q, %v", n, got, err)
+		}
+		// Torn, it leaves the one before.
+		offset, _ := slotAt(s.used)
+		torn := fsys.names["/d/x"].data
+		torn[offset+int64(headerSize)/2] ^= 1
+		got, err := again.load()
+		if err != nil || !bytes.Equal(got, last) {
+			t.Fatalf("store %d was torn: got %.20q, %v, want %.20q", n, got, err, last)
+		}
+		torn[offset+int64(headerSize)/2] ^= 1
+		last = body
+	}
+}
+
+// TestSlotsFailedStoreIsRepeated: after a store that failed the same slot is written
+// again, never the one that holds the newest durable checkpoint.
+func TestSlotsFailedStoreIsRepeated(t *testing.T) {
+	fsys := newMemoryFS()
+	f, _ := fsys.OpenFile("/d/x", os.O_CREATE|os.O_RDWR, 0o600)
+	s := slots{f: f, used: -1}
+	for _, body := range []string{"one", "two"} {
+		if err := s.store([]byte(body), true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 3 {
+		fsys.fault = func() error { return errDied }
+		if err := s.store([]byte("three"), true); err == nil {
+			t.Fatal("no error")
+		}
+		fsys.fault = nil
+		for _, l := range losses {
+			after := fsys.crash(l)
+			g, _ := after.OpenFile("/d/x", os.O_RDWR, 0)
+			if g == nil {
+				continue // its name was never synced
+			}
+			body, err := (&slots{f: g}).load()
+			if err != nil || !slices.Contains([]string{"two", "three"}, string(body)) {
+				t.Errorf("%s: got %q, %v", l.name, body, err)
+			}
+		}
+	}
+	if err := s.store([]byte("four"), true); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func FuzzCheckpoint(f *testing.F) {
 	for _, c := range []*checkpoint{
-		{ID: "kcagent x", Group: "g"},
+		{Ledger: "x", Group: "g"},
 		{
-			ID: "kcagent x", File: &fileMark{"a", 1, 9, 2, 3, Zstd}, Done: &fileMark{"b", 1, 9, 2, 3, Uncompressed},
-			Topics: []topicMark{{"t", Identity{"c", "i"}, map[int32]int64{0: 5, 7: 1 << 40}}},
+			Ledger: "x", File: &fileMark{1, 9, 2, 3, Zstd}, Done: &fileMark{1, 9, 2, 3, Uncompressed},
+			Topics: []topicMark{{"t", Identity{"c", "i"}, map[int32]partitionMark{0: {5, "l"}, 7: {1 << 40, ""}}}},
 		},
 	} {
-		data, err := c.encode()
+		body, err := c.encode()
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(data)
+		f.Add(body)
+		f.Add(encodeSlot(7, body))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := decodeCheckpoint(data)
-		if err != nil {
-			// Even with a checksum that fits, what is decoded must be sound.
-			body, _ := bytes.CutPrefix(data, []byte("kcagent checkpoint 1 crc32c "))
-			if _, body, ok := bytes.Cut(body, []byte("\n")); ok {
-				c, err = decodeCheckpoint(sealed(body))
-			}
+		_, body, ok := parseSlot(data)
+		if !ok {
+			body = data // even with a checksum that fits, what is decoded must be sound
 		}
+		c, err := decodeCheckpoint(body)
 		if err != nil {
 			return
 		}

@@ -96,7 +96,9 @@ func classify(f io.ReaderAt, size int64, wanted Compression) (Compression, error
 	if end == size || end == 0 && c == wanted {
 		return c, nil
 	}
-	if rest, err := head(f, end); err != nil || end > 0 && (bytes.HasPrefix(rest, magic[c]) || bytes.HasPrefix(magic[c], rest)) {
+	// Behind whole frames: the beginning of a torn one, or the zeros that a power loss
+	// leaves.
+	if rest, err := head(f, end); err != nil || end > 0 && (bytes.HasPrefix(rest, magic[c]) || bytes.HasPrefix(magic[c], rest) || len(bytes.Trim(rest, "\x00")) == 0) {
 		return c, err
 	}
 	return Uncompressed, nil
@@ -174,16 +176,30 @@ func (c *counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// lastFrame goes from frame to frame and from block to block, and decompresses
-// nothing (RFC 8878, section 3.1.1).
+// lastFrame goes from frame to frame (RFC 8878, section 3.1.1) and decompresses each:
+// after a power loss one may have its length, and not its content.
 func lastFrame(f io.ReaderAt, size int64) (int64, error) {
 	count := &counter{r: io.NewSectionReader(f, 0, size)}
 	in := bufio.NewReaderSize(count, 64<<10)
+	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
+	if err != nil {
+		return 0, err
+	}
+	defer d.Close()
 	for end := int64(0); ; {
 		if err := skipFrame(in); err != nil {
 			return end, count.err
 		}
-		end = count.n - int64(in.Buffered())
+		next := count.n - int64(in.Buffered())
+		again := &counter{r: io.NewSectionReader(f, end, next-end)}
+		err := d.Reset(again)
+		if err == nil {
+			_, err = io.Copy(io.Discard, d)
+		}
+		if err != nil {
+			return end, again.err
+		}
+		end = next
 	}
 }
 

@@ -22,9 +22,9 @@ func openExact(t *testing.T, path string, fsys FS) Sink {
 	return s
 }
 
-func place(t *testing.T, s Sink, partition int32) Place {
+func place(t *testing.T, s Sink, partition int32) Ledger {
 	t.Helper()
-	p, err := s.(Resumer).Resume(t.Context(), TopicPartition{"orders", partition}, Identity{"cluster", "topic"})
+	p, err := s.Resume(t.Context(), TopicPartition{"orders", partition})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,17 +42,18 @@ func wantNext(t *testing.T, s Sink, partition int32, next int64) {
 // nothing is flushed.
 func die(t *testing.T, s Sink) {
 	t.Helper()
+	s.(*fileSink).alarm.stop()
+	s.(*fileSink).keeper.stop(false)
 	for _, w := range s.(*fileSink).writers() {
-		if err := w.close(false); err != nil {
+		if err := w.closeFiles(false); err != nil {
 			t.Fatal(err)
 		}
 	}
-	s.(*fileSink).alarm.stop()
 }
 
-// TestThreeSyncs: a flush syncs the data, the new checkpoint and its name; one
-// without news nothing.
-func TestThreeSyncs(t *testing.T) {
+// TestFlushSyncsTwice: a flush syncs the data and the checkpoint, which is written in
+// place; one without news nothing.
+func TestFlushSyncsTwice(t *testing.T) {
 	path, fsys := filepath.Join(t.TempDir(), "out.log"), newFaultFS()
 	s := openExact(t, path, fsys)
 	mustWrite(t, s, records(0, 0, 3))
@@ -62,9 +63,7 @@ func TestThreeSyncs(t *testing.T) {
 		fsys.trace()
 		mustFlush(t, s)
 		equal(t, fsys.trace(), []string{
-			"datasync out.log",
-			"open out.log.checkpoint.tmp", "write out.log.checkpoint.tmp", "datasync out.log.checkpoint.tmp", "close out.log.checkpoint.tmp",
-			"rename out.log.checkpoint.tmp", "syncdir " + filepath.Base(filepath.Dir(path)),
+			"datasync out.log", "writeat out.log+checkpoint", "datasync out.log+checkpoint",
 		})
 		mustFlush(t, s)
 		equal(t, fsys.trace(), nil)
@@ -82,11 +81,11 @@ func TestNotBeforeTheData(t *testing.T) {
 	mustWrite(t, s, records(0, 3, 3))
 	fsys.set(fail(syscall.EIO, "datasync out.log"))
 	fsys.trace()
-	if err := s.Flush(t.Context()); !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), path) {
+	if err := s.Flush(t.Context()); !errors.Is(err, ErrReopen) || !strings.Contains(err.Error(), path) {
 		t.Fatalf("got %v", err)
 	}
 	fsys.set(nil)
-	if err := s.Flush(t.Context()); !errors.Is(err, ErrLost) {
+	if err := s.Flush(t.Context()); !errors.Is(err, ErrReopen) {
 		t.Fatalf("got %v, want no second sync on the descriptor", err)
 	}
 	equal(t, fsys.trace(), []string{"datasync out.log"})
@@ -102,10 +101,7 @@ func TestNotBeforeTheData(t *testing.T) {
 // the cause; records go on, and once it works again all are covered. A crash in
 // between repeats nothing.
 func TestCheckpointFails(t *testing.T) {
-	for _, call := range []string{
-		"open out.log.checkpoint.tmp", "write out.log.checkpoint.tmp", "datasync out.log.checkpoint.tmp",
-		"rename out.log.checkpoint.tmp", "syncdir d",
-	} {
+	for _, call := range []string{"writeat out.log+checkpoint", "datasync out.log+checkpoint", "fstat out.log+checkpoint"} {
 		for _, crash := range []bool{false, true} {
 			t.Run(call, func(t *testing.T) {
 				dir := filepath.Join(t.TempDir(), "d")
@@ -117,15 +113,12 @@ func TestCheckpointFails(t *testing.T) {
 				fsys.set(fail(syscall.ENOSPC, call))
 				for range 2 {
 					err := s.Flush(t.Context())
-					if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, ErrLost) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "make room") {
+					if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, ErrReopen) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "make room") {
 						t.Fatalf("got %v", err)
 					}
 				}
 				mustWrite(t, s, records(0, 6, 3))
 				fsys.set(nil)
-				if _, err := os.Stat(path + ".checkpoint.tmp"); err == nil {
-					t.Error("a checkpoint that failed still takes room")
-				}
 				if crash {
 					die(t, s)
 					s = openExact(t, path, fsys)
@@ -207,7 +200,7 @@ func TestBeforeTheFirstFlush(t *testing.T) {
 		if err := os.WriteFile(path, []byte("somebody's\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		refused(t, path, "another file")
+		rejected(t, path, "its content")
 	}
 }
 

@@ -123,6 +123,14 @@ func (f *faultFile) Write(p []byte) (int, error) {
 	return f.File.Write(p[:n])
 }
 
+// WriteAt is a write of a checkpoint: it takes no room, but where the disk is full.
+func (f *faultFile) WriteAt(p []byte, off int64) (int, error) {
+	if err := f.fs.enter("writeat", f.path); err != nil {
+		return 0, err
+	}
+	return f.File.WriteAt(p, off)
+}
+
 func (f *faultFile) Truncate(size int64) error {
 	if err := f.fs.enter("truncate", f.path); err != nil {
 		return err
@@ -154,6 +162,18 @@ func (f *faultFile) Stat() (fs.FileInfo, error) {
 		}
 	}
 	return f.File.Stat()
+}
+
+func (f *faultFile) Lock() error {
+	f.fs.mu.Lock()
+	fail := f.fs.fail
+	f.fs.mu.Unlock()
+	if fail != nil { // not noted: it changes nothing
+		if err := fail("lock", filepath.Base(f.path)); err != nil {
+			return lacks(&fs.PathError{Op: "lock", Path: f.path, Err: err}, syscall.ENOLCK)
+		}
+	}
+	return f.File.Lock()
 }
 
 func (f *faultFile) Close() error {

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // A fileSink writes a consumer's records to one file, or to several where the
@@ -15,41 +17,43 @@ import (
 //
 // What it promises rests on these rules, and on the package's for exactly once:
 //
-//   - One writer a file: a lock on <path>.lock is held as long as the sink is
-//     open, and one on the file itself as long as that is.
-//   - A file ends after a whole record whenever nobody writes, and so do the
+//   - One writer a path: a lock on <path>+checkpoint is held as long as the writer is
+//     open, and one on the data file itself as long as that is, for links give one
+//     file several paths.
+//   - A file ends after a whole record whenever nothing writes, and so do the
 //     frames of a compressed one. A failed write is cut off at once, or, if that
 //     fails too, before the next one.
-//   - Without a checkpoint, what a crash left after the last newline, frame or
-//     member is cut off when the file is opened. No offset was committed for it,
-//     for it was never flushed, so Kafka brings that record again.
 //   - Nothing is taken for safe that a good fdatasync has not covered, and the
 //     folders that name the file are synced before the first Flush returns.
-//   - After a failed fdatasync the sink is lost: it accepts nothing more, for a
-//     later record must not be committed past the hole, and Close cuts every
-//     file back to where the last good Flush left it.
-//   - A complete file, one with its final name, is safe and never touched again.
+//   - After a failed fdatasync the file is lost: it accepts nothing more, for a
+//     later record must not be committed past the hole, until it was opened again
+//     where its checkpoint ends; see [ErrReopen].
+//   - A complete file, one with its final name, is safe and never changed again.
 //
-// Locks are taken in the order flushing, writer.turn; mu is held for map
-// operations only.
+// Locks are taken in the order writer.flushing, writer.turn, keeper.mu; mu is held
+// for map operations only.
 type fileSink struct {
-	log    *slog.Logger
-	fs     FS
-	path   string // with placeholders
-	group  string
-	exact  bool // exactly once
-	encode encoder
-	spec   atomic.Pointer[FileSpec] // of which Update changes what may change
-	alarm  *alarm
+	log      *slog.Logger
+	fs       FS
+	now      func() time.Time
+	path     string // with placeholders
+	consumer string
+	group    string
+	exact    bool // exactly once
+	encode   encoder
+	spec     atomic.Pointer[FileSpec] // of which Update changes what may change
+	alarm    *alarm
+	keeper   *keeper
+	files    *openFiles
+	lockless sync.Once // the warning that the file system has no locks
+	// renameless says that the file system has no renames, so files are not completed.
+	renameless atomic.Bool
 
 	only *writer // the one file of a path without placeholders
 
 	mu          sync.Mutex
 	byPath      map[string]*writer
 	byPartition map[TopicPartition]*writer
-
-	flushing turn // one Flush at a time
-	lost     atomic.Pointer[error]
 }
 
 // defaultMode is that of a spec that leaves it open.
@@ -61,27 +65,25 @@ func openFile(ctx context.Context, spec FileSpec, o Options) (Sink, error) {
 		return nil, fmt.Errorf("open %s: %w", spec.Path, err)
 	}
 	s := &fileSink{
-		log:         o.Log,
-		fs:          o.FS,
-		path:        spec.Path,
-		group:       o.Group,
+		log: o.Log, fs: o.FS, now: o.Now,
+		path: spec.Path, consumer: o.Consumer, group: o.Group,
 		exact:       spec.Delivery == ExactlyOnce,
 		encode:      encode,
-		alarm:       &alarm{ring: o.Due},
+		alarm:       &alarm{ring: o.Due, now: o.Now},
+		files:       processFiles,
 		byPath:      make(map[string]*writer),
 		byPartition: make(map[TopicPartition]*writer),
-		flushing:    newTurn(),
 	}
 	s.spec.Store(&spec)
-	if perPartition(spec.Path) {
-		return s, nil
+	s.keeper = newKeeper(s)
+	if !perPartition(spec.Path) {
+		s.only = s.writerOf(spec.Path)
+		if err := s.only.alone(ctx, s.only.begin); err != nil {
+			return nil, errors.Join(err, s.only.close())
+		}
 	}
-	s.only = newWriter(s, spec.Path)
-	s.byPath[spec.Path] = s.only
-	if err := s.alone(ctx, s.only, s.only.open); err != nil {
-		s.alarm.stop()
-		return nil, errors.Join(err, s.only.close(false))
-	}
+	s.alarm.reset(s.deadline())
+	s.keeper.wake()
 	return s, nil
 }
 
@@ -91,6 +93,15 @@ func (s *fileSink) mode() fs.FileMode {
 		return fs.FileMode(m)
 	}
 	return fs.FileMode(defaultMode)
+}
+
+func (s *fileSink) durable() bool { return s.spec.Load().Durability != None }
+
+func (s *fileSink) delivery() Delivery {
+	if s.exact {
+		return ExactlyOnce
+	}
+	return AtLeastOnce
 }
 
 // compress makes a large chunk a frame, beside the other chunks; nil if it
@@ -106,57 +117,98 @@ func (s *fileSink) compress(data []byte) (frame, Compression) {
 // Encode implements [Sink].
 func (s *fileSink) Encode(dst []byte, r *Record) []byte { return s.encode(dst, r) }
 
+// Room implements [Sink].
+func (s *fileSink) Room(tp TopicPartition) int {
+	w, err := s.writer(tp)
+	if err != nil {
+		return 0
+	}
+	return int(w.left.Load())
+}
+
 // Write implements [Sink]. A chunk reaches the file before it returns, but for
 // what waits to be compressed.
 func (s *fileSink) Write(ctx context.Context, c Chunk) error {
-	if len(c.Data) == 0 && !s.exact {
-		return nil
-	}
 	w, err := s.writer(c.TopicPartition)
 	if err != nil {
 		return err
 	}
-	return w.write(ctx, c)
+	err = w.write(ctx, c)
+	if errors.Is(err, errDescriptors) && s.freeDescriptors(ctx) {
+		err = w.write(ctx, c)
+	}
+	return err
 }
 
-// Resume implements [Resumer].
-func (s *fileSink) Resume(ctx context.Context, tp TopicPartition, topic Identity) (Place, error) {
+// Resume implements [Sink].
+func (s *fileSink) Resume(ctx context.Context, tp TopicPartition) (Ledger, error) {
+	w, err := s.writer(tp)
+	if err != nil {
+		return Ledger{}, err
+	}
+	var l Ledger
+	resume := func() (err error) { l, err = w.resume(tp); return err }
+	err = w.alone(ctx, resume)
+	if errors.Is(err, errDescriptors) && s.freeDescriptors(ctx) {
+		err = w.alone(ctx, resume)
+	}
+	if err == nil {
+		s.keeper.resumed(w.path)
+		s.alarm.set(w.deadlineSafe())
+	}
+	return l, err
+}
+
+// freeDescriptors makes the files of this sink safe, so that some of them can be
+// closed for others.
+func (s *fileSink) freeDescriptors(ctx context.Context) bool {
+	err := s.Flush(ctx)
+	var some *FlushError
+	return err == nil || errors.As(err, &some)
+}
+
+// Adopt implements [Sink].
+func (s *fileSink) Adopt(ctx context.Context, tp TopicPartition, id string, p Position) error {
 	if !s.exact {
-		return Place{Next: -1}, nil
+		return nil
 	}
 	w, err := s.writer(tp)
 	if err != nil {
-		return Place{}, err
+		return err
 	}
-	var place Place
-	err = s.alone(ctx, w, func() error {
-		if !w.loaded {
-			// Without a checkpoint the first record may open the file.
-			if _, err := s.fs.Stat(w.path + checkpointSuffix); !isNotExist(err) {
-				if err := w.open(); err != nil {
-					return err
-				}
-			}
-		}
-		place = w.place(tp, topic)
-		return nil
-	})
-	return place, err
+	if err := w.turn.take(ctx); err != nil {
+		return fmt.Errorf("write %s: another write is under way: %w", w.path, err)
+	}
+	defer w.turn.give()
+	if err := w.usable(tp); err != nil {
+		return err
+	}
+	w.adopt(tp, id, p)
+	return nil
 }
 
-// Release implements [Resumer]. A file for several partitions stays open.
+// Release implements [Sink]. A file for several partitions stays open.
 func (s *fileSink) Release() error {
-	if s.only != nil || s.loss() != nil { // Close cuts what was lost
-		return nil
-	}
-	var err error
-	for _, w := range s.writers() {
-		err = errors.Join(err, w.close(false))
-	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	clear(s.byPath)
 	clear(s.byPartition)
+	s.mu.Unlock()
+	var err error
+	var paths []string
+	for _, w := range s.writers() {
+		err = errors.Join(err, w.alone(context.Background(), func() error {
+			served := len(w.seen) > 0
+			clear(w.seen)
+			if s.only != nil {
+				return nil
+			}
+			if served {
+				paths = append(paths, w.path)
+			}
+			defer s.forget(w)
+			return w.close()
+		}))
+	}
+	s.keeper.released(paths)
 	return err
 }
 
@@ -174,13 +226,58 @@ func (s *fileSink) writer(tp TopicPartition) (*writer, error) {
 	if err != nil {
 		return nil, err
 	}
+	w := s.writerLocked(path)
+	s.byPartition[tp] = w
+	return w, nil
+}
+
+// writerOf finds or makes the writer of a path.
+func (s *fileSink) writerOf(path string) *writer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.writerLocked(path)
+}
+
+// writerLocked is writerOf for who has s.mu.
+func (s *fileSink) writerLocked(path string) *writer {
 	w := s.byPath[path]
 	if w == nil {
 		w = newWriter(s, path)
 		s.byPath[path] = w
 	}
-	s.byPartition[tp] = w
-	return w, nil
+	return w
+}
+
+// forget drops a writer that is closed and serves no partition: one that is not
+// listed would not be flushed.
+func (s *fileSink) forget(w *writer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, of := range s.byPartition {
+		if of == w {
+			return
+		}
+	}
+	if s.byPath[w.path] == w {
+		delete(s.byPath, w.path)
+	}
+}
+
+// knows reports whether the writer is listed.
+func (s *fileSink) knows(w *writer) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.byPath[w.path] == w
+}
+
+// serves reports whether a partition of the path is assigned.
+func (s *fileSink) serves(path string) bool {
+	if s.only != nil {
+		return s.only.path == path
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.byPath[path] != nil
 }
 
 // writers returns all there are now.
@@ -194,8 +291,28 @@ func (s *fileSink) writers() []*writer {
 	return ws
 }
 
+// deadline is when the clock completes the next file; zero if never.
+func (s *fileSink) deadline() (next time.Time) {
+	if r := s.spec.Load().Rotate; r == nil || r.Every == 0 {
+		return next
+	}
+	for _, w := range s.writers() {
+		if at := w.deadlineSafe(); !at.IsZero() && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+	}
+	return next
+}
+
+// deadlineSafe is deadline for who has not the turn.
+func (w *writer) deadlineSafe() time.Time {
+	_ = w.turn.take(context.Background())
+	defer w.turn.give()
+	return w.deadline()
+}
+
 // Update implements [Sink]. A new mode is that of files made from now on. A new
-// compression ends the file at the next record, or Flush.
+// compression completes the file at the next record, or Flush.
 func (s *fileSink) Update(spec Spec) error {
 	if spec.File == nil {
 		return fmt.Errorf("update sink %s: the new one is of kind %q", s.path, spec.Kind())
@@ -205,30 +322,61 @@ func (s *fileSink) Update(spec Spec) error {
 	if s.alarm.ring != nil {
 		s.alarm.ring() // what was fine may be due now
 	}
+	s.keeper.wake()
 	return nil
 }
 
-// loss is the error of the Flush that lost records, if there was one.
-func (s *fileSink) loss() error {
-	if err := s.lost.Load(); err != nil {
-		return *err
-	}
-	return nil
-}
-
-// Close implements [Sink]. The lock files stay: to remove one that somebody
-// else has just opened would let two in.
-func (s *fileSink) Close() error {
+// Close implements [Sink]. The side files stay: to remove one that another process
+// has just opened would let two in.
+func (s *fileSink) Close(end bool) error {
 	s.alarm.stop()
-	var err error
-	if s.loss() == nil && s.dirty() { // of a loss the owner knows already
-		err = s.Flush(context.Background())
-	}
-	// A checkpoint that could not be made safe may be there all the same, and say
-	// more than the last good Flush: the next start cuts where it says.
-	cut := s.loss() != nil && !s.exact
+	known := make(map[TopicPartition]error)
 	for _, w := range s.writers() {
-		err = errors.Join(err, w.close(cut))
+		of, _ := w.failures(nil)
+		maps.Copy(known, of)
+	}
+	err := without(s.Flush(context.Background()), known)
+	if end && s.spec.Load().Rotate != nil {
+		for _, w := range s.writers() {
+			err = errors.Join(err, w.alone(context.Background(), w.completeLast))
+		}
+	}
+	s.keeper.stop(end)
+	for _, w := range s.writers() {
+		err = errors.Join(err, w.alone(context.Background(), w.close))
 	}
 	return err
+}
+
+// without drops from the error of a flush the partitions of which the caller knows,
+// from Write or an earlier Flush, that they have to resume.
+func without(err error, known map[TopicPartition]error) error {
+	var some *FlushError
+	if !errors.As(err, &some) {
+		return err
+	}
+	maps.DeleteFunc(some.Failed, func(tp TopicPartition, _ error) bool { return known[tp] != nil })
+	if len(some.Failed) == 0 {
+		return nil
+	}
+	return some
+}
+
+// completeLast completes a file that gets no more records.
+func (w *writer) completeLast() error {
+	if w.lost != nil {
+		return nil
+	}
+	if w.parked != nil {
+		if err := w.open(); err != nil {
+			return err
+		}
+	}
+	if w.side == nil || w.current == nil || w.current.length == 0 && len(w.pending) == 0 {
+		return nil
+	}
+	if err := w.complete(); err != nil || !w.sink.durable() {
+		return err
+	}
+	return w.syncNames(w.folders)
 }

@@ -151,7 +151,7 @@ func TestDeadDescriptorAtFlush(t *testing.T) {
 		}
 		return syscall.ESTALE
 	})
-	if err := s.Flush(t.Context()); !errors.Is(err, syscall.ESTALE) || errors.Is(err, ErrLost) {
+	if err := s.Flush(t.Context()); !errors.Is(err, syscall.ESTALE) || errors.Is(err, ErrReopen) {
 		t.Fatalf("got %v", err)
 	}
 	mustFlush(t, s)
@@ -169,22 +169,22 @@ func TestFailedSync(t *testing.T) {
 	mustWrite(t, s, records(0, 3, 3))
 	fsys.set(fail(syscall.EIO, "datasync out.log"))
 	err := s.Flush(t.Context())
-	if !errors.Is(err, ErrLost) || !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), path) {
+	if !errors.Is(err, ErrReopen) || !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), path) {
 		t.Fatalf("got %v", err)
 	}
 	fsys.set(nil)
 	fsys.trace()
-	if err := write(t.Context(), s, records(0, 6, 3)); !errors.Is(err, ErrLost) {
+	if err := write(t.Context(), s, records(0, 6, 3)); !errors.Is(err, ErrReopen) {
 		t.Errorf("a record was accepted past the hole: %v", err)
 	}
-	if err := s.Flush(t.Context()); !errors.Is(err, ErrLost) {
+	if err := s.Flush(t.Context()); !errors.Is(err, ErrReopen) {
 		t.Errorf("a flush after the loss said %v", err)
 	}
 	equal(t, fsys.trace(), nil)
 	mustClose(t, s)
 	checkFile(t, path, lines(want(0, 0, 3)))
 	// The cut is synced on a descriptor of its own.
-	equal(t, fsys.trace(), []string{"open out.log", "truncate out.log", "datasync out.log", "close out.log", "close out.log", "close out.log.lock"})
+	equal(t, fsys.trace(), []string{"open out.log", "truncate out.log", "datasync out.log", "close out.log", "close out.log", "close out.log+checkpoint"})
 
 	s = mustOpen(t, fileSpec(path), fsys)
 	mustWrite(t, s, records(0, 3, 6))
@@ -192,8 +192,8 @@ func TestFailedSync(t *testing.T) {
 	checkFile(t, path, lines(want(0, 0, 9)))
 }
 
-// TestFailedSyncOfOne: the records since the last good Flush are gone from all
-// files, so that none is there twice when they are read again.
+// TestFailedSyncOfOne: a file that could not be synced loses the records since the last
+// good Flush, and no other does: all others are safe.
 func TestFailedSyncOfOne(t *testing.T) {
 	dir, fsys := t.TempDir(), newFaultFS()
 	s := mustOpen(t, fileSpec(filepath.Join(dir, "{partition}.log")), fsys)
@@ -204,14 +204,23 @@ func TestFailedSyncOfOne(t *testing.T) {
 	mustWrite(t, s, records(1, 3, 3))
 	mustWrite(t, s, records(2, 0, 3))
 	fsys.set(fail(syscall.EIO, "datasync 1.log"))
-	if err := s.Flush(t.Context()); !errors.Is(err, ErrLost) {
-		t.Fatalf("got %v", err)
+	var some *FlushError
+	if err := s.Flush(t.Context()); !errors.Is(err, ErrReopen) || !errors.As(err, &some) || len(some.Failed) != 1 || some.Failed[TopicPartition{"orders", 1}] == nil {
+		t.Fatalf("got %v, want that partition 1 alone failed", err)
 	}
 	fsys.set(nil)
+	mustWrite(t, s, records(0, 6, 3))
+	if err := write(t.Context(), s, records(1, 6, 3)); !errors.Is(err, ErrReopen) {
+		t.Fatalf("got %v, want that it has to resume", err)
+	}
+	if _, err := s.Resume(t.Context(), TopicPartition{"orders", 1}); err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, s, records(1, 3, 3))
 	mustClose(t, s)
-	checkFile(t, filepath.Join(dir, "0.log"), lines(want(0, 0, 3)))
-	checkFile(t, filepath.Join(dir, "1.log"), lines(want(1, 0, 3)))
-	checkFile(t, filepath.Join(dir, "2.log"), "")
+	checkFile(t, filepath.Join(dir, "0.log"), lines(want(0, 0, 9)))
+	checkFile(t, filepath.Join(dir, "1.log"), lines(want(1, 0, 6)))
+	checkFile(t, filepath.Join(dir, "2.log"), lines(want(2, 0, 3)))
 }
 
 // TestFailedSyncAtClose: Close tells of a loss that it meets first.
@@ -227,7 +236,7 @@ func TestFailedSyncAtClose(t *testing.T) {
 		}
 		return nil
 	})
-	if err := s.Close(); !errors.Is(err, ErrLost) {
+	if err := s.Close(false); !errors.Is(err, ErrReopen) {
 		t.Errorf("got %v", err)
 	}
 	checkFile(t, path, "")

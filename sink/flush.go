@@ -2,127 +2,141 @@ package sink
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"path/filepath"
-	"slices"
-	"time"
+	"maps"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 )
 
-// syncsAtOnce is how many files of one sink are synced side by side: a journal
+// flushesAtOnce is how many files of one sink are flushed side by side: a journal
 // makes many syncs that wait together safe by one write.
-const syncsAtOnce = 8
+const flushesAtOnce = 8
 
-// A mark is how far a Flush covers one writer.
-type mark struct {
-	w *writer
-	state
-	seg     *segment // nil if there is no file
-	f       File     // the segment's at that time; a repair may change it
-	length  int64
-	after   *segment // the one after seg, if seg is full
-	last    bool     // seg gets no more records: nobody will cut it again
-	folders []string // to be synced
+// syncing limits how many syncs of all sinks are under way. Each one holds a thread
+// of the operating system.
+var syncing = make(chan struct{}, 64)
+
+func datasyncFile(f File) error {
+	syncing <- struct{}{}
+	defer func() { <-syncing }()
+	return f.Datasync()
 }
 
 // Flush implements [Sink]. It marks how far each file has come, syncs, and
 // covers exactly the marks: records go on into the files meanwhile.
 func (s *fileSink) Flush(ctx context.Context) error {
-	if err := s.flushing.take(ctx); err != nil {
-		return fmt.Errorf("flush %s: %w", s.path, err)
+	ws := s.writers()
+	failed := make(map[TopicPartition]error)
+	var unnamed error // of writers that serve no partition yet
+	var mu sync.Mutex
+	flush := func(w *writer) {
+		err := w.flush(ctx)
+		of, serves := w.failures(err)
+		mu.Lock()
+		defer mu.Unlock()
+		maps.Copy(failed, of)
+		if !serves {
+			unnamed = errors.Join(unnamed, err)
+		}
 	}
-	defer s.flushing.give()
-	// The first round covers full files, the second what came after them.
-	for range 2 {
-		if again, err := s.round(ctx); err != nil || !again {
+	if len(ws) == 1 {
+		flush(ws[0])
+	} else {
+		var g errgroup.Group
+		g.SetLimit(flushesAtOnce)
+		for _, w := range ws {
+			g.Go(func() error { flush(w); return nil })
+		}
+		_ = g.Wait() // none returns an error
+	}
+	s.alarm.reset(s.deadline())
+	if len(failed) > 0 {
+		return &FlushError{failed}
+	}
+	return unnamed
+}
+
+// A flushMark is how far a flush covers one writer.
+type flushMark struct {
+	seg     *segment // nil if there is no file
+	f       File     // the segment's at that time; a repair may change it
+	length  int64
+	at      snapshot
+	folders []string // to be synced
+}
+
+// flush makes safe what the writer has accepted.
+func (w *writer) flush(ctx context.Context) error {
+	if err := w.flushing.take(ctx); err != nil {
+		return fmt.Errorf("flush %s: %w", w.path, err)
+	}
+	defer w.flushing.give()
+	m, err := w.mark(ctx)
+	if err != nil || m == nil {
+		return err
+	}
+	if err := w.sync(m); err != nil {
+		return err
+	}
+	if w.sink.exact && m.at.version != w.stored {
+		var file *fileMark
+		if m.seg != nil {
+			if file, err = markOf(m.seg, m.f, m.length); err != nil {
+				return err
+			}
+		}
+		if err := w.storeMark(file, m.at); err != nil {
 			return err
 		}
+	}
+	w.stored = m.at.version
+	if m.seg != nil {
+		m.seg.safe = m.length
 	}
 	return nil
 }
 
-// round flushes each writer's oldest file. It says whether there is another.
-func (s *fileSink) round(ctx context.Context) (again bool, err error) {
-	if err := s.loss(); err != nil {
-		return false, err
-	}
-	var marks []mark
-	for _, w := range s.writers() {
-		m, err := w.mark(ctx)
-		if err != nil {
-			return false, err
-		}
-		marks = append(marks, m)
-		again = again || m.after != nil
-	}
-	if err := s.sync(marks); err != nil {
-		return false, err
-	}
-	if err := each(marks, mark.store); err != nil {
-		return false, err
-	}
-	for _, m := range marks {
-		if m.seg != nil {
-			m.seg.safe = m.length
-		}
-		if err := m.settle(ctx); err != nil {
-			return false, err
-		}
-	}
-	return again, nil
-}
-
-func each(marks []mark, do func(mark) error) error {
-	if len(marks) == 1 {
-		return do(marks[0])
-	}
-	var g errgroup.Group
-	g.SetLimit(syncsAtOnce)
-	for _, m := range marks {
-		g.Go(func() error { return do(m) })
-	}
-	return g.Wait()
-}
-
-// mark says how far the writer has come, after a look at whether the path still
-// names the file that is written, and whether the clock ends that.
-func (w *writer) mark(ctx context.Context) (mark, error) {
-	m := mark{w: w}
+// mark returns how far the writer has come, after a look at whether the path still
+// names the file that is written, and whether that is to be completed; nil if there
+// is nothing to flush.
+func (w *writer) mark(ctx context.Context) (*flushMark, error) {
 	if err := w.turn.take(ctx); err != nil {
-		return m, fmt.Errorf("flush %s: %w", w.path, err)
+		return nil, fmt.Errorf("flush %s: %w", w.path, err)
 	}
 	defer w.turn.give()
-	if w.full == nil {
-		if err := w.inspect(); err != nil {
-			return m, err
-		}
-		if err := w.finish(); err != nil {
-			return m, err
-		}
+	if w.lost != nil {
+		return nil, w.lost
 	}
-	m.folders, m.seg = w.folders, w.current
-	switch {
-	case w.full != nil:
-		m.seg, m.after, m.state, m.last = w.full, w.current, w.full.at, true
-	case w.version != w.stored:
-		m.state = w.now()
-	default:
-		m.version = w.stored
+	if w.side == nil {
+		return nil, nil // closed, so nothing is unsafe
+	}
+	if err := w.inspect(); err != nil {
+		return nil, err
+	}
+	if err := w.finish(); err != nil {
+		return nil, err
+	}
+	if w.idle() && len(w.folders) == 0 {
+		return nil, nil
+	}
+	m := &flushMark{seg: w.current, folders: w.folders}
+	m.at.version = w.version
+	if w.version != w.stored {
+		m.at = w.snapshot()
 	}
 	if m.seg != nil {
 		m.f, m.length = m.seg.f, m.seg.length
-		if m.after == nil {
-			m.seg.reserve()
-		}
+		m.seg.reserve()
 	}
 	return m, nil
 }
 
-// finish brings what waits into the file, and ends the file if that is due.
+// finish brings what waits into the file, and completes the file if that is due.
 func (w *writer) finish() error {
 	g := w.current
-	if g == nil || g.torn && len(w.pending) == 0 { // what was accepted is whole; the next Write tells
+	if g == nil || g.torn && len(w.pending) == 0 { // what was accepted is whole; the next Write reports
 		return nil
 	}
 	if g.torn {
@@ -130,139 +144,83 @@ func (w *writer) finish() error {
 			return err
 		}
 	}
-	if w.due(time.Now(), 0) {
-		return w.rotate()
+	if w.due(w.sink.now()) {
+		return w.complete()
 	}
 	return w.emit()
 }
 
-// sync makes everything up to the marks safe, with the names of new files and of
-// new folders above them. The kernel may have dropped what it could not write
-// and would call the next sync on the same descriptor good, so there is none.
-func (s *fileSink) sync(marks []mark) error {
-	if s.spec.Load().Durability == None {
+// sync makes everything up to the mark safe, with the names of new files and of new
+// folders above them. The kernel may have dropped what it could not write and would
+// call the next sync on the same descriptor good, so there is none.
+func (w *writer) sync(m *flushMark) error {
+	if !w.sink.durable() {
+		w.done = nil // the process alone may crash, and it has renamed it
 		return nil
 	}
-	err := each(marks, func(m mark) error {
-		// A cut that is not synced may come undone, so the last one always is.
-		if m.seg == nil || m.seg.synced == m.length && !m.last {
-			return nil
-		}
-		if err := m.f.Datasync(); err != nil {
-			return fmt.Errorf("%w: %w", fault("sync", m.seg.path, err), ErrLost)
+	if m.seg != nil && m.seg.synced != m.length {
+		if err := datasyncFile(m.f); err != nil {
+			return w.loseUnsynced(fault("sync", m.seg.path, err))
 		}
 		m.seg.synced = m.length
-		return nil
-	})
-	if err != nil {
-		s.lost.Store(&err)
+	}
+	return w.syncFolders(m.folders)
+}
+
+// loseUnsynced is lose, called without the turn.
+func (w *writer) loseUnsynced(err error) error {
+	if e := w.turn.take(context.Background()); e != nil {
 		return err
 	}
-	return s.syncFolders(marks)
+	defer w.turn.give()
+	return w.lose(err)
 }
 
-// syncFolders opens the folders anew each time, so it may be tried again.
-func (s *fileSink) syncFolders(marks []mark) error {
-	done := map[string]bool{}
-	for _, m := range marks {
-		for _, dir := range m.folders {
-			if done[dir] {
-				continue
-			}
-			if err := s.fs.SyncDir(dir); err != nil {
-				return fault("sync folder", dir, err)
-			}
-			done[dir] = true
-		}
-	}
-	for _, m := range marks {
-		m.w.folders = nil
-	}
-	return nil
-}
-
-// store makes the account up to the mark durable, if there is one to keep.
-func (m mark) store() error {
-	w := m.w
-	if w.sink.exact && m.version != w.stored {
-		c := &checkpoint{Topics: m.topics, Done: w.done}
-		var err error
-		if c.File, err = markOf(m.seg, m.f, m.length); err != nil {
-			return err
-		}
-		if m.after != nil {
-			c.Done, c.File = c.File, &fileMark{Name: filepath.Base(w.path), Inode: inode(m.after.id), Born: m.after.born, Compression: m.after.codec}
-			c.Done.Name = filepath.Base(m.seg.final)
-		}
-		if err := w.store(c); err != nil {
-			return err
-		}
-		w.done = nil
-		if m.after != nil {
-			w.done = c.Done // until the renames, which are to come, are safe
-		}
-	}
-	w.stored = m.version
-	return nil
-}
-
-// store makes c the writer's durable checkpoint.
-func (w *writer) store(c *checkpoint) error {
-	s := w.sink
-	c.ID, c.Group = w.owner, s.group
-	if err := c.store(s.fs, w.path, s.mode(), s.spec.Load().Durability != None); err != nil {
-		return err
-	}
-	w.last = c
-	return nil
-}
-
-// markOf describes a file up to a length.
-func markOf(g *segment, f File, length int64) (*fileMark, error) {
-	if g == nil {
-		return nil, nil
-	}
-	tail, err := tailOf(f, length)
-	if err != nil {
-		return nil, fault("read", g.path, err)
-	}
-	return &fileMark{filepath.Base(g.path), inode(g.id), g.born, length, tail, g.codec}, nil
-}
-
-// settle ends the flush of one writer.
-func (m mark) settle(ctx context.Context) error {
-	w := m.w
-	now := time.Now()
-	if m.after == nil && (w.pruneAt.IsZero() || now.Before(w.pruneAt)) {
+// syncFolders makes the names in folders durable, and forgets them. It may be tried
+// again.
+func (w *writer) syncFolders(folders []string) error {
+	if len(folders) == 0 {
 		return nil
 	}
-	if err := w.turn.take(ctx); err != nil {
-		return fmt.Errorf("flush %s: %w", w.path, err)
+	if err := w.syncNames(folders); err != nil {
+		return err
 	}
+	_ = w.turn.take(context.Background())
 	defer w.turn.give()
-	if m.after != nil {
-		m.after.named = true
-		return w.settle()
+	if w.folders = w.folders[len(folders):]; len(w.folders) == 0 {
+		w.folders = nil
 	}
-	w.prune(now)
 	return nil
 }
 
-// alone runs do with all turns that there are.
-func (s *fileSink) alone(ctx context.Context, w *writer, do func() error) error {
-	if err := s.flushing.take(ctx); err != nil {
-		return fmt.Errorf("open %s: %w", w.path, err)
+func (w *writer) syncNames(folders []string) error {
+	synced := make(map[string]bool, len(folders))
+	for _, dir := range folders {
+		if synced[dir] {
+			continue
+		}
+		if err := w.sink.fs.SyncDir(dir); err != nil {
+			return fault("sync folder", dir, err)
+		}
+		synced[dir] = true
 	}
-	defer s.flushing.give()
-	if err := w.turn.take(ctx); err != nil {
-		return fmt.Errorf("open %s: %w", w.path, err)
-	}
-	defer w.turn.give()
-	return do()
+	w.done = nil // its name is durable
+	return nil
 }
 
-// dirty reports that something was written since the last Flush. Thousands of
-// idle consumers that end at one moment would otherwise all sync for nothing.
-func (s *fileSink) dirty() bool {
-	return slices.ContainsFunc(s.writers(), func(w *writer) bool { return !w.idle() })
+// failures are the partitions that the error of a flush concerns: all of the writer,
+// and without an error those that have to resume first. serves is false if it has no
+// partition at all.
+func (w *writer) failures(err error) (failed map[TopicPartition]error, serves bool) {
+	_ = w.turn.take(context.Background())
+	defer w.turn.give()
+	failed = make(map[TopicPartition]error)
+	for tp := range w.seen {
+		if e := w.usable(tp); e != nil {
+			failed[tp] = e
+		} else if err != nil {
+			failed[tp] = err
+		}
+	}
+	return failed, len(w.seen) > 0
 }

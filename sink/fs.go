@@ -18,12 +18,16 @@ type FS interface {
 	MkdirAll(path string, perm fs.FileMode) error
 	// Stat is [os.Stat].
 	Stat(path string) (fs.FileInfo, error)
-	// Rename is [os.Rename]; it replaces a file that has the new name.
+	// Lstat is [os.Lstat].
+	Lstat(path string) (fs.FileInfo, error)
+	// Rename is [os.Rename], but never replaces a file that has the new name: that
+	// is [fs.ErrExist]. [errors.ErrUnsupported] says that files cannot be renamed.
 	Rename(from, to string) error
 	// Remove is [os.Remove].
 	Remove(path string) error
-	// List names what is in a folder, sorted.
-	List(dir string) ([]string, error)
+	// List calls each with the name and inode of each entry of a folder, in any
+	// order, until it returns false.
+	List(dir string, each func(name string, inode uint64) bool) error
 	// SyncDir makes the entries of a folder survive a crash of the machine.
 	SyncDir(path string) error
 }
@@ -32,6 +36,7 @@ type FS interface {
 type File interface {
 	io.Writer
 	io.ReaderAt
+	io.WriterAt // of a file that was not opened with O_APPEND
 	io.Closer
 
 	Truncate(size int64) error
@@ -51,7 +56,8 @@ type File interface {
 	Datasync() error
 
 	// Lock keeps every other descriptor, of this process too, from locking the
-	// file until Close. It does not wait: [ErrLocked] says that one has it.
+	// file until Close. It does not wait: [ErrLocked] says that one has it, and
+	// [errors.ErrUnsupported] that the file system has no locks.
 	Lock() error
 }
 
@@ -73,17 +79,42 @@ func (osFS) MkdirAll(path string, perm fs.FileMode) error { return os.MkdirAll(p
 
 func (osFS) Stat(path string) (fs.FileInfo, error) { return os.Stat(path) }
 
-func (osFS) Rename(from, to string) error { return os.Rename(from, to) }
+func (osFS) Lstat(path string) (fs.FileInfo, error) { return os.Lstat(path) }
+
+func (osFS) Rename(from, to string) error {
+	err := lacks(renameNoReplace(from, to), syscall.EINVAL)
+	if !errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	// A link does not replace either. Where there are none, the lock of the caller
+	// and a name that is reserved for it have to do.
+	err = lacks(os.Link(from, to), syscall.EPERM)
+	switch {
+	case err == nil:
+		return os.Remove(from)
+	case !errors.Is(err, errors.ErrUnsupported):
+		return err
+	}
+	if _, err := os.Lstat(to); err == nil {
+		return &fs.PathError{Op: "rename", Path: to, Err: fs.ErrExist}
+	}
+	return os.Rename(from, to)
+}
+
+// lacks makes an error [errors.ErrUnsupported] if it is the one by which some file
+// systems (NFS without a lock daemon, FUSE, FAT) say that they lack a call. ENOSYS
+// and EOPNOTSUPP are already.
+func lacks(err error, no syscall.Errno) error {
+	if errors.Is(err, no) {
+		return fmt.Errorf("%w: %w", err, errors.ErrUnsupported)
+	}
+	return err
+}
 
 func (osFS) Remove(path string) error { return os.Remove(path) }
 
-func (osFS) List(dir string) ([]string, error) {
-	entries, err := os.ReadDir(dir)
-	names := make([]string, len(entries))
-	for i, e := range entries {
-		names[i] = e.Name()
-	}
-	return names, err
+func (osFS) List(dir string, each func(name string, inode uint64) bool) error {
+	return listFolder(dir, each)
 }
 
 func (osFS) SyncDir(path string) error {
@@ -120,7 +151,7 @@ func (f *osFile) Lock() error {
 		return ErrLocked
 	}
 	f.locked = err == nil
-	return err
+	return lacks(err, syscall.ENOLCK)
 }
 
 // Close gives the lock back by a call of its own: a Datasync under way keeps

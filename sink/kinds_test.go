@@ -54,7 +54,7 @@ func fileBench(t *testing.T, path string, format Format) *bench {
 	b.values = func(t *testing.T) []string {
 		var all []string
 		walk := func(p string, d os.DirEntry, err error) error {
-			if err != nil || d.IsDir() || reserved(p) {
+			if err != nil || d.IsDir() || isSide(p) {
 				return err
 			}
 			data := []byte(readFile(t, p))

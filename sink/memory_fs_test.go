@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -25,6 +26,7 @@ type memoryFS struct {
 	calls  int                             // that change something
 	stopAt int                             // the process dies before this call; 0: never
 	fault  func() error                    // asked at each call, if not nil
+	asking bool                            // also at those that only ask
 	dead   bool
 }
 
@@ -83,9 +85,25 @@ func (f *memoryFS) OpenFile(path string, flag int, perm fs.FileMode) (File, erro
 
 func (f *memoryFS) MkdirAll(string, fs.FileMode) error { return nil }
 
+// ask is enter for a call that changes nothing, with f.mu held.
+func (f *memoryFS) ask() error {
+	if f.dead {
+		return errDied
+	}
+	if f.fault != nil && f.asking {
+		return f.fault()
+	}
+	return nil
+}
+
+func (f *memoryFS) Lstat(path string) (fs.FileInfo, error) { return f.Stat(path) }
+
 func (f *memoryFS) Stat(path string) (fs.FileInfo, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if err := f.ask(); err != nil {
+		return nil, &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
 	if i := f.names[path]; i != nil {
 		return i.info(filepath.Base(path), slices.Contains(slices.Collect(maps.Values(f.names)), i)), nil
 	}
@@ -109,6 +127,9 @@ func (f *memoryFS) Rename(from, to string) error {
 	if f.names[from] == nil {
 		return &fs.PathError{Op: "rename", Path: from, Err: syscall.ENOENT}
 	}
+	if f.names[to] != nil {
+		return &fs.PathError{Op: "rename", Path: to, Err: syscall.EEXIST}
+	}
 	f.change(func(n map[string]*memoryInode) { n[to] = n[from]; delete(n, from) })
 	return nil
 }
@@ -126,17 +147,18 @@ func (f *memoryFS) Remove(path string) error {
 	return nil
 }
 
-func (f *memoryFS) List(dir string) ([]string, error) {
+func (f *memoryFS) List(dir string, each func(name string, inode uint64) bool) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var names []string
-	for path := range f.names {
-		if filepath.Dir(path) == dir {
-			names = append(names, filepath.Base(path))
+	if err := f.ask(); err != nil {
+		return err
+	}
+	for _, path := range slices.Sorted(maps.Keys(f.names)) {
+		if filepath.Dir(path) == dir && !each(filepath.Base(path), f.names[path].id) {
+			break
 		}
 	}
-	slices.Sort(names)
-	return names, nil
+	return nil
 }
 
 func (f *memoryFS) SyncDir(string) error {
@@ -160,18 +182,33 @@ var losses = []loss{
 	{"nothing unsynced stays", func(int) int { return 0 }, func(d, _ []byte) []byte { return d }},
 	{"names stay", func(n int) int { return n }, func(d, _ []byte) []byte { return d }},
 	{"data stays", func(int) int { return 0 }, func(_, m []byte) []byte { return m }},
-	{"half of all stays", func(n int) int { return n / 2 }, func(d, m []byte) []byte { return m[:(len(m)+min(len(d), len(m)))/2] }},
+	{"half of all stays", func(n int) int { return n / 2 }, func(d, m []byte) []byte {
+		same := 0
+		for same < min(len(d), len(m)) && d[same] == m[same] {
+			same++
+		}
+		half := same + (len(m)-same)/2
+		return slices.Concat(m[:half], d[min(half, len(d)):])
+	}},
 	{"names but one, zeros for data", func(n int) int { return max(0, n-1) }, func(d, m []byte) []byte {
 		z := make([]byte, len(m))
-		copy(z, m[:min(len(d), len(m))])
+		copy(z, d)
 		return z
+	}},
+	{"every other piece of the data stays", func(n int) int { return n }, func(d, m []byte) []byte {
+		mixed := make([]byte, max(len(m), len(d)))
+		copy(mixed, d)
+		for at := 0; at < len(m); at += 32 {
+			copy(mixed[at:], m[at:min(at+16, len(m))])
+		}
+		return mixed[:len(m)]
 	}},
 }
 
 // crash is the file system as the next process finds it.
 func (f *memoryFS) crash(l loss) *memoryFS {
 	next := newMemoryFS()
-	next.last = f.last
+	next.last, next.asking = f.last, f.asking
 	for _, do := range f.since[:l.names(len(f.since))] {
 		do(f.onDisk)
 	}
@@ -210,9 +247,29 @@ func (f *memoryFile) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+func (f *memoryFile) WriteAt(p []byte, off int64) (int, error) {
+	err := f.fs.enter()
+	defer f.fs.mu.Unlock()
+	n := len(p)
+	if err != nil {
+		if f.fs.dead && f.fs.calls != f.fs.stopAt {
+			return 0, err
+		}
+		n /= 2
+	}
+	data := make([]byte, max(int(off)+n, len(f.i.data)))
+	copy(data, f.i.data)
+	copy(data[off:], p[:n])
+	f.i.data = data
+	return n, err
+}
+
 func (f *memoryFile) ReadAt(p []byte, off int64) (int, error) {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
+	if err := f.fs.ask(); err != nil {
+		return 0, err
+	}
 	if len(p) == 0 {
 		return 0, nil
 	}
@@ -272,6 +329,9 @@ func (f *memoryFile) Chmod(fs.FileMode) error { return nil }
 func (f *memoryFile) Stat() (fs.FileInfo, error) {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
+	if err := f.fs.ask(); err != nil {
+		return nil, err
+	}
 	return f.i.info(filepath.Base(f.path), slices.Contains(slices.Collect(maps.Values(f.fs.names)), f.i)), nil
 }
 
@@ -296,3 +356,14 @@ func (i memoryInfo) Mode() fs.FileMode  { return i.mode }
 func (i memoryInfo) ModTime() time.Time { return time.Time{} }
 func (i memoryInfo) IsDir() bool        { return i.mode.IsDir() }
 func (i memoryInfo) Sys() any           { return &i.stat }
+
+// list names what is in the folder, sorted.
+func (f *memoryFS) list() (names []string) {
+	for _, path := range slices.Sorted(maps.Keys(f.names)) {
+		names = append(names, filepath.Base(path))
+	}
+	return names
+}
+
+// isSide reports whether a path is that of a side file.
+func isSide(path string) bool { return strings.HasSuffix(path, checkpointSuffix) }

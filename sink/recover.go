@@ -1,205 +1,184 @@
 package sink
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 )
 
-// recover makes the files what the checkpoint says, if there is one, whatever
-// the process before did when it ended, and returns the length of what the path
-// then names; -1 if that is to be found out. What it does may be done again, so
-// it may itself be interrupted. It destroys nothing that is not known to be
-// this sink's and to be read from Kafka again. It is called with all turns.
-func (w *writer) recover() (length int64, err error) {
-	s := w.sink
-	c, err := loadCheckpoint(s.fs, w.path)
+// recover makes the file what the checkpoint says, whatever the process before did
+// when it ended. What it does may be done again, so it may itself be interrupted. It
+// destroys nothing that is not known to be this writer's and to be read from Kafka
+// again. It is called alone, with the lock.
+func (w *writer) recover(c *checkpoint) error {
+	f, err := w.openData()
 	if err != nil {
-		return 0, err
+		return err
 	}
-	if c == nil {
-		return -1, w.finishRotation()
-	}
-	// The process before may have died between the checkpoint's rename and its
-	// sync: what is seen here may still be forgotten by the machine.
-	if dir := filepath.Dir(w.path); s.spec.Load().Durability != None {
-		if err := s.fs.SyncDir(dir); err != nil {
-			return 0, fault("sync folder", dir, err)
-		}
-	}
-	if c.Done != nil {
-		err = w.finishRenames(c)
+	if w.parked != nil {
+		err = w.unpark(f, c)
 	} else {
-		err = w.dropNext()
+		err = w.recoverFile(f, c)
 	}
-	if err == nil {
-		length, err = w.cut(c.File)
+	if err != nil && f != nil && (w.current == nil || w.current.f != f) {
+		_ = f.Close()
 	}
-	if err != nil {
-		return 0, err
-	}
-	w.last = c
-	if !s.exact {
-		// Without an account the file soon holds more than the checkpoint says.
-		if err := s.fs.Remove(w.path + checkpointSuffix); err != nil {
-			return 0, fault("remove", w.path+checkpointSuffix, err)
-		}
-		return length, nil
-	}
-	if !w.remember(c, s.group) {
-		s.log.Warn("the file was filled for another group: this one begins where its own offsets say", "path", w.path, "group", s.group, "was", c.Group)
-	}
-	w.done = c.Done
-	return length, nil
+	return err
 }
 
-// finishRotation does what is left of a rotation without a checkpoint.
-func (w *writer) finishRotation() error {
-	fsys, next := w.sink.fs, w.path+nextSuffix
-	if _, err := fsys.Stat(next); err != nil {
-		if isNotExist(err) {
-			return nil
-		}
-		return fault("stat", next, err)
+// openData opens and locks the path's file; nil if there is none. The lock comes
+// before a look at it: another writer that has the file under another name, by a
+// link, must not lose what it writes.
+func (w *writer) openData() (File, error) {
+	f, err := w.sink.fs.OpenFile(w.path, openFlags, 0)
+	if isNotExist(err) {
+		return nil, nil
 	}
-	if info, err := fsys.Stat(w.path); err == nil && info.Size() > 0 {
-		if err := w.endFile(); err != nil {
+	if err != nil {
+		return nil, fault("open", w.path, err)
+	}
+	if err := w.sink.lock(f, w.path); err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func (w *writer) recoverFile(f File, c *checkpoint) error {
+	var known found
+	w.ledger, w.last = newLedger(), c
+	if c != nil {
+		w.completed = c.Completed
+		w.takeLedger(c)
+		var err error
+		if f, err = w.finishCompletion(f, c.Done); err != nil {
+			return err
+		}
+		if known, err = w.claim(f, c); err != nil {
 			return err
 		}
 	}
-	if err := fsys.Rename(next, w.path); err != nil {
-		return fault("rename", next, err)
+	if f == nil {
+		return nil
 	}
-	return nil
-}
-
-// endFile gives what the path names a final name.
-func (w *writer) endFile() error {
-	fsys := w.sink.fs
-	f, err := fsys.OpenFile(w.path, openFlags, 0)
-	if err != nil {
-		return fault("open", w.path, err)
-	}
-	defer f.Close()
-	g, err := w.takeOver(f, -1)
+	g, err := w.takeOver(f, known)
 	if err != nil {
 		return fault("open", w.path, err)
 	}
 	w.current = g
-	defer func() { w.current = nil }()
-	final, err := w.finalName(time.Now())
-	if err != nil {
-		return err
-	}
-	if err := fsys.Rename(w.path, final); err != nil {
-		return fault("rename", w.path, err)
-	}
 	return nil
 }
 
-// dropNext removes a file that was begun and that no checkpoint counts on.
-func (w *writer) dropNext() error {
-	if err := w.sink.fs.Remove(w.path + nextSuffix); err != nil && !isNotExist(err) {
-		return fault("remove", w.path+nextSuffix, err)
+// takeLedger takes over the ledger of a checkpoint. Offsets of another group do not
+// say where this one is: the file continues, the ledger begins empty.
+func (w *writer) takeLedger(c *checkpoint) {
+	switch {
+	case !w.sink.exact || c.Delivery != ExactlyOnce:
+	case c.Group != w.sink.group:
+		w.sink.log.Warn("file was filled for another group; continuing it at this group's offsets",
+			"path", w.path, "group", w.sink.group, "previous_group", c.Group)
+	default:
+		w.ledger = ledgerOf(c)
 	}
-	return nil
 }
 
-// finishRenames does what is left of a rotation that the checkpoint knows. If
-// <path>.next is not what is to grow, both renames are done, and it is of a
-// later rotation that no checkpoint counts on.
-func (w *writer) finishRenames(c *checkpoint) error {
-	next := w.path + nextSuffix
-	if waits, err := w.isAt(next, c.File); err != nil {
-		return err
-	} else if !waits {
-		return w.dropNext()
-	}
-	full, err := w.isAt(w.path, c.Done)
-	if err != nil {
-		return err
-	}
-	if full {
-		if err := w.sink.fs.Rename(w.path, filepath.Join(filepath.Dir(w.path), c.Done.Name)); err != nil {
-			return fault("rename", w.path, err)
-		}
-	} else if info, err := w.sink.fs.Stat(w.path); err == nil && info.Size() > 0 {
-		return w.foreign()
-	}
-	if err := w.sink.fs.Rename(next, w.path); err != nil {
-		return fault("rename", next, err)
-	}
-	return nil
-}
-
-// isAt reports whether path names the file that m describes.
-func (w *writer) isAt(path string, m *fileMark) (bool, error) {
-	f, err := w.sink.fs.OpenFile(path, os.O_RDONLY, 0)
-	if isNotExist(err) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fault("open", path, err)
-	}
-	defer f.Close()
-	is, err := m.is(f)
-	if err != nil {
-		return false, fault("read", path, err)
-	}
-	return is, nil
-}
-
-// foreign says that the path names a file that the checkpoint is not about.
-func (w *writer) foreign() error {
-	at := w.path + checkpointSuffix
-	return fmt.Errorf("open %s: %s was made for another file, or this one was changed: "+
-		"put the right one back, or move both away to begin a new file at the committed offsets", w.path, at)
-}
-
-// cut takes off the path's file what the checkpoint does not cover, and returns
-// its length then.
-func (w *writer) cut(m *fileMark) (int64, error) {
-	f, err := w.sink.fs.OpenFile(w.path, os.O_RDWR, 0)
-	if isNotExist(err) {
-		return -1, w.cutMoved(m)
-	}
-	if err != nil {
-		return 0, fault("open", w.path, err)
-	}
-	defer f.Close()
-	// The lock first: another sink that has the file under another name must
-	// not lose what it writes.
-	if err := f.Lock(); err != nil {
-		return 0, fault("open", w.path, err)
+// finishCompletion gives a file that is complete its final name, if the process
+// before died in between, and returns the file that the path names then.
+func (w *writer) finishCompletion(f File, m *fileMark) (File, error) {
+	if f == nil || m == nil {
+		return f, nil
 	}
 	info, err := f.Stat()
 	if err != nil {
-		return 0, fault("open", w.path, err)
+		return f, fault("stat", w.path, err)
 	}
-	if m == nil { // the checkpoint knows of no file at the path
-		if info.Size() == 0 {
-			return 0, nil
+	holds, err := m.holds(f, info.Size())
+	if err != nil {
+		return f, fault("read", w.path, err)
+	}
+	if !holds || !m.names(f, info) {
+		return f, nil
+	}
+	if err := w.shorten(f, w.path, info.Size(), m.Length); err != nil {
+		return f, err
+	}
+	if w.sink.durable() {
+		// A cut that is not synced may come undone, and the file will not be cut again.
+		if err := datasyncFile(f); err != nil {
+			return f, fault("sync", w.path, err)
 		}
-		return 0, w.foreign()
 	}
-	same := inode(info) == m.Inode
-	ok, err := m.is(f)
-	switch size := info.Size(); {
-	case err != nil:
-		return 0, fault("read", w.path, err)
-	case ok:
-		return m.Length, w.shorten(f, w.path, size, m.Length)
-	case same && size < m.Length:
-		return 0, fmt.Errorf("open %s: it has %d bytes, but %s%s says that %d are safe: "+
-			"restore the file, or move both away to begin a new one at the committed offsets",
-			w.path, size, w.path, checkpointSuffix, m.Length)
-	case !same && size == 0: // made by whoever moved ours away
-		return 0, w.cutMoved(m)
+	if err := w.nameComplete(m.Compression); err != nil {
+		return f, err
 	}
-	return 0, w.foreign()
+	w.done = m
+	w.folders = append(w.folders, filepath.Dir(w.path))
+	return nil, f.Close()
 }
 
+// claim finds out whether f is the file that the checkpoint describes, and makes it
+// that.
+func (w *writer) claim(f File, c *checkpoint) (found, error) {
+	m, exact := c.File, c.Delivery == ExactlyOnce
+	switch {
+	case m == nil, f == nil && !exact:
+		return found{}, nil
+	case f == nil:
+		return found{}, w.cutMoved(m)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return found{}, fault("stat", w.path, err)
+	}
+	same := m.names(f, info)
+	switch {
+	case exact:
+		return w.claimExact(f, c, info.Size(), same)
+	case same: // its length was not kept
+		return found{ours: true, codec: m.Compression, named: w.names(c)}, nil
+	}
+	return found{}, nil
+}
+
+// names reports whether the checkpoint is one that this sink would have stored.
+func (w *writer) names(c *checkpoint) bool {
+	return c.Group == w.sink.group && c.Delivery == w.sink.delivery()
+}
+
+func (w *writer) claimExact(f File, c *checkpoint, size int64, same bool) (found, error) {
+	m, log := c.File, w.sink.log
+	holds, err := m.holds(f, size)
+	if err != nil {
+		return found{}, fault("read", w.path, err)
+	}
+	switch {
+	case size == 0 && !same: // made by whoever moved ours away
+		return found{}, w.cutMoved(m)
+	case size == 0 && m.Length > 0:
+		log.Warn("file was truncated by another program; continuing it", "path", w.path, "expected_bytes", m.Length)
+		return found{}, nil
+	case holds && (same || m.Length > 0):
+		if !same {
+			log.Info("file is a copy of the one in the checkpoint; continuing it", "path", w.path)
+		}
+		if err := w.shorten(f, w.path, size, m.Length); err != nil {
+			return found{}, err
+		}
+		return found{ours: true, exact: true, length: m.Length, codec: m.Compression, named: same && w.names(c)}, nil
+	case c.Unsynced && (same || size < m.Length):
+		log.Warn("file holds less than its checkpoint says; continuing at its end, records are missing", "path", w.path,
+			"durability", string(None), "expected_bytes", m.Length, "found_bytes", size)
+		return found{ours: true, codec: m.Compression}, nil
+	case same && size < m.Length:
+		return found{}, fmt.Errorf("open %s: it has %d bytes, but %s says that %d are safe: restore the file, or move both away to begin a new one at the committed offsets",
+			w.path, size, w.path+checkpointSuffix, m.Length)
+	}
+	return found{}, fmt.Errorf("open %s: its content is not that of the file in %s: put the right file back, or move both away to begin a new one at the committed offsets",
+		w.path, w.path+checkpointSuffix)
+}
+
+// shorten cuts off what the checkpoint does not cover.
 func (w *writer) shorten(f File, path string, size, length int64) error {
 	if size == length {
 		return nil
@@ -207,61 +186,75 @@ func (w *writer) shorten(f File, path string, size, length int64) error {
 	if err := f.Truncate(length); err != nil {
 		return fault("cut the unsafe end of", path, err)
 	}
-	w.sink.log.Info("records that no checkpoint covers were cut off, to be read again", "path", path, "bytes", size-length)
+	w.sink.log.Info("truncated data not covered by the checkpoint; Kafka will redeliver it", "path", path, "bytes", size-length)
 	return nil
 }
 
 // cutMoved takes what the checkpoint does not cover off a file that was moved
-// within its folder while nobody wrote it. If it is not found there, it was
-// deleted or moved farther, which is its owner's right.
+// within its folder while it was not open. If it is not found there, it was deleted
+// or moved farther, which its owner may do.
 func (w *writer) cutMoved(m *fileMark) error {
-	if m == nil {
-		return nil
-	}
 	dir := filepath.Dir(w.path)
-	names, err := w.sink.fs.List(dir)
+	var candidates []string
+	err := w.sink.fs.List(dir, func(name string, inode uint64) bool {
+		if inode == m.Inode && name != filepath.Base(w.path) {
+			candidates = append(candidates, filepath.Join(dir, name))
+		}
+		return true
+	})
 	if err != nil && !isNotExist(err) {
 		return fault("list", dir, err)
 	}
-	for _, name := range names {
-		path := filepath.Join(dir, name)
-		if info, err := w.sink.fs.Stat(path); err != nil || !info.Mode().IsRegular() || inode(info) != m.Inode || reserved(path) {
-			continue
-		}
-		found, err := w.cutIfOurs(path, m)
-		if err != nil || found {
+	for _, path := range candidates {
+		if done, err := w.cutIfOurs(path, m); err != nil || done {
 			return err
 		}
 	}
 	if m.Length > 0 {
-		w.sink.log.Warn("sink file is gone, a new one goes on where it ended", "path", w.path, "bytes", m.Length)
+		w.sink.log.Warn("file was removed; continuing in a new one", "path", w.path, "bytes", m.Length)
 	}
 	return nil
 }
 
+// cutIfOurs cuts a file that is the one described. One that another writer has is
+// left alone: it lies beside a checkpoint, or is locked.
 func (w *writer) cutIfOurs(path string, m *fileMark) (bool, error) {
+	if _, err := w.sink.fs.Lstat(path + checkpointSuffix); !isNotExist(err) {
+		if err != nil {
+			return false, fault("stat", path+checkpointSuffix, err)
+		}
+		return false, nil
+	}
 	f, err := w.sink.fs.OpenFile(path, os.O_RDWR, 0)
+	if isNotExist(err) {
+		return false, nil
+	}
 	if err != nil {
 		return false, fault("open", path, err)
 	}
 	defer f.Close()
+	if err := f.Lock(); errors.Is(err, ErrLocked) {
+		return false, nil
+	} else if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return false, fault("lock", path, err)
+	}
 	info, err := f.Stat()
 	if err != nil {
-		return false, fault("open", path, err)
+		return false, fault("stat", path, err)
 	}
-	ok, err := m.is(f)
+	holds, err := m.holds(f, info.Size())
 	if err != nil {
 		return false, fault("read", path, err)
 	}
-	if !ok {
+	if !holds || !m.names(f, info) || m.Born == 0 && m.Length == 0 {
 		return false, nil
 	}
-	w.sink.log.Info("sink file was moved, a new one goes on where it ended", "path", w.path, "to", path)
+	w.sink.log.Info("file was moved; continuing in a new one", "path", w.path, "to", path)
 	if err := w.shorten(f, path, info.Size(), m.Length); err != nil {
 		return true, err
 	}
-	// The next checkpoint names the new file, so nobody comes to cut this one
-	// again if the machine forgets it.
+	// The next checkpoint names the new file, so this one is not cut again if the
+	// machine forgets it.
 	if err := f.Datasync(); err != nil {
 		return true, fault("sync", path, err)
 	}

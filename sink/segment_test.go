@@ -2,6 +2,7 @@ package sink
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,7 +27,7 @@ func TestLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused(link)
-	if err := os.Remove(path + ".lock"); err != nil {
+	if err := os.Remove(path + checkpointSuffix); err != nil {
 		t.Fatal(err)
 	}
 	refused(path)
@@ -94,27 +95,39 @@ func TestLockOutlivesTheFile(t *testing.T) {
 	mustClose(t, s)
 }
 
-func TestTornTail(t *testing.T) {
+// TestTornEnd: a torn record is cut off a file that the sink made. Any other file is
+// continued on a new line.
+func TestTornEnd(t *testing.T) {
 	long := strings.Repeat("x", 2*tailBlock+17)
-	for name, c := range map[string]struct{ before, after string }{
-		"empty":       {"", "new\n"},
-		"whole":       {"a\nb\n", "a\nb\nnew\n"},
-		"torn":        {"a\nb\nc", "a\nb\nnew\n"},
-		"torn, long":  {"a\n" + long, "a\nnew\n"},
-		"zeros":       {"a\n\x00\x00\x00", "a\nnew\n"},
-		"first, torn": {"ab", "new\n"},
-		"block edge":  {"a\n" + strings.Repeat("x", tailBlock), "a\nnew\n"},
+	for name, c := range map[string]struct{ whole, torn string }{
+		"empty":       {"", ""},
+		"whole":       {"a\nb\n", ""},
+		"torn":        {"a\nb\n", "c"},
+		"torn, long":  {"a\n", long},
+		"zeros":       {"a\n", "\x00\x00\x00"},
+		"first, torn": {"", "ab"},
+		"block edge":  {"a\n", strings.Repeat("x", tailBlock)},
 	} {
-		t.Run(name, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "out.log")
-			if err := os.WriteFile(path, []byte(c.before), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			s := mustOpen(t, fileSpec(path), nil)
-			mustWrite(t, s, []Record{{Topic: "t", Value: []byte("new")}})
-			mustClose(t, s)
-			checkFile(t, path, c.after)
-		})
+		for _, ours := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, ours=%v", name, ours), func(t *testing.T) {
+				path := filepath.Join(t.TempDir(), "out.log")
+				if ours {
+					mustClose(t, mustOpen(t, fileSpec(path), nil))
+				}
+				if err := os.WriteFile(path, []byte(c.whole+c.torn), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				s := mustOpen(t, fileSpec(path), nil)
+				mustWrite(t, s, []Record{{Topic: "t", Value: []byte("new")}})
+				mustClose(t, s)
+				switch {
+				case ours, c.torn == "":
+					checkFile(t, path, c.whole+"new\n")
+				default:
+					checkFile(t, path, c.whole+c.torn+"\nnew\n")
+				}
+			})
+		}
 	}
 }
 

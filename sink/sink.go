@@ -59,6 +59,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -86,29 +89,73 @@ type TopicPartition struct {
 type Chunk struct {
 	TopicPartition
 	Data []byte // whole records as the sink's Encode made them; none moves the position alone
+	Last int    // where the last record begins in Data
 	Next int64  // the offset after them
+}
+
+// An Identity tells a topic from another one that has or had its name. Both
+// are opaque, and "" where the broker is too old to report them.
+type Identity struct {
+	Cluster string `json:"cluster"` // the cluster's id
+	Topic   string `json:"id"`      // the topic's id (KIP-516, Kafka 2.8)
+}
+
+// A Position is where a partition continues.
+type Position struct {
+	// Next is the offset after the last record in the sink; -1 if the ledger has no
+	// entry for the partition.
+	Next int64
+	// Lineage changes only when a committed offset that something else than an agent
+	// has set is obeyed. Within one lineage offsets only grow, so of two positions the
+	// further one is right.
+	Lineage string
+	// Topic is the topic that Next is about.
+	Topic Identity
+}
+
+// A Ledger is what a sink knows of a partition.
+type Ledger struct {
+	// ID names the ledger among all that may be filled for the group. It is "" if the
+	// sink keeps none: the committed offset is then all there is.
+	ID string
+	Position
 }
 
 // A Sink stores records. The partitions of a consumer write at once, so its
 // methods must be safe for concurrent use.
+//
+// What fails, fails for the partitions that it concerns: those of one file, say.
+// All others go on.
 type Sink interface {
+	// Resume opens and locks what the sink holds of a partition, and returns what its
+	// ledger says of it. It is called before the partition's first Write of a
+	// generation, and again after [ErrReopen].
+	Resume(ctx context.Context, tp TopicPartition) (Ledger, error)
+
+	// Adopt sets where a partition continues, before its first record: the ledger
+	// holds it from now on, and the next good Flush makes that durable. The ledger's
+	// ID is id from now on. A sink without a ledger does nothing.
+	Adopt(ctx context.Context, tp TopicPartition, id string, p Position) error
+
 	// Encode appends r to dst in the sink's format. It neither waits nor fails,
 	// keeps nothing of r, and allocates only to make dst grow.
 	Encode(dst []byte, r *Record) []byte
 
-	// Write stores a chunk. Nil means accepted, not yet safe. After an error
-	// nothing of the chunk is in the sink and the caller writes all of it again.
-	// It does not keep the chunk's bytes. It returns ctx's error when it has to
-	// wait and ctx ends; a system call that hangs it cannot interrupt. It may
-	// flush, and then returns what Flush would.
+	// Room is how many bytes the next chunk of a partition should hold, so that a
+	// file can be completed at its size: the caller ends a chunk with the record that
+	// reaches it. 0 is no limit.
+	Room(tp TopicPartition) int
+
+	// Write stores a chunk. Nil means accepted, not yet safe. After an error nothing
+	// of the chunk is in the sink, and the caller writes all of it again, or, if the
+	// error wraps [ErrReopen], calls Resume. It does not keep the chunk's bytes. It
+	// returns ctx's error when it has to wait and ctx ends; a system call that hangs
+	// it cannot interrupt.
 	Write(ctx context.Context, c Chunk) error
 
-	// Flush returns nil when everything accepted before the call is as safe as
-	// the sink promises. An error that wraps [ErrLost] means that records
-	// accepted since the last good Flush must be read from Kafka again: the sink
-	// accepts nothing more, every Write and Flush fails with the same error, and
-	// Close takes those records off. After any other error Flush may be called
-	// again.
+	// Flush returns nil when everything accepted before the call is as safe as the
+	// sink promises. A [*FlushError] names the partitions of which this is not true;
+	// it is for all others. After any other error it is true for none.
 	Flush(ctx context.Context) error
 
 	// Update changes, without a pause, what may change in a running sink
@@ -116,63 +163,59 @@ type Sink interface {
 	// differs from the one in force in nothing else.
 	Update(spec Spec) error
 
-	// Close flushes and releases everything. It is called once, after the last
-	// Write and Flush have returned. The sink is released even if it errs. It
-	// does not repeat the error of a Flush that lost records.
-	Close() error
-}
-
-// A Resumer is a sink that knows by itself how far it has come in each
-// partition, and so can hold each record once whatever crashes.
-type Resumer interface {
-	// Resume says where the sink stands in a partition. It is called before the
-	// partition's first Write of a generation, and not beside one. topic is what
-	// the cluster says of the topic now.
-	Resume(ctx context.Context, tp TopicPartition, topic Identity) (Place, error)
-
 	// Release lets go of what the sink holds for single partitions, for another
-	// member may get them. It is called at the end of a generation, after the
-	// last Write and Flush. A later Resume or Write opens it anew.
+	// member may be assigned them. It is called at the end of a generation, after the
+	// last Write and Flush.
 	Release() error
+
+	// Close flushes and releases everything. It is called once, after the last call
+	// of any other method has returned. The sink is released even if it errs. end says
+	// that the consumer ends, and not the agent alone: nothing more is to come, so
+	// files that would be completed later are completed now.
+	Close(end bool) error
 }
 
-// An Identity tells a topic from another one that has or had its name. Both
-// are opaque, and "" where the broker is too old to tell.
-type Identity struct {
-	Cluster string `json:"cluster"` // the cluster's id
-	Topic   string `json:"id"`      // the topic's id (KIP-516, Kafka 2.8)
+// ErrReopen marks an error after which the records of a partition that were
+// accepted since the last good Flush are not in the sink any more. Every Write
+// and Flush fails for the partition until Resume was called; it continues where
+// that says, or, if there is no ledger, where the last good Flush was.
+//
+// A failed fsync is one: it may have dropped dirty pages, and a second fsync on
+// the same descriptor would not report that (Rebello et al., "Can Applications
+// Recover from fsync Failures?", USENIX ATC 2020).
+var ErrReopen = errors.New("records that were not safe are read from Kafka again")
+
+// A FlushError says which partitions a Flush did not make safe.
+type FlushError struct {
+	Failed map[TopicPartition]error
 }
 
-// A Place is where a sink stands in a partition.
-type Place struct {
-	// Next is the offset after the last record in the sink; -1 if it knows none.
-	Next int64
-	// Owner names the sink among all others that may write for the group. It is
-	// committed beside each offset, so that one can see who was the last to move
-	// it. It is "" if the sink keeps no account: the group's offset is then all
-	// there is.
-	Owner string
-	// Renewed says that the sink stood in another topic of that name, which was
-	// deleted since.
-	Renewed bool
+// Error names each cause once: the partitions of one file fail together.
+func (e *FlushError) Error() string {
+	var causes []string
+	for _, err := range e.Failed {
+		if c := err.Error(); !slices.Contains(causes, c) {
+			causes = append(causes, c)
+		}
+	}
+	slices.Sort(causes)
+	return strings.Join(causes, "; ")
 }
 
-// ErrLost marks a failed Flush after which the records accepted since the last
-// good Flush must be read again: a failed fsync may have dropped dirty pages,
-// and a second fsync on the same descriptor would not tell (Rebello et al.,
-// "Can Applications Recover from fsync Failures?", USENIX ATC 2020).
-var ErrLost = errors.New("unsafe records were dropped")
+// Unwrap returns the errors of the partitions.
+func (e *FlushError) Unwrap() []error { return slices.Collect(maps.Values(e.Failed)) }
 
 // Options are what a sink needs beside its spec.
 type Options struct {
-	Log *slog.Logger // nil is silence
-	FS  FS           // nil is the real file system
+	Log *slog.Logger     // nil discards
+	FS  FS               // nil is the real file system
+	Now func() time.Time // nil is the real clock
 
-	// Group is the consumer group that the sink is filled for. What another
-	// group reached says nothing about this one.
-	Group string
+	// Consumer and Group say whose sink it is. What another group has reached says
+	// nothing about this one, and files of another consumer are not touched.
+	Consumer, Group string
 	// Due, if not nil, is called when a Flush is due although nothing may have
-	// been written, for a file is to be rotated. It must not block.
+	// been written, for a file is to be completed. It must not block.
 	Due func()
 }
 
@@ -185,6 +228,9 @@ func Open(ctx context.Context, spec Spec, o Options) (Sink, error) {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	switch {
 	case spec.File != nil:

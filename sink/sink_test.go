@@ -55,7 +55,7 @@ func testAtOnce(t *testing.T, b *bench) {
 		t.Fatal(err)
 	}
 	got := b.values(t) // before Close: a Flush is enough
-	if err := s.Close(); err != nil {
+	if err := s.Close(false); err != nil {
 		t.Fatal(err)
 	}
 	if len(got) != partitions*size*count {
@@ -80,7 +80,7 @@ func testLargeBatch(t *testing.T, b *bench) {
 	if err := write(t.Context(), s, records(1, 0, 1)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Close(); err != nil {
+	if err := s.Close(false); err != nil {
 		t.Fatal(err)
 	}
 	equal(t, b.values(t), append(want(0, 0, n), want(1, 0, 1)...))
@@ -96,7 +96,7 @@ func testKeepsNoBytes(t *testing.T, b *bench) {
 		copy(recs[i].Value, "SCRIBBLE")
 		recs[i] = Record{Topic: "other", Value: []byte("wrong")}
 	}
-	if err := s.Close(); err != nil {
+	if err := s.Close(false); err != nil {
 		t.Fatal(err)
 	}
 	equal(t, b.values(t), want(0, 0, 10))
@@ -121,7 +121,7 @@ func testRetry(t *testing.T, b *bench) {
 	if err := write(t.Context(), s, records(0, 5, 5)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Close(); err != nil {
+	if err := s.Close(false); err != nil {
 		t.Fatal(err)
 	}
 	equal(t, b.values(t), want(0, 0, 10))
@@ -158,7 +158,7 @@ func testWaiting(t *testing.T, b *bench) {
 	if err := write(t.Context(), s, records(0, 3, 3)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Close(); err != nil {
+	if err := s.Close(false); err != nil {
 		t.Fatal(err)
 	}
 	equal(t, b.values(t), want(0, 0, 6))
@@ -170,7 +170,7 @@ func testClose(t *testing.T, b *bench) {
 		if err := write(t.Context(), s, records(0, i*10, 10)); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Close(); err != nil {
+		if err := s.Close(false); err != nil {
 			t.Fatal(err)
 		}
 		equal(t, b.values(t), want(0, 0, (i+1)*10))
@@ -199,7 +199,7 @@ func testUpdate(t *testing.T, b *bench) {
 	if err := write(t.Context(), s, records(0, 1, 1)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Close(); err != nil {
+	if err := s.Close(false); err != nil {
 		t.Fatal(err)
 	}
 	equal(t, b.values(t), want(0, 0, 2))

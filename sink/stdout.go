@@ -61,7 +61,7 @@ func (s *stdoutSink) Write(ctx context.Context, c Chunk) error {
 
 func (o *output) write(ctx context.Context, data []byte) error {
 	if err := o.turn.take(ctx); err != nil {
-		return fmt.Errorf("write stdout: its reader does not take what another write brings: %w", err)
+		return fmt.Errorf("write stdout: blocked, its reader does not consume: %w", err)
 	}
 	defer o.turn.give()
 	if o.torn {
@@ -89,5 +89,19 @@ func (s *stdoutSink) Update(spec Spec) error {
 	return nil
 }
 
+// Resume implements [Sink]: a stream keeps no ledger.
+func (s *stdoutSink) Resume(context.Context, TopicPartition) (Ledger, error) {
+	return Ledger{Position: Position{Next: -1}}, nil
+}
+
+// Adopt implements [Sink].
+func (s *stdoutSink) Adopt(context.Context, TopicPartition, string, Position) error { return nil }
+
+// Room implements [Sink].
+func (s *stdoutSink) Room(TopicPartition) int { return 0 }
+
+// Release implements [Sink].
+func (s *stdoutSink) Release() error { return nil }
+
 // Close implements [Sink]. The stream stays open for the others.
-func (s *stdoutSink) Close() error { return nil }
+func (s *stdoutSink) Close(bool) error { return nil }

@@ -11,10 +11,12 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
-// A storm is a random history of one file: writes and flushes, other people's
-// renames, faults of the disk, edits of the configuration, deaths of the process
+// A storm is a random history of the files of a sink: writes and flushes, other
+// programs' renames, faults of the disk, edits of the configuration, rebalances,
+// files that are closed to save descriptors, clocks that are set, deaths of the process
 // and of the machine.
 type storm struct {
 	*testing.T
@@ -22,21 +24,27 @@ type storm struct {
 	fs      *memoryFS
 	spec    *FileSpec
 	sink    Sink
-	at      [crashPartitions]int // written so far
-	flushed [crashPartitions]int // by a flush that was good
+	clock   time.Time
+	at      [stormPartitions]int // written so far
+	flushed [stormPartitions]int // by a flush that was good
+	none    bool                 // durability changes, and only the process dies
 	moved   int
 	history []string
 }
+
+const stormPartitions = 3
 
 func (s *storm) note(format string, args ...any) {
 	s.history = append(s.history, fmt.Sprintf(format, args...))
 }
 
-// open opens the sink, again and again while the disk fails, and goes on where
-// it stands.
+// open opens the sink, again and again while the disk fails, and continues where
+// it ends.
 func (s *storm) open() {
 	for {
-		out, err := Open(s.Context(), Spec{File: s.spec}, Options{FS: s.fs, Group: "g", Log: slog.New(slog.DiscardHandler)})
+		out, err := Open(s.Context(), Spec{File: s.spec}, Options{
+			FS: s.fs, Group: "g", Consumer: "c", Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return s.clock },
+		})
 		if err == nil {
 			s.sink = out
 			break
@@ -45,93 +53,166 @@ func (s *storm) open() {
 		s.calm()
 	}
 	for p := range s.at {
-		place, err := s.sink.(Resumer).Resume(s.Context(), TopicPartition{"orders", int32(p)}, Identity{})
+		s.resume(p)
+	}
+}
+
+func (s *storm) resume(p int) {
+	for {
+		at, err := s.sink.Resume(s.Context(), TopicPartition{"orders", int32(p)})
 		if err != nil {
-			s.Fatalf("%v\n%q", err, s.history)
+			s.expected(err)
+			s.note("resume %d %v", p, err)
+			s.calm()
+			continue
 		}
-		if max(0, int(place.Next)) < s.flushed[p] {
-			s.Fatalf("partition %d stands at %d, and a flush covered %d\n%q", p, place.Next, s.flushed[p], s.history)
+		if max(0, int(at.Next)) < s.flushed[p] {
+			s.Fatalf("partition %d continues at %d, and a flush covered %d\n%q", p, at.Next, s.flushed[p], s.history)
 		}
-		s.at[p] = max(0, int(place.Next))
+		s.at[p] = max(0, int(at.Next))
+		return
 	}
 }
 
 func (s *storm) calm() { s.fs.fault = nil }
 
-// expected fails the test on an error that nobody caused.
+// expected fails the test on an error that nothing caused.
 func (s *storm) expected(err error) {
-	if err != nil && !errors.Is(err, errDied) && !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EIO) {
+	if err != nil && !errors.Is(err, errDied) && !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EIO) && !errors.Is(err, ErrReopen) {
 		s.Fatalf("%v\n%q", err, s.history)
 	}
 }
 
-func (s *storm) reopen() {
-	s.expected(s.sink.Close())
+func (s *storm) write() {
+	p := s.random.IntN(stormPartitions)
+	count := 1 + s.random.IntN(20)
+	err := write(s.Context(), s.sink, records(int32(p), s.at[p], count))
+	s.note("write %d+%d %v", p, count, err)
+	s.expected(err)
+	switch {
+	case err == nil:
+		s.at[p] += count
+	case errors.Is(err, ErrReopen):
+		s.resume(p)
+	}
+}
+
+func (s *storm) flush() {
+	at := s.at
+	err := s.sink.Flush(s.Context())
+	s.note("flush %v", err)
+	s.expected(err)
+	var some *FlushError
+	if err != nil && !errors.As(err, &some) {
+		return
+	}
+	for p := range at {
+		var failed error
+		if some != nil {
+			failed = some.Failed[TopicPartition{"orders", int32(p)}]
+		}
+		switch {
+		case failed == nil:
+			s.flushed[p] = at[p]
+		case errors.Is(failed, ErrReopen):
+			s.resume(p)
+		}
+	}
+}
+
+// rename does what logrotate does, on a disk that works.
+func (s *storm) rename() {
+	path := strings.ReplaceAll(s.spec.Path, "{partition}", fmt.Sprint(s.random.IntN(stormPartitions)))
+	if s.fs.names[path] == nil {
+		return
+	}
+	s.moved++
+	create := s.random.IntN(2) == 0
+	fault := s.fs.fault
+	s.calm()
+	_ = s.fs.Rename(path, fmt.Sprintf("%s.%d", path, s.moved))
+	if create {
+		_, _ = s.fs.OpenFile(path, 0o100, 0o600) // O_CREATE
+	}
+	s.fs.fault = fault
+	s.note("rename %s %v", path, create)
+}
+
+func (s *storm) update() {
+	spec := *s.spec
+	spec.Compression = []Compression{Uncompressed, Gzip, Zstd}[s.random.IntN(3)]
+	spec.Rotate = []*Rotate{nil, {Size: 100}, {Size: 500}, {Every: time.Hour}}[s.random.IntN(4)]
+	if s.none {
+		spec.Durability = []Durability{Fsync, None}[s.random.IntN(2)]
+	}
+	s.spec = &spec
+	if err := s.sink.Update(Spec{File: s.spec}); err != nil {
+		s.Fatal(err)
+	}
+	s.note("update %s %v %s", spec.Compression, spec.Rotate, spec.Durability)
+}
+
+func (s *storm) fault() {
+	err := []error{syscall.ENOSPC, syscall.EIO}[s.random.IntN(2)]
+	odds := 1 + s.random.IntN(6)
+	s.fs.fault = func() error {
+		if s.random.IntN(odds) == 0 {
+			return err
+		}
+		return nil
+	}
+	s.note("fault %v 1/%d", err, odds)
+}
+
+func (s *storm) crash() {
+	l := losses[s.random.IntN(len(losses))]
+	if s.none {
+		l = losses[0]
+	}
+	s.note("crash: %s", l.name)
+	s.sink.(*fileSink).alarm.stop()
+	s.sink.(*fileSink).keeper.stop(false)
+	s.fs = s.fs.crash(l)
 	s.open()
+}
+
+func (s *storm) rebalance() {
+	s.flush()
+	s.note("rebalance")
+	s.expected(s.sink.Release())
+	for p := range s.at {
+		s.resume(p)
+	}
 }
 
 func (s *storm) step() {
 	switch n := s.random.IntN(100); {
-	case n < 55:
-		p := s.random.IntN(crashPartitions)
-		count := 1 + s.random.IntN(20)
-		err := write(s.Context(), s.sink, records(int32(p), s.at[p], count))
-		if err == nil {
-			s.at[p] += count
-		} else if s.expected(err); errors.Is(err, ErrLost) {
-			s.reopen()
-		}
-		s.note("write %d %v", p, err)
-	case n < 75:
-		at := s.at
-		err := s.sink.Flush(s.Context())
-		s.note("flush %v", err)
-		if err == nil {
-			s.flushed = at
-		} else if s.expected(err); errors.Is(err, ErrLost) {
-			s.reopen()
-		}
-	case n < 80 && s.fs.names[s.spec.Path] != nil:
-		s.moved++
-		create := s.random.IntN(2) == 0
-		fault := s.fs.fault
-		s.calm()
-		_ = s.fs.Rename(s.spec.Path, fmt.Sprintf("%s.%d", s.spec.Path, s.moved))
-		if create {
-			_, _ = s.fs.OpenFile(s.spec.Path, 0o100, 0o600) // O_CREATE
-		}
-		s.fs.fault = fault
-		s.note("rename %v", create)
-	case n < 86:
-		spec := *s.spec
-		spec.Compression = []Compression{Uncompressed, Gzip, Zstd}[s.random.IntN(3)]
-		spec.Rotate = []*Rotate{nil, {Size: 100}, {Size: 500}}[s.random.IntN(3)]
-		s.spec = &spec
-		if err := s.sink.Update(Spec{File: s.spec}); err != nil {
-			s.Fatal(err)
-		}
-		s.note("update %s %v", spec.Compression, spec.Rotate)
-	case n < 91:
-		err := []error{syscall.ENOSPC, syscall.EIO}[s.random.IntN(2)]
-		odds := 1 + s.random.IntN(4)
-		s.fs.fault = func() error {
-			if s.random.IntN(odds) == 0 {
-				return err
-			}
-			return nil
-		}
-		s.note("fault %v 1/%d", err, odds)
-	case n < 95:
+	case n < 50:
+		s.write()
+	case n < 68:
+		s.flush()
+	case n < 72:
+		s.rename()
+	case n < 78:
+		s.update()
+	case n < 83:
+		s.fault()
+	case n < 87:
 		s.calm()
 		s.note("calm")
+	case n < 90:
+		s.note("park %v", processFiles.parkOne())
+	case n < 92:
+		s.rebalance()
+	case n < 94:
+		s.clock = s.clock.Add(time.Duration(s.random.IntN(400)-200) * time.Minute)
+		s.note("clock %v", s.clock)
 	case n < 98:
-		l := losses[s.random.IntN(len(losses))]
-		s.note("crash: %s", l.name)
-		s.fs = s.fs.crash(l)
-		s.open()
+		s.crash()
 	default:
 		s.note("reopen")
-		s.reopen()
+		s.expected(s.sink.Close(s.random.IntN(2) == 0))
+		s.open()
 	}
 }
 
@@ -139,7 +220,7 @@ func (s *storm) step() {
 func (s *storm) check() {
 	count := map[string]int{}
 	for _, path := range slices.Sorted(maps.Keys(s.fs.names)) {
-		if reserved(path) {
+		if isSide(path) {
 			continue
 		}
 		data := s.fs.names[path].data
@@ -147,7 +228,7 @@ func (s *storm) check() {
 		if err != nil {
 			s.Fatal(err)
 		}
-		var last [crashPartitions]string
+		var last [stormPartitions]string
 		for _, v := range values(s.T, Raw, unpack(s.T, c, data)) {
 			count[v]++
 			p := int(v[1] - '0')
@@ -173,22 +254,31 @@ func (s *storm) check() {
 	}
 }
 
+// TestStorm: whatever happens, each record is in the files once, in order within its
+// partition and file.
 func TestStorm(t *testing.T) {
-	for seed := range uint64(400) {
-		s := &storm{T: t, random: rand.New(rand.NewPCG(seed, 7)), fs: newMemoryFS(), spec: exactSpec("/d/out.log").File}
-		s.note("seed %d", seed)
-		s.open()
-		for range 120 {
-			s.step()
-		}
-		s.calm()
-		if err := s.sink.Close(); err != nil {
-			s.expected(err)
-			if errors.Is(err, ErrLost) {
-				continue
+	for _, pattern := range []string{"/d/out.log", "/d/{partition}.log"} {
+		for seed := range uint64(stormSeeds) {
+			s := &storm{
+				T: t, random: rand.New(rand.NewPCG(seed, 7)), fs: newMemoryFS(), spec: exactSpec(pattern).File,
+				none: seed%4 == 0, clock: time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC),
 			}
-			t.Fatalf("%v\n%q", err, s.history)
+			s.fs.asking = seed%2 == 0
+			s.note("%s seed %d", pattern, seed)
+			s.open()
+			for range 120 {
+				s.step()
+			}
+			s.calm()
+			for p := range s.at { // what was lost last is read again
+				s.resume(p)
+			}
+			if err := s.sink.Close(true); err != nil {
+				t.Fatalf("%v\n%q", err, s.history)
+			}
+			s.check()
 		}
-		s.check()
 	}
 }
+
+const stormSeeds = 150

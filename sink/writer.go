@@ -6,60 +6,70 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"path/filepath"
+	"sync/atomic"
 	"time"
 )
 
-// A writer writes one path: the file that the path names now, and while a full
-// one waits for its final name, the one after it.
+// A writer writes one path: a growing file that has the path's name, and the
+// complete files before it. It is open while it holds the path's lock. A record, a
+// flush or Resume opens it, Release closes it, and so does the sink when
+// descriptors are scarce.
 type writer struct {
 	sink *fileSink
 	path string
 
-	turn    turn     // guards what follows
-	current *segment // takes the records; nil before the first and after the file was moved
-	full    *segment // complete and without its final name; current is then <path>.next
-	pending []byte   // accepted records that wait to be compressed
-	lock    File     // <path>.lock
-	account          // exactly once: which records those are
+	flushing turn // one flush, opening or completion at a time; taken before turn
+	turn     turn // guards what follows
 
-	// Guarded by sink.flushing too, which comes first.
-	loaded  bool      // what a process before left has been looked at
-	folders []string  // that got an entry and have not been synced
-	pruneAt time.Time // when the oldest complete file is too old; zero if never
+	side    *sideFile // the lock and the durable ledger; nil while the writer is closed
+	current *segment  // takes the records; nil before the first, and after the file was completed or moved
+	pending []byte    // accepted records that wait to be compressed
+	ledger            // exactly once: which records the files hold
+	last    *checkpoint
+	parked  *parked // what was closed to save descriptors; nil if nothing was
+
+	lost  error                  // why the records since the last good flush are gone, until Resume
+	epoch int                    // grows with each loss
+	seen  map[TopicPartition]int // the epoch in which a partition resumed
+
+	completed time.Time    // in the name of the newest complete file
+	done      *fileMark    // a complete file whose name may not be durable yet
+	folders   []string     // have entries that were not synced yet
+	lastUsed  atomic.Int64 // in nanoseconds since 1970
+	left      atomic.Int64 // as room
 }
 
-// A segment is one file.
+// A segment is a growing file.
 type segment struct {
 	path   string
 	f      File
-	id     fs.FileInfo // to know it again, even when f itself is of no use any more
+	info   fs.FileInfo // identifies it, even when f itself is of no use any more
 	born   int64       // as File.Born
 	codec  Compression
 	length int64     // the accepted records end here
 	torn   bool      // what a failed write left may follow length
-	until  time.Time // rotate.every ends it; zero if nothing is in it
+	since  time.Time // when the first record was written, as far as known; zero if it is empty
 	named  bool      // a durable checkpoint names it
-	marked int64     // length at the last Flush
+	marked int64     // length at the last flush
 	room   int64     // the disk is allocated up to here; 0 if nothing is
 
-	final string // of a full one: the path that it is to get
-	at    state  // of a full one: what it and those before it hold
-
-	// These belong to Flush, and to the opening before it.
+	// These belong to who has flushing.
 	synced int64 // length at the last good fdatasync; -1 if there was none
-	safe   int64 // length at the last good Flush of the whole sink
+	safe   int64 // length at the last good flush
 }
 
 func newWriter(s *fileSink, path string) *writer {
-	w := &writer{sink: s, path: path, turn: newTurn()}
-	w.forget()
-	return w
+	return &writer{
+		sink: s, path: path, flushing: newTurn(), turn: newTurn(),
+		ledger: newLedger(), seen: make(map[TopicPartition]int),
+	}
 }
 
 // What keeps a chunk from being appended for now.
 var (
-	errUnnamed = errors.New("no checkpoint names the file")
-	errFull    = errors.New("the file is full, and the one before it not yet safe")
+	errClosed = errors.New("the file is not open")
+	errFull   = errors.New("the file is to be completed first")
 )
 
 // write appends a chunk: all of it, or nothing.
@@ -73,10 +83,10 @@ func (w *writer) write(ctx context.Context, c Chunk) error {
 		err := w.append(c, frame.data, codec)
 		w.turn.give()
 		switch {
-		case errors.Is(err, errUnnamed):
-			err = w.sink.alone(ctx, w, w.begin)
+		case errors.Is(err, errClosed):
+			err = w.alone(ctx, w.begin)
 		case errors.Is(err, errFull):
-			err = w.sink.Flush(ctx)
+			err = w.alone(ctx, func() error { return w.completeFor(c) })
 		default:
 			return err
 		}
@@ -86,62 +96,124 @@ func (w *writer) write(ctx context.Context, c Chunk) error {
 	}
 }
 
-// append is called with the turn.
-func (w *writer) append(c Chunk, frame []byte, codec Compression) error {
-	// Asked while the turn is held: Close cuts what came before, and nothing
-	// comes after.
-	if err := w.sink.loss(); err != nil {
+// alone runs do while nothing else uses the writer.
+func (w *writer) alone(ctx context.Context, do func() error) error {
+	if err := w.flushing.take(ctx); err != nil {
+		return fmt.Errorf("open %s: %w", w.path, err)
+	}
+	defer w.flushing.give()
+	if err := w.turn.take(ctx); err != nil {
+		return fmt.Errorf("open %s: %w", w.path, err)
+	}
+	defer w.turn.give()
+	return do()
+}
+
+// resume opens the writer for a partition and returns its entry. It is called
+// alone.
+func (w *writer) resume(tp TopicPartition) (Ledger, error) {
+	if w.lost != nil && w.seen[tp] != w.epoch {
+		if err := w.reopen(); err != nil {
+			return Ledger{}, err
+		}
+	}
+	if err := w.open(); err != nil {
+		return Ledger{}, err
+	}
+	w.seen[tp] = w.epoch
+	w.left.Store(int64(w.room()))
+	if !w.sink.exact {
+		return Ledger{Position: Position{Next: -1}}, nil
+	}
+	return Ledger{ID: w.id, Position: w.position(tp)}, nil
+}
+
+// reopen closes a writer that has lost records, so that it is opened as after a
+// crash.
+func (w *writer) reopen() error {
+	if err := w.close(); err != nil {
 		return err
 	}
-	if w.sink.exact && !w.loaded {
-		return errUnnamed
-	}
-	if len(c.Data) > 0 {
-		if err := w.room(len(c.Data)); err != nil {
-			return err
-		}
-		if err := w.take(c.Data, frame, codec); err != nil {
-			return err
-		}
-	}
-	w.reached(c)
+	w.lost = nil
 	return nil
 }
 
-// room makes current a segment that n bytes may be appended to.
-func (w *writer) room(n int) error {
+// lose marks everything since the last good flush as lost. Every partition has to
+// resume; see [ErrReopen].
+func (w *writer) lose(err error) error {
+	w.epoch++
+	w.lost = fmt.Errorf("%w: %w", err, ErrReopen)
+	return w.lost
+}
+
+// usable returns an error if the partition has to resume first.
+func (w *writer) usable(tp TopicPartition) error {
+	switch epoch, known := w.seen[tp]; {
+	case w.lost != nil:
+		return w.lost
+	case known && epoch != w.epoch:
+		return fmt.Errorf("write %s: it was opened again: %w", w.path, ErrReopen)
+	case !known:
+		w.seen[tp] = w.epoch
+	}
+	return nil
+}
+
+// append is called with the turn.
+func (w *writer) append(c Chunk, frame []byte, codec Compression) error {
+	if err := w.usable(c.TopicPartition); err != nil {
+		return err
+	}
+	if w.side == nil {
+		return errClosed
+	}
+	w.lastUsed.Store(w.sink.now().UnixNano())
+	if len(c.Data) > 0 {
+		if err := w.makeRoom(c); err != nil {
+			return err
+		}
+		if err := w.accept(c.Data, frame, codec); err != nil {
+			return err
+		}
+	}
+	if w.sink.exact {
+		w.advance(c)
+	}
+	w.left.Store(int64(w.room()))
+	return nil
+}
+
+// makeRoom makes current a segment to which the chunk may be appended.
+func (w *writer) makeRoom(c Chunk) error {
 	g := w.current
-	if g == nil || w.sink.exact && !g.named && w.full == nil {
-		return errUnnamed
+	if g == nil || !g.named {
+		return errClosed
 	}
 	if g.torn {
 		if err := w.repair(g); err != nil {
 			return err
 		}
 	}
-	if !w.due(time.Now(), n) {
-		return nil
-	}
-	if w.full != nil {
+	if w.due(w.sink.now()) || w.exceeds(c) {
 		return errFull
 	}
-	return w.rotate()
+	return nil
 }
 
-// take brings data into the file, or, if it is little and to be compressed,
-// into pending. frame is data compressed by codec, if somebody did that.
-func (w *writer) take(data, frame []byte, codec Compression) error {
+// accept brings data into the file, or, if it is little and to be compressed,
+// into pending. frame is data compressed by codec, if that was done.
+func (w *writer) accept(data, frame []byte, codec Compression) error {
 	g := w.current
 	if g.codec == Uncompressed {
 		return w.put(g, data)
 	}
-	if frame != nil || len(w.pending)+len(data) > frameBytes {
+	if frame != nil || len(w.pending)+len(data) > w.frameLimit() {
 		if err := w.emit(); err != nil {
 			return err
 		}
 	}
 	switch {
-	case frame == nil && len(data) < bigChunk:
+	case frame == nil && len(data) < w.frameLimit():
 		w.pending = append(w.pending, data...)
 		return nil
 	case frame == nil || codec != g.codec: // changed since
@@ -171,20 +243,28 @@ func (w *writer) put(g *segment, data []byte) error {
 		w.undo(g, int64(n))
 		return fault("write", w.path, err)
 	}
-	w.grown(g)
-	g.length += int64(n)
+	w.grown(g, int64(n))
 	return nil
 }
 
+// grown takes in that n bytes were appended.
+func (w *writer) grown(g *segment, n int64) {
+	if g.length == 0 && n > 0 {
+		g.since = w.sink.now()
+		w.sink.alarm.set(w.deadline())
+	}
+	g.length += n
+}
+
 const (
-	busyBytes  = 8 << 20 // between two flushes: who writes that much gets room ahead
+	busyBytes  = 8 << 20 // between two flushes: a file that grows by that much gets room ahead
 	mostToRoom = 256 << 20
 )
 
-// reserve has the disk allocated ahead of a file that many records come for,
-// half as much again as came since the last flush. Else a sync and the writes
-// beside it wait for each other, for both allocate. It is called before a sync,
-// for it would wait for that itself. A disk that cannot is written all the same.
+// reserve has the disk allocated ahead of a file that grows fast, half as much
+// again as came since the last flush. Else a sync and the writes beside it wait for
+// each other, for both allocate. It is called before a sync, for it would wait for
+// that itself. A disk that cannot is written all the same.
 func (g *segment) reserve() {
 	n := g.length - g.marked
 	g.marked = g.length
@@ -196,7 +276,7 @@ func (g *segment) reserve() {
 	}
 	g.room = g.length + n
 	if g.f.Reserve(g.length, n) != nil {
-		g.room = math.MaxInt64 // ask no more
+		g.room = math.MaxInt64 // do not try again
 	}
 }
 
@@ -236,18 +316,19 @@ func (w *writer) undo(g *segment, n int64) {
 		w.version++ // the checkpoint says more
 	}
 	g.torn = g.f.Truncate(g.length) != nil
+	g.synced = -1 // a cut that is not synced may come undone
 }
 
 // repair cuts off what undo could not. The path is opened again if it still
 // names the file, for the descriptor itself may be what fails (a network file
-// system that came back knows it no more). A Flush that was about to sync the
-// closed one takes that for a loss, which costs a reading anew and no record.
+// system that came back knows it no more). A flush that was about to sync the
+// closed one takes that for a loss, which costs a reopening and no record.
 func (w *writer) repair(g *segment) error {
 	if f := w.again(g); f != nil {
 		_ = g.f.Close()
-		g.f = f
-		if err := f.Lock(); err != nil {
-			return fault("open", g.path, err)
+		g.f, g.synced = f, -1
+		if err := w.sink.lock(f, g.path); err != nil {
+			return err
 		}
 	}
 	info, err := g.f.Stat()
@@ -268,16 +349,36 @@ func (w *writer) again(g *segment) File {
 	if err != nil {
 		return nil
 	}
-	if is, err := f.Stat(); err != nil || !sameFile(g.id, is) {
+	if is, err := f.Stat(); err != nil || !sameFile(g.info, is) {
 		_ = f.Close()
 		return nil
 	}
 	return f
 }
 
-// idle reports that a Flush would find nothing to do.
+// idle reports that a flush would find nothing to do.
 func (w *writer) idle() bool {
 	g := w.current
-	return w.full == nil && len(w.pending) == 0 && w.version == w.stored &&
+	return w.lost == nil && len(w.pending) == 0 && w.version == w.stored &&
 		(g == nil || !g.torn && g.length == g.safe)
+}
+
+// missingFolders lists what is missing of dir and the folders above it.
+func missingFolders(fsys FS, dir string) ([]string, error) {
+	var missing []string
+	for {
+		_, err := fsys.Stat(dir)
+		if err == nil {
+			return missing, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		missing = append(missing, dir)
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return missing, nil
+		}
+		dir = parent
+	}
 }

@@ -1,0 +1,299 @@
+package sink
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// openFlags: every write goes to the end, wherever others moved that, and what
+// was written can be read again.
+const openFlags = os.O_RDWR | os.O_APPEND
+
+// begin makes current a file to which records may be appended: it opens the path,
+// and has a checkpoint name the file. Of a file that no checkpoint names it would be
+// unknown after a crash which of its bytes are records of this sink. It is called
+// alone.
+func (w *writer) begin() error {
+	if err := w.open(); err != nil {
+		return err
+	}
+	if w.current == nil {
+		if err := w.create(); err != nil {
+			return err
+		}
+	}
+	return w.name(w.snapshot())
+}
+
+// name has a checkpoint name the growing file, with a ledger whose records are safe.
+func (w *writer) name(at snapshot) error {
+	g := w.current
+	if g.named {
+		return nil
+	}
+	if w.sink.durable() {
+		// First the names: else a crash could bring back another file under the path's
+		// name, of which the checkpoint knows nothing.
+		if err := w.syncNames(w.folders); err != nil {
+			return err
+		}
+		w.folders = nil
+		if g.length > 0 { // what another program left there
+			if err := datasyncFile(g.f); err != nil {
+				return fault("sync", w.path, err)
+			}
+		}
+	}
+	w.done = nil
+	if err := w.store(g, at); err != nil {
+		return err
+	}
+	g.named = true
+	return nil
+}
+
+// open opens a writer that is closed: the lock first, then the checkpoint, then the
+// file, which is made what the checkpoint says. It creates no data file. It is called
+// alone.
+func (w *writer) open() error {
+	if w.lost != nil {
+		return w.lost
+	}
+	if w.side != nil {
+		return nil
+	}
+	if err := w.checkPath(); err != nil {
+		return err
+	}
+	if err := w.makeFolders(w.sink.mode()); err != nil {
+		return err
+	}
+	if err := w.sink.files.take(w); err != nil {
+		return fmt.Errorf("open %s: %w", w.path, err)
+	}
+	c, err := w.openSide()
+	if err == nil {
+		err = w.recover(c)
+	}
+	if err != nil {
+		return errors.Join(err, w.closeFiles(false))
+	}
+	if c == nil { // else openSide has synced the folder
+		w.folders = append(w.folders, filepath.Dir(w.path))
+	}
+	return nil
+}
+
+// checkPath looks whether the path can be written as the spec says.
+func (w *writer) checkPath() error {
+	if err := checkName(w.path); err != nil {
+		return err
+	}
+	switch info, err := w.sink.fs.Stat(w.path); {
+	case err == nil && !info.Mode().IsRegular():
+		return fmt.Errorf("open %s: not a regular file", w.path)
+	case err != nil && !isNotExist(err):
+		return fault("open", w.path, err)
+	}
+	return w.checkLink()
+}
+
+// checkLink rejects a symbolic link that rotation would rename instead of the file.
+func (w *writer) checkLink() error {
+	if w.sink.spec.Load().Rotate == nil {
+		return nil
+	}
+	info, err := w.sink.fs.Lstat(w.path)
+	switch {
+	case err == nil && info.Mode()&fs.ModeSymlink != 0:
+		return fmt.Errorf("open %s: a symbolic link cannot be combined with rotate: write the path of the file itself", w.path)
+	case err != nil && !isNotExist(err):
+		return fault("open", w.path, err)
+	}
+	return nil
+}
+
+// create opens the path for the first record. A file that was put there meanwhile is
+// continued.
+func (w *writer) create() error {
+	if err := w.makeFolders(w.sink.mode()); err != nil {
+		return err
+	}
+	_, err := w.sink.fs.Stat(w.path)
+	isNew := isNotExist(err)
+	f, err := w.sink.fs.OpenFile(w.path, openFlags|os.O_CREATE, w.sink.mode())
+	if err != nil {
+		return fault("open", w.path, err)
+	}
+	if isNew {
+		w.chmod(f, w.sink.mode())
+	}
+	if err := w.sink.lock(f, w.path); err != nil {
+		_ = f.Close()
+		return err
+	}
+	g, err := w.takeOver(f, found{})
+	if err != nil {
+		_ = f.Close()
+		return fault("open", w.path, err)
+	}
+	w.current = g
+	w.folders = append(w.folders, filepath.Dir(w.path))
+	return nil
+}
+
+// found is what is known of a file that is opened.
+type found struct {
+	ours   bool        // this writer made it, so a torn end may be cut off
+	exact  bool        // its length is known, and it was cut there
+	length int64       // if exact
+	codec  Compression // "" if unknown
+	named  bool        // the durable checkpoint names it
+}
+
+// takeOver makes a locked file a segment that ends after its last whole record.
+func (w *writer) takeOver(f File, known found) (*segment, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	g := &segment{path: w.path, f: f, info: info, born: f.Born(), length: info.Size(), synced: -1, named: known.named}
+	switch {
+	case g.length == 0 || known.exact && known.length == 0:
+		g.length = 0
+	case known.exact:
+		g.length, g.codec = known.length, known.codec
+	default:
+		if err := w.findEnd(g, known); err != nil {
+			return nil, err
+		}
+	}
+	if g.length == 0 || g.codec == "" {
+		g.codec = compression(w.sink.spec.Load())
+	}
+	if g.length > 0 {
+		g.since = info.ModTime()
+	}
+	if spare(info) > busyBytes/2 {
+		g.room = g.length // a process that died reserved it; trim gives it back
+	}
+	g.safe = g.length
+	return g, nil
+}
+
+// findEnd finds out how a file is compressed and where its last whole record ends.
+// A torn record is cut off a file that this writer made, for the next one would be
+// glued to it, and Kafka brings it again. In any other file it is left, and a newline
+// ends it.
+func (w *writer) findEnd(g *segment, known found) (err error) {
+	if g.codec = known.codec; g.codec == "" {
+		if g.codec, err = classify(g.f, g.length, compression(w.sink.spec.Load())); err != nil {
+			return err
+		}
+	}
+	if known.ours || g.codec != Uncompressed {
+		g.length, err = w.cutTorn(g.f, g.length, g.codec)
+		return err
+	}
+	end, err := wholeEnd(g.f, g.length, g.codec)
+	if err != nil || end == g.length {
+		return err
+	}
+	if _, err := g.f.Write([]byte{'\n'}); err != nil {
+		return err
+	}
+	g.length++
+	return nil
+}
+
+// cutTorn cuts off what follows the last whole record of a file that is size
+// bytes long, and returns the new length.
+func (w *writer) cutTorn(f File, size int64, c Compression) (int64, error) {
+	end, err := wholeEnd(f, size, c)
+	if err != nil || end == size {
+		return end, err
+	}
+	w.sink.log.Warn("torn last record was cut off", "path", w.path, "bytes", size-end)
+	return end, f.Truncate(end)
+}
+
+// chmod gives a new file its mode whatever the umask. Some file systems have modes of
+// their own and reject it.
+func (w *writer) chmod(f File, mode fs.FileMode) {
+	if err := f.Chmod(mode); err != nil {
+		w.sink.log.Warn("setting the mode of a file failed", "path", w.path, "mode", Mode(mode).String(), "error", err)
+	}
+}
+
+// makeFolders makes the folders above the path. Who may read the files may enter
+// them.
+func (w *writer) makeFolders(mode fs.FileMode) error {
+	dir := filepath.Dir(w.path)
+	missing, err := missingFolders(w.sink.fs, dir)
+	if err == nil && len(missing) > 0 {
+		for _, d := range missing {
+			w.folders = append(w.folders, filepath.Dir(d))
+		}
+		err = w.sink.fs.MkdirAll(dir, 0o700|mode|mode&0o444>>2)
+	}
+	if err != nil {
+		return fault("make folder", dir, err)
+	}
+	return nil
+}
+
+// close closes the writer. Under at_least_once it cuts off what a loss made unsafe;
+// under exactly_once the next opening does.
+func (w *writer) close() error {
+	err := w.closeFiles(w.lost != nil && !w.sink.exact)
+	w.ledger, w.last, w.done, w.parked, w.folders = newLedger(), nil, nil, nil, nil
+	return err
+}
+
+// closeFiles closes what is open.
+func (w *writer) closeFiles(cut bool) error {
+	var err error
+	if g := w.current; g != nil {
+		if cut {
+			err = w.cutToSafe(g)
+		}
+		err = errors.Join(err, g.trim())
+		if e := g.f.Close(); e != nil {
+			err = errors.Join(err, fault("close", g.path, e))
+		}
+	}
+	if w.side != nil {
+		err = errors.Join(err, w.side.Close())
+	}
+	w.current, w.side, w.pending = nil, nil, nil
+	w.sink.files.give(w)
+	return err
+}
+
+// cutToSafe takes off what no good flush has covered. It does so through a
+// descriptor of its own if the path still names the file: a sync on the old one
+// would mean nothing, and the cut itself is to last.
+func (w *writer) cutToSafe(g *segment) error {
+	f := w.again(g)
+	other := f != nil
+	if !other {
+		f = g.f
+	}
+	info, err := f.Stat()
+	if err == nil && info.Size() > g.safe {
+		err = f.Truncate(g.safe)
+		if err == nil && other {
+			err = f.Datasync()
+		}
+	}
+	if other {
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		return fault("cut the unsafe end of", g.path, err)
+	}
+	return nil
+}

@@ -1,0 +1,131 @@
+package sink
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+)
+
+// openFiles are the writers of all sinks that hold descriptors. When the process has
+// no more for files, those that were not used for longest are closed, as far as
+// everything in them is safe; their next record opens them again.
+type openFiles struct {
+	mu      sync.Mutex
+	writers map[*writer]struct{}
+	budget  *descriptors
+}
+
+// perWriter is how many descriptors a writer needs: the side file, the data file,
+// and for a moment a folder to sync.
+const perWriter = 2
+
+var errDescriptors = errors.New("no file descriptors are left")
+
+// take sets descriptors aside for w.
+func (o *openFiles) take(w *writer) error {
+	for !o.budget.acquire(perWriter) {
+		if !o.parkOne() {
+			return fmt.Errorf("%w: %w", errDescriptors, o.budget.explain())
+		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.writers[w] = struct{}{}
+	return nil
+}
+
+// give takes descriptors back that w does not need any more.
+func (o *openFiles) give(w *writer) {
+	o.mu.Lock()
+	_, held := o.writers[w]
+	delete(o.writers, w)
+	o.mu.Unlock()
+	if held {
+		o.budget.release(perWriter)
+	}
+}
+
+// parkOne closes the writer that was not used for longest of those that can be.
+func (o *openFiles) parkOne() bool {
+	o.mu.Lock()
+	ws := make([]*writer, 0, len(o.writers))
+	for w := range o.writers {
+		ws = append(ws, w)
+	}
+	o.mu.Unlock()
+	used := make(map[*writer]int64, len(ws)) // for an order that does not change meanwhile
+	for _, w := range ws {
+		used[w] = w.lastUsed.Load()
+	}
+	slices.SortFunc(ws, func(a, b *writer) int { return cmp.Compare(used[a], used[b]) })
+	return slices.ContainsFunc(ws, (*writer).tryPark)
+}
+
+// A parked is what was closed to save descriptors. Everything in it was safe.
+type parked struct {
+	seq     uint64   // of the checkpoint
+	current *segment // without its descriptor; nil if there was none
+}
+
+// tryPark closes the writer if that loses nothing, and it is not in use.
+func (w *writer) tryPark() bool {
+	if !w.flushing.try() {
+		return false
+	}
+	defer w.flushing.give()
+	if !w.turn.try() {
+		return false
+	}
+	defer w.turn.give()
+	if w.side == nil || !w.idle() || len(w.folders) > 0 || w.current != nil && !w.current.named {
+		return false
+	}
+	if g := w.current; g != nil && g.synced != g.length && w.sink.durable() {
+		// A cut that is not synced may come undone, and the file may be moved before it
+		// is opened again.
+		if err := datasyncFile(g.f); err != nil {
+			_ = w.lose(fault("sync", w.path, err))
+			return false
+		}
+		g.synced = g.length
+	}
+	p := &parked{seq: w.side.seq, current: w.current}
+	if err := w.closeFiles(false); err != nil {
+		w.sink.log.Warn("closing a file that is not used failed", "path", w.path, "error", err)
+	}
+	w.parked = p
+	return true
+}
+
+// unpark opens again what tryPark closed; f is the file that the path names now. What
+// another writer did meanwhile is a loss: it is not in this ledger.
+func (w *writer) unpark(f File, c *checkpoint) error {
+	p := w.parked
+	if w.side.seq != p.seq || c != nil && c.Ledger != w.id {
+		return w.lose(fmt.Errorf("open %s: its checkpoint was changed by another writer", w.path))
+	}
+	w.parked = nil
+	if f == nil || p.current == nil {
+		return closeIf(f)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return fault("stat", w.path, err)
+	}
+	if !sameFile(info, p.current.info) {
+		w.sink.log.Info("file was moved or deleted; the next record opens the path again", "path", w.path)
+		return closeIf(f)
+	}
+	w.current = p.current
+	w.current.f = f
+	return w.resize(w.current, info.Size())
+}
+
+func closeIf(f File) error {
+	if f == nil {
+		return nil
+	}
+	return f.Close()
+}

@@ -1,0 +1,448 @@
+package sink
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A keeper looks after the files of a sink with rotate that get no more records:
+// it removes complete ones that are too many or too old, and completes growing ones
+// whose partitions are not assigned to this agent any more. It works in a goroutine
+// that a timer starts, beside the records.
+//
+// The folders are listed once, within a minute after the sink was opened. From then
+// on the keeper knows from the writers which files there are: a folder may hold a
+// hundred thousand.
+type keeper struct {
+	sink *fileSink
+
+	mu       sync.Mutex
+	paths    map[string][]completeFile // by path, the oldest first
+	orphans  map[string]time.Time      // growing files of partitions that are not assigned, and since when
+	scanned  bool
+	scanAt   time.Time
+	retryAt  time.Time // before it nothing is removed, as it failed
+	assigned bool      // a partition was, since the sink was opened
+	timer    *time.Timer
+	running  bool
+	again    bool // there is more to do when running ends
+	finished sync.WaitGroup
+	off      bool
+}
+
+type completeFile struct {
+	path string
+	at   time.Time
+}
+
+const (
+	// scanWithin is when the folders are listed after the start, at the latest. A
+	// thousand consumers spread over it.
+	scanWithin = 40 * time.Second
+	// orphanGrace is how long a partition may be away until its file is completed, if
+	// no clock says when: after a rebalance it often comes back.
+	orphanGrace = time.Minute
+)
+
+func newKeeper(s *fileSink) *keeper {
+	k := &keeper{sink: s, paths: make(map[string][]completeFile), orphans: make(map[string]time.Time)}
+	k.scanAt = s.now().Add(spread(s.path, scanWithin))
+	return k
+}
+
+// spread is a part of d that depends on the text alone.
+func spread(text string, d time.Duration) time.Duration {
+	sum := uint64(14695981039346656037)
+	for i := range len(text) {
+		sum = (sum ^ uint64(text[i])) * 1099511628211
+	}
+	return time.Duration(sum % uint64(d))
+}
+
+// rules are those of the spec in force; nil if the keeper has nothing to do.
+func (k *keeper) rules() *Rotate { return k.sink.spec.Load().Rotate }
+
+// wake has the keeper look what there is to do now.
+func (k *keeper) wake() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.arm()
+}
+
+// completed takes in a new complete file.
+func (k *keeper) completed(path, final string, at time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.paths[path] = append(k.paths[path], completeFile{final, at})
+	k.arm()
+}
+
+// released takes in that partitions are not assigned any more.
+func (k *keeper) released(paths []string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, p := range paths {
+		k.orphans[p] = k.sink.now()
+	}
+	k.arm()
+}
+
+// resumed takes in that a partition of the path is assigned.
+func (k *keeper) resumed(path string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.orphans, path)
+	if k.assigned {
+		return
+	}
+	k.assigned = true
+	for p := range k.orphans {
+		k.orphans[p] = k.sink.now()
+	}
+	k.arm()
+}
+
+// arm starts the timer for what is due next. It is called with k.mu.
+func (k *keeper) arm() {
+	if k.running {
+		k.again = true
+		return
+	}
+	if k.timer != nil {
+		k.timer.Stop()
+		k.timer = nil
+	}
+	r := k.rules()
+	if k.off || r == nil {
+		return
+	}
+	now := k.sink.now()
+	next := k.next(r, now)
+	if next.IsZero() {
+		return
+	}
+	k.timer = time.AfterFunc(min(max(0, next.Sub(now)), recheck), k.start)
+}
+
+// next is when something is due.
+func (k *keeper) next(r *Rotate, now time.Time) (next time.Time) {
+	sooner := func(t time.Time) {
+		if next.IsZero() || t.Before(next) {
+			next = t
+		}
+	}
+	if !k.scanned {
+		sooner(k.scanAt)
+	}
+	for _, since := range k.orphans {
+		if due := k.orphanDue(r, since); !due.IsZero() {
+			sooner(due)
+		}
+	}
+	for _, files := range k.paths {
+		old := time.Time{}
+		switch {
+		case r.Keep > 0 && len(files) > r.Keep:
+			old = now
+		case r.KeepFor > 0 && len(files) > 0:
+			old = files[0].at.Add(r.KeepFor)
+		default:
+			continue
+		}
+		if old.Before(k.retryAt) {
+			old = k.retryAt
+		}
+		sooner(old)
+	}
+	return next
+}
+
+// orphanDue is when the growing file of a partition that went away is completed. If
+// no clock says when, it is never before the agent has been assigned partitions: they
+// may be the same.
+func (k *keeper) orphanDue(r *Rotate, since time.Time) time.Time {
+	switch {
+	case r.Every > 0:
+		return since.UTC().Truncate(r.Every).Add(r.Every)
+	case k.assigned:
+		return since.Add(orphanGrace)
+	}
+	return time.Time{}
+}
+
+// start does what is due. The timer calls it.
+func (k *keeper) start() {
+	k.mu.Lock()
+	if k.off || k.running {
+		k.mu.Unlock()
+		return
+	}
+	k.running = true
+	k.finished.Add(1)
+	k.mu.Unlock()
+	k.work(false)
+	k.mu.Lock()
+	k.running, k.again = false, false
+	k.arm()
+	k.mu.Unlock()
+	k.finished.Done()
+}
+
+// stop ends the keeper; end has it complete all growing files first.
+func (k *keeper) stop(end bool) {
+	k.mu.Lock()
+	k.off = true
+	if k.timer != nil {
+		k.timer.Stop()
+	}
+	k.mu.Unlock()
+	k.finished.Wait()
+	if end && k.rules() != nil {
+		k.work(true)
+	}
+}
+
+func (k *keeper) work(end bool) {
+	r, now := k.rules(), k.sink.now()
+	if r == nil {
+		return
+	}
+	k.mu.Lock()
+	scan := !k.scanned && (end || !now.Before(k.scanAt))
+	k.mu.Unlock()
+	if scan {
+		k.scan()
+	}
+	for _, path := range k.dueOrphans(r, now, end) {
+		k.adopt(path)
+	}
+	k.remove(k.surplus(r, now))
+}
+
+func (k *keeper) dueOrphans(r *Rotate, now time.Time, end bool) (paths []string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for path, since := range k.orphans {
+		if due := k.orphanDue(r, since); end || !due.IsZero() && !now.Before(due) {
+			paths = append(paths, path)
+		}
+	}
+	return paths
+}
+
+// adopt completes the growing file of a partition that is not assigned. If another
+// agent has it, or it was assigned meanwhile, it is left alone.
+func (k *keeper) adopt(path string) {
+	err := k.sink.completeOrphan(path)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err != nil && !errors.Is(err, ErrLocked) && !errors.Is(err, errDescriptors) {
+		k.sink.log.Warn("completing the file of a partition that is not assigned failed", "path", path, "error", err)
+	}
+	if errors.Is(err, errDescriptors) {
+		k.orphans[path] = k.sink.now()
+		return
+	}
+	delete(k.orphans, path)
+}
+
+// completeOrphan opens a path, completes its file, and closes it.
+func (s *fileSink) completeOrphan(path string) error {
+	w := s.writerOf(path)
+	return w.alone(context.Background(), func() error {
+		if len(w.seen) > 0 || !s.knows(w) { // assigned, or it was a moment ago
+			return nil
+		}
+		defer s.forget(w)
+		err := w.open()
+		if err == nil && w.current != nil && w.last != nil && w.last.Consumer == s.consumer && w.last.Group == s.group {
+			if w.current.length > 0 {
+				err = w.complete()
+			}
+			if err == nil && s.durable() {
+				err = s.fs.SyncDir(filepath.Dir(path))
+			}
+		}
+		return errors.Join(err, w.close())
+	})
+}
+
+// surplus takes the complete files from the lists that are more than keep or older
+// than keep_for.
+func (k *keeper) surplus(r *Rotate, now time.Time) map[string][]completeFile {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	old := make(map[string][]completeFile)
+	if now.Before(k.retryAt) {
+		return old
+	}
+	for path, files := range k.paths {
+		n := 0
+		if r.Keep > 0 {
+			n = max(0, len(files)-r.Keep)
+		}
+		for r.KeepFor > 0 && n < len(files) && now.Sub(files[n].at) >= r.KeepFor {
+			n++
+		}
+		if n > 0 {
+			old[path], k.paths[path] = files[:n:n], files[n:]
+		}
+	}
+	return old
+}
+
+// remove removes files. A failure is no reason to stop: it is logged, and tried again
+// later.
+func (k *keeper) remove(old map[string][]completeFile) {
+	for path, files := range old {
+		var left []completeFile
+		for _, f := range files {
+			err := k.sink.fs.Remove(f.path)
+			switch {
+			case err == nil:
+				k.sink.log.Info("old file removed", "path", f.path)
+			case !isNotExist(err):
+				k.sink.log.Warn("removing an old file failed", "path", f.path, "error", err)
+				left = append(left, f)
+			}
+		}
+		if len(left) > 0 {
+			k.mu.Lock()
+			k.paths[path] = mergeComplete(left, k.paths[path])
+			k.retryAt = k.sink.now().Add(recheck)
+			k.mu.Unlock()
+		}
+	}
+}
+
+// scan lists the folders of the sink's path, and finds the files that this
+// consumer has left there: complete ones, and growing ones of partitions that are
+// not assigned. They are its own if the checkpoint beside them says so.
+func (k *keeper) scan() {
+	s := k.sink
+	found := make(map[string][]completeFile)
+	var growing []string
+	err := matchFolders(s.fs, filepath.Dir(s.path), func(dir string) error {
+		pattern := elementPattern(filepath.Base(s.path))
+		return s.fs.List(dir, func(name string, _ uint64) bool {
+			if base, at, ok := parseComplete(name); ok && pattern.MatchString(base) {
+				path := filepath.Join(dir, base)
+				found[path] = append(found[path], completeFile{filepath.Join(dir, name), at})
+			} else if base, ok := strings.CutSuffix(name, checkpointSuffix); ok && pattern.MatchString(base) {
+				growing = append(growing, filepath.Join(dir, base))
+			}
+			return true
+		})
+	})
+	if err != nil {
+		s.log.Warn("listing the folders of a sink failed", "path", s.path, "error", err)
+	}
+	orphans := make(map[string]time.Time)
+	for _, path := range growing {
+		info, err := s.fs.Stat(path)
+		if err == nil && info.Size() > 0 && !s.serves(path) && s.owns(path) {
+			orphans[path] = info.ModTime()
+		}
+	}
+	maps.DeleteFunc(found, func(path string, _ []completeFile) bool { return !s.owns(path) })
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.scanned = true
+	for path, files := range found {
+		k.paths[path] = mergeComplete(files, k.paths[path])
+	}
+	for path, since := range orphans {
+		if _, known := k.orphans[path]; !known && !s.serves(path) {
+			k.orphans[path] = since
+		}
+	}
+}
+
+// mergeComplete joins two lists, the oldest first, without repeats.
+func mergeComplete(a, b []completeFile) []completeFile {
+	all := slices.Concat(a, b)
+	slices.SortFunc(all, func(a, b completeFile) int { return strings.Compare(a.path, b.path) })
+	all = slices.Compact(all)
+	slices.SortStableFunc(all, func(a, b completeFile) int { return a.at.Compare(b.at) })
+	return all
+}
+
+// owns reports whether the checkpoint beside a path is of this consumer.
+func (s *fileSink) owns(path string) bool {
+	c, err := readCheckpoint(s.fs, path)
+	return err == nil && c != nil && c.Consumer == s.consumer && c.Group == s.group
+}
+
+// readCheckpoint reads the newest checkpoint of a path without locking it; nil if
+// there is none.
+func readCheckpoint(fsys FS, path string) (*checkpoint, error) {
+	f, err := fsys.OpenFile(path+checkpointSuffix, os.O_RDONLY, 0)
+	if isNotExist(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	body, err := (&slots{f: f}).load()
+	if err != nil || body == nil {
+		return nil, err
+	}
+	return decodeCheckpoint(body)
+}
+
+// matchFolders calls each with every folder that matches a pattern with
+// placeholders.
+func matchFolders(fsys FS, pattern string, each func(dir string) error) error {
+	elements := strings.Split(pattern, string(filepath.Separator))
+	open := slices.IndexFunc(elements, func(e string) bool { return strings.Contains(e, "{") })
+	if open < 0 {
+		return ignoreMissing(each(pattern))
+	}
+	parent := strings.Join(elements[:open], string(filepath.Separator))
+	if parent == "" && filepath.IsAbs(pattern) {
+		parent = string(filepath.Separator)
+	}
+	match := elementPattern(elements[open])
+	var names []string
+	err := fsys.List(cmp.Or(parent, "."), func(name string, _ uint64) bool {
+		if match.MatchString(name) {
+			names = append(names, name)
+		}
+		return true
+	})
+	for _, name := range names {
+		dir := filepath.Join(parent, name)
+		if info, e := fsys.Stat(dir); e != nil || !info.IsDir() {
+			continue
+		}
+		below := filepath.Join(append([]string{dir}, elements[open+1:]...)...)
+		err = errors.Join(err, matchFolders(fsys, below, each))
+	}
+	return ignoreMissing(err)
+}
+
+func ignoreMissing(err error) error {
+	if isNotExist(err) {
+		return nil
+	}
+	return err
+}
+
+// elementPattern matches the names that an element of a path may have once its
+// placeholders are filled in.
+func elementPattern(element string) *regexp.Regexp {
+	p := regexp.QuoteMeta(element)
+	p = strings.ReplaceAll(p, regexp.QuoteMeta(topicPlaceholder), `[a-zA-Z0-9._-]+`)
+	p = strings.ReplaceAll(p, regexp.QuoteMeta(partitionPlaceholder), `[0-9]+`)
+	return regexp.MustCompile("^" + p + "$")
+}
