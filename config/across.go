@@ -16,7 +16,7 @@ import (
 func (p *parser) across(entries []entry) {
 	names := make(map[string]*entry)
 	members := make(map[string]*entry) // static ones
-	taken := claims{files: make(map[string]*entry), folders: make(map[string]*entry)}
+	var files pathTree
 	for i := range entries {
 		e := &entries[i]
 		if first := names[e.consumer.Name]; first != nil && e.consumer.Name != "" {
@@ -37,118 +37,142 @@ func (p *parser) across(entries []entry) {
 		if f == nil || f.Path == "" {
 			continue
 		}
-		if other := taken.below(e); other != nil {
+		switch other, folder := files.add(e); {
+		case other == nil:
+		case folder:
 			p.fault(e.node, e.path, "sink.file.path",
-				fmt.Sprintf("this path and %s, of consumer %q, exclude each other: one would be a folder", other.consumer.Sink.File.Path, other.consumer.Name),
-				fmt.Sprintf("it stands in line %d", other.node.Line))
-		} else if other := taken.add(e); other != nil {
+				fmt.Sprintf("conflicts with %s of consumer %q: a folder of one path may be the file of the other", other.consumer.Sink.File.Path, other.consumer.Name),
+				fmt.Sprintf("the other one is in line %d; use another folder", other.node.Line))
+		default:
 			p.fault(e.node, e.path, "sink.file.path",
 				"consumer "+strconv.Quote(other.consumer.Name)+" may write the same file, "+other.consumer.Sink.File.Path,
-				fmt.Sprintf("it stands in line %d; give each consumer a file of its own, such as with {name}", other.node.Line))
+				fmt.Sprintf("the other one is in line %d; give each consumer a file of its own, such as with {name}", other.node.Line))
 		}
 	}
 }
 
-// claims are the files that consumers may write. A thousand consumers are a
-// million pairs, so almost all of them must be told apart by a look.
-type claims struct {
-	files    map[string]*entry // by the whole path
-	folders  map[string]*entry // who needs it for a file below it
-	literals []target
-	patterns []target // with placeholders left
+// A pathTree holds the files that consumers may write, by the elements of their
+// paths. No placeholder stands for a slash, so a path has as many elements as its
+// pattern, and two paths meet if their elements do, one by one. A thousand
+// consumers are a million pairs: the tree compares only elements that begin alike.
+//
+// The files beside a data file need no place in the tree. The names of all of them
+// contain a plus sign. [sink.CheckPath] rejects a data file with one, and a folder
+// with such a name, and neither topics nor names of consumers can contain one.
+type pathTree struct{ root pathNode }
+
+type pathNode struct {
+	pattern
+	file     *entry               // who may write a file here
+	below    *entry               // who needs a folder here
+	byText   map[string]*pathNode // the children
+	children []*pathNode          // sorted by their heads
 }
 
-// A target is one path that an entry may write, its topics filled in where
-// they are known.
-type target struct {
-	*entry
-	path       string
+// A pattern is an element of a path that may hold placeholders.
+type pattern struct {
+	text       string
 	head, tail string // before the first and after the last placeholder
 }
 
-// add notes what e may write, or returns who may write it already.
-func (c *claims) add(e *entry) (other *entry) {
-	targets := targetsOf(e)
-	for _, t := range targets {
-		if other := c.holder(t); other != nil {
-			return other
+func patternOf(element string) pattern {
+	p := pattern{element, element, element}
+	if open := strings.IndexByte(element, '{'); open >= 0 {
+		p.head, p.tail = element[:open], element[strings.LastIndexByte(element, '}')+1:]
+	}
+	return p
+}
+
+func (p pattern) meets(o pattern) bool {
+	return p == o || (strings.HasPrefix(p.head, o.head) || strings.HasPrefix(o.head, p.head)) &&
+		(strings.HasSuffix(p.tail, o.tail) || strings.HasSuffix(o.tail, p.tail)) &&
+		sink.Overlap(p.text, nil, o.text, nil)
+}
+
+// add enters the files that e may write, or returns who may write one of them
+// already, or, with folder, who needs a folder where e would write a file, or the
+// reverse.
+func (t *pathTree) add(e *entry) (other *entry, folder bool) {
+	paths := pathsOf(e)
+	for _, path := range paths {
+		if other, folder = t.root.find(path); other != nil {
+			return other, folder
 		}
 	}
-	for _, t := range targets {
-		if t.head == t.path {
-			c.files[t.path] = e
-			for folder := range above(t.path) {
-				c.folders[folder] = e
+	for _, path := range paths {
+		t.root.insert(path, e)
+	}
+	return nil, false
+}
+
+// find looks for a path that conflicts with the one whose rest below n is given.
+func (n *pathNode) find(rest []pattern) (other *entry, folder bool) {
+	switch {
+	case n.file != nil:
+		return n.file, len(rest) > 0
+	case len(rest) == 0:
+		return n.below, true
+	}
+	for child := range n.meeting(rest[0]) {
+		if other, folder = child.find(rest[1:]); other != nil {
+			return other, folder
+		}
+	}
+	return nil, false
+}
+
+// meeting yields the children that may name the same as an element. The head of
+// one of the two must begin with that of the other.
+func (n *pathNode) meeting(element pattern) iter.Seq[*pathNode] {
+	return func(yield func(*pathNode) bool) {
+		for length := range len(element.head) + 1 {
+			head := element.head[:length]
+			for at := n.search(head); at < len(n.children); at++ {
+				child := n.children[at]
+				same := child.head == head
+				longer := length == len(element.head) && strings.HasPrefix(child.head, head)
+				if !same && !longer {
+					break
+				}
+				if element.meets(child.pattern) && !yield(child) {
+					return
+				}
 			}
-			c.literals = append(c.literals, t)
-		} else {
-			c.patterns = append(c.patterns, t)
-		}
-	}
-	return nil
-}
-
-// below finds who writes a file where e needs a folder, or needs a folder where e
-// writes one. Paths with placeholders that are still open show it when they run.
-func (c *claims) below(e *entry) (other *entry) {
-	for _, t := range targetsOf(e) {
-		if other := c.folders[t.path]; other != nil {
-			return other
-		}
-		for folder := range above(t.path) {
-			if other := c.files[folder]; other != nil {
-				return other
-			}
-		}
-	}
-	return nil
-}
-
-// above yields the folders on the way to a path.
-func above(path string) iter.Seq[string] {
-	return func(yield func(string) bool) {
-		for folder := filepath.Dir(path); folder != path && yield(folder); folder = filepath.Dir(folder) {
-			path = folder
 		}
 	}
 }
 
-// sideFiles are the suffixes of what lies beside a data file.
-var sideFiles = []string{".checkpoint", ".checkpoint.tmp", ".lock", ".next"}
-
-// holder finds who may write t, or a file beside it.
-func (c *claims) holder(t target) *entry {
-	others := c.patterns
-	if t.head == t.path {
-		if other := c.files[t.path]; other != nil {
-			return other
-		}
-		for _, suffix := range sideFiles {
-			if other := c.files[t.path+suffix]; other != nil {
-				return other
-			}
-			if main, ok := strings.CutSuffix(t.path, suffix); ok && c.files[main] != nil {
-				return c.files[main]
-			}
-		}
-	} else {
-		others = slices.Concat(c.patterns, c.literals)
-	}
-	for _, o := range others {
-		if t.meets(o) {
-			return o.entry
-		}
-	}
-	return nil
+// search returns where the children with a head begin.
+func (n *pathNode) search(head string) int {
+	at, _ := slices.BinarySearchFunc(n.children, head, func(c *pathNode, head string) int { return strings.Compare(c.head, head) })
+	return at
 }
 
-func (t target) meets(o target) bool {
-	return (strings.HasPrefix(t.head, o.head) || strings.HasPrefix(o.head, t.head)) &&
-		(strings.HasSuffix(t.tail, o.tail) || strings.HasSuffix(o.tail, t.tail)) &&
-		sink.Overlap(t.path, nil, o.path, nil)
+func (n *pathNode) insert(rest []pattern, e *entry) {
+	for _, element := range rest {
+		n.below = e
+		n = n.child(element)
+	}
+	n.file = e
 }
 
-func targetsOf(e *entry) []target {
+// child returns the node for an element, a new one if there is none.
+func (n *pathNode) child(p pattern) *pathNode {
+	if child := n.byText[p.text]; child != nil {
+		return child
+	}
+	child := &pathNode{pattern: p}
+	if n.byText == nil {
+		n.byText = make(map[string]*pathNode)
+	}
+	n.byText[p.text] = child
+	n.children = slices.Insert(n.children, n.search(p.head), child)
+	return child
+}
+
+// pathsOf returns the elements of each path that e may write, topics filled in
+// where they are known.
+func pathsOf(e *entry) [][]pattern {
 	path := absolute(e.consumer.Sink.File.Path)
 	paths := []string{path}
 	if topics := e.consumer.Topics; len(topics) > 0 && strings.Contains(path, "{topic}") {
@@ -157,14 +181,13 @@ func targetsOf(e *entry) []target {
 			paths = append(paths, strings.ReplaceAll(path, "{topic}", topic))
 		}
 	}
-	targets := make([]target, len(paths))
+	split := make([][]pattern, len(paths))
 	for i, p := range paths {
-		targets[i] = target{entry: e, path: p, head: p, tail: p}
-		if open := strings.IndexByte(p, '{'); open >= 0 {
-			targets[i].head, targets[i].tail = p[:open], p[strings.LastIndexByte(p, '}')+1:]
+		for element := range strings.SplitSeq(strings.TrimPrefix(p, "/"), "/") {
+			split[i] = append(split[i], patternOf(element))
 		}
 	}
-	return targets
+	return split
 }
 
 // absolute makes two spellings of one path equal. Links are not followed: what

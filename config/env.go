@@ -7,16 +7,20 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+var (
+	envName      = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	bareVariable = regexp.MustCompile(`^\$[A-Za-z_][A-Za-z0-9_]*`) // as a shell would expand it
+)
 
 // expandScalar replaces ${NAME}, ${NAME:-default} and $$ in a value. Any other
-// dollar sign stands for itself, as in a regular expression.
+// dollar sign stands for itself, as in a regular expression; where it cannot be
+// meant, unexpanded reports it.
 func (p *parser) expandScalar(n *yaml.Node, path string) *yaml.Node {
 	if !strings.Contains(n.Value, "$") {
 		return n
 	}
 	var out strings.Builder
-	used := false
+	used, bare := false, ""
 	for rest := n.Value; rest != ""; {
 		i := strings.IndexByte(rest, '$')
 		if i < 0 {
@@ -52,6 +56,9 @@ func (p *parser) expandScalar(n *yaml.Node, path string) *yaml.Node {
 			out.WriteString(value)
 			rest, used = after, true
 		default:
+			if bare == "" {
+				bare = bareVariable.FindString(rest)
+			}
 			out.WriteByte('$')
 			rest = rest[1:]
 		}
@@ -64,7 +71,25 @@ func (p *parser) expandScalar(n *yaml.Node, path string) *yaml.Node {
 	if used {
 		p.flexible[&c] = true
 	}
+	if bare != "" {
+		p.bare[&c] = bare
+	}
 	return &c
+}
+
+// unexpanded returns what is wrong with a value in which a shell would expand
+// something, and kcagent does not: a variable without braces, and, in a path, a
+// tilde.
+func (p *parser) unexpanded(n *yaml.Node, isPath bool) (message, hint string) {
+	home, _, _ := strings.Cut(n.Value, "/")
+	switch {
+	case p.bare[n] != "":
+		name := p.bare[n]
+		return name + " is not expanded", "write ${" + name[1:] + "}; a dollar sign itself is $$"
+	case isPath && strings.HasPrefix(home, "~"):
+		return home + " is not expanded", "write the whole path or ${HOME}/…; for a folder with this name write ./" + home
+	}
+	return "", ""
 }
 
 // holdsSecret reports whether a path is that of a [Secret].

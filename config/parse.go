@@ -73,13 +73,14 @@ type parser struct {
 	inherited map[*yaml.Node]string // nodes of defaults, keys too: their path there
 	flexible  map[*yaml.Node]bool   // scalars whose text came from the environment: of any type
 	broken    map[*yaml.Node]bool   // scalars whose text is not known; told already
+	bare      map[*yaml.Node]string // scalars with a variable such as $HOME, which is not expanded
 	told      map[string]bool       // paths that have problems
 }
 
 func newParser(file string, getenv func(string) (string, bool)) *parser {
 	return &parser{
 		file: file, getenv: getenv, inherited: make(map[*yaml.Node]string), flexible: make(map[*yaml.Node]bool),
-		broken: make(map[*yaml.Node]bool), told: make(map[string]bool),
+		broken: make(map[*yaml.Node]bool), bare: make(map[*yaml.Node]string), told: make(map[string]bool),
 	}
 }
 

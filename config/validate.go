@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -38,6 +39,11 @@ func (p *parser) fault(node *yaml.Node, path, field, message, hint string) {
 // checkCluster applies the rules for one cluster.
 func (p *parser) checkCluster(n *yaml.Node, path string, c Cluster) {
 	p.checkBrokers(n, path, c.Brokers, true)
+	for field := range c.Files() {
+		if message, hint := p.unexpanded(find(n, field), true); message != "" {
+			p.fault(n, path, field, message, hint)
+		}
+	}
 	if t := c.TLS; t != nil {
 		switch {
 		case t.CertFile != "" && t.KeyFile == "":
@@ -75,8 +81,11 @@ func (p *parser) checkBrokers(n *yaml.Node, path string, brokers []string, requi
 	list := find(n, "brokers")
 	for i, e := range list.Content {
 		at := fmt.Sprintf("brokers[%d]", i)
+		literal, hint := p.unexpanded(e, false)
 		switch message := brokerProblem(e.Value); {
 		case e.Kind != yaml.ScalarNode:
+		case literal != "":
+			p.fault(n, path, at, literal, hint)
 		case strings.Contains(e.Value, "@"):
 			p.fault(n, path, at, "holds a user and perhaps a password, which would show", "write host:port, such as kafka-1:9092, and set sasl")
 		case message != "":
@@ -198,7 +207,7 @@ func (p *parser) checkSink(n *yaml.Node, path string, c *Consumer) {
 		p.fault(n, path, "sink.file.path", "missing: say which file", "")
 		return
 	}
-	if message, hint := pathProblem(find(n, "sink.file.path").Value); message != "" {
+	if message, hint := p.pathProblem(find(n, "sink.file.path"), c); message != "" {
 		p.fault(n, path, "sink.file.path", message, hint)
 	}
 	if r := f.Rotate; r != nil {
@@ -230,11 +239,15 @@ func (p *parser) checkRotate(n *yaml.Node, path string, r sink.Rotate) {
 
 var placeholders = []string{"name", "topic", "partition"}
 
-// pathProblem says what is wrong with the path of a file, as it is written: to
+// pathProblem returns what is wrong with the path of a file, as it is written: to
 // clean it would hide a .. behind a placeholder.
-func pathProblem(path string) (message, hint string) {
+func (p *parser) pathProblem(n *yaml.Node, c *Consumer) (message, hint string) {
+	path := n.Value
 	if path == "" {
 		return "missing: say which file", ""
+	}
+	if message, hint = p.unexpanded(n, true); message != "" {
+		return message, hint
 	}
 	open := false
 	for _, found := range placeholder.FindAllString(path, -1) {
@@ -250,10 +263,11 @@ func pathProblem(path string) (message, hint string) {
 		return "a brace is not closed", "the placeholders are {name}, {topic} and {partition}"
 	case strings.ContainsRune(path, 0):
 		return "holds a zero byte", ""
-	case strings.HasSuffix(path, "/") || filepath.Base(path) == "." || filepath.Base(path) == "..":
-		return "names a folder, not a file", ""
 	case open && escapes(path):
 		return "the path leaves its folder by .. and holds placeholders", "write the folder out"
+	}
+	if bad := new(sink.NameError); errors.As(sink.CheckPath(strings.ReplaceAll(path, "{name}", c.Name), c.Topics), &bad) {
+		return bad.Cause, bad.Hint
 	}
 	return "", ""
 }

@@ -53,7 +53,7 @@ func CheckPath(path string, topics []string) error {
 	base := path[strings.LastIndexByte(path, filepath.Separator)+1:]
 	switch {
 	case base == "" || base == "." || base == "..":
-		return &NameError{path, "it names a folder", "add a file name such as {topic}-{partition}.log"}
+		return &NameError{path, "the path names a folder, not a file", "add a file name such as {topic}-{partition}.log"}
 	case strings.Contains(base, plus):
 		return &NameError{path, "a file name cannot contain +, which marks the files that kcagent keeps beside a data file", "remove the + from the file name"}
 	}
@@ -75,13 +75,13 @@ func checkName(path string) error {
 	dir, base := filepath.Split(path)
 	if len(base)+maxSuffix > maxName {
 		return &NameError{
-			path, fmt.Sprintf("the file name has %d bytes, more than the %d that leave room for the suffixes of the files beside it", len(base), maxName-maxSuffix),
-			"shorten it, for example by a folder for each topic: {topic}/{partition}.log",
+			path, fmt.Sprintf("the file name %s has %d bytes, more than the %d that leave room for the suffixes of the files beside it", base, len(base), maxName-maxSuffix),
+			"shorten it, for example with a folder for each topic: {topic}/{partition}.log",
 		}
 	}
 	for name := range strings.SplitSeq(dir, string(filepath.Separator)) {
 		if len(name) > maxName {
-			return &NameError{path, fmt.Sprintf("the name of folder %s has %d bytes, more than %d", name, len(name), maxName), "shorten it"}
+			return &NameError{path, fmt.Sprintf("the folder name %s has %d bytes, more than %d", name, len(name), maxName), "shorten it"}
 		}
 		if reserved(name) {
 			return &NameError{path, "the folder name " + name + " is reserved for files that kcagent keeps beside a data file", "use another folder name"}
