@@ -42,6 +42,10 @@ type Change struct {
 	Fields []string        // the fields of the file that cause it; none for create and terminate
 	Spec   config.Consumer // what is wanted; the zero value for terminate
 	Idle   bool            // it is stopped until now
+
+	// Warning is what the operator should know before the change is made; "" if
+	// there is nothing.
+	Warning string
 }
 
 // Cost is what the change costs the consumer's group.
@@ -121,7 +125,9 @@ func Plan(want []config.Consumer, have map[string]Have) []Change {
 		}
 	}
 	slices.SortFunc(ended, func(a, b Change) int { return cmp.Compare(a.Name, b.Name) })
-	return append(ended, changes...)
+	changes = append(ended, changes...)
+	warnTakeovers(changes, have)
+	return changes
 }
 
 // planOne compares one consumer as asked with one as wanted. The zero Op means

@@ -90,6 +90,9 @@ func TestPlanGoldens(t *testing.T) {
 			changes := Plan(want, have)
 			for _, c := range changes {
 				got.WriteString(c.String() + "\n")
+				if c.Warning != "" {
+					got.WriteString("  " + c.Warning + "\n")
+				}
 			}
 			if *update {
 				part["plan"].Data = []byte(got.String())

@@ -102,6 +102,7 @@ type planned struct {
 	Consumer string   `json:"consumer"`
 	Fields   []string `json:"fields"`
 	Cost     string   `json:"cost"`
+	Warning  string   `json:"warning"` // "" if there is none
 }
 
 func newPlan(have, want *config.Config) plan {
@@ -116,7 +117,7 @@ func newPlan(have, want *config.Config) plan {
 		if fields == nil {
 			fields = []string{}
 		}
-		p.Changes = append(p.Changes, planned{string(c.Op), c.Name, fields, c.Cost()})
+		p.Changes = append(p.Changes, planned{string(c.Op), c.Name, fields, c.Cost(), c.Warning})
 		p.Summary[string(c.Op)]++
 		touched[c.Name] = true
 	}
@@ -135,7 +136,7 @@ var looks = map[string]struct{ mark, colour string }{
 	string(agent.Replace): {"!", "33"}, string(agent.Resubscribe): {"!", "33"},
 }
 
-// text is a line for each change, and a summary.
+// text is a line for each change, one more for its warning, and a summary.
 func (p plan) text(coloured bool) string {
 	var b strings.Builder
 	width, actions := 0, 0
@@ -155,6 +156,9 @@ func (p plan) text(coloured bool) string {
 			line = "\x1b[" + look.colour + "m" + line + "\x1b[0m"
 		}
 		b.WriteString(line + "\n")
+		if c.Warning != "" {
+			b.WriteString("  warning: " + c.Warning + "\n")
+		}
 	}
 	if len(p.Changes) == 0 {
 		fmt.Fprintf(&b, "nothing to change, %d %s untouched\n", p.Untouched, plural(p.Untouched, "consumer"))

@@ -87,6 +87,20 @@ func TestPlanCommand(t *testing.T) {
 	}
 }
 
+// TestPlanWarnsOfATakeover: a new entry on the file of a removed one, with another
+// group.
+func TestPlanWarnsOfATakeover(t *testing.T) {
+	url := running(t, planHave)
+	want := writeFile(t, strings.ReplaceAll(planHave, "name: gone,", "name: renamed, sink: {file: {path: /tmp/$$kcagent-plan/gone.log}},"))
+	code, out, stderr := kcagent(t, "plan", "--config", want, "--url", url)
+	if code != exitChanges || stderr != "" {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+	golden(t, "plan-takeover.txt", out)
+	_, out, _ = kcagent(t, "plan", "--config", want, "--url", url, "--output", "json")
+	golden(t, "plan-takeover.json", out)
+}
+
 // TestPlanComparesSecrets: another password is a replace, and neither is shown.
 func TestPlanComparesSecrets(t *testing.T) {
 	url := running(t, planHave)
