@@ -12,7 +12,8 @@ import (
 )
 
 // validateCommand checks a file. The problems are its result and go to stdout,
-// one a line (or as JSON); the summary goes to stderr.
+// one a line (or as JSON); the summary goes to stderr, and so do warnings, which
+// leave the file valid, unless the output is JSON.
 func validateCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
 	file := flags.String("config", "consumers.yaml", "the `file` to check")
 	online := flags.Bool("online", false, "also reach the brokers, look for the topics and try the sinks")
@@ -27,7 +28,11 @@ func validateCommand(ctx context.Context, io streams, flags *flag.FlagSet, args 
 	if len(problems) == 0 && *online {
 		problems = probe(ctx, *file, c)
 	}
-	if err := printProblems(io, *output, problems); err != nil {
+	var warnings config.Problems
+	if len(problems) == 0 {
+		warnings = takeovers(*file, c)
+	}
+	if err := printProblems(io, *output, problems, warnings); err != nil {
 		return err
 	}
 	if len(problems) > 0 {
@@ -46,24 +51,26 @@ func probe(ctx context.Context, file string, c *config.Config) config.Problems {
 		index[consumer.Name] = i
 	}
 	var problems config.Problems
+	locator := config.NewLocator(file)
 	for _, f := range agent.Probe(ctx, c.Consumers) {
 		path := fmt.Sprintf("consumers[%d].%s", index[f.Consumer], f.Field)
-		problems = append(problems, config.Locate(file, path, f.Consumer+": "+f.Err.Error()))
+		problems = append(problems, locator.Locate(path, f.Consumer+": "+f.Err.Error(), ""))
 	}
 	return problems
 }
 
-func printProblems(io streams, output string, problems config.Problems) error {
+func printProblems(io streams, output string, problems, warnings config.Problems) error {
 	if output == "json" {
-		if problems == nil {
-			problems = config.Problems{}
-		}
 		enc := json.NewEncoder(io.out)
 		enc.SetIndent("", "  ")
 		return enc.Encode(struct {
 			Valid    bool            `json:"valid"`
 			Problems config.Problems `json:"problems"`
-		}{len(problems) == 0, problems})
+			Warnings config.Problems `json:"warnings"`
+		}{len(problems) == 0, append(config.Problems{}, problems...), append(config.Problems{}, warnings...)})
+	}
+	for _, w := range warnings {
+		fmt.Fprintln(io.err, "warning: "+w.String())
 	}
 	for _, p := range problems {
 		if _, err := fmt.Fprintln(io.out, p); err != nil {

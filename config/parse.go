@@ -49,18 +49,32 @@ func Parse(file string, data []byte, getenv func(string) (string, bool)) (*Confi
 
 // Locate places a message about the file as it is now at path, such as
 // consumers[1].topics, or as near to it as the file goes.
-func Locate(file, path, message string) Problem {
-	p := newParser(file, func(string) (string, bool) { return "", true })
-	problem := Problem{File: file, Path: path, Message: message}
-	data, _, err := readFile(file)
-	if err != nil {
-		return problem
+func Locate(file, path, message string) Problem { return NewLocator(file).Locate(path, message, "") }
+
+// A Locator places messages about a file.
+type Locator struct {
+	file string
+	root *yaml.Node // nil if the file cannot be read
+}
+
+// NewLocator reads the file as it is now.
+func NewLocator(file string) *Locator {
+	l := &Locator{file: file}
+	if data, _, err := readFile(file); err == nil {
+		l.root = newParser(file, func(string) (string, bool) { return "", true }).document(data)
 	}
-	if root := p.document(data); root != nil {
-		n := find(root, path)
-		problem.Line, problem.Column = n.Line, n.Column
+	return l
+}
+
+// Locate places a message at path, such as consumers[1].topics, or as near to it
+// as the file goes.
+func (l *Locator) Locate(path, message, hint string) Problem {
+	p := Problem{File: l.file, Path: path, Message: message, Hint: hint}
+	if l.root != nil {
+		n := find(l.root, path)
+		p.Line, p.Column = n.Line, n.Column
 	}
-	return problem
+	return p
 }
 
 // A parser is the state of one Parse.
