@@ -35,6 +35,7 @@ func demoCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []st
 	if o.Listen, err = freeAddress(o.Listen); err != nil {
 		return err
 	}
+	surviveBrokenPipes()
 	return demo.Run(ctx, o, func(ctx context.Context, configPath string) error {
 		return runAgent(ctx, runOptions{
 			config: configPath, listen: o.Listen, watch: true, shutdownTimeout: 25 * time.Second, log: o.Log,

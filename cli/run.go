@@ -20,6 +20,7 @@ import (
 
 	"kcagent/agent"
 	"kcagent/config"
+	"kcagent/limits"
 )
 
 // runOptions are what the run command and the demo say of a running agent.
@@ -50,6 +51,7 @@ func runCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []str
 	if err := o.check(); err != nil {
 		return err
 	}
+	surviveBrokenPipes()
 	return runAgent(ctx, o)
 }
 
@@ -87,10 +89,9 @@ func newLogger(w io.Writer, level, format string) (*slog.Logger, error) {
 	return nil, checkOneOf("log-format", format, "text", "json")
 }
 
-// Limits of the HTTP side: whoever can reach it must not be able to hold
-// more than a little of the agent.
+// Limits of the HTTP API, besides that of its connections: no client may hold more
+// than a little of the agent.
 const (
-	maxConnections = 256
 	headerTimeout  = 5 * time.Second
 	writeTimeout   = 30 * time.Second
 	idleTimeout    = time.Minute
@@ -121,7 +122,7 @@ func runAgent(ctx context.Context, o runOptions) error {
 	server := newServer(a.Handler(), o.log)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		err := web.Serve(netutil.LimitListener(listener, maxConnections), server,
+		err := web.Serve(netutil.LimitListener(listener, limits.Of().Connections), server,
 			&web.FlagConfig{WebConfigFile: &o.webConfig}, o.log)
 		if !errors.Is(err, http.ErrServerClosed) {
 			cancel(serverError{fmt.Errorf("serve http on %s: %w", o.listen, err)})

@@ -37,3 +37,12 @@ func signals(stderr io.Writer) (ctx context.Context, stop func()) {
 		cancel(nil)
 	}
 }
+
+// surviveBrokenPipes makes a write to a standard stream whose reader has gone fail
+// with EPIPE, for the rest of the process. Without it the Go runtime ends the
+// process with SIGPIPE, and with it every consumer, undrained, because the reader
+// of the log has ended. The signal is caught, not ignored: an ignored one would be
+// ignored by child processes, too.
+func surviveBrokenPipes() {
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // nobody needs to receive it
+}

@@ -40,6 +40,24 @@ type Options struct {
 	Through []string
 	// Stdout gets the agent's standard output; nil discards it.
 	Stdout *os.File
+	// Stderr gets the agent's log; nil keeps it for Log, and for the check at the
+	// end of the test.
+	Stderr *os.File
+}
+
+// Ulimit is a Through that starts the agent with a limit of its descriptors.
+func Ulimit(n int) []string {
+	return []string{"sh", "-c", `ulimit -n "$0" && exec "$@"`, strconv.Itoa(n)}
+}
+
+// Without is a Through that starts the agent with some of the standard streams,
+// such as 0 and 2, closed.
+func Without(streams ...int) []string {
+	closed := ""
+	for _, s := range streams {
+		closed += fmt.Sprintf(" %d>&-", s)
+	}
+	return []string{"sh", "-c", `exec "$0" "$@"` + closed}
 }
 
 // An Agent is a kcagent process. Its methods are for the test's goroutine.
@@ -106,6 +124,9 @@ func Launch(t testing.TB, o Options) *Agent {
 	args := append(append(append([]string{}, o.Through...), bin, "run", "--config", a.Path, "--listen", addr), o.Args...)
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, o.Stdout, log
+	if o.Stderr != nil {
+		cmd.Stderr = o.Stderr
+	}
 	if a.proc, err = process.Start(cmd); err != nil {
 		t.Fatal(err)
 	}
