@@ -17,6 +17,7 @@ import (
 
 	"kcagent/config"
 	"kcagent/fetch"
+	"kcagent/limits"
 )
 
 // SetUpSarama sets what sarama keeps for the whole process. It must run before
@@ -128,7 +129,7 @@ var errCut = errors.New("connections were cut: the consumer did not stop in time
 // connect makes a connection that Cut ends.
 func (d *dialer) connect(ctx context.Context, network, addr string) (net.Conn, error) {
 	nd := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
-	conn, err := nd.DialContext(ctx, network, addr)
+	conn, err := limits.Brokers().Dial(ctx, &nd, network, addr)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -255,4 +256,34 @@ func keepAsking(t *testing.T, url string, pages ...string) (stop func()) {
 	}
 	t.Cleanup(stop)
 	return stop
+}
+
+// TestFewDescriptorsForConnections: with more consumers than the agent may have
+// connections, it answers over HTTP, names the limit, and works again with fewer.
+func TestFewDescriptorsForConnections(t *testing.T) {
+	t.Parallel()
+	const limit, consumers, fewer = 128, 60, 4
+	s := newScene(t)
+	topic := s.topic(t, "crowd", 1)
+	s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 1, Count: 100})
+	var entries []entry
+	for i := range consumers {
+		entries = append(entries, s.entry(fmt.Sprintf("crowd%d", i), topic))
+	}
+	a := agenttest.Start(t, agenttest.Options{Config: s.file(entries...), Through: agenttest.Ulimit(limit)})
+	stopAsking := keepAsking(t, a.URL, "/status", "/metrics")
+	a.WaitStatus("a consumer to name the limit", func(st agenttest.Status) bool {
+		return slices.ContainsFunc(st.Consumers, func(c agenttest.Consumer) bool {
+			return c.Status == "ERROR" && strings.Contains(c.Error(), fmt.Sprintf("limit of %d descriptors", limit))
+		})
+	})
+	a.Apply(s.file(entries[:fewer]...))
+	for _, e := range entries[:fewer] {
+		s.waitCommitted(t, a, e, 100)
+	}
+	stopAsking()
+	stop(t, a)
+	for _, e := range entries[:fewer] {
+		follow(t, e.path).wantExact(t, topic, 1, 100)
+	}
 }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/limits"
 )
 
 // answerTime is how long a broker may send nothing of an answer, beyond MaxWait.
@@ -151,7 +153,7 @@ func (d *ownDialer) Dial(network, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(d.ctx, d.timeout)
 	defer cancel()
 	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
-	wire, err := dialer.DialContext(ctx, network, addr)
+	wire, err := limits.Brokers().Dial(ctx, &dialer, network, addr)
 	if err != nil {
 		return nil, err
 	}

@@ -1,21 +1,24 @@
-// Package limits divides what the process may have open between the parts of the
-// agent, so that none of them takes everything: with thousands of files the agent
-// still answers over HTTP, reaches its brokers and reads its configuration.
+// Package limits divides the descriptors of the process between the parts of the
+// agent, so that none of them takes all: with more files or brokers than it may
+// have open, the agent still answers over HTTP and reads its configuration.
 package limits
 
 import (
+	"fmt"
 	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
-// Descriptors is the number of descriptors that the process may have open, and how
-// it is divided.
+// Descriptors is how many descriptors the process may have open, and how they are
+// divided.
 type Descriptors struct {
 	Limit       int // RLIMIT_NOFILE
-	Files       int // for the files of sinks: a half
-	Connections int // for those who connect to the HTTP API: an eighth, from 8 to 256
-	// The rest is for brokers, configuration, secrets and the folders that are
-	// synced: nobody counts those.
+	Files       int // for the files of sinks
+	Connections int // for clients of the HTTP API
+	Brokers     int // for connections to brokers
+	// The rest is for what nobody counts: configuration, secrets, folders that are
+	// synced, the log, and the watches and polls of the system.
 }
 
 // unlimited is assumed where the system has no limit, or a higher one.
@@ -23,8 +26,11 @@ const unlimited = 1 << 20
 
 // divide divides a limit.
 func divide(limit int) Descriptors {
-	limit = min(max(limit, 0), unlimited)
-	return Descriptors{Limit: limit, Files: limit / 2, Connections: min(max(limit/8, 8), 256)}
+	d := Descriptors{Limit: min(max(limit, 0), unlimited)}
+	d.Files = d.Limit / 2
+	d.Connections = min(max(d.Limit/8, 8), 256)
+	d.Brokers = max(d.Limit-d.Files-d.Connections-max(d.Limit/16, 16), 4)
+	return d
 }
 
 // Of returns the limit of this process, read once. Go has raised it to the hard
@@ -32,7 +38,58 @@ func divide(limit int) Descriptors {
 var Of = sync.OnceValue(func() Descriptors {
 	var r syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
-		return divide(1024) // what is customary
+		return divide(1024) // the usual one
 	}
 	return divide(int(min(r.Cur, unlimited)))
 })
+
+// A Budget counts the open descriptors of one kind. Its methods neither wait nor
+// allocate, and are safe for concurrent use.
+type Budget struct {
+	limit int // of the process
+	share int // of it, for this kind
+	kind  string
+	used  atomic.Int64
+}
+
+// files returns a budget for the files of sinks.
+func (d Descriptors) files() *Budget {
+	return &Budget{limit: d.Limit, share: d.Files, kind: "files of sinks"}
+}
+
+// brokers returns a budget for connections to brokers.
+func (d Descriptors) brokers() *Budget {
+	return &Budget{limit: d.Limit, share: d.Brokers, kind: "connections to brokers"}
+}
+
+// Files is the budget of all file sinks of the process, and Brokers that of all its
+// connections to brokers.
+var (
+	Files   = sync.OnceValue(func() *Budget { return Of().files() })
+	Brokers = sync.OnceValue(func() *Budget { return Of().brokers() })
+)
+
+// Acquire takes n descriptors; if fewer are left it takes none and returns false.
+func (b *Budget) Acquire(n int) bool {
+	for {
+		used := b.used.Load()
+		if used+int64(n) > int64(b.share) {
+			return false
+		}
+		if b.used.CompareAndSwap(used, used+int64(n)) {
+			return true
+		}
+	}
+}
+
+// Release gives back n descriptors that Acquire took.
+func (b *Budget) Release(n int) {
+	if b.used.Add(int64(-n)) < 0 {
+		panic("limits: more descriptors were released than acquired")
+	}
+}
+
+// Err returns the cause of an open for which Acquire returned false.
+func (b *Budget) Err() error {
+	return fmt.Errorf("limit of %d descriptors reached (%d for %s); raise it with LimitNOFILE= or ulimit -n", b.limit, b.share, b.kind)
+}

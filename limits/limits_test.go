@@ -6,21 +6,20 @@ import (
 )
 
 func TestDivide(t *testing.T) {
-	for _, c := range []struct{ limit, files, connections int }{
-		{20, 10, 8},
-		{64, 32, 8},
-		{256, 128, 32},
-		{1024, 512, 128},
-		{4096, 2048, 256},
-		{1 << 20, 1 << 19, 256},
-		{1 << 40, 1 << 19, 256},
-		{-1, 0, 8},
+	for _, c := range []struct{ limit, files, connections, brokers int }{
+		{-1, 0, 8, 4},
+		{20, 10, 8, 4},
+		{64, 32, 8, 8},
+		{256, 128, 32, 80},
+		{1024, 512, 128, 320},
+		{4096, 2048, 256, 1536},
+		{1 << 40, 1 << 19, 256, 1<<19 - 256 - 1<<16},
 	} {
 		d := divide(c.limit)
-		if d.Files != c.files || d.Connections != c.connections {
-			t.Errorf("%d: %+v, want %d for files and %d for connections", c.limit, d, c.files, c.connections)
+		if d.Files != c.files || d.Connections != c.connections || d.Brokers != c.brokers {
+			t.Errorf("%d: %+v, want %d for files, %d for connections and %d for brokers", c.limit, d, c.files, c.connections, c.brokers)
 		}
-		if c.limit >= 32 && d.Limit-d.Files-d.Connections < d.Limit/4 {
+		if rest := d.Limit - d.Files - d.Connections - d.Brokers; c.limit >= 64 && rest < 16 {
 			t.Errorf("%d: %+v leaves too little for the rest", c.limit, d)
 		}
 	}

@@ -1,0 +1,87 @@
+package limits
+
+import (
+	"errors"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+)
+
+func TestBudget(t *testing.T) {
+	d := Descriptors{Limit: 256, Files: 128}.files()
+	if !d.Acquire(126) || d.Acquire(3) || !d.Acquire(2) || d.Acquire(1) {
+		t.Errorf("%d of %d are taken, want all of them, and none more", d.used.Load(), d.share)
+	}
+	if text := d.Err().Error(); !strings.Contains(text, "limit of 256 descriptors reached (128 for files of sinks)") || !strings.Contains(text, "ulimit -n") {
+		t.Errorf("the error is %q", text)
+	}
+	d.Release(2)
+	if !d.Acquire(2) || d.Acquire(1) {
+		t.Error("two that were released cannot be taken again, or more can")
+	}
+	var wg sync.WaitGroup
+	d.Release(128)
+	for range 8 {
+		wg.Go(func() {
+			for range 1000 {
+				if d.Acquire(16) {
+					d.Release(16)
+				} else {
+					t.Error("16 of 128 for each of 8 goroutines are too many")
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n := d.used.Load(); n != 0 {
+		t.Errorf("%d are taken in the end", n)
+	}
+	if n := testing.AllocsPerRun(100, func() { d.Acquire(2); d.Release(2) }); n != 0 {
+		t.Errorf("acquire and release allocate %v times", n)
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("a release of too many is not noticed")
+		}
+	}()
+	d.Release(1)
+}
+
+// TestDialCounts: a connection counts until it is closed, once, however often that
+// is, and one that fails does not count.
+func TestDialCounts(t *testing.T) {
+	b := Descriptors{Limit: 256, Brokers: 2}.brokers()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	dial := func(addr string) (net.Conn, error) { return b.Dial(t.Context(), new(net.Dialer), "tcp", addr) }
+	first, err := dial(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := dial(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	_, err = dial(l.Addr().String())
+	if failed := new(net.OpError); !errors.As(err, &failed) || !strings.Contains(err.Error(), l.Addr().String()) || !strings.Contains(err.Error(), "limit of 256 descriptors reached (2 for connections to brokers)") {
+		t.Errorf("a third connection of two: %v", err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Close(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a second close: %v", err)
+	}
+	l.Close()
+	if _, err := dial(l.Addr().String()); err == nil {
+		t.Error("a closed port was reached")
+	}
+	if n := b.used.Load(); n != 1 {
+		t.Errorf("%d connections count, want the one that is open", n)
+	}
+}
