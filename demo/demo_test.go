@@ -120,7 +120,7 @@ func TestUserIsToldWhatToDoAndWhatWasDone(t *testing.T) {
 		if n := strings.Count(told, "\n"); n > 15 {
 			t.Errorf("%d lines are told:\n%s", n, told)
 		}
-		if strings.Contains(out.String(), ".lock") {
+		if strings.Contains(out.String(), "+checkpoint") {
 			t.Errorf("what is no data counts:\n%s", out.String())
 		}
 	}
@@ -129,7 +129,7 @@ func TestUserIsToldWhatToDoAndWhatWasDone(t *testing.T) {
 	f("4\n", sampleName+" was there", data+"/a.log: 1 records")
 }
 
-// write appends to a file of data, with a lock beside it.
+// write appends to a file of data, with a checkpoint beside it.
 func write(dir, text string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -139,7 +139,7 @@ func write(dir, text string) error {
 		return err
 	}
 	_, err = fmt.Fprint(f, text)
-	return errors.Join(err, f.Close(), os.WriteFile(f.Name()+".lock", nil, 0o600))
+	return errors.Join(err, f.Close(), os.WriteFile(f.Name()+"+checkpoint", nil, 0o600))
 }
 
 func TestURL(t *testing.T) {

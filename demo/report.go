@@ -10,10 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-)
 
-// beside are the endings of files that a sink keeps beside its data.
-var beside = map[string]bool{".lock": true, ".checkpoint": true}
+	"kcagent/sink"
+)
 
 // sizes are those of the files below dir, in bytes by path. A dir that is
 // missing has none.
@@ -43,7 +42,7 @@ func report(w io.Writer, dir string, before map[string]int64) error {
 		return err
 	}
 	for _, path := range slices.Sorted(maps.Keys(now)) {
-		if beside[filepath.Ext(path)] {
+		if sink.SideFile(path) {
 			continue
 		}
 		from := before[path]

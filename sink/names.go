@@ -90,10 +90,16 @@ func checkName(path string) error {
 	return nil
 }
 
+// SideFile reports whether a path is that of a file which holds no complete
+// records for others to read: a checkpoint, or the next file of a rotation.
+func SideFile(path string) bool {
+	return strings.HasSuffix(path, checkpointSuffix) || strings.HasSuffix(path, nextSuffix)
+}
+
 // reserved reports whether name could be that of a file that a sink makes beside
 // a data file.
 func reserved(name string) bool {
-	if strings.HasSuffix(name, checkpointSuffix) || strings.HasSuffix(name, nextSuffix) {
+	if SideFile(name) {
 		return true
 	}
 	_, _, complete := parseComplete(name)
