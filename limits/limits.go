@@ -52,6 +52,9 @@ type Budget struct {
 	used  atomic.Int64
 }
 
+// NewBudget returns a budget of n descriptors for files of sinks.
+func NewBudget(n int) *Budget { return Descriptors{Limit: n, Files: n}.files() }
+
 // files returns a budget for the files of sinks.
 func (d Descriptors) files() *Budget {
 	return &Budget{limit: d.Limit, share: d.Files, kind: "files of sinks"}

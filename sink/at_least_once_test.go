@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"kcagent/limits"
 )
 
 // TestAtLeastOnceCrashAtEveryCall stops before every single call, with every kind of
@@ -42,7 +44,7 @@ func TestAtLeastOnceCrashAtEveryCall(t *testing.T) {
 }
 
 func atLeastOnceRun(t *testing.T, spec Spec, m *memoryFS) (flushed int, err error) {
-	s, err := Open(t.Context(), spec, Options{FS: m, Group: "g", Log: slog.New(slog.DiscardHandler)})
+	s, err := Open(t.Context(), spec, Options{FS: m, Group: "g", files: newOpenFiles(limits.NewBudget(10)), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return 0, err
 	}
@@ -65,7 +67,7 @@ func atLeastOnceRun(t *testing.T, spec Spec, m *memoryFS) (flushed int, err erro
 
 func checkAtLeastOnce(t *testing.T, spec Spec, m *memoryFS, flushed int, what string) {
 	t.Helper()
-	s, err := Open(t.Context(), spec, Options{FS: m, Group: "g", Log: slog.New(slog.DiscardHandler)})
+	s, err := Open(t.Context(), spec, Options{FS: m, Group: "g", files: newOpenFiles(limits.NewBudget(10)), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatalf("%s: %v", what, err)
 	}
@@ -198,7 +200,7 @@ func TestDurabilityNoneSurvivesAPowerLoss(t *testing.T) {
 				spec := exactSpec("/d/out.log")
 				spec.File.Compression = c
 				m := newMemoryFS()
-				s, err := Open(t.Context(), spec, Options{FS: m, Group: "g"})
+				s, err := Open(t.Context(), spec, Options{FS: m, Group: "g", files: newOpenFiles(limits.NewBudget(10))})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -217,7 +219,7 @@ func TestDurabilityNoneSurvivesAPowerLoss(t *testing.T) {
 				m.names["/d/out.log+checkpoint"].onDisk = m.names["/d/out.log+checkpoint"].data
 				m = m.crash(l)
 				for n, spec := range []Spec{{File: &none}, spec} { // also after a change back
-					s, err = Open(t.Context(), spec, Options{FS: m, Group: "g"})
+					s, err = Open(t.Context(), spec, Options{FS: m, Group: "g", files: newOpenFiles(limits.NewBudget(10))})
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 
+	"kcagent/limits"
+
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 )
@@ -40,7 +42,7 @@ func newCrashTest(c Compression, r *Rotate) *crashTest {
 
 // run goes on from where the sink stands until all is written, or it dies.
 func (c *crashTest) run(t *testing.T) (err error) {
-	s, err := Open(t.Context(), c.spec, Options{FS: c.fs, Group: "g", Log: slog.New(slog.DiscardHandler)})
+	s, err := Open(t.Context(), c.spec, Options{FS: c.fs, Group: "g", files: newOpenFiles(limits.NewBudget(10)), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}

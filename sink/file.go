@@ -70,7 +70,7 @@ func openFile(ctx context.Context, spec FileSpec, o Options) (Sink, error) {
 		exact:       spec.Delivery == ExactlyOnce,
 		encode:      encode,
 		alarm:       &alarm{ring: o.Due, now: o.Now},
-		files:       processFiles,
+		files:       o.files,
 		byPath:      make(map[string]*writer),
 		byPartition: make(map[TopicPartition]*writer),
 	}
@@ -119,11 +119,19 @@ func (s *fileSink) Encode(dst []byte, r *Record) []byte { return s.encode(dst, r
 
 // Room implements [Sink].
 func (s *fileSink) Room(tp TopicPartition) int {
+	r := s.spec.Load().Rotate
+	if r == nil || r.Size == 0 || s.renameless.Load() {
+		return 0
+	}
 	w, err := s.writer(tp)
 	if err != nil {
 		return 0
 	}
-	return int(w.left.Load())
+	left := w.left.Load()
+	if left <= 0 || left > int64(r.Size) { // not open yet, or the size was changed
+		left = int64(r.Size)
+	}
+	return int(min(left, 1<<30))
 }
 
 // Write implements [Sink]. A chunk reaches the file before it returns, but for

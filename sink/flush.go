@@ -14,16 +14,6 @@ import (
 // makes many syncs that wait together safe by one write.
 const flushesAtOnce = 8
 
-// syncing limits how many syncs of all sinks are under way. Each one holds a thread
-// of the operating system.
-var syncing = make(chan struct{}, 64)
-
-func datasyncFile(f File) error {
-	syncing <- struct{}{}
-	defer func() { <-syncing }()
-	return f.Datasync()
-}
-
 // Flush implements [Sink]. It marks how far each file has come, syncs, and
 // covers exactly the marks: records go on into the files meanwhile.
 func (s *fileSink) Flush(ctx context.Context) error {
@@ -159,7 +149,7 @@ func (w *writer) sync(m *flushMark) error {
 		return nil
 	}
 	if m.seg != nil && m.seg.synced != m.length {
-		if err := datasyncFile(m.f); err != nil {
+		if err := m.f.Datasync(); err != nil {
 			return w.loseUnsynced(fault("sync", m.seg.path, err))
 		}
 		m.seg.synced = m.length

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"sync"
 	"syscall"
 )
 
@@ -132,9 +133,11 @@ func (osFS) SyncDir(path string) error {
 type osFile struct {
 	*os.File
 	locked bool
+	once   sync.Once
+	syncer *syncer // of its file system; nil if there is none, or once has not run
 }
 
-func (f *osFile) Datasync() error { return f.call("fdatasync", datasync) }
+func (f *osFile) Datasync() error { return f.datasync() }
 
 func (f *osFile) Born() (at int64) {
 	_ = f.call("statx", func(fd int) (err error) { at, err = born(fd); return err })

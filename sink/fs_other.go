@@ -8,7 +8,9 @@ import (
 	"syscall"
 )
 
-func datasync(fd int) error { return syscall.Fsync(fd) }
+func (f *osFile) datasync() error { return f.call("fsync", syscall.Fsync) }
+
+type syncer struct{}
 
 func reserve(int, int64, int64) error { return errors.ErrUnsupported }
 

@@ -4,5 +4,9 @@ package sink
 // checkpoint names it; false if there is no checkpoint that can be read. It locks
 // and changes nothing.
 func GroupOf(path string) (group string, ok bool) {
-	return "", false // the reader of checkpoints follows
+	c, err := readCheckpoint(osFS{}, path)
+	if err != nil || c == nil {
+		return "", false
+	}
+	return c.Group, true
 }

@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"fmt"
 	"io"
 )
 
@@ -70,7 +71,7 @@ func (w *writer) letGo(g *segment) error {
 		return err
 	}
 	if s.durable() {
-		if err := datasyncFile(g.f); err != nil {
+		if err := g.f.Datasync(); err != nil {
 			return w.lose(fault("sync", w.path, err))
 		}
 		g.synced = g.length
@@ -97,6 +98,13 @@ func (w *writer) rescue(old *segment) error {
 		err = w.name(snapshot{id: w.last.Ledger, topics: w.last.Topics, version: w.stored})
 	}
 	g := w.current
+	switch {
+	case err != nil:
+	case g.length == 0:
+		g.codec = old.codec // compression may have been changed since
+	case g.codec != old.codec:
+		err = fmt.Errorf("write %s: another program put a file with other compression there; move it away", w.path)
+	}
 	if err == nil {
 		var n int64
 		n, err = io.Copy(g.f, io.NewSectionReader(old.f, old.safe, old.length-old.safe))

@@ -16,7 +16,6 @@ import (
 const (
 	plus             = "+"
 	checkpointSuffix = plus + "checkpoint"
-	nextSuffix       = plus + "next"
 	// timeFormat is that of the time in a complete file's name: UTC, so that the
 	// names sort in the order in which the files were completed.
 	timeFormat = "20060102T150405.000Z"
@@ -90,11 +89,8 @@ func checkName(path string) error {
 	return nil
 }
 
-// SideFile reports whether a path is that of a file which holds no complete
-// records for others to read: a checkpoint, or the next file of a rotation.
-func SideFile(path string) bool {
-	return strings.HasSuffix(path, checkpointSuffix) || strings.HasSuffix(path, nextSuffix)
-}
+// SideFile reports whether a path is that of a checkpoint, which holds no records.
+func SideFile(path string) bool { return strings.HasSuffix(path, checkpointSuffix) }
 
 // reserved reports whether name could be that of a file that a sink makes beside
 // a data file.

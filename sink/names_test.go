@@ -100,7 +100,7 @@ func TestNoDataFileHasTheNameOfASideFile(t *testing.T) {
 			}
 			base := filepath.Base(full)
 			data[base] = true
-			for _, side := range []string{base + checkpointSuffix, base + nextSuffix} {
+			for _, side := range []string{base + checkpointSuffix} {
 				made[side] = true
 			}
 			for _, c := range everyCompression {
@@ -127,7 +127,7 @@ func TestNoDataFileHasTheNameOfASideFile(t *testing.T) {
 // accepts, so names of other programs must not pass.
 func TestParseCompleteAcceptsOnlyItsOwn(t *testing.T) {
 	for _, name := range []string{
-		"", "+", "orders", "orders.log", "orders+", "orders+checkpoint", "orders+next", "orders-20261123T171500.123Z.log",
+		"", "+", "orders", "orders.log", "orders+", "orders+checkpoint", "orders+checkpoint", "orders-20261123T171500.123Z.log",
 		"+20261123T171500.123Z", "+20261123T171500.123Z.log", ".+20261123T171500.123Z", "..+20261123T171500.123Z",
 		"orders+20261123T171500,123Z.log", "orders+20261123T171500.12Z.log", "orders+20261123T171500.1234Z.log", "orders+20261323T171500.123Z.log",
 		"orders+20261123T171500.123Z.gz.gz", "orders+20261123T171500.123Zlog", "orders+20261123T171500.123Z.log.bak",
@@ -161,12 +161,12 @@ func TestCheckPath(t *testing.T) {
 	f("/data/x.log+checkpoint", nil, wrong("cannot contain +"))
 	f("/data/a+b/x.log", nil, ok)
 	f("/data/c++/x.log", nil, ok)
-	f("/data/x+next/y.log", nil, wrong("x+next is reserved"))
+	f("/data/x+checkpoint/y.log", nil, wrong("x+checkpoint is reserved"))
 	f("/data/x.log+checkpoint/y.log", nil, wrong("x.log+checkpoint is reserved"))
 	f("/data/x+20261123T171500.123Z.log.gz/y.log", nil, wrong("is reserved"))
 	f("/data/x+{topic}/y.log", nil, ok)
-	f("/data/x+{topic}/y.log", []string{"a", "next"}, wrong("x+next is reserved"))
-	f("/data/{topic}+next/y.log", nil, wrong("+next is reserved"))
+	f("/data/x+{topic}/y.log", []string{"a", "next"}, wrong("x+checkpoint is reserved"))
+	f("/data/{topic}+checkpoint/y.log", nil, wrong("+checkpoint is reserved"))
 	f("/data/", nil, wrong("names a folder"))
 	f("/data/.", nil, wrong("names a folder"))
 	f("/data/..", nil, wrong("names a folder"))
@@ -195,7 +195,6 @@ func TestCheckPath(t *testing.T) {
 func TestCheckNameAtRunTime(t *testing.T) {
 	for path, want := range map[string]string{
 		"/data/" + strings.Repeat("t", 249): "249 bytes",
-		"/data/x+next/y":                    "reserved",
 		"/data/x+checkpoint/y":              "reserved",
 		"/data/orders/0.log":                "",
 	} {

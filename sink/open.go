@@ -42,7 +42,7 @@ func (w *writer) name(at snapshot) error {
 		}
 		w.folders = nil
 		if g.length > 0 { // what another program left there
-			if err := datasyncFile(g.f); err != nil {
+			if err := g.f.Datasync(); err != nil {
 				return fault("sync", w.path, err)
 			}
 		}

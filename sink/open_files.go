@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+
+	"kcagent/limits"
 )
 
 // openFiles are the writers of all sinks that hold descriptors. When the process has
@@ -14,7 +16,14 @@ import (
 type openFiles struct {
 	mu      sync.Mutex
 	writers map[*writer]struct{}
-	budget  *descriptors
+	budget  *limits.Budget
+}
+
+// processFiles are those of this process.
+var processFiles = newOpenFiles(limits.Files())
+
+func newOpenFiles(budget *limits.Budget) *openFiles {
+	return &openFiles{writers: make(map[*writer]struct{}), budget: budget}
 }
 
 // perWriter is how many descriptors a writer needs: the side file, the data file,
@@ -25,9 +34,9 @@ var errDescriptors = errors.New("no file descriptors are left")
 
 // take sets descriptors aside for w.
 func (o *openFiles) take(w *writer) error {
-	for !o.budget.acquire(perWriter) {
+	for !o.budget.Acquire(perWriter) {
 		if !o.parkOne() {
-			return fmt.Errorf("%w: %w", errDescriptors, o.budget.explain())
+			return fmt.Errorf("%w: %w", errDescriptors, o.budget.Err())
 		}
 	}
 	o.mu.Lock()
@@ -43,7 +52,7 @@ func (o *openFiles) give(w *writer) {
 	delete(o.writers, w)
 	o.mu.Unlock()
 	if held {
-		o.budget.release(perWriter)
+		o.budget.Release(perWriter)
 	}
 }
 
@@ -85,7 +94,7 @@ func (w *writer) tryPark() bool {
 	if g := w.current; g != nil && g.synced != g.length && w.sink.durable() {
 		// A cut that is not synced may come undone, and the file may be moved before it
 		// is opened again.
-		if err := datasyncFile(g.f); err != nil {
+		if err := g.f.Datasync(); err != nil {
 			_ = w.lose(fault("sync", w.path, err))
 			return false
 		}

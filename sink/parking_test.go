@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"testing"
+
+	"kcagent/limits"
 )
 
 // A listingFS counts how often folders are listed.
@@ -29,8 +31,10 @@ func TestFilesAreClosedToSaveDescriptors(t *testing.T) {
 			dir := t.TempDir()
 			spec := exactSpec(filepath.Join(dir, "{partition}.log"))
 			spec.File.Delivery = d
-			s := mustOpen(t, spec, nil)
-			s.(*fileSink).files = &openFiles{writers: make(map[*writer]struct{}), budget: newDescriptors(20)}
+			s, err := Open(t.Context(), spec, Options{Group: "g", files: newOpenFiles(limits.NewBudget(20))})
+			if err != nil {
+				t.Fatal(err)
+			}
 			for p := range int32(partitions) {
 				place(t, s, p)
 			}

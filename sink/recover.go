@@ -105,7 +105,7 @@ func (w *writer) finishCompletion(f File, m *fileMark) (File, error) {
 	}
 	if w.sink.durable() {
 		// A cut that is not synced may come undone, and the file will not be cut again.
-		if err := datasyncFile(f); err != nil {
+		if err := f.Datasync(); err != nil {
 			return f, fault("sync", w.path, err)
 		}
 	}

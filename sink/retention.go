@@ -7,7 +7,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -404,7 +403,7 @@ func readCheckpoint(fsys FS, path string) (*checkpoint, error) {
 // placeholders.
 func matchFolders(fsys FS, pattern string, each func(dir string) error) error {
 	elements := strings.Split(pattern, string(filepath.Separator))
-	open := slices.IndexFunc(elements, func(e string) bool { return strings.Contains(e, "{") })
+	open := slices.IndexFunc(elements, perPartition)
 	if open < 0 {
 		return ignoreMissing(each(pattern))
 	}
@@ -436,13 +435,4 @@ func ignoreMissing(err error) error {
 		return nil
 	}
 	return err
-}
-
-// elementPattern matches the names that an element of a path may have once its
-// placeholders are filled in.
-func elementPattern(element string) *regexp.Regexp {
-	p := regexp.QuoteMeta(element)
-	p = strings.ReplaceAll(p, regexp.QuoteMeta(topicPlaceholder), `[a-zA-Z0-9._-]+`)
-	p = strings.ReplaceAll(p, regexp.QuoteMeta(partitionPlaceholder), `[0-9]+`)
-	return regexp.MustCompile("^" + p + "$")
 }

@@ -72,23 +72,18 @@ func (w *writer) frameLimit() int {
 	return int(max(leastFrame, min(left, frameBytes)))
 }
 
-// room is how many bytes of records the next chunk should hold; 0 is no limit.
-func (w *writer) room() int {
-	r := w.sink.spec.Load().Rotate
-	if r == nil || r.Size == 0 {
+// room is how many bytes current can hold until it reaches rotate.size; 0 if that is
+// unknown.
+func (w *writer) room() int64 {
+	r, g := w.sink.spec.Load().Rotate, w.current
+	if r == nil || r.Size == 0 || g == nil {
 		return 0
 	}
-	left := int64(r.Size)
-	if g := w.current; g != nil {
-		left -= g.length + int64(len(w.pending))
-		if g.codec != Uncompressed {
-			left = max(left, leastFrame)
-		}
+	left := int64(r.Size) - g.length - int64(len(w.pending))
+	if g.codec != Uncompressed {
+		left = max(left, leastFrame)
 	}
-	if left <= 0 { // the file will be completed first
-		left = int64(r.Size)
-	}
-	return int(min(left, 1<<30))
+	return left
 }
 
 func compression(spec *FileSpec) Compression {
@@ -141,7 +136,7 @@ func (w *writer) complete() error {
 	if s.durable() {
 		// Always: a cut that is not synced may come undone, and the file will not be
 		// cut again.
-		if err := datasyncFile(g.f); err != nil {
+		if err := g.f.Datasync(); err != nil {
 			return w.lose(fault("sync", w.path, err))
 		}
 		g.synced = g.length

@@ -217,6 +217,8 @@ type Options struct {
 	// Due, if not nil, is called when a Flush is due although nothing may have
 	// been written, for a file is to be completed. It must not block.
 	Due func()
+
+	files *openFiles // nil is those of the process
 }
 
 // Open opens the sink that spec describes. Files are opened (and their folders
@@ -228,6 +230,9 @@ func Open(ctx context.Context, spec Spec, o Options) (Sink, error) {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.files == nil {
+		o.files = processFiles
 	}
 	if o.Now == nil {
 		o.Now = time.Now

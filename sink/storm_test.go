@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"kcagent/limits"
 )
 
 // A storm is a random history of the files of a sink: writes and flushes, other
@@ -24,6 +26,7 @@ type storm struct {
 	fs      *memoryFS
 	spec    *FileSpec
 	sink    Sink
+	files   *openFiles
 	clock   time.Time
 	at      [stormPartitions]int // written so far
 	flushed [stormPartitions]int // by a flush that was good
@@ -41,9 +44,10 @@ func (s *storm) note(format string, args ...any) {
 // open opens the sink, again and again while the disk fails, and continues where
 // it ends.
 func (s *storm) open() {
+	s.files = newOpenFiles(limits.NewBudget(10))
 	for {
 		out, err := Open(s.Context(), Spec{File: s.spec}, Options{
-			FS: s.fs, Group: "g", Consumer: "c", Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return s.clock },
+			FS: s.fs, Group: "g", Consumer: "c", Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return s.clock }, files: s.files,
 		})
 		if err == nil {
 			s.sink = out
@@ -201,7 +205,7 @@ func (s *storm) step() {
 		s.calm()
 		s.note("calm")
 	case n < 90:
-		s.note("park %v", processFiles.parkOne())
+		s.note("park %v", s.files.parkOne())
 	case n < 92:
 		s.rebalance()
 	case n < 94:

@@ -121,7 +121,7 @@ func (w *writer) resume(tp TopicPartition) (Ledger, error) {
 		return Ledger{}, err
 	}
 	w.seen[tp] = w.epoch
-	w.left.Store(int64(w.room()))
+	w.left.Store(w.room())
 	if !w.sink.exact {
 		return Ledger{Position: Position{Next: -1}}, nil
 	}
@@ -179,7 +179,7 @@ func (w *writer) append(c Chunk, frame []byte, codec Compression) error {
 	if w.sink.exact {
 		w.advance(c)
 	}
-	w.left.Store(int64(w.room()))
+	w.left.Store(w.room())
 	return nil
 }
 

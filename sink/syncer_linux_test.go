@@ -1,0 +1,64 @@
+package sink
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+)
+
+// TestManySyncsAtOnce: syncs that wait for each other all return, and no file waits
+// long for company.
+func TestManySyncsAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	files := make([]*osFile, 100)
+	for i := range files {
+		f, err := os.Create(filepath.Join(dir, fmt.Sprint(i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		files[i] = &osFile{File: f}
+	}
+	for _, n := range []int{1, 2, 5, 100} {
+		var wg sync.WaitGroup
+		for _, f := range files[:n] {
+			wg.Go(func() {
+				for range 20 {
+					if _, err := f.Write([]byte("x")); err != nil {
+						t.Error(err)
+					}
+					if err := f.Datasync(); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+	}
+	if s := files[0].syncer; s != nil && (s.singles != 0 || s.together || len(s.waiting) != 0) {
+		t.Errorf("left behind: %+v", s)
+	}
+	_ = files[0].File.Close()
+	if err := files[0].Datasync(); err == nil {
+		t.Error("a closed file was synced")
+	}
+}
+
+// TestSlowFileSystemIsSyncedFileByFile: syncfs that takes long, twice in a row, is not
+// used for a while.
+func TestSlowFileSystemIsSyncedFileByFile(t *testing.T) {
+	var s syncer
+	for _, d := range []time.Duration{longSync, 0, longSync} {
+		s.took(d)
+		if !s.alone.IsZero() {
+			t.Fatal("given up too early")
+		}
+	}
+	s.took(longSync)
+	if !time.Now().Before(s.alone) {
+		t.Error("not given up")
+	}
+}
