@@ -171,7 +171,7 @@ func (s *Subscription) resolve(start, end int64, told *calls) {
 		told.add(s.spec.Changed)
 		return
 	}
-	s.highWater = end
+	s.highWater, s.reset = end, true
 	if s.spec.Reset != nil {
 		told.add(func() { s.spec.Reset(e) })
 	}

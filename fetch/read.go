@@ -90,6 +90,7 @@ func (s *Subscription) take() (*part, error) {
 	f := s.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	s.jumped = false
 	switch {
 	case s.closed:
 		return nil, ErrClosed
@@ -100,7 +101,7 @@ func (s *Subscription) take() (*part, error) {
 	case !s.available():
 		return nil, nil
 	case s.announce && s.want == lookupNone:
-		s.announce = false
+		s.jumped, s.reset, s.announce = s.reset, false, false
 		s.busy = true
 		return &part{next: s.next}, nil
 	}

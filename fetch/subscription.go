@@ -95,6 +95,8 @@ type Subscription struct {
 
 	next     int64 // where the consumer stands
 	announce bool  // next was found good, looked up or reset, and Read is to say so
+	reset    bool  // it was reset
+	jumped   bool  // so was what the last Take said
 	placed   bool  // it was once
 	pos      int64 // where the next request begins: behind what is queued
 	want     lookup
@@ -218,12 +220,22 @@ func (s *Subscription) Resume() {
 }
 
 // Rewind makes offset the next to deliver: what a consumer does that could not
-// keep what it was given. It is not called while Read is.
+// keep what it was given. It is not called while Read is. Nothing is fetched ahead
+// before the consumer waits again, which may be long: its sink fails.
 func (s *Subscription) Rewind(offset int64) {
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
+	s.eager = false
 	s.drop(offset)
 	s.wakeLane()
+}
+
+// Jumped reports that the last Take moved the position because it was out of range. It
+// is called by the goroutine that calls Take.
+func (s *Subscription) Jumped() bool {
+	s.f.mu.Lock()
+	defer s.f.mu.Unlock()
+	return s.jumped
 }
 
 // Retry takes an [OutOfRangeError] back and looks again.
