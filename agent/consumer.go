@@ -28,8 +28,9 @@ type consumer struct {
 	prints  atomic.Pointer[config.Prints]   // of the files with the credentials in use; nil before any were
 	due     chan struct{}                   // capacity 1: the sink wants a flush, written or not
 
-	gate   gate
-	begins beginnings
+	gate     gate
+	baseline partitionBaseline
+	copies   ledgerCopies
 	// topics that a probe of a wanted change did not find; nil if there were none
 	awaited atomic.Pointer[map[string]bool]
 	events  chan event
@@ -70,7 +71,7 @@ type eventKind uint8
 const (
 	fault  eventKind = iota // something fails, or works again
 	joined                  // a generation began
-	begun                   // every partition has a position, and keeps it over a crash
+	begun                   // every partition has a position, and keeps it after a crash
 	left                    // a generation ended
 	clean                   // everything accepted is flushed and committed
 	closed                  // the last thing is closed; err says what was not saved
@@ -242,6 +243,9 @@ func (l *life) take(e event) {
 			v.Topics, v.Wish = e.session.topics, e.session.wish
 		})
 		l.settleDown()
+	case begun:
+		l.quiet = false
+		l.settleDown() // what was decided may have to be committed still
 	case left:
 		l.session = nil
 		l.publish(func(v *view) { v.MemberID, v.Partitions = "", nil })

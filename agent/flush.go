@@ -4,179 +4,220 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"time"
 
-	"github.com/IBM/sarama"
-
 	"kcagent/sink"
 )
+
+// epoch is the origin of the grid that flushes are aligned to.
+var epoch = time.Now()
+
+// flushAt is when to flush what was accepted since: after interval at the latest, and
+// on a grid that all consumers of the process share, for a file system makes several
+// syncs that wait together durable by one write of its journal.
+func flushAt(since time.Time, interval time.Duration) time.Time {
+	due := since.Add(interval)
+	grid := min(interval/20, 50*time.Millisecond)
+	if grid <= 0 {
+		return due
+	}
+	past := due.Sub(epoch) % grid
+	if past < 0 {
+		past += grid
+	}
+	return due.Add(-past)
+}
+
+// A flushSchedule says when the flusher runs next. Only the flusher uses it.
+type flushSchedule struct {
+	since  time.Time // when the first unflushed record was accepted; zero if there is none
+	due    time.Time // zero if there is nothing to do
+	failed bool      // the last commit failed: due is that of the retry
+	wait   backoff
+}
+
+// dirty takes in that something was accepted after a flush.
+func (f *flushSchedule) dirty(now time.Time, interval time.Duration) {
+	f.since = now
+	f.sooner(flushAt(now, interval))
+}
+
+// retune takes in a changed interval.
+func (f *flushSchedule) retune(interval time.Duration) {
+	if !f.since.IsZero() && !f.failed {
+		f.due = flushAt(f.since, interval)
+	}
+}
+
+// sooner makes a flush due at, unless it is due before or waits for a retry.
+func (f *flushSchedule) sooner(at time.Time) {
+	if !f.failed && (f.due.IsZero() || at.Before(f.due)) {
+		f.due = at
+	}
+}
+
+// done takes in the end of a flush. Partitions that failed are retried after a
+// backoff; others do not wait for that.
+func (f *flushSchedule) done(now time.Time, err error) {
+	f.since, f.due = time.Time{}, time.Time{}
+	f.failed = err != nil && !errors.As(err, new(*sink.FlushError))
+	if err == nil {
+		f.wait.reset()
+		return
+	}
+	f.due = now.Add(f.wait.next())
+}
+
+// next is when the timer is to fire; zero if never.
+func (f *flushSchedule) next(other time.Time) time.Time {
+	if f.due.IsZero() || !other.IsZero() && other.Before(f.due) {
+		return other
+	}
+	return f.due
+}
 
 // flushLoop flushes when flush.interval has passed since the first unflushed
 // record, when flush.bytes wait, and when it is asked to. An idle consumer
 // costs it nothing.
 func (s *session) flushLoop(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
-	timer.Stop()
-	armed, failed := false, false
-	var wait backoff
+	defer timer.Stop()
+	var f flushSchedule
 	for {
+		timer.Stop()
+		if at := f.next(s.commits.verifyAt); !at.IsZero() {
+			timer.Reset(time.Until(at))
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-s.dirty:
-			if !armed {
-				timer.Reset(s.flushSettings().Interval)
-				armed = true
-			}
+			f.dirty(time.Now(), s.flushSettings().Interval)
 			continue
 		case <-s.retune:
-			if armed && !failed {
-				timer.Reset(s.flushSettings().Interval)
-			}
+			f.retune(s.flushSettings().Interval)
+			continue
+		case <-s.adoptions:
+			f.sooner(time.Now().Add(adoptDelay))
 			continue
 		case <-s.due:
 			s.anyway = true
 		case <-s.kick:
 		case <-timer.C:
+			s.verifyCommits()
 		}
-		armed = false
-		timer.Stop()
-		placed := s.unplaced.Load() == 0 // first: what is placed later this flush does not cover
+		failed := f.failed
 		err := s.flush(ctx)
-		if err == nil && placed && !s.begun.Load() {
-			s.begun.Store(true)
-			s.events <- event{kind: begun}
-		}
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return
-		case generationOver(err):
-			// Not a fault: the group is about to give the partitions out anew,
-			// and the next generation reads again what was not committed.
-			s.log.Info("commit refused: the generation is over", "error", err)
-			err = nil
-		case err == nil && failed:
-			s.report(originCommit, nil)
-			wait.reset()
-		case err != nil:
-			// What the watchdog cut it has told of.
-			if !errors.Is(err, net.ErrClosed) && (failed || !passing(err)) {
-				s.report(originCommit, err)
-			}
-			timer.Reset(wait.next())
-			armed = true
 		}
-		failed = err != nil
-		if !failed && s.gate.IsShut() {
+		err = s.reportCommit(err, failed)
+		f.done(time.Now(), err)
+		if err == nil && s.gate.IsShut() {
 			s.events <- event{kind: clean}
 		}
 	}
 }
 
-// A reach is how far a flush covers a partition.
-type reach struct {
-	next    int64
-	entered bool // in the sink's account
+// reportCommit reports whether commits fail. Errors of the sink are reported by
+// partition.
+func (s *session) reportCommit(err error, failed bool) error {
+	switch {
+	case generationOver(err):
+		// Not a fault: the group is about to assign the partitions again, and the
+		// next generation reads again what was not committed.
+		s.log.Info("commit rejected: the generation is over", "error", err)
+		return nil
+	case err == nil || errors.As(err, new(*sink.FlushError)):
+		if failed {
+			s.report(originCommit, nil)
+		}
+	case !errors.Is(err, net.ErrClosed) && (failed || !passing(err)): // the watchdog reports what it cut
+		s.report(originCommit, err)
+	}
+	return err
 }
 
-// flush makes safe what the sink accepted before the call, and only then
-// commits it. It never stops the flow: what arrives meanwhile is for the next
-// flush.
+// flush makes what the sink accepted before the call safe, and only then commits it.
+// It never stops the flow: what arrives meanwhile is for the next flush. Partitions
+// that the sink cannot flush keep no other from being committed; the error is a
+// [sink.FlushError] then.
 func (s *session) flush(ctx context.Context) error {
 	s.unflushed.Store(0)
-	reached := make(map[*partition]reach, len(s.partitions))
+	points := make(map[*partition]flushPoint, len(s.partitions))
 	unsafe := s.anyway
 	for _, p := range s.partitions {
-		entered := p.entered.Load() // first: what is entered later this flush does not cover
-		reached[p] = reach{p.accepted.Load(), entered}
-		unsafe = unsafe || reached[p].next != p.safe.Load() || entered && !p.owned.Load()
-	}
-	if unsafe {
-		began := time.Now()
-		if err := s.sink.Flush(ctx); err != nil {
-			s.stats.sinkErrors.Add(1)
-			if errors.Is(err, sink.ErrLost) {
-				s.abandon(sinkError{err})
-			}
-			return sinkError{fmt.Errorf("flush: %w", err)}
+		if f, ok := p.flushPoint(); ok {
+			points[p] = f
+			unsafe = unsafe || f.unsafe
 		}
+	}
+	var failed error
+	if unsafe {
+		failed = s.flushSink(ctx, points)
+	}
+	for p, f := range points {
+		if !p.flushedTo(f) {
+			delete(points, p)
+		}
+	}
+	if err := s.commit(points); err != nil {
+		return err
+	}
+	return failed
+}
+
+// flushSink flushes, and takes those that failed out of points.
+func (s *session) flushSink(ctx context.Context, points map[*partition]flushPoint) error {
+	began := time.Now()
+	err := s.sink.Flush(ctx)
+	if err == nil {
 		s.anyway = false
 		s.stats.flushSeconds.Observe(time.Since(began).Seconds())
 		s.stats.lastFlush.Store(time.Now().UnixNano())
-		for p, r := range reached {
-			p.safe.Store(r.next)
+	} else {
+		s.stats.sinkErrors.Add(1)
+	}
+	var each *sink.FlushError
+	if err != nil && !errors.As(err, &each) {
+		each = &sink.FlushError{Failed: make(map[sink.TopicPartition]error)}
+		for _, p := range s.partitions {
+			each.Failed[p.TopicPartition] = err
 		}
 	}
-	return s.commit(reached)
-}
-
-// commit tells the coordinator how far each partition is safe. It sends the
-// request itself, for session.Commit hides errors.
-func (s *session) commit(safe map[*partition]reach) error {
-	req := sarama.NewOffsetCommitRequest(s.client.Config(), s.spec.Group)
-	req.ConsumerGroupGeneration, req.ConsumerID = s.kafka.GenerationID(), s.kafka.MemberID()
-	req.GroupInstanceId = s.instance()
-	var moved []*partition
-	for p, r := range safe {
-		if r.next >= 0 && (r.next != p.committed.Load() || r.entered && !p.owned.Load()) {
-			req.AddBlockWithLeaderEpoch(p.Topic, p.Partition, r.next, -1, 0, p.note(r.entered).String())
-			moved = append(moved, p)
+	for _, p := range s.partitions {
+		var why error
+		f, covered := points[p]
+		if each != nil && covered {
+			why = each.Failed[p.TopicPartition]
+		}
+		if why != nil {
+			delete(points, p)
+		}
+		if errors.Is(why, sink.ErrReopen) {
+			p.endRound(f.round, &flushFailure{fmt.Errorf("flush: %w", why)})
+			why = nil // the partition's own goroutine reports it
+		}
+		if ctx.Err() == nil {
+			s.reportFlush(p, why)
 		}
 	}
-	if len(moved) == 0 {
-		return nil
-	}
-	if err := s.sendCommit(req, moved); err != nil {
-		s.stats.commitErrors.Add(1)
-		return fmt.Errorf("commit offsets of group %s: %w", s.spec.Group, err)
-	}
-	for _, p := range moved {
-		p.committed.Store(safe[p].next)
-		if safe[p].entered && p.owner != "" {
-			p.own()
-		}
+	if each != nil {
+		return each
 	}
 	return nil
 }
 
-func (s *session) sendCommit(req *sarama.OffsetCommitRequest, moved []*partition) error {
-	coordinator, err := s.client.Coordinator(s.spec.Group)
+// reportFlush reports that p cannot be flushed, or that it can be again.
+func (s *session) reportFlush(p *partition, err error) {
+	text := ""
 	if err != nil {
-		return err
+		err = sinkError{fmt.Errorf("flush: %w", err)}
+		text = err.Error()
 	}
-	resp, err := coordinator.CommitOffset(req)
-	if err != nil {
-		_ = s.client.RefreshCoordinator(s.spec.Group)
-		return err
+	if p.flushError != text {
+		p.flushError = text
+		s.report(fmt.Sprintf("flush %s/%d", p.Topic, p.Partition), err)
 	}
-	for _, p := range moved {
-		code, ok := resp.Errors[p.Topic][p.Partition]
-		switch {
-		case !ok:
-			return fmt.Errorf("no answer for %s/%d", p.Topic, p.Partition)
-		case code == sarama.ErrNotCoordinatorForConsumer, code == sarama.ErrConsumerCoordinatorNotAvailable:
-			_ = s.client.RefreshCoordinator(s.spec.Group)
-			return code
-		case code != sarama.ErrNoError:
-			return fmt.Errorf("%s/%d: %w", p.Topic, p.Partition, code)
-		}
-	}
-	return nil
-}
-
-// passing reports errors that the next try, a moment later, is likely to be spared:
-// the coordinator moves, or the connection to it has ended.
-func passing(err error) bool {
-	var netErr net.Error
-	return errors.Is(err, io.EOF) || errors.As(err, &netErr) && !netErr.Timeout() || errors.Is(err, sarama.ErrNotConnected) ||
-		errors.Is(err, sarama.ErrNotCoordinatorForConsumer) || errors.Is(err, sarama.ErrConsumerCoordinatorNotAvailable)
-}
-
-func generationOver(err error) bool {
-	return errors.Is(err, sarama.ErrIllegalGeneration) ||
-		errors.Is(err, sarama.ErrFencedInstancedId) ||
-		errors.Is(err, sarama.ErrUnknownMemberId) ||
-		errors.Is(err, sarama.ErrRebalanceInProgress)
 }

@@ -66,12 +66,12 @@ func (e sinkError) Unwrap() error { return e.error }
 // saved.
 func (c *consumer) join(ctx context.Context, wait *backoff) (err error) {
 	spec := *c.spec.Load()
-	out, err := c.open(ctx, spec.Sink, sink.Options{Log: c.log, Group: spec.Group, Due: func() { signal(c.due) }})
+	out, err := c.open(ctx, spec.Sink, sink.Options{Log: c.log, Group: spec.Group, Consumer: spec.Name, Due: func() { signal(c.due) }})
 	if err != nil {
 		return sinkError{err}
 	}
 	defer func() {
-		if e := out.Close(); e != nil {
+		if e := out.Close(ends(ctx)); e != nil {
 			err = errors.Join(err, sinkError{fmt.Errorf("close sink: %w", e)})
 		}
 	}()
@@ -181,10 +181,17 @@ func (m *member) keepAuthenticated(ctx context.Context) {
 	}
 }
 
+// ends reports that ctx has ended because the consumer is stopped, replaced or removed,
+// rather than the agent.
+func ends(ctx context.Context) bool {
+	why := new(ending)
+	return errors.As(context.Cause(ctx), why) && !why.restarts
+}
+
 // close leaves the group and closes all connections. A static member stays in
 // the group unless ctx has ended because the consumer is no longer wanted.
 func (m *member) close(ctx context.Context) {
-	if why := new(ending); errors.As(context.Cause(ctx), why) && !why.restarts {
+	if ends(ctx) {
 		if err := m.leave(); err != nil {
 			m.log.Warn("leaving the group failed; its partitions rest until the session timeout", "instance_id", m.spec.InstanceID, "error", err)
 		}
@@ -227,15 +234,15 @@ func (m *member) hold(ctx context.Context, out sink.Sink, maxAge time.Duration) 
 	defer abandon(nil)
 	s = newSession(m, out, abandon)
 	if s.topics, s.absent, err = m.topics(ctx, s.wish, maxAge); err == nil {
-		m.begins.list(s.wish.TopicsRegex, s.topics, m.awaited.Load())
+		m.baseline.subscribe(s.wish.TopicsRegex, s.topics, m.awaited.Load())
 		err = m.enter(ctx, s)
 	}
 	for _, why := range append(s.absent, err) {
-		m.begins.miss(s.wish.TopicsRegex, why)
+		m.baseline.missing(s.wish.TopicsRegex, why)
 	}
 	lost = context.Cause(ctx)
 	if renewed := new(fetch.RenewedError); errors.As(lost, &renewed) {
-		m.begins.remake(renewed.Topic)
+		m.baseline.recreate(renewed.Topic)
 	}
 	if s.stopped != nil {
 		m.ended = time.Now()
@@ -253,7 +260,7 @@ func (m *member) consume(ctx context.Context, out sink.Sink, wait *backoff) erro
 		switch {
 		case ctx.Err() != nil:
 			return s.unsaved
-		case errors.As(lost, new(sinkError)), errors.As(lost, new(*stallError)):
+		case errors.As(lost, new(*stallError)):
 			return lost
 		case errors.Is(lost, errResubscribe):
 			short, maxAge = 0, 0

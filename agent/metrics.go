@@ -31,7 +31,8 @@ var (
 	descRestarts   = describeMetric("consumer_restarts_total", "Times the consumer had to begin anew after an error.", "consumer")
 	descStarts     = describeMetric("consumer_offset_starts_total", "Partitions without a committed offset that began where start says.", "consumer")
 	descStalls     = describeMetric("consumer_stalls_total", "Times a partition stood still with no explanation and everything was opened anew.", "consumer")
-	descResets     = describeMetric("consumer_offset_resets_total", "Offsets out of range that were reset by policy, and those that somebody else moved and that were obeyed.", "consumer")
+	descResets     = describeMetric("consumer_offset_resets_total", "Offsets out of range and recreated topics that were reset by policy, and committed offsets that were changed externally.", "consumer")
+	descCopies     = describeMetric("consumer_checkpoint_copies_total", "Partitions whose checkpoint was a copy or a restored backup, so that the file lacks records that are committed.", "consumer")
 	descPending    = describeMetric("consumer_change_pending", "1 while a wanted change of the consumer is tried or cannot be made.", "consumer")
 	descNext       = describeMetric("partition_next_offset", "Offset after the last record that the sink accepted.", "consumer", "topic", "partition")
 	descPartLag    = describeMetric("partition_lag_records", "Records between what the sink accepted and the end of the log.", "consumer", "topic", "partition")
@@ -39,7 +40,7 @@ var (
 	allDescs       = []*prometheus.Desc{
 		descBuildInfo, descReloadOK, descReloadTime, descReloads, descConfigInfo, descConsumers, descStatus, descRecords,
 		descBytes, descLag, descLastRecord, descFlush, descCommitErrs, descSinkErrs, descRebalances, descRestarts,
-		descResets, descStarts, descStalls, descPending, descNext, descPartLag, descZombies,
+		descResets, descStarts, descCopies, descStalls, descPending, descNext, descPartLag, descZombies,
 	}
 )
 
@@ -119,6 +120,7 @@ func collectConsumer(c *consumer, s ConsumerStatus, gauge, counter emit) {
 	counter(descSinkErrs, float64(c.stats.sinkErrors.Load()), s.Name)
 	counter(descResets, float64(c.stats.offsetResets.Load()), s.Name)
 	counter(descStarts, float64(c.stats.starts.Load()), s.Name)
+	counter(descCopies, float64(c.stats.ledgerCopies.Load()), s.Name)
 	counter(descStalls, float64(c.stats.stalls.Load()), s.Name)
 	gauge(descPending, truth(s.PendingChange != nil), s.Name)
 	if s.LastRecordAt != nil {

@@ -57,7 +57,7 @@ func TestStartPolicies(t *testing.T) {
 			if n := r.agent.snapshot.Load().rows[0].c.stats.starts.Load(); n != 1 {
 				t.Errorf("%d starts were counted", n)
 			}
-			if log := r.log.String(); !strings.Contains(log, "no committed offset: begins where start says") || !strings.Contains(log, `"start":"`+tt.start+`"`) {
+			if log := r.log.String(); !strings.Contains(log, "no committed offset; applying start policy") || !strings.Contains(log, `"start":"`+tt.start+`"`) {
 				t.Errorf("the log does not tell of it:\n%s", log)
 			}
 			if err := r.stop(); err != nil {

@@ -1,57 +1,248 @@
 package agent
 
 import (
+	"context"
+	"sync"
 	"sync/atomic"
 
-	"kcagent/config"
 	"kcagent/fetch"
 	"kcagent/sink"
 )
 
-// partition is the live side of one assigned partition. The claim writes it,
-// everybody reads it.
+// A phase is how far an assigned partition has come in its round. An error of its
+// sink that drops records begins a new round.
+type phase uint8
+
+const (
+	opening  phase = iota // the sink opens what it holds of the partition
+	locating              // the position is decided; the leader resolves or confirms it
+	adopting              // the ledger, and where needed the committed offset, get the position
+	flowing               // records are stored
+)
+
+// A partition is the live side of one assigned partition. Its own goroutine takes it
+// through the phases; the flusher and the status read it.
 type partition struct {
 	sink.TopicPartition
-	sub       *fetch.Subscription
-	accepted  atomic.Int64 // next offset after what the sink accepted; -1 until it is known
-	safe      atomic.Int64 // next offset after what the sink made safe
-	committed atomic.Int64 // what the broker holds; -1 if it holds none
-	placed    bool         // the position is known to be good; consume's alone
-	later     bool         // it came after the group began, see beginnings
-	began     int32        // with how many partitions of the topic the group began; -1 if unknown
-	trouble   string       // the fetch error that was reported last; the watchdog's alone
+	sub atomic.Pointer[fetch.Subscription] // of this round; nil before the first
 
-	// Of a sink that keeps an account; see place.
-	owner   string            // in the note beside the offsets that the sink covers; "" if it keeps none
-	others  string            // who stands in the one beside the committed offset
-	entered atomic.Bool       // the sink's account has the partition
-	owned   atomic.Bool       // the broker's offset says nothing that the account does not
-	claimed chan struct{}     // closed when owned is set
-	renewed config.OutOfRange // how to begin in a topic made anew; "" if it was not
+	// Set before the partition's goroutine starts.
+	initial    int32 // how many partitions the topic had when the group first read it; -1 if unknown
+	addedLater bool  // it was added after the group began, see partitionBaseline
+	recreated  bool  // this agent saw the topic deleted and recreated
+
+	// Of one goroutine each.
+	tried      bool   // its sink was opened, or failed to be, once; its own
+	settled    bool   // it was flowing once; its own
+	sinkFailed bool   // an error of the sink is reported; its own
+	fetchError string // the reported error; the watchdog's
+	flushError string // the reported error; the flusher's
+
+	mu        sync.Mutex
+	phase     phase
+	round     int                     // grows with each change that makes flush points obsolete
+	end       context.CancelCauseFunc // ends the round
+	at        sink.Position           // after what the sink accepted; Next is -1 until it is known
+	ledger    string                  // the ledger's id; "" if the sink keeps none
+	flushed   int64                   // next offset after what the sink flushed; -1 if unknown
+	unadopted bool                    // the position is to be flushed before the first record
+	owed      bool                    // it is to be committed before the first record
+	adopted   chan struct{}           // closed when neither is left
+	safe      bool                    // a flush of this round was good
+	decided   reason                  // the last decision
+	committed commitment              // what the coordinator holds
 }
 
-// lag is how many records lie between what was accepted and the end, which
-// under read_committed is the last stable offset.
+// beginRound enters the first phase. end ends the round.
+func (p *partition) beginRound(end context.CancelCauseFunc) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.phase, p.end, p.safe = opening, end, false
+	p.round++
+}
+
+// endRound ends the round with cause, if it is still the one of the flush point.
+func (p *partition) endRound(round int, cause error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.round == round {
+		p.end(cause)
+	}
+}
+
+// A lastDecision is what a former round decided.
+type lastDecision struct {
+	reason  reason
+	lineage string
+}
+
+// known returns what is committed, and completes what the ledger says, for a decision.
+// Before the first record of a generation both are taken as they are. Afterwards a
+// commit of another lineage is obsolete, for nobody else can commit meanwhile, and a
+// sink without a ledger continues where it was last flushed.
+func (p *partition) known(l *sink.Ledger, now sink.Identity) (commitment, lastDecision) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := p.committed
+	if p.settled {
+		if !c.ours || c.meta.lineage != p.at.Lineage {
+			c = commitment{offset: -1}
+		}
+		if l.ID == "" {
+			l.Position = sink.Position{Next: p.flushed, Lineage: p.at.Lineage, Topic: now}
+		}
+	}
+	return c, lastDecision{p.decided, p.at.Lineage}
+}
+
+// locate takes in a decision: the position, as far as it is known.
+func (p *partition) locate(d decision, ledger string, topic sink.Identity) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.phase, p.decided, p.ledger = locating, d.reason, ledger
+	p.at = sink.Position{Next: d.offset, Lineage: d.lineage, Topic: topic}
+}
+
+// position is where p is, and the id of its ledger.
+func (p *partition) position() (at sink.Position, ledger string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.at, p.ledger
+}
+
+// adopt takes in where the partition resumes, and returns a channel that is closed
+// when the flusher has done what is to be done before the first record: a flush, if
+// flush is set, and a commit, if commit is.
+func (p *partition) adopt(at sink.Position, flush, commit bool) <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.round++
+	p.at, p.adopted = at, make(chan struct{})
+	p.unadopted, p.owed = flush, commit
+	if !flush {
+		p.flushed = at.Next
+	}
+	p.phase = adopting
+	p.settle()
+	return p.adopted
+}
+
+// settle lets records flow once nothing is left to be done before the first. p.mu is
+// held.
+func (p *partition) settle() {
+	if p.phase == adopting && !p.unadopted && !p.owed {
+		p.phase = flowing
+		close(p.adopted)
+	}
+}
+
+// accept takes in that the sink accepted everything before next.
+func (p *partition) accept(next int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.at.Next = next
+}
+
+// next is the offset after what the sink accepted; -1 if it is not known yet.
+func (p *partition) next() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.at.Next
+}
+
+// committedOffset is -1 if the group has none.
+func (p *partition) committedOffset() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.committed.offset
+}
+
+// progressed reports that a flush of the round was good.
+func (p *partition) progressed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.safe
+}
+
+// A flushPoint is how far a flush covers a partition.
+type flushPoint struct {
+	round   int
+	at      sink.Position
+	ledger  string
+	unsafe  bool // the sink has something to flush
+	initial int32
+}
+
+// flushPoint returns how far a flush that begins now covers p; ok is false if p has
+// nothing to flush or to commit yet.
+func (p *partition) flushPoint() (f flushPoint, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return flushPoint{p.round, p.at, p.ledger, p.unadopted || p.at.Next != p.flushed, p.initial}, p.phase >= adopting
+}
+
+// flushedTo takes in that a flush was good. It reports whether the point is of this
+// round: what was accepted in another one may have been dropped since.
+func (p *partition) flushedTo(f flushPoint) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.round != f.round {
+		return false
+	}
+	p.flushed, p.unadopted, p.safe = f.at.Next, false, true
+	p.settle()
+	return true
+}
+
+// uncommitted reports that m is to be committed with the offset of f.
+func (p *partition) uncommitted(f flushPoint, m commitMetadata) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := p.committed
+	return p.owed || c.offset != f.at.Next || c.ours && (c.meta.lineage != m.lineage || c.meta.awaits != m.awaits)
+}
+
+// committedTo takes in a good commit.
+func (p *partition) committedTo(f flushPoint, m commitMetadata) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.committed = commitment{offset: f.at.Next, ours: true, meta: m}
+	if p.round == f.round {
+		p.owed = false
+		p.settle()
+	}
+}
+
+// movedBack takes in what the coordinator holds now. It reports whether that is behind
+// what was committed last.
+func (p *partition) movedBack(now commitment) (was int64, back bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if was = p.committed.offset; now.offset < was && now.ours && now.meta.lineage == p.committed.meta.lineage {
+		p.committed = now
+		return was, true
+	}
+	return was, false
+}
+
+// lag is how many records lie between what was accepted and the end, which under
+// read_committed is the last stable offset.
 func (p *partition) lag() int64 {
-	next, end := p.accepted.Load(), p.sub.End()
+	sub := p.sub.Load()
+	if sub == nil {
+		return 0
+	}
+	next, end := p.next(), sub.End()
 	if next < 0 || end < 0 {
 		return 0
 	}
 	return max(0, end-next)
 }
 
-// own notes that the account speaks for the partition.
-func (p *partition) own() {
-	if !p.owned.Swap(true) {
-		close(p.claimed)
+// highWaterMark is 0 if it is not known yet.
+func (p *partition) highWaterMark() int64 {
+	if sub := p.sub.Load(); sub != nil {
+		return max(0, sub.HighWaterMark())
 	}
-}
-
-// note is what to leave beside an offset. One that the account does not have is not
-// the account's: whoever moved it there stays named.
-func (p *partition) note(entered bool) note {
-	if entered || p.owned.Load() {
-		return note{p.owner, p.began}
-	}
-	return note{p.others, p.began}
+	return 0
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -21,73 +20,11 @@ import (
 	"go.uber.org/goleak"
 
 	"kcagent/config"
-	"kcagent/sink"
 )
 
 func TestMain(m *testing.M) {
 	SetUpSarama(nil)
 	goleak.VerifyTestMain(m)
-}
-
-type memory struct {
-	mu       sync.Mutex
-	recs     []string // "topic/partition@offset=value", in order of arrival
-	flushed  int      // how many of recs were flushed
-	writeErr error
-	flushErr error // one that is ErrLost stays until the sink is opened anew
-	flushes  int
-	opens    int
-}
-
-func (m *memory) open(context.Context, sink.Spec, sink.Options) (sink.Sink, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.opens++
-	if errors.Is(m.flushErr, sink.ErrLost) {
-		m.recs, m.flushErr = m.recs[:m.flushed], nil
-	}
-	return m, nil
-}
-
-func (m *memory) Encode(dst []byte, r *sink.Record) []byte {
-	return fmt.Appendf(dst, "%s/%d@%d=%s\n", r.Topic, r.Partition, r.Offset, r.Value)
-}
-
-func (m *memory) Write(_ context.Context, c sink.Chunk) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.writeErr != nil {
-		return m.writeErr
-	}
-	m.recs = append(m.recs, strings.Split(strings.TrimSuffix(string(c.Data), "\n"), "\n")...)
-	return nil
-}
-
-func (m *memory) Flush(context.Context) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.flushes++
-	if m.flushErr != nil {
-		return m.flushErr
-	}
-	m.flushed = len(m.recs)
-	return nil
-}
-
-func (m *memory) Update(sink.Spec) error { return nil }
-
-func (m *memory) Close() error { return m.Flush(context.Background()) }
-
-func (m *memory) fail(write, flush error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.writeErr, m.flushErr = write, flush
-}
-
-func (m *memory) all() []string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return append([]string{}, m.recs...)
 }
 
 type rig struct {

@@ -3,10 +3,12 @@ package agent
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/IBM/sarama"
 
@@ -31,20 +33,27 @@ type session struct {
 	kafka      sarama.ConsumerGroupSession // from Setup on
 	partitions map[sink.TopicPartition]*partition
 	consuming  sync.WaitGroup
-	writing    slots
-	unplaced   atomic.Int32 // partitions whose position is not known to be good
-	begun      atomic.Bool  // none is left, and none that is not committed could be another one after a crash
-	pins       bool         // a position is to be committed before that; see begin
+	slots      slots
+	awaits     string       // topics that do not exist, for the commit metadata
+	settings   sync.Mutex   // held while subscriptions get the settings that are in force
+	unsettled  atomic.Int32 // partitions that have not been flowing yet
+	begun      atomic.Bool  // none is left
+	untried    atomic.Int32 // partitions that the sink was not asked to open yet
+	starts     startCount
 
 	unflushed atomic.Int64  // bytes accepted since the last flush began
 	dirty     chan struct{} // unflushed is no longer 0
+	adoptions chan struct{} // partitions wait for a flush or a commit before their first record
 	kick      chan struct{} // flush now
 	retune    chan struct{} // flush.interval may have changed
 	trouble   chan struct{} // a partition may have begun or ceased to fail
 	stop      context.CancelFunc
 	stopped   chan struct{} // closed when the flusher is gone; nil before it is there
-	anyway    bool          // flush even if nothing was written; the flusher's, and Cleanup's after it
 	unsaved   error         // what the last flush and commit could not save
+
+	// The flusher's, and Cleanup's after it.
+	anyway  bool // flush even if nothing was written
+	commits commitState
 }
 
 func newSession(m *member, out sink.Sink, abandon context.CancelCauseFunc) *session {
@@ -55,7 +64,8 @@ func newSession(m *member, out sink.Sink, abandon context.CancelCauseFunc) *sess
 		kick:       make(chan struct{}, 1),
 		retune:     make(chan struct{}, 1),
 		trouble:    make(chan struct{}, 1),
-		writing:    make(slots, chunksAtOnce),
+		adoptions:  make(chan struct{}, 1),
+		slots:      make(slots, chunksAtOnce),
 	}
 }
 
@@ -74,17 +84,14 @@ func (s *session) Setup(kafka sarama.ConsumerGroupSession) error {
 	for topic, ids := range kafka.Claims() {
 		for _, id := range ids {
 			tp := sink.TopicPartition{Topic: topic, Partition: id}
-			s.partitions[tp] = &partition{TopicPartition: tp}
+			s.partitions[tp] = &partition{TopicPartition: tp, at: sink.Position{Next: -1}, flushed: -1}
 		}
 	}
-	if err := s.place(kafka.Context()); err != nil {
-		s.release()
+	if err := s.prepare(); err != nil {
 		return err
 	}
-	for _, p := range s.partitions {
-		p.sub = s.cluster.Subscribe(s.subscription(p))
-	}
-	s.unplaced.Store(int32(len(s.partitions)))
+	s.unsettled.Store(int32(len(s.partitions)))
+	s.untried.Store(int32(len(s.partitions)))
 	s.begun.Store(len(s.partitions) == 0)
 	ctx, stop := context.WithCancel(context.WithoutCancel(kafka.Context()))
 	s.stop, s.stopped = stop, make(chan struct{})
@@ -92,16 +99,7 @@ func (s *session) Setup(kafka sarama.ConsumerGroupSession) error {
 		defer close(s.stopped)
 		s.flushLoop(ctx)
 	}()
-	for _, p := range s.partitions {
-		s.consuming.Go(func() { s.consume(kafka.Context(), p) })
-	}
-	s.consuming.Go(func() { s.watch(kafka.Context()) })
-	if s.wish.TopicsRegex != "" || len(s.absent) > 0 {
-		s.consuming.Go(func() { s.follow(kafka.Context()) })
-	}
-	if s.instance() != nil {
-		s.consuming.Go(func() { s.watchAssignment(kafka.Context()) })
-	}
+	s.launch(kafka.Context())
 	s.stats.rebalances.Add(1)
 	s.log.Info("partitions assigned", "group", s.spec.Group, "member_id", kafka.MemberID(),
 		"generation", kafka.GenerationID(), "partitions", len(s.partitions))
@@ -112,6 +110,37 @@ func (s *session) Setup(kafka sarama.ConsumerGroupSession) error {
 		}
 	}
 	return nil
+}
+
+// prepare finds out what is committed, and which partitions were added later. What the
+// sink knows of a partition is asked by the partition's own goroutine: one file that
+// cannot be opened concerns no other partition.
+func (s *session) prepare() error {
+	if s.wish.TopicsRegex == "" {
+		s.awaits = joinAwaited(missingTopics(errors.Join(s.absent...)))
+	}
+	committed, err := s.fetchCommitted()
+	if err != nil {
+		return fmt.Errorf("fetch committed offsets of group %s: %w", s.spec.Group, err)
+	}
+	for tp, p := range s.partitions {
+		p.committed = committed[tp]
+	}
+	return s.findBaseline()
+}
+
+// launch starts the goroutines that last as long as the generation.
+func (s *session) launch(ctx context.Context) {
+	for _, p := range s.partitions {
+		s.consuming.Go(func() { s.consume(ctx, p) })
+	}
+	s.consuming.Go(func() { s.watch(ctx) })
+	if s.wish.TopicsRegex != "" || len(s.absent) > 0 {
+		s.consuming.Go(func() { s.follow(ctx) })
+	}
+	if s.instance() != nil {
+		s.consuming.Go(func() { s.watchAssignment(ctx) })
+	}
 }
 
 // ConsumeClaim implements sarama.ConsumerGroupHandler; see session.
@@ -132,7 +161,13 @@ func (s *session) Cleanup(sarama.ConsumerGroupSession) error {
 	<-s.stopped
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.kafka.Context()), rebalanceTimeout)
 	defer cancel()
-	if err := s.flush(ctx); err != nil {
+	err := s.flush(ctx)
+	if c := s.commits; err == nil && (c.lost || !c.verifyAt.IsZero()) {
+		s.commits.verifyAt = time.Now()
+		s.verifyCommits()
+		err = s.flush(ctx)
+	}
+	if err != nil {
 		s.unsaved = err
 		s.log.Warn("last flush of a generation failed; its records will be read again", "error", err)
 	}
@@ -142,21 +177,22 @@ func (s *session) Cleanup(sarama.ConsumerGroupSession) error {
 	return nil
 }
 
-// release has the sink let go of what it holds for single partitions.
+// release has the sink close what it holds for single partitions.
 func (s *session) release() {
-	if r, ok := s.sink.(sink.Resumer); ok {
-		if err := r.Release(); err != nil {
-			s.log.Warn("closing files of released partitions failed", "error", err)
-		}
+	if err := s.sink.Release(); err != nil {
+		s.log.Warn("closing files of released partitions failed", "error", err)
 	}
 }
 
 // subscription says what to read of p.
-func (s *session) subscription(p *partition) fetch.Spec {
+func (s *session) subscription(p *partition, d decision) fetch.Spec {
 	spec := s.consumer.spec.Load()
-	begin := p.begin(spec.Start)
+	offset, at := d.offset, time.Time{}
+	if offset < 0 {
+		offset, at = d.start.offset, d.start.at
+	}
 	return fetch.Spec{
-		Topic: p.Topic, Partition: p.Partition, Offset: begin.Offset, Time: begin.Time,
+		Topic: p.Topic, Partition: p.Partition, Offset: offset, Time: at,
 		ReadCommitted: spec.Isolation == config.ReadCommitted,
 		MaxBytes:      int(spec.MaxPartitionBytes),
 		OnOutOfRange:  policies[spec.OnOutOfRange],
@@ -176,17 +212,20 @@ var policies = map[config.OutOfRange]fetch.Policy{
 	config.Fail:          fetch.Fail,
 }
 
-// reportFetches tells what keeps partitions from being fetched, or that it does
-// no more.
+// reportFetches reports what keeps partitions from being fetched, and when that is
+// over.
 func (s *session) reportFetches() {
 	for _, p := range s.partitions {
-		err := p.sub.LastError()
+		var err error
+		if sub := p.sub.Load(); sub != nil {
+			err = sub.LastError()
+		}
 		switch {
-		case err == nil && p.trouble != "":
-			p.trouble = ""
+		case err == nil && p.fetchError != "":
+			p.fetchError = ""
 			s.report(fetchOrigin(p), nil)
-		case err != nil && p.trouble != err.Error():
-			p.trouble = err.Error()
+		case err != nil && p.fetchError != err.Error():
+			p.fetchError = err.Error()
 			s.report(fetchOrigin(p), explain(&s.spec, err))
 		}
 	}
@@ -198,15 +237,7 @@ func fetchOrigin(p *partition) string { return fmt.Sprintf("fetch %s/%d", p.Topi
 // already in spec and gate.
 func (s *session) heed() {
 	spec := s.consumer.spec.Load()
-	shut := s.gate.IsShut()
-	for _, p := range s.partitions {
-		if shut {
-			p.sub.Pause()
-		} else {
-			p.sub.Resume()
-		}
-		p.sub.SetMaxBytes(int(spec.MaxPartitionBytes))
-	}
+	s.tuneSubscriptions(spec)
 	s.cluster.Update(fetchSettings(spec.Cluster.Fetch))
 	if err := s.sink.Update(spec.Sink); err != nil {
 		s.log.Error("sink refused an update", "error", err)
@@ -214,6 +245,26 @@ func (s *session) heed() {
 	signal(s.retune)
 	if !sameTopics(spec, s.wish) {
 		s.abandon(errResubscribe)
+	}
+}
+
+// tuneSubscriptions has the settings apply to every subscription there is; those to
+// come are made with them.
+func (s *session) tuneSubscriptions(spec *config.Consumer) {
+	s.settings.Lock()
+	defer s.settings.Unlock()
+	shut := s.gate.IsShut()
+	for _, p := range s.partitions {
+		sub := p.sub.Load()
+		switch {
+		case sub == nil:
+			continue
+		case shut:
+			sub.Pause()
+		default:
+			sub.Resume()
+		}
+		sub.SetMaxBytes(int(spec.MaxPartitionBytes))
 	}
 }
 

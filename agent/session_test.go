@@ -2,7 +2,6 @@ package agent
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -10,8 +9,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
-
-	"kcagent/sink"
 )
 
 func TestRecordsArriveAndAreCommitted(t *testing.T) {
@@ -68,20 +65,6 @@ func TestNothingIsCommittedBeforeItIsFlushed(t *testing.T) {
 	r.wantStatus(Running)
 	r.wantCommitted(0, 1)
 	r.wantRecords("t/0@0=a")
-}
-
-func TestLostRecordsAreReadAgain(t *testing.T) {
-	r := newRig(t, 1)
-	r.edit("")
-	r.produce(0, "a")
-	r.wantCommitted(0, 1)
-	r.memory.fail(nil, fmt.Errorf("sync: %w", sink.ErrLost))
-	r.produce(0, "b")
-	r.wantRecords("t/0@0=a", "t/0@1=b")
-	r.wantCommitted(0, 2)
-	if r.consumer().RestartsTotal == 0 || r.memory.opens < 2 {
-		t.Errorf("the sink was not opened anew: %d opens", r.memory.opens)
-	}
 }
 
 func TestWriteErrorHoldsRecordsAndTheMembership(t *testing.T) {

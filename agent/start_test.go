@@ -14,50 +14,72 @@ import (
 	"kcagent/fetch"
 )
 
-func TestWhoCameLater(t *testing.T) {
+func TestStartPolicyIgnoresLaterPartitions(t *testing.T) {
 	missing := &fetch.TopicError{Topic: "t", Err: sarama.ErrUnknownTopicOrPartition}
-	none := map[string]trace{}
-	of := func(topic string, last int32) map[string]trace { return map[string]trace{topic: {last, -1}} }
+	none := map[string]committedTopic{}
+	of := func(topic string, last int32) map[string]committedTopic {
+		return map[string]committedTopic{topic: {last, -1}}
+	}
 	for name, c := range map[string]struct {
-		did    func(b *beginnings)
-		id     int32
-		traces map[string]trace
-		want   bool
+		did       func(b *partitionBaseline)
+		id        int32
+		committed map[string]committedTopic
+		want      bool
 	}{
-		"a new group":                  {func(b *beginnings) { b.list("", []string{"t"}, nil) }, 3, none, false},
-		"a new partition":              {func(b *beginnings) { b.list("", []string{"t"}, nil) }, 3, of("t", 2), true},
-		"one whose offset was deleted": {func(b *beginnings) { b.list("", []string{"t"}, nil) }, 1, of("t", 2), false},
-		"a topic that an edit added":   {func(b *beginnings) { b.list("", []string{"a"}, nil); b.list("", []string{"a", "t"}, nil) }, 0, of("a", 2), false},
-		"one that an edit awaited": {func(b *beginnings) {
-			b.list("", []string{"a"}, nil)
-			b.list("", []string{"a", "t"}, &map[string]bool{"t": true})
+		"a new group":                  {func(b *partitionBaseline) { b.subscribe("", []string{"t"}, nil) }, 3, none, false},
+		"a new partition":              {func(b *partitionBaseline) { b.subscribe("", []string{"t"}, nil) }, 3, of("t", 2), true},
+		"one whose offset was deleted": {func(b *partitionBaseline) { b.subscribe("", []string{"t"}, nil) }, 1, of("t", 2), false},
+		"a topic that an edit added": {func(b *partitionBaseline) {
+			b.subscribe("", []string{"a"}, nil)
+			b.subscribe("", []string{"a", "t"}, nil)
+		}, 0, of("a", 2), false},
+		"one that was awaited when the group committed": {func(b *partitionBaseline) {
+			b.await(commitMetadata{awaits: "s,t"})
+			b.subscribe("", []string{"a", "t"}, nil)
+		}, 0, of("a", 0), true},
+		"one that was awaited, and read since": {func(b *partitionBaseline) {
+			b.await(commitMetadata{awaits: "t"})
+			b.subscribe("", []string{"t"}, nil)
+		}, 1, map[string]committedTopic{"t": {0, 2}}, false},
+		"one that an edit awaited": {func(b *partitionBaseline) {
+			b.subscribe("", []string{"a"}, nil)
+			b.subscribe("", []string{"a", "t"}, &map[string]bool{"t": true})
 		}, 0, of("a", 2), true},
-		"one that was not there": {func(b *beginnings) { b.miss("", missing); b.list("", []string{"t"}, nil) }, 0, none, true},
-		"one that may not be read": {func(b *beginnings) {
-			b.miss("", &fetch.TopicError{Topic: "t", Err: sarama.ErrTopicAuthorizationFailed})
+		"one that was not there": {func(b *partitionBaseline) { b.missing("", missing); b.subscribe("", []string{"t"}, nil) }, 0, none, true},
+		"one that may not be read": {func(b *partitionBaseline) {
+			b.missing("", &fetch.TopicError{Topic: "t", Err: sarama.ErrTopicAuthorizationFailed})
 		}, 0, none, false},
-		"the first match of a new group":             {func(b *beginnings) { b.list("t", []string{"t"}, nil) }, 0, none, false},
-		"a match that appeared":                      {func(b *beginnings) { b.list("t", []string{"at"}, nil); b.list("t", []string{"at", "t"}, nil) }, 0, none, true},
-		"one that appeared where none was":           {func(b *beginnings) { b.miss("t", fmt.Errorf("%w t", errNoTopic)); b.list("t", []string{"t"}, nil) }, 0, none, true},
-		"one that appeared while nobody ran":         {func(b *beginnings) { b.list("t", []string{"at", "t"}, nil) }, 0, of("at", 0), true},
-		"a match of an edited pattern":               {func(b *beginnings) { b.list("at", []string{"at"}, nil); b.list("t", []string{"at", "t"}, nil) }, 0, of("at", 0), false},
-		"one below a partition that came later, too": {func(b *beginnings) { b.list("", []string{"t"}, nil) }, 1, map[string]trace{"t": {2, 1}}, true},
-		"one whose leader was away at the beginning": {func(b *beginnings) { b.list("", []string{"t"}, nil) }, 1, map[string]trace{"t": {0, 2}}, false},
-		"one that was made anew":                     {func(b *beginnings) { b.begin("t", 1, none); b.remake("t") }, 0, none, true},
-		"another error":                              {func(b *beginnings) { b.miss("", errors.New("no")) }, 0, none, false},
-		"a match that goes and comes": {func(b *beginnings) {
-			b.list("t", []string{"t"}, nil)
-			b.list("t", nil, nil)
-			b.list("t", []string{"t"}, nil)
+		"the first match of a new group": {func(b *partitionBaseline) { b.subscribe("t", []string{"t"}, nil) }, 0, none, false},
+		"a match that appeared": {func(b *partitionBaseline) {
+			b.subscribe("t", []string{"at"}, nil)
+			b.subscribe("t", []string{"at", "t"}, nil)
 		}, 0, none, true},
-		"what was decided before the commits": {func(b *beginnings) { b.list("t", []string{"t"}, nil); b.begin("t", 1, none) }, 0, of("at", 0), false},
+		"one that appeared where none was": {func(b *partitionBaseline) {
+			b.missing("t", fmt.Errorf("%w t", errNoTopic))
+			b.subscribe("t", []string{"t"}, nil)
+		}, 0, none, true},
+		"one that appeared while nobody ran": {func(b *partitionBaseline) { b.subscribe("t", []string{"at", "t"}, nil) }, 0, of("at", 0), true},
+		"a match of an edited pattern": {func(b *partitionBaseline) {
+			b.subscribe("at", []string{"at"}, nil)
+			b.subscribe("t", []string{"at", "t"}, nil)
+		}, 0, of("at", 0), false},
+		"one below a partition that came later, too": {func(b *partitionBaseline) { b.subscribe("", []string{"t"}, nil) }, 1, map[string]committedTopic{"t": {2, 1}}, true},
+		"one whose leader was away at the beginning": {func(b *partitionBaseline) { b.subscribe("", []string{"t"}, nil) }, 1, map[string]committedTopic{"t": {0, 2}}, false},
+		"one that was recreated":                     {func(b *partitionBaseline) { b.infer("t", 1, none); b.recreate("t") }, 0, none, true},
+		"another error":                              {func(b *partitionBaseline) { b.missing("", errors.New("no")) }, 0, none, false},
+		"a match that goes and comes": {func(b *partitionBaseline) {
+			b.subscribe("t", []string{"t"}, nil)
+			b.subscribe("t", nil, nil)
+			b.subscribe("t", []string{"t"}, nil)
+		}, 0, none, true},
+		"what was decided before the commits": {func(b *partitionBaseline) { b.subscribe("t", []string{"t"}, nil); b.infer("t", 1, none) }, 0, of("at", 0), false},
 	} {
-		var b beginnings
+		var b partitionBaseline
 		c.did(&b)
-		if _, known := b.began["t"]; !known {
-			b.begin("t", 4, c.traces)
+		if _, known := b.initial["t"]; !known {
+			b.infer("t", 4, c.committed)
 		}
-		if got := c.id >= b.began["t"]; got != c.want {
+		if got := c.id >= b.initial["t"]; got != c.want {
 			t.Errorf("%s: came later: %v", name, got)
 		}
 	}

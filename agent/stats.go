@@ -18,6 +18,7 @@ type stats struct {
 	sinkErrors             atomic.Int64
 	offsetResets, stalls   atomic.Int64
 	starts                 atomic.Int64
+	ledgerCopies           atomic.Int64
 	flushSeconds           prometheus.Histogram
 	rate                   atomic.Uint64 // records per second, as float bits; written by the agent's sampler
 	sampled, sampledAtNano int64         // the sampler's alone

@@ -228,8 +228,8 @@ func (r row) status() ConsumerStatus {
 		lag := p.lag()
 		s.Lag += lag
 		s.Partitions = append(s.Partitions, PartitionStatus{
-			Topic: p.Topic, Partition: p.Partition, NextOffset: p.accepted.Load(),
-			CommittedOffset: p.committed.Load(), HighWaterMark: max(0, p.sub.HighWaterMark()), Lag: lag,
+			Topic: p.Topic, Partition: p.Partition, NextOffset: p.next(),
+			CommittedOffset: p.committedOffset(), HighWaterMark: p.highWaterMark(), Lag: lag,
 		})
 	}
 	return s

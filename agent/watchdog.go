@@ -64,7 +64,11 @@ func (s *session) watch(ctx context.Context) {
 			return
 		}
 		for _, p := range s.partitions {
-			if err := p.stands(stands, p.sub.Look(), limit, time.Now()); err != nil {
+			sub := p.sub.Load()
+			if sub == nil {
+				continue
+			}
+			if err := p.stands(stands, sub.Look(), limit, time.Now()); err != nil {
 				s.stats.stalls.Add(1)
 				s.cluster.Reconnect()
 				s.abandon(err)

@@ -1,0 +1,178 @@
+package agent
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"kcagent/config"
+	"kcagent/sink"
+)
+
+// A commitment is what the coordinator holds for a partition.
+type commitment struct {
+	offset int64 // -1: no committed offset
+	ours   bool  // an agent committed it, and meta is valid
+	meta   commitMetadata
+}
+
+// A startPoint is where a partition without a position starts; its leader resolves
+// it to an offset.
+type startPoint struct {
+	offset int64     // sarama.OffsetOldest or sarama.OffsetNewest
+	at     time.Time // if not zero: at the first record that is not older
+}
+
+// moves reports that the point is behind other records if it is resolved again
+// later.
+func (p startPoint) moves() bool { return p.offset == sarama.OffsetNewest || !p.at.IsZero() }
+
+// A policy is what the configuration says of a partition without a usable position.
+type policy struct {
+	start      startPoint
+	outOfRange config.OutOfRange
+	// recreated: this agent saw the topic deleted and created again, so a position
+	// that does not name the current topic is about the deleted one.
+	recreated bool
+}
+
+// A decision is where a partition resumes, and why.
+type decision struct {
+	offset  int64      // -1: at start
+	start   startPoint // if offset is -1
+	lineage string     // "": a new one
+	reason  reason
+	adopt   bool // the ledger gets the position before the first record
+	commit  bool // the offset is committed before the first record
+	copied  bool // the ledger is a copy: it gets a new id
+	blocked bool // on_offset_out_of_range is fail: the partition does not resume
+}
+
+// A reason is why a partition resumes where it does, as it is logged.
+type reason struct {
+	message string
+	level   slog.Level
+}
+
+// The reasons.
+var (
+	atCommitted      = reason{"resuming at the committed offset", slog.LevelDebug}
+	atLedger         = reason{"the file is ahead of the committed offset; resuming where the file ends", slog.LevelInfo}
+	atOtherMembers   = reason{"another member continued with the partition; resuming at its committed offset", slog.LevelInfo}
+	atOthersReset    = reason{"another member obeyed an offset reset; resuming at its committed offset", slog.LevelInfo}
+	atExternal       = reason{"committed offset was set externally; resuming there", slog.LevelInfo}
+	atExternalReset  = reason{"committed offset was changed externally; resuming there", slog.LevelWarn}
+	atMirrored       = reason{"committed offset was copied from another cluster; resuming there", slog.LevelInfo}
+	atCommitOfCopy   = reason{"checkpoint is a copy or a restored backup; its file lacks records", slog.LevelWarn}
+	atLedgerAlone    = reason{"no committed offset; resuming where the file ends", slog.LevelInfo}
+	atLedgerOfTopic  = reason{"committed offset is about a deleted topic; resuming where the file ends", slog.LevelInfo}
+	topicRecreated   = reason{"topic was deleted and recreated; applying on_offset_out_of_range", slog.LevelWarn}
+	noCommittedStart = reason{"no committed offset; applying start policy", slog.LevelInfo}
+)
+
+// decide says where a partition resumes. Two accounts say where that is: the offset
+// that the group committed, and the ledger of the sink, which says what the file
+// holds. A crash between a flush and its commit leaves the ledger ahead. Another
+// member, an operator or a mirror tool moves the committed offset.
+//
+// Both carry a lineage: one history of a partition, in which positions only grow.
+// A position that does not continue the history, such as an offset that an
+// operator set, begins a new one. So of two positions with one lineage the further
+// is right, and of two lineages the committed one is.
+//
+// docs/offsets.md lists the rules; each is a row of TestDecide.
+func decide(c commitment, l sink.Ledger, now sink.Identity, p policy) decision {
+	d := decision{offset: c.offset, lineage: c.meta.lineage}
+	switch {
+	case c.offset < 0 || c.ofDeletedTopic(now, p.recreated):
+		d = decideWithoutCommit(c, l, now, p)
+	case !c.ours:
+		d.lineage, d.commit, d.reason = "", true, atExternal
+		if covers(l, now) && l.Next != c.offset {
+			d.reason = atExternalReset
+		}
+	case differ(c.meta.topic.Cluster, now.Cluster):
+		d.lineage, d.commit, d.reason = "", true, atMirrored
+	case l.Next < 0 || differ(l.Topic.Cluster, now.Cluster):
+		d.reason = atCommitted
+	case differ(l.Topic.Topic, now.Topic):
+		d.reason = atOtherMembers
+	case differ(l.Lineage, c.meta.lineage):
+		d.reason = atOthersReset
+	default:
+		d = decideInLineage(c, l)
+	}
+	want := sink.Position{Next: d.offset, Lineage: d.lineage, Topic: now}
+	d.adopt = l.ID != "" && !d.blocked && (d.copied || d.offset < 0 || d.lineage == "" || l.Position != want)
+	return d
+}
+
+// decideInLineage decides between two positions of one lineage: the further is
+// right.
+func decideInLineage(c commitment, l sink.Ledger) decision {
+	d := decision{offset: max(c.offset, l.Next), lineage: c.meta.lineage}
+	if d.lineage == "" {
+		d.lineage = l.Lineage
+	}
+	switch {
+	case l.Next > c.offset:
+		d.reason = atLedger
+	case l.Next == c.offset:
+		d.reason = atCommitted
+	case l.ID != "" && c.meta.ledger == l.ID:
+		// The owner of a ledger commits what the ledger holds, never more.
+		d.copied, d.reason = true, atCommitOfCopy
+	default:
+		d.reason = atOtherMembers
+	}
+	return d
+}
+
+// decideWithoutCommit decides where there is no committed offset, or one of the
+// deleted topic.
+func decideWithoutCommit(c commitment, l sink.Ledger, now sink.Identity, p policy) decision {
+	deleted := c.offset >= 0 || p.recreated
+	current := now.Topic != "" && l.Topic.Topic == now.Topic
+	switch {
+	case covers(l, now) && (current || !deleted):
+		d := decision{offset: l.Next, lineage: l.Lineage, reason: atLedgerAlone}
+		if c.offset >= 0 {
+			d.reason, d.commit = atLedgerOfTopic, true
+		}
+		return d
+	case deleted, l.Next >= 0 && !differ(l.Topic.Cluster, now.Cluster) && differ(l.Topic.Topic, now.Topic):
+		d := decision{offset: -1, reason: topicRecreated}
+		switch p.outOfRange {
+		case config.ResetEarliest:
+			d.start.offset = sarama.OffsetOldest
+		case config.ResetLatest:
+			d.start.offset = sarama.OffsetNewest
+		default:
+			d.blocked = true
+		}
+		d.commit = d.start.moves()
+		return d
+	}
+	return decision{offset: -1, start: p.start, reason: noCommittedStart, commit: p.start.moves()}
+}
+
+// ofDeletedTopic reports that the offset is about a topic of that name that was
+// deleted since.
+func (c commitment) ofDeletedTopic(now sink.Identity, recreated bool) bool {
+	if c.ours && differ(c.meta.topic.Cluster, now.Cluster) {
+		return false // topic ids of other clusters say nothing
+	}
+	if recreated {
+		return !c.ours || c.meta.topic.Topic != now.Topic
+	}
+	return c.ours && differ(c.meta.topic.Topic, now.Topic)
+}
+
+// covers reports that the ledger has a position in the topic as it is now.
+func covers(l sink.Ledger, now sink.Identity) bool {
+	return l.Next >= 0 && !differ(l.Topic.Cluster, now.Cluster) && !differ(l.Topic.Topic, now.Topic)
+}
+
+// differ reports that two ids are known and not the same.
+func differ(a, b string) bool { return a != "" && b != "" && a != b }

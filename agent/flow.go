@@ -1,0 +1,164 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"kcagent/fetch"
+	"kcagent/sink"
+)
+
+// flow is the hot path of one partition: record → chunk → sink. It returns when the
+// round is over. What the sink does not store is given back at once, with the memory
+// that it needed, and fetched again later: meanwhile the partition takes part in no
+// fetch, and others have its turn.
+func (s *session) flow(ctx context.Context, p *partition, sub *fetch.Subscription) error {
+	var wait backoff
+	for sub.Wait(ctx) == nil {
+		if s.slots.take(ctx) != nil {
+			break
+		}
+		c, err := s.read(p, sub)
+		var stored error
+		if err == nil && c.moved && !c.jumped {
+			stored = s.store(ctx, p, c)
+		}
+		c.free()
+		s.slots.give()
+		switch {
+		case errors.As(err, new(*fetch.OutOfRangeError)): // the watchdog reports it
+			wait.wait(ctx, nil)
+			sub.Retry()
+		case err != nil:
+			return err
+		case c.jumped:
+			if err := s.jump(ctx, p, c.Next); err != nil {
+				return err
+			}
+		case stored == nil:
+			s.works(p)
+			wait.reset()
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(stored, sink.ErrReopen):
+			return stored
+		case errors.Is(stored, errPaused):
+			s.works(p)
+			sub.Rewind(p.next())
+		default:
+			sub.Rewind(p.next())
+			s.failed(p, stored)
+			wait.wait(ctx, nil)
+		}
+	}
+	return ctx.Err()
+}
+
+// A slots is how many chunks of a consumer may be on their way at a time.
+type slots chan struct{}
+
+func (s slots) take(ctx context.Context) error {
+	select {
+	case s <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s slots) give() { <-s }
+
+// A chunk is encoded records on their way into the sink.
+type chunk struct {
+	sink.Chunk
+	buf     *[]byte // of Data; nil if there is no record
+	moved   bool    // there is something, even if it is only a position
+	jumped  bool    // on_offset_out_of_range chose the position
+	records int64
+	bytes   int64 // of keys and values
+}
+
+// What a consumer holds beside the fetcher's memory: of all its partitions, one
+// encodes a chunk while another one's is written. A chunk may be longer by its
+// last record.
+const (
+	chunkBytes   = 128 << 10
+	chunksAtOnce = 2
+)
+
+// buffers are for all consumers: an idle one holds none.
+var buffers = sync.Pool{New: func() any {
+	b := make([]byte, 0, chunkBytes+chunkBytes/8)
+	return &b
+}}
+
+// free gives the buffer back, but for one that a huge record made huge.
+func (c *chunk) free() {
+	if c.buf != nil && cap(c.Data) <= 4*chunkBytes {
+		*c.buf = c.Data[:0]
+		buffers.Put(c.buf)
+	}
+}
+
+// read encodes a chunk of what is there. It ends with the record that reaches the
+// room that the sink has, so that a file can be completed at its size.
+func (s *session) read(p *partition, sub *fetch.Subscription) (c chunk, err error) {
+	c.TopicPartition = p.TopicPartition
+	limit := chunkBytes
+	if room := s.sink.Room(p.TopicPartition); room > 0 {
+		limit = min(limit, room)
+	}
+	r := sink.Record{Topic: p.Topic, Partition: p.Partition}
+	c.Next, c.moved, err = sub.Take(func(f *fetch.Record) bool {
+		if c.buf == nil {
+			c.buf = buffers.Get().(*[]byte)
+			c.Data = *c.buf
+		}
+		r.Offset, r.Time, r.Key, r.Value, r.Headers = f.Offset, f.Time, f.Key, f.Value, r.Headers[:0]
+		for _, h := range f.Headers {
+			r.Headers = append(r.Headers, sink.Header{Key: h.Key, Value: h.Value})
+		}
+		c.Data = s.sink.Encode(c.Data, &r)
+		c.records++
+		c.bytes += int64(len(f.Key) + len(f.Value))
+		return len(c.Data) < limit
+	})
+	c.jumped = c.moved && sub.Jumped()
+	return c, err
+}
+
+// errPaused is why a chunk was not stored: the gate is shut.
+var errPaused = errors.New("the consumer is paused")
+
+// store brings a chunk into the sink, once. A chunk without records moves the position
+// in the ledger all the same.
+func (s *session) store(ctx context.Context, p *partition, c chunk) error {
+	if !s.gate.Enter() {
+		return errPaused
+	}
+	defer s.gate.Leave()
+	if err := s.sink.Write(ctx, c.Chunk); err != nil {
+		return err
+	}
+	s.accepted(p, c)
+	return nil
+}
+
+// accepted counts what the sink took and wakes the flusher where it is due.
+func (s *session) accepted(p *partition, c chunk) {
+	p.accept(c.Next)
+	if c.records > 0 {
+		s.stats.records.Add(c.records)
+		s.stats.bytes.Add(c.bytes)
+		s.stats.lastRecord.Store(time.Now().UnixNano())
+	}
+	before := s.unflushed.Add(c.bytes) - c.bytes
+	if before == 0 {
+		signal(s.dirty)
+	}
+	if limit := int64(s.flushSettings().Bytes); before < limit && before+c.bytes >= limit {
+		signal(s.kick)
+	}
+}

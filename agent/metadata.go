@@ -1,0 +1,113 @@
+package agent
+
+import (
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"kcagent/sink"
+)
+
+// commitMetadata is what the agent stores beside each offset that it commits:
+//
+//	kcagent/1 ledger=… lineage=… cluster=… topic=… partitions=… awaits=…
+//
+// A key that is absent is unknown. A reader ignores keys that it does not know.
+// An offset with any other text beside it was committed by something else: an
+// operator, another program, or an agent of another version of this format.
+type commitMetadata struct {
+	ledger     string        // id of the ledger that holds the records below the offset; "" if the sink keeps none
+	lineage    string        // see decide
+	topic      sink.Identity // what the offset is about
+	partitions int32         // how many partitions the topic had when the group first read it; -1 if unknown
+	awaits     string        // topics of the consumer that did not exist, see joinAwaited
+}
+
+const (
+	metadataVersion = "kcagent/1"
+	// maxAwaits bounds the names of awaited topics. Brokers reject metadata that is
+	// longer than offset.metadata.max.bytes, which is 4096 by default.
+	maxAwaits = 2048
+)
+
+// String returns the text that is committed.
+func (m commitMetadata) String() string {
+	var b strings.Builder
+	b.WriteString(metadataVersion)
+	add := func(key, value string) {
+		if value != "" {
+			b.WriteString(" " + key + "=" + url.PathEscape(value))
+		}
+	}
+	add("ledger", m.ledger)
+	add("lineage", m.lineage)
+	add("cluster", m.topic.Cluster)
+	add("topic", m.topic.Topic)
+	if m.partitions >= 0 {
+		add("partitions", strconv.Itoa(int(m.partitions)))
+	}
+	if m.awaits != "" { // not escaped: commas separate the names
+		b.WriteString(" awaits=" + m.awaits)
+	}
+	return b.String()
+}
+
+// parseMetadata is the reverse of String; ok is false if the text is not an agent's.
+func parseMetadata(text string) (m commitMetadata, ok bool) {
+	m.partitions = -1
+	fields := strings.Fields(text)
+	if len(fields) == 0 || fields[0] != metadataVersion {
+		return m, false
+	}
+	for _, f := range fields[1:] {
+		key, value, _ := strings.Cut(f, "=")
+		value, err := url.PathUnescape(value)
+		if err != nil {
+			continue
+		}
+		switch key {
+		case "ledger":
+			m.ledger = value
+		case "lineage":
+			m.lineage = value
+		case "cluster":
+			m.topic.Cluster = value
+		case "topic":
+			m.topic.Topic = value
+		case "partitions":
+			if n, err := strconv.ParseInt(value, 10, 32); err == nil && n >= 0 {
+				m.partitions = int32(n)
+			}
+		case "awaits":
+			m.awaits = value
+		}
+	}
+	return m, true
+}
+
+// joinAwaited returns the names for awaits. Names beyond maxAwaits are dropped: if
+// such a topic is created while the agent is down, start applies to it.
+func joinAwaited(topics []string) string {
+	topics = slices.Clone(topics)
+	slices.Sort(topics)
+	joined := ""
+	for _, t := range slices.Compact(topics) {
+		if len(joined)+1+len(t) > maxAwaits {
+			break
+		}
+		if joined != "" {
+			joined += ","
+		}
+		joined += t
+	}
+	return joined
+}
+
+// awaited lists the topics in awaits.
+func (m commitMetadata) awaited() []string {
+	if m.awaits == "" {
+		return nil
+	}
+	return strings.Split(m.awaits, ",")
+}

@@ -1,0 +1,337 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"kcagent/fetch"
+	"kcagent/sink"
+)
+
+// consume takes a partition through its phases until ctx ends. An error of the sink
+// that a retry in place cannot heal ends a round, and the next round opens the sink
+// again: other partitions are not concerned, and the generation goes on.
+func (s *session) consume(ctx context.Context, p *partition) {
+	var wait backoff
+	for {
+		err := s.round(ctx, p)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.As(err, new(*fetch.RenewedError)):
+			s.abandon(err) // the next generation finds out where to start in the new one
+			<-ctx.Done()
+			return
+		case errors.Is(err, fetch.ErrClosed), errors.Is(err, fetch.ErrEnded): // the agent ends
+			<-ctx.Done()
+			return
+		}
+		if p.progressed() {
+			wait.reset()
+		}
+		s.failed(p, err)
+		if !wait.wait(ctx, nil) {
+			return
+		}
+	}
+}
+
+// round is one walk through the phases. It returns why it ended.
+func (s *session) round(ctx context.Context, p *partition) error {
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	p.beginRound(end)
+	d, err := s.open(ctx, p)
+	s.tried(p)
+	if err == nil {
+		err = s.resume(ctx, p, d)
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
+}
+
+// resume does what follows the decision.
+func (s *session) resume(ctx context.Context, p *partition, d decision) error {
+	sub := s.subscribe(p, d)
+	defer sub.Close()
+	at, jumped, err := s.locate(ctx, p, sub)
+	if err != nil {
+		return err
+	}
+	if jumped {
+		err = s.jump(ctx, p, at)
+	} else {
+		pos, _ := p.position()
+		pos.Next = at
+		err = s.adopt(ctx, p, pos, d.adopt, d.adopt, d.commit)
+	}
+	if err != nil {
+		return err
+	}
+	return s.flow(ctx, p, sub)
+}
+
+// failed reports an error of the sink that concerns p.
+func (s *session) failed(p *partition, err error) {
+	if !errors.As(err, new(*flushFailure)) && !errors.As(err, new(*recreatedError)) { // the flusher counts its own
+		s.stats.sinkErrors.Add(1)
+	}
+	p.sinkFailed = true
+	s.report(sinkOrigin(p), err)
+}
+
+// works reports that what failed reported is over.
+func (s *session) works(p *partition) {
+	if p.sinkFailed {
+		p.sinkFailed = false
+		s.report(sinkOrigin(p), nil)
+	}
+}
+
+func sinkOrigin(p *partition) string { return fmt.Sprintf("sink %s/%d", p.Topic, p.Partition) }
+
+// open has the sink open what it holds of p, and decides where p resumes.
+func (s *session) open(ctx context.Context, p *partition) (decision, error) {
+	l, err := s.sink.Resume(ctx, p.TopicPartition)
+	if err != nil {
+		return decision{}, err
+	}
+	cluster, topic := s.cluster.Identity(p.Topic)
+	now := sink.Identity{Cluster: cluster, Topic: topic}
+	c, before := p.known(&l, now)
+	id := l.ID
+	l.ID = s.copies.original(id, p.TopicPartition)
+	d := decide(c, l, now, s.policy(p))
+	if d.copied {
+		id = s.copies.rename(l.ID)
+	}
+	s.copies.decided(p.TopicPartition)
+	if d.lineage == "" && d.reason == before.reason {
+		d.lineage = before.lineage
+	}
+	if d.lineage == "" {
+		d.lineage = newID()
+	}
+	p.locate(d, id, now)
+	switch {
+	case p.settled:
+		s.log.Info("sink was reopened; resuming after the last flushed record", "topic", p.Topic, "partition", p.Partition, "offset", d.offset)
+	case d.reason != before.reason:
+		s.logDecision(p, d, c, l)
+	}
+	if d.blocked {
+		return d, fmt.Errorf("resume %s/%d: %w, and on_offset_out_of_range is fail: choose earliest or latest, or stop the consumer and reset the group's offsets",
+			p.Topic, p.Partition, &recreatedError{p.Topic})
+	}
+	return d, nil
+}
+
+// A recreatedError says that a topic was deleted and created again before it was
+// subscribed to.
+type recreatedError struct{ topic string }
+
+func (e *recreatedError) Error() string {
+	return fmt.Sprintf("topic %q was deleted and recreated", e.topic)
+}
+
+// locate waits until the leader has resolved the position, or confirmed that it is in
+// range. jumped says that it was not, and on_offset_out_of_range moved it.
+func (s *session) locate(ctx context.Context, p *partition, sub *fetch.Subscription) (at int64, jumped bool, err error) {
+	var wait backoff
+	for {
+		if err := sub.Wait(ctx); err != nil {
+			return 0, false, err
+		}
+		// The first Take brings no records.
+		at, ok, err := sub.Take(func(*fetch.Record) bool { return false })
+		switch {
+		case errors.As(err, new(*fetch.OutOfRangeError)): // the watchdog reports it
+			if !wait.wait(ctx, nil) {
+				return 0, false, ctx.Err()
+			}
+			sub.Retry()
+		case err != nil:
+			return 0, false, err
+		case ok:
+			return at, sub.Jumped(), nil
+		}
+	}
+}
+
+// adopt makes pos the position of p, before the first record: the ledger gets it, and
+// the flusher flushes and commits where that is asked for.
+func (s *session) adopt(ctx context.Context, p *partition, pos sink.Position, inLedger, flush, commit bool) error {
+	if inLedger {
+		_, ledger := p.position()
+		if err := s.sink.Adopt(p.TopicPartition, s.copies.current(ledger), pos); err != nil {
+			return err
+		}
+	}
+	done := p.adopt(pos, flush, commit)
+	signal(s.adoptions)
+	select {
+	case <-done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	s.works(p)
+	if !p.settled {
+		p.settled = true
+		if s.unsettled.Add(-1) == 0 {
+			s.begun.Store(true)
+			s.events <- event{kind: begun}
+		}
+	}
+	return nil
+}
+
+// jump resumes where on_offset_out_of_range leads to. That is committed before the
+// first record, for a restart would choose again, behind what was produced meanwhile.
+// A jump back begins a new lineage: positions of one only grow.
+func (s *session) jump(ctx context.Context, p *partition, to int64) error {
+	pos, ledger := p.position()
+	if to < pos.Next {
+		pos.Lineage = newID()
+	}
+	pos.Next = to
+	return s.adopt(ctx, p, pos, ledger != "", true, true)
+}
+
+// subscribe subscribes to where the decision says.
+func (s *session) subscribe(p *partition, d decision) *fetch.Subscription {
+	s.settings.Lock()
+	defer s.settings.Unlock()
+	sub := s.cluster.Subscribe(s.subscription(p, d))
+	p.sub.Store(sub)
+	signal(s.trouble) // what is reported of a former subscription may be over
+	return sub
+}
+
+// tried counts the first attempt to open p. After that of the last partition, one
+// line says where start was applied.
+func (s *session) tried(p *partition) {
+	if p.tried {
+		return
+	}
+	p.tried = true
+	if s.untried.Add(-1) == 0 {
+		s.starts.log(s)
+	}
+}
+
+// startCount counts the partitions that start was applied to.
+type startCount struct {
+	mu         sync.Mutex
+	n, later   int
+	individual bool // no more line for many
+}
+
+func (c *startCount) log(s *session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.individual = true; c.n > 0 {
+		s.log.Info(noCommittedStart.message, "start", s.spec.Start.String(), "partitions", c.n, "added_later", c.later)
+	}
+	c.n, c.later = 0, 0
+}
+
+// logDecision logs and counts why p resumes where it does.
+func (s *session) logDecision(p *partition, d decision, c commitment, l sink.Ledger) {
+	log := s.log.With("topic", p.Topic, "partition", p.Partition)
+	switch d.reason {
+	case noCommittedStart:
+		s.stats.starts.Add(1)
+		s.starts.mu.Lock()
+		s.starts.n++
+		if p.addedLater {
+			s.starts.later++
+		}
+		alone := s.starts.individual
+		s.starts.mu.Unlock()
+		if alone {
+			s.starts.log(s)
+		}
+		return
+	case topicRecreated:
+		s.stats.offsetResets.Add(1)
+		log = log.With("policy", string(s.spec.OnOutOfRange))
+	case atExternalReset:
+		s.stats.offsetResets.Add(1)
+	case atCommitOfCopy:
+		s.stats.ledgerCopies.Add(1)
+		log = log.With("from", l.Next, "to", c.offset, "gap", c.offset-l.Next, "next_step", fmt.Sprintf(
+			"to read the missing records again, stop the consumer, run kafka-consumer-groups --group %s --topic %s:%d --reset-offsets --to-offset %d --execute, and start it",
+			s.spec.Group, p.Topic, p.Partition, l.Next))
+	}
+	log.Log(context.Background(), d.reason.level, d.reason.message, "offset", d.offset, "committed", c.offset, "in_file", l.Next)
+}
+
+// ledgerCopies knows the ledgers that were found to be copies, and which id each has
+// from then on. A file may hold many partitions, and each of them is compared with
+// what was committed under the former id once.
+type ledgerCopies struct {
+	mu      sync.Mutex
+	renamed map[string]string // new ids by former ids
+	former  map[string]string // and the reverse
+	done    map[sink.TopicPartition]bool
+}
+
+// original returns the former id of a ledger for a partition that has not been decided
+// since it was renamed.
+func (c *ledgerCopies) original(id string, tp sink.TopicPartition) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if former, ok := c.former[id]; ok && !c.done[tp] {
+		return former
+	}
+	return id
+}
+
+// decided takes in that a partition was decided.
+func (c *ledgerCopies) decided(tp sink.TopicPartition) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.done != nil {
+		c.done[tp] = true
+	}
+}
+
+// rename returns the new id of a copy.
+func (c *ledgerCopies) rename(id string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if to, ok := c.renamed[id]; ok {
+		return to
+	}
+	if c.renamed == nil {
+		c.renamed, c.former = make(map[string]string), make(map[string]string)
+	}
+	to := newID()
+	c.renamed[id], c.former[to] = to, id
+	c.done = make(map[sink.TopicPartition]bool)
+	return to
+}
+
+// current returns the id that a ledger has now.
+func (c *ledgerCopies) current(id string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if to, ok := c.renamed[id]; ok {
+		return to
+	}
+	return id
+}
+
+// A flushFailure is an error of a flush that drops what a partition's sink accepted.
+type flushFailure struct{ error }
+
+func (e *flushFailure) Unwrap() error { return e.error }
+
+// adoptDelay is how long the first of several partitions waits for the others, so that
+// one flush and one commit serve all.
+const adoptDelay = 20 * time.Millisecond
