@@ -37,6 +37,7 @@ func (s *session) flow(ctx context.Context, p *partition, sub *fetch.Subscriptio
 			if err := s.jump(ctx, p, c.Next); err != nil {
 				return err
 			}
+		case !c.moved: // it was dropped, for others needed the memory
 		case stored == nil:
 			s.works(p)
 			wait.reset()

@@ -179,34 +179,35 @@ func (s *session) flushSink(ctx context.Context, points map[*partition]flushPoin
 	} else {
 		s.stats.sinkErrors.Add(1)
 	}
-	var each *sink.FlushError
-	if err != nil && !errors.As(err, &each) {
-		each = &sink.FlushError{Failed: make(map[sink.TopicPartition]error)}
-		for _, p := range s.partitions {
-			each.Failed[p.TopicPartition] = err
-		}
-	}
-	for _, p := range s.partitions {
-		var why error
-		f, covered := points[p]
-		if each != nil && covered {
-			why = each.Failed[p.TopicPartition]
-		}
+	failed := make(map[sink.TopicPartition]error)
+	for p, f := range points {
+		why := failureOf(err, p)
 		if why != nil {
+			failed[p.TopicPartition] = why
 			delete(points, p)
 		}
-		if errors.Is(why, sink.ErrReopen) {
+		if errors.Is(why, sink.ErrReopen) { // the partition's own goroutine reports it
 			p.endRound(f.round, &flushFailure{fmt.Errorf("flush: %w", why)})
-			why = nil // the partition's own goroutine reports it
+			why = nil
 		}
 		if ctx.Err() == nil {
 			s.reportFlush(p, why)
 		}
 	}
-	if each != nil {
-		return each
+	if len(failed) > 0 {
+		return &sink.FlushError{Failed: failed}
 	}
 	return nil
+}
+
+// failureOf is what an error of a flush says of p. Without a [sink.FlushError] it is
+// about all partitions.
+func failureOf(err error, p *partition) error {
+	var each *sink.FlushError
+	if errors.As(err, &each) {
+		return each.Failed[p.TopicPartition]
+	}
+	return err
 }
 
 // reportFlush reports that p cannot be flushed, or that it can be again.

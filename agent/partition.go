@@ -88,7 +88,7 @@ func (p *partition) known(l *sink.Ledger, now sink.Identity) (commitment, lastDe
 		if !c.ours || c.meta.lineage != p.at.Lineage {
 			c = commitment{offset: -1}
 		}
-		if l.ID == "" {
+		if l.Next < 0 { // the sink keeps no ledger, or the file was replaced
 			l.Position = sink.Position{Next: p.flushed, Lineage: p.at.Lineage, Topic: now}
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -59,6 +60,9 @@ func (s *session) round(ctx context.Context, p *partition) error {
 func (s *session) resume(ctx context.Context, p *partition, d decision) error {
 	sub := s.subscribe(p, d)
 	defer sub.Close()
+	if pos, _ := p.position(); differ(s.identity(p).Topic, pos.Topic.Topic) { // recreated between the two
+		return &fetch.RenewedError{Topic: p.Topic}
+	}
 	at, jumped, err := s.locate(ctx, p, sub)
 	if err != nil {
 		return err
@@ -82,18 +86,20 @@ func (s *session) failed(p *partition, err error) {
 		s.stats.sinkErrors.Add(1)
 	}
 	p.sinkFailed = true
-	s.report(sinkOrigin(p), err)
+	s.report(partitionOrigin(p), err)
 }
 
 // works reports that what failed reported is over.
 func (s *session) works(p *partition) {
 	if p.sinkFailed {
 		p.sinkFailed = false
-		s.report(sinkOrigin(p), nil)
+		s.report(partitionOrigin(p), nil)
 	}
 }
 
-func sinkOrigin(p *partition) string { return fmt.Sprintf("sink %s/%d", p.Topic, p.Partition) }
+func partitionOrigin(p *partition) string {
+	return fmt.Sprintf("partition %s/%d", p.Topic, p.Partition)
+}
 
 // open has the sink open what it holds of p, and decides where p resumes.
 func (s *session) open(ctx context.Context, p *partition) (decision, error) {
@@ -101,15 +107,15 @@ func (s *session) open(ctx context.Context, p *partition) (decision, error) {
 	if err != nil {
 		return decision{}, err
 	}
-	cluster, topic := s.cluster.Identity(p.Topic)
-	now := sink.Identity{Cluster: cluster, Topic: topic}
+	now := s.identity(p)
+	id, inLedger := l.ID, l.Next >= 0
 	c, before := p.known(&l, now)
-	id := l.ID
 	l.ID = s.copies.original(id, p.TopicPartition)
 	d := decide(c, l, now, s.policy(p))
 	if d.copied {
 		id = s.copies.rename(l.ID)
 	}
+	d.adopt = d.adopt || id != "" && !inLedger && !d.blocked
 	s.copies.decided(p.TopicPartition)
 	if d.lineage == "" && d.reason == before.reason {
 		d.lineage = before.lineage
@@ -118,17 +124,22 @@ func (s *session) open(ctx context.Context, p *partition) (decision, error) {
 		d.lineage = newID()
 	}
 	p.locate(d, id, now)
-	switch {
-	case p.settled:
-		s.log.Info("sink was reopened; resuming after the last flushed record", "topic", p.Topic, "partition", p.Partition, "offset", d.offset)
-	case d.reason != before.reason:
-		s.logDecision(p, d, c, l)
-	}
 	if d.blocked {
 		return d, fmt.Errorf("resume %s/%d: %w, and on_offset_out_of_range is fail: choose earliest or latest, or stop the consumer and reset the group's offsets",
 			p.Topic, p.Partition, &recreatedError{p.Topic})
 	}
+	if p.settled && d.reason.level < slog.LevelWarn {
+		s.log.Info("sink was reopened; resuming after the last flushed record", "topic", p.Topic, "partition", p.Partition, "offset", d.offset)
+	} else if d.reason != before.reason {
+		s.logDecision(p, d, c, l)
+	}
 	return d, nil
+}
+
+// identity tells the topic of p as it is now from others of its name.
+func (s *session) identity(p *partition) sink.Identity {
+	cluster, topic := s.cluster.Identity(p.Topic)
+	return sink.Identity{Cluster: cluster, Topic: topic}
 }
 
 // A recreatedError says that a topic was deleted and created again before it was
@@ -269,62 +280,6 @@ func (s *session) logDecision(p *partition, d decision, c commitment, l sink.Led
 			s.spec.Group, p.Topic, p.Partition, l.Next))
 	}
 	log.Log(context.Background(), d.reason.level, d.reason.message, "offset", d.offset, "committed", c.offset, "in_file", l.Next)
-}
-
-// ledgerCopies knows the ledgers that were found to be copies, and which id each has
-// from then on. A file may hold many partitions, and each of them is compared with
-// what was committed under the former id once.
-type ledgerCopies struct {
-	mu      sync.Mutex
-	renamed map[string]string // new ids by former ids
-	former  map[string]string // and the reverse
-	done    map[sink.TopicPartition]bool
-}
-
-// original returns the former id of a ledger for a partition that has not been decided
-// since it was renamed.
-func (c *ledgerCopies) original(id string, tp sink.TopicPartition) string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if former, ok := c.former[id]; ok && !c.done[tp] {
-		return former
-	}
-	return id
-}
-
-// decided takes in that a partition was decided.
-func (c *ledgerCopies) decided(tp sink.TopicPartition) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.done != nil {
-		c.done[tp] = true
-	}
-}
-
-// rename returns the new id of a copy.
-func (c *ledgerCopies) rename(id string) string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if to, ok := c.renamed[id]; ok {
-		return to
-	}
-	if c.renamed == nil {
-		c.renamed, c.former = make(map[string]string), make(map[string]string)
-	}
-	to := newID()
-	c.renamed[id], c.former[to] = to, id
-	c.done = make(map[sink.TopicPartition]bool)
-	return to
-}
-
-// current returns the id that a ledger has now.
-func (c *ledgerCopies) current(id string) string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if to, ok := c.renamed[id]; ok {
-		return to
-	}
-	return id
 }
 
 // A flushFailure is an error of a flush that drops what a partition's sink accepted.

@@ -99,7 +99,6 @@ func (s *session) Setup(kafka sarama.ConsumerGroupSession) error {
 		defer close(s.stopped)
 		s.flushLoop(ctx)
 	}()
-	s.launch(kafka.Context())
 	s.stats.rebalances.Add(1)
 	s.log.Info("partitions assigned", "group", s.spec.Group, "member_id", kafka.MemberID(),
 		"generation", kafka.GenerationID(), "partitions", len(s.partitions))
@@ -109,6 +108,7 @@ func (s *session) Setup(kafka sarama.ConsumerGroupSession) error {
 			s.report(err.Error(), s.explain(err))
 		}
 	}
+	s.launch(kafka.Context()) // last: joined ends all that was reported before
 	return nil
 }
 
@@ -162,7 +162,7 @@ func (s *session) Cleanup(sarama.ConsumerGroupSession) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.kafka.Context()), rebalanceTimeout)
 	defer cancel()
 	err := s.flush(ctx)
-	if c := s.commits; err == nil && (c.lost || !c.verifyAt.IsZero()) {
+	if c := s.commits; err == nil && !c.verifyAt.IsZero() {
 		s.commits.verifyAt = time.Now()
 		s.verifyCommits()
 		err = s.flush(ctx)

@@ -105,7 +105,7 @@ func (b *partitionBaseline) infer(topic string, have int, all map[string]committ
 	switch {
 	case read && t.initial >= 0:
 		b.limit(topic, t.initial)
-	case read: // committed by another program
+	case read: // its metadata does not say
 		b.limit(topic, t.last+1)
 	case b.addedLater[topic], b.awaited[topic], !known && b.pattern != "" && len(all) > 0: // created while the agent was down
 		b.limit(topic, 0)
