@@ -16,7 +16,7 @@ import (
 // fetch, and others have its turn.
 func (s *session) flow(ctx context.Context, p *partition, sub *fetch.Subscription) error {
 	var wait backoff
-	for sub.Wait(ctx) == nil {
+	for s.await(ctx, p, sub) == nil {
 		if s.slots.take(ctx) != nil {
 			break
 		}
@@ -55,6 +55,24 @@ func (s *session) flow(ctx context.Context, p *partition, sub *fetch.Subscriptio
 		}
 	}
 	return ctx.Err()
+}
+
+// await waits for something to take. While writes fail it looks whether the consumer was
+// paused: then there is nothing to be stored, and nothing fails.
+func (s *session) await(ctx context.Context, p *partition, sub *fetch.Subscription) error {
+	for p.sinkFailed {
+		if s.gate.IsShut() {
+			s.works(p)
+			break
+		}
+		short, cancel := context.WithTimeout(ctx, time.Second)
+		err := sub.Wait(short)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+	}
+	return sub.Wait(ctx)
 }
 
 // A slots is how many chunks of a consumer may be on their way at a time.

@@ -74,24 +74,11 @@ func TestStartPolicies(t *testing.T) {
 }
 
 func TestOutOfRange(t *testing.T) {
-	commit := func(r *rig, offset int64) {
-		req := kmsg.NewPtrOffsetCommitRequest()
-		req.Group, req.Generation = "kcagent-c", -1
-		rt := kmsg.NewOffsetCommitRequestTopic()
-		rt.Topic = "t"
-		rp := kmsg.NewOffsetCommitRequestTopicPartition()
-		rp.Offset = offset
-		rt.Partitions = append(rt.Partitions, rp)
-		req.Topics = append(req.Topics, rt)
-		if _, err := req.RequestWith(context.Background(), r.client); err != nil {
-			r.Fatal(err)
-		}
-	}
 	resets := func(r *rig) int64 { return r.agent.snapshot.Load().rows[0].c.stats.offsetResets.Load() }
 	t.Run("earliest", func(t *testing.T) {
 		r := newRig(t, 1)
 		r.produce(0, "a", "b")
-		commit(r, 99)
+		r.commitExternally(0, 99, "")
 		r.edit("")
 		r.wantRecords("t/0@0=a", "t/0@1=b")
 		if resets(r) != 1 {
@@ -101,7 +88,7 @@ func TestOutOfRange(t *testing.T) {
 	t.Run("latest", func(t *testing.T) {
 		r := newRig(t, 1)
 		r.produce(0, "a", "b")
-		commit(r, 99)
+		r.commitExternally(0, 99, "")
 		r.edit(", on_offset_out_of_range: latest")
 		r.wantStatus(Running)
 		r.produce(0, "new")
@@ -113,7 +100,7 @@ func TestOutOfRange(t *testing.T) {
 	t.Run("fail", func(t *testing.T) {
 		r := newRig(t, 1)
 		r.produce(0, "a", "b")
-		commit(r, 99)
+		r.commitExternally(0, 99, "")
 		r.edit(", on_offset_out_of_range: fail")
 		r.wantStatus(Failing)
 		if e := *r.consumer().LastError; !strings.Contains(e, "99") || !strings.Contains(e, "out of range") {

@@ -33,6 +33,7 @@ type rig struct {
 	client  *kgo.Client
 	agent   *Agent
 	memory  *memory
+	open    openSink      // nil: that of memory
 	files   *config.Files // nil: nobody watches any
 	updates chan config.Update
 	stop    func() error
@@ -79,9 +80,9 @@ func (r *rig) moves() []string {
 	return moves
 }
 
-func newRig(t *testing.T, partitions int32) *rig {
+func newRig(t *testing.T, partitions int32, opts ...kfake.Opt) *rig {
 	t.Helper()
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(partitions, "t"))
+	cluster, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1), kfake.SeedTopics(partitions, "t")}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +104,9 @@ func (r *rig) start() {
 		log = slog.New(slog.NewJSONHandler(io.MultiWriter(&r.log, r.Output()), nil))
 	}
 	r.agent = New(Options{Log: log, Files: r.files})
-	r.agent.open = r.memory.open
+	if r.agent.open = r.open; r.open == nil {
+		r.agent.open = r.memory.open
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- r.agent.Run(ctx, r.updates) }()
@@ -116,14 +119,14 @@ func (r *rig) start() {
 
 func (r *rig) edit(extra string) {
 	r.Helper()
-	for field, value := range map[string]string{"topics": ": [t]", "flush": ": {interval: 20ms}"} {
+	for field, value := range map[string]string{"topics": ": [t]", "flush": ": {interval: 20ms}", "sink": ": {stdout: {}}"} {
 		if !strings.Contains(extra, field) {
 			extra += ", " + field + value
 		}
 	}
 	text := fmt.Sprintf(`
 consumers:
-  - {name: c, brokers: ["%s"], sink: {stdout: {}}%s}`,
+  - {name: c, brokers: ["%s"]%s}`,
 		r.cluster.ListenAddrs()[0], extra)
 	c, problems := config.Parse("consumers.yaml", []byte(text), func(string) (string, bool) { return "", false })
 	if len(problems) > 0 {
@@ -185,6 +188,13 @@ func (r *rig) wantRecords(want ...string) {
 
 func (r *rig) committed(partition int32) int64 {
 	r.Helper()
+	offset, _ := r.commitOf(partition)
+	return offset
+}
+
+// commitOf is what the group has committed, -1 if nothing.
+func (r *rig) commitOf(partition int32) (offset int64, metadata string) {
+	r.Helper()
 	req := kmsg.NewPtrOffsetFetchRequest()
 	req.Group = "kcagent-c"
 	g := kmsg.NewOffsetFetchRequestGroup()
@@ -197,11 +207,31 @@ func (r *rig) committed(partition int32) int64 {
 	for _, t := range resp.Groups[0].Topics {
 		for _, p := range t.Partitions {
 			if t.Topic == "t" && p.Partition == partition {
-				return p.Offset
+				if p.Metadata != nil {
+					metadata = *p.Metadata
+				}
+				return p.Offset, metadata
 			}
 		}
 	}
-	return -1
+	return -1, ""
+}
+
+// commitExternally commits as an admin client does, without a member.
+func (r *rig) commitExternally(partition int32, offset int64, metadata string) {
+	r.Helper()
+	req := kmsg.NewPtrOffsetCommitRequest()
+	req.Group, req.Generation = "kcagent-c", -1
+	rt := kmsg.NewOffsetCommitRequestTopic()
+	rt.Topic = "t"
+	rp := kmsg.NewOffsetCommitRequestTopicPartition()
+	rp.Partition, rp.Offset, rp.Metadata = partition, offset, &metadata
+	rt.Partitions = append(rt.Partitions, rp)
+	req.Topics = append(req.Topics, rt)
+	resp, err := req.RequestWith(context.Background(), r.client)
+	if err != nil || resp.Topics[0].Partitions[0].ErrorCode != 0 {
+		r.Fatal(err, resp)
+	}
 }
 
 func (r *rig) wantCommitted(partition int32, want int64) {
