@@ -1,0 +1,145 @@
+package agent
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"kcagent/sink"
+)
+
+// A storm is two agents with a file each that take turns with one partition. They die
+// at any step, and an operator resets the committed offset at times.
+type storm struct {
+	*testing.T
+	rand      *rand.Rand
+	committed commitment
+	highest   map[string]int64 // committed of each lineage
+	hosts     [2]*host
+	lineages  int
+	reset     int64 // what the operator has set and nobody has obeyed; -1 if nothing
+	history   []string
+}
+
+// A host is what survives an agent's crash.
+type host struct {
+	ledger sink.Ledger
+	stored map[string]map[int64]bool // offsets in the file, by lineage
+}
+
+func (s *storm) log(format string, args ...any) {
+	s.history = append(s.history, fmt.Sprintf(format, args...))
+}
+
+func (s *storm) fail(format string, args ...any) {
+	s.Helper()
+	s.Fatalf("%s\n%v", fmt.Sprintf(format, args...), s.history)
+}
+
+func (s *storm) crashes() bool { return s.rand.IntN(6) == 0 }
+
+func (s *storm) commit(h *host) {
+	at := h.ledger.Position
+	s.committed = commitment{at.Next, true, commitMetadata{ledger: h.ledger.ID, lineage: at.Lineage, topic: at.Topic, partitions: -1}}
+	if at.Next < s.highest[at.Lineage] {
+		s.fail("the committed offset of lineage %s moves back to %d", at.Lineage, at.Next)
+	}
+	s.highest[at.Lineage] = at.Next
+	s.log("commit %d %s", at.Next, at.Lineage)
+}
+
+// turn is one life of an agent on a host.
+func (s *storm) turn(i int) {
+	h := s.hosts[i]
+	d := decide(s.committed, h.ledger, here, earliest)
+	s.log("host %d: %s at %d", i, d.reason.message, d.offset)
+	if d.copied {
+		s.fail("an honest ledger is taken for a copy")
+	}
+	if d.offset < 0 {
+		d.offset = 0
+	}
+	if s.reset >= 0 && d.offset != s.reset {
+		s.fail("resumes at %d, the operator has set %d", d.offset, s.reset)
+	}
+	if d.lineage == "" {
+		s.lineages++
+		d.lineage = fmt.Sprint(s.lineages)
+	}
+	if s.crashes() {
+		return
+	}
+	if d.adopt {
+		h.ledger.Position = sink.Position{Next: d.offset, Lineage: d.lineage, Topic: here}
+	}
+	if s.crashes() {
+		return
+	}
+	if d.commit {
+		s.commit(h)
+		if s.reset = -1; s.crashes() {
+			return
+		}
+	}
+	for range 1 + s.rand.IntN(4) {
+		s.store(h, 1+s.rand.Int64N(5))
+		if s.crashes() {
+			return
+		}
+		s.commit(h)
+	}
+}
+
+// store stores and flushes n records.
+func (s *storm) store(h *host, n int64) {
+	at := &h.ledger.Position
+	for range n {
+		if h.stored[at.Lineage] == nil {
+			h.stored[at.Lineage] = make(map[int64]bool)
+		}
+		if h.stored[at.Lineage][at.Next] {
+			s.fail("offset %d is in the file twice", at.Next)
+		}
+		h.stored[at.Lineage][at.Next] = true
+		at.Next++
+	}
+	s.log("flush %d", at.Next)
+}
+
+// TestDecisionsInAStorm: whatever crashes, no record of a lineage is lost, none is
+// twice in one file, a reset is obeyed, and committed offsets never move back.
+func TestDecisionsInAStorm(t *testing.T) {
+	for seed := range uint64(3000) {
+		s := &storm{T: t, rand: rand.New(rand.NewPCG(seed, 1)), committed: nothing, highest: make(map[string]int64), reset: -1}
+		for i := range s.hosts {
+			s.hosts[i] = &host{ledger: sink.Ledger{ID: fmt.Sprint("host", i), Position: sink.Position{Next: -1}}, stored: make(map[string]map[int64]bool)}
+		}
+		for range 12 {
+			s.turn(s.rand.IntN(2))
+			if s.committed.offset > 0 && s.rand.IntN(5) == 0 {
+				s.reset = s.rand.Int64N(s.committed.offset + 3)
+				s.committed = external(s.reset)
+				s.log("reset to %d", s.reset)
+			}
+		}
+		s.wantNoLoss()
+	}
+}
+
+// wantNoLoss demands that between the first offset of a lineage and the last that was
+// committed each is in a file.
+func (s *storm) wantNoLoss() {
+	for lineage, end := range s.highest {
+		least := end
+		for _, h := range s.hosts {
+			for at := range h.stored[lineage] {
+				least = min(least, at)
+			}
+		}
+		for at := least; at < end; at++ {
+			if !s.hosts[0].stored[lineage][at] && !s.hosts[1].stored[lineage][at] {
+				s.fail("offset %d of lineage %s is lost", at, lineage)
+			}
+		}
+	}
+}
