@@ -211,6 +211,56 @@ func TestRewind(t *testing.T) {
 	}
 }
 
+// TestRewoundHoldsNoMemory: a consumer whose sink fails takes part in no request, and
+// nothing waits for it, before it waits again.
+func TestRewoundHoldsNoMemory(t *testing.T) {
+	r := newRig(t, 1, 1, small)
+	r.produce(0, 0, 1000)
+	s := r.fetcher.Subscribe(Spec{Topic: "t", MaxBytes: 1 << 10})
+	defer s.Close()
+	read := func(n int) (next int64) {
+		t.Helper()
+		next, err := s.Read(t.Context(), func(*Record) bool { n--; return n > 0 })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return next
+	}
+	if next := read(1); next != 0 { // the position is good
+		t.Fatalf("next is %d", next)
+	}
+	read(3)
+	s.Rewind(0)
+	time.Sleep(50 * time.Millisecond) // an answer that was on its way is thrown away
+	f := r.fetcher
+	for range 20 {
+		f.mu.Lock()
+		if f.budget.kept != 0 || len(s.queue) > 0 || s.inFlight {
+			t.Errorf("%d bytes are kept, %d parts queued, in flight: %v", f.budget.kept, len(s.queue), s.inFlight)
+		}
+		f.mu.Unlock()
+		time.Sleep(5 * time.Millisecond)
+	}
+	if next := read(3); next != 3 {
+		t.Errorf("after the wait it reads up to %d, want 3", next)
+	}
+}
+
+// TestJumpsAreTold: the first Take after a position out of range says that the policy
+// chose the new one.
+func TestJumpsAreTold(t *testing.T) {
+	r := newRig(t, 1, 1, small)
+	r.produce(0, 0, 5)
+	for offset, want := range map[int64]bool{99: true, 3: false, sarama.OffsetNewest: false} {
+		s := r.fetcher.Subscribe(Spec{Topic: "t", MaxBytes: 1 << 10, Offset: offset, OnOutOfRange: Latest})
+		next, err := s.Read(t.Context(), func(*Record) bool { return true })
+		if err != nil || s.Jumped() != want || want && next != 5 {
+			t.Errorf("offset %d: next is %d, jumped: %v, error: %v", offset, next, s.Jumped(), err)
+		}
+		s.Close()
+	}
+}
+
 func TestStartsAreLookedUp(t *testing.T) {
 	r := newRig(t, 1, 1, small)
 	for i := range 10 {
