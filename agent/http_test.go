@@ -145,7 +145,7 @@ func TestMetrics(t *testing.T) {
 		for _, name := range []string{
 			"config_last_reload_success_timestamp_seconds", "config_info", "reconcile_duration_seconds_bucket",
 			"consumer_bytes_total", "consumer_commit_errors_total", "consumer_sink_errors_total",
-			"consumer_rebalances_total", "consumer_restarts_total", "consumer_offset_resets_total",
+			"consumer_rebalances_total", "consumer_restarts_total", "consumer_offset_resets_total", "consumer_checkpoint_copies_total",
 		} {
 			if !strings.Contains(before, "\nkcagent_"+name) {
 				t.Errorf("no metric kcagent_%s", name)

@@ -183,12 +183,15 @@ func (s *session) adopt(ctx context.Context, p *partition, pos sink.Position, in
 			return err
 		}
 	}
-	done := p.adopt(pos, flush, commit)
-	signal(s.adoptions)
-	select {
-	case <-done:
-	case <-ctx.Done():
-		return ctx.Err()
+	if done := p.adopt(pos, flush, commit); flush || commit {
+		signal(s.adoptions)
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	} else {
+		signal(s.dirty) // what is committed may be behind
 	}
 	s.works(p)
 	if !p.settled {

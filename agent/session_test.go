@@ -177,7 +177,7 @@ func TestGoroutinesCarryTheConsumersName(t *testing.T) {
 // partitions the spare one is as healthy as the others.
 func TestMemberWithoutPartitionsRuns(t *testing.T) {
 	r := newRig(t, 1)
-	r.edit(`, topics: [t], flush: {interval: 20ms}}
+	r.edit(`, topics: [t], flush: {interval: 20ms}, sink: {stdout: {}}}
   - {name: spare, topics: [t], group: kcagent-c, brokers: ["` + r.cluster.ListenAddrs()[0] + `"], sink: {stdout: {}}`)
 	r.eventually("two members that run", func() (bool, any) {
 		s := r.agent.Status()

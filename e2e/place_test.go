@@ -68,7 +68,7 @@ func TestResetOffsetsIsObeyed(t *testing.T) {
 		if n, _ := a.Metrics().Value("kcagent_consumer_offset_resets_total", "consumer="+e.name); n != float64(round+1) {
 			t.Errorf("%v resets are counted, want %d", n, round+1)
 		}
-		if !strings.Contains(a.Log(), "the committed offset was moved by somebody else: obeyed") {
+		if !strings.Contains(a.Log(), "committed offset was changed externally; resuming there") {
 			t.Error("the log does not say it")
 		}
 		a.Apply(s.file(e.withState("stopped")))
@@ -138,7 +138,7 @@ func TestHandOver(t *testing.T) {
 		follow(t, here.path).wantSeqs(t, key(topic, p), upTo(1000), from(2000, 3000))
 		follow(t, there.path).wantSeqs(t, key(topic, p), from(1000, 2000))
 	}
-	if n := strings.Count(turn(there).Log(), "moved by somebody else"); n != 0 {
+	if n := strings.Count(turn(there).Log(), "changed externally"); n != 0 {
 		t.Error("a hand-over counts as an operator's act")
 	}
 }
