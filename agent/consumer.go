@@ -113,8 +113,7 @@ func (c *consumer) ask(spec config.Consumer) {
 	signal(c.hurry)
 }
 
-// signal announces on a channel of capacity 1; an announcement that waits
-// already says the same.
+// signal announces on a channel of capacity 1; one that waits already says the same.
 func signal(ch chan struct{}) {
 	select {
 	case ch <- struct{}{}:
@@ -254,9 +253,12 @@ func (l *life) take(e event) {
 	case fault:
 		if e.err == nil {
 			delete(l.faults, e.origin)
-		} else {
-			l.faults[e.origin], l.latest = e.err, e.origin
+			return
 		}
+		if was := l.faults[e.origin]; was == nil || was.Error() != e.err.Error() {
+			l.latest = e.origin // one that is reported again is not the newest
+		}
+		l.faults[e.origin] = e.err
 	}
 }
 

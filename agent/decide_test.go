@@ -24,6 +24,10 @@ var (
 	noEntry  = sink.Ledger{ID: "mine", Position: sink.Position{Next: -1}}
 	noLedger = sink.Ledger{Position: sink.Position{Next: -1}}
 	nothing  = commitment{offset: -1}
+
+	noon   = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+	oldest = startPoint{offset: sarama.OffsetOldest}
+	newest = startPoint{offset: sarama.OffsetNewest}
 )
 
 func external(offset int64) commitment { return commitment{offset: offset} }
@@ -59,154 +63,151 @@ type decisionCase struct {
 }
 
 // decisionCases by their sentences.
-func decisionCases() map[string]decisionCase {
-	noon := time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
-	oldest, newest := startPoint{offset: sarama.OffsetOldest}, startPoint{offset: sarama.OffsetNewest}
-	return map[string]decisionCase{
-		"An external commit wins over the ledger, and begins a new lineage.": {
-			external(5), ledgerAt(9, "a", here), here, earliest,
-			decision{offset: 5, reason: atExternalReset, adopt: true, commit: true},
-		},
-		"An external commit wins although the ledger is at the same offset.": {
-			external(9), ledgerAt(9, "a", here), here, earliest,
-			decision{offset: 9, reason: atExternal, adopt: true, commit: true},
-		},
-		"An external commit wins where the ledger has no entry.": {
-			external(5), noEntry, here, latest,
-			decision{offset: 5, reason: atExternal, adopt: true, commit: true},
-		},
-		"An external commit wins where the ledger is about another cluster.": {
-			external(5), ledgerAt(9, "a", elsewhere), here, earliest,
-			decision{offset: 5, reason: atExternal, adopt: true, commit: true},
-		},
-		"An external commit wins where the sink keeps no ledger.": {
-			external(5), noLedger, here, latest,
-			decision{offset: 5, reason: atExternal, commit: true},
-		},
-		"Text of another version of the metadata is an external commit.": {
-			parsed(5, "kcagent/2 ledger=mine lineage=a"), ledgerAt(9, "a", here), here, earliest,
-			decision{offset: 5, reason: atExternalReset, adopt: true, commit: true},
-		},
+var decisionCases = map[string]decisionCase{
+	"An external commit wins over the ledger, and begins a new lineage.": {
+		external(5), ledgerAt(9, "a", here), here, earliest,
+		decision{offset: 5, reason: atExternalReset, adopt: true, commit: true},
+	},
+	"An external commit wins although the ledger is at the same offset.": {
+		external(9), ledgerAt(9, "a", here), here, earliest,
+		decision{offset: 9, reason: atExternal, adopt: true, commit: true},
+	},
+	"An external commit wins where the ledger has no entry.": {
+		external(5), noEntry, here, latest,
+		decision{offset: 5, reason: atExternal, adopt: true, commit: true},
+	},
+	"An external commit wins where the ledger is about another cluster.": {
+		external(5), ledgerAt(9, "a", elsewhere), here, earliest,
+		decision{offset: 5, reason: atExternal, adopt: true, commit: true},
+	},
+	"An external commit wins where the sink keeps no ledger.": {
+		external(5), noLedger, here, latest,
+		decision{offset: 5, reason: atExternal, commit: true},
+	},
+	"Text of another version of the metadata is an external commit.": {
+		parsed(5, "kcagent/2 ledger=mine lineage=a"), ledgerAt(9, "a", here), here, earliest,
+		decision{offset: 5, reason: atExternalReset, adopt: true, commit: true},
+	},
 
-		"A commit of an agent in another cluster wins, and begins a new lineage.": {
-			ours(5, "mine", "a", elsewhere), ledgerAt(9, "a", here), here, earliest,
-			decision{offset: 5, reason: atMirrored, adopt: true, commit: true},
-		},
-		"A commit of an agent in another cluster wins over a ledger that was written there.": {
-			ours(5, "mine", "a", elsewhere), ledgerAt(5, "a", elsewhere), here, latest,
-			decision{offset: 5, reason: atMirrored, adopt: true, commit: true},
-		},
+	"A commit of an agent in another cluster wins, and begins a new lineage.": {
+		ours(5, "mine", "a", elsewhere), ledgerAt(9, "a", here), here, earliest,
+		decision{offset: 5, reason: atMirrored, adopt: true, commit: true},
+	},
+	"A commit of an agent in another cluster wins over a ledger that was written there.": {
+		ours(5, "mine", "a", elsewhere), ledgerAt(5, "a", elsewhere), here, latest,
+		decision{offset: 5, reason: atMirrored, adopt: true, commit: true},
+	},
 
-		"A commit about the deleted topic is ignored, and on_offset_out_of_range applies.": {
-			ours(5, "mine", "a", hereOld), ledgerAt(5, "a", hereOld), here, earliest,
-			decision{offset: -1, start: oldest, reason: topicRecreated, adopt: true},
-		},
-		"A commit about the deleted topic is ignored where the sink keeps no ledger, too.": {
-			ours(5, "", "a", hereOld), noLedger, here, earliest,
-			decision{offset: -1, start: oldest, reason: topicRecreated},
-		},
-		"A commit about the deleted topic is ignored where the ledger is in the new topic: the partition resumes where the file ends.": {
-			ours(5, "mine", "a", hereOld), ledgerAt(2, "b", here), here, latest,
-			decision{offset: 2, lineage: "b", reason: atLedgerOfTopic, commit: true},
-		},
-		"A commit about the new topic wins over a ledger about the deleted one: another member continued there.": {
-			ours(2, "theirs", "b", here), ledgerAt(5, "a", hereOld), here, latest,
-			decision{offset: 2, lineage: "b", reason: atOtherMembers, adopt: true},
-		},
-		"Without a commit, a ledger about the deleted topic makes on_offset_out_of_range apply.": {
-			nothing, ledgerAt(5, "a", hereOld), here, earliest,
-			decision{offset: -1, start: oldest, reason: topicRecreated, adopt: true},
-		},
-		"With on_offset_out_of_range latest, the new topic is read from its end, which is committed first.": {
-			nothing, ledgerAt(5, "a", hereOld), here, latest,
-			decision{offset: -1, start: newest, reason: topicRecreated, adopt: true, commit: true},
-		},
-		"With on_offset_out_of_range fail, a recreated topic blocks its partitions.": {
-			ours(5, "mine", "a", hereOld), ledgerAt(5, "a", hereOld), here, blocking(earliest),
-			decision{offset: -1, reason: topicRecreated, blocked: true},
-		},
-		"A recreation that this agent saw makes an offset without a topic id obsolete.": {
-			external(5), noLedger, here, seen(earliest),
-			decision{offset: -1, start: oldest, reason: topicRecreated},
-		},
-		"A recreation that this agent saw does not make an offset in the new topic obsolete.": {
-			ours(2, "theirs", "b", here), noLedger, here, seen(earliest),
-			decision{offset: 2, lineage: "b", reason: atCommitted},
-		},
-		"Brokers that do not tell topic ids hide that a topic was recreated.": {
-			ours(5, "mine", "a", hereOld), ledgerAt(5, "a", hereOld), sink.Identity{Cluster: "here"}, earliest,
-			decision{offset: 5, lineage: "a", reason: atCommitted, adopt: true},
-		},
+	"A commit about the deleted topic is ignored, and on_offset_out_of_range applies.": {
+		ours(5, "mine", "a", hereOld), ledgerAt(5, "a", hereOld), here, earliest,
+		decision{offset: -1, start: oldest, reason: topicRecreated, adopt: true},
+	},
+	"A commit about the deleted topic is ignored where the sink keeps no ledger, too.": {
+		ours(5, "", "a", hereOld), noLedger, here, earliest,
+		decision{offset: -1, start: oldest, reason: topicRecreated},
+	},
+	"A commit about the deleted topic is ignored where the ledger is in the new topic: the partition resumes where the file ends.": {
+		ours(5, "mine", "a", hereOld), ledgerAt(2, "b", here), here, latest,
+		decision{offset: 2, lineage: "b", reason: atLedgerOfTopic, commit: true},
+	},
+	"A commit about the new topic wins over a ledger about the deleted one: another member continued there.": {
+		ours(2, "theirs", "b", here), ledgerAt(5, "a", hereOld), here, latest,
+		decision{offset: 2, lineage: "b", reason: atOtherMembers, adopt: true},
+	},
+	"Without a commit, a ledger about the deleted topic makes on_offset_out_of_range apply.": {
+		nothing, ledgerAt(5, "a", hereOld), here, earliest,
+		decision{offset: -1, start: oldest, reason: topicRecreated, adopt: true},
+	},
+	"With on_offset_out_of_range latest, the new topic is read from its end, which is committed first.": {
+		nothing, ledgerAt(5, "a", hereOld), here, latest,
+		decision{offset: -1, start: newest, reason: topicRecreated, adopt: true, commit: true},
+	},
+	"With on_offset_out_of_range fail, a recreated topic blocks its partitions.": {
+		ours(5, "mine", "a", hereOld), ledgerAt(5, "a", hereOld), here, blocking(earliest),
+		decision{offset: -1, reason: topicRecreated, blocked: true},
+	},
+	"A recreation that this agent saw makes an offset without a topic id obsolete.": {
+		external(5), noLedger, here, seen(earliest),
+		decision{offset: -1, start: oldest, reason: topicRecreated},
+	},
+	"A recreation that this agent saw does not make an offset in the new topic obsolete.": {
+		ours(2, "theirs", "b", here), noLedger, here, seen(earliest),
+		decision{offset: 2, lineage: "b", reason: atCommitted},
+	},
+	"Brokers that do not tell topic ids hide that a topic was recreated.": {
+		ours(5, "mine", "a", hereOld), ledgerAt(5, "a", hereOld),
+		sink.Identity{Cluster: "here"},
+		earliest,
+		decision{offset: 5, lineage: "a", reason: atCommitted, adopt: true},
+	},
 
-		"Of two positions of one lineage the further wins: the ledger is ahead after a crash between a flush and its commit.": {
-			ours(5, "mine", "a", here), ledgerAt(9, "a", here), here, earliest,
-			decision{offset: 9, lineage: "a", reason: atLedger},
-		},
-		"The ledger wins also if another member has committed less since.": {
-			ours(7, "theirs", "a", here), ledgerAt(9, "a", here), here, earliest,
-			decision{offset: 9, lineage: "a", reason: atLedger},
-		},
-		"A commit of another ledger that is ahead is an ordinary hand-over.": {
-			ours(12, "theirs", "a", here), ledgerAt(9, "a", here), here, earliest,
-			decision{offset: 12, lineage: "a", reason: atOtherMembers, adopt: true},
-		},
-		"A commit of another ledger of a sink without one is an ordinary hand-over, too.": {
-			ours(12, "", "a", here), ledgerAt(9, "a", here), here, earliest,
-			decision{offset: 12, lineage: "a", reason: atOtherMembers, adopt: true},
-		},
-		"A commit of the ledger's own id that is ahead of it shows that the checkpoint is a copy or a restored backup: the committed offset wins, the ledger gets a new id, and the missing records are reported.": {
-			ours(12, "mine", "a", here), ledgerAt(9, "a", here), here, earliest,
-			decision{offset: 12, lineage: "a", reason: atCommitOfCopy, adopt: true, copied: true},
-		},
-		"A commit and a ledger at the same offset change nothing.": {
-			ours(9, "mine", "a", here), ledgerAt(9, "a", here), here, earliest,
-			decision{offset: 9, lineage: "a", reason: atCommitted},
-		},
-		"A ledger that does not know its topic yet learns it.": {
-			ours(9, "mine", "a", sink.Identity{}), ledgerAt(9, "a", sink.Identity{}), here, earliest,
-			decision{offset: 9, lineage: "a", reason: atCommitted, adopt: true},
-		},
+	"Of two positions of one lineage the further wins: the ledger is ahead after a crash between a flush and its commit.": {
+		ours(5, "mine", "a", here), ledgerAt(9, "a", here), here, earliest,
+		decision{offset: 9, lineage: "a", reason: atLedger},
+	},
+	"The ledger wins also if another member has committed less since.": {
+		ours(7, "theirs", "a", here), ledgerAt(9, "a", here), here, earliest,
+		decision{offset: 9, lineage: "a", reason: atLedger},
+	},
+	"A commit of another ledger that is ahead is an ordinary hand-over.": {
+		ours(12, "theirs", "a", here), ledgerAt(9, "a", here), here, earliest,
+		decision{offset: 12, lineage: "a", reason: atOtherMembers, adopt: true},
+	},
+	"A commit of another ledger of a sink without one is an ordinary hand-over, too.": {
+		ours(12, "", "a", here), ledgerAt(9, "a", here), here, earliest,
+		decision{offset: 12, lineage: "a", reason: atOtherMembers, adopt: true},
+	},
+	"A commit of the ledger's own id that is ahead of it shows that the checkpoint is a copy or a restored backup: the committed offset wins, the ledger gets a new id, and the missing records are reported.": {
+		ours(12, "mine", "a", here), ledgerAt(9, "a", here), here, earliest,
+		decision{offset: 12, lineage: "a", reason: atCommitOfCopy, adopt: true, copied: true},
+	},
+	"A commit and a ledger at the same offset change nothing.": {
+		ours(9, "mine", "a", here), ledgerAt(9, "a", here), here, earliest,
+		decision{offset: 9, lineage: "a", reason: atCommitted},
+	},
+	"A ledger that does not know its topic yet learns it.": {
+		ours(9, "mine", "a", sink.Identity{}), ledgerAt(9, "a", sink.Identity{}), here, earliest,
+		decision{offset: 9, lineage: "a", reason: atCommitted, adopt: true},
+	},
 
-		"Of two lineages the committed one wins, even if the ledger is ahead: another member obeyed a reset meanwhile.": {
-			ours(5, "theirs", "b", here), ledgerAt(9, "a", here), here, earliest,
-			decision{offset: 5, lineage: "b", reason: atOthersReset, adopt: true},
-		},
+	"Of two lineages the committed one wins, even if the ledger is ahead: another member obeyed a reset meanwhile.": {
+		ours(5, "theirs", "b", here), ledgerAt(9, "a", here), here, earliest,
+		decision{offset: 5, lineage: "b", reason: atOthersReset, adopt: true},
+	},
 
-		"A commit of an agent wins where the ledger has no entry, and keeps its lineage.": {
-			ours(5, "theirs", "a", here), noEntry, here, latest,
-			decision{offset: 5, lineage: "a", reason: atCommitted, adopt: true},
-		},
-		"A commit of an agent wins where the ledger is about another cluster.": {
-			ours(5, "theirs", "a", here), ledgerAt(9, "a", elsewhere), here, latest,
-			decision{offset: 5, lineage: "a", reason: atCommitted, adopt: true},
-		},
+	"A commit of an agent wins where the ledger has no entry, and keeps its lineage.": {
+		ours(5, "theirs", "a", here), noEntry, here, latest,
+		decision{offset: 5, lineage: "a", reason: atCommitted, adopt: true},
+	},
+	"A commit of an agent wins where the ledger is about another cluster.": {
+		ours(5, "theirs", "a", here), ledgerAt(9, "a", elsewhere), here, latest,
+		decision{offset: 5, lineage: "a", reason: atCommitted, adopt: true},
+	},
 
-		"Without a commit the partition resumes where the file ends: deleting committed offsets does not count as a reset.": {
-			nothing, ledgerAt(9, "a", here), here, latest,
-			decision{offset: 9, lineage: "a", reason: atLedgerAlone},
-		},
-		"Without a commit and without an entry in the ledger the start policy applies.": {
-			nothing, noEntry, here, earliest,
-			decision{offset: -1, start: oldest, reason: noCommittedStart, adopt: true},
-		},
-		"Without a commit and with a ledger about another cluster the start policy applies.": {
-			nothing, ledgerAt(9, "a", elsewhere), here, earliest,
-			decision{offset: -1, start: oldest, reason: noCommittedStart, adopt: true},
-		},
-		"A start at the end is committed before the first record.": {
-			nothing, noLedger, here, latest,
-			decision{offset: -1, start: newest, reason: noCommittedStart, commit: true},
-		},
-		"A start at a time is committed before the first record.": {
-			nothing, noLedger, here, startAt(noon),
-			decision{offset: -1, start: startPoint{sarama.OffsetOldest, noon}, reason: noCommittedStart, commit: true},
-		},
-	}
+	"Without a commit the partition resumes where the file ends: deleting committed offsets does not count as a reset.": {
+		nothing, ledgerAt(9, "a", here), here, latest,
+		decision{offset: 9, lineage: "a", reason: atLedgerAlone},
+	},
+	"Without a commit and without an entry in the ledger the start policy applies.": {
+		nothing, noEntry, here, earliest,
+		decision{offset: -1, start: oldest, reason: noCommittedStart, adopt: true},
+	},
+	"Without a commit and with a ledger about another cluster the start policy applies.": {
+		nothing, ledgerAt(9, "a", elsewhere), here, earliest,
+		decision{offset: -1, start: oldest, reason: noCommittedStart, adopt: true},
+	},
+	"A start at the end is committed before the first record.": {
+		nothing, noLedger, here, latest,
+		decision{offset: -1, start: newest, reason: noCommittedStart, commit: true},
+	},
+	"A start at a time is committed before the first record.": {
+		nothing, noLedger, here, startAt(noon),
+		decision{offset: -1, start: startPoint{sarama.OffsetOldest, noon}, reason: noCommittedStart, commit: true},
+	},
 }
 
 func TestDecide(t *testing.T) {
-	cases := decisionCases()
-	for sentence, c := range cases {
+	for sentence, c := range decisionCases {
 		if got := decide(c.committed, c.ledger, c.now, c.policy); got != c.want {
 			t.Errorf("%s\n got %+v\nwant %+v", sentence, got, c.want)
 		}
@@ -221,12 +222,12 @@ func TestDecide(t *testing.T) {
 	for line := range strings.Lines(rules) {
 		if s, ok := strings.CutPrefix(strings.TrimSpace(line), "- "); ok {
 			sentences = append(sentences, s)
-			if _, ok := cases[s]; !ok {
+			if _, ok := decisionCases[s]; !ok {
 				t.Errorf("no case for the documented rule: %s", s)
 			}
 		}
 	}
-	for s := range cases {
+	for s := range decisionCases {
 		if !slices.Contains(sentences, s) {
 			t.Errorf("the rule is not documented: %s", s)
 		}
@@ -236,7 +237,7 @@ func TestDecide(t *testing.T) {
 // TestDecisionsSurviveACrash: a crash between the steps of a decision, after its flush
 // or after its commit, leads to the same offset.
 func TestDecisionsSurviveACrash(t *testing.T) {
-	for sentence, c := range decisionCases() {
+	for sentence, c := range decisionCases {
 		d := c.want
 		if d.blocked {
 			continue

@@ -1,0 +1,144 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/sink"
+)
+
+// TestLedgerHasEveryPositionFirst: before RUNNING or PAUSED is shown, and before the
+// first record.
+func TestLedgerHasEveryPositionFirst(t *testing.T) {
+	for _, state := range []State{Running, Paused} {
+		t.Run(string(state), func(t *testing.T) {
+			r := newRig(t, 3)
+			r.memory.keepsLedger = true
+			r.produce(0, "a", "b", "c")
+			r.commitExternally(0, 2, "")
+			r.edit(", start: latest, flush: {interval: 1h}, state: " + strings.ToLower(string(state)))
+			r.wantStatus(state)
+			r.memory.mu.Lock()
+			defer r.memory.mu.Unlock()
+			for p, next := range []int64{2, 0, 0} {
+				if got := r.memory.durable[sink.TopicPartition{Topic: "t", Partition: int32(p)}]; got.Next != next || got.Lineage == "" {
+					t.Errorf("%s is shown, and the durable ledger has %+v for partition %d", state, got, p)
+				}
+			}
+			if r.memory.flushes > 3 {
+				t.Errorf("%d flushes for three partitions", r.memory.flushes)
+			}
+		})
+	}
+}
+
+// TestExternalCommitIsCommittedAgainFirst: nothing is stored on top of an offset that
+// was committed externally before it is committed under a lineage.
+func TestExternalCommitIsCommittedAgainFirst(t *testing.T) {
+	r := newRig(t, 1)
+	r.memory.keepsLedger = true
+	r.produce(0, "a", "b", "c")
+	r.edit("")
+	r.wantCommitted(0, 3)
+	_ = r.stop()
+	r.commitExternally(0, 1, "by hand")
+	var deaf atomic.Bool
+	deaf.Store(true)
+	r.cluster.ControlKey(int16(kmsg.OffsetCommit), func(kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		return nil, errors.New("no commit"), deaf.Load()
+	})
+	r.restart(nil)
+	r.edit("")
+	r.eventually("the position in the ledger", func() (bool, any) {
+		r.memory.mu.Lock()
+		defer r.memory.mu.Unlock()
+		return r.memory.durable[sink.TopicPartition{Topic: "t"}].Next == 1, r.memory.adoptions
+	})
+	r.stillOnly("t/0@0=a", "t/0@1=b", "t/0@2=c")
+	deaf.Store(false)
+	r.wantRecords("t/0@0=a", "t/0@1=b", "t/0@2=c", "t/0@1=b", "t/0@2=c")
+	if n := r.consumerStats().offsetResets.Load(); n != 1 || !strings.Contains(r.log.String(), atExternalReset.message) {
+		t.Errorf("%d resets are counted", n)
+	}
+}
+
+// TestLateCommitMovesNothingBack: a commit without a response arrives after the next
+// one.
+func TestLateCommitMovesNothingBack(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for five seconds")
+	}
+	r := newRig(t, 1)
+	r.edit("")
+	r.wantCommitted(0, 0)
+	var mu sync.Mutex
+	var late *kmsg.OffsetCommitRequest
+	r.cluster.ControlKey(int16(kmsg.OffsetCommit), func(k kmsg.Request) (kmsg.Response, error, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		req := *k.(*kmsg.OffsetCommitRequest)
+		late = &req
+		return nil, errors.New("cut"), true
+	})
+	r.produce(0, "a")
+	r.eventually("a commit without a response", func() (bool, any) { mu.Lock(); defer mu.Unlock(); return late != nil, nil })
+	r.produce(0, "b")
+	r.wantCommitted(0, 2)
+	mu.Lock()
+	late.Version = 0
+	resp, err := late.RequestWith(context.Background(), r.client)
+	mu.Unlock()
+	if err != nil || resp.Topics[0].Partitions[0].ErrorCode != 0 {
+		t.Fatal(err, resp)
+	}
+	if at := r.committed(0); at != 1 {
+		t.Fatalf("the late commit has set %d", at)
+	}
+	r.wantCommitted(0, 2)
+	if !strings.Contains(r.log.String(), "a late commit moved the committed offset back") {
+		t.Error("the log does not say it")
+	}
+}
+
+// TestResetBackIsCommittedFirst: a position out of range that moves back begins a new
+// lineage, and is committed before the first record.
+func TestResetBackIsCommittedFirst(t *testing.T) {
+	r := newRig(t, 1)
+	r.memory.keepsLedger = true
+	r.produce(0, "a")
+	r.edit("")
+	r.wantCommitted(0, 1)
+	_, before := r.commitOf(0)
+	_ = r.stop()
+	m, _ := parseMetadata(before)
+	r.commitExternally(0, 9, before)
+	r.memory.durable[sink.TopicPartition{Topic: "t"}] = sink.Position{Next: 9, Lineage: m.lineage, Topic: m.topic}
+	r.restart(nil)
+	r.edit("")
+	r.wantRecords("t/0@0=a", "t/0@0=a")
+	r.wantCommitted(0, 1)
+	_, after := r.commitOf(0)
+	if now, _ := parseMetadata(after); now.lineage == m.lineage {
+		t.Errorf("the lineage is still %s", now.lineage)
+	}
+	if !slices.Contains(r.memory.adoptions, "t/0=0") {
+		t.Errorf("adopted were %v", r.memory.adoptions)
+	}
+	_ = r.stop()
+	r.restart(nil)
+	r.edit("")
+	r.wantStatus(Running)
+	r.produce(0, "b")
+	r.wantRecords("t/0@0=a", "t/0@0=a", "t/0@1=b")
+	if n := r.consumerStats().ledgerCopies.Load(); n != 0 {
+		t.Error("the reset is taken for a copied checkpoint")
+	}
+}

@@ -1,0 +1,199 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"kcagent/sink"
+)
+
+// TestBadFilesStopTheirPartitionsOnly: files that cannot be opened are named, and all
+// other partitions flow; when they are healed, the rest flows, too, in the same
+// generation.
+func TestBadFilesStopTheirPartitionsOnly(t *testing.T) {
+	r := newFileRig(t, 1)
+	r.makeTopic("bad1")
+	r.makeTopic("bad2")
+	dir := t.TempDir()
+	for i := range 2 {
+		if err := os.Mkdir(filepath.Join(dir, fmt.Sprintf("bad%d.log", i+1)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.produceTo("bad1", "x")
+	r.produceTo("bad2", "x")
+	spec := ", topics: [bad1, bad2, t]" + toFile(filepath.Join(dir, "{topic}.log"))
+	r.edit(spec)
+	r.wantStatus(Failing)
+	if e := *r.consumer().LastError; !strings.Contains(e, "bad") || !strings.Contains(e, dir) {
+		t.Errorf("the error does not name the file: %s", e)
+	}
+	r.produce(0, "good")
+	r.wantLines(filepath.Join(dir, "t.log"), "good")
+	r.wantCommitted(0, 1)
+	before := r.consumer()
+	r.edit(spec + ", state: paused")
+	r.eventually("a pause that is still an error", func() (bool, any) {
+		c := r.consumer()
+		return c.Desired == "paused" && c.Status == Failing, c
+	})
+	r.edit(spec)
+	for i := range 2 {
+		if err := os.Remove(filepath.Join(dir, fmt.Sprintf("bad%d.log", i+1))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.wantStatus(Running)
+	r.wantLines(filepath.Join(dir, "bad1.log"), "x")
+	r.wantLines(filepath.Join(dir, "bad2.log"), "x")
+	if c := r.consumer(); c.Generation != before.Generation || c.RestartsTotal != 0 || c.RebalancesTotal != 1 {
+		t.Errorf("it was %+v, is %+v", before, c)
+	}
+}
+
+// TestFailedWritesHoldNoSlot: more partitions than a consumer has chunks fail to write,
+// and the others flow. The consumer can be paused and stopped meanwhile.
+func TestFailedWritesHoldNoSlot(t *testing.T) {
+	r := newRig(t, chunksAtOnce+2)
+	for p := range int32(chunksAtOnce + 1) {
+		r.memory.failPartition(p, partitionFault{write: errors.New("disk full")})
+		r.produce(p, "x")
+	}
+	r.edit("")
+	r.wantStatus(Failing)
+	r.produce(chunksAtOnce+1, "a")
+	r.wantRecords(fmt.Sprintf("t/%d@0=a", chunksAtOnce+1))
+	r.wantCommitted(chunksAtOnce+1, 1)
+	generation := r.consumer().Generation
+	r.edit(", state: paused")
+	r.wantStatus(Paused)
+	r.edit("")
+	r.wantStatus(Failing)
+	for p := range int32(chunksAtOnce + 1) {
+		r.memory.failPartition(p, partitionFault{})
+	}
+	r.wantStatus(Running)
+	for p := range int32(chunksAtOnce + 1) {
+		r.wantCommitted(p, 1)
+	}
+	if got := r.consumer().Generation; got != generation {
+		t.Errorf("the generation is %d, was %d", got, generation)
+	}
+	if n := len(r.memory.all()); n != chunksAtOnce+2 {
+		t.Errorf("there are %d records", n)
+	}
+}
+
+// TestReopenConcernsOnePartition: a partition whose unsafe records were dropped reads
+// them again, with a ledger and without, in the same generation.
+func TestReopenConcernsOnePartition(t *testing.T) {
+	for _, ledger := range []bool{true, false} {
+		t.Run(fmt.Sprintf("ledger=%v", ledger), func(t *testing.T) {
+			r := newRig(t, 2)
+			r.memory.keepsLedger = ledger
+			r.edit("")
+			r.produce(0, "a")
+			r.produce(1, "a")
+			r.wantCommitted(0, 1)
+			r.wantCommitted(1, 1)
+			before := r.consumer()
+			r.memory.failPartition(0, partitionFault{flush: fmt.Errorf("sync: %w", sink.ErrReopen)})
+			r.produce(0, "b")
+			r.wantStatus(Failing)
+			if e := *r.consumer().LastError; !strings.Contains(e, "sync") {
+				t.Errorf("the error is %q", e)
+			}
+			r.produce(1, "b")
+			r.wantCommitted(1, 2)
+			if at := r.committed(0); at != 1 {
+				t.Errorf("%d is committed, and nothing after 1 is safe", at)
+			}
+			r.memory.failPartition(0, partitionFault{})
+			r.wantCommitted(0, 2)
+			r.wantStatus(Running)
+			r.wantSorted("t/0@0=a", "t/0@1=b", "t/1@0=a", "t/1@1=b")
+			if c := r.consumer(); c.Generation != before.Generation || c.RestartsTotal != 0 || r.memory.opens != 1 {
+				t.Errorf("it was %+v, is %+v after %d opens", before, c, r.memory.opens)
+			}
+			if n := r.consumerStats().offsetResets.Load(); n != 0 {
+				t.Errorf("%d resets are counted", n)
+			}
+		})
+	}
+}
+
+// TestFlushErrorsConcernTheirPartitions: what can be flushed is committed.
+func TestFlushErrorsConcernTheirPartitions(t *testing.T) {
+	r := newRig(t, 2)
+	r.memory.failPartition(0, partitionFault{flush: errors.New("disk on fire")})
+	r.edit("")
+	r.produce(0, "a")
+	r.produce(1, "a")
+	r.wantStatus(Failing)
+	r.wantCommitted(1, 1)
+	r.produce(1, "b")
+	r.wantCommitted(1, 2)
+	if at := r.committed(0); at > 0 {
+		t.Errorf("%d is committed", at)
+	}
+	r.memory.failPartition(0, partitionFault{})
+	r.wantCommitted(0, 1)
+	r.wantStatus(Running)
+}
+
+// TestSinkLearnsWhetherTheConsumerEnds: files are completed at the end of a consumer,
+// and not when the agent is restarted.
+func TestSinkLearnsWhetherTheConsumerEnds(t *testing.T) {
+	r := newRig(t, 1)
+	r.edit("")
+	r.wantStatus(Running)
+	r.edit(", state: stopped")
+	r.wantStatus(Created)
+	r.edit("")
+	r.wantStatus(Running)
+	_ = r.stop()
+	if !slices.Equal(r.memory.ended, []bool{true, false}) {
+		t.Errorf("it was told %v", r.memory.ended)
+	}
+}
+
+// TestChunksEndWithTheRoomOfTheSink: so that a file is completed at its size.
+func TestChunksEndWithTheRoomOfTheSink(t *testing.T) {
+	r := newRig(t, 1)
+	r.memory.room = 1
+	r.produce(0, "a", "b", "c")
+	chunks := make(chan int, 10)
+	r.open = func(ctx context.Context, s sink.Spec, o sink.Options) (sink.Sink, error) {
+		if o.Consumer != "c" || o.Group != "kcagent-c" {
+			t.Errorf("the options are %+v", o)
+		}
+		out, err := r.memory.open(ctx, s, o)
+		return countingSink{out, chunks}, err
+	}
+	r.restart(r.open)
+	r.edit("")
+	r.wantRecords("t/0@0=a", "t/0@1=b", "t/0@2=c")
+	for range 3 {
+		if n := <-chunks; n != 1 {
+			t.Errorf("a chunk has %d records", n)
+		}
+	}
+}
+
+type countingSink struct {
+	sink.Sink
+	records chan int
+}
+
+func (s countingSink) Write(ctx context.Context, c sink.Chunk) error {
+	if n := strings.Count(string(c.Data), "\n"); n > 0 {
+		s.records <- n
+	}
+	return s.Sink.Write(ctx, c)
+}
