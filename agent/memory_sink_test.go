@@ -157,7 +157,7 @@ func (m *memory) Resume(_ context.Context, tp sink.TopicPartition) (sink.Ledger,
 	return sink.Ledger{ID: m.id, Position: p}, nil
 }
 
-func (m *memory) Adopt(tp sink.TopicPartition, id string, p sink.Position) error {
+func (m *memory) Adopt(_ context.Context, tp sink.TopicPartition, id string, p sink.Position) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.id, m.ledger[tp] = id, p

@@ -179,7 +179,7 @@ func (s *session) locate(ctx context.Context, p *partition, sub *fetch.Subscript
 func (s *session) adopt(ctx context.Context, p *partition, pos sink.Position, inLedger, flush, commit bool) error {
 	if inLedger {
 		_, ledger := p.position()
-		if err := s.sink.Adopt(p.TopicPartition, s.copies.current(ledger), pos); err != nil {
+		if err := s.sink.Adopt(ctx, p.TopicPartition, s.copies.current(ledger), pos); err != nil {
 			return err
 		}
 	}
