@@ -63,7 +63,7 @@ type result struct{ mbPerSecond, cpuPerGB, rss, start float64 }
 func drain(b *testing.B, cmd *exec.Cmd, out string, l load) result {
 	b.Helper()
 	if cmd.Stdout == nil {
-		for _, suffix := range []string{"", ".checkpoint", ".lock"} {
+		for _, suffix := range []string{"", "+checkpoint"} {
 			_ = os.Remove(out + suffix)
 		}
 	}

@@ -91,14 +91,14 @@ func TestUnusableFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	checkpoint, err := os.ReadFile(torn.path + ".checkpoint")
+	checkpoint, err := os.ReadFile(torn.path + "+checkpoint")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Truncate(short.path, 100); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Truncate(torn.path+".checkpoint", 50); err != nil {
+	if err := os.Truncate(torn.path+"+checkpoint", 50); err != nil {
 		t.Fatal(err)
 	}
 	s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 2, First: 300, Count: 300})
@@ -127,7 +127,7 @@ func TestUnusableFiles(t *testing.T) {
 	if err := os.WriteFile(short.path, whole, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(torn.path+".checkpoint", checkpoint, 0o600); err != nil {
+	if err := os.WriteFile(torn.path+"+checkpoint", checkpoint, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, e := range []entry{readonly, short, torn, safe} {

@@ -46,7 +46,7 @@ func unpack(data []byte) ([]byte, error) {
 func segments(t *testing.T, path string) []string {
 	t.Helper()
 	ext := filepath.Ext(path)
-	found, err := filepath.Glob(strings.TrimSuffix(path, ext) + "-[0-9]*Z" + ext + "*")
+	found, err := filepath.Glob(strings.TrimSuffix(path, ext) + "+[0-9]*Z" + ext + "*")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +154,7 @@ func TestKillsLeaveEachRecordOnce(t *testing.T) {
 // wantAccount demands that no committed offset is beyond what the file holds.
 func (s *scene) wantAccount(t *testing.T, e entry, partitions int32, n int, early *int) {
 	t.Helper()
-	text, err := os.ReadFile(e.path + ".checkpoint")
+	text, err := os.ReadFile(e.path + "+checkpoint")
 	if err != nil {
 		text = nil // killed before the first record
 	}

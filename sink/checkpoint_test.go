@@ -82,6 +82,10 @@ func TestDamagedCheckpointIsRejected(t *testing.T) {
 	}
 	setFile(t, path+checkpointSuffix, strings.ToUpper(good))
 	rejected(t, path, "damaged")
+	for _, n := range []int{50, 100} { // the first slot alone, but not of the first checkpoint
+		setFile(t, path+checkpointSuffix, good[slotSize:slotSize+n])
+		rejected(t, path, "damaged")
+	}
 	setFile(t, path+checkpointSuffix, good)
 	s = openExact(t, path, nil)
 	wantNext(t, s, 0, 5)

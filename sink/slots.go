@@ -23,7 +23,8 @@ type slots struct {
 
 const (
 	slotSize   = 4 << 10 // of the first pair: a block of the file system
-	slotHeader = "kcagent checkpoint 2 seq=%016x bytes=%08x crc32c="
+	slotSeq    = "kcagent checkpoint 2 seq=%016x "
+	slotHeader = slotSeq + "bytes=%08x crc32c="
 	slotSum    = "%08x\n"
 	headerSize = len("kcagent checkpoint 2 seq=0123456789abcdef bytes=01234567 crc32c=01234567\n")
 	// maxSlots is far more than a million partitions need: 256 MiB.
@@ -40,7 +41,7 @@ func slotAt(i int) (offset, size int64) {
 // load finds the newest checkpoint; body is nil if none was ever stored.
 func (s *slots) load() (body []byte, err error) {
 	s.used, s.seq = -1, 0
-	torn := 0
+	torn, used := 0, false
 	for i := range maxSlots {
 		offset, size := slotAt(i)
 		data := make([]byte, size)
@@ -57,14 +58,23 @@ func (s *slots) load() (body []byte, err error) {
 			s.used, s.seq, body = i, seq, b
 		case !ok && len(bytes.Trim(data[:n], "\x00")) > 0:
 			torn++
+			used = used || laterSlot(data[:n])
 		}
 	}
-	// One torn slot alone is a first checkpoint that was interrupted: nothing
-	// relied on it yet.
-	if body == nil && torn > 1 {
+	// One torn slot alone, of the first sequence number, is a first checkpoint that
+	// was interrupted: nothing relied on it yet.
+	if body == nil && (torn > 1 || used) {
 		return nil, errDamaged
 	}
 	return body, nil
+}
+
+// laterSlot reports whether what is left of a slot is of a checkpoint that was not the
+// first.
+func laterSlot(data []byte) bool {
+	var seq uint64
+	_, err := fmt.Sscanf(string(data[:min(len(data), headerSize)]), slotSeq, &seq)
+	return err == nil && seq > 1
 }
 
 var errDamaged = errors.New("its checksums do not match its content")
