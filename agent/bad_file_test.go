@@ -147,9 +147,9 @@ func TestFlushErrorsConcernTheirPartitions(t *testing.T) {
 	r.wantStatus(Running)
 }
 
-// TestSinkLearnsWhetherTheConsumerEnds: files are completed at the end of a consumer,
+// TestCloseReportsWhetherTheConsumerEnds: files are completed at the end of a consumer,
 // and not when the agent is restarted.
-func TestSinkLearnsWhetherTheConsumerEnds(t *testing.T) {
+func TestCloseReportsWhetherTheConsumerEnds(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit("")
 	r.wantStatus(Running)
@@ -159,7 +159,7 @@ func TestSinkLearnsWhetherTheConsumerEnds(t *testing.T) {
 	r.wantStatus(Running)
 	_ = r.stop()
 	if !slices.Equal(r.memory.ended, []bool{true, false}) {
-		t.Errorf("it was told %v", r.memory.ended)
+		t.Errorf("Close was called with %v", r.memory.ended)
 	}
 }
 

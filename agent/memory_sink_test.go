@@ -11,13 +11,13 @@ import (
 	"kcagent/sink"
 )
 
-// A memory is a sink that fails as it is told to. What it holds outlives the agent.
+// A memory is a sink that fails on demand. What it holds survives the agent.
 type memory struct {
 	mu      sync.Mutex
 	recs    []stored
 	opens   int
 	flushes int
-	ended   []bool // what each Close was told
+	ended   []bool // the argument of each Close
 
 	keepsLedger bool
 	id          string
@@ -31,7 +31,7 @@ type memory struct {
 	room               int
 }
 
-// A partitionFault is what fails of one partition.
+// A partitionFault says which calls fail for one partition.
 type partitionFault struct{ open, write, flush error }
 
 type stored struct {

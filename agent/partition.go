@@ -78,7 +78,7 @@ type lastDecision struct {
 
 // known returns what is committed, and completes what the ledger says, for a decision.
 // Before the first record of a generation both are taken as they are. Afterwards a
-// commit of another lineage is obsolete, for nobody else can commit meanwhile, and a
+// commit of another lineage is obsolete, because no other member can commit, and a
 // sink without a ledger continues where it was last flushed.
 func (p *partition) known(l *sink.Ledger, now sink.Identity) (commitment, lastDecision) {
 	p.mu.Lock()

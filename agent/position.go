@@ -14,7 +14,7 @@ import (
 
 // consume takes a partition through its phases until ctx ends. An error of the sink
 // that a retry in place cannot heal ends a round, and the next round opens the sink
-// again: other partitions are not concerned, and the generation goes on.
+// again: other partitions are not affected, and the generation continues.
 func (s *session) consume(ctx context.Context, p *partition) {
 	var wait backoff
 	for {

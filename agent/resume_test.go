@@ -92,7 +92,7 @@ func (f *fullSink) Write(ctx context.Context, c sink.Chunk) error {
 }
 
 // TestHandOverAndBackRepeatsNothingInAFile: one agent dies between a flush and its
-// commit, another one goes on, not as far, and gives the partition back.
+// commit, another one continues, less far, and gives the partition back.
 func TestHandOverAndBackRepeatsNothingInAFile(t *testing.T) {
 	r := newFileRig(t, 1)
 	dir := t.TempDir()

@@ -246,9 +246,9 @@ func TestRewoundHoldsNoMemory(t *testing.T) {
 	}
 }
 
-// TestJumpsAreTold: the first Take after a position out of range says that the policy
+// TestJumpsAreReported: the first Take after a position out of range reports that the policy
 // chose the new one.
-func TestJumpsAreTold(t *testing.T) {
+func TestJumpsAreReported(t *testing.T) {
 	r := newRig(t, 1, 1, small)
 	r.produce(0, 0, 5)
 	for offset, want := range map[int64]bool{99: true, 3: false, sarama.OffsetNewest: false} {
