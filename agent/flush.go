@@ -4,33 +4,46 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"net"
 	"time"
 
 	"kcagent/sink"
 )
 
-// epoch is the origin of the grid that flushes are aligned to.
+// epoch is the origin of the times at which consumers flush.
 var epoch = time.Now()
 
-// flushAt is when to flush what was accepted since: after interval at the latest, and
-// on a grid that all consumers of the process share, for a file system makes several
-// syncs that wait together durable by one write of its journal.
-func flushAt(since time.Time, interval time.Duration) time.Time {
-	due := since.Add(interval)
-	grid := min(interval/20, 50*time.Millisecond)
-	if grid <= 0 {
-		return due
+// flushPhases is how many groups of consumers flush one after the other within an
+// interval. Those of one group flush at the same moments, for a file system makes
+// files that are synced together durable by few writes; if all did, they would wait for
+// each other.
+const flushPhases = 10
+
+// flushPhase is the group of a consumer.
+func flushPhase(name string) int {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(name)) // never fails
+	return int(h.Sum32() % flushPhases)
+}
+
+// flushAt is when to flush what was accepted since: at the next moment of the phase,
+// which comes once in an interval.
+func flushAt(since time.Time, interval time.Duration, phase int) time.Time {
+	if interval <= 0 {
+		return since
 	}
-	past := due.Sub(epoch) % grid
+	first := epoch.Add(interval * time.Duration(phase) / flushPhases)
+	past := since.Sub(first) % interval
 	if past < 0 {
-		past += grid
+		past += interval
 	}
-	return due.Add(-past)
+	return since.Add(interval - past)
 }
 
 // A flushSchedule says when the flusher runs next. Only the flusher uses it.
 type flushSchedule struct {
+	phase  int
 	since  time.Time // when the first unflushed record was accepted; zero if there is none
 	due    time.Time // zero if there is nothing to do
 	failed bool      // the last commit failed: due is that of the retry
@@ -40,13 +53,13 @@ type flushSchedule struct {
 // dirty takes in that something was accepted after a flush.
 func (f *flushSchedule) dirty(now time.Time, interval time.Duration) {
 	f.since = now
-	f.sooner(flushAt(now, interval))
+	f.sooner(flushAt(now, interval, f.phase))
 }
 
 // retune takes in a changed interval.
 func (f *flushSchedule) retune(interval time.Duration) {
 	if !f.since.IsZero() && !f.failed {
-		f.due = flushAt(f.since, interval)
+		f.due = flushAt(f.since, interval, f.phase)
 	}
 }
 
@@ -77,13 +90,12 @@ func (f *flushSchedule) next(other time.Time) time.Time {
 	return f.due
 }
 
-// flushLoop flushes when flush.interval has passed since the first unflushed
-// record, when flush.bytes wait, and when it is asked to. An idle consumer
+// flushLoop flushes once in flush.interval if there are unflushed records, when flush.bytes wait, and when it is asked to. An idle consumer
 // costs it nothing.
 func (s *session) flushLoop(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	var f flushSchedule
+	f := flushSchedule{phase: flushPhase(s.name)}
 	for {
 		timer.Stop()
 		if at := f.next(s.commits.verifyAt); !at.IsZero() {

@@ -1,22 +1,45 @@
 package agent
 
 import (
+	"fmt"
 	"testing"
 	"time"
 )
 
+// TestFlushesAreAligned: a flush comes within an interval, and consumers of one phase
+// flush at the same moments.
 func TestFlushesAreAligned(t *testing.T) {
 	for _, interval := range []time.Duration{20 * time.Millisecond, time.Second, time.Minute, time.Nanosecond, 0} {
-		grid := min(interval/20, 50*time.Millisecond)
-		for i := range 100 {
-			since := epoch.Add(time.Duration(i-50) * 7777777 * time.Nanosecond)
-			at := flushAt(since, interval)
-			if late := at.Sub(since.Add(interval)); late > 0 || -late > max(grid, 0) {
-				t.Errorf("interval %s: a flush is %s late", interval, late)
+		for phase := range flushPhases {
+			var moment time.Duration
+			for i := range 100 {
+				since := epoch.Add(time.Duration(i-50) * 7777777 * time.Nanosecond)
+				at := flushAt(since, interval, phase)
+				if after := at.Sub(since); after < 0 || after > interval {
+					t.Errorf("interval %s: flushed after %s", interval, after)
+				}
+				if interval == 0 {
+					continue
+				}
+				m := (at.Sub(epoch)%interval + interval) % interval
+				if i > 0 && m != moment {
+					t.Errorf("interval %s, phase %d: at %s of the interval, and at %s", interval, phase, m, moment)
+				}
+				moment = m
 			}
-			if grid > 0 && at.Sub(epoch)%grid != 0 {
-				t.Errorf("interval %s: %s is not on the grid", interval, at.Sub(epoch))
-			}
+		}
+	}
+}
+
+// TestFlushPhasesAreSpread: a thousand consumers do not all flush at one moment.
+func TestFlushPhasesAreSpread(t *testing.T) {
+	var of [flushPhases]int
+	for i := range 1000 {
+		of[flushPhase(fmt.Sprintf("consumer-%d", i))]++
+	}
+	for phase, n := range of {
+		if n < 50 || n > 200 {
+			t.Errorf("%d of 1000 consumers are in phase %d", n, phase)
 		}
 	}
 }

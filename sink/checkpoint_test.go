@@ -149,12 +149,12 @@ func TestSlotsAlternate(t *testing.T) {
 		// Torn, it leaves the one before.
 		offset, _ := slotAt(s.used)
 		torn := fsys.names["/d/x"].data
-		torn[offset+int64(headerSize)/2] ^= 1
+		torn[offset+int64(headerSize)] ^= 1
 		got, err := again.load()
 		if err != nil || !bytes.Equal(got, last) {
 			t.Fatalf("store %d was torn: got %.20q, %v, want %.20q", n, got, err, last)
 		}
-		torn[offset+int64(headerSize)/2] ^= 1
+		torn[offset+int64(headerSize)] ^= 1
 		last = body
 	}
 }

@@ -133,9 +133,9 @@ type Position struct {
 	// Next is the offset after the last record in the sink; -1 if the ledger has no
 	// entry for the partition.
 	Next int64
-	// Lineage changes only when a committed offset that something else than an agent
-	// has set is obeyed. Within one lineage offsets only grow, so of two positions the
-	// further one is right.
+	// Lineage changes when offsets may go back: something else than an agent set the
+	// committed offset, or the topic is another one. Within one lineage offsets only
+	// grow, so of two positions the further one is right.
 	Lineage string
 	// Topic is the topic that Next is about.
 	Topic Identity
