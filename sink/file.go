@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -332,59 +331,4 @@ func (s *fileSink) Update(spec Spec) error {
 	}
 	s.keeper.wake()
 	return nil
-}
-
-// Close implements [Sink]. The side files stay: to remove one that another process
-// has just opened would let two in.
-func (s *fileSink) Close(end bool) error {
-	s.alarm.stop()
-	known := make(map[TopicPartition]error)
-	for _, w := range s.writers() {
-		of, _ := w.failures(nil)
-		maps.Copy(known, of)
-	}
-	err := without(s.Flush(context.Background()), known)
-	if end && s.spec.Load().Rotate != nil {
-		for _, w := range s.writers() {
-			err = errors.Join(err, w.alone(context.Background(), w.completeLast))
-		}
-	}
-	s.keeper.stop(end)
-	for _, w := range s.writers() {
-		err = errors.Join(err, w.alone(context.Background(), w.close))
-	}
-	return err
-}
-
-// without drops from the error of a flush the partitions of which the caller knows,
-// from Write or an earlier Flush, that they have to resume.
-func without(err error, known map[TopicPartition]error) error {
-	var some *FlushError
-	if !errors.As(err, &some) {
-		return err
-	}
-	maps.DeleteFunc(some.Failed, func(tp TopicPartition, _ error) bool { return known[tp] != nil })
-	if len(some.Failed) == 0 {
-		return nil
-	}
-	return some
-}
-
-// completeLast completes a file that gets no more records.
-func (w *writer) completeLast() error {
-	if w.lost != nil {
-		return nil
-	}
-	if w.parked != nil {
-		if err := w.open(); err != nil {
-			return err
-		}
-	}
-	if w.side == nil || w.current == nil || w.current.length == 0 && len(w.pending) == 0 {
-		return nil
-	}
-	if err := w.complete(); err != nil || !w.sink.durable() {
-		return err
-	}
-	return w.syncNames(w.folders)
 }

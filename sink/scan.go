@@ -1,0 +1,126 @@
+package sink
+
+import (
+	"cmp"
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// scan lists the folders of the sink's path, and finds the files that this
+// consumer has left there: complete ones, and growing ones of partitions that are
+// not assigned. They are its own if the checkpoint beside them says so.
+func (k *keeper) scan() {
+	s := k.sink
+	found := make(map[string][]completeFile)
+	var growing []string
+	err := matchFolders(s.fs, filepath.Dir(s.path), func(dir string) error {
+		pattern := elementPattern(filepath.Base(s.path))
+		return s.fs.List(dir, func(name string, _ uint64) bool {
+			if base, at, ok := parseComplete(name); ok && pattern.MatchString(base) {
+				path := filepath.Join(dir, base)
+				found[path] = append(found[path], completeFile{filepath.Join(dir, name), at})
+			} else if base, ok := strings.CutSuffix(name, checkpointSuffix); ok && pattern.MatchString(base) {
+				growing = append(growing, filepath.Join(dir, base))
+			}
+			return true
+		})
+	})
+	if err != nil {
+		s.log.Warn("listing the folders of a sink failed", "path", s.path, "error", err)
+	}
+	orphans := make(map[string]time.Time)
+	for _, path := range growing {
+		info, err := s.fs.Stat(path)
+		if err == nil && info.Size() > 0 && !s.serves(path) && s.owns(path) {
+			orphans[path] = info.ModTime()
+		}
+	}
+	maps.DeleteFunc(found, func(path string, _ []completeFile) bool { return !s.owns(path) })
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.scanned = true
+	for path, files := range found {
+		k.paths[path] = mergeComplete(files, k.paths[path])
+	}
+	for path, since := range orphans {
+		if _, known := k.orphans[path]; !known && !s.serves(path) {
+			k.orphans[path] = since
+		}
+	}
+}
+
+// mergeComplete joins two lists, the oldest first, without repeats.
+func mergeComplete(a, b []completeFile) []completeFile {
+	all := slices.Concat(a, b)
+	slices.SortFunc(all, func(a, b completeFile) int { return strings.Compare(a.path, b.path) })
+	all = slices.Compact(all)
+	slices.SortStableFunc(all, func(a, b completeFile) int { return a.at.Compare(b.at) })
+	return all
+}
+
+// owns reports whether the checkpoint beside a path is of this consumer.
+func (s *fileSink) owns(path string) bool {
+	c, err := readCheckpoint(s.fs, path)
+	return err == nil && c != nil && c.Consumer == s.consumer && c.Group == s.group
+}
+
+// readCheckpoint reads the newest checkpoint of a path without locking it; nil if
+// there is none.
+func readCheckpoint(fsys FS, path string) (*checkpoint, error) {
+	f, err := fsys.OpenFile(path+checkpointSuffix, os.O_RDONLY, 0)
+	if isNotExist(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	body, err := (&slots{f: f}).load()
+	if err != nil || body == nil {
+		return nil, err
+	}
+	return decodeCheckpoint(body)
+}
+
+// matchFolders calls each with every folder that matches a pattern with
+// placeholders.
+func matchFolders(fsys FS, pattern string, each func(dir string) error) error {
+	elements := strings.Split(pattern, string(filepath.Separator))
+	open := slices.IndexFunc(elements, perPartition)
+	if open < 0 {
+		return ignoreMissing(each(pattern))
+	}
+	parent := strings.Join(elements[:open], string(filepath.Separator))
+	if parent == "" && filepath.IsAbs(pattern) {
+		parent = string(filepath.Separator)
+	}
+	match := elementPattern(elements[open])
+	var names []string
+	err := fsys.List(cmp.Or(parent, "."), func(name string, _ uint64) bool {
+		if match.MatchString(name) {
+			names = append(names, name)
+		}
+		return true
+	})
+	for _, name := range names {
+		dir := filepath.Join(parent, name)
+		if info, e := fsys.Stat(dir); e != nil || !info.IsDir() {
+			continue
+		}
+		below := filepath.Join(append([]string{dir}, elements[open+1:]...)...)
+		err = errors.Join(err, matchFolders(fsys, below, each))
+	}
+	return ignoreMissing(err)
+}
+
+func ignoreMissing(err error) error {
+	if isNotExist(err) {
+		return nil
+	}
+	return err
+}
