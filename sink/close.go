@@ -47,7 +47,7 @@ func (w *writer) completeLast() error {
 	if w.lost != nil {
 		return nil
 	}
-	if w.parked != nil {
+	if w.parked != nil && w.parked.current != nil {
 		if err := w.open(); err != nil {
 			return err
 		}

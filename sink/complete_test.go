@@ -398,3 +398,37 @@ func TestKeepIsAppliedAfterEachFile(t *testing.T) {
 		t.Errorf("the folder was listed %d times, want once", n)
 	}
 }
+
+// TestFilesAreCompletedWithoutAFlush: while the group has no generation, or a file is
+// closed to save descriptors, the clock completes it all the same.
+func TestFilesAreCompletedWithoutAFlush(t *testing.T) {
+	for _, park := range []bool{false, true} {
+		t.Run(fmt.Sprintf("closed=%v", park), func(t *testing.T) {
+			path, clk := filepath.Join(t.TempDir(), "out.log"), newClock()
+			s := openAt(t, clk, path, &Rotate{Every: time.Hour})
+			mustWrite(t, s, records(0, 0, 1))
+			mustFlush(t, s)
+			w := s.(*fileSink).only
+			if park && !w.tryPark() {
+				t.Fatal("not closed")
+			}
+			if at := s.(*fileSink).deadline(); !at.Equal(clk.now().Truncate(time.Hour).Add(time.Hour)) {
+				t.Errorf("due at %v", at)
+			}
+			clk.add(time.Hour)
+			s.(*fileSink).alarm.fire()
+			tend(s)
+			if n := len(complete(t, path)); n != 0 {
+				t.Error("completed at once, want that a flush has some seconds for it")
+			}
+			clk.add(dueGrace)
+			tend(s)
+			if n := len(complete(t, path)); n != 1 {
+				t.Errorf("%d complete files, want 1", n)
+			}
+			mustWrite(t, s, records(0, 1, 1))
+			mustClose(t, s)
+			equal(t, contents(t, append(complete(t, path), path)...), want(0, 0, 2))
+		})
+	}
+}

@@ -68,13 +68,19 @@ func openFile(ctx context.Context, spec FileSpec, o Options) (Sink, error) {
 		path: spec.Path, consumer: o.Consumer, group: o.Group,
 		exact:       spec.Delivery == ExactlyOnce,
 		encode:      encode,
-		alarm:       &alarm{ring: o.Due, now: o.Now},
+		alarm:       &alarm{now: o.Now},
 		files:       o.files,
 		byPath:      make(map[string]*writer),
 		byPartition: make(map[TopicPartition]*writer),
 	}
 	s.spec.Store(&spec)
 	s.keeper = newKeeper(s)
+	s.alarm.ring = func() {
+		if o.Due != nil {
+			o.Due()
+		}
+		s.keeper.rang()
+	}
 	if !perPartition(spec.Path) {
 		s.only = s.writerOf(spec.Path)
 		if err := s.only.alone(ctx, s.only.begin); err != nil {
@@ -326,9 +332,6 @@ func (s *fileSink) Update(spec Spec) error {
 	}
 	file := *spec.File
 	s.spec.Store(&file)
-	if s.alarm.ring != nil {
-		s.alarm.ring() // what was fine may be due now
-	}
-	s.keeper.wake()
+	s.alarm.ring() // what was fine may be due now
 	return nil
 }

@@ -99,8 +99,8 @@ func (w *writer) mark(ctx context.Context) (*flushMark, error) {
 	if w.lost != nil {
 		return nil, w.lost
 	}
-	if w.side == nil {
-		return nil, nil // closed, so nothing is unsafe
+	if w.side == nil { // closed, so nothing is unsafe
+		return nil, w.completeIfDue()
 	}
 	if err := w.inspect(); err != nil {
 		return nil, err

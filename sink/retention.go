@@ -25,6 +25,7 @@ type keeper struct {
 	scanned  bool
 	scanAt   time.Time
 	retryAt  time.Time // before it nothing is removed, as it failed
+	dueAt    time.Time // when growing files are completed that no flush has; zero if none is due
 	assigned bool      // a partition was, since the sink was opened
 	timer    *time.Timer
 	running  bool
@@ -42,6 +43,10 @@ const (
 	// scanWithin is when the folders are listed after the start, at the latest. A
 	// thousand consumers spread over it.
 	scanWithin = 40 * time.Second
+	// dueGrace is how long the keeper leaves a file that is due to a flush: it does the
+	// same, and reports errors to the caller. While the group has no generation, there
+	// is none.
+	dueGrace = 5 * time.Second
 	// orphanGrace is how long a partition may be away until its file is completed, if
 	// no clock says when: after a rebalance it often comes back.
 	orphanGrace = time.Minute
@@ -64,6 +69,14 @@ func spread(text string, d time.Duration) time.Duration {
 
 // rules are those of the spec in force; nil if the keeper has nothing to do.
 func (k *keeper) rules() *Rotate { return k.sink.spec.Load().Rotate }
+
+// rang takes in that the clock may have made a growing file due.
+func (k *keeper) rang() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.dueAt = k.sink.now().Add(dueGrace)
+	k.arm()
+}
 
 // wake has the keeper look what there is to do now.
 func (k *keeper) wake() {
@@ -136,6 +149,9 @@ func (k *keeper) next(r *Rotate, now time.Time) (next time.Time) {
 	}
 	if !k.scanned {
 		sooner(k.scanAt)
+	}
+	if !k.dueAt.IsZero() {
+		sooner(k.dueAt)
 	}
 	for _, since := range k.orphans {
 		if due := k.orphanDue(r, since); !due.IsZero() {
@@ -212,14 +228,34 @@ func (k *keeper) work(end bool) {
 	}
 	k.mu.Lock()
 	scan := !k.scanned && (end || !now.Before(k.scanAt))
+	due := !k.dueAt.IsZero() && !now.Before(k.dueAt)
+	if due {
+		k.dueAt = time.Time{}
+	}
 	k.mu.Unlock()
 	if scan {
 		k.scan()
+	}
+	if due {
+		k.completeDue()
 	}
 	for _, path := range k.dueOrphans(r, now, end) {
 		k.adopt(path)
 	}
 	k.remove(k.surplus(r, now))
+}
+
+// completeDue completes growing files of assigned partitions that the clock ends.
+func (k *keeper) completeDue() {
+	for _, w := range k.sink.writers() {
+		if err := w.alone(context.Background(), w.completeIfDue); err != nil {
+			k.sink.log.Warn("completing a file failed", "path", w.path, "error", err)
+			k.mu.Lock()
+			k.dueAt = k.sink.now().Add(recheck)
+			k.mu.Unlock()
+		}
+	}
+	k.sink.alarm.reset(k.sink.deadline())
 }
 
 func (k *keeper) dueOrphans(r *Rotate, now time.Time, end bool) (paths []string) {

@@ -22,10 +22,19 @@ import (
 // approaches rotate.size: smaller ones would hardly be compressed.
 const leastFrame = 4 << 10
 
-// due reports whether current is to be completed before another record.
+// growing is the growing file, also while it is closed to save descriptors; nil if
+// there is none.
+func (w *writer) growing() *segment {
+	if w.parked != nil {
+		return w.parked.current
+	}
+	return w.current
+}
+
+// due reports whether the growing file is to be completed before another record.
 func (w *writer) due(now time.Time) bool {
-	g, spec := w.current, w.sink.spec.Load()
-	if g.length == 0 && len(w.pending) == 0 || w.sink.renameless.Load() {
+	g, spec := w.growing(), w.sink.spec.Load()
+	if g == nil || g.length == 0 && len(w.pending) == 0 || w.sink.renameless.Load() {
 		return false
 	}
 	if g.codec != compression(spec) {
@@ -93,9 +102,9 @@ func compression(spec *FileSpec) Compression {
 	return spec.Compression
 }
 
-// deadline is when the clock completes current; zero if it does not.
+// deadline is when the clock completes the growing file; zero if it does not.
 func (w *writer) deadline() time.Time {
-	g, r := w.current, w.sink.spec.Load().Rotate
+	g, r := w.growing(), w.sink.spec.Load().Rotate
 	if g == nil || r == nil || r.Every == 0 || g.since.IsZero() {
 		return time.Time{}
 	}
@@ -109,6 +118,17 @@ func (w *writer) completeFor(c Chunk) error {
 	}
 	if !w.due(w.sink.now()) && !w.exceeds(c) { // completed meanwhile
 		return nil
+	}
+	return w.complete()
+}
+
+// completeIfDue completes the growing file if that is due. It is called alone.
+func (w *writer) completeIfDue() error {
+	if w.lost != nil || !w.due(w.sink.now()) {
+		return nil
+	}
+	if err := w.open(); err != nil || w.current == nil {
+		return err
 	}
 	return w.complete()
 }
