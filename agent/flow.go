@@ -139,6 +139,7 @@ func (s *session) read(p *partition, sub *fetch.Subscription) (c chunk, err erro
 		for _, h := range f.Headers {
 			r.Headers = append(r.Headers, sink.Header{Key: h.Key, Value: h.Value})
 		}
+		c.Last = len(c.Data)
 		c.Data = s.sink.Encode(c.Data, &r)
 		c.records++
 		c.bytes += int64(len(f.Key) + len(f.Value))

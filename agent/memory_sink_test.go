@@ -76,6 +76,9 @@ func (m *memory) Write(_ context.Context, c sink.Chunk) error {
 	case m.writeErr != nil:
 		return m.writeErr
 	}
+	if last := strings.LastIndexByte(strings.TrimSuffix(string(c.Data), "\n"), '\n') + 1; c.Last != last {
+		panic(fmt.Sprintf("the last record of %q begins at %d, not at %d", c.Data, last, c.Last))
+	}
 	for line := range strings.Lines(string(c.Data)) {
 		m.recs = append(m.recs, stored{c.TopicPartition, strings.TrimSuffix(line, "\n"), false})
 	}
