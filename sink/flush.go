@@ -99,8 +99,13 @@ func (w *writer) mark(ctx context.Context) (*flushMark, error) {
 	if w.lost != nil {
 		return nil, w.lost
 	}
-	if w.side == nil { // closed, so nothing is unsafe
-		return nil, w.completeIfDue()
+	if w.side == nil {
+		if w.version == w.stored && !w.due(w.sink.now()) {
+			return nil, nil // nothing was accepted since it was closed
+		}
+		if err := w.open(); err != nil {
+			return nil, err
+		}
 	}
 	if err := w.inspect(); err != nil {
 		return nil, err

@@ -94,3 +94,28 @@ func TestParkedFileOfAnotherWriter(t *testing.T) {
 	mustClose(t, s)
 	checkFile(t, filepath.Join(filepath.Dir(pattern), "0.log"), lines(want(0, 0, 7)))
 }
+
+// TestAdoptedWhileClosed: a position that is adopted while the file is closed to save
+// descriptors is in the ledger after the next flush.
+func TestAdoptedWhileClosed(t *testing.T) {
+	pattern := filepath.Join(t.TempDir(), "{partition}.log")
+	s := openExact(t, pattern, nil)
+	id := place(t, s, 0).ID
+	if err := s.Adopt(t.Context(), TopicPartition{"orders", 0}, id, Position{Next: 7}); err != nil {
+		t.Fatal(err)
+	}
+	mustFlush(t, s)
+	for _, w := range s.(*fileSink).writers() {
+		if !w.tryPark() {
+			t.Fatal("not closed")
+		}
+	}
+	if err := s.Adopt(t.Context(), TopicPartition{"orders", 0}, id, Position{Next: 9}); err != nil {
+		t.Fatal(err)
+	}
+	mustFlush(t, s)
+	die(t, s)
+	s = openExact(t, pattern, nil)
+	wantNext(t, s, 0, 9)
+	mustClose(t, s)
+}

@@ -101,6 +101,17 @@ func (s *storm) write() {
 	}
 }
 
+// adopt gives a partition another lineage where it is.
+func (s *storm) adopt() {
+	p := s.random.IntN(stormPartitions)
+	lineage := fmt.Sprint(s.random.IntN(1000))
+	err := s.sink.Adopt(s.Context(), TopicPartition{"orders", int32(p)}, "ledger", Position{Next: int64(s.at[p]), Lineage: lineage})
+	s.note("adopt %d %v", p, err)
+	if s.expected(err); err != nil {
+		s.resume(p)
+	}
+}
+
 func (s *storm) flush() {
 	at := s.at
 	err := s.sink.Flush(s.Context())
@@ -191,6 +202,8 @@ func (s *storm) rebalance() {
 
 func (s *storm) step() {
 	switch n := s.random.IntN(100); {
+	case n < 3:
+		s.adopt()
 	case n < 50:
 		s.write()
 	case n < 68:
