@@ -2,13 +2,19 @@
 // what others do. Nothing in it runs without -bench: speed is measured, never
 // asserted.
 //
-//	go test -run '^$' -bench File ./bench      throughput to a file
-//	go test -run '^$' -bench Many ./bench      how cost grows
+//	go test -run '^$' -bench File ./bench         throughput to a file
+//	go test -run '^$' -bench 'Many$' ./bench      how cost grows
+//	go test -run '^$' -bench ManyActive ./bench   what the flushes of many consumers cost
 //
 // KCAGENT_BENCH_OUT names a folder for the rows as CSV, from which docs/plots.py
 // draws; KCAGENT_BENCH_ALL=1 measures every kind of record rather than a few,
 // KCAGENT_BENCH_MB says how much of each (200), KCAGENT_BENCH_ROUNDS how often (3),
 // KCAGENT_BENCH_TOOLS with which, all if it is empty.
+//
+// ManyActive runs KCAGENT_BENCH_CONSUMERS consumers (1000) for KCAGENT_BENCH_SECONDS
+// seconds (30). KCAGENT_BENCH_DIR names the folder for their files, if it is not to
+// be the temporary one: on a device that nothing else uses, such as a loop device,
+// the kernel's counters are the agent's alone.
 package bench
 
 import (
