@@ -23,8 +23,9 @@ type syncer struct {
 	singles  int // files that are synced by themselves now
 	together bool
 	timer    *time.Timer // ends the wait for others
-	slow     int         // syncfs calls in a row that took long
-	alone    time.Time   // until then each file is synced by itself
+	usual    time.Duration // what a file that is synced by itself takes of late
+	slow     int           // syncfs calls in a row that took too long
+	alone    time.Time     // until then each file is synced by itself
 }
 
 type syncRequest struct {
@@ -39,11 +40,12 @@ const (
 	// company, and gatherTime for how long they do.
 	maxSingles = 3
 	gatherTime = 3 * time.Millisecond
-	// longSync is how long a syncfs may take. It writes what other programs have left
-	// in memory, too, so on a file system that these keep busy it would delay flushes;
-	// then files are synced one by one for a while.
-	longSync  = 150 * time.Millisecond
-	aloneTime = time.Minute
+	// longSync is how long a syncfs may take in any case. It writes what other programs
+	// have left in memory, too. If it takes longer than the files would one by one, a few
+	// at a time, they are synced like that for a while.
+	longSync   = 150 * time.Millisecond
+	fewAtATime = 4
+	aloneTime  = time.Minute
 )
 
 // sync makes a file's content and length durable, as fdatasync does.
@@ -65,10 +67,13 @@ func (s *syncer) sync(f *osFile) error {
 func (s *syncer) single(f *osFile) error {
 	s.singles++
 	s.mu.Unlock()
+	began := time.Now()
 	err := f.fdatasync()
+	took := time.Since(began)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.singles--
+	s.usual += (took - s.usual) / 8
 	s.dispatch()
 	return err
 }
@@ -120,7 +125,7 @@ func (s *syncer) round(batch []*syncRequest) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.together = false
-	s.took(took)
+	s.took(took, len(batch))
 	if !s.dispatch() && len(s.waiting) > 0 && s.timer == nil {
 		s.timer = time.AfterFunc(gatherTime, s.giveUp)
 	}
@@ -135,9 +140,10 @@ func each(batch []*syncRequest) {
 	wg.Wait()
 }
 
-// took decides whether the next files are synced together. It is called with s.mu.
-func (s *syncer) took(d time.Duration) {
-	if d < longSync {
+// took takes in how long a round of n files took, and decides whether the next are
+// synced together. It is called with s.mu.
+func (s *syncer) took(d time.Duration, n int) {
+	if d < longSync || d < s.usual*time.Duration(n)/fewAtATime {
 		s.slow = 0
 		return
 	}

@@ -47,17 +47,24 @@ func TestManySyncsAtOnce(t *testing.T) {
 	}
 }
 
-// TestSlowFileSystemIsSyncedFileByFile: syncfs that takes long, twice in a row, is not
-// used for a while.
+// TestSlowFileSystemIsSyncedFileByFile: syncfs that takes longer than the files would one
+// by one, twice in a row, is not used for a while.
 func TestSlowFileSystemIsSyncedFileByFile(t *testing.T) {
 	var s syncer
 	for _, d := range []time.Duration{longSync, 0, longSync} {
-		s.took(d)
+		s.took(d, 10)
 		if !s.alone.IsZero() {
 			t.Fatal("given up too early")
 		}
 	}
-	s.took(longSync)
+	s.usual = longSync // the disk is slow for each file, too
+	s.took(longSync, 10)
+	if !s.alone.IsZero() {
+		t.Fatal("given up although file by file is no faster")
+	}
+	s.usual = time.Millisecond
+	s.took(longSync, 10)
+	s.took(longSync, 10)
 	if !time.Now().Before(s.alone) {
 		t.Error("not given up")
 	}
