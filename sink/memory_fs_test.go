@@ -173,16 +173,16 @@ func (f *memoryFS) SyncDir(string) error {
 // A loss is what a crash of the machine leaves of what was not synced.
 type loss struct {
 	name  string
-	names func(changes int) int                // how many of the changes of names stay
-	data  func(onDisk, inMemory []byte) []byte // the content that stays
+	names func(changes int) int                           // how many of the changes of names stay
+	data  func(id uint64, onDisk, inMemory []byte) []byte // the content of a file that stays
 }
 
 var losses = []loss{
-	{"the process dies", func(n int) int { return n }, func(_, m []byte) []byte { return m }},
-	{"nothing unsynced stays", func(int) int { return 0 }, func(d, _ []byte) []byte { return d }},
-	{"names stay", func(n int) int { return n }, func(d, _ []byte) []byte { return d }},
-	{"data stays", func(int) int { return 0 }, func(_, m []byte) []byte { return m }},
-	{"half of all stays", func(n int) int { return n / 2 }, func(d, m []byte) []byte {
+	{"the process dies", func(n int) int { return n }, func(_ uint64, _, m []byte) []byte { return m }},
+	{"nothing unsynced stays", func(int) int { return 0 }, func(_ uint64, d, _ []byte) []byte { return d }},
+	{"names stay", func(n int) int { return n }, func(_ uint64, d, _ []byte) []byte { return d }},
+	{"data stays", func(int) int { return 0 }, func(_ uint64, _, m []byte) []byte { return m }},
+	{"half of all stays", func(n int) int { return n / 2 }, func(_ uint64, d, m []byte) []byte {
 		same := 0
 		for same < min(len(d), len(m)) && d[same] == m[same] {
 			same++
@@ -190,18 +190,30 @@ var losses = []loss{
 		half := same + (len(m)-same)/2
 		return slices.Concat(m[:half], d[min(half, len(d)):])
 	}},
-	{"names but one, zeros for data", func(n int) int { return max(0, n-1) }, func(d, m []byte) []byte {
+	{"names but one, zeros for data", func(n int) int { return max(0, n-1) }, func(_ uint64, d, m []byte) []byte {
 		z := make([]byte, len(m))
 		copy(z, d)
 		return z
 	}},
-	{"every other piece of the data stays", func(n int) int { return n }, func(d, m []byte) []byte {
+	{"every other piece of the data stays", func(n int) int { return n }, func(_ uint64, d, m []byte) []byte {
 		mixed := make([]byte, max(len(m), len(d)))
 		copy(mixed, d)
 		for at := 0; at < len(m); at += 32 {
 			copy(mixed[at:], m[at:min(at+16, len(m))])
 		}
 		return mixed[:len(m)]
+	}},
+	{"the data of every other file stays", func(n int) int { return n }, func(id uint64, d, m []byte) []byte {
+		if id%2 == 0 {
+			return m
+		}
+		return d
+	}},
+	{"the data of the other files stays", func(n int) int { return n / 2 }, func(id uint64, d, m []byte) []byte {
+		if id%2 == 1 {
+			return m
+		}
+		return d
 	}},
 }
 
@@ -218,7 +230,7 @@ func (f *memoryFS) crash(l loss) *memoryFS {
 			continue
 		}
 		if anew[i] == nil {
-			data := slices.Clone(l.data(i.onDisk, i.data))
+			data := slices.Clone(l.data(i.id, i.onDisk, i.data))
 			anew[i] = &memoryInode{id: i.id, data: data, onDisk: slices.Clone(data), mode: i.mode}
 		}
 		next.names[path] = anew[i]

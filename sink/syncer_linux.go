@@ -22,7 +22,7 @@ type syncer struct {
 	waiting  []*syncRequest
 	singles  int // files that are synced by themselves now
 	together bool
-	timer    *time.Timer // ends the wait for others
+	timer    *time.Timer   // ends the wait for others
 	usual    time.Duration // what a file that is synced by itself takes of late
 	slow     int           // syncfs calls in a row that took too long
 	alone    time.Time     // until then each file is synced by itself
