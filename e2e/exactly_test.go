@@ -8,7 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -45,13 +45,24 @@ func unpack(data []byte) ([]byte, error) {
 // segments are the complete files of a path, in order.
 func segments(t *testing.T, path string) []string {
 	t.Helper()
-	ext := filepath.Ext(path)
-	found, err := filepath.Glob(strings.TrimSuffix(path, ext) + "+[0-9]*Z" + ext + "*")
+	dir, base := filepath.Split(path)
+	ext := filepath.Ext(base)
+	if ext == ".gz" || ext == ".zst" {
+		ext = ""
+	}
+	pattern := regexp.MustCompile("^" + regexp.QuoteMeta(strings.TrimSuffix(base, ext)) +
+		`\+\d{8}T\d{6}\.\d{3}Z` + regexp.QuoteMeta(ext) + `(\.gz|\.zst)?$`)
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	slices.Sort(found)
-	return found
+	var found []string
+	for _, e := range entries {
+		if pattern.MatchString(e.Name()) {
+			found = append(found, filepath.Join(dir, e.Name()))
+		}
+	}
+	return found // ReadDir has sorted them
 }
 
 // wholes are all files of a path, in order.

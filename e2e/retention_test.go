@@ -1,0 +1,261 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"kcagent/e2e/agenttest"
+	"kcagent/e2e/kafkatest"
+	"kcagent/e2e/wait"
+)
+
+func missing(path string) bool {
+	_, err := os.Stat(path)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// waitComplete waits until a path has complete files and none that grows.
+func waitComplete(t *testing.T, path string) {
+	t.Helper()
+	wait.For(t, wait.Timeout, "the file "+path+" to be completed", func() error {
+		if n := len(segments(t, path)); n == 0 || !missing(path) {
+			return fmt.Errorf("%d files are complete, one grows: %v", n, !missing(path))
+		}
+		return nil
+	})
+}
+
+// TestClockCompletesFilesOfIdleConsumers: the records come once and never again.
+func TestClockCompletesFilesOfIdleConsumers(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	topic := s.topic(t, "idle", 2)
+	e := s.entry("idle", topic).withSink("rotate: {every: 2s}")
+	parts := s.entry("idle-parts", topic).withSink("rotate: {every: 2s}, delivery: at_least_once").
+		withPath(filepath.Join(s.dir, "parts-{partition}.log")).withFlush(never)
+	a := agenttest.Start(t, agenttest.Options{Config: s.file(e, parts)})
+	a.WaitState(e.name, "RUNNING")
+	a.WaitState(parts.name, "RUNNING")
+	s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 2, Count: 500})
+	s.waitCommitted(t, a, e, 1000)
+	for _, path := range []string{e.path, filepath.Join(s.dir, "parts-0.log"), filepath.Join(s.dir, "parts-1.log")} {
+		waitComplete(t, path)
+	}
+	follow(t, segments(t, e.path)...).wantExact(t, topic, 2, 500)
+	for p := range int32(2) {
+		follow(t, segments(t, filepath.Join(s.dir, fmt.Sprintf("parts-%d.log", p)))...).wantSeqs(t, key(topic, p), upTo(500))
+	}
+}
+
+// TestEndOfConsumerCompletesItsFiles: that of the agent does not, for its next start
+// continues the files.
+func TestEndOfConsumerCompletesItsFiles(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	topic := s.topic(t, "ends", 2)
+	consumer := func(name string) entry { return s.entry(name, topic).withSink("rotate: {size: 1GiB}") }
+	removed, stopped, stays := consumer("removed"), consumer("stopped"), consumer("stays")
+	stopped = stopped.withPath(filepath.Join(s.dir, "stopped-{partition}.log"))
+	parts := []string{filepath.Join(s.dir, "stopped-0.log"), filepath.Join(s.dir, "stopped-1.log")}
+	paths := append([]string{removed.path, stays.path}, parts...)
+	wantGrowing := func(paths ...string) {
+		t.Helper()
+		for _, path := range paths {
+			if n := len(segments(t, path)); n > 0 || missing(path) {
+				t.Errorf("%s: %d files are complete, one grows: %v", path, n, !missing(path))
+			}
+		}
+	}
+	var a *agenttest.Agent
+	for round := range 2 {
+		s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 2, First: 100 * round, Count: 100})
+		a = agenttest.Start(t, agenttest.Options{Config: s.file(removed, stopped, stays)})
+		for _, e := range []entry{removed, stopped, stays} {
+			s.waitCommitted(t, a, e, int64(200*(round+1)))
+		}
+		if round == 0 {
+			stop(t, a)
+		}
+		wantGrowing(paths...)
+	}
+	a.Apply(s.file(stopped.withState("stopped"), stays))
+	a.WaitState(stopped.name, "CREATED")
+	a.WaitStatus("the removed consumer to end", func(st agenttest.Status) bool {
+		_, ended := st.Ended(removed.name)
+		return ended
+	})
+	for _, path := range append([]string{removed.path}, parts...) {
+		if n := len(segments(t, path)); n != 1 || !missing(path) {
+			t.Errorf("%s: %d files are complete, one grows: %v", path, n, !missing(path))
+		}
+	}
+	wantGrowing(stays.path)
+	s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 2, First: 200, Count: 100})
+	a.Apply(s.file(stopped, stays))
+	s.waitCommitted(t, a, stopped, 600)
+	s.waitCommitted(t, a, stays, 600)
+	follow(t, segments(t, removed.path)...).wantExact(t, topic, 2, 200)
+	follow(t, wholes(t, stays.path)...).wantExact(t, topic, 2, 300)
+	for p, path := range parts {
+		follow(t, wholes(t, path)...).wantSeqs(t, key(topic, int32(p)), upTo(300))
+	}
+}
+
+// TestClockCompletesFilesOfMovedPartitions: the partition is assigned to another agent,
+// with files of its own, and comes back.
+func TestClockCompletesFilesOfMovedPartitions(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	topic := s.topic(t, "moved", 2)
+	here := s.entry("moved", topic).withPath(filepath.Join(s.dir, "here", "{partition}.log")).withSink("rotate: {every: 5s}")
+	there := here.withPath(filepath.Join(s.dir, "there", "{partition}.log"))
+	path := func(e entry, p int32) string { return strings.ReplaceAll(e.path, "{partition}", fmt.Sprint(p)) }
+	a := agenttest.Start(t, agenttest.Options{Config: s.file(here)})
+	a.WaitState(here.name, "RUNNING")
+	stopProducing, produced := s.keepProducing(t, topic, 2) // so that a file grows when its partition leaves
+	a.WaitConsumer(here.name, "read", func(c agenttest.Consumer) bool { return c.RecordsTotal > 100 })
+	b := agenttest.Start(t, agenttest.Options{Config: s.file(there)})
+	left := a.WaitConsumer(here.name, "keep one partition", func(c agenttest.Consumer) bool { return len(c.Partitions) == 1 })
+	moved := 1 - left.Partitions[0].Partition
+	b.WaitConsumer(there.name, "read the other partition", func(c agenttest.Consumer) bool { return c.RecordsTotal > 0 })
+	waitComplete(t, path(here, moved))
+	stop(t, b)
+	a.WaitConsumer(here.name, "have both partitions", func(c agenttest.Consumer) bool { return len(c.Partitions) == 2 })
+	stopProducing()
+	s.waitCommitted(t, a, here, int64(2*produced()))
+	stop(t, a)
+	for p := range int32(2) {
+		files := slices.Concat(wholes(t, path(here, p)), wholes(t, path(there, p)))
+		follow(t, files...).sorted().wantSeqs(t, key(topic, p), upTo(produced()))
+	}
+}
+
+// TestKeepAppliesToDeletedTopics: a topic is deleted while the agent is down. Within a
+// minute after the start, keep applies to its files, and not to those of another consumer
+// that look like them.
+func TestKeepAppliesToDeletedTopics(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	gone, stays := s.topic(t, "del-gone", 1), s.topic(t, "del-stays", 1)
+	e := s.entry("deleted").with("topics_regex: '^del-.*-" + s.suffix + "$'").withPath(filepath.Join(s.dir, "files", "{topic}.log"))
+	other := s.entry("other").with("topics_regex: '^del-.*-" + s.suffix + "$'").withPath(filepath.Join(s.dir, "files", "del-{topic}.log")).
+		withSink("rotate: {size: 1KiB}")
+	topics := []string{gone, stays}
+	for _, topic := range topics {
+		s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 1, Count: 400})
+	}
+	a := agenttest.Start(t, agenttest.Options{Config: s.file(e.withSink("rotate: {size: 1KiB}"), other)})
+	for _, e := range []entry{e, other} {
+		s.waitCommitted(t, a, e.withTopics(topics...), 800)
+	}
+	stop(t, a)
+	was := segments(t, other.file(gone))
+	if n := len(segments(t, e.file(gone))); n < 5 || len(was) < 5 {
+		t.Fatalf("%d and %d files are complete", n, len(was))
+	}
+	newest := segments(t, e.file(gone))
+	newest = newest[len(newest)-2:]
+	s.DeleteTopic(t, gone)
+	a = agenttest.Start(t, agenttest.Options{Config: s.file(e.withSink("rotate: {size: 1KiB, keep: 2}"), other)})
+	wait.For(t, time.Minute, "keep to apply", func() error {
+		for _, topic := range topics {
+			if n := len(segments(t, e.file(topic))); n != 2 {
+				return fmt.Errorf("%s has %d complete files", topic, n)
+			}
+		}
+		return nil
+	})
+	if got := segments(t, e.file(gone)); !slices.Equal(got, newest) {
+		t.Errorf("the files %q are left, want %q", got, newest)
+	}
+	if got := segments(t, other.file(gone)); !slices.Equal(got, was) {
+		t.Errorf("the other consumer has the files %q, had %q", got, was)
+	}
+	a.WaitState(e.name, "RUNNING")
+}
+
+// TestDeletedFileLosesNothingThatComesLater: the file is deleted, and the next one is
+// complete, before anything is flushed.
+func TestDeletedFileLosesNothingThatComesLater(t *testing.T) {
+	t.Parallel()
+	for _, delivery := range []string{"exactly_once", "at_least_once"} {
+		t.Run(delivery, func(t *testing.T) {
+			t.Parallel()
+			s := newScene(t)
+			topic := s.topic(t, "rm", 1)
+			e := s.entry("rm", topic).withSink("rotate: {size: 20KiB}, delivery: " + delivery)
+			load := func(first, count int) {
+				t.Helper()
+				s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 1, First: first, Count: count})
+			}
+			load(0, 100)
+			a := agenttest.Start(t, agenttest.Options{Config: s.file(e)})
+			s.waitCommitted(t, a, e, 100)
+			a.Apply(s.file(e.withFlush(never)))
+			load(100, 100)
+			waitLines(t, e.path, 200)
+			if err := os.Remove(e.path); err != nil {
+				t.Fatal(err)
+			}
+			load(200, 3000)
+			wait.For(t, wait.Timeout, "complete files", func() error {
+				if n := len(segments(t, e.path)); n < 2 {
+					return fmt.Errorf("there are %d", n)
+				}
+				return nil
+			})
+			if n := s.committed(t, e); n != 100 {
+				t.Errorf("%d records are committed before the flush", n)
+			}
+			a.Apply(s.file(e))
+			s.waitCommitted(t, a, e, 3200)
+			follow(t, wholes(t, e.path)...).wantSeqs(t, key(topic, 0), from(100, 3200))
+		})
+	}
+}
+
+// TestLinkCannotBeRotated: a path that is a symbolic link is written, but is an error
+// with rotate.
+func TestLinkCannotBeRotated(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	topic := s.topic(t, "link", 1)
+	e := s.entry("link", topic)
+	target := filepath.Join(s.dir, "elsewhere", "target.log")
+	if err := errors.Join(os.Mkdir(filepath.Dir(target), 0o700), os.Symlink(target, e.path)); err != nil {
+		t.Fatal(err)
+	}
+	made := 0
+	produce := func() {
+		t.Helper()
+		s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 1, First: made, Count: 500})
+		made += 500
+	}
+	rotated := s.file(e.withSink("rotate: {size: 4KiB}"))
+	produce()
+	a := agenttest.Start(t, agenttest.Options{Config: rotated})
+	for range 2 {
+		if c := a.WaitState(e.name, "ERROR"); !strings.Contains(c.Error(), e.path) || !strings.Contains(c.Error(), "symbolic link") {
+			t.Errorf("the error is %q", c.Error())
+		}
+		a.Apply(s.file(e))
+		a.WaitState(e.name, "RUNNING")
+		s.waitCommitted(t, a, e, int64(made))
+		a.Write(rotated)
+		produce()
+	}
+	a.WaitState(e.name, "ERROR")
+	a.Apply(s.file(e))
+	s.waitCommitted(t, a, e, int64(made))
+	follow(t, target).wantExact(t, topic, 1, made)
+	if info, err := os.Lstat(e.path); err != nil || info.Mode()&fs.ModeSymlink == 0 || len(segments(t, e.path)) > 0 {
+		t.Errorf("the path is %v, %v; complete files are %q", info, err, segments(t, e.path))
+	}
+}
