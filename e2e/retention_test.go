@@ -138,32 +138,32 @@ func TestClockCompletesFilesOfMovedPartitions(t *testing.T) {
 }
 
 // TestKeepAppliesToDeletedTopics: a topic is deleted while the agent is down. Within a
-// minute after the start, keep applies to its files, and not to those of another consumer
-// that look like them.
+// minute after the start, keep applies to its files, and not to those that another
+// agent's consumer has left there under names that fit the path, too.
 func TestKeepAppliesToDeletedTopics(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	gone, stays := s.topic(t, "del-gone", 1), s.topic(t, "del-stays", 1)
-	e := s.entry("deleted").with("topics_regex: '^del-.*-" + s.suffix + "$'").withPath(filepath.Join(s.dir, "files", "{topic}.log"))
-	other := s.entry("other").with("topics_regex: '^del-.*-" + s.suffix + "$'").withPath(filepath.Join(s.dir, "files", "del-{topic}.log")).
-		withSink("rotate: {size: 1KiB}")
 	topics := []string{gone, stays}
+	consumer := func(name, path string) entry {
+		return s.entry(name).with("topics_regex: '^del-.*-" + s.suffix + "$'").withPath(filepath.Join(s.dir, "files", path)).
+			withSink("rotate: {size: 1KiB}")
+	}
+	e, other := consumer("deleted", "{topic}.log"), consumer("other", "del-{topic}.log")
 	for _, topic := range topics {
 		s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 1, Count: 400})
 	}
-	a := agenttest.Start(t, agenttest.Options{Config: s.file(e.withSink("rotate: {size: 1KiB}"), other)})
 	for _, e := range []entry{e, other} {
+		a := agenttest.Start(t, agenttest.Options{Config: s.file(e)})
 		s.waitCommitted(t, a, e.withTopics(topics...), 800)
+		stop(t, a)
 	}
-	stop(t, a)
-	was := segments(t, other.file(gone))
-	if n := len(segments(t, e.file(gone))); n < 5 || len(was) < 5 {
-		t.Fatalf("%d and %d files are complete", n, len(was))
+	mine, others := segments(t, e.file(gone)), segments(t, other.file(gone))
+	if len(mine) < 5 || len(others) < 5 {
+		t.Fatalf("%d and %d files are complete", len(mine), len(others))
 	}
-	newest := segments(t, e.file(gone))
-	newest = newest[len(newest)-2:]
 	s.DeleteTopic(t, gone)
-	a = agenttest.Start(t, agenttest.Options{Config: s.file(e.withSink("rotate: {size: 1KiB, keep: 2}"), other)})
+	a := agenttest.Start(t, agenttest.Options{Config: s.file(e.withSink("rotate: {size: 1KiB, keep: 2}"))})
 	wait.For(t, time.Minute, "keep to apply", func() error {
 		for _, topic := range topics {
 			if n := len(segments(t, e.file(topic))); n != 2 {
@@ -172,11 +172,11 @@ func TestKeepAppliesToDeletedTopics(t *testing.T) {
 		}
 		return nil
 	})
-	if got := segments(t, e.file(gone)); !slices.Equal(got, newest) {
-		t.Errorf("the files %q are left, want %q", got, newest)
+	if got, want := segments(t, e.file(gone)), mine[len(mine)-2:]; !slices.Equal(got, want) {
+		t.Errorf("the files %q are left, want %q", got, want)
 	}
-	if got := segments(t, other.file(gone)); !slices.Equal(got, was) {
-		t.Errorf("the other consumer has the files %q, had %q", got, was)
+	if got := segments(t, other.file(gone)); !slices.Equal(got, others) {
+		t.Errorf("the other consumer has the files %q, had %q", got, others)
 	}
 	a.WaitState(e.name, "RUNNING")
 }

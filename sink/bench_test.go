@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -96,5 +97,52 @@ func TestWriteAllocatesNothing(t *testing.T) {
 			t.Errorf("%s: %.0f allocations a batch", format, allocs)
 		}
 		mustClose(t, s)
+	}
+}
+
+// BenchmarkRotateInFolder completes a file and flushes, which is what a commit waits for,
+// beside so many complete files, of which keep removes one each time.
+func BenchmarkRotateInFolder(b *testing.B) {
+	for _, n := range []int{100, 100_000} {
+		b.Run(fmt.Sprintf("files=%d", n), func(b *testing.B) { benchmarkRotate(b, n) })
+	}
+}
+
+func benchmarkRotate(b *testing.B, files int) {
+	path, clk := filepath.Join(b.TempDir(), "out.log"), newClock()
+	for i := range files {
+		at := clk.now().Add(time.Duration(i-files) * time.Second)
+		if err := os.WriteFile(filepath.Join(filepath.Dir(path), completeName(path, at, Uncompressed)), nil, 0o600); err != nil {
+			b.Fatal(err)
+		}
+	}
+	spec := exactSpec(path)
+	spec.File.Rotate = &Rotate{Size: 100, Keep: files}
+	s, err := Open(b.Context(), spec, Options{Consumer: "c", Group: "g", Now: clk.now})
+	if err != nil {
+		b.Fatal(err)
+	}
+	clk.add(scanWithin)
+	s.(*fileSink).keeper.start() // lists the folder
+	recs, slowest := batchOf(2, payloads["text"]), time.Duration(0)
+	for b.Loop() {
+		clk.add(time.Second)
+		recs[0].Offset, recs[1].Offset = recs[1].Offset+1, recs[1].Offset+2
+		began := time.Now()
+		if err := write(b.Context(), s, recs); err != nil {
+			b.Fatal(err)
+		}
+		if err := s.Flush(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		slowest = max(slowest, time.Since(began))
+	}
+	b.ReportMetric(float64(slowest.Microseconds())/1000, "slowest-ms")
+	if err := s.Close(false); err != nil {
+		b.Fatal(err)
+	}
+	left, err := os.ReadDir(filepath.Dir(path))
+	if err != nil || len(left) > files+10 {
+		b.Errorf("%d files are left, want %d; %v", len(left), files, err)
 	}
 }
