@@ -112,7 +112,7 @@ func benchmarkRotate(b *testing.B, files int) {
 	path, clk := filepath.Join(b.TempDir(), "out.log"), newClock()
 	for i := range files {
 		at := clk.now().Add(time.Duration(i-files) * time.Second)
-		if err := os.WriteFile(filepath.Join(filepath.Dir(path), completeName(path, at, Uncompressed)), nil, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(filepath.Dir(path), completeName(path, at, Uncompressed)), payloads["text"], 0o600); err != nil {
 			b.Fatal(err)
 		}
 	}
