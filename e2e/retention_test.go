@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -108,28 +109,47 @@ func TestEndOfConsumerCompletesItsFiles(t *testing.T) {
 	}
 }
 
-// TestClockCompletesFilesOfMovedPartitions: the partition is assigned to another agent,
-// with files of its own, and comes back.
+// TestClockCompletesFilesOfMovedPartitions: another agent, with files of its own, is
+// assigned the partition while the first one is down, and once more while it runs.
 func TestClockCompletesFilesOfMovedPartitions(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	topic := s.topic(t, "moved", 2)
-	here := s.entry("moved", topic).withPath(filepath.Join(s.dir, "here", "{partition}.log")).withSink("rotate: {every: 5s}")
+	here := s.entry("moved", topic).withPath(filepath.Join(s.dir, "here", "{partition}.log"))
 	there := here.withPath(filepath.Join(s.dir, "there", "{partition}.log"))
-	path := func(e entry, p int32) string { return strings.ReplaceAll(e.path, "{partition}", fmt.Sprint(p)) }
-	a := agenttest.Start(t, agenttest.Options{Config: s.file(here)})
-	a.WaitState(here.name, "RUNNING")
-	stopProducing, produced := s.keepProducing(t, topic, 2) // so that a file grows when its partition leaves
-	a.WaitConsumer(here.name, "read", func(c agenttest.Consumer) bool { return c.RecordsTotal > 100 })
+	path := func(e entry, p int32) string { return strings.ReplaceAll(e.path, "{partition}", strconv.Itoa(int(p))) }
+	both := func(c agenttest.Consumer) bool { return len(c.Partitions) == 2 && c.RecordsTotal > 0 }
+	stopProducing, produced := s.keepProducingEvery(t, 20*time.Millisecond, topic, 2)
+	a := agenttest.Start(t, agenttest.Options{Config: s.file(here.withSink("rotate: {size: 1GiB}"))})
+	a.WaitConsumer(here.name, "read both partitions", both)
+	waitLines(t, path(here, 0), 1)
+	waitLines(t, path(here, 1), 1)
+	stop(t, a)
+
 	b := agenttest.Start(t, agenttest.Options{Config: s.file(there)})
-	left := a.WaitConsumer(here.name, "keep one partition", func(c agenttest.Consumer) bool { return len(c.Partitions) == 1 })
-	moved := 1 - left.Partitions[0].Partition
-	b.WaitConsumer(there.name, "read the other partition", func(c agenttest.Consumer) bool { return c.RecordsTotal > 0 })
-	waitComplete(t, path(here, moved))
+	b.WaitConsumer(there.name, "read both partitions", both)
+	a = agenttest.Start(t, agenttest.Options{Config: s.file(here.withSink("rotate: {every: 5s}"))})
+	moved := func() int32 {
+		t.Helper()
+		c := a.WaitConsumer(here.name, "have one partition", func(c agenttest.Consumer) bool { return len(c.Partitions) == 1 })
+		return 1 - c.Partitions[0].Partition
+	}
+	waitComplete(t, path(here, moved()))
 	stop(t, b)
-	a.WaitConsumer(here.name, "have both partitions", func(c agenttest.Consumer) bool { return len(c.Partitions) == 2 })
+	a.WaitConsumer(here.name, "read both partitions", both)
+	waitLines(t, path(here, 0), 1) // the producer goes on, so both grow when one of them moves
+	waitLines(t, path(here, 1), 1)
+	b = agenttest.Start(t, agenttest.Options{Config: s.file(there)})
+	waitComplete(t, path(here, moved()))
+
 	stopProducing()
-	s.waitCommitted(t, a, here, int64(2*produced()))
+	wait.For(t, wait.Timeout, "everything to be committed", func() error {
+		if n := s.committed(t, here); n != int64(2*produced()) {
+			return fmt.Errorf("%d records of %d are", n, 2*produced())
+		}
+		return nil
+	})
+	stop(t, b)
 	stop(t, a)
 	for p := range int32(2) {
 		files := slices.Concat(wholes(t, path(here, p)), wholes(t, path(there, p)))
