@@ -55,6 +55,44 @@ func TestClockCompletesFilesOfIdleConsumers(t *testing.T) {
 	}
 }
 
+// TestClockCompletesFilesOfPausedConsumers: and those of a topic that was deleted, once
+// rotate says that there is a clock.
+func TestClockCompletesFilesOfPausedConsumers(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	gone, stays := s.topic(t, "quiet-gone", 2), s.topic(t, "quiet-stays", 2)
+	e := s.entry("quiet").with("topics_regex: '^quiet-.*-" + s.suffix + "$'").withPath(filepath.Join(s.dir, "{topic}-{partition}.log"))
+	unlimited, clock := e.withSink("rotate: {size: 1GiB}"), e.withSink("rotate: {every: 1s}")
+	for _, topic := range []string{gone, stays} {
+		s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 2, Count: 100})
+	}
+	a := agenttest.Start(t, agenttest.Options{Config: s.file(unlimited)})
+	s.waitCommitted(t, a, e.withTopics(gone, stays), 400)
+	s.DeleteTopic(t, gone)
+	a.WaitConsumer(e.name, "let the deleted topic go", func(c agenttest.Consumer) bool {
+		return c.Status == "RUNNING" && slices.Equal(c.Topics, []string{stays}) && len(c.Partitions) == 2
+	})
+	a.Apply(s.file(unlimited.withState("paused")))
+	a.WaitState(e.name, "PAUSED")
+	path := func(topic string, p int32) string {
+		return strings.ReplaceAll(e.file(topic), "{partition}", strconv.Itoa(int(p)))
+	}
+	for p := range int32(2) {
+		for _, topic := range []string{gone, stays} {
+			if missing(path(topic, p)) {
+				t.Errorf("%s is complete without a clock", path(topic, p))
+			}
+		}
+	}
+	a.Apply(s.file(clock.withState("paused")))
+	for p := range int32(2) {
+		for _, topic := range []string{gone, stays} {
+			waitComplete(t, path(topic, p))
+			follow(t, segments(t, path(topic, p))...).wantSeqs(t, key(topic, p), upTo(100))
+		}
+	}
+}
+
 // TestEndOfConsumerCompletesItsFiles: that of the agent does not, for its next start
 // continues the files.
 func TestEndOfConsumerCompletesItsFiles(t *testing.T) {
@@ -62,10 +100,10 @@ func TestEndOfConsumerCompletesItsFiles(t *testing.T) {
 	s := newScene(t)
 	topic := s.topic(t, "ends", 2)
 	consumer := func(name string) entry { return s.entry(name, topic).withSink("rotate: {size: 1GiB}") }
-	removed, stopped, stays := consumer("removed"), consumer("stopped"), consumer("stays")
+	removed, stopped, stays, replaced := consumer("removed"), consumer("stopped"), consumer("stays"), consumer("replaced")
 	stopped = stopped.withPath(filepath.Join(s.dir, "stopped-{partition}.log"))
 	parts := []string{filepath.Join(s.dir, "stopped-0.log"), filepath.Join(s.dir, "stopped-1.log")}
-	paths := append([]string{removed.path, stays.path}, parts...)
+	complete := append([]string{removed.path, replaced.path}, parts...)
 	wantGrowing := func(paths ...string) {
 		t.Helper()
 		for _, path := range paths {
@@ -77,32 +115,36 @@ func TestEndOfConsumerCompletesItsFiles(t *testing.T) {
 	var a *agenttest.Agent
 	for round := range 2 {
 		s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 2, First: 100 * round, Count: 100})
-		a = agenttest.Start(t, agenttest.Options{Config: s.file(removed, stopped, stays)})
-		for _, e := range []entry{removed, stopped, stays} {
+		a = agenttest.Start(t, agenttest.Options{Config: s.file(removed, stopped, stays, replaced)})
+		for _, e := range []entry{removed, stopped, stays, replaced} {
 			s.waitCommitted(t, a, e, int64(200*(round+1)))
 		}
 		if round == 0 {
 			stop(t, a)
 		}
-		wantGrowing(paths...)
+		wantGrowing(append(complete, stays.path)...)
 	}
-	a.Apply(s.file(stopped.withState("stopped"), stays))
+	moved := replaced.withPath(filepath.Join(s.dir, "moved.log"))
+	a.Apply(s.file(stopped.withState("stopped"), stays, moved))
+	a.WaitState(moved.name, "RUNNING")
 	a.WaitState(stopped.name, "CREATED")
 	a.WaitStatus("the removed consumer to end", func(st agenttest.Status) bool {
 		_, ended := st.Ended(removed.name)
 		return ended
 	})
-	for _, path := range append([]string{removed.path}, parts...) {
+	for _, path := range complete {
 		if n := len(segments(t, path)); n != 1 || !missing(path) {
 			t.Errorf("%s: %d files are complete, one grows: %v", path, n, !missing(path))
 		}
 	}
 	wantGrowing(stays.path)
 	s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 2, First: 200, Count: 100})
-	a.Apply(s.file(stopped, stays))
-	s.waitCommitted(t, a, stopped, 600)
-	s.waitCommitted(t, a, stays, 600)
+	a.Apply(s.file(stopped, stays, moved))
+	for _, e := range []entry{stopped, stays, moved} {
+		s.waitCommitted(t, a, e, 600)
+	}
 	follow(t, segments(t, removed.path)...).wantExact(t, topic, 2, 200)
+	follow(t, append(segments(t, replaced.path), moved.path)...).wantExact(t, topic, 2, 300)
 	follow(t, wholes(t, stays.path)...).wantExact(t, topic, 2, 300)
 	for p, path := range parts {
 		follow(t, wholes(t, path)...).wantSeqs(t, key(topic, int32(p)), upTo(300))
@@ -119,7 +161,7 @@ func TestClockCompletesFilesOfMovedPartitions(t *testing.T) {
 	there := here.withPath(filepath.Join(s.dir, "there", "{partition}.log"))
 	path := func(e entry, p int32) string { return strings.ReplaceAll(e.path, "{partition}", strconv.Itoa(int(p))) }
 	both := func(c agenttest.Consumer) bool { return len(c.Partitions) == 2 && c.RecordsTotal > 0 }
-	stopProducing, produced := s.keepProducingEvery(t, 20*time.Millisecond, topic, 2)
+	stopProducing, produced := s.keepProducingEvery(t, 100*time.Millisecond, topic, 2)
 	a := agenttest.Start(t, agenttest.Options{Config: s.file(here.withSink("rotate: {size: 1GiB}"))})
 	a.WaitConsumer(here.name, "read both partitions", both)
 	waitLines(t, path(here, 0), 1)

@@ -3,6 +3,7 @@ package e2e
 import (
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -99,5 +100,7 @@ func (s *scene) keepProducingEvery(t *testing.T, pause time.Duration, topic stri
 			n += count
 		}
 	}()
-	return func() { close(quit); <-done }, func() int { return n }
+	stop = sync.OnceFunc(func() { close(quit); <-done })
+	t.Cleanup(stop)
+	return stop, func() int { return n }
 }
