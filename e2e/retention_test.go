@@ -243,44 +243,62 @@ func TestKeepAppliesToDeletedTopics(t *testing.T) {
 	a.WaitState(e.name, "RUNNING")
 }
 
-// TestDeletedFileLosesNothingThatComesLater: the file is deleted, and the next one is
-// complete, before anything is flushed.
+// TestDeletedFileLosesNothingThatComesLater: the file is deleted, alone or with all that
+// is in its folder, and the next one is complete before anything is flushed.
 func TestDeletedFileLosesNothingThatComesLater(t *testing.T) {
 	t.Parallel()
 	for _, delivery := range []string{"exactly_once", "at_least_once"} {
-		t.Run(delivery, func(t *testing.T) {
-			t.Parallel()
-			s := newScene(t)
-			topic := s.topic(t, "rm", 1)
-			e := s.entry("rm", topic).withSink("rotate: {size: 20KiB}, delivery: " + delivery)
-			load := func(first, count int) {
-				t.Helper()
-				s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 1, First: first, Count: count})
-			}
-			load(0, 100)
-			a := agenttest.Start(t, agenttest.Options{Config: s.file(e)})
-			s.waitCommitted(t, a, e, 100)
-			a.Apply(s.file(e.withFlush(never)))
-			load(100, 100)
-			waitLines(t, e.path, 200)
-			if err := os.Remove(e.path); err != nil {
-				t.Fatal(err)
-			}
-			load(200, 3000)
-			wait.For(t, wait.Timeout, "complete files", func() error {
-				if n := len(segments(t, e.path)); n < 2 {
-					return fmt.Errorf("there are %d", n)
-				}
-				return nil
+		for what, remove := range map[string]func(path string) error{
+			"file":   os.Remove,
+			"folder": func(path string) error { return os.RemoveAll(filepath.Dir(path)) },
+		} {
+			t.Run(delivery+"/"+what, func(t *testing.T) {
+				t.Parallel()
+				testDeletedFile(t, delivery, remove)
 			})
-			if n := s.committed(t, e); n != 100 {
-				t.Errorf("%d records are committed before the flush", n)
-			}
-			a.Apply(s.file(e))
-			s.waitCommitted(t, a, e, 3200)
-			follow(t, wholes(t, e.path)...).wantSeqs(t, key(topic, 0), from(100, 3200))
-		})
+		}
 	}
+}
+
+func testDeletedFile(t *testing.T, delivery string, remove func(path string) error) {
+	t.Helper()
+	s := newScene(t)
+	topic := s.topic(t, "rm", 1)
+	e := s.entry("rm", topic).withPath(filepath.Join(s.dir, "files", "rm.log")).withSink("rotate: {size: 20KiB}, delivery: " + delivery)
+	load := func(first, count int) {
+		t.Helper()
+		s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 1, First: first, Count: count})
+	}
+	load(0, 100)
+	a := agenttest.Start(t, agenttest.Options{Config: s.file(e)})
+	s.waitCommitted(t, a, e, 100)
+	a.Apply(s.file(e.withFlush(never)))
+	load(100, 100)
+	waitLines(t, e.path, 200)
+	if err := remove(e.path); err != nil {
+		t.Fatal(err)
+	}
+	load(200, 3000)
+	wait.For(t, wait.Timeout, "complete files", func() error {
+		if missing(filepath.Dir(e.path)) {
+			return errors.New("the folder is missing")
+		}
+		if n := len(segments(t, e.path)); n < 2 {
+			return fmt.Errorf("there are %d", n)
+		}
+		return nil
+	})
+	if n := s.committed(t, e); n != 100 {
+		t.Errorf("%d records are committed before the flush", n)
+	}
+	a.Apply(s.file(e))
+	s.waitCommitted(t, a, e, 3200)
+	follow(t, wholes(t, e.path)...).wantSeqs(t, key(topic, 0), from(100, 3200))
+	stop(t, a)
+	load(3200, 100)
+	a = agenttest.Start(t, agenttest.Options{Config: s.file(e)})
+	s.waitCommitted(t, a, e, 3300)
+	follow(t, wholes(t, e.path)...).wantSeqs(t, key(topic, 0), from(100, 3300))
 }
 
 // TestLinkCannotBeRotated: a path that is a symbolic link is written, but is an error
