@@ -54,6 +54,7 @@ func testTopicsNeverShareFiles(t *testing.T, sink string) {
 		s.CreateTopic(t, orders+suffix, partitions)
 	}
 	produce()
+	a.WaitConsumer(e.name, "read all topics", func(c agenttest.Consumer) bool { return len(c.Topics) == len(topics) })
 	waitAll(a)
 
 	produce()
