@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -363,6 +364,52 @@ func TestKeepCoversAllFilesOfTheConsumer(t *testing.T) {
 			}
 			mustClose(t, s)
 		})
+	}
+}
+
+// TestKeepFollowsRenamedConsumers: the complete files under the old name count once the
+// path's partition is assigned, before the first listing of the folder or after it, also
+// if no more records come.
+func TestKeepFollowsRenamedConsumers(t *testing.T) {
+	for _, before := range []bool{true, false} {
+		dir, clk := t.TempDir(), newClock()
+		open := func(consumer string, keep int) Sink {
+			spec := exactSpec(filepath.Join(dir, "{partition}.log"))
+			spec.File.Rotate = &Rotate{Size: 10, Keep: keep}
+			s, err := Open(t.Context(), spec, Options{Consumer: consumer, Group: "g", Now: clk.now})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		s := open("old", 0)
+		for i := range 6 {
+			place(t, s, 0)
+			place(t, s, 1)
+			mustWrite(t, s, records(0, 2*i, 2))
+			mustWrite(t, s, records(1, 2*i, 2))
+			clk.add(time.Second)
+		}
+		mustClose(t, s)
+		other := filepath.Join(dir, "1.log")
+		others := complete(t, other)
+		s = open("new", 2)
+		if before {
+			place(t, s, 0)
+		}
+		clk.add(time.Minute)
+		tend(s)
+		if !before {
+			place(t, s, 0)
+			tend(s)
+		}
+		if got := complete(t, filepath.Join(dir, "0.log")); len(got) != 2 {
+			t.Errorf("before %v: %d complete files, want 2: %q", before, len(got), got)
+		}
+		if got := complete(t, other); !slices.Equal(got, others) {
+			t.Errorf("before %v: of a path that is not assigned the files %q are left, were %q", before, got, others)
+		}
+		mustClose(t, s)
 	}
 }
 

@@ -22,11 +22,13 @@ type keeper struct {
 	mu       sync.Mutex
 	paths    map[string][]completeFile // by path, the oldest first
 	orphans  map[string]time.Time      // growing files of partitions that are not assigned, and since when
+	assigned map[string]bool           // paths of which a partition is, and whose files are open
+	former   map[string][]completeFile // like paths, but left by a consumer of another name: a renamed one
 	scanned  bool
 	scanAt   time.Time
 	retryAt  time.Time // before it nothing is removed, as it failed
 	dueAt    time.Time // when growing files are completed that no flush has; zero if none is due
-	assigned bool      // a partition was, since the sink was opened
+	resumes  bool      // a partition was assigned since the sink was opened
 	timer    *time.Timer
 	running  bool
 	again    bool // there is more to do when running ends
@@ -53,7 +55,10 @@ const (
 )
 
 func newKeeper(s *fileSink) *keeper {
-	k := &keeper{sink: s, paths: make(map[string][]completeFile), orphans: make(map[string]time.Time)}
+	k := &keeper{
+		sink: s, paths: make(map[string][]completeFile), orphans: make(map[string]time.Time),
+		assigned: make(map[string]bool), former: make(map[string][]completeFile),
+	}
 	k.scanAt = s.now().Add(spread(s.path, scanWithin))
 	return k
 }
@@ -99,21 +104,30 @@ func (k *keeper) released(paths []string) {
 	defer k.mu.Unlock()
 	for _, p := range paths {
 		k.orphans[p] = k.sink.now()
+		delete(k.assigned, p)
 	}
 	k.arm()
 }
 
-// resumed takes in that a partition of the path is assigned.
+// resumed takes in that a partition of the path is assigned, and its file locked: the
+// files that a consumer of another name left there are now this one's.
 func (k *keeper) resumed(path string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.orphans, path)
-	if k.assigned {
+	if k.assigned[path] {
 		return
 	}
-	k.assigned = true
-	for p := range k.orphans {
-		k.orphans[p] = k.sink.now()
+	k.assigned[path] = true
+	if files := k.former[path]; files != nil {
+		k.paths[path] = mergeComplete(files, k.paths[path])
+		delete(k.former, path)
+	}
+	if !k.resumes {
+		k.resumes = true
+		for p := range k.orphans {
+			k.orphans[p] = k.sink.now()
+		}
 	}
 	k.arm()
 }
@@ -183,7 +197,7 @@ func (k *keeper) orphanDue(r *Rotate, since time.Time) time.Time {
 	switch {
 	case r.Every > 0:
 		return since.UTC().Truncate(r.Every).Add(r.Every)
-	case k.assigned:
+	case k.resumes:
 		return since.Add(orphanGrace)
 	}
 	return time.Time{}

@@ -40,11 +40,23 @@ func (k *keeper) scan() {
 			orphans[path] = info.ModTime()
 		}
 	}
-	maps.DeleteFunc(found, func(path string, _ []completeFile) bool { return !s.owns(path) })
+	renamed := make(map[string]bool)
+	maps.DeleteFunc(found, func(path string, _ []completeFile) bool {
+		c, err := readCheckpoint(s.fs, path)
+		if err != nil || c == nil || c.Group != s.group {
+			return true
+		}
+		renamed[path] = c.Consumer != s.consumer
+		return false
+	})
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.scanned = true
 	for path, files := range found {
+		if renamed[path] && !k.assigned[path] {
+			k.former[path] = files
+			continue
+		}
 		k.paths[path] = mergeComplete(files, k.paths[path])
 	}
 	for path, since := range orphans {
