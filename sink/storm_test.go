@@ -27,7 +27,7 @@ type storm struct {
 	spec    *FileSpec
 	sink    Sink
 	files   *openFiles
-	clock   time.Time
+	clock   *clock
 	at      [stormPartitions]int // written so far
 	flushed [stormPartitions]int // by a flush that was good
 	none    bool                 // durability changes, and only the process dies
@@ -47,7 +47,7 @@ func (s *storm) open() {
 	s.files = newOpenFiles(limits.NewBudget(10))
 	for {
 		out, err := Open(s.Context(), Spec{File: s.spec}, Options{
-			FS: s.fs, Group: "g", Consumer: "c", Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return s.clock }, files: s.files,
+			FS: s.fs, Group: "g", Consumer: "c", Log: slog.New(slog.DiscardHandler), Now: s.clock.now, files: s.files,
 		})
 		if err == nil {
 			s.sink = out
@@ -78,7 +78,15 @@ func (s *storm) resume(p int) {
 	}
 }
 
-func (s *storm) calm() { s.fs.fault = nil }
+func (s *storm) calm() { s.setFault(nil) }
+
+// setFault returns the fault before. The keeper's goroutine asks for faults, too.
+func (s *storm) setFault(fault func() error) (before func() error) {
+	s.fs.mu.Lock()
+	defer s.fs.mu.Unlock()
+	before, s.fs.fault = s.fs.fault, fault
+	return before
+}
 
 // expected fails the test on an error that nothing caused.
 func (s *storm) expected(err error) {
@@ -143,13 +151,12 @@ func (s *storm) rename() {
 	}
 	s.moved++
 	create := s.random.IntN(2) == 0
-	fault := s.fs.fault
-	s.calm()
+	fault := s.setFault(nil)
 	_ = s.fs.Rename(path, fmt.Sprintf("%s.%d", path, s.moved))
 	if create {
 		_, _ = s.fs.OpenFile(path, 0o100, 0o600) // O_CREATE
 	}
-	s.fs.fault = fault
+	s.setFault(fault)
 	s.note("rename %s %v", path, create)
 }
 
@@ -170,12 +177,13 @@ func (s *storm) update() {
 func (s *storm) fault() {
 	err := []error{syscall.ENOSPC, syscall.EIO}[s.random.IntN(2)]
 	odds := 1 + s.random.IntN(6)
-	s.fs.fault = func() error {
-		if s.random.IntN(odds) == 0 {
+	random := rand.New(rand.NewPCG(s.random.Uint64(), 0)) // used with the lock of the file system
+	s.setFault(func() error {
+		if random.IntN(odds) == 0 {
 			return err
 		}
 		return nil
-	}
+	})
 	s.note("fault %v 1/%d", err, odds)
 }
 
@@ -222,8 +230,8 @@ func (s *storm) step() {
 	case n < 92:
 		s.rebalance()
 	case n < 94:
-		s.clock = s.clock.Add(time.Duration(s.random.IntN(400)-200) * time.Minute)
-		s.note("clock %v", s.clock)
+		s.clock.add(time.Duration(s.random.IntN(400)-200) * time.Minute)
+		s.note("clock %v", s.clock.now())
 	case n < 98:
 		s.crash()
 	default:
@@ -278,7 +286,7 @@ func TestStorm(t *testing.T) {
 		for seed := range uint64(stormSeeds) {
 			s := &storm{
 				T: t, random: rand.New(rand.NewPCG(seed, 7)), fs: newMemoryFS(), spec: exactSpec(pattern).File,
-				none: seed%4 == 0, clock: time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC),
+				none: seed%4 == 0, clock: newClock(),
 			}
 			s.fs.asking = seed%2 == 0
 			s.note("%s seed %d", pattern, seed)
