@@ -413,6 +413,31 @@ func TestKeepFollowsRenamedConsumers(t *testing.T) {
 	}
 }
 
+// TestKeepCoversFilesOfAnotherAgent: two agents share a folder, as in a blue/green
+// roll-out. What the other one has completed counts once its partition is assigned here.
+func TestKeepCoversFilesOfAnotherAgent(t *testing.T) {
+	dir, clk := t.TempDir(), newClock()
+	pattern := filepath.Join(dir, "{partition}.log")
+	s := openAt(t, clk, pattern, &Rotate{Size: 10, Keep: 2})
+	place(t, s, 0)
+	clk.add(time.Minute)
+	tend(s)
+	other := openAt(t, clk, pattern, &Rotate{Size: 10})
+	place(t, other, 1)
+	for i := range 6 {
+		mustWrite(t, other, records(1, 2*i, 2))
+		clk.add(time.Minute)
+	}
+	mustClose(t, other)
+	place(t, s, 1)
+	clk.add(rescanEvery)
+	tend(s)
+	if got := complete(t, filepath.Join(dir, "1.log")); len(got) != 2 {
+		t.Errorf("%d complete files, want 2: %q", len(got), got)
+	}
+	mustClose(t, s)
+}
+
 // TestKeepIsAppliedAfterEachFile: without listing the folder again.
 func TestKeepIsAppliedAfterEachFile(t *testing.T) {
 	dir, clk := t.TempDir(), newClock()

@@ -13,9 +13,9 @@ import (
 // whose partitions are not assigned to this agent any more. It works in a goroutine
 // that a timer starts, beside the records.
 //
-// The folders are listed once, within a minute after the sink was opened. From then
-// on the keeper knows from the writers which files there are: a folder may hold a
-// hundred thousand.
+// The folders are listed within a minute after the sink was opened, and seldom again.
+// From then on the keeper knows from the writers which files there are: a folder may
+// hold a hundred thousand.
 type keeper struct {
 	sink *fileSink
 
@@ -25,7 +25,8 @@ type keeper struct {
 	assigned map[string]bool           // paths of which a partition is, and whose files are open
 	former   map[string][]completeFile // like paths, but left by a consumer of another name: a renamed one
 	scanned  bool
-	scanAt   time.Time
+	scanAt   time.Time // when the folders are listed, if scanned is not set
+	lastScan time.Time
 	retryAt  time.Time // before it nothing is removed, as it failed
 	dueAt    time.Time // when growing files are completed that no flush has; zero if none is due
 	resumes  bool      // a partition was assigned since the sink was opened
@@ -45,6 +46,9 @@ const (
 	// scanWithin is when the folders are listed after the start, at the latest. A
 	// thousand consumers spread over it.
 	scanWithin = 40 * time.Second
+	// rescanEvery is how often the folders are listed again at most, after partitions
+	// were assigned: another agent may have completed files of theirs.
+	rescanEvery = 10 * time.Minute
 	// dueGrace is how long the keeper leaves a file that is due to a flush: it does the
 	// same, and reports errors to the caller. While the group has no generation, there
 	// is none.
@@ -119,6 +123,10 @@ func (k *keeper) resumed(path string) {
 		return
 	}
 	k.assigned[path] = true
+	if k.scanned {
+		k.scanned = false
+		k.scanAt = k.lastScan.Add(rescanEvery)
+	}
 	if files := k.former[path]; files != nil {
 		k.paths[path] = mergeComplete(files, k.paths[path])
 		delete(k.former, path)

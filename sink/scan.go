@@ -51,7 +51,7 @@ func (k *keeper) scan() {
 	})
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.scanned = true
+	k.scanned, k.lastScan = true, s.now()
 	for path, files := range found {
 		if renamed[path] && !k.assigned[path] {
 			k.former[path] = files
