@@ -159,7 +159,7 @@ func (k *keeper) arm() {
 	if next.IsZero() {
 		return
 	}
-	k.timer = time.AfterFunc(min(max(0, next.Sub(now)), recheck), k.start)
+	k.timer = time.AfterFunc(min(max(0, next.Sub(now)), recheck), func() { k.start() })
 }
 
 // next is when something is due.
@@ -211,12 +211,13 @@ func (k *keeper) orphanDue(r *Rotate, since time.Time) time.Time {
 	return time.Time{}
 }
 
-// start does what is due. The timer calls it.
-func (k *keeper) start() {
+// start does what is due. The timer calls it. It returns false if that is being done
+// already.
+func (k *keeper) start() bool {
 	k.mu.Lock()
 	if k.off || k.running {
 		k.mu.Unlock()
-		return
+		return false
 	}
 	k.running = true
 	k.finished.Add(1)
@@ -227,6 +228,7 @@ func (k *keeper) start() {
 	k.arm()
 	k.mu.Unlock()
 	k.finished.Done()
+	return true
 }
 
 // stop ends the keeper; end has it complete all growing files first.
