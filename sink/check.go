@@ -63,7 +63,7 @@ func CheckFree(s Spec, mine []Spec) error {
 	if s.File == nil || perPartition(s.File.Path) {
 		return nil
 	}
-	f, err := os.Open(s.File.Path + checkpointSuffix)
+	f, err := os.OpenFile(s.File.Path+checkpointSuffix, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // nobody has opened it yet
 	}

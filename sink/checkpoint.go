@@ -38,6 +38,8 @@ type fileMark struct {
 	Length      int64       `json:"length"`
 	Tail        uint32      `json:"tail"` // CRC-32C of the last tailSize bytes before Length
 	Compression Compression `json:"compression"`
+	// Final is the time in the name that a complete file is to get.
+	Final time.Time `json:"final,omitzero"`
 }
 
 // A topicMark is how far the partitions of a topic are in the file.
@@ -119,7 +121,7 @@ func markOf(g *segment, f File, length int64) (*fileMark, error) {
 	if err != nil {
 		return nil, fault("read", g.path, err)
 	}
-	return &fileMark{inode(g.info), g.born, length, tail, g.codec}, nil
+	return &fileMark{Inode: inode(g.info), Born: g.born, Length: length, Tail: tail, Compression: g.codec}, nil
 }
 
 // holds reports whether the file has at least the marked length, and the marked

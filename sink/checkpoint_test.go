@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // folder lists what is in a folder, sorted.
@@ -197,7 +198,7 @@ func FuzzCheckpoint(f *testing.F) {
 	for _, c := range []*checkpoint{
 		{Ledger: "x", Group: "g"},
 		{
-			Ledger: "x", File: &fileMark{1, 9, 2, 3, Zstd}, Done: &fileMark{1, 9, 2, 3, Uncompressed},
+			Ledger: "x", File: &fileMark{Inode: 1, Born: 9, Length: 2, Tail: 3, Compression: Zstd}, Done: &fileMark{Inode: 1, Length: 2, Final: time.UnixMilli(5)},
 			Topics: []topicMark{{"t", Identity{"c", "i"}, map[int32]partitionMark{0: {5, "l"}, 7: {1 << 40, ""}}}},
 		},
 	} {

@@ -81,10 +81,13 @@ func (w *writer) closeFiles(cut bool) error {
 			err = errors.Join(err, fault("close", g.path, e))
 		}
 	}
+	if w.rescued != nil {
+		err = errors.Join(err, w.rescued.f.Close())
+	}
 	if w.side != nil {
 		err = errors.Join(err, w.side.Close())
 	}
-	w.current, w.side, w.pending = nil, nil, nil
+	w.current, w.rescued, w.side, w.pending = nil, nil, nil, nil
 	w.sink.files.give(w)
 	return err
 }

@@ -189,15 +189,22 @@ func (s *fileSink) Adopt(ctx context.Context, tp TopicPartition, id string, p Po
 	if err != nil {
 		return err
 	}
-	if err := w.turn.take(ctx); err != nil {
-		return fmt.Errorf("write %s: another write is under way: %w", w.path, err)
+	adopt := func() error {
+		if err := w.usable(tp); err != nil {
+			return err
+		}
+		// It may have been closed since Resume, and what is closed is not flushed.
+		if err := w.open(); err != nil {
+			return err
+		}
+		w.adopt(tp, id, p)
+		return nil
 	}
-	defer w.turn.give()
-	if err := w.usable(tp); err != nil {
-		return err
+	err = w.alone(ctx, adopt)
+	if errors.Is(err, errDescriptors) && s.freeDescriptors(ctx) {
+		err = w.alone(ctx, adopt)
 	}
-	w.adopt(tp, id, p)
-	return nil
+	return err
 }
 
 // Release implements [Sink]. A file for several partitions stays open.

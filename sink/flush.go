@@ -53,6 +53,7 @@ type flushMark struct {
 	seg     *segment // nil if there is no file
 	f       File     // the segment's at that time; a repair may change it
 	length  int64
+	cuts    int64
 	at      snapshot
 	folders []string // to be synced
 }
@@ -122,7 +123,7 @@ func (w *writer) mark(ctx context.Context) (*flushMark, error) {
 		m.at = w.snapshot()
 	}
 	if m.seg != nil {
-		m.f, m.length = m.seg.f, m.seg.length
+		m.f, m.length, m.cuts = m.seg.f, m.seg.length, m.seg.cuts
 		m.seg.reserve()
 	}
 	return m, nil
@@ -153,11 +154,11 @@ func (w *writer) sync(m *flushMark) error {
 		w.done = nil // the process alone may crash, and it has renamed it
 		return nil
 	}
-	if m.seg != nil && m.seg.synced != m.length {
+	if m.seg != nil && (m.seg.synced != m.length || m.seg.covers != m.cuts) {
 		if err := m.f.Datasync(); err != nil {
 			return w.loseUnsynced(fault("sync", m.seg.path, err))
 		}
-		m.seg.synced = m.length
+		m.seg.synced, m.seg.covers = m.length, m.cuts
 	}
 	return w.syncFolders(m.folders)
 }

@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"errors"
 	"fmt"
 	"io"
 )
@@ -18,8 +19,9 @@ func (w *writer) inspect() error {
 	if g == nil {
 		return nil
 	}
-	if g.torn && w.repair(g) != nil {
-		return nil
+	var torn error
+	if g.torn {
+		torn = w.repair(g)
 	}
 	held, err := g.f.Stat()
 	if err != nil {
@@ -31,6 +33,9 @@ func (w *writer) inspect() error {
 	case err != nil && !isNotExist(err):
 		return fault("stat", w.path, err)
 	case err == nil && sameFile(held, named):
+		if torn != nil { // what was accepted is whole; the next Write reports
+			return nil
+		}
 		return w.resize(g, held.Size())
 	}
 	if err := w.checkSide(); err != nil { // it may have gone with the file
@@ -38,6 +43,9 @@ func (w *writer) inspect() error {
 	}
 	if unlinked(held) && (g.length > g.safe || len(w.pending) > 0) {
 		return w.rescue(g)
+	}
+	if torn != nil {
+		return torn
 	}
 	return w.letGo(g)
 }
@@ -74,7 +82,7 @@ func (w *writer) letGo(g *segment) error {
 		if err := g.f.Datasync(); err != nil {
 			return w.lose(fault("sync", w.path, err))
 		}
-		g.synced = g.length
+		g.synced, g.covers = g.length, g.cuts
 	}
 	if s.exact && g.named { // else there is nothing in it
 		if err := w.store(g, w.snapshot()); err != nil {
@@ -91,20 +99,8 @@ func (w *writer) letGo(g *segment) error {
 // rescue writes what a deleted file held of unsafe records to a new one: they
 // were accepted, and could not have been read from the deleted one.
 func (w *writer) rescue(old *segment) error {
-	w.current = nil
-	err := w.create()
-	if err == nil {
-		// The ledger in memory is ahead by the records that are to be copied.
-		err = w.name(snapshot{id: w.last.Ledger, topics: w.last.Topics, version: w.stored})
-	}
+	err := w.beginRescue(old)
 	g := w.current
-	switch {
-	case err != nil:
-	case g.length == 0:
-		g.codec = old.codec // compression may have been changed since
-	case g.codec != old.codec:
-		err = fmt.Errorf("write %s: another program put a file with other compression there; move it away", w.path)
-	}
 	if err == nil {
 		var n int64
 		n, err = io.Copy(g.f, io.NewSectionReader(old.f, old.safe, old.length-old.safe))
@@ -116,14 +112,45 @@ func (w *writer) rescue(old *segment) error {
 		}
 	}
 	if err != nil {
-		if g != nil {
-			_ = g.f.Close()
-		}
-		w.current = old // and try again
+		w.rescued, w.current = g, old // and try again
 		return err
 	}
 	_ = old.f.Close()
 	w.version++
 	w.sink.log.Warn("file was deleted; its unsafe records were written to a new one", "path", w.path, "bytes", g.length)
 	return nil
+}
+
+// beginRescue makes current the file that the records of a deleted one are written to:
+// a new one, or that of an attempt before.
+func (w *writer) beginRescue(old *segment) error {
+	if w.current = w.rescued; w.current != nil {
+		w.rescued = nil
+		if w.current.torn {
+			return w.repair(w.current)
+		}
+		return w.nameRescue()
+	}
+	if err := w.create(); err != nil {
+		return err
+	}
+	switch g := w.current; {
+	case g.length == 0:
+		g.codec = old.codec // compression may have been changed since
+	case g.codec != old.codec:
+		err := fmt.Errorf("write %s: another program put a file with other compression there; move it away", w.path)
+		w.current = nil
+		return errors.Join(err, g.f.Close())
+	}
+	return w.nameRescue()
+}
+
+// nameRescue has a checkpoint name the new file. The ledger in memory is ahead by the
+// records that are to be copied.
+func (w *writer) nameRescue() error {
+	at := snapshot{id: w.id, version: w.stored}
+	if w.last != nil {
+		at.id, at.topics = w.last.Ledger, w.last.Topics
+	}
+	return w.name(at)
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // openFlags: every write goes to the end, wherever others moved that, and what
@@ -98,18 +99,18 @@ func (w *writer) checkPath() error {
 	case err != nil && !isNotExist(err):
 		return fault("open", w.path, err)
 	}
-	return w.checkLink()
-}
-
-// checkLink rejects a symbolic link that rotation would rename instead of the file.
-func (w *writer) checkLink() error {
 	if w.sink.spec.Load().Rotate == nil {
 		return nil
 	}
+	return w.checkLink()
+}
+
+// checkLink rejects a symbolic link, which would be renamed instead of the file.
+func (w *writer) checkLink() error {
 	info, err := w.sink.fs.Lstat(w.path)
 	switch {
 	case err == nil && info.Mode()&fs.ModeSymlink != 0:
-		return fmt.Errorf("open %s: a symbolic link cannot be combined with rotate: write the path of the file itself", w.path)
+		return fmt.Errorf("open %s: a symbolic link cannot be combined with rotate, nor with a change of compression: write the path of the file itself", w.path)
 	case err != nil && !isNotExist(err):
 		return fault("open", w.path, err)
 	}
@@ -152,6 +153,8 @@ type found struct {
 	length int64       // if exact
 	codec  Compression // "" if unknown
 	named  bool        // the durable checkpoint names it
+
+	written time.Time // when it was last written, if it was cut since; zero if it was not
 }
 
 // takeOver makes a locked file a segment that ends after its last whole record.
@@ -176,6 +179,9 @@ func (w *writer) takeOver(f File, known found) (*segment, error) {
 	}
 	if g.length > 0 {
 		g.since = info.ModTime()
+		if !known.written.IsZero() {
+			g.since = known.written
+		}
 	}
 	if spare(info) > busyBytes/2 {
 		g.room = g.length // a process that died reserved it; trim gives it back

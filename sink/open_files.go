@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"sync"
 
@@ -75,6 +76,7 @@ func (o *openFiles) parkOne() bool {
 // A parked is what was closed to save descriptors. Everything in it was safe.
 type parked struct {
 	seq     uint64   // of the checkpoint
+	ledger  string   // the id in it; "" if it is none
 	current *segment // without its descriptor; nil if there was none
 }
 
@@ -91,16 +93,19 @@ func (w *writer) tryPark() bool {
 	if w.side == nil || !w.idle() || len(w.folders) > 0 || w.current != nil && !w.current.named {
 		return false
 	}
-	if g := w.current; g != nil && g.synced != g.length && w.sink.durable() {
+	if g := w.current; g != nil && (g.synced != g.length || g.covers != g.cuts) && w.sink.durable() {
 		// A cut that is not synced may come undone, and the file may be moved before it
 		// is opened again.
 		if err := g.f.Datasync(); err != nil {
 			_ = w.lose(fault("sync", w.path, err))
 			return false
 		}
-		g.synced = g.length
+		g.synced, g.covers = g.length, g.cuts
 	}
 	p := &parked{seq: w.side.seq, current: w.current}
+	if w.last != nil {
+		p.ledger = w.last.Ledger
+	}
 	if err := w.closeFiles(false); err != nil {
 		w.sink.log.Warn("closing a file that is not used failed", "path", w.path, "error", err)
 	}
@@ -112,21 +117,43 @@ func (w *writer) tryPark() bool {
 // another writer did meanwhile is a loss: it is not in this ledger.
 func (w *writer) unpark(f File, c *checkpoint) error {
 	p := w.parked
-	if w.side.seq != p.seq || c != nil && c.Ledger != w.id {
+	if c == nil && p.seq > 0 { // it was removed
+		w.sink.log.Warn("checkpoint was removed while it was in use; writing it again", "path", w.path)
+		w.folders = append(w.folders, filepath.Dir(w.path))
+		if err := w.save(w.last); err != nil {
+			return err
+		}
+		p.seq = w.side.seq
+	}
+	if w.side.seq != p.seq || c != nil && c.Ledger != p.ledger {
 		return w.lose(fmt.Errorf("open %s: its checkpoint was changed by another writer", w.path))
 	}
-	w.parked = nil
 	if f == nil || p.current == nil {
+		w.parked = nil
 		return closeIf(f)
 	}
 	info, err := f.Stat()
 	if err != nil {
 		return fault("stat", w.path, err)
 	}
-	if !sameFile(info, p.current.info) {
+	// Nothing kept the inode from being used again.
+	if !sameFile(info, p.current.info) || f.Born() != p.current.born {
+		w.parked = nil
 		w.sink.log.Info("file was moved or deleted; the next record opens the path again", "path", w.path)
 		return closeIf(f)
 	}
+	if w.sink.exact {
+		// What another writer has appended, and not covered by a checkpoint.
+		if err := w.shorten(f, w.path, info.Size(), min(info.Size(), p.current.length)); err != nil {
+			return err
+		}
+		p.current.cuts++
+		info, err = f.Stat()
+		if err != nil {
+			return fault("stat", w.path, err)
+		}
+	}
+	w.parked = nil
 	w.current = p.current
 	w.current.f = f
 	return w.resize(w.current, info.Size())

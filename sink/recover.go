@@ -3,6 +3,7 @@ package sink
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -109,7 +110,7 @@ func (w *writer) finishCompletion(f File, m *fileMark) (File, error) {
 			return f, fault("sync", w.path, err)
 		}
 	}
-	if err := w.nameComplete(m.Compression); err != nil {
+	if err := w.nameComplete(m.Compression, m.Final); err != nil {
 		return f, err
 	}
 	w.done = m
@@ -134,7 +135,7 @@ func (w *writer) claim(f File, c *checkpoint) (found, error) {
 	same := m.names(f, info)
 	switch {
 	case exact:
-		return w.claimExact(f, c, info.Size(), same)
+		return w.claimExact(f, c, info, same)
 	case same: // its length was not kept
 		return found{ours: true, codec: m.Compression, named: w.names(c)}, nil
 	}
@@ -146,8 +147,8 @@ func (w *writer) names(c *checkpoint) bool {
 	return c.Group == w.sink.group && c.Delivery == w.sink.delivery()
 }
 
-func (w *writer) claimExact(f File, c *checkpoint, size int64, same bool) (found, error) {
-	m, log := c.File, w.sink.log
+func (w *writer) claimExact(f File, c *checkpoint, info fs.FileInfo, same bool) (found, error) {
+	m, size, log := c.File, info.Size(), w.sink.log
 	holds, err := m.holds(f, size)
 	if err != nil {
 		return found{}, fault("read", w.path, err)
@@ -165,10 +166,13 @@ func (w *writer) claimExact(f File, c *checkpoint, size int64, same bool) (found
 		if err := w.shorten(f, w.path, size, m.Length); err != nil {
 			return found{}, err
 		}
-		return found{ours: true, exact: true, length: m.Length, codec: m.Compression, named: same && w.names(c)}, nil
+		return found{ours: true, exact: true, length: m.Length, codec: m.Compression, named: same && w.names(c), written: info.ModTime()}, nil
 	case c.Unsynced && (same || size < m.Length):
 		log.Warn("file holds less than its checkpoint says; continuing at its end, records are missing", "path", w.path,
 			"durability", string(None), "expected_bytes", m.Length, "found_bytes", size)
+		if !same {
+			return found{}, nil
+		}
 		return found{ours: true, codec: m.Compression}, nil
 	case same && size < m.Length:
 		return found{}, fmt.Errorf("open %s: it has %d bytes, but %s says that %d are safe: restore the file, or move both away to begin a new one at the committed offsets",
@@ -197,7 +201,8 @@ func (w *writer) cutMoved(m *fileMark) error {
 	dir := filepath.Dir(w.path)
 	var candidates []string
 	err := w.sink.fs.List(dir, func(name string, inode uint64) bool {
-		if inode == m.Inode && name != filepath.Base(w.path) {
+		// A complete file is not the growing one any more, and is never changed.
+		if _, _, complete := parseComplete(name); inode == m.Inode && name != filepath.Base(w.path) && !complete {
 			candidates = append(candidates, filepath.Join(dir, name))
 		}
 		return true

@@ -59,16 +59,22 @@ func within(since, now time.Time, every time.Duration) bool {
 }
 
 // exceeds reports whether current would become larger than rotate.size by more than
-// the last record of the chunk.
-func (w *writer) exceeds(c Chunk) bool {
+// the last record of the chunk, or by more than a small frame. frame is how long the
+// chunk is compressed; 0 if that is not known.
+func (w *writer) exceeds(c Chunk, frame int) bool {
 	g, r := w.current, w.sink.spec.Load().Rotate
 	if r == nil || r.Size == 0 || g.length == 0 || w.sink.renameless.Load() {
 		return false
 	}
+	n, most := c.Last, int64(r.Size)
 	if g.codec != Uncompressed {
-		return false // how much the chunk will be is not known; frameLimit keeps it small
+		// Frames become no larger than their records, but for some bytes.
+		most += leastFrame
+		if frame > 0 {
+			n = frame
+		}
 	}
-	return g.length+int64(c.Last) > int64(r.Size)
+	return g.length+int64(n) > most
 }
 
 // frameLimit is how many bytes are compressed together.
@@ -112,11 +118,11 @@ func (w *writer) deadline() time.Time {
 }
 
 // completeFor completes current if a chunk has no room in it. It is called alone.
-func (w *writer) completeFor(c Chunk) error {
+func (w *writer) completeFor(c Chunk, frame int) error {
 	if w.side == nil || w.current == nil {
 		return nil
 	}
-	if !w.due(w.sink.now()) && !w.exceeds(c) { // completed meanwhile
+	if !w.due(w.sink.now()) && !w.exceeds(c, frame) { // completed meanwhile
 		return nil
 	}
 	return w.complete()
@@ -159,21 +165,24 @@ func (w *writer) complete() error {
 		if err := g.f.Datasync(); err != nil {
 			return w.lose(fault("sync", w.path, err))
 		}
-		g.synced = g.length
+		g.synced, g.covers = g.length, g.cuts
 	}
+	at := w.finalTime()
 	if s.exact {
 		mark, err := markOf(g, g.f, g.length)
 		if err != nil {
 			return err
 		}
+		mark.Final = at
 		w.done = mark
+		g.named = false // also if it is unknown whether the next checkpoint is stored
 		if err := w.storeMark(nil, w.snapshot()); err != nil {
 			w.done = nil
 			return err
 		}
 	}
 	g.safe, g.named = g.length, false
-	if err := w.nameComplete(g.codec); err != nil {
+	if err := w.nameComplete(g.codec, at); err != nil {
 		// More records may go into the file after all. A later checkpoint that said
 		// that it is done would have them cut off.
 		w.done = nil
@@ -187,16 +196,26 @@ func (w *writer) complete() error {
 	return nil
 }
 
-// nameComplete gives the path's file its final name, which no file has, and which
-// sorts behind those before it also if the clock was set back.
-func (w *writer) nameComplete(c Compression) error {
+// finalTime is the time in the name of a file that is complete now: names sort in the
+// order of the files also if the clock was set back.
+func (w *writer) finalTime() time.Time {
 	at := w.sink.now().UTC().Truncate(time.Millisecond)
 	if !at.After(w.completed) {
 		at = w.completed.Add(time.Millisecond)
 	}
+	return at
+}
+
+// nameComplete gives the path's file a final name that no file has, at best that of a
+// time. Where a rename is a link and a removal, a crash or an error may have left it
+// under both names.
+func (w *writer) nameComplete(c Compression, at time.Time) error {
 	for {
 		final := filepath.Join(filepath.Dir(w.path), completeName(w.path, at, c))
 		err := w.sink.fs.Rename(w.path, final)
+		if errors.Is(err, fs.ErrExist) && w.linked(final) {
+			err = w.sink.fs.Remove(w.path)
+		}
 		switch {
 		case err == nil:
 			w.completed = at
@@ -209,6 +228,13 @@ func (w *writer) nameComplete(c Compression) error {
 			return fault("rename", w.path, err)
 		}
 	}
+}
+
+// linked reports whether the path's file has a final name already.
+func (w *writer) linked(final string) bool {
+	a, err1 := w.sink.fs.Lstat(w.path)
+	b, err2 := w.sink.fs.Lstat(final)
+	return err1 == nil && err2 == nil && sameFile(a, b)
 }
 
 // grow decides what follows from a file that cannot be renamed. Where the file system

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -84,7 +85,8 @@ func (s *fileSink) owns(path string) bool {
 // readCheckpoint reads the newest checkpoint of a path without locking it; nil if
 // there is none.
 func readCheckpoint(fsys FS, path string) (*checkpoint, error) {
-	f, err := fsys.OpenFile(path+checkpointSuffix, os.O_RDONLY, 0)
+	// Another program may have put a pipe there, which would be waited for.
+	f, err := fsys.OpenFile(path+checkpointSuffix, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if isNotExist(err) {
 		return nil, nil
 	}
@@ -92,6 +94,9 @@ func readCheckpoint(fsys FS, path string) (*checkpoint, error) {
 		return nil, err
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, err
+	}
 	body, err := (&slots{f: f}).load()
 	if err != nil || body == nil {
 		return nil, err

@@ -19,9 +19,11 @@ type segment struct {
 	named  bool      // a durable checkpoint names it
 	marked int64     // length at the last flush
 	room   int64     // the disk is allocated up to here; 0 if nothing is
+	cuts   int64     // how often it was cut or opened again, which a later sync has to cover
 
 	// These belong to who has flushing.
 	synced int64 // length at the last good fdatasync; -1 if there was none
+	covers int64 // cuts at that time
 	safe   int64 // length at the last good flush
 }
 
@@ -85,7 +87,7 @@ func (w *writer) undo(g *segment, n int64) {
 		w.version++ // the checkpoint says more
 	}
 	g.torn = g.f.Truncate(g.length) != nil
-	g.synced = -1 // a cut that is not synced may come undone
+	g.cuts++ // a cut that is not synced may come undone
 }
 
 // repair cuts off what undo could not. The path is opened again if it still
@@ -95,7 +97,8 @@ func (w *writer) undo(g *segment, n int64) {
 func (w *writer) repair(g *segment) error {
 	if f := w.again(g); f != nil {
 		_ = g.f.Close()
-		g.f, g.synced = f, -1
+		g.f = f
+		g.cuts++
 		if err := w.sink.lock(f, g.path); err != nil {
 			return err
 		}

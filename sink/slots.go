@@ -18,7 +18,7 @@ import (
 type slots struct {
 	f    File
 	used int    // the slot of the newest checkpoint; -1 if there is none
-	seq  uint64 // of the newest checkpoint
+	seq  uint64 // of the newest checkpoint, or of a later one that could not be stored
 }
 
 const (
@@ -103,9 +103,9 @@ func slotHead(seq uint64, body []byte) []byte {
 // encodeSlot is a checkpoint behind its header.
 func encodeSlot(seq uint64, body []byte) []byte { return append(slotHead(seq, body), body...) }
 
-// store makes body the newest checkpoint, durably if sync is set. After an error
-// it is unknown which of the two is the newest: storing again, into the same slot,
-// makes it known.
+// store makes body the newest checkpoint, durably if sync is set. After an error it is
+// unknown whether it is: storing again makes it known. That writes the same slot, or a
+// larger one, and never the one that holds the newest durable checkpoint.
 func (s *slots) store(body []byte, sync bool) error {
 	i := 0
 	if s.used >= 0 {
@@ -116,11 +116,11 @@ func (s *slots) store(body []byte, sync bool) error {
 			return fmt.Errorf("its %d bytes are too many", len(body))
 		}
 	}
-	if err := s.write(i, s.seq+1, body, sync); err != nil {
+	s.seq++ // also if it fails: what is there then must not win over the next one
+	if err := s.write(i, s.seq, body, sync); err != nil {
 		return err
 	}
 	s.used = i
-	s.seq++
 	return nil
 }
 

@@ -23,6 +23,7 @@ type writer struct {
 
 	side    *sideFile // the lock and the durable ledger; nil while the writer is closed
 	current *segment  // takes the records; nil before the first, and after the file was completed or moved
+	rescued *segment  // a new file whose records could not all be copied from a deleted one yet
 	pending []byte    // accepted records that wait to be compressed
 	ledger            // exactly once: which records the files hold
 	last    *checkpoint
@@ -66,7 +67,7 @@ func (w *writer) write(ctx context.Context, c Chunk) error {
 		case errors.Is(err, errClosed):
 			err = w.alone(ctx, w.begin)
 		case errors.Is(err, errFull):
-			err = w.alone(ctx, func() error { return w.completeFor(c) })
+			err = w.alone(ctx, func() error { return w.completeFor(c, len(frame.data)) })
 		default:
 			return err
 		}
@@ -149,7 +150,7 @@ func (w *writer) append(c Chunk, frame []byte, codec Compression) error {
 	}
 	w.lastUsed.Store(w.sink.now().UnixNano())
 	if len(c.Data) > 0 {
-		if err := w.makeRoom(c); err != nil {
+		if err := w.makeRoom(c, len(frame)); err != nil {
 			return err
 		}
 		if err := w.accept(c.Data, frame, codec); err != nil {
@@ -164,7 +165,7 @@ func (w *writer) append(c Chunk, frame []byte, codec Compression) error {
 }
 
 // makeRoom makes current a segment to which the chunk may be appended.
-func (w *writer) makeRoom(c Chunk) error {
+func (w *writer) makeRoom(c Chunk, frame int) error {
 	g := w.current
 	if g == nil || !g.named {
 		return errClosed
@@ -174,7 +175,7 @@ func (w *writer) makeRoom(c Chunk) error {
 			return err
 		}
 	}
-	if w.due(w.sink.now()) || w.exceeds(c) {
+	if w.due(w.sink.now()) || w.exceeds(c, frame) {
 		return errFull
 	}
 	return nil
