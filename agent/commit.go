@@ -60,8 +60,9 @@ func (s *session) commit(safe map[*partition]flushPoint) error {
 	req.ConsumerGroupGeneration, req.ConsumerID = s.kafka.GenerationID(), s.kafka.MemberID()
 	req.GroupInstanceId = s.instance()
 	moved := make(map[*partition]commitMetadata)
+	awaits := s.awaits()
 	for p, f := range safe {
-		m := commitMetadata{s.copies.current(f.ledger), f.at.Lineage, f.at.Topic, p.initial, s.awaits}
+		m := commitMetadata{s.copies.current(f.ledger), f.at.Lineage, f.at.Topic, p.initial, awaits}
 		if p.uncommitted(f, m) {
 			req.AddBlockWithLeaderEpoch(p.Topic, p.Partition, f.at.Next, -1, 0, m.String())
 			moved[p] = m
@@ -91,6 +92,9 @@ func (s *session) commit(safe map[*partition]flushPoint) error {
 	if err != nil {
 		s.stats.commitErrors.Add(1)
 		return fmt.Errorf("commit offsets of group %s: %w", s.spec.Group, err)
+	}
+	if s.awaits() != awaits {
+		signal(s.dirty) // the others are committed again
 	}
 	if s.commits.lost {
 		s.commits = commitState{verifyAt: time.Now().Add(verifyAfter)}

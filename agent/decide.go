@@ -24,10 +24,6 @@ type startPoint struct {
 	at     time.Time // if not zero: at the first record that is not older
 }
 
-// moves reports that the point is behind other records if it is resolved again
-// later.
-func (p startPoint) moves() bool { return p.offset == sarama.OffsetNewest || !p.at.IsZero() }
-
 // A policy is what the configuration says of a partition without a usable position.
 type policy struct {
 	start      startPoint
@@ -130,15 +126,17 @@ func decideInLineage(c commitment, l sink.Ledger) decision {
 }
 
 // decideWithoutCommit decides where there is no committed offset, or one of the
-// deleted topic.
+// deleted topic. The decision is committed first: a member that continues after a
+// crash would else begin another lineage, and what this one's file is ahead would be
+// written to it again when the partition comes back.
 func decideWithoutCommit(c commitment, l sink.Ledger, now sink.Identity, p policy) decision {
 	deleted := c.offset >= 0 || p.recreated
 	current := now.Topic != "" && l.Topic.Topic == now.Topic
 	switch {
 	case covers(l, now) && (current || !deleted):
-		d := decision{offset: l.Next, lineage: l.Lineage, reason: atLedgerAlone}
+		d := decision{offset: l.Next, lineage: l.Lineage, reason: atLedgerAlone, commit: true}
 		if c.offset >= 0 {
-			d.reason, d.commit = atLedgerOfTopic, true
+			d.reason = atLedgerOfTopic
 		}
 		return d
 	case deleted, l.Next >= 0 && !differ(l.Topic.Cluster, now.Cluster) && differ(l.Topic.Topic, now.Topic):
@@ -151,10 +149,10 @@ func decideWithoutCommit(c commitment, l sink.Ledger, now sink.Identity, p polic
 		default:
 			d.blocked = true
 		}
-		d.commit = d.start.moves()
+		d.commit = !d.blocked
 		return d
 	}
-	return decision{offset: -1, start: p.start, reason: noCommittedStart, commit: p.start.moves()}
+	return decision{offset: -1, start: p.start, reason: noCommittedStart, commit: true}
 }
 
 // ofDeletedTopic reports that the offset is about a topic of that name that was

@@ -100,11 +100,11 @@ var decisionCases = map[string]decisionCase{
 
 	"A commit about the deleted topic is ignored, and on_offset_out_of_range applies.": {
 		ours(5, "mine", "a", hereOld), ledgerAt(5, "a", hereOld), here, earliest,
-		decision{offset: -1, start: oldest, reason: topicRecreated, adopt: true},
+		decision{offset: -1, start: oldest, reason: topicRecreated, adopt: true, commit: true},
 	},
 	"A commit about the deleted topic is ignored where the sink keeps no ledger, too.": {
 		ours(5, "", "a", hereOld), noLedger, here, earliest,
-		decision{offset: -1, start: oldest, reason: topicRecreated},
+		decision{offset: -1, start: oldest, reason: topicRecreated, commit: true},
 	},
 	"A commit about the deleted topic is ignored where the ledger is in the new topic: the partition resumes where the file ends.": {
 		ours(5, "mine", "a", hereOld), ledgerAt(2, "b", here), here, latest,
@@ -116,7 +116,7 @@ var decisionCases = map[string]decisionCase{
 	},
 	"Without a commit, a ledger about the deleted topic makes on_offset_out_of_range apply.": {
 		nothing, ledgerAt(5, "a", hereOld), here, earliest,
-		decision{offset: -1, start: oldest, reason: topicRecreated, adopt: true},
+		decision{offset: -1, start: oldest, reason: topicRecreated, adopt: true, commit: true},
 	},
 	"With on_offset_out_of_range latest, the new topic is read from its end, which is committed first.": {
 		nothing, ledgerAt(5, "a", hereOld), here, latest,
@@ -128,7 +128,7 @@ var decisionCases = map[string]decisionCase{
 	},
 	"A recreation that this agent saw makes an offset without a topic id obsolete.": {
 		external(5), noLedger, here, seen(earliest),
-		decision{offset: -1, start: oldest, reason: topicRecreated},
+		decision{offset: -1, start: oldest, reason: topicRecreated, commit: true},
 	},
 	"A recreation that this agent saw does not make an offset in the new topic obsolete.": {
 		ours(2, "theirs", "b", here), noLedger, here, seen(earliest),
@@ -186,15 +186,15 @@ var decisionCases = map[string]decisionCase{
 
 	"Without a commit the partition resumes where the file ends: deleting committed offsets does not count as a reset.": {
 		nothing, ledgerAt(9, "a", here), here, latest,
-		decision{offset: 9, lineage: "a", reason: atLedgerAlone},
+		decision{offset: 9, lineage: "a", reason: atLedgerAlone, commit: true},
 	},
 	"Without a commit and without an entry in the ledger the start policy applies.": {
 		nothing, noEntry, here, earliest,
-		decision{offset: -1, start: oldest, reason: noCommittedStart, adopt: true},
+		decision{offset: -1, start: oldest, reason: noCommittedStart, adopt: true, commit: true},
 	},
 	"Without a commit and with a ledger about another cluster the start policy applies.": {
 		nothing, ledgerAt(9, "a", elsewhere), here, earliest,
-		decision{offset: -1, start: oldest, reason: noCommittedStart, adopt: true},
+		decision{offset: -1, start: oldest, reason: noCommittedStart, adopt: true, commit: true},
 	},
 	"A start at the end is committed before the first record.": {
 		nothing, noLedger, here, latest,

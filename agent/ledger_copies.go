@@ -11,9 +11,9 @@ import (
 // what was committed under the former id once.
 type ledgerCopies struct {
 	mu      sync.Mutex
-	renamed map[string]string // new ids by former ids
-	former  map[string]string // and the reverse
-	done    map[sink.TopicPartition]bool
+	renamed map[string]string                       // new ids by former ids
+	former  map[string]string                       // and the reverse
+	done    map[string]map[sink.TopicPartition]bool // by new ids
 }
 
 // original returns the former id of a ledger for a partition that has not been decided
@@ -21,18 +21,18 @@ type ledgerCopies struct {
 func (c *ledgerCopies) original(id string, tp sink.TopicPartition) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if former, ok := c.former[id]; ok && !c.done[tp] {
+	if former, ok := c.former[id]; ok && !c.done[id][tp] {
 		return former
 	}
 	return id
 }
 
-// decided takes in that a partition was decided.
-func (c *ledgerCopies) decided(tp sink.TopicPartition) {
+// decided takes in that a partition of a ledger was decided.
+func (c *ledgerCopies) decided(id string, tp sink.TopicPartition) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.done != nil {
-		c.done[tp] = true
+	if done := c.done[id]; done != nil {
+		done[tp] = true
 	}
 }
 
@@ -45,10 +45,11 @@ func (c *ledgerCopies) rename(id string) string {
 	}
 	if c.renamed == nil {
 		c.renamed, c.former = make(map[string]string), make(map[string]string)
+		c.done = make(map[string]map[sink.TopicPartition]bool)
 	}
 	to := newID()
 	c.renamed[id], c.former[to] = to, id
-	c.done = make(map[sink.TopicPartition]bool)
+	c.done[to] = make(map[sink.TopicPartition]bool)
 	return to
 }
 

@@ -45,7 +45,9 @@ type partition struct {
 	at        sink.Position           // after what the sink accepted; Next is -1 until it is known
 	ledger    string                  // the ledger's id; "" if the sink keeps none
 	flushed   int64                   // next offset after what the sink flushed; -1 if unknown
+	flushedOf sink.Identity           // the topic that flushed is about
 	unadopted bool                    // the position is to be flushed before the first record
+	unsure    bool                    // the ledger may be ahead of what a flush made safe: a former generation's last one failed
 	owed      bool                    // it is to be committed before the first record
 	adopted   chan struct{}           // closed when neither is left
 	safe      bool                    // a flush of this round was good
@@ -80,7 +82,7 @@ type lastDecision struct {
 // Before the first record of a generation both are taken as they are. Afterwards a
 // commit of another lineage is obsolete, because no other member can commit, and a
 // sink without a ledger continues where it was last flushed.
-func (p *partition) known(l *sink.Ledger, now sink.Identity) (commitment, lastDecision) {
+func (p *partition) known(l *sink.Ledger) (commitment, lastDecision) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := p.committed
@@ -89,7 +91,7 @@ func (p *partition) known(l *sink.Ledger, now sink.Identity) (commitment, lastDe
 			c = commitment{offset: -1}
 		}
 		if l.Next < 0 { // the sink keeps no ledger, or the file was replaced
-			l.Position = sink.Position{Next: p.flushed, Lineage: p.at.Lineage, Topic: now}
+			l.Position = sink.Position{Next: p.flushed, Lineage: p.at.Lineage, Topic: p.flushedOf}
 		}
 	}
 	return c, lastDecision{p.decided, p.at.Lineage}
@@ -120,8 +122,9 @@ func (p *partition) adopt(at sink.Position, flush, commit bool) <-chan struct{} 
 	p.at, p.adopted = at, make(chan struct{})
 	p.unadopted, p.owed = flush, commit
 	if !flush {
-		p.flushed = at.Next
+		p.flushed, p.flushedOf = at.Next, at.Topic
 	}
+	p.unsure = p.ledger != ""
 	p.phase = adopting
 	p.settle()
 	return p.adopted
@@ -178,7 +181,7 @@ type flushPoint struct {
 func (p *partition) flushPoint() (f flushPoint, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return flushPoint{p.round, p.at, p.ledger, p.unadopted || p.at.Next != p.flushed, p.initial}, p.phase >= adopting
+	return flushPoint{p.round, p.at, p.ledger, p.unadopted || p.unsure || p.at.Next != p.flushed, p.initial}, p.phase >= adopting
 }
 
 // flushedTo takes in that a flush was good. It reports whether the point is of this
@@ -189,7 +192,7 @@ func (p *partition) flushedTo(f flushPoint) bool {
 	if p.round != f.round {
 		return false
 	}
-	p.flushed, p.unadopted, p.safe = f.at.Next, false, true
+	p.flushed, p.flushedOf, p.unadopted, p.unsure, p.safe = f.at.Next, f.at.Topic, false, false, true
 	p.settle()
 	return true
 }

@@ -109,14 +109,14 @@ func (s *session) open(ctx context.Context, p *partition) (decision, error) {
 	}
 	now := s.identity(p)
 	id, inLedger := l.ID, l.Next >= 0
-	c, before := p.known(&l, now)
+	c, before := p.known(&l)
 	l.ID = s.copies.original(id, p.TopicPartition)
 	d := decide(c, l, now, s.policy(p))
 	if d.copied {
 		id = s.copies.rename(l.ID)
 	}
 	d.adopt = d.adopt || id != "" && !inLedger && !d.blocked
-	s.copies.decided(p.TopicPartition)
+	s.copies.decided(id, p.TopicPartition)
 	if d.lineage == "" && d.reason == before.reason {
 		d.lineage = before.lineage
 	}

@@ -34,7 +34,8 @@ type session struct {
 	partitions map[sink.TopicPartition]*partition
 	consuming  sync.WaitGroup
 	slots      slots
-	awaits     string       // topics that do not exist, for the commit metadata
+	missing    []string     // topics that do not exist, for the commit metadata
+	late       []string     // topics that were created later, and have no committed offset yet; the flusher's
 	settings   sync.Mutex   // held while subscriptions get the settings that are in force
 	unsettled  atomic.Int32 // partitions that have not been flowing yet
 	begun      atomic.Bool  // none is left
@@ -116,9 +117,6 @@ func (s *session) Setup(kafka sarama.ConsumerGroupSession) error {
 // sink knows of a partition is asked by the partition's own goroutine: one file that
 // cannot be opened concerns no other partition.
 func (s *session) prepare() error {
-	if s.wish.TopicsRegex == "" {
-		s.awaits = joinAwaited(missingTopics(errors.Join(s.absent...)))
-	}
 	committed, err := s.fetchCommitted()
 	if err != nil {
 		return fmt.Errorf("fetch committed offsets of group %s: %w", s.spec.Group, err)
@@ -126,7 +124,41 @@ func (s *session) prepare() error {
 	for tp, p := range s.partitions {
 		p.committed = committed[tp]
 	}
-	return s.findBaseline()
+	if err := s.findBaseline(); err != nil {
+		return err
+	}
+	if s.wish.TopicsRegex == "" {
+		s.missing, s.late = missingTopics(errors.Join(s.absent...)), s.begunLate()
+	}
+	return nil
+}
+
+// begunLate lists topics that did not exist when the group began, and of which nothing
+// may be committed yet: until it is, the commits of others have to say so.
+func (s *session) begunLate() (topics []string) {
+	for _, t := range s.topics {
+		if s.baseline.awaited[t] || s.baseline.addedLater[t] {
+			topics = append(topics, t)
+		}
+	}
+	return topics
+}
+
+// awaits is for the metadata of the next commit.
+func (s *session) awaits() string {
+	s.late = slices.DeleteFunc(s.late, s.committedAny)
+	return joinAwaited(slices.Concat(s.missing, s.late))
+}
+
+// committedAny reports that a partition of the topic, of those of this session, has a
+// committed offset.
+func (s *session) committedAny(topic string) bool {
+	for tp, p := range s.partitions {
+		if tp.Topic == topic && p.committedOffset() >= 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // launch starts the goroutines that last as long as the generation.
