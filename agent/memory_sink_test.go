@@ -130,7 +130,7 @@ func (m *memory) Flush(context.Context) error {
 func (m *memory) Update(sink.Spec) error { return nil }
 
 // Resume drops what was not flushed if the partition is to be reopened.
-func (m *memory) Resume(_ context.Context, tp sink.TopicPartition) (sink.Ledger, error) {
+func (m *memory) Resume(_ context.Context, tp sink.TopicPartition, _ sink.Commits) (sink.Ledger, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.bad[tp].open; err != nil {

@@ -153,6 +153,18 @@ func (p *partition) next() int64 {
 	return p.at.Next
 }
 
+// committedIn returns what the group has committed of p under the ledger of an id, as far
+// as it is about the topic as it is now.
+func (p *partition) committedIn(ledger string, now sink.Identity) (at sink.Position, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := p.committed
+	if c.offset < 0 || !c.ours || c.meta.ledger != ledger || differ(c.meta.topic.Cluster, now.Cluster) || differ(c.meta.topic.Topic, now.Topic) {
+		return at, false
+	}
+	return sink.Position{Next: c.offset, Lineage: c.meta.lineage, Topic: now}, true
+}
+
 // committedOffset is -1 if the group has none.
 func (p *partition) committedOffset() int64 {
 	p.mu.Lock()

@@ -103,7 +103,7 @@ func partitionOrigin(p *partition) string {
 
 // open has the sink open what it holds of p, and decides where p resumes.
 func (s *session) open(ctx context.Context, p *partition) (decision, error) {
-	l, err := s.sink.Resume(ctx, p.TopicPartition)
+	l, err := s.sink.Resume(ctx, p.TopicPartition, s.commitsOf)
 	if err != nil {
 		return decision{}, err
 	}
@@ -134,6 +134,17 @@ func (s *session) open(ctx context.Context, p *partition) (decision, error) {
 		s.logDecision(p, d, c, l)
 	}
 	return d, nil
+}
+
+// commitsOf implements [sink.Commits].
+func (s *session) commitsOf(ledger string) map[sink.TopicPartition]sink.Position {
+	commits := make(map[sink.TopicPartition]sink.Position)
+	for tp, p := range s.partitions {
+		if at, ok := p.committedIn(ledger, s.identity(p)); ok {
+			commits[tp] = at
+		}
+	}
+	return commits
 }
 
 // identity tells the topic of p as it is now from others of its name.

@@ -155,7 +155,7 @@ func TestAtLeastOnceWithoutLocks(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := s.Resume(t.Context(), TopicPartition{"orders", 0}); err == nil || !strings.Contains(err.Error(), "delivery: at_least_once") {
+			if _, err := s.Resume(t.Context(), TopicPartition{"orders", 0}, nil); err == nil || !strings.Contains(err.Error(), "delivery: at_least_once") {
 				t.Errorf("got %v, want the way out", err)
 			}
 			mustClose(t, s)

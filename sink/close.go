@@ -65,7 +65,7 @@ func (w *writer) completeLast() error {
 // under exactly_once the next opening does.
 func (w *writer) close() error {
 	err := w.closeFiles(w.lost != nil && !w.sink.exact)
-	w.ledger, w.last, w.done, w.parked, w.folders = newLedger(), nil, nil, nil, nil
+	w.ledger, w.last, w.done, w.parked, w.folders, w.moved = newLedger(), nil, nil, nil, nil, nil
 	return err
 }
 

@@ -53,7 +53,7 @@ func (c *crashTest) run(t *testing.T) (err error) {
 	}()
 	var at [crashPartitions]int64
 	for p := range at {
-		place, err := s.Resume(t.Context(), TopicPartition{"orders", int32(p)})
+		place, err := s.Resume(t.Context(), TopicPartition{"orders", int32(p)}, nil)
 		if err != nil {
 			return err
 		}

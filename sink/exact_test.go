@@ -24,7 +24,7 @@ func openExact(t *testing.T, path string, fsys FS) Sink {
 
 func place(t *testing.T, s Sink, partition int32) Ledger {
 	t.Helper()
-	p, err := s.Resume(t.Context(), TopicPartition{"orders", partition})
+	p, err := s.Resume(t.Context(), TopicPartition{"orders", partition}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

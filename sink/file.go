@@ -154,13 +154,13 @@ func (s *fileSink) Write(ctx context.Context, c Chunk) error {
 }
 
 // Resume implements [Sink].
-func (s *fileSink) Resume(ctx context.Context, tp TopicPartition) (Ledger, error) {
+func (s *fileSink) Resume(ctx context.Context, tp TopicPartition, committed Commits) (Ledger, error) {
 	w, err := s.writer(tp)
 	if err != nil {
 		return Ledger{}, err
 	}
 	var l Ledger
-	resume := func() (err error) { l, err = w.resume(tp); return err }
+	resume := func() (err error) { l, err = w.resume(tp, committed); return err }
 	err = w.alone(ctx, resume)
 	if errors.Is(err, errDescriptors) && s.freeDescriptors(ctx) {
 		err = w.alone(ctx, resume)

@@ -213,7 +213,7 @@ func TestFailedSyncOfOne(t *testing.T) {
 	if err := write(t.Context(), s, records(1, 6, 3)); !errors.Is(err, ErrReopen) {
 		t.Fatalf("got %v, want that it has to resume", err)
 	}
-	if _, err := s.Resume(t.Context(), TopicPartition{"orders", 1}); err != nil {
+	if _, err := s.Resume(t.Context(), TopicPartition{"orders", 1}, nil); err != nil {
 		t.Fatal(err)
 	}
 	mustWrite(t, s, records(1, 3, 3))

@@ -108,6 +108,9 @@ func (w *writer) mark(ctx context.Context) (*flushMark, error) {
 			return nil, err
 		}
 	}
+	if g := w.current; g != nil && g.uncovered > 0 {
+		return nil, nil // no partition has resumed, so nothing was accepted
+	}
 	if err := w.inspect(); err != nil {
 		return nil, err
 	}

@@ -86,7 +86,7 @@ func TestResumeLocks(t *testing.T) {
 	pattern := filepath.Join(t.TempDir(), "{topic}-{partition}.log")
 	one, two := openExact(t, pattern, nil), openExact(t, pattern, nil)
 	wantNext(t, one, 0, -1)
-	if _, err := two.Resume(t.Context(), TopicPartition{"orders", 0}); !errors.Is(err, ErrLocked) {
+	if _, err := two.Resume(t.Context(), TopicPartition{"orders", 0}, nil); !errors.Is(err, ErrLocked) {
 		t.Fatalf("got %v, want ErrLocked", err)
 	}
 	wantNext(t, two, 1, -1) // other partitions can
@@ -284,7 +284,7 @@ func TestOneBadFileFailsAlone(t *testing.T) {
 					t.Fatalf("%v does not name the file", err)
 				}
 				if err == nil && errors.Is(ferr, ErrReopen) {
-					_, _ = s.Resume(t.Context(), bad)
+					_, _ = s.Resume(t.Context(), bad, nil)
 				}
 			}
 			fsys.set(nil)

@@ -21,6 +21,9 @@ func (w *writer) begin() error {
 	if err := w.open(); err != nil {
 		return err
 	}
+	if err := w.cutMoved(nil); err != nil {
+		return err
+	}
 	if w.current == nil {
 		if err := w.create(); err != nil {
 			return err
@@ -151,6 +154,7 @@ type found struct {
 	ours   bool        // this writer made it, so a torn end may be cut off
 	exact  bool        // its length is known, and it was cut there
 	length int64       // if exact
+	same   bool        // it is the file that the checkpoint names, and no copy
 	codec  Compression // "" if unknown
 	named  bool        // the durable checkpoint names it
 
@@ -165,10 +169,12 @@ func (w *writer) takeOver(f File, known found) (*segment, error) {
 	}
 	g := &segment{path: w.path, f: f, info: info, born: f.Born(), length: info.Size(), synced: -1, named: known.named}
 	switch {
-	case g.length == 0 || known.exact && known.length == 0:
-		g.length = 0
+	case g.length == 0:
+	case known.exact && known.length == 0:
+		w.uncover(g, known)
 	case known.exact:
-		g.length, g.codec = known.length, known.codec
+		g.codec = known.codec
+		w.uncover(g, known)
 	default:
 		if err := w.findEnd(g, known); err != nil {
 			return nil, err
@@ -188,6 +194,15 @@ func (w *writer) takeOver(f File, known found) (*segment, error) {
 	}
 	g.safe = g.length
 	return g, nil
+}
+
+// uncover takes in what the checkpoint covers of a file.
+func (w *writer) uncover(g *segment, known found) {
+	if g.length > known.length {
+		g.torn, g.uncovered = true, g.length-known.length
+		w.copied = !known.same
+	}
+	g.length = known.length
 }
 
 // findEnd finds out how a file is compressed and where its last whole record ends.

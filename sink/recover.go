@@ -48,7 +48,7 @@ func (w *writer) openData() (File, error) {
 
 func (w *writer) recoverFile(f File, c *checkpoint) error {
 	var known found
-	w.ledger, w.last = newLedger(), c
+	w.ledger, w.last, w.copied, w.moved = newLedger(), c, false, nil
 	if c != nil {
 		w.completed = c.Completed
 		w.takeLedger(c)
@@ -126,7 +126,8 @@ func (w *writer) claim(f File, c *checkpoint) (found, error) {
 	case m == nil, f == nil && !exact:
 		return found{}, nil
 	case f == nil:
-		return found{}, w.cutMoved(m)
+		w.moved = m
+		return found{}, nil
 	}
 	info, err := f.Stat()
 	if err != nil {
@@ -154,8 +155,9 @@ func (w *writer) claimExact(f File, c *checkpoint, info fs.FileInfo, same bool) 
 		return found{}, fault("read", w.path, err)
 	}
 	switch {
-	case size == 0 && !same: // made by whoever moved ours away
-		return found{}, w.cutMoved(m)
+	case size == 0 && !same: // created by the program that moved ours
+		w.moved = m
+		return found{}, nil
 	case size == 0 && m.Length > 0:
 		log.Warn("file was truncated by another program; continuing it", "path", w.path, "expected_bytes", m.Length)
 		return found{}, nil
@@ -163,10 +165,7 @@ func (w *writer) claimExact(f File, c *checkpoint, info fs.FileInfo, same bool) 
 		if !same {
 			log.Info("file is a copy of the one in the checkpoint; continuing it", "path", w.path)
 		}
-		if err := w.shorten(f, w.path, size, m.Length); err != nil {
-			return found{}, err
-		}
-		return found{ours: true, exact: true, length: m.Length, codec: m.Compression, named: same && w.names(c), written: info.ModTime()}, nil
+		return found{ours: true, exact: true, same: same, length: m.Length, codec: m.Compression, named: same && w.names(c), written: info.ModTime()}, nil
 	case c.Unsynced && (same || size < m.Length):
 		log.Warn("file holds less than its checkpoint says; continuing at its end, records are missing", "path", w.path,
 			"durability", string(None), "expected_bytes", m.Length, "found_bytes", size)
@@ -194,10 +193,49 @@ func (w *writer) shorten(f File, path string, size, length int64) error {
 	return nil
 }
 
+// cutUncovered cuts off what the checkpoint does not cover. If the group has committed
+// more, the checkpoint is an old one, and Kafka would not bring the records again. A copy
+// of the file is cut all the same: the records are in the original.
+func (w *writer) cutUncovered(committed Commits) error {
+	g := w.current
+	if g != nil && g.uncovered > 0 {
+		if !w.copied {
+			if err := w.checkAge(committed); err != nil {
+				return err
+			}
+		}
+		if err := w.shorten(g.f, w.path, g.length+g.uncovered, g.length); err != nil {
+			return err
+		}
+		g.torn, g.uncovered = false, 0
+	}
+	return w.cutMoved(committed)
+}
+
+// checkAge returns an error if the group has committed more under the checkpoint's id
+// than it holds.
+func (w *writer) checkAge(committed Commits) error {
+	if committed == nil || w.last == nil || w.last.Unsynced {
+		return nil
+	}
+	for tp, at := range committed(w.last.Ledger) {
+		if in, known := w.entries[tp]; !known || at.Lineage == in.Lineage && at.Next > in.Next {
+			return fmt.Errorf("open %s: %s is older than the group's committed offsets, and than the file: "+
+				"restore the checkpoint that belongs to the file, or move both away to begin a new one at the committed offsets",
+				w.path, w.path+checkpointSuffix)
+		}
+	}
+	return nil
+}
+
 // cutMoved takes what the checkpoint does not cover off a file that was moved
 // within its folder while it was not open. If it is not found there, it was deleted
 // or moved farther, which its owner may do.
-func (w *writer) cutMoved(m *fileMark) error {
+func (w *writer) cutMoved(committed Commits) error {
+	m := w.moved
+	if m == nil {
+		return nil
+	}
 	dir := filepath.Dir(w.path)
 	var candidates []string
 	err := w.sink.fs.List(dir, func(name string, inode uint64) bool {
@@ -211,19 +249,25 @@ func (w *writer) cutMoved(m *fileMark) error {
 		return fault("list", dir, err)
 	}
 	for _, path := range candidates {
-		if done, err := w.cutIfOurs(path, m); err != nil || done {
+		done, err := w.cutIfOurs(path, m, committed)
+		if err != nil {
 			return err
+		}
+		if done {
+			w.moved = nil
+			return nil
 		}
 	}
 	if m.Length > 0 {
 		w.sink.log.Warn("file was removed; continuing in a new one", "path", w.path, "bytes", m.Length)
 	}
+	w.moved = nil
 	return nil
 }
 
 // cutIfOurs cuts a file that is the one described. One that another writer has is
 // left alone: it lies beside a checkpoint, or is locked.
-func (w *writer) cutIfOurs(path string, m *fileMark) (bool, error) {
+func (w *writer) cutIfOurs(path string, m *fileMark, committed Commits) (bool, error) {
 	if _, err := w.sink.fs.Lstat(path + checkpointSuffix); !isNotExist(err) {
 		if err != nil {
 			return false, fault("stat", path+checkpointSuffix, err)
@@ -253,6 +297,11 @@ func (w *writer) cutIfOurs(path string, m *fileMark) (bool, error) {
 	}
 	if !holds || !m.names(f, info) || m.Born == 0 && m.Length == 0 {
 		return false, nil
+	}
+	if info.Size() > m.Length {
+		if err := w.checkAge(committed); err != nil {
+			return false, err
+		}
 	}
 	w.sink.log.Info("file was moved; continuing in a new one", "path", w.path, "to", path)
 	if err := w.shorten(f, path, info.Size(), m.Length); err != nil {

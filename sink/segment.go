@@ -13,13 +13,16 @@ type segment struct {
 	info   fs.FileInfo // identifies it, even when f itself is of no use any more
 	born   int64       // as File.Born
 	codec  Compression
-	length int64     // the accepted records end here
-	torn   bool      // what a failed write left may follow length
-	since  time.Time // when the first record was written, as far as known; zero if it is empty
-	named  bool      // a durable checkpoint names it
-	marked int64     // length at the last flush
-	room   int64     // the disk is allocated up to here; 0 if nothing is
-	cuts   int64     // how often it was cut or opened again, which a later sync has to cover
+	length int64 // the accepted records end here
+	torn   bool  // what a failed write left may follow length
+	// uncovered is how many bytes followed the length in the checkpoint when the file was
+	// opened. They are not cut off before the committed offsets were looked at.
+	uncovered int64
+	since     time.Time // when the first record was written, as far as known; zero if it is empty
+	named     bool      // a durable checkpoint names it
+	marked    int64     // length at the last flush
+	room      int64     // the disk is allocated up to here; 0 if nothing is
+	cuts      int64     // how often it was cut or opened again, which a later sync has to cover
 
 	// These belong to who has flushing.
 	synced int64 // length at the last good fdatasync; -1 if there was none
@@ -110,7 +113,7 @@ func (w *writer) repair(g *segment) error {
 	if err != nil {
 		return fault("cut the torn end of", g.path, err)
 	}
-	g.torn = false
+	g.torn, g.uncovered = false, 0
 	return nil
 }
 

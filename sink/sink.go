@@ -149,6 +149,9 @@ type Ledger struct {
 	Position
 }
 
+// Commits returns the positions that the group has committed for the ledger of an id.
+type Commits func(ledger string) map[TopicPartition]Position
+
 // A Sink stores records. The partitions of a consumer write at once, so its
 // methods must be safe for concurrent use.
 //
@@ -157,8 +160,9 @@ type Ledger struct {
 type Sink interface {
 	// Resume opens and locks what the sink holds of a partition, and returns what its
 	// ledger says of it. It is called before the partition's first Write of a
-	// generation, and again after [ErrReopen].
-	Resume(ctx context.Context, tp TopicPartition) (Ledger, error)
+	// generation, and again after [ErrReopen]. What the group has committed keeps the
+	// sink from cutting off records that will not come again; nil is unknown.
+	Resume(ctx context.Context, tp TopicPartition, committed Commits) (Ledger, error)
 
 	// Adopt sets where a partition continues, before its first record: the ledger
 	// holds it from now on, and the next good Flush makes that durable. The ledger's

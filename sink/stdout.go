@@ -90,7 +90,7 @@ func (s *stdoutSink) Update(spec Spec) error {
 }
 
 // Resume implements [Sink]: a stream keeps no ledger.
-func (s *stdoutSink) Resume(context.Context, TopicPartition) (Ledger, error) {
+func (s *stdoutSink) Resume(context.Context, TopicPartition, Commits) (Ledger, error) {
 	return Ledger{Position: Position{Next: -1}}, nil
 }
 

@@ -63,7 +63,7 @@ func (s *storm) open() {
 
 func (s *storm) resume(p int) {
 	for {
-		at, err := s.sink.Resume(s.Context(), TopicPartition{"orders", int32(p)})
+		at, err := s.sink.Resume(s.Context(), TopicPartition{"orders", int32(p)}, nil)
 		if err != nil {
 			s.expected(err)
 			s.note("resume %d %v", p, err)

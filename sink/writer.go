@@ -23,6 +23,8 @@ type writer struct {
 
 	side    *sideFile // the lock and the durable ledger; nil while the writer is closed
 	current *segment  // takes the records; nil before the first, and after the file was completed or moved
+	moved   *fileMark // the file of the checkpoint, of which the path is not the name any more; nil if it need not be found
+	copied  bool      // current is a copy of the file that the checkpoint names
 	rescued *segment  // a new file whose records could not all be copied from a deleted one yet
 	pending []byte    // accepted records that wait to be compressed
 	ledger            // exactly once: which records the files hold
@@ -90,9 +92,9 @@ func (w *writer) alone(ctx context.Context, do func() error) error {
 	return do()
 }
 
-// resume opens the writer for a partition and returns its entry. It is called
-// alone.
-func (w *writer) resume(tp TopicPartition) (Ledger, error) {
+// resume opens the writer for a partition, cuts off what the checkpoint does not cover,
+// and returns the partition's entry. It is called alone.
+func (w *writer) resume(tp TopicPartition, committed Commits) (Ledger, error) {
 	if w.lost != nil && w.seen[tp] != w.epoch {
 		if err := w.reopen(); err != nil {
 			return Ledger{}, err
@@ -100,6 +102,9 @@ func (w *writer) resume(tp TopicPartition) (Ledger, error) {
 	}
 	if err := w.open(); err != nil {
 		return Ledger{}, err
+	}
+	if err := w.cutUncovered(committed); err != nil {
+		return Ledger{}, errors.Join(err, w.close()) // it is to be read again when it was put right
 	}
 	w.seen[tp] = w.epoch
 	w.left.Store(w.room())
