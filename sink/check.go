@@ -22,6 +22,9 @@ func Check(s Spec) error {
 	if head, _, open := strings.Cut(path, "{"); open {
 		path = filepath.Join(filepath.Dir(head+"x"), "x")
 	}
+	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 && s.File.Rotate != nil {
+		return linkError(path)
+	}
 	switch info, err := os.Stat(path); {
 	case err == nil && !info.Mode().IsRegular():
 		return fmt.Errorf("open %s: not a regular file", path)
@@ -63,12 +66,16 @@ func CheckFree(s Spec, mine []Spec) error {
 	if s.File == nil || perPartition(s.File.Path) {
 		return nil
 	}
-	f, err := os.OpenFile(s.File.Path+checkpointSuffix, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	path, err := osFS{}.Resolve(s.File.Path)
+	if err != nil {
+		return fault("open", s.File.Path, err)
+	}
+	f, err := os.OpenFile(path+checkpointSuffix, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // nobody has opened it yet
 	}
 	if err != nil {
-		return fault("open", s.File.Path+checkpointSuffix, err)
+		return fault("open", path+checkpointSuffix, err)
 	}
 	defer f.Close()
 	if unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) == nil {
@@ -76,13 +83,17 @@ func CheckFree(s Spec, mine []Spec) error {
 	}
 	held, err := f.Stat()
 	if err != nil {
-		return fault("look at", s.File.Path+checkpointSuffix, err)
+		return fault("stat", path+checkpointSuffix, err)
 	}
 	for _, m := range mine {
 		if m.File == nil {
 			continue
 		}
-		if info, err := os.Stat(m.File.Path + checkpointSuffix); err == nil && os.SameFile(info, held) {
+		own, err := osFS{}.Resolve(m.File.Path)
+		if err != nil {
+			continue
+		}
+		if info, err := os.Stat(own + checkpointSuffix); err == nil && os.SameFile(info, held) {
 			return nil
 		}
 	}

@@ -218,11 +218,11 @@ func (s *fileSink) Release() error {
 		err = errors.Join(err, w.alone(context.Background(), func() error {
 			served := len(w.seen) > 0
 			clear(w.seen)
-			if s.only != nil {
-				return nil
-			}
 			if served {
 				paths = append(paths, w.path)
+			}
+			if s.only != nil {
+				return nil
 			}
 			defer s.forget(w)
 			return w.close()

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 	"syscall"
 )
@@ -21,6 +22,9 @@ type FS interface {
 	Stat(path string) (fs.FileInfo, error)
 	// Lstat is [os.Lstat].
 	Lstat(path string) (fs.FileInfo, error)
+	// Resolve returns where a path leads if it is a symbolic link, and else the path. The
+	// file there need not exist.
+	Resolve(path string) (string, error)
 	// Rename is [os.Rename], but never replaces a file that has the new name: that
 	// is [fs.ErrExist]. [errors.ErrUnsupported] says that files cannot be renamed.
 	Rename(from, to string) error
@@ -81,6 +85,27 @@ func (osFS) MkdirAll(path string, perm fs.FileMode) error { return os.MkdirAll(p
 func (osFS) Stat(path string) (fs.FileInfo, error) { return os.Stat(path) }
 
 func (osFS) Lstat(path string) (fs.FileInfo, error) { return os.Lstat(path) }
+
+func (osFS) Resolve(path string) (string, error) {
+	for range 40 { // as the kernel
+		info, err := os.Lstat(path)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && info.Mode()&fs.ModeSymlink == 0 {
+			return path, nil
+		}
+		if err != nil {
+			return "", err
+		}
+		to, err := os.Readlink(path)
+		if err != nil {
+			return "", err
+		}
+		if !filepath.IsAbs(to) {
+			to = filepath.Join(filepath.Dir(path), to)
+		}
+		path = to
+	}
+	return "", &fs.PathError{Op: "resolve", Path: path, Err: syscall.ELOOP}
+}
 
 func (osFS) Rename(from, to string) error {
 	err := lacks(renameNoReplace(from, to), syscall.EINVAL)

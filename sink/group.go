@@ -4,6 +4,9 @@ package sink
 // checkpoint names it; false if there is no checkpoint that can be read. It locks
 // and changes nothing.
 func GroupOf(path string) (group string, ok bool) {
+	if real, err := (osFS{}).Resolve(path); err == nil {
+		path = real
+	}
 	c, err := readCheckpoint(osFS{}, path)
 	if err != nil || c == nil {
 		return "", false

@@ -98,6 +98,12 @@ func (f *memoryFS) ask() error {
 
 func (f *memoryFS) Lstat(path string) (fs.FileInfo, error) { return f.Stat(path) }
 
+func (f *memoryFS) Resolve(path string) (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return path, f.ask()
+}
+
 func (f *memoryFS) Stat(path string) (fs.FileInfo, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -38,6 +38,11 @@ func (w *writer) inspect() error {
 		}
 		return w.resize(g, held.Size())
 	}
+	if changed, err := w.linkChanged(); err != nil {
+		return err
+	} else if changed {
+		return w.letGo(g)
+	}
 	if err := w.checkSide(); err != nil { // it may have gone with the file
 		return err
 	}
@@ -153,4 +158,13 @@ func (w *writer) nameRescue() error {
 		at.id, at.topics = w.last.Ledger, w.last.Topics
 	}
 	return w.name(at)
+}
+
+// linkChanged reports whether the path is a symbolic link that leads elsewhere by now.
+func (w *writer) linkChanged() (bool, error) {
+	real, err := w.sink.fs.Resolve(w.path)
+	if err != nil {
+		return false, fault("open", w.path, err)
+	}
+	return real != w.real, nil
 }

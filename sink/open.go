@@ -72,6 +72,11 @@ func (w *writer) open() error {
 	if err := w.checkPath(); err != nil {
 		return err
 	}
+	real, err := w.sink.fs.Resolve(w.path)
+	if err != nil {
+		return fault("open", w.path, err)
+	}
+	w.real = real
 	if err := w.makeFolders(w.sink.mode()); err != nil {
 		return err
 	}
@@ -86,7 +91,7 @@ func (w *writer) open() error {
 		return errors.Join(err, w.closeFiles(false))
 	}
 	if c == nil { // else openSide has synced the folder
-		w.folders = append(w.folders, filepath.Dir(w.path))
+		w.folders = append(w.folders, filepath.Dir(w.real))
 	}
 	return nil
 }
@@ -113,16 +118,25 @@ func (w *writer) checkLink() error {
 	info, err := w.sink.fs.Lstat(w.path)
 	switch {
 	case err == nil && info.Mode()&fs.ModeSymlink != 0:
-		return fmt.Errorf("open %s: a symbolic link cannot be combined with rotate, nor with a change of compression: write the path of the file itself", w.path)
+		return linkError(w.path)
 	case err != nil && !isNotExist(err):
 		return fault("open", w.path, err)
 	}
 	return nil
 }
 
+func linkError(path string) error {
+	return fmt.Errorf("open %s: a symbolic link cannot be combined with rotate, nor with a change of compression: write the path of the file itself", path)
+}
+
 // create opens the path for the first record. A file that was put there meanwhile is
 // continued.
 func (w *writer) create() error {
+	if changed, err := w.linkChanged(); err != nil {
+		return err
+	} else if changed { // lock and checkpoint are elsewhere, too
+		return w.lose(fmt.Errorf("open %s: the symbolic link leads elsewhere by now", w.path))
+	}
 	if err := w.makeFolders(w.sink.mode()); err != nil {
 		return err
 	}
@@ -145,7 +159,7 @@ func (w *writer) create() error {
 		return fault("open", w.path, err)
 	}
 	w.current = g
-	w.folders = append(w.folders, filepath.Dir(w.path))
+	w.folders = append(w.folders, filepath.Dir(w.real))
 	return nil
 }
 
@@ -252,7 +266,7 @@ func (w *writer) chmod(f File, mode fs.FileMode) {
 // makeFolders makes the folders above the path. Who may read the files may enter
 // them.
 func (w *writer) makeFolders(mode fs.FileMode) error {
-	dir := filepath.Dir(w.path)
+	dir := filepath.Dir(w.real)
 	missing, err := missingFolders(w.sink.fs, dir)
 	if err == nil && len(missing) > 0 {
 		for _, d := range missing {

@@ -119,7 +119,7 @@ func (w *writer) unpark(f File, c *checkpoint) error {
 	p := w.parked
 	if c == nil && p.seq > 0 { // it was removed
 		w.sink.log.Warn("checkpoint was removed while it was in use; writing it again", "path", w.path)
-		w.folders = append(w.folders, filepath.Dir(w.path))
+		w.folders = append(w.folders, filepath.Dir(w.real))
 		if err := w.save(w.last); err != nil {
 			return err
 		}

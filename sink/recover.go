@@ -114,7 +114,7 @@ func (w *writer) finishCompletion(f File, m *fileMark) (File, error) {
 		return f, err
 	}
 	w.done = m
-	w.folders = append(w.folders, filepath.Dir(w.path))
+	w.folders = append(w.folders, filepath.Dir(w.real))
 	return nil, f.Close()
 }
 
@@ -175,10 +175,10 @@ func (w *writer) claimExact(f File, c *checkpoint, info fs.FileInfo, same bool) 
 		return found{ours: true, codec: m.Compression}, nil
 	case same && size < m.Length:
 		return found{}, fmt.Errorf("open %s: it has %d bytes, but %s says that %d are safe: restore the file, or move both away to begin a new one at the committed offsets",
-			w.path, size, w.path+checkpointSuffix, m.Length)
+			w.path, size, w.real+checkpointSuffix, m.Length)
 	}
 	return found{}, fmt.Errorf("open %s: its content is not that of the file in %s: put the right file back, or move both away to begin a new one at the committed offsets",
-		w.path, w.path+checkpointSuffix)
+		w.path, w.real+checkpointSuffix)
 }
 
 // shorten cuts off what the checkpoint does not cover.
@@ -222,7 +222,7 @@ func (w *writer) checkAge(committed Commits) error {
 		if in, known := w.entries[tp]; !known || at.Lineage == in.Lineage && at.Next > in.Next {
 			return fmt.Errorf("open %s: %s is older than the group's committed offsets, and than the file: "+
 				"restore the checkpoint that belongs to the file, or move both away to begin a new one at the committed offsets",
-				w.path, w.path+checkpointSuffix)
+				w.path, w.real+checkpointSuffix)
 		}
 	}
 	return nil
@@ -236,11 +236,11 @@ func (w *writer) cutMoved(committed Commits) error {
 	if m == nil {
 		return nil
 	}
-	dir := filepath.Dir(w.path)
+	dir := filepath.Dir(w.real)
 	var candidates []string
 	err := w.sink.fs.List(dir, func(name string, inode uint64) bool {
 		// A complete file is not the growing one any more, and is never changed.
-		if _, _, complete := parseComplete(name); inode == m.Inode && name != filepath.Base(w.path) && !complete {
+		if _, _, complete := parseComplete(name); inode == m.Inode && name != filepath.Base(w.real) && !complete {
 			candidates = append(candidates, filepath.Join(dir, name))
 		}
 		return true

@@ -1,9 +1,6 @@
 package sink
 
 import (
-	"context"
-	"errors"
-	"path/filepath"
 	"sync"
 	"time"
 )
@@ -27,7 +24,7 @@ type keeper struct {
 	scanned  bool
 	scanAt   time.Time // when the folders are listed, if scanned is not set
 	lastScan time.Time
-	retryAt  time.Time // before it nothing is removed, as it failed
+	retryAt  time.Time // before it nothing is removed or completed that is not assigned, as it failed
 	dueAt    time.Time // when growing files are completed that no flush has; zero if none is due
 	resumes  bool      // a partition was assigned since the sink was opened
 	timer    *time.Timer
@@ -175,40 +172,32 @@ func (k *keeper) next(r *Rotate, now time.Time) (next time.Time) {
 	if !k.dueAt.IsZero() {
 		sooner(k.dueAt)
 	}
+	retry := func(t time.Time) { // what failed is not tried again at once
+		if t.Before(k.retryAt) {
+			t = k.retryAt
+		}
+		sooner(t)
+	}
 	for _, since := range k.orphans {
-		if due := k.orphanDue(r, since); !due.IsZero() {
-			sooner(due)
+		if due := k.orphanDue(r, since, now); !due.IsZero() {
+			retry(due)
 		}
 	}
 	for _, files := range k.paths {
-		old := time.Time{}
 		switch {
 		case r.Keep > 0 && len(files) > r.Keep:
-			old = now
+			retry(now)
 		case r.KeepFor > 0 && len(files) > 0:
-			old = files[0].at.Add(r.KeepFor)
-		default:
-			continue
+			retry(files[0].at.Add(r.KeepFor))
 		}
-		if old.Before(k.retryAt) {
-			old = k.retryAt
-		}
-		sooner(old)
 	}
 	return next
 }
 
-// orphanDue is when the growing file of a partition that went away is completed. If
-// no clock says when, it is never before the agent has been assigned partitions: they
-// may be the same.
-func (k *keeper) orphanDue(r *Rotate, since time.Time) time.Time {
-	switch {
-	case r.Every > 0:
-		return since.UTC().Truncate(r.Every).Add(r.Every)
-	case k.resumes:
-		return since.Add(orphanGrace)
-	}
-	return time.Time{}
+// passed reports whether a time has come. One that was never to be farther away than
+// within has, too: the clock was set back.
+func passed(at, now time.Time, within time.Duration) bool {
+	return !now.Before(at) || at.Sub(now) > within
 }
 
 // start does what is due. The timer calls it. It returns false if that is being done
@@ -251,8 +240,8 @@ func (k *keeper) work(end bool) {
 		return
 	}
 	k.mu.Lock()
-	scan := !k.scanned && (end || !now.Before(k.scanAt))
-	due := !k.dueAt.IsZero() && !now.Before(k.dueAt)
+	scan := !k.scanned && (end || passed(k.scanAt, now, rescanEvery))
+	due := !k.dueAt.IsZero() && passed(k.dueAt, now, recheck)
 	if due {
 		k.dueAt = time.Time{}
 	}
@@ -264,70 +253,9 @@ func (k *keeper) work(end bool) {
 		k.completeDue()
 	}
 	for _, path := range k.dueOrphans(r, now, end) {
-		k.adopt(path)
+		k.completeUnassigned(path)
 	}
 	k.remove(k.surplus(r, now))
-}
-
-// completeDue completes growing files of assigned partitions that the clock ends.
-func (k *keeper) completeDue() {
-	for _, w := range k.sink.writers() {
-		if err := w.alone(context.Background(), w.completeIfDue); err != nil {
-			k.sink.log.Warn("completing a file failed", "path", w.path, "error", err)
-			k.mu.Lock()
-			k.dueAt = k.sink.now().Add(recheck)
-			k.mu.Unlock()
-		}
-	}
-	k.sink.alarm.reset(k.sink.deadline())
-}
-
-func (k *keeper) dueOrphans(r *Rotate, now time.Time, end bool) (paths []string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for path, since := range k.orphans {
-		if due := k.orphanDue(r, since); end || !due.IsZero() && !now.Before(due) {
-			paths = append(paths, path)
-		}
-	}
-	return paths
-}
-
-// adopt completes the growing file of a partition that is not assigned. If another
-// agent has it, or it was assigned meanwhile, it is left alone.
-func (k *keeper) adopt(path string) {
-	err := k.sink.completeOrphan(path)
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if err != nil && !errors.Is(err, ErrLocked) && !errors.Is(err, errDescriptors) {
-		k.sink.log.Warn("completing the file of a partition that is not assigned failed", "path", path, "error", err)
-	}
-	if errors.Is(err, errDescriptors) {
-		k.orphans[path] = k.sink.now()
-		return
-	}
-	delete(k.orphans, path)
-}
-
-// completeOrphan opens a path, completes its file, and closes it.
-func (s *fileSink) completeOrphan(path string) error {
-	w := s.writerOf(path)
-	return w.alone(context.Background(), func() error {
-		if len(w.seen) > 0 || !s.knows(w) { // assigned, or it was a moment ago
-			return nil
-		}
-		defer s.forget(w)
-		err := w.open()
-		if err == nil && w.current != nil && w.last != nil && w.last.Consumer == s.consumer && w.last.Group == s.group {
-			if w.current.length > 0 {
-				err = w.complete()
-			}
-			if err == nil && s.durable() {
-				err = s.fs.SyncDir(filepath.Dir(path))
-			}
-		}
-		return errors.Join(err, w.close())
-	})
 }
 
 // surplus takes the complete files from the lists that are more than keep or older
@@ -336,7 +264,7 @@ func (k *keeper) surplus(r *Rotate, now time.Time) map[string][]completeFile {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	old := make(map[string][]completeFile)
-	if now.Before(k.retryAt) {
+	if !passed(k.retryAt, now, recheck) {
 		return old
 	}
 	for path, files := range k.paths {

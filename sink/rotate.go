@@ -189,7 +189,7 @@ func (w *writer) complete() error {
 		return w.grow(err)
 	}
 	w.current = nil
-	w.folders = append(w.folders, filepath.Dir(w.path))
+	w.folders = append(w.folders, filepath.Dir(w.real))
 	if err := g.f.Close(); err != nil {
 		s.log.Warn("closing a complete file failed", "path", w.path, "error", err)
 	}
@@ -198,12 +198,18 @@ func (w *writer) complete() error {
 
 // finalTime is the time in the name of a file that is complete now: names sort in the
 // order of the files also if the clock was set back.
+//
+// An attempt that failed may have left the file under its name, so the next takes it
+// again.
 func (w *writer) finalTime() time.Time {
-	at := w.sink.now().UTC().Truncate(time.Millisecond)
-	if !at.After(w.completed) {
-		at = w.completed.Add(time.Millisecond)
+	if w.final.After(w.completed) {
+		return w.final
 	}
-	return at
+	w.final = w.sink.now().UTC().Truncate(time.Millisecond)
+	if !w.final.After(w.completed) {
+		w.final = w.completed.Add(time.Millisecond)
+	}
+	return w.final
 }
 
 // nameComplete gives the path's file a final name that no file has, at best that of a
@@ -211,14 +217,14 @@ func (w *writer) finalTime() time.Time {
 // under both names.
 func (w *writer) nameComplete(c Compression, at time.Time) error {
 	for {
-		final := filepath.Join(filepath.Dir(w.path), completeName(w.path, at, c))
+		final := filepath.Join(filepath.Dir(w.real), completeName(w.path, at, c))
 		err := w.sink.fs.Rename(w.path, final)
 		if errors.Is(err, fs.ErrExist) && w.linked(final) {
 			err = w.sink.fs.Remove(w.path)
 		}
 		switch {
 		case err == nil:
-			w.completed = at
+			w.completed, w.final = at, at
 			w.sink.log.Info("file is complete", "path", final)
 			w.sink.keeper.completed(w.path, final, at)
 			return nil

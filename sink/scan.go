@@ -31,30 +31,39 @@ func (k *keeper) scan() {
 			return true
 		})
 	})
-	if err != nil {
-		s.log.Warn("listing the folders of a sink failed", "path", s.path, "error", err)
+	owner := func(path string) (ours, renamed bool) {
+		c, e := readCheckpoint(s.fs, path)
+		if e != nil && !errors.Is(e, errDamaged) {
+			err = errors.Join(err, e)
+		}
+		ours = e == nil && c != nil && c.Group == s.group
+		return ours, ours && c.Consumer != s.consumer
 	}
 	orphans := make(map[string]time.Time)
 	for _, path := range growing {
-		info, err := s.fs.Stat(path)
-		if err == nil && info.Size() > 0 && !s.serves(path) && s.owns(path) {
+		info, e := s.fs.Stat(path)
+		if e != nil || info.Size() == 0 || s.serves(path) {
+			continue
+		}
+		if ours, renamed := owner(path); ours && !renamed {
 			orphans[path] = info.ModTime()
 		}
 	}
-	renamed := make(map[string]bool)
+	former := make(map[string]bool)
 	maps.DeleteFunc(found, func(path string, _ []completeFile) bool {
-		c, err := readCheckpoint(s.fs, path)
-		if err != nil || c == nil || c.Group != s.group {
-			return true
-		}
-		renamed[path] = c.Consumer != s.consumer
-		return false
+		ours, renamed := owner(path)
+		former[path] = renamed
+		return !ours
 	})
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.scanned, k.lastScan = true, s.now()
+	k.scanned, k.lastScan = err == nil, s.now()
+	if err != nil {
+		s.log.Warn("listing the folders of a sink failed", "path", s.path, "error", err)
+		k.scanAt = k.lastScan.Add(recheck)
+	}
 	for path, files := range found {
-		if renamed[path] && !k.assigned[path] {
+		if former[path] && !k.assigned[path] {
 			k.former[path] = files
 			continue
 		}
@@ -74,12 +83,6 @@ func mergeComplete(a, b []completeFile) []completeFile {
 	all = slices.Compact(all)
 	slices.SortStableFunc(all, func(a, b completeFile) int { return a.at.Compare(b.at) })
 	return all
-}
-
-// owns reports whether the checkpoint beside a path is of this consumer.
-func (s *fileSink) owns(path string) bool {
-	c, err := readCheckpoint(s.fs, path)
-	return err == nil && c != nil && c.Consumer == s.consumer && c.Group == s.group
 }
 
 // readCheckpoint reads the newest checkpoint of a path without locking it; nil if

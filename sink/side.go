@@ -18,7 +18,7 @@ type sideFile struct {
 // openSide opens and locks the side file, and returns the newest checkpoint in it;
 // nil if there is none.
 func (w *writer) openSide() (*checkpoint, error) {
-	at := w.path + checkpointSuffix
+	at := w.real + checkpointSuffix
 	f, err := w.lockSide(at)
 	if err != nil {
 		return nil, err
@@ -54,7 +54,7 @@ func (w *writer) openSide() (*checkpoint, error) {
 // none explains it: then the file continues without what it said.
 func (w *writer) damaged(err error) error {
 	if w.sink.durable() {
-		return badCheckpoint(w.path, err)
+		return badCheckpoint(w.real, err)
 	}
 	w.sink.log.Warn("checkpoint is damaged; continuing at the committed offsets", "path", w.path, "durability", string(None), "error", err)
 	return nil
@@ -108,7 +108,7 @@ func (s *fileSink) lock(f File, path string) error {
 // checkSide notices that the side file was removed or replaced, and makes it again:
 // the ledger in memory is newer than any other.
 func (w *writer) checkSide() error {
-	at := w.path + checkpointSuffix
+	at := w.real + checkpointSuffix
 	held, err := w.side.Stat()
 	if err != nil {
 		return fault("stat", at, err)
@@ -178,7 +178,7 @@ func (w *writer) save(c *checkpoint) error {
 		err = w.side.store(body, w.sink.durable())
 	}
 	if err != nil {
-		return fault("write", w.path+checkpointSuffix, err)
+		return fault("write", w.real+checkpointSuffix, err)
 	}
 	return nil
 }

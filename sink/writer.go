@@ -17,6 +17,7 @@ import (
 type writer struct {
 	sink *fileSink
 	path string
+	real string // where path leads, if it is a symbolic link; lock, checkpoint and folder are there
 
 	flushing turn // one flush, opening or completion at a time; taken before turn
 	turn     turn // guards what follows
@@ -35,7 +36,8 @@ type writer struct {
 	epoch int                    // grows with each loss
 	seen  map[TopicPartition]int // the epoch in which a partition resumed
 
-	completed time.Time    // in the name of the newest complete file
+	completed time.Time // in the name of the newest complete file
+	final     time.Time // in that of the next one, if it was tried
 	done      *fileMark    // a complete file whose name may not be durable yet
 	folders   []string     // have entries that were not synced yet
 	lastUsed  atomic.Int64 // in nanoseconds since 1970
@@ -44,7 +46,7 @@ type writer struct {
 
 func newWriter(s *fileSink, path string) *writer {
 	return &writer{
-		sink: s, path: path, flushing: newTurn(), turn: newTurn(),
+		sink: s, path: path, real: path, flushing: newTurn(), turn: newTurn(),
 		ledger: newLedger(), seen: make(map[TopicPartition]int),
 	}
 }
