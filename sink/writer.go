@@ -36,8 +36,8 @@ type writer struct {
 	epoch int                    // grows with each loss
 	seen  map[TopicPartition]int // the epoch in which a partition resumed
 
-	completed time.Time // in the name of the newest complete file
-	final     time.Time // in that of the next one, if it was tried
+	completed time.Time    // in the name of the newest complete file
+	final     time.Time    // in that of the next one, if it was tried
 	done      *fileMark    // a complete file whose name may not be durable yet
 	folders   []string     // have entries that were not synced yet
 	lastUsed  atomic.Int64 // in nanoseconds since 1970
