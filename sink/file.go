@@ -83,7 +83,7 @@ func openFile(ctx context.Context, spec FileSpec, o Options) (Sink, error) {
 	}
 	if !perPartition(spec.Path) {
 		s.only = s.writerOf(spec.Path)
-		if err := s.only.alone(ctx, s.only.begin); err != nil {
+		if err := s.only.alone(ctx, s.only.openAtOnce); err != nil {
 			return nil, errors.Join(err, s.only.close())
 		}
 	}

@@ -32,6 +32,16 @@ func (w *writer) begin() error {
 	return w.name(w.snapshot())
 }
 
+// openAtOnce opens the one file of a path without placeholders before there is a record,
+// so that a bad path shows. A file that has to be found first waits for Resume, which
+// knows what may be cut off it. It is called alone.
+func (w *writer) openAtOnce() error {
+	if err := w.open(); err != nil || w.moved != nil {
+		return err
+	}
+	return w.begin()
+}
+
 // name has a checkpoint name the growing file, with a ledger whose records are safe.
 func (w *writer) name(at snapshot) error {
 	g := w.current
