@@ -22,9 +22,11 @@ type syncer struct {
 	waiting  []*syncRequest
 	singles  int // files that are synced by themselves now
 	together bool
+	last     int           // how many files the last round had
+	lastAt   time.Time     // when that ended
 	timer    *time.Timer   // ends the wait for others
 	usual    time.Duration // what a file that is synced by itself takes of late
-	slow     int           // syncfs calls in a row that took too long
+	slow     int           // rounds in a row that took too long
 	alone    time.Time     // until then each file is synced by itself
 }
 
@@ -40,27 +42,49 @@ const (
 	// company, and gatherTime for how long they do.
 	maxSingles = 3
 	gatherTime = 3 * time.Millisecond
+	// rhythm is how long the size of a round tells that of the next one.
+	rhythm = time.Second
 	// longSync is how long a syncfs may take in any case. It writes what other programs
 	// have left in memory, too. If it takes longer than the files would one by one, a few
 	// at a time, they are synced like that for a while.
 	longSync   = 150 * time.Millisecond
 	fewAtATime = 4
-	aloneTime  = time.Minute
+	slowRounds = 3
+	aloneTime  = 10 * time.Second
 )
 
 // sync makes a file's content and length durable, as fdatasync does.
 func (s *syncer) sync(f *osFile) error {
 	s.mu.Lock()
-	if len(s.waiting) == 0 && !s.together && s.singles < maxSingles || time.Now().Before(s.alone) {
+	now := time.Now()
+	if now.Before(s.alone) || len(s.waiting) == 0 && !s.together && s.singles < maxSingles && s.expected(now) == 0 {
 		return s.single(f)
 	}
 	r := &syncRequest{f, make(chan error, 1)}
 	s.waiting = append(s.waiting, r)
-	if !s.dispatch() && s.timer == nil {
-		s.timer = time.AfterFunc(gatherTime, s.giveUp)
+	if len(s.waiting) >= max(fewFiles, s.expected(now)) {
+		s.dispatch()
 	}
+	s.gather()
 	s.mu.Unlock()
 	return <-r.done
+}
+
+// expected is how many files are worth a wait: consumers flush at the same moments, and
+// each needs two syncs, so after a round there is likely to be one of the same size. It
+// is 0 if nothing is known. It is called with s.mu.
+func (s *syncer) expected(now time.Time) int {
+	if now.Sub(s.lastAt) > rhythm {
+		return 0
+	}
+	return s.last * 3 / 4
+}
+
+// gather limits how long the files that wait do so. It is called with s.mu.
+func (s *syncer) gather() {
+	if len(s.waiting) > 0 && !s.together && s.timer == nil {
+		s.timer = time.AfterFunc(gatherTime, s.gathered)
+	}
 }
 
 // single syncs one file by itself. It is called with s.mu, which it releases.
@@ -74,35 +98,32 @@ func (s *syncer) single(f *osFile) error {
 	defer s.mu.Unlock()
 	s.singles--
 	s.usual += (took - s.usual) / 8
-	s.dispatch()
 	return err
 }
 
-// dispatch begins a round if there are enough files for one, and none is under way:
-// those that come meanwhile wait for the next, for only a sync that begins after a
-// write covers it. It is called with s.mu.
-func (s *syncer) dispatch() bool {
-	if s.together || len(s.waiting) < fewFiles {
-		return s.together
-	}
-	batch := s.waiting
-	s.waiting, s.together = nil, true
-	go s.round(batch)
-	return true
-}
-
-// giveUp syncs the files for which no company came.
-func (s *syncer) giveUp() {
-	s.mu.Lock()
-	s.timer = nil
-	if s.together { // its end serves them
-		s.mu.Unlock()
+// dispatch begins a round with the files that wait, if none is under way: those that come
+// meanwhile wait for the next, for only a sync that begins after a write covers it. Few
+// files are synced one by one. It is called with s.mu.
+func (s *syncer) dispatch() {
+	if s.together || len(s.waiting) == 0 {
 		return
 	}
 	batch := s.waiting
 	s.waiting = nil
-	s.mu.Unlock()
-	each(batch)
+	if len(batch) < fewFiles {
+		go each(batch)
+		return
+	}
+	s.together = true
+	go s.round(batch)
+}
+
+// gathered ends the wait for others.
+func (s *syncer) gathered() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.timer = nil
+	s.dispatch() // during a round its end serves them
 }
 
 // round syncs files by one call. syncfs reports that something on the file system
@@ -126,9 +147,11 @@ func (s *syncer) round(batch []*syncRequest) {
 	defer s.mu.Unlock()
 	s.together = false
 	s.took(took, len(batch))
-	if !s.dispatch() && len(s.waiting) > 0 && s.timer == nil {
-		s.timer = time.AfterFunc(gatherTime, s.giveUp)
+	s.last, s.lastAt = len(batch), time.Now()
+	if len(s.waiting) >= fewFiles {
+		s.dispatch()
 	}
+	s.gather()
 }
 
 // each syncs files one by one, side by side.
@@ -143,11 +166,11 @@ func each(batch []*syncRequest) {
 // took takes in how long a round of n files took, and decides whether the next are
 // synced together. It is called with s.mu.
 func (s *syncer) took(d time.Duration, n int) {
-	if d < longSync || d < s.usual*time.Duration(n)/fewAtATime {
+	if d < longSync || s.usual == 0 || d < s.usual*time.Duration(n)/fewAtATime {
 		s.slow = 0
 		return
 	}
-	if s.slow++; s.slow >= 2 {
+	if s.slow++; s.slow >= slowRounds {
 		s.slow, s.alone = 0, time.Now().Add(aloneTime)
 	}
 }
