@@ -20,6 +20,7 @@ import (
 // A crashTest writes the records of two partitions into a file that may die at
 // any call, as often as it is told, and then looks for each record.
 type crashTest struct {
+	gather    bool // small chunks wait for the flush
 	spec      Spec
 	fs        *memoryFS
 	committed [crashPartitions]int64 // what the broker holds; -1: nothing
@@ -42,7 +43,11 @@ func newCrashTest(c Compression, r *Rotate) *crashTest {
 
 // run goes on from where the sink stands until all is written, or it dies.
 func (c *crashTest) run(t *testing.T) (err error) {
-	s, err := Open(t.Context(), c.spec, Options{FS: c.fs, Group: "g", files: newOpenFiles(limits.NewBudget(10)), Log: slog.New(slog.DiscardHandler)})
+	files := newOpenFiles(limits.NewBudget(10))
+	if c.gather {
+		files.manyFrom = 0
+	}
+	s, err := Open(t.Context(), c.spec, Options{FS: c.fs, Group: "g", files: files, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}
@@ -138,27 +143,41 @@ func TestCrashAtEveryCall(t *testing.T) {
 		for _, rotate := range []*Rotate{nil, {Size: 150}} {
 			t.Run(fmt.Sprintf("%s/rotate=%v", compression, rotate != nil), func(t *testing.T) {
 				t.Parallel()
-				whole := newCrashTest(compression, rotate)
-				if err := whole.run(t); err != nil {
-					t.Fatal(err)
-				}
-				whole.check(t, "no crash")
-				for _, l := range losses {
-					for at := 1; at <= whole.fs.calls; at++ {
-						what := fmt.Sprintf("%s, call %d", l.name, at)
-						c := newCrashTest(compression, rotate)
-						c.fs.stopAt = at
-						if err := c.run(t); !errors.Is(err, errDied) {
-							t.Fatalf("%s: %v", what, err)
-						}
-						c.fs = c.fs.crash(l)
-						if err := c.run(t); err != nil {
-							t.Fatalf("%s: after it: %v", what, err)
-						}
-						c.check(t, what)
-					}
-				}
+				crashAtEveryCall(t, compression, rotate, false)
 			})
+		}
+	}
+	t.Run("gathered", func(t *testing.T) {
+		t.Parallel()
+		crashAtEveryCall(t, Uncompressed, &Rotate{Size: 150}, true)
+	})
+}
+
+func crashAtEveryCall(t *testing.T, compression Compression, rotate *Rotate, gather bool) {
+	t.Helper()
+	newTest := func() *crashTest {
+		c := newCrashTest(compression, rotate)
+		c.gather = gather
+		return c
+	}
+	whole := newTest()
+	if err := whole.run(t); err != nil {
+		t.Fatal(err)
+	}
+	whole.check(t, "no crash")
+	for _, l := range losses {
+		for at := 1; at <= whole.fs.calls; at++ {
+			what := fmt.Sprintf("%s, call %d", l.name, at)
+			c := newTest()
+			c.fs.stopAt = at
+			if err := c.run(t); !errors.Is(err, errDied) {
+				t.Fatalf("%s: %v", what, err)
+			}
+			c.fs = c.fs.crash(l)
+			if err := c.run(t); err != nil {
+				t.Fatalf("%s: after it: %v", what, err)
+			}
+			c.check(t, what)
 		}
 	}
 }
@@ -202,6 +221,7 @@ func TestManyCrashes(t *testing.T) {
 	for seed := range uint64(300) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		c := newCrashTest([]Compression{Uncompressed, Gzip, Zstd}[random.IntN(3)], [](*Rotate){nil, {Size: 150}, {Size: 400}}[random.IntN(3)])
+		c.gather = seed%2 == 0
 		var what []string
 		for range 8 {
 			c.fs.stopAt = 1 + random.IntN(60)

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"kcagent/limits"
 )
@@ -18,13 +19,22 @@ type openFiles struct {
 	mu      sync.Mutex
 	writers map[*writer]struct{}
 	budget  *limits.Budget
+	open    atomic.Int64 // how many writers there are
+	// manyFrom is how many are many: from then on small chunks are gathered.
+	manyFrom int64
 }
+
+// manyWriters is how many files one agent writes without gathering small chunks.
+const manyWriters = 64
+
+// many reports whether so many files are open that their syncs meet.
+func (o *openFiles) many() bool { return o.open.Load() >= o.manyFrom }
 
 // processFiles are those of this process.
 var processFiles = newOpenFiles(limits.Files())
 
 func newOpenFiles(budget *limits.Budget) *openFiles {
-	return &openFiles{writers: make(map[*writer]struct{}), budget: budget}
+	return &openFiles{writers: make(map[*writer]struct{}), budget: budget, manyFrom: manyWriters}
 }
 
 // perWriter is how many descriptors a writer needs: the side file, the data file,
@@ -43,6 +53,7 @@ func (o *openFiles) take(w *writer) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.writers[w] = struct{}{}
+	o.open.Store(int64(len(o.writers)))
 	return nil
 }
 
@@ -51,6 +62,7 @@ func (o *openFiles) give(w *writer) {
 	o.mu.Lock()
 	_, held := o.writers[w]
 	delete(o.writers, w)
+	o.open.Store(int64(len(o.writers)))
 	o.mu.Unlock()
 	if held {
 		o.budget.Release(perWriter)

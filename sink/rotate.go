@@ -63,10 +63,10 @@ func within(since, now time.Time, every time.Duration) bool {
 // chunk is compressed; 0 if that is not known.
 func (w *writer) exceeds(c Chunk, frame int) bool {
 	g, r := w.current, w.sink.spec.Load().Rotate
-	if r == nil || r.Size == 0 || g.length == 0 || w.sink.renameless.Load() {
+	if r == nil || r.Size == 0 || g.length == 0 && len(w.pending) == 0 || w.sink.renameless.Load() {
 		return false
 	}
-	n, most := c.Last, int64(r.Size)
+	n, most := len(w.pending)+c.Last, int64(r.Size)
 	if g.codec != Uncompressed {
 		// Frames become no larger than their records, but for some bytes.
 		most += leastFrame

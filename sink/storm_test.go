@@ -30,6 +30,7 @@ type storm struct {
 	clock   *clock
 	at      [stormPartitions]int // written so far
 	flushed [stormPartitions]int // by a flush that was good
+	gather  bool                 // small chunks wait for the flush
 	none    bool                 // durability changes, and only the process dies
 	moved   int
 	history []string
@@ -45,6 +46,9 @@ func (s *storm) note(format string, args ...any) {
 // it ends.
 func (s *storm) open() {
 	s.files = newOpenFiles(limits.NewBudget(10))
+	if s.gather {
+		s.files.manyFrom = 0
+	}
 	for {
 		out, err := Open(s.Context(), Spec{File: s.spec}, Options{
 			FS: s.fs, Group: "g", Consumer: "c", Log: slog.New(slog.DiscardHandler), Now: s.clock.now, files: s.files,
@@ -286,7 +290,7 @@ func TestStorm(t *testing.T) {
 		for seed := range uint64(stormSeeds) {
 			s := &storm{
 				T: t, random: rand.New(rand.NewPCG(seed, 7)), fs: newMemoryFS(), spec: exactSpec(pattern).File,
-				none: seed%4 == 0, clock: newClock(),
+				none: seed%4 == 0, gather: seed%3 == 0, clock: newClock(),
 			}
 			s.fs.asking = seed%2 == 0
 			s.note("%s seed %d", pattern, seed)

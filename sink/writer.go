@@ -27,7 +27,7 @@ type writer struct {
 	moved   *fileMark // the file of the checkpoint, of which the path is not the name any more; nil if it need not be found
 	copied  bool      // current is a copy of the file that the checkpoint names
 	rescued *segment  // a new file whose records could not all be copied from a deleted one yet
-	pending []byte    // accepted records that wait to be compressed
+	pending []byte    // accepted records that wait to be compressed, or gathered
 	ledger            // exactly once: which records the files hold
 	last    *checkpoint
 	parked  *parked // what was closed to save descriptors; nil if nothing was
@@ -193,6 +193,13 @@ func (w *writer) makeRoom(c Chunk, frame int) error {
 func (w *writer) accept(data, frame []byte, codec Compression) error {
 	g := w.current
 	if g.codec == Uncompressed {
+		if w.gathers(data) {
+			w.pending = append(w.pending, data...)
+			return nil
+		}
+		if err := w.emit(); err != nil {
+			return err
+		}
 		return w.put(g, data)
 	}
 	if frame != nil || len(w.pending)+len(data) > w.frameLimit() {
@@ -210,9 +217,29 @@ func (w *writer) accept(data, frame []byte, codec Compression) error {
 	return w.put(g, frame)
 }
 
-// emit compresses what waits for it.
+// What is gathered: chunks of some records, until they are a few blocks of the disk.
+const (
+	smallChunk = 4 << 10
+	gatherMost = 16 << 10
+)
+
+// gathers reports whether an uncompressed chunk waits for the next flush, instead of being
+// written at once. With many files, one that is written several times between two flushes
+// would be on its way to the disk as often: the syncs of the others take it along.
+func (w *writer) gathers(data []byte) bool {
+	return len(data) <= smallChunk && len(w.pending)+len(data) <= gatherMost && w.sink.files.many()
+}
+
+// emit writes what was gathered, compressed if the file is.
 func (w *writer) emit() error {
 	if len(w.pending) == 0 {
+		return nil
+	}
+	if w.current.codec == Uncompressed {
+		if err := w.put(w.current, w.pending); err != nil {
+			return err
+		}
+		w.pending = nil // an idle consumer holds none
 		return nil
 	}
 	frame := newFrame(w.current.codec, w.pending)
