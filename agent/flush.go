@@ -18,7 +18,7 @@ var epoch = time.Now()
 // interval. Those of one group flush at the same moments, for a file system makes
 // files that are synced together durable by few writes; if all did, they would wait for
 // each other.
-const flushPhases = 10
+const flushPhases = 5
 
 // flushPhase is the group of a consumer.
 func flushPhase(name string) int {

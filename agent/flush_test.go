@@ -38,7 +38,7 @@ func TestFlushPhasesAreSpread(t *testing.T) {
 		of[flushPhase(fmt.Sprintf("consumer-%d", i))]++
 	}
 	for phase, n := range of {
-		if n < 50 || n > 200 {
+		if n < 100 || n > 400 {
 			t.Errorf("%d of 1000 consumers are in phase %d", n, phase)
 		}
 	}
