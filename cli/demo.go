@@ -14,7 +14,7 @@ func demoCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []st
 	o := demo.Options{Stdout: io.out}
 	flags.StringVar(&o.Dir, "dir", "./"+demo.DefaultDir, "`folder` for the sample file and the data; a file that is there is kept")
 	flags.IntVar(&o.Rate, "rate", demo.DefaultRate, "how many records to generate per second, a `number`")
-	flags.StringVar(&o.Listen, "listen", "127.0.0.1:8080", "`address` of the read-only HTTP side")
+	flags.StringVar(&o.Listen, "listen", "127.0.0.1:8080", "`address` of the read-only HTTP API")
 	flags.DurationVar(&o.Duration, "duration", 0, "end after this `duration`; 0 is to go on until a signal")
 	level, format := logFlags(flags)
 	if err := parse(io, flags, args); err != nil {

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/prometheus/exporter-toolkit/web"
-	"golang.org/x/net/netutil"
 
 	"kcagent/agent"
 	"kcagent/config"
@@ -36,10 +35,10 @@ type runOptions struct {
 func runCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
 	var o runOptions
 	flags.StringVar(&o.config, "config", "consumers.yaml", "the `file` to follow")
-	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "`address` of the read-only HTTP side")
+	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "`address` of the read-only HTTP API")
 	flags.BoolVar(&o.watch, "watch", true, "follow the file; without it only SIGHUP reads it again")
 	flags.DurationVar(&o.shutdownTimeout, "shutdown-timeout", 25*time.Second, "`duration` that consumers may take to stop at the end")
-	flags.StringVar(&o.webConfig, "web.config.file", "", "`file` with TLS and basic authentication for the HTTP side, as in Prometheus exporters")
+	flags.StringVar(&o.webConfig, "web.config.file", "", "`file` with TLS and basic authentication for the HTTP API, as in Prometheus exporters")
 	level, format := logFlags(flags)
 	if err := parse(io, flags, args); err != nil {
 		return err
@@ -120,10 +119,10 @@ func runAgent(ctx context.Context, o runOptions) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	server := newServer(a.Handler(), o.log)
+	clients := limitClients(server, listener, limits.Of().Connections)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		err := web.Serve(netutil.LimitListener(listener, limits.Of().Connections), server,
-			&web.FlagConfig{WebConfigFile: &o.webConfig}, o.log)
+		err := web.Serve(clients, server, &web.FlagConfig{WebConfigFile: &o.webConfig}, o.log)
 		if !errors.Is(err, http.ErrServerClosed) {
 			cancel(serverError{fmt.Errorf("serve http on %s: %w", o.listen, err)})
 		}
@@ -162,8 +161,8 @@ func runAgent(ctx context.Context, o runOptions) error {
 	return err
 }
 
-// A serverError is why the HTTP side ended by itself, which ends the agent: one
-// that cannot be seen is not what was asked for.
+// A serverError is why the HTTP API ended by itself. It ends the agent, for nobody
+// could monitor it any more.
 type serverError struct{ error }
 
 func newServer(h http.Handler, log *slog.Logger) *http.Server {

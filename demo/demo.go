@@ -21,7 +21,7 @@ type Options struct {
 	Dir      string        // for the sample file and the data; ./kcagent-demo where it is empty
 	Rate     int           // generated records per second, over all topics; 0 is 200
 	Duration time.Duration // after it the demo ends; 0 is when the context does
-	Listen   string        // host:port of the agent's HTTP side, only to tell the user
+	Listen   string        // host:port of the agent's HTTP API, only to tell the user
 	Stdout   io.Writer     // what the user is told
 	Log      *slog.Logger
 }

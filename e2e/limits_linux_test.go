@@ -1,9 +1,11 @@
 package e2e
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -286,4 +288,53 @@ func TestFewDescriptorsForConnections(t *testing.T) {
 	for _, e := range entries[:fewer] {
 		follow(t, e.path).wantExact(t, topic, 1, 100)
 	}
+}
+
+// TestIdleHTTPClientsDoNotBlockHealthCheck: clients of the HTTP API that keep more
+// connections than the agent has descriptors for, idle or without any request, do not
+// keep /healthz from answering within a second.
+func TestIdleHTTPClientsDoNotBlockHealthCheck(t *testing.T) {
+	t.Parallel()
+	const limit, clients = 256, 60
+	a := agenttest.Start(t, agenttest.Options{Config: "consumers: []\n", Through: agenttest.Ulimit(limit)})
+	dial := func() net.Conn {
+		c, err := net.Dial("tcp", strings.TrimPrefix(a.URL, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		if err := c.SetDeadline(time.Now().Add(wait.Timeout)); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	for i := range clients {
+		c := dial()
+		if _, err := io.WriteString(c, "GET /status HTTP/1.1\r\nHost: kcagent\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		r, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatalf("client %d: %v", i, err)
+		}
+		_, err = io.Copy(io.Discard, r.Body)
+		r.Body.Close()
+		if err != nil {
+			t.Fatalf("client %d: %v", i, err)
+		}
+	}
+	stopAsking := keepAsking(t, a.URL, "/healthz")
+	time.Sleep(time.Second)
+	stopAsking()
+	for range clients / 2 { // all that fit
+		dial()
+	}
+	time.Sleep(time.Second)
+	stopAsking = keepAsking(t, a.URL, "/healthz")
+	time.Sleep(time.Second)
+	stopAsking()
+	if open := a.Status().Resources.OpenFDs; open >= limit/4 {
+		t.Errorf("the agent has %d descriptors open, although its share for clients is %d", open, limit/8)
+	}
+	stop(t, a)
 }

@@ -62,7 +62,7 @@ func Without(streams ...int) []string {
 
 // An Agent is a kcagent process. Its methods are for the test's goroutine.
 type Agent struct {
-	// URL is the HTTP side, such as http://127.0.0.1:12345.
+	// URL is the base of the HTTP API, such as http://127.0.0.1:12345.
 	URL string
 	// Path is the file it follows.
 	Path string

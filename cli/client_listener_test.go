@@ -1,0 +1,309 @@
+package cli
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// soon is within which a new client must be answered, whatever others hold.
+const soon = time.Second
+
+// serveClients serves h over at most limit connections, and counts them.
+func serveClients(t *testing.T, h http.Handler, limit int) (ts *httptest.Server, most *atomic.Int64) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted := &countingListener{Listener: l}
+	s := newServer(h, slog.New(slog.DiscardHandler))
+	return &httptest.Server{Listener: limitClients(s, counted, limit), Config: s}, &counted.most
+}
+
+// A countingListener notes how many of its connections were open at a time.
+type countingListener struct {
+	net.Listener
+	open, most atomic.Int64
+}
+
+func (l *countingListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	n := l.open.Add(1)
+	for m := l.most.Load(); n > m && !l.most.CompareAndSwap(m, n); m = l.most.Load() {
+	}
+	return &countedConn{Conn: c, release: sync.OnceFunc(func() { l.open.Add(-1) })}, nil
+}
+
+type countedConn struct {
+	net.Conn
+	release func()
+}
+
+func (c *countedConn) Close() error {
+	defer c.release()
+	return c.Conn.Close()
+}
+
+func dialClient(t *testing.T, ts *httptest.Server) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", ts.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// get sends a request over c, which stays open, and returns an error unless the
+// answer arrives in time.
+func get(c net.Conn, within time.Duration) error {
+	if err := c.SetDeadline(time.Now().Add(within)); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		return err
+	}
+	r, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		return err
+	}
+	defer r.Body.Close()
+	if r.StatusCode != http.StatusOK {
+		return fmt.Errorf("status %s", r.Status)
+	}
+	_, err = io.Copy(io.Discard, r.Body)
+	return err
+}
+
+// isClosed returns whether the server closes c within the time.
+func isClosed(t *testing.T, c net.Conn, within time.Duration) bool {
+	t.Helper()
+	if err := c.SetReadDeadline(time.Now().Add(within)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := c.Read(make([]byte, 1))
+	timeout, ok := err.(net.Error)
+	return err != nil && (!ok || !timeout.Timeout())
+}
+
+var ok = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+
+// TestIdleClientIsClosedForNewOne: four clients keep their connections; each further
+// one is answered at once, and the connection that was idle for longest is closed.
+func TestIdleClientIsClosedForNewOne(t *testing.T) {
+	t.Parallel()
+	const limit = 4
+	ts, most := serveClients(t, ok, limit)
+	ts.Start()
+	defer ts.Close()
+	var clients []net.Conn
+	for range limit - 1 { // one is for a client that waits
+		clients = append(clients, dialClient(t, ts))
+		if err := get(clients[len(clients)-1], soon); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Millisecond) // so that they are idle in this order
+	}
+	if err := get(clients[0], soon); err != nil { // the second one is idle for longest now
+		t.Fatal(err)
+	}
+	time.Sleep(2 * time.Millisecond)
+	for _, closed := range []int{1, 2, 0} {
+		c := dialClient(t, ts)
+		if err := get(c, soon); err != nil {
+			t.Fatalf("a new client: %v", err)
+		}
+		if !isClosed(t, clients[closed], soon) {
+			t.Errorf("client %d is still connected", closed)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	if n := most.Load(); n > limit {
+		t.Errorf("%d connections were open at a time, want %d at most", n, limit)
+	}
+}
+
+// TestIdleClientIsClosedOverTLS does so where the server wraps the connections,
+// with HTTP/2, too.
+func TestIdleClientIsClosedOverTLS(t *testing.T) {
+	t.Parallel()
+	for _, http2 := range []bool{false, true} {
+		ts, most := serveClients(t, ok, 4)
+		ts.EnableHTTP2 = http2
+		ts.StartTLS()
+		for i := range 12 {
+			transport := ts.Client().Transport.(*http.Transport).Clone()
+			defer transport.CloseIdleConnections()
+			began := time.Now()
+			r, err := (&http.Client{Transport: transport, Timeout: 5 * soon}).Get(ts.URL)
+			if err != nil {
+				t.Fatalf("HTTP/2 %v, client %d: %v", http2, i, err)
+			}
+			_, _ = io.Copy(io.Discard, r.Body)
+			r.Body.Close()
+			if took := time.Since(began); took > soon || (r.ProtoMajor == 2) != http2 {
+				t.Errorf("HTTP/2 %v, client %d: answered by %s after %s", http2, i, r.Proto, took)
+			}
+		}
+		if n := most.Load(); n > 4 {
+			t.Errorf("HTTP/2 %v: %d connections were open at a time", http2, n)
+		}
+		ts.Close()
+	}
+}
+
+// TestBusyClientsAreNotClosed: while every connection has a request to answer, the
+// next client waits, until one of them is idle.
+func TestBusyClientsAreNotClosed(t *testing.T) {
+	t.Parallel()
+	const limit = 4
+	arrived, release := make(chan struct{}, 2*limit), make(chan struct{})
+	ts, most := serveClients(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		arrived <- struct{}{}
+		<-release
+	}), limit)
+	ts.Start()
+	defer ts.Close()
+	answers := make(chan error, limit)
+	for range limit - 1 {
+		c := dialClient(t, ts)
+		go func() { answers <- get(c, 20*soon) }()
+		<-arrived
+	}
+	next := dialClient(t, ts)
+	go func() { answers <- get(next, 20*soon) }()
+	select {
+	case <-arrived:
+		t.Error("more requests are answered at a time than the limit says")
+	case err := <-answers:
+		t.Errorf("a client was answered although nothing was released: %v", err)
+	case <-time.After(2 * newConnGrace):
+	}
+	release <- struct{}{} // one becomes idle, and makes room
+	select {
+	case <-arrived:
+	case <-time.After(soon):
+		t.Error("the client that waited is not served although another one is idle")
+	}
+	close(release)
+	for range limit {
+		if err := <-answers; err != nil {
+			t.Errorf("a busy client: %v", err)
+		}
+	}
+	if n := most.Load(); n > limit {
+		t.Errorf("%d connections were open at a time, want %d at most", n, limit)
+	}
+}
+
+// TestSilentClientsAreClosed: connections without a request, or with only a part of
+// one, are closed for a new client, the oldest first, but not before idle ones.
+func TestSilentClientsAreClosed(t *testing.T) {
+	t.Parallel()
+	const limit = 4
+	ts, most := serveClients(t, ok, limit)
+	ts.Start()
+	defer ts.Close()
+	silent, partial := dialClient(t, ts), dialClient(t, ts)
+	if _, err := io.WriteString(partial, "GET / HTTP/1.1\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	idle := dialClient(t, ts)
+	if err := get(idle, soon); err != nil {
+		t.Fatal(err)
+	}
+	for i, oldest := range []net.Conn{idle, silent, partial} {
+		dialClient(t, ts)
+		if !isClosed(t, oldest, soon) {
+			t.Fatalf("silent client %d: the connection that it should replace is still open", i)
+		}
+	}
+	if err := get(dialClient(t, ts), soon); err != nil {
+		t.Errorf("a client beside silent ones: %v", err)
+	}
+	if n := most.Load(); n > limit {
+		t.Errorf("%d connections were open at a time, want %d at most", n, limit)
+	}
+}
+
+// TestBurstOfClients: more clients at a time than connections are all answered, over
+// new connections and over kept ones.
+func TestBurstOfClients(t *testing.T) {
+	t.Parallel()
+	const limit, clients, each = 4, 32, 20
+	ts, most := serveClients(t, ok, limit)
+	ts.Start()
+	defer ts.Close()
+	var wg sync.WaitGroup
+	for i := range clients {
+		wg.Go(func() {
+			transport := &http.Transport{DisableKeepAlives: i%2 == 0}
+			defer transport.CloseIdleConnections()
+			client := &http.Client{Transport: transport, Timeout: 30 * soon}
+			for range each {
+				r, err := client.Get(ts.URL)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, _ = io.Copy(io.Discard, r.Body)
+				r.Body.Close()
+			}
+		})
+	}
+	wg.Wait()
+	if n := most.Load(); n > limit {
+		t.Errorf("%d connections were open at a time, want %d at most", n, limit)
+	}
+}
+
+// TestServerEndsWhileClientsWait: a client that waits for its turn does not keep the
+// server from ending.
+func TestServerEndsWhileClientsWait(t *testing.T) {
+	t.Parallel()
+	arrived, release := make(chan struct{}), make(chan struct{})
+	ts, _ := serveClients(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		arrived <- struct{}{}
+		<-release
+	}), 2)
+	ended := make(chan error, 1)
+	go func() { ended <- ts.Config.Serve(ts.Listener) }()
+	busy := dialClient(t, ts)
+	answer := make(chan error, 1)
+	go func() { answer <- get(busy, 20*soon) }()
+	<-arrived
+	waits := dialClient(t, ts)
+	time.Sleep(50 * time.Millisecond) // until it is accepted
+	shut := make(chan error, 1)
+	go func() { shut <- ts.Config.Shutdown(t.Context()) }()
+	select {
+	case err := <-ended:
+		if err != http.ErrServerClosed {
+			t.Error(err)
+		}
+	case <-time.After(5 * soon):
+		t.Fatal("the server does not end")
+	}
+	if !isClosed(t, waits, soon) {
+		t.Error("the client that waited is still connected")
+	}
+	close(release)
+	if err := <-answer; err != nil {
+		t.Errorf("the busy client: %v", err)
+	}
+	if err := <-shut; err != nil {
+		t.Error(err)
+	}
+}
