@@ -41,7 +41,7 @@ func BenchmarkApart(b *testing.B) {
 	results := map[string][]result{}
 	for round := range number("KCAGENT_BENCH_ROUNDS", 5) {
 		for _, i := range rand.Perm(2) {
-			kind := []string{"alone", "beside others"}[i]
+			kind := []string{"alone", "with failing clusters"}[i]
 			var crowd strings.Builder
 			for name, addr := range others {
 				for k := range 25 * i {
@@ -60,9 +60,9 @@ func BenchmarkApart(b *testing.B) {
 			results[kind] = append(results[kind], drain(b, cmd, filepath.Join(dir, "out"), l))
 		}
 	}
-	alone, beside := median(results["alone"]), median(results["beside others"])
+	alone, beside := median(results["alone"]), median(results["with failing clusters"])
 	fmt.Println("| | first record after | MB/s | CPU-s/GB | peak RSS MiB |\n|---|---|---|---|---|")
-	for kind, r := range map[string]result{"alone": alone, "beside others": beside} {
+	for kind, r := range map[string]result{"alone": alone, "with failing clusters": beside} {
 		fmt.Printf("| %s | %.2f s | %.0f | %.2f | %.0f |\n", kind, r.start, r.mbPerSecond, r.cpuPerGB, r.rss)
 	}
 	b.ReportMetric(beside.mbPerSecond/alone.mbPerSecond, "x-throughput")
