@@ -135,29 +135,54 @@ func TestIdleClientIsClosedForNewOne(t *testing.T) {
 	}
 }
 
-// TestIdleClientIsClosedOverTLS does so where the server wraps the connections,
-// with HTTP/2, too.
-func TestIdleClientIsClosedOverTLS(t *testing.T) {
+// TestClientsOverTLS: the states of connections are also known where the server wraps
+// them, with HTTP/2, too. A busy one stays open while idle ones are closed.
+func TestClientsOverTLS(t *testing.T) {
 	t.Parallel()
+	const limit = 4
 	for _, http2 := range []bool{false, true} {
-		ts, most := serveClients(t, ok, 4)
+		arrived, release := make(chan struct{}), make(chan struct{})
+		ts, most := serveClients(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/busy" {
+				close(arrived)
+				<-release
+			}
+			ok(w, r)
+		}), limit)
 		ts.EnableHTTP2 = http2
 		ts.StartTLS()
-		for i := range 12 {
+		request := func(path string) error {
 			transport := ts.Client().Transport.(*http.Transport).Clone()
-			defer transport.CloseIdleConnections()
-			began := time.Now()
-			r, err := (&http.Client{Transport: transport, Timeout: 5 * soon}).Get(ts.URL)
+			t.Cleanup(transport.CloseIdleConnections)
+			r, err := (&http.Client{Transport: transport, Timeout: 20 * soon}).Get(ts.URL + path)
 			if err != nil {
+				return err
+			}
+			defer r.Body.Close()
+			if (r.ProtoMajor == 2) != http2 {
+				return fmt.Errorf("answered by %s", r.Proto)
+			}
+			_, err = io.Copy(io.Discard, r.Body)
+			return err
+		}
+		busy := make(chan error, 1)
+		go func() { busy <- request("/busy") }()
+		<-arrived
+		time.Sleep(2 * newConnGrace) // from now on it could be closed if it was not busy
+		for i := range 3 * limit {
+			began := time.Now()
+			if err := request("/"); err != nil {
 				t.Fatalf("HTTP/2 %v, client %d: %v", http2, i, err)
 			}
-			_, _ = io.Copy(io.Discard, r.Body)
-			r.Body.Close()
-			if took := time.Since(began); took > soon || (r.ProtoMajor == 2) != http2 {
-				t.Errorf("HTTP/2 %v, client %d: answered by %s after %s", http2, i, r.Proto, took)
+			if took := time.Since(began); took > soon {
+				t.Errorf("HTTP/2 %v, client %d: answered after %s", http2, i, took)
 			}
 		}
-		if n := most.Load(); n > 4 {
+		close(release)
+		if err := <-busy; err != nil {
+			t.Errorf("HTTP/2 %v: the busy client: %v", http2, err)
+		}
+		if n := most.Load(); n > limit {
 			t.Errorf("HTTP/2 %v: %d connections were open at a time", http2, n)
 		}
 		ts.Close()
