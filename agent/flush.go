@@ -50,13 +50,13 @@ type flushSchedule struct {
 	wait   backoff
 }
 
-// dirty takes in that something was accepted after a flush.
+// dirty records that something was accepted after a flush.
 func (f *flushSchedule) dirty(now time.Time, interval time.Duration) {
 	f.since = now
 	f.sooner(flushAt(now, interval, f.phase))
 }
 
-// retune takes in a changed interval.
+// retune applies a changed interval.
 func (f *flushSchedule) retune(interval time.Duration) {
 	if !f.since.IsZero() && !f.failed {
 		f.due = flushAt(f.since, interval, f.phase)
@@ -70,7 +70,7 @@ func (f *flushSchedule) sooner(at time.Time) {
 	}
 }
 
-// done takes in the end of a flush. Partitions that failed are retried after a
+// done records the result of a flush. Partitions that failed are retried after a
 // backoff; others do not wait for that.
 func (f *flushSchedule) done(now time.Time, err error) {
 	f.since, f.due = time.Time{}, time.Time{}
@@ -90,8 +90,9 @@ func (f *flushSchedule) next(other time.Time) time.Time {
 	return f.due
 }
 
-// flushLoop flushes once in flush.interval if there are unflushed records, when flush.bytes wait, and when it is asked to. An idle consumer
-// costs it nothing.
+// flushLoop flushes once in flush.interval while there are unflushed records, when
+// flush.bytes have accumulated, and when another goroutine requests it. It costs an idle
+// consumer nothing.
 func (s *session) flushLoop(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()

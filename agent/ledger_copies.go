@@ -27,7 +27,7 @@ func (c *ledgerCopies) original(id string, tp sink.TopicPartition) string {
 	return id
 }
 
-// decided takes in that a partition of a ledger was decided.
+// decided records that a partition of a ledger was decided.
 func (c *ledgerCopies) decided(id string, tp sink.TopicPartition) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -97,7 +97,7 @@ func (p *partition) known(l *sink.Ledger) (commitment, lastDecision) {
 	return c, lastDecision{p.decided, p.at.Lineage}
 }
 
-// locate takes in a decision: the position, as far as it is known.
+// locate records a decision: the position, as far as it is known.
 func (p *partition) locate(d decision, ledger string, topic sink.Identity) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -112,7 +112,7 @@ func (p *partition) position() (at sink.Position, ledger string) {
 	return p.at, p.ledger
 }
 
-// adopt takes in where the partition resumes, and returns a channel that is closed
+// adopt records where the partition resumes, and returns a channel that is closed
 // when the flusher has done what is to be done before the first record: a flush, if
 // flush is set, and a commit, if commit is.
 func (p *partition) adopt(at sink.Position, flush, commit bool) <-chan struct{} {
@@ -139,7 +139,7 @@ func (p *partition) settle() {
 	}
 }
 
-// accept takes in that the sink accepted everything before next.
+// accept records that the sink accepted everything before next.
 func (p *partition) accept(next int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -181,11 +181,10 @@ func (p *partition) progressed() bool {
 
 // A flushPoint is how far a flush covers a partition.
 type flushPoint struct {
-	round   int
-	at      sink.Position
-	ledger  string
-	unsafe  bool // the sink has something to flush
-	initial int32
+	round  int
+	at     sink.Position
+	ledger string
+	unsafe bool // the sink has something to flush
 }
 
 // flushPoint returns how far a flush that begins now covers p; ok is false if p has
@@ -193,10 +192,10 @@ type flushPoint struct {
 func (p *partition) flushPoint() (f flushPoint, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return flushPoint{p.round, p.at, p.ledger, p.unadopted || p.unsure || p.at.Next != p.flushed, p.initial}, p.phase >= adopting
+	return flushPoint{p.round, p.at, p.ledger, p.unadopted || p.unsure || p.at.Next != p.flushed}, p.phase >= adopting
 }
 
-// flushedTo takes in that a flush was good. It reports whether the point is of this
+// flushedTo records a good flush. It reports whether the point is of this
 // round: what was accepted in another one may have been dropped since.
 func (p *partition) flushedTo(f flushPoint) bool {
 	p.mu.Lock()
@@ -217,7 +216,7 @@ func (p *partition) uncommitted(f flushPoint, m commitMetadata) bool {
 	return p.owed || c.offset != f.at.Next || c.ours && (c.meta.lineage != m.lineage || c.meta.awaits != m.awaits)
 }
 
-// committedTo takes in a good commit.
+// committedTo records a good commit.
 func (p *partition) committedTo(f flushPoint, m commitMetadata) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -228,7 +227,7 @@ func (p *partition) committedTo(f flushPoint, m commitMetadata) {
 	}
 }
 
-// movedBack takes in what the coordinator holds now. It reports whether that is behind
+// movedBack compares the last commit with what the coordinator holds now. It reports whether that is behind
 // what was committed last.
 func (p *partition) movedBack(now commitment) (was int64, back bool) {
 	p.mu.Lock()

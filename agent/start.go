@@ -26,7 +26,7 @@ type partitionBaseline struct {
 	recreated  map[string]bool  // topics that were recreated in the last generation
 }
 
-// subscribe takes in the topics of a generation. A topic that appears under the same
+// subscribe records the topics of a generation. A topic that appears under the same
 // pattern was created later; one that an edit added was not, unless it was awaited.
 func (b *partitionBaseline) subscribe(pattern string, topics []string, awaited *map[string]bool) {
 	now := make(map[string]bool, len(topics))
@@ -39,7 +39,7 @@ func (b *partitionBaseline) subscribe(pattern string, topics []string, awaited *
 	b.pattern, b.subscribed = pattern, now
 }
 
-// missing takes in an error that says that topics do not exist: they will have been
+// missing records the topics that do not exist according to err: they will have been
 // created later.
 func (b *partitionBaseline) missing(pattern string, err error) {
 	var topic *fetch.TopicError
@@ -114,8 +114,8 @@ func (b *partitionBaseline) infer(topic string, have int, all map[string]committ
 	}
 }
 
-// limit takes in how many partitions a topic had, from one source. If sources differ,
-// one has counted what was added meanwhile.
+// limit records how many partitions a topic had, from one source. If sources differ,
+// the higher number includes partitions that were added meanwhile.
 func (b *partitionBaseline) limit(topic string, partitions int32) {
 	if b.initial == nil {
 		b.initial = make(map[string]int32)
@@ -125,7 +125,7 @@ func (b *partitionBaseline) limit(topic string, partitions int32) {
 	}
 }
 
-// await takes in the awaited topics of a commit.
+// await records the awaited topics of a commit.
 func (b *partitionBaseline) await(m commitMetadata) {
 	for _, t := range m.awaited() {
 		if b.awaited == nil {
@@ -135,8 +135,8 @@ func (b *partitionBaseline) await(m commitMetadata) {
 	}
 }
 
-// recreate takes in that a topic was deleted and created again: all of it was added
-// later.
+// recreate records that a topic was deleted and created again: all its partitions were
+// added later.
 func (b *partitionBaseline) recreate(topic string) {
 	if b.recreated == nil {
 		b.recreated = make(map[string]bool)
