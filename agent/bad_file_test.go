@@ -57,6 +57,65 @@ func TestBadFilesStopTheirPartitionsOnly(t *testing.T) {
 	}
 }
 
+// TestAwaitedTopicWithABadFileStaysAwaited: commits name a topic that was created late
+// until it has a committed offset of its own. So it is read from its first record also
+// after a restart during which its file was bad.
+func TestAwaitedTopicWithABadFileStaysAwaited(t *testing.T) {
+	r := newFileRig(t, 1)
+	dir := t.TempDir()
+	path := filepath.Join(dir, "x.log")
+	spec := ", topics: [t, x], start: latest" + toFile(filepath.Join(dir, "{topic}.log"))
+	awaited := func() (bool, any) { _, m := r.commitOf(0); return strings.Contains(m, "awaits=x"), m }
+	r.edit(spec)
+	r.eventually("a commit that names the topic", awaited)
+	_ = r.stop()
+	r.makeTopic("x")
+	r.produceTo("x", "x0", "x1")
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	r.edit(spec)
+	r.wantStatus(Failing)
+	r.produce(0, "t0")
+	r.wantCommitted(0, 1)
+	if named, m := awaited(); !named {
+		t.Errorf("nothing of x is committed, and the metadata is %q", m)
+	}
+	_ = r.stop()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	r.edit(spec)
+	r.wantStatus(Running)
+	r.produceTo("x", "x2")
+	r.wantLines(path, "x0", "x1", "x2")
+}
+
+// TestReopenAfterARecreationIsDecidedAgain: a sink without a ledger is reopened, and its
+// topic was recreated meanwhile. What was flushed is about the deleted topic, also if
+// the first attempt to resume in the new one fails.
+func TestReopenAfterARecreationIsDecidedAgain(t *testing.T) {
+	for _, policy := range []policy{earliest, latest, blocking(earliest)} {
+		p := &partition{settled: true, committed: ours(3, "", "a", hereOld)}
+		p.beginRound(nil)
+		p.locate(decision{offset: 3, lineage: "a", reason: atCommitted}, "", hereOld)
+		p.adopt(sink.Position{Next: 3, Lineage: "a", Topic: hereOld}, false, false)
+		for try := range 3 {
+			p.beginRound(nil)
+			l := noLedger
+			c, _ := p.known(&l)
+			d := decide(c, l, here, policy)
+			if d.reason != topicRecreated || d.offset >= 0 {
+				t.Errorf("attempt %d resumes at %d: %s", try, d.offset, d.reason.message)
+			}
+			d.lineage = "b"
+			p.locate(d, "", here)
+		}
+	}
+}
+
 // TestFailedWritesHoldNoSlot: more partitions than a consumer has chunks fail to write,
 // and the others flow. The consumer can be paused and stopped meanwhile.
 func TestFailedWritesHoldNoSlot(t *testing.T) {

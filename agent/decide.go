@@ -61,6 +61,7 @@ var (
 	atExternalReset  = reason{"committed offset was changed externally; resuming there", slog.LevelWarn}
 	atMirrored       = reason{"committed offset was copied from another cluster; resuming there", slog.LevelInfo}
 	atCommitOfCopy   = reason{"checkpoint is a copy or a restored backup; its file lacks records", slog.LevelWarn}
+	atMismatch       = reason{"checkpoint does not match the committed offset; its file may lack records", slog.LevelWarn}
 	atLedgerAlone    = reason{"no committed offset; resuming where the file ends", slog.LevelInfo}
 	atLedgerOfTopic  = reason{"committed offset is about a deleted topic; resuming where the file ends", slog.LevelInfo}
 	topicRecreated   = reason{"topic was deleted and recreated; applying on_offset_out_of_range", slog.LevelWarn}
@@ -90,8 +91,14 @@ func decide(c commitment, l sink.Ledger, now sink.Identity, p policy) decision {
 		}
 	case differ(c.meta.topic.Cluster, now.Cluster):
 		d.lineage, d.commit, d.reason = "", true, atMirrored
-	case l.Next < 0 || differ(l.Topic.Cluster, now.Cluster):
+	case differ(l.Topic.Cluster, now.Cluster):
 		d.reason = atCommitted
+	case l.Next < 0:
+		if d.reason = atCommitted; c.of(l) {
+			d.copied, d.reason = true, atCommitOfCopy
+		}
+	case c.of(l) && (differ(l.Topic.Topic, now.Topic) || differ(l.Lineage, c.meta.lineage)):
+		d.copied, d.reason = true, atMismatch
 	case differ(l.Topic.Topic, now.Topic):
 		d.reason = atOtherMembers
 	case differ(l.Lineage, c.meta.lineage):
@@ -116,8 +123,7 @@ func decideInLineage(c commitment, l sink.Ledger) decision {
 		d.reason = atLedger
 	case l.Next == c.offset:
 		d.reason = atCommitted
-	case l.ID != "" && c.meta.ledger == l.ID:
-		// The owner of a ledger commits what the ledger holds, never more.
+	case c.of(l):
 		d.copied, d.reason = true, atCommitOfCopy
 	default:
 		d.reason = atOtherMembers
@@ -153,6 +159,12 @@ func decideWithoutCommit(c commitment, l sink.Ledger, now sink.Identity, p polic
 		return d
 	}
 	return decision{offset: -1, start: p.start, reason: noCommittedStart, commit: true}
+}
+
+// of reports that the owner of the ledger committed the offset. What an owner commits
+// is durable in its ledger: so the ledger holds as much, or it is a copy or a backup.
+func (c commitment) of(l sink.Ledger) bool {
+	return c.ours && l.ID != "" && c.meta.ledger == l.ID
 }
 
 // ofDeletedTopic reports that the offset is about a topic of that name that was

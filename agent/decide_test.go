@@ -161,6 +161,22 @@ var decisionCases = map[string]decisionCase{
 		ours(12, "mine", "a", here), ledgerAt(9, "a", here), here, earliest,
 		decision{offset: 12, lineage: "a", reason: atCommitOfCopy, adopt: true, copied: true},
 	},
+	"A commit of the ledger's own id shows a copy or a restored backup also if the ledger has no entry: how many records are missing is unknown.": {
+		ours(12, "mine", "a", here), noEntry, here, earliest,
+		decision{offset: 12, lineage: "a", reason: atCommitOfCopy, adopt: true, copied: true},
+	},
+	"A commit of the ledger's own id with another lineage wins. The checkpoint is reported, because its file may lack records, and the ledger gets a new id.": {
+		ours(12, "mine", "b", here), ledgerAt(19, "a", here), here, earliest,
+		decision{offset: 12, lineage: "b", reason: atMismatch, adopt: true, copied: true},
+	},
+	"A commit of the ledger's own id about the new topic is reported in the same way if the ledger is about the deleted one.": {
+		ours(12, "mine", "b", here), ledgerAt(19, "a", hereOld), here, earliest,
+		decision{offset: 12, lineage: "b", reason: atMismatch, adopt: true, copied: true},
+	},
+	"A commit of the ledger's own id is ordinary if the ledger is about another cluster: the consumer was moved there and back.": {
+		ours(12, "mine", "a", here), ledgerAt(19, "b", elsewhere), here, earliest,
+		decision{offset: 12, lineage: "a", reason: atCommitted, adopt: true},
+	},
 	"A commit and a ledger at the same offset change nothing.": {
 		ours(9, "mine", "a", here), ledgerAt(9, "a", here), here, earliest,
 		decision{offset: 9, lineage: "a", reason: atCommitted},

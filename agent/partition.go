@@ -74,27 +74,29 @@ func (p *partition) endRound(round int, cause error) {
 
 // A lastDecision is what a former round decided.
 type lastDecision struct {
-	reason  reason
-	lineage string
+	reason   reason
+	lineage  string
+	reopened bool // the partition had a position in this generation
 }
 
 // known returns what is committed, and completes what the ledger says, for a decision.
-// Before the first record of a generation both are taken as they are. Afterwards a
-// commit of another lineage is obsolete, because no other member can commit, and a
-// sink without a ledger continues where it was last flushed.
+// Before the first record of a generation both are taken as they are, unless the ledger
+// already has a lineage that began in this generation. Afterwards a commit of another
+// lineage is obsolete, because no other member can commit, and a sink without a ledger
+// continues where it was last flushed.
 func (p *partition) known(l *sink.Ledger) (commitment, lastDecision) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := p.committed
-	if p.settled {
-		if !c.ours || c.meta.lineage != p.at.Lineage {
-			c = commitment{offset: -1}
-		}
-		if l.Next < 0 { // the sink keeps no ledger, or the file was replaced
-			l.Position = sink.Position{Next: p.flushed, Lineage: p.at.Lineage, Topic: p.flushedOf}
-		}
+	// A jump back was flushed, and not committed.
+	jumped := c.ours && c.meta.lineage != p.at.Lineage && l.Next >= 0 && l.Lineage != "" && l.Lineage == p.at.Lineage
+	if jumped || p.settled && (!c.ours || c.meta.lineage != p.at.Lineage) {
+		c = commitment{offset: -1}
 	}
-	return c, lastDecision{p.decided, p.at.Lineage}
+	if p.settled && l.Next < 0 { // the sink keeps no ledger, or the file was replaced
+		l.Position = sink.Position{Next: p.flushed, Lineage: p.at.Lineage, Topic: p.flushedOf}
+	}
+	return c, lastDecision{p.decided, p.at.Lineage, jumped || p.settled}
 }
 
 // locate records a decision: the position, as far as it is known.
@@ -227,8 +229,8 @@ func (p *partition) committedTo(f flushPoint, m commitMetadata) {
 	}
 }
 
-// movedBack compares the last commit with what the coordinator holds now. It reports whether that is behind
-// what was committed last.
+// movedBack compares the last commit with what the coordinator holds now. It reports
+// whether that is behind the last commit.
 func (p *partition) movedBack(now commitment) (was int64, back bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"sync"
 	"time"
 
@@ -128,7 +129,7 @@ func (s *session) open(ctx context.Context, p *partition) (decision, error) {
 		return d, fmt.Errorf("resume %s/%d: %w, and on_offset_out_of_range is fail: choose earliest or latest, or stop the consumer and reset the group's offsets",
 			p.Topic, p.Partition, &recreatedError{p.Topic})
 	}
-	if p.settled && d.reason.level < slog.LevelWarn {
+	if before.reopened && d.reason.level < slog.LevelWarn {
 		s.log.Info("sink was reopened; resuming after the last flushed record", "topic", p.Topic, "partition", p.Partition, "offset", d.offset)
 	} else if d.reason != before.reason {
 		s.logDecision(p, d, c, l)
@@ -289,9 +290,16 @@ func (s *session) logDecision(p *partition, d decision, c commitment, l sink.Led
 		s.stats.offsetResets.Add(1)
 	case atCommitOfCopy:
 		s.stats.ledgerCopies.Add(1)
-		log = log.With("from", l.Next, "to", c.offset, "gap", c.offset-l.Next, "next_step", fmt.Sprintf(
-			"to read the missing records again, stop the consumer, run kafka-consumer-groups --group %s --topic %s:%d --reset-offsets --to-offset %d --execute, and start it",
-			s.spec.Group, p.Topic, p.Partition, l.Next))
+		from, gap, offset := any("unknown"), any("unknown"), "FROM"
+		if l.Next >= 0 {
+			from, gap, offset = l.Next, c.offset-l.Next, strconv.FormatInt(l.Next, 10)
+		}
+		log = log.With("from", from, "to", c.offset, "gap", gap, "next_step", fmt.Sprintf(
+			"to read the missing records again, stop the consumer, run kafka-consumer-groups --group %s --topic %s:%d --reset-offsets --to-offset %s --execute, and start it",
+			s.spec.Group, p.Topic, p.Partition, offset))
+	case atMismatch:
+		s.stats.ledgerCopies.Add(1)
+		log = log.With("next_step", "if the file and its checkpoint are a copy or a restored backup, find the first record that is missing, stop the consumer, reset the group's offset to it, and start the consumer")
 	}
 	log.Log(context.Background(), d.reason.level, d.reason.message, "offset", d.offset, "committed", c.offset, "in_file", l.Next)
 }

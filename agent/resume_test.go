@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -91,6 +92,17 @@ func (f *fullSink) Write(ctx context.Context, c sink.Chunk) error {
 	return f.Sink.Write(ctx, c)
 }
 
+// failCommits has every commit fail until allow is called.
+func (r *rig) failCommits() (allow func()) {
+	var fails atomic.Bool
+	fails.Store(true)
+	r.cluster.ControlKey(int16(kmsg.OffsetCommit), func(kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		return nil, errors.New("no commit"), fails.Load()
+	})
+	return func() { fails.Store(false) }
+}
+
 // TestHandOverAndBackRepeatsNothingInAFile: one agent dies between a flush and its
 // commit, another one continues, less far, and gives the partition back.
 func TestHandOverAndBackRepeatsNothingInAFile(t *testing.T) {
@@ -101,19 +113,14 @@ func TestHandOverAndBackRepeatsNothingInAFile(t *testing.T) {
 	r.produce(0, all[:5]...)
 	r.edit(toFile(here))
 	r.wantCommitted(0, 5)
-	var deaf atomic.Bool
-	deaf.Store(true)
-	r.cluster.ControlKey(int16(kmsg.OffsetCommit), func(kmsg.Request) (kmsg.Response, error, bool) {
-		r.cluster.KeepControl()
-		return nil, errors.New("no commit"), deaf.Load()
-	})
+	allow := r.failCommits()
 	r.produce(0, all[5:]...)
 	r.eventually("a flush of all records", func() (bool, any) {
 		c := r.consumer()
 		return len(lines(here)) == 20 && c.Status == Failing, c
 	})
 	_ = r.stop()
-	deaf.Store(false)
+	allow()
 
 	r.open = func(ctx context.Context, s sink.Spec, o sink.Options) (sink.Sink, error) {
 		out, err := sink.Open(ctx, s, o)
@@ -135,6 +142,97 @@ func TestHandOverAndBackRepeatsNothingInAFile(t *testing.T) {
 	if got, want := lines(here), values("v", 0, 20, 0); !slices.Equal(got, want) {
 		t.Errorf("the file holds %v, want each record once", got)
 	}
+}
+
+// TestNoRecordIsStoredBeforeTheFirstCommit: a file that is ahead of a partition without
+// a committed offset would belong to another lineage than that of the next member, and
+// a hand-over back would repeat its records.
+func TestNoRecordIsStoredBeforeTheFirstCommit(t *testing.T) {
+	r := newFileRig(t, 1)
+	dir := t.TempDir()
+	here, there := filepath.Join(dir, "here.log"), filepath.Join(dir, "there.log")
+	allow := r.failCommits()
+	r.produce(0, values("v", 0, 20, 20000)...)
+	r.edit(toFile(here))
+	r.wantStatus(Failing) // the first commit has failed
+	for range 30 {
+		if got := lines(here); len(got) > 0 {
+			t.Errorf("%d records are stored", len(got))
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	_ = r.stop()
+	allow()
+
+	r.open = func(ctx context.Context, s sink.Spec, o sink.Options) (sink.Sink, error) {
+		out, err := sink.Open(ctx, s, o)
+		f := &fullSink{Sink: out}
+		f.n.Store(1)
+		return f, err
+	}
+	r.start()
+	r.edit(toFile(there))
+	var at int64
+	r.eventually("a commit of the other agent", func() (bool, any) { at = r.committed(0); return at > 0, at })
+	r.restart(sink.Open)
+	r.edit(toFile(here))
+	r.wantCommitted(0, 20)
+	_ = r.stop()
+	if got, want := lines(here), values("v", int(at), 20-int(at), 0); !slices.Equal(got, want) {
+		t.Errorf("the file holds %v, want each record from %d once", got, at)
+	}
+}
+
+// A sickSink is a file sink whose flushes of the topic t fail for a while without
+// dropping anything: the file holds what was accepted, and no checkpoint does.
+type sickSink struct {
+	sink.Sink
+	sick *atomic.Bool
+}
+
+func (s sickSink) Flush(ctx context.Context) error {
+	if s.sick.Load() {
+		return &sink.FlushError{Failed: map[sink.TopicPartition]error{{Topic: "t"}: errors.New("write checkpoint: input/output error")}}
+	}
+	return s.Sink.Flush(ctx)
+}
+
+// TestNextGenerationCommitsOnlyWhatWasFlushed: a generation ends while its flushes fail,
+// so the ledger that the next one finds is ahead of the checkpoint.
+func TestNextGenerationCommitsOnlyWhatWasFlushed(t *testing.T) {
+	r := newFileRig(t, 1)
+	r.makeTopic("u")
+	path := filepath.Join(t.TempDir(), "out.log")
+	var sick atomic.Bool
+	r.restart(func(ctx context.Context, s sink.Spec, o sink.Options) (sink.Sink, error) {
+		out, err := sink.Open(ctx, s, o)
+		return sickSink{out, &sick}, err
+	})
+	r.produce(0, "a", "b")
+	r.edit(", topics: [t, u]" + toFile(path))
+	r.wantStatus(Running)
+	r.wantCommitted(0, 2)
+	sick.Store(true)
+	r.produce(0, "c", "d")
+	r.wantStatus(Failing)
+	r.wantLines(path, "a", "b", "c", "d")
+	generation := r.consumer().Generation
+	r.edit(toFile(path))
+	r.eventually("the next generation", func() (bool, any) {
+		c := r.consumer()
+		return c.Generation > generation && len(c.Partitions) == 1, c
+	})
+	for range 30 {
+		if at := r.committed(0); at != 2 {
+			t.Fatalf("%d is committed, and no flush after 2 was good", at)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	sick.Store(false)
+	r.wantCommitted(0, 4)
+	r.wantStatus(Running)
+	r.wantLines(path, "a", "b", "c", "d")
 }
 
 // TestCommitFromAnotherClusterWins: a mirror tool copies offsets with their metadata to
@@ -238,6 +336,124 @@ func TestCopiedFolderIsReported(t *testing.T) {
 	_ = r.stop()
 	if strings.Contains(r.log.String()[before:], atCommitOfCopy.message) {
 		t.Error("an ordinary restart or hand-over is reported as a copy")
+	}
+}
+
+// TestHandOverAfterACopyIsOrdinary: a copy that was reported is a ledger of its own, also
+// if each partition has a file. The original may continue, and hand the partitions over.
+func TestHandOverAfterACopyIsOrdinary(t *testing.T) {
+	r := newFileRig(t, 2)
+	dir := t.TempDir()
+	path := func(host string, p int) string { return filepath.Join(dir, host, fmt.Sprintf("t-%d.log", p)) }
+	spec := func(host string) string { return toFile(filepath.Join(dir, host, "{topic}-{partition}.log")) }
+	all := values("v", 0, 40, 0)
+	turn := func(host string, from, to int) {
+		t.Helper()
+		_ = r.stop()
+		for p := range int32(2) {
+			r.produce(p, all[from:to]...)
+		}
+		r.restart(sink.Open)
+		r.edit(spec(host))
+		r.wantCommitted(0, int64(to))
+		r.wantCommitted(1, int64(to))
+	}
+	turn("a", 0, 10)
+	_ = r.stop()
+	if err := os.Mkdir(filepath.Join(dir, "b"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ids := make([]string, 2) // of the originals
+	for p := range 2 {
+		copyFile(t, path("a", p), path("b", p))
+		_, text := r.commitOf(int32(p))
+		m, _ := parseMetadata(text)
+		ids[p] = m.ledger
+	}
+	turn("a", 10, 20)
+	turn("b", 20, 30)
+	if n := strings.Count(r.log.String(), atCommitOfCopy.message); n != 2 {
+		t.Fatalf("%d copies are reported, want 2", n)
+	}
+	// The same consumer loses its partitions to the original, and gets them back: state:
+	// stopped keeps the consumer, as a rebalance does.
+	r.edit(spec("b") + ", state: stopped")
+	r.wantStatus(Created)
+	for p := range int32(2) {
+		r.produce(p, all[30:]...)
+		_, text := r.commitOf(p)
+		m, _ := parseMetadata(text)
+		m.ledger = ids[p]
+		r.commitExternally(p, 40, m.String())
+	}
+	r.edit(spec("b"))
+	r.wantStatus(Running)
+	if n := strings.Count(r.log.String(), atCommitOfCopy.message); n != 2 {
+		t.Errorf("%d copies are reported after an ordinary hand-over, want 2", n)
+	}
+}
+
+// removeFile removes a data file with all files beside it.
+func removeFile(t *testing.T, path string) {
+	t.Helper()
+	files, err := filepath.Glob(path + "*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if err := os.Remove(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestRestoredBackupIsReported: also if it is older than an offset reset, or than the
+// first record of a partition.
+func TestRestoredBackupIsReported(t *testing.T) {
+	for when, want := range map[string]reason{"before a reset": atMismatch, "before the first record": atCommitOfCopy} {
+		t.Run(when, func(t *testing.T) {
+			r := newFileRig(t, 1)
+			r.makeTopic("u")
+			dir := t.TempDir()
+			path, backup := filepath.Join(dir, "out.log"), filepath.Join(dir, "backup.log")
+			both := ", topics: [t, u]" + toFile(path)
+			r.produceTo("u", "u0")
+			r.produce(0, "t0", "t1", "t2")
+			if want == atMismatch {
+				r.edit(both)
+				r.wantCommitted(0, 3)
+			} else {
+				r.edit(", topics: [u]" + toFile(path))
+			}
+			r.wantStatus(Running)
+			r.eventually("u0", func() (bool, any) { l := lines(path); return slices.Contains(l, "u0"), l })
+			_ = r.stop()
+			copyFile(t, path, backup)
+			if want == atMismatch {
+				r.commitExternally(0, 1, "")
+			}
+			r.restart(sink.Open)
+			r.edit(both)
+			r.wantStatus(Running)
+			r.produce(0, "t3", "t4")
+			r.wantCommitted(0, 5)
+			_ = r.stop()
+			removeFile(t, path)
+			copyFile(t, backup, path)
+			before := len(r.log.String())
+			r.start()
+			r.edit(both)
+			r.wantStatus(Running)
+			if n := r.consumerStats().ledgerCopies.Load(); n != 1 {
+				t.Errorf("%d partitions are counted, want that of t", n)
+			}
+			r.produce(0, "t5")
+			r.wantCommitted(0, 6)
+			_ = r.stop()
+			if log := r.log.String()[before:]; strings.Count(log, want.message) != 1 {
+				t.Errorf("the file holds %v, and the log says\n%s", lines(path), log)
+			}
+		})
 	}
 }
 
