@@ -184,55 +184,35 @@ func TestNoRecordIsStoredBeforeTheFirstCommit(t *testing.T) {
 	}
 }
 
-// A sickSink is a file sink whose flushes of the topic t fail for a while without
-// dropping anything: the file holds what was accepted, and no checkpoint does.
-type sickSink struct {
-	sink.Sink
-	sick *atomic.Bool
-}
-
-func (s sickSink) Flush(ctx context.Context) error {
-	if s.sick.Load() {
-		return &sink.FlushError{Failed: map[sink.TopicPartition]error{{Topic: "t"}: errors.New("write checkpoint: input/output error")}}
-	}
-	return s.Sink.Flush(ctx)
-}
-
 // TestNextGenerationCommitsOnlyWhatWasFlushed: a generation ends while its flushes fail,
 // so the ledger that the next one finds is ahead of the checkpoint.
 func TestNextGenerationCommitsOnlyWhatWasFlushed(t *testing.T) {
-	r := newFileRig(t, 1)
+	r := newRig(t, 1)
 	r.makeTopic("u")
-	path := filepath.Join(t.TempDir(), "out.log")
-	var sick atomic.Bool
-	r.restart(func(ctx context.Context, s sink.Spec, o sink.Options) (sink.Sink, error) {
-		out, err := sink.Open(ctx, s, o)
-		return sickSink{out, &sick}, err
-	})
+	r.memory.keepsLedger = true
 	r.produce(0, "a", "b")
-	r.edit(", topics: [t, u]" + toFile(path))
+	r.edit(", topics: [t, u]")
 	r.wantStatus(Running)
 	r.wantCommitted(0, 2)
-	sick.Store(true)
+	r.memory.failPartition(0, partitionFault{flush: errors.New("input/output error")})
 	r.produce(0, "c", "d")
 	r.wantStatus(Failing)
-	r.wantLines(path, "a", "b", "c", "d")
-	generation := r.consumer().Generation
-	r.edit(toFile(path))
-	r.eventually("the next generation", func() (bool, any) {
-		c := r.consumer()
-		return c.Generation > generation && len(c.Partitions) == 1, c
-	})
-	for range 30 {
-		if at := r.committed(0); at != 2 {
-			t.Fatalf("%d is committed, and no flush after 2 was good", at)
+	r.wantRecords("t/0@0=a", "t/0@1=b", "t/0@2=c", "t/0@3=d")
+	r.edit("")
+	r.eventually("a failed flush of the next generation", func() (bool, any) {
+		at, c := r.committed(0), r.consumer()
+		if at != 2 {
+			r.Fatalf("%d is committed, and no flush after 2 was good", at)
 		}
-		time.Sleep(20 * time.Millisecond)
+		return len(c.Partitions) == 1 && c.Status == Failing && c.Partitions[0].NextOffset == 4, c
+	})
+	r.stillOnly("t/0@0=a", "t/0@1=b", "t/0@2=c", "t/0@3=d")
+	if at := r.committed(0); at != 2 {
+		t.Errorf("%d is committed, and no flush after 2 was good", at)
 	}
-	sick.Store(false)
+	r.memory.failPartition(0, partitionFault{})
 	r.wantCommitted(0, 4)
 	r.wantStatus(Running)
-	r.wantLines(path, "a", "b", "c", "d")
 }
 
 // TestCommitFromAnotherClusterWins: a mirror tool copies offsets with their metadata to
