@@ -9,6 +9,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/sink"
 )
@@ -54,6 +57,160 @@ func TestBadFilesStopTheirPartitionsOnly(t *testing.T) {
 	r.wantLines(filepath.Join(dir, "bad2.log"), "x")
 	if c := r.consumer(); c.Generation != before.Generation || c.RestartsTotal != 0 || c.RebalancesTotal != 1 {
 		t.Errorf("it was %+v, is %+v", before, c)
+	}
+}
+
+// TestMovingStartIsPinnedWhileTheFileIsBad: records that are produced while the file of a
+// new partition cannot be opened are not skipped, whatever start says. A restart changes
+// nothing.
+func TestMovingStartIsPinnedWhileTheFileIsBad(t *testing.T) {
+	for _, start := range []string{"latest", time.Now().Add(time.Hour).UTC().Format(time.RFC3339)} {
+		for _, delivery := range []string{"exactly_once", "at_least_once"} {
+			t.Run(start+" "+delivery, func(t *testing.T) {
+				r := newFileRig(t, 1)
+				r.makeTopic("x")
+				dir := t.TempDir()
+				path := filepath.Join(dir, "t.log")
+				if err := os.Mkdir(path, 0o700); err != nil {
+					t.Fatal(err)
+				}
+				spec := ", topics: [t, x], start: '" + start + "', flush: {interval: 20ms}, sink: {file: {path: '" +
+					filepath.Join(dir, "{topic}.log") + "', delivery: " + delivery + "}}"
+				r.produce(0, "old")
+				r.edit(spec)
+				r.wantCommitted(0, 1)
+				r.wantStatus(Failing)
+				_, text := r.commitOf(0)
+				if m, ok := parseMetadata(text); !ok || !m.pinned || m.lineage == "" || m.ledger != "" {
+					t.Errorf("the metadata is %q", text)
+				}
+				r.produce(0, "a")
+				r.restart(sink.Open)
+				r.edit(spec)
+				r.wantStatus(Failing)
+				r.produce(0, "b")
+				if at := r.committed(0); at != 1 {
+					t.Errorf("%d is committed after the restart, was 1", at)
+				}
+				if err := os.Remove(path); err != nil {
+					t.Fatal(err)
+				}
+				r.wantStatus(Running)
+				r.produce(0, "c")
+				r.wantLines(path, "a", "b", "c")
+				r.wantCommitted(0, 4)
+				_, after := r.commitOf(0)
+				was, _ := parseMetadata(text)
+				if m, _ := parseMetadata(after); m.pinned || m.lineage != was.lineage {
+					t.Errorf("the metadata is %q, was %q", after, text)
+				}
+			})
+		}
+	}
+}
+
+// moveFile moves a data file with all files beside it.
+func moveFile(t *testing.T, from, to string) {
+	t.Helper()
+	copyFile(t, from, to)
+	removeFile(t, from)
+}
+
+// deleteOffsets deletes all that the group has committed.
+func (r *rig) deleteOffsets() {
+	r.Helper()
+	req := kmsg.NewPtrDeleteGroupsRequest()
+	req.Groups = []string{"kcagent-c"}
+	resp, err := req.RequestWith(context.Background(), r.client)
+	if err != nil || resp.Groups[0].ErrorCode != 0 {
+		r.Fatal(err, resp)
+	}
+}
+
+// TestLedgerWinsOverAPinnedOffset: the offset was pinned because the file could not be
+// opened. The file continues where it ends, as after any deletion of committed offsets.
+func TestLedgerWinsOverAPinnedOffset(t *testing.T) {
+	r := newFileRig(t, 1)
+	dir := t.TempDir()
+	path, away := filepath.Join(dir, "t.log"), filepath.Join(t.TempDir(), "t.log")
+	spec := ", start: latest" + toFile(filepath.Join(dir, "{topic}.log"))
+	r.edit(spec)
+	r.wantStatus(Running)
+	r.produce(0, "a", "b")
+	r.wantCommitted(0, 2)
+	_ = r.stop()
+	r.deleteOffsets()
+	moveFile(t, path, away)
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r.produce(0, "c")
+	r.start()
+	r.edit(spec)
+	r.wantStatus(Failing)
+	r.wantCommitted(0, 3)
+	r.produce(0, "d")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	moveFile(t, away, path)
+	r.wantStatus(Running)
+	r.wantLines(path, "a", "b", "c", "d")
+	r.wantCommitted(0, 4)
+	if log := r.log.String(); !strings.Contains(log, atLedgerNotPin.message) {
+		t.Errorf("the log says\n%s", log)
+	}
+}
+
+// TestEndOfARecreatedTopicIsPinnedWhileTheFileIsBad: on_offset_out_of_range latest leads
+// to the end of the new topic at the start, and not when the file can be opened.
+func TestEndOfARecreatedTopicIsPinnedWhileTheFileIsBad(t *testing.T) {
+	r := newFileRig(t, 1)
+	dir := t.TempDir()
+	path, away := filepath.Join(dir, "t.log"), filepath.Join(t.TempDir(), "t.log")
+	spec := ", on_offset_out_of_range: latest" + toFile(filepath.Join(dir, "{topic}.log"))
+	r.produce(0, "old0", "old1", "old2")
+	r.edit(spec)
+	r.wantCommitted(0, 3)
+	_ = r.stop()
+	_, old := r.commitOf(0)
+	moveFile(t, path, away)
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r.recreateTopic("t")
+	r.commitExternally(0, 3, old) // a broker that keeps the offsets of deleted topics
+	r.produce(0, "new0")
+	r.start()
+	r.edit(spec)
+	r.wantCommitted(0, 1)
+	r.wantStatus(Failing)
+	r.produce(0, "new1")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	moveFile(t, away, path)
+	r.wantStatus(Running)
+	r.wantLines(path, "old0", "old1", "old2", "new1")
+}
+
+// TestPinnedOffsetsNeedNoSink: an offset is pinned although no flush is good.
+func TestPinnedOffsetsNeedNoSink(t *testing.T) {
+	r := newRig(t, 2)
+	r.memory.keepsLedger = true
+	r.memory.fail(nil, errors.New("disk on fire"))
+	r.memory.failPartition(0, partitionFault{open: errors.New("cannot open")})
+	r.produce(0, "old")
+	r.edit(", start: latest")
+	r.wantStatus(Failing)
+	r.wantCommitted(0, 1)
+	r.produce(0, "a")
+	r.memory.failPartition(0, partitionFault{})
+	r.memory.fail(nil, nil)
+	r.wantStatus(Running)
+	r.wantRecords("t/0@1=a")
+	if n := r.consumerStats().starts.Load(); n != 2 {
+		t.Errorf("start was applied to %d partitions, want 2", n)
 	}
 }
 

@@ -62,7 +62,7 @@ func (s *session) commit(safe map[*partition]flushPoint) error {
 	moved := make(map[*partition]commitMetadata)
 	awaits := s.awaits()
 	for p, f := range safe {
-		m := commitMetadata{s.copies.current(f.ledger), f.at.Lineage, f.at.Topic, p.initial, awaits}
+		m := commitMetadata{s.copies.current(f.ledger), f.at.Lineage, f.at.Topic, p.initial, awaits, f.pinned}
 		if p.uncommitted(f, m) {
 			req.AddBlockWithLeaderEpoch(p.Topic, p.Partition, f.at.Next, -1, 0, m.String())
 			moved[p] = m

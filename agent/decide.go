@@ -65,6 +65,8 @@ var (
 	atLedgerAlone    = reason{"no committed offset; resuming where the file ends", slog.LevelInfo}
 	atLedgerOfTopic  = reason{"committed offset is about a deleted topic; resuming where the file ends", slog.LevelInfo}
 	topicRecreated   = reason{"topic was deleted and recreated; applying on_offset_out_of_range", slog.LevelWarn}
+	atLedgerNotPin   = reason{"the offset was committed while the sink could not be opened; resuming where the file ends", slog.LevelInfo}
+	atPin            = reason{"resuming at the offset that was committed while the sink could not be opened", slog.LevelInfo}
 	noCommittedStart = reason{"no committed offset; applying start policy", slog.LevelInfo}
 )
 
@@ -91,6 +93,8 @@ func decide(c commitment, l sink.Ledger, now sink.Identity, p policy) decision {
 		}
 	case differ(c.meta.topic.Cluster, now.Cluster):
 		d.lineage, d.commit, d.reason = "", true, atMirrored
+	case c.meta.pinned:
+		d = decidePinned(c, l, now, p)
 	case differ(l.Topic.Cluster, now.Cluster):
 		d.reason = atCommitted
 	case l.Next < 0:
@@ -131,6 +135,19 @@ func decideInLineage(c commitment, l sink.Ledger) decision {
 	return d
 }
 
+// decidePinned decides where the committed offset was pinned: there was no usable commit,
+// and what the ledger says was unknown. The decision is committed as an ordinary one
+// before the first record: other members let their ledgers win over a pinned offset.
+func decidePinned(c commitment, l sink.Ledger, now sink.Identity, p policy) decision {
+	switch {
+	case covers(l, now):
+		return decision{offset: l.Next, lineage: l.Lineage, reason: atLedgerNotPin, commit: true}
+	case l.Next >= 0 && !differ(l.Topic.Cluster, now.Cluster) && p.outOfRange != config.ResetLatest:
+		return decideWithoutCommit(c, l, now, p) // the ledger is about the deleted topic
+	}
+	return decision{offset: c.offset, lineage: c.meta.lineage, reason: atPin, commit: true}
+}
+
 // decideWithoutCommit decides where there is no committed offset, or one of the
 // deleted topic. The decision is committed first: a member that continues after a
 // crash would else begin another lineage, and what this one's file is ahead would be
@@ -165,6 +182,12 @@ func decideWithoutCommit(c commitment, l sink.Ledger, now sink.Identity, p polic
 // is durable in its ledger: so the ledger holds as much, or it is a copy or a backup.
 func (c commitment) of(l sink.Ledger) bool {
 	return c.ours && l.ID != "" && c.meta.ledger == l.ID
+}
+
+// moves reports that a later decision may lead behind records that were produced
+// meanwhile.
+func (d decision) moves() bool {
+	return d.offset < 0 && !d.blocked && (d.start.offset == sarama.OffsetNewest || !d.start.at.IsZero())
 }
 
 // ofDeletedTopic reports that the offset is about a topic of that name that was

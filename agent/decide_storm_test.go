@@ -48,6 +48,15 @@ func (s *storm) commit(h *host) {
 	s.log("commit %d %s", at.Next, at.Lineage)
 }
 
+// pin is one life of an agent that cannot open its file.
+func (s *storm) pin() {
+	if d := decide(s.committed, noLedger, here, latest); d.moves() {
+		s.lineages++
+		s.committed = pinned(s.rand.Int64N(4), fmt.Sprint(s.lineages), here)
+		s.log("pin %d", s.committed.offset)
+	}
+}
+
 // turn is one life of an agent on a host.
 func (s *storm) turn(i int) {
 	h := s.hosts[i]
@@ -115,6 +124,9 @@ func TestDecisionsInAStorm(t *testing.T) {
 			s.hosts[i] = &host{ledger: sink.Ledger{ID: fmt.Sprint("host", i), Position: sink.Position{Next: -1}}, stored: make(map[string]map[int64]bool)}
 		}
 		for range 12 {
+			if s.rand.IntN(4) == 0 {
+				s.pin()
+			}
 			s.turn(s.rand.IntN(2))
 			if s.committed.offset > 0 && s.rand.IntN(5) == 0 {
 				s.reset = s.rand.Int64N(s.committed.offset + 3)

@@ -36,6 +36,12 @@ func ours(offset int64, ledger, lineage string, topic sink.Identity) commitment 
 	return commitment{offset, true, commitMetadata{ledger: ledger, lineage: lineage, topic: topic, partitions: -1}}
 }
 
+func pinned(offset int64, lineage string, topic sink.Identity) commitment {
+	c := ours(offset, "", lineage, topic)
+	c.meta.pinned = true
+	return c
+}
+
 func ledgerAt(next int64, lineage string, topic sink.Identity) sink.Ledger {
 	return sink.Ledger{ID: "mine", Position: sink.Position{Next: next, Lineage: lineage, Topic: topic}}
 }
@@ -212,6 +218,38 @@ var decisionCases = map[string]decisionCase{
 		nothing, ledgerAt(9, "a", elsewhere), here, earliest,
 		decision{offset: -1, start: oldest, reason: noCommittedStart, adopt: true, commit: true},
 	},
+	"A pinned offset is where a partition resumes whose ledger has no entry. It is committed again as an ordinary one.": {
+		pinned(12, "b", here), noEntry, here, latest,
+		decision{offset: 12, lineage: "b", reason: atPin, adopt: true, commit: true},
+	},
+	"A pinned offset is committed again where the sink keeps no ledger, too.": {
+		pinned(12, "b", here), noLedger, here, latest,
+		decision{offset: 12, lineage: "b", reason: atPin, commit: true},
+	},
+	"A ledger wins over a pinned offset: the partition resumes where the file ends.": {
+		pinned(12, "b", here), ledgerAt(9, "a", here), here, latest,
+		decision{offset: 9, lineage: "a", reason: atLedgerNotPin, commit: true},
+	},
+	"A ledger about the deleted topic makes on_offset_out_of_range apply, although an offset is pinned.": {
+		pinned(12, "b", here), ledgerAt(19, "a", hereOld), here, earliest,
+		decision{offset: -1, start: oldest, reason: topicRecreated, adopt: true, commit: true},
+	},
+	"With on_offset_out_of_range latest, the pinned offset is kept where the ledger is about the deleted topic.": {
+		pinned(12, "b", here), ledgerAt(19, "a", hereOld), here, latest,
+		decision{offset: 12, lineage: "b", reason: atPin, adopt: true, commit: true},
+	},
+	"A pinned offset wins over a ledger about another cluster.": {
+		pinned(12, "b", here), ledgerAt(19, "a", elsewhere), here, latest,
+		decision{offset: 12, lineage: "b", reason: atPin, adopt: true, commit: true},
+	},
+	"A pinned offset that was copied from another cluster is like any other commit from there.": {
+		pinned(5, "b", elsewhere), ledgerAt(9, "a", here), here, latest,
+		decision{offset: 5, reason: atMirrored, adopt: true, commit: true},
+	},
+	"A pinned offset about the deleted topic is ignored.": {
+		pinned(5, "b", hereOld), noEntry, here, latest,
+		decision{offset: -1, start: newest, reason: topicRecreated, adopt: true, commit: true},
+	},
 	"A start at the end is committed before the first record.": {
 		nothing, noLedger, here, latest,
 		decision{offset: -1, start: newest, reason: noCommittedStart, commit: true},
@@ -287,10 +325,10 @@ func TestDecisionsSurviveACrash(t *testing.T) {
 }
 
 func TestMetadata(t *testing.T) {
-	full := commitMetadata{"L1", "A1", sink.Identity{Cluster: "a b", Topic: "T-_1"}, 6, "x.y,z"}
+	full := commitMetadata{"L1", "A1", sink.Identity{Cluster: "a b", Topic: "T-_1"}, 6, "x.y,z", true}
 	for text, want := range map[string]commitMetadata{
 		"kcagent/1": {partitions: -1},
-		"kcagent/1 ledger=L1 lineage=A1 cluster=a%20b topic=T-_1 partitions=6 awaits=x.y,z": full,
+		"kcagent/1 ledger=L1 lineage=A1 cluster=a%20b topic=T-_1 partitions=6 awaits=x.y,z pinned=1": full,
 		"kcagent/1 lineage=A1": {lineage: "A1", partitions: -1},
 	} {
 		if m, ok := parseMetadata(text); !ok || m != want {
@@ -303,6 +341,7 @@ func TestMetadata(t *testing.T) {
 	for text, want := range map[string]commitMetadata{ // read, and never written
 		"kcagent/1 later=1 ledger=L1 x":           {ledger: "L1", partitions: -1},
 		"kcagent/1 partitions=-2":                 {partitions: -1},
+		"kcagent/1 pinned=0":                      {partitions: -1},
 		"kcagent/1 partitions=99999999999":        {partitions: -1},
 		"kcagent/1 cluster=%zz ledger=L1 ledger=": {partitions: -1},
 	} {

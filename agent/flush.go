@@ -194,6 +194,9 @@ func (s *session) flushSink(ctx context.Context, points map[*partition]flushPoin
 	}
 	failed := make(map[sink.TopicPartition]error)
 	for p, f := range points {
+		if f.pinned { // the sink has nothing of it
+			continue
+		}
 		why := failureOf(err, p)
 		if why != nil {
 			failed[p.TopicPartition] = why

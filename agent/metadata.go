@@ -11,7 +11,7 @@ import (
 
 // commitMetadata is what the agent stores beside each offset that it commits:
 //
-//	kcagent/1 ledger=… lineage=… cluster=… topic=… partitions=… awaits=…
+//	kcagent/1 ledger=… lineage=… cluster=… topic=… partitions=… awaits=… pinned=…
 //
 // A key that is absent is unknown. A reader ignores keys that it does not know.
 // An offset with any other text beside it was committed by something else: an
@@ -22,6 +22,7 @@ type commitMetadata struct {
 	topic      sink.Identity // what the offset is about
 	partitions int32         // how many partitions the topic had when the group first read it; -1 if unknown
 	awaits     string        // topics of the consumer that did not exist, see joinAwaited
+	pinned     bool          // committed before the sink could be opened, see session.pin
 }
 
 const (
@@ -49,6 +50,9 @@ func (m commitMetadata) String() string {
 	}
 	if m.awaits != "" { // not escaped: commas separate the names
 		b.WriteString(" awaits=" + m.awaits)
+	}
+	if m.pinned {
+		add("pinned", "1")
 	}
 	return b.String()
 }
@@ -81,6 +85,8 @@ func parseMetadata(text string) (m commitMetadata, ok bool) {
 			}
 		case "awaits":
 			m.awaits = value
+		case "pinned":
+			m.pinned = value == "1"
 		}
 	}
 	return m, true

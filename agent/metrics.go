@@ -32,7 +32,7 @@ var (
 	descStarts     = describeMetric("consumer_offset_starts_total", "Partitions without a committed offset that began where start says.", "consumer")
 	descStalls     = describeMetric("consumer_stalls_total", "Times a partition stood still with no explanation and everything was opened anew.", "consumer")
 	descResets     = describeMetric("consumer_offset_resets_total", "Offsets out of range and recreated topics that were reset by policy, and committed offsets that were changed externally.", "consumer")
-	descCopies     = describeMetric("consumer_checkpoint_copies_total", "Partitions whose checkpoint was a copy or a restored backup, so that the file lacks records that are committed.", "consumer")
+	descCopies     = describeMetric("consumer_checkpoint_copies_total", "Partitions whose checkpoint was a copy or a restored backup, or did not match the committed offset, so that the file may lack records that are committed.", "consumer")
 	descPending    = describeMetric("consumer_change_pending", "1 while a wanted change of the consumer is tried or cannot be made.", "consumer")
 	descNext       = describeMetric("partition_next_offset", "Offset after the last record that the sink accepted.", "consumer", "topic", "partition")
 	descPartLag    = describeMetric("partition_lag_records", "Records between what the sink accepted and the end of the log.", "consumer", "topic", "partition")

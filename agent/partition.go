@@ -49,6 +49,7 @@ type partition struct {
 	unadopted bool                    // the position is to be flushed before the first record
 	unsure    bool                    // the ledger may be ahead of what a flush made safe: a former generation's last one failed
 	owed      bool                    // it is to be committed before the first record
+	pinned    bool                    // the sink is not open: only the commit is due
 	adopted   chan struct{}           // closed when neither is left
 	safe      bool                    // a flush of this round was good
 	decided   reason                  // the last decision
@@ -59,7 +60,7 @@ type partition struct {
 func (p *partition) beginRound(end context.CancelCauseFunc) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.phase, p.end, p.safe = opening, end, false
+	p.phase, p.end, p.safe, p.pinned = opening, end, false, false
 	p.round++
 }
 
@@ -132,6 +133,18 @@ func (p *partition) adopt(at sink.Position, flush, commit bool) <-chan struct{} 
 	return p.adopted
 }
 
+// pin is adopt for a partition whose sink is not open: the flusher commits the position.
+func (p *partition) pin(at sink.Position) <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.round++
+	p.at, p.adopted, p.ledger = at, make(chan struct{}), ""
+	p.unadopted, p.unsure, p.owed, p.pinned = false, false, true, true
+	p.flushed, p.flushedOf = at.Next, at.Topic
+	p.phase = adopting
+	return p.adopted
+}
+
 // settle lets records flow once nothing is left to be done before the first. p.mu is
 // held.
 func (p *partition) settle() {
@@ -187,6 +200,7 @@ type flushPoint struct {
 	at     sink.Position
 	ledger string
 	unsafe bool // the sink has something to flush
+	pinned bool // the sink is not open
 }
 
 // flushPoint returns how far a flush that begins now covers p; ok is false if p has
@@ -194,7 +208,7 @@ type flushPoint struct {
 func (p *partition) flushPoint() (f flushPoint, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return flushPoint{p.round, p.at, p.ledger, p.unadopted || p.unsure || p.at.Next != p.flushed}, p.phase >= adopting
+	return flushPoint{p.round, p.at, p.ledger, p.unadopted || p.unsure || p.at.Next != p.flushed, p.pinned}, p.phase >= adopting
 }
 
 // flushedTo records a good flush. It reports whether the point is of this
@@ -215,7 +229,7 @@ func (p *partition) uncommitted(f flushPoint, m commitMetadata) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := p.committed
-	return p.owed || c.offset != f.at.Next || c.ours && (c.meta.lineage != m.lineage || c.meta.awaits != m.awaits)
+	return p.owed || c.offset != f.at.Next || c.ours && (c.meta.lineage != m.lineage || c.meta.awaits != m.awaits || c.meta.pinned != m.pinned)
 }
 
 // committedTo records a good commit.

@@ -20,25 +20,69 @@ func (s *session) consume(ctx context.Context, p *partition) {
 	var wait backoff
 	for {
 		err := s.round(ctx, p)
-		switch {
-		case ctx.Err() != nil:
-			return
-		case errors.As(err, new(*fetch.RenewedError)):
-			s.abandon(err) // the next generation finds out where to start in the new one
-			<-ctx.Done()
-			return
-		case errors.Is(err, fetch.ErrClosed), errors.Is(err, fetch.ErrEnded): // the agent ends
-			<-ctx.Done()
+		if s.ended(ctx, err) {
 			return
 		}
 		if p.progressed() {
 			wait.reset()
 		}
 		s.failed(p, err)
-		if !wait.wait(ctx, nil) {
+		if s.ended(ctx, s.pin(ctx, p)) || !wait.wait(ctx, nil) {
 			return
 		}
 	}
+}
+
+// ended reports, after ctx has ended, that an error leaves nothing to retry in this
+// generation.
+func (s *session) ended(ctx context.Context, err error) bool {
+	switch {
+	case ctx.Err() != nil:
+	case errors.As(err, new(*fetch.RenewedError)):
+		s.abandon(err) // the next generation finds out where to start in the new one
+	case errors.Is(err, fetch.ErrClosed), errors.Is(err, fetch.ErrEnded): // the agent ends
+	default:
+		return false
+	}
+	<-ctx.Done()
+	return true
+}
+
+// pin commits where a partition starts whose sink cannot be opened, if a later start
+// would be behind records that are produced meanwhile. Once the sink is open, decide
+// finds the commit, and prefers a ledger that has the partition.
+func (s *session) pin(ctx context.Context, p *partition) error {
+	l, now := sink.Ledger{Position: sink.Position{Next: -1}}, s.identity(p)
+	c, before := p.known(&l)
+	d := decide(c, l, now, s.policy(p))
+	if !d.moves() {
+		return nil
+	}
+	at, _ := p.position()
+	if d.reason != before.reason || at.Next < 0 || differ(at.Topic.Topic, now.Topic) { // not resolved yet
+		d.lineage = newID()
+		p.locate(d, "", now)
+		if d.reason != before.reason {
+			s.logDecision(p, d, c, l)
+		}
+		sub := s.subscribe(p, d)
+		defer sub.Close()
+		if at, _ = p.position(); differ(s.identity(p).Topic, at.Topic.Topic) {
+			return &fetch.RenewedError{Topic: p.Topic}
+		}
+		next, _, err := s.locate(ctx, p, sub)
+		if err != nil {
+			return err
+		}
+		at.Next = next
+	}
+	done := p.pin(at)
+	signal(s.adoptions)
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+	return nil
 }
 
 // round is one walk through the phases. It returns why it ended.
