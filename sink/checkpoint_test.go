@@ -2,10 +2,12 @@ package sink
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -191,6 +193,60 @@ func TestSlotsFailedStoreIsRepeated(t *testing.T) {
 	}
 	if err := s.store([]byte("four"), true); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestFailedStoreLosesToALargerOne: a checkpoint whose sync failed may be on the disk all
+// the same. One that is stored later wins over it, also if it has outgrown the slot.
+func TestFailedStoreLosesToALargerOne(t *testing.T) {
+	path, fsys := filepath.Join(t.TempDir(), "out.log"), newFaultFS()
+	s := openExact(t, path, fsys)
+	id := place(t, s, 0).ID
+	mustWrite(t, s, records(0, 0, 10))
+	fsys.set(fail(syscall.EIO, "datasync out.log+checkpoint"))
+	if err := s.Flush(t.Context()); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("got %v", err)
+	}
+	fsys.set(nil)
+	if err := s.Adopt(t.Context(), TopicPartition{"orders", 1}, id, Position{Lineage: strings.Repeat("l", slotSize)}); err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, s, records(0, 10, 10))
+	mustFlush(t, s)
+	die(t, s)
+	s = openExact(t, path, nil)
+	wantNext(t, s, 0, 20)
+	mustClose(t, s)
+	checkFile(t, path, lines(want(0, 0, 20)))
+}
+
+// TestDurabilityNoneCutsNoForeignFile: after a power loss a file may be shorter than its
+// checkpoint says. A shorter file with another inode is that of another program.
+func TestDurabilityNoneCutsNoForeignFile(t *testing.T) {
+	for _, c := range []Compression{Uncompressed, Zstd} {
+		t.Run(string(c), func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "out.log")
+			spec := exactSpec(path)
+			spec.File.Durability, spec.File.Compression = None, c
+			s := mustOpen(t, spec, nil)
+			mustWrite(t, s, records(0, 0, 10))
+			mustClose(t, s)
+			if err := os.Rename(path, path+".1"); err != nil {
+				t.Fatal(err)
+			}
+			foreign := "a line of another program\nand"
+			setFile(t, path, foreign)
+			if s, err := Open(t.Context(), spec, Options{}); err == nil {
+				mustClose(t, s)
+			}
+			kept := slices.ContainsFunc(folder(t, dir), func(name string) bool {
+				return strings.HasPrefix(readFile(t, filepath.Join(dir, name)), foreign)
+			})
+			if !kept {
+				t.Errorf("the file of the other program was cut; files are %q", folder(t, dir))
+			}
+		})
 	}
 }
 

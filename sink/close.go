@@ -52,7 +52,7 @@ func (w *writer) completeLast() error {
 			return err
 		}
 	}
-	if w.side == nil || w.current == nil || w.current.length == 0 && len(w.pending) == 0 {
+	if g := w.current; w.side == nil || g == nil || g.uncovered > 0 || g.length == 0 && len(w.pending) == 0 {
 		return nil
 	}
 	if err := w.complete(); err != nil || !w.sink.durable() {

@@ -167,37 +167,6 @@ func TestRecordsThatRepeatAreNoIdentity(t *testing.T) {
 	}
 }
 
-// TestSymbolicLink: a path that is a link is written where the link leads; rotate,
-// which would rename the link, rejects it by name.
-func TestSymbolicLink(t *testing.T) {
-	dir := t.TempDir()
-	target, link := filepath.Join(dir, "target.log"), filepath.Join(dir, "link.log")
-	if err := os.Symlink(target, link); err != nil {
-		t.Fatal(err)
-	}
-	s := openExact(t, link, nil)
-	mustWrite(t, s, records(0, 0, 3))
-	mustFlush(t, s)
-	spec := exactSpec(link)
-	spec.File.Rotate = &Rotate{Size: 10}
-	if err := s.Update(spec); err != nil {
-		t.Fatal(err)
-	}
-	err := write(t.Context(), s, records(0, 3, 3))
-	if err == nil || !strings.Contains(err.Error(), link) || !strings.Contains(err.Error(), "symbolic link cannot be combined with rotate") {
-		t.Errorf("got %v", err)
-	}
-	if err := s.Update(exactSpec(link)); err != nil {
-		t.Fatal(err)
-	}
-	mustWrite(t, s, records(0, 3, 3))
-	mustClose(t, s)
-	checkFile(t, target, lines(want(0, 0, 6)))
-	if _, err := Open(t.Context(), spec, Options{}); err == nil || !strings.Contains(err.Error(), "cannot be combined") {
-		t.Errorf("got %v", err)
-	}
-}
-
 // TestLongNames: a name that leaves no room for the files beside it fails its own
 // partition alone, by name.
 func TestLongNames(t *testing.T) {

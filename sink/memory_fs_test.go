@@ -23,6 +23,7 @@ type memoryFS struct {
 	onDisk map[string]*memoryInode
 	since  []func(map[string]*memoryInode) // changes of names since the last SyncDir
 	last   uint64                          // inode
+	made   int64                           // how many files were made
 	calls  int                             // that change something
 	stopAt int                             // the process dies before this call; 0: never
 	fault  func() error                    // asked at each call, if not nil
@@ -32,6 +33,7 @@ type memoryFS struct {
 
 type memoryInode struct {
 	id     uint64
+	born   int64
 	data   []byte
 	onDisk []byte
 	locked *memoryFile
@@ -75,7 +77,8 @@ func (f *memoryFS) OpenFile(path string, flag int, perm fs.FileMode) (File, erro
 		return nil, &fs.PathError{Op: "open", Path: path, Err: syscall.ENOENT}
 	case i == nil:
 		f.last++
-		i = &memoryInode{id: f.last, mode: perm}
+		f.made++
+		i = &memoryInode{id: f.last, born: f.made, mode: perm}
 		f.change(func(n map[string]*memoryInode) { n[path] = i })
 	case flag&os.O_TRUNC != 0:
 		i.data = nil
@@ -226,7 +229,7 @@ var losses = []loss{
 // crash is the file system as the next process finds it.
 func (f *memoryFS) crash(l loss) *memoryFS {
 	next := newMemoryFS()
-	next.last, next.asking = f.last, f.asking
+	next.last, next.made, next.asking = f.last, f.made, f.asking
 	for _, do := range f.since[:l.names(len(f.since))] {
 		do(f.onDisk)
 	}
@@ -237,7 +240,7 @@ func (f *memoryFS) crash(l loss) *memoryFS {
 		}
 		if anew[i] == nil {
 			data := slices.Clone(l.data(i.id, i.onDisk, i.data))
-			anew[i] = &memoryInode{id: i.id, data: data, onDisk: slices.Clone(data), mode: i.mode}
+			anew[i] = &memoryInode{id: i.id, born: i.born, data: data, onDisk: slices.Clone(data), mode: i.mode}
 		}
 		next.names[path] = anew[i]
 	}
@@ -319,7 +322,7 @@ func (f *memoryFile) Datasync() error {
 	return err
 }
 
-func (f *memoryFile) Born() int64 { return int64(f.i.id) }
+func (f *memoryFile) Born() int64 { return f.i.born }
 
 func (f *memoryFile) Reserve(int64, int64) error { return errors.ErrUnsupported }
 

@@ -86,6 +86,9 @@ func (w *writer) open() error {
 	if err != nil {
 		return fault("open", w.path, err)
 	}
+	if w.parked != nil && real != w.real {
+		return w.loseLink() // what was closed has its checkpoint elsewhere
+	}
 	w.real = real
 	if err := w.makeFolders(w.sink.mode()); err != nil {
 		return err
@@ -145,7 +148,7 @@ func (w *writer) create() error {
 	if changed, err := w.linkChanged(); err != nil {
 		return err
 	} else if changed { // lock and checkpoint are elsewhere, too
-		return w.lose(fmt.Errorf("open %s: the symbolic link leads elsewhere by now", w.path))
+		return w.loseLink()
 	}
 	if err := w.makeFolders(w.sink.mode()); err != nil {
 		return err
@@ -171,6 +174,11 @@ func (w *writer) create() error {
 	w.current = g
 	w.folders = append(w.folders, filepath.Dir(w.real))
 	return nil
+}
+
+// loseLink is lose for a path that leads to another file by now.
+func (w *writer) loseLink() error {
+	return w.lose(fmt.Errorf("open %s: the symbolic link leads elsewhere by now", w.path))
 }
 
 // found is what is known of a file that is opened.

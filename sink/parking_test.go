@@ -1,9 +1,13 @@
 package sink
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -54,6 +58,16 @@ func TestFilesAreClosedToSaveDescriptors(t *testing.T) {
 	}
 }
 
+// park closes the files of a sink, as the lack of descriptors does.
+func park(t *testing.T, s Sink) {
+	t.Helper()
+	for _, w := range s.(*fileSink).writers() {
+		if !w.tryPark() {
+			t.Fatalf("%s was not closed", w.path)
+		}
+	}
+}
+
 // openBelow counts the open files of this process below a folder.
 func openBelow(t *testing.T, dir string) (n int) {
 	t.Helper()
@@ -77,11 +91,7 @@ func TestParkedFileOfAnotherWriter(t *testing.T) {
 	place(t, s, 0)
 	mustWrite(t, s, records(0, 0, 3))
 	mustFlush(t, s)
-	for _, w := range s.(*fileSink).writers() {
-		if !w.tryPark() {
-			t.Fatal("not parked")
-		}
-	}
+	park(t, s)
 	other := openExact(t, pattern, nil)
 	wantNext(t, other, 0, 3)
 	mustWrite(t, other, records(0, 3, 3))
@@ -105,11 +115,7 @@ func TestAdoptedWhileClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustFlush(t, s)
-	for _, w := range s.(*fileSink).writers() {
-		if !w.tryPark() {
-			t.Fatal("not closed")
-		}
-	}
+	park(t, s)
 	if err := s.Adopt(t.Context(), TopicPartition{"orders", 0}, id, Position{Next: 9}); err != nil {
 		t.Fatal(err)
 	}
@@ -118,4 +124,112 @@ func TestAdoptedWhileClosed(t *testing.T) {
 	s = openExact(t, pattern, nil)
 	wantNext(t, s, 0, 9)
 	mustClose(t, s)
+}
+
+// TestNewLedgerIDIsKeptWhileClosed: a ledger that gets another id while the file is
+// closed keeps that and its lineage when the file is opened again.
+func TestNewLedgerIDIsKeptWhileClosed(t *testing.T) {
+	pattern := filepath.Join(t.TempDir(), "{partition}.log")
+	s := openExact(t, pattern, nil)
+	place(t, s, 0)
+	mustWrite(t, s, records(0, 0, 3))
+	mustFlush(t, s)
+	park(t, s)
+	if err := s.Adopt(t.Context(), TopicPartition{"orders", 0}, "new", Position{Next: 3, Lineage: "x"}); err != nil {
+		t.Fatal(err)
+	}
+	mustFlush(t, s)
+	for range 2 { // also after it was stored and closed once more
+		if l := place(t, s, 0); l.ID != "new" || l.Lineage != "x" || l.Next != 3 {
+			t.Errorf("the ledger is %+v", l)
+		}
+		park(t, s)
+	}
+	mustWrite(t, s, records(0, 3, 3))
+	mustClose(t, s)
+	checkFile(t, filepath.Join(filepath.Dir(pattern), "0.log"), lines(want(0, 0, 6)))
+}
+
+// TestReusedInodeIsAnotherFile: a file of another program that gets the inode of a file
+// that was removed while it was closed has another birth time, and is not cut.
+func TestReusedInodeIsAnotherFile(t *testing.T) {
+	for _, c := range []Compression{Uncompressed, Zstd} {
+		t.Run(string(c), func(t *testing.T) {
+			m, spec := newMemoryFS(), exactSpec("/d/{partition}.log")
+			spec.File.Compression = c
+			s := mustOpen(t, spec, m)
+			place(t, s, 0)
+			mustWrite(t, s, records(0, 0, 3))
+			mustFlush(t, s)
+			park(t, s)
+			id, last := m.names["/d/0.log"].id, m.last
+			if err := m.Remove("/d/0.log"); err != nil {
+				t.Fatal(err)
+			}
+			m.last = id - 1
+			f, err := m.OpenFile("/d/0.log", openFlags|os.O_CREATE, 0o600)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.last = last
+			foreign := "a line of another program\nand its last, not ended"
+			if _, err := f.Write([]byte(foreign)); err != nil {
+				t.Fatal(err)
+			}
+			mustWrite(t, s, records(0, 3, 1))
+			mustClose(t, s)
+			kept := func(i *memoryInode) bool { return i.id == id && strings.HasPrefix(string(i.data), foreign) }
+			if !slices.ContainsFunc(slices.Collect(maps.Values(m.names)), kept) {
+				t.Errorf("the file of the other program was cut; files are %q", m.list())
+			}
+		})
+	}
+}
+
+// TestCheckpointRemovedWhileClosed: a checkpoint that was removed while the file was
+// closed is written again from the ledger in memory.
+func TestCheckpointRemovedWhileClosed(t *testing.T) {
+	pattern := filepath.Join(t.TempDir(), "{partition}.log")
+	path := filepath.Join(filepath.Dir(pattern), "0.log")
+	s := openExact(t, pattern, nil)
+	id := place(t, s, 0).ID
+	mustWrite(t, s, records(0, 0, 3))
+	mustFlush(t, s)
+	park(t, s)
+	if err := os.Remove(path + checkpointSuffix); err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, s, records(0, 3, 3)) // not flushed
+	if l := place(t, s, 0); l.ID != id || l.Next != 6 {
+		t.Errorf("the ledger is %+v", l)
+	}
+	die(t, s)
+	s = openExact(t, pattern, nil)
+	wantNext(t, s, 0, 3)
+	mustWrite(t, s, records(0, 3, 3))
+	mustClose(t, s)
+	checkFile(t, path, lines(want(0, 0, 6)))
+}
+
+// TestUnflushedRecordsOfAnotherWriterAreCut: another agent wrote to a file while it was
+// closed here, and was killed before it flushed. No checkpoint covers its records, so
+// Kafka redelivers them, and they are cut off.
+func TestUnflushedRecordsOfAnotherWriterAreCut(t *testing.T) {
+	pattern := filepath.Join(t.TempDir(), "{partition}.log")
+	s, other := openExact(t, pattern, nil), openExact(t, pattern, nil)
+	place(t, s, 0)
+	mustWrite(t, s, records(0, 0, 3))
+	mustFlush(t, s)
+	park(t, s)
+	wantNext(t, other, 0, 3)
+	mustWrite(t, other, records(0, 3, 3))
+	die(t, other)
+	if err := write(t.Context(), s, records(0, 3, 3)); errors.Is(err, ErrReopen) {
+		wantNext(t, s, 0, 3)
+		mustWrite(t, s, records(0, 3, 3))
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, s)
+	checkFile(t, filepath.Join(filepath.Dir(pattern), "0.log"), lines(want(0, 0, 6)))
 }

@@ -133,8 +133,8 @@ func (w *writer) completeIfDue() error {
 	if w.lost != nil || !w.due(w.sink.now()) {
 		return nil
 	}
-	if err := w.open(); err != nil || w.current == nil {
-		return err
+	if err := w.open(); err != nil || w.current == nil || w.current.uncovered > 0 {
+		return err // what is uncovered is cut when a partition resumes
 	}
 	return w.complete()
 }
