@@ -2,6 +2,7 @@ package sink
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
@@ -279,6 +280,79 @@ func TestFilesAreCompletedWithoutAFlush(t *testing.T) {
 			mustWrite(t, s, records(0, 1, 1))
 			mustClose(t, s)
 			equal(t, contents(t, append(complete(t, path), path)...), want(0, 0, 2))
+		})
+	}
+}
+
+// TestCompressedSizeHolds: chunks of several partitions that were made for the same room
+// do not all go into one compressed file, whose size is exceeded by a small frame at most.
+func TestCompressedSizeHolds(t *testing.T) {
+	const size, partitions = 300 << 10, 4
+	path := filepath.Join(t.TempDir(), "out.log")
+	spec := exactSpec(path)
+	spec.File.Compression, spec.File.Rotate = Zstd, &Rotate{Size: size}
+	s := mustOpen(t, spec, nil)
+	random := rand.New(rand.NewPCG(1, 2))
+	chunk := func(p int32, next int64) Chunk { // of records of 1 KiB, as the agent makes it
+		c := Chunk{TopicPartition: TopicPartition{"orders", p}, Next: next}
+		for limit := min(256<<10, s.Room(c.TopicPartition)); len(c.Data) < limit; c.Next++ {
+			value := make([]byte, 1<<10)
+			for i := range value {
+				value[i] = ' ' + byte(random.IntN('~'-' '))
+			}
+			c.Last = len(c.Data)
+			c.Data = s.Encode(c.Data, &Record{Topic: "orders", Partition: p, Offset: c.Next, Value: value})
+		}
+		return c
+	}
+	var chunks [partitions]Chunk
+	for range 3 {
+		for p := range chunks {
+			chunks[p] = chunk(int32(p), chunks[p].Next)
+		}
+		for _, c := range chunks {
+			if err := s.Write(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	mustClose(t, s)
+	done := complete(t, path)
+	for _, p := range done {
+		if info, err := os.Stat(p); err != nil || info.Size() > size+2*leastFrame {
+			t.Errorf("%s has %d bytes, want about %d; %v", filepath.Base(p), info.Size(), size, err)
+		}
+	}
+	if len(done) < 3 {
+		t.Errorf("complete files are %q", done)
+	}
+}
+
+// TestCutKeepsThePeriod: to cut off a torn end changes when the file was last written. It
+// is completed in the period of its records all the same.
+func TestCutKeepsThePeriod(t *testing.T) {
+	for _, torn := range []bool{false, true} {
+		t.Run(fmt.Sprintf("torn=%v", torn), func(t *testing.T) {
+			path, now := filepath.Join(t.TempDir(), "out.log"), time.Now()
+			before := now.Add(-3 * time.Hour)
+			s := openAt(t, &clock{t: before}, path, &Rotate{Every: time.Hour})
+			mustWrite(t, s, records(0, 0, 3))
+			mustFlush(t, s)
+			if torn {
+				mustWrite(t, s, records(0, 3, 3))
+			}
+			die(t, s)
+			if err := os.Chtimes(path, before, before); err != nil {
+				t.Fatal(err)
+			}
+			s = openAt(t, &clock{t: now}, path, &Rotate{Every: time.Hour})
+			wantNext(t, s, 0, 3)
+			mustFlush(t, s)
+			if n := len(complete(t, path)); n != 1 {
+				t.Errorf("%d complete files, want 1", n)
+			}
+			mustClose(t, s)
+			equal(t, contents(t, append(complete(t, path), path)...), want(0, 0, 3))
 		})
 	}
 }

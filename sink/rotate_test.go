@@ -236,3 +236,80 @@ func TestUpdateInPlace(t *testing.T) {
 		t.Errorf("complete files %q", complete(t, path))
 	}
 }
+
+// A linkFS renames by a link and a removal, as on a file system whose renames may replace
+// a file.
+type linkFS struct{ *faultFS }
+
+func (f linkFS) Rename(from, to string) error {
+	if err := os.Link(from, to); err != nil {
+		return err
+	}
+	return f.Remove(from)
+}
+
+// TestInterruptedRenameIsFinished: where a rename is a link and a removal, an error or a
+// death in between leaves a complete file under both names. The next attempt removes
+// the other one, and no record is in two files.
+func TestInterruptedRenameIsFinished(t *testing.T) {
+	for _, death := range []bool{true, false} {
+		t.Run(fmt.Sprintf("death=%v", death), func(t *testing.T) {
+			path, fsys := filepath.Join(t.TempDir(), "out.log"), linkFS{newFaultFS()}
+			spec := exactSpec(path)
+			spec.File.Rotate = &Rotate{Size: 30}
+			s := mustOpen(t, spec, fsys)
+			mustWrite(t, s, records(0, 0, 3))
+			fsys.set(fail(syscall.EIO, "remove out.log"))
+			for range 2 {
+				if err := write(t.Context(), s, records(0, 3, 3)); !errors.Is(err, syscall.EIO) {
+					t.Fatalf("got %v", err)
+				}
+			}
+			fsys.set(nil)
+			if death {
+				die(t, s)
+				s = mustOpen(t, spec, fsys)
+				wantNext(t, s, 0, 3)
+			}
+			mustWrite(t, s, records(0, 3, 2))
+			mustClose(t, s)
+			if n := len(complete(t, path)); n != 1 {
+				t.Errorf("%d complete files, want 1", n)
+			}
+			equal(t, contents(t, append(complete(t, path), path)...), want(0, 0, 5))
+		})
+	}
+}
+
+// TestUncertainCompletionCutsNothing: it is unknown whether the checkpoint is stored that
+// says that the file is complete. If more records go into the file after all, they are
+// not cut off after a death, also if the file was moved.
+func TestUncertainCompletionCutsNothing(t *testing.T) {
+	path, fsys := filepath.Join(t.TempDir(), "out.log"), newFaultFS()
+	spec := exactSpec(path)
+	spec.File.Rotate = &Rotate{Size: 30}
+	s := mustOpen(t, spec, fsys)
+	mustWrite(t, s, records(0, 0, 2))
+	mustFlush(t, s)
+	mustWrite(t, s, records(0, 2, 1)) // it is full
+	fsys.set(fail(syscall.EIO, "datasync out.log+checkpoint"))
+	if err := write(t.Context(), s, records(0, 3, 1)); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("got %v", err)
+	}
+	fsys.set(nil)
+	larger := exactSpec(path)
+	larger.File.Rotate = &Rotate{Size: 1000}
+	if err := s.Update(larger); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path, path+".1"); err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, s, records(0, 3, 2)) // not flushed
+	die(t, s)
+	s = mustOpen(t, larger, nil)
+	next := int(place(t, s, 0).Next)
+	mustWrite(t, s, records(0, next, 6-next))
+	mustClose(t, s)
+	equal(t, contents(t, path+".1", path), want(0, 0, 6))
+}
