@@ -1,11 +1,14 @@
 package sink
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -232,4 +235,150 @@ func TestKeepIsAppliedAfterEachFile(t *testing.T) {
 	if n := fsys.lists.Load(); n > 1 {
 		t.Errorf("the folder was listed %d times, want once", n)
 	}
+}
+
+// A failingListFS fails the next listings of folders.
+type failingListFS struct {
+	osFS
+	fails atomic.Int32
+}
+
+func (f *failingListFS) List(dir string, each func(name string, inode uint64) bool) error {
+	if f.fails.Add(-1) >= 0 {
+		return &os.PathError{Op: "list", Path: dir, Err: syscall.EIO}
+	}
+	return f.osFS.List(dir, each)
+}
+
+// TestFailedListingIsRepeated: the complete files of a partition that is not assigned are
+// known from the folder alone, so a listing that failed is repeated.
+func TestFailedListingIsRepeated(t *testing.T) {
+	clk, fsys := newClock(), &failingListFS{}
+	path := filepath.Join(t.TempDir(), "7.log")
+	spec := exactSpec(filepath.Join(filepath.Dir(path), "{partition}.log"))
+	spec.File.Rotate = &Rotate{Size: 30}
+	open := func() Sink {
+		s, err := Open(t.Context(), spec, Options{Consumer: "c", Group: "g", Now: clk.now, FS: fsys})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	s := open()
+	place(t, s, 7)
+	for i := range 5 {
+		mustWrite(t, s, records(7, 3*i, 3))
+		clk.add(time.Second)
+	}
+	mustClose(t, s)
+	fsys.fails.Store(1)
+	spec.File.Rotate = &Rotate{Size: 30, Keep: 1}
+	s = open()
+	for range 2 {
+		clk.add(recheck)
+		tend(s)
+	}
+	if n := len(complete(t, path)); fsys.fails.Load() > 0 || n != 1 {
+		t.Errorf("%d complete files, want 1; %d listings are to fail still", n, fsys.fails.Load())
+	}
+	mustClose(t, s)
+}
+
+// TestFailedCompletionIsRepeated: the file of a partition that is not assigned is
+// completed although the first attempt failed.
+func TestFailedCompletionIsRepeated(t *testing.T) {
+	clk, fsys := newClock(), newFaultFS()
+	path := filepath.Join(t.TempDir(), "7.log")
+	spec := exactSpec(filepath.Join(filepath.Dir(path), "{partition}.log"))
+	spec.File.Rotate = &Rotate{Every: time.Hour}
+	s, err := Open(t.Context(), spec, Options{Consumer: "c", Group: "g", Now: clk.now, FS: fsys})
+	if err != nil {
+		t.Fatal(err)
+	}
+	place(t, s, 7)
+	mustWrite(t, s, records(7, 0, 3))
+	mustFlush(t, s)
+	if err := s.Release(); err != nil {
+		t.Fatal(err)
+	}
+	fsys.set(fail(syscall.ENOSPC, "writeat 7.log+checkpoint"))
+	clk.add(time.Hour)
+	tend(s)
+	if n := len(complete(t, path)); n != 0 {
+		t.Fatalf("%d complete files on a full disk", n)
+	}
+	fsys.set(nil)
+	clk.add(recheck)
+	tend(s)
+	if n := len(complete(t, path)); n != 1 {
+		t.Errorf("%d complete files, want 1", n)
+	}
+	mustClose(t, s)
+}
+
+// TestFileIsCompletedWithoutAPartition: the file of a path without placeholders is
+// completed a minute after the last partition was revoked. Its lock is kept.
+func TestFileIsCompletedWithoutAPartition(t *testing.T) {
+	path, clk := filepath.Join(t.TempDir(), "out.log"), newClock()
+	s := openAt(t, clk, path, &Rotate{Size: 3000})
+	place(t, s, 7)
+	mustWrite(t, s, records(7, 0, 3))
+	mustFlush(t, s)
+	if err := s.Release(); err != nil {
+		t.Fatal(err)
+	}
+	clk.add(orphanGrace)
+	tend(s)
+	if n := len(complete(t, path)); n != 1 {
+		t.Errorf("%d complete files, want 1", n)
+	}
+	if _, err := Open(t.Context(), exactSpec(path), Options{Group: "g"}); !errors.Is(err, ErrLocked) {
+		t.Errorf("got %v, want ErrLocked", err)
+	}
+	wantNext(t, s, 7, 3)
+	mustWrite(t, s, records(7, 3, 3))
+	mustClose(t, s)
+	equal(t, contents(t, append(complete(t, path), path)...), want(7, 0, 6))
+}
+
+// TestClockSetBackDelaysNoRemoval: a clock that is set back by hours right after a start
+// does not delay the first listing by hours.
+func TestClockSetBackDelaysNoRemoval(t *testing.T) {
+	path, clk := filepath.Join(t.TempDir(), "out.log"), newClock()
+	s := openAt(t, clk, path, &Rotate{Size: 30})
+	for i := range 5 {
+		mustWrite(t, s, records(0, 3*i, 3))
+		clk.add(time.Second)
+	}
+	mustClose(t, s)
+	s = openAt(t, clk, path, &Rotate{Size: 30, Keep: 1})
+	clk.add(-12 * time.Hour)
+	tend(s)
+	if n := len(complete(t, path)); n != 1 {
+		t.Errorf("%d complete files, want 1", n)
+	}
+	mustClose(t, s)
+}
+
+// TestPipeInPlaceOfACheckpoint: a named pipe that has the name of a checkpoint is not
+// waited for.
+func TestPipeInPlaceOfACheckpoint(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "9.log")
+	setFile(t, path, "x\n")
+	if err := syscall.Mkfifo(path+checkpointSuffix, 0o600); err != nil {
+		t.Skip(err)
+	}
+	s := openAt(t, newClock(), filepath.Join(dir, "{partition}.log"), &Rotate{Size: 30, Keep: 3})
+	done := make(chan error, 1)
+	go func() { done <- s.Close(true) }()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("Close waits for the pipe")
+	}
+	checkFile(t, path, "x\n")
 }
