@@ -4,6 +4,7 @@ import (
 	"errors"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 )
@@ -257,4 +258,49 @@ func TestOneFailsTheOtherWorks(t *testing.T) {
 	mustClose(t, good)
 	mustClose(t, bad)
 	checkFile(t, filepath.Join(dir, "good.log"), lines(want(0, 0, 3)))
+}
+
+// TestFlushesBesideFailedWrites: writes that fail in the middle are cut off while flushes
+// are under way. The race detector watches both.
+func TestFlushesBesideFailedWrites(t *testing.T) {
+	path, fsys := filepath.Join(t.TempDir(), "out.log"), newFaultFS()
+	s := openExact(t, path, fsys)
+	place(t, s, 0)
+	calls := 0
+	fsys.set(func(op, _ string) error {
+		if op != "write" {
+			return nil
+		}
+		switch calls++; calls % 3 {
+		case 1:
+			fsys.setRoom(5)
+		case 2:
+			return syscall.ENOSPC
+		default:
+			fsys.setRoom(-1)
+		}
+		return nil
+	})
+	at := 0
+	var all sync.WaitGroup
+	all.Go(func() {
+		for range 100 {
+			if write(t.Context(), s, records(0, at, 2)) == nil {
+				at += 2
+			}
+		}
+	})
+	all.Go(func() {
+		for range 100 {
+			_ = s.Flush(t.Context())
+		}
+	})
+	all.Wait()
+	fsys.set(nil)
+	fsys.setRoom(-1)
+	mustClose(t, s)
+	if at == 0 {
+		t.Error("nothing was written")
+	}
+	checkFile(t, path, lines(want(0, 0, at)))
 }

@@ -182,3 +182,107 @@ func TestTruncatedThenCut(t *testing.T) {
 	mustClose(t, s)
 	checkFile(t, path, lines(want(0, 3, 1)))
 }
+
+// deletedFile returns a sink whose file was deleted after a flush that covered the first
+// of five records.
+func deletedFile(t *testing.T, spec Spec, fsys FS) Sink {
+	t.Helper()
+	s := mustOpen(t, spec, fsys)
+	mustWrite(t, s, records(0, 0, 1))
+	mustFlush(t, s)
+	mustWrite(t, s, records(0, 1, 4))
+	if spec.File.Compression != "" { // as more records than a frame holds do
+		if err := s.(*fileSink).only.emit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Remove(spec.File.Path); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// TestFailedRescueIsRepeated: the records of a deleted file are written to a new one. If
+// that fails in the middle, and cannot be undone, the next flush continues there.
+func TestFailedRescueIsRepeated(t *testing.T) {
+	path, fsys := filepath.Join(t.TempDir(), "out.log"), newFaultFS()
+	s := deletedFile(t, exactSpec(path), fsys)
+	fsys.setRoom(25) // two records and a half
+	fsys.set(fail(syscall.EIO, "truncate out.log"))
+	for range 2 {
+		if err := s.Flush(t.Context()); err == nil || errors.Is(err, ErrReopen) {
+			t.Fatalf("got %v", err)
+		}
+	}
+	fsys.set(nil)
+	fsys.setRoom(-1)
+	mustFlush(t, s)
+	mustClose(t, s)
+	checkFile(t, path, lines(want(0, 1, 4)))
+}
+
+// TestDeathDuringRescue: after a death in the middle of a rescue, what was written to the
+// new file is cut off, for Kafka redelivers it.
+func TestDeathDuringRescue(t *testing.T) {
+	for _, d := range []Delivery{ExactlyOnce, AtLeastOnce} {
+		t.Run(string(d), func(t *testing.T) {
+			path, fsys := filepath.Join(t.TempDir(), "out.log"), newFaultFS()
+			spec := exactSpec(path)
+			spec.File.Delivery = d
+			s := deletedFile(t, spec, fsys)
+			fsys.setRoom(25)
+			if err := s.Flush(t.Context()); err == nil || errors.Is(err, ErrReopen) {
+				t.Fatalf("got %v", err)
+			}
+			die(t, s)
+			s = mustOpen(t, spec, nil)
+			if d == ExactlyOnce {
+				wantNext(t, s, 0, 1)
+			}
+			mustWrite(t, s, records(0, 1, 4))
+			mustClose(t, s)
+			checkFile(t, path, lines(want(0, 1, 4)))
+		})
+	}
+}
+
+// TestRescueKeepsItsCompression: a new compression does not keep a rescue from the file
+// that it began with the old one.
+func TestRescueKeepsItsCompression(t *testing.T) {
+	path, fsys := filepath.Join(t.TempDir(), "out.log"), newFaultFS()
+	spec := exactSpec(path)
+	spec.File.Compression = Gzip
+	s := deletedFile(t, spec, fsys)
+	fsys.setRoom(8) // a part of the frame
+	fsys.set(fail(syscall.EIO, "truncate out.log"))
+	if err := s.Flush(t.Context()); err == nil {
+		t.Fatal("the fault was not noticed")
+	}
+	fsys.set(nil)
+	fsys.setRoom(-1)
+	if err := s.Update(exactSpec(path)); err != nil {
+		t.Fatal(err)
+	}
+	mustFlush(t, s)
+	mustWrite(t, s, records(0, 5, 2))
+	mustClose(t, s)
+	equal(t, contents(t, append(complete(t, path), path)...), want(0, 1, 6))
+}
+
+// TestDeletedWithATornEnd: a flush does not cover records of a deleted file whose torn
+// end could not be cut off, before they are in a new one.
+func TestDeletedWithATornEnd(t *testing.T) {
+	path, fsys := filepath.Join(t.TempDir(), "out.log"), newFaultFS()
+	s := deletedFile(t, exactSpec(path), fsys)
+	fsys.setRoom(5)
+	fsys.set(fail(syscall.EIO, "truncate out.log"))
+	if err := write(t.Context(), s, records(0, 5, 1)); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("got %v", err)
+	}
+	fsys.setRoom(-1)
+	mustFlush(t, s)
+	fsys.set(nil)
+	mustWrite(t, s, records(0, 5, 1))
+	mustClose(t, s)
+	checkFile(t, path, lines(want(0, 1, 5)))
+}
