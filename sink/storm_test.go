@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,7 +18,7 @@ import (
 )
 
 // A storm is a random history of the files of a sink: writes and flushes, other
-// programs' renames, faults of the disk, edits of the configuration, rebalances,
+// programs' renames and removals, faults of the disk, edits of the configuration, rebalances,
 // files that are closed to save descriptors, clocks that are set, deaths of the process
 // and of the machine.
 type storm struct {
@@ -33,6 +34,7 @@ type storm struct {
 	gather  bool                 // small chunks wait for the flush
 	none    bool                 // durability changes, and only the process dies
 	moved   int
+	removed map[string]int // records that were safe in files that were removed
 	history []string
 }
 
@@ -113,12 +115,13 @@ func (s *storm) write() {
 	}
 }
 
-// adopt gives a partition another lineage where it is.
+// adopt gives a partition another lineage where it is. Long ones make the checkpoint
+// outgrow its slot.
 func (s *storm) adopt() {
 	p := s.random.IntN(stormPartitions)
-	lineage := fmt.Sprint(s.random.IntN(1000))
+	lineage := strings.Repeat("l", s.random.IntN(slotSize))
 	err := s.sink.Adopt(s.Context(), TopicPartition{"orders", int32(p)}, "ledger", Position{Next: int64(s.at[p]), Lineage: lineage})
-	s.note("adopt %d %v", p, err)
+	s.note("adopt %d %d %v", p, len(lineage), err)
 	if s.expected(err); err != nil {
 		s.resume(p)
 	}
@@ -162,6 +165,36 @@ func (s *storm) rename() {
 	}
 	s.setFault(fault)
 	s.note("rename %s %v", path, create)
+}
+
+// remove deletes a growing file, on a disk that works. What was safe in it is gone for
+// good. It follows a flush, for after a checkpoint that failed it is unknown what is safe.
+func (s *storm) remove() {
+	fault := s.setFault(nil)
+	defer s.setFault(fault)
+	s.flush()
+	s.write()
+	path := strings.ReplaceAll(s.spec.Path, "{partition}", fmt.Sprint(s.random.IntN(stormPartitions)))
+	for _, w := range s.sink.(*fileSink).writers() {
+		if w.path != path {
+			continue
+		}
+		_ = w.alone(s.Context(), func() error {
+			i, g := s.fs.names[path], w.growing()
+			if w.lost != nil || i == nil || g == nil || i.id != inode(g.info) {
+				return nil
+			}
+			data := i.data[:g.safe]
+			c, _ := sniff(bytes.NewReader(data))
+			for _, v := range values(s.T, Raw, unpack(s.T, c, data)) {
+				s.removed[v]++
+			}
+			_ = s.fs.Remove(path)
+			_ = s.fs.SyncDir(filepath.Dir(path))
+			s.note("remove %s, safe %d", path, len(data))
+			return nil
+		})
+	}
 }
 
 func (s *storm) update() {
@@ -216,6 +249,8 @@ func (s *storm) step() {
 	switch n := s.random.IntN(100); {
 	case n < 3:
 		s.adopt()
+	case n < 4:
+		s.remove()
 	case n < 50:
 		s.write()
 	case n < 68:
@@ -247,7 +282,7 @@ func (s *storm) step() {
 
 // check demands each record once; within a file in order.
 func (s *storm) check() {
-	count := map[string]int{}
+	count := maps.Clone(s.removed)
 	for _, path := range slices.Sorted(maps.Keys(s.fs.names)) {
 		if isSide(path) {
 			continue
@@ -284,13 +319,13 @@ func (s *storm) check() {
 }
 
 // TestStorm: whatever happens, each record is in the files once, in order within its
-// partition and file.
+// partition and file; but for those that were removed with a file.
 func TestStorm(t *testing.T) {
 	for _, pattern := range []string{"/d/out.log", "/d/{partition}.log"} {
 		for seed := range uint64(stormSeeds) {
 			s := &storm{
 				T: t, random: rand.New(rand.NewPCG(seed, 7)), fs: newMemoryFS(), spec: exactSpec(pattern).File,
-				none: seed%4 == 0, gather: seed%3 == 0, clock: newClock(),
+				none: seed%4 == 0, gather: seed%3 == 0, clock: newClock(), removed: map[string]int{},
 			}
 			s.fs.asking = seed%2 == 0
 			s.note("%s seed %d", pattern, seed)
