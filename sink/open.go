@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 )
 
 // openFlags: every write goes to the end, wherever others moved that, and what
@@ -189,8 +188,6 @@ type found struct {
 	same   bool        // it is the file that the checkpoint names, and no copy
 	codec  Compression // "" if unknown
 	named  bool        // the durable checkpoint names it
-
-	written time.Time // when it was last written, if it was cut since; zero if it was not
 }
 
 // takeOver makes a locked file a segment that ends after its last whole record.
@@ -216,10 +213,7 @@ func (w *writer) takeOver(f File, known found) (*segment, error) {
 		g.codec = compression(w.sink.spec.Load())
 	}
 	if g.length > 0 {
-		g.since = info.ModTime()
-		if !known.written.IsZero() {
-			g.since = known.written
-		}
+		g.since = info.ModTime() // before anything is cut off
 	}
 	if spare(info) > busyBytes/2 {
 		g.room = g.length // a process that died reserved it; trim gives it back

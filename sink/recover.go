@@ -165,7 +165,7 @@ func (w *writer) claimExact(f File, c *checkpoint, info fs.FileInfo, same bool) 
 		if !same {
 			log.Info("file is a copy of the one in the checkpoint; continuing it", "path", w.path)
 		}
-		return found{ours: true, exact: true, same: same, length: m.Length, codec: m.Compression, named: same && w.names(c), written: info.ModTime()}, nil
+		return found{ours: true, exact: true, same: same, length: m.Length, codec: m.Compression, named: same && w.names(c)}, nil
 	case c.Unsynced && (same || size < m.Length):
 		log.Warn("file holds less than its checkpoint says; continuing at its end, records are missing", "path", w.path,
 			"durability", string(None), "expected_bytes", m.Length, "found_bytes", size)
