@@ -171,7 +171,7 @@ func (s *storm) rename() {
 // good. It follows a flush, for after a checkpoint that failed it is unknown what is safe.
 func (s *storm) remove() {
 	fault := s.setFault(nil)
-	defer s.setFault(fault)
+	defer func() { s.setFault(fault) }()
 	s.flush()
 	s.write()
 	path := strings.ReplaceAll(s.spec.Path, "{partition}", fmt.Sprint(s.random.IntN(stormPartitions)))
