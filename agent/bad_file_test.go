@@ -363,6 +363,21 @@ func TestFlushErrorsConcernTheirPartitions(t *testing.T) {
 	r.wantStatus(Running)
 }
 
+// TestFlushErrorsAreRetriedWithoutNewRecords: also if nothing was written to the partition
+// whose flush fails, as when a file cannot be completed.
+func TestFlushErrorsAreRetriedWithoutNewRecords(t *testing.T) {
+	r := newRig(t, 2)
+	r.produce(0, "a")
+	r.edit("")
+	r.wantCommitted(0, 1)
+	r.memory.failPartition(0, partitionFault{flush: errors.New("disk on fire")})
+	r.produce(1, "a")
+	r.wantStatus(Failing)
+	r.wantCommitted(1, 1)
+	r.memory.failPartition(0, partitionFault{})
+	r.wantStatus(Running)
+}
+
 // TestCloseReportsWhetherTheConsumerEnds: files are completed at the end of a consumer,
 // and not when the agent is restarted.
 func TestCloseReportsWhetherTheConsumerEnds(t *testing.T) {

@@ -163,7 +163,7 @@ func (s *session) flush(ctx context.Context) error {
 	for _, p := range s.partitions {
 		if f, ok := p.flushPoint(); ok {
 			points[p] = f
-			unsafe = unsafe || f.unsafe
+			unsafe = unsafe || f.unsafe || p.flushError != "" // what failed is tried again
 		}
 	}
 	var failed error
