@@ -57,7 +57,7 @@ func writable(path string) error {
 // CheckFree is Check, and reports that another process writes the sink's file
 // now. Files of mine are the caller's own, under whatever name.
 //
-// It looks with a shared lock of an instant: whoever opens the file right then
+// It looks with a shared lock of an instant: a writer that opens the file at that moment
 // fails once, and tries again.
 func CheckFree(s Spec, mine []Spec) error {
 	if err := Check(s); err != nil {
@@ -72,7 +72,7 @@ func CheckFree(s Spec, mine []Spec) error {
 	}
 	f, err := os.OpenFile(path+checkpointSuffix, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // nobody has opened it yet
+		return nil // it was never opened
 	}
 	if err != nil {
 		return fault("open", path+checkpointSuffix, err)

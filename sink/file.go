@@ -139,8 +139,8 @@ func (s *fileSink) Room(tp TopicPartition) int {
 	return int(min(left, 1<<30))
 }
 
-// Write implements [Sink]. A chunk reaches the file before it returns, but for
-// what waits to be compressed.
+// Write implements [Sink]. A chunk reaches the file before it returns, except
+// records that wait to be compressed or gathered.
 func (s *fileSink) Write(ctx context.Context, c Chunk) error {
 	w, err := s.writer(c.TopicPartition)
 	if err != nil {
@@ -258,7 +258,7 @@ func (s *fileSink) writerOf(path string) *writer {
 	return s.writerLocked(path)
 }
 
-// writerLocked is writerOf for who has s.mu.
+// writerLocked is writerOf. The caller holds s.mu.
 func (s *fileSink) writerLocked(path string) *writer {
 	w := s.byPath[path]
 	if w == nil {
@@ -324,7 +324,7 @@ func (s *fileSink) deadline() (next time.Time) {
 	return next
 }
 
-// deadlineSafe is deadline for who has not the turn.
+// deadlineSafe is deadline. The caller does not hold the turn.
 func (w *writer) deadlineSafe() time.Time {
 	_ = w.turn.take(context.Background())
 	defer w.turn.give()

@@ -15,7 +15,7 @@ import (
 const flushesAtOnce = 8
 
 // Flush implements [Sink]. It marks how far each file has come, syncs, and
-// covers exactly the marks: records go on into the files meanwhile.
+// covers exactly the marks; records are accepted meanwhile.
 func (s *fileSink) Flush(ctx context.Context) error {
 	ws := s.writers()
 	failed := make(map[TopicPartition]error)
@@ -132,7 +132,7 @@ func (w *writer) mark(ctx context.Context) (*flushMark, error) {
 	return m, nil
 }
 
-// finish brings what waits into the file, and completes the file if that is due.
+// finish writes the pending records to the file, and completes the file if that is due.
 func (w *writer) finish() error {
 	g := w.current
 	if g == nil || g.torn && len(w.pending) == 0 { // what was accepted is whole; the next Write reports

@@ -55,8 +55,8 @@ func (w *writer) inspect() error {
 	return w.letGo(g)
 }
 
-// resize takes over a length that somebody else gave the file. Records that
-// went with it cannot be told from those that a copytruncate took a copy of.
+// resize adopts a length that another program gave the file. Records that it
+// removed cannot be distinguished from records that a copytruncate has copied.
 func (w *writer) resize(g *segment, size int64) error {
 	if size == g.length {
 		return nil

@@ -222,7 +222,7 @@ func (w *writer) takeOver(f File, known found) (*segment, error) {
 	return g, nil
 }
 
-// uncover takes in what the checkpoint covers of a file.
+// uncover records how much of a file the checkpoint covers.
 func (w *writer) uncover(g *segment, known found) {
 	if g.length > known.length {
 		g.torn, g.uncovered = true, g.length-known.length

@@ -76,7 +76,7 @@ func spread(text string, d time.Duration) time.Duration {
 // rules are those of the spec in force; nil if the keeper has nothing to do.
 func (k *keeper) rules() *Rotate { return k.sink.spec.Load().Rotate }
 
-// rang takes in that the clock may have made a growing file due.
+// rang records that the clock may have made a growing file due.
 func (k *keeper) rang() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -91,7 +91,7 @@ func (k *keeper) wake() {
 	k.arm()
 }
 
-// completed takes in a new complete file.
+// completed records a new complete file.
 func (k *keeper) completed(path, final string, at time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -99,7 +99,7 @@ func (k *keeper) completed(path, final string, at time.Time) {
 	k.arm()
 }
 
-// released takes in that partitions are not assigned any more.
+// released records that partitions are not assigned any more.
 func (k *keeper) released(paths []string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -110,7 +110,7 @@ func (k *keeper) released(paths []string) {
 	k.arm()
 }
 
-// resumed takes in that a partition of the path is assigned, and its file locked: the
+// resumed records that a partition of the path is assigned, and its file locked: the
 // files that a consumer of another name left there are now this one's.
 func (k *keeper) resumed(path string) {
 	k.mu.Lock()

@@ -68,7 +68,7 @@ func (w *writer) exceeds(c Chunk, frame int) bool {
 	}
 	n, most := len(w.pending)+c.Last, int64(r.Size)
 	if g.codec != Uncompressed {
-		// Frames become no larger than their records, but for some bytes.
+		// Frames are at most some bytes larger than their records.
 		most += leastFrame
 		if frame > 0 {
 			n = frame

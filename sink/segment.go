@@ -24,7 +24,7 @@ type segment struct {
 	room      int64     // the disk is allocated up to here; 0 if nothing is
 	cuts      int64     // how often it was cut or opened again, which a later sync has to cover
 
-	// These belong to who has flushing.
+	// The holder of flushing guards these.
 	synced int64 // length at the last good fdatasync; -1 if there was none
 	covers int64 // cuts at that time
 	safe   int64 // length at the last good flush

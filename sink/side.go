@@ -61,7 +61,7 @@ func (w *writer) damaged(err error) error {
 }
 
 // lockSide opens the side file and locks it. If it was removed between the two,
-// that is repeated: a lock on a file without a name keeps nobody out.
+// that is repeated: a lock on a file without a name excludes no other writer.
 func (w *writer) lockSide(at string) (File, error) {
 	for range 10 {
 		f, err := w.sink.fs.OpenFile(at, os.O_RDWR|os.O_CREATE, w.sink.mode())

@@ -10,7 +10,7 @@
 // each record once, in order within its partition, whatever crashes, the process or the
 // machine, and however often.
 //
-// A flush does these, one after the other, while records go on into the file:
+// A flush does these steps in order, while records are appended to the file:
 //
 //  1. mark: note the file's length and, at the same moment, the ledger.
 //  2. sync the file: everything up to the mark is on the disk.
@@ -155,8 +155,8 @@ type Commits func(ledger string) map[TopicPartition]Position
 // A Sink stores records. The partitions of a consumer write at once, so its
 // methods must be safe for concurrent use.
 //
-// What fails, fails for the partitions that it concerns: those of one file, say.
-// All others go on.
+// A failure concerns only the partitions of one file, for example. All others
+// continue.
 type Sink interface {
 	// Resume opens and locks what the sink holds of a partition, and returns what its
 	// ledger says of it. It is called before the partition's first Write of a

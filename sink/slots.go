@@ -116,7 +116,7 @@ func (s *slots) store(body []byte, sync bool) error {
 			return fmt.Errorf("its %d bytes are too many", len(body))
 		}
 	}
-	s.seq++ // also if it fails: what is there then must not win over the next one
+	s.seq++ // also if it fails: a checkpoint that was stored all the same must not win over the next one
 	if err := s.write(i, s.seq, body, sync); err != nil {
 		return err
 	}

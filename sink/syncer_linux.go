@@ -163,7 +163,7 @@ func each(batch []*syncRequest) {
 	wg.Wait()
 }
 
-// took takes in how long a round of n files took, and decides whether the next are
+// took records how long a round of n files took, and decides whether the next are
 // synced together. It is called with s.mu.
 func (s *syncer) took(d time.Duration, n int) {
 	if d < longSync || s.usual == 0 || d < s.usual*time.Duration(n)/fewAtATime {

@@ -5,7 +5,7 @@ import (
 	"io"
 )
 
-// writeAll goes on after a short write: a nearly full disk answers with one,
+// writeAll continues after a short write: a nearly full disk answers with one,
 // and only the next write tells the error.
 func writeAll(w io.Writer, p []byte) (int, error) {
 	written := 0

@@ -262,7 +262,7 @@ func (w *writer) put(g *segment, data []byte) error {
 	return nil
 }
 
-// grown takes in that n bytes were appended.
+// grown records that n bytes were appended.
 func (w *writer) grown(g *segment, n int64) {
 	if g.length == 0 && n > 0 {
 		g.since = w.sink.now()
