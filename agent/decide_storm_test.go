@@ -17,7 +17,7 @@ type storm struct {
 	highest   map[string]int64 // committed of each lineage
 	hosts     [2]*host
 	lineages  int
-	reset     int64 // what the operator has set and nobody has obeyed; -1 if nothing
+	reset     int64 // the offset that the operator has set and no agent has obeyed yet; -1 if none
 	history   []string
 }
 

@@ -113,7 +113,7 @@ var buffers = sync.Pool{New: func() any {
 	return &b
 }}
 
-// free gives the buffer back, but for one that a huge record made huge.
+// free gives the buffer back, except one that a huge record has enlarged.
 func (c *chunk) free() {
 	if c.buf != nil && cap(c.Data) <= 4*chunkBytes {
 		*c.buf = c.Data[:0]
@@ -121,7 +121,7 @@ func (c *chunk) free() {
 	}
 }
 
-// read encodes a chunk of what is there. It ends with the record that reaches the
+// read encodes a chunk of the records that are available. It ends with the record that reaches the
 // room that the sink has, so that a file can be completed at its size.
 func (s *session) read(p *partition, sub *fetch.Subscription) (c chunk, err error) {
 	c.TopicPartition = p.TopicPartition

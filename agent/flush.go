@@ -181,7 +181,7 @@ func (s *session) flush(ctx context.Context) error {
 	return failed
 }
 
-// flushSink flushes, and takes those that failed out of points.
+// flushSink flushes the sink, and removes the failed partitions from points.
 func (s *session) flushSink(ctx context.Context, points map[*partition]flushPoint) error {
 	began := time.Now()
 	err := s.sink.Flush(ctx)

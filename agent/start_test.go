@@ -58,7 +58,7 @@ func TestStartPolicyIgnoresLaterPartitions(t *testing.T) {
 			b.missing("t", fmt.Errorf("%w t", errNoTopic))
 			b.subscribe("t", []string{"t"}, nil)
 		}, 0, none, true},
-		"one that appeared while nobody ran": {func(b *partitionBaseline) { b.subscribe("t", []string{"at", "t"}, nil) }, 0, of("at", 0), true},
+		"one that appeared while no agent ran": {func(b *partitionBaseline) { b.subscribe("t", []string{"at", "t"}, nil) }, 0, of("at", 0), true},
 		"a match of an edited pattern": {func(b *partitionBaseline) {
 			b.subscribe("at", []string{"at"}, nil)
 			b.subscribe("t", []string{"at", "t"}, nil)
@@ -86,7 +86,7 @@ func TestStartPolicyIgnoresLaterPartitions(t *testing.T) {
 }
 
 // TestStartOutlivesACrash: where start led to is committed before the consumer is
-// shown as running. After a crash it would else lead behind what came meanwhile.
+// shown as running. Otherwise a restart after a crash would skip records that were produced meanwhile.
 func TestStartOutlivesACrash(t *testing.T) {
 	for _, start := range []string{"latest", time.Now().Add(time.Hour).UTC().Format(time.RFC3339)} {
 		r := newRig(t, 2)

@@ -161,8 +161,8 @@ func runAgent(ctx context.Context, o runOptions) error {
 	return err
 }
 
-// A serverError is why the HTTP API ended by itself. It ends the agent, for nobody
-// could monitor it any more.
+// A serverError is why the HTTP API ended by itself. It ends the agent, because
+// an agent without the API cannot be monitored.
 type serverError struct{ error }
 
 func newServer(h http.Handler, log *slog.Logger) *http.Server {

@@ -44,5 +44,5 @@ func signals(stderr io.Writer) (ctx context.Context, stop func()) {
 // of the log has ended. The signal is caught, not ignored: an ignored one would be
 // ignored by child processes, too.
 func surviveBrokenPipes() {
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // nobody needs to receive it
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // the signal is not used
 }

@@ -84,7 +84,7 @@ func TestReaderOfStdoutGoesAway(t *testing.T) {
 	a.WaitExit(wait.Timeout)
 	follow(t, safe.path).wantExact(t, topic, 1, 100)
 	if n := s.committed(t, shown); n != 0 {
-		t.Errorf("%d records are committed that nobody read", n)
+		t.Errorf("%d records are committed that were not read", n)
 	}
 }
 

@@ -179,7 +179,7 @@ func TestClockCompletesFilesOfMovedPartitions(t *testing.T) {
 	waitComplete(t, path(here, moved()))
 	stop(t, b)
 	a.WaitConsumer(here.name, "read both partitions", both)
-	waitLines(t, path(here, 0), 1) // the producer goes on, so both grow when one of them moves
+	waitLines(t, path(here, 0), 1) // the producer continues, so both grow when one of them moves
 	waitLines(t, path(here, 1), 1)
 	b = agenttest.Start(t, agenttest.Options{Config: s.file(there)})
 	waitComplete(t, path(here, moved()))

@@ -85,6 +85,14 @@ func (s *Subscription) Take(each func(*Record) bool) (next int64, ok bool, err e
 	return next, true, nil
 }
 
+// Jumped reports that the last Take moved the position because it was out of range. It
+// is called by the goroutine that calls Take.
+func (s *Subscription) Jumped() bool {
+	s.f.mu.Lock()
+	defer s.f.mu.Unlock()
+	return s.jumped
+}
+
 // take returns the first part of the queue, or nil if there is none.
 func (s *Subscription) take() (*part, error) {
 	f := s.f

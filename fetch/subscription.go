@@ -230,14 +230,6 @@ func (s *Subscription) Rewind(offset int64) {
 	s.wakeLane()
 }
 
-// Jumped reports that the last Take moved the position because it was out of range. It
-// is called by the goroutine that calls Take.
-func (s *Subscription) Jumped() bool {
-	s.f.mu.Lock()
-	defer s.f.mu.Unlock()
-	return s.jumped
-}
-
 // Retry takes an [OutOfRangeError] back and looks again.
 func (s *Subscription) Retry() {
 	s.f.mu.Lock()

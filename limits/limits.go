@@ -17,7 +17,7 @@ type Descriptors struct {
 	Files       int // for the files of sinks
 	Connections int // for clients of the HTTP API
 	Brokers     int // for connections to brokers
-	// The rest is for what nobody counts: configuration, secrets, folders that are
+	// The rest is not counted: configuration, secrets, folders that are
 	// synced, the log, and the watches and polls of the system.
 }
 

@@ -16,7 +16,7 @@ type Finder struct {
 }
 
 // maxLooks limits the work of a Finder, so that a folder with very many files
-// delays nobody.
+// delays no caller.
 const maxLooks = 200_000
 
 // Checkpointed returns paths of data files beside which a checkpoint lies and that

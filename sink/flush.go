@@ -72,13 +72,7 @@ func (w *writer) flush(ctx context.Context) error {
 		return err
 	}
 	if w.sink.exact && m.at.version != w.stored {
-		var file *fileMark
-		if m.seg != nil {
-			if file, err = markOf(m.seg, m.f, m.length); err != nil {
-				return err
-			}
-		}
-		if err := w.storeMark(file, m.at); err != nil {
+		if err := w.storeUpTo(m.seg, m.f, m.length, m.at); err != nil {
 			return err
 		}
 	}
@@ -168,9 +162,7 @@ func (w *writer) sync(m *flushMark) error {
 
 // loseUnsynced is lose, called without the turn.
 func (w *writer) loseUnsynced(err error) error {
-	if e := w.turn.take(context.Background()); e != nil {
-		return err
-	}
+	_ = w.turn.take(context.Background()) // which never ends
 	defer w.turn.give()
 	return w.lose(err)
 }

@@ -101,7 +101,7 @@ func TestResumeLocks(t *testing.T) {
 }
 
 // TestFilesAreMovedAwayTogether: after a kill in the middle of anything, file and
-// checkpoint can be moved away to begin anew: nothing else is left that would be used.
+// checkpoint can be moved away to begin a new file: no other file is left that would be used.
 func TestFilesAreMovedAwayTogether(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out.log")
 	spec := exactSpec(path)
@@ -130,7 +130,7 @@ func TestFilesAreMovedAwayTogether(t *testing.T) {
 	}
 }
 
-// TestRecordsThatRepeatAreNoIdentity: files are told apart by inode and birth time, so
+// TestRecordsThatRepeatAreNoIdentity: files are distinguished by inode and birth time, so
 // content that repeats misleads nothing: a rotation, and a kill after each record.
 func TestRecordsThatRepeatAreNoIdentity(t *testing.T) {
 	for _, size := range []Size{20, 50, 5000} {

@@ -233,16 +233,16 @@ func (f *memoryFS) crash(l loss) *memoryFS {
 	for _, do := range f.since[:l.names(len(f.since))] {
 		do(f.onDisk)
 	}
-	anew := make(map[*memoryInode]*memoryInode)
+	copies := make(map[*memoryInode]*memoryInode)
 	for path, i := range f.onDisk {
 		if i == nil {
 			continue
 		}
-		if anew[i] == nil {
+		if copies[i] == nil {
 			data := slices.Clone(l.data(i.id, i.onDisk, i.data))
-			anew[i] = &memoryInode{id: i.id, born: i.born, data: data, onDisk: slices.Clone(data), mode: i.mode}
+			copies[i] = &memoryInode{id: i.id, born: i.born, data: data, onDisk: slices.Clone(data), mode: i.mode}
 		}
-		next.names[path] = anew[i]
+		next.names[path] = copies[i]
 	}
 	next.onDisk = maps.Clone(next.names)
 	return next

@@ -77,17 +77,8 @@ func (w *writer) resize(g *segment, size int64) error {
 func (w *writer) letGo(g *segment) error {
 	s := w.sink
 	s.log.Info("file was moved or deleted; the next record opens the path again", "path", w.path)
-	if err := w.emit(); err != nil {
+	if err := w.seal(g); err != nil {
 		return err
-	}
-	if err := g.trim(); err != nil {
-		return err
-	}
-	if s.durable() {
-		if err := g.f.Datasync(); err != nil {
-			return w.lose(fault("sync", w.path, err))
-		}
-		g.synced, g.covers = g.length, g.cuts
 	}
 	if s.exact && g.named { // else there is nothing in it
 		if err := w.store(g, w.snapshot()); err != nil {

@@ -12,7 +12,7 @@ import (
 // may contain one, and [CheckPath] rejects it in the configured part. So no data
 // file, whatever topics appear at run time, has the name of another one's side
 // file or complete file. A folder may have a plus sign in its name, but not such a
-// name; checkName rejects those that only show at run time.
+// name; checkName rejects names that are known only at run time.
 const (
 	plus             = "+"
 	checkpointSuffix = plus + "checkpoint"

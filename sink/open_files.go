@@ -12,9 +12,9 @@ import (
 	"kcagent/limits"
 )
 
-// openFiles are the writers of all sinks that hold descriptors. When the process has
-// no more for files, those that were not used for longest are closed, as far as
-// everything in them is safe; their next record opens them again.
+// openFiles are the writers of all sinks that hold descriptors. When the share for
+// files is used up, the writers that were not used for the longest time are closed, if
+// everything in their files is safe. Their next record opens them again.
 type openFiles struct {
 	mu      sync.Mutex
 	writers map[*writer]struct{}
@@ -69,7 +69,8 @@ func (o *openFiles) give(w *writer) {
 	}
 }
 
-// parkOne closes the writer that was not used for longest of those that can be.
+// parkOne closes the writer that was not used for the longest time, of all that can be
+// closed.
 func (o *openFiles) parkOne() bool {
 	o.mu.Lock()
 	ws := make([]*writer, 0, len(o.writers))

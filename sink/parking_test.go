@@ -26,7 +26,7 @@ func (f *listingFS) List(dir string, each func(string, uint64) bool) error {
 }
 
 // TestFilesAreClosedToSaveDescriptors: two hundred partitions are written with room
-// for a few files. Those that are not used are closed and opened again, and each record
+// for a few files. Files that are not used are closed and opened again, and each record
 // is there once.
 func TestFilesAreClosedToSaveDescriptors(t *testing.T) {
 	for _, d := range []Delivery{ExactlyOnce, AtLeastOnce} {

@@ -153,19 +153,8 @@ func (w *writer) complete() error {
 	if err := w.checkLink(); err != nil {
 		return err
 	}
-	if err := w.emit(); err != nil {
+	if err := w.seal(g); err != nil {
 		return err
-	}
-	if err := g.trim(); err != nil {
-		return err
-	}
-	if s.durable() {
-		// Always: a cut that is not synced may come undone, and the file will not be
-		// cut again.
-		if err := g.f.Datasync(); err != nil {
-			return w.lose(fault("sync", w.path, err))
-		}
-		g.synced, g.covers = g.length, g.cuts
 	}
 	at := w.finalTime()
 	if s.exact {
@@ -193,6 +182,26 @@ func (w *writer) complete() error {
 	if err := g.f.Close(); err != nil {
 		s.log.Warn("closing a complete file failed", "path", w.path, "error", err)
 	}
+	return nil
+}
+
+// seal writes what is pending to a file that gets no more bytes, and syncs it. That is
+// done even if nothing was written since the last sync: a cut that is not synced may come
+// undone, and the file will not be cut again.
+func (w *writer) seal(g *segment) error {
+	if err := w.emit(); err != nil {
+		return err
+	}
+	if err := g.trim(); err != nil {
+		return err
+	}
+	if !w.sink.durable() {
+		return nil
+	}
+	if err := g.f.Datasync(); err != nil {
+		return w.lose(fault("sync", w.path, err))
+	}
+	g.synced, g.covers = g.length, g.cuts
 	return nil
 }
 

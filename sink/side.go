@@ -141,20 +141,23 @@ func (w *writer) checkSide() error {
 	return w.save(w.last)
 }
 
-// store makes a checkpoint of what the writer holds: the growing file g, up to its
-// length, and the ledger of that moment.
-func (w *writer) store(g *segment, at snapshot) error {
-	var m *fileMark
-	if g != nil {
-		var err error
-		if m, err = markOf(g, g.f, g.length); err != nil {
-			return err
-		}
+// store makes a checkpoint of the growing file and of the ledger of that moment.
+func (w *writer) store(g *segment, at snapshot) error { return w.storeUpTo(g, g.f, g.length, at) }
+
+// storeUpTo makes a checkpoint of the growing file, as it was at a length, and of the
+// ledger of that moment. Without a file, g is nil.
+func (w *writer) storeUpTo(g *segment, f File, length int64, at snapshot) error {
+	if g == nil {
+		return w.storeMark(nil, at)
+	}
+	m, err := markOf(g, f, length)
+	if err != nil {
+		return err
 	}
 	return w.storeMark(m, at)
 }
 
-// storeMark is store for a file that is already described; nil is none.
+// storeMark is storeUpTo for a file that is already described; nil is none.
 func (w *writer) storeMark(m *fileMark, at snapshot) error {
 	s := w.sink
 	c := &checkpoint{

@@ -319,7 +319,7 @@ func (s *storm) check() {
 }
 
 // TestStorm: whatever happens, each record is in the files once, in order within its
-// partition and file; but for those that were removed with a file.
+// partition and file, except records that were removed with a file.
 func TestStorm(t *testing.T) {
 	for _, pattern := range []string{"/d/out.log", "/d/{partition}.log"} {
 		for seed := range uint64(stormSeeds) {

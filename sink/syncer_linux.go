@@ -14,7 +14,7 @@ import (
 // A syncer makes files of one file system durable together. A thousand consumers that
 // flush once a second need two syncs each, of the data and of the checkpoint, and each
 // sync is several writes to the disk: the data, the inode or the journal, and a cache
-// flush. Those that wait at the same time are served by one syncfs, which writes a block
+// flush. Files that wait at the same time are synced by one syncfs, which writes a block
 // of inodes once and flushes the cache once (docs/performance.md has the figures). A
 // single busy file does not wait for others: it has its own fdatasync.
 type syncer struct {
