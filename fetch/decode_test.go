@@ -183,15 +183,7 @@ func TestOldMessages(t *testing.T) {
 		binary.BigEndian.PutUint32(b[12:], crc32.ChecksumIEEE(b[16:]))
 		return b
 	}
-	zip := func(parts ...[]byte) []byte {
-		var buf bytes.Buffer
-		w := gzip.NewWriter(&buf)
-		for _, p := range parts {
-			_, _ = w.Write(p)
-		}
-		_ = w.Close()
-		return buf.Bytes()
-	}
+	zip := zipped
 	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 	for name, tt := range map[string]struct {
 		raw  []byte
@@ -218,6 +210,17 @@ func TestOldMessages(t *testing.T) {
 	if _, c, _, _ := decodeAll(t, bad, 0); !errors.Is(c.err, errChecksum) || c.next != 0 {
 		t.Errorf("a flipped bit: next %d, %v", c.next, c.err)
 	}
+}
+
+// zipped compresses with gzip.
+func zipped(parts ...[]byte) []byte {
+	var buf bytes.Buffer
+	w := gzip.NewWriter(&buf)
+	for _, p := range parts {
+		_, _ = w.Write(p)
+	}
+	_ = w.Close()
+	return buf.Bytes()
 }
 
 // FuzzDecode: no answer makes the agent panic, or skip beyond what it brought.

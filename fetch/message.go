@@ -25,7 +25,7 @@ func (d *decoder) message(b []byte) error {
 	}
 	// The prefix of a batch and of a message differ: magic is at 16 in both.
 	magic, attributes := b[16], b[17]
-	u := run{data: b, left: 1, from: d.next, first: -1, old: true}
+	u := run{data: b, left: 1, from: d.next, old: true}
 	if codec := sarama.CompressionCodec(attributes & 7); codec != sarama.CompressionNone {
 		var outer Record
 		c := cursor{b: b}
@@ -48,7 +48,7 @@ func (d *decoder) message(b []byte) error {
 		if magic == 1 {
 			u.base = last - inner
 			if attributes&appendTime != 0 {
-				u.first, u.sameTime = outer.Time.UnixMilli(), true
+				u.first, u.sameTime = int64(binary.BigEndian.Uint64(b[18:])), true // of the outer message
 			}
 		}
 	}

@@ -24,7 +24,7 @@ type run struct {
 	left     int   // records in data
 	base     int64 // offset that the deltas count from
 	from     int64 // records before this offset are left out: a batch comes whole
-	first    int64 // milliseconds since 1970 that the deltas count from; -1: records have no time
+	first    int64 // milliseconds since 1970 that the deltas of times count from; may be negative
 	sameTime bool  // all records have the time first
 	old      bool  // data is messages, as before Kafka 0.11
 }
@@ -80,12 +80,10 @@ func (c *cursor) record(r *Record, u *run) {
 	c.b = c.b[1:] // attributes, unused
 	at := c.varint()
 	r.Offset = u.base + c.varint()
-	switch {
-	case u.first < 0, u.sameTime:
-		r.Time = timeOf(u.first)
-	default:
-		r.Time = time.UnixMilli(u.first + at)
+	if u.sameTime {
+		at = 0
 	}
+	r.Time = timeOf(u.first + at)
 	r.Key = c.bytes()
 	r.Value = c.bytes()
 	r.Headers = r.Headers[:0]
@@ -95,12 +93,28 @@ func (c *cursor) record(r *Record, u *run) {
 	c.b = rest
 }
 
-// timeOf is a Kafka timestamp, in milliseconds since 1970; -1 is none.
+// noTimestamp is Kafka's timestamp of a record without one. All other negative
+// numbers are times before 1970.
+const noTimestamp = -1
+
+// timeOf converts a Kafka timestamp, in milliseconds since 1970. The result is the zero
+// time if and only if the record has no timestamp.
 func timeOf(ms int64) time.Time {
 	if ms < 0 {
-		return time.Time{}
+		return timeBefore1970(ms)
 	}
 	return time.UnixMilli(ms)
+}
+
+func timeBefore1970(ms int64) time.Time {
+	if ms == noTimestamp {
+		return time.Time{}
+	}
+	t := time.UnixMilli(ms)
+	if t.IsZero() { // the first moment of year 1 is a valid timestamp
+		t = t.Add(time.Nanosecond)
+	}
+	return t
 }
 
 // varint reads a zigzag number.

@@ -203,6 +203,13 @@ func escapes(word uint64) uint64 {
 	return ^(quote & slash & control) & tops
 }
 
+// The first and the last time that RFC 3339 can express. Producers may send any
+// number of milliseconds; times beyond these limits are written as the limit.
+const (
+	firstTime = `"0000-01-01T00:00:00.000Z"`
+	lastTime  = `"9999-12-31T23:59:59.999Z"`
+)
+
 // appendTime writes t as RFC 3339 in UTC with milliseconds, and the zero time,
 // which stands for a record without a timestamp, as null.
 func appendTime(dst []byte, t time.Time) []byte {
@@ -211,9 +218,11 @@ func appendTime(dst []byte, t time.Time) []byte {
 	}
 	t = t.UTC()
 	year, month, day := t.Date()
-	if year < 0 || year > 9999 {
-		// RFC 3339 has no such year; a producer may still send one.
-		return t.AppendFormat(dst, `"2006-01-02T15:04:05.000Z"`)
+	switch {
+	case year < 0:
+		return append(dst, firstTime...)
+	case year > 9999:
+		return append(dst, lastTime...)
 	}
 	hour, minute, second := t.Clock()
 	dst = append(dst, '"')

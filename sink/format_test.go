@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -84,9 +85,15 @@ func TestAppendTime(t *testing.T) {
 			t.Errorf("time of %d ms is %s, want %s", ms, got, want)
 		}
 	}
-	for _, ms := range []int64{1 << 62, -1 << 62} { // whatever a producer sends, the line is JSON
-		if got := appendTime(nil, time.UnixMilli(ms)); !json.Valid(got) {
-			t.Errorf("time of %d ms is no JSON: %s", ms, got)
+	// RFC 3339 has no years before 0 and after 9999: such times are written as the
+	// nearest one that it has.
+	for ms, want := range map[int64]string{
+		math.MinInt64: firstTime, -1 << 62: firstTime, -62167219200001: firstTime, -62167219200000: firstTime,
+		253402300799999: lastTime, 253402300800000: lastTime, 1 << 62: lastTime, math.MaxInt64: lastTime,
+	} {
+		got := string(appendTime(nil, time.UnixMilli(ms)))
+		if _, err := time.Parse(`"`+time.RFC3339+`"`, got); got != want || err != nil {
+			t.Errorf("time of %d ms is %s (%v), want %s", ms, got, err, want)
 		}
 	}
 }
@@ -176,8 +183,12 @@ func checkLine(t *testing.T, r *Record, line []byte) {
 			t.Errorf("header %d is %q %q, want %q %q", i, key, value, want.Key, want.Value)
 		}
 	}
-	if year := r.Time.UTC().Year(); year >= 0 && year <= 9999 && !r.Time.IsZero() {
-		if at, err := time.Parse(time.RFC3339, *d.Timestamp); err != nil || at.UnixMilli() != r.Time.UnixMilli() {
+	if r.Time.IsZero() != (d.Timestamp == nil) {
+		t.Fatalf("the time is %v in %q", r.Time, line)
+	}
+	if d.Timestamp != nil {
+		at, err := time.Parse(time.RFC3339, *d.Timestamp)
+		if year := r.Time.UTC().Year(); err != nil || year >= 0 && year <= 9999 && at.UnixMilli() != r.Time.UnixMilli() {
 			t.Errorf("timestamp %q is not %v: %v", *d.Timestamp, r.Time, err)
 		}
 	}

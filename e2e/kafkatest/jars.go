@@ -41,13 +41,18 @@ func jarFolder(version string) (string, error) {
 	return filepath.Join(cache, "kafka-"+version), nil
 }
 
-// fetchJars returns the folder with the jars of a version, complete. The first
-// caller fetches them; other processes wait for it.
+// fetchJars returns the folder with the jars of a version, complete.
 func fetchJars(version string) (string, error) {
 	dir, err := jarFolder(version)
 	if err != nil {
 		return "", err
 	}
+	return fetchOnce(dir, fmt.Sprintf(pom, version))
+}
+
+// fetchOnce fetches the dependencies of a pom into dir, unless they are there. The first
+// caller does so; other processes wait for it.
+func fetchOnce(dir, pom string, flags ...string) (string, error) {
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}
@@ -62,26 +67,28 @@ func fetchJars(version string) (string, error) {
 	if _, err := os.Stat(dir); err == nil { // another was faster
 		return dir, nil
 	}
-	return dir, mavenCopy(version, dir)
+	return dir, mavenCopy(dir, pom, flags)
 }
 
 // mavenCopy makes dir, whole or not at all.
-func mavenCopy(version, dir string) error {
+func mavenCopy(dir, pom string, flags []string) error {
 	work, err := os.MkdirTemp(filepath.Dir(dir), "fetching-")
 	if err != nil {
 		return fmt.Errorf("make folder for kafka's jars: %w", err)
 	}
 	defer os.RemoveAll(work)
-	if err := os.WriteFile(filepath.Join(work, "pom.xml"), fmt.Appendf(nil, pom, version), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(work, "pom.xml"), []byte(pom), 0o600); err != nil {
 		return fmt.Errorf("write pom for kafka's jars: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), mavenTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "mvn", "-q", "-B", "dependency:copy-dependencies",
-		"-DincludeScope=runtime", "-DoutputDirectory="+filepath.Join(work, "jars"))
+	cmd := exec.CommandContext(ctx, "mvn", append([]string{
+		"-q", "-B", "dependency:copy-dependencies",
+		"-DincludeScope=runtime", "-DoutputDirectory=" + filepath.Join(work, "jars"),
+	}, flags...)...)
 	cmd.Dir = work
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("fetch kafka %s through maven: %w\n%s", version, err, out)
+		return fmt.Errorf("fetch %s through maven: %w\n%s", filepath.Base(dir), err, out)
 	}
 	if err := os.Rename(filepath.Join(work, "jars"), dir); err != nil {
 		return fmt.Errorf("keep kafka's jars: %w", err)
