@@ -99,14 +99,15 @@ func New(o Options) *Agent {
 	if o.Files == nil {
 		o.Files = config.NewFiles(config.WatchOptions{})
 	}
+	clusters := &clusters{log: o.Log, rematch: rematchEvery}
 	a := &Agent{
 		opts: o, log: o.Log, started: time.Now(),
 		body:  func(c *consumer, ctx context.Context) { c.run(ctx) },
 		open:  sink.Open,
-		probe: probe,
+		probe: clusters.probe,
 
 		files:    o.Files,
-		clusters: &clusters{log: o.Log, rematch: rematchEvery},
+		clusters: clusters,
 		entries:  make(map[string]*entry),
 		retry:    time.NewTimer(time.Hour),
 		probed:   make(chan verdict),
@@ -227,6 +228,7 @@ func (a *Agent) accept(u config.Update) {
 	if n.problems != nil {
 		a.log.Info("configuration is good again")
 	}
+	a.clusters.forgetPins(a.entries)
 	n.applied++
 	n.sha, n.appliedAt, n.problems = u.SHA256, u.At, nil
 	a.config = u.Config

@@ -38,9 +38,9 @@ type verdict struct {
 // goroutine. Files of mine are the agent's own. Another one in tests.
 type prober func(ctx context.Context, wanted []config.Consumer, mine []sink.Spec, report func(i int, err error))
 
-func probe(ctx context.Context, wanted []config.Consumer, mine []sink.Spec, report func(i int, err error)) {
+func (cs *clusters) probe(ctx context.Context, wanted []config.Consumer, mine []sink.Spec, report func(i int, err error)) {
 	check := func(s sink.Spec) error { return sink.CheckFree(s, mine) }
-	probeEach(ctx, wanted, check, func(i int, found []Finding) {
+	probeEach(ctx, wanted, probing{check, cs.pinned}, func(i int, found []Finding) {
 		errs := make([]error, len(found))
 		for n, f := range found {
 			errs[n] = f.Err

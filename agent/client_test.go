@@ -32,7 +32,7 @@ func (r *rig) joiningWith(cluster config.Cluster, keys *credentials) (c *groupCl
 	cluster.Brokers = r.cluster.ListenAddrs()
 	spec := config.Consumer{Name: "c", Cluster: cluster}
 	net := newDialer()
-	conf, err := groupConfig(spec, keys, net)
+	conf, err := groupConfig(spec, keys, net, fetch.NewPin(""))
 	if err != nil {
 		r.Fatal(err)
 	}

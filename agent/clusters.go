@@ -28,6 +28,7 @@ type clusters struct {
 	mu      sync.Mutex
 	open    []*cluster
 	refused []*refusal // of clusters that may have no user any more
+	pins    map[string]*fetch.Pin
 	closed  bool
 	running sync.WaitGroup
 }
@@ -121,7 +122,7 @@ func (cs *clusters) join(spec config.Consumer) *cluster {
 	name := cmp.Or(spec.ClusterName, strings.Join(spec.Cluster.Brokers, ","))
 	ctx, end := context.WithCancel(context.Background())
 	c := &cluster{spec: reach, users: 1, end: end, door: newAdmission(), refusal: cs.recall(reach)}
-	c.Fetcher = fetch.New(fetch.Options{Name: name, Brokers: reach.Brokers, Settings: settings, Log: cs.log, Config: c.config})
+	c.Fetcher = fetch.New(fetch.Options{Name: name, Brokers: reach.Brokers, Pin: cs.pin(reach.Brokers), Settings: settings, Log: cs.log, Config: c.config})
 	cs.open = append(cs.open, c)
 	if cs.closed { // a zombie comes late
 		end()

@@ -78,12 +78,12 @@ func clusterConfig(clientID string, cluster config.Cluster, keys *credentials) (
 }
 
 // groupConfig is how a consumer takes part in its group.
-func groupConfig(spec config.Consumer, keys *credentials, d *dialer) (*sarama.Config, error) {
+func groupConfig(spec config.Consumer, keys *credentials, d *dialer, pin *fetch.Pin) (*sarama.Config, error) {
 	s, err := clusterConfig("kcagent/"+spec.Name, spec.Cluster, keys)
 	if err != nil {
 		return nil, err
 	}
-	s.Net.Proxy.Enable, s.Net.Proxy.Dialer = true, coordinatorDialer{d, keys.tls}
+	s.Net.Proxy.Enable, s.Net.Proxy.Dialer = true, coordinatorDialer{d, keys.tls, pin}
 	s.Net.TLS.Enable, s.Net.TLS.Config = false, nil // the dialer's: it looks at what comes first
 	s.Metadata.RefreshFrequency = 10 * time.Second  // how often the leader of the group looks at the number of partitions
 	s.ChannelBufferSize = 0                         // nothing comes through sarama's channels
@@ -148,6 +148,7 @@ func (d *dialer) connect(ctx context.Context, network, addr string) (net.Conn, e
 type coordinatorDialer struct {
 	*dialer
 	tls *tls.Config // nil without TLS
+	pin *fetch.Pin
 }
 
 // Dial implements proxy.Dialer. It takes five seconds at most.
@@ -158,7 +159,11 @@ func (d coordinatorDialer) Dial(network, addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return fetch.Handshake(ctx, conn, addr, d.tls, "its coordinator at "+addr)
+	ready, err := fetch.Handshake(ctx, conn, addr, d.tls, "its coordinator at "+addr)
+	if err != nil {
+		return nil, err
+	}
+	return d.pin.Guard(ready, addr), nil
 }
 
 // Cut closes every connection and refuses new ones.

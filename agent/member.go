@@ -149,7 +149,7 @@ func (m *member) open(ctx context.Context) error {
 
 // config is how the consumer connects with keys.
 func (m *member) config(keys *credentials) (*sarama.Config, error) {
-	conf, err := groupConfig(m.spec, keys, m.net)
+	conf, err := groupConfig(m.spec, keys, m.net, m.cluster.Pin())
 	if err != nil {
 		return nil, err
 	}

@@ -36,7 +36,8 @@ func Probe(ctx context.Context, consumers []config.Consumer) []Finding {
 	found := make([][]Finding, len(consumers))
 	var wg sync.WaitGroup
 	wg.Add(len(consumers))
-	probeEach(ctx, consumers, sink.Check, func(i int, f []Finding) {
+	unpinned := func([]string) string { return "" }
+	probeEach(ctx, consumers, probing{sink.Check, unpinned}, func(i int, f []Finding) {
 		found[i] = f
 		wg.Done()
 	})
@@ -48,18 +49,24 @@ func Probe(ctx context.Context, consumers []config.Consumer) []Finding {
 	return all
 }
 
+// A probing is what a probe needs beside the consumers.
+type probing struct {
+	sink   func(sink.Spec) error         // checks a sink
+	pinned func(brokers []string) string // names the cluster that brokers are pinned to; "" if none
+}
+
 // probeEach reports for each consumer what is wrong with it as soon as that is
 // known, once, from goroutines of its own. It returns when Kafka has answered for
 // all, within probeTimeout or soon after the end of ctx; the check of a sink on a
 // file system that hangs takes as long as that.
-func probeEach(ctx context.Context, consumers []config.Consumer, check func(sink.Spec) error, report func(i int, found []Finding)) {
+func probeEach(ctx context.Context, consumers []config.Consumer, by probing, report func(i int, found []Finding)) {
 	answers := make([]chan []Finding, len(consumers))
 	var groups [][]int // consumers of one cluster
 next:
 	for i, c := range consumers {
 		answers[i] = make(chan []Finding, 1)
 		go func() {
-			err := check(c.Sink)
+			err := by.sink(c.Sink)
 			found := <-answers[i]
 			if err != nil {
 				found = append(found, Finding{c.Name, "sink", err})
@@ -81,20 +88,21 @@ next:
 			for at, i := range g {
 				cs[at] = consumers[i]
 			}
-			probeCluster(ctx, cs, func(at int, found []Finding) { answers[g[at]] <- found })
+			probeCluster(ctx, cs, by.pinned(cs[0].Cluster.Brokers), func(at int, found []Finding) { answers[g[at]] <- found })
 		})
 	}
 	wg.Wait()
 }
 
-// probeCluster asks one cluster for everything that its consumers need.
-func probeCluster(ctx context.Context, consumers []config.Consumer, report func(i int, found []Finding)) {
+// probeCluster asks one cluster for everything that its consumers need. A pinned
+// cluster is the only one that may answer.
+func probeCluster(ctx context.Context, consumers []config.Consumer, pinned string, report func(i int, found []Finding)) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	cluster := consumers[0].Cluster
 	brokers := "reach brokers " + strings.Join(cluster.Brokers, ",")
 	p := &clusterProbe{brokers: brokers, reached: make(map[string]func() error), Fetcher: fetch.New(fetch.Options{
-		Name: "probe", Brokers: cluster.Brokers,
+		Name: "probe", Brokers: cluster.Brokers, Pin: fetch.NewPin(pinned),
 		Config: func() (*sarama.Config, error) {
 			keys, err := readCredentials(cluster)
 			if err != nil {

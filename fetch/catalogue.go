@@ -50,7 +50,7 @@ func (r *router) list(ctx context.Context, since time.Time) error {
 	err := r.ask(ctx, func(c *conn) (err error) {
 		req := sarama.NewMetadataRequest(c.conf.Version, nil)
 		req.AllowAutoTopicCreation = false
-		meta, err = c.broker.GetMetadata(req)
+		meta, err = c.metadata(req, r.f.o.Pin)
 		return err
 	})
 	if err != nil {

@@ -24,7 +24,9 @@ type topic struct {
 	partitions []int32   // sorted
 	id         string    // "" if the brokers are too old to tell
 	rival      string    // another id that one answer named; "" if none did
-	at         time.Time // when that was
+	rivalFrom  string    // the address of the broker that named it first
+	rivalAt    time.Time // when that was
+	at         time.Time // of the last answer
 	used       time.Time // when somebody asked
 }
 
@@ -103,7 +105,7 @@ func (f *Fetcher) Partitions(name string) ([]int32, error) {
 }
 
 // note keeps what the metadata says of a topic. f.mu is held.
-func (f *Fetcher) note(m *sarama.TopicMetadata, now time.Time) {
+func (f *Fetcher) note(m *sarama.TopicMetadata, from string, now time.Time) {
 	t := f.topics[m.Name]
 	if t == nil {
 		t = &topic{used: now}
@@ -121,27 +123,35 @@ func (f *Fetcher) note(m *sarama.TopicMetadata, now time.Time) {
 		return
 	}
 	t.err, t.partitions, t.failed = nil, nil, 0
-	t.identify(m.Uuid)
+	t.identify(m.Uuid, from, now)
 	for _, p := range m.Partitions {
 		t.partitions = append(t.partitions, p.ID)
 	}
 	slices.Sort(t.partitions)
 }
 
-// identify takes in the id of a topic. Another one than before means that the
-// topic was deleted and made anew, but one broker may not have heard of that yet
-// and name the old one, so two answers must agree.
-func (t *topic) identify(uuid sarama.Uuid) {
+// rivalTime is how long one broker must name another id of a topic to be believed.
+const rivalTime = time.Second
+
+// identify takes in the id of a topic that the broker at from named. Another id than
+// before means that the topic was recreated. But a broker that was partitioned off may
+// name an old id, so two responses must agree, and the second one must come from
+// another broker or later.
+func (t *topic) identify(uuid sarama.Uuid, from string, now time.Time) {
 	id := ""
 	if uuid != (sarama.Uuid{}) {
 		id = uuid.String()
 	}
 	switch {
 	case id == "":
-	case t.id == "" || t.id == id || t.rival == id:
+	case t.id == "" || t.id == id:
+		t.id, t.rival = id, ""
+	case t.rival != id:
+		t.rival, t.rivalFrom, t.rivalAt = id, from, now
+		t.soon()
+	case t.rivalFrom != from || now.Sub(t.rivalAt) >= rivalTime:
 		t.id, t.rival = id, ""
 	default:
-		t.rival = id
 		t.soon()
 	}
 }
@@ -157,7 +167,7 @@ func (f *Fetcher) Identity(name string) (cluster, id string) {
 	if t := f.topics[name]; t != nil {
 		id = t.id
 	}
-	return f.id, id
+	return f.o.Pin.ID(), id
 }
 
 // A RenewedError says that a topic was deleted and made anew, so that a position

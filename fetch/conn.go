@@ -37,8 +37,8 @@ type conn struct {
 	heard    *atomic.Int64 // broker.heard; nil if the connection brings no records
 
 	mu     sync.Mutex
-	socket net.Conn // with TLS, if there is any
-	wire   net.Conn // without
+	socket *guardedConn // with TLS, if there is any
+	wire   net.Conn     // without
 	cut    bool
 	uncut  func() bool
 }
@@ -55,7 +55,7 @@ func (f *Fetcher) dial(ctx context.Context, addr string) (*conn, error) {
 	conf := *base
 	conf.Net.ReadTimeout = wait + answerTime
 	c := &conn{broker: sarama.NewBroker(addr), conf: &conf, patience: conf.Net.ReadTimeout}
-	dialer := &ownDialer{conn: c, ctx: ctx, timeout: conf.Net.DialTimeout}
+	dialer := &ownDialer{conn: c, ctx: ctx, timeout: conf.Net.DialTimeout, pin: f.o.Pin}
 	if conf.Net.TLS.Enable {
 		// sarama would keep the encrypted connection to itself.
 		dialer.tls, conf.Net.TLS.Enable = conf.Net.TLS.Config, false
@@ -146,6 +146,7 @@ type ownDialer struct {
 	ctx     context.Context // sarama's Dial has none
 	timeout time.Duration
 	tls     *tls.Config
+	pin     *Pin
 }
 
 // Dial implements proxy.Dialer.
@@ -157,10 +158,11 @@ func (d *ownDialer) Dial(network, addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	socket, err := Handshake(ctx, wire, addr, d.tls, "it")
+	ready, err := Handshake(ctx, wire, addr, d.tls, "it")
 	if err != nil {
 		return nil, err
 	}
+	socket := d.pin.guard(ready, addr)
 	d.conn.mu.Lock()
 	defer d.conn.mu.Unlock()
 	if d.conn.cut {
@@ -184,12 +186,12 @@ func timedOut(err error) bool {
 	return errors.As(err, &netErr) && netErr.Timeout()
 }
 
-// Reach connects to a broker, authenticates and hangs up.
+// Reach connects to a broker, authenticates, checks the cluster and hangs up.
 func (f *Fetcher) Reach(ctx context.Context, addr string) error {
 	c, err := f.dial(ctx, addr)
 	if err != nil {
 		return err
 	}
-	c.close()
-	return nil
+	defer c.close()
+	return c.socket.verify()
 }

@@ -65,6 +65,8 @@ type Options struct {
 	// for each new connection, from several goroutines at once, and its result
 	// is copied. What concerns fetching in it is not used.
 	Config func() (*sarama.Config, error)
+	// Pin is the cluster that Brokers lead to. Nil is a pin of this fetcher's own.
+	Pin *Pin
 	// Log gets a line for each trouble that no consumer sees. Nil is silence.
 	Log *slog.Logger
 
@@ -106,7 +108,6 @@ type Fetcher struct {
 	budget  budget
 	topics  map[string]*topic // what is known of each
 	all     catalogue
-	id      string // of the cluster; "" if unknown
 	asks    []*ask // for the router
 	stale   bool   // the router's connection is to be made anew
 }
@@ -115,6 +116,9 @@ type Fetcher struct {
 func New(o Options) *Fetcher {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Pin == nil {
+		o.Pin = NewPin("")
 	}
 	return &Fetcher{
 		o: o, log: o.Log.With("cluster", o.Name), set: o.sane(), endsEvery: 5 * time.Second,
@@ -195,6 +199,9 @@ func (f *Fetcher) sizeBudget() {
 	f.budget.limit = int64(f.set.Lanes) * int64(brokers) * int64(f.set.MaxBytes)
 	f.budget.grant = int64(f.set.MaxBytes) / 2
 }
+
+// Pin returns the pin of the cluster, for connections to its coordinators.
+func (f *Fetcher) Pin() *Pin { return f.o.Pin }
 
 // Update changes the settings, from the next request on.
 func (f *Fetcher) Update(s Settings) {

@@ -118,7 +118,7 @@ func (r *router) refresh(ctx context.Context, topics []string, asks []*ask) time
 	err := r.ask(ctx, func(c *conn) (err error) {
 		req := sarama.NewMetadataRequest(c.conf.Version, topics)
 		req.AllowAutoTopicCreation = false // a typo must not make a topic
-		if meta, err = c.broker.GetMetadata(req); err == nil && len(meta.Brokers) == 0 {
+		if meta, err = c.metadata(req, r.f.o.Pin); err == nil && len(meta.Brokers) == 0 {
 			err = errors.New("the metadata names no broker")
 		}
 		return err
@@ -149,7 +149,7 @@ func (r *router) refresh(ctx context.Context, topics []string, asks []*ask) time
 		return wait
 	}
 	r.tries = 0
-	r.f.learn(meta, &told)
+	r.f.learn(meta, r.conn.broker.Addr(), &told)
 	for s := range r.f.subs {
 		if s.lost && s.tries > 1 && r.conn != nil {
 			r.bad[r.conn.broker.Addr()] = time.Now() // it may know less than another
@@ -254,8 +254,8 @@ func (r *router) hangUp() {
 	}
 }
 
-// learn takes in the metadata. f.mu is held.
-func (f *Fetcher) learn(meta *sarama.MetadataResponse, told *calls) {
+// learn takes in the metadata that the broker at from sent. f.mu is held.
+func (f *Fetcher) learn(meta *sarama.MetadataResponse, from string, told *calls) {
 	now := time.Now()
 	addrs := make(map[int32]string, len(meta.Brokers))
 	for _, b := range meta.Brokers {
@@ -269,13 +269,10 @@ func (f *Fetcher) learn(meta *sarama.MetadataResponse, told *calls) {
 			delete(f.brokers, id)
 		}
 	}
-	if meta.ClusterID != nil {
-		f.id = *meta.ClusterID
-	}
 	topics := make(map[string]*sarama.TopicMetadata, len(meta.Topics))
 	for _, t := range meta.Topics {
 		topics[t.Name] = t
-		f.note(t, now)
+		f.note(t, from, now)
 	}
 	for s := range f.subs {
 		t := topics[s.spec.Topic]

@@ -21,15 +21,16 @@ type Fault struct {
 
 // A Proxy is the way to one server. Its methods are safe for concurrent use.
 type Proxy struct {
-	server   string
 	listener net.Listener
 	running  sync.WaitGroup
 
-	mu    sync.Mutex
-	fault Fault
-	pairs map[*pair]struct{}
-	made  int // connections so far
-	ended bool
+	mu     sync.Mutex
+	server string
+	others []string // takes turns instead of server
+	fault  Fault
+	pairs  map[*pair]struct{}
+	made   int // connections so far
+	ended  bool
 }
 
 // Start opens a way to server that ends with the test.
@@ -117,7 +118,7 @@ func (c *pair) reset() {
 }
 
 func (p *Proxy) serve(client *net.TCPConn) {
-	server, err := net.Dial("tcp", p.server)
+	server, err := net.Dial("tcp", p.next())
 	if err != nil {
 		_ = client.Close()
 		return

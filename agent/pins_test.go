@@ -1,0 +1,200 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/config"
+	"kcagent/e2e/badnet"
+	"kcagent/sink"
+)
+
+// twins are two clusters that tell their clients the same address, with the topic "t"
+// each.
+type twins struct {
+	*rig
+	other *rig // the second cluster
+	proxy *badnet.Proxy
+	a, b  string // the real addresses
+	path  string // of the file
+
+	mu    sync.Mutex
+	asked map[string]bool // the requests that the second cluster got
+}
+
+func newTwins(t *testing.T) *twins {
+	t.Helper()
+	w := &twins{proxy: badnet.Start(t, ""), path: filepath.Join(t.TempDir(), "f"), asked: make(map[string]bool)}
+	start := func(id string) (*rig, string) {
+		var own net.Listener
+		listen := func(network, addr string) (l net.Listener, err error) {
+			own, err = net.Listen(network, addr)
+			return w.proxy.Behind(own), err
+		}
+		c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "t"), kfake.ClusterID(id), kfake.ListenFn(listen))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(c.Close)
+		addr := own.Addr().String()
+		client, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DisableClientMetrics(),
+			kgo.Dialer(func(ctx context.Context, network, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, network, addr)
+			}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(client.Close)
+		return &rig{T: t, cluster: c, client: client, updates: make(chan config.Update)}, addr
+	}
+	w.rig, w.a = start("cluster-a")
+	w.other, w.b = start("cluster-b")
+	w.proxy.Redirect(w.a, false)
+	w.produce(0, "a0", "a1")
+	w.other.produce(0, "b0", "b1", "b2", "b3", "b4")
+	w.other.cluster.Control(func(req kmsg.Request) (kmsg.Response, error, bool) {
+		w.other.cluster.KeepControl()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.asked[kmsg.NameForKey(req.Key())] = true
+		return nil, nil, false
+	})
+	w.open = sink.Open
+	w.start()
+	return w
+}
+
+// edit has the consumer c with these brokers.
+func (w *twins) edit(brokers, extra string) {
+	w.Helper()
+	text := fmt.Sprintf("consumers:\n  - {name: c, brokers: [%s], topics: [t], flush: {interval: 20ms}, sink: {file: {path: %q}}%s}", brokers, w.path, extra)
+	c, problems := config.Parse("consumers.yaml", []byte(text), os.LookupEnv)
+	if len(problems) > 0 {
+		w.Fatal(problems)
+	}
+	w.updates <- config.Update{Config: c}
+}
+
+func (w *twins) wantFile(want ...string) {
+	w.Helper()
+	w.eventually("the file", func() (bool, any) {
+		b, _ := os.ReadFile(w.path)
+		return strings.Join(strings.Fields(string(b)), " ") == strings.Join(want, " "), string(b)
+	})
+}
+
+// wantRefusal waits for the error that names both clusters.
+func (w *twins) wantRefusal() {
+	w.Helper()
+	want := "broker " + w.proxy.Addr() + " belongs to cluster cluster-b, but this consumer reads from cluster cluster-a: restore the address, or edit brokers to move to another cluster"
+	w.eventually("ERROR with both clusters", func() (bool, any) {
+		c := w.consumer()
+		return c.Status == Failing && c.LastError != nil && strings.Contains(*c.LastError, want), c
+	})
+}
+
+// untouched fails if the second cluster got another request than those that say who
+// it is.
+func (w *twins) untouched() {
+	w.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for name := range w.asked {
+		if name != "ApiVersions" && name != "Metadata" {
+			w.Errorf("the other cluster got %s", name)
+		}
+	}
+}
+
+// TestAnotherClusterAtTheAddress: a consumer takes nothing from a cluster that answers
+// at the address of its own, says so, and resumes once its own is back. Its replacement
+// and the pre-check of that keep to the cluster, too. Only an edit of brokers moves.
+func TestAnotherClusterAtTheAddress(t *testing.T) {
+	w := newTwins(t)
+	proxy := fmt.Sprintf("%q", w.proxy.Addr())
+	w.edit(proxy, "")
+	w.wantFile("a0", "a1")
+	w.wantStatus(Running)
+	w.proxy.Redirect(w.b, false)
+	w.wantRefusal()
+	w.edit(proxy, ", group: g")
+	w.eventually("a failed pre-check", func() (bool, any) {
+		p := w.consumer().PendingChange
+		return p != nil && p.Error != nil && strings.Contains(*p.Error, "belongs to cluster cluster-b, but this consumer reads from cluster cluster-a"), p
+	})
+	w.edit(proxy, "")
+	w.untouched()
+	w.wantFile("a0", "a1")
+	w.proxy.Redirect(w.a, false)
+	w.wantStatus(Running)
+	w.produce(0, "a2")
+	w.wantFile("a0", "a1", "a2")
+	w.wantCommitted(0, 3)
+
+	id := w.consumer().ID
+	w.edit(proxy, ", group: kcagent-c, instance_id: i") // replaced: its fetcher ends
+	w.eventually("the replacement", func() (bool, any) {
+		c := w.consumer()
+		return c.ID != id && c.Status == Running, c
+	})
+	w.proxy.Redirect(w.b, false)
+	w.wantRefusal()
+	w.untouched()
+	w.wantFile("a0", "a1", "a2")
+
+	w.edit(fmt.Sprintf("%q", w.b), ", instance_id: i")
+	w.wantFile("a0", "a1", "a2", "b0", "b1", "b2", "b3", "b4")
+	w.wantStatus(Running)
+	id = w.consumer().ID
+	w.edit(proxy, ", instance_id: i") // which leads there now
+	w.eventually("the move back", func() (bool, any) {
+		c := w.consumer()
+		return c.ID != id && c.Status == Running, c
+	})
+	w.other.produce(0, "b5")
+	w.wantFile("a0", "a1", "a2", "b0", "b1", "b2", "b3", "b4", "b5")
+	w.wantStatus(Running)
+}
+
+// TestPinsOfBrokers: a list of brokers is pinned whatever its order, until no consumer
+// has it.
+func TestPinsOfBrokers(t *testing.T) {
+	cs := &clusters{log: slog.New(slog.DiscardHandler)}
+	t.Cleanup(cs.close)
+	spec := func(brokers ...string) config.Consumer {
+		return config.Consumer{Name: "c", Cluster: config.Cluster{Brokers: brokers}}
+	}
+	entries := map[string]*entry{"c": {spec: spec("127.0.0.1:1", "127.0.0.1:2")}}
+	c := cs.join(spec("127.0.0.1:1", "127.0.0.1:2"))
+	cs.leave(c)
+	cs.forgetPins(entries)
+	if again := cs.join(spec("127.0.0.1:2", "127.0.0.1:1")); again.Pin() != c.Pin() {
+		t.Error("another pin for the same brokers")
+	}
+	cs.forgetPins(nil)
+	again := cs.join(spec("127.0.0.1:1", "127.0.0.1:2"))
+	if again.Pin() != c.Pin() {
+		t.Error("another pin while the cluster is in use")
+	}
+	if other := cs.join(spec("127.0.0.1:1")); other.Pin() == c.Pin() {
+		t.Error("the same pin for other brokers")
+	}
+	for len(cs.open) > 0 {
+		cs.leave(cs.open[0])
+	}
+	cs.forgetPins(nil)
+	if again := cs.join(spec("127.0.0.1:1", "127.0.0.1:2")); again.Pin() == c.Pin() {
+		t.Error("the pin was kept although no consumer had the brokers")
+	}
+}

@@ -1,0 +1,173 @@
+package fetch
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// A Pin holds the id of the cluster that a list of broker addresses leads to. The
+// first broker that names its cluster sets it. From then on no connection to another
+// cluster is used: behind the same address (DNS, a load balancer, a rebuilt machine)
+// there may be topics and groups of the same names, and the records of the other
+// cluster would enter the file. Its methods are safe for concurrent use.
+type Pin struct {
+	mu sync.Mutex
+	id string
+}
+
+// NewPin returns a pin to a cluster; "" is set by the first broker.
+func NewPin(id string) *Pin { return &Pin{id: id} }
+
+// ID returns the id of the cluster; "" if it is not known, or if its brokers do not
+// tell.
+func (p *Pin) ID() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.id
+}
+
+// redpandaStarting is what Redpanda names before its cluster has an id.
+const redpandaStarting = "redpanda.initializing"
+
+// check compares the id that the broker at addr named. Brokers that name none are
+// used, like those before Kafka 0.10.1.
+func (p *Pin) check(addr string, named *string) error {
+	if named == nil || *named == "" || *named == redpandaStarting {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch p.id {
+	case "":
+		p.id = *named
+	case *named:
+	default:
+		return &ForeignClusterError{Addr: addr, Cluster: *named, Pinned: p.id}
+	}
+	return nil
+}
+
+// A ForeignClusterError says that a broker belongs to another cluster than the
+// pinned one.
+type ForeignClusterError struct{ Addr, Cluster, Pinned string }
+
+func (e *ForeignClusterError) Error() string {
+	return fmt.Sprintf("broker %s belongs to cluster %s, but this consumer reads from cluster %s: restore the address, or edit brokers to move to another cluster",
+		e.Addr, e.Cluster, e.Pinned)
+}
+
+// Unwrap returns an error of a kind that has sarama close the connection, like that of
+// [StrangerError], and that has the next address tried.
+func (e *ForeignClusterError) Unwrap() error { return io.ErrClosedPipe }
+
+// Guard returns conn so that its first request, apart from those that open a
+// connection, is sent only after the broker has named the pinned cluster. Fetches,
+// commits and joins do not name a cluster themselves: a broker of another one would
+// answer them.
+func (p *Pin) Guard(conn net.Conn, addr string) net.Conn { return p.guard(conn, addr) }
+
+func (p *Pin) guard(conn net.Conn, addr string) *guardedConn {
+	return &guardedConn{Conn: conn, pin: p, addr: addr}
+}
+
+// A guardedConn asks for the cluster before the first request that matters. Like
+// sarama's, its Write is called by one goroutine at a time, with one request or
+// several whole ones.
+type guardedConn struct {
+	net.Conn
+	pin     *Pin
+	addr    string
+	checked bool
+	err     error // of the check
+}
+
+// Write implements [net.Conn].
+func (c *guardedConn) Write(p []byte) (int, error) {
+	if !opens(p) {
+		if err := c.verify(); err != nil {
+			return 0, err
+		}
+	}
+	return c.Conn.Write(p)
+}
+
+// verify checks the cluster once.
+func (c *guardedConn) verify() error {
+	if !c.checked {
+		c.checked = true
+		if c.err = c.check(); c.err != nil {
+			_ = c.Close()
+		}
+	}
+	return c.err
+}
+
+// opens reports whether a request may be sent to any cluster: those that open a
+// connection, and Metadata, whose response names the cluster itself.
+func opens(request []byte) bool {
+	if len(request) < 6 {
+		return false
+	}
+	switch kmsg.Key(binary.BigEndian.Uint16(request[4:])) {
+	case kmsg.ApiVersions, kmsg.SASLHandshake, kmsg.SASLAuthenticate, kmsg.Metadata:
+		return true
+	}
+	return false
+}
+
+// checkVersion is a version of Metadata that names the cluster and that all brokers
+// since Kafka 0.11 support.
+const checkVersion = 4
+
+// check asks which cluster the broker belongs to. No response is outstanding at that
+// time, so the next one is that to this request.
+func (c *guardedConn) check() error {
+	const correlation = 1
+	req := kmsg.NewPtrMetadataRequest()
+	req.Version, req.Topics = checkVersion, []kmsg.MetadataRequestTopic{} // none; nil would be all
+	out := kmsg.NewRequestFormatter(kmsg.FormatterClientID("kcagent")).AppendRequest(nil, req, correlation)
+	_ = c.Conn.SetReadDeadline(time.Now().Add(answerTime))
+	if _, err := c.Conn.Write(out); err != nil {
+		return err
+	}
+	var length [4]byte
+	if _, err := io.ReadFull(c.Conn, length[:]); err != nil {
+		return err
+	}
+	n := binary.BigEndian.Uint32(length[:])
+	if n < 4 || n > uint32(sarama.MaxResponseSize) {
+		return contentError{fmt.Errorf("read metadata response: invalid length %d", n)}
+	}
+	b := make([]byte, n)
+	if _, err := io.ReadFull(c.Conn, b); err != nil {
+		return err
+	}
+	resp := &kmsg.MetadataResponse{Version: checkVersion}
+	body, err := header(b, correlation, false)
+	if err == nil {
+		err = resp.ReadFrom(body)
+	}
+	if err != nil {
+		return contentError{fmt.Errorf("read metadata response: %w", err)}
+	}
+	return c.pin.check(c.addr, resp.ClusterID)
+}
+
+// metadata asks a broker for metadata. It returns nothing of another cluster.
+func (c *conn) metadata(req *sarama.MetadataRequest, pin *Pin) (*sarama.MetadataResponse, error) {
+	resp, err := c.broker.GetMetadata(req)
+	if err == nil {
+		err = pin.check(c.broker.Addr(), resp.ClusterID)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return resp, nil
+}

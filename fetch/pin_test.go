@@ -1,0 +1,250 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/e2e/badnet"
+)
+
+// twins are two clusters that tell their clients the same address, with the topic "t"
+// each. A has the records v0 to v4, b has 20 others.
+type twins struct {
+	*rig
+	proxy *badnet.Proxy
+	a, b  string // the real addresses
+
+	mu    sync.Mutex
+	asked map[string]bool // the requests that b got
+}
+
+func newTwins(t *testing.T) *twins {
+	t.Helper()
+	w := &twins{proxy: badnet.Start(t, ""), asked: make(map[string]bool)}
+	start := func(id string) (*rig, string) {
+		var own net.Listener
+		listen := func(network, addr string) (l net.Listener, err error) {
+			own, err = net.Listen(network, addr)
+			return w.proxy.Behind(own), err
+		}
+		c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "t"), kfake.ClusterID(id), kfake.ListenFn(listen))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(c.Close)
+		r := &rig{T: t, cluster: c}
+		addr := own.Addr().String()
+		r.producer = r.client(kgo.DisableClientMetrics(), kgo.Dialer(func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, addr)
+		}))
+		return r, addr
+	}
+	var b *rig
+	w.rig, w.a = start("cluster-a")
+	w.proxy.Redirect(w.a, false)
+	b, w.b = start("cluster-b")
+	w.produce(0, 0, 5)
+	b.produce(0, 1000, 20)
+	b.cluster.Control(func(req kmsg.Request) (kmsg.Response, error, bool) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.asked[kmsg.NameForKey(req.Key())] = true
+		return nil, nil, false
+	})
+	return w
+}
+
+// TestAnotherClusterAtTheAddress: a cluster that answers at the address of the pinned
+// one gets no request but those that say who it is, and nothing that it says is used.
+// The consumers recover by themselves.
+func TestAnotherClusterAtTheAddress(t *testing.T) {
+	w := newTwins(t)
+	w.fetcher = w.startAt(small, w.proxy.Addr())
+	rd := w.read(Spec{}, false)
+	w.wants(rd, 0, 5)
+	ctx, _ := contextOf(t)
+	_, topic := w.fetcher.Identity("t")
+	w.proxy.Redirect(w.b, false)
+	w.shows(rd, "broker "+w.proxy.Addr()+" belongs to cluster cluster-b, but this consumer reads from cluster cluster-a: restore the address, or edit brokers to move to another cluster")
+	if err := w.fetcher.Refresh(ctx, []string{"t"}); !errors.As(err, new(*ForeignClusterError)) {
+		t.Errorf("Refresh: %v", err)
+	}
+	if _, _, err := w.fetcher.Coordinator(ctx, "g"); !errors.As(err, new(*ForeignClusterError)) {
+		t.Errorf("Coordinator: %v", err)
+	}
+	if _, err := w.fetcher.Topics(ctx, 0); !errors.As(err, new(*ForeignClusterError)) {
+		t.Errorf("Topics: %v", err)
+	}
+	if err := w.fetcher.Reach(ctx, w.proxy.Addr()); !errors.As(err, new(*ForeignClusterError)) {
+		t.Errorf("Reach: %v", err)
+	}
+	if cluster, id := w.fetcher.Identity("t"); cluster != "cluster-a" || id != topic {
+		t.Errorf("the cluster is %s, and the topic is %s, was %s", cluster, id, topic)
+	}
+	w.mu.Lock()
+	delete(w.asked, "ApiVersions")
+	delete(w.asked, "Metadata")
+	if len(w.asked) > 0 {
+		t.Errorf("the other cluster got %v", w.asked)
+	}
+	w.mu.Unlock()
+	w.proxy.Redirect(w.a, false)
+	w.heals(rd)
+	w.produce(0, 5, 5)
+	w.wants(rd, 0, 10)
+}
+
+// TestAlternatingClusters: behind an address that leads to either of two clusters, the
+// one that answered first is read, whichever connection breaks.
+func TestAlternatingClusters(t *testing.T) {
+	w := newTwins(t)
+	w.fetcher = w.startAt(small, w.proxy.Addr())
+	rd := w.read(Spec{}, false)
+	w.wants(rd, 0, 5)
+	w.proxy.Alternate(w.b, w.a)
+	for n := 5; n < 25; n += 5 {
+		w.proxy.Set(badnet.Fault{Refuse: true})
+		w.proxy.Set(badnet.Fault{})
+		w.produce(0, n, 5)
+		w.wants(rd, 0, n+5)
+	}
+}
+
+// TestPinnedClusterAmongAddresses: an address that leads to another cluster does not
+// keep the next one from being used.
+func TestPinnedClusterAmongAddresses(t *testing.T) {
+	a := newRig(t, 1, 1, small, kfake.ClusterID("cluster-a"))
+	b := newRig(t, 1, 1, small, kfake.ClusterID("cluster-b"))
+	for range 5 { // the order of addresses is random
+		f := New(Options{Name: "test", Brokers: slices.Concat(b.cluster.ListenAddrs(), a.cluster.ListenAddrs()), Settings: small,
+			Pin: NewPin("cluster-a"), Config: func() (*sarama.Config, error) { return sarama.NewConfig(), nil }})
+		ctx, cancel := contextOf(t)
+		var running sync.WaitGroup
+		running.Go(func() { _ = f.Run(ctx) })
+		_, addr, err := f.Coordinator(ctx, "g")
+		if err != nil || addr != a.cluster.ListenAddrs()[0] {
+			t.Errorf("the coordinator is %s: %v", addr, err)
+		}
+		cancel()
+		running.Wait()
+	}
+}
+
+// TestPinIgnoresWhatNamesNoCluster: brokers that do not tell an id are used.
+func TestPinIgnoresWhatNamesNoCluster(t *testing.T) {
+	id := func(s string) *string { return &s }
+	for _, c := range []struct {
+		pinned string
+		named  *string
+		then   string
+		fails  bool
+	}{
+		{"", nil, "", false},
+		{"", id(""), "", false},
+		{"", id("redpanda.initializing"), "", false},
+		{"", id("a"), "a", false},
+		{"a", nil, "a", false},
+		{"a", id(""), "a", false},
+		{"a", id("redpanda.initializing"), "a", false},
+		{"a", id("a"), "a", false},
+		{"a", id("b"), "a", true},
+	} {
+		p := NewPin(c.pinned)
+		err := p.check("k:9092", c.named)
+		if (err != nil) != c.fails || p.ID() != c.then {
+			t.Errorf("%+v: the pin is %q, error %v", c, p.ID(), err)
+		}
+		if c.fails && !strings.HasPrefix(err.Error(), "broker k:9092 belongs to cluster b, but this consumer reads from cluster a: ") {
+			t.Errorf("the error is %v", err)
+		}
+	}
+}
+
+// TestAnotherTopicIDNeedsAnotherBrokerOrTime: a broker that was partitioned off may name
+// an old id, as often as it is asked.
+func TestAnotherTopicIDNeedsAnotherBrokerOrTime(t *testing.T) {
+	old, young := sarama.Uuid{1}, sarama.Uuid{2}
+	type answer struct {
+		from string
+		at   time.Duration
+		id   sarama.Uuid
+	}
+	for _, c := range []struct {
+		what    string
+		answers []answer
+		then    sarama.Uuid
+		rival   bool
+	}{
+		{"one answer", []answer{{"a", 0, young}}, old, true},
+		{"the same broker at once", []answer{{"a", 0, young}, {"a", 175 * time.Millisecond, young}}, old, true},
+		{"the same broker later", []answer{{"a", 0, young}, {"a", time.Second, young}}, young, false},
+		{"the same broker several times", []answer{{"a", 0, young}, {"a", 600 * time.Millisecond, young}, {"a", 1200 * time.Millisecond, young}}, young, false},
+		{"another broker at once", []answer{{"a", 0, young}, {"b", 0, young}}, young, false},
+		{"another broker denies it", []answer{{"a", 0, young}, {"b", 0, old}}, old, false},
+		{"denied, then again at once", []answer{{"a", 0, young}, {"b", time.Second, old}, {"a", 1100 * time.Millisecond, young}}, old, true},
+	} {
+		began := time.Now()
+		topic := &topic{}
+		topic.identify(old, "a", began)
+		for _, a := range c.answers {
+			topic.identify(a.id, a.from, began.Add(a.at))
+		}
+		if topic.id != c.then.String() || (topic.rival != "") != c.rival {
+			t.Errorf("%s: the id is %s, rival %q", c.what, topic.id, topic.rival)
+		}
+	}
+}
+
+// TestGuardSendsWholeRequests: what the guard asks comes before the request that it
+// holds back, once a connection.
+func TestGuardSendsWholeRequests(t *testing.T) {
+	client, server := net.Pipe()
+	t.Cleanup(func() { _ = client.Close(); _ = server.Close() })
+	var got []string
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			b := make([]byte, 256)
+			n, err := server.Read(b)
+			if err != nil {
+				return
+			}
+			key := kmsg.Key(int16(b[4])<<8 | int16(b[5]))
+			got = append(got, fmt.Sprint(key.Name(), " ", n))
+			if key == kmsg.Metadata {
+				resp := kmsg.NewPtrMetadataResponse()
+				resp.Version, resp.ClusterID = checkVersion, kmsg.StringPtr("a")
+				out := resp.AppendTo([]byte{0, 0, 0, 0, 0, 0, 0, 1})
+				out[3] = byte(len(out) - 4)
+				if _, err := server.Write(out); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}()
+	c := NewPin("a").Guard(client, "k:9092")
+	request := func(key kmsg.Key) []byte { return []byte{0, 0, 0, 10, 0, byte(key), 0, 0, 0, 0, 0, 0, 0, 0} }
+	for _, key := range []kmsg.Key{kmsg.ApiVersions, kmsg.SASLHandshake, kmsg.SASLAuthenticate, kmsg.JoinGroup, kmsg.Heartbeat} {
+		if _, err := c.Write(request(key)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = client.Close()
+	<-done
+	if text := strings.Join(got, ", "); text != "ApiVersions 14, SASLHandshake 14, SASLAuthenticate 14, Metadata 26, JoinGroup 14, Heartbeat 14" {
+		t.Errorf("the broker got %s", text)
+	}
+}
