@@ -31,6 +31,7 @@ type consumer struct {
 	gate     gate
 	baseline partitionBaseline
 	copies   ledgerCopies
+	holes    holes // the watchdog's
 	// topics that a probe of a wanted change did not find; nil if there were none
 	awaited atomic.Pointer[map[string]bool]
 	events  chan event
@@ -78,6 +79,7 @@ func newConsumer(spec config.Consumer, log *slog.Logger, open openSink, kafka *c
 		renew:   make(chan struct{}, 1),
 		due:     make(chan struct{}, 1),
 		events:  make(chan event, 16),
+		holes:   make(holes),
 		open:    open,
 		kafka:   kafka,
 		stats:   newStats(),

@@ -30,7 +30,7 @@ var (
 	descRebalances = describeMetric("consumer_rebalances_total", "Generations of the group that the consumer joined.", "consumer")
 	descRestarts   = describeMetric("consumer_restarts_total", "Times the consumer had to begin anew after an error.", "consumer")
 	descStarts     = describeMetric("consumer_offset_starts_total", "Partitions without a committed offset that began where start says.", "consumer")
-	descStalls     = describeMetric("consumer_stalls_total", "Times a partition stood still with no explanation and everything was opened anew.", "consumer")
+	descStalls     = describeMetric("consumer_stalls_total", "Stalled partitions for which the consumer was restarted.", "consumer")
 	descResets     = describeMetric("consumer_offset_resets_total", "Offsets out of range and recreated topics that were reset by policy, and committed offsets that were changed externally.", "consumer")
 	descCopies     = describeMetric("consumer_checkpoint_copies_total", "Partitions whose checkpoint was a copy or a restored backup, or did not match the committed offset, so that the file may lack records that are committed.", "consumer")
 	descPending    = describeMetric("consumer_change_pending", "1 while a wanted change of the consumer is tried or cannot be made.", "consumer")

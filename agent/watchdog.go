@@ -1,38 +1,10 @@
 package agent
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"time"
-
-	"kcagent/fetch"
 )
-
-// A stallError says that a partition stands still and nobody knows why. Kafka
-// clients have had faults that nothing showed but this (sarama issues 2219, 2621
-// and 3628), and brokers, too; so everything is opened anew.
-type stallError struct {
-	*partition
-	long time.Duration
-	look fetch.Look
-}
-
-func (e *stallError) Error() string {
-	asks := "no request is under way"
-	if e.look.InFlight {
-		asks = "a request is under way"
-	}
-	return fmt.Sprintf("%s/%d stands still at offset %d for %s, the log ends at %d, and nothing explains it "+
-		"(broker %s last spoke of it at %s, %s): everything is opened anew", e.Topic, e.Partition, e.look.Next, e.long.Round(time.Second),
-		e.look.End, cmp.Or(e.look.Broker, "unknown"), e.look.Answered.UTC().Format(time.RFC3339), asks)
-}
-
-// A stand is where a partition was last seen to move.
-type stand struct {
-	next int64
-	at   time.Time
-}
 
 // How often the watchdog looks, and how long a coordinator may owe an answer
 // while a generation lasts, when it has no reason to hold one back.
@@ -63,17 +35,9 @@ func (s *session) watch(ctx context.Context) {
 			s.abandon(errResubscribe)
 			return
 		}
-		for _, p := range s.partitions {
-			sub := p.sub.Load()
-			if sub == nil {
-				continue
-			}
-			if err := p.stands(stands, sub.Look(), limit, time.Now()); err != nil {
-				s.stats.stalls.Add(1)
-				s.cluster.Reconnect()
-				s.abandon(err)
-				return
-			}
+		if err := s.checkPartitions(stands, limit); err != nil {
+			s.abandon(err)
+			return
 		}
 	}
 }
@@ -100,21 +64,4 @@ func (s *session) watchCoordinator(deaf time.Time) time.Time {
 		return time.Time{}
 	}
 	return deaf
-}
-
-// stands looks whether p moved, or need not.
-func (p *partition) stands(stands map[*partition]stand, look fetch.Look, limit time.Duration, now time.Time) error {
-	was, seen := stands[p]
-	if look.Progress.After(was.at) {
-		was.at = look.Progress
-		stands[p] = was
-	}
-	nothing := look.Next >= 0 && look.End >= 0 && look.Next >= look.End && now.Sub(look.Answered) < limit
-	switch {
-	case !look.Waiting || nothing || !seen || was.next != look.Next:
-		stands[p] = stand{look.Next, now}
-	case now.Sub(was.at) >= limit:
-		return &stallError{p, now.Sub(was.at), look}
-	}
-	return nil
 }

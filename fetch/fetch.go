@@ -234,6 +234,20 @@ func (f *Fetcher) Reconnect() {
 	}
 }
 
+// Redial has the lanes of the partition's leader reconnect, each after its request in
+// flight, and the leader looked up over a new connection. Other brokers keep theirs.
+func (s *Subscription) Redial() {
+	s.f.mu.Lock()
+	defer s.f.mu.Unlock()
+	s.f.stale = true
+	if s.broker != nil {
+		for _, l := range s.broker.lanes {
+			l.stale = true
+			signal(l.wake)
+		}
+	}
+}
+
 // signal leaves a note for who waits on c; one note is enough.
 func signal(c chan struct{}) {
 	select {

@@ -1,0 +1,181 @@
+package agent
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"kcagent/fetch"
+	"kcagent/sink"
+)
+
+// A stallError says that a partition makes no progress without a known reason. Faults
+// of Kafka clients (sarama issues 2219, 2621 and 3628) and of brokers have had no other
+// symptom, so the consumer is restarted.
+type stallError struct {
+	*partition
+	limit time.Duration
+	look  fetch.Look
+	mute  bool // no broker has answered for the partition either
+}
+
+// Error has no measured time in it: the same stall has the same text.
+func (e *stallError) Error() string {
+	answers := "answers without records"
+	if e.mute {
+		answers = "does not mention it"
+	}
+	request := "no request is in flight"
+	if e.look.InFlight {
+		request = "a request is in flight"
+	}
+	return fmt.Sprintf("no progress on %s/%d for %s: position %d, end of the log %d, broker %s %s, %s; restarting the consumer",
+		e.Topic, e.Partition, e.limit, e.look.Next, e.look.End, cmp.Or(e.look.Broker, "unknown"), answers, request)
+}
+
+// A stand is where a partition was last seen to move.
+type stand struct {
+	next int64
+	at   time.Time
+}
+
+// remindEvery is how often a condition that lasts is logged again.
+const remindEvery = 5 * time.Minute
+
+// A place is where a partition is stalled.
+type place struct{ next, end int64 }
+
+// stalledAt returns where a partition has nothing although its log goes on. A partition
+// of which position or end are unknown, or of which no broker speaks, is at no place: a
+// restart may change that.
+func stalledAt(look fetch.Look, limit time.Duration, now time.Time) (at place, ok bool) {
+	return place{look.Next, look.End}, look.Next >= 0 && look.End > look.Next && now.Sub(look.Answered) < limit
+}
+
+// holes remembers for which stalls the consumer was restarted. A restart that leads to
+// the same place does not help: the last records of the log were compacted away, and the
+// broker still counts them (Redpanda does). The memory belongs to the consumer, because
+// it must outlive the session that the restart ends. Only the watchdog uses it, and there
+// is one at a time.
+type holes map[sink.TopicPartition]*hole
+
+// A hole is a place for which the consumer was restarted.
+type hole struct {
+	place
+	since  time.Time // when the stall began
+	logged time.Time // when it was last logged that the restart did not help; zero if never
+}
+
+// observe forgets the hole of tp once position or end are beyond it. A position before
+// it is one that was reset; it leads to the hole again.
+func (hs holes) observe(tp sink.TopicPartition, look fetch.Look, log *slog.Logger) {
+	h := hs[tp]
+	if h == nil || look.Next <= h.next && look.End <= h.end {
+		return
+	}
+	delete(hs, tp)
+	if !h.logged.IsZero() {
+		log.Info("end of the log has moved; no longer waiting for it", "topic", tp.Topic, "partition", tp.Partition,
+			"position", look.Next, "end", look.End)
+	}
+}
+
+// at returns the hole of tp if the partition is at it.
+func (hs holes) at(tp sink.TopicPartition, look fetch.Look, limit time.Duration, now time.Time) *hole {
+	h := hs[tp]
+	if at, ok := stalledAt(look, limit, now); h == nil || !ok || at != h.place {
+		return nil
+	}
+	return h
+}
+
+// warn logs once that a restart did not help, and reminds of it while that lasts.
+func (h *hole) warn(tp sink.TopicPartition, look fetch.Look, now time.Time, log *slog.Logger) {
+	if !h.logged.IsZero() && now.Sub(h.logged) < remindEvery {
+		return
+	}
+	h.logged = now
+	log.Warn("broker has no records up to the end of the log; waiting for the end to move", "topic", tp.Topic, "partition", tp.Partition,
+		"position", h.next, "end", h.end, "lag", h.end-h.next, "broker", look.Broker, "lasts", now.Sub(h.since).Round(time.Second).String())
+}
+
+// checkPartitions returns an error if partitions are stalled and a restart of the consumer
+// may help. It then prepares the restart.
+func (s *session) checkPartitions(stands map[*partition]stand, limit time.Duration) error {
+	now := time.Now()
+	var stalled []*stallError
+	for _, p := range s.partitions {
+		if sub := p.sub.Load(); sub != nil {
+			if err := s.checkProgress(p, stands, sub.Look(), limit, now); err != nil {
+				stalled = append(stalled, err)
+			}
+		}
+	}
+	if len(stalled) == 0 {
+		return nil
+	}
+	s.rememberHoles(stands, limit, now)
+	for _, e := range stalled {
+		e.sub.Load().Redial()
+	}
+	s.stats.stalls.Add(int64(len(stalled)))
+	return slices.MinFunc(stalled, func(a, b *stallError) int {
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+	})
+}
+
+// rememberHoles remembers where partitions are stalled before a restart. It is a restart
+// for all that have made no progress for half of the limit: several with holes do not
+// restart the consumer one after the other.
+func (s *session) rememberHoles(stands map[*partition]stand, limit time.Duration, now time.Time) {
+	for _, p := range s.partitions {
+		sub, was := p.sub.Load(), stands[p]
+		if sub == nil || now.Sub(was.at) < limit/2 {
+			continue
+		}
+		look := sub.Look()
+		if at, ok := stalledAt(look, limit, now); ok && look.Waiting && look.Next == was.next {
+			s.holes[p.TopicPartition] = &hole{place: at, since: was.at}
+		}
+	}
+}
+
+// checkProgress returns an error for p if it is stalled, unless a restart has led to the
+// same place before.
+func (s *session) checkProgress(p *partition, stands map[*partition]stand, look fetch.Look, limit time.Duration, now time.Time) *stallError {
+	s.holes.observe(p.TopicPartition, look, s.log)
+	h := s.holes.at(p.TopicPartition, look, limit, now)
+	known := h != nil && !h.logged.IsZero() && look.Waiting
+	var stalled *stallError
+	if !known {
+		stalled = p.stands(stands, look, limit, now)
+	}
+	if h != nil && (known || stalled != nil) {
+		h.warn(p.TopicPartition, look, now, s.log)
+		// As if there were nothing to read: once the end moves, the broker has the
+		// whole limit to send what is new.
+		stands[p] = stand{look.Next, now}
+		return nil
+	}
+	return stalled
+}
+
+// stands looks whether p moved, or need not.
+func (p *partition) stands(stands map[*partition]stand, look fetch.Look, limit time.Duration, now time.Time) *stallError {
+	was, seen := stands[p]
+	if look.Progress.After(was.at) {
+		was.at = look.Progress
+		stands[p] = was
+	}
+	mute := now.Sub(look.Answered) >= limit
+	nothing := look.Next >= 0 && look.End >= 0 && look.Next >= look.End && !mute
+	switch {
+	case !look.Waiting || nothing || !seen || was.next != look.Next:
+		stands[p] = stand{look.Next, now}
+	case now.Sub(was.at) >= limit:
+		return &stallError{p, limit, look, mute}
+	}
+	return nil
+}

@@ -1,0 +1,30 @@
+package fetch
+
+import "testing"
+
+// TestRedialConcernsOneLeader: a subscription's Redial replaces the connections to its
+// leader and that of the metadata. Those to other brokers stay.
+func TestRedialConcernsOneLeader(t *testing.T) {
+	f := New(Options{})
+	mine := f.Subscribe(Spec{Topic: "t"})
+	for id := range int32(2) {
+		b := f.brokerAt(id, "")
+		for range 2 {
+			b.lanes = append(b.lanes, &lane{f: f, b: b, wake: make(chan struct{}, 1)})
+		}
+	}
+	mine.Redial() // its leader is not known yet
+	if f.stale = false; f.brokers[0].lanes[0].stale || f.brokers[1].lanes[0].stale {
+		t.Error("a redial without a leader concerns a broker")
+	}
+	mine.broker = f.brokers[0]
+	mine.Redial()
+	for i := range 2 {
+		if a, b := f.brokers[0].lanes[i], f.brokers[1].lanes[i]; !a.stale || b.stale {
+			t.Errorf("lane %d: to the leader redialled: %v, to another broker: %v", i, a.stale, b.stale)
+		}
+	}
+	if !f.stale {
+		t.Error("the leader is looked up over the old connection")
+	}
+}
