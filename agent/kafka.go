@@ -113,6 +113,7 @@ type dialer struct {
 	cancel context.CancelFunc
 
 	heard atomic.Int64 // Unix nanoseconds of when something came last
+	begun atomic.Bool  // a generation is between Setup and the end of Cleanup; see groupConn
 
 	mu    sync.Mutex
 	conns map[*trackedConn]struct{}
@@ -127,7 +128,7 @@ func newDialer() *dialer {
 var errCut = errors.New("connections were cut: the consumer did not stop in time")
 
 // connect makes a connection that Cut ends.
-func (d *dialer) connect(ctx context.Context, network, addr string) (net.Conn, error) {
+func (d *dialer) connect(ctx context.Context, network, addr string) (*trackedConn, error) {
 	nd := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
 	conn, err := limits.Brokers().Dial(ctx, &nd, network, addr)
 	if err != nil {
@@ -155,15 +156,15 @@ type coordinatorDialer struct {
 func (d coordinatorDialer) Dial(network, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(d.ctx, dialTimeout)
 	defer cancel()
-	conn, err := d.connect(ctx, network, addr)
+	wire, err := d.connect(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}
-	ready, err := fetch.Handshake(ctx, conn, addr, d.tls, "its coordinator at "+addr)
+	conn, err := fetch.Handshake(ctx, wire, addr, d.tls, "its coordinator at "+addr)
 	if err != nil {
 		return nil, err
 	}
-	return d.pin.Guard(ready, addr), nil
+	return &groupConn{Conn: d.pin.Guard(conn, addr), wire: wire, begun: d.begun.Load}, nil
 }
 
 // Cut closes every connection and refuses new ones.
@@ -195,6 +196,7 @@ type trackedConn struct {
 	net.Conn
 	dialer *dialer
 	asked  atomic.Int64 // Unix nanoseconds of the first request that nothing followed; 0 if there is none
+	waits  atomic.Int64 // Unix nanoseconds of a join that was not answered yet; 0 if there is none
 }
 
 func (c *trackedConn) Write(p []byte) (int, error) {

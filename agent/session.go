@@ -73,6 +73,7 @@ func newSession(m *member, out sink.Sink, abandon context.CancelCauseFunc) *sess
 // Setup subscribes to the partitions and starts to consume them.
 func (s *session) Setup(kafka sarama.ConsumerGroupSession) error {
 	s.kafka = kafka
+	s.net.begun.Store(true)
 	id := kafka.MemberID()
 	s.memberID.Store(&id)
 	if s.joined != nil {
@@ -185,6 +186,7 @@ func (s *session) ConsumeClaim(kafka sarama.ConsumerGroupSession, _ sarama.Consu
 // session's context has ended, while the member still counts as one; after a
 // failed Setup too.
 func (s *session) Cleanup(sarama.ConsumerGroupSession) error {
+	defer s.net.begun.Store(false)
 	if s.stopped == nil {
 		return nil
 	}
