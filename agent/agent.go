@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"kcagent/config"
+	"kcagent/limits"
 	"kcagent/sink"
 )
 
@@ -232,6 +233,7 @@ func (a *Agent) accept(u config.Update) {
 	n.applied++
 	n.sha, n.appliedAt, n.problems = u.SHA256, u.At, nil
 	a.config = u.Config
+	limits.Records.SetMaxBatch(int64(u.Config.Limits.MaxBatch)) // fetches in progress keep what they have
 	a.files.Set(secretFiles(u.Config))
 	a.log.Info("configuration accepted", "path", u.Path, "sha256", u.SHA256, "consumers", len(u.Config.Consumers))
 }

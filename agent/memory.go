@@ -8,6 +8,8 @@ import (
 	"runtime/debug"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
+
+	"kcagent/limits"
 )
 
 // gcPercent is how much a heap may grow between collections. What the agent
@@ -28,6 +30,7 @@ func SetUpMemory(log *slog.Logger) error {
 		return fmt.Errorf("take the memory limit from the cgroup: %w; set GOMEMLIMIT instead", err)
 	}
 	if limit := readResources().MemoryLimitBytes; limit > 0 {
+		limits.Records.SetLimit(limit)
 		log.Info("memory is limited", "bytes", limit)
 	}
 	return nil

@@ -14,14 +14,16 @@ import (
 // environment variables expanded, clusters resolved, topics sorted and unique.
 type Config struct {
 	Clusters  map[string]Cluster `yaml:"clusters" doc:"Kafka clusters by name."`
-	Limits    Limits             `yaml:"limits" doc:"Guards against an edit that goes too far."`
+	Limits    Limits             `yaml:"limits" doc:"Guards against an edit that goes too far, and the memory for one record batch."`
 	Consumers []Consumer         `yaml:"consumers" doc:"The consumers, each with a name of its own. An empty list means none."`
 }
 
-// Limits guard against an edit that goes too far.
+// Limits guard against an edit that goes too far, and bound the memory for one record batch.
 type Limits struct {
 	MaxConsumers      int `yaml:"max_consumers" doc:"More consumers than this are an error."`
 	MaxRemovedPercent int `yaml:"max_removed_percent" doc:"An edit that would terminate more than this share of the consumers is rejected."`
+
+	MaxBatch sink.Size `yaml:"max_batch" doc:"The largest record batch that is read, as it is received and as it is decompressed; a memory limit may allow less."`
 }
 
 // A Cluster says how to reach and use a Kafka cluster.

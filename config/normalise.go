@@ -81,6 +81,12 @@ func (p *parser) clusters(root *yaml.Node, conf *Config) {
 	}
 }
 
+// What limits.max_batch may be.
+const (
+	leastMaxBatch = 1 << 20
+	mostMaxBatch  = 2047 << 20
+)
+
 func (p *parser) limits(root *yaml.Node, conf *Config) {
 	node := child(root, "limits")
 	if node == nil {
@@ -92,6 +98,9 @@ func (p *parser) limits(root *yaml.Node, conf *Config) {
 	}
 	if l.MaxRemovedPercent < 0 || l.MaxRemovedPercent > 100 {
 		p.fault(node, "limits", "max_removed_percent", fmt.Sprintf("%d is no share: write 0 to 100", l.MaxRemovedPercent), "")
+	}
+	if n := int64(l.MaxBatch); child(node, "max_batch") != nil && (n < leastMaxBatch || n > mostMaxBatch) {
+		p.fault(node, "limits", "max_batch", fmt.Sprintf("invalid size %s: must be from 1MiB to 2047MiB, which is Kafka's own limit", l.MaxBatch), "")
 	}
 }
 

@@ -16,6 +16,8 @@ import (
 	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
+
+	"kcagent/limits"
 )
 
 // Load reads and parses the file at path. It returns the configuration and the
@@ -209,7 +211,7 @@ func aliasLine(data []byte, name string) int {
 
 // config decodes, normalises and checks the whole file.
 func (p *parser) config(root *yaml.Node) *Config {
-	c := &Config{Limits: Limits{MaxConsumers: 2000, MaxRemovedPercent: 100}}
+	c := &Config{Limits: Limits{MaxConsumers: 2000, MaxRemovedPercent: 100, MaxBatch: limits.DefaultMaxBatch}}
 	var defaults *yaml.Node
 	for key, value := range pairs(root) {
 		switch key.Value {

@@ -20,7 +20,7 @@ func (j *fetchJob) take(fr *frame, resp *kmsg.FetchResponse) {
 	contents := make([]content, len(j.wants))
 	for i, w := range j.wants {
 		if b := blocks[w.key()]; b != nil && b.ErrorCode == 0 {
-			contents[i] = decode(fr, b, w.offset, j.iso)
+			contents[i] = decode(fr, &j.room, b, w.offset, j.iso)
 		}
 	}
 	now := time.Now()
@@ -46,7 +46,7 @@ func (j *fetchJob) take(fr *frame, resp *kmsg.FetchResponse) {
 				m.refused(sarama.KError(b.ErrorCode), &told)
 			default:
 				m.accept(b, &contents[i], fr, now, &told)
-				if i == 0 && !m.gotAt.Equal(now) {
+				if i == 0 && !m.gotAt.Equal(now) && !contents[i].held {
 					m.served = f.served // it was first, and there is nothing: others' turn
 					m.void = m.behind()
 				}
@@ -70,9 +70,15 @@ func (s *Subscription) accept(b *kmsg.FetchResponseTopicPartition, c *content, f
 	}
 	s.highWater, s.stable, s.answered = b.HighWatermark, b.LastStableOffset, now
 	s.alone = s.alone && c.err != nil
+	if !c.held {
+		s.needs = 0
+	}
 	switch {
 	case c.next == s.pos && c.err != nil:
 		s.unreadable(c.err, told)
+		return
+	case c.next == s.pos && c.held:
+		s.hold(c, now, told)
 		return
 	case c.next == s.pos:
 		s.missing(c, told)
@@ -110,7 +116,7 @@ func (s *Subscription) missing(c *content, told *calls) {
 		s.ask *= 2
 		return
 	}
-	s.unreadable(fmt.Errorf("a batch of records is larger than the hard limit of %d bytes", sarama.MaxResponseSize), told)
+	s.unreadable(fmt.Errorf("broker sends no whole batch of records in a response of %d bytes", s.ask), told)
 }
 
 // unreadable takes in that the records at pos cannot be read. Nothing is skipped:

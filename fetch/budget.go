@@ -5,6 +5,7 @@ import "time"
 // A budget keeps what is asked for and what is fetched and not yet read within
 // lanes × brokers × max_bytes. f.mu guards it.
 type budget struct {
+	lanes    int64 // that there may be
 	limit    int64
 	grant    int64 // what a lane asks for
 	promised int64 // to requests in flight

@@ -77,7 +77,7 @@ func (c *conn) findCoordinators(asks []*ask) ([]sarama.KError, error) {
 	codes := make([]sarama.KError, len(asks))
 	for i, a := range asks {
 		resp := &kmsg.FindCoordinatorResponse{Version: req.Version}
-		fr, err := c.answer(first+int32(i), resp)
+		fr, err := c.answer(first+int32(i), resp, nil)
 		if err != nil {
 			return nil, err
 		}

@@ -18,8 +18,11 @@ type content struct {
 	runs []run
 	next int64 // where to go on; the position itself if nothing came
 	wire int64 // bytes of the response
-	size int64 // bytes in memory, those of the response included
+	used int64 // of them, up to the last batch that was looked at
+	size int64 // bytes in memory, those used included
 	err  error // what cannot be read at next, if anything
+	held bool  // next is a batch that the answer brought and for which there was no memory
+	need int64 // memory for large batches that it needs; 0 if none
 }
 
 // decode takes from a response what a subscription at pos may see. What it
@@ -27,10 +30,11 @@ type content struct {
 // a producer is aborted from its first offset, which the broker lists, to the
 // abort mark of that producer.
 //
-// A batch that cannot be read ends the content; what is before it is good.
-func decode(fr *frame, p *kmsg.FetchResponseTopicPartition, pos int64, iso sarama.IsolationLevel) content {
-	n := int64(len(p.RecordBatches))
-	d := decoder{content: content{next: pos, wire: n, size: n}, frame: fr, pos: pos}
+// A batch that cannot be read, or for which there is no room, ends the content; what is
+// before it is good. The first batch of an answer may always be decompressed, so that each
+// answer brings something.
+func decode(fr *frame, ro *room, p *kmsg.FetchResponseTopicPartition, pos int64, iso sarama.IsolationLevel) content {
+	d := decoder{content: content{next: pos, wire: int64(len(p.RecordBatches))}, frame: fr, room: ro, pos: pos}
 	if iso == sarama.ReadCommitted && len(p.AbortedTransactions) > 0 {
 		d.ahead = slices.Clone(p.AbortedTransactions)
 		slices.SortFunc(d.ahead, func(a, b kmsg.FetchResponseTopicPartitionAbortedTransaction) int {
@@ -38,7 +42,7 @@ func decode(fr *frame, p *kmsg.FetchResponseTopicPartition, pos int64, iso saram
 		})
 		d.aborted = make(map[int64]bool)
 	}
-	for b := p.RecordBatches; len(b) > batchPrefix && d.err == nil; {
+	for b := p.RecordBatches; len(b) > batchPrefix && d.err == nil && !d.held; {
 		length := int(binary.BigEndian.Uint32(b[8:])) + batchLength
 		if length > len(b) || length <= batchPrefix {
 			break // cut off: it comes whole with a request that begins with it
@@ -48,9 +52,26 @@ func decode(fr *frame, p *kmsg.FetchResponseTopicPartition, pos int64, iso saram
 		} else {
 			d.err = d.message(b[:length])
 		}
+		if d.err != nil {
+			d.stop()
+		}
+		d.used += int64(length)
 		b = b[length:]
 	}
+	d.size += d.used
 	return d.content
+}
+
+// stop finds out whether the error means that there is no memory for a batch now.
+func (d *decoder) stop() {
+	var short *shortError
+	switch {
+	case errors.As(d.err, &short):
+		d.need = short.need
+	case !errors.Is(d.err, errNoRoom):
+		return
+	}
+	d.held, d.err = true, nil
 }
 
 // A record batch: where its fields are (KIP-98).
@@ -64,6 +85,7 @@ const (
 type decoder struct {
 	content
 	frame   *frame
+	room    *room
 	pos     int64
 	ahead   []kmsg.FetchResponseTopicPartitionAbortedTransaction // whose first offset is ahead, in order
 	aborted map[int64]bool                                       // producers inside an aborted transaction
@@ -100,7 +122,7 @@ func (d *decoder) batch(b []byte) error {
 		}
 	case attributes&transactional != 0 && d.aborted[producer], count == 0:
 	default:
-		data, err := d.inflate(sarama.CompressionCodec(attributes&7), b[batchHeader:])
+		data, err := d.inflate(sarama.CompressionCodec(attributes&7), b[batchHeader:], last+1)
 		if err != nil {
 			return err
 		}
@@ -110,21 +132,29 @@ func (d *decoder) batch(b []byte) error {
 			u.first, u.sameTime = int64(binary.BigEndian.Uint64(b[35:])), true
 		}
 		d.runs = append(d.runs, u)
+		d.room.fed = true
 	}
 	d.next = last + 1
 	return nil
 }
 
-// inflate returns the records themselves.
-func (d *decoder) inflate(codec sarama.CompressionCodec, b []byte) ([]byte, error) {
+// inflate returns the records of a batch themselves. next is the offset after it.
+func (d *decoder) inflate(codec sarama.CompressionCodec, b []byte, next int64) ([]byte, error) {
 	if codec == sarama.CompressionNone {
 		return b, nil
 	}
-	data, err := inflate(codec, b)
-	if err != nil {
+	data, err := d.room.inflate(d.frame, codec, b)
+	var size *sizeError
+	switch {
+	case errors.As(err, &size):
+		d.size += size.size // the next request takes it into account
+		if d.room.fed {
+			return nil, errNoRoom
+		}
+		return nil, &batchError{sizeError: *size, next: next, memory: d.room.memory}
+	case err != nil:
 		return nil, fmt.Errorf("decompress %s: %w", codec, err)
 	}
-	d.frame.add(data)
 	d.size += int64(cap(data))
 	return data, nil
 }
@@ -135,4 +165,18 @@ func isAbort(records []byte) bool {
 	c := cursor{b: records}
 	c.record(&r, &run{})
 	return !c.bad && len(r.Key) >= 4 && binary.BigEndian.Uint16(r.Key[2:]) == 0
+}
+
+// afterBatch looks in the first bytes of a response of n bytes for the batch that makes up
+// nearly all of it, and returns the offset after that; -1 if there is none.
+func afterBatch(start []byte, n int64) int64 {
+	for i := 0; i+batchHeader <= len(start); i++ {
+		b := start[i:]
+		left := n - int64(i) - batchLength - int64(binary.BigEndian.Uint32(b[8:]))
+		base, delta := int64(binary.BigEndian.Uint64(b)), int32(binary.BigEndian.Uint32(b[23:]))
+		if b[16] == 2 && left >= 0 && left < responseOverhead && base >= 0 && delta >= 0 {
+			return base + int64(delta) + 1
+		}
+	}
+	return -1
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/klauspost/compress/gzip"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/limits"
 )
 
 // A batchSpec is a record batch to build.
@@ -53,7 +55,7 @@ func seal(b []byte) []byte {
 func decodeAll(t *testing.T, raw []byte, pos int64, aborted ...kmsg.FetchResponseTopicPartitionAbortedTransaction) (got []string, c content, next int64, err error) {
 	t.Helper()
 	fr := newFrame(1)
-	c = decode(fr, &kmsg.FetchResponseTopicPartition{RecordBatches: raw, AbortedTransactions: aborted}, pos, sarama.ReadCommitted)
+	c = decode(fr, ample(), &kmsg.FetchResponseTopicPartition{RecordBatches: raw, AbortedTransactions: aborted}, pos, sarama.ReadCommitted)
 	p := part{runs: slices.Clone(c.runs), next: c.next}
 	next, err = p.hand(func(r *Record) bool {
 		ms := int64(-1)
@@ -249,7 +251,7 @@ func TestReadingAllocatesNothing(t *testing.T) {
 	}
 	raw := spec.bytes()
 	fr := newFrame(1)
-	c := decode(fr, &kmsg.FetchResponseTopicPartition{RecordBatches: raw}, 0, sarama.ReadCommitted)
+	c := decode(fr, ample(), &kmsg.FetchResponseTopicPartition{RecordBatches: raw}, 0, sarama.ReadCommitted)
 	var sum int
 	each := func(r *Record) bool { sum += len(r.Value); return true }
 	runs := make([]run, len(c.runs))
@@ -271,7 +273,7 @@ func BenchmarkHand(b *testing.B) {
 	for range 1000 {
 		spec.values = append(spec.values, string(bytes.Repeat([]byte("x"), 50)))
 	}
-	c := decode(newFrame(1), &kmsg.FetchResponseTopicPartition{RecordBatches: spec.bytes()}, 0, sarama.ReadCommitted)
+	c := decode(newFrame(1), ample(), &kmsg.FetchResponseTopicPartition{RecordBatches: spec.bytes()}, 0, sarama.ReadCommitted)
 	var last time.Time
 	for b.Loop() {
 		p := part{runs: slices.Clone(c.runs), next: c.next}
@@ -282,3 +284,6 @@ func BenchmarkHand(b *testing.B) {
 	_ = last
 	b.SetBytes(1000)
 }
+
+// ample is a room for any answer of a test.
+func ample() *room { return &room{memory: new(limits.Memory), left: 64 << 20} }

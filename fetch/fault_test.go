@@ -316,18 +316,16 @@ func TestNobodyThere(t *testing.T) {
 // TestHugeBatches: one larger than what is asked for arrives, one larger than
 // the hard limit is an error of its consumer alone.
 func TestHugeBatches(t *testing.T) {
-	was := sarama.MaxResponseSize
-	sarama.MaxResponseSize = 512 << 10
-	t.Cleanup(func() { sarama.MaxResponseSize = was })
-	r := newRig(t, 1, 3, Settings{Lanes: 2, MaxBytes: 64 << 10, MaxWait: 20 * time.Millisecond})
+	r := newRig(t, 1, 3, Settings{Lanes: 2, MaxBytes: 64 << 10, MaxWait: 20 * time.Millisecond}, largeMessages)
+	r.memory.SetMaxBatch(512 << 10)
 	large := r.client(kgo.ProducerBatchMaxBytes(16<<20), kgo.BrokerMaxWriteBytes(100<<20), kgo.ProducerBatchCompression(kgo.NoCompression()))
 	pad := func(n int) []byte { return append([]byte("v0"), make([]byte, n)...) }
 	r.send(large, &kgo.Record{Partition: 0, Value: pad(300 << 10)})
-	r.send(large, &kgo.Record{Partition: 1, Value: pad(900 << 10)})
+	r.send(large, &kgo.Record{Partition: 1, Value: pad(3 << 20)})
 	huge, over, fine := r.read(Spec{MaxBytes: 4 << 10}, false), r.read(Spec{Partition: 1, MaxBytes: 4 << 10}, false), r.read(Spec{Partition: 2}, false)
 	r.eventually("the huge record", func() (bool, any) { got, _, _ := huge.seen(); return len(got) == 1, huge.LastError() })
-	r.shows(over, "read t/1 at offset 0: a response of")
-	r.shows(over, "hard limit of 524288")
+	r.shows(over, "read t/1 at offset 0: record batch has 31")
+	r.shows(over, " bytes, more than limits.max_batch (524288): raise limits.max_batch; to skip it, stop the consumer and reset the group's offset to 1")
 	for n := range 3 {
 		r.produce(2, 100*n, 100)
 		r.wants(fine, 0, 100*n+100)

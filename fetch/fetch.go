@@ -18,9 +18,16 @@
 //     for it ahead is dropped as soon as somebody else needs the memory, and
 //     fetched again when it comes back. So a slow one delays nobody.
 //   - What is fetched and not read yet, and what is asked for, stay together
-//     below lanes × brokers × max_bytes, but for single batches of records that
-//     are larger than that, and for what a partition's first answer brings
-//     beyond the guess of how well it is compressed.
+//     below lanes × brokers × max_bytes, and with a memory limit below the
+//     fetcher's share of a quarter of it (see [limits.Memory]). An answer is
+//     decompressed batch by batch as far as what the request was granted allows,
+//     and the rest is fetched again.
+//   - The first batch of an answer may need more than the grant, on the wire or
+//     decompressed. It takes the difference from the memory for large batches,
+//     which all fetchers of the process share. If others hold that, the batch is
+//     fetched again once there is enough: until then the lane serves other
+//     partitions, and no lane waits. A batch that could never fit is an error of
+//     its consumer, which says how to go on.
 //   - Consumers at the same position of a partition share what is fetched; those
 //     at different positions take turns.
 //
@@ -40,6 +47,11 @@
 //     meanwhile, the answer is thrown away.
 //   - Only Read's own goroutine looks at records, without the lock; it holds the
 //     part that it works on (busy), and nobody drops that.
+//   - Nobody waits while holding memory for large batches: what is acquired goes
+//     into a frame or back. A large batch that its consumer leaves lying is dropped
+//     as soon as another one waits for the memory, in whichever fetcher. A consumer
+//     that pauses, or whose sink fails, holds none; one whose sink hangs in a system
+//     call does, and then other large batches wait, and say so.
 //   - No lock is held while calling out, dialling, or decoding.
 package fetch
 
@@ -52,6 +64,8 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+
+	"kcagent/limits"
 )
 
 // Options describe the cluster that a Fetcher fetches from.
@@ -69,6 +83,8 @@ type Options struct {
 	Pin *Pin
 	// Log gets a line for each trouble that no consumer sees. Nil is silence.
 	Log *slog.Logger
+	// Memory is shared with the fetchers of other clusters. Nil is that of the process.
+	Memory *limits.Memory
 
 	Settings
 }
@@ -94,6 +110,8 @@ const (
 type Fetcher struct {
 	o         Options
 	log       *slog.Logger
+	memory    *limits.Memory
+	share     *limits.Share // of memory
 	endsEvery time.Duration // how often the end is asked for of partitions in no request; tests shorten it
 
 	wake  chan struct{} // to Run: lanes may be missing
@@ -120,15 +138,22 @@ func New(o Options) *Fetcher {
 	if o.Pin == nil {
 		o.Pin = NewPin("")
 	}
+	if o.Memory == nil {
+		o.Memory = &limits.Records
+	}
 	return &Fetcher{
+		memory: o.Memory, share: o.Memory.Join(),
 		o: o, log: o.Log.With("cluster", o.Name), set: o.sane(), endsEvery: 5 * time.Second,
 		wake: make(chan struct{}, 1), route: make(chan struct{}, 1),
 		subs: make(map[*Subscription]struct{}), brokers: make(map[int32]*broker), topics: make(map[string]*topic),
 	}
 }
 
+// leastMaxBytes is what a lane needs to ask for anything.
+const leastMaxBytes = 64 << 10
+
 func (s Settings) sane() Settings {
-	s.Lanes, s.MaxBytes = max(s.Lanes, 1), max(s.MaxBytes, 64<<10)
+	s.Lanes, s.MaxBytes = max(s.Lanes, 1), max(s.MaxBytes, leastMaxBytes)
 	s.MaxWait = max(s.MaxWait, time.Millisecond)
 	return s
 }
@@ -150,6 +175,8 @@ func (f *Fetcher) Run(ctx context.Context) error {
 			}
 			select {
 			case <-f.wake:
+			case <-f.share.Squeezed():
+				f.reclaimLarge(time.Now())
 			case <-ctx.Done():
 			}
 		}
@@ -158,6 +185,7 @@ func (f *Fetcher) Run(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.ended = true
+	f.share.Want(0)
 	for s := range f.subs {
 		signal(s.ready)
 	}
@@ -196,8 +224,18 @@ func (f *Fetcher) sizeBudget() {
 			brokers++
 		}
 	}
-	f.budget.limit = int64(f.set.Lanes) * int64(brokers) * int64(f.set.MaxBytes)
-	f.budget.grant = int64(f.set.MaxBytes) / 2
+	f.budget.lanes = int64(f.set.Lanes) * int64(brokers)
+	if !f.ended {
+		f.share.Want(f.budget.lanes * int64(f.set.MaxBytes))
+	}
+	f.fitBudget()
+}
+
+// fitBudget follows what the fetchers of other clusters use of the memory of the process.
+func (f *Fetcher) fitBudget() {
+	lanes := f.budget.lanes
+	f.budget.limit = max(f.share.Limit(), lanes*leastMaxBytes)
+	f.budget.grant = min(int64(f.set.MaxBytes), f.budget.limit/max(lanes, 1)) / 2
 }
 
 // Pin returns the pin of the cluster, for connections to its coordinators.

@@ -3,6 +3,8 @@ package fetch
 import (
 	"math/bits"
 	"sync"
+
+	"kcagent/limits"
 )
 
 // A frame is the memory of one response: what came over the wire, and what of it
@@ -13,17 +15,13 @@ type frame struct {
 	extras [][]byte
 	refs   int
 	size   int64 // bytes that the budget counts
+	large  int64 // bytes of memory for large batches, in addition
+	memory *limits.Memory
 }
 
 func newFrame(n int) *frame {
 	b := getBuffer(n)
 	return &frame{buf: b[:n], size: int64(cap(b))}
-}
-
-// add makes a decompressed buffer part of the frame.
-func (fr *frame) add(b []byte) {
-	fr.extras = append(fr.extras, b)
-	fr.size += int64(cap(b))
 }
 
 // release gives the memory back. Nobody may hold a part of it any more.
@@ -33,33 +31,52 @@ func (fr *frame) release() {
 		putBuffer(b)
 	}
 	fr.buf, fr.extras = nil, nil
+	if fr.large > 0 {
+		fr.memory.Release(fr.large)
+		fr.large = 0
+	}
 }
 
-// Buffers are kept by powers of two between uses: fresh memory for each response
-// would have to be zeroed, collected, and fetched from the main memory. The
-// garbage collector empties the pools.
+// Buffers are kept by size between uses: fresh memory for each response would have to be
+// zeroed, collected, and fetched from the main memory. There are four sizes for each power
+// of two, so that at most a quarter of a buffer is unused. Larger buffers are allocated
+// exactly and not kept. The garbage collector empties the pools.
 const (
 	leastBuffer = 12 // 4 KiB
-	mostBuffer  = 27 // 128 MiB
+	mostBuffer  = 24 // 16 MiB
 )
 
-var pools [mostBuffer + 1]sync.Pool
+var pools [4*(mostBuffer-leastBuffer) + 1]sync.Pool
+
+// bufferClass returns the smallest class of buffers with room for n bytes, and its size.
+func bufferClass(n int) (class, size int) {
+	if n <= 1<<leastBuffer {
+		return 0, 1 << leastBuffer
+	}
+	power := bits.Len(uint(n-1)) - 1 // n is above this power of two, and not above the next
+	quarter := 1 << (power - 2)
+	steps := (n - 1<<power + quarter - 1) / quarter
+	return 4*(power-leastBuffer) + steps, 1<<power + steps*quarter
+}
 
 // getBuffer returns an empty buffer with room for n bytes.
 func getBuffer(n int) []byte {
-	class := max(leastBuffer, bits.Len(uint(max(n, 1)-1)))
-	if class > mostBuffer {
+	class, size := bufferClass(n)
+	if class >= len(pools) {
 		return make([]byte, 0, n)
 	}
 	if b, ok := pools[class].Get().(*[]byte); ok {
 		return (*b)[:0]
 	}
-	return make([]byte, 0, 1<<class)
+	return make([]byte, 0, size)
 }
 
 func putBuffer(b []byte) {
-	class := bits.Len(uint(cap(b))) - 1
-	if class < leastBuffer || class > mostBuffer || cap(b) != 1<<class {
+	if cap(b) < 1<<leastBuffer {
+		return
+	}
+	class, size := bufferClass(cap(b))
+	if class >= len(pools) || cap(b) != size {
 		return
 	}
 	b = b[:0]

@@ -86,6 +86,8 @@ func (l *lane) run(ctx context.Context) {
 // zero if the lane is not needed any more.
 func (l *lane) next(now time.Time) (job, time.Duration) {
 	f, b := l.f, l.b
+	var told calls
+	defer func() { told.run() }()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	l.waiting, l.short, l.working = false, false, false
@@ -97,7 +99,7 @@ func (l *lane) next(now time.Time) (job, time.Duration) {
 	if wait := b.retryAt.Sub(now); wait > 0 {
 		return nil, wait
 	}
-	j := l.plan(now)
+	j := l.plan(now, &told)
 	if j.job == nil {
 		l.waiting = true
 		return nil, max(j.wait, time.Millisecond)
@@ -114,7 +116,7 @@ type plan struct {
 
 // plan chooses: a position comes before records, for it is a small thing that a
 // consumer waits for.
-func (l *lane) plan(now time.Time) plan {
+func (l *lane) plan(now time.Time, told *calls) plan {
 	var hot, idle []*Subscription
 	p := plan{wait: laneLinger}
 	others := false // some are busy now and will be back soon
@@ -147,7 +149,7 @@ func (l *lane) plan(now time.Time) plan {
 		return p
 	}
 	l.looked = false
-	return l.request(now, hot, idle, others, p.wait)
+	return l.request(now, hot, idle, others, p.wait, told)
 }
 
 // do makes sure of the connection and asks. A connection that was good before

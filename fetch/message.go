@@ -32,7 +32,7 @@ func (d *decoder) message(b []byte) error {
 		if c.message(&outer, &u); c.bad {
 			return errMalformed
 		}
-		data, err := d.inflate(codec, outer.Value)
+		data, err := d.inflate(codec, outer.Value, last+1)
 		if err != nil {
 			return err
 		}
@@ -53,6 +53,7 @@ func (d *decoder) message(b []byte) error {
 		}
 	}
 	d.runs = append(d.runs, u)
+	d.room.fed = true
 	d.next = last + 1
 	return nil
 }

@@ -48,6 +48,7 @@ type fetchJob struct {
 	iso     sarama.IsolationLevel
 	wait    time.Duration
 	granted int64 // promised by the budget
+	room    room
 	bytes   int64 // what the answer may have
 	wants   []*wanted
 }
@@ -63,13 +64,14 @@ func (j *fetchJob) members() []member {
 func (j *fetchJob) done() {
 	j.f.budget.promised -= j.granted
 	j.granted = 0
+	j.room.close()
 }
 
 // request chooses whom to ask for. Those with records waiting come first, those
 // that waited longest first of all, and no more of them than this lane's share
 // and its memory: the other lanes are to have something to ask for, too. Those
 // without news are asked for all at once.
-func (l *lane) request(now time.Time, hot, idle []*Subscription, others bool, wait time.Duration) plan {
+func (l *lane) request(now time.Time, hot, idle []*Subscription, others bool, wait time.Duration, told *calls) plan {
 	byAge := func(a, b *Subscription) int { return int(int64(a.served) - int64(b.served)) }
 	slices.SortFunc(hot, byAge)
 	slices.SortFunc(idle, func(a, b *Subscription) int { return a.polled.Compare(b.polled) })
@@ -82,6 +84,7 @@ func (l *lane) request(now time.Time, hot, idle []*Subscription, others bool, wa
 		}
 		return plan{wait: wait}
 	}
+	l.f.fitBudget()
 	granted := l.f.budget.promise()
 	if granted == 0 {
 		l.f.reclaim(now)
@@ -91,8 +94,8 @@ func (l *lane) request(now time.Time, hot, idle []*Subscription, others bool, wa
 		}
 	}
 	b := builder{
-		fetchJob: &fetchJob{f: l.f, iso: iso, wait: l.f.set.MaxWait, granted: granted},
-		now:      now, byPartition: make(map[position]*wanted),
+		fetchJob: &fetchJob{f: l.f, iso: iso, wait: l.f.set.MaxWait, granted: granted, room: room{memory: l.f.memory}},
+		now:      now, byPartition: make(map[position]*wanted), told: told,
 	}
 	share := (len(hot) + l.f.set.Lanes - 1) / l.f.set.Lanes
 	for _, s := range hot {
@@ -101,6 +104,11 @@ func (l *lane) request(now time.Time, hot, idle []*Subscription, others bool, wa
 	if !b.alone {
 		b.addIdle(l, idle, len(b.wants) == 0)
 	}
+	if len(b.wants) == 0 { // all need memory for large batches
+		b.done()
+		return plan{wait: min(wait, largeRetry)}
+	}
+	b.room.who = b.wants[0].subs[0].Subscription
 	switch {
 	case peek:
 		b.wait = 0
@@ -141,6 +149,7 @@ type builder struct {
 	memory      int64   // that the answer is likely to need
 	ratio       float64 // of memory to bytes, at worst
 	alone       bool
+	told        *calls
 }
 
 // add takes s into the request: if fresh, or if its position is in already.
@@ -160,7 +169,10 @@ func (b *builder) add(s *Subscription, fresh bool) bool {
 	if !fresh || b.alone || s.alone && len(b.wants) > 0 {
 		return false
 	}
-	b.alone = s.alone
+	if s.needs > 0 && !b.acquire(s) {
+		return false
+	}
+	b.alone = s.alone || s.needs > 0
 	if !s.placed {
 		b.wait = 0 // its consumer waits to hear whether the position is good
 	}
@@ -213,7 +225,11 @@ func (j *fetchJob) ask(l *lane) error {
 		}
 		req.Topics[last].Partitions = append(req.Topics[last].Partitions, p)
 	}
-	fr, resp, err := l.conn.fetch(req)
+	j.room.left = j.granted
+	fr, resp, err := l.conn.fetch(req, &j.room)
+	if j.postpone(l, err) {
+		return nil
+	}
 	if err != nil {
 		return l.describe("fetch", err)
 	}

@@ -16,6 +16,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
+
+	"kcagent/limits"
 )
 
 func TestMain(m *testing.M) {
@@ -29,9 +31,13 @@ type rig struct {
 	cluster  *kfake.Cluster
 	producer *kgo.Client
 	fetcher  *Fetcher
+	memory   *limits.Memory
 }
 
 var small = Settings{Lanes: 2, MaxBytes: 1 << 20, MaxWait: 100 * time.Millisecond}
+
+// largeMessages has the cluster accept any batch.
+var largeMessages = kfake.BrokerConfigs(map[string]string{"message.max.bytes": "1000000000"})
 
 func newRig(t *testing.T, brokers int, partitions int32, set Settings, opts ...kfake.Opt) *rig {
 	t.Helper()
@@ -40,7 +46,7 @@ func newRig(t *testing.T, brokers int, partitions int32, set Settings, opts ...k
 		t.Fatal(err)
 	}
 	t.Cleanup(cluster.Close)
-	r := &rig{T: t, cluster: cluster}
+	r := &rig{T: t, cluster: cluster, memory: new(limits.Memory)}
 	r.producer = r.client()
 	r.fetcher = r.start(set)
 	return r
@@ -60,7 +66,7 @@ func (r *rig) client(opts ...kgo.Opt) *kgo.Client {
 func (r *rig) start(set Settings) *Fetcher { return r.startAt(set, r.cluster.ListenAddrs()...) }
 
 func (r *rig) startAt(set Settings, brokers ...string) *Fetcher {
-	f := New(Options{Name: "test", Brokers: brokers, Settings: set, Config: func() (*sarama.Config, error) {
+	f := New(Options{Name: "test", Memory: r.memory, Brokers: brokers, Settings: set, Config: func() (*sarama.Config, error) {
 		c := sarama.NewConfig()
 		c.Version = sarama.MaxVersion
 		return c, nil
@@ -76,6 +82,9 @@ func (r *rig) startAt(set Settings, brokers ...string) *Fetcher {
 		defer f.mu.Unlock()
 		if f.budget.promised != 0 {
 			r.Errorf("%d bytes are still promised after the end", f.budget.promised)
+		}
+		if n := r.memory.Used(); n != 0 {
+			r.Errorf("%d bytes for large batches are still in use after the end", n)
 		}
 	})
 	return f

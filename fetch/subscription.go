@@ -120,6 +120,9 @@ type Subscription struct {
 	polled   time.Time // when it was last in a request
 	answered time.Time // when a broker last said something of it
 
+	needs     int64     // memory for large batches that the next batch needs; 0 if none is known
+	lackSince time.Time // when others held that memory first
+
 	ask    int     // bytes to ask for; grows to spec.MaxBytes
 	ratio  float64 // memory that an answer needs, per byte asked for; 0 if unknown
 	alone  bool    // to be asked for alone: in a request with others something could not be read
@@ -268,7 +271,7 @@ func (s *Subscription) Close() {
 // drop forgets what is queued and in flight, and goes on at offset.
 func (s *Subscription) drop(offset int64) {
 	s.seq++
-	s.inFlight = false
+	s.inFlight, s.needs = false, 0
 	s.moved = s.busy
 	for _, p := range s.queue {
 		s.f.unref(p.frame)
@@ -305,10 +308,10 @@ func (s *Subscription) asked() (bytes, memory int64) {
 
 // learn takes in what an answer was like.
 func (s *Subscription) learn(c *content) {
-	if c.wire >= int64(s.ask)/2 {
+	if c.wire >= int64(s.ask)/2 && !c.held {
 		s.ask = min(s.ask*2, s.spec.MaxBytes)
 	}
-	if now := float64(c.size) / float64(max(c.wire, 1)); c.wire > 1024 || s.ratio == 0 {
+	if now := float64(c.size) / float64(max(c.used, 1)); c.used > 1024 || s.ratio == 0 || c.held {
 		s.ratio = max(now, s.ratio*0.9+now*0.1, 1) // up at once, down slowly
 	}
 }

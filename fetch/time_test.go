@@ -19,7 +19,7 @@ func timesOf(t *testing.T, raw []byte) (times []any) {
 	t.Helper()
 	fr := newFrame(1)
 	defer fr.release()
-	c := decode(fr, &kmsg.FetchResponseTopicPartition{RecordBatches: raw}, 0, sarama.ReadCommitted)
+	c := decode(fr, ample(), &kmsg.FetchResponseTopicPartition{RecordBatches: raw}, 0, sarama.ReadCommitted)
 	p := part{runs: c.runs, next: c.next}
 	if _, err := p.hand(func(r *Record) bool {
 		if r.Time.IsZero() {

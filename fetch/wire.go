@@ -22,10 +22,10 @@ const (
 )
 
 // fetch sends one fetch request and reads the answer into a frame, which the
-// caller releases. It uses the connection between two of sarama's requests:
+// caller releases and for which there is memory in the room. It uses the connection between two of sarama's requests:
 // sarama's own Fetch makes an object of every record, which costs as much as all
 // the rest.
-func (c *conn) fetch(req *kmsg.FetchRequest) (*frame, *kmsg.FetchResponse, error) {
+func (c *conn) fetch(req *kmsg.FetchRequest, ro *room) (*frame, *kmsg.FetchResponse, error) {
 	if err := c.prepare(); err != nil {
 		return nil, nil, err
 	}
@@ -38,7 +38,7 @@ func (c *conn) fetch(req *kmsg.FetchRequest) (*frame, *kmsg.FetchResponse, error
 		return nil, nil, err
 	}
 	resp := &kmsg.FetchResponse{Version: req.Version}
-	fr, err := c.answer(id, resp)
+	fr, err := c.answer(id, resp, ro)
 	return fr, resp, err
 }
 
@@ -53,9 +53,10 @@ func (c *conn) send(req kmsg.Request) (id int32, err error) {
 }
 
 // answer reads the answer to the oldest request that has none yet. The caller
-// releases the frame, in which the response's bytes lie.
-func (c *conn) answer(id int32, resp kmsg.Response) (*frame, error) {
-	fr, err := c.receive()
+// releases the frame, in which the response's bytes lie. ro is nil for a response without
+// records.
+func (c *conn) answer(id int32, resp kmsg.Response, ro *room) (*frame, error) {
+	fr, err := c.receive(ro)
 	if err != nil {
 		return nil, err
 	}
@@ -73,17 +74,20 @@ func (c *conn) answer(id int32, resp kmsg.Response) (*frame, error) {
 // receive reads one response. A broker may take its time for it, as long as
 // something comes: with one deadline for the whole, a large response over a thin
 // line would be asked for again for ever.
-func (c *conn) receive() (*frame, error) {
+func (c *conn) receive(ro *room) (*frame, error) {
 	var length [4]byte
 	_ = c.socket.SetReadDeadline(time.Now().Add(c.patience))
 	if _, err := io.ReadFull(c.socket, length[:]); err != nil {
 		return nil, err
 	}
 	n := binary.BigEndian.Uint32(length[:])
-	if int64(n) > int64(sarama.MaxResponseSize) || n < 4 {
-		return nil, contentError{fmt.Errorf("a response of %d bytes is more than the hard limit of %d", n, sarama.MaxResponseSize)}
+	if n < 4 || ro == nil && int64(n) > int64(sarama.MaxResponseSize) {
+		return nil, contentError{fmt.Errorf("invalid length of a response: %d bytes", n)}
 	}
-	fr := newFrame(int(n))
+	fr, err := c.frame(int64(n), ro)
+	if err != nil {
+		return nil, err
+	}
 	extended := time.Now()
 	for at := 0; at < len(fr.buf); {
 		got, err := c.socket.Read(fr.buf[at:])
@@ -104,6 +108,22 @@ func (c *conn) receive() (*frame, error) {
 		}
 	}
 	return fr, nil
+}
+
+// frame returns the frame for a response of n bytes.
+func (c *conn) frame(n int64, ro *room) (*frame, error) {
+	if ro == nil {
+		return newFrame(int(n)), nil
+	}
+	fr, err := ro.frame(n)
+	var size *sizeError
+	if errors.As(err, &size) {
+		// The batch that is too large begins in the first bytes, and says where it ends.
+		start := make([]byte, min(n, 4<<10))
+		got, _ := io.ReadFull(c.socket, start)
+		err = contentError{&batchError{sizeError: *size, next: afterBatch(start[:got], n), memory: ro.memory}}
+	}
+	return fr, err
 }
 
 // header takes the response's header off.

@@ -1,4 +1,4 @@
-// Package limits divides the descriptors of the process between the parts of the
+// Package limits divides the descriptors and the memory of the process between the parts of the
 // agent, so that none of them takes all: with more files or brokers than it may
 // have open, the agent still answers over HTTP and reads its configuration.
 package limits

@@ -1,0 +1,101 @@
+package fetch
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+const (
+	// largeRetry is how often a lane asks for the memory that a large batch needs.
+	largeRetry = 50 * time.Millisecond
+	// largeLying is how long a large batch may wait for its consumer while another one
+	// waits for the memory.
+	largeLying = time.Second
+	// largePatience is how long a batch waits for memory before its consumer shows that.
+	largePatience = 10 * time.Second
+)
+
+// hold takes in an answer with records for which there was no memory. They are fetched
+// again: first in an answer, or once there is memory for a large batch.
+func (s *Subscription) hold(c *content, now time.Time, told *calls) {
+	s.missed, s.void = 0, false
+	s.learn(c)
+	if c.need == 0 {
+		told.add(s.recover())
+		return
+	}
+	s.lack(c.need, now, told)
+}
+
+// lack records that s needs memory for a large batch, which others hold now.
+func (s *Subscription) lack(need int64, now time.Time, told *calls) {
+	if s.needs == 0 {
+		s.lackSince = now
+	}
+	s.needs, s.retryAt = need, now.Add(largeRetry)
+	if s.broker != nil {
+		s.broker.heldAt = now // it is not stalled
+	}
+	if now.Sub(s.lackSince) > largePatience {
+		told.add(s.fail(fmt.Errorf("read %s/%d at offset %d: a record batch needs %d bytes, and other consumers hold %d of %d bytes for large batches: wait until they have written theirs, or raise the memory limit",
+			s.spec.Topic, s.spec.Partition, s.pos, need, s.f.memory.Used(), s.f.memory.Large()), true, now))
+	}
+}
+
+// acquire takes the memory that the next batch of s is known to need, for a request with
+// s alone.
+func (b *builder) acquire(s *Subscription) bool {
+	switch m := b.f.memory; {
+	case s.needs > m.Large(): // the limits were changed
+		s.needs = 0
+	case len(b.wants) > 0:
+		return false
+	case !m.Acquire(s, s.needs):
+		s.lack(s.needs, b.now, b.told)
+		return false
+	default:
+		b.room.spare = s.needs
+	}
+	return true
+}
+
+// postpone takes in that there was no memory to receive an answer; ok is false if err says
+// something else. A batch that is larger than what was asked for is alone in its answer, but
+// nobody knows whose it is.
+func (j *fetchJob) postpone(l *lane, err error) (ok bool) {
+	var short *shortError
+	if !errors.As(err, &short) {
+		return false
+	}
+	now := time.Now()
+	var told calls
+	defer func() { told.run() }()
+	j.f.mu.Lock()
+	defer j.f.mu.Unlock()
+	l.stale = true // the rest of the answer is not read
+	for _, m := range j.members() {
+		if !m.current() {
+			continue
+		}
+		if len(j.wants) == 1 {
+			m.lack(short.need, now, &told)
+		} else {
+			m.alone = true
+		}
+	}
+	return true
+}
+
+// reclaimLarge drops large batches that consumers have left lying while others wait for
+// the memory.
+func (f *Fetcher) reclaimLarge(now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for s := range f.subs {
+		if len(s.queue) > 0 && !s.busy && s.queue[0].frame.large > 0 && now.Sub(s.queue[0].since) > largeLying {
+			s.drop(s.next)
+			s.eager = false
+		}
+	}
+}

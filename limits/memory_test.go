@@ -1,0 +1,78 @@
+package limits
+
+import (
+	"testing"
+	"time"
+)
+
+// TestMemoryLimit: half of the memory limit is for large batches.
+func TestMemoryLimit(t *testing.T) {
+	const mib = 1 << 20
+	for _, tt := range []struct{ limit, batch, large int64 }{
+		{0, 0, 256 * mib},
+		{0, 512 * mib, 1024 * mib},
+		{4096 * mib, 0, 256 * mib},
+		{230 * mib, 0, 115 * mib},
+		{86 * mib, 512 * mib, 43 * mib},
+	} {
+		var m Memory
+		m.SetLimit(tt.limit)
+		m.SetMaxBatch(tt.batch)
+		if got := m.Large(); got != tt.large {
+			t.Errorf("limit %d, max_batch %d: %d bytes for large batches, want %d", tt.limit, tt.batch, got, tt.large)
+		}
+	}
+}
+
+// TestAcquireInTurn: those that ask first get the memory first, as long as they ask.
+func TestAcquireInTurn(t *testing.T) {
+	var m Memory
+	m.SetLimit(200) // 100 for large batches
+	s := m.Join()
+	s.Want(1)
+	if !m.Acquire("a", 60) || !m.Acquire("b", 40) || m.Acquire("c", 60) {
+		t.Fatal("60 and 40 of 100 bytes do not fit, or 60 more do")
+	}
+	select {
+	case <-s.Squeezed():
+	default:
+		t.Error("nobody is told that memory is wanted")
+	}
+	m.Release(40)
+	if m.Acquire("d", 1) {
+		t.Error("who came later overtakes")
+	}
+	m.Release(60)
+	if !m.Acquire("c", 60) || !m.Acquire("d", 1) || m.Used() != 61 {
+		t.Error("who waited gets nothing")
+	}
+	if m.Acquire("e", 100) || m.Acquire("f", 1) {
+		t.Error("f overtakes e, which waits")
+	}
+	m.mu.Lock()
+	m.waiting[0].seen = time.Now().Add(-2 * patience)
+	m.mu.Unlock()
+	if !m.Acquire("f", 1) {
+		t.Error("f waits for e, which does not ask any more")
+	}
+}
+
+// TestShares: fetchers that want more than a quarter of the memory limit get equal parts of
+// what they want.
+func TestShares(t *testing.T) {
+	var m Memory
+	a, b := m.Join(), m.Join()
+	a.Want(100)
+	b.Want(300)
+	if a.Limit() != 100 || b.Limit() != 300 {
+		t.Errorf("%d and %d without a limit", a.Limit(), b.Limit())
+	}
+	m.SetLimit(800)
+	if a.Limit() != 50 || b.Limit() != 150 {
+		t.Errorf("%d and %d of 200, want 50 and 150", a.Limit(), b.Limit())
+	}
+	b.Want(0)
+	if a.Limit() != 100 {
+		t.Errorf("%d after the other has left, want 100", a.Limit())
+	}
+}
