@@ -100,7 +100,7 @@ func New(o Options) *Agent {
 	if o.Files == nil {
 		o.Files = config.NewFiles(config.WatchOptions{})
 	}
-	clusters := &clusters{log: o.Log, rematch: rematchEvery}
+	clusters := &clusters{log: o.Log, rematch: rematchEvery, outages: newOutages(o.Log)}
 	a := &Agent{
 		opts: o, log: o.Log, started: time.Now(),
 		body:  func(c *consumer, ctx context.Context) { c.run(ctx) },

@@ -24,6 +24,7 @@ type attempt struct {
 	trying bool
 	passed bool
 	err    error // why it was not made after the last try
+	causes causeLog
 	wait   backoff
 }
 
@@ -135,7 +136,7 @@ func (a *Agent) judge(v verdict) {
 	if wait > 2*time.Second { // those of a second share a probe, and so a connection
 		n.at = n.at.Truncate(time.Second)
 	}
-	if n.err == nil || n.err.Error() != v.err.Error() {
+	if n.causes.news(causeKey(v.err.Error()), a.clusters.outages.every, time.Now()) {
 		log.Warn("change cannot be made; the consumer goes on as it is", "error", v.err, "next_try_in", wait.Round(time.Millisecond).String())
 	}
 	n.err = v.err

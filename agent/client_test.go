@@ -113,7 +113,7 @@ func TestCoordinatorMovesAwayFromABlackHole(t *testing.T) {
 	move()
 	way.Set(badnet.Fault{LoseAnswers: true})
 	r.wantStatus(Failing)
-	if e := *r.consumer().LastError; !strings.Contains(e, "its coordinator at "+way.Addr()+" has not answered for ") {
+	if e := *r.consumer().LastError; !strings.Contains(e, "its coordinator at "+way.Addr()+" has not responded within ") {
 		t.Errorf("last error is %q", e)
 	}
 	r.wantStatus(Running)

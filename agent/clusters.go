@@ -25,6 +25,8 @@ type clusters struct {
 	log     *slog.Logger
 	rematch time.Duration // how often members look which topics match; tests shorten it
 
+	outages *outages
+
 	mu      sync.Mutex
 	open    []*cluster
 	refused []*refusal // of clusters that may have no user any more

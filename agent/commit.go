@@ -16,6 +16,7 @@ import (
 type commitState struct {
 	lost     bool      // a commit got no response, and may arrive later than the next one
 	verifyAt time.Time // when to look whether it did; zero if never
+	causes   causeLog  // why that fails
 }
 
 // verifyAfter is how long after the next commit a lost one is given to arrive.
@@ -72,18 +73,21 @@ func (s *session) commit(safe map[*partition]flushPoint) error {
 		return nil
 	}
 	resp, err := s.sendCommit(req)
+	var first *partition // that was not committed: the error has the same text each time
 	for p, m := range moved {
 		if resp == nil {
 			break
 		}
 		code, ok := resp.Errors[p.Topic][p.Partition]
-		switch {
-		case !ok:
-			err = fmt.Errorf("no answer for %s/%d", p.Topic, p.Partition)
-		case code != sarama.ErrNoError:
-			err = fmt.Errorf("%s/%d: %w", p.Topic, p.Partition, code)
-		default:
+		if ok && code == sarama.ErrNoError {
 			p.committedTo(safe[p], m)
+			continue
+		}
+		if first != nil && comparePartitions(first, p) < 0 {
+			continue
+		}
+		if first, err = p, fmt.Errorf("no answer for %s/%d", p.Topic, p.Partition); ok {
+			err = fmt.Errorf("%s/%d: %w", p.Topic, p.Partition, code)
 		}
 	}
 	if errors.Is(err, sarama.ErrNotCoordinatorForConsumer) || errors.Is(err, sarama.ErrConsumerCoordinatorNotAvailable) {
@@ -124,7 +128,9 @@ func (s *session) verifyCommits() {
 	s.commits.verifyAt = time.Time{}
 	committed, err := s.fetchCommitted()
 	if err != nil {
-		s.log.Warn("verifying committed offsets failed", "error", err)
+		if s.commits.causes.news(causeKey(err.Error()), s.member.kafka.outages.every, time.Now()) {
+			s.log.Warn("verifying committed offsets failed", "error", err)
+		}
 		s.commits.verifyAt = time.Now().Add(verifyAfter)
 		return
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"runtime/pprof"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -141,6 +140,8 @@ type life struct {
 	session *session         // nil between generations
 	faults  map[string]error // by origin
 	latest  string           // origin of the newest fault
+	causes  causeLog         // of the present ERROR
+	remind  *time.Timer      // while in ERROR: when to log again that it lasts
 	pausing bool             // the gate is shut
 	emptied <-chan struct{}  // closed once no write is under way; nil if not waited for
 	quiet   bool             // paused, and everything flushed and committed
@@ -151,9 +152,13 @@ func (l *life) loop(ctx context.Context) {
 	done := ctx.Done()
 	var stopped time.Time
 	var cut *time.Timer
+	l.remind = time.NewTimer(time.Hour)
+	l.remind.Stop()
+	defer l.remind.Stop()
 	stop := func() {
 		done, stopped = nil, time.Now()
 		l.to(Stopping, context.Cause(ctx).Error())
+		l.kafka.outages.over(l.consumer, false)
 		// What still hangs in the network now cannot be saved by waiting
 		// for it: the deadline is for the sink.
 		cut = time.AfterFunc(cutAfter, l.net.Cut)
@@ -164,6 +169,8 @@ func (l *life) loop(ctx context.Context) {
 			stop()
 		case <-l.changed:
 			l.heed()
+		case <-l.remind.C: // settle logs it
+			l.remind.Reset(l.kafka.outages.every)
 		case <-l.emptied:
 			l.emptied = nil
 			l.settleDown()
@@ -263,10 +270,12 @@ func (l *life) settle() {
 		// Between generations, or what comes now may still be skipped by a start
 		// at the end; what it was before says it best.
 	case l.quiet:
+		l.recovered()
 		l.to(Paused, "state: paused; flushed and committed")
 	case l.pausing:
 		// Not yet quiet.
 	case now != Running:
+		l.recovered()
 		l.to(Running, l.whyRunning(now))
 	}
 }
@@ -279,27 +288,6 @@ func (l *life) whyRunning(from State) string {
 		return "works again"
 	}
 	return "joined the group"
-}
-
-// fail moves to ERROR with the newest cause, or shows a new cause there.
-func (l *life) fail() {
-	err, ok := l.faults[l.latest]
-	if !ok {
-		origins := make([]string, 0, len(l.faults))
-		for o := range l.faults {
-			origins = append(origins, o)
-		}
-		l.latest = slices.Min(origins)
-		err = l.faults[l.latest]
-	}
-	v := l.view.Load()
-	switch {
-	case v.State != Failing:
-		l.to(Failing, err.Error())
-	case v.Fault != err.Error():
-		l.publish(func(v *view) { v.Fault = err.Error() })
-		l.log.Warn("consumer still fails", "cause", err.Error())
-	}
 }
 
 // to makes a move, once, and logs it.

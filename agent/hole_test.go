@@ -250,7 +250,7 @@ func TestHoleReminder(t *testing.T) {
 	var log logBuffer
 	h := &hole{place: place{3, 5}, since: time.Now()}
 	for minute := range 11 {
-		h.warn(sink.TopicPartition{}, fetch.Look{}, h.since.Add(time.Duration(minute)*time.Minute), slog.New(slog.NewJSONHandler(&log, nil)))
+		h.warn(sink.TopicPartition{}, fetch.Look{}, remindEvery, h.since.Add(time.Duration(minute)*time.Minute), slog.New(slog.NewJSONHandler(&log, nil)))
 	}
 	if n := strings.Count(log.String(), "\n"); n != 3 || !strings.Contains(log.String(), `"lag":2`) || !strings.Contains(log.String(), `"lasts":"10m0s"`) {
 		t.Errorf("%d lines in ten minutes, want 3:\n%s", n, log.String())

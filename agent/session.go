@@ -308,10 +308,12 @@ func (s *session) sorted() []*partition {
 	for _, p := range s.partitions {
 		ps = append(ps, p)
 	}
-	slices.SortFunc(ps, func(a, b *partition) int {
-		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
-	})
+	slices.SortFunc(ps, comparePartitions)
 	return ps
+}
+
+func comparePartitions(a, b *partition) int {
+	return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 }
 
 func (s *session) flushSettings() config.Flush { return s.consumer.spec.Load().Flush }

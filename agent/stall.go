@@ -41,9 +41,6 @@ type stand struct {
 	at   time.Time
 }
 
-// remindEvery is how often a condition that lasts is logged again.
-const remindEvery = 5 * time.Minute
-
 // A place is where a partition is stalled.
 type place struct{ next, end int64 }
 
@@ -92,8 +89,8 @@ func (hs holes) at(tp sink.TopicPartition, look fetch.Look, limit time.Duration,
 }
 
 // warn logs once that a restart did not help, and reminds of it while that lasts.
-func (h *hole) warn(tp sink.TopicPartition, look fetch.Look, now time.Time, log *slog.Logger) {
-	if !h.logged.IsZero() && now.Sub(h.logged) < remindEvery {
+func (h *hole) warn(tp sink.TopicPartition, look fetch.Look, every time.Duration, now time.Time, log *slog.Logger) {
+	if !h.logged.IsZero() && now.Sub(h.logged) < every {
 		return
 	}
 	h.logged = now
@@ -121,9 +118,7 @@ func (s *session) checkPartitions(stands map[*partition]stand, limit time.Durati
 		e.sub.Load().Redial()
 	}
 	s.stats.stalls.Add(int64(len(stalled)))
-	return slices.MinFunc(stalled, func(a, b *stallError) int {
-		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
-	})
+	return slices.MinFunc(stalled, func(a, b *stallError) int { return comparePartitions(a.partition, b.partition) })
 }
 
 // rememberHoles remembers where partitions are stalled before a restart. It is a restart
@@ -153,7 +148,7 @@ func (s *session) checkProgress(p *partition, stands map[*partition]stand, look 
 		stalled = p.stands(stands, look, limit, now)
 	}
 	if h != nil && (known || stalled != nil) {
-		h.warn(p.TopicPartition, look, now, s.log)
+		h.warn(p.TopicPartition, look, s.member.kafka.outages.every, now, s.log)
 		// As if there were nothing to read: once the end moves, the broker has the
 		// whole limit to send what is new.
 		stands[p] = stand{look.Next, now}

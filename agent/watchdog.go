@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"kcagent/fetch"
 )
 
 // How often the watchdog looks, and how long a coordinator may owe an answer
@@ -53,8 +55,8 @@ func (s *session) watchCoordinator(deaf time.Time) time.Time {
 		if deaf.IsZero() {
 			deaf = time.Now()
 		}
-		s.report(originGroup, fmt.Errorf("keep up with group %s: its coordinator at %s has not answered for %s",
-			s.spec.Group, late[0].RemoteAddr(), time.Since(deaf.Add(-answerTime)).Round(time.Second)))
+		s.report(originGroup, fmt.Errorf("stay in group %s: %w", s.spec.Group,
+			fetch.StrangerError(fmt.Sprintf("its coordinator at %s has not responded within %s", late[0].RemoteAddr(), answerTime))))
 		s.client.forget() // first: who is cut off looks for the coordinator at once
 		for _, c := range late {
 			_ = c.Close()

@@ -123,7 +123,7 @@ func TestSilentCoordinator(t *testing.T) {
 	n.ways[coordinator-1].Set(badnet.Fault{LoseAnswers: true})
 	n.Produce(t, kafkatest.Load{Topic: topic, Partitions: 1, First: 100, Count: 100})
 	waitLines(t, e.path, 200)
-	want := "its coordinator at " + n.ways[coordinator-1].Addr() + " has not answered for "
+	want := "its coordinator at " + n.ways[coordinator-1].Addr() + " has not responded within "
 	a.WaitConsumer("silent", "tell of its coordinator", func(c agenttest.Consumer) bool {
 		return c.Status == "ERROR" && strings.Contains(c.Error(), want)
 	})

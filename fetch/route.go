@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -182,8 +183,7 @@ func (r *router) ask(ctx context.Context, request func(*conn) error) error {
 		}
 		r.hangUp()
 	}
-	var failed []string
-	var err error
+	failed := make(map[string]error) // by address
 	began := time.Now()
 	for left := r.addresses(); len(left) > 0; {
 		n := 1
@@ -192,7 +192,8 @@ func (r *router) ask(ctx context.Context, request func(*conn) error) error {
 		}
 		var errs map[string]error
 		if r.conn, errs = r.f.dialAny(ctx, left[:n]); r.conn != nil {
-			if err = request(r.conn); err == nil || !ofNetwork(err) {
+			err := request(r.conn)
+			if err == nil || !ofNetwork(err) {
 				return err
 			}
 			errs[r.conn.broker.Addr()] = err
@@ -203,15 +204,15 @@ func (r *router) ask(ctx context.Context, request func(*conn) error) error {
 				r.refusal, r.until = e, time.Now().Add(refusalHolds)
 				return e
 			}
-			err, failed = e, append(failed, e.Error())
+			failed[addr] = e
 			r.bad[addr] = time.Now()
 		}
 		if ctx.Err() != nil {
-			return err
+			return unreachable(failed)
 		}
 		left = slices.DeleteFunc(left, func(addr string) bool { return errs[addr] != nil })
 	}
-	return fmt.Errorf("reach brokers %s: %w", strings.Join(r.f.o.Brokers, ","), &unreachableError{failed, err})
+	return fmt.Errorf("reach brokers %s: %w", strings.Join(r.f.o.Brokers, ","), unreachable(failed))
 }
 
 // dialsAtOnce is how many brokers are tried at a time once one has taken its time:
@@ -223,6 +224,16 @@ const dialsAtOnce = 8
 type unreachableError struct {
 	each []string
 	last error
+}
+
+// unreachable joins the errors in the order of the addresses: the brokers are tried in
+// random order, and the same causes are to have the same text.
+func unreachable(failed map[string]error) *unreachableError {
+	e := new(unreachableError)
+	for _, addr := range slices.Sorted(maps.Keys(failed)) {
+		e.each, e.last = append(e.each, failed[addr].Error()), failed[addr]
+	}
+	return e
 }
 
 func (e *unreachableError) Error() string { return strings.Join(e.each, "; ") }

@@ -129,7 +129,7 @@ func (c *conn) frame(n int64, ro *room) (*frame, error) {
 // header takes the response's header off.
 func header(b []byte, id int32, flexible bool) ([]byte, error) {
 	if got := int32(binary.BigEndian.Uint32(b)); got != id {
-		return nil, fmt.Errorf("it answers request %d instead of %d", got, id)
+		return nil, errors.New("it answers another request than the one that was sent")
 	}
 	if b = b[4:]; !flexible {
 		return b, nil

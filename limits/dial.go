@@ -7,7 +7,7 @@ import (
 )
 
 // Dial is dialer.DialContext for a connection that counts in the budget until it
-// is closed. Where nothing is left of the budget it fails at once, with a
+// is closed, and whose errors are stable (see [StableError]). Where nothing is left of the budget it fails at once, with a
 // [*net.OpError] like that of the system.
 func (b *Budget) Dial(ctx context.Context, dialer *net.Dialer, network, addr string) (net.Conn, error) {
 	if !b.Acquire(1) {
@@ -16,9 +16,9 @@ func (b *Budget) Dial(ctx context.Context, dialer *net.Dialer, network, addr str
 	conn, err := dialer.DialContext(ctx, network, addr)
 	if err != nil {
 		b.Release(1)
-		return nil, err
+		return nil, StableError(err, nil)
 	}
-	return &countedConn{Conn: conn, release: sync.OnceFunc(func() { b.Release(1) })}, nil
+	return &countedConn{Conn: stableConn{conn}, release: sync.OnceFunc(func() { b.Release(1) })}, nil
 }
 
 // A countedConn gives its descriptor back when it is closed.
