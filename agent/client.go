@@ -191,9 +191,10 @@ func (c *groupClient) reconnect(conf *sarama.Config) {
 // retiredFor is longer than any request is waited for.
 const retiredFor = readTimeout + 5*time.Second
 
-// RefreshMetadata implements sarama.Client.
+// RefreshMetadata implements sarama.Client. A group calls it before it joins, just after
+// its member has asked for the topics.
 func (c *groupClient) RefreshMetadata(topics ...string) error {
-	return c.cluster.Refresh(c.ctx, topics)
+	return c.cluster.RefreshSince(c.ctx, topics, time.Now().Add(-time.Second))
 }
 
 // Partitions implements sarama.Client.

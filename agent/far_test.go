@@ -13,8 +13,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/config"
-	"kcagent/fetch"
 	"kcagent/e2e/badnet"
+	"kcagent/fetch"
 )
 
 // countRequests counts the requests of a kind that the cluster gets, by client id.

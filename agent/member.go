@@ -233,7 +233,7 @@ func (m *member) hold(ctx context.Context, out sink.Sink, maxAge time.Duration) 
 	ctx, abandon := context.WithCancelCause(ctx)
 	defer abandon(nil)
 	s = newSession(m, out, abandon)
-	if s.topics, s.absent, err = m.topics(ctx, s.wish, maxAge); err == nil {
+	if s.topics, s.absent, err = m.topics(ctx, s.wish, maxAge, 0); err == nil {
 		m.baseline.subscribe(s.wish.TopicsRegex, s.topics, m.awaited.Load())
 		err = m.enter(ctx, s)
 	}

@@ -32,13 +32,14 @@ func sameTopics(a, b *config.Consumer) bool {
 }
 
 // topics are what spec subscribes to now: its topics, or those of the cluster that
-// match, as of maxAge ago at most. One that cannot be used keeps none of the others
+// match. The list of the cluster's topics is as of listAge ago at most, and what is known
+// of each topic as of topicAge. One that cannot be used keeps none of the others
 // from being read: it is left out, and absent says why. Its error says that there is
 // none to read.
-func (m *member) topics(ctx context.Context, spec *config.Consumer, maxAge time.Duration) (topics []string, absent []error, err error) {
+func (m *member) topics(ctx context.Context, spec *config.Consumer, listAge, topicAge time.Duration) (topics []string, absent []error, err error) {
 	wanted := spec.Topics
 	if spec.TopicsRegex != "" {
-		all, err := m.cluster.Topics(ctx, maxAge)
+		all, err := m.cluster.Topics(ctx, listAge)
 		if err != nil {
 			return nil, nil, fmt.Errorf("list topics: %w", err)
 		}
@@ -46,7 +47,7 @@ func (m *member) topics(ctx context.Context, spec *config.Consumer, maxAge time.
 			return nil, nil, err
 		}
 	}
-	err = m.cluster.Refresh(ctx, wanted)
+	err = m.cluster.RefreshSince(ctx, wanted, time.Now().Add(-topicAge))
 	if err == nil || !errors.As(err, new(*fetch.TopicError)) {
 		return wanted, nil, err
 	}
@@ -86,7 +87,8 @@ func (s *session) follow(ctx context.Context) {
 			return
 		case <-time.After(jitter(s.member.kafka.rematch)):
 		}
-		topics, _, err := s.member.topics(ctx, s.wish, s.member.kafka.rematch/2)
+		maxAge := s.member.kafka.rematch / 2
+		topics, _, err := s.member.topics(ctx, s.wish, maxAge, maxAge)
 		if err != nil && !errors.Is(err, errNoTopic) {
 			continue // what keeps us from asking is told by whoever needs it
 		}

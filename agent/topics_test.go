@@ -2,14 +2,19 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/config"
 )
 
 func (r *rig) makeTopic(name string) {
@@ -159,6 +164,41 @@ func TestRegexFollowsTopics(t *testing.T) {
 	r.produceTo("orders.asia", "c")
 	r.wantSorted("orders.asia/0@0=c", "orders.eu/0@0=a", "orders.us/0@0=b")
 	r.wantStatus(Running)
+}
+
+// TestPatternRequests: consumers by pattern share the lists of topics, and ask for no
+// topic of which the list has said everything.
+func TestPatternRequests(t *testing.T) {
+	r := newRig(t, 1)
+	r.agent.clusters.rematch = time.Second
+	const consumers = 30
+	text := fmt.Sprintf("defaults: {brokers: [%q], topics_regex: '^t$', sink: {stdout: {}}}\nconsumers:\n", r.cluster.ListenAddrs()[0])
+	for i := range consumers {
+		text += fmt.Sprintf("- name: c%d\n", i)
+	}
+	c, problems := config.Parse("consumers.yaml", []byte(text), os.LookupEnv)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	r.updates <- config.Update{Config: c}
+	r.eventually("all to run", func() (bool, any) {
+		up := r.agent.Status().Summary[Running]
+		return up == consumers, up
+	})
+	var lists, topics atomic.Int32
+	r.cluster.ControlKey(int16(kmsg.Metadata), func(k kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		if k.(*kmsg.MetadataRequest).Topics == nil {
+			lists.Add(1)
+		} else {
+			topics.Add(1)
+		}
+		return nil, nil, false
+	})
+	<-time.After(5 * time.Second)
+	if lists.Load() == 0 || lists.Load() > 12 || topics.Load() > 4 {
+		t.Errorf("%d consumers by pattern cost %d lists and %d requests for topics in five times the interval", consumers, lists.Load(), topics.Load())
+	}
 }
 
 // TestEditCutsAWaitShort: who waits before the next try looks at an edit at once.

@@ -16,8 +16,11 @@ type broker struct {
 	addr  string
 	subs  []*Subscription
 	lanes []*lane
+	agenda
 
 	idleAt  [2]time.Time // by isolation level: when partitions without news may be asked for again
+	endsAt  time.Time    // no partition is due for a look at its end before
+	spareAt time.Time    // when the lane beyond the settings was last needed
 	emptyAt time.Time    // since when it has no subscription
 	movedAt time.Time    // when an answer brought something for any
 	heldAt  time.Time    // when a quota or the lack of memory last held requests back, or until when
@@ -54,10 +57,12 @@ func (b *broker) lastFree(l *lane) bool {
 func (f *Fetcher) assign(s *Subscription, b *broker, epoch int32) {
 	if s.broker != b {
 		s.leave()
-		s.broker = b
+		s.broker, s.index = b, len(b.subs)
 		b.subs = append(b.subs, s)
 	}
 	s.epoch, s.lost = epoch, false
+	delete(f.lost, s)
+	s.touch()
 	s.wakeLane()
 	if len(b.lanes) < f.set.Lanes {
 		signal(f.wake)
@@ -70,9 +75,11 @@ func (s *Subscription) leave() {
 	if b == nil {
 		return
 	}
-	s.broker, s.void = nil, false
-	i, last := slices.Index(b.subs, s), len(b.subs)-1
+	b.unseat(s)
+	s.broker, s.void, s.touched = nil, false, false
+	i, last := s.index, len(b.subs)-1
 	b.subs[i] = b.subs[last]
+	b.subs[i].index = i
 	b.subs[last] = nil
 	b.subs = b.subs[:last]
 	if last == 0 {
@@ -80,11 +87,13 @@ func (s *Subscription) leave() {
 	}
 }
 
-// wakeLane tells one waiting lane that s can be fetched.
+// wakeLane tells one waiting lane that s can be fetched. If the only lane of the
+// settings waits for news of others, a spare one is to ask.
 func (s *Subscription) wakeLane() {
 	if s.broker == nil {
 		return
 	}
+	s.touch()
 	for _, l := range s.broker.lanes {
 		if l.waiting {
 			l.waiting = false
@@ -92,11 +101,25 @@ func (s *Subscription) wakeLane() {
 			return
 		}
 	}
+	if b, now := s.broker, time.Now(); s.f.set.Lanes == 1 && len(b.lanes) == 1 && b.lanes[0].working && b.lanes[0].until.Sub(now) > lastWait {
+		b.spareAt = now
+		signal(s.f.wake)
+	}
+}
+
+// laneCount is how many lanes the broker should have.
+func (b *broker) laneCount(set Settings, now time.Time) int {
+	if set.Lanes == 1 && now.Sub(b.spareAt) < laneLinger {
+		return 2
+	}
+	return set.Lanes
 }
 
 // lose has the leader of s looked up, after a wait that grows with the tries.
 func (s *Subscription) lose(now time.Time) {
 	s.lost = true
+	s.f.lost[s] = struct{}{}
+	s.touch()
 	s.routeAt = now
 	if s.tries > 1 {
 		s.routeAt = now.Add(backoff(s.tries - 2))

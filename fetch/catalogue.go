@@ -56,8 +56,13 @@ func (r *router) list(ctx context.Context, since time.Time) error {
 	if err != nil {
 		return err
 	}
+	topics := index(meta)
+	var told calls
+	defer func() { told.run() }()
 	r.f.mu.Lock()
 	defer r.f.mu.Unlock()
+	// It has all there is to know of the topics in use.
+	r.f.learn(meta, slices.DeleteFunc(topics, func(t found) bool { return r.f.topics[t.Name] == nil }), r.conn.broker.Addr(), &told)
 	before := r.f.all.topics
 	r.f.all = catalogue{at: time.Now(), topics: make(map[string]bool, len(meta.Topics))}
 	for _, t := range meta.Topics {

@@ -26,6 +26,7 @@ type topic struct {
 	rival      string    // another id that one answer named; "" if none did
 	rivalFrom  string    // the address of the broker that named it first
 	rivalAt    time.Time // when that was
+	recognised string    // the id that the subscriptions were compared with last
 	at         time.Time // of the last answer
 	used       time.Time // when somebody asked
 }
@@ -66,11 +67,16 @@ func (f *Fetcher) put(ctx context.Context, a *ask) error {
 // partitions. Its error names the first that cannot be used. Many calls at a
 // time share one request.
 func (f *Fetcher) Refresh(ctx context.Context, topics []string) error {
-	if len(topics) == 0 {
-		return nil
-	}
-	if err := f.put(ctx, &ask{topics: topics}); err != nil {
-		return err
+	return f.RefreshSince(ctx, topics, time.Now())
+}
+
+// RefreshSince is Refresh, but answers without asking if what is known of each topic is
+// as of since or later.
+func (f *Fetcher) RefreshSince(ctx context.Context, topics []string, since time.Time) error {
+	if !f.known(topics, since) {
+		if err := f.put(ctx, &ask{topics: topics}); err != nil {
+			return err
+		}
 	}
 	for _, t := range topics {
 		if _, err := f.Partitions(t); err != nil {
@@ -78,6 +84,18 @@ func (f *Fetcher) Refresh(ctx context.Context, topics []string) error {
 		}
 	}
 	return nil
+}
+
+// known reports that all topics were asked for at since or later.
+func (f *Fetcher) known(topics []string, since time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, name := range topics {
+		if t := f.topics[name]; t == nil || t.at.Before(since) {
+			return false
+		}
+	}
+	return true
 }
 
 // A TopicError says why a topic cannot be used.

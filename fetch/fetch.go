@@ -113,6 +113,7 @@ type Fetcher struct {
 	memory    *limits.Memory
 	share     *limits.Share // of memory
 	endsEvery time.Duration // how often the end is asked for of partitions in no request; tests shorten it
+	audit     func(*broker) // called after each plan; nil but in tests
 
 	wake  chan struct{} // to Run: lanes may be missing
 	route chan struct{} // to the router: there is something to ask
@@ -122,6 +123,8 @@ type Fetcher struct {
 	ended   bool
 	served  uint64 // the number of the newest answer
 	subs    map[*Subscription]struct{}
+	lost    map[*Subscription]struct{} // whose leaders are to be looked up
+	readers readers
 	brokers map[int32]*broker
 	budget  budget
 	topics  map[string]*topic // what is known of each
@@ -145,7 +148,8 @@ func New(o Options) *Fetcher {
 		memory: o.Memory, share: o.Memory.Join(),
 		o: o, log: o.Log.With("cluster", o.Name), set: o.sane(), endsEvery: 5 * time.Second,
 		wake: make(chan struct{}, 1), route: make(chan struct{}, 1),
-		subs: make(map[*Subscription]struct{}), brokers: make(map[int32]*broker), topics: make(map[string]*topic),
+		subs: make(map[*Subscription]struct{}), lost: make(map[*Subscription]struct{}), readers: make(readers),
+		brokers: make(map[int32]*broker), topics: make(map[string]*topic),
 	}
 }
 
@@ -201,8 +205,9 @@ func (f *Fetcher) missingLanes() []*lane {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var missing []*lane
+	now := time.Now()
 	for _, b := range f.brokers {
-		for i := range f.set.Lanes {
+		for i := range b.laneCount(f.set, now) {
 			if len(b.subs) == 0 || b.lane(i) != nil {
 				continue
 			}

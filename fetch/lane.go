@@ -23,6 +23,10 @@ type lane struct {
 	short   bool // there was no memory
 	working bool // a request is in flight
 	looked  bool // the last job was a look at where partitions end
+
+	until time.Time // when the broker answers the request at the latest, its way aside
+	brief bool      // that is sooner than the settings allow, for another lane is to take over
+	held  bool      // a request was put off until the other lanes' brief ones have ended
 }
 
 // A job is one thing to ask the broker.
@@ -47,6 +51,7 @@ type member struct {
 func enlist(s *Subscription, now time.Time) member {
 	s.inFlight = true
 	s.polled = now
+	s.touch()
 	return member{s, s.seq}
 }
 
@@ -56,6 +61,7 @@ func (m member) current() bool {
 		return false
 	}
 	m.inFlight = false
+	m.touch()
 	return true
 }
 
@@ -90,8 +96,8 @@ func (l *lane) next(now time.Time) (job, time.Duration) {
 	defer func() { told.run() }()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	l.waiting, l.short, l.working = false, false, false
-	if len(b.subs) == 0 && now.Sub(b.emptyAt) > laneLinger || l.index >= f.set.Lanes {
+	l.waiting, l.short, l.working, l.brief, l.until = false, false, false, false, now
+	if len(b.subs) == 0 && now.Sub(b.emptyAt) > laneLinger || l.index >= b.laneCount(f.set, now) {
 		b.remove(l)
 		f.sizeBudget()
 		return nil, -1
@@ -100,11 +106,17 @@ func (l *lane) next(now time.Time) (job, time.Duration) {
 		return nil, wait
 	}
 	j := l.plan(now, &told)
+	if f.audit != nil {
+		f.audit(b)
+	}
 	if j.job == nil {
 		l.waiting = true
 		return nil, max(j.wait, time.Millisecond)
 	}
 	l.working = true
+	if l.index >= f.set.Lanes {
+		b.spareAt = now
+	}
 	return j.job, 0
 }
 
@@ -117,27 +129,17 @@ type plan struct {
 // plan chooses: a position comes before records, for it is a small thing that a
 // consumer waits for.
 func (l *lane) plan(now time.Time, told *calls) plan {
-	var hot, idle []*Subscription
+	b := l.b
+	b.settle(now)
 	p := plan{wait: laneLinger}
-	others := false // some are busy now and will be back soon
-	for _, s := range l.b.subs {
-		if wait := s.retryAt.Sub(now); wait > 0 {
-			p.wait = min(p.wait, wait)
-			continue
-		}
-		switch {
-		case s.unsure():
-			p.job = l.lookup(now)
-			return p
-		case !s.fetchable():
-			others = others || now.Sub(s.gotAt) < time.Second && !s.paused
-		case s.behind():
-			hot = append(hot, s)
-		default:
-			idle = append(idle, s)
-		}
+	if s := b.rest.first(); s != nil {
+		p.wait = min(p.wait, s.retryAt.Sub(now))
 	}
-	if !l.looked || len(hot)+len(idle) == 0 {
+	if len(b.unsure) > 0 {
+		p.job = l.lookup(now)
+		return p
+	}
+	if !l.looked || b.asks() == 0 {
 		if j := l.ends(now); j != nil {
 			l.looked = true // over a slow line the next one is due when this one has been answered
 			p.job = j
@@ -145,11 +147,11 @@ func (l *lane) plan(now time.Time, told *calls) plan {
 		}
 	}
 	p.wait = min(p.wait, l.f.endsEvery)
-	if len(hot)+len(idle) == 0 {
+	if b.asks() == 0 {
 		return p
 	}
 	l.looked = false
-	return l.request(now, hot, idle, others, p.wait, told)
+	return l.request(now, p.wait, told)
 }
 
 // do makes sure of the connection and asks. A connection that was good before

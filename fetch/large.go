@@ -34,6 +34,7 @@ func (s *Subscription) lack(need int64, now time.Time, told *calls) {
 		s.lackSince = now
 	}
 	s.needs, s.retryAt = need, now.Add(largeRetry)
+	s.touch()
 	if s.broker != nil {
 		s.broker.heldAt = now // it is not stalled
 	}

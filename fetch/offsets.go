@@ -22,10 +22,7 @@ func (j *lookupJob) done()             {}
 func (l *lane) lookup(now time.Time) job {
 	j := &lookupJob{}
 	times := make(map[position]int64)
-	for _, s := range l.b.subs {
-		if !s.unsure() || s.retryAt.After(now) {
-			continue
-		}
+	for _, s := range l.b.unsure {
 		at, iso := s.first()
 		if len(j.subs) == 0 {
 			j.iso = iso
@@ -136,6 +133,7 @@ func (s *Subscription) refused(err error, told *calls) {
 		return
 	}
 	s.retryAt = now.Add(backoff(s.tries - 1))
+	s.touch()
 }
 
 // resolve takes in where the partition begins, or where Spec.Time is, and where
@@ -145,6 +143,7 @@ func (s *Subscription) resolve(start, end int64, told *calls) {
 	s.answered = time.Now()
 	want := s.want
 	s.want = lookupNone
+	s.touch()
 	if want == lookupStart {
 		if start < 0 { // no record is that young
 			start = end
@@ -204,16 +203,25 @@ func (j *endsJob) lose(b *broker, now time.Time) {
 	}
 }
 
-// ends collects all of one isolation level if one is due.
+// ends collects all of one isolation level if one is due. It looks through all
+// partitions, and so not before one can be due.
 func (l *lane) ends(now time.Time) job {
+	if l.b.endsAt.After(now) {
+		return nil
+	}
 	j := &endsJob{iso: -1}
+	oldest := now
 	for _, s := range l.b.subs {
+		if s.polled.Before(oldest) && !s.inFlight {
+			oldest = s.polled
+		}
 		if now.Sub(s.polled) >= l.f.endsEvery && s.askable() && !s.retryAt.After(now) {
 			j.iso = s.iso
 			break
 		}
 	}
 	if j.iso < 0 {
+		l.b.endsAt = now.Add(max(l.f.endsEvery-now.Sub(oldest), l.f.endsEvery/10))
 		return nil
 	}
 	for _, s := range l.b.subs {
@@ -245,6 +253,7 @@ func (j *endsJob) ask(l *lane) error {
 		end, err := offsetOf(resp, s)
 		if err == nil {
 			s.highWater, s.answered = max(s.highWater, end), time.Now()
+			s.touch()
 			if s.iso == sarama.ReadCommitted {
 				s.stable = end
 			}

@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/e2e/badnet"
+	"kcagent/limits"
 )
 
 // twins are two clusters that tell their clients the same address, with the topic "t"
@@ -44,7 +45,7 @@ func newTwins(t *testing.T) *twins {
 			t.Fatal(err)
 		}
 		t.Cleanup(c.Close)
-		r := &rig{T: t, cluster: c}
+		r := &rig{T: t, cluster: c, memory: new(limits.Memory)}
 		addr := own.Addr().String()
 		r.producer = r.client(kgo.DisableClientMetrics(), kgo.Dialer(func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, addr)

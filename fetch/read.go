@@ -36,6 +36,7 @@ func (s *Subscription) Wait(ctx context.Context) error {
 		case <-ctx.Done():
 			s.f.mu.Lock()
 			s.reading = false
+			s.touch()
 			s.f.mu.Unlock()
 			return ctx.Err()
 		}
@@ -53,6 +54,7 @@ func (s *Subscription) something() bool {
 		s.eager = time.Since(s.returned) < leftLying
 	}
 	s.reading = !s.available()
+	s.touch()
 	if s.reading && s.fetchable() {
 		s.wakeLane()
 	}
@@ -99,6 +101,7 @@ func (s *Subscription) take() (*part, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s.jumped = false
+	s.touch()
 	switch {
 	case s.closed:
 		return nil, ErrClosed
@@ -128,6 +131,7 @@ func (s *Subscription) settle(p *part, next int64, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s.busy, s.returned, s.next = false, time.Now(), next
+	s.touch()
 	if err != nil {
 		f.unref(p.frame)
 		s.drop(next)

@@ -1,7 +1,6 @@
 package fetch
 
 import (
-	"slices"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -17,9 +16,14 @@ const (
 	// and then, one request brings the news of many.
 	idlePace = 20 * time.Microsecond
 	idleRest = 100 * time.Millisecond
-	// shortWait is how long the last free lane waits for news while consumers
-	// are about to come back for more.
+	// shortWait is how long at least the last free lane waits for news while
+	// consumers are about to come back for more.
 	shortWait = 10 * time.Millisecond
+	// lastWait is how long at most it waits for news: a partition that is new, or
+	// that can be fetched again, would else wait as long as the settings say.
+	lastWait = 250 * time.Millisecond
+	// gatherTime is how long a request is put off until another lane is back.
+	gatherTime = 5 * time.Millisecond
 )
 
 // A position is what can be asked for once in a request.
@@ -71,18 +75,19 @@ func (j *fetchJob) done() {
 // that waited longest first of all, and no more of them than this lane's share
 // and its memory: the other lanes are to have something to ask for, too. Those
 // without news are asked for all at once.
-func (l *lane) request(now time.Time, hot, idle []*Subscription, others bool, wait time.Duration, told *calls) plan {
-	byAge := func(a, b *Subscription) int { return int(int64(a.served) - int64(b.served)) }
-	slices.SortFunc(hot, byAge)
-	slices.SortFunc(idle, func(a, b *Subscription) int { return a.polled.Compare(b.polled) })
-	iso, peek := l.level(now, hot, idle)
+func (l *lane) request(now time.Time, wait time.Duration, told *calls) plan {
+	iso, peek := l.level(now)
 	if iso < 0 {
-		for _, at := range l.b.idleAt {
-			if left := at.Sub(now); left > 0 {
+		for i, at := range l.b.idleAt {
+			if left := at.Sub(now); left > 0 && len(l.b.idle[i]) > 0 {
 				wait = min(wait, left)
 			}
 		}
 		return plan{wait: wait}
+	}
+	hot := len(l.b.hot[iso]) > 0
+	if !hot && !peek && l.gathers(now) {
+		return plan{wait: gatherTime}
 	}
 	l.f.fitBudget()
 	granted := l.f.budget.promise()
@@ -97,12 +102,9 @@ func (l *lane) request(now time.Time, hot, idle []*Subscription, others bool, wa
 		fetchJob: &fetchJob{f: l.f, iso: iso, wait: l.f.set.MaxWait, granted: granted, room: room{memory: l.f.memory}},
 		now:      now, byPartition: make(map[position]*wanted), told: told,
 	}
-	share := (len(hot) + l.f.set.Lanes - 1) / l.f.set.Lanes
-	for _, s := range hot {
-		b.add(s, len(b.wants) < share && b.memory < granted)
-	}
+	b.addHot(l, (len(l.b.hot[0])+len(l.b.hot[1])+l.f.set.Lanes-1)/l.f.set.Lanes)
 	if !b.alone {
-		b.addIdle(l, idle, len(b.wants) == 0)
+		b.addIdle(l, len(b.wants) == 0)
 	}
 	if len(b.wants) == 0 { // all need memory for large batches
 		b.done()
@@ -112,8 +114,8 @@ func (l *lane) request(now time.Time, hot, idle []*Subscription, others bool, wa
 	switch {
 	case peek:
 		b.wait = 0
-	case others && l.b.lastFree(l):
-		b.wait = min(b.wait, shortWait)
+	case !hot:
+		b.wait = l.patience(now, b.wait)
 	}
 	b.size()
 	return plan{job: b.fetchJob}
@@ -122,23 +124,23 @@ func (l *lane) request(now time.Time, hot, idle []*Subscription, others bool, wa
 // level is the isolation level of the next request; less than 0 if none is due.
 // It is that of those with records waiting, but that now and then the others are
 // looked at, too.
-func (l *lane) level(now time.Time, hot, idle []*Subscription) (iso sarama.IsolationLevel, peek bool) {
-	var first *Subscription
-	for _, s := range idle {
-		if !l.b.idleAt[s.iso].After(now) {
-			first = s // idle is sorted
-			break
+func (l *lane) level(now time.Time) (iso sarama.IsolationLevel, peek bool) {
+	idle := l.b.idle
+	for i, at := range l.b.idleAt {
+		if at.After(now) {
+			idle[i] = nil
 		}
 	}
+	hot, first := oldest(l.b.hot), oldest(idle)
 	switch {
-	case len(hot) == 0 && first == nil:
+	case hot == nil && first == nil:
 		return -1, false
-	case len(hot) == 0:
+	case hot == nil:
 		return first.iso, false
-	case first != nil && first.iso != hot[0].iso && now.Sub(first.polled) >= peekEvery:
+	case first != nil && first.iso != hot.iso && sinceBoot(now)-first.rank >= int64(peekEvery):
 		return first.iso, true
 	}
-	return hot[0].iso, false
+	return hot.iso, false
 }
 
 // A builder makes a fetchJob.
@@ -152,21 +154,35 @@ type builder struct {
 	told        *calls
 }
 
-// add takes s into the request: if fresh, or if its position is in already.
-func (b *builder) add(s *Subscription, fresh bool) bool {
-	if s.iso != b.iso {
-		return false
-	}
-	key := s.key()
-	if w := b.byPartition[key]; w != nil {
-		if w.offset != s.pos || w.epoch != s.epoch {
-			return false // its turn comes
+// addHot takes in share of those with records waiting, as far as the memory goes, and
+// the other consumers at the same positions.
+func (b *builder) addHot(l *lane, share int) {
+	hot := &l.b.hot[b.iso]
+	var left []*Subscription
+	for len(*hot) > 0 && !b.alone && len(b.wants) < share && b.memory < b.granted {
+		s := hot.first()
+		l.b.unseat(s)
+		if !b.add(s) {
+			left = append(left, s)
+			continue
 		}
-		w.ask = max(w.ask, int64(s.ask))
-		w.subs = append(w.subs, enlist(s, b.now))
-		return true
+		for _, other := range l.f.readers[s.spec.Topic][s.spec.Partition] {
+			if other.broker == l.b && other.seat == seatHot && other.iso == b.iso && b.join(other) {
+				l.b.unseat(other)
+			}
+		}
 	}
-	if !fresh || b.alone || s.alone && len(b.wants) > 0 {
+	for _, s := range left {
+		s.touch()
+	}
+}
+
+// add takes s into the request, unless its partition is asked for at another position.
+func (b *builder) add(s *Subscription) bool {
+	if b.byPartition[s.key()] != nil {
+		return b.join(s)
+	}
+	if b.alone || s.alone && len(b.wants) > 0 {
 		return false
 	}
 	if s.needs > 0 && !b.acquire(s) {
@@ -178,21 +194,47 @@ func (b *builder) add(s *Subscription, fresh bool) bool {
 	}
 	bytes, memory := s.asked()
 	w := &wanted{position{s.spec.Topic, s.spec.Partition, s.pos}, s.epoch, bytes, []member{enlist(s, b.now)}}
-	b.byPartition[key] = w
+	b.byPartition[s.key()] = w
 	b.wants = append(b.wants, w)
 	b.memory += memory
 	b.ratio = max(b.ratio, float64(memory)/float64(bytes))
 	return true
 }
 
+// join takes s in if its position is asked for.
+func (b *builder) join(s *Subscription) bool {
+	w := b.byPartition[s.key()]
+	if w == nil || w.offset != s.pos || w.epoch != s.epoch {
+		return false // its turn comes
+	}
+	w.ask = max(w.ask, int64(s.ask))
+	w.subs = append(w.subs, enlist(s, b.now))
+	return true
+}
+
 // addIdle takes in those without news: all, or beside others those that were not
 // asked for lately.
-func (b *builder) addIdle(l *lane, idle []*Subscription, only bool) {
+func (b *builder) addIdle(l *lane, only bool) {
 	n := 0
-	for _, s := range idle {
-		if (only || b.now.Sub(s.polled) >= peekEvery) && b.add(s, true) {
+	add := func(s *Subscription) {
+		if b.add(s) {
 			n++
+		} else {
+			s.touch()
 		}
+	}
+	idle := &l.b.idle[b.iso]
+	if only { // all leave the list, which needs no order for that
+		all := *idle
+		*idle = nil
+		for _, s := range all {
+			s.seat = seatNone
+			add(s)
+		}
+	}
+	for s := idle.first(); s != nil && sinceBoot(b.now)-s.rank >= int64(peekEvery); s = idle.first() {
+		l.b.unseat(s)
+		add(s)
 	}
 	if n > 0 {
 		l.b.idleAt[b.iso] = b.now.Add(min(time.Duration(n)*idlePace, idleRest))

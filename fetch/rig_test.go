@@ -72,6 +72,7 @@ func (r *rig) startAt(set Settings, brokers ...string) *Fetcher {
 		return c, nil
 	}})
 	f.endsEvery = 50 * time.Millisecond
+	f.audit = func(b *broker) { audit(r.T, b) }
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = f.Run(ctx) })

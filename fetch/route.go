@@ -20,15 +20,32 @@ type router struct {
 	f     *Fetcher
 	conn  *conn
 	tries int
+	asked time.Time            // when the leaders were last asked for
 	bad   map[string]time.Time // when an address failed last
 
-	refusal error // of the credentials, believed until then
+	switches int       // how often in a row another broker was asked because leaders stayed unknown
+	switchAt time.Time // not before
+
+	refusal error // why no broker answers, assumed to last until then
 	until   time.Time
 }
 
 // refusalHolds is how long a cluster that refused the credentials is not asked
 // again: a thousand consumers that keep asking would lock the account.
 const refusalHolds = 5 * time.Second
+
+// lookupPause is the least time between two requests for leaders: consumers that start one
+// after the other share them.
+const lookupPause = 10 * time.Millisecond
+
+// outageHolds is how long a cluster of which no broker could be reached is not dialled
+// again: a thousand consumers that keep asking share one round of connections.
+const outageHolds = time.Second
+
+// lookupWindow is how far ahead of its time the leader of a partition is looked up
+// together with others that are due: one request a second is enough for any number of
+// partitions without a leader.
+const lookupWindow = backoffLast / 4
 
 // routerLinger is how long the router keeps its connection without work. Brokers
 // close idle ones too, and then the first request on them would fail.
@@ -41,8 +58,18 @@ func (f *Fetcher) keepRoutes(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		asks, topics, wait := f.questions(time.Now())
+		now := time.Now()
+		if left := lookupPause - now.Sub(r.asked); left > 0 {
+			timer.Reset(left)
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		asks, topics, wait := f.questions(now)
 		if len(topics) > 0 {
+			r.asked = now
 			wait = r.refresh(ctx, topics, asks)
 		}
 		var groups []*ask
@@ -82,15 +109,7 @@ func (f *Fetcher) questions(now time.Time) (asks []*ask, topics []string, wait t
 			due[t] = true
 		}
 	}
-	for s := range f.subs {
-		if s.lost {
-			if left := s.routeAt.Sub(now); left > 0 {
-				wait = min(wait, left)
-			} else {
-				due[s.spec.Topic] = true
-			}
-		}
-	}
+	wait = min(wait, f.dueLookups(now, due))
 	oldest := now
 	for name, t := range f.topics {
 		if now.Sub(t.used) > topicForgotten {
@@ -110,6 +129,24 @@ func (f *Fetcher) questions(now time.Time) (asks []*ask, topics []string, wait t
 		topics = append(topics, t)
 	}
 	return asks, topics, wait
+}
+
+// dueLookups adds the topics whose leaders are to be looked up now, or says how long
+// there are none. f.mu is held.
+func (f *Fetcher) dueLookups(now time.Time, due map[string]bool) (wait time.Duration) {
+	wait = routerLinger
+	for s := range f.lost {
+		wait = min(wait, max(0, s.routeAt.Sub(now)))
+	}
+	if wait > 0 {
+		return wait
+	}
+	for s := range f.lost {
+		if s.routeAt.Sub(now) <= lookupWindow {
+			due[s.spec.Topic] = true
+		}
+	}
+	return routerLinger
 }
 
 // refresh asks for the leaders of topics, and says when to look again.
@@ -136,13 +173,21 @@ func (r *router) refresh(ctx context.Context, topics []string, asks []*ask) time
 	}()
 	var told calls
 	defer func() { told.run() }()
+	var found []found
+	if err == nil {
+		found = index(meta)
+	}
 	r.f.mu.Lock()
 	defer r.f.mu.Unlock()
 	if err != nil {
 		wait := backoff(r.tries)
 		r.tries++
-		for s := range r.f.subs {
-			if s.lost && slices.Contains(topics, s.spec.Topic) {
+		asked := make(map[string]bool, len(topics))
+		for _, t := range topics {
+			asked[t] = true
+		}
+		for s := range r.f.lost {
+			if asked[s.spec.Topic] {
 				told.add(s.fail(fmt.Errorf("look up leader: %w", err), hopeless(err), began))
 				s.routeAt = time.Now().Add(wait)
 			}
@@ -150,14 +195,27 @@ func (r *router) refresh(ctx context.Context, topics []string, asks []*ask) time
 		return wait
 	}
 	r.tries = 0
-	r.f.learn(meta, r.conn.broker.Addr(), &told)
-	for s := range r.f.subs {
-		if s.lost && s.tries > 1 && r.conn != nil {
-			r.bad[r.conn.broker.Addr()] = time.Now() // it may know less than another
-			r.hangUp()
-		}
-	}
+	r.f.learn(meta, found, r.conn.broker.Addr(), &told)
+	r.switchBroker(time.Now())
 	return 0
+}
+
+// switchBroker hangs up if leaders stay unknown, for another broker may know more. That
+// is done ever less often as long as none does. f.mu is held.
+func (r *router) switchBroker(now time.Time) {
+	stays := false
+	for s := range r.f.lost {
+		stays = stays || s.tries > 1
+	}
+	switch {
+	case !stays:
+		r.switches = 0
+	case r.conn != nil && !now.Before(r.switchAt):
+		r.bad[r.conn.broker.Addr()] = now
+		r.hangUp()
+		r.switchAt = now.Add(min(time.Second<<min(r.switches, 10), refreshEvery))
+		r.switches++
+	}
 }
 
 // hopeless is what no other broker answers otherwise.
@@ -212,7 +270,9 @@ func (r *router) ask(ctx context.Context, request func(*conn) error) error {
 		}
 		left = slices.DeleteFunc(left, func(addr string) bool { return errs[addr] != nil })
 	}
-	return fmt.Errorf("reach brokers %s: %w", strings.Join(r.f.o.Brokers, ","), unreachable(failed))
+	r.refusal = fmt.Errorf("reach brokers %s: %w", strings.Join(r.f.o.Brokers, ","), unreachable(failed))
+	r.until = time.Now().Add(outageHolds)
+	return r.refusal
 }
 
 // dialsAtOnce is how many brokers are tried at a time once one has taken its time:
@@ -263,69 +323,6 @@ func (r *router) hangUp() {
 		r.conn.close()
 		r.conn = nil
 	}
-}
-
-// learn takes in the metadata that the broker at from sent. f.mu is held.
-func (f *Fetcher) learn(meta *sarama.MetadataResponse, from string, told *calls) {
-	now := time.Now()
-	addrs := make(map[int32]string, len(meta.Brokers))
-	for _, b := range meta.Brokers {
-		addrs[b.ID()] = b.Addr()
-	}
-	for id, b := range f.brokers {
-		if addr := addrs[id]; addr != "" && addr != b.addr {
-			b.addr = addr
-			b.redial()
-		} else if addr == "" && len(b.lanes) == 0 && len(b.subs) == 0 {
-			delete(f.brokers, id)
-		}
-	}
-	topics := make(map[string]*sarama.TopicMetadata, len(meta.Topics))
-	for _, t := range meta.Topics {
-		topics[t.Name] = t
-		f.note(t, from, now)
-	}
-	for s := range f.subs {
-		t := topics[s.spec.Topic]
-		if t == nil {
-			continue
-		}
-		p, err := findPartition(t, s.spec.Partition, addrs)
-		if err == nil {
-			err = s.recognise(f.topics[t.Name], told)
-		}
-		// An older epoch comes from a broker that has not heard of the move yet;
-		// if it stays, the topic was made anew.
-		if err == nil && p.LeaderEpoch < s.epoch && s.tries < 5 && p.LeaderEpoch >= 0 && s.epoch >= 0 {
-			err = sarama.ErrFencedLeaderEpoch
-		}
-		switch {
-		case err == nil && (s.lost || s.broker == nil):
-			f.assign(s, f.brokerAt(p.Leader, addrs[p.Leader]), p.LeaderEpoch)
-		case err != nil && s.lost:
-			told.add(s.fail(fmt.Errorf("look up leader of %s/%d: %w", s.spec.Topic, s.spec.Partition, err), grave(err), now))
-			s.lose(now)
-		}
-	}
-}
-
-func findPartition(t *sarama.TopicMetadata, id int32, addrs map[int32]string) (*sarama.PartitionMetadata, error) {
-	if t.Err != sarama.ErrNoError && t.Err != sarama.ErrLeaderNotAvailable {
-		return nil, t.Err
-	}
-	for _, p := range t.Partitions {
-		if p.ID != id {
-			continue
-		}
-		if p.Leader < 0 || addrs[p.Leader] == "" {
-			return nil, sarama.ErrLeaderNotAvailable
-		}
-		if p.Version < 7 {
-			p.LeaderEpoch = -1
-		}
-		return p, nil
-	}
-	return nil, sarama.ErrUnknownTopicOrPartition
 }
 
 func (f *Fetcher) brokerAt(id int32, addr string) *broker {

@@ -108,6 +108,8 @@ type Subscription struct {
 	eager    bool      // the consumer comes back soon: fetch ahead
 	returned time.Time // when Read returned last
 
+	place // in the agenda of the broker
+
 	broker   *broker // the leader; nil at first
 	epoch    int32   // of the leader
 	lost     bool    // the leader is to be looked up
@@ -165,32 +167,11 @@ func (f *Fetcher) Subscribe(spec Spec) *Subscription {
 	}
 	f.served++
 	s.served, s.polled, s.answered = f.served, time.Now(), time.Now()
-	f.subs[s] = struct{}{}
+	f.subs[s], f.lost[s] = struct{}{}, struct{}{}
+	f.readers.add(s)
 	f.mu.Unlock()
 	signal(f.route)
 	return s
-}
-
-// fetchable reports that a request may ask for records for s.
-func (s *Subscription) fetchable() bool {
-	return (s.reading || s.eager) && s.room() && !s.paused && s.want == lookupNone && s.askable()
-}
-
-// room reports that one part more may be fetched: beside that which the consumer
-// works on, one is ahead.
-func (s *Subscription) room() bool {
-	return len(s.queue) == 0 || len(s.queue) == 1 && s.queue[0].begun
-}
-
-// unsure reports that the leader is to be asked for the position, and may be:
-// what was fetched before it comes first.
-func (s *Subscription) unsure() bool {
-	return s.want != lookupNone && len(s.queue) == 0 && !s.busy && s.askable()
-}
-
-// askable reports that the leader may be asked something for s.
-func (s *Subscription) askable() bool {
-	return !s.closed && s.fatal == nil && !s.inFlight && !s.lost && !s.moved
 }
 
 // Pause takes the partition out of the requests. When it returns, nothing more
@@ -241,6 +222,7 @@ func (s *Subscription) Retry() {
 		// It is shown until the leader has answered.
 		s.failure, s.shown = s.fatal, true
 		s.fatal, s.want = nil, lookupRange
+		s.touch()
 		s.wakeLane()
 	}
 }
@@ -265,12 +247,15 @@ func (s *Subscription) Close() {
 	s.drop(s.next)
 	s.leave()
 	delete(s.f.subs, s)
+	delete(s.f.lost, s)
+	s.f.readers.remove(s)
 	signal(s.ready)
 }
 
 // drop forgets what is queued and in flight, and goes on at offset.
 func (s *Subscription) drop(offset int64) {
 	s.seq++
+	s.touch()
 	s.inFlight, s.needs = false, 0
 	s.moved = s.busy
 	for _, p := range s.queue {
