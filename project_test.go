@@ -51,7 +51,7 @@ func TestDecisionsNameEveryDependency(t *testing.T) {
 
 // TestLinksLead: a link of a document to a file leads to one.
 func TestLinksLead(t *testing.T) {
-	for _, file := range []string{"README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/decisions.md", "examples/README.md"} {
+	for _, file := range []string{"README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/decisions.md", "docs/troubleshooting.md", "examples/README.md"} {
 		for _, m := range regexp.MustCompile(`\]\(([^):]+)\)`).FindAllStringSubmatch(read(t, file), -1) {
 			if _, err := os.Stat(filepath.Join(filepath.Dir(file), m[1])); err != nil {
 				t.Errorf("%s: %v", file, err)

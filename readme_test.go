@@ -96,7 +96,7 @@ var invocation = regexp.MustCompile("(?m)^ *(?:#- |# )?(?:kcagent|go run \\.) ([
 // TestCommandsExist: every command and flag that the documents show.
 func TestCommandsExist(t *testing.T) {
 	seen := make(map[string]bool)
-	for _, file := range []string{"README.md", "CHANGELOG.md", "examples/README.md", "docs/decisions.md", "consumers.yaml"} {
+	for _, file := range []string{"README.md", "CHANGELOG.md", "examples/README.md", "docs/decisions.md", "docs/troubleshooting.md", "consumers.yaml"} {
 		for _, m := range invocation.FindAllStringSubmatch(read(t, file), -1) {
 			line, _, _ := strings.Cut(m[1]+m[2], "#")
 			words := strings.Fields(line)
