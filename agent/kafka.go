@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -41,8 +42,6 @@ const (
 	maxBatchBytes = 128 << 20 // of one decompressed batch
 
 	dialTimeout      = 5 * time.Second
-	sessionTimeout   = 45 * time.Second
-	heartbeat        = 3 * time.Second
 	rebalanceTimeout = 25 * time.Second
 	// A JoinGroup is answered when the slowest member has joined, so reading
 	// must be allowed to take longer than a rebalance (sarama issue 2820).
@@ -54,6 +53,16 @@ const (
 // restarted costs no generation then, nor does one that dies, which a cluster takes
 // nine seconds to notice by default.
 const heartbeatTries = 2 * 10 * 4
+
+// sessionTimeout is that of the consumer's member.
+func sessionTimeout(spec *config.Consumer) time.Duration {
+	return cmp.Or(spec.Cluster.SessionTimeout, config.DefaultSessionTimeout)
+}
+
+// heartbeat is how often a member sends one. A member learns by its heartbeats that
+// another one has joined, so the interval is most of what a rebalance takes. A thousand
+// consumers send 500 a second.
+func heartbeat(session time.Duration) time.Duration { return min(2*time.Second, session/6) }
 
 // clusterConfig is how to reach a cluster.
 func clusterConfig(clientID string, cluster config.Cluster, keys *credentials) (*sarama.Config, error) {
@@ -92,7 +101,8 @@ func groupConfig(spec config.Consumer, keys *credentials, d *dialer, pin *fetch.
 	c.Offsets.Initial = sarama.OffsetOldest
 	c.Group.ResetInvalidOffsets = false // on_offset_out_of_range decides, and counts
 	c.Group.InstanceId = spec.InstanceID
-	c.Group.Session.Timeout, c.Group.Heartbeat.Interval = sessionTimeout, heartbeat
+	c.Group.Session.Timeout = sessionTimeout(&spec)
+	c.Group.Heartbeat.Interval = heartbeat(c.Group.Session.Timeout)
 	c.Group.Rebalance.Timeout = rebalanceTimeout
 	c.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{sarama.NewBalanceStrategySticky()}
 	if err := s.Validate(); err != nil {

@@ -207,7 +207,7 @@ func (m *member) close(ctx context.Context) {
 // only when the cluster lets it in; that it is there has been seen by asking for the
 // topics.
 func (m *member) enter(ctx context.Context, s *session) error {
-	if time.Since(m.ended) > sessionTimeout {
+	if time.Since(m.ended) > sessionTimeout(&m.spec) {
 		m.cluster.refusal.passed()
 		// sarama would try for ten seconds before it tells.
 		if err := m.client.RefreshCoordinator(m.spec.Group); err != nil && !passing(err) {
@@ -329,6 +329,9 @@ func (m *member) explain(err error) error {
 		return err
 	case errors.As(err, &topic):
 		return fmt.Errorf("subscribe to topic %q: %w", topic.Topic, topic.Err)
+	}
+	if known := m.explainGroup(err); known != nil {
+		return known
 	}
 	about := explain
 	if m.stats.rebalances.Load() == 0 { // no generation has begun yet

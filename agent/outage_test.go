@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kcagent/config"
 	"kcagent/e2e/badnet"
 )
 
@@ -248,7 +249,7 @@ func TestMemberIDOutlivesAnOutage(t *testing.T) {
 	if !m.rebuild(io.EOF) {
 		t.Error("a member that was never one keeps its client")
 	}
-	m.ended = time.Now().Add(-100 * sessionTimeout)
+	m.ended = time.Now().Add(-100 * config.DefaultSessionTimeout)
 	if m.rebuild(io.EOF) || !m.rebuild(sarama.ErrSASLAuthenticationFailed) {
 		t.Error("the client goes with the length of the outage, or stays with what it was refused for")
 	}

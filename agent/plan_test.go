@@ -27,6 +27,7 @@ clusters:
   same: {brokers: ["localhost:9092"]}
   other: {brokers: ["localhost:9093"]}
   wider: {brokers: ["localhost:9092"], fetch: {max_bytes: 32MiB}}
+  shorter: {brokers: ["localhost:9092"], session_timeout: 30s}
 defaults:
   cluster: main
   topics: [t]

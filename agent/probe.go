@@ -101,7 +101,7 @@ func probeCluster(ctx context.Context, consumers []config.Consumer, pinned strin
 	defer cancel()
 	cluster := consumers[0].Cluster
 	brokers := "reach brokers " + strings.Join(cluster.Brokers, ",")
-	p := &clusterProbe{brokers: brokers, reached: make(map[string]func() error), Fetcher: fetch.New(fetch.Options{
+	p := &clusterProbe{brokers: brokers, coordinators: make(map[string]*coordinatorProbe), reached: make(map[string]func() error), Fetcher: fetch.New(fetch.Options{
 		Name: "probe", Brokers: cluster.Brokers, Pin: fetch.NewPin(pinned),
 		Config: func() (*sarama.Config, error) {
 			keys, err := readCredentials(cluster)
@@ -127,6 +127,7 @@ func probeCluster(ctx context.Context, consumers []config.Consumer, pinned strin
 		examining.Go(func() { report(i, p.examine(ctx, &consumers[i])) })
 	}
 	examining.Wait()
+	p.hangUp()
 }
 
 // inTime says so if err is that the probe took too long for what it did.
@@ -143,20 +144,9 @@ type clusterProbe struct {
 	brokers string   // what asking them is
 	all     []string // every topic, if somebody has a pattern
 
-	mu      sync.Mutex
-	reached map[string]func() error // by address
-}
-
-// reach connects to a broker, once for all consumers.
-func (p *clusterProbe) reach(ctx context.Context, addr string) error {
-	p.mu.Lock()
-	reach := p.reached[addr]
-	if reach == nil {
-		reach = sync.OnceValue(func() error { return p.Reach(ctx, addr) })
-		p.reached[addr] = reach
-	}
-	p.mu.Unlock()
-	return reach()
+	mu           sync.Mutex
+	coordinators map[string]*coordinatorProbe // by address
+	reached      map[string]func() error      // by address
 }
 
 // learn asks for all topics at once. Its error concerns every consumer.
@@ -180,24 +170,31 @@ func (p *clusterProbe) learn(ctx context.Context, consumers []config.Consumer) e
 
 // examine says what is wrong with one consumer. Many calls may run at a time.
 func (p *clusterProbe) examine(ctx context.Context, c *config.Consumer) (found []Finding) {
+	topics := c.Topics
 	for _, t := range c.Topics {
 		if _, err := p.Partitions(t); err != nil {
 			found = append(found, Finding{c.Name, "topics", &fetch.TopicError{Topic: t, Err: err}})
 		}
 	}
 	if c.TopicsRegex != "" {
-		if _, err := matching(p.all, c.TopicsRegex); err != nil {
+		var err error
+		if topics, err = matching(p.all, c.TopicsRegex); err != nil {
 			found = append(found, Finding{c.Name, "topics_regex", err})
 		}
 	}
-	_, addr, err := p.Coordinator(ctx, c.Group)
+	id, addr, err := p.coordinator(ctx, c.Group)
 	if err != nil {
-		err = explain(c, inTime(ctx, p.brokers, err))
+		err = explain(c, err)
 		return append(found, Finding{c.Name, "group", fmt.Errorf("find the coordinator of group %s: %w", c.Group, err)})
 	}
-	if err := p.reach(ctx, addr); err != nil {
-		err = explain(c, inTime(ctx, "connect to "+addr, err))
-		found = append(found, Finding{c.Name, "group", fmt.Errorf("reach the coordinator of group %s: %w", c.Group, err)})
+	q := &groupQuestion{spec: c, topics: topics}
+	p.at(addr).ask(ctx, q)
+	switch {
+	case q.failed != nil:
+		err = advertised(c, node{id, addr}, explain(c, inTime(ctx, "connect to "+addr, q.failed)))
+		return append(found, Finding{c.Name, "group", fmt.Errorf("reach the coordinator of group %s: %w", c.Group, err)})
+	case q.err != nil:
+		found = append(found, Finding{c.Name, "group", q.err})
 	}
-	return found
+	return append(found, p.reachLeaders(ctx, c, q.leaders)...)
 }

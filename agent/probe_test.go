@@ -54,7 +54,7 @@ func TestProbeOfOneDeafCoordinator(t *testing.T) {
 	var who string
 	for _, f := range found {
 		who += f.Consumer
-		want := fmt.Sprintf("reach the coordinator of group kcagent-%s: connect to %s: it accepts connections and has not answered within 10s", f.Consumer, deaf)
+		want := fmt.Sprintf("reach the coordinator of group kcagent-%s: %s connect to %s: it accepts connections and has not answered within 10s", f.Consumer, ofListener(7, deaf), deaf)
 		if f.Field != "group" || f.Err.Error() != want {
 			t.Errorf("%s: %s: %v", f.Consumer, f.Field, f.Err)
 		}
@@ -77,7 +77,7 @@ func TestProbeOutOfTime(t *testing.T) {
 		t.Fatalf("found %v", found)
 	}
 	for i, want := range []string{
-		"reach the coordinator of group kcagent-a: connect to " + deaf + ": no answer within 20s",
+		"reach the coordinator of group kcagent-a: " + ofListener(7, deaf) + " connect to " + deaf + ": no answer within 20s",
 		"reach brokers " + deaf + ": no answer within 20s",
 	} {
 		if err := found[i].Err; err.Error() != want {

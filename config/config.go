@@ -33,6 +33,8 @@ type Cluster struct {
 	SASL         *SASL    `yaml:"sasl" doc:"Authenticate connections."`
 	KafkaVersion string   `yaml:"kafka_version" doc:"The highest protocol version to use, such as 3.6.0; negotiated where it is left out."`
 	Fetch        Fetch    `yaml:"fetch" doc:"Fetching, shared by all consumers of the cluster."`
+
+	SessionTimeout time.Duration `yaml:"session_timeout" doc:"How long the group keeps a member that sends no heartbeats. The brokers limit it."`
 }
 
 // TLS says how connections are encrypted.

@@ -15,6 +15,9 @@ import (
 
 var defaultFetch = Fetch{Lanes: 2, MaxBytes: 16 << 20, MaxWait: 500 * time.Millisecond}
 
+// DefaultSessionTimeout is that of Kafka's own consumer since 3.0.
+const DefaultSessionTimeout = 45 * time.Second
+
 // normalise fills in what is left open and resolves what is named, so that two
 // consumers mean the same if they are deeply equal.
 func normalise(c *Consumer, conf *Config) {
@@ -29,7 +32,7 @@ func normalise(c *Consumer, conf *Config) {
 	c.Topics = unique(c.Topics)
 	c.Brokers = unique(c.Brokers)
 	if c.Brokers != nil {
-		c.Cluster = Cluster{Brokers: c.Brokers, Fetch: defaultFetch}
+		c.Cluster = Cluster{Brokers: c.Brokers, Fetch: defaultFetch, SessionTimeout: DefaultSessionTimeout}
 	} else if cluster, ok := conf.Clusters[c.ClusterName]; ok {
 		c.Cluster = cluster
 	}
@@ -73,6 +76,7 @@ func (p *parser) clusters(root *yaml.Node, conf *Config) {
 		set(&c.Fetch.Lanes, defaultFetch.Lanes)
 		set(&c.Fetch.MaxBytes, defaultFetch.MaxBytes)
 		set(&c.Fetch.MaxWait, defaultFetch.MaxWait)
+		set(&c.SessionTimeout, DefaultSessionTimeout)
 		c.Brokers = unique(c.Brokers)
 		conf.Clusters[name] = c
 		if !p.told[path] { // else it is no block at all

@@ -113,7 +113,7 @@ consumers:
 	same := `
 # a comment
 clusters:
-  main: {brokers: [a:1, b:2, a:1], fetch: {max_wait: 0.5s}}
+  main: {brokers: [a:1, b:2, a:1], fetch: {max_wait: 0.5s}, session_timeout: 45000ms}
 defaults: {cluster: main, flush: {interval: 1000ms}}
 consumers:
 - name: c

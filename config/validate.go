@@ -69,6 +69,7 @@ func (p *parser) checkCluster(n *yaml.Node, path string, c Cluster) {
 	}
 	p.checkSize(n, path, "fetch.max_bytes", c.Fetch.MaxBytes, 1<<10, 1<<30)
 	p.checkDuration(n, path, "fetch.max_wait", c.Fetch.MaxWait, time.Millisecond, 10*time.Second)
+	p.checkDuration(n, path, "session_timeout", c.SessionTimeout, 6*time.Second, time.Hour)
 }
 
 func (p *parser) checkBrokers(n *yaml.Node, path string, brokers []string, required bool) {

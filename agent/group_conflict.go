@@ -1,0 +1,64 @@
+package agent
+
+import (
+	"fmt"
+
+	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/config"
+)
+
+// A groupKind is what the members of a group use, as far as it is known.
+type groupKind struct {
+	protocolType string // "consumer" for consumers
+	assignor     string // "" while the group is not stable
+	modern       bool   // the consumer protocol of KIP-848
+}
+
+func kindOf(g kmsg.DescribeGroupsResponseGroup, modern bool) groupKind {
+	return groupKind{g.ProtocolType, g.Protocol, modern}
+}
+
+// conflict says why a member of kcagent cannot join a group, of which the coordinator
+// says only that the protocols are inconsistent.
+func conflict(group string, kind groupKind, err error) error {
+	var why string
+	switch {
+	case kind.modern:
+		why = "its members use the consumer protocol of KIP-848 (group.protocol=consumer), and the broker does not let a classic member join them: " +
+			"stop these members first, or choose another group"
+	case kind.protocolType != "" && kind.protocolType != consumerProtocol:
+		why = fmt.Sprintf("its members are not consumers, their protocol type is %q: choose another group", kind.protocolType)
+	default:
+		uses := "do not support"
+		if kind.assignor != "" {
+			uses = fmt.Sprintf("use assignor %q and do not support", kind.assignor)
+		}
+		why = fmt.Sprintf("its members %s assignor %q, which kcagent uses: stop these members first, "+
+			"add org.apache.kafka.clients.consumer.StickyAssignor to their partition.assignment.strategy, or choose another group", uses, assignor)
+	}
+	return fmt.Errorf("join group %s: %s: %w", group, why, err)
+}
+
+// wrongSession says how a session timeout can be made right.
+func wrongSession(spec *config.Consumer, err error) error {
+	return fmt.Errorf("session_timeout %s is outside the limits of the brokers, group.min.session.timeout.ms and group.max.session.timeout.ms: "+
+		"set session_timeout of %s to a value between them: %w", sessionTimeout(spec), clusterName(spec), err)
+}
+
+// explainGroup explains what the coordinator says of a join; nil if there is nothing to
+// explain.
+func (m *member) explainGroup(err error) error {
+	switch err {
+	case sarama.ErrInvalidSessionTimeout:
+		return fmt.Errorf("join group %s: %w", m.spec.Group, wrongSession(&m.spec, err))
+	case sarama.ErrInconsistentGroupProtocol:
+		kind := groupKind{}
+		if g, e := m.describe(); e == nil {
+			kind = groupKind{protocolType: g.ProtocolType, assignor: g.Protocol}
+		}
+		return conflict(m.spec.Group, kind, err)
+	}
+	return nil
+}

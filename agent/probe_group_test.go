@@ -1,0 +1,249 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/fetch"
+)
+
+// ofListener is how an error says where an address comes from.
+func ofListener(id int, addr string) string {
+	return fmt.Sprintf("broker %d advertises %s (its advertised.listeners; not in the file): "+
+		"change that setting, or make the address reachable from this host:", id, addr)
+}
+
+// probed is what a probe of consumer c, with more settings of its cluster, finds.
+func (r *rig) probed(settings string) string {
+	r.Helper()
+	text := fmt.Sprintf("clusters: {k: {brokers: [%q]%s}}\nconsumers: [{name: c, cluster: k, topics: [t], sink: {stdout: {}}}]\n",
+		r.cluster.ListenAddrs()[0], settings)
+	var all []string
+	for _, f := range Probe(r.Context(), consumersOf(r.T, text)) {
+		all = append(all, f.Field+": "+f.Err.Error())
+	}
+	return strings.Join(all, "\n")
+}
+
+// foreign has a member of another kind in the group of consumer c.
+func (r *rig) foreign(balancers ...kgo.GroupBalancer) {
+	r.Helper()
+	assigned := make(chan struct{}, 16)
+	c, err := kgo.NewClient(kgo.SeedBrokers(r.cluster.ListenAddrs()...), kgo.ConsumerGroup("kcagent-c"), kgo.ConsumeTopics("t"),
+		kgo.Balancers(balancers...), kgo.OnPartitionsAssigned(func(context.Context, *kgo.Client, map[string][]int32) { assigned <- struct{}{} }))
+	if err != nil {
+		r.Fatal(err)
+	}
+	r.Cleanup(c.Close)
+	select {
+	case <-assigned:
+	case <-time.After(20 * time.Second):
+		r.Fatal("the foreign member got no partitions")
+	}
+}
+
+func (r *rig) describe(group string) kmsg.DescribeGroupsResponseGroup {
+	r.Helper()
+	req := kmsg.NewPtrDescribeGroupsRequest()
+	req.Groups = []string{group}
+	resp, err := req.RequestWith(r.Context(), r.client)
+	if err != nil {
+		r.Fatal(err)
+	}
+	return resp.Groups[0]
+}
+
+// TestProbeFindsAnotherAssignor: a group whose members have no assignor in common with
+// kcagent cannot be joined, and the error names theirs. A member that has both is no
+// reason. The probe itself changes nothing in the group.
+func TestProbeFindsAnotherAssignor(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		balancers []kgo.GroupBalancer
+		want      string
+	}{
+		{"range", []kgo.GroupBalancer{kgo.RangeBalancer()}, `group: join group kcagent-c: its members use assignor "range" and do not support assignor "sticky", which kcagent uses: `},
+		{"range or sticky", []kgo.GroupBalancer{kgo.RangeBalancer(), kgo.StickyBalancer()}, ""},
+		{"sticky", []kgo.GroupBalancer{kgo.StickyBalancer()}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, 1)
+			r.foreign(c.balancers...)
+			r.eventually("a stable group", func() (bool, any) { g := r.describe("kcagent-c"); return g.State == "Stable", g })
+			before := r.describe("kcagent-c")
+			if got := r.probed(""); !strings.HasPrefix(got, c.want) || got != "" && c.want == "" {
+				t.Errorf("found %q, want %q", got, c.want)
+			}
+			if g := r.describe("kcagent-c"); g.State != "Stable" || len(g.Members) != 1 || g.Members[0].MemberID != before.Members[0].MemberID {
+				t.Errorf("after the probe, the group is %+v", g)
+			}
+			if c.want == "" {
+				return
+			}
+			r.edit("") // a consumer that is there says the same
+			r.wantStatus(Failing)
+			if e := *r.consumer().LastError; !strings.HasPrefix("group: "+e, c.want) {
+				t.Errorf("last error is %q", e)
+			}
+		})
+	}
+}
+
+// TestProbeFindsAnotherKindOfGroup: such as that of Kafka Connect's workers.
+func TestProbeFindsAnotherKindOfGroup(t *testing.T) {
+	r := newRig(t, 1)
+	r.memberOf("kcagent-c", "connect", "sessioned")
+	want := `group: join group kcagent-c: its members are not consumers, their protocol type is "connect": choose another group: `
+	if got := r.probed(""); !strings.HasPrefix(got, want) {
+		t.Errorf("found %q, want %q", got, want)
+	}
+}
+
+// memberOf makes a member that says nothing more after it has joined.
+func (r *rig) memberOf(group, protocolType, protocol string) {
+	r.Helper()
+	join := kmsg.NewPtrJoinGroupRequest()
+	join.Group, join.ProtocolType, join.SessionTimeoutMillis, join.RebalanceTimeoutMillis = group, protocolType, 45_000, 180_000
+	meta := kmsg.NewConsumerMemberMetadata()
+	meta.Topics = []string{"t"}
+	join.Protocols = []kmsg.JoinGroupRequestProtocol{{Name: protocol, Metadata: meta.AppendTo(nil)}}
+	resp, err := join.RequestWith(r.Context(), r.client)
+	if err == nil && resp.ErrorCode == kerr.MemberIDRequired.Code {
+		join.MemberID = resp.MemberID
+		resp, err = join.RequestWith(r.Context(), r.client)
+	}
+	if err == nil {
+		err = kerr.ErrorForCode(resp.ErrorCode)
+	}
+	if err != nil {
+		r.Fatal(err)
+	}
+	sync := kmsg.NewPtrSyncGroupRequest()
+	sync.Group, sync.MemberID, sync.Generation = group, resp.MemberID, resp.Generation
+	sync.ProtocolType, sync.Protocol = &protocolType, &protocol
+	sync.GroupAssignment = []kmsg.SyncGroupRequestGroupAssignment{{MemberID: resp.MemberID}}
+	if resp, err := sync.RequestWith(r.Context(), r.client); err != nil || resp.ErrorCode != 0 {
+		r.Fatal(err, resp)
+	}
+}
+
+// TestProbeFindsASessionTimeoutThatIsNotAllowed: whether the group exists or not. The
+// error names the setting of the file and those of the brokers.
+func TestProbeFindsASessionTimeoutThatIsNotAllowed(t *testing.T) {
+	const want = "group: join group kcagent-c: session_timeout 45s is outside the limits of the brokers, " +
+		"group.min.session.timeout.ms and group.max.session.timeout.ms: set session_timeout of cluster k to a value between them: "
+	r := newRig(t, 1, kfake.GroupMaxSessionTimeout(20*time.Second))
+	if got := r.probed(""); !strings.HasPrefix(got, want) {
+		t.Errorf("found %q, want %q", got, want)
+	}
+	if got := r.probed(", session_timeout: 10s"); got != "" {
+		t.Errorf("found %q", got)
+	}
+	if g := r.describe("kcagent-c"); g.State != "Dead" {
+		t.Errorf("after the probe, the group is %+v", g)
+	}
+	r.edit("") // a consumer that is there says the same
+	r.wantStatus(Failing)
+	if e := *r.consumer().LastError; !strings.Contains(e, "session_timeout 45s is outside the limits of the brokers") {
+		t.Errorf("last error is %q", e)
+	}
+}
+
+// TestSessionTimeoutIsThatOfTheFile: the coordinator gets it.
+func TestSessionTimeoutIsThatOfTheFile(t *testing.T) {
+	spec := consumersOf(t, "clusters: {k: {brokers: [a:1], session_timeout: 6s}}\nconsumers: [{name: c, cluster: k, topics: [t], sink: {stdout: {}}}]\n")[0]
+	conf, err := groupConfig(spec, &credentials{}, newDialer(), fetch.NewPin(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g := conf.Consumer.Group; g.Session.Timeout != 6*time.Second || g.Heartbeat.Interval != time.Second {
+		t.Errorf("session timeout %v, heartbeat every %v", g.Session.Timeout, g.Heartbeat.Interval)
+	}
+}
+
+// TestProbeWithoutPermissionToDescribe: what cannot be seen is no finding.
+func TestProbeWithoutPermissionToDescribe(t *testing.T) {
+	r := newRig(t, 1)
+	r.foreign(kgo.RangeBalancer())
+	r.cluster.ControlKey(int16(kmsg.DescribeGroups), func(k kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		resp := k.ResponseKind().(*kmsg.DescribeGroupsResponse)
+		for _, name := range k.(*kmsg.DescribeGroupsRequest).Groups {
+			g := kmsg.NewDescribeGroupsResponseGroup()
+			g.Group, g.ErrorCode = name, kerr.GroupAuthorizationFailed.Code
+			resp.Groups = append(resp.Groups, g)
+		}
+		return resp, nil, true
+	})
+	if got := r.probed(""); got != "" {
+		t.Errorf("found %q", got)
+	}
+}
+
+// TestProbeWaitsForTheCoordinatorOfANewCluster: it is not there until the brokers have
+// created the topic of the committed offsets.
+func TestProbeWaitsForTheCoordinatorOfANewCluster(t *testing.T) {
+	r := newRig(t, 1)
+	var asked atomic.Int32
+	r.cluster.ControlKey(int16(kmsg.FindCoordinator), func(k kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		if asked.Add(1) > 3 {
+			return nil, nil, false
+		}
+		resp := k.ResponseKind().(*kmsg.FindCoordinatorResponse)
+		resp.ErrorCode = kerr.CoordinatorNotAvailable.Code
+		return resp, nil, true
+	})
+	if got := r.probed(""); got != "" {
+		t.Errorf("found %q", got)
+	}
+	if n := asked.Load(); n != 4 {
+		t.Errorf("the coordinator was looked up %d times, want 4", n)
+	}
+}
+
+// TestProbeFindsAnAdvertisedAddressThatCannotBeReached: the bootstrap broker and the
+// coordinator answer, but a leader is advertised at an address where nobody listens.
+func TestProbeFindsAnAdvertisedAddressThatCannotBeReached(t *testing.T) {
+	r := newRig(t, 1)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hole := l.Addr().String()
+	_ = l.Close()
+	_, port, _ := net.SplitHostPort(hole)
+	n, _ := strconv.Atoi(port)
+	r.cluster.ControlKey(int16(kmsg.Metadata), func(k kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		req := k.(*kmsg.MetadataRequest)
+		resp := req.ResponseKind().(*kmsg.MetadataResponse)
+		b := kmsg.NewMetadataResponseBroker()
+		b.NodeID, b.Host, b.Port = 3, "127.0.0.1", int32(n)
+		resp.Brokers = append(resp.Brokers, b)
+		for _, t := range req.Topics {
+			topic := kmsg.NewMetadataResponseTopic()
+			topic.Topic = t.Topic
+			p := kmsg.NewMetadataResponseTopicPartition()
+			p.Leader = 3
+			topic.Partitions = append(topic.Partitions, p)
+			resp.Topics = append(resp.Topics, topic)
+		}
+		return resp, nil, true
+	})
+	want := "topics: reach a leader of the topics: " + ofListener(3, hole) + " connect to " + hole + ": dial tcp " + hole + ": connect: connection refused"
+	if got := r.probed(""); got != want {
+		t.Errorf("found %q, want %q", got, want)
+	}
+}

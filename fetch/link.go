@@ -1,0 +1,60 @@
+package fetch
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// A Link is a connection to one broker for requests that are not about records. Only one
+// goroutine at a time may use it.
+type Link struct{ conn *conn }
+
+// Link connects to a broker and authenticates. The link ends with ctx.
+func (f *Fetcher) Link(ctx context.Context, addr string) (*Link, error) {
+	c, err := f.dial(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	return &Link{c}, nil
+}
+
+// An UnsupportedError says that a broker does not have a request, or not in a version
+// that is asked for.
+type UnsupportedError string
+
+func (e UnsupportedError) Error() string {
+	return fmt.Sprintf("the broker does not support %s requests", string(e))
+}
+
+// Ask sends a request in the newest version that the broker has too, but at least in the
+// version that the request has, and waits for the response.
+func (l *Link) Ask(req kmsg.Request) (kmsg.Response, error) {
+	if err := l.conn.prepare(); err != nil {
+		return nil, err
+	}
+	least := req.GetVersion()
+	k, ok := l.conn.speaks[kmsg.Key(req.Key())]
+	version := min(req.MaxVersion(), k.MaxVersion)
+	if !ok || version < max(least, k.MinVersion) {
+		return nil, UnsupportedError(kmsg.NameForKey(req.Key()))
+	}
+	req.SetVersion(version)
+	id, err := l.conn.send(req)
+	if err != nil {
+		return nil, fmt.Errorf("send %s request: %w", strings.ToLower(kmsg.NameForKey(req.Key())), err)
+	}
+	resp := req.ResponseKind()
+	fr, err := l.conn.answer(id, resp, nil)
+	if err != nil {
+		return nil, err
+	}
+	fr.buf = nil // parts of the response lie in it: the garbage collector has it
+	fr.release()
+	return resp, nil
+}
+
+// Close hangs up.
+func (l *Link) Close() { l.conn.close() }
