@@ -34,6 +34,8 @@ type groupClient struct {
 	closed      bool
 
 	burials sync.WaitGroup // Close waits for them
+
+	joining func() (since time.Time, ok bool) // whether a join waits for its response; nil if none ever does
 }
 
 func newGroupClient(ctx, cut context.Context, conf *sarama.Config, group string, cluster *fetch.Fetcher) *groupClient {
@@ -178,17 +180,40 @@ func (c *groupClient) reconnect(conf *sarama.Config) {
 	}
 	c.bury(c.retired)
 	c.retired, c.coordinator, c.opened = old, sarama.NewBroker(old.Addr()), false
+	c.retire(old)
+}
+
+// retire closes a connection when what is in flight on it must have been answered. c.mu
+// is held.
+func (c *groupClient) retire(old *sarama.Broker) {
 	time.AfterFunc(retiredFor, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if c.retired == old {
-			c.bury(old)
-			c.retired = nil
+		if c.retired != old {
+			return
 		}
+		if c.joining != nil {
+			if _, waits := c.joining(); waits {
+				c.retire(old)
+				return
+			}
+		}
+		c.bury(old)
+		c.retired = nil
 	})
 }
 
-// retiredFor is longer than any request is waited for.
+// addr is the coordinator's; "" if it is unknown.
+func (c *groupClient) addr() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.coordinator == nil {
+		return ""
+	}
+	return c.coordinator.Addr()
+}
+
+// retiredFor is longer than any request but a join is waited for.
 const retiredFor = readTimeout + 5*time.Second
 
 // RefreshMetadata implements sarama.Client. A group calls it before it joins, just after

@@ -84,9 +84,12 @@ func (c *groupConn) send(frame []byte) error {
 			return fmt.Errorf("answer OffsetFetch request: %w", err)
 		}
 	}
+	if r.key == kmsg.JoinGroup {
+		c.wire.member.Store(memberOf(frame[4:]))
+	}
 	c.mu.Lock()
 	c.pending = append(c.pending, r)
-	if r.answer == nil && r.waits() {
+	if r.waits() {
 		c.wire.waits.Store(time.Now().UnixNano())
 	}
 	c.mu.Unlock()
@@ -221,6 +224,18 @@ func noOffsets(frame []byte) ([]byte, error) {
 	out = resp.AppendTo(out)
 	binary.BigEndian.PutUint32(out, uint32(len(out)-4))
 	return out, nil
+}
+
+// memberOf is the member id in a JoinGroup request, a frame without its length; nil if
+// it cannot be read.
+func memberOf(frame []byte) *string {
+	req := kmsg.NewPtrJoinGroupRequest()
+	req.Version = int16(binary.BigEndian.Uint16(frame[2:]))
+	body, err := requestBody(frame[8:], req.IsFlexible())
+	if err != nil || req.ReadFrom(body) != nil {
+		return nil
+	}
+	return &req.MemberID
 }
 
 var errShortRequest = errors.New("request header is incomplete")

@@ -43,8 +43,8 @@ const (
 
 	dialTimeout      = 5 * time.Second
 	rebalanceTimeout = 25 * time.Second
-	// A JoinGroup is answered when the slowest member has joined, so reading
-	// must be allowed to take longer than a rebalance (sarama issue 2820).
+	// readTimeout is how long sarama waits for a response. A join may take longer than
+	// that (sarama issue 2820), see groupConn and watchJoin.
 	readTimeout = 30 * time.Second
 )
 
@@ -205,8 +205,9 @@ func (d *dialer) overdue(limit time.Duration) (late []*trackedConn, heard time.T
 type trackedConn struct {
 	net.Conn
 	dialer *dialer
-	asked  atomic.Int64 // Unix nanoseconds of the first request that nothing followed; 0 if there is none
-	waits  atomic.Int64 // Unix nanoseconds of a join that was not answered yet; 0 if there is none
+	asked  atomic.Int64           // Unix nanoseconds of the first request that nothing followed; 0 if there is none
+	waits  atomic.Int64           // Unix nanoseconds of a join that was not answered yet; 0 if there is none
+	member atomic.Pointer[string] // member id of the last join; nil if there was none
 }
 
 func (c *trackedConn) Write(p []byte) (int, error) {

@@ -140,6 +140,7 @@ func (m *member) open(ctx context.Context) error {
 	patient := *conf
 	patient.Metadata.Retry.Max = heartbeatTries
 	m.client = newGroupClient(ctx, m.net.ctx, &patient, m.spec.Group, m.cluster.Fetcher)
+	m.client.joining = m.net.joining
 	if m.group, err = sarama.NewConsumerGroupFromClient(m.spec.Group, m.client); err != nil {
 		return fmt.Errorf("join group %s: %w", m.spec.Group, err)
 	}
@@ -220,6 +221,14 @@ func (m *member) enter(ctx context.Context, s *session) error {
 		defer leave()
 		s.joined = leave
 	}
+	over, end := context.WithCancel(context.Background())
+	var watching sync.WaitGroup
+	watching.Go(func() { m.watchJoin(ctx, over, s) })
+	s.entered = func() {
+		end()
+		watching.Wait() // what it reports must not come after the join
+	}
+	defer s.entered()
 	return m.group.Consume(ctx, s.topics, s)
 }
 

@@ -28,6 +28,7 @@ type session struct {
 	topics  []string                // subscribed to
 	absent  []error                 // why topics that are wanted are not among them
 	joined  func()                  // lets the next member of the cluster join; nil if nobody waits
+	entered func()                  // ends the watch over the join
 	abandon context.CancelCauseFunc // ends the generation: the cause says what is to be opened anew
 
 	kafka      sarama.ConsumerGroupSession // from Setup on
@@ -74,6 +75,7 @@ func newSession(m *member, out sink.Sink, abandon context.CancelCauseFunc) *sess
 func (s *session) Setup(kafka sarama.ConsumerGroupSession) error {
 	s.kafka = kafka
 	s.net.begun.Store(true)
+	s.entered()
 	id := kafka.MemberID()
 	s.memberID.Store(&id)
 	if s.joined != nil {

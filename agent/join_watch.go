@@ -1,0 +1,208 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/fetch"
+)
+
+// A join is answered once all members of the group have rejoined, or their rebalance
+// timeouts have passed, which may be minutes in a group that others share. The request
+// waits for that: if it were sent again, the group could get a second member that nobody
+// serves. Meanwhile other connections show whether the coordinator lives.
+const (
+	// joinTick is how often the watch looks whether the join is still wanted.
+	joinTick = time.Second
+	// joinLook is how long a join waits before its group is described, and between two
+	// descriptions. An ordinary rebalance is over by then.
+	joinLook = 10 * time.Second
+	// joinAnswer is how long the coordinator may take to describe the group.
+	joinAnswer = 8 * time.Second
+	// joinShown is how long a join waits before it is reported. Until then the wait may
+	// be due to flushes of other members.
+	joinShown = 30 * time.Second
+	// staticGrace is how long a static member that is stopped waits for its join: it
+	// learns its member id from the response, and cannot leave the group without it.
+	staticGrace = 5 * time.Second
+)
+
+// watchJoin watches the join of a generation until over ends: it reports what a long join
+// waits for, and ends a join that is not wanted any more or that the coordinator does not
+// know of.
+func (m *member) watchJoin(ctx, over context.Context, s *session) {
+	tick := time.NewTicker(joinTick)
+	defer tick.Stop()
+	var looked, stopped time.Time
+	unexplained := 0 // descriptions in a row that do not explain the wait
+	for {
+		select {
+		case <-over.Done():
+			return
+		case <-tick.C:
+		}
+		if ctx.Err() != nil && stopped.IsZero() {
+			stopped = time.Now()
+		}
+		since, waits := m.net.joining()
+		switch {
+		case !waits:
+		case !stopped.IsZero():
+			if m.instance() == nil || time.Since(stopped) > staticGrace {
+				m.net.cutJoins() // sarama cannot cancel the request
+			}
+		case !sameTopics(m.consumer.spec.Load(), s.wish):
+			s.abandon(errResubscribe)
+		case time.Since(since) >= joinLook && time.Since(looked) >= joinLook:
+			err := m.lookAtJoin(ctx, over, since)
+			looked = time.Now()
+			if unexplained++; err == nil || ctx.Err() != nil || over.Err() != nil {
+				unexplained = 0
+			} else if unexplained > 1 || !errors.Is(err, errNotRebalancing) { // the response may be on its way
+				unexplained = 0
+				m.report(originGroup, fmt.Errorf("join group %s: %w", m.spec.Group, err))
+				m.client.forget() // first: sarama looks the coordinator up again at once
+				m.net.cutJoins()
+			}
+		}
+	}
+}
+
+var errNotRebalancing = errors.New("the group is not rebalancing, and its coordinator has not answered")
+
+// lookAtJoin asks the coordinator over another connection what a join waits for. Its
+// error says why it is of no use to wait on.
+func (m *member) lookAtJoin(ctx, over context.Context, since time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, joinAnswer)
+	defer cancel()
+	defer context.AfterFunc(over, cancel)()
+	_, addr, err := m.cluster.Coordinator(ctx, m.spec.Group)
+	if err != nil {
+		return fmt.Errorf("find its coordinator: %w", err)
+	}
+	if addr != m.client.addr() {
+		return fmt.Errorf("its coordinator has moved to %s", addr)
+	}
+	group, err := m.describeAt(ctx, addr)
+	if err != nil {
+		return fmt.Errorf("its coordinator at %s has not answered for %s: %w", addr, time.Since(since).Round(time.Second), err)
+	}
+	switch code := sarama.KError(group.ErrorCode); {
+	case code == sarama.ErrGroupAuthorizationFailed: // it lives; what it does is not for us to see
+	case code != sarama.ErrNoError || group.State != "PreparingRebalance" && group.State != "CompletingRebalance":
+		return errNotRebalancing
+	}
+	if time.Since(since) >= joinShown {
+		m.report(originGroup, fmt.Errorf("join group %s: %s", m.spec.Group, waitsFor(group, m.net.joiningAs())))
+	}
+	return nil
+}
+
+// describeAt describes the group over a connection of its own.
+func (m *member) describeAt(ctx context.Context, addr string) (kmsg.DescribeGroupsResponseGroup, error) {
+	none := kmsg.DescribeGroupsResponseGroup{}
+	link, err := m.cluster.Link(ctx, addr)
+	if err != nil {
+		return none, err
+	}
+	defer link.Close()
+	req := kmsg.NewPtrDescribeGroupsRequest()
+	req.Groups = []string{m.spec.Group}
+	resp, err := link.Ask(req)
+	switch {
+	case errors.As(err, new(fetch.UnsupportedError)):
+		none.ErrorCode = kafkaDenied
+		return none, nil
+	case err != nil:
+		return none, err
+	}
+	if groups := resp.(*kmsg.DescribeGroupsResponse).Groups; len(groups) == 1 {
+		return groups[0], nil
+	}
+	return none, sarama.ErrIncompleteResponse
+}
+
+// mostNamed bounds how many members an error names.
+const mostNamed = 3
+
+// waitsFor names the members that a join may wait for: all but our own, because Kafka
+// does not say which of them have rejoined.
+func waitsFor(group kmsg.DescribeGroupsResponseGroup, own string) string {
+	others := slices.DeleteFunc(slices.Clone(group.Members), func(d kmsg.DescribeGroupsResponseGroupMember) bool { return d.MemberID == own })
+	slices.SortFunc(others, func(a, b kmsg.DescribeGroupsResponseGroupMember) int {
+		return cmp.Or(cmp.Compare(agentsOwn(a), agentsOwn(b)), cmp.Compare(a.ClientID, b.ClientID), cmp.Compare(a.ClientHost, b.ClientHost))
+	})
+	var names []string
+	for _, d := range others[:min(len(others), mostNamed)] {
+		names = append(names, fmt.Sprintf("client %q at %s", d.ClientID, d.ClientHost))
+	}
+	if more := len(others) - len(names); more > 0 {
+		names = append(names, fmt.Sprintf("and %d more", more))
+	}
+	who := strings.Join(names, ", ")
+	const ends = "the rebalance ends when that is done, or after the rebalance timeout"
+	switch {
+	case group.State == "CompletingRebalance":
+		return fmt.Sprintf("waiting for the leader of the group to assign the partitions: it is one of %s; %s", who, ends)
+	case len(others) == 0:
+		return "waiting for the other members to rejoin; " + ends
+	case len(others) == 1:
+		return fmt.Sprintf("waiting for 1 member to rejoin: %s; %s", who, ends)
+	}
+	return fmt.Sprintf("waiting for members to rejoin, at least one of %d: %s; %s", len(others), who, ends)
+}
+
+// agentsOwn is 1 for members of agents, which rejoin soon, and 0 for others.
+func agentsOwn(d kmsg.DescribeGroupsResponseGroupMember) int {
+	if strings.HasPrefix(d.ClientID, "kcagent/") {
+		return 1
+	}
+	return 0
+}
+
+// joining is since when a join waits on a connection, if any does.
+func (d *dialer) joining() (since time.Time, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for c := range d.conns {
+		if at := c.waits.Load(); at != 0 && (!ok || at < since.UnixNano()) {
+			since, ok = time.Unix(0, at), true
+		}
+	}
+	return since, ok
+}
+
+// joiningAs is the member id of the join that waits; "" if there is none.
+func (d *dialer) joiningAs() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for c := range d.conns {
+		if id := c.member.Load(); id != nil && c.waits.Load() != 0 {
+			return *id
+		}
+	}
+	return ""
+}
+
+// cutJoins closes the connections on which a join waits.
+func (d *dialer) cutJoins() {
+	d.mu.Lock()
+	var waiting []*trackedConn
+	for c := range d.conns {
+		if c.waits.Load() != 0 {
+			waiting = append(waiting, c)
+		}
+	}
+	d.mu.Unlock()
+	for _, c := range waiting {
+		_ = c.Close()
+	}
+}

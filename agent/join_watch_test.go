@@ -1,0 +1,127 @@
+package agent
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/e2e/badnet"
+)
+
+// joins records the member ids of the JoinGroup requests that the cluster gets, but for
+// those of pre-checks.
+func (r *rig) joins() func() (ids []string) {
+	var mu sync.Mutex
+	var all []string
+	r.cluster.ControlKey(int16(kmsg.JoinGroup), func(k kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		mu.Lock()
+		defer mu.Unlock()
+		if id := k.(*kmsg.JoinGroupRequest).MemberID; !strings.HasPrefix(id, "kcagent-pre-check-") {
+			all = append(all, id)
+		}
+		return nil, nil, false
+	})
+	return func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(all)
+	}
+}
+
+// TestJoinWaitsForAMemberThatDoesNotRejoin: one request waits, for as long as it takes,
+// and the status says for whom. A stop does not wait, and leaves no member behind.
+func TestJoinWaitsForAMemberThatDoesNotRejoin(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	r.memberOf("kcagent-c", "consumer", "sticky")
+	joins := r.joins()
+	r.edit("")
+	r.wantErrorWithin(time.Minute, `join group kcagent-c: waiting for 1 member to rejoin: client "kgo" at `)
+	if ids := joins(); len(ids) != 2 || ids[0] != "" || ids[1] == "" {
+		t.Errorf("the member ids of its joins are %q, want none and then one", ids)
+	}
+	began := time.Now()
+	r.edit(", state: stopped")
+	r.wantStatus(Created)
+	if took := time.Since(began); took > cutAfter/2 {
+		t.Errorf("the stop took %v", took)
+	}
+	if g := r.describe("kcagent-c"); len(g.Members) != 1 || g.Members[0].ClientID != "kgo" {
+		t.Errorf("it left %+v", g.Members)
+	}
+}
+
+// TestJoinEndsWithItsCoordinator: a coordinator that does not respond any more is
+// reported, and asked again, although joins may take long.
+func TestJoinEndsWithItsCoordinator(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	way, move := r.detour()
+	r.memberOf("kcagent-c", "consumer", "sticky")
+	joins := r.joins()
+	r.edit("")
+	r.eventually("a join", func() (bool, any) { ids := joins(); return len(ids) == 2, ids })
+	way.Set(badnet.Fault{LoseAnswers: true})
+	r.wantErrorWithin(40*time.Second, "join group kcagent-c: its coordinator at "+way.Addr()+" has not answered for ")
+	move()
+	r.eventually("another join", func() (bool, any) { ids := joins(); return len(ids) > 2, ids })
+}
+
+// TestTopicsChangeWhileAJoinWaits: the member joins again with the other topics.
+func TestTopicsChangeWhileAJoinWaits(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	r.makeTopic("u")
+	r.memberOf("kcagent-c", "consumer", "sticky")
+	joins := r.joins()
+	r.edit("")
+	r.eventually("a join", func() (bool, any) { ids := joins(); return len(ids) == 2, ids })
+	r.edit(", topics: [t, u]")
+	r.eventually("another join", func() (bool, any) { ids := joins(); return len(ids) == 3, ids })
+	if ids := joins(); ids[2] != ids[1] {
+		t.Errorf("the member ids of its joins are %q", ids)
+	}
+}
+
+func (r *rig) wantErrorWithin(limit time.Duration, prefix string) {
+	r.Helper()
+	for end := time.Now().Add(limit); ; <-time.After(20 * time.Millisecond) {
+		c := r.consumer()
+		if c.Status == Failing && strings.HasPrefix(*c.LastError, prefix) {
+			return
+		}
+		if time.Now().After(end) {
+			r.Fatalf("no error %q: %+v", prefix, c)
+		}
+	}
+}
+
+// TestWaitsFor: an error names a few of the members, those of other programs first, and
+// never our own.
+func TestWaitsFor(t *testing.T) {
+	member := func(id, client, host string) kmsg.DescribeGroupsResponseGroupMember {
+		return kmsg.DescribeGroupsResponseGroupMember{MemberID: id, ClientID: client, ClientHost: host}
+	}
+	own, agent, java := member("own", "kcagent/c", "/10.0.0.1"), member("a", "kcagent/c", "/10.0.0.2"), member("b", "x", "/10.0.0.7")
+	const ends = "; the rebalance ends when that is done, or after the rebalance timeout"
+	for _, c := range []struct {
+		state   string
+		members []kmsg.DescribeGroupsResponseGroupMember
+		want    string
+	}{
+		{"PreparingRebalance", []kmsg.DescribeGroupsResponseGroupMember{own, java}, `waiting for 1 member to rejoin: client "x" at /10.0.0.7` + ends},
+		{"PreparingRebalance", []kmsg.DescribeGroupsResponseGroupMember{agent, own, java}, `waiting for members to rejoin, at least one of 2: client "x" at /10.0.0.7, client "kcagent/c" at /10.0.0.2` + ends},
+		{"PreparingRebalance", []kmsg.DescribeGroupsResponseGroupMember{java, java, java, java, java}, `waiting for members to rejoin, at least one of 5: client "x" at /10.0.0.7, client "x" at /10.0.0.7, client "x" at /10.0.0.7, and 2 more` + ends},
+		{"PreparingRebalance", []kmsg.DescribeGroupsResponseGroupMember{own}, "waiting for the other members to rejoin" + ends},
+		{"CompletingRebalance", []kmsg.DescribeGroupsResponseGroupMember{own, java}, `waiting for the leader of the group to assign the partitions: it is one of client "x" at /10.0.0.7` + ends},
+	} {
+		if got := waitsFor(kmsg.DescribeGroupsResponseGroup{State: c.state, Members: c.members}, "own"); got != c.want {
+			t.Errorf("%s of %d: %q, want %q", c.state, len(c.members), got, c.want)
+		}
+	}
+}
