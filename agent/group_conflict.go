@@ -56,7 +56,8 @@ func (m *member) explainGroup(err error) error {
 	case sarama.ErrInconsistentGroupProtocol:
 		kind := groupKind{}
 		if g, e := m.describe(); e == nil {
-			kind = groupKind{protocolType: g.ProtocolType, assignor: g.Protocol}
+			// DescribeGroups does not show the members of KIP-848.
+			kind = groupKind{protocolType: g.ProtocolType, assignor: g.Protocol, modern: len(g.Members) == 0}
 		}
 		return conflict(m.spec.Group, kind, err)
 	}

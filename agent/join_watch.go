@@ -88,7 +88,7 @@ func (m *member) lookAtJoin(ctx, over context.Context, since time.Time) error {
 	if err != nil {
 		return fmt.Errorf("find its coordinator: %w", err)
 	}
-	if addr != m.client.addr() {
+	if own := m.client.addr(); own != "" && own != addr {
 		return fmt.Errorf("its coordinator has moved to %s", addr)
 	}
 	group, err := m.describeAt(ctx, addr)

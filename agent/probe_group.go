@@ -113,28 +113,33 @@ func (c *coordinatorProbe) examineGroups(ctx context.Context, asked []*groupQues
 	if err != nil {
 		return err
 	}
-	for _, q := range asked {
+	var tried []*groupQuestion
+	var joins []kmsg.Request
+	sure := c.decided
+	for i, q := range asked {
 		g := groups[q.spec.Group]
 		m, isModern := modern[q.spec.Group]
-		empty := len(g.Members) == 0 && !(isModern && len(m.Members) > 0)
-		if g.ErrorCode == kafkaDenied || isModern && empty {
-			continue // the error of the join will say so; or the join converts the group
-		}
-		suspect := len(g.Members) > 0 && (g.ProtocolType != consumerProtocol || g.Protocol != assignor) || isModern
-		if !suspect && c.decided {
+		foreign := len(g.Members) > 0 && (g.ProtocolType != consumerProtocol || g.Protocol != assignor) || len(m.Members) > 0
+		converts := isModern && len(m.Members) == 0 // by the first classic member
+		if g.ErrorCode == kafkaDenied || converts || !foreign && (sure || i >= mostSessions) {
 			continue
 		}
-		code, err := c.tryJoin(q.spec)
-		if err != nil {
-			return err
-		}
-		switch {
-		case code == sarama.ErrInvalidSessionTimeout:
+		tried = append(tried, q)
+		joins = append(joins, tryJoin(q.spec))
+	}
+	resps, err := c.link.AskAll(joins)
+	if err != nil {
+		return err
+	}
+	for i, q := range tried {
+		_, isModern := modern[q.spec.Group]
+		switch code := sarama.KError(resps[i].(*kmsg.JoinGroupResponse).ErrorCode); code {
+		case sarama.ErrInvalidSessionTimeout:
 			c.session, c.decided = code, true
-		case code == sarama.ErrInconsistentGroupProtocol && suspect:
-			q.err = conflict(q.spec.Group, kindOf(g, isModern), code)
-			fallthrough
-		case code == sarama.ErrUnknownMemberId:
+		case sarama.ErrInconsistentGroupProtocol:
+			q.err = conflict(q.spec.Group, kindOf(groups[q.spec.Group], isModern), code)
+			c.decided = true
+		case sarama.ErrUnknownMemberId:
 			c.decided = true
 		}
 	}
@@ -152,6 +157,9 @@ const (
 	coordinatorPause = 500 * time.Millisecond
 	// mostTopics and mostLeaders bound what a probe looks at.
 	mostTopics, mostLeaders = 200, 32
+	// mostSessions is with how many groups a probe looks whether the brokers allow the
+	// session timeout: some may be of no use for that.
+	mostSessions = 3
 	// leadersAtOnce is how many leaders a probe connects to at a time.
 	leadersAtOnce = 8
 
@@ -192,12 +200,12 @@ func (c *coordinatorProbe) describe(ctx context.Context, asked []*groupQuestion)
 	}
 }
 
-// modern finds the groups of the consumer protocol of KIP-848 among those that
-// DescribeGroups does not know.
+// modern finds the groups of the consumer protocol of KIP-848 among those of which
+// DescribeGroups knows no members.
 func (c *coordinatorProbe) modern(groups map[string]kmsg.DescribeGroupsResponseGroup) (map[string]kmsg.ConsumerGroupDescribeResponseGroup, error) {
 	req := kmsg.NewPtrConsumerGroupDescribeRequest()
 	for name, g := range groups {
-		if g.ErrorCode == kafkaNoGroup || g.ErrorCode == 0 && len(g.Members) == 0 && g.State == "Dead" {
+		if g.ErrorCode == kafkaNoGroup || g.ErrorCode == 0 && len(g.Members) == 0 {
 			req.Groups = append(req.Groups, name)
 		}
 	}
@@ -220,12 +228,12 @@ func (c *coordinatorProbe) modern(groups map[string]kmsg.DescribeGroupsResponseG
 	return modern, nil
 }
 
-// tryJoin finds out what the coordinator thinks of a member, by a JoinGroup request with
-// a member id that does not exist. Kafka checks the permission, the session timeout and
-// the protocols before it looks for the member, and then changes nothing. A request
-// without a member id would leave a pending member, for which a rebalance of the group
-// waits.
-func (c *coordinatorProbe) tryJoin(spec *config.Consumer) (sarama.KError, error) {
+// tryJoin is a request that finds out what the coordinator thinks of a member: a
+// JoinGroup with a member id that does not exist. Kafka checks the permission, the
+// session timeout and the protocols before it looks for the member, and then changes
+// nothing. A request without a member id would leave a pending member, for which a
+// rebalance of the group waits.
+func tryJoin(spec *config.Consumer) kmsg.Request {
 	req := kmsg.NewPtrJoinGroupRequest()
 	req.Group, req.MemberID, req.ProtocolType = spec.Group, "kcagent-pre-check-"+newID(), consumerProtocol
 	req.SessionTimeoutMillis = int32(sessionTimeout(spec).Milliseconds())
@@ -233,11 +241,7 @@ func (c *coordinatorProbe) tryJoin(spec *config.Consumer) (sarama.KError, error)
 	meta := kmsg.NewConsumerMemberMetadata()
 	meta.Topics = spec.Topics
 	req.Protocols = []kmsg.JoinGroupRequestProtocol{{Name: assignor, Metadata: meta.AppendTo(nil)}}
-	resp, err := c.link.Ask(req)
-	if err != nil {
-		return 0, err
-	}
-	return sarama.KError(resp.(*kmsg.JoinGroupResponse).ErrorCode), nil
+	return req
 }
 
 // findLeaders finds the leaders of the topics that are not known yet.

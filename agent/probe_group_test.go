@@ -247,3 +247,56 @@ func TestProbeFindsAnAdvertisedAddressThatCannotBeReached(t *testing.T) {
 		t.Errorf("found %q, want %q", got, want)
 	}
 }
+
+// TestProbeOfTheConsumerProtocol: brokers may let classic members join a group of KIP-848
+// or not; the error names the protocol.
+func TestProbeOfTheConsumerProtocol(t *testing.T) {
+	r := newRig(t, 1)
+	beat := kmsg.NewPtrConsumerGroupHeartbeatRequest()
+	beat.Group, beat.MemberID, beat.RebalanceTimeoutMillis = "kcagent-c", "AAAAAAAAAAAAAAAAAAAAAQ", 60_000
+	beat.SubscribedTopicNames, beat.Topics = []string{"t"}, []kmsg.ConsumerGroupHeartbeatRequestTopic{}
+	client, err := kgo.NewClient(kgo.SeedBrokers(r.cluster.ListenAddrs()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if resp, err := beat.RequestWith(t.Context(), client); err != nil || resp.ErrorCode != 0 {
+		t.Fatal(resp, err)
+	}
+	for code, want := range map[*kerr.Error]string{
+		kerr.UnknownMemberID: "",
+		kerr.InconsistentGroupProtocol: "group: join group kcagent-c: its members use the consumer protocol of KIP-848 (group.protocol=consumer), " +
+			"and the broker does not let a classic member join them: stop these members first, or choose another group: ",
+	} {
+		r.cluster.ControlKey(int16(kmsg.JoinGroup), func(k kmsg.Request) (kmsg.Response, error, bool) {
+			resp := k.ResponseKind().(*kmsg.JoinGroupResponse)
+			resp.ErrorCode = code.Code
+			return resp, nil, true
+		})
+		if got := r.probed(""); !strings.HasPrefix(got, want) || got != "" && want == "" {
+			t.Errorf("%v: found %q, want %q", code, got, want)
+		}
+	}
+}
+
+// TestProbeOfManyGroups: the groups of one coordinator share a few requests.
+func TestProbeOfManyGroups(t *testing.T) {
+	r := newRig(t, 1)
+	counts := map[kmsg.Key]func(string) int{}
+	for _, key := range []kmsg.Key{kmsg.DescribeGroups, kmsg.ConsumerGroupDescribe, kmsg.JoinGroup, kmsg.FindCoordinator} {
+		counts[key] = r.countRequests(key)
+	}
+	const groups = 100
+	text := fmt.Sprintf("defaults: {brokers: [%q], topics: [t], sink: {stdout: {}}}\nconsumers:\n", r.cluster.ListenAddrs()[0])
+	for i := range groups {
+		text += fmt.Sprintf("- {name: c%d}\n", i)
+	}
+	for _, f := range Probe(t.Context(), consumersOf(t, text)) {
+		t.Fatalf("%s: %v", f.Consumer, f.Err)
+	}
+	for key, count := range counts {
+		if n := count("all"); key != kmsg.FindCoordinator && n > groups/4 {
+			t.Errorf("%d requests of kind %d", n, key)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package fetch
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -32,28 +33,53 @@ func (e UnsupportedError) Error() string {
 // Ask sends a request in the newest version that the broker has too, but at least in the
 // version that the request has, and waits for the response.
 func (l *Link) Ask(req kmsg.Request) (kmsg.Response, error) {
+	resps, err := l.AskAll([]kmsg.Request{req})
+	if err != nil {
+		return nil, err
+	}
+	return resps[0], nil
+}
+
+// AskAll is Ask for many requests, which do not wait for each other's responses.
+func (l *Link) AskAll(reqs []kmsg.Request) ([]kmsg.Response, error) {
 	if err := l.conn.prepare(); err != nil {
 		return nil, err
 	}
-	least := req.GetVersion()
+	var resps []kmsg.Response
+	for some := range slices.Chunk(reqs, pipeline) {
+		ids := make([]int32, len(some))
+		for i, req := range some {
+			if err := l.negotiate(req); err != nil {
+				return nil, err
+			}
+			var err error
+			if ids[i], err = l.conn.send(req); err != nil {
+				return nil, fmt.Errorf("send %s request: %w", strings.ToLower(kmsg.NameForKey(req.Key())), err)
+			}
+		}
+		for i, req := range some {
+			resp := req.ResponseKind()
+			fr, err := l.conn.answer(ids[i], resp, nil)
+			if err != nil {
+				return nil, err
+			}
+			fr.buf = nil // parts of the response lie in it: the garbage collector has it
+			fr.release()
+			resps = append(resps, resp)
+		}
+	}
+	return resps, nil
+}
+
+// negotiate sets the version of a request.
+func (l *Link) negotiate(req kmsg.Request) error {
 	k, ok := l.conn.speaks[kmsg.Key(req.Key())]
 	version := min(req.MaxVersion(), k.MaxVersion)
-	if !ok || version < max(least, k.MinVersion) {
-		return nil, UnsupportedError(kmsg.NameForKey(req.Key()))
+	if !ok || version < max(req.GetVersion(), k.MinVersion) {
+		return UnsupportedError(kmsg.NameForKey(req.Key()))
 	}
 	req.SetVersion(version)
-	id, err := l.conn.send(req)
-	if err != nil {
-		return nil, fmt.Errorf("send %s request: %w", strings.ToLower(kmsg.NameForKey(req.Key())), err)
-	}
-	resp := req.ResponseKind()
-	fr, err := l.conn.answer(id, resp, nil)
-	if err != nil {
-		return nil, err
-	}
-	fr.buf = nil // parts of the response lie in it: the garbage collector has it
-	fr.release()
-	return resp, nil
+	return nil
 }
 
 // Close hangs up.
