@@ -35,6 +35,8 @@ type groupConn struct {
 	head [4]byte // of the response on the wire, as far as it was read; the reader's
 	got  int     // bytes of head
 	left int     // bytes of the response after head that were not read yet
+	buf  []byte
+	in   []byte // of buf: read from the wire, but not by sarama yet
 
 	mu      sync.Mutex
 	pending []pendingRequest // in the order of their responses
@@ -113,24 +115,44 @@ func (c *groupConn) Read(p []byte) (int, error) {
 		c.answered(n)
 		return n, nil
 	}
-	most := c.left
-	if c.got < len(c.head) {
-		most = len(c.head) - c.got
-	}
-	n, err := c.Conn.Read(p[:min(len(p), most)])
-	if c.got < len(c.head) {
-		c.got += copy(c.head[c.got:], p[:n])
-		if c.got == len(c.head) {
-			c.left = max(0, int(int32(binary.BigEndian.Uint32(c.head[:]))))
-		}
-	} else {
-		c.left -= n
-	}
+	n, err := c.readWire(p)
 	if c.got == len(c.head) && c.left == 0 {
 		c.got = 0
 		c.pop()
 	}
 	return n, err
+}
+
+// readWire reads a part of one response, up to its end at most.
+func (c *groupConn) readWire(p []byte) (n int, err error) {
+	if c.got == len(c.head) {
+		p = p[:min(len(p), c.left)]
+		if len(c.in) > 0 {
+			n = copy(p, c.in)
+			c.in = c.in[n:]
+		} else {
+			n, err = c.Conn.Read(p)
+		}
+		c.left -= n
+		return n, err
+	}
+	if len(c.in) == 0 {
+		// More than the head: what comes first may be no response, and an error shows it.
+		if c.buf == nil {
+			c.buf = make([]byte, 512)
+		}
+		if n, err = c.Conn.Read(c.buf); n == 0 {
+			return 0, err
+		}
+		c.in = c.buf[:n]
+	}
+	n = copy(p[:min(len(p), len(c.head)-c.got)], c.in)
+	c.in = c.in[n:]
+	c.got += copy(c.head[c.got:], p[:n])
+	if c.got == len(c.head) {
+		c.left = max(0, int(int32(binary.BigEndian.Uint32(c.head[:]))))
+	}
+	return n, nil
 }
 
 // next is the request whose response is read now.
