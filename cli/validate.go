@@ -16,7 +16,7 @@ import (
 // leave the file valid, unless the output is JSON.
 func validateCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
 	file := flags.String("config", "consumers.yaml", "the `file` to check")
-	online := flags.Bool("online", false, "also reach the brokers, look for the topics and try the sinks")
+	online := flags.Bool("online", false, "also check brokers, topics, groups and sinks")
 	output := outputFlag(flags)
 	if err := parse(io, flags, args); err != nil {
 		return err
