@@ -12,10 +12,6 @@ import (
 	"time"
 )
 
-// strangerTime is how long the rest of a text is waited for that no broker sends. It is
-// for the error alone.
-const strangerTime = 100 * time.Millisecond
-
 // mostFirst is more than a broker's first answer has, which says what it speaks.
 const mostFirst = 1 << 20
 
@@ -89,14 +85,7 @@ func (c *openingConn) stranger(begins []byte) error {
 	if !c.encrypted && bytes.HasPrefix(begins, []byte{tlsAlert, 3}) {
 		return StrangerError(c.who + " speaks TLS: add tls")
 	}
-	const shown = 24
-	if missing := shown - len(begins); missing > 0 { // a caller may read the length alone
-		rest := make([]byte, missing)
-		_ = c.Conn.SetReadDeadline(time.Now().Add(strangerTime))
-		n, _ := c.Conn.Read(rest)
-		begins = append(begins, rest[:n]...)
-	}
-	return StrangerError(fmt.Sprintf("%s does not speak Kafka: what came begins with %q", c.who, begins[:min(len(begins), shown)]))
+	return StrangerError(fmt.Sprintf("%s does not speak Kafka: what came begins with %q", c.who, begins[:min(len(begins), 24)]))
 }
 
 // tlsAlert is the type of record with which a server refuses what is no TLS. Its
