@@ -9,6 +9,7 @@ import (
 
 	"github.com/IBM/sarama"
 
+	"kcagent/leader"
 	"kcagent/sink"
 )
 
@@ -47,7 +48,7 @@ func (s *session) fetchCommitted() (map[sink.TopicPartition]commitment, error) {
 		case block.Err != sarama.ErrNoError:
 			return nil, block.Err
 		}
-		c := commitment{offset: block.Offset}
+		c := commitment{offset: block.Offset, epoch: leader.NewEpoch(block.LeaderEpoch)}
 		c.meta, c.ours = parseMetadata(block.Metadata)
 		offsets[tp] = c
 	}
@@ -65,7 +66,7 @@ func (s *session) commit(safe map[*partition]flushPoint) error {
 	for p, f := range safe {
 		m := commitMetadata{s.copies.current(f.ledger), f.at.Lineage, f.at.Topic, p.initial, awaits, f.pinned}
 		if p.uncommitted(f, m) {
-			req.AddBlockWithLeaderEpoch(p.Topic, p.Partition, f.at.Next, -1, 0, m.String())
+			req.AddBlockWithLeaderEpoch(p.Topic, p.Partition, f.at.Next, f.at.Epoch.Kafka(), 0, m.String())
 			moved[p] = m
 		}
 	}

@@ -7,13 +7,18 @@ import (
 	"github.com/IBM/sarama"
 
 	"kcagent/config"
+	"kcagent/leader"
 	"kcagent/sink"
 )
 
 // A commitment is what the coordinator holds for a partition.
 type commitment struct {
-	offset int64 // -1: no committed offset
-	ours   bool  // an agent committed it, and meta is valid
+	offset int64        // -1: no committed offset
+	epoch  leader.Epoch // of the last record before it
+	ours   bool         // an agent committed it, and meta is valid
+	// member: this agent has been a member of the group since it last had the partition.
+	// Only members can commit meanwhile: an operator has to wait until the group is empty.
+	member bool
 	meta   commitMetadata
 }
 
@@ -35,9 +40,10 @@ type policy struct {
 
 // A decision is where a partition resumes, and why.
 type decision struct {
-	offset  int64      // -1: at start
-	start   startPoint // if offset is -1
-	lineage string     // "": a new one
+	offset  int64        // -1: at start
+	epoch   leader.Epoch // of the last record before offset
+	start   startPoint   // if offset is -1
+	lineage string       // "": a new one
 	reason  reason
 	adopt   bool // the ledger gets the position before the first record
 	commit  bool // the offset is committed before the first record
@@ -59,6 +65,7 @@ var (
 	atOthersReset    = reason{"another member obeyed an offset reset; resuming at its committed offset", slog.LevelInfo}
 	atExternal       = reason{"committed offset was set externally; resuming there", slog.LevelInfo}
 	atExternalReset  = reason{"committed offset was changed externally; resuming there", slog.LevelWarn}
+	atOtherClient    = reason{"a group member of another client continued with the partition; resuming at its committed offset", slog.LevelInfo}
 	atMirrored       = reason{"committed offset was copied from another cluster; resuming there", slog.LevelInfo}
 	atCommitOfCopy   = reason{"checkpoint is a copy or a restored backup; its file lacks records", slog.LevelWarn}
 	atMismatch       = reason{"checkpoint does not match the committed offset; its file may lack records", slog.LevelWarn}
@@ -87,10 +94,7 @@ func decide(c commitment, l sink.Ledger, now sink.Identity, p policy) decision {
 	case c.offset < 0 || c.ofDeletedTopic(now, p.recreated):
 		d = decideWithoutCommit(c, l, now, p)
 	case !c.ours:
-		d.lineage, d.commit, d.reason = "", true, atExternal
-		if covers(l, now) && l.Next != c.offset {
-			d.reason = atExternalReset
-		}
+		d.lineage, d.commit, d.reason = "", true, c.external(l, now)
 	case differ(c.meta.topic.Cluster, now.Cluster):
 		d.lineage, d.commit, d.reason = "", true, atMirrored
 	case c.meta.pinned:
@@ -110,9 +114,23 @@ func decide(c commitment, l sink.Ledger, now sink.Identity, p policy) decision {
 	default:
 		d = decideInLineage(c, l)
 	}
-	want := sink.Position{Next: d.offset, Lineage: d.lineage, Topic: now}
+	d.epoch = d.epochOf(c, l, now)
+	want := sink.Position{Next: d.offset, Lineage: d.lineage, Topic: now, Epoch: l.Epoch} // a flush for the epoch alone is not worth it
 	d.adopt = l.ID != "" && !d.blocked && (d.copied || d.offset < 0 || d.lineage == "" || l.Position != want)
 	return d
+}
+
+// epochOf returns the leader epoch of the last record before the offset of d. That of an
+// offset in another cluster, or in the deleted topic, says nothing.
+func (d decision) epochOf(c commitment, l sink.Ledger, now sink.Identity) leader.Epoch {
+	switch {
+	case d.offset < 0:
+	case c.offset == d.offset && c.epoch.Known() && !(c.ours && differ(c.meta.topic.Cluster, now.Cluster)):
+		return c.epoch
+	case covers(l, now) && l.Next == d.offset:
+		return l.Epoch
+	}
+	return leader.Unknown
 }
 
 // decideInLineage decides between two positions of one lineage: the further is
@@ -176,6 +194,20 @@ func decideWithoutCommit(c commitment, l sink.Ledger, now sink.Identity, p polic
 		return d
 	}
 	return decision{offset: -1, start: p.start, reason: noCommittedStart, commit: true}
+}
+
+// external is why a commit without an agent's metadata wins. Clients other than
+// kcagent commit the leader epoch of the last record that they consumed, and
+// kafka-consumer-groups does not. Some administration tools do, so one that moves the
+// offset back is a reset.
+func (c commitment) external(l sink.Ledger, now sink.Identity) reason {
+	switch known := covers(l, now); {
+	case c.member, c.epoch.Known() && (!known || c.offset >= l.Next):
+		return atOtherClient
+	case known && c.offset != l.Next:
+		return atExternalReset
+	}
+	return atExternal
 }
 
 // of reports that the owner of the ledger committed the offset. What an owner commits

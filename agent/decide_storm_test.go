@@ -40,7 +40,7 @@ func (s *storm) crashes() bool { return s.rand.IntN(6) == 0 }
 
 func (s *storm) commit(h *host) {
 	at := h.ledger.Position
-	s.committed = commitment{at.Next, true, commitMetadata{ledger: h.ledger.ID, lineage: at.Lineage, topic: at.Topic, partitions: -1}}
+	s.committed = commitment{offset: at.Next, ours: true, meta: commitMetadata{ledger: h.ledger.ID, lineage: at.Lineage, topic: at.Topic, partitions: -1}}
 	if at.Next < s.highest[at.Lineage] {
 		s.fail("the committed offset of lineage %s moves back to %d", at.Lineage, at.Next)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"kcagent/config"
+	"kcagent/leader"
 	"kcagent/sink"
 )
 
@@ -32,8 +33,21 @@ var (
 
 func external(offset int64) commitment { return commitment{offset: offset} }
 
+// foreign is a commit by a member of another client, which names the leader epoch.
+func foreign(offset int64, epoch int32) commitment {
+	return commitment{offset: offset, epoch: leader.NewEpoch(epoch)}
+}
+
+// meanwhile is a commit that was made while this agent was a member of the group.
+func meanwhile(c commitment) commitment { c.member = true; return c }
+
+// in is a position whose last record has the leader epoch.
+func in(epoch int32, l sink.Ledger) sink.Ledger { l.Epoch = leader.NewEpoch(epoch); return l }
+
+func committedIn(epoch int32, c commitment) commitment { c.epoch = leader.NewEpoch(epoch); return c }
+
 func ours(offset int64, ledger, lineage string, topic sink.Identity) commitment {
-	return commitment{offset, true, commitMetadata{ledger: ledger, lineage: lineage, topic: topic, partitions: -1}}
+	return commitment{offset: offset, ours: true, meta: commitMetadata{ledger: ledger, lineage: lineage, topic: topic, partitions: -1}}
 }
 
 func pinned(offset int64, lineage string, topic sink.Identity) commitment {
@@ -56,7 +70,7 @@ func startAt(at time.Time) policy {
 
 func parsed(offset int64, text string) commitment {
 	m, ok := parseMetadata(text)
-	return commitment{offset, ok, m}
+	return commitment{offset: offset, ours: ok, meta: m}
 }
 
 // A decisionCase is one sentence of docs/offsets.md.
@@ -93,6 +107,44 @@ var decisionCases = map[string]decisionCase{
 	"Text of another version of the metadata is an external commit.": {
 		parsed(5, "kcagent/2 ledger=mine lineage=a"), ledgerAt(9, "a", here), here, earliest,
 		decision{offset: 5, reason: atExternalReset, adopt: true, commit: true},
+	},
+
+	"An external commit with a leader epoch that is ahead of the ledger, or at the same offset, is the ordinary progress of a member of another client. It wins, and does not count as a reset.": {
+		foreign(12, 3), ledgerAt(9, "a", here), here, earliest,
+		decision{offset: 12, epoch: leader.NewEpoch(3), reason: atOtherClient, adopt: true, commit: true},
+	},
+	"An external commit with a leader epoch is also ordinary progress where the ledger has no entry, or the sink keeps none.": {
+		foreign(12, 3), noEntry, here, latest,
+		decision{offset: 12, epoch: leader.NewEpoch(3), reason: atOtherClient, adopt: true, commit: true},
+	},
+	"An external commit with a leader epoch that is behind the ledger is a reset.": {
+		foreign(5, 3), ledgerAt(9, "a", here), here, earliest,
+		decision{offset: 5, epoch: leader.NewEpoch(3), reason: atExternalReset, adopt: true, commit: true},
+	},
+	"An external commit is ordinary progress, whatever its offset and epoch, if this agent was a member of the group all the time since it last had the partition: operators can reset offsets only while the group is empty.": {
+		meanwhile(external(5)), ledgerAt(9, "a", here), here, earliest,
+		decision{offset: 5, reason: atOtherClient, adopt: true, commit: true},
+	},
+
+	"The leader epoch of the position is that of the committed offset where the offset wins.": {
+		committedIn(4, ours(12, "theirs", "a", here)), in(3, ledgerAt(9, "a", here)), here, earliest,
+		decision{offset: 12, epoch: leader.NewEpoch(4), lineage: "a", reason: atOtherMembers, adopt: true},
+	},
+	"The leader epoch of the position is that of the ledger where the ledger wins.": {
+		committedIn(3, ours(7, "mine", "a", here)), in(4, ledgerAt(9, "a", here)), here, earliest,
+		decision{offset: 9, epoch: leader.NewEpoch(4), lineage: "a", reason: atLedger},
+	},
+	"Where both are at the same offset, one of them may know the leader epoch alone.": {
+		ours(9, "mine", "a", here), in(4, ledgerAt(9, "a", here)), here, earliest,
+		decision{offset: 9, epoch: leader.NewEpoch(4), lineage: "a", reason: atCommitted},
+	},
+	"A checkpoint or a commit without a leader epoch leaves it unknown.": {
+		ours(9, "mine", "a", here), ledgerAt(9, "a", here), here, earliest,
+		decision{offset: 9, lineage: "a", reason: atCommitted},
+	},
+	"Leader epochs of another cluster, or of a deleted topic, are ignored.": {
+		committedIn(4, ours(5, "mine", "a", elsewhere)), in(4, ledgerAt(5, "a", elsewhere)), here, latest,
+		decision{offset: 5, reason: atMirrored, adopt: true, commit: true},
 	},
 
 	"A commit of an agent in another cluster wins, and begins a new lineage.": {
@@ -309,7 +361,7 @@ func TestDecisionsSurviveACrash(t *testing.T) {
 		if d.adopt {
 			ledger = sink.Ledger{ID: id, Position: sink.Position{Next: d.offset, Lineage: d.lineage, Topic: c.now}}
 		}
-		committed := commitment{d.offset, true, commitMetadata{ledger: id, lineage: d.lineage, topic: c.now, partitions: -1}}
+		committed := commitment{offset: d.offset, ours: true, meta: commitMetadata{ledger: id, lineage: d.lineage, topic: c.now, partitions: -1}}
 		after := map[string]decision{"the commit": decide(committed, ledger, c.now, c.policy)}
 		if ledger.ID != "" {
 			after["the flush"] = decide(c.committed, ledger, c.now, c.policy)

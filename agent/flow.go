@@ -28,13 +28,13 @@ func (s *session) flow(ctx context.Context, p *partition, sub *fetch.Subscriptio
 		c.free()
 		s.slots.give()
 		switch {
-		case errors.As(err, new(*fetch.OutOfRangeError)): // the watchdog reports it
+		case positionLost(err): // the watchdog reports it
 			wait.wait(ctx, nil)
 			sub.Retry()
 		case err != nil:
 			return err
 		case c.jumped:
-			if err := s.jump(ctx, p, c.Next); err != nil {
+			if err := s.jump(ctx, p, c.Next, c.Epoch); err != nil {
 				return err
 			}
 		case !c.moved: // it was dropped, for others needed the memory
@@ -47,14 +47,20 @@ func (s *session) flow(ctx context.Context, p *partition, sub *fetch.Subscriptio
 			return stored
 		case errors.Is(stored, errPaused):
 			s.works(p)
-			sub.Rewind(p.next())
+			rewind(p, sub)
 		default:
-			sub.Rewind(p.next())
+			rewind(p, sub)
 			s.failed(p, stored)
 			wait.wait(ctx, nil)
 		}
 	}
 	return ctx.Err()
+}
+
+// rewind has what the sink did not accept fetched again.
+func rewind(p *partition, sub *fetch.Subscription) {
+	at, _ := p.position()
+	sub.Rewind(at.Next, at.Epoch)
 }
 
 // await waits for something to take. While writes fail it looks whether the consumer was
@@ -145,7 +151,7 @@ func (s *session) read(p *partition, sub *fetch.Subscription) (c chunk, err erro
 		c.bytes += int64(len(f.Key) + len(f.Value))
 		return len(c.Data) < limit
 	})
-	c.jumped = c.moved && sub.Jumped()
+	c.jumped, c.Epoch = c.moved && sub.Jumped(), sub.Epoch()
 	return c, err
 }
 
@@ -168,7 +174,7 @@ func (s *session) store(ctx context.Context, p *partition, c chunk) error {
 
 // accepted counts what the sink took and wakes the flusher where it is due.
 func (s *session) accepted(p *partition, c chunk) {
-	p.accept(c.Next)
+	p.accept(c.Next, c.Epoch)
 	if c.records > 0 {
 		s.stats.records.Add(c.records)
 		s.stats.bytes.Add(c.bytes)

@@ -100,6 +100,7 @@ type member struct {
 	ended   time.Time // when the last generation ended; zero before there was one
 
 	memberID atomic.Pointer[string] // in the last generation; nil before there was one
+	held     heldPartitions
 }
 
 // report is that of the consumer, but for what concerns the cluster as a whole.

@@ -83,7 +83,7 @@ func (m *memory) Write(_ context.Context, c sink.Chunk) error {
 		m.recs = append(m.recs, stored{c.TopicPartition, strings.TrimSuffix(line, "\n"), false})
 	}
 	p := m.ledger[c.TopicPartition]
-	p.Next = c.Next
+	p.Next, p.Epoch = c.Next, c.Epoch
 	m.ledger[c.TopicPartition] = p
 	return nil
 }

@@ -31,7 +31,8 @@ var (
 	descRestarts   = describeMetric("consumer_restarts_total", "Times the consumer had to begin anew after an error.", "consumer")
 	descStarts     = describeMetric("consumer_offset_starts_total", "Partitions without a committed offset that began where start says.", "consumer")
 	descStalls     = describeMetric("consumer_stalls_total", "Stalled partitions for which the consumer was restarted.", "consumer")
-	descResets     = describeMetric("consumer_offset_resets_total", "Offsets out of range and recreated topics that were reset by policy, and committed offsets that were changed externally.", "consumer")
+	descResets     = describeMetric("consumer_offset_resets_total", "Offsets out of range, recreated topics and truncated logs that were reset by policy, and committed offsets that were changed externally.", "consumer")
+	descTruncs     = describeMetric("consumer_log_truncations_total", "Positions that moved back because the log was truncated, such as by an unclean leader election.", "consumer")
 	descCopies     = describeMetric("consumer_checkpoint_copies_total", "Partitions whose checkpoint was a copy or a restored backup, or did not match the committed offset, so that the file may lack records that are committed.", "consumer")
 	descPending    = describeMetric("consumer_change_pending", "1 while a wanted change of the consumer is tried or cannot be made.", "consumer")
 	descNext       = describeMetric("partition_next_offset", "Offset after the last record that the sink accepted.", "consumer", "topic", "partition")
@@ -40,7 +41,7 @@ var (
 	allDescs       = []*prometheus.Desc{
 		descBuildInfo, descReloadOK, descReloadTime, descReloads, descConfigInfo, descConsumers, descStatus, descRecords,
 		descBytes, descLag, descLastRecord, descFlush, descCommitErrs, descSinkErrs, descRebalances, descRestarts,
-		descResets, descStarts, descCopies, descStalls, descPending, descNext, descPartLag, descZombies,
+		descResets, descTruncs, descStarts, descCopies, descStalls, descPending, descNext, descPartLag, descZombies,
 	}
 )
 
@@ -119,6 +120,7 @@ func collectConsumer(c *consumer, s ConsumerStatus, gauge, counter emit) {
 	counter(descCommitErrs, float64(c.stats.commitErrors.Load()), s.Name)
 	counter(descSinkErrs, float64(c.stats.sinkErrors.Load()), s.Name)
 	counter(descResets, float64(c.stats.offsetResets.Load()), s.Name)
+	counter(descTruncs, float64(c.stats.truncations.Load()), s.Name)
 	counter(descStarts, float64(c.stats.starts.Load()), s.Name)
 	counter(descCopies, float64(c.stats.ledgerCopies.Load()), s.Name)
 	counter(descStalls, float64(c.stats.stalls.Load()), s.Name)

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"kcagent/fetch"
+	"kcagent/leader"
 	"kcagent/sink"
 )
 
@@ -38,22 +39,23 @@ type partition struct {
 	fetchError string // the reported error; the watchdog's
 	flushError string // the reported error; the flusher's
 
-	mu        sync.Mutex
-	phase     phase
-	round     int                     // grows with each change that makes flush points obsolete
-	end       context.CancelCauseFunc // ends the round
-	at        sink.Position           // after what the sink accepted; Next is -1 until it is known
-	ledger    string                  // the ledger's id; "" if the sink keeps none
-	flushed   int64                   // next offset after what the sink flushed; -1 if unknown
-	flushedOf sink.Identity           // the topic that flushed is about
-	unadopted bool                    // the position is to be flushed before the first record
-	unsure    bool                    // the ledger may be ahead of what a flush made safe: a former generation's last one failed
-	owed      bool                    // it is to be committed before the first record
-	pinned    bool                    // the sink is not open: only the commit is due
-	adopted   chan struct{}           // closed when neither is left
-	safe      bool                    // a flush of this round was good
-	decided   reason                  // the last decision
-	committed commitment              // what the coordinator holds
+	mu           sync.Mutex
+	phase        phase
+	round        int                     // grows with each change that makes flush points obsolete
+	end          context.CancelCauseFunc // ends the round
+	at           sink.Position           // after what the sink accepted; Next is -1 until it is known
+	ledger       string                  // the ledger's id; "" if the sink keeps none
+	flushed      int64                   // next offset after what the sink flushed; -1 if unknown
+	flushedOf    sink.Identity           // the topic that flushed is about
+	flushedEpoch leader.Epoch            // of the last record before flushed
+	unadopted    bool                    // the position is to be flushed before the first record
+	unsure       bool                    // the ledger may be ahead of what a flush made safe: a former generation's last one failed
+	owed         bool                    // it is to be committed before the first record
+	pinned       bool                    // the sink is not open: only the commit is due
+	adopted      chan struct{}           // closed when neither is left
+	safe         bool                    // a flush of this round was good
+	decided      reason                  // the last decision
+	committed    commitment              // what the coordinator holds
 }
 
 // beginRound enters the first phase. end ends the round.
@@ -95,7 +97,7 @@ func (p *partition) known(l *sink.Ledger) (commitment, lastDecision) {
 		c = commitment{offset: -1}
 	}
 	if p.settled && l.Next < 0 { // the sink keeps no ledger, or the file was replaced
-		l.Position = sink.Position{Next: p.flushed, Lineage: p.at.Lineage, Topic: p.flushedOf}
+		l.Position = sink.Position{Next: p.flushed, Lineage: p.at.Lineage, Topic: p.flushedOf, Epoch: p.flushedEpoch}
 	}
 	return c, lastDecision{p.decided, p.at.Lineage, jumped || p.settled}
 }
@@ -105,7 +107,7 @@ func (p *partition) locate(d decision, ledger string, topic sink.Identity) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.phase, p.decided, p.ledger = locating, d.reason, ledger
-	p.at = sink.Position{Next: d.offset, Lineage: d.lineage, Topic: topic}
+	p.at = sink.Position{Next: d.offset, Lineage: d.lineage, Topic: topic, Epoch: d.epoch}
 }
 
 // position is where p is, and the id of its ledger.
@@ -125,7 +127,7 @@ func (p *partition) adopt(at sink.Position, flush, commit bool) <-chan struct{} 
 	p.at, p.adopted = at, make(chan struct{})
 	p.unadopted, p.owed = flush, commit
 	if !flush {
-		p.flushed, p.flushedOf = at.Next, at.Topic
+		p.flushed, p.flushedOf, p.flushedEpoch = at.Next, at.Topic, at.Epoch
 	}
 	p.unsure = p.ledger != ""
 	p.phase = adopting
@@ -140,7 +142,7 @@ func (p *partition) pin(at sink.Position) <-chan struct{} {
 	p.round++
 	p.at, p.adopted, p.ledger = at, make(chan struct{}), ""
 	p.unadopted, p.unsure, p.owed, p.pinned = false, false, true, true
-	p.flushed, p.flushedOf = at.Next, at.Topic
+	p.flushed, p.flushedOf, p.flushedEpoch = at.Next, at.Topic, at.Epoch
 	p.phase = adopting
 	return p.adopted
 }
@@ -154,11 +156,12 @@ func (p *partition) settle() {
 	}
 }
 
-// accept records that the sink accepted everything before next.
-func (p *partition) accept(next int64) {
+// accept records that the sink accepted everything before next, and the leader epoch of
+// the last record.
+func (p *partition) accept(next int64, epoch leader.Epoch) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.at.Next = next
+	p.at.Next, p.at.Epoch = next, epoch
 }
 
 // next is the offset after what the sink accepted; -1 if it is not known yet.
@@ -177,7 +180,7 @@ func (p *partition) committedIn(ledger string, now sink.Identity) (at sink.Posit
 	if c.offset < 0 || !c.ours || c.meta.ledger != ledger || differ(c.meta.topic.Cluster, now.Cluster) || differ(c.meta.topic.Topic, now.Topic) {
 		return at, false
 	}
-	return sink.Position{Next: c.offset, Lineage: c.meta.lineage, Topic: now}, true
+	return sink.Position{Next: c.offset, Lineage: c.meta.lineage, Topic: now, Epoch: c.epoch}, true
 }
 
 // committedOffset is -1 if the group has none.
@@ -219,7 +222,8 @@ func (p *partition) flushedTo(f flushPoint) bool {
 	if p.round != f.round {
 		return false
 	}
-	p.flushed, p.flushedOf, p.unadopted, p.unsure, p.safe = f.at.Next, f.at.Topic, false, false, true
+	p.flushed, p.flushedOf, p.flushedEpoch = f.at.Next, f.at.Topic, f.at.Epoch
+	p.unadopted, p.unsure, p.safe = false, false, true
 	p.settle()
 	return true
 }
@@ -236,7 +240,7 @@ func (p *partition) uncommitted(f flushPoint, m commitMetadata) bool {
 func (p *partition) committedTo(f flushPoint, m commitMetadata) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.committed = commitment{offset: f.at.Next, ours: true, meta: m}
+	p.committed = commitment{offset: f.at.Next, epoch: f.at.Epoch, ours: true, meta: m}
 	if p.round == f.round {
 		p.owed = false
 		p.settle()

@@ -7,7 +7,10 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/IBM/sarama"
+
 	"kcagent/fetch"
+	"kcagent/leader"
 	"kcagent/sink"
 )
 
@@ -72,7 +75,7 @@ func (s *session) pin(ctx context.Context, p *partition) error {
 		if err != nil {
 			return err
 		}
-		at.Next = next
+		at.Next, at.Epoch = next, sub.Epoch()
 	}
 	done := p.pin(at)
 	signal(s.adoptions)
@@ -111,10 +114,10 @@ func (s *session) resume(ctx context.Context, p *partition, d decision) error {
 		return err
 	}
 	if jumped {
-		err = s.jump(ctx, p, at)
+		err = s.jump(ctx, p, at, sub.Epoch())
 	} else {
 		pos, _ := p.position()
-		pos.Next = at
+		pos.Next, pos.Epoch = at, sub.Epoch()
 		err = s.adopt(ctx, p, pos, d.adopt, d.adopt, d.commit)
 	}
 	if err != nil {
@@ -215,7 +218,7 @@ func (s *session) locate(ctx context.Context, p *partition, sub *fetch.Subscript
 		// The first Take brings no records.
 		at, ok, err := sub.Take(func(*fetch.Record) bool { return false })
 		switch {
-		case errors.As(err, new(*fetch.OutOfRangeError)): // the watchdog reports it
+		case positionLost(err): // the watchdog reports it
 			if !wait.wait(ctx, nil) {
 				return 0, false, ctx.Err()
 			}
@@ -227,6 +230,10 @@ func (s *session) locate(ctx context.Context, p *partition, sub *fetch.Subscript
 		}
 	}
 }
+
+// positionLost reports that the partition does not have the position any more, and
+// on_offset_out_of_range is fail.
+func positionLost(err error) bool { return errors.Is(err, sarama.ErrOffsetOutOfRange) }
 
 // adopt makes pos the position of p, before the first record: the ledger gets it, and
 // the flusher flushes and commits where that is asked for.
@@ -261,12 +268,12 @@ func (s *session) adopt(ctx context.Context, p *partition, pos sink.Position, in
 // jump resumes where on_offset_out_of_range leads to. That is committed before the
 // first record, for a restart would choose again, behind what was produced meanwhile.
 // A jump back begins a new lineage: positions of one only grow.
-func (s *session) jump(ctx context.Context, p *partition, to int64) error {
+func (s *session) jump(ctx context.Context, p *partition, to int64, epoch leader.Epoch) error {
 	pos, ledger := p.position()
 	if to < pos.Next {
 		pos.Lineage = newID()
 	}
-	pos.Next = to
+	pos.Next, pos.Epoch = to, epoch
 	return s.adopt(ctx, p, pos, ledger != "", true, true)
 }
 

@@ -220,12 +220,18 @@ func (r *rig) commitOf(partition int32) (offset int64, metadata string) {
 // commitExternally commits as an admin client does, without a member.
 func (r *rig) commitExternally(partition int32, offset int64, metadata string) {
 	r.Helper()
+	r.commitAs(partition, offset, -1, metadata)
+}
+
+// commitAs is commitExternally with a leader epoch, as clients commit it.
+func (r *rig) commitAs(partition int32, offset int64, epoch int32, metadata string) {
+	r.Helper()
 	req := kmsg.NewPtrOffsetCommitRequest()
 	req.Group, req.Generation = "kcagent-c", -1
 	rt := kmsg.NewOffsetCommitRequestTopic()
 	rt.Topic = "t"
 	rp := kmsg.NewOffsetCommitRequestTopicPartition()
-	rp.Partition, rp.Offset, rp.Metadata = partition, offset, &metadata
+	rp.Partition, rp.Offset, rp.LeaderEpoch, rp.Metadata = partition, offset, epoch, &metadata
 	rt.Partitions = append(rt.Partitions, rp)
 	req.Topics = append(req.Topics, rt)
 	resp, err := req.RequestWith(context.Background(), r.client)

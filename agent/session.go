@@ -126,6 +126,7 @@ func (s *session) prepare() error {
 	}
 	for tp, p := range s.partitions {
 		p.committed = committed[tp]
+		p.committed.member = s.held.hold(tp, s.kafka.MemberID())
 	}
 	if err := s.findBaseline(); err != nil {
 		return err
@@ -228,12 +229,13 @@ func (s *session) subscription(p *partition, d decision) fetch.Spec {
 		offset, at = d.start.offset, d.start.at
 	}
 	return fetch.Spec{
-		Topic: p.Topic, Partition: p.Partition, Offset: offset, Time: at,
+		Topic: p.Topic, Partition: p.Partition, Offset: offset, Epoch: d.epoch, Time: at,
 		ReadCommitted: spec.Isolation == config.ReadCommitted,
 		MaxBytes:      int(spec.MaxPartitionBytes),
 		OnOutOfRange:  policies[spec.OnOutOfRange],
 		Paused:        s.gate.IsShut(),
 		Changed:       func() { signal(s.trouble) },
+		Truncated:     s.truncated,
 		Reset: func(e fetch.OutOfRangeError) {
 			s.stats.offsetResets.Add(1)
 			s.log.Warn("offset out of range was reset", "topic", e.Topic, "partition", e.Partition,

@@ -17,6 +17,7 @@ type stats struct {
 	commitErrors           atomic.Int64
 	sinkErrors             atomic.Int64
 	offsetResets, stalls   atomic.Int64
+	truncations            atomic.Int64
 	starts                 atomic.Int64
 	ledgerCopies           atomic.Int64
 	flushSeconds           prometheus.Histogram

@@ -44,6 +44,8 @@ func (j *fetchJob) take(fr *frame, resp *kmsg.FetchResponse) {
 				m.lose(now) // first: whether it is still the same topic
 			case b.ErrorCode != 0:
 				m.refused(sarama.KError(b.ErrorCode), &told)
+			case b.DivergingEpoch.Epoch >= 0 && b.DivergingEpoch.EndOffset >= 0:
+				m.diverge(b, now)
 			default:
 				m.accept(b, &contents[i], fr, now, &told)
 				if i == 0 && !m.gotAt.Equal(now) && !contents[i].held {
@@ -92,8 +94,8 @@ func (s *Subscription) accept(b *kmsg.FetchResponseTopicPartition, c *content, f
 		s.broker.movedAt = now
 	}
 	fr.refs++
-	s.pos = c.next
-	p := &part{runs: make([]run, len(c.runs)), next: c.next, frame: fr, since: now}
+	s.pos, s.posEpoch = c.next, c.last
+	p := &part{runs: make([]run, len(c.runs)), next: c.next, last: c.last, frame: fr, since: now}
 	copy(p.runs, c.runs) // others read the same records at their own pace
 	s.queue = append(s.queue, p)
 	signal(s.ready)

@@ -10,19 +10,22 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/leader"
 )
 
 // A content is what a response holds for one position of one partition: all
 // subscriptions that asked for it share it.
 type content struct {
 	runs []run
-	next int64 // where to go on; the position itself if nothing came
-	wire int64 // bytes of the response
-	used int64 // of them, up to the last batch that was looked at
-	size int64 // bytes in memory, those used included
-	err  error // what cannot be read at next, if anything
-	held bool  // next is a batch that the answer brought and for which there was no memory
-	need int64 // memory for large batches that it needs; 0 if none
+	next int64        // where to go on; the position itself if nothing came
+	last leader.Epoch // of the last batch before next, if anything came
+	wire int64        // bytes of the response
+	used int64        // of them, up to the last batch that was looked at
+	size int64        // bytes in memory, those used included
+	err  error        // what cannot be read at next, if anything
+	held bool         // next is a batch that the answer brought and for which there was no memory
+	need int64        // memory for large batches that it needs; 0 if none
 }
 
 // decode takes from a response what a subscription at pos may see. What it
@@ -108,6 +111,7 @@ func (d *decoder) batch(b []byte) error {
 	if crc32.Checksum(b[batchChecked:], castagnoli) != binary.BigEndian.Uint32(b[17:]) {
 		return errChecksum
 	}
+	epoch := int32(binary.BigEndian.Uint32(b[12:])) // brokers set it; the checksum does not cover it
 	attributes := binary.BigEndian.Uint16(b[21:])
 	producer := int64(binary.BigEndian.Uint64(b[43:]))
 	for len(d.ahead) > 0 && d.ahead[0].FirstOffset <= last {
@@ -126,7 +130,7 @@ func (d *decoder) batch(b []byte) error {
 		if err != nil {
 			return err
 		}
-		u := run{data: data, left: int(count), base: base, from: max(d.pos, base)}
+		u := run{data: data, left: int(count), base: base, from: max(d.pos, base), epoch: leader.NewEpoch(epoch)}
 		u.first = int64(binary.BigEndian.Uint64(b[27:]))
 		if attributes&appendTime != 0 {
 			u.first, u.sameTime = int64(binary.BigEndian.Uint64(b[35:])), true
@@ -134,7 +138,7 @@ func (d *decoder) batch(b []byte) error {
 		d.runs = append(d.runs, u)
 		d.room.fed = true
 	}
-	d.next = last + 1
+	d.next, d.last = last+1, leader.NewEpoch(epoch)
 	return nil
 }
 

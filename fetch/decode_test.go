@@ -24,6 +24,7 @@ type batchSpec struct {
 	last       int32 // offset delta; 0: of the last value
 	attributes int16
 	producer   int64
+	epoch      int32
 	raw        []byte // instead of values
 	count      int32
 }
@@ -36,7 +37,7 @@ func (s batchSpec) bytes() []byte {
 		records = r.AppendTo(records)
 	}
 	b := kmsg.RecordBatch{
-		FirstOffset: s.base, Magic: 2, Attributes: s.attributes, LastOffsetDelta: max(s.last, int32(len(s.values)-1)),
+		FirstOffset: s.base, PartitionLeaderEpoch: s.epoch, Magic: 2, Attributes: s.attributes, LastOffsetDelta: max(s.last, int32(len(s.values)-1)),
 		FirstTimestamp: 1000, MaxTimestamp: 5000, ProducerID: s.producer, NumRecords: int32(len(s.values)), Records: records,
 	}
 	if s.raw != nil {

@@ -14,6 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/leader"
 )
 
 // TestRefusedFetches: whatever the broker answers once or twice, everything
@@ -167,7 +169,7 @@ func TestOutOfRange(t *testing.T) {
 		if _, err := rd.Read(t.Context(), nil); !errors.As(err, new(*OutOfRangeError)) {
 			t.Errorf("a second look finds %v", err)
 		}
-		rd.Rewind(5) // as if the group's offset had been reset
+		rd.Rewind(5, leader.Unknown) // as if the group's offset had been reset
 		rd.Retry()
 		var got []int64
 		for len(got) < 5 {

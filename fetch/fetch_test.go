@@ -12,6 +12,8 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/leader"
 )
 
 func TestReadsEveryCompression(t *testing.T) {
@@ -197,7 +199,7 @@ func TestRewind(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(got) == 10 {
-			s.Rewind(0)
+			s.Rewind(0, leader.Unknown)
 		}
 	}
 	for i, g := range got {
@@ -230,7 +232,7 @@ func TestRewoundHoldsNoMemory(t *testing.T) {
 		t.Fatalf("next is %d", next)
 	}
 	read(3)
-	s.Rewind(0)
+	s.Rewind(0, leader.Unknown)
 	time.Sleep(50 * time.Millisecond) // an answer that was on its way is thrown away
 	f := r.fetcher
 	for range 20 {

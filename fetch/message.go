@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+
+	"kcagent/leader"
 )
 
 // message takes one message of the formats before Kafka 0.11, which topics from
@@ -54,7 +56,7 @@ func (d *decoder) message(b []byte) error {
 	}
 	d.runs = append(d.runs, u)
 	d.room.fed = true
-	d.next = last + 1
+	d.next, d.last = last+1, leader.Unknown
 	return nil
 }
 

@@ -5,12 +5,15 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+
+	"kcagent/leader"
 )
 
 // A lookupJob asks a leader where partitions begin and end.
 type lookupJob struct {
 	subs  []member
-	times []int64 // of each
+	times []int64   // of each
+	ends  []*wanted // whose epoch is to be looked up, too
 	iso   sarama.IsolationLevel
 }
 
@@ -34,6 +37,9 @@ func (l *lane) lookup(now time.Time) job {
 		times[key] = at
 		j.subs = append(j.subs, enlist(s, now))
 		j.times = append(j.times, at)
+		if s.want == lookupRange && s.posEpoch.Known() {
+			j.ends = append(j.ends, &wanted{position: key, epoch: s.epoch, last: s.posEpoch})
+		}
 	}
 	return j
 }
@@ -71,6 +77,10 @@ func (j *lookupJob) ask(l *lane) error {
 	if err != nil {
 		return err
 	}
+	epochs, err := l.epochEnds(j.ends)
+	if err != nil {
+		return err
+	}
 	var told calls
 	defer func() { told.run() }()
 	l.f.mu.Lock()
@@ -88,7 +98,14 @@ func (j *lookupJob) ask(l *lane) error {
 			m.refused(err, &told)
 			continue
 		}
-		m.resolve(start, end, &told)
+		e, asked := epochs[m.key()]
+		switch asked = asked && m.want == lookupRange && e.of == m.posEpoch; {
+		case asked && e.err != nil:
+			m.refused(e.err, &told)
+		case asked && m.truncated(e, start, end, &told):
+		default:
+			m.resolve(start, end, &told)
+		}
 	}
 	return nil
 }
@@ -148,7 +165,7 @@ func (s *Subscription) resolve(start, end int64, told *calls) {
 		if start < 0 { // no record is that young
 			start = end
 		}
-		s.jump(start)
+		s.jump(start, leader.Unknown)
 		s.highWater = max(s.highWater, end)
 		return
 	}
@@ -161,9 +178,9 @@ func (s *Subscription) resolve(start, end int64, told *calls) {
 	e := OutOfRangeError{s.spec.Topic, s.spec.Partition, s.pos, start, end}
 	switch s.spec.OnOutOfRange {
 	case Earliest:
-		s.jump(start)
+		s.jump(start, leader.Unknown)
 	case Latest:
-		s.jump(end)
+		s.jump(end, leader.Unknown)
 	default:
 		s.fatal = &e
 		signal(s.ready)
@@ -176,9 +193,10 @@ func (s *Subscription) resolve(start, end int64, told *calls) {
 	}
 }
 
-// jump goes on elsewhere, and has Read say so.
-func (s *Subscription) jump(to int64) {
+// jump goes on elsewhere, and has Read say so. epoch is that of the last record before.
+func (s *Subscription) jump(to int64, epoch leader.Epoch) {
 	s.next, s.pos, s.announce, s.placed = to, to, true, true
+	s.nextEpoch, s.posEpoch = epoch, epoch
 	signal(s.ready)
 	s.wakeLane()
 }

@@ -3,13 +3,17 @@ package fetch
 import (
 	"context"
 	"time"
+
+	"kcagent/leader"
 )
 
 // A part is what one answer brought for one subscription, as far as it has not
 // been read.
 type part struct {
 	runs  []run
-	next  int64 // where the partition goes on behind it
+	next  int64        // where the partition goes on behind it
+	last  leader.Epoch // of the last batch before next
+	epoch leader.Epoch // of the last record before the position that hand has reached
 	frame *frame
 	since time.Time // in the queue
 	begun bool      // some of it was taken
@@ -95,6 +99,14 @@ func (s *Subscription) Jumped() bool {
 	return s.jumped
 }
 
+// Epoch returns the leader epoch of the last record before the position that the last
+// Take returned. It is called by the goroutine that calls Take.
+func (s *Subscription) Epoch() leader.Epoch {
+	s.f.mu.Lock()
+	defer s.f.mu.Unlock()
+	return s.taken
+}
+
 // take returns the first part of the queue, or nil if there is none.
 func (s *Subscription) take() (*part, error) {
 	f := s.f
@@ -114,11 +126,11 @@ func (s *Subscription) take() (*part, error) {
 	case s.announce && s.want == lookupNone:
 		s.jumped, s.reset, s.announce = s.reset, false, false
 		s.busy = true
-		return &part{next: s.next}, nil
+		return &part{next: s.next, last: s.nextEpoch}, nil
 	}
 	p := s.queue[0]
 	s.queue = s.queue[1:]
-	s.busy, p.begun = true, true
+	s.busy, p.begun, p.epoch = true, true, s.nextEpoch
 	s.wakeLane() // there is room for the next
 	return p, nil
 }
@@ -130,7 +142,8 @@ func (s *Subscription) settle(p *part, next int64, err error) {
 	defer func() { told.run() }()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s.busy, s.returned, s.next = false, time.Now(), next
+	s.busy, s.returned = false, time.Now()
+	s.next, s.nextEpoch, s.taken = next, p.epoch, p.epoch
 	s.touch()
 	if err != nil {
 		f.unref(p.frame)
@@ -141,7 +154,7 @@ func (s *Subscription) settle(p *part, next int64, err error) {
 	switch {
 	case s.moved:
 		s.moved = false
-		s.pos = next
+		s.pos, s.posEpoch = next, p.epoch
 		f.unref(p.frame)
 		s.wakeLane()
 	case len(p.runs) > 0:
@@ -159,16 +172,21 @@ func (s *Subscription) settle(p *part, next int64, err error) {
 func (p *part) hand(each func(*Record) bool) (next int64, err error) {
 	var r Record
 	for len(p.runs) > 0 {
+		from, epoch := p.runs[0].from, p.runs[0].epoch
 		all, next, err := p.runs[0].hand(&r, each)
+		if all || p.runs[0].from > from {
+			p.epoch = epoch
+		}
 		if all {
 			p.runs = p.runs[1:]
 		}
 		if next > 0 || err != nil {
 			if len(p.runs) == 0 {
-				next = p.next
+				next, p.epoch = p.next, p.last
 			}
 			return next, err
 		}
 	}
+	p.epoch = p.last
 	return p.next, nil
 }

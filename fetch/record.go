@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"time"
+
+	"kcagent/leader"
 )
 
 // A Record is one record. Nil as key or value is Kafka's null.
@@ -27,6 +29,7 @@ type run struct {
 	first    int64 // milliseconds since 1970 that the deltas of times count from; may be negative
 	sameTime bool  // all records have the time first
 	old      bool  // data is messages, as before Kafka 0.11
+	epoch    leader.Epoch
 }
 
 // errMalformed means that the producer wrote nonsense: the checksum was right.

@@ -5,6 +5,8 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/leader"
 )
 
 const (
@@ -41,9 +43,12 @@ func (w *wanted) key() position { return position{w.topic, w.partition, 0} }
 // A wanted is one partition in a request: all members are at one position.
 type wanted struct {
 	position
-	epoch int32
+	epoch int32        // of the leader
+	last  leader.Epoch // of the last record before the position
 	ask   int64
 	subs  []member
+	// unchecked: the leader was not asked for the end of epoch last.
+	unchecked bool
 }
 
 // A fetchJob asks for records.
@@ -193,7 +198,7 @@ func (b *builder) add(s *Subscription) bool {
 		b.wait = 0 // its consumer waits to hear whether the position is good
 	}
 	bytes, memory := s.asked()
-	w := &wanted{position{s.spec.Topic, s.spec.Partition, s.pos}, s.epoch, bytes, []member{enlist(s, b.now)}}
+	w := &wanted{position{s.spec.Topic, s.spec.Partition, s.pos}, s.epoch, s.posEpoch, bytes, []member{enlist(s, b.now)}, s.unchecked()}
 	b.byPartition[s.key()] = w
 	b.wants = append(b.wants, w)
 	b.memory += memory
@@ -204,11 +209,12 @@ func (b *builder) add(s *Subscription) bool {
 // join takes s in if its position is asked for.
 func (b *builder) join(s *Subscription) bool {
 	w := b.byPartition[s.key()]
-	if w == nil || w.offset != s.pos || w.epoch != s.epoch {
+	if w == nil || w.offset != s.pos || w.epoch != s.epoch || w.last != s.posEpoch {
 		return false // its turn comes
 	}
 	w.ask = max(w.ask, int64(s.ask))
 	w.subs = append(w.subs, enlist(s, b.now))
+	w.unchecked = w.unchecked || s.unchecked()
 	return true
 }
 
@@ -252,12 +258,16 @@ func (b *builder) size() {
 // ask implements job. The partitions stand in the order in which they were
 // chosen.
 func (j *fetchJob) ask(l *lane) error {
+	if done, err := j.check(l); done || err != nil {
+		return err
+	}
 	req := kmsg.NewPtrFetchRequest()
 	req.MaxWaitMillis, req.MinBytes, req.MaxBytes = int32(j.wait.Milliseconds()), 1, int32(j.bytes)
 	req.IsolationLevel = int8(j.iso)
 	for _, w := range j.wants {
 		p := kmsg.NewFetchRequestTopicPartition()
 		p.Partition, p.FetchOffset, p.PartitionMaxBytes, p.CurrentLeaderEpoch = w.partition, w.offset, int32(w.ask), w.epoch
+		p.LastFetchedEpoch = w.last.Kafka()
 		last := len(req.Topics) - 1
 		if last < 0 || req.Topics[last].Topic != w.topic {
 			t := kmsg.NewFetchRequestTopic()

@@ -12,6 +12,8 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/leader"
 )
 
 // TestTransactions runs committed, aborted and open transactions of two
@@ -322,7 +324,7 @@ func TestNothingIsSkippedOrRepeated(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n%5 == 4 { // could not be kept
-			s.Rewind(got)
+			s.Rewind(got, leader.Unknown)
 			continue
 		}
 		got += batch

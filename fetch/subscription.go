@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+
+	"kcagent/leader"
 )
 
 // A Policy says where a subscription goes on when its position is out of range.
@@ -26,6 +28,9 @@ type Spec struct {
 	// looked up. The first Read returns without records, once it is known that the
 	// position is good; if paused, once the position is known.
 	Offset int64
+	// Epoch is the leader epoch of the last record that was consumed before Offset. A
+	// known one lets the leader detect that its log was truncated meanwhile.
+	Epoch leader.Epoch
 	// Time, if it is not zero and Offset is negative, begins at the first record
 	// that is not older, or at the end if there is none.
 	Time time.Time
@@ -40,12 +45,14 @@ type Spec struct {
 	// Paused begins with a pause.
 	Paused bool
 
-	// Reset, if not nil, is told of each jump that OnOutOfRange made. Changed,
-	// if not nil, is called when LastError may have changed. Both are called
-	// without a lock, from the fetcher's goroutines, and must not block; two
-	// calls may come in any order, so Changed looks at LastError.
-	Reset   func(OutOfRangeError)
-	Changed func()
+	// Reset, if not nil, is called with each jump that OnOutOfRange made out of range,
+	// Truncated with each that it made in a truncated log. Changed, if not nil, is
+	// called when LastError may have changed. All are called without a lock, from the
+	// fetcher's goroutines, and must not block; two calls may come in any order, so
+	// Changed looks at LastError.
+	Reset     func(OutOfRangeError)
+	Truncated func(TruncatedError)
+	Changed   func()
 }
 
 // An OutOfRangeError says that a position is not in the partition.
@@ -93,14 +100,18 @@ type Subscription struct {
 	fatal  error  // what Read returns
 	topic  string // the id of the topic; "" if unknown
 
-	next     int64 // where the consumer stands
-	announce bool  // next was found good, looked up or reset, and Read is to say so
-	reset    bool  // it was reset
-	jumped   bool  // so was what the last Take said
-	placed   bool  // it was once
-	pos      int64 // where the next request begins: behind what is queued
-	want     lookup
-	queue    []*part
+	next      int64        // where the consumer stands
+	nextEpoch leader.Epoch // of the last record before next
+	announce  bool         // next was found good, looked up or reset, and Read is to say so
+	reset     bool         // it was reset
+	jumped    bool         // so was what the last Take said
+	placed    bool         // it was once
+	pos       int64        // where the next request begins: behind what is queued
+	posEpoch  leader.Epoch // of the last record before pos
+	taken     leader.Epoch // of the last record before what the last Take returned
+	checked   leader.Epoch // of the leader that confirmed posEpoch, see check
+	want      lookup
+	queue     []*part
 
 	reading  bool      // Read waits
 	busy     bool      // Read works on a part
@@ -151,6 +162,7 @@ func (f *Fetcher) Subscribe(spec Spec) *Subscription {
 	spec.MaxBytes = max(spec.MaxBytes, 1)
 	s := &Subscription{
 		f: f, spec: spec, ready: make(chan struct{}, 1), next: spec.Offset, pos: spec.Offset, paused: spec.Paused,
+		nextEpoch: spec.Epoch, posEpoch: spec.Epoch,
 		epoch: -1, highWater: -1, stable: -1, ask: min(firstAsk, spec.MaxBytes), lost: true,
 	}
 	if spec.ReadCommitted {
@@ -203,18 +215,19 @@ func (s *Subscription) Resume() {
 	}
 }
 
-// Rewind makes offset the next to deliver: what a consumer does that could not
-// keep what it was given. It is not called while Read is. Nothing is fetched ahead
-// before the consumer waits again, which may be long: its sink fails.
-func (s *Subscription) Rewind(offset int64) {
+// Rewind makes offset the next to deliver, and epoch the leader epoch of the last record
+// before it: what a consumer does that could not keep what it was given. It is not
+// called while Read is. Nothing is fetched ahead before the consumer waits again, which
+// may be long: its sink fails.
+func (s *Subscription) Rewind(offset int64, epoch leader.Epoch) {
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
-	s.eager = false
+	s.eager, s.nextEpoch = false, epoch
 	s.drop(offset)
 	s.wakeLane()
 }
 
-// Retry takes an [OutOfRangeError] back and looks again.
+// Retry takes an [OutOfRangeError] or a [TruncatedError] back and looks again.
 func (s *Subscription) Retry() {
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
@@ -252,7 +265,8 @@ func (s *Subscription) Close() {
 	signal(s.ready)
 }
 
-// drop forgets what is queued and in flight, and goes on at offset.
+// drop forgets what is queued and in flight, and goes on at offset, which nextEpoch
+// belongs to.
 func (s *Subscription) drop(offset int64) {
 	s.seq++
 	s.touch()
@@ -261,7 +275,7 @@ func (s *Subscription) drop(offset int64) {
 	for _, p := range s.queue {
 		s.f.unref(p.frame)
 	}
-	s.queue, s.pos, s.next = nil, offset, offset
+	s.queue, s.pos, s.next, s.posEpoch = nil, offset, offset, s.nextEpoch
 	if offset < 0 {
 		s.want = lookupStart
 	}

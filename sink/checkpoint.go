@@ -10,6 +10,8 @@ import (
 	"io/fs"
 	"path/filepath"
 	"time"
+
+	"kcagent/leader"
 )
 
 // A checkpoint is the durable form of a ledger: which file holds it, up to which
@@ -50,8 +52,9 @@ type topicMark struct {
 }
 
 type partitionMark struct {
-	Next    int64  `json:"next"` // the offset after the last record
-	Lineage string `json:"lineage,omitempty"`
+	Next    int64        `json:"next"` // the offset after the last record
+	Lineage string       `json:"lineage,omitempty"`
+	Epoch   leader.Epoch `json:"leader_epoch,omitzero"` // of the last record; absent if unknown
 }
 
 // tailSize is how much of a file's end is checked: enough to tell two files

@@ -27,7 +27,7 @@ func ledgerOf(c *checkpoint) ledger {
 	l.id = c.Ledger
 	for _, t := range c.Topics {
 		for p, at := range t.Partitions {
-			l.entries[TopicPartition{t.Topic, p}] = Position{Next: at.Next, Lineage: at.Lineage, Topic: t.Identity}
+			l.entries[TopicPartition{t.Topic, p}] = Position{Next: at.Next, Lineage: at.Lineage, Topic: t.Identity, Epoch: at.Epoch}
 		}
 	}
 	return l
@@ -56,7 +56,7 @@ func (l *ledger) advance(c Chunk) {
 	if len(c.Data) == 0 && known && p.Next == c.Next {
 		return
 	}
-	p.Next = c.Next
+	p.Next, p.Epoch = c.Next, c.Epoch
 	l.entries[c.TopicPartition] = p
 	l.version++
 }
@@ -81,7 +81,7 @@ func (l *ledger) snapshot() snapshot {
 			t = &topicMark{Topic: tp.Topic, Identity: at.Topic, Partitions: make(map[int32]partitionMark)}
 			marks[k] = t
 		}
-		t.Partitions[tp.Partition] = partitionMark{at.Next, at.Lineage}
+		t.Partitions[tp.Partition] = partitionMark{at.Next, at.Lineage, at.Epoch}
 	}
 	s := snapshot{id: l.id, version: l.version, topics: make([]topicMark, 0, len(marks))}
 	keys := slices.SortedFunc(maps.Keys(marks), func(a, b key) int {

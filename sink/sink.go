@@ -91,6 +91,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"kcagent/leader"
 )
 
 // A Record is one Kafka record. Its slices belong to the caller.
@@ -116,9 +118,10 @@ type TopicPartition struct {
 // A Chunk is encoded records of one partition, in order.
 type Chunk struct {
 	TopicPartition
-	Data []byte // whole records as the sink's Encode made them; none moves the position alone
-	Last int    // where the last record begins in Data
-	Next int64  // the offset after them
+	Data  []byte       // whole records as the sink's Encode made them; none moves the position alone
+	Last  int          // where the last record begins in Data
+	Next  int64        // the offset after them
+	Epoch leader.Epoch // of the last record before Next
 }
 
 // An Identity tells a topic from another one that has or had its name. Both
@@ -139,6 +142,9 @@ type Position struct {
 	Lineage string
 	// Topic is the topic that Next is about.
 	Topic Identity
+	// Epoch is the leader epoch of the last record before Next, or unknown. It lets the
+	// partition's leader detect that its log was truncated since.
+	Epoch leader.Epoch
 }
 
 // A Ledger is what a sink knows of a partition.

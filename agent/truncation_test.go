@@ -1,0 +1,204 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/leader"
+	"kcagent/sink"
+)
+
+// truncate has the leader of partition 0 answer as if its log had been truncated to end,
+// to a position pos in leader epoch 0, until it is asked for what is before.
+func (r *rig) truncate(pos, end int64) {
+	var over atomic.Bool
+	r.cluster.ControlKey(int16(kmsg.Fetch), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		req := kreq.(*kmsg.FetchRequest)
+		p := req.Topics[0].Partitions[0]
+		if p.FetchOffset < pos {
+			over.Store(true)
+		}
+		if over.Load() || p.LastFetchedEpoch != 0 {
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.FetchResponse)
+		rt := kmsg.NewFetchResponseTopic()
+		rt.Topic = "t"
+		rp := kmsg.NewFetchResponseTopicPartition()
+		rp.DivergingEpoch.Epoch, rp.DivergingEpoch.EndOffset = 0, end
+		rt.Partitions = append(rt.Partitions, rp)
+		resp.Topics = append(resp.Topics, rt)
+		return resp, nil, true
+	})
+	r.cluster.ControlKey(int16(kmsg.OffsetForLeaderEpoch), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		resp := kreq.ResponseKind().(*kmsg.OffsetForLeaderEpochResponse)
+		rt := kmsg.NewOffsetForLeaderEpochResponseTopic()
+		rt.Topic = "t"
+		rp := kmsg.NewOffsetForLeaderEpochResponseTopicPartition()
+		rp.LeaderEpoch, rp.EndOffset = 0, end
+		rt.Partitions = append(rt.Partitions, rp)
+		resp.Topics = append(resp.Topics, rt)
+		return resp, nil, true
+	})
+}
+
+// committedEpoch is the leader epoch that the group has committed for partition 0.
+func (r *rig) committedEpoch() int32 {
+	r.Helper()
+	req := kmsg.NewPtrOffsetFetchRequest()
+	g := kmsg.NewOffsetFetchRequestGroup()
+	g.Group = "kcagent-c"
+	req.Groups = append(req.Groups, g)
+	resp, err := req.RequestWith(context.Background(), r.client)
+	if err != nil {
+		r.Fatal(err)
+	}
+	return resp.Groups[0].Topics[0].Partitions[0].LeaderEpoch
+}
+
+// TestTruncationWhileTheAgentIsDown: the leader epoch survives a restart in the committed
+// offset, and in the ledger. The records of the new branch follow those of the lost one,
+// under a new lineage that is committed before the first of them.
+func TestTruncationWhileTheAgentIsDown(t *testing.T) {
+	for _, ledger := range []bool{true, false} {
+		t.Run(fmt.Sprintf("ledger=%v", ledger), func(t *testing.T) {
+			r := newRig(t, 1)
+			r.memory.keepsLedger = ledger
+			r.produce(0, "a", "b", "c", "d", "e")
+			r.edit("")
+			r.wantCommitted(0, 5)
+			if e := r.committedEpoch(); e != 0 {
+				t.Fatalf("leader epoch %d is committed, want 0", e)
+			}
+			if at := r.memory.durable[sink.TopicPartition{Topic: "t"}]; at.Epoch != leader.NewEpoch(0) {
+				t.Fatalf("the ledger has epoch %s, want 0", at.Epoch)
+			}
+			_, before := r.commitOf(0)
+			_ = r.stop()
+			r.truncate(5, 3)
+			r.restart(nil)
+			r.edit("")
+			r.wantRecords("t/0@0=a", "t/0@1=b", "t/0@2=c", "t/0@3=d", "t/0@4=e", "t/0@3=d", "t/0@4=e")
+			r.eventually("the commit", func() (bool, any) {
+				offset, after := r.commitOf(0)
+				m, ok := parseMetadata(after)
+				was, _ := parseMetadata(before)
+				return offset == 5 && ok && m.lineage != was.lineage, after
+			})
+			if n := r.consumerStats(); n.truncations.Load() != 1 || n.offsetResets.Load() != 1 {
+				t.Errorf("%d truncations and %d resets are counted", n.truncations.Load(), n.offsetResets.Load())
+			}
+			if log := r.log.String(); strings.Count(log, `"msg":"log truncated"`) != 1 || !strings.Contains(log, `"from":5,"to":3,"diverging":3,"epoch":"0","leader_epoch":"0","policy":"earliest"`) {
+				t.Error("the log lacks the truncation, or has it several times")
+			}
+		})
+	}
+}
+
+// TestTruncationStopsThePartition: with fail nothing is read and committed, the error
+// lasts over restarts, and an offset that an operator sets ends it.
+func TestTruncationStopsThePartition(t *testing.T) {
+	r := newRig(t, 1)
+	r.memory.keepsLedger = true
+	r.produce(0, "a", "b", "c", "d", "e")
+	const strict = ", on_offset_out_of_range: fail"
+	r.edit(strict)
+	r.wantCommitted(0, 5)
+	_ = r.stop()
+	r.truncate(5, 3)
+	for range 2 {
+		r.restart(nil)
+		r.edit(strict)
+		r.eventually("the error", func() (bool, any) {
+			c := r.consumer()
+			return c.Status == Failing && c.LastError != nil && strings.Contains(*c.LastError, "log of t/0 was truncated: it diverges at offset 3"), c
+		})
+		if n := r.committed(0); n != 5 {
+			t.Errorf("%d is committed", n)
+		}
+		_ = r.stop()
+	}
+	r.commitExternally(0, 4, "")
+	r.restart(nil)
+	r.edit(strict)
+	r.wantRecords("t/0@0=a", "t/0@1=b", "t/0@2=c", "t/0@3=d", "t/0@4=e", "t/0@4=e")
+	r.wantStatus(Running)
+}
+
+// TestRewoundPositionKeepsItsEpoch: what a failing sink did not accept is fetched again
+// under the epoch of the record before it.
+func TestRewoundPositionKeepsItsEpoch(t *testing.T) {
+	r := newRig(t, 1)
+	r.memory.keepsLedger = true
+	r.produce(0, "a", "b")
+	r.edit("")
+	r.wantCommitted(0, 2)
+	r.memory.failPartition(0, partitionFault{write: errors.New("full")})
+	r.produce(0, "c")
+	r.wantStatus(Failing)
+	var unknown, known atomic.Int32
+	r.cluster.ControlKey(int16(kmsg.Fetch), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		if p := kreq.(*kmsg.FetchRequest).Topics[0].Partitions[0]; p.LastFetchedEpoch < 0 {
+			unknown.Add(1)
+		} else if p.FetchOffset == 2 {
+			known.Add(1)
+		}
+		return nil, nil, false
+	})
+	r.eventually("a fetch after a failed write", func() (bool, any) { return known.Load()+unknown.Load() > 0, nil })
+	r.memory.failPartition(0, partitionFault{})
+	r.wantRecords("t/0@0=a", "t/0@1=b", "t/0@2=c")
+	if unknown.Load() > 0 {
+		t.Errorf("%d fetches name no leader epoch", unknown.Load())
+	}
+}
+
+// TestHeldPartitions: a member stays one as long as it has its id.
+func TestHeldPartitions(t *testing.T) {
+	var h heldPartitions
+	p0, p1 := sink.TopicPartition{Topic: "t"}, sink.TopicPartition{Topic: "t", Partition: 1}
+	for i, c := range []struct {
+		tp     sink.TopicPartition
+		member string
+		want   bool
+	}{
+		{p0, "m1", false},
+		{p1, "m1", false},
+		{p0, "m1", true},
+		{p0, "m2", false}, // the coordinator has removed m1
+		{p1, "m2", false},
+		{p1, "m2", true},
+	} {
+		if got := h.hold(c.tp, c.member); got != c.want {
+			t.Errorf("assignment %d: %v, want %v", i, got, c.want)
+		}
+	}
+}
+
+// TestCommitOfAnotherClient: what it committed, with a leader epoch, while the agent was
+// down is where the partition resumes, and no reset.
+func TestCommitOfAnotherClient(t *testing.T) {
+	r := newRig(t, 1)
+	r.memory.keepsLedger = true
+	r.produce(0, "a", "b")
+	r.edit("")
+	r.wantCommitted(0, 2)
+	_ = r.stop()
+	r.produce(0, "c", "d", "e")
+	r.commitAs(0, 4, 0, "")
+	r.restart(nil)
+	r.edit("")
+	r.wantRecords("t/0@0=a", "t/0@1=b", "t/0@4=e")
+	if n := r.consumerStats().offsetResets.Load(); n != 0 || !strings.Contains(r.log.String(), atOtherClient.message) {
+		t.Errorf("%d resets are counted", n)
+	}
+}

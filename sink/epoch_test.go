@@ -1,0 +1,54 @@
+package sink
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"kcagent/leader"
+)
+
+// TestLedgerKeepsLeaderEpochs: each partition's position has the leader epoch of its last
+// record, in the checkpoint, too. Epoch 0 is known, and an absent one is not.
+func TestLedgerKeepsLeaderEpochs(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "out.log")
+	s := openExact(t, path, nil)
+	epochs := []leader.Epoch{leader.NewEpoch(0), leader.NewEpoch(7), leader.Unknown}
+	for p, e := range epochs {
+		tp := TopicPartition{"orders", int32(p)}
+		id := place(t, s, tp.Partition).ID
+		if err := s.Adopt(t.Context(), tp, id, Position{Next: 5, Lineage: "L", Epoch: leader.NewEpoch(3)}); err != nil {
+			t.Fatal(err)
+		}
+		data := s.Encode(nil, &records(tp.Partition, 5, 1)[0])
+		if err := s.Write(t.Context(), Chunk{TopicPartition: tp, Data: data, Next: 6, Epoch: e}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustClose(t, s)
+	s = openExact(t, path, nil)
+	for p, e := range epochs {
+		if l := place(t, s, int32(p)); l.Next != 6 || l.Epoch != e {
+			t.Errorf("partition %d is at %d in epoch %s, want epoch %s", p, l.Next, l.Epoch, e)
+		}
+	}
+	mustClose(t, s)
+	text := readFile(t, path+checkpointSuffix)
+	for _, want := range []string{`{"next":6,"lineage":"L","leader_epoch":0}`, `"leader_epoch":7}`, `"2":{"next":6,"lineage":"L"}`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the checkpoint lacks %s: %s", want, text)
+		}
+	}
+}
+
+// TestCheckpointWithoutLeaderEpochs is one of an older version.
+func TestCheckpointWithoutLeaderEpochs(t *testing.T) {
+	c, err := decodeCheckpoint([]byte(`{"ledger":"x","consumer":"c","group":"g","delivery":"exactly_once","topics":[{"topic":"orders","partitions":{"0":{"next":6,"lineage":"L"}}}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := ledgerOf(c)
+	if at := l.position(TopicPartition{"orders", 0}); at != (Position{Next: 6, Lineage: "L"}) || at.Epoch.Known() {
+		t.Errorf("got %+v", at)
+	}
+}
