@@ -38,11 +38,12 @@ type clusters struct {
 // A cluster is one in use.
 type cluster struct {
 	*fetch.Fetcher
-	spec    config.Cluster // with Fetch blank: how to reach it
-	users   int            // guarded by clusters.mu
-	end     context.CancelFunc
-	door    admission // for members that join for the first time
-	refusal *refusal
+	spec      config.Cluster // with Fetch blank: how to reach it
+	addresses string         // identifies the brokers, see hashAddresses
+	users     int            // guarded by clusters.mu
+	end       context.CancelFunc
+	door      admission // for members that join for the first time
+	refusal   *refusal
 
 	mu   sync.Mutex
 	keys *credentials // in use; nil before they could be read
@@ -123,7 +124,7 @@ func (cs *clusters) join(spec config.Consumer) *cluster {
 	}
 	name := cmp.Or(spec.ClusterName, strings.Join(spec.Cluster.Brokers, ","))
 	ctx, end := context.WithCancel(context.Background())
-	c := &cluster{spec: reach, users: 1, end: end, door: newAdmission(), refusal: cs.recall(reach)}
+	c := &cluster{spec: reach, addresses: hashAddresses(reach.Brokers), users: 1, end: end, door: newAdmission(), refusal: cs.recall(reach)}
 	c.Fetcher = fetch.New(fetch.Options{Name: name, Brokers: reach.Brokers, Pin: cs.pin(reach.Brokers), Settings: settings, Log: cs.log, Config: c.config})
 	cs.open = append(cs.open, c)
 	if cs.closed { // a zombie comes late

@@ -48,7 +48,7 @@ type decision struct {
 	adopt   bool // the ledger gets the position before the first record
 	commit  bool // the offset is committed before the first record
 	copied  bool // the ledger is a copy: it gets a new id
-	blocked bool // on_offset_out_of_range is fail: the partition does not resume
+	blocked bool // the partition does not resume: its topic was recreated and on_offset_out_of_range is fail, or its cluster was replaced
 }
 
 // A reason is why a partition resumes where it does, as it is logged.
@@ -71,6 +71,7 @@ var (
 	atMismatch       = reason{"checkpoint does not match the committed offset; its file may lack records", slog.LevelWarn}
 	atLedgerAlone    = reason{"no committed offset; resuming where the file ends", slog.LevelInfo}
 	atLedgerOfTopic  = reason{"committed offset is about a deleted topic; resuming where the file ends", slog.LevelInfo}
+	clusterReplaced  = reason{"another cluster is at the addresses of the brokers that the file was written from", slog.LevelWarn}
 	topicRecreated   = reason{"topic was deleted and recreated; applying on_offset_out_of_range", slog.LevelWarn}
 	atLedgerNotPin   = reason{"the offset was committed while the sink could not be opened; resuming where the file ends", slog.LevelInfo}
 	atPin            = reason{"resuming at the offset that was committed while the sink could not be opened", slog.LevelInfo}
@@ -91,6 +92,8 @@ var (
 func decide(c commitment, l sink.Ledger, now sink.Identity, p policy) decision {
 	d := decision{offset: c.offset, lineage: c.meta.lineage}
 	switch {
+	case replaced(l, now):
+		d = decision{offset: -1, reason: clusterReplaced, blocked: true}
 	case c.offset < 0 || c.ofDeletedTopic(now, p.recreated):
 		d = decideWithoutCommit(c, l, now, p)
 	case !c.ours:
@@ -237,6 +240,12 @@ func (c commitment) ofDeletedTopic(now sink.Identity, recreated bool) bool {
 // covers reports that the ledger has a position in the topic as it is now.
 func covers(l sink.Ledger, now sink.Identity) bool {
 	return l.Next >= 0 && !differ(l.Topic.Cluster, now.Cluster) && !differ(l.Topic.Topic, now.Topic)
+}
+
+// replaced reports that the ledger is about another cluster, which had the addresses of
+// this one. Only an edit of brokers moves a consumer to another cluster.
+func replaced(l sink.Ledger, now sink.Identity) bool {
+	return l.Next >= 0 && differ(l.Topic.Cluster, now.Cluster) && now.Brokers != "" && l.Topic.Brokers == now.Brokers
 }
 
 // differ reports that two ids are known and not the same.

@@ -33,6 +33,9 @@ var (
 
 func external(offset int64) commitment { return commitment{offset: offset} }
 
+// through is a topic of a cluster that is reached through certain brokers.
+func through(brokers string, i sink.Identity) sink.Identity { i.Brokers = brokers; return i }
+
 // foreign is a commit by a member of another client, which names the leader epoch.
 func foreign(offset int64, epoch int32) commitment {
 	return commitment{offset: offset, epoch: leader.NewEpoch(epoch)}
@@ -256,6 +259,23 @@ var decisionCases = map[string]decisionCase{
 	"A commit of an agent wins where the ledger is about another cluster.": {
 		ours(5, "theirs", "a", here), ledgerAt(9, "a", elsewhere), here, latest,
 		decision{offset: 5, lineage: "a", reason: atCommitted, adopt: true},
+	},
+
+	"A ledger about another cluster at the same brokers stops the partition: only an edit of brokers moves a consumer to another cluster.": {
+		nothing, ledgerAt(9, "a", through("b1", elsewhere)), through("b1", here), earliest,
+		decision{offset: -1, reason: clusterReplaced, blocked: true},
+	},
+	"Commits in the cluster that is at these brokers now do not change that.": {
+		external(5), ledgerAt(9, "a", through("b1", elsewhere)), through("b1", here), latest,
+		decision{offset: -1, reason: clusterReplaced, blocked: true},
+	},
+	"A ledger about another cluster at other brokers is ignored: the consumer was moved.": {
+		ours(5, "theirs", "a", here), ledgerAt(9, "a", through("b1", elsewhere)), through("b2", here), latest,
+		decision{offset: 5, lineage: "a", reason: atCommitted, adopt: true},
+	},
+	"Other brokers of the same cluster change nothing, and the ledger learns them.": {
+		ours(9, "mine", "a", here), ledgerAt(9, "a", through("b1", here)), through("b2", here), latest,
+		decision{offset: 9, lineage: "a", reason: atCommitted, adopt: true},
 	},
 
 	"Without a commit the partition resumes where the file ends: deleting committed offsets does not count as a reset.": {

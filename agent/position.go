@@ -56,7 +56,7 @@ func (s *session) pin(ctx context.Context, p *partition) error {
 	l, now := sink.Ledger{Position: sink.Position{Next: -1}}, s.identity(p)
 	c, before := p.known(&l)
 	d := decide(c, l, now, s.policy(p))
-	if !d.moves() {
+	if !d.moves() || before.reason == clusterReplaced {
 		return nil
 	}
 	at, _ := p.position()
@@ -128,7 +128,7 @@ func (s *session) resume(ctx context.Context, p *partition, d decision) error {
 
 // failed reports an error of the sink that concerns p.
 func (s *session) failed(p *partition, err error) {
-	if !errors.As(err, new(*flushFailure)) && !errors.As(err, new(*recreatedError)) { // the flusher counts its own
+	if !errors.As(err, new(*flushFailure)) && !errors.As(err, new(*recreatedError)) && !errors.As(err, new(*clusterReplacedError)) { // the flusher counts its own
 		s.stats.sinkErrors.Add(1)
 	}
 	p.sinkFailed = true
@@ -170,6 +170,9 @@ func (s *session) open(ctx context.Context, p *partition) (decision, error) {
 		d.lineage = newID()
 	}
 	p.locate(d, id, now)
+	if d.reason == clusterReplaced {
+		return d, fmt.Errorf("resume %s/%d: %w", p.Topic, p.Partition, &clusterReplacedError{s.spec.Cluster.Brokers, l.Topic.Cluster, now.Cluster})
+	}
 	if d.blocked {
 		return d, fmt.Errorf("resume %s/%d: %w, and on_offset_out_of_range is fail: choose earliest or latest, or stop the consumer and reset the group's offsets",
 			p.Topic, p.Partition, &recreatedError{p.Topic})
@@ -196,7 +199,7 @@ func (s *session) commitsOf(ledger string) map[sink.TopicPartition]sink.Position
 // identity tells the topic of p as it is now from others of its name.
 func (s *session) identity(p *partition) sink.Identity {
 	cluster, topic := s.cluster.Identity(p.Topic)
-	return sink.Identity{Cluster: cluster, Topic: topic}
+	return sink.Identity{Cluster: cluster, Topic: topic, Brokers: s.cluster.addresses}
 }
 
 // A recreatedError says that a topic was deleted and created again before it was

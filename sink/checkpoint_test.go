@@ -257,7 +257,7 @@ func FuzzCheckpoint(f *testing.F) {
 		{Ledger: "x", Group: "g"},
 		{
 			Ledger: "x", File: &fileMark{Inode: 1, Born: 9, Length: 2, Tail: 3, Compression: Zstd}, Done: &fileMark{Inode: 1, Length: 2, Final: time.UnixMilli(5)},
-			Topics: []topicMark{{"t", Identity{"c", "i"}, map[int32]partitionMark{0: {5, "l", leader.NewEpoch(0)}, 7: {1 << 40, "", leader.Unknown}}}},
+			Topics: []topicMark{{"t", Identity{"c", "i", "b"}, map[int32]partitionMark{0: {5, "l", leader.NewEpoch(0)}, 7: {1 << 40, "", leader.Unknown}}}},
 		},
 	} {
 		body, err := c.encode()

@@ -14,7 +14,7 @@ func TestLedgerIsKept(t *testing.T) {
 	if first.Next != -1 || first.ID == "" {
 		t.Errorf("a new ledger says %+v", first)
 	}
-	at := Position{Next: 10, Lineage: "L", Topic: Identity{"cluster", "topic"}}
+	at := Position{Next: 10, Lineage: "L", Topic: Identity{"cluster", "topic", "brokers"}}
 	for p := range int32(3) {
 		place(t, s, p)
 		if err := s.Adopt(t.Context(), TopicPartition{"orders", p}, first.ID, at); err != nil {
@@ -62,7 +62,7 @@ func TestAdoptedPositionIsDurable(t *testing.T) {
 			path := filepath.Join(t.TempDir(), pattern)
 			s := openExact(t, path, nil)
 			place(t, s, 4)
-			at := Position{Next: 100, Lineage: "L", Topic: Identity{"c", "t"}}
+			at := Position{Next: 100, Lineage: "L", Topic: Identity{"c", "t", ""}}
 			if err := s.Adopt(t.Context(), TopicPartition{"orders", 4}, "a copy", at); err != nil {
 				t.Fatal(err)
 			}

@@ -129,6 +129,10 @@ type Chunk struct {
 type Identity struct {
 	Cluster string `json:"cluster"` // the cluster's id
 	Topic   string `json:"id"`      // the topic's id (KIP-516, Kafka 2.8)
+	// Brokers is a hash of the addresses through which the cluster was reached; "" if
+	// unknown. It tells a consumer that was moved to another cluster from another
+	// cluster at the same addresses.
+	Brokers string `json:"brokers,omitempty"`
 }
 
 // A Position is where a partition continues.

@@ -1,0 +1,70 @@
+package agent
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"kcagent/config"
+)
+
+// TestAnotherClusterAtTheSameAddress: after a restart, no record of a cluster that has
+// taken the place of the former one enters the file, and nothing is committed there. An
+// edit of brokers lets the file continue.
+func TestAnotherClusterAtTheSameAddress(t *testing.T) {
+	one := newFileRig(t, 1, kfake.ClusterID("one"))
+	path := filepath.Join(t.TempDir(), "out.log")
+	spec := ", start: latest" + toFile(path)
+	one.edit(spec)
+	one.wantStatus(Running)
+	one.produce(0, "a", "b")
+	one.wantCommitted(0, 2)
+	if err := one.stop(); err != nil {
+		t.Error(err)
+	}
+	_, port, _ := net.SplitHostPort(one.cluster.ListenAddrs()[0])
+	one.cluster.Close()
+
+	n, _ := strconv.Atoi(port)
+	two := newFileRig(t, 1, kfake.ClusterID("two"), kfake.Ports(n))
+	two.produce(0, "c", "d", "e")
+	for range 2 {
+		two.edit(spec)
+		two.eventually("the error", func() (bool, any) {
+			c := two.consumer()
+			return c.Status == Failing && c.LastError != nil && strings.Contains(*c.LastError,
+				"resume t/0: brokers 127.0.0.1:"+port+" belong to cluster two now, and the file was written from cluster one: restore the former cluster, or, to read the new one, edit brokers"), c
+		})
+		two.wantLines(path, "a", "b")
+		if at := two.committed(0); at != -1 {
+			t.Errorf("%d is committed", at)
+		}
+		if n := two.consumerStats().sinkErrors.Load(); n != 0 {
+			t.Errorf("%d errors of the sink are counted", n)
+		}
+		if err := two.stop(); err != nil {
+			t.Error(err)
+		}
+		two.start()
+	}
+	c, problems := config.Parse("consumers.yaml", []byte("consumers:\n  - {name: c, brokers: ['localhost:"+port+"'], topics: [t]"+toFile(path)+"}"), os.LookupEnv)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	two.updates <- config.Update{Config: c}
+	two.wantCommitted(0, 3)
+	two.wantLines(path, "a", "b", "c", "d", "e")
+}
+
+// TestHashAddresses: the order of brokers does not count.
+func TestHashAddresses(t *testing.T) {
+	a := hashAddresses([]string{"x:1", "y:1"})
+	if len(a) != 16 || a != hashAddresses([]string{"y:1", "x:1"}) || a == hashAddresses([]string{"x:1"}) {
+		t.Errorf("%s is not the hash of the addresses alone", a)
+	}
+}
