@@ -117,7 +117,7 @@ func decide(c commitment, l sink.Ledger, now sink.Identity, p policy) decision {
 	default:
 		d = decideInLineage(c, l)
 	}
-	d.epoch = d.epochOf(c, l, now)
+	d.epoch = d.epochOf(c, l, now, p)
 	want := sink.Position{Next: d.offset, Lineage: d.lineage, Topic: now, Epoch: l.Epoch} // a flush for the epoch alone is not worth it
 	d.adopt = l.ID != "" && !d.blocked && (d.copied || d.offset < 0 || d.lineage == "" || l.Position != want)
 	return d
@@ -125,10 +125,10 @@ func decide(c commitment, l sink.Ledger, now sink.Identity, p policy) decision {
 
 // epochOf returns the leader epoch of the last record before the offset of d. That of an
 // offset in another cluster, or in the deleted topic, says nothing.
-func (d decision) epochOf(c commitment, l sink.Ledger, now sink.Identity) leader.Epoch {
+func (d decision) epochOf(c commitment, l sink.Ledger, now sink.Identity, p policy) leader.Epoch {
 	switch {
 	case d.offset < 0:
-	case c.offset == d.offset && c.epoch.Known() && !(c.ours && differ(c.meta.topic.Cluster, now.Cluster)):
+	case c.offset == d.offset && c.epoch.Known() && !c.ofDeletedTopic(now, p.recreated) && !(c.ours && differ(c.meta.topic.Cluster, now.Cluster)):
 		return c.epoch
 	case covers(l, now) && l.Next == d.offset:
 		return l.Epoch

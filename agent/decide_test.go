@@ -150,6 +150,11 @@ var decisionCases = map[string]decisionCase{
 		decision{offset: 5, reason: atMirrored, adopt: true, commit: true},
 	},
 
+	"The leader epoch of a commit about the deleted topic is ignored where the ledger in the new topic is at the same offset.": {
+		committedIn(4, ours(5, "mine", "a", hereOld)), ledgerAt(5, "b", here), here, latest,
+		decision{offset: 5, lineage: "b", reason: atLedgerOfTopic, commit: true},
+	},
+
 	"A commit of an agent in another cluster wins, and begins a new lineage.": {
 		ours(5, "mine", "a", elsewhere), ledgerAt(9, "a", here), here, earliest,
 		decision{offset: 5, reason: atMirrored, adopt: true, commit: true},

@@ -45,7 +45,9 @@ func (j *fetchJob) take(fr *frame, resp *kmsg.FetchResponse) {
 			case b.ErrorCode != 0:
 				m.refused(sarama.KError(b.ErrorCode), &told)
 			case b.DivergingEpoch.Epoch >= 0 && b.DivergingEpoch.EndOffset >= 0:
-				m.diverge(b, now)
+				if m.posEpoch == w.last { // for others there is nothing in the answer
+					m.diverge(b, now)
+				}
 			default:
 				m.accept(b, &contents[i], fr, now, &told)
 				if i == 0 && !m.gotAt.Equal(now) && !contents[i].held {

@@ -43,6 +43,8 @@
 //
 //   - pos is where the next request begins, behind all that is queued; next is
 //     where the consumer stands. After drop they are equal.
+//   - nextEpoch and posEpoch are the leader epochs of the last records before next and
+//     pos. Whatever moves one moves the other.
 //   - A subscription is in one request at most (inFlight). When seq has changed
 //     meanwhile, the answer is thrown away.
 //   - Only Read's own goroutine looks at records, without the lock; it holds the

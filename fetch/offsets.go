@@ -9,6 +9,23 @@ import (
 	"kcagent/leader"
 )
 
+// An OutOfRangeError says that a position is not in the partition.
+type OutOfRangeError struct {
+	Topic      string
+	Partition  int32
+	Offset     int64 // the position
+	Start, End int64 // what the partition holds, End not included
+}
+
+func (e *OutOfRangeError) Error() string {
+	return fmt.Sprintf("offset %d of %s/%d is out of range, the partition holds [%d, %d), and on_offset_out_of_range is fail: "+
+		"choose earliest or latest, or stop the consumer and reset the group's offsets",
+		e.Offset, e.Topic, e.Partition, e.Start, e.End)
+}
+
+// Unwrap makes the error one of Kafka's.
+func (e *OutOfRangeError) Unwrap() error { return sarama.ErrOffsetOutOfRange }
+
 // A lookupJob asks a leader where partitions begin and end.
 type lookupJob struct {
 	subs  []member

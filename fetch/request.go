@@ -44,7 +44,7 @@ func (w *wanted) key() position { return position{w.topic, w.partition, 0} }
 type wanted struct {
 	position
 	epoch int32        // of the leader
-	last  leader.Epoch // of the last record before the position
+	last  leader.Epoch // of the last record before the position; it may be unknown to some members
 	ask   int64
 	subs  []member
 	// unchecked: the leader was not asked for the end of epoch last.
@@ -209,8 +209,11 @@ func (b *builder) add(s *Subscription) bool {
 // join takes s in if its position is asked for.
 func (b *builder) join(s *Subscription) bool {
 	w := b.byPartition[s.key()]
-	if w == nil || w.offset != s.pos || w.epoch != s.epoch || w.last != s.posEpoch {
+	if w == nil || w.offset != s.pos || w.epoch != s.epoch || w.last != s.posEpoch && w.last.Known() && s.posEpoch.Known() {
 		return false // its turn comes
+	}
+	if !w.last.Known() {
+		w.last = s.posEpoch
 	}
 	w.ask = max(w.ask, int64(s.ask))
 	w.subs = append(w.subs, enlist(s, b.now))

@@ -2,7 +2,6 @@ package fetch
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -54,23 +53,6 @@ type Spec struct {
 	Truncated func(TruncatedError)
 	Changed   func()
 }
-
-// An OutOfRangeError says that a position is not in the partition.
-type OutOfRangeError struct {
-	Topic      string
-	Partition  int32
-	Offset     int64 // the position
-	Start, End int64 // what the partition holds, End not included
-}
-
-func (e *OutOfRangeError) Error() string {
-	return fmt.Sprintf("offset %d of %s/%d is out of range, the partition holds [%d, %d), and on_offset_out_of_range is fail: "+
-		"choose earliest or latest, or stop the consumer and reset the group's offsets",
-		e.Offset, e.Topic, e.Partition, e.Start, e.End)
-}
-
-// Unwrap makes the error one of Kafka's.
-func (e *OutOfRangeError) Unwrap() error { return sarama.ErrOffsetOutOfRange }
 
 // ErrClosed is what Read returns after Close.
 var ErrClosed = errors.New("subscription is closed")

@@ -137,20 +137,17 @@ func (s *Subscription) unchecked() bool {
 // positions that it has not confirmed. If it did, done is true, and the records are
 // asked for in another request.
 func (j *fetchJob) check(l *lane) (done bool, err error) {
-	var wants []*wanted
-	for _, w := range j.wants {
-		if w.unchecked {
-			wants = append(wants, w)
-		}
-	}
-	if len(wants) == 0 {
-		return false, nil
-	}
 	if err := l.conn.prepare(); err != nil {
 		return false, l.describe("fetch", err)
 	}
 	if version, err := l.conn.fetchVersion(); err != nil || version >= divergingFetch {
 		return false, err
+	}
+	var wants []*wanted
+	for _, w := range j.wants {
+		if w.unchecked {
+			wants = append(wants, w)
+		}
 	}
 	ends, err := l.epochEnds(wants)
 	if err != nil || ends == nil {
@@ -163,7 +160,7 @@ func (j *fetchJob) check(l *lane) (done bool, err error) {
 	for _, w := range j.wants {
 		e, asked := ends[w.key()]
 		for _, m := range w.subs {
-			if !m.current() || !asked {
+			if !m.current() || !asked || m.posEpoch != w.last {
 				continue
 			}
 			switch m.answered = time.Now(); {

@@ -310,6 +310,21 @@ func TestNewLeaderEpochIsNoTruncation(t *testing.T) {
 	}
 }
 
+// TestUnknownEpochsShareARequest: subscriptions at one position are in one request although
+// the epoch is unknown to some. Those that know different epochs take turns.
+func TestUnknownEpochsShareARequest(t *testing.T) {
+	b := builder{fetchJob: &fetchJob{}, byPartition: make(map[position]*wanted)}
+	in := func(e leader.Epoch) bool {
+		return b.add(&Subscription{spec: Spec{Topic: "t"}, pos: 5, epoch: 7, posEpoch: e, checked: leader.NewEpoch(7)})
+	}
+	if !in(leader.Unknown) || !in(leader.NewEpoch(3)) || !in(leader.Unknown) || !in(leader.NewEpoch(3)) || in(leader.NewEpoch(4)) {
+		t.Error("epochs share a request that should not, or do not and should")
+	}
+	if w := b.wants[0]; len(b.wants) != 1 || w.last != leader.NewEpoch(3) || len(w.subs) != 4 || w.unchecked {
+		t.Errorf("%d positions, epoch %s, %d subscriptions, unchecked %v", len(b.wants), w.last, len(w.subs), w.unchecked)
+	}
+}
+
 // TestLastFetchedEpoch: fetches name the epoch of the last record that was consumed, also
 // after what was fetched was given back, and none where nothing was consumed.
 func TestLastFetchedEpoch(t *testing.T) {
