@@ -124,13 +124,15 @@ func decide(c commitment, l sink.Ledger, now sink.Identity, p policy) decision {
 }
 
 // epochOf returns the leader epoch of the last record before the offset of d. That of an
-// offset in another cluster, or in the deleted topic, says nothing.
+// offset in another cluster, or in the deleted topic, says nothing. Those of other clients
+// are not used: sarama commits the epoch that it found when it joined, or 0, beside
+// offsets of later epochs, and the leader would report a truncation.
 func (d decision) epochOf(c commitment, l sink.Ledger, now sink.Identity, p policy) leader.Epoch {
 	switch {
 	case d.offset < 0:
-	case c.offset == d.offset && c.epoch.Known() && !c.ofDeletedTopic(now, p.recreated) && !(c.ours && differ(c.meta.topic.Cluster, now.Cluster)):
+	case c.ours && c.offset == d.offset && c.epoch.Known() && !c.ofDeletedTopic(now, p.recreated) && !differ(c.meta.topic.Cluster, now.Cluster):
 		return c.epoch
-	case covers(l, now) && l.Next == d.offset:
+	case covers(l, now) && l.Next == d.offset && (c.ours || c.offset < 0):
 		return l.Epoch
 	}
 	return leader.Unknown

@@ -114,15 +114,15 @@ var decisionCases = map[string]decisionCase{
 
 	"An external commit with a leader epoch that is ahead of the ledger, or at the same offset, is the ordinary progress of a member of another client. It wins, and does not count as a reset.": {
 		foreign(12, 3), ledgerAt(9, "a", here), here, earliest,
-		decision{offset: 12, epoch: leader.NewEpoch(3), reason: atOtherClient, adopt: true, commit: true},
+		decision{offset: 12, reason: atOtherClient, adopt: true, commit: true},
 	},
 	"An external commit with a leader epoch is also ordinary progress where the ledger has no entry, or the sink keeps none.": {
 		foreign(12, 3), noEntry, here, latest,
-		decision{offset: 12, epoch: leader.NewEpoch(3), reason: atOtherClient, adopt: true, commit: true},
+		decision{offset: 12, reason: atOtherClient, adopt: true, commit: true},
 	},
 	"An external commit with a leader epoch that is behind the ledger is a reset.": {
 		foreign(5, 3), ledgerAt(9, "a", here), here, earliest,
-		decision{offset: 5, epoch: leader.NewEpoch(3), reason: atExternalReset, adopt: true, commit: true},
+		decision{offset: 5, reason: atExternalReset, adopt: true, commit: true},
 	},
 	"An external commit is ordinary progress, whatever its offset and epoch, if this agent was a member of the group all the time since it last had the partition: operators can reset offsets only while the group is empty.": {
 		meanwhile(external(5)), ledgerAt(9, "a", here), here, earliest,
@@ -136,6 +136,10 @@ var decisionCases = map[string]decisionCase{
 	"The leader epoch of the position is that of the ledger where the ledger wins.": {
 		committedIn(3, ours(7, "mine", "a", here)), in(4, ledgerAt(9, "a", here)), here, earliest,
 		decision{offset: 9, epoch: leader.NewEpoch(4), lineage: "a", reason: atLedger},
+	},
+	"The leader epoch of an external commit is not used, because some clients commit one of an earlier offset.": {
+		foreign(9, 3), in(4, ledgerAt(9, "a", here)), here, earliest,
+		decision{offset: 9, reason: atOtherClient, adopt: true, commit: true},
 	},
 	"Where both are at the same offset, one of them may know the leader epoch alone.": {
 		ours(9, "mine", "a", here), in(4, ledgerAt(9, "a", here)), here, earliest,
