@@ -20,9 +20,9 @@ func (s *session) flow(ctx context.Context, p *partition, sub *fetch.Subscriptio
 		if s.slots.take(ctx) != nil {
 			break
 		}
-		c, err := s.read(p, sub)
-		var stored error
-		if err == nil && c.moved && !c.jumped {
+		c, err := s.read(ctx, p, sub)
+		stored := c.stored
+		if err == nil && stored == nil && c.moved && !c.jumped && (!c.large || c.Next != p.next()) {
 			stored = s.store(ctx, p, c)
 		}
 		c.free()
@@ -103,6 +103,8 @@ type chunk struct {
 	jumped  bool    // on_offset_out_of_range chose the position
 	records int64
 	bytes   int64 // of keys and values
+	large   bool  // a single large record, which is stored already
+	stored  error // of a large record
 }
 
 // What a consumer holds beside the fetcher's memory: of all its partitions, one
@@ -129,7 +131,9 @@ func (c *chunk) free() {
 
 // read encodes a chunk of the records that are available. It ends with the record that reaches the
 // room that the sink has, so that a file can be completed at its size.
-func (s *session) read(p *partition, sub *fetch.Subscription) (c chunk, err error) {
+//
+// A large record is a chunk of its own, which is stored at once: it is not copied.
+func (s *session) read(ctx context.Context, p *partition, sub *fetch.Subscription) (c chunk, err error) {
 	c.TopicPartition = p.TopicPartition
 	limit := chunkBytes
 	if room := s.sink.Room(p.TopicPartition); room > 0 {
@@ -137,13 +141,22 @@ func (s *session) read(p *partition, sub *fetch.Subscription) (c chunk, err erro
 	}
 	r := sink.Record{Topic: p.Topic, Partition: p.Partition}
 	c.Next, c.moved, err = sub.Take(func(f *fetch.Record) bool {
-		if c.buf == nil {
-			c.buf = buffers.Get().(*[]byte)
-			c.Data = *c.buf
+		size := sizeOf(f)
+		if size >= largeRecord && c.records > 0 {
+			f.PutBack()
+			return false
 		}
 		r.Offset, r.Time, r.Key, r.Value, r.Headers = f.Offset, f.Time, f.Key, f.Value, r.Headers[:0]
 		for _, h := range f.Headers {
 			r.Headers = append(r.Headers, sink.Header{Key: h.Key, Value: h.Value})
+		}
+		if size >= largeRecord {
+			c.large, c.stored = true, s.storeLarge(ctx, p, &r, f.Epoch)
+			return false
+		}
+		if c.buf == nil {
+			c.buf = buffers.Get().(*[]byte)
+			c.Data = *c.buf
 		}
 		c.Last = len(c.Data)
 		c.Data = s.sink.Encode(c.Data, &r)

@@ -10,6 +10,7 @@ type gate struct {
 	shut    bool
 	inside  int
 	emptied chan struct{} // closed when shut and nobody is inside
+	closing chan struct{} // closed by the next Shut; nil if nobody has asked
 }
 
 // Enter returns false if the gate is shut. Each Enter that returned true needs
@@ -41,12 +42,31 @@ func (g *gate) Shut() <-chan struct{} {
 	defer g.mu.Unlock()
 	if !g.shut {
 		g.shut = true
+		if g.closing != nil {
+			close(g.closing)
+			g.closing = nil
+		}
 		g.emptied = make(chan struct{})
 		if g.inside == 0 {
 			close(g.emptied)
 		}
 	}
 	return g.emptied
+}
+
+// Closing returns a channel that the next Shut closes. A caller that is inside gives up
+// long work then.
+func (g *gate) Closing() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closing == nil {
+		g.closing = make(chan struct{})
+		if g.shut {
+			close(g.closing)
+			defer func() { g.closing = nil }()
+		}
+	}
+	return g.closing
 }
 
 // Open lets everybody in.

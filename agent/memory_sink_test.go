@@ -76,6 +76,9 @@ func (m *memory) Write(_ context.Context, c sink.Chunk) error {
 	case m.writeErr != nil:
 		return m.writeErr
 	}
+	if c.Large != nil {
+		c.Data, c.Last = m.Encode(nil, c.Large), 0
+	}
 	if last := strings.LastIndexByte(strings.TrimSuffix(string(c.Data), "\n"), '\n') + 1; c.Last != last {
 		panic(fmt.Sprintf("the last record of %q begins at %d, not at %d", c.Data, last, c.Last))
 	}

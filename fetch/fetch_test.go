@@ -316,3 +316,32 @@ func TestSettingsChangeInPlace(t *testing.T) {
 		n += 100
 	}
 }
+
+// TestPutBack: a record that is put back is the first of the next Take, wherever it is.
+func TestPutBack(t *testing.T) {
+	r := newRig(t, 1, 1, small)
+	r.produce(0, 0, 5)
+	r.produce(0, 5, 5)
+	s := r.fetcher.Subscribe(Spec{Topic: "t", MaxBytes: 64 << 10})
+	defer s.Close()
+	var got []string
+	var at int64
+	for refused := int64(-1); at < 10; {
+		next, err := s.Read(t.Context(), func(rec *Record) bool {
+			if rec.Offset != refused {
+				refused = rec.Offset
+				rec.PutBack()
+				return false
+			}
+			got = append(got, string(rec.Value))
+			return true
+		})
+		if err != nil || next != int64(len(got)) {
+			t.Fatalf("next is %d after %d records, error %v", next, len(got), err)
+		}
+		at = next
+	}
+	if len(got) != 10 || got[0] != "v0" || got[9] != "v9" {
+		t.Errorf("got %q", got)
+	}
+}

@@ -77,7 +77,9 @@ func (s *Subscription) available() bool {
 // a position was found good, looked up or reset.
 //
 // The Record is the same at each call and its bytes are lent: each copies what
-// it keeps, and does not block, for the memory of many is bound up meanwhile.
+// it keeps. It does not block, for the memory of many is bound up meanwhile, except to
+// write a large record without a copy of it. Each may put the record back before it
+// returns false.
 //
 // Take fails with [ErrClosed], [ErrEnded], an [OutOfRangeError] or a
 // [RenewedError]; everything else is retried, and shown by LastError meanwhile.
@@ -180,7 +182,7 @@ func (p *part) hand(each func(*Record) bool) (next int64, err error) {
 		if all {
 			p.runs = p.runs[1:]
 		}
-		if next > 0 || err != nil {
+		if !all || next > 0 || err != nil {
 			if len(p.runs) == 0 {
 				next, p.epoch = p.next, p.last
 			}

@@ -15,7 +15,14 @@ type Record struct {
 	Key     []byte
 	Value   []byte
 	Headers []Header
+	Epoch   leader.Epoch // of the batch
+
+	putBack bool
 }
+
+// PutBack is called by the function that is given a record, before it returns false: the
+// record does not count as taken, and is the first of the next Take.
+func (r *Record) PutBack() { r.putBack = true }
 
 // A Header is one header of a record.
 type Header struct{ Key, Value []byte }
@@ -40,7 +47,9 @@ var errMalformed = errors.New("a record is malformed")
 // record that cannot be read counts for nothing, its offset least of all.
 func (u *run) hand(r *Record, each func(*Record) bool) (all bool, next int64, err error) {
 	c := cursor{b: u.data}
+	r.Epoch = u.epoch
 	for u.left > 0 {
+		before := u.data
 		if u.old {
 			c.message(r, u)
 		} else {
@@ -56,6 +65,11 @@ func (u *run) hand(r *Record, each func(*Record) bool) (all bool, next int64, er
 		}
 		u.from = r.Offset + 1
 		if !each(r) {
+			if r.putBack {
+				r.putBack = false
+				u.data, u.left, u.from = before, u.left+1, r.Offset
+				return false, u.from, nil
+			}
 			return u.left == 0, u.from, nil
 		}
 	}

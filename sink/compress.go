@@ -237,12 +237,12 @@ func skipFrame(in *bufio.Reader) error {
 	}
 }
 
-const (
-	tailBlock = 64 << 10
-	// longestTail is more than any record; without a newline for so long, the
-	// file is something else, and is left alone.
-	longestTail = 256 << 20
-)
+const tailBlock = 64 << 10
+
+// longestTail is more than any record, of which Kafka allows 2 GiB and each byte may become
+// six in JSON. Without a newline for so long, the file is something else, and is left alone.
+// Tests shorten it.
+var longestTail int64 = 13 << 30
 
 // lastLine looks back from the end.
 func lastLine(f io.ReaderAt, size int64) (int64, error) {

@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +22,7 @@ import (
 // any call, as often as it is told, and then looks for each record.
 type crashTest struct {
 	gather    bool // small chunks wait for the flush
+	large     bool // one record is written in pieces
 	spec      Spec
 	fs        *memoryFS
 	committed [crashPartitions]int64 // what the broker holds; -1: nothing
@@ -77,7 +79,7 @@ func (c *crashTest) run(t *testing.T) (err error) {
 		if n == 0 {
 			continue
 		}
-		if err := write(t.Context(), s, records(int32(p), int(at[p]), n)); err != nil {
+		if err := c.write(t, s, records(int32(p), int(at[p]), n)); err != nil {
 			return err
 		}
 		at[p] += int64(n)
@@ -91,6 +93,41 @@ func (c *crashTest) run(t *testing.T) (err error) {
 	return s.Close(false)
 }
 
+// largeAt is the offset of the large record, which is in partition 0.
+const largeAt = 20
+
+// padding makes a record so large that it is written in pieces, also compressed.
+var padding = func() string {
+	b := make([]byte, 200<<10)
+	random := rand.New(rand.NewPCG(3, 4))
+	for i := range b {
+		b[i] = 'A' + byte(random.IntN(58))
+	}
+	return " " + string(b)
+}()
+
+// write writes records as one chunk, but the large one as one of its own.
+func (c *crashTest) write(t *testing.T, s Sink, recs []Record) error {
+	at := slices.IndexFunc(recs, func(r Record) bool { return c.large && r.Partition == 0 && r.Offset == largeAt })
+	if at < 0 {
+		return write(t.Context(), s, recs)
+	}
+	if at > 0 {
+		if err := write(t.Context(), s, recs[:at]); err != nil {
+			return err
+		}
+	}
+	recs[at].Value = append(recs[at].Value, padding...)
+	if err := writeLarge(t.Context(), s, &recs[at]); err != nil || at == len(recs)-1 {
+		return err
+	}
+	return write(t.Context(), s, recs[at+1:])
+}
+
+func writeLarge(ctx context.Context, s Sink, r *Record) error {
+	return s.Write(ctx, Chunk{TopicPartition: TopicPartition{r.Topic, r.Partition}, Large: r, Next: r.Offset + 1})
+}
+
 // check demands each record once, in order within its partition.
 func (c *crashTest) check(t *testing.T, what string) {
 	var all strings.Builder
@@ -102,7 +139,11 @@ func (c *crashTest) check(t *testing.T, what string) {
 			all.WriteString(unpack(t, c.spec.File.Compression, f.data))
 		}
 	}
-	lines := strings.Split(strings.TrimSuffix(all.String(), "\n"), "\n")
+	text := all.String()
+	if c.large {
+		text = strings.Replace(text, padding+"\n", "\n", 1)
+	}
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	for p := range int32(crashPartitions) {
 		if got := ofPartition(lines, p); !slices.Equal(got, want(p, 0, crashRecords)) {
 			t.Fatalf("%s: partition %d has %d records %q\nfiles %q", what, p, len(got), got, names)
@@ -143,21 +184,25 @@ func TestCrashAtEveryCall(t *testing.T) {
 		for _, rotate := range []*Rotate{nil, {Size: 150}} {
 			t.Run(fmt.Sprintf("%s/rotate=%v", compression, rotate != nil), func(t *testing.T) {
 				t.Parallel()
-				crashAtEveryCall(t, compression, rotate, false)
+				crashAtEveryCall(t, compression, rotate, false, false)
 			})
 		}
+		t.Run(fmt.Sprintf("%s/large record", compression), func(t *testing.T) {
+			t.Parallel()
+			crashAtEveryCall(t, compression, nil, false, true)
+		})
 	}
 	t.Run("gathered", func(t *testing.T) {
 		t.Parallel()
-		crashAtEveryCall(t, Uncompressed, &Rotate{Size: 150}, true)
+		crashAtEveryCall(t, Uncompressed, &Rotate{Size: 150}, true, true)
 	})
 }
 
-func crashAtEveryCall(t *testing.T, compression Compression, rotate *Rotate, gather bool) {
+func crashAtEveryCall(t *testing.T, compression Compression, rotate *Rotate, gather, large bool) {
 	t.Helper()
 	newTest := func() *crashTest {
 		c := newCrashTest(compression, rotate)
-		c.gather = gather
+		c.gather, c.large = gather, large
 		return c
 	}
 	whole := newTest()
@@ -191,6 +236,7 @@ func TestFaultAtEveryCall(t *testing.T) {
 				t.Parallel()
 				for at := 1; ; at++ {
 					c := newCrashTest(compression, rotate)
+					c.large = true
 					c.fs.asking = true
 					calls := 0
 					c.fs.fault = func() error {
@@ -221,7 +267,7 @@ func TestManyCrashes(t *testing.T) {
 	for seed := range uint64(300) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		c := newCrashTest([]Compression{Uncompressed, Gzip, Zstd}[random.IntN(3)], [](*Rotate){nil, {Size: 150}, {Size: 400}}[random.IntN(3)])
-		c.gather = seed%2 == 0
+		c.gather, c.large = seed%2 == 0, seed%3 == 0
 		var what []string
 		for range 8 {
 			c.fs.stopAt = 1 + random.IntN(60)

@@ -39,6 +39,7 @@ type fileSink struct {
 	consumer string
 	group    string
 	exact    bool // exactly once
+	format   Format
 	encode   encoder
 	spec     atomic.Pointer[FileSpec] // of which Update changes what may change
 	alarm    *alarm
@@ -67,6 +68,7 @@ func openFile(ctx context.Context, spec FileSpec, o Options) (Sink, error) {
 		log: o.Log, fs: o.FS, now: o.Now,
 		path: spec.Path, consumer: o.Consumer, group: o.Group,
 		exact:       spec.Delivery == ExactlyOnce,
+		format:      spec.Format,
 		encode:      encode,
 		alarm:       &alarm{now: o.Now},
 		files:       o.files,

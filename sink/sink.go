@@ -122,7 +122,12 @@ type Chunk struct {
 	Last  int          // where the last record begins in Data
 	Next  int64        // the offset after them
 	Epoch leader.Epoch // of the last record before Next
+	// Large, if not nil, is a single record in place of Data. The sink encodes it while it
+	// writes it, in pieces, so that it needs no memory for the whole.
+	Large *Record
 }
+
+func (c *Chunk) empty() bool { return len(c.Data) == 0 && c.Large == nil }
 
 // An Identity tells a topic from another one that has or had its name. Both
 // are opaque, and "" where the broker is too old to report them.
@@ -191,8 +196,9 @@ type Sink interface {
 	// Write stores a chunk. Nil means accepted, not yet safe. After an error nothing
 	// of the chunk is in the sink, and the caller writes all of it again, or, if the
 	// error wraps [ErrReopen], calls Resume. It does not keep the chunk's bytes. It
-	// returns ctx's error when it has to wait and ctx ends; a system call that hangs
-	// it cannot interrupt.
+	// returns ctx's error when it has to wait and ctx ends, and the cause when ctx ends
+	// between two pieces of a large record; a system call that hangs it cannot
+	// interrupt.
 	Write(ctx context.Context, c Chunk) error
 
 	// Flush returns nil when everything accepted before the call is as safe as the

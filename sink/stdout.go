@@ -33,6 +33,7 @@ var processOutput = sync.OnceValue(func() *output {
 // first time torn.
 type stdoutSink struct {
 	out    *output
+	format Format
 	encode encoder
 }
 
@@ -45,7 +46,7 @@ func newStdout(spec StdoutSpec, out *output) (Sink, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open stdout: %w", err)
 	}
-	return &stdoutSink{out: out, encode: encode}, nil
+	return &stdoutSink{out: out, format: spec.Format, encode: encode}, nil
 }
 
 // Encode implements [Sink].
@@ -53,13 +54,17 @@ func (s *stdoutSink) Encode(dst []byte, r *Record) []byte { return s.encode(dst,
 
 // Write implements [Sink].
 func (s *stdoutSink) Write(ctx context.Context, c Chunk) error {
-	if len(c.Data) == 0 {
+	switch {
+	case c.empty():
 		return nil
+	case c.Large != nil:
+		return s.out.write(ctx, func(put func([]byte) error) error { return s.format.pieces(c.Large, put) })
 	}
-	return s.out.write(ctx, c.Data)
+	return s.out.write(ctx, func(put func([]byte) error) error { return put(c.Data) })
 }
 
-func (o *output) write(ctx context.Context, data []byte) error {
+// write writes pieces, and nothing else between them.
+func (o *output) write(ctx context.Context, pieces func(put func([]byte) error) error) error {
 	if err := o.turn.take(ctx); err != nil {
 		return fmt.Errorf("write stdout: blocked, its reader does not consume: %w", err)
 	}
@@ -70,9 +75,9 @@ func (o *output) write(ctx context.Context, data []byte) error {
 		}
 		o.torn = false
 	}
-	n, err := writeAll(o.w, data)
-	if err != nil {
-		o.torn = n > 0
+	out := &countedWriter{ctx: ctx, w: o.w}
+	if err := pieces(func(b []byte) error { _, err := out.Write(b); return err }); err != nil {
+		o.torn = out.n > 0
 		return fault("write", "stdout", err)
 	}
 	return nil

@@ -65,7 +65,7 @@ func (w *writer) write(ctx context.Context, c Chunk) error {
 		if err := w.turn.take(ctx); err != nil {
 			return fmt.Errorf("write %s: another write is under way: %w", w.path, err)
 		}
-		err := w.append(c, frame.data, codec)
+		err := w.append(ctx, c, frame.data, codec)
 		w.turn.give()
 		switch {
 		case errors.Is(err, errClosed):
@@ -148,7 +148,7 @@ func (w *writer) usable(tp TopicPartition) error {
 }
 
 // append is called with the turn.
-func (w *writer) append(c Chunk, frame []byte, codec Compression) error {
+func (w *writer) append(ctx context.Context, c Chunk, frame []byte, codec Compression) error {
 	if err := w.usable(c.TopicPartition); err != nil {
 		return err
 	}
@@ -156,11 +156,17 @@ func (w *writer) append(c Chunk, frame []byte, codec Compression) error {
 		return errClosed
 	}
 	w.lastUsed.Store(w.sink.now().UnixNano())
-	if len(c.Data) > 0 {
+	if !c.empty() {
 		if err := w.makeRoom(c, len(frame)); err != nil {
 			return err
 		}
-		if err := w.accept(c.Data, frame, codec); err != nil {
+		var err error
+		if c.Large != nil {
+			err = w.stream(ctx, c.Large)
+		} else {
+			err = w.accept(c.Data, frame, codec)
+		}
+		if err != nil {
 			return err
 		}
 	}

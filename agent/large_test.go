@@ -1,0 +1,122 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"kcagent/sink"
+)
+
+// A largeSink records the chunks that it gets, and can hold or fail those with a large record.
+type largeSink struct {
+	sink.Sink
+	mu     sync.Mutex
+	chunks []string
+	before func(context.Context) error // of a large record
+}
+
+func (s *largeSink) Write(ctx context.Context, c sink.Chunk) error {
+	s.mu.Lock()
+	before := s.before
+	s.mu.Unlock()
+	if c.Large != nil && before != nil {
+		if err := before(ctx); err != nil {
+			return err
+		}
+	}
+	err := s.Sink.Write(ctx, c)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case err != nil:
+	case c.Large != nil:
+		s.chunks = append(s.chunks, fmt.Sprintf("large %d", c.Large.Offset))
+	case len(c.Data) > 0:
+		s.chunks = append(s.chunks, fmt.Sprintf("%d records to %d", strings.Count(string(c.Data), "\n"), c.Next))
+	}
+	return err
+}
+
+func (s *largeSink) set(before func(context.Context) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.before = before
+}
+
+// largeRig has a consumer whose topic holds small and large records.
+func largeRig(t *testing.T, before func(context.Context) error) (r *rig, s *largeSink, want []string) {
+	r = newRig(t, 1)
+	s = &largeSink{before: before}
+	for i, size := range []int{1, 1, largeRecord, 1, largeRecord + 1, largeRecord, 1} {
+		value := strings.Repeat(string(rune('a'+i)), size)
+		r.produce(0, value)
+		want = append(want, fmt.Sprintf("t/0@%d=%s", i, value))
+	}
+	r.restart(func(ctx context.Context, spec sink.Spec, o sink.Options) (out sink.Sink, err error) {
+		s.Sink, err = r.memory.open(ctx, spec, o)
+		return s, err
+	})
+	return r, s, want
+}
+
+// TestLargeRecordsAreChunksOfTheirOwn: they are written as they are, in order with the
+// others, and committed like them.
+func TestLargeRecordsAreChunksOfTheirOwn(t *testing.T) {
+	r, s, want := largeRig(t, nil)
+	r.edit("")
+	r.wantRecords(want...)
+	r.wantCommitted(0, int64(len(want)))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var large, small []string
+	for _, c := range s.chunks {
+		if strings.HasPrefix(c, "large") {
+			large = append(large, c)
+		} else {
+			small = append(small, c)
+		}
+	}
+	if !slices.Equal(large, []string{"large 2", "large 4", "large 5"}) || len(small) < 3 {
+		t.Errorf("the chunks are %q", s.chunks)
+	}
+}
+
+// TestPauseGivesUpALargeRecord: a pause does not wait until a slow sink has taken all of
+// it. It is read again afterwards, and stored once.
+func TestPauseGivesUpALargeRecord(t *testing.T) {
+	began := make(chan struct{}, 1)
+	r, s, want := largeRig(t, func(ctx context.Context) error {
+		signal(began)
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	r.edit("")
+	<-began
+	r.edit(", state: paused")
+	r.wantStatus(Paused)
+	r.stillOnly(want[:2]...)
+	r.wantCommitted(0, 2)
+	s.set(nil)
+	r.edit("")
+	r.wantRecords(want...)
+	r.wantStatus(Running)
+}
+
+// TestLargeRecordThatFailsIsReadAgain: nothing behind it is stored meanwhile.
+func TestLargeRecordThatFailsIsReadAgain(t *testing.T) {
+	r, s, want := largeRig(t, func(context.Context) error { return errors.New("no space left on device") })
+	r.edit("")
+	r.wantStatus(Failing)
+	r.stillOnly(want[:2]...)
+	s.set(func(context.Context) error { return fmt.Errorf("sync: %w", sink.ErrReopen) })
+	r.stillOnly(want[:2]...)
+	s.set(nil)
+	r.wantRecords(want...)
+	r.wantStatus(Running)
+	r.wantCommitted(0, int64(len(want)))
+}

@@ -1,0 +1,196 @@
+package sink
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unicode/utf8"
+)
+
+// checkPieces demands that pieces are small, end after whole characters, and make up what
+// the encoder appends.
+func checkPieces(t *testing.T, r *Record) {
+	t.Helper()
+	for _, f := range []Format{Raw, JSON} {
+		encode, err := f.encoder()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []byte
+		err = f.pieces(r, func(p []byte) error {
+			if len(p) == 0 || len(p) > 2*pieceBytes && len(r.Topic) < 1000 || f == JSON && !utf8.Valid(p) {
+				t.Errorf("%s: a piece has %d bytes, or ends within a character", f, len(p))
+			}
+			got = append(got, p...)
+			return nil
+		})
+		if want := encode(nil, r); err != nil || !bytes.Equal(got, want) {
+			t.Fatalf("%s: %d bytes, want %d; %v", f, len(got), len(want), err)
+		}
+	}
+}
+
+// FuzzPieces: a record is the same in pieces and as a whole. Values are repeated, to be
+// longer than a piece.
+func FuzzPieces(f *testing.F) {
+	f.Add("orders", []byte("key"), []byte("\x00"), []byte("h"), []byte("é\"\\\n𝄞"), uint32(100_000), uint8(0))
+	f.Add("orders", []byte("\xff"), []byte("a\xff\x00"), []byte("𝄞"), []byte{}, uint32(50_000), uint8(5))
+	f.Add("\"\xff", []byte("é𝄞x"), []byte("é𝄞x"), []byte("\xc3"), []byte("ab"), uint32(16<<10), uint8(8))
+	f.Fuzz(func(t *testing.T, topic string, key, value, hkey, hvalue []byte, times uint32, nulls uint8) {
+		n := int(times % 200_000)
+		for i, b := range []*[]byte{&key, &value, &hvalue} {
+			if nulls&(1<<i) != 0 {
+				*b = nil
+			} else if *b = bytes.Repeat(*b, n*(1+i)/(8*(1+len(*b)))+1); *b == nil {
+				*b = []byte{}
+			}
+		}
+		r := Record{Topic: topic, Partition: 3, Offset: 42, Time: time.UnixMilli(int64(times)), Key: key, Value: value}
+		if nulls&8 == 0 {
+			r.Headers = []Header{{hkey, hvalue}, {hvalue, hkey}}
+		}
+		checkPieces(t, &r)
+	})
+}
+
+// TestPiecesOfAnyRecord compares random records around the sizes of pieces.
+func TestPiecesOfAnyRecord(t *testing.T) {
+	random := rand.New(rand.NewPCG(5, 6))
+	alphabets := []string{"a", "\x00", "\"a", "é", "𝄞", "a𝄞é\n", "\xff", "ab\xfe"}
+	text := func() []byte {
+		size := []int{0, 1, 2, 100, escapedBytes, base64Bytes, pieceBytes}[random.IntN(7)]
+		a := alphabets[random.IntN(len(alphabets))]
+		return []byte(strings.Repeat(a, size/len(a)+random.IntN(4)))
+	}
+	for range 300 {
+		r := Record{Topic: "orders", Key: text(), Value: text()}
+		if random.IntN(8) == 0 {
+			r.Value = nil
+		}
+		for range random.IntN(3) {
+			r.Headers = append(r.Headers, Header{text(), text()})
+		}
+		checkPieces(t, &r)
+	}
+}
+
+// TestLargeRecordIsOneChunk: it stands between others, whole, in every format and
+// compression, and needs no memory for what it becomes.
+func TestLargeRecordIsOneChunk(t *testing.T) {
+	zeros := make([]byte, 20<<20)
+	for _, format := range []Format{Raw, JSON} {
+		for _, c := range []Compression{Uncompressed, Gzip, Zstd} {
+			for _, d := range []Delivery{ExactlyOnce, AtLeastOnce} {
+				t.Run(fmt.Sprintf("%s/%s/%s", format, c, d), func(t *testing.T) {
+					path := filepath.Join(t.TempDir(), "out.log")
+					spec := fileSpec(path)
+					spec.File.Format, spec.File.Compression, spec.File.Delivery = format, c, d
+					s, err := Open(t.Context(), spec, Options{Group: "g"})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if _, err := s.Resume(t.Context(), TopicPartition{"orders", 0}, nil); err != nil {
+						t.Fatal(err)
+					}
+					mustWrite(t, s, records(0, 0, 3))
+					large := records(0, 3, 1)
+					large[0].Value = zeros
+					var before, after runtime.MemStats
+					runtime.ReadMemStats(&before)
+					if err := writeLarge(t.Context(), s, &large[0]); err != nil {
+						t.Fatal(err)
+					}
+					runtime.ReadMemStats(&after)
+					if n := after.TotalAlloc - before.TotalAlloc; n > 8<<20 {
+						t.Errorf("%d bytes were allocated", n)
+					}
+					mustWrite(t, s, records(0, 4, 3))
+					mustFlush(t, s)
+					mustClose(t, s)
+					data, err := os.ReadFile(path)
+					if err != nil {
+						t.Fatal(err)
+					}
+					encode, _ := format.encoder()
+					var want []byte
+					for _, recs := range [][]Record{records(0, 0, 3), large, records(0, 4, 3)} {
+						for i := range recs {
+							want = encode(want, &recs[i])
+						}
+					}
+					if got := unpack(t, c, data); got != string(want) {
+						t.Errorf("the file has %d bytes, want %d", len(got), len(want))
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestLargeRecordIsGivenUp: when the context ends between two pieces, nothing of the record
+// stays in the file, and the line that it leaves in a stream is ended.
+func TestLargeRecordIsGivenUp(t *testing.T) {
+	gone := errors.New("the consumer is paused")
+	large := records(0, 0, 1)
+	large[0].Value = bytes.Repeat([]byte("x"), 1<<20)
+	for _, c := range []Compression{Uncompressed, Gzip, Zstd} {
+		fs := newMemoryFS()
+		s, err := Open(t.Context(), Spec{File: &FileSpec{Path: "/d/out.log", Format: Raw, Compression: c, Delivery: AtLeastOnce, Durability: Fsync}}, Options{FS: fs})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustWrite(t, s, records(0, 0, 1))
+		mustFlush(t, s)
+		size := len(fs.names["/d/out.log"].data)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		value := make([]byte, 1<<20)
+		random := rand.New(rand.NewPCG(1, 1))
+		for i := range value {
+			value[i] = byte(random.Uint32())
+		}
+		large[0].Value = value
+		writes := 0
+		fs.fault = func() error {
+			if writes++; writes == 2 {
+				cancel(gone)
+			}
+			return nil
+		}
+		if err := writeLarge(ctx, s, &large[0]); !errors.Is(err, gone) {
+			t.Errorf("%s: got %v after %d writes", c, err, writes)
+		}
+		fs.fault = nil
+		if got := len(fs.names["/d/out.log"].data); got != size {
+			t.Errorf("%s: the file has %d bytes, want %d", c, got, size)
+		}
+		mustWrite(t, s, records(0, 1, 1))
+		mustClose(t, s)
+		if got := unpack(t, c, fs.names["/d/out.log"].data); got != lines(want(0, 0, 2)) {
+			t.Errorf("%s: the file holds %.100q", c, got)
+		}
+	}
+	w := &leaky{take: 3}
+	s, err := newStdout(StdoutSpec{Format: Raw}, &output{w: w, turn: newTurn()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := writeLarge(t.Context(), s, &large[0]); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("got %v", err)
+	}
+	large[0].Value = []byte("p0-000000")
+	if err := writeLarge(t.Context(), s, &large[0]); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.String(); !strings.HasSuffix(got, "\np0-000000\n") || len(got) != 3+1+10 {
+		t.Errorf("got %q", got)
+	}
+}
