@@ -37,13 +37,7 @@ var (
 
 	// One is enough: DecodeAll may be called by many at once. How much it may write is
 	// checked before it is called.
-	zstdDecoder = sync.OnceValue(func() *zstd.Decoder {
-		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(math.MaxInt32), zstd.WithDecoderLowmem(true))
-		if err != nil {
-			panic(err) // the options are constants
-		}
-		return d
-	})
+	zstdDecoder = sync.OnceValue(func() *zstd.Decoder { return newZstdDecoder(0) })
 	// These only count: they hold a window, not the content.
 	zstdReaders = sync.Pool{New: func() any {
 		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
@@ -55,6 +49,14 @@ var (
 	}}
 )
 
+func newZstdDecoder(concurrency int) *zstd.Decoder {
+	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(concurrency), zstd.WithDecoderMaxMemory(math.MaxInt32), zstd.WithDecoderLowmem(true))
+	if err != nil {
+		panic(err) // the options are constants
+	}
+	return d
+}
+
 // inflate decompresses src into a buffer, which is one of the pools if it is small. The
 // memory for a larger one is asked for first: need is called with its size, and its error
 // ends inflate. A batch of more than most bytes is a [*sizeError].
@@ -62,11 +64,15 @@ func inflate(codec sarama.CompressionCodec, src []byte, most int64, need func(in
 	switch codec {
 	case sarama.CompressionGZIP:
 		r := gzipReaders.Get().(*gzip.Reader)
-		defer gzipReaders.Put(r)
+		if len(src) <= smallBatch {
+			defer gzipReaders.Put(r) // else it would keep src
+		}
 		return readAll(r, func() error { return r.Reset(bytes.NewReader(src)) }, len(src), most, need)
 	case sarama.CompressionLZ4:
 		r := lz4Readers.Get().(*lz4.Reader)
-		defer lz4Readers.Put(r)
+		if len(src) <= smallBatch {
+			defer lz4Readers.Put(r)
+		}
 		return readAll(r, func() error { r.Reset(bytes.NewReader(src)); return nil }, len(src), most, need)
 	case sarama.CompressionSnappy:
 		return inflateSnappy(src, most, need)
@@ -167,7 +173,10 @@ func inflateZstd(src []byte, most int64, need func(int64) error) ([]byte, error)
 	if err := need(size); err != nil {
 		return nil, err
 	}
-	return zstdDecoder().DecodeAll(src, make([]byte, 0, size))
+	// A decoder keeps what it has written last.
+	d := newZstdDecoder(1)
+	defer d.Close()
+	return d.DecodeAll(src, make([]byte, 0, size))
 }
 
 // countZstd decompresses to count. With a window that would be large itself, the upper bound

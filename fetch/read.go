@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"kcagent/leader"
@@ -131,7 +132,7 @@ func (s *Subscription) take() (*part, error) {
 		return &part{next: s.next, last: s.nextEpoch}, nil
 	}
 	p := s.queue[0]
-	s.queue = s.queue[1:]
+	s.queue = slices.Delete(s.queue, 0, 1) // a part that stays in the array would keep its frame's memory
 	s.busy, p.begun, p.epoch = true, true, s.nextEpoch
 	s.wakeLane() // there is room for the next
 	return p, nil
@@ -180,6 +181,7 @@ func (p *part) hand(each func(*Record) bool) (next int64, err error) {
 			p.epoch = epoch
 		}
 		if all {
+			p.runs[0] = run{} // it would keep the batch
 			p.runs = p.runs[1:]
 		}
 		if !all || next > 0 || err != nil {

@@ -1,7 +1,7 @@
 package limits
 
 import (
-	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -133,7 +133,8 @@ func (m *Memory) Used() int64 {
 
 // Collect is called before memory that was acquired is allocated. If the garbage of former
 // large batches and what is in use now are more than there may be, it collects the garbage
-// first: the runtime would only begin to do so after the allocation.
+// first, and gives it back to the system: the runtime would only begin to do so after the
+// allocation, and small objects in the freed memory would prevent that the next batch uses it.
 func (m *Memory) Collect() {
 	m.mu.Lock()
 	due := m.Limit() > 0 && m.garbage > 0 && m.garbage+m.used > m.Large()
@@ -142,7 +143,7 @@ func (m *Memory) Collect() {
 	}
 	m.mu.Unlock()
 	if due {
-		runtime.GC()
+		debug.FreeOSMemory()
 	}
 }
 
