@@ -12,9 +12,11 @@ const (
 	// largeLying is how long a large batch may wait for its consumer while another one
 	// waits for the memory.
 	largeLying = time.Second
-	// largePatience is how long a batch waits for memory before its consumer shows that.
-	largePatience = 10 * time.Second
 )
+
+// largePatience is how long a batch waits for memory before its consumer shows that. Tests
+// shorten it.
+var largePatience = 10 * time.Second
 
 // hold takes in an answer with records for which there was no memory. They are fetched
 // again: first in an answer, or once there is memory for a large batch.

@@ -214,6 +214,63 @@ func TestTooLargeBatchConcernsItsConsumer(t *testing.T) {
 	r.heals(over)
 }
 
+// TestMemoryInUseIsShown: a batch that waits for long says for what, the watchdog has
+// nothing to report meanwhile, and the batch is read once there is memory.
+func TestMemoryInUseIsShown(t *testing.T) {
+	defer func(d time.Duration) { largePatience = d }(largePatience)
+	largePatience = 100 * time.Millisecond
+	r := newRig(t, 1, 2, Settings{Lanes: 1, MaxBytes: 1 << 20, MaxWait: 20 * time.Millisecond}, largeMessages)
+	r.memory.SetLimit(40 << 20)
+	if !r.memory.Acquire("test", 20<<20) {
+		t.Fatal("there is too little memory")
+	}
+	r.send(r.compressing(kgo.ZstdCompression()), &kgo.Record{Value: padded(0, 12<<20)})
+	late, fine := r.read(Spec{}, false), r.read(Spec{Partition: 1}, false)
+	r.shows(late, "read t/0 at offset 0: a record batch needs 1258")
+	r.shows(late, "and other consumers hold 20971520 of 20971520 bytes for large batches: wait until they have written theirs, or raise the memory limit")
+	r.produce(1, 0, 100)
+	r.wants(fine, 0, 100)
+	r.eventually("progress for the watchdog", func() (bool, any) {
+		p := late.Look().Progress
+		return time.Since(p) < time.Second, p
+	})
+	r.memory.Release(20 << 20)
+	r.eventually("the batch", func() (bool, any) {
+		got, _, _ := late.seen()
+		return len(got) == 1, late.LastError()
+	})
+	r.heals(late)
+}
+
+// TestFetchersShareTheMemoryLimit: together they use a quarter of it, also when one comes
+// later.
+func TestFetchersShareTheMemoryLimit(t *testing.T) {
+	r := newRig(t, 1, 1, small)
+	r.memory.SetLimit(8 << 20)
+	budgets := func(want int64, fetchers ...*Fetcher) {
+		t.Helper()
+		r.eventually(fmt.Sprint("budgets of ", want), func() (bool, any) {
+			var seen []budget
+			ok := true
+			for _, f := range fetchers {
+				f.mu.Lock()
+				ok = ok && f.budget.limit == want && f.budget.grant == want/4
+				seen = append(seen, f.budget)
+				f.mu.Unlock()
+			}
+			return ok, seen
+		})
+	}
+	r.read(Spec{}, false)
+	budgets(2<<20, r.fetcher)
+	first := r.fetcher
+	r.fetcher = r.start(small)
+	rd := r.read(Spec{}, false)
+	budgets(1<<20, first, r.fetcher)
+	r.produce(0, 0, 100)
+	r.wants(rd, 0, 100)
+}
+
 // TestAfterBatch finds the batch that makes up a response.
 func TestAfterBatch(t *testing.T) {
 	b := batchSpec{base: 41, values: []string{"a", "b"}, raw: make([]byte, 8000), count: 2, last: 1}.bytes()
