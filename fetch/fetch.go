@@ -49,7 +49,7 @@
 //     meanwhile, the answer is thrown away.
 //   - Only Read's own goroutine looks at records, without the lock; it holds the
 //     part that it works on (busy), and nobody drops that.
-//   - Nobody waits while holding memory for large batches: what is acquired goes
+//   - No lane waits while it holds memory for large batches: what is acquired goes
 //     into a frame or back. A large batch that its consumer leaves lying is dropped
 //     as soon as another one waits for the memory, in whichever fetcher. A consumer
 //     that pauses, or whose sink fails, holds none; one whose sink hangs in a system

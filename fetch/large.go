@@ -41,7 +41,7 @@ func (s *Subscription) lack(need int64, now time.Time, told *calls) {
 		s.broker.heldAt = now // it is not stalled
 	}
 	if now.Sub(s.lackSince) > largePatience {
-		told.add(s.fail(fmt.Errorf("read %s/%d at offset %d: a record batch needs %d bytes, and other consumers hold %d of %d bytes for large batches: wait until they have written theirs, or raise the memory limit",
+		told.add(s.fail(fmt.Errorf("read %s/%d at offset %d: waiting for memory: record batch needs %d bytes, and other large batches use %d of %d bytes; raise the memory limit if this persists",
 			s.spec.Topic, s.spec.Partition, s.pos, need, s.f.memory.Used(), s.f.memory.Large()), true, now))
 	}
 }
@@ -63,9 +63,9 @@ func (b *builder) acquire(s *Subscription) bool {
 	return true
 }
 
-// postpone takes in that there was no memory to receive an answer; ok is false if err says
-// something else. A batch that is larger than what was asked for is alone in its answer, but
-// nobody knows whose it is.
+// postpone handles an answer that could not be received for lack of memory; ok is false if
+// err is another error. A batch that is larger than what was asked for is alone in its answer,
+// but the partition is unknown: the members of a request with several are asked for one by one.
 func (j *fetchJob) postpone(l *lane, err error) (ok bool) {
 	var short *shortError
 	if !errors.As(err, &short) {

@@ -226,8 +226,8 @@ func TestMemoryInUseIsShown(t *testing.T) {
 	}
 	r.send(r.compressing(kgo.ZstdCompression()), &kgo.Record{Value: padded(0, 12<<20)})
 	late, fine := r.read(Spec{}, false), r.read(Spec{Partition: 1}, false)
-	r.shows(late, "read t/0 at offset 0: a record batch needs 1258")
-	r.shows(late, "and other consumers hold 20971520 of 20971520 bytes for large batches: wait until they have written theirs, or raise the memory limit")
+	r.shows(late, "read t/0 at offset 0: waiting for memory: record batch needs 1258")
+	r.shows(late, "and other large batches use 20971520 of 20971520 bytes; raise the memory limit if this persists")
 	r.produce(1, 0, 100)
 	r.wants(fine, 0, 100)
 	r.eventually("progress for the watchdog", func() (bool, any) {
