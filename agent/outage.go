@@ -123,11 +123,20 @@ func (o *outage) lines(every time.Duration, now time.Time) (lines [][]any) {
 		}
 		if news || many && !o.announced {
 			o.announced, o.causes.last = true, now
-			lines = append(lines, []any{
-				"cluster", o.name, "consumers", len(o.failing), "cause", cause[key], "lasts", o.causes.lasts(now),
-			})
+			lines = append(lines, append(o.who(), "cause", cause[key], "lasts", o.causes.lasts(now)))
 		}
 	}
 	o.looked = true
 	return lines
+}
+
+// who returns the attributes that say for whom the cluster fails.
+func (o *outage) who() []any {
+	attrs := []any{"cluster", o.name, "consumers", len(o.failing)}
+	if len(o.failing) == 1 {
+		for c := range o.failing {
+			attrs = append(attrs, "consumer", c.name)
+		}
+	}
+	return attrs
 }

@@ -228,6 +228,16 @@ func TestOutageLines(t *testing.T) {
 		count(4, "none fails")
 		wait(2 * remindEvery)
 		count(4, "it is over")
+
+		os.fails(cs[1], spec, reset)
+		wait(outageSettle)
+		os.fails(cs[1], spec, eof)
+		wait(outageSettle)
+		count(5, "one consumer, another cause")
+		if l := log.logged(t, "connections to the cluster fail"); l[len(l)-1].Consumer != "b" || l[len(l)-1].Cause != eof.cause {
+			t.Errorf("the line of one consumer is %+v", l[len(l)-1])
+		}
+		os.over(cs[1], true)
 	})
 }
 
