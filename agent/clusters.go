@@ -38,7 +38,7 @@ type clusters struct {
 // A cluster is one in use.
 type cluster struct {
 	*fetch.Fetcher
-	spec      config.Cluster // with Fetch blank: how to reach it
+	spec      config.Cluster // with Fetch and Rack blank: how to reach it
 	addresses string         // identifies the brokers, see hashAddresses
 	users     int            // guarded by clusters.mu
 	end       context.CancelFunc
@@ -111,8 +111,8 @@ func (c *cluster) heed(err error) {
 // join returns the cluster of spec. Each join needs a leave.
 func (cs *clusters) join(spec config.Consumer) *cluster {
 	reach := spec.Cluster
-	reach.Fetch = config.Fetch{}
-	settings := fetchSettings(spec.Cluster.Fetch)
+	reach.Fetch, reach.Rack = config.Fetch{}, ""
+	settings := fetchSettings(spec.Cluster)
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	for _, c := range cs.open {
@@ -177,6 +177,7 @@ func (cs *clusters) close() {
 	cs.running.Wait()
 }
 
-func fetchSettings(f config.Fetch) fetch.Settings {
-	return fetch.Settings{Lanes: f.Lanes, MaxBytes: int(f.MaxBytes), MaxWait: f.MaxWait}
+func fetchSettings(c config.Cluster) fetch.Settings {
+	f := c.Fetch
+	return fetch.Settings{Lanes: f.Lanes, MaxBytes: int(f.MaxBytes), MaxWait: f.MaxWait, Rack: c.Rack}
 }

@@ -71,6 +71,7 @@ var costs = map[string]int{
 	"state":                 costLive, // what it costs depends on the states
 	"cluster":               costLive, // only the name: the content is compared field by field
 	"fetch":                 costLive,
+	"rack":                  costLive,
 	"flush":                 costLive,
 	"max_partition_bytes":   costLive,
 	"stall_timeout":         costLive,

@@ -26,6 +26,7 @@ clusters:
   main: {brokers: ["localhost:9092"]}
   same: {brokers: ["localhost:9092"]}
   other: {brokers: ["localhost:9093"]}
+  near: {brokers: ["localhost:9092"], rack: zone-a}
   wider: {brokers: ["localhost:9092"], fetch: {max_bytes: 32MiB}}
   shorter: {brokers: ["localhost:9092"], session_timeout: 30s}
 defaults:

@@ -276,7 +276,7 @@ func fetchOrigin(p *partition) string { return fmt.Sprintf("fetch %s/%d", p.Topi
 func (s *session) heed() {
 	spec := s.consumer.spec.Load()
 	s.tuneSubscriptions(spec)
-	s.cluster.Update(fetchSettings(spec.Cluster.Fetch))
+	s.cluster.Update(fetchSettings(spec.Cluster))
 	if err := s.sink.Update(spec.Sink); err != nil {
 		s.log.Error("sink refused an update", "error", err)
 	}

@@ -32,6 +32,7 @@ type Cluster struct {
 	TLS          *TLS     `yaml:"tls" doc:"Encrypt connections; {} trusts the system's roots."`
 	SASL         *SASL    `yaml:"sasl" doc:"Authenticate connections."`
 	KafkaVersion string   `yaml:"kafka_version" doc:"The highest protocol version to use, such as 3.6.0; negotiated where it is left out."`
+	Rack         string   `yaml:"rack" doc:"Where the agent runs, as in the brokers' broker.rack: records are fetched from the nearest replica that the leader advises. Empty: from the leader."`
 	Fetch        Fetch    `yaml:"fetch" doc:"Fetching, shared by all consumers of the cluster."`
 
 	SessionTimeout time.Duration `yaml:"session_timeout" doc:"How long the group keeps a member that sends no heartbeats. The brokers limit it."`

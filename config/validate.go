@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/IBM/sarama"
 	"gopkg.in/yaml.v3"
@@ -63,6 +64,9 @@ func (p *parser) checkCluster(n *yaml.Node, path string, c Cluster) {
 		case !v.IsAtLeast(sarama.V0_11_0_0):
 			p.fault(n, path, "kafka_version", c.KafkaVersion+" is too old: 0.11.0.0 is the oldest that works", "")
 		}
+	}
+	if r := c.Rack; len(r) > 255 || strings.TrimSpace(r) != r || strings.ContainsFunc(r, unicode.IsControl) {
+		p.fault(n, path, "rack", fmt.Sprintf("invalid rack %q: it must be at most 255 bytes, without spaces at its ends or control characters", r), "write it as in the brokers' broker.rack")
 	}
 	if l := c.Fetch.Lanes; l < 1 || l > 64 {
 		p.fault(n, path, "fetch.lanes", fmt.Sprintf("%d is out of range: write 1 to 64", l), "")

@@ -45,6 +45,7 @@ func TestUpdateInPlace(t *testing.T) {
 		{"mode", s.file(e.withSink(`mode: "0600", rotate: {size: 20KiB}`))},
 		{"max_partition_bytes", s.file(e.with("max_partition_bytes: 64KiB"))},
 		{"fetch", fetch(s.file(e))},
+		{"rack", strings.Replace(s.file(e), "  main: {", "  main: {rack: rack-1, ", 1)},
 		{"cluster's name", renamed(s.file(e))},
 		{"everything back", s.file(e)},
 	} {

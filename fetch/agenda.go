@@ -69,13 +69,19 @@ func (s *Subscription) touch() {
 
 // settle gives a seat to those that have changed, and to those whose rest is over.
 func (b *broker) settle(now time.Time) {
-	for i, s := range b.changed {
-		b.changed[i] = nil
-		if s.broker == b {
-			s.touched = false
+	for i := 0; i < len(b.changed); i++ { // toLeader may add to them
+		s := b.changed[i]
+		if s.broker != b {
+			continue
+		}
+		s.touched = false
+		if s.follows() && !s.inFlight && !s.lost && (s.paused || s.want != lookupNone) {
+			s.toLeader(now) // it is to be asked where the partition begins or ends
+		} else {
 			b.take(s, now)
 		}
 	}
+	clear(b.changed)
 	b.changed = b.changed[:0]
 	for s := b.rest.first(); s != nil && !s.retryAt.After(now); s = b.rest.first() {
 		b.take(s, now)

@@ -37,6 +37,7 @@ func (j *fetchJob) take(fr *frame, resp *kmsg.FetchResponse) {
 				continue
 			}
 			switch {
+			case m.reroute(b, now, &told):
 			case b == nil:
 				m.refused(sarama.ErrIncompleteResponse, &told)
 			case b.ErrorCode == int16(sarama.ErrOffsetOutOfRange):
@@ -72,7 +73,9 @@ func (s *Subscription) accept(b *kmsg.FetchResponseTopicPartition, c *content, f
 		s.announce, s.placed = true, true // the position is in range
 		signal(s.ready)
 	}
-	s.highWater, s.stable, s.answered = b.HighWatermark, b.LastStableOffset, now
+	s.answered = now
+	s.learnEnds(b)
+	s.delivered(c, now)
 	s.alone = s.alone && c.err != nil
 	if !c.held {
 		s.needs = 0
@@ -127,6 +130,10 @@ func (s *Subscription) missing(c *content, told *calls) {
 // it is tried again, for the line may have been at fault.
 func (s *Subscription) unreadable(err error, told *calls) {
 	now := time.Now()
+	if s.follows() {
+		s.fallBack(err, now, told)
+		return
+	}
 	told.add(s.fail(fmt.Errorf("read %s/%d at offset %d: %w", s.spec.Topic, s.spec.Partition, s.pos, err), true, now))
 	s.retryAt = now.Add(backoff(s.tries + 3))
 }

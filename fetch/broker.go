@@ -9,8 +9,8 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// A broker is one that leads, or led, a partition of a subscription. f.mu
-// guards it.
+// A broker is one that leads, or led, a partition of a subscription, or from which one is
+// fetched as from the nearest replica. f.mu guards it.
 type broker struct {
 	id    int32
 	addr  string
@@ -21,6 +21,8 @@ type broker struct {
 	idleAt  [2]time.Time // by isolation level: when partitions without news may be asked for again
 	endsAt  time.Time    // no partition is due for a look at its end before
 	spareAt time.Time    // when the lane beyond the settings was last needed
+	near    bool         // it was logged that records are fetched from it as a replica
+	toldAt  time.Time    // when it was logged that it failed as one
 	emptyAt time.Time    // since when it has no subscription
 	movedAt time.Time    // when an answer brought something for any
 	heldAt  time.Time    // when a quota or the lack of memory last held requests back, or until when
@@ -55,18 +57,9 @@ func (b *broker) lastFree(l *lane) bool {
 
 // assign makes b the leader of s.
 func (f *Fetcher) assign(s *Subscription, b *broker, epoch int32) {
-	if s.broker != b {
-		s.leave()
-		s.broker, s.index = b, len(b.subs)
-		b.subs = append(b.subs, s)
-	}
-	s.epoch, s.lost = epoch, false
+	s.leader, s.epoch, s.lost = b.id, epoch, false
 	delete(f.lost, s)
-	s.touch()
-	s.wakeLane()
-	if len(b.lanes) < f.set.Lanes {
-		signal(f.wake)
-	}
+	s.move(b)
 }
 
 // leave takes s from its broker.

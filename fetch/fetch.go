@@ -96,6 +96,7 @@ type Settings struct {
 	Lanes    int           // connections per broker, at least 1
 	MaxBytes int           // bytes of memory per lane and broker
 	MaxWait  time.Duration // how long a broker may hold back an answer without records
+	Rack     string        // where the consumers are, so that leaders advise the nearest replica; "" is nowhere
 }
 
 // How the fetcher deals with time.
@@ -115,6 +116,7 @@ type Fetcher struct {
 	memory    *limits.Memory
 	share     *limits.Share // of memory
 	endsEvery time.Duration // how often the end is asked for of partitions in no request; tests shorten it
+	times     leaseTimes
 	audit     func(*broker) // called after each plan; nil but in tests
 
 	wake  chan struct{} // to Run: lanes may be missing
@@ -128,6 +130,7 @@ type Fetcher struct {
 	lost    map[*Subscription]struct{} // whose leaders are to be looked up
 	readers readers
 	brokers map[int32]*broker
+	addrs   map[int32]string // of all brokers of the cluster
 	budget  budget
 	topics  map[string]*topic // what is known of each
 	all     catalogue
@@ -148,7 +151,7 @@ func New(o Options) *Fetcher {
 	}
 	return &Fetcher{
 		memory: o.Memory, share: o.Memory.Join(),
-		o: o, log: o.Log.With("cluster", o.Name), set: o.sane(), endsEvery: 5 * time.Second,
+		o: o, log: o.Log.With("cluster", o.Name), set: o.sane(), endsEvery: 5 * time.Second, times: defaultLease,
 		wake: make(chan struct{}, 1), route: make(chan struct{}, 1),
 		subs: make(map[*Subscription]struct{}), lost: make(map[*Subscription]struct{}), readers: make(readers),
 		brokers: make(map[int32]*broker), topics: make(map[string]*topic),
@@ -256,8 +259,11 @@ func (f *Fetcher) Update(s Settings) {
 	if s == f.set {
 		return
 	}
-	longer := s.MaxWait > f.set.MaxWait
+	longer, moved := s.MaxWait > f.set.MaxWait, s.Rack != f.set.Rack
 	f.set = s
+	if moved {
+		f.resetRacks()
+	}
 	f.sizeBudget()
 	for _, b := range f.brokers {
 		for _, l := range b.lanes {

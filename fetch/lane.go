@@ -180,11 +180,17 @@ func (l *lane) do(ctx context.Context, j job) {
 	l.b.retryAt = now.Add(backoff(l.b.tries))
 	l.b.tries++
 	for _, m := range j.members() {
-		if m.current() {
-			told.add(m.fail(err, errors.Is(err, sarama.ErrSASLAuthenticationFailed), began))
-			m.lose(now)
+		if !m.current() {
+			continue
 		}
+		if m.follows() {
+			m.fallBack(err, now, &told)
+			continue
+		}
+		told.add(m.fail(err, errors.Is(err, sarama.ErrSASLAuthenticationFailed), began))
+		m.lose(now)
 	}
+	l.b.desert(err, now, &told)
 	if e, ok := j.(*endsJob); ok {
 		e.lose(l.b, now)
 	}
@@ -212,6 +218,10 @@ func blame(j job, err error, told *calls) {
 			continue
 		}
 		m.alone = records
+		if m.follows() {
+			m.fallBack(err, now, told)
+			continue
+		}
 		if len(positions) == 1 || !records {
 			told.add(m.fail(fmt.Errorf("read %s/%d at offset %d: %w", m.spec.Topic, m.spec.Partition, m.pos, err), true, now))
 			m.retryAt = now.Add(backoff(m.tries + 3))

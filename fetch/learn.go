@@ -33,6 +33,7 @@ func (f *Fetcher) learn(meta *sarama.MetadataResponse, topics []found, from stri
 	for _, b := range meta.Brokers {
 		addrs[b.ID()] = b.Addr()
 	}
+	f.addrs = addrs
 	for id, b := range f.brokers {
 		if addr := addrs[id]; addr != "" && addr != b.addr {
 			b.addr = addr

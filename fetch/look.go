@@ -10,11 +10,11 @@ type Look struct {
 	Next     int64     // where the consumer stands; negative if that is not known yet
 	End      int64     // as of [Subscription.End]
 	Answered time.Time // when a broker last said something of the partition
-	Broker   string    // the leader's address; "" if it is not known
+	Broker   string    // the address of the broker that is asked; "" if it is not known
 	InFlight bool      // a request waits for its answer
 	// Progress is when something last happened for which a partition that stands
 	// still has to wait: its leader sends an answer that takes its time, or brings
-	// records of others, or a quota or the lack of memory holds requests back. What
+	// records of others, or a replica is on trial, or a quota or the lack of memory holds requests back. What
 	// is known to last is told as of its end.
 	Progress time.Time
 }
@@ -38,6 +38,9 @@ func (s *Subscription) Look() Look {
 func (s *Subscription) progress() time.Time {
 	b := s.broker
 	at := b.heldAt
+	if s.follows() && s.onTrial && s.leaseEnds.After(at) {
+		at = s.leaseEnds // then the leader is asked
+	}
 	if s.void {
 		return at
 	}

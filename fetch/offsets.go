@@ -246,21 +246,29 @@ func (l *lane) ends(now time.Time) job {
 	}
 	j := &endsJob{iso: -1}
 	oldest := now
+	var leave []*Subscription
 	for _, s := range l.b.subs {
 		if s.polled.Before(oldest) && !s.inFlight {
 			oldest = s.polled
 		}
 		if now.Sub(s.polled) >= l.f.endsEvery && s.askable() && !s.retryAt.After(now) {
+			if s.follows() {
+				leave = append(leave, s)
+				continue
+			}
 			j.iso = s.iso
 			break
 		}
+	}
+	for _, s := range leave {
+		s.toLeader(now) // a replica cannot say where the partition ends
 	}
 	if j.iso < 0 {
 		l.b.endsAt = now.Add(max(l.f.endsEvery-now.Sub(oldest), l.f.endsEvery/10))
 		return nil
 	}
 	for _, s := range l.b.subs {
-		if s.iso == j.iso && now.Sub(s.polled) >= l.f.endsEvery/2 && s.askable() && !s.retryAt.After(now) {
+		if s.iso == j.iso && !s.follows() && now.Sub(s.polled) >= l.f.endsEvery/2 && s.askable() && !s.retryAt.After(now) {
 			s.polled = now
 			j.subs = append(j.subs, s)
 		}

@@ -55,6 +55,7 @@ type wanted struct {
 type fetchJob struct {
 	f       *Fetcher
 	iso     sarama.IsolationLevel
+	rack    string
 	wait    time.Duration
 	granted int64 // promised by the budget
 	room    room
@@ -111,7 +112,7 @@ func (l *lane) request(now time.Time, wait time.Duration, told *calls) plan {
 	if !b.alone {
 		b.addIdle(l, len(b.wants) == 0)
 	}
-	if len(b.wants) == 0 { // all need memory for large batches
+	if len(b.wants) == 0 { // all need memory for large batches, or go back to their leaders
 		b.done()
 		return plan{wait: min(wait, largeRetry)}
 	}
@@ -122,6 +123,7 @@ func (l *lane) request(now time.Time, wait time.Duration, told *calls) plan {
 	case !hot:
 		b.wait = l.patience(now, b.wait)
 	}
+	b.rack = b.rackOf(now)
 	b.size()
 	return plan{job: b.fetchJob}
 }
@@ -187,7 +189,7 @@ func (b *builder) add(s *Subscription) bool {
 	if b.byPartition[s.key()] != nil {
 		return b.join(s)
 	}
-	if b.alone || s.alone && len(b.wants) > 0 {
+	if b.alone || s.alone && len(b.wants) > 0 || s.leaseOver(b.now) {
 		return false
 	}
 	if s.needs > 0 && !b.acquire(s) {
@@ -266,7 +268,7 @@ func (j *fetchJob) ask(l *lane) error {
 	}
 	req := kmsg.NewPtrFetchRequest()
 	req.MaxWaitMillis, req.MinBytes, req.MaxBytes = int32(j.wait.Milliseconds()), 1, int32(j.bytes)
-	req.IsolationLevel = int8(j.iso)
+	req.IsolationLevel, req.Rack = int8(j.iso), j.rack
 	for _, w := range j.wants {
 		p := kmsg.NewFetchRequestTopicPartition()
 		p.Partition, p.FetchOffset, p.PartitionMaxBytes, p.CurrentLeaderEpoch = w.partition, w.offset, int32(w.ask), w.epoch

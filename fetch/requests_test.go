@@ -15,12 +15,6 @@ import (
 // with a request for the versions.
 type tally struct{ fetches, metadata, offsets, versions atomic.Int32 }
 
-func (n *tally) reset() {
-	for _, c := range []*atomic.Int32{&n.fetches, &n.metadata, &n.offsets, &n.versions} {
-		c.Store(0)
-	}
-}
-
 func (n *tally) String() string {
 	return fmt.Sprintf("%d fetches, %d metadata requests, %d looks at offsets, %d connections",
 		n.fetches.Load(), n.metadata.Load(), n.offsets.Load(), n.versions.Load())

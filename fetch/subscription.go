@@ -103,7 +103,8 @@ type Subscription struct {
 
 	place // in the agenda of the broker
 
-	broker   *broker // the leader; nil at first
+	near
+	broker   *broker // the one asked: the leader or a replica; nil at first
 	epoch    int32   // of the leader
 	lost     bool    // the leader is to be looked up
 	routeAt  time.Time
@@ -274,7 +275,7 @@ func (s *Subscription) end() int64 {
 // behind reports that there are records to fetch, or that nobody knows.
 func (s *Subscription) behind() bool {
 	end := s.end()
-	return end < 0 || s.pos < end
+	return !s.drained && (end < 0 || s.pos < end)
 }
 
 // asked is how much to ask for, and how much memory that is likely to need.

@@ -30,6 +30,7 @@ type Proxy struct {
 	fault  Fault
 	pairs  map[*pair]struct{}
 	made   int // connections so far
+	sent   int // bytes of answers so far
 	ended  bool
 }
 
@@ -70,6 +71,13 @@ func (p *Proxy) Connections() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.made
+}
+
+// Answered is how many bytes of answers there have been.
+func (p *Proxy) Answered() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.sent
 }
 
 func (p *Proxy) now() Fault {
@@ -198,6 +206,11 @@ func (p *Proxy) deliver(c *pair, to *net.TCPConn, data []byte, requests bool, se
 		}
 		if _, err := to.Write(data[:n]); err != nil {
 			return false
+		}
+		if !requests {
+			p.mu.Lock()
+			p.sent += n
+			p.mu.Unlock()
 		}
 		data = data[n:]
 	}

@@ -48,6 +48,8 @@ type Options struct {
 	// Properties go into every broker's server.properties and win over what
 	// this package would write there.
 	Properties map[string]string
+	// PropertiesOf, if set, returns more of them for the broker with a node id.
+	PropertiesOf func(id int) map[string]string
 	// TLS, if set, adds a listener with TLS.
 	TLS *TLS
 	// Advertise, if set, adds a plaintext listener at addr, of which clients are
@@ -140,6 +142,9 @@ func tryStart(o Options, jars string) (_ *Cluster, err error) {
 			b.advertise(props, detour[i], o.Advertise)
 		}
 		maps.Copy(props, o.Properties)
+		if o.PropertiesOf != nil {
+			maps.Copy(props, o.PropertiesOf(b.id))
+		}
 		if err := b.format(props); err != nil {
 			return nil, err
 		}
