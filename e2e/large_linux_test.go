@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -34,6 +35,8 @@ func (s *scene) produceLarge(t *testing.T, topic string, count int) {
 		Magic: 2, Attributes: 4, ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1, PartitionLeaderEpoch: -1,
 		NumRecords: 1, Records: encoder.EncodeAll(r.AppendTo(nil), nil),
 	}
+	b.FirstTimestamp = time.Now().UnixMilli() // else retention deletes it
+	b.MaxTimestamp = b.FirstTimestamp
 	for range count {
 		s.ProduceBatch(t, topic, 0, b)
 	}
