@@ -1,7 +1,10 @@
 // Package leader has the type of leader epochs, which fetch, agent and sink share.
 package leader
 
-import "strconv"
+import (
+	"math"
+	"strconv"
+)
 
 // An Epoch is the leader epoch of records of a partition: the number of the leader
 // election after which they were written (KIP-101). The zero value is unknown, so that
@@ -13,7 +16,7 @@ type Epoch struct{ plusOne int32 }
 var Unknown Epoch
 
 // NewEpoch returns the epoch with Kafka's number; a negative one is unknown.
-func NewEpoch(kafka int32) Epoch { return Epoch{max(kafka, -1) + 1} }
+func NewEpoch(kafka int32) Epoch { return Epoch{min(max(kafka, -1), math.MaxInt32-1) + 1} }
 
 // Kafka returns Kafka's number: -1 for an unknown epoch.
 func (e Epoch) Kafka() int32 { return e.plusOne - 1 }
@@ -38,6 +41,9 @@ func (e Epoch) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON implements [encoding/json.Unmarshaler].
 func (e *Epoch) UnmarshalJSON(b []byte) error {
 	n, err := strconv.ParseInt(string(b), 10, 32)
+	if err != nil {
+		return err
+	}
 	*e = NewEpoch(int32(n))
-	return err
+	return nil
 }
