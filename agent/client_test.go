@@ -32,14 +32,14 @@ func (r *rig) joiningWith(cluster config.Cluster, keys *credentials) (c *groupCl
 	cluster.Brokers = r.cluster.ListenAddrs()
 	spec := config.Consumer{Name: "c", Cluster: cluster}
 	net := newDialer()
-	conf, err := groupConfig(spec, keys, net, fetch.NewPin(""))
+	right := &credentials{password: "right"}
+	f := fetch.New(fetch.Options{Name: "c", Brokers: spec.Cluster.Brokers, Config: func() (*sarama.Config, error) {
+		return clusterConfig("test", spec.Cluster, right)
+	}})
+	conf, err := groupConfig(spec, keys, net, f)
 	if err != nil {
 		r.Fatal(err)
 	}
-	keys = &credentials{password: "right"}
-	f := fetch.New(fetch.Options{Name: "c", Brokers: spec.Cluster.Brokers, Config: func() (*sarama.Config, error) {
-		return clusterConfig("test", spec.Cluster, keys)
-	}})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = f.Run(ctx) })

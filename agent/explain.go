@@ -39,6 +39,9 @@ func meaning(spec *config.Consumer, err error, first bool) string {
 	if failed, about := ofLogin(spec.Cluster, err); failed {
 		return "authenticate to " + name + about
 	}
+	if errors.As(err, new(*fetch.FullError)) {
+		return "" // the broker answers others, so it is not about the settings
+	}
 	if errors.As(err, new(fetch.StrangerError)) && spec.ClusterName != "" {
 		return name // else the address says it all
 	}

@@ -190,6 +190,8 @@ func TestMixedUpListeners(t *testing.T) {
 		{login, io.ErrUnexpectedEOF, hungUp + "tls: "},
 		{encrypted, io.EOF, hungUp + "sasl: "},
 		{both, io.EOF, ""},
+		{plain, &fetch.FullError{Err: io.EOF}, ""},
+		{encrypted, &fetch.FullError{Err: &fetch.HandshakeError{Err: io.EOF}}, ""},
 		{both, sarama.ErrUnsupportedSASLMechanism, "authenticate to cluster c: that port does not offer sasl.mechanism SCRAM-SHA-512: "},
 		{both, sarama.ErrIllegalSASLState, "authenticate to cluster c: that port wants no login: remove sasl, or name one that does: "},
 	} {

@@ -14,7 +14,6 @@ import (
 
 	"kcagent/config"
 	"kcagent/e2e/badnet"
-	"kcagent/fetch"
 )
 
 // countRequests counts the requests of a kind that the cluster gets, by client id.
@@ -202,7 +201,7 @@ func TestGroupConnRejectsWhatIsNoFrame(t *testing.T) {
 func TestLoginsAreFrames(t *testing.T) {
 	for _, mechanism := range []config.Mechanism{"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"} {
 		spec := config.Consumer{Name: "c", Cluster: config.Cluster{SASL: &config.SASL{Mechanism: mechanism, Username: "u"}}}
-		conf, err := groupConfig(spec, &credentials{password: "p"}, newDialer(), fetch.NewPin(""))
+		conf, err := groupConfig(spec, &credentials{password: "p"}, newDialer(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

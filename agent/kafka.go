@@ -18,7 +18,6 @@ import (
 
 	"kcagent/config"
 	"kcagent/fetch"
-	"kcagent/limits"
 )
 
 // SetUpSarama sets what sarama keeps for the whole process. It must run before
@@ -87,12 +86,12 @@ func clusterConfig(clientID string, cluster config.Cluster, keys *credentials) (
 }
 
 // groupConfig is how a consumer takes part in its group.
-func groupConfig(spec config.Consumer, keys *credentials, d *dialer, pin *fetch.Pin) (*sarama.Config, error) {
+func groupConfig(spec config.Consumer, keys *credentials, d *dialer, cluster *fetch.Fetcher) (*sarama.Config, error) {
 	s, err := clusterConfig("kcagent/"+spec.Name, spec.Cluster, keys)
 	if err != nil {
 		return nil, err
 	}
-	s.Net.Proxy.Enable, s.Net.Proxy.Dialer = true, coordinatorDialer{d, keys.tls, pin}
+	s.Net.Proxy.Enable, s.Net.Proxy.Dialer = true, coordinatorDialer{d, keys.tls, cluster}
 	s.Net.TLS.Enable, s.Net.TLS.Config = false, nil // the dialer's: it looks at what comes first
 	s.Metadata.RefreshFrequency = 10 * time.Second  // how often the leader of the group looks at the number of partitions
 	s.ChannelBufferSize = 0                         // nothing comes through sarama's channels
@@ -122,8 +121,9 @@ type dialer struct {
 	ctx    context.Context // ends with Cut
 	cancel context.CancelFunc
 
-	heard atomic.Int64 // Unix nanoseconds of when something came last
-	begun atomic.Bool  // a generation is between Setup and the end of Cleanup; see groupConn
+	heard      atomic.Int64     // Unix nanoseconds of when something came last
+	begun      atomic.Bool      // a generation is between Setup and the end of Cleanup; see groupConn
+	membership fetch.Membership // whether the consumer is a member of its group
 
 	mu    sync.Mutex
 	conns map[*trackedConn]struct{}
@@ -137,13 +137,8 @@ func newDialer() *dialer {
 
 var errCut = errors.New("connections were cut: the consumer did not stop in time")
 
-// connect makes a connection that Cut ends.
-func (d *dialer) connect(ctx context.Context, network, addr string) (*trackedConn, error) {
-	nd := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
-	conn, err := limits.Brokers().Dial(ctx, &nd, network, addr)
-	if err != nil {
-		return nil, err
-	}
+// track makes conn one that Cut ends.
+func (d *dialer) track(conn net.Conn) (*trackedConn, error) {
 	t := &trackedConn{Conn: conn, dialer: d}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -158,23 +153,26 @@ func (d *dialer) connect(ctx context.Context, network, addr string) (*trackedCon
 // A coordinatorDialer makes a consumer's connections with certain credentials.
 type coordinatorDialer struct {
 	*dialer
-	tls *tls.Config // nil without TLS
-	pin *fetch.Pin
+	tls     *tls.Config // nil without TLS
+	cluster *fetch.Fetcher
 }
 
 // Dial implements proxy.Dialer. It takes five seconds at most.
-func (d coordinatorDialer) Dial(network, addr string) (net.Conn, error) {
+func (d coordinatorDialer) Dial(_, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(d.ctx, dialTimeout)
 	defer cancel()
-	wire, err := d.connect(ctx, network, addr)
+	var wire *trackedConn
+	conn, err := d.cluster.Connect(ctx, addr, fetch.Way{
+		TLS: d.tls, Who: "its coordinator at " + addr, Member: &d.membership,
+		Wrap: func(conn net.Conn) (_ net.Conn, err error) {
+			wire, err = d.track(conn)
+			return wire, err
+		},
+	})
 	if err != nil {
 		return nil, err
 	}
-	conn, err := fetch.Handshake(ctx, wire, addr, d.tls, "its coordinator at "+addr)
-	if err != nil {
-		return nil, err
-	}
-	return &groupConn{Conn: d.pin.Guard(conn, addr), wire: wire, begun: d.begun.Load}, nil
+	return &groupConn{Conn: conn, wire: wire, begun: d.begun.Load}, nil
 }
 
 // Cut closes every connection and refuses new ones.

@@ -151,7 +151,7 @@ func (m *member) open(ctx context.Context) error {
 
 // config is how the consumer connects with keys.
 func (m *member) config(keys *credentials) (*sarama.Config, error) {
-	conf, err := groupConfig(m.spec, keys, m.net, m.cluster.Pin())
+	conf, err := groupConfig(m.spec, keys, m.net, m.cluster.Fetcher)
 	if err != nil {
 		return nil, err
 	}
@@ -254,6 +254,7 @@ func (m *member) hold(ctx context.Context, out sink.Sink, maxAge time.Duration) 
 	if renewed := new(fetch.RenewedError); errors.As(lost, &renewed) {
 		m.baseline.recreate(renewed.Topic)
 	}
+	m.net.membership.End(sessionTimeout(&m.spec))
 	if s.stopped != nil {
 		m.ended = time.Now()
 	}

@@ -14,8 +14,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
-
-	"kcagent/fetch"
 )
 
 // ofListener is how an error says where an address comes from.
@@ -163,7 +161,7 @@ func TestProbeFindsASessionTimeoutThatIsNotAllowed(t *testing.T) {
 // TestSessionTimeoutIsThatOfTheFile: the coordinator gets it.
 func TestSessionTimeoutIsThatOfTheFile(t *testing.T) {
 	spec := consumersOf(t, "clusters: {k: {brokers: [a:1], session_timeout: 6s}}\nconsumers: [{name: c, cluster: k, topics: [t], sink: {stdout: {}}}]\n")[0]
-	conf, err := groupConfig(spec, &credentials{}, newDialer(), fetch.NewPin(""))
+	conf, err := groupConfig(spec, &credentials{}, newDialer(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -78,6 +78,7 @@ func (s *session) Setup(kafka sarama.ConsumerGroupSession) error {
 	s.entered()
 	id := kafka.MemberID()
 	s.memberID.Store(&id)
+	s.net.membership.Begin()
 	if s.joined != nil {
 		s.joined()
 	}

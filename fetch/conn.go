@@ -14,8 +14,6 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kmsg"
-
-	"kcagent/limits"
 )
 
 // answerTime is how long a broker may send nothing of an answer, beyond MaxWait.
@@ -43,8 +41,33 @@ type conn struct {
 	uncut  func() bool
 }
 
-// dial connects to addr; it ends early with ctx.
-func (f *Fetcher) dial(ctx context.Context, addr string) (*conn, error) {
+// dial connects to one of the addresses of addr; it ends early with ctx. If the broker
+// does not accept enough connections, one that evicts takes that of a member.
+func (f *Fetcher) dial(ctx context.Context, addr string, evicts bool) (*conn, error) {
+	var failed unreachableError
+	for began := time.Now(); ; {
+		c, err := f.dialOne(ctx, addr, evicts)
+		if err == nil {
+			return c, nil
+		}
+		failed.each, failed.last = append(failed.each, err.Error()), err
+		another := errors.As(err, new(*addressError)) && len(failed.each) < f.addresses.count(addr) && time.Since(began) < answerTime+dialMargin
+		if !another || ctx.Err() != nil {
+			break
+		}
+	}
+	if len(failed.each) == 1 {
+		return nil, failed.last
+	}
+	return nil, &failed
+}
+
+// dialMargin is how much longer than one unresponsive address the dial of a name may
+// take before it moves on to the next one.
+const dialMargin = 5 * time.Second
+
+// dialOne connects to addr.
+func (f *Fetcher) dialOne(ctx context.Context, addr string, evicts bool) (*conn, error) {
 	base, err := f.o.Config()
 	if err != nil {
 		return nil, fmt.Errorf("read kafka settings: %w", err)
@@ -55,7 +78,7 @@ func (f *Fetcher) dial(ctx context.Context, addr string) (*conn, error) {
 	conf := *base
 	conf.Net.ReadTimeout = wait + answerTime
 	c := &conn{broker: sarama.NewBroker(addr), conf: &conf, patience: conf.Net.ReadTimeout}
-	dialer := &ownDialer{conn: c, ctx: ctx, timeout: conf.Net.DialTimeout, pin: f.o.Pin}
+	dialer := &ownDialer{conn: c, ctx: ctx, timeout: conf.Net.DialTimeout, f: f, evicts: evicts}
 	if conf.Net.TLS.Enable {
 		// sarama would keep the encrypted connection to itself.
 		dialer.tls, conf.Net.TLS.Enable = conf.Net.TLS.Config, false
@@ -78,7 +101,7 @@ func (f *Fetcher) dial(ctx context.Context, addr string) (*conn, error) {
 
 // dialAny connects to the first of addrs that answers, and says why others have
 // failed before it.
-func (f *Fetcher) dialAny(ctx context.Context, addrs []string) (won *conn, failed map[string]error) {
+func (f *Fetcher) dialAny(ctx context.Context, addrs []string, evicts bool) (won *conn, failed map[string]error) {
 	trying, stop := context.WithCancel(ctx)
 	defer stop()
 	failed = make(map[string]error)
@@ -103,7 +126,7 @@ func (f *Fetcher) dialAny(ctx context.Context, addrs []string) (won *conn, faile
 	var dialling sync.WaitGroup
 	for _, addr := range addrs {
 		dialling.Go(func() {
-			if c, err := f.dial(trying, addr); !take(c, addr, err) && c != nil {
+			if c, err := f.dial(trying, addr, evicts); !take(c, addr, err) && c != nil {
 				c.close()
 			}
 		})
@@ -146,23 +169,22 @@ type ownDialer struct {
 	ctx     context.Context // sarama's Dial has none
 	timeout time.Duration
 	tls     *tls.Config
-	pin     *Pin
+	f       *Fetcher
+	evicts  bool
 }
 
 // Dial implements proxy.Dialer.
-func (d *ownDialer) Dial(network, addr string) (net.Conn, error) {
+func (d *ownDialer) Dial(_, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(d.ctx, d.timeout)
 	defer cancel()
-	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
-	wire, err := limits.Brokers().Dial(ctx, &dialer, network, addr)
+	var wire net.Conn
+	socket, err := d.f.connect(ctx, addr, Way{TLS: d.tls, Who: "it", evicts: d.evicts, Wrap: func(c net.Conn) (net.Conn, error) {
+		wire = c
+		return c, nil
+	}})
 	if err != nil {
 		return nil, err
 	}
-	ready, err := Handshake(ctx, wire, addr, d.tls, "it")
-	if err != nil {
-		return nil, err
-	}
-	socket := d.pin.guard(ready, addr)
 	d.conn.mu.Lock()
 	defer d.conn.mu.Unlock()
 	if d.conn.cut {
@@ -188,7 +210,7 @@ func timedOut(err error) bool {
 
 // Reach connects to a broker, authenticates, checks the cluster and hangs up.
 func (f *Fetcher) Reach(ctx context.Context, addr string) error {
-	c, err := f.dial(ctx, addr)
+	c, err := f.dial(ctx, addr, false)
 	if err != nil {
 		return err
 	}

@@ -61,6 +61,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"runtime/pprof"
 	"sync"
 	"time"
@@ -81,6 +82,8 @@ type Options struct {
 	// for each new connection, from several goroutines at once, and its result
 	// is copied. What concerns fetching in it is not used.
 	Config func() (*sarama.Config, error)
+	// Lookup returns the addresses of a host. Nil is the system's resolver.
+	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
 	// Pin is the cluster that Brokers lead to. Nil is a pin of this fetcher's own.
 	Pin *Pin
 	// Log gets a line for each trouble that no consumer sees. Nil is silence.
@@ -122,6 +125,9 @@ type Fetcher struct {
 	wake  chan struct{} // to Run: lanes may be missing
 	route chan struct{} // to the router: there is something to ask
 
+	links     links
+	addresses addresses
+
 	mu      sync.Mutex // guards all below and the state of subscriptions, brokers and lanes
 	set     Settings
 	ended   bool
@@ -143,6 +149,9 @@ func New(o Options) *Fetcher {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Lookup == nil {
+		o.Lookup = lookUp
+	}
 	if o.Pin == nil {
 		o.Pin = NewPin("")
 	}
@@ -153,7 +162,8 @@ func New(o Options) *Fetcher {
 		memory: o.Memory, share: o.Memory.Join(),
 		o: o, log: o.Log.With("cluster", o.Name), set: o.sane(), endsEvery: 5 * time.Second, times: defaultLease,
 		wake: make(chan struct{}, 1), route: make(chan struct{}, 1),
-		subs: make(map[*Subscription]struct{}), lost: make(map[*Subscription]struct{}), readers: make(readers),
+		addresses: addresses{lookup: o.Lookup},
+		subs:      make(map[*Subscription]struct{}), lost: make(map[*Subscription]struct{}), readers: make(readers),
 		brokers: make(map[int32]*broker), topics: make(map[string]*topic),
 	}
 }

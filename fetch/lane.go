@@ -240,7 +240,7 @@ func (l *lane) try(ctx context.Context, j job) error {
 	for {
 		fresh := l.conn == nil
 		if fresh {
-			c, err := l.f.dial(ctx, addr)
+			c, err := l.f.dial(ctx, addr, true)
 			if err != nil {
 				return err
 			}

@@ -15,7 +15,7 @@ type Link struct{ conn *conn }
 
 // Link connects to a broker and authenticates. The link ends with ctx.
 func (f *Fetcher) Link(ctx context.Context, addr string) (*Link, error) {
-	c, err := f.dial(ctx, addr)
+	c, err := f.dial(ctx, addr, false)
 	if err != nil {
 		return nil, err
 	}

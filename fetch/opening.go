@@ -15,11 +15,12 @@ import (
 // mostFirst is more than a broker's first answer has, which says what it speaks.
 const mostFirst = 1 << 20
 
-// Handshake makes a connection to addr ready for Kafka: by TLS if conf is not nil,
+// handshake makes a connection to addr ready for Kafka: by TLS if conf is not nil,
 // and so that it ends if nothing comes over it within ten seconds, or something that
-// no broker sends first. The errors say that of who. It closes wire if it fails.
-func Handshake(ctx context.Context, wire net.Conn, addr string, conf *tls.Config, who string) (net.Conn, error) {
-	c := &openingConn{Conn: wire, who: who}
+// no broker sends first. The errors say that of who. Way is told how it went. It closes
+// wire if it fails.
+func handshake(ctx context.Context, wire net.Conn, addr string, conf *tls.Config, who string, way *way) (net.Conn, error) {
+	c := &openingConn{Conn: wire, who: who, way: way}
 	if conf != nil {
 		conf = conf.Clone()
 		if conf.ServerName == "" {
@@ -27,8 +28,9 @@ func Handshake(ctx context.Context, wire net.Conn, addr string, conf *tls.Config
 		}
 		encrypted := tls.Client(wire, conf)
 		if err := encrypted.HandshakeContext(ctx); err != nil {
+			err = way.fail(&HandshakeError{err})
 			_ = wire.Close()
-			return nil, &HandshakeError{err}
+			return nil, err
 		}
 		c.Conn, c.encrypted = encrypted, true
 	}
@@ -52,6 +54,7 @@ func (e *HandshakeError) Unwrap() error { return e.Err }
 type openingConn struct {
 	net.Conn
 	who       string
+	way       *way
 	encrypted bool
 	by        time.Time // when the first answer is to be there
 	heard     atomic.Bool
@@ -62,12 +65,17 @@ type openingConn struct {
 func (c *openingConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if c.got == len(c.head) {
-		return n, err
+		c.way.hear(n)
+		return n, c.way.evicted(err)
 	}
-	if n > 0 {
+	switch {
+	case n > 0:
 		c.heard.Store(true)
-	} else if timedOut(err) && !c.heard.Load() {
-		return 0, StrangerError(fmt.Sprintf("%s accepts connections and has not answered within %s", c.who, answerTime))
+	case c.heard.Load():
+	case timedOut(err):
+		return 0, c.way.fail(StrangerError(fmt.Sprintf("%s accepts connections and has not answered within %s", c.who, answerTime)))
+	case err != nil:
+		return 0, c.way.fail(err)
 	}
 	begun := c.got
 	c.got += copy(c.head[begun:], p[:n])
@@ -75,9 +83,20 @@ func (c *openingConn) Read(p []byte) (int, error) {
 		return n, err
 	}
 	if length := binary.BigEndian.Uint32(c.head[:]); length >= 4 && length <= mostFirst {
+		c.way.answer()
 		return n, err
 	}
-	return 0, c.stranger(append(c.head[:begun:begun], p[:n]...))
+	return 0, c.way.fail(c.stranger(append(c.head[:begun:begun], p[:n]...)))
+}
+
+// Write implements [net.Conn]. A broker that closes the connection at once may have done
+// so before the first request.
+func (c *openingConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if err != nil && !c.heard.Load() {
+		return n, c.way.fail(err)
+	}
+	return n, c.way.evicted(err)
 }
 
 // stranger says what came instead of an answer.

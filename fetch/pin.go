@@ -67,14 +67,12 @@ func (e *ForeignClusterError) Error() string {
 // [StrangerError], and that has the next address tried.
 func (e *ForeignClusterError) Unwrap() error { return io.ErrClosedPipe }
 
-// Guard returns conn so that its first request, apart from those that open a
+// guard returns conn so that its first request, apart from those that open a
 // connection, is sent only after the broker has named the pinned cluster. Fetches,
 // commits and joins do not name a cluster themselves: a broker of another one would
 // answer them.
-func (p *Pin) Guard(conn net.Conn, addr string) net.Conn { return p.guard(conn, addr) }
-
-func (p *Pin) guard(conn net.Conn, addr string) *guardedConn {
-	return &guardedConn{Conn: conn, pin: p, addr: addr}
+func (p *Pin) guard(conn net.Conn, way *way) *guardedConn {
+	return &guardedConn{Conn: conn, pin: p, way: way}
 }
 
 // A guardedConn asks for the cluster before the first request that matters. Like
@@ -83,7 +81,7 @@ func (p *Pin) guard(conn net.Conn, addr string) *guardedConn {
 type guardedConn struct {
 	net.Conn
 	pin     *Pin
-	addr    string
+	way     *way
 	checked bool
 	err     error // of the check
 }
@@ -157,7 +155,11 @@ func (c *guardedConn) check() error {
 	if err != nil {
 		return contentError{fmt.Errorf("read metadata response: %w", err)}
 	}
-	return c.pin.check(c.addr, resp.ClusterID)
+	if err := c.pin.check(c.way.broker, resp.ClusterID); err != nil {
+		c.way.addresses.note(c.way.at, false) // another address of the name may be right
+		return err
+	}
+	return nil
 }
 
 // metadata asks a broker for metadata. It returns nothing of another cluster.

@@ -123,14 +123,61 @@ func TestAlternatingClusters(t *testing.T) {
 	}
 }
 
+// TestBrokersMoveOneByOne: while some brokers of a cluster are restarted as those of
+// another one, the others are read.
+func TestBrokersMoveOneByOne(t *testing.T) {
+	ways := []*badnet.Proxy{badnet.Start(t, ""), badnet.Start(t, "")}
+	served := make(map[string]string) // by the address of the way
+	listen := func(network, addr string) (net.Listener, error) {
+		own, err := net.Listen(network, addr)
+		if err != nil {
+			return nil, err
+		}
+		way := ways[len(served)]
+		served[way.Addr()] = own.Addr().String()
+		way.Redirect(own.Addr().String(), false)
+		return way.Behind(own), nil
+	}
+	a, err := kfake.NewCluster(kfake.NumBrokers(2), kfake.SeedTopics(8, "t"), kfake.ClusterID("cluster-a"), kfake.ListenFn(listen))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.Close)
+	b := newRig(t, 1, 8, small, kfake.ClusterID("cluster-b"))
+	r := &rig{T: t, cluster: a}
+	r.producer = r.client(kgo.Dialer(func(ctx context.Context, network, host string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, served[host])
+	}))
+	r.fetcher = r.start(small)
+	led := make(map[int32]int32) // a partition of each broker
+	for p := range int32(8) {
+		led[a.LeaderFor("t", p)] = p
+		r.produce(p, 0, 5)
+		b.produce(p, 1000, 20)
+	}
+	stays, moves := r.read(Spec{Partition: led[0]}, false), r.read(Spec{Partition: led[1]}, false)
+	r.wants(stays, 0, 5)
+	r.wants(moves, 0, 5)
+	ways[1].Redirect(b.cluster.ListenAddrs()[0], false)
+	r.shows(moves, "broker "+ways[1].Addr()+" belongs to cluster cluster-b, but this consumer reads from cluster cluster-a")
+	r.produce(led[0], 5, 5)
+	r.wants(stays, 0, 10)
+	r.heals(stays)
+	r.produce(led[1], 5, 5)
+	ways[1].Redirect(served[ways[1].Addr()], false)
+	r.wants(moves, 0, 10)
+}
+
 // TestPinnedClusterAmongAddresses: an address that leads to another cluster does not
 // keep the next one from being used.
 func TestPinnedClusterAmongAddresses(t *testing.T) {
 	a := newRig(t, 1, 1, small, kfake.ClusterID("cluster-a"))
 	b := newRig(t, 1, 1, small, kfake.ClusterID("cluster-b"))
 	for range 5 { // the order of addresses is random
-		f := New(Options{Name: "test", Brokers: slices.Concat(b.cluster.ListenAddrs(), a.cluster.ListenAddrs()), Settings: small,
-			Pin: NewPin("cluster-a"), Config: func() (*sarama.Config, error) { return sarama.NewConfig(), nil }})
+		f := New(Options{
+			Name: "test", Brokers: slices.Concat(b.cluster.ListenAddrs(), a.cluster.ListenAddrs()), Settings: small,
+			Pin: NewPin("cluster-a"), Config: func() (*sarama.Config, error) { return sarama.NewConfig(), nil },
+		})
 		ctx, cancel := contextOf(t)
 		var running sync.WaitGroup
 		running.Go(func() { _ = f.Run(ctx) })
@@ -236,7 +283,7 @@ func TestGuardSendsWholeRequests(t *testing.T) {
 			}
 		}
 	}()
-	c := NewPin("a").Guard(client, "k:9092")
+	c := NewPin("a").guard(client, &way{broker: "k:9092"})
 	request := func(key kmsg.Key) []byte { return []byte{0, 0, 0, 10, 0, byte(key), 0, 0, 0, 0, 0, 0, 0, 0} }
 	for _, key := range []kmsg.Key{kmsg.ApiVersions, kmsg.SASLHandshake, kmsg.SASLAuthenticate, kmsg.JoinGroup, kmsg.Heartbeat} {
 		if _, err := c.Write(request(key)); err != nil {

@@ -66,11 +66,16 @@ func (r *rig) client(opts ...kgo.Opt) *kgo.Client {
 func (r *rig) start(set Settings) *Fetcher { return r.startAt(set, r.cluster.ListenAddrs()...) }
 
 func (r *rig) startAt(set Settings, brokers ...string) *Fetcher {
-	f := New(Options{Name: "test", Memory: r.memory, Brokers: brokers, Settings: set, Config: func() (*sarama.Config, error) {
+	return r.startWith(Options{Brokers: brokers, Settings: set})
+}
+
+func (r *rig) startWith(o Options) *Fetcher {
+	o.Name, o.Memory, o.Config = "test", r.memory, func() (*sarama.Config, error) {
 		c := sarama.NewConfig()
 		c.Version = sarama.MaxVersion
 		return c, nil
-	}})
+	}
+	f := New(o)
 	f.endsEvery = 50 * time.Millisecond
 	f.audit = func(b *broker) { audit(r.T, b) }
 	ctx, cancel := context.WithCancel(context.Background())

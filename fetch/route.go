@@ -22,6 +22,7 @@ type router struct {
 	tries int
 	asked time.Time            // when the leaders were last asked for
 	bad   map[string]time.Time // when an address failed last
+	full  bool                 // the brokers did not accept its last connection
 
 	switches int       // how often in a row another broker was asked because leaders stayed unknown
 	switchAt time.Time // not before
@@ -88,7 +89,7 @@ func (f *Fetcher) keepRoutes(ctx context.Context) {
 		select {
 		case <-f.route:
 		case <-timer.C:
-			if wait == routerLinger {
+			if wait == routerLinger && !r.precious() {
 				r.hangUp()
 			}
 		case <-ctx.Done():
@@ -249,7 +250,7 @@ func (r *router) ask(ctx context.Context, request func(*conn) error) error {
 			n = min(len(left), dialsAtOnce)
 		}
 		var errs map[string]error
-		if r.conn, errs = r.f.dialAny(ctx, left[:n]); r.conn != nil {
+		if r.conn, errs = r.f.dialAny(ctx, left[:n], r.full); r.conn != nil {
 			err := request(r.conn)
 			if err == nil || !ofNetwork(err) {
 				return err
@@ -270,7 +271,9 @@ func (r *router) ask(ctx context.Context, request func(*conn) error) error {
 		}
 		left = slices.DeleteFunc(left, func(addr string) bool { return errs[addr] != nil })
 	}
-	r.refusal = fmt.Errorf("reach brokers %s: %w", strings.Join(r.f.o.Brokers, ","), unreachable(failed))
+	all := unreachable(failed)
+	r.full = errors.As(all, new(*FullError))
+	r.refusal = fmt.Errorf("reach brokers %s: %w", strings.Join(r.f.o.Brokers, ","), all)
 	r.until = time.Now().Add(outageHolds)
 	return r.refusal
 }
@@ -316,6 +319,11 @@ func (r *router) addresses() []string {
 	}
 	slices.SortStableFunc(known, func(a, b string) int { return r.bad[a].Compare(r.bad[b]) })
 	return known
+}
+
+// precious reports that the broker might not accept the next connection.
+func (r *router) precious() bool {
+	return r.conn != nil && r.f.links.full(r.conn.broker.Addr())
 }
 
 func (r *router) hangUp() {

@@ -17,6 +17,7 @@ type Fault struct {
 	Latency      time.Duration // in each direction
 	BytesASecond int           // of the answers of each connection; 0 is no limit
 	SmallPieces  bool          // answers come in a few bytes at a time
+	Most         int           // connections that there may be at a time, each further one is closed at once; 0 is no limit
 }
 
 // A Proxy is the way to one server. Its methods are safe for concurrent use.
@@ -27,6 +28,7 @@ type Proxy struct {
 	mu     sync.Mutex
 	server string
 	others []string // takes turns instead of server
+	from   string   // the address of the proxy to the server; "" is any
 	fault  Fault
 	pairs  map[*pair]struct{}
 	made   int // connections so far
@@ -125,8 +127,17 @@ func (c *pair) reset() {
 	})
 }
 
+// close ends it as a broker does that has too many.
+func (c *pair) close() {
+	c.once.Do(func() {
+		close(c.gone)
+		_ = c.client.Close()
+		_ = c.server.Close()
+	})
+}
+
 func (p *Proxy) serve(client *net.TCPConn) {
-	server, err := net.Dial("tcp", p.next())
+	server, err := p.next()
 	if err != nil {
 		_ = client.Close()
 		return
@@ -136,9 +147,13 @@ func (p *Proxy) serve(client *net.TCPConn) {
 	p.pairs[c] = struct{}{}
 	p.made++
 	refused := p.fault.Refuse || p.ended
+	full := p.fault.Most > 0 && len(p.pairs) > p.fault.Most
 	p.mu.Unlock()
-	if refused {
+	switch {
+	case refused:
 		c.reset()
+	case full:
+		c.close()
 	}
 	var ways sync.WaitGroup
 	ways.Go(func() { p.carry(c, c.client, c.server, true) })

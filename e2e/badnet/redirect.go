@@ -18,16 +18,26 @@ func (p *Proxy) Alternate(servers ...string) {
 	p.others = servers
 }
 
-// next is the server of a new connection.
-func (p *Proxy) next() string {
+// From has the server see all connections come from ip.
+func (p *Proxy) From(ip string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.others) == 0 {
-		return p.server
+	p.from = ip
+}
+
+// next connects to the server of a new connection.
+func (p *Proxy) next() (net.Conn, error) {
+	p.mu.Lock()
+	server, dialer := p.server, new(net.Dialer)
+	if len(p.others) > 0 {
+		server = p.others[0]
+		p.others = append(p.others[1:len(p.others):len(p.others)], server)
 	}
-	server := p.others[0]
-	p.others = append(p.others[1:len(p.others):len(p.others)], server)
-	return server
+	if p.from != "" {
+		dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(p.from)}
+	}
+	p.mu.Unlock()
+	return dialer.Dial("tcp", server)
 }
 
 // Behind returns l with the address of the proxy, which its server then tells clients
@@ -40,3 +50,10 @@ type behind struct {
 }
 
 func (b behind) Addr() net.Addr { return b.addr }
+
+// Server returns the address of the server.
+func (p *Proxy) Server() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.server
+}

@@ -1,0 +1,56 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"kcagent/e2e/agenttest"
+	"kcagent/e2e/kafkatest"
+)
+
+// TestAnotherClusterAtTheAddress: where another cluster with the same topic answers, the
+// consumer says so and takes nothing from it, and it joins and commits nothing there. It
+// resumes when its own is back.
+func TestAnotherClusterAtTheAddress(t *testing.T) {
+	t.Parallel()
+	const partitions, each = 4, 500
+	n := newNetwork(t, kafkatest.Options{})
+	way := n.ways[0]
+	var there string
+	other := kafkatest.Start(t, kafkatest.Options{Advertise: func(addr string) string {
+		there = addr
+		return way.Addr()
+	}})
+	topic := n.topic(t, "moved", partitions)
+	other.CreateTopic(t, topic, partitions)
+	load := kafkatest.Load{Topic: topic, Partitions: partitions, Count: each}
+	n.Produce(t, load)
+	other.Produce(t, kafkatest.Load{Topic: topic, Partitions: partitions, First: 1_000_000, Count: 3 * each})
+	e := n.entry("moved", topic)
+	a := agenttest.Start(t, agenttest.Options{Config: document(map[string][]string{"main": n.DetourAddrs()}, e)})
+	n.waitCommitted(t, a, e, partitions*each)
+	id := a.WaitState(e.name, "RUNNING").ID
+
+	here := way.Server()
+	way.Redirect(there, false)
+	a.WaitConsumer(e.name, "name both clusters", func(c agenttest.Consumer) bool {
+		return c.Status == "ERROR" && strings.Contains(c.Error(), "broker "+way.Addr()+" belongs to cluster ") &&
+			strings.Contains(c.Error(), ", but this consumer reads from cluster ")
+	})
+	time.Sleep(50 * time.Second) // longer than a session
+	if g := other.Group(t, e.group); g.State != "Dead" {
+		t.Errorf("the group is known to the other cluster: %+v", g)
+	}
+	follow(t, e.path).wantExact(t, topic, partitions, each)
+
+	load.First = each
+	n.Produce(t, load)
+	way.Redirect(here, false)
+	n.waitCommitted(t, a, e, 2*partitions*each)
+	if c := a.WaitState(e.name, "RUNNING"); c.ID != id {
+		t.Error("the consumer was replaced")
+	}
+	stop(t, a)
+	follow(t, e.path).wantExact(t, topic, partitions, 2*each)
+}

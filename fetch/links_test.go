@@ -1,0 +1,292 @@
+package fetch
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/e2e/badnet"
+)
+
+// A stubConn notes that it was closed.
+type stubConn struct {
+	net.Conn
+	closed bool
+}
+
+func (c *stubConn) Close() error {
+	c.closed = true
+	return nil
+}
+
+// connected is a connection of a test to the broker b:9092.
+func connected(t *testing.T, ls *links, w Way) (*linkConn, *stubConn) {
+	t.Helper()
+	c, err := ls.enter("b:9092", w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := &stubConn{}
+	c.conn = conn
+	return c, conn
+}
+
+func joinedMember() *Membership {
+	m := new(Membership)
+	m.Begin()
+	return m
+}
+
+// TestRejectionNamesTheLimit: only where the cluster has answered once, and the other
+// end has closed the connection.
+func TestRejectionNamesTheLimit(t *testing.T) {
+	ls := &links{}
+	member := Way{Member: new(Membership)}
+	first, _ := connected(t, ls, member)
+	if err := first.fail("b:9092", io.EOF); err != io.EOF {
+		t.Errorf("before the cluster has answered: %v", err)
+	}
+	first.leave()
+	lane, _ := connected(t, ls, Way{})
+	lane.answer()
+	late, _ := connected(t, ls, member)
+	if err := late.fail("b:9092", StrangerError("it accepts connections and has not answered")); errors.As(err, new(*FullError)) {
+		t.Errorf("of an unresponsive broker: %v", err)
+	}
+	late.leave()
+	lane.leave()
+	gone, _ := connected(t, ls, Way{})
+	if err := gone.fail("b:9092", io.EOF); !strings.HasSuffix(err.Error(), "before: it may be restarting, or clients at this address may have reached its limit max.connections.per.ip") || ls.full("b:9092") {
+		t.Errorf("without another connection: %v", err)
+	}
+	lane, _ = connected(t, ls, Way{})
+	lane.answer()
+	for _, why := range []error{io.EOF, syscall.ECONNRESET, syscall.EPIPE, &HandshakeError{io.EOF}} {
+		c, _ := connected(t, ls, Way{Member: joinedMember()})
+		want := "broker b:9092 closed the connection before answering, but the cluster has answered others: " +
+			"the broker's limit max.connections.per.ip may be reached (this agent has 1 connections to it); raise the limit or run fewer consumers per agent"
+		for range 2 { // sarama tries again on the same connection
+			if err := c.fail("b:9092", why); err.Error() != want || !errors.Is(err, why) {
+				t.Errorf("%v: %v", why, err)
+			}
+		}
+		c.leave()
+	}
+}
+
+// TestTurns: where a broker is full, consumers that have not joined try one after the
+// other with growing waits, and more at a time once one has succeeded. Those that have,
+// and the fetcher, do not wait.
+func TestTurns(t *testing.T) {
+	ls := &links{}
+	member := Way{Member: new(Membership)}
+	mayEnter := func(want bool, w Way, when string) *linkConn {
+		t.Helper()
+		c, err := ls.enter("b:9092", w)
+		if (err == nil) != want || err != nil && !strings.Contains(err.Error(), "max.connections.per.ip") {
+			t.Fatalf("%s: %v", when, err)
+		}
+		return c
+	}
+	l := ls.of("b:9092")
+	later := func() { l.next = time.Now().Add(-time.Millisecond) }
+	mayEnter(true, Way{}, "at first").answer()
+	crowd := make([]*linkConn, 10)
+	for i := range crowd {
+		crowd[i] = mayEnter(true, member, "before a rejection")
+	}
+	for _, c := range crowd {
+		_ = c.fail("b:9092", io.EOF)
+		c.leave()
+	}
+	if l.wait != firstTurn {
+		t.Errorf("the wait is %v after rejections at a time", l.wait)
+	}
+	mayEnter(false, member, "right after a rejection")
+	mayEnter(true, Way{Member: joinedMember()}, "of one that has joined")
+	mayEnter(true, Way{}, "of the fetcher")
+	if ls.of("other:9092").full() {
+		t.Error("another broker is full, too")
+	}
+	for wait := 2 * firstTurn; wait < 8*lastTurn; wait *= 2 {
+		later()
+		c := mayEnter(true, member, "the next turn")
+		mayEnter(false, member, "during another one's turn")
+		_ = c.fail("b:9092", io.EOF)
+		c.leave()
+		if want := min(wait, lastTurn); l.wait != want || time.Until(l.next) > want || time.Until(l.next) < want/2-time.Second {
+			t.Errorf("the wait is %v until %v, want %v", l.wait, time.Until(l.next), want)
+		}
+		mayEnter(false, member, "right after the turn")
+	}
+	later()
+	c := mayEnter(true, member, "a turn that ends without an answer")
+	c.leave()
+	for width := 1; width < 2*mostTurns; width *= 2 {
+		later()
+		turns := make([]*linkConn, min(width, mostTurns))
+		for i := range turns {
+			turns[i] = mayEnter(true, member, fmt.Sprint("turn ", i, " of ", width))
+		}
+		mayEnter(false, member, "beyond the width")
+		turns[0].answer()
+		for _, c := range turns {
+			c.leave()
+		}
+	}
+	l.fullAt = time.Now().Add(-fullFor)
+	for range mostTurns + 1 {
+		mayEnter(true, member, "long after a rejection")
+	}
+}
+
+// TestEviction: where a broker is full, a connection that fetches takes that of the
+// newest consumer that has not joined, or else of the newest one.
+func TestEviction(t *testing.T) {
+	ls := &links{}
+	lane := Way{evicts: true}
+	router, _ := connected(t, ls, Way{})
+	router.answer()
+	var conns []*stubConn
+	var seats []*linkConn
+	for _, m := range []*Membership{joinedMember(), new(Membership), new(Membership), joinedMember(), joinedMember(), joinedMember()} {
+		c, conn := connected(t, ls, Way{Member: m})
+		c.answer()
+		seats, conns = append(seats, c), append(conns, conn)
+	}
+	closed := func() (list []int) {
+		for i, c := range conns {
+			if c.closed {
+				list = append(list, i)
+			}
+		}
+		return list
+	}
+	reject := func(w Way, want string) {
+		t.Helper()
+		c, _ := connected(t, ls, w)
+		defer c.leave()
+		if err := c.fail("b:9092", io.EOF); !errors.As(err, new(*FullError)) {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(closed()); got != want {
+			t.Errorf("the closed ones are %s, want %s", got, want)
+		}
+	}
+	reject(Way{}, "[]")
+	reject(lane, "[]")
+	reject(lane, "[]") // the broker may be gone for all
+	ls.heard("b:9092").Store(time.Now().UnixNano())
+	reject(lane, "[2]")
+	if why := seats[2].why(); why == nil || !strings.HasPrefix(why.Error(), "the connection to broker b:9092 was closed in favour of one that fetches: ") {
+		t.Errorf("the reason is %v", why)
+	}
+	seats[2].leave()
+	reject(Way{Member: joinedMember()}, "[1 2]") // is not to lose its membership
+	reject(Way{Member: joinedMember()}, "[1 2]") // but not for that of another
+	reject(lane, "[1 2 5]")
+	if seats[5].member.joined() {
+		t.Error("a member that was evicted comes before others")
+	}
+	reject(lane, "[1 2 4 5]")
+	reject(lane, "[1 2 3 4 5]")
+	reject(lane, "[1 2 3 4 5]") // it does not help
+	if c, _ := connected(t, ls, lane); c != nil {
+		c.answer()
+	}
+	reject(lane, "[1 2 3 4 5]")
+	ls.heard("b:9092").Store(time.Now().UnixNano())
+	reject(lane, "[0 1 2 3 4 5]")
+}
+
+// connectMember opens a connection of a consumer and has the broker answer it.
+func (r *rig) connectMember(m *Membership, addr string) (net.Conn, error) {
+	conn, err := r.fetcher.Connect(context.Background(), addr, Way{Who: "it", Member: m, Wrap: func(c net.Conn) (net.Conn, error) { return c, nil }})
+	if err != nil {
+		return nil, err
+	}
+	r.Cleanup(func() { _ = conn.Close() })
+	_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second)) // as sarama does
+	return conn, askVersions(conn)
+}
+
+// askVersions asks the broker something, and takes in the response.
+func askVersions(conn net.Conn) error {
+	if _, err := conn.Write(kmsg.NewRequestFormatter().AppendRequest(nil, kmsg.NewPtrApiVersionsRequest(), 1)); err != nil {
+		return err
+	}
+	var length [4]byte
+	_, err := io.ReadFull(conn, length[:])
+	if err == nil {
+		_, err = io.CopyN(io.Discard, conn, int64(binary.BigEndian.Uint32(length[:])))
+	}
+	return err
+}
+
+// TestFetchingComesFirst: members that have taken all connections of a broker do not
+// keep it from being fetched from.
+func TestFetchingComesFirst(t *testing.T) {
+	w := newTwins(t)
+	r := w.rig
+	const most = 6
+	w.proxy.Set(badnet.Fault{Most: most})
+	r.fetcher = r.startAt(small, w.proxy.Addr())
+	if err := r.fetcher.Refresh(t.Context(), []string{"t"}); err != nil {
+		t.Fatal(err)
+	}
+	var conns []net.Conn
+	var err error
+	for {
+		conn, e := r.connectMember(joinedMember(), w.proxy.Addr())
+		if err = e; err != nil {
+			break
+		}
+		conns = append(conns, conn)
+	}
+	want := fmt.Sprintf("broker %s closed the connection before answering, but the cluster has answered others: the broker's limit max.connections.per.ip may be reached (this agent has %d connections to it)", w.proxy.Addr(), most)
+	if len(conns) != most-1 || !strings.HasPrefix(err.Error(), want) { // the router has one
+		t.Fatalf("after %d connections: %v", len(conns), err)
+	}
+	made := w.proxy.Connections()
+	for range 100 { // others wait
+		if _, err := r.connectMember(new(Membership), w.proxy.Addr()); !errors.As(err, new(*FullError)) {
+			t.Fatal(err)
+		}
+	}
+	if n := w.proxy.Connections() - made; n != 0 {
+		t.Errorf("%d attempts to connect", n)
+	}
+	var evicted atomic.Int32
+	var beating sync.WaitGroup
+	ctx, stop := contextOf(t)
+	for _, c := range conns {
+		beating.Go(func() {
+			for ctx.Err() == nil {
+				full := new(FullError)
+				if err := askVersions(c); errors.As(err, &full) && full.Evicted {
+					evicted.Add(1)
+					return
+				}
+				<-time.After(20 * time.Millisecond)
+			}
+		})
+	}
+	rd := r.read(Spec{}, false)
+	w.wants(rd, 0, 5)
+	stop()
+	beating.Wait()
+	if evicted := int(evicted.Load()); evicted < 1 || evicted > small.Lanes {
+		t.Errorf("%d members lost their connection for %d lanes", evicted, small.Lanes)
+	}
+}
