@@ -70,6 +70,9 @@ func (r *rig) startAt(set Settings, brokers ...string) *Fetcher {
 }
 
 func (r *rig) startWith(o Options) *Fetcher {
+	if r.memory == nil {
+		r.memory = new(limits.Memory)
+	}
 	o.Name, o.Memory, o.Config = "test", r.memory, func() (*sarama.Config, error) {
 		c := sarama.NewConfig()
 		c.Version = sarama.MaxVersion
