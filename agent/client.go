@@ -142,6 +142,25 @@ func (c *groupClient) RefreshCoordinator(group string) error {
 	return nil
 }
 
+// findCoordinator looks up the coordinator of the group. In a new cluster there is none
+// for a moment, in which sarama would pause for two seconds each time.
+func (m *member) findCoordinator(ctx context.Context) error {
+	for began := time.Now(); ; {
+		err := m.client.RefreshCoordinator(m.spec.Group)
+		if !errors.Is(err, sarama.ErrConsumerCoordinatorNotAvailable) || time.Since(began) > newClusterTakes {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(jitter(coordinatorPause)):
+		}
+	}
+}
+
+// newClusterTakes is more than brokers take to create the topic of committed offsets.
+const newClusterTakes = 5 * time.Second
+
 // forget has the coordinator looked up anew, for it may have moved: sarama asks
 // for that only when it hears so from the old one, which may be dead.
 func (c *groupClient) forget() {

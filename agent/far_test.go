@@ -6,10 +6,12 @@ import (
 	"io"
 	"net"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/config"
@@ -68,6 +70,27 @@ func TestGenerationsOfAFarCluster(t *testing.T) {
 	}
 	if n := fetches("all") - before; n != generations-1 {
 		t.Errorf("%d more generations sent %d OffsetFetch requests", generations-1, n)
+	}
+}
+
+// TestNewClusterHasNoCoordinator: for some seconds. That is no error, and no reason to
+// begin again.
+func TestNewClusterHasNoCoordinator(t *testing.T) {
+	r := newRig(t, 1)
+	var asked atomic.Int32
+	r.cluster.ControlKey(int16(kmsg.FindCoordinator), func(k kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		if asked.Add(1) > 8 {
+			return nil, nil, false
+		}
+		resp := k.ResponseKind().(*kmsg.FindCoordinatorResponse)
+		resp.ErrorCode = kerr.CoordinatorNotAvailable.Code
+		return resp, nil, true
+	})
+	r.edit("")
+	r.wantStatus(Running)
+	if c, moves := r.consumer(), r.moves(); c.RestartsTotal > 0 || slices.Contains(moves, "STARTING>ERROR") {
+		t.Errorf("it began %d times more: %v", c.RestartsTotal, moves)
 	}
 }
 

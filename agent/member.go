@@ -212,7 +212,7 @@ func (m *member) enter(ctx context.Context, s *session) error {
 	if time.Since(m.ended) > sessionTimeout(&m.spec) {
 		m.cluster.refusal.passed()
 		// sarama would try for ten seconds before it tells.
-		if err := m.client.RefreshCoordinator(m.spec.Group); err != nil && !passing(err) {
+		if err := m.findCoordinator(ctx); err != nil && !passing(err) {
 			return err
 		}
 		leave, err := m.cluster.door.enter(ctx)
