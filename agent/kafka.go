@@ -103,6 +103,9 @@ func groupConfig(spec config.Consumer, keys *credentials, d *dialer, cluster *fe
 	c.Group.Session.Timeout = sessionTimeout(&spec)
 	c.Group.Heartbeat.Interval = heartbeat(c.Group.Session.Timeout)
 	c.Group.Rebalance.Timeout = rebalanceTimeout
+	// sarama waits 2 s after each join that a coordinator could not answer: while it loads
+	// the group, and when another member begins a rebalance meanwhile.
+	c.Group.Rebalance.Retry.Backoff, c.Group.Rebalance.Retry.Max = 500*time.Millisecond, 16
 	c.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{sarama.NewBalanceStrategySticky()}
 	if err := s.Validate(); err != nil {
 		return nil, fmt.Errorf("check kafka settings: %w", err)

@@ -41,6 +41,13 @@ func TestFarCluster(t *testing.T) {
 	share(a, partitions)
 	within("the start of the first agent", began, 15*time.Second)
 
+	a.Write(document(e.withState("stopped")))
+	a.WaitState("far", "CREATED")
+	began = time.Now()
+	a.Write(document(e))
+	share(a, partitions)
+	within("the start with a coordinator that knows the group", began, 10*time.Second)
+
 	began = time.Now()
 	e.path += "-2"
 	b := agenttest.Start(t, agenttest.Options{Config: document(e)})
@@ -54,7 +61,7 @@ func TestFarCluster(t *testing.T) {
 	within("the stop of the second agent", began, 10*time.Second)
 	share(a, partitions)
 	within("the return of its partitions", began, 20*time.Second)
-	if c := a.Consumer("far"); c.RebalancesTotal != 3 || c.RestartsTotal != 0 {
-		t.Errorf("%d generations and %d restarts, want 3 and 0", c.RebalancesTotal, c.RestartsTotal)
+	if c := a.Consumer("far"); c.RebalancesTotal != 4 || c.RestartsTotal != 0 {
+		t.Errorf("%d generations and %d restarts, want 4 and 0", c.RebalancesTotal, c.RestartsTotal)
 	}
 }

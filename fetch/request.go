@@ -162,12 +162,17 @@ type builder struct {
 }
 
 // addHot takes in share of those with records waiting, as far as the memory goes, and
-// the other consumers at the same positions.
+// the other consumers at the same positions. Those whose position no broker has confirmed
+// yet are all taken in: the answer confirms it, whether it brings records or not, and a
+// start with a thousand partitions would else take one round trip for every thirty.
 func (b *builder) addHot(l *lane, share int) {
 	hot := &l.b.hot[b.iso]
 	var left []*Subscription
-	for len(*hot) > 0 && !b.alone && len(b.wants) < share && b.memory < b.granted {
+	for len(*hot) > 0 && !b.alone && len(b.wants) < share {
 		s := hot.first()
+		if s.placed && b.memory >= b.granted {
+			break
+		}
 		l.b.unseat(s)
 		if !b.add(s) {
 			left = append(left, s)

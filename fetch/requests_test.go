@@ -202,6 +202,28 @@ func TestLeaderlessRequests(t *testing.T) {
 	}
 }
 
+// TestManyPositionsAreConfirmedAtOnce: a consumer that starts with many partitions is
+// running once its positions are confirmed, so that takes a few requests, however little
+// memory there is for the records.
+func TestManyPositionsAreConfirmedAtOnce(t *testing.T) {
+	const partitions = 400
+	r := newRig(t, 1, partitions, patient)
+	for p := range int32(partitions) {
+		r.produce(p, 0, 2)
+	}
+	n := r.count()
+	var all []*reader
+	for p := range int32(partitions) {
+		all = append(all, r.read(Spec{Partition: p, Offset: 2}, false))
+	}
+	for _, rd := range all {
+		r.eventually("the position to be confirmed", func() (bool, any) { _, next, _ := rd.seen(); return next == 2, next })
+	}
+	if n.fetches.Load() > 20 {
+		t.Errorf("%d partitions cost %v until their positions were confirmed", partitions, n)
+	}
+}
+
 // TestStartRequests: partitions that are subscribed to one after the other share the
 // look-ups of their leaders.
 func TestStartRequests(t *testing.T) {
