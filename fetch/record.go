@@ -44,12 +44,12 @@ var errMalformed = errors.New("a record is malformed")
 
 // hand gives the records to each until it returns false, and reports how far it
 // came: all of the run, or the offset after the last record. What stands in a
-// record that cannot be read counts for nothing, its offset least of all.
+// record that cannot be read counts for nothing, its offset least of all. A record that is put
+// back is the first of the next call.
 func (u *run) hand(r *Record, each func(*Record) bool) (all bool, next int64, err error) {
 	c := cursor{b: u.data}
 	r.Epoch = u.epoch
 	for u.left > 0 {
-		before := u.data
 		if u.old {
 			c.message(r, u)
 		} else {
@@ -58,18 +58,17 @@ func (u *run) hand(r *Record, each func(*Record) bool) (all bool, next int64, er
 		if c.bad {
 			return false, u.from, errMalformed
 		}
-		u.left--
-		u.data = c.b
-		if r.Offset < u.from {
-			continue
-		}
-		u.from = r.Offset + 1
-		if !each(r) {
-			if r.putBack {
-				r.putBack = false
-				u.data, u.left, u.from = before, u.left+1, r.Offset
+		more := true
+		if r.Offset >= u.from {
+			if more = each(r); r.putBack {
+				r.putBack, u.from = false, r.Offset
 				return false, u.from, nil
 			}
+			u.from = r.Offset + 1
+		}
+		u.left--
+		u.data = c.b
+		if !more {
 			return u.left == 0, u.from, nil
 		}
 	}
