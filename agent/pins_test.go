@@ -198,3 +198,28 @@ func TestPinsOfBrokers(t *testing.T) {
 		t.Error("the pin was kept although no consumer had the brokers")
 	}
 }
+
+// TestWrongClusterAtTheStart: an agent that is started while another cluster answers at
+// the address reads nothing from it, because the checkpoint names the former one, and
+// resumes once that is back: the cluster that answered first is not the right one.
+func TestWrongClusterAtTheStart(t *testing.T) {
+	w := newTwins(t)
+	proxy := fmt.Sprintf("%q", w.proxy.Addr())
+	w.edit(proxy, "")
+	w.wantFile("a0", "a1")
+	if err := w.stop(); err != nil {
+		t.Error(err)
+	}
+	w.proxy.Redirect(w.b, false)
+	w.start()
+	w.edit(proxy, "")
+	w.eventually("ERROR with both clusters", func() (bool, any) {
+		c := w.consumer()
+		return c.Status == Failing && c.LastError != nil &&
+			strings.Contains(*c.LastError, "belong to cluster cluster-b now, and the file was written from cluster cluster-a"), c
+	})
+	w.proxy.Redirect(w.a, false)
+	w.wantStatus(Running)
+	w.produce(0, "a2")
+	w.wantFile("a0", "a1", "a2")
+}

@@ -18,7 +18,7 @@ func TestAnotherClusterAtTheAddress(t *testing.T) {
 	n := newNetwork(t, kafkatest.Options{})
 	way := n.ways[0]
 	var there string
-	other := kafkatest.Start(t, kafkatest.Options{Advertise: func(addr string) string {
+	other := kafkatest.Start(t, kafkatest.Options{ClusterID: "b3RoZXItY2x1c3Rlci0wMQ", Advertise: func(addr string) string {
 		there = addr
 		return way.Addr()
 	}})
@@ -35,10 +35,9 @@ func TestAnotherClusterAtTheAddress(t *testing.T) {
 	here := way.Server()
 	way.Redirect(there, false)
 	a.WaitConsumer(e.name, "name both clusters", func(c agenttest.Consumer) bool {
-		return c.Status == "ERROR" && strings.Contains(c.Error(), "broker "+way.Addr()+" belongs to cluster ") &&
-			strings.Contains(c.Error(), ", but this consumer reads from cluster ")
+		return c.Status == "ERROR" && strings.Contains(c.Error(), "broker "+way.Addr()+" belongs to cluster b3RoZXItY2x1c3Rlci0wMQ, but this consumer reads from cluster ")
 	})
-	time.Sleep(50 * time.Second) // longer than a session
+	time.Sleep(50 * time.Second) // longer than a session lasts
 	if g := other.Group(t, e.group); g.State != "Dead" {
 		t.Errorf("the group is known to the other cluster: %+v", g)
 	}

@@ -91,7 +91,7 @@ func TestNextAddressOfAName(t *testing.T) {
 			w := newTwins(t)
 			port := listenAt(t, map[string]func(net.Conn){"127.0.0.3": c.bad(w.b), "127.0.0.2": passTo(t, w.a)})
 			w.fetcher = w.resolving("kafka.test", port, "127.0.0.3", "127.0.0.2")
-			w.fetcher.o.Pin.id = "cluster-a"
+			w.fetcher.o.Pin.id, w.fetcher.o.Pin.final = "cluster-a", true
 			try := func() (err error) {
 				if c.member {
 					_, err = w.connectMember(new(Membership), "kafka.test:"+port)

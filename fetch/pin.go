@@ -12,18 +12,30 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// A Pin holds the id of the cluster that a list of broker addresses leads to. The
-// first broker that names its cluster sets it. From then on no connection to another
-// cluster is used: behind the same address (DNS, a load balancer, a rebuilt machine)
-// there may be topics and groups of the same names, and the records of the other
-// cluster would enter the file. Its methods are safe for concurrent use.
+// A Pin holds the id of the cluster that a list of broker addresses leads to. Brokers
+// that name their cluster set it, until the first partition is subscribed to. From then on
+// no connection to another cluster is used: behind the same address (DNS, a load balancer,
+// a rebuilt machine) there may be topics and groups of the same names, and the records of
+// the other cluster would enter the file. Its methods are safe for concurrent use.
+//
+// It is not final before a subscription, because what the sinks hold decides whether it is
+// the right cluster: if a wrong one answers first, and no partition resumes for that reason,
+// the right one is used as soon as it answers.
 type Pin struct {
-	mu sync.Mutex
-	id string
+	mu    sync.Mutex
+	id    string
+	final bool
 }
 
-// NewPin returns a pin to a cluster; "" is set by the first broker.
-func NewPin(id string) *Pin { return &Pin{id: id} }
+// NewPin returns a pin to a cluster; "" is set by brokers.
+func NewPin(id string) *Pin { return &Pin{id: id, final: id != ""} }
+
+// settle makes the pin final: the id that is known, or the next one that a broker names.
+func (p *Pin) settle() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.final = true
+}
 
 // ID returns the id of the cluster; "" if it is not known, or if its brokers do not
 // tell.
@@ -44,11 +56,10 @@ func (p *Pin) check(addr string, named *string) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	switch p.id {
-	case "":
+	switch {
+	case p.id == "" || !p.final:
 		p.id = *named
-	case *named:
-	default:
+	case p.id != *named:
 		return &ForeignClusterError{Addr: addr, Cluster: *named, Pinned: p.id}
 	}
 	return nil

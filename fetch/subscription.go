@@ -156,6 +156,7 @@ func (f *Fetcher) Subscribe(spec Spec) *Subscription {
 	}
 	s.announce = s.paused && spec.Offset >= 0
 	s.placed = s.announce
+	f.o.Pin.settle()
 	f.mu.Lock()
 	if t := f.topics[spec.Topic]; t != nil {
 		s.topic = t.id

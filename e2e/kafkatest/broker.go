@@ -159,7 +159,7 @@ func (b *Broker) secure(props map[string]string, t TLS) error {
 }
 
 // format writes server.properties and prepares the data folder.
-func (b *Broker) format(props map[string]string) error {
+func (b *Broker) format(props map[string]string, clusterID string) error {
 	var text bytes.Buffer
 	for _, k := range slices.Sorted(maps.Keys(props)) {
 		fmt.Fprintf(&text, "%s=%s\n", k, props[k])

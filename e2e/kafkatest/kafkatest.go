@@ -43,6 +43,8 @@ const readyTimeout = 90 * time.Second
 type Options struct {
 	// Version of Apache Kafka; "" is that of the environment, or the newest.
 	Version string
+	// ClusterID is base64 of 16 bytes; "" is the one that most test clusters have.
+	ClusterID string
 	// Brokers is how many there are; 0 is 1. The first is the controller, too.
 	Brokers int
 	// Properties go into every broker's server.properties and win over what
@@ -145,7 +147,7 @@ func tryStart(o Options, jars string) (_ *Cluster, err error) {
 		if o.PropertiesOf != nil {
 			maps.Copy(props, o.PropertiesOf(b.id))
 		}
-		if err := b.format(props); err != nil {
+		if err := b.format(props, cmp.Or(o.ClusterID, clusterID)); err != nil {
 			return nil, err
 		}
 		if err := b.launch(); err != nil {
