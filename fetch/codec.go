@@ -144,7 +144,10 @@ func count(r io.Reader, scratch []byte, size, most int64) (int64, error) {
 // inflateZstd decompresses what DecodeAll allocates nothing for: a zstd frame says how large
 // it is, or at least of how many blocks it consists.
 func inflateZstd(src []byte, most int64, need func(int64) error) ([]byte, error) {
-	size, exact := zstdSize(src)
+	size, exact, err := zstdSize(src)
+	if err != nil {
+		return nil, err
+	}
 	if size <= smallBatch {
 		if exact {
 			size += zstdSlack
@@ -162,7 +165,6 @@ func inflateZstd(src []byte, most int64, need func(int64) error) ([]byte, error)
 		return out, err
 	}
 	if !exact {
-		var err error
 		if size, err = countZstd(src, size, most); err != nil {
 			return nil, err
 		}
@@ -203,14 +205,18 @@ const zstdBlock = 128 << 10
 // zstdSlack is what the decoder may write behind the end: it is faster with it.
 const zstdSlack = 16
 
+// errZstdSize means that a zstd frame claims more than its blocks can hold. The decoder would
+// allocate as much as it claims.
+var errZstdSize = errors.New("a zstd frame is shorter than the size in its header")
+
 // zstdSize returns how large frames are when they are decompressed: exactly, or at most. Of
 // what is no zstd frame it returns 0, for the decoder reports that.
-func zstdSize(src []byte) (size int64, exact bool) {
+func zstdSize(src []byte) (size int64, exact bool, err error) {
 	exact = true
 	for len(src) > 0 {
 		var h zstd.Header
 		if h.Decode(src) != nil {
-			return size, exact
+			return size, exact, nil
 		}
 		if h.Skippable {
 			src = src[min(len(src), h.HeaderSize+int(h.SkippableSize)):]
@@ -235,13 +241,16 @@ func zstdSize(src []byte) (size int64, exact bool) {
 		if h.HasCheckSum {
 			src = src[min(len(src), 4):]
 		}
-		if h.HasFCS {
-			size += int64(min(h.FrameContentSize, uint64(bound))) // more is a lie
-		} else {
+		switch {
+		case !h.HasFCS:
 			size, exact = size+bound, false
+		case h.FrameContentSize > uint64(bound):
+			return 0, false, errZstdSize
+		default:
+			size += int64(h.FrameContentSize)
 		}
 	}
-	return size, exact
+	return size, exact, nil
 }
 
 // inflateSnappy decompresses what says how large it is.

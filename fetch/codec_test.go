@@ -97,6 +97,32 @@ func TestInflateAllocatesExactly(t *testing.T) {
 	}
 }
 
+// TestZstdSizeLies: a frame that claims a gigabyte and holds a few bytes is an error, and
+// nothing is allocated for the claim.
+func TestZstdSizeLies(t *testing.T) {
+	encoder, _ := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	honest := encoder.EncodeAll(make([]byte, 100_000), nil)
+	var h zstd.Header
+	if err := h.Decode(honest); err != nil || !h.HasFCS {
+		t.Fatal(h, err)
+	}
+	const magic = "\x28\xb5\x2f\xfd"
+	lie := append([]byte(magic), 0x80|honest[4]&4, 0x58, 0, 0, 0, 0x40) // four bytes of size, a window, and 1 GiB
+	lie = append(lie, honest[h.HeaderSize:]...)
+	for name, src := range map[string][]byte{"alone": lie, "behind another": append(append([]byte{}, honest...), lie...)} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		out, err := inflate(sarama.CompressionZSTD, src, 128<<20, func(int64) error { return nil })
+		runtime.ReadMemStats(&after)
+		if err == nil {
+			t.Errorf("%s: %d bytes, no error", name, len(out))
+		}
+		if n := after.TotalAlloc - before.TotalAlloc; n > 64<<20 {
+			t.Errorf("%s: %d bytes were allocated; error %v", name, n, err)
+		}
+	}
+}
+
 // TestInflateAnySize compares sizes around those at which buffers change, of data that
 // cannot be compressed and of data that can.
 func TestInflateAnySize(t *testing.T) {
@@ -142,8 +168,8 @@ func FuzzZstdSize(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, src []byte) {
-		size, exact := zstdSize(src)
-		if size > 64<<20 {
+		size, exact, err := zstdSize(src)
+		if size > 64<<20 || err != nil {
 			return
 		}
 		out, err := zstdDecoder().DecodeAll(src, make([]byte, 0, size))
