@@ -3,6 +3,7 @@ package fetch
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -96,7 +97,8 @@ func (f *Fetcher) reclaimLarge(now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for s := range f.subs {
-		if len(s.queue) > 0 && !s.busy && s.queue[0].frame.large > 0 && now.Sub(s.queue[0].since) > largeLying {
+		if len(s.queue) > 0 && !s.busy && now.Sub(s.queue[0].since) > largeLying &&
+			slices.ContainsFunc(s.queue, func(p *part) bool { return p.frame.large > 0 }) {
 			s.drop(s.next)
 			s.eager = false
 		}

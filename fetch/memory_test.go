@@ -192,6 +192,32 @@ func TestLargeBatchesTakeTurns(t *testing.T) {
 	}
 }
 
+// TestLargeBatchesBehindOthersTakeTurns: a large batch that was fetched ahead, behind records
+// that the consumer has begun, is dropped as well when another one waits for the memory.
+func TestLargeBatchesBehindOthersTakeTurns(t *testing.T) {
+	r := newRig(t, 1, 2, Settings{Lanes: 2, MaxBytes: 1 << 20, MaxWait: 20 * time.Millisecond}, largeMessages)
+	r.memory.SetLimit(40 << 20) // 20 MiB for large batches
+	r.produce(0, 0, 200)
+	c := r.compressing(kgo.ZstdCompression())
+	const size = 12 << 20
+	r.send(c, &kgo.Record{Partition: 0, Value: padded(200, size)})
+	r.send(c, &kgo.Record{Partition: 1, Value: padded(0, size)})
+	stuck := r.read(Spec{Partition: 0}, true) // with 100 of the 200 records
+	r.eventually("a large batch behind others", func() (bool, any) {
+		return r.memory.Used() > size, r.memory.Used()
+	})
+	next := r.read(Spec{Partition: 1}, false)
+	r.eventually("the batch of the other partition", func() (bool, any) {
+		got, _, err := next.seen()
+		return len(got) == 1, fmt.Sprint(firsts(got), err, next.LastError())
+	})
+	close(stuck.gate)
+	r.eventually("all records", func() (bool, any) {
+		got, _, err := stuck.seen()
+		return len(got) == 201 && firsts(got)[200] == "200=v200", fmt.Sprint(len(got), err, stuck.LastError())
+	})
+}
+
 // TestTooLargeBatchConcernsItsConsumer: the others go on, and so does it with a higher
 // limit, which applies to a running fetcher.
 func TestTooLargeBatchConcernsItsConsumer(t *testing.T) {
