@@ -1,6 +1,9 @@
 package fetch
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // A seat names the list of its broker's agenda that a subscription is in.
 type seat int8
@@ -95,7 +98,10 @@ func (b *broker) take(s *Subscription, now time.Time) {
 	case seatRest:
 		rank = sinceBoot(s.retryAt)
 	case seatAway:
-		rank = -sinceBoot(s.gotAt)
+		rank = math.MaxInt64
+		if !s.gotAt.IsZero() {
+			rank = -sinceBoot(s.gotAt)
+		}
 	case seatHot:
 		rank = int64(s.served)
 	case seatIdle:

@@ -27,3 +27,23 @@ func audit(t *testing.T, b *broker) {
 		t.Errorf("the lists of broker %d have %d subscriptions, want %d", b.id, all, lists)
 	}
 }
+
+// TestAwayLongest: the consumer that got records last comes first of those that are away.
+// One that never got any comes last, or the requests of a lane would not end in time for
+// the others.
+func TestAwayLongest(t *testing.T) {
+	now := time.Now()
+	b := new(broker)
+	var subs []*Subscription
+	for _, at := range []time.Time{{}, now.Add(-time.Minute), now.Add(-time.Second), {}} {
+		s := &Subscription{broker: b, gotAt: at}
+		subs = append(subs, s)
+		b.take(s, now)
+	}
+	for _, want := range []int{2, 1} {
+		if s := b.away.first(); s != subs[want] {
+			t.Errorf("the first got records at %s, want %s", s.gotAt, subs[want].gotAt)
+		}
+		b.unseat(subs[want])
+	}
+}
