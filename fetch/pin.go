@@ -55,12 +55,20 @@ func (p *Pin) check(addr string, named *string) error {
 		return nil
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch {
-	case p.id == "" || !p.final:
+	if p.id == "" || !p.final {
 		p.id = *named
-	case p.id != *named:
-		return &ForeignClusterError{Addr: addr, Cluster: *named, Pinned: p.id}
+	}
+	p.mu.Unlock()
+	return p.allows(addr, *named)
+}
+
+// allows reports whether a connection to a broker of the cluster may be used, or go on to
+// be: one that was made before the pin became final may lead to another cluster.
+func (p *Pin) allows(addr, cluster string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.final && cluster != "" && p.id != "" && p.id != cluster {
+		return &ForeignClusterError{Addr: addr, Cluster: cluster, Pinned: p.id}
 	}
 	return nil
 }
@@ -93,6 +101,7 @@ type guardedConn struct {
 	net.Conn
 	pin     *Pin
 	way     *way
+	cluster string // that the broker named; "" if none
 	checked bool
 	err     error // of the check
 }
@@ -107,13 +116,19 @@ func (c *guardedConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// verify checks the cluster once.
+// verify asks for the cluster once. Another one may be pinned later.
 func (c *guardedConn) verify() error {
-	if !c.checked {
+	switch {
+	case !c.checked:
 		c.checked = true
-		if c.err = c.check(); c.err != nil {
-			_ = c.Close()
-		}
+		c.err = c.check()
+	case c.err == nil:
+		c.err = c.pin.allows(c.way.broker, c.cluster)
+	default:
+		return c.err
+	}
+	if c.err != nil {
+		_ = c.Close()
 	}
 	return c.err
 }
@@ -165,6 +180,9 @@ func (c *guardedConn) check() error {
 	}
 	if err != nil {
 		return contentError{fmt.Errorf("read metadata response: %w", err)}
+	}
+	if id := resp.ClusterID; id != nil && *id != redpandaStarting {
+		c.cluster = *id
 	}
 	if err := c.pin.check(c.way.broker, resp.ClusterID); err != nil {
 		c.way.addresses.note(c.way.at, false) // another address of the name may be right

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strings"
@@ -252,6 +253,27 @@ func TestAnotherTopicIDNeedsAnotherBrokerOrTime(t *testing.T) {
 		if topic.id != c.then.String() || (topic.rival != "") != c.rival {
 			t.Errorf("%s: the id is %s, rival %q", c.what, topic.id, topic.rival)
 		}
+	}
+}
+
+// TestGuardFollowsThePin: a connection that was made while another cluster could still be
+// pinned is not used once that is.
+func TestGuardFollowsThePin(t *testing.T) {
+	a, b := "a", "b"
+	p := NewPin("")
+	_ = p.check("k:9092", &a)
+	client, server := net.Pipe()
+	t.Cleanup(func() { _ = client.Close(); _ = server.Close() })
+	go func() { _, _ = io.Copy(io.Discard, server) }()
+	c := &guardedConn{Conn: client, pin: p, way: &way{broker: "k:9092", addresses: new(addresses)}, checked: true, cluster: "a"}
+	heartbeat := []byte{0, 0, 0, 10, 0, byte(kmsg.Heartbeat), 0, 0, 0, 0, 0, 0, 0, 0}
+	_ = p.check("l:9092", &b)
+	if _, err := c.Write(heartbeat); err != nil || p.ID() != "b" {
+		t.Errorf("before a cluster is pinned: %v, and the pin is %s", err, p.ID())
+	}
+	p.settle()
+	if _, err := c.Write(heartbeat); !errors.As(err, new(*ForeignClusterError)) {
+		t.Errorf("once cluster b is pinned: %v", err)
 	}
 }
 
