@@ -93,6 +93,8 @@ func clusterKey(err error) string {
 		err = stranger
 	case errors.As(err, &of) && of.Addr != nil && of.Err != nil:
 		return of.Addr.String() + " " + root(of.Err).Error()
+	case of != nil: // a name without an address: whichever request looked it up
+		return of.Error()
 	case connectionClosed(err):
 		return "connection closed"
 	}

@@ -38,10 +38,10 @@ func lookUp(ctx context.Context, host string) ([]netip.Addr, error) {
 func (a *addresses) dial(ctx context.Context, addr string) (conn net.Conn, at string, err error) {
 	all, err := a.resolve(ctx, addr)
 	if err != nil {
-		return nil, "", &net.OpError{Op: "dial", Net: "tcp", Err: err}
+		return nil, "", limits.StableError(&net.OpError{Op: "dial", Net: "tcp", Err: err}, nil)
 	}
 	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
-	var failed unreachableError
+	failed := make(map[string]error)
 	for i, at := range all {
 		conn, err := dialOne(ctx, &dialer, at, len(all)-i)
 		if err == nil {
@@ -50,12 +50,12 @@ func (a *addresses) dial(ctx context.Context, addr string) (conn net.Conn, at st
 		if ctx.Err() == nil {
 			a.note(at, false)
 		}
-		failed.each, failed.last = append(failed.each, err.Error()), err
+		failed[at] = err
 	}
-	if len(failed.each) == 1 {
-		return nil, "", failed.last
+	if len(failed) == 1 {
+		return nil, "", failed[all[0]]
 	}
-	return nil, "", &failed
+	return nil, "", unreachable(failed)
 }
 
 // dialOne leaves time for the addresses that are left, as [net.Dialer] does.

@@ -3,6 +3,7 @@ package fetch
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -184,5 +185,34 @@ func TestAddressesOfAName(t *testing.T) {
 	}
 	if err := w.fetcher.Reach(t.Context(), "no-port"); err == nil || errors.Is(err, sarama.ErrNotConnected) {
 		t.Errorf("an address without a port: %v", err)
+	}
+}
+
+// TestErrorsOfANameStayTheSame: neither the port from which a name server was asked nor
+// the order in which the addresses are tried is in the error.
+func TestErrorsOfANameStayTheSame(t *testing.T) {
+	local := 40000
+	a := &addresses{lookup: func(context.Context, string) ([]netip.Addr, error) {
+		local++
+		from, to := &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: local}, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 53), Port: 53}
+		failed := &net.OpError{Op: "read", Net: "udp", Source: from, Addr: to, Err: context.DeadlineExceeded}
+		return nil, &net.DNSError{Err: failed.Error(), Name: "kafka.test", IsTimeout: true}
+	}}
+	for range 2 {
+		if _, _, err := a.dial(t.Context(), "kafka.test:9092"); err == nil || err.Error() != "dial tcp: lookup kafka.test: read udp 127.0.0.53:53: context deadline exceeded" {
+			t.Errorf("no name server: %v", err)
+		}
+	}
+	port := listenAt(t, map[string]func(net.Conn){"127.0.0.2": nil, "127.0.0.3": nil})
+	ips := []netip.Addr{netip.MustParseAddr("127.0.0.2"), netip.MustParseAddr("127.0.0.3")}
+	texts := make(map[string]bool)
+	for range 2 {
+		a = &addresses{lookup: func(context.Context, string) ([]netip.Addr, error) { return ips, nil }}
+		_, _, err := a.dial(t.Context(), "kafka.test:"+port)
+		texts[err.Error()] = true
+		slices.Reverse(ips)
+	}
+	if len(texts) != 1 {
+		t.Errorf("the texts are %v", slices.Collect(maps.Keys(texts)))
 	}
 }

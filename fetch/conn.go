@@ -44,22 +44,22 @@ type conn struct {
 // dial connects to one of the addresses of addr; it ends early with ctx. If the broker
 // does not accept enough connections, one that evicts takes that of a member.
 func (f *Fetcher) dial(ctx context.Context, addr string, evicts bool) (*conn, error) {
-	var failed unreachableError
-	for began := time.Now(); ; {
+	failed := make(map[string]error) // by text
+	for tries, began := 1, time.Now(); ; tries++ {
 		c, err := f.dialOne(ctx, addr, evicts)
 		if err == nil {
 			return c, nil
 		}
-		failed.each, failed.last = append(failed.each, err.Error()), err
-		another := errors.As(err, new(*addressError)) && len(failed.each) < f.addresses.count(addr) && time.Since(began) < answerTime+dialMargin
-		if !another || ctx.Err() != nil {
-			break
+		failed[err.Error()] = err
+		another := errors.As(err, new(*addressError)) && tries < f.addresses.count(addr) && time.Since(began) < answerTime+dialMargin
+		switch {
+		case another && ctx.Err() == nil:
+		case len(failed) == 1:
+			return nil, err
+		default:
+			return nil, unreachable(failed)
 		}
 	}
-	if len(failed.each) == 1 {
-		return nil, failed.last
-	}
-	return nil, &failed
 }
 
 // dialMargin is how much longer than one unresponsive address the dial of a name may

@@ -289,8 +289,8 @@ type unreachableError struct {
 	last error
 }
 
-// unreachable joins the errors in the order of the addresses: the brokers are tried in
-// random order, and the same causes are to have the same text.
+// unreachable joins errors in the order of their keys: brokers and the addresses of a
+// name are tried in an order that changes, and the same causes are to have the same text.
 func unreachable(failed map[string]error) *unreachableError {
 	e := new(unreachableError)
 	for _, addr := range slices.Sorted(maps.Keys(failed)) {
