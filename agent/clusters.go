@@ -38,7 +38,7 @@ type clusters struct {
 // A cluster is one in use.
 type cluster struct {
 	*fetch.Fetcher
-	spec      config.Cluster // with Fetch and Rack blank: how to reach it
+	spec      config.Cluster // how to reach it, see reachOf
 	addresses string         // identifies the brokers, see hashAddresses
 	users     int            // guarded by clusters.mu
 	end       context.CancelFunc
@@ -108,10 +108,16 @@ func (c *cluster) heed(err error) {
 	}
 }
 
+// reachOf is c without what is changed in place: consumers that reach a cluster in the
+// same way share it.
+func reachOf(c config.Cluster) config.Cluster {
+	c.Fetch, c.Rack = config.Fetch{}, ""
+	return c
+}
+
 // join returns the cluster of spec. Each join needs a leave.
 func (cs *clusters) join(spec config.Consumer) *cluster {
-	reach := spec.Cluster
-	reach.Fetch, reach.Rack = config.Fetch{}, ""
+	reach := reachOf(spec.Cluster)
 	settings := fetchSettings(spec.Cluster)
 	cs.mu.Lock()
 	defer cs.mu.Unlock()

@@ -32,7 +32,7 @@ type outages struct {
 
 // An outage is one cluster that fails for at least one consumer. outages.mu guards it.
 type outage struct {
-	reach     config.Cluster // with Fetch blank
+	reach     config.Cluster // how to reach it, see reachOf
 	name      string
 	failing   map[*consumer]clusterFault
 	causes    causeLog
@@ -49,8 +49,7 @@ func newOutages(log *slog.Logger) *outages {
 
 // fails records that c is in ERROR because its cluster fails.
 func (os *outages) fails(c *consumer, spec *config.Consumer, f clusterFault) {
-	reach := spec.Cluster
-	reach.Fetch = config.Fetch{}
+	reach := reachOf(spec.Cluster)
 	os.mu.Lock()
 	defer os.mu.Unlock()
 	i := slices.IndexFunc(os.open, func(o *outage) bool { return reflect.DeepEqual(o.reach, reach) })

@@ -237,7 +237,13 @@ func TestOutageLines(t *testing.T) {
 		if l := log.logged(t, "connections to the cluster fail"); l[len(l)-1].Consumer != "b" || l[len(l)-1].Cause != eof.cause {
 			t.Errorf("the line of one consumer is %+v", l[len(l)-1])
 		}
+		edited := *spec
+		edited.Cluster.Rack, edited.Cluster.Fetch.Lanes = "a", 5
+		os.fails(cs[1], &edited, reset)
 		os.over(cs[1], true)
+		before := strings.Count(log.String(), "\n")
+		wait(2 * remindEvery)
+		count(before, "it is over although settings have changed meanwhile")
 	})
 }
 
