@@ -41,7 +41,7 @@ func (l *life) fail() {
 		l.causes.news(key, every, now) // logged by outages
 		return
 	}
-	l.kafka.outages.over(l.consumer, false)
+	l.kafka.outages.elsewhere(l.consumer)
 	if l.causes.news(causeKey(text), every, now) && !entered {
 		l.log.Warn("consumer still fails", "cause", text, "lasts", l.causes.lasts(now))
 		l.remind.Reset(every)

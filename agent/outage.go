@@ -34,7 +34,8 @@ type outages struct {
 type outage struct {
 	reach     config.Cluster // how to reach it, see reachOf
 	name      string
-	failing   map[*consumer]clusterFault
+	failing   map[*consumer]clusterFault // zero: in ERROR for another cause by now
+	recovered bool                       // a consumer has left ERROR since
 	causes    causeLog
 	looked    bool // a report has been due
 	announced bool // it was logged
@@ -63,28 +64,51 @@ func (os *outages) fails(c *consumer, spec *config.Consumer, f clusterFault) {
 	os.open[i].failing[c] = f
 }
 
-// over records that c is no longer in ERROR because of its cluster. recovered is false if
-// c was stopped, or has another cause now.
+// elsewhere records that c is in ERROR for another cause now. Until a consumer recovers
+// the outage may go on: while brokers restart, causes of the cluster alternate with others.
+func (os *outages) elsewhere(c *consumer) {
+	os.change(c, func(o *outage) { o.failing[c] = clusterFault{} })
+}
+
+// over records that c is no longer in ERROR. recovered is false if it was stopped.
 func (os *outages) over(c *consumer, recovered bool) {
+	os.change(c, func(o *outage) {
+		delete(o.failing, c)
+		o.recovered = o.recovered || recovered
+	})
+}
+
+// change changes the outage of c, if there is one, and logs its end.
+func (os *outages) change(c *consumer, change func(*outage)) {
 	os.mu.Lock()
-	var ended *outage
-	for i, o := range os.open {
-		if _, ok := o.failing[c]; !ok {
-			continue
-		}
-		if delete(o.failing, c); len(o.failing) == 0 {
-			o.timer.Stop()
-			os.open = slices.Delete(os.open, i, i+1)
-			if o.announced && recovered {
-				ended = o
-			}
-		}
-		break
+	i := slices.IndexFunc(os.open, func(o *outage) bool { _, ok := o.failing[c]; return ok })
+	if i < 0 {
+		os.mu.Unlock()
+		return
 	}
+	o := os.open[i]
+	change(o)
+	ends := len(o.failing) == 0 || o.recovered && o.consumers() == 0
+	if ends {
+		o.failing = nil // the timer may run already
+		o.timer.Stop()
+		os.open = slices.Delete(os.open, i, i+1)
+	}
+	logs := ends && o.announced && o.recovered
 	os.mu.Unlock()
-	if ended != nil {
-		os.log.Info("connections to the cluster work again", "cluster", ended.name, "lasted", ended.causes.lasts(time.Now()))
+	if logs {
+		os.log.Info("connections to the cluster work again", "cluster", o.name, "lasted", o.causes.lasts(time.Now()))
 	}
+}
+
+// consumers is for how many the cluster fails.
+func (o *outage) consumers() (n int) {
+	for _, f := range o.failing {
+		if f != (clusterFault{}) {
+			n++
+		}
+	}
+	return n
 }
 
 // look logs what is new of an outage, and the reminder when it is due.
@@ -106,6 +130,9 @@ func (o *outage) lines(every time.Duration, now time.Time) (lines [][]any) {
 	count := make(map[string]int)
 	cause := make(map[string]string)
 	for _, f := range o.failing {
+		if f == (clusterFault{}) {
+			continue
+		}
 		count[f.key]++
 		if was, ok := cause[f.key]; !ok || f.cause < was {
 			cause[f.key] = f.cause
@@ -114,7 +141,7 @@ func (o *outage) lines(every time.Duration, now time.Time) (lines [][]any) {
 	keys := slices.SortedFunc(maps.Keys(count), func(a, b string) int {
 		return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a, b))
 	})
-	many := len(o.failing) > 1
+	many := o.consumers() > 1
 	for _, key := range keys {
 		news := o.causes.news(key, every, now)
 		if !many && !o.looked {
@@ -131,9 +158,10 @@ func (o *outage) lines(every time.Duration, now time.Time) (lines [][]any) {
 
 // who returns the attributes that say for whom the cluster fails.
 func (o *outage) who() []any {
-	attrs := []any{"cluster", o.name, "consumers", len(o.failing)}
-	if len(o.failing) == 1 {
-		for c := range o.failing {
+	n := o.consumers()
+	attrs := []any{"cluster", o.name, "consumers", n}
+	for c, f := range o.failing {
+		if n == 1 && f != (clusterFault{}) {
 			attrs = append(attrs, "consumer", c.name)
 		}
 	}

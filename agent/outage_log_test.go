@@ -247,6 +247,40 @@ func TestOutageLines(t *testing.T) {
 	})
 }
 
+// TestOutageGoesOn: an outage whose causes alternate with others of the consumers is one,
+// and its end is logged once consumers recover, although another has other trouble by then.
+func TestOutageGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log logBuffer
+		os := newOutages(slog.New(slog.NewJSONHandler(&log, nil)))
+		spec := &config.Consumer{ClusterName: "main"}
+		wait := func(d time.Duration) { time.Sleep(d); synctest.Wait() }
+		cs := []*consumer{{name: "a"}, {name: "b"}}
+		for range 10 { // brokers restart
+			for _, c := range cs {
+				os.fails(c, spec, clusterFault{"EOF", "connection closed"})
+			}
+			wait(2 * outageSettle)
+			for _, c := range cs {
+				os.elsewhere(c)
+			}
+			wait(2 * outageSettle)
+		}
+		if n := strings.Count(log.String(), "\n"); n != 1 {
+			t.Errorf("%d lines for one outage:\n%s", n, log.String())
+		}
+		os.over(cs[0], true)
+		if n := len(log.logged(t, "connections to the cluster work again")); n != 1 {
+			t.Errorf("%d lines say that it works again:\n%s", n, log.String())
+		}
+		os.over(cs[1], true)
+		wait(2 * remindEvery)
+		if n := strings.Count(log.String(), "\n"); n != 2 {
+			t.Errorf("%d lines in all:\n%s", n, log.String())
+		}
+	})
+}
+
 // TestCauseLog: each cause of a condition is logged once, and the present one again every
 // few minutes, however often they alternate. A text that varies without end is bounded.
 func TestCauseLog(t *testing.T) {
