@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/fetch"
+	"kcagent/limits"
 )
 
 // A join is answered once all members of the group have rejoined, or their rebalance
@@ -106,19 +107,22 @@ func (m *member) lookAtJoin(ctx, over context.Context, since time.Time) error {
 	return nil
 }
 
-// describeAt describes the group over a connection of its own.
+// describeAt describes the group over a connection of its own. Where there can be none
+// beside that of the join, or the broker cannot describe groups, the coordinator may well
+// live: what it says is that it is not for us to see.
 func (m *member) describeAt(ctx context.Context, addr string) (kmsg.DescribeGroupsResponseGroup, error) {
 	none := kmsg.DescribeGroupsResponseGroup{}
+	var resp kmsg.Response
 	link, err := m.cluster.Link(ctx, addr)
-	if err != nil {
-		return none, err
+	if err == nil {
+		defer link.Close()
+		req := kmsg.NewPtrDescribeGroupsRequest()
+		req.Groups = []string{m.spec.Group}
+		resp, err = link.Ask(req)
 	}
-	defer link.Close()
-	req := kmsg.NewPtrDescribeGroupsRequest()
-	req.Groups = []string{m.spec.Group}
-	resp, err := link.Ask(req)
 	switch {
-	case errors.As(err, new(fetch.UnsupportedError)):
+	case errors.As(err, new(fetch.UnsupportedError)), errors.As(err, new(*fetch.FullError)),
+		errors.As(err, new(limits.DescriptorError)), refused(err):
 		none.ErrorCode = kafkaDenied
 		return none, nil
 	case err != nil:

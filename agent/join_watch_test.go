@@ -72,6 +72,26 @@ func TestJoinEndsWithItsCoordinator(t *testing.T) {
 	r.eventually("another join", func() (bool, any) { ids := joins(); return len(ids) > 2, ids })
 }
 
+// TestJoinWaitsWhereABrokerIsFull: a join that waits is not given up because the broker
+// does not accept the connection that is to look at it: the next one could get none either.
+func TestJoinWaitsWhereABrokerIsFull(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	way, _ := r.detour()
+	r.memberOf("kcagent-c", "consumer", "sticky")
+	joins := r.joins()
+	r.edit("")
+	r.eventually("a join", func() (bool, any) { ids := joins(); return len(ids) == 2, ids })
+	way.Set(badnet.Fault{Most: 1})
+	r.wantErrorWithin(time.Minute, "join group kcagent-c: waiting for the other members to rejoin; ")
+	if ids := joins(); len(ids) != 2 {
+		t.Errorf("the member ids of its joins are %q", ids)
+	}
+	if n := way.Connections(); n < 2 {
+		t.Errorf("%d connections: nobody looked", n)
+	}
+}
+
 // TestTopicsChangeWhileAJoinWaits: the member joins again with the other topics.
 func TestTopicsChangeWhileAJoinWaits(t *testing.T) {
 	t.Parallel()

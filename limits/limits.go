@@ -94,5 +94,10 @@ func (b *Budget) Release(n int) {
 
 // Err returns the cause of an open for which Acquire returned false.
 func (b *Budget) Err() error {
-	return fmt.Errorf("limit of %d descriptors reached (%d for %s); raise it with LimitNOFILE= or ulimit -n", b.limit, b.share, b.kind)
+	return DescriptorError(fmt.Sprintf("limit of %d descriptors reached (%d for %s); raise it with LimitNOFILE= or ulimit -n", b.limit, b.share, b.kind))
 }
+
+// A DescriptorError says that nothing is left of a budget.
+type DescriptorError string
+
+func (e DescriptorError) Error() string { return string(e) }
