@@ -317,6 +317,8 @@ func TestClusterCause(t *testing.T) {
 		"reset":                    {fmt.Errorf("fetch: %w", reset), "fetch: read tcp 10.0.0.1:9092: read: connection reset by peer", "10.0.0.1:9092 connection reset by peer"},
 		"by another way":           {fmt.Errorf("join group g: %w", &dial), "dial tcp 10.0.0.1:9092: read: connection reset by peer", "10.0.0.1:9092 connection reset by peer"},
 		"closed":                   {fmt.Errorf("join group g: %w", io.EOF), "EOF", "connection closed"},
+		"a broker is full":         {&fetch.FullError{Broker: "b:9092", Open: 20, Err: io.EOF}, (&fetch.FullError{Broker: "b:9092", Open: 20}).Error(), "b:9092 accepts no more connections"},
+		"or restarts":              {&fetch.FullError{Broker: "b:9092", Err: io.EOF}, (&fetch.FullError{Broker: "b:9092"}).Error(), "connection closed"},
 		"no name server":           {fmt.Errorf("look up leader: %w", &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "timeout", Name: "k"}}), "look up leader: dial tcp: lookup k: timeout", "dial tcp: lookup k: timeout"},
 		"no broker":                {fmt.Errorf("x: %w", fetch.StrangerError("it speaks TLS")), "x: it speaks TLS", "it speaks TLS"},
 		"login":                    {fmt.Errorf("join group g: %w", login), login.Error(), sarama.ErrSASLAuthenticationFailed.Error()},
