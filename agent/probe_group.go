@@ -139,6 +139,8 @@ func (c *coordinatorProbe) examineGroups(ctx context.Context, asked []*groupQues
 		case sarama.ErrInconsistentGroupProtocol:
 			q.err = conflict(q.spec.Group, kindOf(groups[q.spec.Group], isModern), code)
 			c.decided = true
+		case sarama.ErrGroupAuthorizationFailed: // to see a group is another permission
+			q.err = fmt.Errorf("join group %s: %w", q.spec.Group, code)
 		case sarama.ErrUnknownMemberId:
 			c.decided = true
 		}

@@ -189,6 +189,19 @@ func TestProbeWithoutPermissionToDescribe(t *testing.T) {
 	}
 }
 
+// TestProbeWithoutPermissionToJoin: to describe a group is not enough.
+func TestProbeWithoutPermissionToJoin(t *testing.T) {
+	r := newRig(t, 1)
+	r.cluster.ControlKey(int16(kmsg.JoinGroup), func(k kmsg.Request) (kmsg.Response, error, bool) {
+		resp := k.ResponseKind().(*kmsg.JoinGroupResponse)
+		resp.ErrorCode = kerr.GroupAuthorizationFailed.Code
+		return resp, nil, true
+	})
+	if got := r.probed(""); !strings.HasPrefix(got, "group: join group kcagent-c: ") || !strings.Contains(got, "not authorized to access this group") {
+		t.Errorf("found %q", got)
+	}
+}
+
 // TestProbeWaitsForTheCoordinatorOfANewCluster: it is not there until the brokers have
 // created the topic of the committed offsets.
 func TestProbeWaitsForTheCoordinatorOfANewCluster(t *testing.T) {
