@@ -16,9 +16,11 @@ import (
 var groupMember []byte
 
 // JavaMember has a Java consumer join a group, consume a topic, and commit what it
-// consumed. It returns when the consumer is a member. stop has it leave the group.
+// consumed. It returns when the consumer is a member. stop has it leave the group. It skips
+// the test, as [Require] does, where Java cannot compile.
 func (c *Cluster) JavaMember(t testing.TB, group, topic string) (stop func()) {
 	t.Helper()
+	requireCompiler(t)
 	b := c.Brokers[0]
 	dir := t.TempDir()
 	source := filepath.Join(dir, "GroupMember.java")

@@ -53,6 +53,26 @@ var missing = sync.OnceValue(func() error {
 	return nil
 })
 
+// requireCompiler is [Require] for a test that runs Java source, which takes a JDK.
+func requireCompiler(t testing.TB) {
+	t.Helper()
+	if why := missingCompiler(); why != nil {
+		loud.Skip(t, requireEnv, fmt.Sprintf("tests with a Java client need a JDK: %v", why))
+	}
+}
+
+// missingCompiler returns why Java source cannot be run here; nil if it can. It looks once.
+var missingCompiler = sync.OnceValue(func() error {
+	out, err := exec.Command("java", "--list-modules").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("run java --list-modules: %w: %s", err, out)
+	}
+	if !bytes.Contains(out, []byte("jdk.compiler@")) {
+		return errors.New("java has no module jdk.compiler")
+	}
+	return nil
+})
+
 func checkJava() error {
 	if _, err := exec.LookPath("java"); err != nil {
 		return errors.New("java is not in PATH")
