@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -22,11 +23,17 @@ func ask[R any](t testing.TB, c *Cluster, req request[R]) R {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
 	defer cancel()
-	resp, err := req.RequestWith(ctx, c.client)
-	if err != nil {
-		t.Fatalf("ask kafka: %v", err)
+	for {
+		resp, err := req.RequestWith(ctx, c.client)
+		switch {
+		case errors.Is(err, kerr.CoordinatorNotAvailable) && ctx.Err() == nil:
+			time.Sleep(100 * time.Millisecond) // a new cluster is creating the topic of the committed offsets
+		case err != nil:
+			t.Fatalf("ask kafka: %v", err)
+		default:
+			return resp
+		}
 	}
-	return resp
 }
 
 func check(t testing.TB, what string, code int16) {
