@@ -13,11 +13,35 @@ import (
 // encoded into a buffer.
 const largeRecord = 2 * chunkBytes
 
-// sizeOf is how many bytes of a record a format may have to encode.
+// JSON encodes a control character as six bytes, such as \u0000, and adds some to each header.
+const (
+	escapedByte = 6
+	headerBytes = 32
+)
+
+// sizeOf is how many bytes a format may make of a record, apart from quotes, which are
+// twice as long in JSON.
 func sizeOf(r *fetch.Record) int {
-	n := len(r.Key) + len(r.Value)
+	n := len(r.Key) + len(r.Value) + headerBytes*len(r.Headers)
 	for _, h := range r.Headers {
 		n += len(h.Key) + len(h.Value)
+	}
+	if n < largeRecord/escapedByte || n >= largeRecord { // it makes no difference
+		return n
+	}
+	n += (escapedByte - 1) * (controls(r.Key) + controls(r.Value))
+	for _, h := range r.Headers {
+		n += (escapedByte - 1) * (controls(h.Key) + controls(h.Value))
+	}
+	return n
+}
+
+// controls counts control characters.
+func controls(b []byte) (n int) {
+	for _, c := range b {
+		if c < ' ' {
+			n++
+		}
 	}
 	return n
 }
