@@ -93,7 +93,7 @@ func (s *Subscription) accept(b *kmsg.FetchResponseTopicPartition, c *content, f
 	}
 	told.add(s.recover())
 	s.learn(c)
-	s.missed, s.void = 0, false
+	s.missed, s.void, s.lackSince = 0, false, now
 	s.served, s.gotAt = s.f.served, now
 	if s.broker != nil {
 		s.broker.movedAt = now

@@ -268,6 +268,26 @@ func TestMemoryInUseIsShown(t *testing.T) {
 	r.heals(late)
 }
 
+// TestWaitForMemoryEndsWithProgress: a batch that waits just begins to wait if the one
+// before it was read a moment ago.
+func TestWaitForMemoryEndsWithProgress(t *testing.T) {
+	r := newRig(t, 1, 1, Settings{Lanes: 1, MaxBytes: 1 << 20, MaxWait: 20 * time.Millisecond})
+	r.produce(0, 0, 1)
+	rd := r.read(Spec{}, false)
+	r.wants(rd, 0, 1)
+	var told calls
+	now, s := time.Now(), rd.Subscription
+	r.fetcher.mu.Lock()
+	s.lack(1<<20, now, &told)
+	now = now.Add(largePatience + time.Second)
+	s.accept(&kmsg.FetchResponseTopicPartition{HighWatermark: 9}, &content{next: s.pos + 1, held: true}, newFrame(1), now, &told)
+	s.lack(1<<20, now.Add(time.Second), &told)
+	r.fetcher.mu.Unlock()
+	if err := rd.LastError(); err != nil {
+		t.Errorf("after a second, the error is %v", err)
+	}
+}
+
 // TestFetchersShareTheMemoryLimit: together they use a quarter of it, also when one comes
 // later.
 func TestFetchersShareTheMemoryLimit(t *testing.T) {
