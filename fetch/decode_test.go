@@ -171,6 +171,19 @@ func TestBatchesThatCannotBeRead(t *testing.T) {
 }
 
 // TestOldMessages reads the formats before Kafka 0.11, plain and compressed.
+// TestRecordsOfHeaders: a header is small in a batch, and large in memory. What has too many
+// is not read.
+func TestRecordsOfHeaders(t *testing.T) {
+	for _, n := range []int{mostHeaders, mostHeaders + 1} {
+		r := kmsg.Record{Value: []byte("v"), Headers: make([]kmsg.Header, n)}
+		r.Length = int32(len(r.AppendTo(nil)) - 1)
+		got, _, _, err := decodeAll(t, batchSpec{raw: r.AppendTo(nil), count: 1}.bytes(), 0)
+		if tooMany := n > mostHeaders; errors.Is(err, errHeaders) != tooMany || (len(got) == 1) == tooMany {
+			t.Errorf("%d headers: %d records, %v", n, len(got), err)
+		}
+	}
+}
+
 func TestOldMessages(t *testing.T) {
 	v0 := func(offset int64, attributes int8, value []byte) []byte {
 		m := kmsg.MessageV0{Offset: offset, Attributes: attributes, Value: value}

@@ -3,6 +3,7 @@ package fetch
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"time"
 
 	"kcagent/leader"
@@ -42,6 +43,12 @@ type run struct {
 // errMalformed means that the producer wrote nonsense: the checksum was right.
 var errMalformed = errors.New("a record is malformed")
 
+// mostHeaders is how many headers a record may have. A header takes two bytes of the batch at
+// least, and many times that in memory.
+const mostHeaders = 100_000
+
+var errHeaders = fmt.Errorf("a record has more than %d headers: to skip it, stop the consumer and reset the group's offset to the one after it", mostHeaders)
+
 // hand gives the records to each until it returns false, and reports how far it
 // came: all of the run, or the offset after the last record. What stands in a
 // record that cannot be read counts for nothing, its offset least of all. A record that is put
@@ -54,6 +61,9 @@ func (u *run) hand(r *Record, each func(*Record) bool) (all bool, next int64, er
 			c.message(r, u)
 		} else {
 			c.record(r, u)
+		}
+		if c.crowded {
+			return false, u.from, errHeaders
 		}
 		if c.bad {
 			return false, u.from, errMalformed
@@ -77,8 +87,9 @@ func (u *run) hand(r *Record, each func(*Record) bool) (all bool, next int64, er
 
 // A cursor reads what Kafka wrote; bad says that there was too little of it.
 type cursor struct {
-	b   []byte
-	bad bool
+	b       []byte
+	bad     bool
+	crowded bool // there are too many headers
 }
 
 // record reads one record (KIP-98). All of its bytes lie in the cursor's.
@@ -103,7 +114,11 @@ func (c *cursor) record(r *Record, u *run) {
 	r.Key = c.bytes()
 	r.Value = c.bytes()
 	r.Headers = r.Headers[:0]
-	for n := c.varint(); n > 0 && !c.bad; n-- {
+	n := c.varint()
+	if c.crowded = n > mostHeaders; c.crowded {
+		return
+	}
+	for ; n > 0 && !c.bad; n-- {
 		r.Headers = append(r.Headers, Header{c.bytes(), c.bytes()})
 	}
 	c.b = rest
