@@ -167,6 +167,28 @@ func TestAnotherClusterAtTheAddress(t *testing.T) {
 	w.wantStatus(Running)
 }
 
+// TestClusterRebuiltAtTheSameAddress: once no consumer has the brokers, and the file was
+// moved away, a consumer reads from the cluster that is there now.
+func TestClusterRebuiltAtTheSameAddress(t *testing.T) {
+	w := newTwins(t)
+	proxy := fmt.Sprintf("%q", w.proxy.Addr())
+	w.edit(proxy, "")
+	w.wantFile("a0", "a1")
+	w.wantStatus(Running)
+	w.proxy.Redirect(w.b, false)
+	w.wantRefusal()
+	none, _ := config.Parse("consumers.yaml", []byte("consumers: []"), os.LookupEnv)
+	w.updates <- config.Update{Config: none}
+	w.eventually("the end", func() (bool, any) { s := w.agent.Status(); return len(s.Terminated) == 1, s })
+	for _, f := range []string{w.path, w.path + "+checkpoint"} {
+		if err := os.Rename(f, f+".former"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.edit(proxy, "")
+	w.wantFile("b0", "b1", "b2", "b3", "b4")
+}
+
 // TestPinsOfBrokers: a list of brokers is pinned whatever its order, until no consumer
 // has it.
 func TestPinsOfBrokers(t *testing.T) {
