@@ -115,12 +115,15 @@ var speaking = map[string][]int{
 	"fault":         {3}, "report": {2}, "whole": {1}, // of config's parser
 }
 
+// explaining are the functions whose texts are messages.
+var explaining = map[string]bool{"Error": true, "brokerProblem": true, "conflict": true, "waitsFor": true}
+
 // collect finds the messages in a declaration: arguments of speaking functions, warnings
 // among the reasons of a decision, the texts of problems and of invalid file names, and
-// what methods named Error and the explanations of errors return.
+// those in explaining functions and in explain.go.
 func collect(decl ast.Decl, found func(text string, pos token.Pos), path string) {
 	method, ok := decl.(*ast.FuncDecl)
-	returns := ok && (method.Name.Name == "Error" || method.Name.Name == "brokerProblem") || path == filepath.Join("agent", "explain.go")
+	returns := ok && explaining[method.Name.Name] || path == filepath.Join("agent", "explain.go")
 	ast.Inspect(decl, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.CallExpr:
@@ -141,6 +144,12 @@ func collect(decl ast.Decl, found func(text string, pos token.Pos), path string)
 			}
 		case *ast.ReturnStmt:
 			for _, r := range n.Results {
+				if text, ok := constant(r); ok && returns && strings.Contains(text, " ") {
+					found(text, r.Pos())
+				}
+			}
+		case *ast.AssignStmt:
+			for _, r := range n.Rhs {
 				if text, ok := constant(r); ok && returns && strings.Contains(text, " ") {
 					found(text, r.Pos())
 				}
@@ -218,7 +227,16 @@ func constant(e ast.Expr) (text string, ok bool) {
 
 // unseen are the errors that no user sees, and why.
 var unseen = map[string]string{
-	"cluster":                                    "a part of other messages, the cluster's name",
+	"cluster":                        "a part of other messages, the cluster's name",
+	"bytes":                          "a part of other messages, a size",
+	"at least":                       "a part of other messages, before a size",
+	"client … at":                    "a part of other messages, a member",
+	"and … more":                     "a part of other messages, after members",
+	"do not support":                 "a part of other messages, before an assignor",
+	"no room for a batch of records": "has the batch fetched again",
+	"other large batches use the memory for a batch of records that needs … bytes":      "has the batch fetched again; reported after 10 s by another message",
+	"decompressed batch has … bytes, more than allowed":                                 "replaced by a message that names the limit",
+	"another cluster is at the addresses of the brokers that the file was written from": "not logged; an error names both clusters",
 	"the consumer is paused":                     "has a chunk read again after the pause",
 	"partitions are assigned to nobody":          "ends a generation; logged at info level as its reason",
 	"other topics are wanted":                    "ends a generation; logged at info level as its reason",

@@ -21,7 +21,7 @@ type clusterReplacedError struct {
 }
 
 func (e *clusterReplacedError) Error() string {
-	return fmt.Sprintf("brokers %s belong to cluster %s now, and the file was written from cluster %s: restore the former cluster, "+
-		"or, to read the new one, edit brokers to name it by other addresses, or stop the consumer and move the file and its +checkpoint away",
+	return fmt.Sprintf("brokers %s belong to cluster %s now, and the file was written from cluster %s: restore the former cluster; "+
+		"to read the new one, edit brokers to name it by other addresses, or stop the consumer and move the file and its +checkpoint away",
 		strings.Join(e.brokers, ","), e.now, e.was)
 }

@@ -77,7 +77,7 @@ func (m *member) watchJoin(ctx, over context.Context, s *session) {
 	}
 }
 
-var errNotRebalancing = errors.New("the group is not rebalancing, and its coordinator has not answered")
+var errNotRebalancing = errors.New("the group is not rebalancing, and its coordinator has not responded")
 
 // lookAtJoin asks the coordinator over another connection what a join waits for. Its
 // error says why it is of no use to wait on.
@@ -94,7 +94,7 @@ func (m *member) lookAtJoin(ctx, over context.Context, since time.Time) error {
 	}
 	group, err := m.describeAt(ctx, addr)
 	if err != nil {
-		return fmt.Errorf("its coordinator at %s has not answered for %s: %w", addr, time.Since(since).Round(time.Second), err)
+		return fmt.Errorf("its coordinator at %s has not responded: %w", addr, err)
 	}
 	switch code := sarama.KError(group.ErrorCode); {
 	case code == sarama.ErrGroupAuthorizationFailed: // it lives; what it does is not for us to see

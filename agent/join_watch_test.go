@@ -67,7 +67,7 @@ func TestJoinEndsWithItsCoordinator(t *testing.T) {
 	r.edit("")
 	r.eventually("a join", func() (bool, any) { ids := joins(); return len(ids) == 2, ids })
 	way.Set(badnet.Fault{LoseAnswers: true})
-	r.wantErrorWithin(40*time.Second, "join group kcagent-c: its coordinator at "+way.Addr()+" has not answered for ")
+	r.wantErrorWithin(40*time.Second, "join group kcagent-c: its coordinator at "+way.Addr()+" has not responded: ")
 	move()
 	r.eventually("another join", func() (bool, any) { ids := joins(); return len(ids) > 2, ids })
 }

@@ -23,7 +23,7 @@ func (p *clusterProbe) coordinator(ctx context.Context, group string) (id int32,
 			return id, addr, inTime(ctx, p.brokers, err)
 		}
 		if end, ok := ctx.Deadline(); ok && time.Until(end) < 2*coordinatorPause {
-			return 0, "", fmt.Errorf("%w; it may be that the cluster is new, or that the brokers with a partition of __consumer_offsets are down", err)
+			return 0, "", fmt.Errorf("%w; the cluster may be new, or the brokers with partitions of __consumer_offsets may be down", err)
 		}
 		select {
 		case <-ctx.Done():
