@@ -38,7 +38,7 @@ func TestAnotherClusterAtTheSameAddress(t *testing.T) {
 		two.eventually("the error", func() (bool, any) {
 			c := two.consumer()
 			return c.Status == Failing && c.LastError != nil && strings.Contains(*c.LastError,
-				"resume t/0: brokers 127.0.0.1:"+port+" belong to cluster two now, and the file was written from cluster one: restore the former cluster, or, to read the new one, edit brokers"), c
+				"resume t/0: brokers 127.0.0.1:"+port+" belong to cluster two now, and the file was written from cluster one: restore the former cluster; to read the new one, edit brokers"), c
 		})
 		two.wantLines(path, "a", "b")
 		if at := two.committed(0); at != -1 {
