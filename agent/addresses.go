@@ -13,8 +13,8 @@ func hashAddresses(brokers []string) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// A clusterReplacedError says that the brokers belong to another cluster than that which
-// a file was written from.
+// A clusterReplacedError reports that the brokers belong to another cluster than the one
+// that a file was written from.
 type clusterReplacedError struct {
 	brokers  []string
 	was, now string // ids of the clusters

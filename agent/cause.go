@@ -59,7 +59,7 @@ func clusterCause(spec *config.Consumer, err error) (cause, key string, ok bool)
 	if !ofCluster(err) {
 		return "", "", false
 	}
-	// What surrounds it may be about the group of one consumer.
+	// The text around it may name the group of one consumer.
 	for inner := errors.Unwrap(err); inner != nil && strings.Contains(err.Error(), "group "+spec.Group); inner = errors.Unwrap(err) {
 		err = inner
 	}

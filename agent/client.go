@@ -142,8 +142,9 @@ func (c *groupClient) RefreshCoordinator(group string) error {
 	return nil
 }
 
-// findCoordinator looks up the coordinator of the group. In a new cluster there is none
-// for a moment, in which sarama would pause for two seconds each time.
+// findCoordinator looks up the coordinator of the group. A new cluster has none until its
+// brokers have created the topic of committed offsets, and sarama would wait two seconds
+// before each retry.
 func (m *member) findCoordinator(ctx context.Context) error {
 	for began := time.Now(); ; {
 		err := m.client.RefreshCoordinator(m.spec.Group)
@@ -158,7 +159,7 @@ func (m *member) findCoordinator(ctx context.Context) error {
 	}
 }
 
-// newClusterTakes is more than brokers take to create the topic of committed offsets.
+// newClusterTakes is longer than brokers need to create the topic of committed offsets.
 const newClusterTakes = 5 * time.Second
 
 // forget has the coordinator looked up anew, for it may have moved: sarama asks
@@ -202,8 +203,8 @@ func (c *groupClient) reconnect(conf *sarama.Config) {
 	c.retire(old)
 }
 
-// retire closes a connection when what is in flight on it must have been answered. c.mu
-// is held.
+// retire closes a connection once its requests in flight must have been answered. c.mu is
+// held.
 func (c *groupClient) retire(old *sarama.Broker) {
 	time.AfterFunc(retiredFor, func() {
 		c.mu.Lock()
@@ -232,7 +233,7 @@ func (c *groupClient) addr() string {
 	return c.coordinator.Addr()
 }
 
-// retiredFor is longer than any request but a join is waited for.
+// retiredFor is longer than the timeout of any request except a join.
 const retiredFor = readTimeout + 5*time.Second
 
 // RefreshMetadata implements sarama.Client. A group calls it before it joins, just after

@@ -123,10 +123,10 @@ func decide(c commitment, l sink.Ledger, now sink.Identity, p policy) decision {
 	return d
 }
 
-// epochOf returns the leader epoch of the last record before the offset of d. That of an
-// offset in another cluster, or in the deleted topic, says nothing. Those of other clients
-// are not used: sarama commits the epoch that it found when it joined, or 0, beside
-// offsets of later epochs, and the leader would report a truncation.
+// epochOf returns the leader epoch of the last record before the offset of d. The epoch of
+// an offset in another cluster, or in the deleted topic, has no meaning here. Epochs of
+// other clients are not used: sarama commits the epoch that it found when it joined, or 0,
+// beside offsets of later epochs, and the leader would report a truncation.
 func (d decision) epochOf(c commitment, l sink.Ledger, now sink.Identity, p policy) leader.Epoch {
 	switch {
 	case d.offset < 0:

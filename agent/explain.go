@@ -40,7 +40,7 @@ func meaning(spec *config.Consumer, err error, first bool) string {
 		return "authenticate to " + name + about
 	}
 	if errors.As(err, new(*fetch.FullError)) {
-		return "" // the broker answers others, so it is not about the settings
+		return "" // the broker answers on other connections, so the settings are not the cause
 	}
 	if errors.As(err, new(fetch.StrangerError)) && spec.ClusterName != "" {
 		return name // else the address says it all

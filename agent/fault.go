@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// recovered ends what is logged of the present ERROR.
+// recovered ends the logging of causes of the present ERROR.
 func (l *life) recovered() {
 	l.remind.Stop()
 	l.kafka.outages.over(l.consumer, true)

@@ -57,7 +57,7 @@ func (s *session) flow(ctx context.Context, p *partition, sub *fetch.Subscriptio
 	return ctx.Err()
 }
 
-// rewind has what the sink did not accept fetched again.
+// rewind makes the fetcher return again what the sink did not accept.
 func rewind(p *partition, sub *fetch.Subscription) {
 	at, _ := p.position()
 	sub.Rewind(at.Next, at.Epoch)

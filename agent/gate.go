@@ -10,7 +10,7 @@ type gate struct {
 	shut    bool
 	inside  int
 	emptied chan struct{} // closed when shut and nobody is inside
-	closing chan struct{} // closed by the next Shut; nil if nobody has asked
+	closing chan struct{} // closed by the next Shut; nil if Closing was not called since the last one
 }
 
 // Enter returns false if the gate is shut. Each Enter that returned true needs
@@ -54,8 +54,8 @@ func (g *gate) Shut() <-chan struct{} {
 	return g.emptied
 }
 
-// Closing returns a channel that the next Shut closes. A caller that is inside gives up
-// long work then.
+// Closing returns a channel that the next Shut closes. A caller inside the gate then ends
+// long work early.
 func (g *gate) Closing() <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -20,8 +20,8 @@ func kindOf(g kmsg.DescribeGroupsResponseGroup, modern bool) groupKind {
 	return groupKind{g.ProtocolType, g.Protocol, modern}
 }
 
-// conflict says why a member of kcagent cannot join a group, of which the coordinator
-// says only that the protocols are inconsistent.
+// conflict explains why a member of kcagent cannot join a group. The coordinator reports
+// only that the protocols are inconsistent.
 func conflict(group string, kind groupKind, err error) error {
 	var why string
 	switch {
@@ -41,14 +41,14 @@ func conflict(group string, kind groupKind, err error) error {
 	return fmt.Errorf("join group %s: %s: %w", group, why, err)
 }
 
-// wrongSession says how a session timeout can be made right.
+// wrongSession explains how to correct a session timeout.
 func wrongSession(spec *config.Consumer, err error) error {
 	return fmt.Errorf("session_timeout %s is outside the limits of the brokers, group.min.session.timeout.ms and group.max.session.timeout.ms: "+
 		"set session_timeout of %s to a value between them: %w", sessionTimeout(spec), clusterName(spec), err)
 }
 
-// explainGroup explains what the coordinator says of a join; nil if there is nothing to
-// explain.
+// explainGroup explains the coordinator's error for a join; nil if the error needs no
+// explanation.
 func (m *member) explainGroup(err error) error {
 	switch err {
 	case sarama.ErrInvalidSessionTimeout:

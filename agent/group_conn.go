@@ -48,14 +48,15 @@ type pendingRequest struct {
 	answer []byte // of a request that did not go to the broker; else nil
 }
 
-// waits reports a request that other members of the group may delay.
+// waits reports whether other members of the group may delay the response.
 func (r pendingRequest) waits() bool { return r.key == kmsg.JoinGroup || r.key == kmsg.SyncGroup }
 
-// maxGroupRequest is more than any request to a coordinator has. A length beyond means
-// that something else than frames is written.
+// maxGroupRequest is larger than any request to a coordinator. A greater length shows that
+// the data is not a frame.
 const maxGroupRequest = 100 << 20
 
-// Write implements net.Conn. It sends whole frames, however they are cut into pieces.
+// Write implements net.Conn. It sends whole frames, even if the caller writes them in
+// parts.
 func (c *groupConn) Write(p []byte) (int, error) {
 	c.out = append(c.out, p...)
 	for len(c.out) >= 4 {
@@ -137,7 +138,8 @@ func (c *groupConn) readWire(p []byte) (n int, err error) {
 		return n, err
 	}
 	if len(c.in) == 0 {
-		// More than the head: what comes first may be no response, and an error shows it.
+		// Read more than the head: if the peer does not speak Kafka, the error quotes its
+		// first bytes.
 		if c.buf == nil {
 			c.buf = make([]byte, 512)
 		}
@@ -155,7 +157,7 @@ func (c *groupConn) readWire(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// next is the request whose response is read now.
+// next returns the request whose response is read now.
 func (c *groupConn) next() (r pendingRequest, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -192,13 +194,13 @@ func (c *groupConn) pop() {
 // SetReadDeadline implements net.Conn. sarama calls it before it reads a response.
 func (c *groupConn) SetReadDeadline(t time.Time) error {
 	if r, ok := c.next(); ok && r.waits() {
-		t = time.Time{} // joinWatch closes the connection if the broker does not respond
+		t = time.Time{} // watchJoin closes the connection if the broker does not respond
 	}
 	return c.Conn.SetReadDeadline(t)
 }
 
-// noOffsets is the response to an OffsetFetch request, a frame without its length, that
-// says of each partition that nothing is committed.
+// noOffsets returns the response to an OffsetFetch request, which is given as a frame
+// without its length. The response has no committed offset for any partition.
 func noOffsets(frame []byte) ([]byte, error) {
 	req := kmsg.NewPtrOffsetFetchRequest()
 	version, id := int16(binary.BigEndian.Uint16(frame[2:])), frame[4:8]
@@ -248,7 +250,7 @@ func noOffsets(frame []byte) ([]byte, error) {
 	return out, nil
 }
 
-// memberOf is the member id in a JoinGroup request, a frame without its length; nil if
+// memberOf returns the member id in a JoinGroup request, a frame without its length; nil if
 // it cannot be read.
 func memberOf(frame []byte) *string {
 	req := kmsg.NewPtrJoinGroupRequest()
@@ -262,8 +264,8 @@ func memberOf(frame []byte) *string {
 
 var errShortRequest = errors.New("request header is incomplete")
 
-// requestBody is what follows the client id, and the tags of a flexible request, in the
-// header of a request.
+// requestBody returns a request without its header. b begins with the client id; a flexible
+// request has tags behind it.
 func requestBody(b []byte, flexible bool) ([]byte, error) {
 	if len(b) < 2 {
 		return nil, errShortRequest

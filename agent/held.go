@@ -7,8 +7,8 @@ import "kcagent/sink"
 type heldPartitions map[sink.TopicPartition]string
 
 // hold records that a partition is assigned. It reports whether the consumer has been a
-// member without a break since the partition was last assigned to it: a member that the
-// coordinator has removed gets another id.
+// member without interruption since the partition was last assigned to it: the coordinator
+// gives a member that it has removed another id.
 func (h *heldPartitions) hold(tp sink.TopicPartition, member string) (stayed bool) {
 	if *h == nil {
 		*h = make(heldPartitions)

@@ -18,10 +18,10 @@ import (
 
 // A join is answered once all members of the group have rejoined, or their rebalance
 // timeouts have passed, which may be minutes in a group that others share. The request
-// waits for that: if it were sent again, the group could get a second member that nobody
-// serves. Meanwhile other connections show whether the coordinator lives.
+// waits for that: a second request could add a second member that no goroutine serves.
+// Meanwhile the agent checks the coordinator over other connections.
 const (
-	// joinTick is how often the watch looks whether the join is still wanted.
+	// joinTick is how often the watch checks whether the join is still needed.
 	joinTick = time.Second
 	// joinLook is how long a join waits before its group is described, and between two
 	// descriptions. An ordinary rebalance is over by then.
@@ -37,8 +37,8 @@ const (
 )
 
 // watchJoin watches the join of a generation until over ends: it reports what a long join
-// waits for, and ends a join that is not wanted any more or that the coordinator does not
-// know of.
+// waits for, and ends a join that is no longer needed or that the coordinator does not
+// know.
 func (m *member) watchJoin(ctx, over context.Context, s *session) {
 	tick := time.NewTicker(joinTick)
 	defer tick.Stop()
@@ -79,8 +79,8 @@ func (m *member) watchJoin(ctx, over context.Context, s *session) {
 
 var errNotRebalancing = errors.New("the group is not rebalancing, and its coordinator has not responded")
 
-// lookAtJoin asks the coordinator over another connection what a join waits for. Its
-// error says why it is of no use to wait on.
+// lookAtJoin asks the coordinator over another connection what a join waits for. An error
+// means that the response may never come.
 func (m *member) lookAtJoin(ctx, over context.Context, since time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, joinAnswer)
 	defer cancel()
@@ -97,7 +97,7 @@ func (m *member) lookAtJoin(ctx, over context.Context, since time.Time) error {
 		return fmt.Errorf("its coordinator at %s has not responded: %w", addr, err)
 	}
 	switch code := sarama.KError(group.ErrorCode); {
-	case code == sarama.ErrGroupAuthorizationFailed: // it lives; what it does is not for us to see
+	case code == sarama.ErrGroupAuthorizationFailed: // it responds, but this agent may not describe the group
 	case code != sarama.ErrNoError || group.State != "PreparingRebalance" && group.State != "CompletingRebalance":
 		return errNotRebalancing
 	}
@@ -172,7 +172,7 @@ func agentsOwn(d kmsg.DescribeGroupsResponseGroupMember) int {
 	return 0
 }
 
-// joining is since when a join waits on a connection, if any does.
+// joining returns since when a join has waited for its response; ok is false if none waits.
 func (d *dialer) joining() (since time.Time, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -184,7 +184,7 @@ func (d *dialer) joining() (since time.Time, ok bool) {
 	return since, ok
 }
 
-// joiningAs is the member id of the join that waits; "" if there is none.
+// joiningAs returns the member id of the join that waits; "" if there is none.
 func (d *dialer) joiningAs() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()

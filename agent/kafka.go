@@ -53,14 +53,14 @@ const (
 // nine seconds to notice by default.
 const heartbeatTries = 2 * 10 * 4
 
-// sessionTimeout is that of the consumer's member.
+// sessionTimeout returns the session timeout of the consumer's member.
 func sessionTimeout(spec *config.Consumer) time.Duration {
 	return cmp.Or(spec.Cluster.SessionTimeout, config.DefaultSessionTimeout)
 }
 
 // heartbeat is how often a member sends one. A member learns by its heartbeats that
-// another one has joined, so the interval is most of what a rebalance takes. A thousand
-// consumers send 500 a second.
+// another one has joined, so the interval is most of the duration of a rebalance. A
+// thousand consumers send 500 a second.
 func heartbeat(session time.Duration) time.Duration { return min(2*time.Second, session/6) }
 
 // clusterConfig is how to reach a cluster.
@@ -140,7 +140,7 @@ func newDialer() *dialer {
 
 var errCut = errors.New("connections were cut: the consumer did not stop in time")
 
-// track makes conn one that Cut ends.
+// track registers conn, so that Cut closes it.
 func (d *dialer) track(conn net.Conn) (*trackedConn, error) {
 	t := &trackedConn{Conn: conn, dialer: d}
 	d.mu.Lock()
@@ -206,7 +206,7 @@ func (d *dialer) overdue(limit time.Duration) (late []*trackedConn, heard time.T
 type trackedConn struct {
 	net.Conn
 	dialer *dialer
-	asked  atomic.Int64           // Unix nanoseconds of the first request that nothing followed; 0 if there is none
+	asked  atomic.Int64           // Unix nanoseconds of the first request without a later response; 0 if there is none
 	waits  atomic.Int64           // Unix nanoseconds of a join that was not answered yet; 0 if there is none
 	member atomic.Pointer[string] // member id of the last join; nil if there was none
 }

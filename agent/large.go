@@ -46,9 +46,9 @@ func controls(b []byte) (n int) {
 	return n
 }
 
-// storeLarge brings a large record into the sink, whose bytes are lent until it returns. A
-// pause does not wait until a slow sink has taken all of it: the record is given up, and read
-// again later.
+// storeLarge writes a large record to the sink, which uses its bytes until storeLarge
+// returns. A pause does not wait for a slow sink: the write ends early, and the record is
+// read again later.
 func (s *session) storeLarge(ctx context.Context, p *partition, r *sink.Record, epoch leader.Epoch) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	written := make(chan struct{})

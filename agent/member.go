@@ -227,7 +227,7 @@ func (m *member) enter(ctx context.Context, s *session) error {
 	watching.Go(func() { m.watchJoin(ctx, over, s) })
 	s.entered = func() {
 		end()
-		watching.Wait() // what it reports must not come after the join
+		watching.Wait() // its reports must not arrive after the join
 	}
 	defer s.entered()
 	return m.group.Consume(ctx, s.topics, s)

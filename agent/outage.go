@@ -13,8 +13,8 @@ import (
 	"kcagent/config"
 )
 
-// outageSettle is how long consumers that lose a cluster together are given to notice,
-// so that one line counts them.
+// outageSettle is how long an outage lasts before it is logged, so that the first line
+// counts all consumers that lose the cluster together.
 const outageSettle = 5 * time.Second
 
 // outages logs which clusters fail for how many consumers. Each consumer's own lines say
@@ -145,7 +145,7 @@ func (o *outage) lines(every time.Duration, now time.Time) (lines [][]any) {
 	for _, key := range keys {
 		news := o.causes.news(key, every, now)
 		if !many && !o.looked {
-			continue // the consumer's own line says it
+			continue // the consumer's own line has it
 		}
 		if news || many && !o.announced {
 			o.announced, o.causes.last = true, now
@@ -156,7 +156,7 @@ func (o *outage) lines(every time.Duration, now time.Time) (lines [][]any) {
 	return lines
 }
 
-// who returns the attributes that say for whom the cluster fails.
+// who returns the attributes that name the affected consumers.
 func (o *outage) who() []any {
 	n := o.consumers()
 	attrs := []any{"cluster", o.name, "consumers", n}

@@ -39,9 +39,9 @@ func (cs *clusters) pinned(brokers []string) string {
 	return ""
 }
 
-// forgetPins drops the pins of lists of brokers that no consumer has. It is called
-// before an edit is applied: the edit can move consumers to a list that was in use
-// before, whichever cluster that leads to by then.
+// forgetPins removes the pins of lists of brokers that no consumer uses. It is called
+// before an edit is applied: the edit may move consumers back to a former list, which may
+// lead to another cluster now.
 func (cs *clusters) forgetPins(entries map[string]*entry) {
 	used := make(map[string]bool)
 	for _, e := range entries {
@@ -49,7 +49,7 @@ func (cs *clusters) forgetPins(entries map[string]*entry) {
 	}
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	for _, c := range cs.open { // of a consumer that is ending
+	for _, c := range cs.open { // a consumer that is ending still uses it
 		used[pinKey(c.spec.Brokers)] = true
 	}
 	for key := range cs.pins {

@@ -94,8 +94,8 @@ next:
 	wg.Wait()
 }
 
-// probeCluster asks one cluster for everything that its consumers need. A pinned
-// cluster is the only one that may answer.
+// probeCluster checks everything that consumers need of one cluster. If the cluster is
+// pinned, brokers of other clusters are rejected.
 func probeCluster(ctx context.Context, consumers []config.Consumer, pinned string, report func(i int, found []Finding)) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()

@@ -17,8 +17,8 @@ import (
 	"kcagent/fetch"
 )
 
-// A coordinatorProbe asks one coordinator about the groups that it has. Questions that
-// come while others are asked share the next requests.
+// A coordinatorProbe asks one coordinator about its groups. Questions that arrive while
+// others are being asked share the next requests.
 type coordinatorProbe struct {
 	*clusterProbe
 	addr string
@@ -32,7 +32,7 @@ type coordinatorProbe struct {
 	failed  error             // why there is no link
 	leaders map[string][]node // by topic
 	session error             // what is wrong with the session timeout
-	decided bool              // that is known
+	decided bool              // session is known
 }
 
 // A node is a broker as the cluster advertises it.
@@ -154,13 +154,13 @@ func (c *coordinatorProbe) examineGroups(ctx context.Context, asked []*groupQues
 }
 
 const (
-	// coordinatorPause is how long to wait before asking a coordinator again that is
+	// coordinatorPause is how long to wait before the next request to a coordinator that is
 	// not ready.
 	coordinatorPause = 500 * time.Millisecond
 	// mostTopics and mostLeaders bound what a probe looks at.
 	mostTopics, mostLeaders = 200, 32
-	// mostSessions is with how many groups a probe looks whether the brokers allow the
-	// session timeout: some may be of no use for that.
+	// mostSessions is how many groups a probe uses to check the session timeout: the
+	// response for some groups does not show whether it is allowed.
 	mostSessions = 3
 	// leadersAtOnce is how many leaders a probe connects to at a time.
 	leadersAtOnce = 8
@@ -202,8 +202,8 @@ func (c *coordinatorProbe) describe(ctx context.Context, asked []*groupQuestion)
 	}
 }
 
-// modern finds the groups of the consumer protocol of KIP-848 among those of which
-// DescribeGroups knows no members.
+// modern finds the groups of the consumer protocol of KIP-848 among the groups without
+// members in the response to DescribeGroups.
 func (c *coordinatorProbe) modern(groups map[string]kmsg.DescribeGroupsResponseGroup) (map[string]kmsg.ConsumerGroupDescribeResponseGroup, error) {
 	req := kmsg.NewPtrConsumerGroupDescribeRequest()
 	for name, g := range groups {
@@ -230,11 +230,11 @@ func (c *coordinatorProbe) modern(groups map[string]kmsg.DescribeGroupsResponseG
 	return modern, nil
 }
 
-// tryJoin is a request that finds out what the coordinator thinks of a member: a
-// JoinGroup with a member id that does not exist. Kafka checks the permission, the
-// session timeout and the protocols before it looks for the member, and then changes
-// nothing. A request without a member id would leave a pending member, for which a
-// rebalance of the group waits.
+// tryJoin returns a request that tests whether the coordinator would accept a member: a
+// JoinGroup with a member id that does not exist. Kafka checks the permission, the session
+// timeout and the protocols before it looks for the member, and then changes nothing. A
+// request without a member id would leave a pending member, for which a rebalance of the
+// group waits.
 func tryJoin(spec *config.Consumer) kmsg.Request {
 	req := kmsg.NewPtrJoinGroupRequest()
 	req.Group, req.MemberID, req.ProtocolType = spec.Group, "kcagent-pre-check-"+newID(), consumerProtocol

@@ -13,9 +13,8 @@ import (
 	"kcagent/config"
 )
 
-// coordinator finds the coordinator of a group. In a new cluster there is none until the
-// brokers have created the topic of the committed offsets, which the first request makes
-// them do.
+// coordinator finds the coordinator of a group. A new cluster has none until the brokers
+// have created the topic of committed offsets, which the first request triggers.
 func (p *clusterProbe) coordinator(ctx context.Context, group string) (id int32, addr string, err error) {
 	for {
 		id, addr, err = p.Coordinator(ctx, group)
@@ -33,7 +32,7 @@ func (p *clusterProbe) coordinator(ctx context.Context, group string) (id int32,
 	}
 }
 
-// at is the probe of the coordinator at an address.
+// at returns the probe of the coordinator at an address.
 func (p *clusterProbe) at(addr string) *coordinatorProbe {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -45,7 +44,7 @@ func (p *clusterProbe) at(addr string) *coordinatorProbe {
 	return c
 }
 
-// hangUp closes the connections to coordinators, once nobody asks them.
+// hangUp closes the connections to coordinators at the end of the probe.
 func (p *clusterProbe) hangUp() {
 	for _, c := range p.coordinators {
 		if c.link != nil {
@@ -95,8 +94,8 @@ func (p *clusterProbe) reachLeaders(ctx context.Context, c *config.Consumer, lea
 	return found
 }
 
-// advertised says of an error about a broker's address where the address comes from, if
-// it is not in the file.
+// advertised adds to an error which broker advertises the address, if the address is not in
+// the file.
 func advertised(c *config.Consumer, n node, err error) error {
 	if slices.Contains(c.Cluster.Brokers, n.addr) {
 		return err

@@ -25,7 +25,7 @@ type stallError struct {
 func (e *stallError) Error() string {
 	answers := "answers without records"
 	if e.mute {
-		answers = "does not mention it"
+		answers = "has not answered for it"
 	}
 	request := "no request is in flight"
 	if e.look.InFlight {
@@ -35,7 +35,7 @@ func (e *stallError) Error() string {
 		e.Topic, e.Partition, e.limit, e.look.Next, e.look.End, cmp.Or(e.look.Broker, "unknown"), answers, request)
 }
 
-// A stand is where a partition was last seen to move.
+// A stand is the last progress of a partition.
 type stand struct {
 	next int64
 	at   time.Time
@@ -44,9 +44,9 @@ type stand struct {
 // A place is where a partition is stalled.
 type place struct{ next, end int64 }
 
-// stalledAt returns where a partition has nothing although its log goes on. A partition
-// of which position or end are unknown, or of which no broker speaks, is at no place: a
-// restart may change that.
+// stalledAt returns the place of a partition that gets no records although its log
+// continues. There is none if position or end are unknown, or if no broker has responded
+// for the partition: a restart may change that.
 func stalledAt(look fetch.Look, limit time.Duration, now time.Time) (at place, ok bool) {
 	return place{look.Next, look.End}, look.Next >= 0 && look.End > look.Next && now.Sub(look.Answered) < limit
 }
@@ -88,7 +88,7 @@ func (hs holes) at(tp sink.TopicPartition, look fetch.Look, limit time.Duration,
 	return h
 }
 
-// warn logs once that a restart did not help, and reminds of it while that lasts.
+// warn logs that a restart did not help, and logs it again while that lasts.
 func (h *hole) warn(tp sink.TopicPartition, look fetch.Look, every time.Duration, now time.Time, log *slog.Logger) {
 	if !h.logged.IsZero() && now.Sub(h.logged) < every {
 		return
@@ -121,8 +121,8 @@ func (s *session) checkPartitions(stands map[*partition]stand, limit time.Durati
 	return slices.MinFunc(stalled, func(a, b *stallError) int { return comparePartitions(a.partition, b.partition) })
 }
 
-// rememberHoles remembers where partitions are stalled before a restart. It is a restart
-// for all that have made no progress for half of the limit: several with holes do not
+// rememberHoles remembers where partitions are stalled before a restart. Partitions without
+// progress for half of the limit are included: otherwise partitions with holes would
 // restart the consumer one after the other.
 func (s *session) rememberHoles(stands map[*partition]stand, limit time.Duration, now time.Time) {
 	for _, p := range s.partitions {

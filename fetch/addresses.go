@@ -113,7 +113,7 @@ func (a *addresses) count(addr string) int {
 	return max(a.all[addr], 1)
 }
 
-// note takes in whether an address responded.
+// note records whether an address responded.
 func (a *addresses) note(at string, responded bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -26,37 +26,37 @@ type place struct {
 	touched bool  // the seat is to be determined again
 }
 
-// An agenda is what to ask one broker. The lists are updated for the subscriptions
-// that have changed only, so that a wake-up of a lane costs the same with ten
-// partitions and with ten thousand. Subscription.touch notes a change, and settle
-// applies it before the next plan. f.mu guards all of it.
+// An agenda lists what to request from one broker. Only subscriptions that have changed are
+// moved between its lists, so that a wake-up of a lane costs the same with ten partitions
+// and with ten thousand. Subscription.touch notes a change, and settle applies it before
+// the next plan. f.mu guards all of it.
 type agenda struct {
 	changed []*Subscription // their seats are to be determined again
 	unsure  queue
 	rest    queue    // by retryAt
-	away    queue    // the last that got records comes first
+	away    queue    // the one that got records last comes first
 	hot     [2]queue // by isolation level, and by served
 	idle    [2]queue // by isolation level, and by when they took the seat
 }
 
-// fetchable reports that a request may ask for records for s.
+// fetchable reports whether a request for records of s may be sent.
 func (s *Subscription) fetchable() bool {
 	return (s.reading || s.eager) && s.room() && !s.paused && s.want == lookupNone && s.askable()
 }
 
-// room reports that one part more may be fetched: beside that which the consumer
-// works on, one is ahead.
+// room reports whether another part may be fetched: one ahead of the part that the consumer
+// reads.
 func (s *Subscription) room() bool {
 	return len(s.queue) == 0 || len(s.queue) == 1 && s.queue[0].begun
 }
 
-// unsure reports that the leader is to be asked for the position, and may be:
-// what was fetched before it comes first.
+// unsure reports whether the leader is to be asked for the position now: not before the
+// parts that were fetched are read.
 func (s *Subscription) unsure() bool {
 	return s.want != lookupNone && len(s.queue) == 0 && !s.busy && s.askable()
 }
 
-// askable reports that the leader may be asked something for s.
+// askable reports whether a request for s may be sent.
 func (s *Subscription) askable() bool {
 	return !s.closed && s.fatal == nil && !s.inFlight && !s.lost && !s.moved
 }
@@ -70,7 +70,7 @@ func (s *Subscription) touch() {
 	}
 }
 
-// settle gives a seat to those that have changed, and to those whose rest is over.
+// settle determines the seats of subscriptions that have changed or whose wait is over.
 func (b *broker) settle(now time.Time) {
 	for i := 0; i < len(b.changed); i++ { // toLeader may add to them
 		s := b.changed[i]
@@ -91,7 +91,7 @@ func (b *broker) settle(now time.Time) {
 	}
 }
 
-// take seats s where it belongs now.
+// take puts s into the list in which it belongs now.
 func (b *broker) take(s *Subscription, now time.Time) {
 	to, rank := s.belongs(now), s.rank
 	switch to {
@@ -119,7 +119,7 @@ func (b *broker) take(s *Subscription, now time.Time) {
 	}
 }
 
-// belongs is the seat that s should have.
+// belongs returns the seat that s should have.
 func (s *Subscription) belongs(now time.Time) seat {
 	switch {
 	case s.broker == nil || s.inFlight:
@@ -146,7 +146,7 @@ func (b *broker) unseat(s *Subscription) {
 	s.seat = seatNone
 }
 
-// list is the one that s is in.
+// list returns the list that s is in.
 func (b *broker) list(s *Subscription) *queue {
 	switch s.seat {
 	case seatAway:
@@ -163,10 +163,10 @@ func (b *broker) list(s *Subscription) *queue {
 	return nil
 }
 
-// asks is how many can be asked for records.
+// asks returns how many subscriptions can be fetched.
 func (b *broker) asks() int { return len(b.hot[0]) + len(b.hot[1]) + len(b.idle[0]) + len(b.idle[1]) }
 
-// oldest is the first of two lists.
+// oldest returns the first of two lists.
 func oldest(queues [2]queue) *Subscription {
 	a, b := queues[0].first(), queues[1].first()
 	if a == nil || b != nil && b.rank < a.rank {
@@ -177,7 +177,8 @@ func oldest(queues [2]queue) *Subscription {
 
 var boot = time.Now()
 
-// sinceBoot is a time as a rank; the clock of the machine may be set meanwhile.
+// sinceBoot converts a time to a rank. It uses the monotonic clock, because the wall clock
+// may be set meanwhile.
 func sinceBoot(t time.Time) int64 { return int64(t.Sub(boot)) }
 
 // A queue is a heap by rank, whose members know their slots.

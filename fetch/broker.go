@@ -9,8 +9,8 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// A broker is one that leads, or led, a partition of a subscription, or from which one is
-// fetched as from the nearest replica. f.mu guards it.
+// A broker leads, or led, a partition of a subscription, or is the nearest replica of one.
+// f.mu guards it.
 type broker struct {
 	id    int32
 	addr  string
@@ -80,8 +80,8 @@ func (s *Subscription) leave() {
 	}
 }
 
-// wakeLane tells one waiting lane that s can be fetched. If the only lane of the
-// settings waits for news of others, a spare one is to ask.
+// wakeLane wakes one waiting lane, because s can be fetched. If the only configured lane
+// waits for records of others, a spare lane is opened.
 func (s *Subscription) wakeLane() {
 	if s.broker == nil {
 		return

@@ -148,13 +148,14 @@ func (f *Fetcher) note(m *sarama.TopicMetadata, from string, now time.Time) {
 	slices.Sort(t.partitions)
 }
 
-// rivalTime is how long one broker must name another id of a topic to be believed.
+// rivalTime is how long a single broker must report another id of a topic before it is
+// accepted.
 const rivalTime = time.Second
 
-// identify takes in the id of a topic that the broker at from named. Another id than
-// before means that the topic was recreated. But a broker that was partitioned off may
-// name an old id, so two responses must agree, and the second one must come from
-// another broker or later.
+// identify records the id of a topic that the broker at from reported. Another id than
+// before means that the topic was recreated. But a broker that was partitioned off may name
+// an old id, so two responses must agree, and the second one must come from another broker
+// or later.
 func (t *topic) identify(uuid sarama.Uuid, from string, now time.Time) {
 	id := ""
 	if uuid != (sarama.Uuid{}) {

@@ -16,14 +16,14 @@ import (
 	"github.com/pierrec/lz4/v4"
 )
 
-// smallBatch is up to which size a batch is decompressed into a buffer that grows. The size
-// of a larger one is found out first, so that it needs no more memory than that.
+// smallBatch is the largest decompressed size for which a growing buffer is used. The size
+// of a larger batch is determined first, so that its buffer has exactly that size.
 const smallBatch = 4 << 20
 
 // A sizeError says that a decompressed batch is larger than allowed.
 type sizeError struct {
 	size  int64
-	least bool // it is at least that large; nobody has counted the rest
+	least bool // a lower bound: the rest was not counted
 	total bool // with the response that it came in
 }
 
@@ -35,8 +35,8 @@ var (
 	gzipReaders = sync.Pool{New: func() any { return new(gzip.Reader) }}
 	lz4Readers  = sync.Pool{New: func() any { return lz4.NewReader(nil) }}
 
-	// One is enough: DecodeAll may be called by many at once. How much it may write is
-	// checked before it is called.
+	// One is enough: DecodeAll may be called concurrently. How much it may write is checked
+	// before it is called.
 	zstdDecoder = sync.OnceValue(func() *zstd.Decoder { return newZstdDecoder(0) })
 	// These only count: they hold a window, not the content.
 	zstdReaders = sync.Pool{New: func() any {
@@ -82,8 +82,8 @@ func inflate(codec sarama.CompressionCodec, src []byte, most int64, need func(in
 	return nil, fmt.Errorf("compression codec %d is unknown", codec)
 }
 
-// readAll reads r to the end, n being the compressed size. What turns out to be large is
-// read twice: the first time only to count its bytes.
+// readAll reads r to the end, n being the compressed size. A large batch is read twice: the
+// first time only to count its bytes.
 func readAll(r io.Reader, reset func() error, n int, most int64, need func(int64) error) ([]byte, error) {
 	if err := reset(); err != nil {
 		return nil, err
@@ -141,8 +141,8 @@ func count(r io.Reader, scratch []byte, size, most int64) (int64, error) {
 	return 0, &sizeError{size: size, least: true}
 }
 
-// inflateZstd decompresses what DecodeAll allocates nothing for: a zstd frame says how large
-// it is, or at least of how many blocks it consists.
+// inflateZstd decompresses into a buffer that DecodeAll does not have to enlarge: a zstd
+// frame has its size, or at least the number of its blocks.
 func inflateZstd(src []byte, most int64, need func(int64) error) ([]byte, error) {
 	size, exact, err := zstdSize(src)
 	if err != nil {
@@ -202,7 +202,7 @@ func countZstd(src []byte, bound, most int64) (int64, error) {
 // zstdBlock is how much one block of a zstd frame holds at most (RFC 8878, section 3.1.1.2).
 const zstdBlock = 128 << 10
 
-// zstdSlack is what the decoder may write behind the end: it is faster with it.
+// zstdSlack is how many bytes the decoder may write past the end, which is faster.
 const zstdSlack = 16
 
 // errZstdSize means that a zstd frame claims more than its blocks can hold. The decoder would
@@ -253,7 +253,7 @@ func zstdSize(src []byte) (size int64, exact bool, err error) {
 	return size, exact, nil
 }
 
-// inflateSnappy decompresses what says how large it is.
+// inflateSnappy decompresses snappy, whose header has the size.
 func inflateSnappy(src []byte, most int64, need func(int64) error) ([]byte, error) {
 	size, err := snappySize(src)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// A Way says how to connect to a broker, and what for.
+// A Way describes how to connect to a broker, and why.
 type Way struct {
 	TLS *tls.Config // nil without TLS
 	Who string      // what errors call the other end
@@ -22,9 +22,9 @@ type Way struct {
 	Wrap func(net.Conn) (net.Conn, error)
 }
 
-// Connect connects to a broker of the cluster: to one of the addresses of addr, once it
-// is the turn of the member where the broker does not accept all connections, and so
-// that nothing but the opening of the connection is sent to another cluster.
+// Connect connects to a broker of the cluster at one of the addresses of addr. Where the
+// broker limits connections, a consumer that has not joined has to wait for its turn. Only
+// the requests that open a connection are sent to another cluster.
 func (f *Fetcher) Connect(ctx context.Context, addr string, w Way) (net.Conn, error) {
 	c, err := f.connect(ctx, addr, w)
 	if err != nil {
@@ -59,7 +59,7 @@ func (f *Fetcher) connect(ctx context.Context, addr string, w Way) (*guardedConn
 	return f.o.Pin.guard(ready, way), nil
 }
 
-// A way is what is told how the opening of a connection went.
+// A way records the results of opening a connection.
 type way struct {
 	addresses *addresses
 	link      *linkConn
@@ -68,20 +68,21 @@ type way struct {
 	heard     *atomic.Int64
 }
 
-// hear takes in n bytes of later responses.
+// hear records that n bytes of a later response came.
 func (w *way) hear(n int) {
 	if n > 0 {
 		w.heard.Store(time.Now().UnixNano())
 	}
 }
 
-// answer takes in the first response.
+// answer records the first response.
 func (w *way) answer() {
 	w.addresses.note(w.at, true)
 	w.link.answer()
 }
 
-// fail returns what err means. A connection that the agent closed means nothing.
+// fail returns what err means. The error of a connection that the agent closed says nothing
+// about the broker.
 func (w *way) fail(err error) error {
 	if err = w.evicted(err); errors.Is(err, net.ErrClosed) || errors.As(err, new(*FullError)) {
 		return err

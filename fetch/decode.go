@@ -33,9 +33,9 @@ type content struct {
 // a producer is aborted from its first offset, which the broker lists, to the
 // abort mark of that producer.
 //
-// A batch that cannot be read, or for which there is no room, ends the content; what is
-// before it is good. The first batch of an answer may always be decompressed, so that each
-// answer brings something.
+// A batch that cannot be read, or for which there is no room, ends the content; the batches
+// before it are valid. The first batch of an answer may always be decompressed, so that
+// each answer brings something.
 func decode(fr *frame, ro *room, p *kmsg.FetchResponseTopicPartition, pos int64, iso sarama.IsolationLevel) content {
 	d := decoder{content: content{next: pos, wire: int64(len(p.RecordBatches))}, frame: fr, room: ro, pos: pos}
 	if iso == sarama.ReadCommitted && len(p.AbortedTransactions) > 0 {

@@ -26,8 +26,8 @@
 //     decompressed. It takes the difference from the memory for large batches,
 //     which all fetchers of the process share. If others hold that, the batch is
 //     fetched again once there is enough: until then the lane serves other
-//     partitions, and no lane waits. A batch that could never fit is an error of
-//     its consumer, which says how to go on.
+//     partitions, and no lane waits. A batch that could never fit is an error of its
+//     consumer, which names the next step.
 //   - Consumers at the same position of a partition share what is fetched; those
 //     at different positions take turns.
 //
@@ -50,10 +50,10 @@
 //   - Only Read's own goroutine looks at records, without the lock; it holds the
 //     part that it works on (busy), and nobody drops that.
 //   - No lane waits while it holds memory for large batches: what is acquired goes
-//     into a frame or back. A large batch that its consumer leaves lying is dropped
-//     as soon as another one waits for the memory, in whichever fetcher. A consumer
-//     that pauses, or whose sink fails, holds none; one whose sink hangs in a system
-//     call does, and then other large batches wait, and say so.
+//     into a frame or back. A large batch that its consumer does not read is dropped as
+//     soon as another one waits for the memory, in whichever fetcher. A consumer that
+//     pauses, or whose sink fails, holds none; one whose sink hangs in a system call does,
+//     and then other large batches wait, and their consumers report that.
 //   - No lock is held while calling out, dialling, or decoding.
 package fetch
 
@@ -99,7 +99,7 @@ type Settings struct {
 	Lanes    int           // connections per broker, at least 1
 	MaxBytes int           // bytes of memory per lane and broker
 	MaxWait  time.Duration // how long a broker may hold back an answer without records
-	Rack     string        // where the consumers are, so that leaders advise the nearest replica; "" is nowhere
+	Rack     string        // where the consumers are, so that leaders advise the nearest replica; "" if that is unknown
 }
 
 // How the fetcher deals with time.
@@ -251,7 +251,8 @@ func (f *Fetcher) sizeBudget() {
 	f.fitBudget()
 }
 
-// fitBudget follows what the fetchers of other clusters use of the memory of the process.
+// fitBudget adjusts the budget to what the fetchers of other clusters use of the memory of
+// the process.
 func (f *Fetcher) fitBudget() {
 	lanes := f.budget.lanes
 	f.budget.limit = max(f.share.Limit(), lanes*leastMaxBytes)
@@ -295,8 +296,9 @@ func (f *Fetcher) Reconnect() {
 	}
 }
 
-// Redial has the lanes of the partition's leader reconnect, each after its request in
-// flight, and the leader looked up over a new connection. Other brokers keep theirs.
+// Redial makes the lanes of the partition's leader reconnect, each after its request in
+// flight, and looks up the leader over a new connection. The lanes of other brokers keep
+// their connections.
 func (s *Subscription) Redial() {
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()

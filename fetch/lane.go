@@ -25,7 +25,7 @@ type lane struct {
 	looked  bool // the last job was a look at where partitions end
 
 	until time.Time // when the broker answers the request at the latest, its way aside
-	brief bool      // that is sooner than the settings allow, for another lane is to take over
+	brief bool      // the wait is shorter than max_wait, because another lane takes over
 	held  bool      // a request was put off until the other lanes' brief ones have ended
 }
 

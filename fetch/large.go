@@ -10,16 +10,16 @@ import (
 const (
 	// largeRetry is how often a lane asks for the memory that a large batch needs.
 	largeRetry = 50 * time.Millisecond
-	// largeLying is how long a large batch may wait for its consumer while another one
-	// waits for the memory.
+	// largeLying is how long a large batch may stay unread while another one waits for the
+	// memory.
 	largeLying = time.Second
 )
 
-// largePatience is how long a batch waits for memory before its consumer shows that. Tests
-// shorten it.
+// largePatience is how long a batch waits for memory before its consumer reports that.
+// Tests shorten it.
 var largePatience = 10 * time.Second
 
-// hold takes in an answer with records for which there was no memory. They are fetched
+// hold handles an answer with records for which there was no memory. They are fetched
 // again: first in an answer, or once there is memory for a large batch.
 func (s *Subscription) hold(c *content, now time.Time, told *calls) {
 	s.missed, s.void = 0, false
@@ -91,8 +91,8 @@ func (j *fetchJob) postpone(l *lane, err error) (ok bool) {
 	return true
 }
 
-// reclaimLarge drops large batches that consumers have left lying while others wait for
-// the memory.
+// reclaimLarge drops large batches that consumers do not read while others wait for the
+// memory.
 func (f *Fetcher) reclaimLarge(now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -25,8 +25,8 @@ func index(meta *sarama.MetadataResponse) []found {
 	return all
 }
 
-// learn takes in the metadata that the broker at from sent. It concerns the subscriptions whose leader is unknown, and
-// all of a topic that may have been recreated. f.mu is held.
+// learn applies the metadata that the broker at from sent. It applies to the subscriptions
+// whose leader is unknown, and all of a topic that may have been recreated. f.mu is held.
 func (f *Fetcher) learn(meta *sarama.MetadataResponse, topics []found, from string, told *calls) {
 	now := time.Now()
 	addrs := make(map[int32]string, len(meta.Brokers))
@@ -63,14 +63,14 @@ func (f *Fetcher) learn(meta *sarama.MetadataResponse, topics []found, from stri
 	}
 }
 
-// learnLeader takes in what the metadata says of the partition of s.
+// learnLeader applies what the metadata says of the partition of s.
 func (s *Subscription) learnLeader(p *sarama.PartitionMetadata, err error, t *topic, addrs map[int32]string, now time.Time, told *calls) {
 	f := s.f
 	if err == nil {
 		err = s.recognise(t, told)
 	}
-	// An older epoch comes from a broker that has not heard of the move yet;
-	// if it stays, the topic was recreated.
+	// A broker with outdated metadata reports an older epoch. If the epoch stays, the topic
+	// was recreated.
 	if err == nil && p.LeaderEpoch < s.epoch && s.tries < 5 && p.LeaderEpoch >= 0 && s.epoch >= 0 {
 		err = sarama.ErrFencedLeaderEpoch
 	}

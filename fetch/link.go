@@ -22,16 +22,16 @@ func (f *Fetcher) Link(ctx context.Context, addr string) (*Link, error) {
 	return &Link{c}, nil
 }
 
-// An UnsupportedError says that a broker does not have a request, or not in a version
-// that is asked for.
+// An UnsupportedError reports that a broker does not support a request, or not in the
+// version that is needed.
 type UnsupportedError string
 
 func (e UnsupportedError) Error() string {
 	return fmt.Sprintf("the broker does not support %s requests", string(e))
 }
 
-// Ask sends a request in the newest version that the broker has too, but at least in the
-// version that the request has, and waits for the response.
+// Ask sends a request in the newest version that both sides support, but at least in the
+// version that is set in it, and waits for the response.
 func (l *Link) Ask(req kmsg.Request) (kmsg.Response, error) {
 	resps, err := l.AskAll([]kmsg.Request{req})
 	if err != nil {
@@ -82,5 +82,5 @@ func (l *Link) negotiate(req kmsg.Request) error {
 	return nil
 }
 
-// Close hangs up.
+// Close closes the connection.
 func (l *Link) Close() { l.conn.close() }

@@ -17,10 +17,11 @@ import (
 // connect where a broker does not accept enough of them (max.connections.per.ip). Such
 // a broker closes a connection at once, so a rejection looks like a port that wants TLS.
 //
-//   - Connections that fetch come first: nothing flows without them. If one of them is
-//     rejected while the broker still answers others, a member's connection is closed
-//     for it.
-//   - Members of a group come next: they are not to lose their membership to others.
+//   - Connections that fetch come first: without them, no consumer gets records. If one of
+//     them is rejected while the broker still answers others, a member's connection is
+//     closed for it.
+//   - Members of a group come next: consumers that have not joined must not cost them their
+//     membership.
 //   - Consumers that have not joined wait. They try one after the other, with growing
 //     waits, and more of them at a time once one has succeeded.
 type links struct {
@@ -145,8 +146,8 @@ const (
 	over
 )
 
-// enter lets a connection to addr be dialled, or says why it has to wait. What follows
-// is told by answer, fail and leave.
+// enter lets a connection to addr be dialled, or says why it has to wait. The caller
+// reports the results by answer, fail and leave.
 func (ls *links) enter(addr string, w Way) (*linkConn, error) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
@@ -163,7 +164,7 @@ func (ls *links) enter(addr string, w Way) (*linkConn, error) {
 	return c, nil
 }
 
-// answer takes in the first response.
+// answer records the first response.
 func (c *linkConn) answer() {
 	c.ls.mu.Lock()
 	defer c.ls.mu.Unlock()
@@ -186,7 +187,7 @@ func (c *linkConn) answer() {
 	}
 }
 
-// fail takes in an error before the first response, and returns what it means.
+// fail handles an error before the first response, and returns what it means.
 func (c *linkConn) fail(broker string, err error) error {
 	c.ls.mu.Lock()
 	switch {
@@ -217,7 +218,7 @@ func (c *linkConn) fail(broker string, err error) error {
 	return full
 }
 
-// reject takes in that c was rejected, and returns the connection to be closed for it.
+// reject records that c was rejected, and returns the connection to be closed for it.
 func (l *link) reject(c *linkConn) (victim *linkConn) {
 	now := time.Now()
 	if !l.full() {
@@ -260,7 +261,7 @@ func (l *link) newest(joined bool) (victim *linkConn) {
 	return victim
 }
 
-// leave takes in the end of the connection, however it came.
+// leave handles the end of the connection, whatever its cause.
 func (c *linkConn) leave() {
 	c.ls.mu.Lock()
 	defer c.ls.mu.Unlock()

@@ -42,8 +42,8 @@ var errBehind = errors.New("its log ends in an older leader epoch")
 // follows reports that the broker asked is not the leader.
 func (s *Subscription) follows() bool { return s.broker != nil && s.broker.id != s.leader }
 
-// reroute takes in an answer that sends s to another broker: the advice of its leader, or
-// an error of a replica. It reports whether the answer is one.
+// reroute handles an answer that sends s to another broker: the advice of its leader, or an
+// error of a replica. It reports whether the answer is one.
 func (s *Subscription) reroute(b *kmsg.FetchResponseTopicPartition, now time.Time, told *calls) bool {
 	switch {
 	case !s.follows():
@@ -119,7 +119,7 @@ func (s *Subscription) toLeader(now time.Time) {
 	}
 }
 
-// move has b asked for the partition.
+// move makes b the broker from which the partition is fetched.
 func (s *Subscription) move(b *broker) {
 	if s.broker != b {
 		s.leave()
@@ -133,8 +133,8 @@ func (s *Subscription) move(b *broker) {
 	}
 }
 
-// leaseOver reports that the leader is to be asked instead of the replica, and has it
-// asked.
+// leaseOver reports whether the leader is to be asked instead of the replica, and if so,
+// moves s to it.
 func (s *Subscription) leaseOver(now time.Time) bool {
 	if !s.follows() || now.Before(s.leaseEnds) {
 		return false
@@ -146,8 +146,8 @@ func (s *Subscription) leaseOver(now time.Time) bool {
 	return true
 }
 
-// delivered notes whether an answer had records. A part of a batch is not nothing: the
-// rest is there, too.
+// delivered notes whether an answer had records. A part of a batch counts as well: the
+// replica has the rest.
 func (s *Subscription) delivered(c *content, now time.Time) {
 	if !s.follows() {
 		return
@@ -158,8 +158,8 @@ func (s *Subscription) delivered(c *content, now time.Time) {
 	}
 }
 
-// learnEnds takes in where the partition ends. A replica may know less than its
-// leader has said before.
+// learnEnds records where the partition ends. A replica may know less than its leader has
+// said before.
 func (s *Subscription) learnEnds(b *kmsg.FetchResponseTopicPartition) {
 	if s.follows() {
 		s.highWater, s.stable = max(s.highWater, b.HighWatermark), max(s.stable, b.LastStableOffset)
@@ -168,7 +168,7 @@ func (s *Subscription) learnEnds(b *kmsg.FetchResponseTopicPartition) {
 	s.highWater, s.stable = b.HighWatermark, b.LastStableOffset
 }
 
-// desert has all that fetch from b as a replica go back to their leaders.
+// desert returns all subscriptions that fetch from b as a replica to their leaders.
 func (b *broker) desert(err error, now time.Time, told *calls) {
 	for i := len(b.subs) - 1; i >= 0; i-- { // each that leaves is replaced by the last
 		if s := b.subs[i]; s.follows() && !s.inFlight {
@@ -177,8 +177,8 @@ func (b *broker) desert(err error, now time.Time, told *calls) {
 	}
 }
 
-// rackOf is the one that a request to a leader names: none if a subscription in it must
-// not be sent to a replica now.
+// rackOf returns the rack that a request to a leader names: none if a subscription in it
+// must not be sent to a replica now.
 func (j *fetchJob) rackOf(now time.Time) string {
 	for _, w := range j.wants {
 		for _, m := range w.subs {

@@ -210,7 +210,8 @@ func (s *Subscription) resolve(start, end int64, told *calls) {
 	}
 }
 
-// jump goes on elsewhere, and has Read say so. epoch is that of the last record before.
+// jump continues at another offset, which Read reports. epoch is that of the last record
+// before it.
 func (s *Subscription) jump(to int64, epoch leader.Epoch) {
 	s.next, s.pos, s.announce, s.placed = to, to, true, true
 	s.nextEpoch, s.posEpoch = epoch, epoch

@@ -37,8 +37,8 @@ func (p *Pin) settle() {
 	p.final = true
 }
 
-// ID returns the id of the cluster; "" if it is not known, or if its brokers do not
-// tell.
+// ID returns the id of the cluster; "" if it is not known, or if its brokers do not report
+// one.
 func (p *Pin) ID() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -82,8 +82,8 @@ func (e *ForeignClusterError) Error() string {
 		e.Addr, e.Cluster, e.Pinned)
 }
 
-// Unwrap returns an error of a kind that has sarama close the connection, like that of
-// [StrangerError], and that has the next address tried.
+// Unwrap returns an error of a kind for which sarama closes the connection, like that of
+// [StrangerError], and for which the next address is tried.
 func (e *ForeignClusterError) Unwrap() error { return io.ErrClosedPipe }
 
 // guard returns conn so that its first request, apart from those that open a

@@ -78,9 +78,8 @@ func (s *Subscription) available() bool {
 // a position was found good, looked up or reset.
 //
 // The Record is the same at each call and its bytes are lent: each copies what
-// it keeps. It does not block, for the memory of many is bound up meanwhile, except to
-// write a large record without a copy of it. Each may put the record back before it
-// returns false.
+// it keeps. It must not block, because it holds memory of many consumers, except to write a
+// large record without a copy of it. Each may put the record back before it returns false.
 //
 // Take fails with [ErrClosed], [ErrEnded], an [OutOfRangeError] or a
 // [RenewedError]; everything else is retried, and shown by LastError meanwhile.

@@ -21,8 +21,8 @@ type Record struct {
 	putBack bool
 }
 
-// PutBack is called by the function that is given a record, before it returns false: the
-// record does not count as taken, and is the first of the next Take.
+// PutBack is called by the function that receives a record, before it returns false: the
+// record does not count as taken, and the next Take begins with it.
 func (r *Record) PutBack() { r.putBack = true }
 
 // A Header is one header of a record.

@@ -22,7 +22,7 @@ const (
 	// consumers are about to come back for more.
 	shortWait = 10 * time.Millisecond
 	// lastWait is how long at most it waits for news: a partition that is new, or
-	// that can be fetched again, would else wait as long as the settings say.
+	// that can be fetched again, would otherwise wait for max_wait.
 	lastWait = 250 * time.Millisecond
 	// gatherTime is how long a request is put off until another lane is back.
 	gatherTime = 5 * time.Millisecond

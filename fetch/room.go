@@ -9,22 +9,22 @@ import (
 	"kcagent/limits"
 )
 
-// A room is the memory that one answer may use: what the budget granted, and for the first
-// batch of the answer, if it is larger, memory for large batches, of which the process has
-// only so much. Only the lane's goroutine uses it.
+// A room is the memory that one answer may use: what the budget granted and, for a larger
+// first batch, memory for large batches, which the whole process shares. Only the lane's
+// goroutine uses it.
 type room struct {
 	memory *limits.Memory
 	who    any   // that acquires memory
 	left   int64 // of the grant
 	spare  int64 // acquired, and not used
-	fed    bool  // the answer has brought something
+	fed    bool  // the answer has a batch
 }
 
 // errNoRoom means that a batch does not fit beside what was decompressed before. It is
 // fetched again.
 var errNoRoom = errors.New("no room for a batch of records")
 
-// A shortError says that others hold the memory for large batches.
+// A shortError reports that other batches hold the memory for large batches.
 type shortError struct{ need int64 }
 
 func (e *shortError) Error() string {
@@ -83,8 +83,8 @@ func (r *room) frame(n int64) (*frame, error) {
 	return fr, nil
 }
 
-// responseOverhead is what a response holds beside a batch: it tells something of all
-// partitions of the request.
+// responseOverhead is the size of a response without its batch: it has an entry for each
+// partition of the request.
 const responseOverhead = 1 << 20
 
 // inflate decompresses a part of a frame.
@@ -115,7 +115,7 @@ func (r *room) close() {
 	}
 }
 
-// A batchError says that a batch of records is too large, and how to go on.
+// A batchError reports that a batch of records is too large, and names the next step.
 type batchError struct {
 	sizeError
 	next   int64 // the offset after the batch; -1 if it is unknown

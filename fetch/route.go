@@ -40,7 +40,7 @@ const refusalHolds = 5 * time.Second
 const lookupPause = 10 * time.Millisecond
 
 // outageHolds is how long a cluster of which no broker could be reached is not dialled
-// again: a thousand consumers that keep asking share one round of connections.
+// again: a thousand consumers share one round of connections.
 const outageHolds = time.Second
 
 // lookupWindow is how far ahead of its time the leader of a partition is looked up
@@ -132,7 +132,7 @@ func (f *Fetcher) questions(now time.Time) (asks []*ask, topics []string, wait t
 	return asks, topics, wait
 }
 
-// dueLookups adds the topics whose leaders are to be looked up now, or says how long
+// dueLookups adds the topics whose leaders are to be looked up now, or returns how long
 // there are none. f.mu is held.
 func (f *Fetcher) dueLookups(now time.Time, due map[string]bool) (wait time.Duration) {
 	wait = routerLinger
@@ -201,8 +201,8 @@ func (r *router) refresh(ctx context.Context, topics []string, asks []*ask) time
 	return 0
 }
 
-// switchBroker hangs up if leaders stay unknown, for another broker may know more. That
-// is done ever less often as long as none does. f.mu is held.
+// switchBroker closes the connection if leaders stay unknown, because another broker may
+// know them. It does so less often while no broker knows them. f.mu is held.
 func (r *router) switchBroker(now time.Time) {
 	stays := false
 	for s := range r.f.lost {
@@ -321,7 +321,7 @@ func (r *router) addresses() []string {
 	return known
 }
 
-// precious reports that the broker might not accept the next connection.
+// precious reports whether the broker might reject the next connection.
 func (r *router) precious() bool {
 	return r.conn != nil && r.f.links.full(r.conn.broker.Addr())
 }

@@ -200,9 +200,9 @@ func (s *Subscription) Resume() {
 }
 
 // Rewind makes offset the next to deliver, and epoch the leader epoch of the last record
-// before it: what a consumer does that could not keep what it was given. It is not
-// called while Read is. Nothing is fetched ahead before the consumer waits again, which
-// may be long: its sink fails.
+// before it: a consumer calls it if it could not store the records. It must not be called
+// during Read. Nothing is fetched ahead until the consumer waits again, which may take long
+// if its sink fails.
 func (s *Subscription) Rewind(offset int64, epoch leader.Epoch) {
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()

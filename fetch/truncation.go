@@ -18,7 +18,7 @@ import (
 // before Kafka 2.7, OffsetForLeaderEpoch asks for it whenever the leader epoch changes.
 // Before Kafka 2.3, consumers may not ask, and truncation is not detected.
 
-// A TruncatedError says that the leader's log does not hold the records that were
+// A TruncatedError reports that the leader's log does not hold the records that were
 // consumed before a position.
 type TruncatedError struct {
 	Topic     string
@@ -87,7 +87,7 @@ func (l *lane) epochEnds(wants []*wanted) (map[position]epochEnd, error) {
 	asked := make(map[position]leader.Epoch, len(wants))
 	for _, w := range wants {
 		if _, twice := asked[w.key()]; twice {
-			continue // its turn comes
+			continue // in a later request
 		}
 		asked[w.key()] = w.last
 		p := kmsg.NewOffsetForLeaderEpochRequestTopicPartition()
@@ -176,7 +176,7 @@ func (j *fetchJob) check(l *lane) (done bool, err error) {
 	return true, nil
 }
 
-// diverge takes in that the leader answered a fetch with an epoch at which its log
+// diverge handles the answer to a fetch in which the leader names an epoch at which its log
 // diverges.
 func (s *Subscription) diverge(b *kmsg.FetchResponseTopicPartition, now time.Time) {
 	s.retryAt, s.highWater, s.stable, s.answered = time.Time{}, b.HighWatermark, b.LastStableOffset, now
@@ -187,9 +187,9 @@ func (s *Subscription) diverge(b *kmsg.FetchResponseTopicPartition, now time.Tim
 		return
 	}
 	// The leader has lost the epoch, with the last record of it: by compaction, for
-	// example. What it has before the position is what was consumed.
+	// example. Its log before the position is what was consumed.
 	if s.posEpoch = e.epoch; e.epoch.Kafka() >= e.of.Kafka() {
-		s.posEpoch = leader.Unknown // a wrong answer must not be asked for again
+		s.posEpoch = leader.Unknown // the same answer would follow
 	}
 	s.wakeLane()
 }
@@ -199,11 +199,11 @@ func (s *Subscription) diverge(b *kmsg.FetchResponseTopicPartition, now time.Tim
 // position is no truncation.
 func (e epochEnd) confirms(s *Subscription) bool { return e.epoch.Known() && e.offset >= s.pos }
 
-// truncated takes in where the leader's log starts, where it ends for the epoch of the
-// position, and where it ends. If it was truncated, s continues at the diverging offset,
-// or fails, as the policy says. If that offset is unknown, or was deleted since, s
-// continues where the policy says. A position before the start is for resolve: what
-// retention deleted was not truncated.
+// truncated handles what the leader reports: where its log starts, where the epoch of the
+// position ends, and where its log ends. If it was truncated, s continues at the diverging
+// offset, or fails, as the policy says. If that offset is unknown, or was deleted since, s
+// continues where the policy says. resolve handles a position before the start: records
+// that retention deleted were not truncated.
 func (s *Subscription) truncated(e epochEnd, start, end int64, told *calls) bool {
 	if !e.epoch.Known() {
 		e.offset = -1

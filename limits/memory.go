@@ -18,7 +18,7 @@ const (
 // DefaultMaxBatch is the default of limits.max_batch.
 const DefaultMaxBatch = 128 << 20
 
-// patience is how long a caller of Acquire keeps its place before those that came later.
+// patience is how long a caller of Acquire keeps its place before later ones.
 const patience = 500 * time.Millisecond
 
 // Memory divides the memory for records between the fetchers of all clusters. The memory
@@ -38,7 +38,7 @@ type Memory struct {
 	shares  map[*Share]struct{}
 }
 
-// A waiting is a caller of Acquire that got nothing.
+// A waiting is a caller for which Acquire returned false.
 type waiting struct {
 	who  any
 	seen time.Time
@@ -75,7 +75,7 @@ func (m *Memory) Large() int64 {
 }
 
 // Acquire takes n bytes of the memory for large batches; false if others hold too much of
-// it, or asked before. The caller asks again after a moment. who identifies it.
+// it, or have waited for longer. The caller asks again after a moment. who identifies it.
 func (m *Memory) Acquire(who any, n int64) bool {
 	now := time.Now()
 	m.mu.Lock()
@@ -134,7 +134,8 @@ func (m *Memory) Used() int64 {
 // Collect is called before memory that was acquired is allocated. If the garbage of former
 // large batches and what is in use now are more than there may be, it collects the garbage
 // first, and gives it back to the system: the runtime would only begin to do so after the
-// allocation, and small objects in the freed memory would prevent that the next batch uses it.
+// allocation, and small objects in the freed memory would prevent the next batch from using
+// it.
 func (m *Memory) Collect() {
 	m.mu.Lock()
 	due := m.Limit() > 0 && m.garbage > 0 && m.garbage+m.used > m.Large()
@@ -154,7 +155,7 @@ type Share struct {
 	squeeze chan struct{}
 }
 
-// Join returns a share that wants nothing yet.
+// Join returns a share of size 0.
 func (m *Memory) Join() *Share { return &Share{m: m, squeeze: make(chan struct{}, 1)} }
 
 // Want sets how much the fetcher would use; 0 gives the share back.
@@ -185,6 +186,6 @@ func (s *Share) Limit() int64 {
 	return int64(float64(want) * float64(limit) / float64(all))
 }
 
-// Squeezed receives when somebody waits for memory of large batches: the fetcher drops
-// those that its consumers do not read.
+// Squeezed receives when a batch waits for memory for large batches: the fetcher then drops
+// large batches that its consumers do not read.
 func (s *Share) Squeezed() <-chan struct{} { return s.squeeze }

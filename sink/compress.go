@@ -240,8 +240,8 @@ func skipFrame(in *bufio.Reader) error {
 const tailBlock = 64 << 10
 
 // longestTail is more than any record, of which Kafka allows 2 GiB and each byte may become
-// six in JSON. Without a newline for so long, the file is something else, and is left alone.
-// Tests shorten it.
+// six in JSON. A file without a newline in its last longestTail bytes was not written by a
+// sink, and is not changed. Tests shorten it.
 var longestTail int64 = 13 << 30
 
 // lastLine looks back from the end.

@@ -13,10 +13,10 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// A large record is not encoded as a whole, for JSON can be six times as long as what it
-// stands for. It is encoded in pieces, which are written one after the other. They are one
-// chunk all the same: nothing else is written between them, no mark covers some of them, and
-// an error cuts all of them off.
+// A large record is not encoded as a whole, because JSON can be six times as long as the
+// record. It is encoded in pieces, which are written one after the other. They are still
+// one chunk: nothing else is written between them, no mark covers some of them, and an
+// error cuts all of them off.
 
 const (
 	// pieceBytes is about how long a piece is.
@@ -33,8 +33,8 @@ var pieceBuffers = sync.Pool{New: func() any {
 	return &b
 }}
 
-// pieces hands a record's encoded form to put, piece by piece. Together they are what the
-// format's encoder appends. put does not keep them.
+// pieces passes the encoded form of a record to put, piece by piece. Together the pieces
+// are what the format's encoder appends. put must not keep them.
 func (f Format) pieces(r *Record, put func([]byte) error) error {
 	buf := pieceBuffers.Get().(*[]byte)
 	defer pieceBuffers.Put(buf)
@@ -89,7 +89,7 @@ func (p *piecer) plain(b []byte) {
 	p.buf = append(p.buf, b...)
 }
 
-// json is appendJSON.
+// json does what appendJSON does.
 func (p *piecer) json(r *Record) {
 	p.buf = append(p.buf, `{"topic":`...)
 	p.buf = appendTopic(p.buf, r.Topic)
@@ -109,7 +109,7 @@ func (p *piecer) json(r *Record) {
 			p.text(",")
 		}
 		if h.Key == nil {
-			h.Key = []byte{} // as appendHeader
+			h.Key = []byte{} // like appendHeader
 		}
 		p.text(`{"key`)
 		p.bytes(h.Key)
@@ -120,7 +120,7 @@ func (p *piecer) json(r *Record) {
 	p.text("]}\n")
 }
 
-// bytes is appendBytes, after the name.
+// bytes does what appendBytes does after the name.
 func (p *piecer) bytes(b []byte) {
 	switch {
 	case b == nil:
@@ -219,7 +219,7 @@ func (c Compression) stream(w io.Writer, pieces func(put func([]byte) error) err
 	return out.Flush()
 }
 
-// zstdStreams compress what does not lie in memory as a whole.
+// zstdStreams compress data that is not in memory as a whole.
 var zstdStreams = sync.Pool{New: func() any {
 	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
 		zstd.WithWindowSize(512<<10), zstd.WithLowerEncoderMem(true))

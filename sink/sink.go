@@ -135,7 +135,7 @@ type Identity struct {
 	Cluster string `json:"cluster"` // the cluster's id
 	Topic   string `json:"id"`      // the topic's id (KIP-516, Kafka 2.8)
 	// Brokers is a hash of the addresses through which the cluster was reached; "" if
-	// unknown. It tells a consumer that was moved to another cluster from another
+	// unknown. It distinguishes a consumer that was moved to another cluster from another
 	// cluster at the same addresses.
 	Brokers string `json:"brokers,omitempty"`
 }
@@ -197,8 +197,7 @@ type Sink interface {
 	// of the chunk is in the sink, and the caller writes all of it again, or, if the
 	// error wraps [ErrReopen], calls Resume. It does not keep the chunk's bytes. It
 	// returns ctx's error when it has to wait and ctx ends, and the cause when ctx ends
-	// between two pieces of a large record; a system call that hangs it cannot
-	// interrupt.
+	// between two pieces of a large record; it cannot interrupt a system call that hangs.
 	Write(ctx context.Context, c Chunk) error
 
 	// Flush returns nil when everything accepted before the call is as safe as the
