@@ -141,7 +141,7 @@ var decisionCases = map[string]decisionCase{
 		foreign(9, 3), in(4, ledgerAt(9, "a", here)), here, earliest,
 		decision{offset: 9, reason: atOtherClient, adopt: true, commit: true},
 	},
-	"Where both are at the same offset, one of them may know the leader epoch alone.": {
+	"If both are at the same offset and only one of them has a leader epoch, that one is used.": {
 		ours(9, "mine", "a", here), in(4, ledgerAt(9, "a", here)), here, earliest,
 		decision{offset: 9, epoch: leader.NewEpoch(4), lineage: "a", reason: atCommitted},
 	},
