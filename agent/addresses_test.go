@@ -61,7 +61,7 @@ func TestAnotherClusterAtTheSameAddress(t *testing.T) {
 	two.wantLines(path, "a", "b", "c", "d", "e")
 }
 
-// TestHashAddresses: the order of brokers does not count.
+// TestHashAddresses: the order of brokers does not matter.
 func TestHashAddresses(t *testing.T) {
 	a := hashAddresses([]string{"x:1", "y:1"})
 	if len(a) != 16 || a != hashAddresses([]string{"y:1", "x:1"}) || a == hashAddresses([]string{"x:1"}) {

@@ -111,8 +111,8 @@ func root(err error) error {
 	return err
 }
 
-// withoutPorts is err with a text without ephemeral ports, for errors of libraries that
-// keep the connection to themselves.
+// withoutPorts returns err with a text without ephemeral ports, for errors of libraries
+// that do not expose the connection.
 func withoutPorts(err error) error { return &textError{limits.StableText(err.Error()), err} }
 
 // A textError is an error with another text.

@@ -73,8 +73,8 @@ func TestGenerationsOfAFarCluster(t *testing.T) {
 	}
 }
 
-// TestNewClusterHasNoCoordinator: for some seconds. That is no error, and no reason to
-// begin again.
+// TestNewClusterHasNoCoordinator: a new cluster has no coordinator for some seconds. That
+// is not an error, and the join does not start again.
 func TestNewClusterHasNoCoordinator(t *testing.T) {
 	r := newRig(t, 1)
 	var asked atomic.Int32
@@ -129,8 +129,8 @@ func echo(conn net.Conn) (keys []uint16) {
 
 // TestOffsetsAreAnsweredInTurn: sarama's OffsetFetch requests are answered without the
 // broker, in the order of the requests, at the boundaries of the broker's responses, and
-// however requests and responses are cut into pieces. Once a generation has begun they
-// pass.
+// also if requests and responses come in parts. Once a generation has begun, the broker
+// answers them.
 func TestOffsetsAreAnsweredInTurn(t *testing.T) {
 	fetch := func(version int16) kmsg.Request {
 		req := kmsg.NewPtrOffsetFetchRequest()
@@ -219,7 +219,7 @@ func TestGroupConnRejectsWhatIsNoFrame(t *testing.T) {
 	}
 }
 
-// TestLoginsAreFrames: groupConn understands no others, so sarama must use SaslHandshake
+// TestLoginsAreFrames: groupConn supports no other logins, so sarama must use SaslHandshake
 // v1.
 func TestLoginsAreFrames(t *testing.T) {
 	for _, mechanism := range []config.Mechanism{"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"} {

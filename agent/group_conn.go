@@ -11,8 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// A groupConn is a connection to a coordinator as sarama sees it, above TLS. It parses
-// the frames of the Kafka protocol, for two purposes.
+// A groupConn is the connection to a coordinator that sarama uses, above TLS. It parses the
+// frames of the Kafka protocol, for two purposes.
 //
 // When a generation begins, sarama fetches the committed offset of one partition after
 // the other, and cannot be interrupted: with 1,000 partitions and a round trip of 100 ms

@@ -33,8 +33,8 @@ func (r *rig) joins() func() (ids []string) {
 	}
 }
 
-// TestJoinWaitsForAMemberThatDoesNotRejoin: one request waits, for as long as it takes,
-// and the status says for whom. A stop does not wait, and leaves no member behind.
+// TestJoinWaitsForAMemberThatDoesNotRejoin: one request waits until the rebalance ends, and
+// the status names the member. A stop does not wait, and leaves no member behind.
 func TestJoinWaitsForAMemberThatDoesNotRejoin(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1)

@@ -124,7 +124,7 @@ type dialer struct {
 	ctx    context.Context // ends with Cut
 	cancel context.CancelFunc
 
-	heard      atomic.Int64     // Unix nanoseconds of when something came last
+	heard      atomic.Int64     // Unix nanoseconds of the last bytes from the coordinator
 	begun      atomic.Bool      // a generation is between Setup and the end of Cleanup; see groupConn
 	membership fetch.Membership // whether the consumer is a member of its group
 

@@ -88,7 +88,7 @@ func TestLargeRecordsAreChunksOfTheirOwn(t *testing.T) {
 }
 
 // TestPauseGivesUpALargeRecord: a pause does not wait until a slow sink has taken all of
-// it. It is read again afterwards, and stored once.
+// it. The record is read again afterwards, and stored once.
 func TestPauseGivesUpALargeRecord(t *testing.T) {
 	began := make(chan struct{}, 1)
 	r, s, want := largeRig(t, func(ctx context.Context) error {

@@ -334,7 +334,7 @@ func TestClusterCause(t *testing.T) {
 	}
 }
 
-// TestCauseKey: what a server puts into each answer anew is no part of the cause.
+// TestCauseKey: parts that differ in each answer of a server are not part of the cause.
 func TestCauseKey(t *testing.T) {
 	for _, form := range []string{
 		"https response error StatusCode: 403, RequestID: %[1]s, AccessDenied",

@@ -20,8 +20,7 @@ import (
 	"kcagent/sink"
 )
 
-// twins are two clusters that tell their clients the same address, with the topic "t"
-// each.
+// twins are two clusters that advertise the same address, with the topic "t" each.
 type twins struct {
 	*rig
 	other *rig // the second cluster
@@ -75,7 +74,7 @@ func newTwins(t *testing.T) *twins {
 	return w
 }
 
-// edit has the consumer c with these brokers.
+// edit applies a file with the consumer c and these brokers.
 func (w *twins) edit(brokers, extra string) {
 	w.Helper()
 	text := fmt.Sprintf("consumers:\n  - {name: c, brokers: [%s], topics: [t], flush: {interval: 20ms}, sink: {file: {path: %q}}%s}", brokers, w.path, extra)
@@ -104,8 +103,7 @@ func (w *twins) wantRefusal() {
 	})
 }
 
-// untouched fails if the second cluster got another request than those that say who
-// it is.
+// untouched fails if the second cluster got requests other than those that identify it.
 func (w *twins) untouched() {
 	w.Helper()
 	w.mu.Lock()
@@ -117,9 +115,10 @@ func (w *twins) untouched() {
 	}
 }
 
-// TestAnotherClusterAtTheAddress: a consumer takes nothing from a cluster that answers
-// at the address of its own, says so, and resumes once its own is back. Its replacement
-// and the pre-check of that keep to the cluster, too. Only an edit of brokers moves.
+// TestAnotherClusterAtTheAddress: a consumer reads nothing from a cluster that answers at
+// the address of its own cluster, reports that, and resumes once its own is back. Its
+// replacement and the pre-check of that keep to the cluster, too. Only an edit of brokers
+// moves.
 func TestAnotherClusterAtTheAddress(t *testing.T) {
 	w := newTwins(t)
 	proxy := fmt.Sprintf("%q", w.proxy.Addr())

@@ -16,7 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// ofListener is how an error says where an address comes from.
+// ofListener is the part of an error that names the source of an address.
 func ofListener(id int, addr string) string {
 	return fmt.Sprintf("broker %d advertises %s (its advertised.listeners; not in the file): "+
 		"change that setting, or make the address reachable from this host:", id, addr)
@@ -89,7 +89,7 @@ func TestProbeFindsAnotherAssignor(t *testing.T) {
 			if c.want == "" {
 				return
 			}
-			r.edit("") // a consumer that is there says the same
+			r.edit("") // a running consumer reports the same
 			r.wantStatus(Failing)
 			if e := *r.consumer().LastError; !strings.HasPrefix("group: "+e, c.want) {
 				t.Errorf("last error is %q", e)
@@ -108,7 +108,7 @@ func TestProbeFindsAnotherKindOfGroup(t *testing.T) {
 	}
 }
 
-// memberOf makes a member that says nothing more after it has joined.
+// memberOf creates a member that sends no request after it has joined.
 func (r *rig) memberOf(group, protocolType, protocol string) {
 	r.Helper()
 	join := kmsg.NewPtrJoinGroupRequest()
@@ -151,7 +151,7 @@ func TestProbeFindsASessionTimeoutThatIsNotAllowed(t *testing.T) {
 	if g := r.describe("kcagent-c"); g.State != "Dead" {
 		t.Errorf("after the probe, the group is %+v", g)
 	}
-	r.edit("") // a consumer that is there says the same
+	r.edit("") // a running consumer reports the same
 	r.wantStatus(Failing)
 	if e := *r.consumer().LastError; !strings.Contains(e, "session_timeout 45s is outside the limits of the brokers") {
 		t.Errorf("last error is %q", e)
@@ -170,7 +170,7 @@ func TestSessionTimeoutIsThatOfTheFile(t *testing.T) {
 	}
 }
 
-// TestProbeWithoutPermissionToDescribe: what cannot be seen is no finding.
+// TestProbeWithoutPermissionToDescribe: a group that may not be described is not a finding.
 func TestProbeWithoutPermissionToDescribe(t *testing.T) {
 	r := newRig(t, 1)
 	r.foreign(kgo.RangeBalancer())
@@ -225,7 +225,7 @@ func TestProbeWaitsForTheCoordinatorOfANewCluster(t *testing.T) {
 }
 
 // TestProbeFindsAnAdvertisedAddressThatCannotBeReached: the bootstrap broker and the
-// coordinator answer, but a leader is advertised at an address where nobody listens.
+// coordinator answer, but the advertised address of a leader has no listener.
 func TestProbeFindsAnAdvertisedAddressThatCannotBeReached(t *testing.T) {
 	r := newRig(t, 1)
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -11,8 +11,8 @@ import (
 	"kcagent/sink"
 )
 
-// A stallError says that a partition makes no progress without a known reason. Faults
-// of Kafka clients (sarama issues 2219, 2621 and 3628) and of brokers have had no other
+// A stallError reports that a partition makes no progress without a known reason. Faults of
+// Kafka clients (sarama issues 2219, 2621 and 3628) and of brokers have had no other
 // symptom, so the consumer is restarted.
 type stallError struct {
 	*partition
@@ -157,7 +157,7 @@ func (s *session) checkProgress(p *partition, stands map[*partition]stand, look 
 	return stalled
 }
 
-// stands looks whether p moved, or need not.
+// stands records whether p has made progress, or does not have to.
 func (p *partition) stands(stands map[*partition]stand, look fetch.Look, limit time.Duration, now time.Time) *stallError {
 	was, seen := stands[p]
 	if look.Progress.After(was.at) {

@@ -166,8 +166,8 @@ func TestRegexFollowsTopics(t *testing.T) {
 	r.wantStatus(Running)
 }
 
-// TestPatternRequests: consumers by pattern share the lists of topics, and ask for no
-// topic of which the list has said everything.
+// TestPatternRequests: consumers by pattern share the lists of topics, and request no topic
+// that the list describes completely.
 func TestPatternRequests(t *testing.T) {
 	r := newRig(t, 1)
 	r.agent.clusters.rematch = time.Second

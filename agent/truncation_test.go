@@ -14,7 +14,7 @@ import (
 	"kcagent/sink"
 )
 
-// truncate has the leader of partition 0 answer as if its log had been truncated to end,
+// truncate makes the leader of partition 0 answer as if its log had been truncated to end,
 // to a position pos in leader epoch 0, until it is asked for what is before.
 func (r *rig) truncate(pos, end int64) {
 	var over atomic.Bool
@@ -184,8 +184,8 @@ func TestHeldPartitions(t *testing.T) {
 	}
 }
 
-// TestCommitOfAnotherClient: what it committed, with a leader epoch, while the agent was
-// down is where the partition resumes, and no reset.
+// TestCommitOfAnotherClient: the partition resumes at the offset that another client
+// committed with a leader epoch while the agent was down, and that is not a reset.
 func TestCommitOfAnotherClient(t *testing.T) {
 	r := newRig(t, 1)
 	r.memory.keepsLedger = true

@@ -15,8 +15,8 @@ import (
 )
 
 // TestStallIsNoticed: a broker that says that there are records and brings none is
-// an error that tells what is known; the consumer is restarted, that is counted, and
-// the records come once it brings them.
+// an error with the details; the consumer is restarted, that is counted, and the records
+// come once it brings them.
 func TestStallIsNoticed(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit(", stall_timeout: 1s")

@@ -12,8 +12,8 @@ import (
 )
 
 // TestConnectionLimit: with more consumers than the broker accepts connections from one
-// address, those that run read and keep their membership, the others name the limit and
-// wait their turn, and there are few attempts to connect.
+// address, running consumers read and keep their membership, the others name the limit and
+// wait for their turn, and there are few attempts to connect.
 func TestConnectionLimit(t *testing.T) {
 	t.Parallel()
 	const limit, consumers, each = 20, 60, 100
@@ -76,7 +76,7 @@ func TestConnectionLimit(t *testing.T) {
 			t.Errorf("%s was %+v, is %+v", name, c, got)
 		}
 	}
-	// Who leaves makes room.
+	// A consumer that leaves makes room.
 	var left []entry
 	for _, e := range all {
 		if _, runs := was[e.name]; !runs || len(left) >= consumers-5 {

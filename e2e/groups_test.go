@@ -58,8 +58,8 @@ func foreign(t *testing.T, s *scene, group, topic string, opts ...kgo.Opt) {
 	}
 }
 
-// TestProbeOfForeignGroups: what the brokers would refuse a member is found before it
-// joins, with the brokers' own words for it. The group is left as it was.
+// TestProbeOfForeignGroups: what prevents a member from joining is found before it joins,
+// and reported with the settings of the brokers. The group does not change.
 func TestProbeOfForeignGroups(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -110,7 +110,7 @@ func TestMembersOfTheConsumerProtocol(t *testing.T) {
 }
 
 // TestProbeOfAnAdvertisedAddress: the bootstrap broker answers, but what it advertises
-// cannot be reached. That is not in the file, so the error says where to look.
+// cannot be reached. That is not in the file, so the error names the setting of the broker.
 func TestProbeOfAnAdvertisedAddress(t *testing.T) {
 	t.Parallel()
 	var addr string

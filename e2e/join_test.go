@@ -96,9 +96,9 @@ func (i *idler) members() (clients []string) {
 	return clients
 }
 
-// TestForeignMemberDoesNotRejoin: the consumer is one member that waits, and says for
-// whom; it runs once the other one has left. Stopped meanwhile, it leaves at once, and
-// completely.
+// TestForeignMemberDoesNotRejoin: the consumer is one member that waits, and its error
+// names the other one; it runs once the other one has left. Stopped meanwhile, it leaves at
+// once, and completely.
 func TestForeignMemberDoesNotRejoin(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)

@@ -10,8 +10,8 @@ import (
 )
 
 // TestAnotherClusterAtTheAddress: where another cluster with the same topic answers, the
-// consumer says so and takes nothing from it, and it joins and commits nothing there. It
-// resumes when its own is back.
+// consumer reports it, reads nothing from it, and does not join or commit there. It resumes
+// when its own is back.
 func TestAnotherClusterAtTheAddress(t *testing.T) {
 	t.Parallel()
 	const partitions, each = 4, 500

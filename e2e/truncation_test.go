@@ -14,7 +14,7 @@ import (
 // TestUncleanLeaderElection: a replica without the last 100 records that were consumed
 // becomes the leader, and gets others at the same offsets and beyond. A consumer reads
 // all of the new ones, whether its agent was up or down meanwhile. With
-// on_offset_out_of_range: fail it stops, and says where the log diverges.
+// on_offset_out_of_range: fail it stops, and its error names the diverging offset.
 func TestUncleanLeaderElection(t *testing.T) {
 	t.Parallel()
 	kafkatest.Require(t)

@@ -16,8 +16,9 @@ import (
 	"kcagent/e2e/badnet"
 )
 
-// listenAt has the addresses of a loopback network on one port: serve gets the
-// connections to each of them, a nil serve has nobody listen. It returns the port.
+// listenAt listens at the addresses of a loopback network on one port: serve gets the
+// connections to each of them, a nil serve means that no process listens. It returns the
+// port.
 func listenAt(t *testing.T, serve map[string]func(net.Conn)) (port string) {
 	t.Helper()
 	port = "0"
@@ -54,7 +55,7 @@ func listenAt(t *testing.T, serve map[string]func(net.Conn)) (port string) {
 	return port
 }
 
-// resolving has a host resolved to ips.
+// resolving makes a host resolve to ips.
 func (r *rig) resolving(host, port string, ips ...string) *Fetcher {
 	return r.startWith(Options{Brokers: []string{net.JoinHostPort(host, port)}, Lookup: func(_ context.Context, name string) (all []netip.Addr, _ error) {
 		if name != host {
@@ -78,7 +79,7 @@ func TestNextAddressOfAName(t *testing.T) {
 	silent := "it (127.0.0.3:PORT) accepts connections and has not answered within 10s"
 	for name, c := range map[string]struct {
 		bad    func(other string) func(net.Conn)
-		want   string // what the first attempt says of the first address
+		want   string // the error of the first attempt for the first address
 		member bool   // whose attempt that is
 	}{
 		"unresponsive":              {unresponsive, "", false},

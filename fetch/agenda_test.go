@@ -6,7 +6,7 @@ import (
 )
 
 // audit checks, after each plan of every test of this package, that the agenda of a
-// broker says what a look through all its subscriptions would.
+// broker gives the same result as a look through all its subscriptions.
 func audit(t *testing.T, b *broker) {
 	now, lists := time.Now(), 0
 	for i, s := range b.subs {

@@ -20,7 +20,7 @@ import (
 // of a larger batch is determined first, so that its buffer has exactly that size.
 const smallBatch = 4 << 20
 
-// A sizeError says that a decompressed batch is larger than allowed.
+// A sizeError reports that a decompressed batch is larger than allowed.
 type sizeError struct {
 	size  int64
 	least bool // a lower bound: the rest was not counted

@@ -208,7 +208,7 @@ func timedOut(err error) bool {
 	return errors.As(err, &netErr) && netErr.Timeout()
 }
 
-// Reach connects to a broker, authenticates, checks the cluster and hangs up.
+// Reach connects to a broker, authenticates, checks the cluster and closes the connection.
 func (f *Fetcher) Reach(ctx context.Context, addr string) error {
 	c, err := f.dial(ctx, addr, false)
 	if err != nil {

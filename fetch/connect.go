@@ -68,7 +68,7 @@ type way struct {
 	heard     *atomic.Int64
 }
 
-// hear records that n bytes of a later response came.
+// hear records that n bytes of a later response were received.
 func (w *way) hear(n int) {
 	if n > 0 {
 		w.heard.Store(time.Now().UnixNano())

@@ -18,12 +18,12 @@ import (
 // subscriptions that asked for it share it.
 type content struct {
 	runs []run
-	next int64        // where to go on; the position itself if nothing came
+	next int64        // the offset to continue at; the position itself if there was no record
 	last leader.Epoch // of the last batch before next, if anything came
 	wire int64        // bytes of the response
 	used int64        // of them, up to the last batch that was looked at
 	size int64        // bytes in memory, those used included
-	err  error        // what cannot be read at next, if anything
+	err  error        // why the batch at next cannot be read; nil if there is no such batch
 	held bool         // next is a batch that the answer brought and for which there was no memory
 	need int64        // memory for large batches that it needs; 0 if none
 }
@@ -35,7 +35,7 @@ type content struct {
 //
 // A batch that cannot be read, or for which there is no room, ends the content; the batches
 // before it are valid. The first batch of an answer may always be decompressed, so that
-// each answer brings something.
+// each answer has at least one batch.
 func decode(fr *frame, ro *room, p *kmsg.FetchResponseTopicPartition, pos int64, iso sarama.IsolationLevel) content {
 	d := decoder{content: content{next: pos, wire: int64(len(p.RecordBatches))}, frame: fr, room: ro, pos: pos}
 	if iso == sarama.ReadCommitted && len(p.AbortedTransactions) > 0 {

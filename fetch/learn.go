@@ -7,7 +7,7 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// A found is what the metadata says of a topic, with its partitions by their numbers.
+// A found is the metadata of a topic, with its partitions by their numbers.
 type found struct {
 	*sarama.TopicMetadata
 	partitions map[int32]*sarama.PartitionMetadata
@@ -63,7 +63,7 @@ func (f *Fetcher) learn(meta *sarama.MetadataResponse, topics []found, from stri
 	}
 }
 
-// learnLeader applies what the metadata says of the partition of s.
+// learnLeader applies the metadata of the partition of s.
 func (s *Subscription) learnLeader(p *sarama.PartitionMetadata, err error, t *topic, addrs map[int32]string, now time.Time, told *calls) {
 	f := s.f
 	if err == nil {
@@ -83,7 +83,7 @@ func (s *Subscription) learnLeader(p *sarama.PartitionMetadata, err error, t *to
 	}
 }
 
-// partition is what the metadata says of one, if it can be read.
+// partition returns the metadata of a partition; ok is false if it cannot be read.
 func (t *found) partition(id int32, addrs map[int32]string) (*sarama.PartitionMetadata, error) {
 	if t.Err != sarama.ErrNoError && t.Err != sarama.ErrLeaderNotAvailable {
 		return nil, t.Err

@@ -63,7 +63,7 @@ func (l *Link) AskAll(reqs []kmsg.Request) ([]kmsg.Response, error) {
 			if err != nil {
 				return nil, err
 			}
-			fr.buf = nil // parts of the response lie in it: the garbage collector has it
+			fr.buf = nil // the response refers to parts of it: it is left to the garbage collector
 			fr.release()
 			resps = append(resps, resp)
 		}

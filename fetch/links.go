@@ -33,7 +33,7 @@ type links struct {
 // A link is what is known of one broker. links.mu guards it.
 type link struct {
 	open    int         // connections that were answered
-	members []*linkConn // of them, those of consumers, oldest first
+	members []*linkConn // the connections among them that belong to consumers, oldest first
 
 	fullAt  time.Time // when a connection was last rejected; zero if none was
 	broker  string    // which address that was
@@ -56,22 +56,22 @@ const (
 	mostTurns = 64
 )
 
-// A Membership says whether a consumer is a member of its group. The zero value is not.
+// A Membership records whether a consumer is a member of its group. The zero value is not.
 type Membership struct {
 	until atomic.Int64 // Unix nanoseconds
 }
 
-// Begin says that a generation began.
+// Begin records that a generation began.
 func (m *Membership) Begin() { m.until.Store(math.MaxInt64) }
 
-// End says that the generation ended, and for how long the group keeps the member.
+// End records that the generation ended, and for how long the group keeps the member.
 func (m *Membership) End(kept time.Duration) {
 	m.until.CompareAndSwap(math.MaxInt64, time.Now().Add(kept).UnixNano())
 }
 
 func (m *Membership) joined() bool { return time.Now().UnixNano() < m.until.Load() }
 
-// A FullError says that a broker closed a connection before it answered, although the
+// A FullError reports that a broker closed a connection before it answered, although the
 // cluster has answered others: it is not about TLS or SASL.
 type FullError struct {
 	Broker  string // its address
@@ -146,7 +146,7 @@ const (
 	over
 )
 
-// enter lets a connection to addr be dialled, or says why it has to wait. The caller
+// enter permits the dial of a connection to addr, or returns why it has to wait. The caller
 // reports the results by answer, fail and leave.
 func (ls *links) enter(addr string, w Way) (*linkConn, error) {
 	ls.mu.Lock()
@@ -201,7 +201,7 @@ func (c *linkConn) fail(broker string, err error) error {
 	l := c.ls.of(c.addr)
 	var victim *linkConn
 	full := &FullError{Broker: broker, Err: err}
-	if l.open > 0 { // else it accepts none
+	if l.open > 0 { // otherwise the broker accepts none
 		victim = l.reject(c)
 		l.broker = broker
 		full.Open = l.most
@@ -224,7 +224,7 @@ func (l *link) reject(c *linkConn) (victim *linkConn) {
 	if !l.full() {
 		l.most, l.wait, l.next = 0, 0, time.Time{}
 	}
-	if !now.Before(l.next) { // else it began before that was known
+	if !now.Before(l.next) { // otherwise it began before that was known
 		l.wait = min(max(2*l.wait, firstTurn), lastTurn)
 		l.next = now.Add(l.wait/2 + rand.N(l.wait/2+1))
 	}

@@ -193,7 +193,7 @@ func TestEviction(t *testing.T) {
 		t.Errorf("the reason is %v", why)
 	}
 	seats[2].leave()
-	reject(Way{Member: joinedMember()}, "[1 2]") // is not to lose its membership
+	reject(Way{Member: joinedMember()}, "[1 2]") // must not lose its membership
 	reject(Way{Member: joinedMember()}, "[1 2]") // but not for that of another
 	reject(lane, "[1 2 5]")
 	if seats[5].member.joined() {
@@ -210,7 +210,7 @@ func TestEviction(t *testing.T) {
 	reject(lane, "[0 1 2 3 4 5]")
 }
 
-// connectMember opens a connection of a consumer and has the broker answer it.
+// connectMember opens a connection of a consumer and waits for a response of the broker.
 func (r *rig) connectMember(m *Membership, addr string) (net.Conn, error) {
 	conn, err := r.fetcher.Connect(context.Background(), addr, Way{Who: "it", Member: m, Wrap: func(c net.Conn) (net.Conn, error) { return c, nil }})
 	if err != nil {
@@ -221,7 +221,7 @@ func (r *rig) connectMember(m *Membership, addr string) (net.Conn, error) {
 	return conn, askVersions(conn)
 }
 
-// askVersions asks the broker something, and takes in the response.
+// askVersions sends a request to the broker, and reads the response.
 func askVersions(conn net.Conn) error {
 	if _, err := conn.Write(kmsg.NewRequestFormatter().AppendRequest(nil, kmsg.NewPtrApiVersionsRequest(), 1)); err != nil {
 		return err
@@ -235,7 +235,7 @@ func askVersions(conn net.Conn) error {
 }
 
 // TestFetchingComesFirst: members that have taken all connections of a broker do not
-// keep it from being fetched from.
+// prevent fetching from it.
 func TestFetchingComesFirst(t *testing.T) {
 	w := newTwins(t)
 	r := w.rig

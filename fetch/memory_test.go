@@ -31,8 +31,9 @@ func limited(limit int64) *limits.Memory {
 	return m
 }
 
-// TestDecodeWithinTheGrant: what an answer brings is decompressed as long as it fits into
-// what the request was granted. The first batch always is; what does not fit is fetched again.
+// TestDecodeWithinTheGrant: the batches of an answer are decompressed as long as they fit
+// into what the request was granted. The first batch always is; what does not fit is
+// fetched again.
 func TestDecodeWithinTheGrant(t *testing.T) {
 	const size, grant = 10 << 20, 32 << 20
 	var raw []byte
@@ -53,7 +54,7 @@ func TestDecodeWithinTheGrant(t *testing.T) {
 	if second.next != 0 || !second.held || second.err != nil {
 		t.Errorf("next is %d, held %v, error %v", second.next, second.held, second.err)
 	}
-	// What needs no memory is read even so.
+	// A batch that needs no memory is read nevertheless.
 	plain := &kmsg.FetchResponseTopicPartition{RecordBatches: batchSpec{base: 0, values: []string{"a"}}.bytes()}
 	if c := decode(fr, &ro, plain, 0, sarama.ReadCommitted); c.next != 1 || c.held {
 		t.Errorf("next is %d, held %v", c.next, c.held)
@@ -65,7 +66,7 @@ func TestDecodeWithinTheGrant(t *testing.T) {
 	if used := ro.memory.Used(); c.next != 1 || !c.held || used < size || used > size+100 || fr.large != used {
 		t.Errorf("next is %d, held %v, %d bytes for large batches", c.next, c.held, used)
 	}
-	// It is not there for the next answer.
+	// The next answer does not get it.
 	other := room{memory: ro.memory, left: 1 << 20}
 	if !other.memory.Acquire("test", 15<<20) {
 		t.Fatal("there is too little memory")
@@ -79,7 +80,7 @@ func TestDecodeWithinTheGrant(t *testing.T) {
 	}
 }
 
-// TestTooLargeBatches: the error says how large the batch is and both ways to go on.
+// TestTooLargeBatches: the error has the size of the batch and both next steps.
 func TestTooLargeBatches(t *testing.T) {
 	p := &kmsg.FetchResponseTopicPartition{RecordBatches: append(batchSpec{base: 4, values: []string{"a"}}.bytes(), bomb(5, 20<<20)...)}
 	for _, tt := range []struct {
@@ -218,7 +219,7 @@ func TestLargeBatchesBehindOthersTakeTurns(t *testing.T) {
 	})
 }
 
-// TestTooLargeBatchConcernsItsConsumer: the others go on, and so does it with a higher
+// TestTooLargeBatchConcernsItsConsumer: the others continue, and so does it with a higher
 // limit, which applies to a running fetcher.
 func TestTooLargeBatchConcernsItsConsumer(t *testing.T) {
 	r := newRig(t, 1, 2, Settings{Lanes: 1, MaxBytes: 1 << 20, MaxWait: 20 * time.Millisecond}, largeMessages)
@@ -240,8 +241,8 @@ func TestTooLargeBatchConcernsItsConsumer(t *testing.T) {
 	r.heals(over)
 }
 
-// TestMemoryInUseIsShown: a batch that waits for long says for what, the watchdog has
-// nothing to report meanwhile, and the batch is read once there is memory.
+// TestMemoryInUseIsShown: the error of a batch that waits for long names the reason, the
+// watchdog has nothing to report meanwhile, and the batch is read once there is memory.
 func TestMemoryInUseIsShown(t *testing.T) {
 	defer func(d time.Duration) { largePatience = d }(largePatience)
 	largePatience = 100 * time.Millisecond

@@ -21,7 +21,7 @@ import (
 // How long a subscription relies on a replica; tests shorten it.
 type leaseTimes struct {
 	lease  time.Duration // the leader is asked again after that
-	trial  time.Duration // a replica that brings none of the records that the leader has is left after that
+	trial  time.Duration // a replica that sends none of the records that the leader has is not used after that
 	leader time.Duration // no replica is used after an error of one
 }
 

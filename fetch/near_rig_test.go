@@ -19,7 +19,7 @@ type rack struct {
 	code     sarama.KError   // of the answers of the replica; 0: it answers
 	behind   bool            // the replica has no records
 	diverges bool            // its log ends in an older epoch
-	always   bool            // the leader advises whoever asks
+	always   bool            // the leader advises every client
 	advised  int32           // the replica that the leader names; -1: none
 	offsets  []int32         // brokers that were asked where the partition begins or ends
 	accepted map[string]bool // racks that were named to the leader
@@ -40,7 +40,7 @@ func newRack(t *testing.T, set Settings, times leaseTimes) *rack {
 	return r
 }
 
-// advise has the leader advise the replica to those in its rack.
+// advise makes the leader advise the replica to clients in its rack.
 func (r *rack) advise() {
 	r.cluster.ControlKey(int16(kmsg.ListOffsets), func(kmsg.Request) (kmsg.Response, error, bool) {
 		r.cluster.KeepControl()

@@ -120,7 +120,8 @@ func TestReplicaDiverges(t *testing.T) {
 	r.wants(rd, 0, 20)
 }
 
-// TestReplicaHangsUp: a replica that cannot be reached, or is not listed, is left.
+// TestReplicaHangsUp: a replica that cannot be reached, or is not listed, is no longer
+// used.
 func TestReplicaHangsUp(t *testing.T) {
 	r := newRack(t, near1, long)
 	rd := r.read(Spec{}, false)
@@ -184,8 +185,8 @@ func TestPartOfABatch(t *testing.T) {
 	}
 }
 
-// TestStuckReplica: a replica that brings none of the records that the leader has is
-// left after the trial.
+// TestStuckReplica: a replica that sends none of the records that the leader has is no
+// longer used after the trial.
 func TestStuckReplica(t *testing.T) {
 	times := long
 	times.lease, times.trial = 200*time.Millisecond, 100*time.Millisecond
@@ -218,7 +219,7 @@ func TestReplicaBehindShowsTheLeadersEnd(t *testing.T) {
 	}
 }
 
-// TestPausedReplica: while a partition is paused, its leader says where it ends.
+// TestPausedReplica: while a partition is paused, its leader is asked where it ends.
 func TestPausedReplica(t *testing.T) {
 	r := newRack(t, near1, long)
 	r.fetcher.mu.Lock()
@@ -239,7 +240,7 @@ func TestPausedReplica(t *testing.T) {
 	r.wants(rd, 0, 15)
 }
 
-// TestPositionsOfReplica: where a partition begins is the leader's to say, also when the
+// TestPositionsOfReplica: only the leader reports where a partition begins, also when the
 // records come from a replica.
 func TestPositionsOfReplica(t *testing.T) {
 	r := newRack(t, near1, long)
@@ -266,8 +267,8 @@ func TestPositionsOfReplica(t *testing.T) {
 	})
 }
 
-// TestReplicaFailsForAll: those that wait for their turn at a replica leave it with the
-// one whose request failed.
+// TestReplicaFailsForAll: subscriptions that wait for their turn at a replica leave it with
+// the one whose request failed.
 func TestReplicaFailsForAll(t *testing.T) {
 	set := near1
 	set.Lanes = 1

@@ -9,7 +9,7 @@ import (
 	"kcagent/leader"
 )
 
-// An OutOfRangeError says that a position is not in the partition.
+// An OutOfRangeError reports that a position is not in the partition.
 type OutOfRangeError struct {
 	Topic      string
 	Partition  int32
@@ -262,7 +262,7 @@ func (l *lane) ends(now time.Time) job {
 		}
 	}
 	for _, s := range leave {
-		s.toLeader(now) // a replica cannot say where the partition ends
+		s.toLeader(now) // a replica does not know where the partition ends
 	}
 	if j.iso < 0 {
 		l.b.endsAt = now.Add(max(l.f.endsEvery-now.Sub(oldest), l.f.endsEvery/10))

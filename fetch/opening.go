@@ -17,8 +17,8 @@ const mostFirst = 1 << 20
 
 // handshake makes a connection to addr ready for Kafka: by TLS if conf is not nil,
 // and so that it ends if nothing comes over it within ten seconds, or something that
-// no broker sends first. The errors say that of who. way records the result. handshake
-// closes wire if it fails.
+// no broker sends first. The errors name who. way records the result. handshake closes wire
+// if it fails.
 func handshake(ctx context.Context, wire net.Conn, addr string, conf *tls.Config, who string, way *way) (net.Conn, error) {
 	c := &openingConn{Conn: wire, who: who, way: way}
 	if conf != nil {

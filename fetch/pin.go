@@ -73,8 +73,8 @@ func (p *Pin) allows(addr, cluster string) error {
 	return nil
 }
 
-// A ForeignClusterError says that a broker belongs to another cluster than the
-// pinned one.
+// A ForeignClusterError reports that a broker belongs to another cluster than the pinned
+// one.
 type ForeignClusterError struct{ Addr, Cluster, Pinned string }
 
 func (e *ForeignClusterError) Error() string {

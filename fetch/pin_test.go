@@ -21,8 +21,8 @@ import (
 	"kcagent/limits"
 )
 
-// twins are two clusters that tell their clients the same address, with the topic "t"
-// each. A has the records v0 to v4, b has 20 others.
+// twins are two clusters that advertise the same address, with the topic "t" each. A has
+// the records v0 to v4, b has 20 others.
 type twins struct {
 	*rig
 	proxy *badnet.Proxy
@@ -69,8 +69,8 @@ func newTwins(t *testing.T) *twins {
 }
 
 // TestAnotherClusterAtTheAddress: a cluster that answers at the address of the pinned
-// one gets no request but those that say who it is, and nothing that it says is used.
-// The consumers recover by themselves.
+// one gets only the requests that identify it, and nothing of its responses is used. The
+// consumers recover by themselves.
 func TestAnotherClusterAtTheAddress(t *testing.T) {
 	w := newTwins(t)
 	w.fetcher = w.startAt(small, w.proxy.Addr())
@@ -191,7 +191,7 @@ func TestPinnedClusterAmongAddresses(t *testing.T) {
 	}
 }
 
-// TestPinIgnoresWhatNamesNoCluster: brokers that do not tell an id are used.
+// TestPinIgnoresWhatNamesNoCluster: brokers that do not report an id are used.
 func TestPinIgnoresWhatNamesNoCluster(t *testing.T) {
 	id := func(s string) *string { return &s }
 	for _, c := range []struct {
@@ -222,7 +222,7 @@ func TestPinIgnoresWhatNamesNoCluster(t *testing.T) {
 }
 
 // TestAnotherTopicIDNeedsAnotherBrokerOrTime: a broker that was partitioned off may name
-// an old id, as often as it is asked.
+// an old id, in every response.
 func TestAnotherTopicIDNeedsAnotherBrokerOrTime(t *testing.T) {
 	old, young := sarama.Uuid{1}, sarama.Uuid{2}
 	type answer struct {

@@ -12,7 +12,7 @@ import (
 // been read.
 type part struct {
 	runs  []run
-	next  int64        // where the partition goes on behind it
+	next  int64        // the offset after it
 	last  leader.Epoch // of the last batch before next
 	epoch leader.Epoch // of the last record before the position that hand has reached
 	frame *frame

@@ -47,7 +47,7 @@ func metadata(partitions int) *sarama.MetadataResponse {
 	return meta
 }
 
-// BenchmarkPlan10000 is a wake-up of a lane of which nothing comes: all partitions are
+// BenchmarkPlan10000 is a wake-up of a lane that has nothing to request: all partitions are
 // in a request, or were in one just now.
 func BenchmarkPlan10000(b *testing.B) {
 	_, broker := bench(10_000, 1)

@@ -151,7 +151,7 @@ func TestNewPartitionDuringLongPolls(t *testing.T) {
 	}
 }
 
-// leaderless has the brokers say that no partition of the topics has a leader, and
+// leaderless makes the brokers report that no partition of the topics has a leader, and
 // counts these answers.
 func (r *rig) leaderless(topics []string) *atomic.Int32 {
 	var asked atomic.Int32

@@ -36,7 +36,7 @@ type rig struct {
 
 var small = Settings{Lanes: 2, MaxBytes: 1 << 20, MaxWait: 100 * time.Millisecond}
 
-// largeMessages has the cluster accept any batch.
+// largeMessages makes the cluster accept any batch.
 var largeMessages = kfake.BrokerConfigs(map[string]string{"message.max.bytes": "1000000000"})
 
 func newRig(t *testing.T, brokers int, partitions int32, set Settings, opts ...kfake.Opt) *rig {

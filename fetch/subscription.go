@@ -82,9 +82,9 @@ type Subscription struct {
 	fatal  error  // what Read returns
 	topic  string // the id of the topic; "" if unknown
 
-	next      int64        // where the consumer stands
+	next      int64        // the position of the consumer
 	nextEpoch leader.Epoch // of the last record before next
-	announce  bool         // next was found good, looked up or reset, and Read is to say so
+	announce  bool         // next was confirmed, looked up or reset, and Read has to report it
 	reset     bool         // it was reset
 	jumped    bool         // so was what the last Take said
 	placed    bool         // it was once
@@ -249,7 +249,7 @@ func (s *Subscription) Close() {
 	signal(s.ready)
 }
 
-// drop forgets what is queued and in flight, and goes on at offset, which nextEpoch
+// drop discards what is queued and in flight, and continues at offset, which nextEpoch
 // belongs to.
 func (s *Subscription) drop(offset int64) {
 	s.seq++

@@ -25,8 +25,8 @@ type TruncatedError struct {
 	Partition int32
 	Offset    int64        // the position
 	Epoch     leader.Epoch // of the last record before it
-	// Diverging is where the leader's log diverges from what was consumed, as far as
-	// the leader can tell; -1 if it has no epoch in common.
+	// Diverging is where the leader's log diverges from what was consumed, as far as the
+	// leader knows; -1 if it has no epoch in common.
 	Diverging int64
 	Leader    leader.Epoch // of the leader
 	To        int64        // where the subscription continues; -1 if nowhere, by [Fail]
@@ -65,8 +65,8 @@ const (
 	divergingFetch = 12
 )
 
-// epochEnds asks the leader where its log ends for the epochs of wants. It returns nil
-// if the broker is too old to tell.
+// epochEnds asks the leader where its log ends for the epochs of wants. It returns nil if
+// the broker is too old for the request.
 func (l *lane) epochEnds(wants []*wanted) (map[position]epochEnd, error) {
 	if len(wants) == 0 {
 		return nil, nil
@@ -201,9 +201,9 @@ func (e epochEnd) confirms(s *Subscription) bool { return e.epoch.Known() && e.o
 
 // truncated handles what the leader reports: where its log starts, where the epoch of the
 // position ends, and where its log ends. If it was truncated, s continues at the diverging
-// offset, or fails, as the policy says. If that offset is unknown, or was deleted since, s
-// continues where the policy says. resolve handles a position before the start: records
-// that retention deleted were not truncated.
+// offset, or fails, by the policy. If that offset is unknown, or was deleted since, s
+// continues at the start or end, by the policy. resolve handles a position before the
+// start: records that retention deleted were not truncated.
 func (s *Subscription) truncated(e epochEnd, start, end int64, told *calls) bool {
 	if !e.epoch.Known() {
 		e.offset = -1

@@ -52,7 +52,7 @@ func TestEpochOfAPosition(t *testing.T) {
 	}
 }
 
-// A truncationCase is what a subscription does at a position, with what the leader says
+// A truncationCase is what a subscription does at a position, with what the leader reports
 // of its log.
 type truncationCase struct {
 	pos        int64

@@ -118,7 +118,8 @@ func (c *conn) frame(n int64, ro *room) (*frame, error) {
 	fr, err := ro.frame(n)
 	var size *sizeError
 	if errors.As(err, &size) {
-		// The batch that is too large begins in the first bytes, and says where it ends.
+		// The header of the batch that is too large is in the first bytes, and has its last
+		// offset.
 		start := make([]byte, min(n, 4<<10))
 		got, _ := io.ReadFull(c.socket, start)
 		err = contentError{&batchError{sizeError: *size, next: afterBatch(start[:got], n), memory: ro.memory}}

@@ -24,7 +24,8 @@ func TestMemoryLimit(t *testing.T) {
 	}
 }
 
-// TestAcquireInTurn: those that ask first get the memory first, as long as they ask.
+// TestAcquireInTurn: the first caller gets the memory first, as long as it repeats its
+// call.
 func TestAcquireInTurn(t *testing.T) {
 	var m Memory
 	m.SetLimit(200) // 100 for large batches
@@ -36,15 +37,15 @@ func TestAcquireInTurn(t *testing.T) {
 	select {
 	case <-s.Squeezed():
 	default:
-		t.Error("nobody is told that memory is wanted")
+		t.Error("shares are not told to release memory")
 	}
 	m.Release(40)
 	if m.Acquire("d", 1) {
-		t.Error("who came later overtakes")
+		t.Error("a later caller overtakes")
 	}
 	m.Release(60)
 	if !m.Acquire("c", 60) || !m.Acquire("d", 1) || m.Used() != 61 {
-		t.Error("who waited gets nothing")
+		t.Error("the caller that waited gets nothing")
 	}
 	if m.Acquire("e", 100) || m.Acquire("f", 1) {
 		t.Error("f overtakes e, which waits")

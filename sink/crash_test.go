@@ -106,7 +106,7 @@ var padding = func() string {
 	return " " + string(b)
 }()
 
-// write writes records as one chunk, but the large one as one of its own.
+// write writes records as one chunk, and the large record as a chunk of its own.
 func (c *crashTest) write(t *testing.T, s Sink, recs []Record) error {
 	at := slices.IndexFunc(recs, func(r Record) bool { return c.large && r.Partition == 0 && r.Offset == largeAt })
 	if at < 0 {

@@ -85,8 +85,8 @@ func TestAppendTime(t *testing.T) {
 			t.Errorf("time of %d ms is %s, want %s", ms, got, want)
 		}
 	}
-	// RFC 3339 has no years before 0 and after 9999: such times are written as the
-	// nearest one that it has.
+	// RFC 3339 has no years before 0 and after 9999: such times are written as the nearest
+	// one.
 	for ms, want := range map[int64]string{
 		math.MinInt64: firstTime, -1 << 62: firstTime, -62167219200001: firstTime, -62167219200000: firstTime,
 		253402300799999: lastTime, 253402300800000: lastTime, 1 << 62: lastTime, math.MaxInt64: lastTime,

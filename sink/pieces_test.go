@@ -83,7 +83,7 @@ func TestPiecesOfAnyRecord(t *testing.T) {
 	}
 }
 
-// TestLargeRecordIsOneChunk: it stands between others, whole, in every format and
+// TestLargeRecordIsOneChunk: it is between others, complete, in every format and
 // compression, and needs no memory for what it becomes.
 func TestLargeRecordIsOneChunk(t *testing.T) {
 	zeros := make([]byte, 20<<20)
