@@ -123,7 +123,7 @@ func (s *Subscription) missing(c *content, told *calls) {
 		s.ask *= 2
 		return
 	}
-	s.unreadable(fmt.Errorf("broker sends no whole batch of records in a response of %d bytes", s.ask), told)
+	s.unreadable(fmt.Errorf("broker sent no complete batch of records in a response of %d bytes", s.ask), told)
 }
 
 // unreadable takes in that the records at pos cannot be read. Nothing is skipped:
