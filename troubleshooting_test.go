@@ -110,9 +110,9 @@ var (
 var speaking = map[string][]int{
 	"Warn": {0}, "Error": {0}, "Log": {2}, // of slog
 	"New": {0}, "Errorf": {0}, // errors.New, fmt.Errorf
-	"StrangerError": {0},
-	"replyError":    {2},                              // of the HTTP API
-	"fault":         {3}, "report": {2}, "whole": {1}, // of config's parser
+	"StrangerError": {0}, "DescriptorError": {0},
+	"replyError": {2},                              // of the HTTP API
+	"fault":      {3}, "report": {2}, "whole": {1}, // of config's parser
 }
 
 // explaining are the functions whose texts are messages.

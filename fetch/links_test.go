@@ -272,7 +272,8 @@ func TestFetchingComesFirst(t *testing.T) {
 	ctx, stop := contextOf(t)
 	for _, c := range conns {
 		beating.Go(func() {
-			for ctx.Err() == nil {
+			for last := false; !last; {
+				last = ctx.Err() != nil
 				full := new(FullError)
 				if err := askVersions(c); errors.As(err, &full) && full.Evicted {
 					evicted.Add(1)
