@@ -1,0 +1,84 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/IBM/sarama"
+
+	"kcagent/config"
+)
+
+// connect builds client and group; nothing is dialled before they are used.
+func (c *consumer) connect(ctx context.Context, spec config.Consumer) (*member, error) {
+	m := &member{consumer: c, spec: spec, cluster: c.kafka.join(spec)}
+	if err := m.open(ctx); err != nil {
+		c.kafka.leave(m.cluster)
+		return nil, err
+	}
+	return m, nil
+}
+
+func (m *member) open(ctx context.Context) error {
+	read := m.cluster.credentials
+	select {
+	case <-m.renew:
+		read = m.cluster.renew
+	default:
+	}
+	keys, err := read()
+	if err != nil {
+		return err
+	}
+	conf, err := m.config(keys)
+	if err != nil {
+		return err
+	}
+	m.prints.Store(&keys.prints)
+	// The group keeps the settings that it is made with, for its heartbeats. What it
+	// asks before a generation takes those of the client, and must not go on for
+	// minutes without a word.
+	patient := *conf
+	patient.Metadata.Retry.Max = heartbeatTries
+	m.client = newGroupClient(ctx, m.net.ctx, &patient, m.spec.Group, m.cluster.Fetcher)
+	m.client.joining = m.net.joining
+	if m.group, err = sarama.NewConsumerGroupFromClient(m.spec.Group, m.client); err != nil {
+		return fmt.Errorf("join group %s: %w", m.spec.Group, err)
+	}
+	m.client.conf, m.client.dial = conf, conf
+	return nil
+}
+
+// config is how the consumer connects with keys.
+func (m *member) config(keys *credentials) (*sarama.Config, error) {
+	conf, err := groupConfig(m.spec, keys, m.net, m.cluster.Fetcher)
+	if err != nil {
+		return nil, err
+	}
+	conf.Net.Proxy.Dialer = &loginDialer{conf.Net.Proxy.Dialer, m.cluster.refusal, keys}
+	return conf, nil
+}
+
+// keepAuthenticated makes the connections anew whenever the agent has found that
+// new credentials are good, until ctx ends. The membership stays.
+func (m *member) keepAuthenticated(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.renew:
+		}
+		keys, err := m.cluster.renew()
+		var conf *sarama.Config
+		if err == nil {
+			conf, err = m.config(keys)
+		}
+		if err != nil { // changed again since: there will be another order
+			m.log.Warn("new credentials cannot be used", "error", err)
+			continue
+		}
+		m.client.reconnect(conf)
+		m.prints.Store(&keys.prints)
+		m.log.Info("connects anew with changed credentials", "cluster", clusterName(&m.spec))
+	}
+}
