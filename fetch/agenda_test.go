@@ -47,3 +47,35 @@ func TestAwayLongest(t *testing.T) {
 		b.unseat(subs[want])
 	}
 }
+
+// TestSleepingLanesKnowWhatRests: a lane that has nothing to ask learns of a partition that
+// is to be asked for sooner than that lane would wake up, for the other lane may wait for
+// news of others until then.
+func TestSleepingLanesKnowWhatRests(t *testing.T) {
+	now := time.Now()
+	f := New(Options{Settings: Settings{Lanes: 2, MaxBytes: 1 << 20, MaxWait: 10 * time.Second}})
+	b := f.brokerAt(1, "k:9092")
+	for i := range 2 {
+		b.lanes = append(b.lanes, &lane{f: f, b: b, index: i, wake: make(chan struct{}, 1)})
+	}
+	f.sizeBudget()
+	for p := range int32(2) {
+		s := f.Subscribe(Spec{Topic: "t", Partition: p, MaxBytes: 1})
+		s.placed, s.reading, s.highWater = true, true, 0
+		f.assign(s, b, 1)
+		if p == 1 {
+			s.retryAt = now.Add(backoffFirst)
+		}
+	}
+	asleep, works := b.lanes[0], b.lanes[1]
+	asleep.waiting = true
+	if j, _ := works.next(now); j == nil {
+		t.Fatal("nothing is asked for")
+	}
+	if len(asleep.wake) == 0 {
+		t.Fatal("the other lane sleeps on")
+	}
+	if j, wait := asleep.next(now); j != nil || wait > backoffFirst {
+		t.Errorf("it asks for %v, or sleeps for %s", j, wait)
+	}
+}

@@ -87,17 +87,25 @@ func (s *Subscription) wakeLane() {
 		return
 	}
 	s.touch()
-	for _, l := range s.broker.lanes {
-		if l.waiting {
-			l.waiting = false
-			signal(l.wake)
-			return
-		}
+	if s.broker.wakeOne() {
+		return
 	}
 	if b, now := s.broker, time.Now(); s.f.set.Lanes == 1 && len(b.lanes) == 1 && b.lanes[0].working && b.lanes[0].until.Sub(now) > lastWait {
 		b.spareAt = now
 		signal(s.f.wake)
 	}
+}
+
+// wakeOne has one of the lanes that had nothing to ask look again; false if there is none.
+func (b *broker) wakeOne() bool {
+	for _, l := range b.lanes {
+		if l.waiting {
+			l.waiting = false
+			signal(l.wake)
+			return true
+		}
+	}
+	return false
 }
 
 // laneCount is how many lanes the broker should have.

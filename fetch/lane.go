@@ -114,6 +114,9 @@ func (l *lane) next(now time.Time) (job, time.Duration) {
 		return nil, max(j.wait, time.Millisecond)
 	}
 	l.working = true
+	if b.rest.first() != nil { // what rests may be due before this lane is back
+		b.wakeOne()
+	}
 	if l.index >= f.set.Lanes {
 		b.spareAt = now
 	}
