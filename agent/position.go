@@ -248,11 +248,8 @@ func (s *session) adopt(ctx context.Context, p *partition, pos sink.Position, in
 		}
 	}
 	if done := p.adopt(pos, flush, commit); flush || commit {
-		signal(s.adoptions)
-		select {
-		case <-done:
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := s.flushAndCommit(ctx, done); err != nil {
+			return err
 		}
 	} else {
 		signal(s.dirty) // what is committed may be behind
@@ -268,12 +265,30 @@ func (s *session) adopt(ctx context.Context, p *partition, pos sink.Position, in
 	return nil
 }
 
+// flushAndCommit has the flusher do what is to be done before adopted is closed.
+func (s *session) flushAndCommit(ctx context.Context, adopted <-chan struct{}) error {
+	signal(s.adoptions)
+	select {
+	case <-adopted:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // jump resumes where on_offset_out_of_range leads to. That is committed before the
 // first record, for a restart would choose again, behind what was produced meanwhile.
 // A jump back begins a new lineage: positions of one only grow.
 func (s *session) jump(ctx context.Context, p *partition, to int64, epoch leader.Epoch) error {
 	pos, ledger := p.position()
 	if to < pos.Next {
+		if to > p.committedOffset() {
+			// A crash between the flush of the jump and its commit would lead back to what
+			// is committed, and the file would repeat what follows that.
+			if err := s.flushAndCommit(ctx, p.adopt(pos, true, true)); err != nil {
+				return err
+			}
+		}
 		pos.Lineage = newID()
 	}
 	pos.Next, pos.Epoch = to, epoch

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -200,5 +202,39 @@ func TestCommitOfAnotherClient(t *testing.T) {
 	r.wantRecords("t/0@0=a", "t/0@1=b", "t/0@4=e")
 	if n := r.consumerStats().offsetResets.Load(); n != 0 || !strings.Contains(r.log.String(), atOtherClient.message) {
 		t.Errorf("%d resets are counted", n)
+	}
+}
+
+// TestTruncationBehindTheCommit: before a position moves back to an offset that is not
+// committed yet, what the sink has up to the old position is. A crash between the flush of
+// the new position and its commit would else lead back to an offset before it, and the file
+// would repeat the records from there on.
+func TestTruncationBehindTheCommit(t *testing.T) {
+	for _, ledger := range []bool{true, false} {
+		t.Run(fmt.Sprintf("ledger=%v", ledger), func(t *testing.T) {
+			r := newRig(t, 1)
+			r.memory.keepsLedger = ledger
+			r.produce(0, "a")
+			r.edit(", flush: {interval: 1h}")
+			r.wantRecords("t/0@0=a")
+			r.produce(0, "b", "c", "d", "e")
+			r.wantRecords("t/0@0=a", "t/0@1=b", "t/0@2=c", "t/0@3=d", "t/0@4=e")
+			var mu sync.Mutex
+			var commits []int64
+			r.cluster.ControlKey(int16(kmsg.OffsetCommit), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
+				r.cluster.KeepControl()
+				mu.Lock()
+				defer mu.Unlock()
+				commits = append(commits, kreq.(*kmsg.OffsetCommitRequest).Topics[0].Partitions[0].Offset)
+				return nil, nil, false
+			})
+			r.truncate(5, 3)
+			r.wantRecords("t/0@0=a", "t/0@1=b", "t/0@2=c", "t/0@3=d", "t/0@4=e", "t/0@3=d", "t/0@4=e")
+			mu.Lock()
+			defer mu.Unlock()
+			if !slices.Equal(commits, []int64{5, 3}) {
+				t.Errorf("committed are %v, want 5 and 3", commits)
+			}
+		})
 	}
 }
