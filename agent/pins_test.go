@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"kcagent/config"
 	"kcagent/e2e/badnet"
@@ -48,6 +49,7 @@ func newTwins(t *testing.T) *twins {
 		t.Cleanup(c.Close)
 		addr := own.Addr().String()
 		client, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DisableClientMetrics(),
+			kgo.MaxVersions(kversion.V3_6_0()), // topics by name, not by id
 			kgo.Dialer(func(ctx context.Context, network, _ string) (net.Conn, error) {
 				return new(net.Dialer).DialContext(ctx, network, addr)
 			}))
@@ -222,25 +224,47 @@ func TestPinsOfBrokers(t *testing.T) {
 
 // TestWrongClusterAtTheStart: an agent that is started while another cluster answers at
 // the address reads nothing from it, because the checkpoint names the former one, and
-// resumes once that is back: the cluster that answered first is not the right one.
+// resumes once that is back: the cluster that answered first is not the right one. Nothing
+// that it said counts then, and nothing is committed there, even if its connections live on.
 func TestWrongClusterAtTheStart(t *testing.T) {
-	w := newTwins(t)
-	proxy := fmt.Sprintf("%q", w.proxy.Addr())
-	w.edit(proxy, "")
-	w.wantFile("a0", "a1")
-	if err := w.stop(); err != nil {
-		t.Error(err)
+	for _, keep := range []bool{false, true} {
+		t.Run(fmt.Sprintf("keep=%v", keep), func(t *testing.T) {
+			w := newTwins(t)
+			proxy := fmt.Sprintf("%q", w.proxy.Addr())
+			w.edit(proxy, "")
+			w.wantFile("a0", "a1")
+			if err := w.stop(); err != nil {
+				t.Error(err)
+			}
+			w.other.commitExternally(0, 4, "")
+			w.proxy.Redirect(w.b, false)
+			w.start()
+			w.edit(proxy, ", on_offset_out_of_range: latest")
+			w.eventually("ERROR with both clusters", func() (bool, any) {
+				c := w.consumer()
+				return c.Status == Failing && c.LastError != nil &&
+					strings.Contains(*c.LastError, "belong to cluster cluster-b now, and the file was written from cluster cluster-a"), c
+			})
+			w.produce(0, "a2", "a3", "a4", "a5")
+			w.proxy.Redirect(w.a, keep)
+			if keep { // as in half a minute
+				f := w.agent.clusters.open[0].Fetcher
+				f.Reconnect()
+				if err := f.Refresh(t.Context(), []string{"t"}); err != nil {
+					t.Error(err)
+				}
+			}
+			w.wantFile("a0", "a1", "a2", "a3", "a4", "a5")
+			w.wantStatus(Running)
+			w.wantCommitted(0, 6)
+			if n, _ := w.other.commitOf(0); n != 4 {
+				t.Errorf("the other cluster has %d committed", n)
+			}
+			for _, r := range []reason{atExternal, atExternalReset, atOtherClient, atMirrored, atMismatch, topicRecreated} {
+				if strings.Contains(w.log.String(), r.message) {
+					t.Errorf("the log says: %s", r.message)
+				}
+			}
+		})
 	}
-	w.proxy.Redirect(w.b, false)
-	w.start()
-	w.edit(proxy, "")
-	w.eventually("ERROR with both clusters", func() (bool, any) {
-		c := w.consumer()
-		return c.Status == Failing && c.LastError != nil &&
-			strings.Contains(*c.LastError, "belong to cluster cluster-b now, and the file was written from cluster cluster-a"), c
-	})
-	w.proxy.Redirect(w.a, false)
-	w.wantStatus(Running)
-	w.produce(0, "a2")
-	w.wantFile("a0", "a1", "a2")
 }

@@ -39,7 +39,7 @@ func (s *session) consume(ctx context.Context, p *partition) {
 func (s *session) ended(ctx context.Context, err error) bool {
 	switch {
 	case ctx.Err() != nil:
-	case errors.As(err, new(*fetch.RenewedError)):
+	case errors.As(err, new(*fetch.RenewedError)), errors.Is(err, errMoved):
 		s.abandon(err) // the next generation finds out where to start in the new one
 	case errors.Is(err, fetch.ErrClosed), errors.Is(err, fetch.ErrEnded): // the agent ends
 	default:
@@ -54,6 +54,9 @@ func (s *session) ended(ctx context.Context, err error) bool {
 // finds the commit, and prefers a ledger that has the partition.
 func (s *session) pin(ctx context.Context, p *partition) error {
 	l, now := sink.Ledger{Position: sink.Position{Next: -1}}, s.identity(p)
+	if differ(now.Cluster, s.within) {
+		return errMoved
+	}
 	c, before := p.known(&l)
 	d := decide(c, l, now, s.policy(p))
 	if !d.moves() || before.reason == clusterReplaced {
@@ -154,6 +157,9 @@ func (s *session) open(ctx context.Context, p *partition) (decision, error) {
 		return decision{}, err
 	}
 	now := s.identity(p)
+	if differ(now.Cluster, s.within) { // the committed offsets are another cluster's
+		return decision{}, errMoved
+	}
 	id, inLedger := l.ID, l.Next >= 0
 	c, before := p.known(&l)
 	l.ID = s.copies.original(id, p.TopicPartition)

@@ -24,6 +24,7 @@ import (
 type session struct {
 	*member
 	sink    sink.Sink
+	within  string                  // the id of the cluster that the group is in; "" if it is not known
 	wish    *config.Consumer        // what it was asked to be when the generation began
 	topics  []string                // subscribed to
 	absent  []error                 // why topics that are wanted are not among them
@@ -121,7 +122,11 @@ func (s *session) Setup(kafka sarama.ConsumerGroupSession) error {
 // sink knows of a partition is asked by the partition's own goroutine: one file that
 // cannot be opened concerns no other partition.
 func (s *session) prepare() error {
+	s.within = s.cluster.Pin().ID()
 	committed, err := s.fetchCommitted()
+	if err == nil && s.cluster.Pin().ID() != s.within {
+		err = errMoved
+	}
 	if err != nil {
 		return fmt.Errorf("fetch committed offsets of group %s: %w", s.spec.Group, err)
 	}
@@ -129,6 +134,7 @@ func (s *session) prepare() error {
 		p.committed = committed[tp]
 		p.committed.member = s.held.hold(tp, s.kafka.MemberID())
 	}
+	s.baseline.within(s.within)
 	if err := s.findBaseline(); err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 // partitions that a topic had when the group first read it is part of the commit
 // metadata. Only the goroutine that keeps the consumer joined uses the baseline.
 type partitionBaseline struct {
+	cluster    string           // that all of it is about; "" if it is not known
 	pattern    string           // that matched subscribed; "" if the topics were named
 	subscribed map[string]bool  // topics of the last generation; nil before the first
 	addedLater map[string]bool  // by topic: whether it was created after the group began, as far as known
@@ -48,6 +49,16 @@ func (b *partitionBaseline) missing(pattern string, err error) {
 		b.pattern, b.subscribed = pattern, map[string]bool{}
 	case errors.As(err, &topic) && errors.Is(topic.Err, sarama.ErrUnknownTopicOrPartition):
 		b.setAddedLater(topic.Topic, true)
+	}
+}
+
+// within forgets what another cluster said, which was at the addresses before.
+func (b *partitionBaseline) within(cluster string) {
+	if differ(b.cluster, cluster) {
+		b.addedLater, b.initial, b.recreated = nil, nil, nil
+	}
+	if cluster != "" {
+		b.cluster = cluster
 	}
 }
 

@@ -23,6 +23,7 @@ const rematchEvery = 20 * time.Second
 var (
 	errResubscribe = errors.New("other topics are wanted")
 	errNoTopic     = errors.New("no topic matches topics_regex")
+	errMoved       = errors.New("another cluster is at the addresses than when the group was joined")
 	errForeign     = errors.New("a topic is assigned that was not asked for")
 )
 

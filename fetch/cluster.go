@@ -22,6 +22,7 @@ type topic struct {
 	err        error
 	failed     int       // answers in a row that were an error
 	partitions []int32   // sorted
+	cluster    string    // of the last answer; "" if it named none
 	id         string    // "" if the brokers are too old to tell
 	rival      string    // another id that one answer named; "" if none did
 	rivalFrom  string    // the address of the broker that named it first
@@ -122,11 +123,18 @@ func (f *Fetcher) Partitions(name string) ([]int32, error) {
 	return t.partitions, t.err
 }
 
-// note keeps what the metadata says of a topic. f.mu is held.
-func (f *Fetcher) note(m *sarama.TopicMetadata, from string, now time.Time) {
+// note keeps what the metadata of a cluster says of a topic. What another cluster said
+// before, at which the pin was not final, is forgotten. f.mu is held.
+func (f *Fetcher) note(m *sarama.TopicMetadata, cluster, from string, now time.Time) {
 	t := f.topics[m.Name]
+	if t != nil && cluster != "" && t.cluster != cluster {
+		if t.cluster != "" {
+			*t = topic{used: t.used}
+		}
+		t.cluster = cluster
+	}
 	if t == nil {
-		t = &topic{used: now}
+		t = &topic{used: now, cluster: cluster}
 		f.topics[m.Name] = t
 	}
 	t.at = now
@@ -184,9 +192,12 @@ func (f *Fetcher) Identity(name string) (cluster, id string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if t := f.topics[name]; t != nil {
-		id = t.id
+		cluster, id = t.cluster, t.id // of one answer
 	}
-	return f.o.Pin.ID(), id
+	if cluster == "" {
+		cluster = f.o.Pin.ID()
+	}
+	return cluster, id
 }
 
 // A RenewedError says that a topic was deleted and made anew, so that a position

@@ -47,7 +47,7 @@ func (f *Fetcher) learn(meta *sarama.MetadataResponse, topics []found, from stri
 		lost[s.spec.Topic] = append(lost[s.spec.Topic], s)
 	}
 	for _, t := range topics {
-		f.note(t.TopicMetadata, from, now)
+		f.note(t.TopicMetadata, clusterNamed(meta.ClusterID), from, now)
 		known := f.topics[t.Name]
 		concerned := lost[t.Name]
 		if known.recognised != known.id || known.rival != "" {

@@ -50,27 +50,28 @@ const redpandaStarting = "redpanda.initializing"
 
 // check compares the id that the broker at addr named. Brokers that name none are
 // used, like those before Kafka 0.10.1.
-func (p *Pin) check(addr string, named *string) error {
-	if named == nil || *named == "" || *named == redpandaStarting {
+func (p *Pin) check(addr string, id *string) error {
+	named := clusterNamed(id)
+	if named == "" {
 		return nil
 	}
 	p.mu.Lock()
-	if p.id == "" || !p.final {
-		p.id = *named
-	}
-	p.mu.Unlock()
-	return p.allows(addr, *named)
-}
-
-// allows reports whether a connection to a broker of the cluster may be used, or go on to
-// be: one that was made before the pin became final may lead to another cluster.
-func (p *Pin) allows(addr, cluster string) error {
-	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.final && cluster != "" && p.id != "" && p.id != cluster {
-		return &ForeignClusterError{Addr: addr, Cluster: cluster, Pinned: p.id}
+	switch {
+	case p.id == "" || !p.final:
+		p.id = named
+	case p.id != named:
+		return &ForeignClusterError{Addr: addr, Cluster: named, Pinned: p.id}
 	}
 	return nil
+}
+
+// clusterNamed is the cluster id in a metadata response; "" if there is none.
+func clusterNamed(id *string) string {
+	if id == nil || *id == redpandaStarting {
+		return ""
+	}
+	return *id
 }
 
 // A ForeignClusterError reports that a broker belongs to another cluster than the pinned
@@ -101,13 +102,16 @@ type guardedConn struct {
 	net.Conn
 	pin     *Pin
 	way     *way
-	cluster string // that the broker named; "" if none
+	cluster string // that the broker has named; "" if it has named none
 	checked bool
 	err     error // of the check
 }
 
 // Write implements [net.Conn].
 func (c *guardedConn) Write(p []byte) (int, error) {
+	if err := c.stays(); err != nil {
+		return 0, err
+	}
 	if !opens(p) {
 		if err := c.verify(); err != nil {
 			return 0, err
@@ -116,19 +120,25 @@ func (c *guardedConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// verify asks for the cluster once. Another one may be pinned later.
-func (c *guardedConn) verify() error {
-	switch {
-	case !c.checked:
-		c.checked = true
-		c.err = c.check()
-	case c.err == nil:
-		c.err = c.pin.allows(c.way.broker, c.cluster)
-	default:
-		return c.err
+// stays returns an error once the pin has moved from the cluster of the connection: the
+// other end still answers, and what it says of topics, groups and offsets would be mixed
+// with what the right cluster says.
+func (c *guardedConn) stays() error {
+	pinned := c.pin.ID()
+	if c.cluster == "" || c.cluster == pinned {
+		return nil
 	}
-	if c.err != nil {
-		_ = c.Close()
+	_ = c.Close()
+	return &ForeignClusterError{Addr: c.way.broker, Cluster: c.cluster, Pinned: pinned}
+}
+
+// verify checks the cluster once.
+func (c *guardedConn) verify() error {
+	if !c.checked {
+		c.checked = true
+		if c.err = c.check(); c.err != nil {
+			_ = c.Close()
+		}
 	}
 	return c.err
 }
@@ -181,13 +191,11 @@ func (c *guardedConn) check() error {
 	if err != nil {
 		return contentError{fmt.Errorf("read metadata response: %w", err)}
 	}
-	if id := resp.ClusterID; id != nil && *id != redpandaStarting {
-		c.cluster = *id
-	}
 	if err := c.pin.check(c.way.broker, resp.ClusterID); err != nil {
 		c.way.addresses.note(c.way.at, false) // another address of the name may be right
 		return err
 	}
+	c.cluster = clusterNamed(resp.ClusterID)
 	return nil
 }
 
@@ -200,5 +208,8 @@ func (c *conn) metadata(req *sarama.MetadataRequest, pin *Pin) (*sarama.Metadata
 	if err != nil {
 		return nil, err
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.socket.cluster = clusterNamed(resp.ClusterID)
 	return resp, nil
 }

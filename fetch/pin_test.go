@@ -256,8 +256,8 @@ func TestAnotherTopicIDNeedsAnotherBrokerOrTime(t *testing.T) {
 	}
 }
 
-// TestGuardFollowsThePin: a connection that was made while another cluster could still be
-// pinned is not used once that is.
+// TestGuardFollowsThePin: a connection is not used once the pin has moved to another
+// cluster.
 func TestGuardFollowsThePin(t *testing.T) {
 	a, b := "a", "b"
 	p := NewPin("")
@@ -267,13 +267,12 @@ func TestGuardFollowsThePin(t *testing.T) {
 	go func() { _, _ = io.Copy(io.Discard, server) }()
 	c := &guardedConn{Conn: client, pin: p, way: &way{broker: "k:9092", addresses: new(addresses)}, checked: true, cluster: "a"}
 	heartbeat := []byte{0, 0, 0, 10, 0, byte(kmsg.Heartbeat), 0, 0, 0, 0, 0, 0, 0, 0}
-	_ = p.check("l:9092", &b)
-	if _, err := c.Write(heartbeat); err != nil || p.ID() != "b" {
-		t.Errorf("before a cluster is pinned: %v, and the pin is %s", err, p.ID())
+	if _, err := c.Write(heartbeat); err != nil {
+		t.Errorf("before the pin moves: %v", err)
 	}
-	p.settle()
-	if _, err := c.Write(heartbeat); !errors.As(err, new(*ForeignClusterError)) {
-		t.Errorf("once cluster b is pinned: %v", err)
+	_ = p.check("l:9092", &b)
+	if _, err := c.Write(heartbeat); !errors.As(err, new(*ForeignClusterError)) || p.ID() != "b" {
+		t.Errorf("afterwards: %v, and the pin is %s", err, p.ID())
 	}
 }
 
@@ -316,5 +315,49 @@ func TestGuardSendsWholeRequests(t *testing.T) {
 	<-done
 	if text := strings.Join(got, ", "); text != "ApiVersions 14, SASLHandshake 14, SASLAuthenticate 14, Metadata 26, JoinGroup 14, Heartbeat 14" {
 		t.Errorf("the broker got %s", text)
+	}
+}
+
+// TestPinMoves: before the pin is final, another cluster can take the place of the first.
+// From then on nothing that the first one says counts: no request is sent to it on the
+// connections that live on, and the ids of its topics are forgotten.
+func TestPinMoves(t *testing.T) {
+	pin := NewPin("")
+	connection := func(cluster string) *guardedConn {
+		c, s := net.Pipe()
+		t.Cleanup(func() { _, _ = c.Close(), s.Close() })
+		go func() { _, _ = io.Copy(io.Discard, s) }()
+		if err := pin.check("k:9092", &cluster); err != nil {
+			t.Fatal(err)
+		}
+		g := pin.guard(c, &way{broker: "k:9092"})
+		g.cluster, g.checked = cluster, true
+		return g
+	}
+	metadata := []byte{0, 0, 0, 10, 0, byte(kmsg.Metadata), 0, 0, 0, 0, 0, 0, 0, 0}
+	wrong := connection("b")
+	if _, err := wrong.Write(metadata); err != nil {
+		t.Fatal(err)
+	}
+	right := connection("a")
+	var foreign *ForeignClusterError
+	if _, err := wrong.Write(metadata); !errors.As(err, &foreign) || foreign.Cluster != "b" || foreign.Pinned != "a" {
+		t.Errorf("on the connection to the first cluster: %v", err)
+	}
+	if _, err := right.Write(metadata); err != nil {
+		t.Errorf("on the connection to the second cluster: %v", err)
+	}
+
+	f := New(Options{Pin: pin})
+	tell := func(cluster string, id byte) {
+		f.note(&sarama.TopicMetadata{Name: "t", Uuid: sarama.Uuid{id}}, cluster, "k:9092", time.Now())
+	}
+	tell("b", 1)
+	if cluster, id := f.Identity("t"); cluster != "b" || id != (sarama.Uuid{1}).String() {
+		t.Errorf("the topic has id %s in cluster %s, want both of one answer", id, cluster)
+	}
+	tell("a", 2)
+	if cluster, id := f.Identity("t"); cluster != "a" || id != (sarama.Uuid{2}).String() {
+		t.Errorf("the topic has id %s in cluster %s after the first answer of that", id, cluster)
 	}
 }
