@@ -164,8 +164,8 @@ func (w *writer) stream(ctx context.Context, r *Record) error {
 		return err
 	}
 	g := w.current
-	out := &countedWriter{ctx: ctx, w: g.f}
-	err := g.codec.stream(out, func(put func([]byte) error) error { return w.sink.format.pieces(r, put) })
+	out := &countedWriter{w: g.f}
+	err := g.codec.stream(out, func(put func([]byte) error) error { return w.sink.format.pieces(r, until(ctx, put)) })
 	if err != nil {
 		w.undo(g, out.n)
 		return fault("write", w.path, err)
@@ -174,17 +174,26 @@ func (w *writer) stream(ctx context.Context, r *Record) error {
 	return nil
 }
 
-// A countedWriter counts what it has written. It stops between two pieces when ctx ends.
+// until is put, which stops between two pieces when ctx ends: also if they are compressed to
+// so little that nothing was written yet.
+func until(ctx context.Context, put func([]byte) error) func([]byte) error {
+	begun := false
+	return func(b []byte) error {
+		if err := context.Cause(ctx); err != nil && begun {
+			return err
+		}
+		begun = true
+		return put(b)
+	}
+}
+
+// A countedWriter counts what it has written.
 type countedWriter struct {
-	ctx context.Context
-	w   io.Writer
-	n   int64
+	w io.Writer
+	n int64
 }
 
 func (c *countedWriter) Write(p []byte) (int, error) {
-	if err := context.Cause(c.ctx); err != nil && c.n > 0 {
-		return 0, err
-	}
 	n, err := writeAll(c.w, p)
 	c.n += int64(n)
 	return n, err

@@ -194,3 +194,56 @@ func TestLargeRecordIsGivenUp(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// TestCompressibleLargeRecordIsGivenUp: compressing gigabytes to nothing takes seconds, in
+// which no write shows that the context has ended.
+func TestCompressibleLargeRecordIsGivenUp(t *testing.T) {
+	gone := errors.New("the consumer is paused")
+	large := records(0, 0, 1)
+	large[0].Value = make([]byte, 4*pieceBytes)
+	for _, c := range []Compression{Gzip, Zstd} {
+		fs := newMemoryFS()
+		s, err := Open(t.Context(), Spec{File: &FileSpec{Path: "/d/out.log", Format: JSON, Compression: c, Delivery: ExactlyOnce, Durability: Fsync}}, Options{FS: fs, Group: "g"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Resume(t.Context(), TopicPartition{"orders", 0}, nil); err != nil {
+			t.Fatal(err)
+		}
+		mustFlush(t, s)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(gone)
+		if err := writeLarge(ctx, s, &large[0]); !errors.Is(err, gone) {
+			t.Errorf("%s: got %v", c, err)
+		}
+		if got := len(fs.names["/d/out.log"].data); got != 0 {
+			t.Errorf("%s: the file has %d bytes", c, got)
+		}
+		mustClose(t, s)
+	}
+}
+
+// writeLarge writes one record in pieces. At times it is given up between two of them.
+func (s *storm) writeLarge(p int) {
+	gone := errors.New("the consumer is paused")
+	r := records(int32(p), s.at[p], 1)[0]
+	r.Value = append(r.Value, padding...)
+	ctx, cancel := context.WithCancelCause(s.Context())
+	defer cancel(nil)
+	if s.random.IntN(3) == 0 {
+		left, before := s.random.IntN(4), s.setFault(nil)
+		defer s.setFault(before)
+		s.setFault(func() error {
+			if left--; left < 0 {
+				cancel(gone)
+			}
+			if before == nil {
+				return nil
+			}
+			return before()
+		})
+	}
+	if err := writeLarge(ctx, s.sink, &r); !errors.Is(err, gone) && !errors.Is(err, context.Canceled) {
+		s.wrote(p, 1, err)
+	}
+}

@@ -75,8 +75,8 @@ func (o *output) write(ctx context.Context, pieces func(put func([]byte) error) 
 		}
 		o.torn = false
 	}
-	out := &countedWriter{ctx: ctx, w: o.w}
-	if err := pieces(func(b []byte) error { _, err := out.Write(b); return err }); err != nil {
+	out := &countedWriter{w: o.w}
+	if err := pieces(until(ctx, func(b []byte) error { _, err := out.Write(b); return err })); err != nil {
 		o.torn = out.n > 0
 		return fault("write", "stdout", err)
 	}

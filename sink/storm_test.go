@@ -17,7 +17,7 @@ import (
 	"kcagent/limits"
 )
 
-// A storm is a random history of the files of a sink: writes and flushes, other
+// A storm is a random history of the files of a sink: writes, also in pieces, flushes, other
 // programs' renames and removals, faults of the disk, edits of the configuration, rebalances,
 // files that are closed to save descriptors, clocks that are set, deaths of the process
 // and of the machine.
@@ -104,7 +104,14 @@ func (s *storm) expected(err error) {
 func (s *storm) write() {
 	p := s.random.IntN(stormPartitions)
 	count := 1 + s.random.IntN(20)
-	err := write(s.Context(), s.sink, records(int32(p), s.at[p], count))
+	if s.random.IntN(8) == 0 {
+		s.writeLarge(p)
+		return
+	}
+	s.wrote(p, count, write(s.Context(), s.sink, records(int32(p), s.at[p], count)))
+}
+
+func (s *storm) wrote(p, count int, err error) {
 	s.note("write %d+%d %v", p, count, err)
 	s.expected(err)
 	switch {
@@ -187,6 +194,7 @@ func (s *storm) remove() {
 			data := i.data[:g.safe]
 			c, _ := sniff(bytes.NewReader(data))
 			for _, v := range values(s.T, Raw, unpack(s.T, c, data)) {
+				v, _ = strings.CutSuffix(v, padding)
 				s.removed[v]++
 			}
 			_ = s.fs.Remove(path)
@@ -294,6 +302,7 @@ func (s *storm) check() {
 		}
 		var last [stormPartitions]string
 		for _, v := range values(s.T, Raw, unpack(s.T, c, data)) {
+			v, _ = strings.CutSuffix(v, padding)
 			count[v]++
 			p := int(v[1] - '0')
 			if v <= last[p] {
