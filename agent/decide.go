@@ -91,8 +91,12 @@ var (
 // docs/offsets.md lists the rules; each is a row of TestDecide.
 func decide(c commitment, l sink.Ledger, now sink.Identity, p policy) decision {
 	d := decision{offset: c.offset, lineage: c.meta.lineage}
+	mixed := replaced(l, now)
+	if l.Next < 0 {
+		l.Topic = sink.Identity{}
+	}
 	switch {
-	case replaced(l, now):
+	case mixed:
 		d = decision{offset: -1, reason: clusterReplaced, blocked: true}
 	case c.offset < 0 || c.ofDeletedTopic(now, p.recreated):
 		d = decideWithoutCommit(c, l, now, p)
@@ -245,9 +249,10 @@ func covers(l sink.Ledger, now sink.Identity) bool {
 }
 
 // replaced reports that the ledger is about another cluster, which had the addresses of
-// this one. Only an edit of brokers moves a consumer to another cluster.
+// this one. Only an edit of brokers moves a consumer to another cluster. It holds for
+// partitions without an entry, too: the records of both would be in one file.
 func replaced(l sink.Ledger, now sink.Identity) bool {
-	return l.Next >= 0 && differ(l.Topic.Cluster, now.Cluster) && now.Brokers != "" && l.Topic.Brokers == now.Brokers
+	return differ(l.Topic.Cluster, now.Cluster) && now.Brokers != "" && l.Topic.Brokers == now.Brokers
 }
 
 // differ reports that two ids are known and not the same.

@@ -268,3 +268,39 @@ func TestWrongClusterAtTheStart(t *testing.T) {
 		})
 	}
 }
+
+// TestPartitionsOfTheWrongCluster: a file has no entry for a partition that the former
+// cluster did not have. It takes nothing from the other cluster all the same, and the
+// former one is used once it is back.
+func TestPartitionsOfTheWrongCluster(t *testing.T) {
+	w := newTwins(t)
+	proxy := fmt.Sprintf("%q", w.proxy.Addr())
+	w.edit(proxy, "")
+	w.wantFile("a0", "a1")
+	if err := w.stop(); err != nil {
+		t.Error(err)
+	}
+	req := kmsg.NewPtrCreatePartitionsRequest()
+	topic := kmsg.NewCreatePartitionsRequestTopic()
+	topic.Topic, topic.Count = "t", 3
+	req.Topics = append(req.Topics, topic)
+	if resp, err := req.RequestWith(t.Context(), w.other.client); err != nil || resp.Topics[0].ErrorCode != 0 {
+		t.Fatal(err, resp)
+	}
+	w.proxy.Redirect(w.b, false)
+	w.start()
+	w.edit(proxy, "")
+	w.eventually("ERROR with three partitions", func() (bool, any) {
+		c := w.consumer()
+		return c.Status == Failing && len(c.Partitions) == 3, c
+	})
+	w.proxy.Redirect(w.a, false)
+	w.produce(0, "a2")
+	w.wantFile("a0", "a1", "a2")
+	w.wantStatus(Running)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.asked["ListOffsets"] || w.asked["Fetch"] {
+		t.Errorf("the other cluster got %v", w.asked)
+	}
+}

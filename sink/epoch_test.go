@@ -52,3 +52,16 @@ func TestCheckpointWithoutLeaderEpochs(t *testing.T) {
 		t.Errorf("got %+v", at)
 	}
 }
+
+// TestPartitionWithoutAnEntry: of a file that is about one cluster it is known which.
+func TestPartitionWithoutAnEntry(t *testing.T) {
+	l := newLedger()
+	absent := TopicPartition{"orders", 1}
+	if at := l.position(absent); at != (Position{Next: -1}) {
+		t.Errorf("in an empty file: %+v", at)
+	}
+	l.adopt(TopicPartition{"orders", 0}, "x", Position{Next: 6, Lineage: "L", Topic: Identity{"a", "id", "b1"}})
+	if at := l.position(absent); at != (Position{Next: -1, Topic: Identity{Cluster: "a", Brokers: "b1"}}) {
+		t.Errorf("beside another partition: %+v", at)
+	}
+}

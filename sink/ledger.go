@@ -33,10 +33,15 @@ func ledgerOf(c *checkpoint) ledger {
 	return l
 }
 
-// position is the entry of a partition.
+// position is the entry of a partition. Without one it names the cluster that others are from.
 func (l *ledger) position(tp TopicPartition) Position {
 	if p, ok := l.entries[tp]; ok {
 		return p
+	}
+	for _, p := range l.entries {
+		if p.Topic.Brokers != "" {
+			return Position{Next: -1, Topic: Identity{Cluster: p.Topic.Cluster, Brokers: p.Topic.Brokers}}
+		}
 	}
 	return Position{Next: -1}
 }

@@ -149,7 +149,8 @@ type Position struct {
 	// committed offset, or the topic is another one. Within one lineage offsets only
 	// grow, so of two positions the further one is right.
 	Lineage string
-	// Topic is the topic that Next is about.
+	// Topic is the topic that Next is about. Without an entry, it may name the cluster
+	// that the file's other entries are about.
 	Topic Identity
 	// Epoch is the leader epoch of the last record before Next, or unknown. It lets the
 	// partition's leader detect that its log was truncated since.
