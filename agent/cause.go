@@ -94,6 +94,8 @@ func clusterKey(err error) string {
 		}
 	case errors.As(err, &stranger):
 		err = stranger
+	case errors.As(err, &full) && full.Open > 0: // else the broker may be restarting, which closes connections too
+		return full.Broker + " accepts no more connections"
 	case errors.As(err, &of) && of.Addr != nil && of.Err != nil:
 		return of.Addr.String() + " " + root(of.Err).Error()
 	case of != nil: // a name without an address: whichever request looked it up
