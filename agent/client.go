@@ -125,8 +125,11 @@ func (c *groupClient) open() (b *sarama.Broker, broke bool, err error) {
 }
 
 // RefreshCoordinator implements sarama.Client.
-func (c *groupClient) RefreshCoordinator(group string) error {
-	_, addr, err := c.cluster.Coordinator(c.cut, group)
+func (c *groupClient) RefreshCoordinator(group string) error { return c.refresh(c.cut, group) }
+
+// refresh is RefreshCoordinator that ends with ctx.
+func (c *groupClient) refresh(ctx context.Context, group string) error {
+	_, addr, err := c.cluster.Coordinator(ctx, group)
 	if err != nil {
 		return err
 	}
@@ -147,7 +150,7 @@ func (c *groupClient) RefreshCoordinator(group string) error {
 // before each retry.
 func (m *member) findCoordinator(ctx context.Context) error {
 	for began := time.Now(); ; {
-		err := m.client.RefreshCoordinator(m.spec.Group)
+		err := m.client.refresh(ctx, m.spec.Group)
 		if !errors.Is(err, sarama.ErrConsumerCoordinatorNotAvailable) || time.Since(began) > newClusterTakes {
 			return err
 		}

@@ -217,3 +217,25 @@ func TestHeldLoginIsNoRefusal(t *testing.T) {
 		_ = client.Close()
 	}
 }
+
+// TestStopDoesNotWaitForACoordinator: neither that nor a new one has to be known for it.
+func TestStopDoesNotWaitForACoordinator(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	asked, answer := new(atomic.Bool), make(chan struct{})
+	r.cluster.ControlKey(int16(kmsg.FindCoordinator), func(kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		asked.Store(true)
+		r.cluster.SleepControl(func() { <-answer })
+		return nil, nil, false
+	})
+	defer close(answer)
+	r.edit("")
+	r.eventually("its coordinator to be looked up", func() (bool, any) { return asked.Load(), nil })
+	began := time.Now()
+	r.edit(", state: stopped")
+	r.wantStatus(Created)
+	if took := time.Since(began); took > cutAfter/2 {
+		t.Errorf("the stop took %v", took)
+	}
+}
