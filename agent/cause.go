@@ -53,6 +53,20 @@ var varying = regexp.MustCompile(`(?i)\b(request|trace|correlation)[ _-]?id[:=]?
 // causeKey identifies a cause over retries.
 func causeKey(text string) string { return varying.ReplaceAllString(text, "") }
 
+// faultKey is causeKey for a fault of a consumer. Partitions without a leader are one
+// cause, however many there are: a consumer that loses a broker loses all that it led.
+func faultKey(err error) string {
+	var code sarama.KError
+	if errors.As(err, &code) {
+		switch code {
+		case sarama.ErrLeaderNotAvailable, sarama.ErrNotLeaderForPartition, sarama.ErrFencedLeaderEpoch, sarama.ErrUnknownLeaderEpoch,
+			sarama.ErrReplicaNotAvailable, sarama.ErrKafkaStorageError, sarama.ErrBrokerNotAvailable:
+			return code.Error()
+		}
+	}
+	return causeKey(err.Error())
+}
+
 // clusterCause returns the part of err that concerns all consumers of the cluster alike,
 // and the key of that cause; ok is false if err is about the consumer alone.
 func clusterCause(spec *config.Consumer, err error) (cause, key string, ok bool) {

@@ -42,7 +42,7 @@ func (l *life) fail() {
 		return
 	}
 	l.kafka.outages.elsewhere(l.consumer)
-	if l.causes.news(causeKey(text), every, now) && !entered {
+	if l.causes.news(faultKey(err), every, now) && !entered {
 		l.log.Warn("consumer still fails", "cause", text, "lasts", l.causes.lasts(now))
 		l.remind.Reset(every)
 	}

@@ -348,6 +348,12 @@ func TestCauseKey(t *testing.T) {
 	if causeKey("read t/3 at offset 10") == causeKey("read t/3 at offset 11") {
 		t.Error("two offsets are one cause")
 	}
+	if a, b := faultKey(fmt.Errorf("look up leader of t/1: %w", sarama.ErrLeaderNotAvailable)), faultKey(fmt.Errorf("look up leader of t/3: %w", sarama.ErrLeaderNotAvailable)); a != b {
+		t.Errorf("two partitions without a leader are two causes, %q and %q", a, b)
+	}
+	if faultKey(fmt.Errorf("read t/1: %w", sarama.ErrOffsetOutOfRange)) == faultKey(fmt.Errorf("read t/3: %w", sarama.ErrOffsetOutOfRange)) {
+		t.Error("two partitions out of range are one cause")
+	}
 	if err := withoutPorts(fmt.Errorf("get token: %w", errors.New("read tcp 10.0.0.7:43210->10.0.0.2:443: EOF"))); err.Error() != "get token: read tcp 10.0.0.2:443: EOF" {
 		t.Errorf("%v", err)
 	}

@@ -1,0 +1,49 @@
+package agent
+
+import (
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// TestPartitionsWithoutLeaderAreOneCause: a consumer that loses the leaders of many
+// partitions logs that once, beside its transition.
+func TestPartitionsWithoutLeaderAreOneCause(t *testing.T) {
+	t.Parallel()
+	const partitions = 20
+	r := newRig(t, partitions)
+	r.edit("")
+	r.wantStatus(Running)
+	r.cluster.ControlKey(int16(kmsg.Fetch), func(k kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		req := k.(*kmsg.FetchRequest)
+		resp := req.ResponseKind().(*kmsg.FetchResponse)
+		for _, t := range req.Topics {
+			topic := kmsg.NewFetchResponseTopic()
+			topic.Topic, topic.TopicID = t.Topic, t.TopicID
+			for _, p := range t.Partitions {
+				part := kmsg.NewFetchResponseTopicPartition()
+				part.Partition, part.ErrorCode = p.Partition, kerr.NotLeaderForPartition.Code
+				topic.Partitions = append(topic.Partitions, part)
+			}
+			resp.Topics = append(resp.Topics, topic)
+		}
+		return resp, nil, true
+	})
+	r.wantStatus(Failing)
+	r.eventually("the errors of all partitions", func() (bool, any) {
+		failing := 0
+		for _, p := range r.agent.snapshot.Load().rows[0].c.view.Load().Partitions {
+			if sub := p.sub.Load(); sub != nil && sub.LastError() != nil {
+				failing++
+			}
+		}
+		return failing == partitions, failing
+	})
+	<-time.After(time.Second) // of retries
+	if lines := r.log.logged(t, "consumer still fails"); len(lines) > 1 {
+		t.Errorf("%d lines, like %+v", len(lines), lines[:2])
+	}
+}
