@@ -83,7 +83,7 @@ type FullError struct {
 func (e *FullError) Error() string {
 	what := "broker " + e.Broker + " closed the connection before answering, but the cluster has answered others"
 	switch {
-	case e.Open == 0: // a proxy without a server does the same
+	case e.Open == 0:
 		return what + " before: it may be restarting, or clients at this address may have reached its limit max.connections.per.ip"
 	case e.Evicted:
 		what = "the connection to broker " + e.Broker + " was closed in favour of one that fetches"
@@ -106,6 +106,13 @@ func (ls *links) of(addr string) *link {
 	}
 	return l
 }
+
+// aliveFor is longer than the time between two heartbeats of a member.
+const aliveFor = 5 * time.Second
+
+// alive reports whether the broker has answered lately. A connection that is idle looks
+// open for some time after its broker is gone.
+func (l *link) alive() bool { return time.Since(time.Unix(0, l.heard.Load())) < aliveFor }
 
 // full reports whether a broker rejected a connection lately.
 func (l *link) full() bool { return !l.fullAt.IsZero() && time.Since(l.fullAt) < fullFor }
@@ -174,6 +181,7 @@ func (c *linkConn) answer() {
 	c.state = answered
 	c.ls.answered = true
 	l := c.ls.of(c.addr)
+	l.heard.Store(time.Now().UnixNano())
 	l.open++
 	switch {
 	case c.member != nil:
@@ -201,7 +209,7 @@ func (c *linkConn) fail(broker string, err error) error {
 	l := c.ls.of(c.addr)
 	var victim *linkConn
 	full := &FullError{Broker: broker, Err: err}
-	if l.open > 0 { // otherwise the broker accepts none
+	if l.open > 0 && l.alive() { // otherwise the broker accepts none, or a proxy has no server
 		victim = l.reject(c)
 		l.broker = broker
 		full.Open = l.most

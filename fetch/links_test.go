@@ -72,6 +72,13 @@ func TestRejectionNamesTheLimit(t *testing.T) {
 	}
 	lane, _ = connected(t, ls, Way{})
 	lane.answer()
+	ls.heard("b:9092").Store(time.Now().Add(-aliveFor).UnixNano())
+	idle, _ := connected(t, ls, Way{})
+	if err := idle.fail("b:9092", io.EOF); !strings.Contains(err.Error(), ": it may be restarting, or clients at this address ") || ls.full("b:9092") {
+		t.Errorf("with a connection over which nothing has come lately: %v", err)
+	}
+	idle.leave()
+	ls.heard("b:9092").Store(time.Now().UnixNano())
 	for _, why := range []error{io.EOF, syscall.ECONNRESET, syscall.EPIPE, &HandshakeError{io.EOF}} {
 		c, _ := connected(t, ls, Way{Member: joinedMember()})
 		want := "broker b:9092 closed the connection before answering, but the cluster has answered others: " +
