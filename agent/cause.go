@@ -100,8 +100,6 @@ func clusterKey(err error) string {
 	var stranger fetch.StrangerError
 	var full *fetch.FullError
 	switch {
-	case errors.As(err, &full) && full.Open > 0: // else the broker may be restarting
-		return full.Broker + " accepts no more connections"
 	case refused(err):
 		for inner := errors.Unwrap(err); inner != nil && refused(inner); inner = errors.Unwrap(inner) {
 			err = inner

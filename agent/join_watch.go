@@ -68,7 +68,7 @@ func (m *member) watchJoin(ctx, over context.Context, s *session) {
 			if unexplained++; err == nil || ctx.Err() != nil || over.Err() != nil {
 				unexplained = 0
 			} else if unexplained > 1 || !errors.Is(err, errNotRebalancing) { // the response may be on its way
-				unexplained = 0
+				unexplained, s.gaveUp = 0, err
 				m.report(originGroup, fmt.Errorf("join group %s: %w", m.spec.Group, err))
 				m.client.forget() // first: sarama looks the coordinator up again at once
 				m.net.cutJoins()

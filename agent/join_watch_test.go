@@ -68,6 +68,11 @@ func TestJoinEndsWithItsCoordinator(t *testing.T) {
 	r.eventually("a join", func() (bool, any) { ids := joins(); return len(ids) == 2, ids })
 	way.Set(badnet.Fault{LoseAnswers: true})
 	r.wantErrorWithin(40*time.Second, "join group kcagent-c: its coordinator at "+way.Addr()+" has not responded: ")
+	shown := func() string { return *r.consumer().LastError }
+	r.eventually("the end of the join", func() (bool, any) { return r.consumer().RestartsTotal > 0, shown() })
+	if e := shown(); !strings.Contains(e, "has not responded") {
+		t.Errorf("after the join was given up, the error is %q", e)
+	}
 	move()
 	r.eventually("another join", func() (bool, any) { ids := joins(); return len(ids) > 2, ids })
 }

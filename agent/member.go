@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -172,6 +173,9 @@ func (m *member) hold(ctx context.Context, out sink.Sink, maxAge time.Duration) 
 	if s.topics, s.absent, err = m.topics(ctx, s.wish, maxAge, 0); err == nil {
 		m.baseline.subscribe(s.wish.TopicsRegex, s.topics, m.awaited.Load())
 		err = m.enter(ctx, s)
+		if s.gaveUp != nil && errors.Is(err, net.ErrClosed) {
+			err = s.gaveUp
+		}
 	}
 	for _, why := range append(s.absent, err) {
 		m.baseline.missing(s.wish.TopicsRegex, why)

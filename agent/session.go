@@ -30,6 +30,7 @@ type session struct {
 	absent  []error                 // why topics that are wanted are not among them
 	joined  func()                  // lets the next member of the cluster join; nil if nobody waits
 	entered func()                  // ends the watch over the join
+	gaveUp  error                   // why the watch gave the join up; nil if it did not
 	abandon context.CancelCauseFunc // ends the generation: the cause says what is to be opened anew
 
 	kafka      sarama.ConsumerGroupSession // from Setup on
