@@ -98,13 +98,21 @@ func (m *member) lookAtJoin(ctx, over context.Context, since time.Time) error {
 	}
 	switch code := sarama.KError(group.ErrorCode); {
 	case code == sarama.ErrGroupAuthorizationFailed: // it responds, but this agent may not describe the group
-	case code != sarama.ErrNoError || group.State != "PreparingRebalance" && group.State != "CompletingRebalance":
+	case code != sarama.ErrNoError || !rebalancing(group.State):
 		return errNotRebalancing
 	}
 	if time.Since(since) >= joinShown {
 		m.report(originGroup, fmt.Errorf("join group %s: %s", m.spec.Group, waitsFor(group, m.net.joiningAs())))
 	}
 	return nil
+}
+
+// rebalancing reports that a group in a state does not answer a join or a sync yet.
+func rebalancing(state string) bool { return state == "PreparingRebalance" || assigning(state) }
+
+// assigning reports that a group waits for its leader.
+func assigning(state string) bool {
+	return state == "CompletingRebalance" || state == "AwaitingSync" // so called before Kafka 1.1
 }
 
 // describeAt describes the group over a connection of its own. Where there can be none
@@ -154,7 +162,7 @@ func waitsFor(group kmsg.DescribeGroupsResponseGroup, own string) string {
 	who := strings.Join(names, ", ")
 	const ends = "the rebalance ends when that is done, or after the rebalance timeout"
 	switch {
-	case group.State == "CompletingRebalance":
+	case assigning(group.State):
 		return fmt.Sprintf("waiting for the leader of the group to assign the partitions: it is one of %s; %s", who, ends)
 	case len(others) == 0:
 		return "waiting for the other members to rejoin; " + ends
