@@ -292,6 +292,7 @@ func TestFetchingComesFirst(t *testing.T) {
 	}
 	rd := r.read(Spec{}, false)
 	w.wants(rd, 0, 5)
+	r.eventually("a member that notices", func() (bool, any) { return evicted.Load() > 0, len(conns) })
 	stop()
 	beating.Wait()
 	if evicted := int(evicted.Load()); evicted < 1 || evicted > small.Lanes {
