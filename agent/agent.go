@@ -233,7 +233,8 @@ func (a *Agent) accept(u config.Update) {
 	n.applied++
 	n.sha, n.appliedAt, n.problems = u.SHA256, u.At, nil
 	a.config = u.Config
-	limits.Records.SetMaxBatch(int64(u.Config.Limits.MaxBatch)) // fetches in progress keep what they have
+	limits.Records.SetMaxBatch(int64(u.Config.Limits.MaxBatch))             // fetches in progress keep what they have
+	limits.Records.SetBuffers((chunksAtOnce + 1) * len(u.Config.Consumers)) // chunks, and what waits to be compressed
 	a.files.Set(secretFiles(u.Config))
 	a.log.Info("configuration accepted", "path", u.Path, "sha256", u.SHA256, "consumers", len(u.Config.Consumers))
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"kcagent/fetch"
+	"kcagent/limits"
 	"kcagent/sink"
 )
 
@@ -109,21 +110,25 @@ type chunk struct {
 
 // What a consumer holds beside the fetcher's memory: of all its partitions, one
 // encodes a chunk while another one's is written. A chunk may be longer by its
-// last record.
+// last record, and is shorter where the memory limit requires it, see chunkSize.
 const (
 	chunkBytes   = 128 << 10
 	chunksAtOnce = 2
 )
 
+// chunkSize is from which length on a chunk is complete.
+func chunkSize() int { return limits.Records.Buffer(chunkBytes) }
+
 // buffers are for all consumers: an idle one holds none.
 var buffers = sync.Pool{New: func() any {
-	b := make([]byte, 0, chunkBytes+chunkBytes/8)
+	size := chunkSize()
+	b := make([]byte, 0, size+size/8)
 	return &b
 }}
 
 // free gives the buffer back, except one that a huge record has enlarged.
 func (c *chunk) free() {
-	if c.buf != nil && cap(c.Data) <= 4*chunkBytes {
+	if c.buf != nil && cap(c.Data) <= 4*chunkSize() {
 		*c.buf = c.Data[:0]
 		buffers.Put(c.buf)
 	}
@@ -135,7 +140,7 @@ func (c *chunk) free() {
 // A large record is a chunk of its own, which is stored at once: it is not copied.
 func (s *session) read(ctx context.Context, p *partition, sub *fetch.Subscription) (c chunk, err error) {
 	c.TopicPartition = p.TopicPartition
-	limit := chunkBytes
+	limit := chunkSize()
 	if room := s.sink.Room(p.TopicPartition); room > 0 {
 		limit = min(limit, room)
 	}

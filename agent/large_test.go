@@ -7,9 +7,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"kcagent/fetch"
+	"kcagent/limits"
 	"kcagent/sink"
 )
 
@@ -142,4 +144,40 @@ func TestSizeOfARecord(t *testing.T) {
 			t.Errorf("%s: the size is %d", tc.what, got)
 		}
 	}
+}
+
+// TestChunksWithinTheMemoryLimit: where the memory limit does not allow full chunks for all
+// consumers, they are shorter.
+func TestChunksWithinTheMemoryLimit(t *testing.T) {
+	limits.Records.SetLimit(1 << 20) // 40 KiB for each of three buffers
+	t.Cleanup(func() {
+		limits.Records.SetLimit(0)
+		limits.Records.SetBuffers(0)
+	})
+	r := newRig(t, 1)
+	var longest atomic.Int64
+	r.restart(func(ctx context.Context, spec sink.Spec, o sink.Options) (sink.Sink, error) {
+		s, err := r.memory.open(ctx, spec, o)
+		return &measuringSink{s, &longest}, err
+	})
+	values := make([]string, 100)
+	for i := range values {
+		values[i] = strings.Repeat("x", 2<<10)
+	}
+	r.produce(0, values...)
+	r.edit("")
+	r.wantCommitted(0, int64(len(values)))
+	if n := longest.Load(); n > 1<<20/8/3+3<<10 {
+		t.Errorf("a chunk has %d bytes", n)
+	}
+}
+
+type measuringSink struct {
+	sink.Sink
+	longest *atomic.Int64
+}
+
+func (s *measuringSink) Write(ctx context.Context, c sink.Chunk) error {
+	s.longest.Store(max(s.longest.Load(), int64(len(c.Data))))
+	return s.Sink.Write(ctx, c)
 }

@@ -9,11 +9,15 @@ import (
 
 // How the memory limit of the process is divided: a quarter for what is fetched
 // ordinarily, half for large batches. The rest is for the agent itself and for
-// garbage.
+// garbage; an eighth of the limit is for the buffers of consumers.
 const (
-	fetchShare = 4
-	largeShare = 2
+	fetchShare  = 4
+	largeShare  = 2
+	bufferShare = 8
 )
+
+// leastBuffer is the smallest buffer of a consumer: smaller ones cost too many writes.
+const leastBuffer = 8 << 10
 
 // DefaultMaxBatch is the default of limits.max_batch.
 const DefaultMaxBatch = 128 << 20
@@ -30,6 +34,7 @@ type Memory struct {
 	limit    atomic.Int64 // of the process; 0 is none
 	maxBatch atomic.Int64 // limits.max_batch; 0 is the default
 	wanted   atomic.Int64 // by all shares
+	buffers  atomic.Int64 // that consumers may hold
 
 	mu      sync.Mutex
 	used    int64 // acquired
@@ -59,6 +64,19 @@ func (m *Memory) MaxBatch() int64 {
 		return n
 	}
 	return DefaultMaxBatch
+}
+
+// SetBuffers sets how many buffers all consumers together may hold at a time.
+func (m *Memory) SetBuffers(n int) { m.buffers.Store(int64(n)) }
+
+// Buffer is how large a buffer of a consumer should be: most, or less where the memory
+// limit does not allow that for all of them.
+func (m *Memory) Buffer(most int) int {
+	limit, n := m.Limit(), m.buffers.Load()
+	if limit == 0 || n == 0 {
+		return most
+	}
+	return int(min(int64(most), max(leastBuffer, limit/bufferShare/n)))
 }
 
 // Limit is the memory limit of the process; 0 if there is none.

@@ -24,6 +24,28 @@ func TestMemoryLimit(t *testing.T) {
 	}
 }
 
+// TestBuffersOfConsumers: an eighth of the memory limit is for all of them.
+func TestBuffersOfConsumers(t *testing.T) {
+	const most = 128 << 10
+	for _, tt := range []struct {
+		limit    int64
+		n, large int
+	}{
+		{0, 3000, most},
+		{230 << 20, 0, most},
+		{230 << 20, 30, most},
+		{240 << 20, 300, 104_857},
+		{230 << 20, 300_000, leastBuffer},
+	} {
+		var m Memory
+		m.SetLimit(tt.limit)
+		m.SetBuffers(tt.n)
+		if got := m.Buffer(most); got != tt.large {
+			t.Errorf("limit %d, %d buffers: %d bytes, want %d", tt.limit, tt.n, got, tt.large)
+		}
+	}
+}
+
 // TestAcquireInTurn: the first caller gets the memory first, as long as it repeats its
 // call.
 func TestAcquireInTurn(t *testing.T) {

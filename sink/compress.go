@@ -10,6 +10,8 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
+	"kcagent/limits"
 )
 
 // A compressed file is a row of frames (zstd) or members (gzip), each of whole
@@ -53,12 +55,15 @@ var (
 )
 
 // Records wait until they are frameBytes, or for a Flush, to be compressed
-// together; a chunk of bigChunk is a frame of its own, which is made beside the
+// together (see frameSize); a chunk of bigChunk is a frame of its own, which is made beside the
 // others of the consumer.
 const (
 	frameBytes = 128 << 10
 	bigChunk   = 64 << 10
 )
+
+// frameSize is frameBytes, or less where the memory limit requires it.
+func frameSize() int { return limits.Records.Buffer(frameBytes) }
 
 // A frame is compressed records, in memory that is used again.
 type frame struct {

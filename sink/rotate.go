@@ -81,10 +81,10 @@ func (w *writer) exceeds(c Chunk, frame int) bool {
 func (w *writer) frameLimit() int {
 	r := w.sink.spec.Load().Rotate
 	if r == nil || r.Size == 0 || w.current == nil {
-		return frameBytes
+		return frameSize()
 	}
 	left := int64(r.Size) - w.current.length
-	return int(max(leastFrame, min(left, frameBytes)))
+	return int(max(leastFrame, min(left, int64(frameSize()))))
 }
 
 // room is how many bytes current can hold until it reaches rotate.size; 0 if that is
