@@ -232,7 +232,7 @@ func (s *storm) writeLarge(p int) {
 	defer cancel(nil)
 	if s.random.IntN(3) == 0 {
 		left, before := s.random.IntN(4), s.setFault(nil)
-		defer s.setFault(before)
+		defer func() { s.setFault(before) }()
 		s.setFault(func() error {
 			if left--; left < 0 {
 				cancel(gone)
