@@ -275,11 +275,15 @@ var decisionCases = map[string]decisionCase{
 		decision{offset: -1, reason: clusterReplaced, blocked: true},
 	},
 	"Partitions without an entry are stopped, too, if others of the file are about another cluster at the same brokers.": {
-		ours(5, "other", "a", here), sink.Ledger{ID: "mine", Position: sink.Position{Next: -1, Topic: sink.Identity{Cluster: "elsewhere", Brokers: "b1"}}}, through("b1", here), earliest,
+		ours(5, "other", "a", here),
+		sink.Ledger{ID: "mine", Position: sink.Position{Next: -1, Topic: sink.Identity{Cluster: "elsewhere", Brokers: "b1"}}},
+		through("b1", here), earliest,
 		decision{offset: -1, reason: clusterReplaced, blocked: true},
 	},
 	"They are ordinary where the others are about another cluster at other brokers.": {
-		ours(5, "mine", "a", here), sink.Ledger{ID: "mine", Position: sink.Position{Next: -1, Topic: sink.Identity{Cluster: "elsewhere", Brokers: "b1"}}}, through("b2", here), earliest,
+		ours(5, "mine", "a", here),
+		sink.Ledger{ID: "mine", Position: sink.Position{Next: -1, Topic: sink.Identity{Cluster: "elsewhere", Brokers: "b1"}}},
+		through("b2", here), earliest,
 		decision{offset: 5, lineage: "a", reason: atCommitOfCopy, adopt: true, copied: true},
 	},
 	"Commits in the cluster that is at these brokers now do not change that.": {
