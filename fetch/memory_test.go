@@ -329,3 +329,27 @@ func TestAfterBatch(t *testing.T) {
 		t.Errorf("the offset after nothing is %d", got)
 	}
 }
+
+// TestBatchErrorNamesTheSettingToRaise: the memory limit where that is what bounds a batch,
+// otherwise limits.max_batch.
+func TestBatchErrorNamesTheSettingToRaise(t *testing.T) {
+	for name, c := range map[string]struct {
+		limit, max int64
+		total      bool
+		want       string
+	}{
+		"no memory limit":            {0, 10 << 20, false, "raise limits.max_batch; to skip it, stop the consumer and reset the group's offset to 7"},
+		"no memory limit, in all":    {0, 10 << 20, true, "raise limits.max_batch;"},
+		"large memory limit, in all": {1 << 30, 10 << 20, true, "raise limits.max_batch;"},
+		"small memory limit":         {32 << 20, 128 << 20, false, "the memory limit of 33554432 bytes allows 16777216 for a batch: raise the memory limit"},
+		"small memory limit, in all": {32 << 20, 12 << 20, true, "raise the memory limit"},
+	} {
+		m := new(limits.Memory)
+		m.SetLimit(c.limit)
+		m.SetMaxBatch(c.max)
+		err := &batchError{sizeError{size: 99 << 20, total: c.total}, 7, m}
+		if !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %q, want %q", name, err, c.want)
+		}
+	}
+}

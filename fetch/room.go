@@ -132,7 +132,7 @@ func (e *batchError) Error() string {
 		skip = fmt.Sprintf("to %d", e.next)
 	}
 	skip = "; to skip it, stop the consumer and reset the group's offset " + skip
-	if most, large := e.memory.MaxBatch(), e.memory.Large(); e.total || large < most {
+	if most, large := e.memory.MaxBatch(), e.memory.Large(); e.total && large < 2*most || large < most {
 		return fmt.Sprintf("record batch needs %s of memory, and the memory limit of %d bytes allows %d for a batch: raise the memory limit (GOMEMLIMIT, or that of the container)%s",
 			size, e.memory.Limit(), min(most, large), skip)
 	}
