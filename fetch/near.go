@@ -58,6 +58,7 @@ func (s *Subscription) reroute(b *kmsg.FetchResponseTopicPartition, now time.Tim
 		// It may not have replicated what the leader has written since its election, so
 		// only the leader knows whether the log was truncated.
 		s.fallBack(errBehind, now, told)
+		s.verify(now)
 	case b.ErrorCode == 0:
 		return false
 	default:
@@ -65,11 +66,17 @@ func (s *Subscription) reroute(b *kmsg.FetchResponseTopicPartition, now time.Tim
 		// leader has the records.
 		s.fallBack(sarama.KError(b.ErrorCode), now, told)
 		if b.ErrorCode == int16(sarama.ErrOffsetOutOfRange) {
-			s.want = lookupRange
-			s.lose(now) // first: whether it is still the same topic
+			s.verify(now)
 		}
 	}
 	return true
+}
+
+// verify has the leader look the position up. A fetch would not do: a leader that chooses
+// replicas without a rack sends it back to the replica.
+func (s *Subscription) verify(now time.Time) {
+	s.want = lookupRange
+	s.lose(now) // first: whether it is still the same topic
 }
 
 // advised begins a lease.

@@ -108,14 +108,21 @@ func TestReplicaErrors(t *testing.T) {
 	}
 }
 
-// TestReplicaDiverges: what a replica has not replicated yet was not truncated.
+// TestReplicaDiverges: what a replica has not replicated yet was not truncated. Only the
+// leader knows, so it looks the position up: a fetch is not enough, because a leader that
+// chooses replicas without a rack would send it back.
 func TestReplicaDiverges(t *testing.T) {
 	r := newRack(t, near1, long)
 	r.produce(0, 0, 10)
 	rd := r.read(Spec{}, false)
 	r.wants(rd, 0, 10)
-	r.set(func() { r.diverges = true })
+	r.set(func() { r.diverges, r.offsets = true, nil })
 	r.eventually("the leader to be asked", func() (bool, any) { return r.from(0) > 0, r.from(0) })
+	r.set(func() {
+		if !slices.Contains(r.offsets, 0) || slices.Contains(r.offsets, 1) {
+			t.Errorf("the brokers %v looked the position up, want the leader", r.offsets)
+		}
+	})
 	r.produce(0, 10, 10)
 	r.wants(rd, 0, 20)
 }
