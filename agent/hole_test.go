@@ -67,7 +67,7 @@ func newHoledCluster(t *testing.T, partitions int32) *holedCluster {
 		r.cluster.KeepControl()
 		resp, hole := r.fetch(k.(*kmsg.FetchRequest))
 		if hole {
-			r.cluster.SleepControl(func() { <-time.After(20 * time.Millisecond) })
+			<-time.After(5 * time.Millisecond)
 		}
 		return resp, nil, hole
 	})
