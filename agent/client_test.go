@@ -226,7 +226,7 @@ func TestStopDoesNotWaitForACoordinator(t *testing.T) {
 	r.cluster.ControlKey(int16(kmsg.FindCoordinator), func(kmsg.Request) (kmsg.Response, error, bool) {
 		r.cluster.KeepControl()
 		asked.Store(true)
-		r.cluster.SleepControl(func() { <-answer })
+		<-answer
 		return nil, nil, false
 	})
 	defer close(answer)
