@@ -274,7 +274,7 @@ func requestBody(b []byte, flexible bool) ([]byte, error) {
 	if b = b[2:]; n > len(b) {
 		return nil, errShortRequest
 	}
-	b = b[max(0, n):] // -1: there is no client id
+	b = b[max(0, n):] // -1 if the request has no client id
 	if !flexible {
 		return b, nil
 	}

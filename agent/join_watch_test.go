@@ -12,7 +12,7 @@ import (
 	"kcagent/e2e/badnet"
 )
 
-// joins records the member ids of the JoinGroup requests that the cluster gets, but for
+// joins records the member ids of the JoinGroup requests that the cluster receives, except
 // those of pre-checks.
 func (r *rig) joins() func() (ids []string) {
 	var mu sync.Mutex
@@ -93,7 +93,7 @@ func TestJoinWaitsWhereABrokerIsFull(t *testing.T) {
 		t.Errorf("the member ids of its joins are %q", ids)
 	}
 	if n := way.Connections(); n < 2 {
-		t.Errorf("%d connections: nobody looked", n)
+		t.Errorf("%d connections, want one more that describes the group", n)
 	}
 }
 

@@ -59,8 +59,8 @@ func (m *member) config(keys *credentials) (*sarama.Config, error) {
 	return conf, nil
 }
 
-// keepAuthenticated makes the connections anew whenever the agent has found that
-// new credentials are good, until ctx ends. The membership stays.
+// keepAuthenticated reconnects whenever the agent has found that new credentials are
+// accepted, until ctx ends. The consumer keeps its membership.
 func (m *member) keepAuthenticated(ctx context.Context) {
 	for {
 		select {
