@@ -1,18 +1,13 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
 
-	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kmsg"
-
 	"kcagent/e2e/agenttest"
 	"kcagent/e2e/badnet"
 	"kcagent/e2e/kafkatest"
-	"kcagent/e2e/wait"
 )
 
 // A zone is a cluster of three brokers, each in a rack of its own and behind a proxy that
@@ -49,36 +44,13 @@ func newZone(t *testing.T, partitions int, near map[string]string) *zone {
 		},
 	})
 	z.scene = &scene{Cluster: cluster, dir: s.dir, suffix: s.suffix}
-	z.create(t, partitions)
+	replicas := make([][]int32, partitions)
+	for p := range replicas {
+		leader := int32(1 + p%2)
+		replicas[p] = []int32{leader, 3 - leader, 3}
+	}
+	cluster.CreateAssigned(t, z.topic, replicas, "compression.type=uncompressed")
 	return z
-}
-
-// create makes the topic with a replica on each broker.
-func (z *zone) create(t *testing.T, partitions int) {
-	t.Helper()
-	req, topic := kmsg.NewPtrCreateTopicsRequest(), kmsg.NewCreateTopicsRequestTopic()
-	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = z.topic, -1, -1
-	for p := range int32(partitions) {
-		a := kmsg.NewCreateTopicsRequestTopicReplicaAssignment()
-		a.Partition, a.Replicas = p, []int32{1 + p%2, 2 - p%2, 3}
-		topic.ReplicaAssignment = append(topic.ReplicaAssignment, a)
-	}
-	plain := "uncompressed"
-	topic.Configs = append(topic.Configs, kmsg.CreateTopicsRequestTopicConfig{Name: "compression.type", Value: &plain})
-	req.Topics = append(req.Topics, topic)
-	resp, err := req.RequestWith(context.Background(), z.Client())
-	if err == nil {
-		err = kerr.ErrorForCode(resp.Topics[0].ErrorCode)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	wait.For(t, wait.Timeout, "the topic", func() error {
-		if n := len(z.EndOffsets(t, z.topic)); n != partitions {
-			return fmt.Errorf("%d partitions", n)
-		}
-		return nil
-	})
 }
 
 func (z *zone) config(e entry) string {

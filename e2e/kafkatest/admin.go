@@ -43,25 +43,37 @@ func check(t testing.TB, what string, code int16) {
 	}
 }
 
-// CreateTopic makes a topic with one replica per partition and returns when it
-// can be used. -1 partitions are as many as the brokers' num.partitions. config
+// CreateTopic creates a topic with one replica per partition and returns when every
+// broker has it. -1 partitions are as many as the brokers' num.partitions. config
 // is the topic's own, name=value.
 func (c *Cluster) CreateTopic(t testing.TB, topic string, partitions int32, config ...string) {
 	t.Helper()
-	c.createTopic(t, topic, partitions, 1, config)
+	c.create(t, topic, partitions, 1, nil, config)
 }
 
 // CreateReplicated is CreateTopic with a replica on each broker.
 func (c *Cluster) CreateReplicated(t testing.TB, topic string, partitions int32, config ...string) {
 	t.Helper()
-	c.createTopic(t, topic, partitions, int16(len(c.Brokers)), config)
+	c.create(t, topic, partitions, int16(len(c.Brokers)), nil, config)
 }
 
-func (c *Cluster) createTopic(t testing.TB, topic string, partitions int32, replicas int16, config []string) {
+// CreateAssigned is CreateTopic with the ids of the brokers that have a replica, for each
+// partition. The first one leads.
+func (c *Cluster) CreateAssigned(t testing.TB, topic string, replicas [][]int32, config ...string) {
+	t.Helper()
+	c.create(t, topic, -1, -1, replicas, config)
+}
+
+func (c *Cluster) create(t testing.TB, topic string, partitions int32, factor int16, replicas [][]int32, config []string) {
 	t.Helper()
 	req := kmsg.NewPtrCreateTopicsRequest()
 	want := kmsg.NewCreateTopicsRequestTopic()
-	want.Topic, want.NumPartitions, want.ReplicationFactor = topic, partitions, replicas
+	want.Topic, want.NumPartitions, want.ReplicationFactor = topic, partitions, factor
+	for p, brokers := range replicas {
+		a := kmsg.NewCreateTopicsRequestTopicReplicaAssignment()
+		a.Partition, a.Replicas = int32(p), brokers
+		want.ReplicaAssignment = append(want.ReplicaAssignment, a)
+	}
 	for _, line := range config {
 		name, value, _ := strings.Cut(line, "=")
 		want.Configs = append(want.Configs, kmsg.CreateTopicsRequestTopicConfig{Name: name, Value: &value})
@@ -70,28 +82,46 @@ func (c *Cluster) createTopic(t testing.TB, topic string, partitions int32, repl
 	for _, got := range ask(t, c, req).Topics {
 		check(t, "create topic "+topic, got.ErrorCode)
 	}
-	wait.For(t, wait.Timeout, "the leaders of "+topic, func() error {
-		if led, all := c.leaders(t, topic); led < all || all == 0 {
-			return fmt.Errorf("%d of %d partitions have one", led, all)
-		}
-		return nil
-	})
+	wait.For(t, wait.Timeout, "topic "+topic+" on every broker", func() error { return c.known(topic) })
 }
 
-// leaders counts the partitions of a topic that can be used, and all of them.
-func (c *Cluster) leaders(t testing.TB, topic string) (led, all int) {
-	t.Helper()
-	req := kmsg.NewPtrMetadataRequest()
-	name := kmsg.NewMetadataRequestTopic()
-	name.Topic = kmsg.StringPtr(topic)
-	req.Topics = append(req.Topics, name)
-	found := ask(t, c, req).Topics[0].Partitions
-	for _, p := range found {
-		if p.ErrorCode == 0 && p.Leader >= 0 {
-			led++
+// known returns nil if each broker of the cluster reports the topic with a leader for each
+// partition. Brokers learn of a new topic one after the other, and a request goes to any of
+// them: if only one was asked, the next one may answer that the topic does not exist.
+func (c *Cluster) known(topic string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
+	defer cancel()
+	all, err := topicMetadata().RequestWith(ctx, c.client)
+	if err != nil {
+		return err
+	}
+	for _, b := range all.Brokers {
+		resp, err := topicMetadata(topic).RequestWith(ctx, c.client.Broker(int(b.NodeID)))
+		if err != nil {
+			return fmt.Errorf("broker %d: %w", b.NodeID, err)
+		}
+		if err := kerr.ErrorForCode(resp.Topics[0].ErrorCode); err != nil {
+			return fmt.Errorf("broker %d: %w", b.NodeID, err)
+		}
+		for _, p := range resp.Topics[0].Partitions {
+			if err := kerr.ErrorForCode(p.ErrorCode); err != nil || p.Leader < 0 {
+				return fmt.Errorf("broker %d: partition %d has no leader: %v", b.NodeID, p.Partition, err)
+			}
 		}
 	}
-	return led, len(found)
+	return nil
+}
+
+// topicMetadata requests the metadata of topics, or of the brokers alone.
+func topicMetadata(topics ...string) *kmsg.MetadataRequest {
+	req := kmsg.NewPtrMetadataRequest()
+	req.Topics = []kmsg.MetadataRequestTopic{} // nil requests all topics
+	for _, topic := range topics {
+		name := kmsg.NewMetadataRequestTopic()
+		name.Topic = kmsg.StringPtr(topic)
+		req.Topics = append(req.Topics, name)
+	}
+	return req
 }
 
 // DeleteRecords deletes what is before offset, as retention does.
@@ -125,23 +155,22 @@ func (c *Cluster) DeleteTopic(t testing.TB, topic string) {
 // EndOffsets are the offsets after the last record, by partition.
 func (c *Cluster) EndOffsets(t testing.TB, topic string) map[int32]int64 {
 	t.Helper()
-	meta := kmsg.NewPtrMetadataRequest()
-	name := kmsg.NewMetadataRequestTopic()
-	name.Topic = kmsg.StringPtr(topic)
-	meta.Topics = append(meta.Topics, name)
-	req, want := kmsg.NewPtrListOffsetsRequest(), kmsg.NewListOffsetsRequestTopic()
-	want.Topic = topic
-	found := ask(t, c, meta).Topics[0]
-	check(t, "metadata of "+topic, found.ErrorCode)
-	for _, p := range found.Partitions {
-		part := kmsg.NewListOffsetsRequestTopicPartition()
-		part.Partition, part.Timestamp = p.Partition, -1 // the end
-		want.Partitions = append(want.Partitions, part)
-	}
-	req.Topics = append(req.Topics, want)
 	ends := make(map[int32]int64)
-	// A broker may learn that it leads after the metadata says so.
+	// After a restart or an election, a broker may not know yet that the topic exists or
+	// that it leads a partition.
 	wait.For(t, wait.Timeout, "end offsets of "+topic, func() error {
+		found := ask(t, c, topicMetadata(topic)).Topics[0]
+		if err := kerr.ErrorForCode(found.ErrorCode); err != nil {
+			return err
+		}
+		req, want := kmsg.NewPtrListOffsetsRequest(), kmsg.NewListOffsetsRequestTopic()
+		want.Topic = topic
+		for _, p := range found.Partitions {
+			part := kmsg.NewListOffsetsRequestTopicPartition()
+			part.Partition, part.Timestamp = p.Partition, -1 // the end
+			want.Partitions = append(want.Partitions, part)
+		}
+		req.Topics = append(req.Topics, want)
 		for _, got := range ask(t, c, req).Topics {
 			for _, p := range got.Partitions {
 				if err := kerr.ErrorForCode(p.ErrorCode); err != nil {

@@ -13,21 +13,15 @@ import (
 	"kcagent/e2e/wait"
 )
 
-// CreateOn makes a topic of one partition with a replica on each of the brokers. The
+// CreateOn creates a topic of one partition with a replica on each of the brokers. The
 // first leads it.
 func (c *Cluster) CreateOn(t testing.TB, topic string, brokers ...*Broker) {
 	t.Helper()
-	req, want := kmsg.NewPtrCreateTopicsRequest(), kmsg.NewCreateTopicsRequestTopic()
-	want.Topic, want.NumPartitions, want.ReplicationFactor = topic, -1, -1
-	a := kmsg.NewCreateTopicsRequestTopicReplicaAssignment()
+	var replicas []int32
 	for _, b := range brokers {
-		a.Replicas = append(a.Replicas, int32(b.id))
+		replicas = append(replicas, int32(b.id))
 	}
-	want.ReplicaAssignment = append(want.ReplicaAssignment, a)
-	req.Topics = append(req.Topics, want)
-	for _, got := range ask(t, c, req).Topics {
-		check(t, "create topic "+topic, got.ErrorCode)
-	}
+	c.CreateAssigned(t, topic, [][]int32{replicas})
 	c.waitLeader(t, topic, brokers[0])
 }
 
@@ -93,15 +87,9 @@ func (c *Cluster) waitLeader(t testing.TB, topic string, b *Broker) {
 // metadata asks any broker that is up.
 func (c *Cluster) metadata(t testing.TB, topics ...string) *kmsg.MetadataResponse {
 	t.Helper()
-	req := kmsg.NewPtrMetadataRequest()
-	for _, name := range topics {
-		mt := kmsg.NewMetadataRequestTopic()
-		mt.Topic = kmsg.StringPtr(name)
-		req.Topics = append(req.Topics, mt)
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	resp, err := req.RequestWith(ctx, c.client)
+	resp, err := topicMetadata(topics...).RequestWith(ctx, c.client)
 	if err != nil {
 		t.Fatalf("ask kafka: %v", err)
 	}
