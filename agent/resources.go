@@ -15,13 +15,13 @@ import (
 // Resources are what the process uses. A figure that the system does not give
 // is 0; MemoryLimitBytes is 0 where there is no limit.
 type Resources struct {
-	Goroutines       int     `json:"goroutines"`
-	OSThreads        int     `json:"os_threads"`
-	OpenFDs          int     `json:"open_fds"`
-	RSSBytes         int64   `json:"rss_bytes"`
-	HeapBytes        int64   `json:"heap_bytes"`
-	MemoryLimitBytes int64   `json:"memory_limit_bytes"`
-	CPUSeconds       float64 `json:"cpu_seconds"`
+	Goroutines       int     `json:"goroutines" doc:"Goroutines."`
+	OSThreads        int     `json:"os_threads" doc:"Threads of the operating system; 0 if unknown."`
+	OpenFDs          int     `json:"open_fds" doc:"Open file descriptors; 0 if unknown."`
+	RSSBytes         int64   `json:"rss_bytes" doc:"Resident memory in bytes; 0 if unknown."`
+	HeapBytes        int64   `json:"heap_bytes" doc:"Live and not yet collected objects on the heap, in bytes."`
+	MemoryLimitBytes int64   `json:"memory_limit_bytes" doc:"Memory limit of the Go runtime, from the cgroup or GOMEMLIMIT; 0 if there is none."`
+	CPUSeconds       float64 `json:"cpu_seconds" doc:"CPU time since the start, user and system."`
 }
 
 func readResources() Resources {

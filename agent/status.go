@@ -9,92 +9,92 @@ import (
 
 // A Status is everything /status shows.
 type Status struct {
-	Agent      AgentStatus      `json:"agent"`
-	Config     ConfigStatus     `json:"config"`
-	Summary    map[State]int    `json:"summary"`
-	Resources  Resources        `json:"resources"`
-	Consumers  []ConsumerStatus `json:"consumers"`
-	Terminated []Ended          `json:"terminated"`
+	Agent      AgentStatus      `json:"agent" doc:"The agent process."`
+	Config     ConfigStatus     `json:"config" doc:"The applied configuration, and the state of the file."`
+	Summary    map[State]int    `json:"summary" doc:"Number of consumers by status; a status without consumers is absent."`
+	Resources  Resources        `json:"resources" doc:"Resources that the agent process uses."`
+	Consumers  []ConsumerStatus `json:"consumers" doc:"The consumers, in the order of the file; consumers that are being terminated come last."`
+	Terminated []Ended          `json:"terminated" doc:"The last 50 consumers that ended."`
 }
 
 // AgentStatus says which process answers.
 type AgentStatus struct {
-	Version   string    `json:"version"`
-	Hostname  string    `json:"hostname"`
-	PID       int       `json:"pid"`
-	StartedAt time.Time `json:"started_at"`
+	Version   string    `json:"version" doc:"Version of the agent."`
+	Hostname  string    `json:"hostname" doc:"Name of the host."`
+	PID       int       `json:"pid" doc:"Process id."`
+	StartedAt time.Time `json:"started_at" doc:"When the agent started."`
 }
 
 // ConfigStatus says which configuration is in force, and what of the file as
 // it is now is not.
 type ConfigStatus struct {
-	Path       string          `json:"path"`
-	State      string          `json:"state"` // synced, applying or rejected
-	SHA256     string          `json:"sha256"`
-	AppliedAt  *time.Time      `json:"applied_at"`
-	FileSHA256 string          `json:"file_sha256"`
-	Problems   config.Problems `json:"problems"`
+	Path       string          `json:"path" doc:"Path of the configuration file."`
+	State      string          `json:"state" doc:"synced: the file is applied, and every consumer has converged. applying: changes are in progress or pending. rejected: the file has problems, and the last valid configuration stays in force."`
+	SHA256     string          `json:"sha256" doc:"SHA-256 of the file whose content is in force, in hex; empty before the first valid file."`
+	AppliedAt  *time.Time      `json:"applied_at" doc:"When that content was applied; null before the first valid file."`
+	FileSHA256 string          `json:"file_sha256" doc:"SHA-256 of the file as last read, in hex; empty if it could not be read."`
+	Problems   config.Problems `json:"problems" doc:"Why the file is rejected, in the order of the file; empty if it is valid."`
 }
 
 // ConsumerStatus is one consumer as it is now. Lag, offsets and high-water
 // marks are of the partitions assigned to this member.
 type ConsumerStatus struct {
-	ID               string            `json:"id"`
-	Name             string            `json:"name"`
-	Status           State             `json:"status"`
-	Desired          config.State      `json:"desired"`
-	Brokers          []string          `json:"brokers"`
-	Cluster          string            `json:"cluster"`
-	Group            string            `json:"group"`
-	Topics           []string          `json:"topics"` // of topics_regex: those that match
-	TopicsRegex      string            `json:"topics_regex,omitempty"`
-	Sink             string            `json:"sink"`
-	MemberIDs        []string          `json:"member_ids"`
-	Generation       int32             `json:"generation"`
-	CreatedAt        time.Time         `json:"created_at"`
-	StatusSince      time.Time         `json:"status_since"`
-	RecordsTotal     int64             `json:"records_total"`
-	BytesTotal       int64             `json:"bytes_total"`
-	RecordsPerSecond float64           `json:"records_per_second"`
-	Lag              int64             `json:"lag"`
-	RebalancesTotal  int64             `json:"rebalances_total"`
-	RestartsTotal    int64             `json:"restarts_total"`
-	LastRecordAt     *time.Time        `json:"last_record_at"`
-	LastFlushAt      *time.Time        `json:"last_flush_at"`
-	LastError        *string           `json:"last_error"`     // the cause while something fails, else null
-	PendingChange    *PendingChange    `json:"pending_change"` // a wanted change that waits, else null
-	Partitions       []PartitionStatus `json:"partitions"`
+	ID               string            `json:"id" doc:"Identifies this instance of the consumer; it changes with each replace."`
+	Name             string            `json:"name" doc:"Name of the consumer."`
+	Status           State             `json:"status" doc:"State of the consumer."`
+	Desired          config.State      `json:"desired" doc:"State that the file asks for."`
+	Brokers          []string          `json:"brokers" doc:"Bootstrap brokers of the cluster."`
+	Cluster          string            `json:"cluster" doc:"Name of the cluster in the file; empty if the consumer has brokers of its own."`
+	Group            string            `json:"group" doc:"Consumer group."`
+	Topics           []string          `json:"topics" doc:"Topics that the consumer reads; for topics_regex, those that match now."`
+	TopicsRegex      string            `json:"topics_regex,omitempty" doc:"The pattern, if the consumer has one."`
+	Sink             string            `json:"sink" doc:"Kind and target of the sink."`
+	MemberIDs        []string          `json:"member_ids" doc:"Id of the member in the group; empty while the consumer is not a member."`
+	Generation       int32             `json:"generation" doc:"Generation of the group that the member joined last."`
+	CreatedAt        time.Time         `json:"created_at" doc:"When this instance of the consumer was created."`
+	StatusSince      time.Time         `json:"status_since" doc:"When the consumer entered its state."`
+	RecordsTotal     int64             `json:"records_total" doc:"Records that the sink accepted since created_at."`
+	BytesTotal       int64             `json:"bytes_total" doc:"Bytes of the keys and values of those records."`
+	RecordsPerSecond float64           `json:"records_per_second" doc:"Records that the sink accepted per second, smoothed over some seconds."`
+	Lag              int64             `json:"lag" doc:"Records between the position and the high-water mark, over the assigned partitions."`
+	RebalancesTotal  int64             `json:"rebalances_total" doc:"Generations of the group that the consumer joined."`
+	RestartsTotal    int64             `json:"restarts_total" doc:"Restarts of the consumer after an error."`
+	LastRecordAt     *time.Time        `json:"last_record_at" doc:"When the sink last accepted a record; null before the first one."`
+	LastFlushAt      *time.Time        `json:"last_flush_at" doc:"When the sink was last flushed; null before the first flush."`
+	LastError        *string           `json:"last_error" doc:"Cause of the error while the consumer or a partition fails, else null."`
+	PendingChange    *PendingChange    `json:"pending_change" doc:"A change of the file that is not applied yet, else null."`
+	Partitions       []PartitionStatus `json:"partitions" doc:"The partitions that are assigned to this member."`
 }
 
 // A PendingChange is a change that is wanted and tried first, while the
 // consumer goes on in its former form.
 type PendingChange struct {
-	Action    Op         `json:"action"`      // replace, resubscribe or reconnect
-	Fields    []string   `json:"fields"`      // of the file
-	Since     time.Time  `json:"since"`       // when it was asked for
-	Tries     int        `json:"tries"`       // probes so far, one under way included
-	Error     *string    `json:"error"`       // why it cannot be made yet; null before that is known
-	NextTryAt *time.Time `json:"next_try_at"` // null while a probe is under way, or what it waits for needs none
+	Action    Op         `json:"action" doc:"What the agent will do: replace, resubscribe or reconnect."`
+	Fields    []string   `json:"fields" doc:"Keys of the file that cause the change."`
+	Since     time.Time  `json:"since" doc:"When the file with the change was read."`
+	Tries     int        `json:"tries" doc:"Pre-checks so far, including one in progress."`
+	Error     *string    `json:"error" doc:"Why the last pre-check failed; null before its result is known."`
+	NextTryAt *time.Time `json:"next_try_at" doc:"When the next pre-check starts; null while one is in progress, or if the change waits for something else."`
 }
 
 // PartitionStatus is one assigned partition. CommittedOffset is -1 while the
 // group has committed nothing.
 type PartitionStatus struct {
-	Topic           string `json:"topic"`
-	Partition       int32  `json:"partition"`
-	NextOffset      int64  `json:"next_offset"`
-	CommittedOffset int64  `json:"committed_offset"`
-	HighWaterMark   int64  `json:"high_water_mark"`
-	Lag             int64  `json:"lag"`
+	Topic           string `json:"topic" doc:"Topic."`
+	Partition       int32  `json:"partition" doc:"Number of the partition."`
+	NextOffset      int64  `json:"next_offset" doc:"Position: the offset after the last record that the sink accepted."`
+	CommittedOffset int64  `json:"committed_offset" doc:"Committed offset of the group; -1 if there is none."`
+	HighWaterMark   int64  `json:"high_water_mark" doc:"End of the log, as the broker reported last."`
+	Lag             int64  `json:"lag" doc:"Records between the position and the high-water mark."`
 }
 
 // Ended is a consumer that is gone.
 type Ended struct {
-	Name         string    `json:"name"`
-	ID           string    `json:"id"`
-	At           time.Time `json:"at"`
-	Clean        bool      `json:"clean"` // everything was flushed, committed and closed in time
-	RecordsTotal int64     `json:"records_total"`
+	Name         string    `json:"name" doc:"Name of the consumer."`
+	ID           string    `json:"id" doc:"Id that the consumer had."`
+	At           time.Time `json:"at" doc:"When the consumer ended."`
+	Clean        bool      `json:"clean" doc:"Whether all records were flushed, all offsets committed, and everything closed in time."`
+	RecordsTotal int64     `json:"records_total" doc:"Records that the sink accepted."`
 }
 
 // A snapshot is what the loop publishes after each round, so that a status

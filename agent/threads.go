@@ -21,29 +21,29 @@ const (
 
 // Threads is everything /threads shows: which goroutine belongs to whom.
 type Threads struct {
-	Goroutines int            `json:"goroutines"`
-	OSThreads  int            `json:"os_threads"`
-	Threads    []ThreadGroup  `json:"threads"`
-	Consumers  map[string]int `json:"consumers"`
-	Zombies    []Zombie       `json:"zombies"`
+	Goroutines int            `json:"goroutines" doc:"All goroutines of the process."`
+	OSThreads  int            `json:"os_threads" doc:"Threads of the operating system."`
+	Threads    []ThreadGroup  `json:"threads" doc:"Groups of goroutines with the same owner, function and state."`
+	Consumers  map[string]int `json:"consumers" doc:"Number of goroutines by consumer."`
+	Zombies    []Zombie       `json:"zombies" doc:"Consumers that should have ended and still have goroutines."`
 }
 
 // A ThreadGroup is all goroutines of one owner that do the same.
 type ThreadGroup struct {
-	Consumer   *string `json:"consumer"`          // null for the agent's own
-	Cluster    string  `json:"cluster,omitempty"` // whose records it fetches, for all consumers of that cluster
-	Recognized bool    `json:"recognized"`        // belongs to a listed consumer, or to the agent
-	Count      int     `json:"count"`
-	Function   string  `json:"function"` // the topmost function that is not the runtime's
-	State      string  `json:"state"`
+	Consumer   *string `json:"consumer" doc:"Consumer that the goroutines belong to; null for the goroutines of the agent."`
+	Cluster    string  `json:"cluster,omitempty" doc:"Cluster whose records the goroutines fetch, for all of its consumers; absent for other goroutines."`
+	Recognized bool    `json:"recognized" doc:"Whether the goroutines belong to a listed consumer or to the agent; false for those of a zombie."`
+	Count      int     `json:"count" doc:"Number of goroutines."`
+	Function   string  `json:"function" doc:"Topmost function of the stack that is not part of the runtime."`
+	State      string  `json:"state" doc:"What the goroutines wait for, or running."`
 }
 
 // A Zombie is a consumer whose goroutines are there although it should be gone.
 type Zombie struct {
-	Consumer   string    `json:"consumer"`
-	Since      time.Time `json:"since"`
-	Goroutines int       `json:"goroutines"`
-	Functions  []string  `json:"functions"`
+	Consumer   string    `json:"consumer" doc:"Name of the consumer."`
+	Since      time.Time `json:"since" doc:"When the consumer should have ended."`
+	Goroutines int       `json:"goroutines" doc:"Number of its goroutines."`
+	Functions  []string  `json:"functions" doc:"Topmost functions of their stacks."`
 }
 
 // Threads takes a goroutine profile. It stops the world for an instant only,
