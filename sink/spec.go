@@ -12,35 +12,35 @@ import (
 
 // Spec says where a consumer's records go. Exactly one field is set.
 type Spec struct {
-	File   *FileSpec   `yaml:"file" doc:"Write to a file on this host."`
-	Stdout *StdoutSpec `yaml:"stdout" doc:"Write to the agent's standard output."`
+	File   *FileSpec   `yaml:"file" doc:"Writes to a file on this host." default:"this or stdout is required"`
+	Stdout *StdoutSpec `yaml:"stdout" doc:"Writes to the standard output of the agent." default:"this or file is required"`
 }
 
 // FileSpec describes a file sink. A normalised FileSpec (what config.Parse
 // returns) has every field set, and {name} in Path already replaced;
 // {topic} and {partition} stay and are replaced for each partition.
 type FileSpec struct {
-	Path        string      `yaml:"path" doc:"Where the records go. Placeholders: {name} {topic} {partition}. Parent folders are made."`
-	Format      Format      `yaml:"format" doc:"raw: the value and a newline. json: one envelope a line."`
-	Delivery    Delivery    `yaml:"delivery" doc:"What a crash may do to the file: nothing, or repeat records."`
-	Durability  Durability  `yaml:"durability" doc:"fsync: offsets are committed after fdatasync. none: after write."`
-	Rotate      *Rotate     `yaml:"rotate" doc:"When the file is closed and a new one begun."`
-	Compression Compression `yaml:"compression" doc:"How the file is compressed."`
-	Mode        Mode        `yaml:"mode" doc:"Permissions of a new file, octal."`
+	Path        string      `yaml:"path" doc:"File to write. {name}, {topic} and {partition} are replaced, and missing folders are created. Two consumers cannot write the same file, and a file of one cannot be a folder of another. The file name cannot contain +, and is at most 230 bytes long. A tilde and $HOME are not expanded; ${HOME} is." default:"required" example:"'/data/{name}/{topic}-{partition}.jsonl'"`
+	Format      Format      `yaml:"format" doc:"raw: the value and a newline. json: one envelope per line." example:"json"`
+	Delivery    Delivery    `yaml:"delivery" doc:"exactly_once: the file holds each record once after any crash. at_least_once: a crash may repeat records; for file systems without locks or renames." example:"at_least_once"`
+	Durability  Durability  `yaml:"durability" doc:"fsync: offsets are committed after fdatasync. none: after write, so a crash of the machine may lose records." example:"none"`
+	Rotate      *Rotate     `yaml:"rotate" doc:"When a file is complete and a new one is started." default:"none" example:"{size: 256MiB, every: 1h, keep: 24}"`
+	Compression Compression `yaml:"compression" doc:"How the file is compressed." example:"zstd"`
+	Mode        Mode        `yaml:"mode" doc:"Permissions of a new file, octal." example:"'0600'"`
 }
 
 // Rotate says when a file is closed and a new one begun, and which old ones
 // stay. A zero field is no limit.
 type Rotate struct {
-	Size    Size          `yaml:"size" doc:"Begin a new file at this size."`
-	Every   time.Duration `yaml:"every" doc:"Begin a new file this often, aligned to the clock."`
-	Keep    int           `yaml:"keep" doc:"How many old files stay."`
-	KeepFor time.Duration `yaml:"keep_for" doc:"How long old files stay."`
+	Size    Size          `yaml:"size" doc:"A file is complete when it reaches this size, from 1KiB to 1024TiB. It may exceed the size by its last record; a compressed file by its last frame of at most 4 KiB." default:"no limit" example:"256MiB"`
+	Every   time.Duration `yaml:"every" doc:"A file is complete at the end of each period, in UTC, from 1s to 366 days, also if its partition has no more records or is no longer assigned." default:"no limit" example:"1h"`
+	Keep    int           `yaml:"keep" doc:"How many complete files of a path are kept, including those of partitions and topics that no longer exist; requires size or every." default:"all" example:"24"`
+	KeepFor time.Duration `yaml:"keep_for" doc:"How long complete files are kept, from 1s to 100 years; requires size or every." default:"for ever" example:"168h"`
 }
 
 // StdoutSpec describes the standard output sink.
 type StdoutSpec struct {
-	Format Format `yaml:"format" doc:"raw: the value and a newline. json: one envelope a line."`
+	Format Format `yaml:"format" doc:"json: one envelope per line. raw: the value and a newline." example:"raw"`
 }
 
 // Format is how a record becomes bytes.
