@@ -21,27 +21,35 @@ const (
 	exitUsage   = 2 // wrong usage or configuration
 )
 
-// A command is one word of the command line.
+// A command is one word of the command line. Its texts are what --help prints, and
+// docs/cli.md is made of that.
 type command struct {
 	name    string
-	summary string
+	args    string // after the flags; "" if the command takes flags alone
+	summary string // one line, for the list of commands
+	details string // what else a user has to know, with the form of the output; "" if nothing
+	exits   []exit // the exit codes, if they are not the usual ones
 	example string
 	run     func(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error
+}
+
+// An exit is one exit code of a command.
+type exit struct {
+	code    int
+	meaning string
+}
+
+var usualExits = []exit{
+	{exitGood, "success"},
+	{exitFailure, "failure"},
+	{exitUsage, "invalid usage or configuration"},
 }
 
 type streams struct{ out, err io.Writer }
 
 func commands() []command {
 	return []command{
-		{"run", "keep the consumers as the file says", "kcagent run --config consumers.yaml --listen 127.0.0.1:8080", runCommand},
-		{"validate", "check a file, and with --online what it names", "kcagent validate --config consumers.yaml --online", validateCommand},
-		{"plan", "say what a file would change in the running agent: exit 0 nothing, 2 changes, 1 error", "kcagent plan --config consumers.yaml --url http://127.0.0.1:8080", planCommand},
-		{"status", "show what a running agent does, or wait until it does what a file says", "kcagent status --wait consumers.yaml --timeout 60s", statusCommand},
-		{"schema", "print the JSON Schema of the file, for editors", "kcagent schema > consumers.schema.json", schemaCommand},
-		{"demo", "everything at work, on an embedded Kafka broker", "kcagent demo --dir /tmp/kcagent-demo --duration 1m", demoCommand},
-		{"verify", "prove from JSON-format files that no offset is missing or repeated", "kcagent verify /data/orders*.jsonl", verifyCommand},
-		{"health", "ask a running agent whether it answers, for container health checks", "kcagent health --url http://127.0.0.1:8080", healthCommand},
-		{"version", "print the version", "kcagent version", versionCommand},
+		runHelp, validateHelp, planHelp, statusHelp, schemaHelp, demoHelp, verifyHelp, healthHelp, versionHelp,
 	}
 }
 
@@ -78,37 +86,71 @@ func Run(args []string, stdout, stderr io.Writer) int {
 }
 
 func usage(w io.Writer) {
-	fmt.Fprint(w, "kcagent keeps a set of Kafka consumers exactly as one YAML file says.\n\nCommands:\n")
+	fmt.Fprint(w, "kcagent runs the Kafka consumers that one YAML file declares.\n\nCommands:\n")
 	for _, c := range commands() {
 		fmt.Fprintf(w, "  %-9s  %s\n", c.name, c.summary)
 	}
-	fmt.Fprint(w, "\nEach has --help with an example. Exit codes: 0 good, 1 failure, 2 wrong usage or configuration.\n")
+	fmt.Fprint(w, "\nEach command has --help with an example. Exit codes: 0 success, 1 failure, 2 invalid usage or\nconfiguration; plan has its own. Results go to stdout, everything else to stderr.\n")
 }
 
 func (c command) exec(io streams, args []string) int {
 	flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
 	flags.SetOutput(io.err)
-	flags.Usage = func() {
-		fmt.Fprintf(flags.Output(), "kcagent %s: %s\n\nExample:\n  %s\n", c.name, c.summary, c.example)
-		printFlags(flags)
-	}
+	flags.Usage = func() { c.help(flags) }
 	ctx, stop := signals(io.err)
 	defer stop()
 	return exitCode(c.name, io.err, c.run(ctx, io, flags, args))
 }
 
+// help prints everything about a command.
+func (c command) help(flags *flag.FlagSet) {
+	w := flags.Output()
+	usage := "kcagent " + c.name
+	if hasFlags(flags) {
+		usage += " [flags]"
+	}
+	if c.args != "" {
+		usage += " " + c.args
+	}
+	fmt.Fprintf(w, "kcagent %s: %s\n\nUsage:\n  %s\n", c.name, c.summary, usage)
+	if c.details != "" {
+		fmt.Fprintf(w, "\n%s\n", strings.TrimSpace(c.details))
+	}
+	printFlags(flags)
+	fmt.Fprint(w, "\nExit codes:\n")
+	exits := c.exits
+	if exits == nil {
+		exits = usualExits
+	}
+	for _, e := range exits {
+		fmt.Fprintf(w, "  %d  %s\n", e.code, e.meaning)
+	}
+	fmt.Fprintf(w, "\nExample:\n  %s\n", c.example)
+}
+
+func hasFlags(flags *flag.FlagSet) (has bool) {
+	flags.VisitAll(func(*flag.Flag) { has = true })
+	return has
+}
+
 // printFlags lists the flags as they are written here, with two dashes.
 func printFlags(flags *flag.FlagSet) {
-	title := "\nFlags:\n"
+	var names, texts []string
+	width := 0
 	flags.VisitAll(func(f *flag.Flag) {
 		value, text := flag.UnquoteUsage(f)
 		name := strings.TrimRight("--"+f.Name+" "+value, " ")
 		if f.DefValue != "" {
 			text += " (default " + f.DefValue + ")"
 		}
-		fmt.Fprintf(flags.Output(), "%s  %-30s %s\n", title, name, text)
-		title = ""
+		names, texts, width = append(names, name), append(texts, text), max(width, len(name))
 	})
+	for i, name := range names {
+		if i == 0 {
+			fmt.Fprint(flags.Output(), "\nFlags:\n")
+		}
+		fmt.Fprintf(flags.Output(), "  %-*s  %s\n", width, name, texts[i])
+	}
 }
 
 func exitCode(name string, stderr io.Writer, err error) int {
@@ -152,7 +194,7 @@ func parse(io streams, flags *flag.FlagSet, args []string) error {
 
 // outputFlag adds --output.
 func outputFlag(flags *flag.FlagSet) *string {
-	return flags.String("output", "text", "how to print the result: `text|json`")
+	return flags.String("output", "text", "format of the output: `text|json`")
 }
 
 func checkOneOf(flagName, value string, legal ...string) error {

@@ -9,10 +9,14 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"kcagent/config"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -63,6 +67,28 @@ func TestExamplesParse(t *testing.T) {
 			if name, ok := strings.CutPrefix(word, "--"); ok && !strings.Contains(help, "\n  --"+name+" ") {
 				t.Errorf("the example of %s uses --%s, which it does not have", c.name, name)
 			}
+		}
+	}
+}
+
+// TestHelpShowsTheJSONOutput: --help names each field of the output, and no other.
+func TestHelpShowsTheJSONOutput(t *testing.T) {
+	for command, output := range map[string]any{"plan": plan{Changes: []planned{{}}, Summary: map[string]int{"replace": 1}}, "validate": problemReport{Problems: config.Problems{{}}}} {
+		text, err := json.Marshal(output)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, help, _ := kcagent(t, command, "--help")
+		field := regexp.MustCompile(`"([a-z]+)":`)
+		names := func(text string) []string {
+			var found []string
+			for _, m := range field.FindAllStringSubmatch(text, -1) {
+				found = append(found, m[1])
+			}
+			return found
+		}
+		if got, want := names(help), names(string(text)); !slices.Equal(got, want) {
+			t.Errorf("%s --help shows the fields %v, the output has %v", command, got, want)
 		}
 	}
 }

@@ -10,12 +10,22 @@ import (
 	"kcagent/demo"
 )
 
+var demoHelp = command{
+	name:    "demo",
+	summary: "run an agent with an embedded Kafka broker, generated records and a sample file",
+	details: `
+The folder gets a sample file to edit; a file that exists already is used unchanged. The
+demo ends on SIGINT or SIGTERM, or after --duration.`,
+	example: "kcagent demo --dir /tmp/kcagent-demo --duration 1m",
+	run:     demoCommand,
+}
+
 func demoCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
 	o := demo.Options{Stdout: io.out}
-	flags.StringVar(&o.Dir, "dir", "./"+demo.DefaultDir, "`folder` for the sample file and the data; a file that is there is kept")
-	flags.IntVar(&o.Rate, "rate", demo.DefaultRate, "how many records to generate per second, a `number`")
+	flags.StringVar(&o.Dir, "dir", "./"+demo.DefaultDir, "`folder` for the sample file and the data")
+	flags.IntVar(&o.Rate, "rate", demo.DefaultRate, "`number` of records to generate per second")
 	flags.StringVar(&o.Listen, "listen", "127.0.0.1:8080", "`address` of the read-only HTTP API")
-	flags.DurationVar(&o.Duration, "duration", 0, "end after this `duration`; 0 is to go on until a signal")
+	flags.DurationVar(&o.Duration, "duration", 0, "end after this `duration`; 0 is until a signal")
 	level, format := logFlags(flags)
 	if err := parse(io, flags, args); err != nil {
 		return err

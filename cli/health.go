@@ -6,6 +6,13 @@ import (
 	"fmt"
 )
 
+var healthHelp = command{
+	name:    "health",
+	summary: "request /healthz from a running agent, for health checks of containers",
+	example: "kcagent health --url http://127.0.0.1:8080",
+	run:     healthCommand,
+}
+
 // healthCommand asks /healthz, so that an image without a shell can check
 // itself.
 func healthCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {

@@ -17,6 +17,32 @@ import (
 // exitFailure here, for 2 is taken.
 const exitChanges = 2
 
+var planHelp = command{
+	name:    "plan",
+	summary: "show what a file would change in the running agent",
+	details: `
+Each change is one line with the keys that cause it and its cost to the consumer group:
+
+  ! replace orders  cost: leave and join  (group)
+
+With --output json stdout is one object:
+
+  {"changes": [{"action": "replace", "consumer": "orders", "fields": ["group"],
+                "cost": "leave and join", "warning": ""}],
+   "summary": {"replace": 1},
+   "untouched": 2}
+
+The actions are create, start, pause, resume, update, resubscribe, stop, replace and
+terminate.`,
+	exits: []exit{
+		{exitGood, "the file changes nothing"},
+		{exitFailure, "an error, also if the agent would reject the file"},
+		{exitChanges, "the file changes something"},
+	},
+	example: "kcagent plan --config consumers.yaml --url http://127.0.0.1:8080",
+	run:     planCommand,
+}
+
 // planCommand says what a file would change, in the running agent or from
 // nothing.
 func planCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
@@ -37,8 +63,8 @@ func planCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []st
 }
 
 func planFile(ctx context.Context, io streams, flags *flag.FlagSet, args []string) (changes int, err error) {
-	file := flags.String("config", "consumers.yaml", "the `file` to plan")
-	address := flags.String("url", "http://127.0.0.1:8080", "`address` of the agent; empty: as if nothing ran")
+	file := flags.String("config", "consumers.yaml", "configuration `file` to compare with the agent")
+	address := flags.String("url", "http://127.0.0.1:8080", "`address` of the agent; if empty, the file is compared with an agent without consumers")
 	output := outputFlag(flags)
 	if err := parse(io, flags, args); err != nil {
 		return 0, err

@@ -32,12 +32,29 @@ type runOptions struct {
 	log             *slog.Logger
 }
 
+var runHelp = command{
+	name:    "run",
+	summary: "run the consumers that the file declares",
+	details: `
+The agent applies each edit of the file and of the files that it names, such as
+certificates and passwords, as soon as it has not changed for 100 ms. SIGHUP makes it
+read them at once. On SIGTERM or SIGINT it drains, flushes, commits and closes every
+consumer; a second signal ends the process at once. The log goes to stderr.`,
+	exits: []exit{
+		{exitGood, "every consumer stopped in time"},
+		{exitFailure, "a consumer did not stop in time, or the HTTP API failed"},
+		{exitUsage, "invalid usage, or the first file has problems"},
+	},
+	example: "kcagent run --config consumers.yaml --listen 127.0.0.1:8080",
+	run:     runCommand,
+}
+
 func runCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
 	var o runOptions
-	flags.StringVar(&o.config, "config", "consumers.yaml", "the `file` to follow")
+	flags.StringVar(&o.config, "config", "consumers.yaml", "configuration `file`")
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "`address` of the read-only HTTP API")
-	flags.BoolVar(&o.watch, "watch", true, "follow the file; without it only SIGHUP reads it again")
-	flags.DurationVar(&o.shutdownTimeout, "shutdown-timeout", 25*time.Second, "`duration` that consumers may take to stop at the end")
+	flags.BoolVar(&o.watch, "watch", true, "watch the configuration file and the files that it names; if false, the agent reads them again on SIGHUP only")
+	flags.DurationVar(&o.shutdownTimeout, "shutdown-timeout", 25*time.Second, "maximum `duration` for consumers to stop at shutdown")
 	flags.StringVar(&o.webConfig, "web.config.file", "", "`file` with TLS and basic authentication for the HTTP API, as in Prometheus exporters")
 	level, format := logFlags(flags)
 	if err := parse(io, flags, args); err != nil {
@@ -69,8 +86,8 @@ func (o *runOptions) check() error {
 }
 
 func logFlags(flags *flag.FlagSet) (level, format *string) {
-	return flags.String("log-level", "info", "least level to log: `debug|info|warn|error`"),
-		flags.String("log-format", "text", "how to log: `text|json`")
+	return flags.String("log-level", "info", "minimum level to log: `debug|info|warn|error`"),
+		flags.String("log-format", "text", "format of the log: `text|json`")
 }
 
 func newLogger(w io.Writer, level, format string) (*slog.Logger, error) {

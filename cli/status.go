@@ -15,13 +15,32 @@ const (
 	waitEvery  = 200 * time.Millisecond
 )
 
+var statusHelp = command{
+	name:    "status",
+	summary: "show the consumers of a running agent, or wait until it has applied a file",
+	details: `
+The table has one line per consumer, consumers with errors first. With --output json
+stdout is the response of /status, see docs/http-api.md.
+
+With --wait FILE the command waits until the agent has applied exactly this file and
+every consumer is in the state that the file asks for. It ends at once if the agent
+rejects the file.`,
+	exits: []exit{
+		{exitGood, "success"},
+		{exitFailure, "the agent does not respond, or the wait failed; stderr says what is missing"},
+		{exitUsage, "invalid usage"},
+	},
+	example: "kcagent status --wait consumers.yaml --timeout 60s",
+	run:     statusCommand,
+}
+
 // statusCommand shows what a running agent does, or waits until it does what a
 // file says.
 func statusCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
 	address := urlFlag(flags)
-	watch := flags.Bool("watch", false, "show it again every two seconds")
-	file := flags.String("wait", "", "wait until the agent has applied exactly this `file` and every consumer is where it should be")
-	timeout := flags.Duration("timeout", time.Minute, "`duration` to wait at most")
+	watch := flags.Bool("watch", false, "repeat every two seconds")
+	file := flags.String("wait", "", "wait until the agent has applied exactly this `file`")
+	timeout := flags.Duration("timeout", time.Minute, "maximum `duration` of --wait")
 	output := outputFlag(flags)
 	if err := parse(io, flags, args); err != nil {
 		return err

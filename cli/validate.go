@@ -11,11 +11,38 @@ import (
 	"kcagent/config"
 )
 
+var validateHelp = command{
+	name:    "validate",
+	summary: "validate a file, and with --online also what it names",
+	details: `
+Problems go to stdout, in the order of the file:
+
+  FILE:LINE:COLUMN: KEY: MESSAGE
+    hint: NEXT STEP
+
+With --online the command also runs the pre-check of each consumer: the brokers are
+reachable and accept the credentials, the topics exist, the group can be joined, and the
+sink is writable. Warnings go to stderr and do not change the exit code.
+
+With --output json stdout is one object, and warnings are part of it:
+
+  {"valid": false,
+   "problems": [{"file": "", "line": 0, "column": 0, "path": "", "message": "", "hint": ""}],
+   "warnings": []}`,
+	exits: []exit{
+		{exitGood, "the file is valid"},
+		{exitFailure, "the result cannot be printed"},
+		{exitUsage, "the file has problems, or invalid usage"},
+	},
+	example: "kcagent validate --config consumers.yaml --online",
+	run:     validateCommand,
+}
+
 // validateCommand checks a file. The problems are its result and go to stdout,
 // one a line (or as JSON); the summary goes to stderr, and so do warnings, which
 // leave the file valid, unless the output is JSON.
 func validateCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
-	file := flags.String("config", "consumers.yaml", "the `file` to check")
+	file := flags.String("config", "consumers.yaml", "configuration `file` to validate")
 	online := flags.Bool("online", false, "also check brokers, topics, groups and sinks")
 	output := outputFlag(flags)
 	if err := parse(io, flags, args); err != nil {
@@ -59,15 +86,18 @@ func probe(ctx context.Context, file string, c *config.Config) config.Problems {
 	return problems
 }
 
+// A problemReport is what the command prints as JSON.
+type problemReport struct {
+	Valid    bool            `json:"valid"`
+	Problems config.Problems `json:"problems"`
+	Warnings config.Problems `json:"warnings"`
+}
+
 func printProblems(io streams, output string, problems, warnings config.Problems) error {
 	if output == "json" {
 		enc := json.NewEncoder(io.out)
 		enc.SetIndent("", "  ")
-		return enc.Encode(struct {
-			Valid    bool            `json:"valid"`
-			Problems config.Problems `json:"problems"`
-			Warnings config.Problems `json:"warnings"`
-		}{len(problems) == 0, append(config.Problems{}, problems...), append(config.Problems{}, warnings...)})
+		return enc.Encode(problemReport{len(problems) == 0, append(config.Problems{}, problems...), append(config.Problems{}, warnings...)})
 	}
 	for _, w := range warnings {
 		fmt.Fprintln(io.err, "warning: "+w.String())

@@ -12,10 +12,28 @@ import (
 	"kcagent/verify"
 )
 
+var verifyHelp = command{
+	name:    "verify",
+	args:    "FILE…",
+	summary: "prove from JSON-format files that no offset is missing or repeated",
+	details: `
+Name the files, compressed or not, in the order in which they were written. Stdout is a
+table with one line per partition: the first and last offset, the number of records, and
+how many offsets are missing, repeated, or late (after a higher one). The first ten holes
+of each partition are listed below it.`,
+	exits: []exit{
+		{exitGood, "no offset is missing, repeated or late"},
+		{exitFailure, "an offset is, or a line cannot be read"},
+		{exitUsage, "invalid usage"},
+	},
+	example: "kcagent verify /data/orders*.jsonl",
+	run:     verifyCommand,
+}
+
 // verifyCommand reads files of one trail, which are given in the order in which
 // they were written. The report goes to stdout.
 func verifyCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
-	allowHoles := flags.Bool("allow-holes", false, "missing offsets are no failure: compaction and transactions leave some")
+	allowHoles := flags.Bool("allow-holes", false, "accept missing offsets, which compaction and transactions leave")
 	files, err := parseFiles(io, flags, args)
 	if err != nil {
 		return err

@@ -8,6 +8,13 @@ import (
 	"runtime/debug"
 )
 
+var versionHelp = command{
+	name:    "version",
+	summary: "print the version",
+	example: "kcagent version",
+	run:     versionCommand,
+}
+
 // linked is set by the linker for releases: -X kcagent/cli.linked=1.2.3.
 var linked string
 

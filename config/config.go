@@ -14,64 +14,64 @@ import (
 // environment variables expanded, clusters resolved, topics sorted and unique.
 type Config struct {
 	Clusters  map[string]Cluster `yaml:"clusters" doc:"Kafka clusters by name."`
-	Limits    Limits             `yaml:"limits" doc:"Guards against an edit that goes too far, and the memory for one record batch."`
-	Consumers []Consumer         `yaml:"consumers" doc:"The consumers, each with a name of its own. An empty list means none."`
+	Limits    Limits             `yaml:"limits" doc:"Limits that guard against an edit that goes too far, and the memory for one record batch."`
+	Consumers []Consumer         `yaml:"consumers" doc:"The consumers. Each has a name of its own; an empty list means none."`
 }
 
 // Limits guard against an edit that goes too far, and bound the memory for one record batch.
 type Limits struct {
-	MaxConsumers      int `yaml:"max_consumers" doc:"More consumers than this are an error."`
-	MaxRemovedPercent int `yaml:"max_removed_percent" doc:"An edit that would terminate more than this share of the consumers is rejected."`
+	MaxConsumers      int `yaml:"max_consumers" doc:"Maximum number of consumers; a file with more is rejected." example:"500"`
+	MaxRemovedPercent int `yaml:"max_removed_percent" doc:"Maximum share of the running consumers that one edit may terminate, in percent; the agent rejects an edit that would terminate more." example:"20"`
 
-	MaxBatch sink.Size `yaml:"max_batch" doc:"The largest record batch that is read, as it is received and as it is decompressed; a memory limit may allow less."`
+	MaxBatch sink.Size `yaml:"max_batch" doc:"Largest record batch that is read, as received and as decompressed, from 1MiB to 2047MiB. With a memory limit (cgroup or GOMEMLIMIT) a batch may use half of the limit at most. A larger batch is an error of its consumer that names the offset and the next step." example:"256MiB"`
 }
 
 // A Cluster says how to reach and use a Kafka cluster.
 type Cluster struct {
-	Brokers      []string `yaml:"brokers" doc:"Bootstrap brokers, host:port."`
-	TLS          *TLS     `yaml:"tls" doc:"Encrypt connections; {} trusts the system's roots."`
-	SASL         *SASL    `yaml:"sasl" doc:"Authenticate connections."`
-	KafkaVersion string   `yaml:"kafka_version" doc:"The highest protocol version to use, such as 3.6.0; negotiated where it is left out."`
-	Rack         string   `yaml:"rack" doc:"Where the agent runs, as in the brokers' broker.rack: records are fetched from the nearest replica that the leader advises. Empty: from the leader."`
+	Brokers      []string `yaml:"brokers" doc:"Bootstrap brokers, host:port. A name may resolve to several addresses: addresses that did not respond lately are tried last." default:"required" example:"[kafka-1:9093, kafka-2:9093]"`
+	TLS          *TLS     `yaml:"tls" doc:"Encrypts the connections; {} trusts the system's certificate authorities." default:"none" example:"{ca_file: /etc/kcagent/ca.pem}"`
+	SASL         *SASL    `yaml:"sasl" doc:"Authenticates the connections." default:"none" example:"{mechanism: SCRAM-SHA-512, username: kcagent, password_file: /run/secrets/kafka}"`
+	KafkaVersion string   `yaml:"kafka_version" doc:"Highest protocol version to use; negotiated with the brokers if it is left out." default:"negotiated" example:"'3.6.0'"`
+	Rack         string   `yaml:"rack" doc:"Where the agent runs, with the name that the brokers use in broker.rack. The agent then fetches from the nearest replica (KIP-392); without it, from the leader." default:"none" example:"${ZONE:-eu-1a}"`
 	Fetch        Fetch    `yaml:"fetch" doc:"Fetching, shared by all consumers of the cluster."`
 
-	SessionTimeout time.Duration `yaml:"session_timeout" doc:"How long the group keeps a member that sends no heartbeats. The brokers limit it."`
+	SessionTimeout time.Duration `yaml:"session_timeout" doc:"How long the group keeps a member that sends no heartbeats, from 6s to 1h. The brokers limit it (group.min.session.timeout.ms, group.max.session.timeout.ms)." example:"30s"`
 }
 
 // TLS says how connections are encrypted.
 type TLS struct {
-	CAFile             string `yaml:"ca_file" doc:"PEM file of the authorities to trust instead of the system's."`
-	CertFile           string `yaml:"cert_file" doc:"PEM file of the client certificate."`
-	KeyFile            string `yaml:"key_file" doc:"PEM file of the client key."`
-	ServerName         string `yaml:"server_name" doc:"Name to expect in the broker's certificate."`
-	InsecureSkipVerify bool   `yaml:"insecure_skip_verify" doc:"Accept any certificate. Only for tests."`
+	CAFile             string `yaml:"ca_file" doc:"PEM file of the certificate authorities to trust." default:"the system's authorities" example:"/etc/kcagent/ca.pem"`
+	CertFile           string `yaml:"cert_file" doc:"PEM file of the client certificate; requires key_file." default:"none" example:"/etc/kcagent/tls.crt"`
+	KeyFile            string `yaml:"key_file" doc:"PEM file of the client key; requires cert_file." default:"none" example:"/etc/kcagent/tls.key"`
+	ServerName         string `yaml:"server_name" doc:"Name to expect in the broker's certificate." default:"the broker's host" example:"kafka.example.com"`
+	InsecureSkipVerify bool   `yaml:"insecure_skip_verify" doc:"Accepts any certificate. Only for tests." default:"false" example:"true"`
 }
 
 // Fetch bounds fetching from a cluster.
 type Fetch struct {
-	Lanes    int           `yaml:"lanes" doc:"Connections per broker for fetching, shared by all consumers of the cluster."`
-	MaxBytes sink.Size     `yaml:"max_bytes" doc:"Memory per lane and broker for what is fetched, shared by all consumers of the cluster."`
-	MaxWait  time.Duration `yaml:"max_wait" doc:"How long a broker may hold a fetch that has nothing to bring."`
+	Lanes    int           `yaml:"lanes" doc:"Fetch connections per broker, from 1 to 64, shared by all consumers of the cluster. With 1, a second one is opened while a partition would have to wait for the first." example:"4"`
+	MaxBytes sink.Size     `yaml:"max_bytes" doc:"Memory per lane and broker for fetched records, decompressed, from 1KiB to 1GiB, shared by all consumers of the cluster. A memory limit may allow less." example:"8MiB"`
+	MaxWait  time.Duration `yaml:"max_wait" doc:"How long a broker may delay a fetch response that has no records, from 1ms to 10s." example:"250ms"`
 }
 
 // A Consumer is one entry of the file, and after Parse a plain value that says
 // all there is to know: two consumers are the same if they are deeply equal.
 type Consumer struct {
-	Name              string        `yaml:"name" doc:"Unique name: [a-z0-9] then [a-z0-9._-], 100 at most."`
-	ClusterName       string        `yaml:"cluster" doc:"A name from clusters."`
-	Brokers           []string      `yaml:"brokers" doc:"Instead of cluster: brokers of a cluster without TLS and SASL."`
-	Topics            []string      `yaml:"topics" doc:"Topics to read."`
-	TopicsRegex       string        `yaml:"topics_regex" doc:"Instead of topics: read every topic that matches."`
-	Group             string        `yaml:"group" doc:"Consumer group; kcagent-<name> where it is left out."`
-	State             State         `yaml:"state" doc:"running, paused (fetching stops, membership stays) or stopped."`
-	Start             Start         `yaml:"start" doc:"Where a group without offsets begins: earliest, latest or an RFC 3339 time."`
-	OnOutOfRange      OutOfRange    `yaml:"on_offset_out_of_range" doc:"What to do when the next offset is gone."`
-	InstanceID        string        `yaml:"instance_id" doc:"Static membership: a name that stays over restarts."`
-	Isolation         Isolation     `yaml:"isolation" doc:"Whether records of open and aborted transactions are hidden."`
-	MaxPartitionBytes sink.Size     `yaml:"max_partition_bytes" doc:"How much of one partition a fetch may bring."`
-	StallTimeout      time.Duration `yaml:"stall_timeout" doc:"A partition that does not move for this time although there is something to read, and no pause, sink or error explains it, has everything opened anew."`
-	Flush             Flush         `yaml:"flush" doc:"When records are made safe and their offsets committed."`
-	Sink              sink.Spec     `yaml:"sink" doc:"Where the records go; exactly one kind."`
+	Name              string        `yaml:"name" doc:"Unique name: a-z or 0-9, then a-z, 0-9, dot, underscore or dash; at most 100 characters." default:"required" example:"orders"`
+	ClusterName       string        `yaml:"cluster" doc:"A name from clusters." default:"this or brokers is required" example:"main"`
+	Brokers           []string      `yaml:"brokers" doc:"Instead of cluster: brokers, host:port, of a cluster without TLS and SASL." default:"none" example:"[localhost:9092]"`
+	Topics            []string      `yaml:"topics" doc:"Topics to read. A missing topic is reported as an error; the others are still read." default:"this or topics_regex is required" example:"[orders, refunds]"`
+	TopicsRegex       string        `yaml:"topics_regex" doc:"Instead of topics: a pattern in Go's syntax, matched anywhere in the name of a topic. Topics that are created or deleted are noticed within a minute." default:"none" example:"'^orders[.]'"`
+	Group             string        `yaml:"group" doc:"Consumer group." default:"kcagent-<name>" example:"billing-orders"`
+	State             State         `yaml:"state" doc:"running; paused: fetching stops, membership and assignment are kept; stopped: the consumer leaves its group and holds no goroutine, connection or file." example:"paused"`
+	Start             Start         `yaml:"start" doc:"Start policy for partitions without a committed offset: earliest, latest or an RFC 3339 time. Partitions and topics that are added later are read from their first record." example:"'2026-01-31T08:00:00Z'"`
+	OnOutOfRange      OutOfRange    `yaml:"on_offset_out_of_range" doc:"What to do if the next offset is no longer in the log, or the topic was recreated: continue at earliest or latest, or fail: the partition stops and the consumer goes to ERROR." example:"fail"`
+	InstanceID        string        `yaml:"instance_id" doc:"Makes the consumer a static member (KIP-345): a restart of the agent within session_timeout causes no rebalance. Each agent needs its own id; if two agents use the same one, the second reports it and waits." default:"none" example:"${HOSTNAME:-agent-1}"`
+	Isolation         Isolation     `yaml:"isolation" doc:"read_committed hides records of open and aborted transactions; read_uncommitted does not." example:"read_uncommitted"`
+	MaxPartitionBytes sink.Size     `yaml:"max_partition_bytes" doc:"Maximum size of one partition's records in a fetch response, from 1KiB to 1GiB." example:"256KiB"`
+	StallTimeout      time.Duration `yaml:"stall_timeout" doc:"The consumer goes to ERROR and is restarted if a partition with records to read makes no progress for this time, and no pause, sink or error is the reason; from 1s to 24h. A partition that stalls again at the same place is only logged." example:"5m"`
+	Flush             Flush         `yaml:"flush" doc:"When records are flushed and their offsets committed."`
+	Sink              sink.Spec     `yaml:"sink" doc:"Where the records are written. Exactly one kind of sink is required."`
 
 	// Cluster is what ClusterName or Brokers resolved to.
 	Cluster Cluster `yaml:"-"`
@@ -80,8 +80,8 @@ type Consumer struct {
 // Flush says when records are made safe and their offsets committed: at the
 // latest after Interval, and once Bytes are waiting.
 type Flush struct {
-	Interval time.Duration `yaml:"interval" doc:"At the latest after this time."`
-	Bytes    sink.Size     `yaml:"bytes" doc:"Once this much waits."`
+	Interval time.Duration `yaml:"interval" doc:"Maximum time until records are flushed and their offsets committed, from 10ms to 1h." example:"500ms"`
+	Bytes    sink.Size     `yaml:"bytes" doc:"Flush earlier once this much is unflushed, from 1KiB to 1TiB." example:"8MiB"`
 }
 
 // State is what a user wants of a consumer.

@@ -7,12 +7,12 @@ import (
 
 // A Problem is one mistake in the file, with its place.
 type Problem struct {
-	File    string `json:"file"`
-	Line    int    `json:"line"`   // from 1; 0 where no line is to blame
-	Column  int    `json:"column"` // from 1
-	Path    string `json:"path"`   // such as consumers[1].sink.file.path
-	Message string `json:"message"`
-	Hint    string `json:"hint"` // the next step, where one is known
+	File    string `json:"file" doc:"Path of the file."`
+	Line    int    `json:"line" doc:"Line of the file, from 1; 0 if no line is known."`
+	Column  int    `json:"column" doc:"Column in the line, from 1; 0 if no line is known."`
+	Path    string `json:"path" doc:"Key that the problem is about, such as consumers[1].sink.file.path; empty if it concerns the whole file."`
+	Message string `json:"message" doc:"What is wrong."`
+	Hint    string `json:"hint" doc:"How to correct it; empty if unknown."`
 }
 
 // String is "file:line:column: path: message", and the hint on a line of its own.

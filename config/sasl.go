@@ -12,32 +12,32 @@ import (
 // SASL says how connections are authenticated. Password or PasswordFile is set
 // where the mechanism wants one, never both.
 type SASL struct {
-	Mechanism    Mechanism `yaml:"mechanism" doc:"How to authenticate."`
-	Username     string    `yaml:"username" doc:"User name."`
-	Password     Secret    `yaml:"password" doc:"Password; rather use password_file."`
-	PasswordFile string    `yaml:"password_file" doc:"File that holds the password; a newline at its end is ignored."`
-	OAuth        *OAuth    `yaml:"oauth" doc:"Where the token for OAUTHBEARER comes from."`
-	AWS          *AWS      `yaml:"aws" doc:"For AWS_MSK_IAM."`
+	Mechanism    Mechanism `yaml:"mechanism" doc:"How to authenticate." default:"required in sasl" example:"SCRAM-SHA-512"`
+	Username     string    `yaml:"username" doc:"User name, for PLAIN and SCRAM." default:"required for PLAIN and SCRAM" example:"kcagent"`
+	Password     Secret    `yaml:"password" doc:"Password. Prefer password_file." default:"none" example:"'${KAFKA_PASSWORD:-secret}'"`
+	PasswordFile string    `yaml:"password_file" doc:"File that holds the password; a newline at its end is ignored." default:"this or password is required for PLAIN and SCRAM" example:"/run/secrets/kafka"`
+	OAuth        *OAuth    `yaml:"oauth" doc:"Source of the token, for OAUTHBEARER." default:"required for OAUTHBEARER" example:"{token_file: /run/secrets/token}"`
+	AWS          *AWS      `yaml:"aws" doc:"Settings for AWS_MSK_IAM. The credentials come from the default chain of the AWS SDK: environment, profile, web identity, container, instance." default:"required for AWS_MSK_IAM" example:"{region: eu-west-1}"`
 }
 
 // OAuth says where a token comes from: from a file that somebody keeps up to
 // date, or from a server, for a client id and its secret (RFC 6749, 4.4).
 type OAuth struct {
-	TokenFile        string            `yaml:"token_file" doc:"File that holds the token, kept up to date by somebody else."`
-	TokenURL         string            `yaml:"token_url" doc:"Instead of token_file: where to get tokens for client_id (client credentials)."`
-	ClientID         string            `yaml:"client_id" doc:"Client id for token_url."`
-	ClientSecret     Secret            `yaml:"client_secret" doc:"Its secret; rather use client_secret_file."`
-	ClientSecretFile string            `yaml:"client_secret_file" doc:"File that holds the secret; a newline at its end is ignored."`
-	Scopes           []string          `yaml:"scopes" doc:"Scopes to ask for at token_url."`
-	Audience         string            `yaml:"audience" doc:"Audience to ask for at token_url, where its server wants one."`
-	CAFile           string            `yaml:"ca_file" doc:"PEM file of the authorities to trust for token_url instead of the system's."`
-	Extensions       map[string]string `yaml:"extensions" doc:"SASL extensions to send with the token (KIP-342), such as logicalCluster."`
+	TokenFile        string            `yaml:"token_file" doc:"File that holds the token, which another program keeps up to date." default:"this or token_url is required" example:"/run/secrets/token"`
+	TokenURL         string            `yaml:"token_url" doc:"Instead of token_file: endpoint for tokens by client credentials (RFC 6749, 4.4). A token is renewed before it expires, and when a broker rejects it. Redirects are not followed." default:"none" example:"https://login.example.com/oauth2/token"`
+	ClientID         string            `yaml:"client_id" doc:"Client id for token_url." default:"required for token_url" example:"kcagent"`
+	ClientSecret     Secret            `yaml:"client_secret" doc:"Secret of the client. Prefer client_secret_file." default:"none" example:"'${CLIENT_SECRET:-secret}'"`
+	ClientSecretFile string            `yaml:"client_secret_file" doc:"File that holds the secret of the client; a newline at its end is ignored." default:"this or client_secret is required for token_url" example:"/run/secrets/client"`
+	Scopes           []string          `yaml:"scopes" doc:"Scopes to request at token_url." default:"none" example:"[kafka]"`
+	Audience         string            `yaml:"audience" doc:"Audience to request at token_url, if its server requires one." default:"none" example:"kafka"`
+	CAFile           string            `yaml:"ca_file" doc:"PEM file of the certificate authorities to trust for token_url." default:"the system's authorities" example:"/etc/kcagent/login-ca.pem"`
+	Extensions       map[string]string `yaml:"extensions" doc:"SASL extensions to send with the token (KIP-342)." default:"none" example:"{logicalCluster: lkc-1}"`
 }
 
 // AWS says how to log in to Amazon MSK. The credentials are found as AWS's own
 // tools find them: environment, profile, web identity, container, instance.
 type AWS struct {
-	Region string `yaml:"region" doc:"The cluster's AWS region."`
+	Region string `yaml:"region" doc:"AWS region of the cluster." default:"required for AWS_MSK_IAM" example:"eu-west-1"`
 }
 
 // Mechanism is a SASL mechanism, or AWS_MSK_IAM, which is OAUTHBEARER with a

@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"time"
 
+	"gopkg.in/yaml.v3"
+
 	"kcagent/sink"
 )
 
@@ -49,6 +51,13 @@ func block(t reflect.Type) map[string]any {
 		}
 		s := schemaOf(f.Type)
 		s["description"] = f.Tag.Get("doc")
+		if e := f.Tag.Get("example"); e != "" {
+			var value any
+			if err := yaml.Unmarshal([]byte(e), &value); err != nil {
+				panic("config: the example of " + key + " is not YAML: " + err.Error()) // a test reads all of them
+			}
+			s["examples"] = []any{value}
+		}
 		properties[key] = s
 	}
 	s := map[string]any{"type": "object", "properties": properties, "additionalProperties": false}

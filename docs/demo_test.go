@@ -1,0 +1,103 @@
+package docs
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A demoAgent is a running `kcagent demo`: an agent with three consumers, one of them
+// paused, on an embedded broker.
+type demoAgent struct{ url string }
+
+// startDemo runs the demo until the test ends. It returns once the consumers have
+// read and flushed records, so that every metric has a value.
+func startDemo(t *testing.T) demoAgent {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, "demo", "--dir", filepath.Join(t.TempDir(), "demo"), "--listen", "127.0.0.1:0", "--log-level", "warn")
+	cmd.Env = append(os.Environ(), actAsProgram+"=1")
+	cmd.Stderr = os.Stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		_, _ = io.Copy(io.Discard, stdout)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("kcagent demo: %v", err)
+		}
+	})
+	address := regexp.MustCompile(`http://127\.0\.0\.1:\d+`)
+	lines := bufio.NewScanner(stdout)
+	for lines.Scan() {
+		if url := address.FindString(lines.Text()); url != "" {
+			a := demoAgent{url}
+			a.waitForRecords(t)
+			return a
+		}
+	}
+	t.Fatal("kcagent demo does not print the address of its HTTP API")
+	return demoAgent{}
+}
+
+func (a demoAgent) waitForRecords(t *testing.T) {
+	t.Helper()
+	const timeout = time.Minute
+	for deadline := time.Now().Add(timeout); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		resp, err := http.Get(a.url + "/readyz")
+		if err != nil {
+			continue // not listening yet
+		}
+		resp.Body.Close()
+		metrics := a.get(t, "/metrics").body
+		flushed := regexp.MustCompile(`kcagent_consumer_flush_duration_seconds_count\{consumer="orders"\} [1-9]`)
+		if resp.StatusCode == http.StatusOK && flushed.MatchString(metrics) &&
+			strings.Contains(metrics, `kcagent_partition_next_offset{consumer="audit"`) {
+			return
+		}
+	}
+	t.Fatalf("the demo's consumers have flushed no record within %s", timeout)
+}
+
+// A response is what the agent answered.
+type response struct {
+	status int
+	header http.Header
+	body   string
+}
+
+func (a demoAgent) get(t *testing.T, path string) response { return a.request(t, http.MethodGet, path) }
+
+func (a demoAgent) request(t *testing.T, method, path string) response {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, a.url+path, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(fmt.Errorf("read %s: %w", path, err))
+	}
+	return response{resp.StatusCode, resp.Header, string(body)}
+}

@@ -1,0 +1,148 @@
+package docs
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"kcagent/agent"
+)
+
+// An endpoint is one path of the HTTP API.
+type endpoint struct {
+	path    string
+	alias   string // the path in the REST service that kcagent replaces; "" if it has none
+	example string // the path to request in the test, if it has parameters
+	shows   string
+	content string // the content type; "" for JSON
+	others  []answer
+}
+
+// An answer is a status code besides 200.
+type answer struct {
+	status  int
+	meaning string
+}
+
+var endpoints = []endpoint{
+	{path: "/", shows: "a live page for people: the consumers with state, lag, rate and last error, and the state of the file", content: "text/html"},
+	{path: "/status", shows: "the agent, the configuration, resources, and every consumer with its partitions"},
+	{path: "/status/{name}", example: "/status/orders", shows: "one consumer, as in `consumers` of `/status`", others: []answer{{404, "no consumer has this name"}}},
+	{path: "/list-consumers", shows: "`consumers` of `/status`, as an array"},
+	{path: "/threads", alias: "/monitor-threads", shows: "goroutines by consumer, and zombies"},
+	{path: "/config", shows: "the applied configuration with all defaults", others: []answer{{503, "no configuration is in force yet"}}},
+	{path: "/metrics", shows: "the [metrics](metrics.md), in the Prometheus or, if requested, the OpenMetrics format", content: "text/plain", others: []answer{{503, "four scrapes are in progress already"}}},
+	{path: "/healthz", shows: "`{\"status\": \"ok\"}` while the agent's loop responds; no single consumer can make it fail", others: []answer{{503, "the loop does not respond within 2 s"}}},
+	{path: "/readyz", shows: "`{\"status\": \"ready\"}` once a valid file is applied and every consumer has left `STARTING` once", others: []answer{{503, "not ready yet"}}},
+}
+
+// httpPage is the reference of the HTTP API. It asks a running agent for each endpoint.
+func httpPage(t *testing.T, a demoAgent) string {
+	checkEndpoints(t, a)
+	checkRoutes(t)
+	var b strings.Builder
+	b.WriteString(generated)
+	b.WriteString(httpIntro)
+	b.WriteString("\n## Endpoints\n\n| path | content | shows | other status codes |\n|---|---|---|---|\n")
+	for _, e := range endpoints {
+		path := "`" + e.path + "`"
+		if e.alias != "" {
+			path += ", `" + e.alias + "`"
+		}
+		content := "JSON"
+		if e.content != "" {
+			content = "`" + e.content + "`"
+		}
+		var others []string
+		for _, o := range e.others {
+			others = append(others, fmt.Sprintf("%d: %s", o.status, o.meaning))
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", path, content, e.shows, strings.Join(others, "; "))
+	}
+	b.WriteString("\n## /status\n\n" + statusIntro)
+	writeFields(&b, reflect.TypeFor[agent.Status]())
+	b.WriteString("\n## /threads\n")
+	writeFields(&b, reflect.TypeFor[agent.Threads]())
+	b.WriteString(configFields)
+	return b.String()
+}
+
+func checkEndpoints(t *testing.T, a demoAgent) {
+	t.Helper()
+	for _, e := range endpoints {
+		for _, path := range []string{e.path, e.alias} {
+			if e.example != "" {
+				path = e.example
+			}
+			if path == "" {
+				continue
+			}
+			r, want := a.get(t, path), e.content
+			if want == "" {
+				want = "application/json"
+			}
+			if got := r.header.Get("Content-Type"); r.status != http.StatusOK || !strings.HasPrefix(got, want) {
+				t.Errorf("GET %s: status %d, content type %s, want 200 and %s", path, r.status, got, want)
+			}
+			if post := a.request(t, http.MethodPost, path); post.status != http.StatusMethodNotAllowed {
+				t.Errorf("POST %s: status %d, want 405", path, post.status)
+			}
+		}
+	}
+	for _, path := range []string{"/status/nobody", "/nowhere"} {
+		var body struct{ Error string }
+		r := a.get(t, path)
+		if err := json.Unmarshal([]byte(r.body), &body); err != nil || r.status != http.StatusNotFound || body.Error == "" {
+			t.Errorf("GET %s: status %d, body %s", path, r.status, r.body)
+		}
+	}
+}
+
+// checkRoutes finds the paths that the handler serves in its source: each must be an
+// endpoint of the page.
+func checkRoutes(t *testing.T) {
+	t.Helper()
+	route := regexp.MustCompile(`\.Handle(?:Func)?\("(?:GET )?(/[^"]*)"`)
+	found := false
+	for path, source := range sources(t, "agent") {
+		for _, m := range route.FindAllStringSubmatch(source, -1) {
+			found = true
+			name := strings.TrimSuffix(m[1], "{$}")
+			known := slices.ContainsFunc(endpoints, func(e endpoint) bool { return e.path == name || e.alias == name })
+			if !known {
+				t.Errorf("%s serves %s: add it to endpoints", path, m[1])
+			}
+		}
+	}
+	if !found {
+		t.Error("the source serves no paths: adapt the pattern")
+	}
+}
+
+const httpIntro = `# The HTTP API
+
+The API is read-only: the configuration file is the only control. It accepts GET and HEAD; other methods get 405. Responses are JSON, are never cached (` + "`Cache-Control: no-store`" + `), and may have further fields in later versions.
+
+- An error is ` + "`{\"error\": \"…\"}`" + `. An unknown path gets 404. If the agent cannot produce a response, the status is 500.
+- Times are RFC 3339, with the time zone of the host. Sizes are bytes.
+- The API listens on ` + "`--listen`, `127.0.0.1:8080`" + ` by default, without TLS and authentication. ` + "`--web.config.file`" + ` adds both, as in Prometheus exporters.
+- Clients share an eighth of the open files that the agent may have. At the limit the agent closes the connection that has been idle for the longest time, so idle clients cannot block a health check.
+`
+
+const statusIntro = "[status.schema.json](status.schema.json) is the JSON Schema. All fields are always present, except those that are marked as optional.\n"
+
+const configFields = `
+## /config
+
+| field | type | meaning |
+|---|---|---|
+| ` + "`path`" + ` | text | Path of the configuration file. |
+| ` + "`sha256`" + ` | text | SHA-256 of the file whose content is in force, in hex. |
+| ` + "`config`" + ` | object | The configuration with the keys of the [file](configuration.md), all defaults filled in. Secrets are shown as ` + "`<secret>`" + `. |
+| ` + "`seals`" + ` | object, optional | By cluster, a slow salted hash (PBKDF2-HMAC-SHA256) of its secret, which ` + "`kcagent plan`" + ` uses to compare passwords. |
+`

@@ -1,0 +1,141 @@
+package docs
+
+import (
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+)
+
+const prefix = "kcagent_"
+
+// metricsPage is what a scraper finds in a running agent.
+func metricsPage(t *testing.T, agent demoAgent) string {
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(agent.get(t, "/metrics").body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	b.WriteString(generated)
+	b.WriteString(metricsIntro)
+	for _, scope := range []struct {
+		title string
+		has   func(labels []string) bool
+	}{
+		{"The agent", func(labels []string) bool { return !slices.Contains(labels, "consumer") }},
+		{"Each consumer", func(labels []string) bool {
+			return slices.Contains(labels, "consumer") && !slices.Contains(labels, "partition")
+		}},
+		{"Each assigned partition", func(labels []string) bool { return slices.Contains(labels, "partition") }},
+	} {
+		fmt.Fprintf(&b, "\n## %s\n\n| metric | type | labels | series | meaning |\n|---|---|---|---|---|\n", scope.title)
+		for _, name := range slices.Sorted(maps.Keys(families)) {
+			f := families[name]
+			if labels := labelsOf(f); strings.HasPrefix(name, prefix) && scope.has(labels) {
+				fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", name, strings.ToLower(f.GetType().String()),
+					code(labels), series(f, labels), cell(f.GetHelp()))
+			}
+		}
+	}
+	checkAllScraped(t, families)
+	return b.String()
+}
+
+func labelsOf(f *dto.MetricFamily) []string {
+	var labels []string
+	for _, l := range f.GetMetric()[0].GetLabel() {
+		labels = append(labels, l.GetName())
+	}
+	slices.Sort(labels)
+	return labels
+}
+
+func code(words []string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = "`" + w + "`"
+	}
+	return strings.Join(quoted, ", ")
+}
+
+// series says how many time series the metric has.
+func series(f *dto.MetricFamily, labels []string) string {
+	perConsumer, all := 0, 0
+	for _, m := range f.GetMetric() {
+		n := 1
+		if h := m.GetHistogram(); h != nil {
+			n = len(h.GetBucket()) + 2 // with +Inf; the sum and the count
+		}
+		all += n
+		for _, l := range m.GetLabel() {
+			if l.GetName() == "consumer" && l.GetValue() == "orders" {
+				perConsumer += n
+			}
+		}
+	}
+	switch {
+	case slices.Contains(labels, "partition"):
+		return "1 per partition"
+	case slices.Contains(labels, "consumer"):
+		return fmt.Sprintf("%d per consumer", perConsumer)
+	}
+	return fmt.Sprint(all)
+}
+
+// checkAllScraped compares the scraped metrics with those that the source declares: one
+// that has no series yet would be missing on the page.
+func checkAllScraped(t *testing.T, families map[string]*dto.MetricFamily) {
+	t.Helper()
+	declared := regexp.MustCompile(`describeMetric\("([a-z_]+)"|Name: +"kcagent_([a-z_]+)"`)
+	found := false
+	for _, source := range sources(t, "agent") {
+		for _, m := range declared.FindAllStringSubmatch(source, -1) {
+			found = true
+			if name := prefix + m[1] + m[2]; families[name] == nil {
+				t.Errorf("%s is declared, but the agent of the demo has no series of it", name)
+			}
+		}
+	}
+	if !found {
+		t.Error("the source declares no metrics: adapt the pattern")
+	}
+}
+
+// sources returns the text of each Go file below a folder of the module, without tests,
+// by its path.
+func sources(t *testing.T, folder string) map[string]string {
+	t.Helper()
+	files := make(map[string]string)
+	err := filepath.WalkDir(filepath.Join("..", folder), func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		files[path] = string(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+const metricsIntro = `# Metrics
+
+` + "`/metrics`" + ` serves the Prometheus and the OpenMetrics format. All names begin with ` + "`kcagent_`" + `, and all values are in base units: seconds, bytes, records.
+
+- The column *series* is the number of time series. A histogram has one per bucket, one for the sum and one for the count.
+- A terminated consumer has no series.
+- Offsets and lag cover the partitions that are assigned to this member, and are absent while it has none: an unknown lag is not a lag of 0.
+- ` + "`/metrics`" + ` also has the Go collectors (` + "`go_…`" + `) and the process collectors (` + "`process_…`" + `).
+`
