@@ -49,15 +49,33 @@ func TestDecisionsNameEveryDependency(t *testing.T) {
 	}
 }
 
-// TestLinksLead: a link of a document to a file leads to one.
+// TestLinksLead: a link of a document to a file leads to one, and to a heading of a
+// document if it names one.
 func TestLinksLead(t *testing.T) {
-	for _, file := range []string{"README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/decisions.md", "docs/troubleshooting.md", "examples/README.md"} {
-		for _, m := range regexp.MustCompile(`\]\(([^):]+)\)`).FindAllStringSubmatch(read(t, file), -1) {
-			if _, err := os.Stat(filepath.Join(filepath.Dir(file), m[1])); err != nil {
-				t.Errorf("%s: %v", file, err)
+	for _, page := range documents(t) {
+		for _, m := range regexp.MustCompile(`\]\(([^):]+)\)`).FindAllStringSubmatch(read(t, page), -1) {
+			file, anchor, _ := strings.Cut(m[1], "#")
+			target := filepath.Join(filepath.Dir(page), file)
+			if file == "" {
+				target = page
+			}
+			if _, err := os.Stat(target); err != nil {
+				t.Errorf("%s: %v", page, err)
+			} else if anchor != "" && !slices.Contains(anchors(read(t, target)), anchor) {
+				t.Errorf("%s links to %s, which has no such heading", page, m[1])
 			}
 		}
 	}
+}
+
+// anchors are what GitHub names the headings of a page.
+func anchors(page string) []string {
+	var names []string
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(page, -1) {
+		name := regexp.MustCompile(`[^\pL\pN _-]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		names = append(names, strings.ReplaceAll(name, " ", "-"))
+	}
+	return names
 }
 
 func TestCheckScript(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -62,16 +63,30 @@ func TestMistakeIsShownAsItIs(t *testing.T) {
 	}
 }
 
+// TestFilesInTheReadmeAreGood: the README, and the page that explains the file, show
+// complete files.
 func TestFilesInTheReadmeAreGood(t *testing.T) {
-	files := blocks(read(t, "README.md"), "yaml")
-	if len(files) == 0 {
-		t.Fatal("the README shows no file")
-	}
-	for _, file := range files {
-		if _, problems := config.Parse("README.md", []byte(file), os.LookupEnv); len(problems) > 0 {
-			t.Errorf("%v\nin\n%s", problems, file)
+	for _, page := range []string{"README.md", "docs/configuration.md"} {
+		files := blocks(read(t, page), "yaml")
+		if len(files) == 0 {
+			t.Fatalf("%s shows no file", page)
+		}
+		for _, file := range files {
+			if _, problems := config.Parse(page, []byte(file), os.LookupEnv); len(problems) > 0 {
+				t.Errorf("%v\nin\n%s", problems, file)
+			}
 		}
 	}
+}
+
+// documents lists the pages that a test of all pages reads.
+func documents(t *testing.T) []string {
+	t.Helper()
+	pages, err := filepath.Glob("docs/*.md")
+	if err != nil || len(pages) == 0 {
+		t.Fatal("docs has no pages", err)
+	}
+	return append(pages, "README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "examples/README.md")
 }
 
 // TestSampleFileIsGood: as it is shipped, and with its example taken in.
@@ -96,7 +111,7 @@ var invocation = regexp.MustCompile("(?m)^ *(?:#- |# )?(?:kcagent|go run \\.) ([
 // TestCommandsExist: every command and flag that the documents show.
 func TestCommandsExist(t *testing.T) {
 	seen := make(map[string]bool)
-	for _, file := range []string{"README.md", "CHANGELOG.md", "examples/README.md", "docs/decisions.md", "docs/troubleshooting.md", "consumers.yaml"} {
+	for _, file := range append(documents(t), "consumers.yaml") {
 		for _, m := range invocation.FindAllStringSubmatch(read(t, file), -1) {
 			line, _, _ := strings.Cut(m[1]+m[2], "#")
 			words := strings.Fields(line)
@@ -130,8 +145,8 @@ func help(t *testing.T, file, command string) string {
 
 // TestFlagsOfRunAreWhole: the table has each flag, with its default.
 func TestFlagsOfRunAreWhole(t *testing.T) {
-	readme := read(t, "README.md")
-	flags := regexp.MustCompile(`(?m)^  (--[a-z.-]+).*?(?:\(default (\S+)\))?$`).FindAllStringSubmatch(help(t, "README.md", "run"), -1)
+	readme := read(t, "docs/cli.md")
+	flags := regexp.MustCompile(`(?m)^  (--[a-z.-]+).*?(?:\(default (\S+)\))?$`).FindAllStringSubmatch(help(t, "docs/cli.md", "run"), -1)
 	if len(flags) == 0 {
 		t.Fatal("run has no flags")
 	}
@@ -149,7 +164,7 @@ func TestFlagsOfRunAreWhole(t *testing.T) {
 // TestKeysAreWhole: every key that this version obeys is in a table, and every
 // key that it refuses is named as such.
 func TestKeysAreWhole(t *testing.T) {
-	readme := read(t, "README.md")
+	readme := read(t, "docs/configuration.md")
 	_, refused, _ := strings.Cut(readme, "\nNot there yet: ")
 	refused, _, _ = strings.Cut(refused, "\n")
 	var schema block
@@ -160,7 +175,7 @@ func TestKeysAreWhole(t *testing.T) {
 	for title, b := range map[string]block{
 		"consumers, defaults": *top["consumers"].Items, "clusters": *top["clusters"].Entries.block, "limits": top["limits"],
 	} {
-		_, section, found := strings.Cut(readme, "\n### "+title+"\n")
+		_, section, found := strings.Cut(readme, "\n## "+title+"\n")
 		if !found {
 			t.Fatalf("no section is named %q", title)
 		}
@@ -211,7 +226,7 @@ func (b block) leaves(path string) []string {
 }
 
 func TestStatesAreWhole(t *testing.T) {
-	readme := read(t, "README.md")
+	readme := read(t, "docs/operations.md")
 	for _, s := range agent.States {
 		if !strings.Contains(readme, "| `"+string(s)+"` |") {
 			t.Errorf("the state %s has no row", s)
@@ -223,9 +238,7 @@ func TestStatesAreWhole(t *testing.T) {
 // table; only an unknown path is answered by "no such page". It runs in a
 // bubble, for one of them waits for the loop.
 func TestPagesExist(t *testing.T) {
-	_, section, _ := strings.Cut(read(t, "README.md"), "\n## HTTP\n")
-	section, _, _ = strings.Cut(section, "\n## ")
-	paths := regexp.MustCompile("`(/[^`]*)`").FindAllStringSubmatch(section, -1)
+	paths := regexp.MustCompile("`(/[^`]*)`").FindAllStringSubmatch(read(t, "docs/http-api.md"), -1)
 	if len(paths) < 5 {
 		t.Fatalf("found %v", paths)
 	}
@@ -249,16 +262,21 @@ func TestMetricsAreWhole(t *testing.T) {
 	for _, m := range regexp.MustCompile(`describeMetric\("([a-z_]+)"|Name: +"kcagent_([a-z_]+)"`).FindAllStringSubmatch(source, -1) {
 		exist["kcagent_"+m[1]+m[2]] = true
 	}
-	shown := make(map[string]bool)
-	for _, m := range regexp.MustCompile("`(kcagent_[a-z_]+)`").FindAllStringSubmatch(read(t, "README.md"), -1) {
-		shown[m[1]] = true
-		if !exist[m[1]] {
-			t.Errorf("the README shows %s, which does not exist", m[1])
+	name := regexp.MustCompile("`(kcagent_[a-z_]+)`")
+	for _, page := range documents(t) {
+		for _, m := range name.FindAllStringSubmatch(read(t, page), -1) {
+			if !exist[m[1]] {
+				t.Errorf("%s shows %s, which does not exist", page, m[1])
+			}
 		}
+	}
+	shown := make(map[string]bool)
+	for _, m := range name.FindAllStringSubmatch(read(t, "docs/metrics.md"), -1) {
+		shown[m[1]] = true
 	}
 	for name := range exist {
 		if !shown[name] {
-			t.Errorf("the README does not show %s", name)
+			t.Errorf("docs/metrics.md does not show %s", name)
 		}
 	}
 }
