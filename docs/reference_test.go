@@ -45,6 +45,7 @@ func TestReferencePages(t *testing.T) {
 		{"cli.md", cliPage},
 		{"metrics.md", func(t *testing.T) string { return metricsPage(t, agent) }},
 		{"http-api.md", func(t *testing.T) string { return httpPage(t, agent) }},
+		{"log-messages.md", logMessagesPage},
 		{"status.schema.json", func(*testing.T) string { return statusSchema() }},
 	} {
 		t.Run(page.file, func(t *testing.T) {

@@ -1,0 +1,291 @@
+package docs
+
+import (
+	"cmp"
+	"fmt"
+	"go/ast"
+	"go/constant"
+	"go/types"
+	"log/slog"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/tools/go/packages"
+)
+
+// A logMessage is one message that the program can log.
+type logMessage struct {
+	text    string
+	level   string
+	attrs   []string
+	sources map[string]bool // packages
+}
+
+// logMessagesPage lists each call of a [slog.Logger] in the program. It fails for a
+// message that is no constant, because nobody can search for it or alert on it.
+func logMessagesPage(t *testing.T) string {
+	found := make(map[string]*logMessage)
+	pkgs := loadProgram(t)
+	for _, pkg := range pkgs {
+		for _, file := range pkg.Syntax {
+			for _, decl := range file.Decls {
+				logCalls(t, pkg, decl, func(m logMessage) {
+					key := m.text + m.level
+					if found[key] == nil {
+						m.sources = make(map[string]bool)
+						found[key] = &m
+					}
+					same := found[key]
+					same.sources[strings.TrimPrefix(pkg.PkgPath, "kcagent/")] = true
+					for _, a := range m.attrs {
+						if !slices.Contains(same.attrs, a) {
+							same.attrs = append(same.attrs, a)
+						}
+					}
+				}, pkgs)
+			}
+		}
+	}
+	var b strings.Builder
+	b.WriteString(generated)
+	b.WriteString(logMessagesIntro)
+	b.WriteString("\n| message | level | attributes | package |\n|---|---|---|---|\n")
+	for _, key := range slices.Sorted(maps.Keys(found)) {
+		m := found[key]
+		if !phrase.MatchString(m.text) {
+			t.Errorf("log message %q of %v: begin in lower case, end without a period, and put values into attributes", m.text, slices.Collect(maps.Keys(m.sources)))
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", m.text, m.level, code(m.attrs), code(slices.Sorted(maps.Keys(m.sources))))
+	}
+	return b.String()
+}
+
+// phrase is what a log message looks like. Kafka and similar names begin in upper case.
+var phrase = regexp.MustCompile(`^[\pL][^%=]*[\pL\d]$`)
+
+const logMessagesIntro = `# Log messages
+
+The agent logs constant messages; values are attributes. Messages that concern one consumer also have the attribute ` + "`consumer`" + `, and a sink's messages the attributes of its consumer.
+
+[troubleshooting.md](troubleshooting.md) explains each warning and error with its cause and the action to take. ` + "`--log-level debug`" + ` shows the messages of level DEBUG.
+`
+
+// loadProgram returns the packages that are part of the binary, with types.
+func loadProgram(t *testing.T) []*packages.Package {
+	t.Helper()
+	pkgs, err := packages.Load(&packages.Config{
+		Dir:  "..",
+		Mode: packages.NeedName | packages.NeedFiles | packages.NeedSyntax | packages.NeedTypes | packages.NeedTypesInfo | packages.NeedImports | packages.NeedDeps,
+	}, ".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var program []*packages.Package
+	packages.Visit(pkgs, nil, func(p *packages.Package) {
+		for _, e := range p.Errors {
+			t.Fatal(e)
+		}
+		if p.PkgPath == "kcagent" || strings.HasPrefix(p.PkgPath, "kcagent/") {
+			program = append(program, p)
+		}
+	})
+	return program
+}
+
+// logCalls finds the messages that are logged in a declaration.
+func logCalls(t *testing.T, pkg *packages.Package, decl ast.Decl, found func(logMessage), program []*packages.Package) {
+	ast.Inspect(decl, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if !ok {
+			return true
+		}
+		sel, ok := call.Fun.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		f, ok := pkg.TypesInfo.Uses[sel.Sel].(*types.Func)
+		if !ok || f.Pkg() == nil || f.Pkg().Path() != "log/slog" {
+			return true
+		}
+		var levelArg ast.Expr
+		at := 0 // of the message
+		switch f.Name() {
+		case "Debug", "Info", "Warn", "Error":
+		case "Log":
+			at, levelArg = 2, call.Args[1]
+		default:
+			return true
+		}
+		m := logMessage{level: strings.ToUpper(f.Name()), attrs: attributes(pkg, decl, call, at+1)}
+		if levelArg != nil {
+			m.level = levelOf(pkg, decl, levelArg)
+		}
+		if text, ok := text(pkg, call.Args[at]); ok {
+			m.text = text
+			found(m)
+			return true
+		}
+		listed, level := false, m.level
+		for _, row := range messageTable(pkg, call.Args[at], program) {
+			listed = true
+			m.text, m.level = row.text, cmp.Or(level, row.level)
+			found(m)
+		}
+		if !listed {
+			t.Errorf("%s: the log message is not a constant", pkg.Fset.Position(call.Pos()))
+		}
+		return true
+	})
+}
+
+func text(pkg *packages.Package, e ast.Expr) (string, bool) {
+	v := pkg.TypesInfo.Types[e].Value
+	if v == nil || v.Kind() != constant.String {
+		return "", false
+	}
+	return constant.StringVal(v), true
+}
+
+// attributes lists the keys of a call's attributes, and of the slice that it passes.
+func attributes(pkg *packages.Package, decl ast.Decl, call *ast.CallExpr, first int) (keys []string) {
+	every := func(args []ast.Expr) {
+		for i := 0; i < len(args); i += 2 {
+			if key, ok := text(pkg, args[i]); ok {
+				keys = append(keys, key)
+			}
+		}
+	}
+	if !call.Ellipsis.IsValid() {
+		every(call.Args[first:])
+		return keys
+	}
+	slice, ok := call.Args[len(call.Args)-1].(*ast.Ident)
+	if !ok {
+		return []string{"…"}
+	}
+	ast.Inspect(decl, func(n ast.Node) bool {
+		assign, ok := n.(*ast.AssignStmt)
+		if !ok || len(assign.Lhs) != 1 {
+			return true
+		}
+		to, ok := assign.Lhs[0].(*ast.Ident)
+		if !ok || pkg.TypesInfo.ObjectOf(to) != pkg.TypesInfo.ObjectOf(slice) {
+			return true
+		}
+		switch from := assign.Rhs[0].(type) {
+		case *ast.CompositeLit:
+			every(from.Elts)
+		case *ast.CallExpr: // append
+			every(from.Args[1:])
+		}
+		return true
+	})
+	return keys
+}
+
+// levelOf returns the constant levels that an expression can have.
+func levelOf(pkg *packages.Package, decl ast.Decl, level ast.Expr) string {
+	name := func(e ast.Expr) string {
+		if v := pkg.TypesInfo.Types[e].Value; v != nil {
+			n, _ := constant.Int64Val(v)
+			return slog.Level(n).String()
+		}
+		return ""
+	}
+	if one := name(level); one != "" {
+		return one
+	}
+	variable, ok := level.(*ast.Ident)
+	if !ok {
+		return "" // of the message's table
+	}
+	var all []string
+	ast.Inspect(decl, func(n ast.Node) bool {
+		assign, ok := n.(*ast.AssignStmt)
+		if ok && len(assign.Lhs) == 1 {
+			if to, ok := assign.Lhs[0].(*ast.Ident); ok && pkg.TypesInfo.ObjectOf(to) == pkg.TypesInfo.ObjectOf(variable) {
+				if l := name(assign.Rhs[0]); l != "" && !slices.Contains(all, l) {
+					all = append(all, l)
+				}
+			}
+		}
+		return true
+	})
+	return strings.Join(all, " or ")
+}
+
+// messageTable returns the rows of the table whose field a call logs: all values of the
+// struct that has the field, such as the reasons of a decision.
+func messageTable(pkg *packages.Package, e ast.Expr, program []*packages.Package) (rows []logMessage) {
+	sel, ok := e.(*ast.SelectorExpr)
+	if !ok {
+		return nil
+	}
+	field := pkg.TypesInfo.Uses[sel.Sel]
+	if row, ok := sel.X.(*ast.Ident); ok { // one row of it: a package variable
+		if v, ok := pkg.TypesInfo.Uses[row].(*types.Var); ok && v.Parent() == v.Pkg().Scope() {
+			defer func() {
+				rows = slices.DeleteFunc(rows, func(r logMessage) bool { return !r.sources[v.Name()] })
+			}()
+		}
+	}
+	if row, ok := sel.X.(*ast.SelectorExpr); ok {
+		if v, ok := pkg.TypesInfo.Uses[row.Sel].(*types.Var); ok && !v.IsField() {
+			defer func() {
+				rows = slices.DeleteFunc(rows, func(r logMessage) bool { return !r.sources[v.Name()] })
+			}()
+		}
+	}
+	for _, p := range program {
+		if field == nil || p.Types != field.Pkg() {
+			continue
+		}
+		for _, file := range p.Syntax {
+			ast.Inspect(file, func(n ast.Node) bool {
+				spec, ok := n.(*ast.ValueSpec)
+				if !ok {
+					return true
+				}
+				for i, value := range spec.Values {
+					lit, ok := value.(*ast.CompositeLit)
+					if u, unary := value.(*ast.UnaryExpr); unary {
+						lit, ok = u.X.(*ast.CompositeLit)
+					}
+					if ok {
+						if row, ok := tableRow(p, lit, field); ok {
+							row.sources = map[string]bool{spec.Names[i].Name: true}
+							rows = append(rows, row)
+						}
+					}
+				}
+				return true
+			})
+		}
+	}
+	return rows
+}
+
+func tableRow(p *packages.Package, lit *ast.CompositeLit, field types.Object) (row logMessage, ok bool) {
+	st, isStruct := p.TypesInfo.TypeOf(lit).Underlying().(*types.Struct)
+	if !isStruct {
+		return row, false
+	}
+	for i, elt := range lit.Elts {
+		var f types.Object
+		if kv, keyed := elt.(*ast.KeyValueExpr); keyed {
+			f, elt = p.TypesInfo.Uses[kv.Key.(*ast.Ident)], kv.Value
+		} else {
+			f = st.Field(i)
+		}
+		if f == field {
+			row.text, ok = text(p, elt)
+		} else if v := p.TypesInfo.Types[elt].Value; v != nil && p.TypesInfo.TypeOf(elt).String() == "log/slog.Level" {
+			n, _ := constant.Int64Val(v)
+			row.level = slog.Level(n).String()
+		}
+	}
+	return row, ok
+}
