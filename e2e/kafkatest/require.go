@@ -19,11 +19,14 @@ const requireEnv = "KCAGENT_REQUIRE_KAFKA"
 // oldestJava is what Kafka 4 brokers need.
 const oldestJava = 17
 
-// Require skips the test, loudly, where Kafka cannot run because Java, or
-// Maven while the jars are not cached yet, is missing. With
+// Require skips the test, loudly, with -short, and where Kafka cannot run because
+// Java, or Maven while the jars are not cached yet, is missing. With
 // KCAGENT_REQUIRE_KAFKA=1 it fails the test instead.
 func Require(t testing.TB) {
 	t.Helper()
+	if testing.Short() {
+		loud.Skip(t, requireEnv, "tests on real Kafka are left out with -short")
+	}
 	why := missing()
 	if why == nil {
 		return
