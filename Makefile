@@ -1,24 +1,53 @@
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
-.PHONY: check test e2e e2e-old soak kills bench plots image demo
+# Packages whose tests need seconds of waiting, or real Kafka: make check leaves them out.
+SLOW  := ^kcagent/(fetch|agent|agent/consumer|agent/generation|agent/group|agent/kafka|agent/precheck|e2e|e2e/.*|bench|bench/.*)$$
+QUICK = $(shell go list ./... | grep -Ev '$(SLOW)')
 
-# Everything that has to hold before a change lands.
+# With make e2e and make bench: which tests to run, such as RUN=TestKill.
+RUN ?= .
+
+.PHONY: build check ci generate test test-quick test-race e2e e2e-old soak kills bench plots image demo
+
+build:
+	CGO_ENABLED=0 go build -trimpath -ldflags "-X kcagent/cli.linked=$(VERSION)" -o kcagent .
+
+# Before each commit, in less than a minute: format, analysis, generated pages, quick tests.
 check:
+	go vet ./...
+	@unformatted=$$(go run mvdan.cc/gofumpt@v0.12.0 -l .); [ -z "$$unformatted" ] || { echo "run gofumpt -w on:"; echo "$$unformatted"; exit 1; }
+	go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
+	go test -short $(QUICK)
+
+# Everything that must hold before a change is merged.
+ci:
 	.ci/run
 
-# Tests on real Kafka are skipped, loudly, where Java or Maven is missing.
+# Writes the reference pages in docs/ from the code.
+generate:
+	go generate ./docs
+
+# Tests on real Kafka are skipped, with a notice, where Java or Maven is missing.
 test:
 	go test ./...
 
-# The built binary on real Kafka alone; missing Java or Maven fails it.
+# Tests that need no server and no long wait.
+test-quick:
+	go test -short ./...
+
+# The tests without real Kafka under the race detector.
+test-race:
+	go test -race -short ./...
+
+# The built binary on real Kafka. It fails if Java or Maven is missing.
 e2e:
-	KCAGENT_REQUIRE_KAFKA=1 go test -count=1 -timeout 15m ./e2e/...
+	KCAGENT_REQUIRE_KAFKA=1 go test -count=1 -timeout 15m -run '$(RUN)' ./e2e/...
 
-# The same on the oldest line of Kafka that is tested.
+# The same on the oldest version of Kafka that is tested.
 e2e-old:
-	KCAGENT_REQUIRE_KAFKA=1 KCAGENT_KAFKA_VERSION=3.9.1 go test -count=1 -timeout 15m ./e2e
+	KCAGENT_REQUIRE_KAFKA=1 KCAGENT_KAFKA_VERSION=3.9.1 go test -count=1 -timeout 15m -run '$(RUN)' ./e2e
 
-# Consumers come and go for twenty minutes; memory must stay flat.
+# Creates and removes consumers for twenty minutes; memory must not grow.
 soak:
 	KCAGENT_REQUIRE_KAFKA=1 KCAGENT_SOAK=20m go test -count=1 -timeout 30m -run Soak -v ./e2e
 
@@ -32,7 +61,7 @@ kills:
 bench:
 	mkdir -p dist/bench
 	KCAGENT_REQUIRE_KAFKA=1 KCAGENT_BENCH_ALL=1 KCAGENT_BENCH_OUT=$(CURDIR)/dist/bench \
-		go test -run '^$$' -bench . -benchtime 1x -timeout 90m ./bench
+		go test -run '^$$' -bench '$(RUN)' -benchtime 1x -timeout 90m ./bench
 
 # Draws what bench measured; needs Python with matplotlib.
 plots:
