@@ -19,6 +19,7 @@ import (
 
 	"kcagent/agent"
 	"kcagent/config"
+	"kcagent/config/filewatch"
 	"kcagent/limits"
 )
 
@@ -130,7 +131,7 @@ func runAgent(ctx context.Context, o runOptions) error {
 	if err := agent.SetUpMemory(o.log); err != nil {
 		o.log.Warn("memory is not limited", "error", err)
 	}
-	files := config.NewFiles(config.WatchOptions{Log: o.log, Events: o.watch})
+	files := filewatch.NewFiles(filewatch.Options{Log: o.log, Events: o.watch})
 	a := agent.New(agent.Options{Log: o.log, Version: version(), ShutdownTimeout: o.shutdownTimeout, Files: files})
 
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -159,10 +160,8 @@ func runAgent(ctx context.Context, o runOptions) error {
 			}
 		}
 	})
-	w := config.NewWatcher(o.config, config.WatchOptions{
-		Log: o.log, Reload: reload, Events: o.watch, Getenv: os.LookupEnv,
-	})
-	wg.Go(func() { _ = w.Run(ctx) }) // it only ends with ctx
+	w := config.NewWatcher(o.config, os.LookupEnv, filewatch.Options{Log: o.log, Reload: reload, Events: o.watch})
+	wg.Go(func() { w.Run(ctx) })
 	wg.Go(func() { files.Run(ctx) })
 
 	err = a.Run(ctx, w.Updates())

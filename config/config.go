@@ -1,5 +1,14 @@
-// Package config is what a user may write: the file's structure, its strict
-// parser with located problems, and the watcher that notices edits.
+// Package config is what a user may write: the structure of the file, the rules that it
+// must obey, its normal form, its JSON Schema, and a watcher that parses it again after
+// each edit.
+//
+// It guarantees that a [Config] is valid as a whole, that two consumers mean the same if
+// they are deeply equal, and that a [Secret] is never printed. Start reading with the
+// structs in this file and with [Parse]. Package strictyaml decodes the YAML, and package
+// filewatch notices edits.
+//
+// A new setting is a field here with its tags (yaml, doc, example, and default if the
+// parser sets none), its default in normalise.go, and its rule in validate.go.
 package config
 
 import (
@@ -10,8 +19,8 @@ import (
 	"kcagent/sink"
 )
 
-// A Config is one good configuration, normalised: defaults are filled in,
-// environment variables expanded, clusters resolved, topics sorted and unique.
+// A Config is one valid configuration, normalised: defaults are set, environment variables
+// expanded, clusters resolved, topics sorted and unique.
 type Config struct {
 	Clusters  map[string]Cluster `yaml:"clusters" doc:"Kafka clusters by name."`
 	Limits    Limits             `yaml:"limits" doc:"Limits that guard against an edit that goes too far, and the memory for one record batch."`
@@ -26,7 +35,7 @@ type Limits struct {
 	MaxBatch sink.Size `yaml:"max_batch" doc:"Largest record batch that is read, as received and as decompressed, from 1MiB to 2047MiB. With a memory limit (cgroup or GOMEMLIMIT) a batch may use half of the limit at most. A larger batch is an error of its consumer that names the offset and the next step." example:"256MiB"`
 }
 
-// A Cluster says how to reach and use a Kafka cluster.
+// A Cluster configures how to reach and use a Kafka cluster.
 type Cluster struct {
 	Brokers      []string `yaml:"brokers" doc:"Bootstrap brokers, host:port. A name may resolve to several addresses: addresses that did not respond lately are tried last." default:"required" example:"[kafka-1:9093, kafka-2:9093]"`
 	TLS          *TLS     `yaml:"tls" doc:"Encrypts the connections; {} trusts the system's certificate authorities." default:"none" example:"{ca_file: /etc/kcagent/ca.pem}"`
@@ -38,7 +47,7 @@ type Cluster struct {
 	SessionTimeout time.Duration `yaml:"session_timeout" doc:"How long the group keeps a member that sends no heartbeats, from 6s to 1h. The brokers limit it (group.min.session.timeout.ms, group.max.session.timeout.ms)." example:"30s"`
 }
 
-// TLS says how connections are encrypted.
+// TLS configures how connections are encrypted.
 type TLS struct {
 	CAFile             string `yaml:"ca_file" doc:"PEM file of the certificate authorities to trust." default:"the system's authorities" example:"/etc/kcagent/ca.pem"`
 	CertFile           string `yaml:"cert_file" doc:"PEM file of the client certificate; requires key_file." default:"none" example:"/etc/kcagent/tls.crt"`
@@ -54,8 +63,8 @@ type Fetch struct {
 	MaxWait  time.Duration `yaml:"max_wait" doc:"How long a broker may delay a fetch response that has no records, from 1ms to 10s." example:"250ms"`
 }
 
-// A Consumer is one entry of the file, and after Parse a plain value that says
-// all there is to know: two consumers are the same if they are deeply equal.
+// A Consumer is one entry of the file. After Parse it is a plain value without references
+// to others: two consumers mean the same if they are deeply equal.
 type Consumer struct {
 	Name              string        `yaml:"name" doc:"Unique name: a-z or 0-9, then a-z, 0-9, dot, underscore or dash; at most 100 characters." default:"required" example:"orders"`
 	ClusterName       string        `yaml:"cluster" doc:"A name from clusters." default:"this or brokers is required" example:"main"`
@@ -77,17 +86,17 @@ type Consumer struct {
 	Cluster Cluster `yaml:"-"`
 }
 
-// Flush says when records are made safe and their offsets committed: at the
-// latest after Interval, and once Bytes are waiting.
+// Flush configures when records are flushed and their offsets committed: at the latest
+// after Interval, and once Bytes are unflushed.
 type Flush struct {
 	Interval time.Duration `yaml:"interval" doc:"Maximum time until records are flushed and their offsets committed, from 10ms to 1h." example:"500ms"`
 	Bytes    sink.Size     `yaml:"bytes" doc:"Flush earlier once this much is unflushed, from 1KiB to 1TiB." example:"8MiB"`
 }
 
-// State is what a user wants of a consumer.
+// State is the state that the file asks for.
 type State string
 
-// The wanted states.
+// The desired states.
 const (
 	Running State = "running"
 	Paused  State = "paused"
@@ -97,7 +106,7 @@ const (
 // Values lists the legal states, the default first.
 func (State) Values() []string { return []string{string(Running), string(Paused), string(Stopped)} }
 
-// OutOfRange is what to do when the next offset to read is not in the log.
+// OutOfRange is what to do if the next offset to read is not in the log.
 type OutOfRange string
 
 // The policies.
@@ -112,7 +121,7 @@ func (OutOfRange) Values() []string {
 	return []string{string(ResetEarliest), string(ResetLatest), string(Fail)}
 }
 
-// Isolation says which records of transactions are seen.
+// Isolation is which records of transactions are read.
 type Isolation string
 
 // The isolation levels.
@@ -124,9 +133,9 @@ const (
 // Values lists the legal levels, the default first.
 func (Isolation) Values() []string { return []string{string(ReadCommitted), string(ReadUncommitted)} }
 
-// Start is where a group without committed offsets begins: the zero value at
-// the earliest record, Latest after the last one, At at the first record that
-// is not older.
+// Start is the start policy of a partition without a committed offset. The zero value
+// starts at the earliest record, Latest after the last one, At at the first record that is
+// not older.
 type Start struct {
 	Latest bool
 	At     time.Time
@@ -142,7 +151,7 @@ func (s *Start) UnmarshalText(text []byte) error {
 	default:
 		at, err := time.Parse(time.RFC3339, string(text))
 		if err != nil {
-			return fmt.Errorf("%q is no start: write earliest, latest or an RFC 3339 time such as 2026-01-31T08:00:00Z", text)
+			return fmt.Errorf("invalid start %q: use earliest, latest or an RFC 3339 time such as 2026-01-31T08:00:00Z", text)
 		}
 		*s = Start{At: at.UTC()}
 	}
@@ -163,9 +172,9 @@ func (s Start) String() string {
 // MarshalText is String.
 func (s Start) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// A Secret is a text that shows as <secret> wherever it is printed, marshalled
-// or logged; only Reveal gives it away. It holds a pointer so that not even
-// fmt's walk over unexported fields can reach the text.
+// A Secret is a text that prints as <secret> wherever it is printed, marshalled or logged;
+// only Reveal returns it. It holds a pointer, so that fmt, which walks over unexported
+// fields, cannot reach the text.
 type Secret struct{ text *string }
 
 const hidden = "<secret>"
@@ -173,7 +182,7 @@ const hidden = "<secret>"
 // NewSecret hides text.
 func NewSecret(text string) Secret { return Secret{&text} }
 
-// Reveal returns the text itself, "" where none is set.
+// Reveal returns the text itself, "" if none is set.
 func (s Secret) Reveal() string {
 	if s.text == nil {
 		return ""
@@ -190,10 +199,10 @@ func (s *Secret) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// MarshalText writes <secret>, or nothing where none is set.
+// MarshalText writes <secret>, or nothing if no text is set.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// String is <secret>, or nothing where none is set.
+// String is <secret>, or "" if no text is set.
 func (s Secret) String() string {
 	if s.text == nil {
 		return ""

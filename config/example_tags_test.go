@@ -1,10 +1,9 @@
 package config
 
 import (
+	"encoding"
 	"reflect"
 	"testing"
-
-	"gopkg.in/yaml.v3"
 )
 
 // TestExamplesDecode: the example of each key is a value that the key accepts. Rules
@@ -25,7 +24,8 @@ func checkExamples(t *testing.T, block reflect.Type) {
 		if inner.Kind() == reflect.Pointer {
 			inner = inner.Elem()
 		}
-		isBlock := inner.Kind() == reflect.Struct && !isText(reflect.New(inner).Elem())
+		_, isText := reflect.New(inner).Interface().(encoding.TextUnmarshaler)
+		isBlock := inner.Kind() == reflect.Struct && !isText
 		if isBlock {
 			checkExamples(t, inner)
 		}
@@ -35,16 +35,11 @@ func checkExamples(t *testing.T, block reflect.Type) {
 			}
 			continue
 		}
-		var document yaml.Node
-		if err := yaml.Unmarshal([]byte(key+": "+example), &document); err != nil {
-			t.Errorf("%s.%s: %v", block, key, err)
-			continue
-		}
 		p := newParser("example", func(string) (string, bool) { return "", false })
-		root := p.resolve(document.Content[0], "", 0, nil)
-		p.decode(root, "", reflect.New(block).Elem())
-		if len(p.problems) > 0 {
-			t.Errorf("the example of %s.%s has problems: %v", block, key, p.problems)
+		root := p.doc.Read([]byte(key + ": " + example))
+		p.doc.Decode(root, "", reflect.New(block).Interface())
+		if problems := p.doc.Problems(); len(problems) > 0 {
+			t.Errorf("the example of %s.%s has problems: %v", block, key, problems)
 		}
 	}
 }

@@ -3,13 +3,13 @@ package config
 import (
 	"fmt"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
 
 	"gopkg.in/yaml.v3"
 
+	"kcagent/config/strictyaml"
 	"kcagent/sink"
 )
 
@@ -18,30 +18,30 @@ var defaultFetch = Fetch{Lanes: 2, MaxBytes: 16 << 20, MaxWait: 500 * time.Milli
 // DefaultSessionTimeout is that of Kafka's own consumer since 3.0.
 const DefaultSessionTimeout = 45 * time.Second
 
-// normalise fills in what is left open and resolves what is named, so that two
-// consumers mean the same if they are deeply equal.
+// normalise sets the defaults and resolves names, so that two consumers mean the same if
+// they are deeply equal.
 func normalise(c *Consumer, conf *Config) {
-	set(&c.Group, "kcagent-"+c.Name)
-	set(&c.State, Running)
-	set(&c.OnOutOfRange, ResetEarliest)
-	set(&c.Isolation, ReadCommitted)
-	set(&c.MaxPartitionBytes, 1<<20)
-	set(&c.StallTimeout, time.Minute)
-	set(&c.Flush.Interval, time.Second)
-	set(&c.Flush.Bytes, 64<<20)
-	c.Topics = unique(c.Topics)
-	c.Brokers = unique(c.Brokers)
+	setDefault(&c.Group, "kcagent-"+c.Name)
+	setDefault(&c.State, Running)
+	setDefault(&c.OnOutOfRange, ResetEarliest)
+	setDefault(&c.Isolation, ReadCommitted)
+	setDefault(&c.MaxPartitionBytes, 1<<20)
+	setDefault(&c.StallTimeout, time.Minute)
+	setDefault(&c.Flush.Interval, time.Second)
+	setDefault(&c.Flush.Bytes, 64<<20)
+	c.Topics = sortedSet(c.Topics)
+	c.Brokers = sortedSet(c.Brokers)
 	if c.Brokers != nil {
 		c.Cluster = Cluster{Brokers: c.Brokers, Fetch: defaultFetch, SessionTimeout: DefaultSessionTimeout}
 	} else if cluster, ok := conf.Clusters[c.ClusterName]; ok {
 		c.Cluster = cluster
 	}
 	if f := c.Sink.File; f != nil {
-		set(&f.Format, sink.Raw)
-		set(&f.Delivery, sink.ExactlyOnce)
-		set(&f.Durability, sink.Fsync)
-		set(&f.Compression, sink.Uncompressed)
-		set(&f.Mode, 0o640)
+		setDefault(&f.Format, sink.Raw)
+		setDefault(&f.Delivery, sink.ExactlyOnce)
+		setDefault(&f.Durability, sink.Fsync)
+		setDefault(&f.Compression, sink.Uncompressed)
+		setDefault(&f.Mode, 0o640)
 		if f.Path != "" {
 			f.Path = filepath.Clean(strings.ReplaceAll(f.Path, "{name}", c.Name))
 		}
@@ -50,93 +50,108 @@ func normalise(c *Consumer, conf *Config) {
 		}
 	}
 	if s := c.Sink.Stdout; s != nil {
-		set(&s.Format, sink.JSON)
+		setDefault(&s.Format, sink.JSON)
 	}
 }
 
-func set[T comparable](v *T, value T) {
+func setDefault[T comparable](v *T, value T) {
 	var zero T
 	if *v == zero {
 		*v = value
 	}
 }
 
-// unique sorts and drops repeats: neither means anything.
-func unique(list []string) []string {
+// sortedSet sorts the list and removes duplicates, because neither order nor repetition
+// has a meaning.
+func sortedSet(list []string) []string {
 	slices.Sort(list)
 	return slices.Compact(list)
 }
 
 // clusters normalises and checks the clusters.
 func (p *parser) clusters(root *yaml.Node, conf *Config) {
-	nodes := child(root, "clusters")
+	nodes := strictyaml.Child(root, "clusters")
 	for name, c := range conf.Clusters {
 		path := "clusters." + name
-		node := child(nodes, name)
-		set(&c.Fetch.Lanes, defaultFetch.Lanes)
-		set(&c.Fetch.MaxBytes, defaultFetch.MaxBytes)
-		set(&c.Fetch.MaxWait, defaultFetch.MaxWait)
-		set(&c.SessionTimeout, DefaultSessionTimeout)
-		c.Brokers = unique(c.Brokers)
+		node := strictyaml.Child(nodes, name)
+		setDefault(&c.Fetch.Lanes, defaultFetch.Lanes)
+		setDefault(&c.Fetch.MaxBytes, defaultFetch.MaxBytes)
+		setDefault(&c.Fetch.MaxWait, defaultFetch.MaxWait)
+		setDefault(&c.SessionTimeout, DefaultSessionTimeout)
+		c.Brokers = sortedSet(c.Brokers)
 		conf.Clusters[name] = c
-		if !p.told[path] { // else it is no block at all
+		if !p.doc.Reported(path) { // else it is not a block
 			p.checkCluster(node, path, c)
 		}
 	}
 }
 
-// What limits.max_batch may be.
+// The bounds of limits.max_batch, in bytes.
 const (
-	leastMaxBatch = 1 << 20
-	mostMaxBatch  = 2047 << 20
+	minMaxBatch = 1 << 20
+	maxMaxBatch = 2047 << 20
 )
 
 func (p *parser) limits(root *yaml.Node, conf *Config) {
-	node := child(root, "limits")
+	node := strictyaml.Child(root, "limits")
 	if node == nil {
 		return
 	}
 	l := conf.Limits
-	if child(node, "max_consumers") != nil && l.MaxConsumers < 1 {
-		p.fault(node, "limits", "max_consumers", fmt.Sprintf("%d is no limit: write a number from 1 on", l.MaxConsumers), "")
+	if strictyaml.Child(node, "max_consumers") != nil && l.MaxConsumers < 1 {
+		p.doc.ReportField(node, "limits", "max_consumers", fmt.Sprintf("invalid limit %d: must be at least 1", l.MaxConsumers), "")
 	}
 	if l.MaxRemovedPercent < 0 || l.MaxRemovedPercent > 100 {
-		p.fault(node, "limits", "max_removed_percent", fmt.Sprintf("%d is no share: write 0 to 100", l.MaxRemovedPercent), "")
+		p.doc.ReportField(node, "limits", "max_removed_percent", fmt.Sprintf("invalid percentage %d: must be from 0 to 100", l.MaxRemovedPercent), "")
 	}
-	if n := int64(l.MaxBatch); child(node, "max_batch") != nil && (n < leastMaxBatch || n > mostMaxBatch) {
-		p.fault(node, "limits", "max_batch", fmt.Sprintf("invalid size %s: must be from 1MiB to 2047MiB, which is Kafka's own limit", l.MaxBatch), "")
+	if n := int64(l.MaxBatch); strictyaml.Child(node, "max_batch") != nil && (n < minMaxBatch || n > maxMaxBatch) {
+		p.doc.ReportField(node, "limits", "max_batch", fmt.Sprintf("invalid size %s: must be from 1MiB to 2047MiB, which is Kafka's own limit", l.MaxBatch), "")
 	}
 }
 
-// defaults checks the shape of the defaults once, and remembers its nodes, so
-// that what is wrong with them is told there and not at each consumer.
+// defaults checks the shape of the defaults once, and marks its nodes, so that a mistake
+// in them is reported there and not at each consumer.
 func (p *parser) defaults(n *yaml.Node) *yaml.Node {
 	var shape Consumer
-	p.inherit(n, "defaults")
-	p.decode(n, "defaults", reflect.ValueOf(&shape).Elem())
+	p.doc.Inherit(n, "defaults")
+	p.doc.Decode(n, "defaults", &shape)
 	if n.Kind != yaml.MappingNode {
 		return nil
 	}
-	for key := range pairs(n) {
+	for key := range strictyaml.Pairs(n) {
 		if key.Value == "name" {
-			p.report(key, "defaults.name", "a name cannot be a default: each consumer has its own", "")
-			return without(n, "name")
+			p.doc.Report(key, "defaults.name", "name cannot have a default: each consumer requires its own", "")
+			return strictyaml.Without(n, "name")
 		}
 	}
 	return n
 }
 
-// inherit remembers n and all below as nodes of the defaults.
-func (p *parser) inherit(n *yaml.Node, path string) {
-	p.inherited[n] = path
-	for key, value := range pairs(n) {
-		at := below(path, key.Value)
-		p.inherited[key] = at
-		p.inherit(value, at)
+// inherit fills the keys that own lacks from the defaults, nested mappings included. Of
+// two alternatives it takes neither if own has one of them.
+func inherit(own, defaults *yaml.Node) *yaml.Node {
+	if defaults == nil {
+		return own
 	}
-	if n.Kind == yaml.SequenceNode {
-		for i, e := range n.Content {
-			p.inherit(e, fmt.Sprintf("%s[%d]", path, i))
+	skip := make(map[string]bool)
+	for _, alternatives := range [][]string{{"cluster", "brokers"}, {"topics", "topics_regex"}} {
+		if strictyaml.Child(own, alternatives[0]) != nil || strictyaml.Child(own, alternatives[1]) != nil {
+			skip[alternatives[0]], skip[alternatives[1]] = true, true
 		}
 	}
+	if s := strictyaml.Child(own, "sink"); s != nil && s.Kind == yaml.MappingNode && len(s.Content) > 0 {
+		// Another kind of sink inherits nothing from the default kind.
+		if d := strictyaml.Child(defaults, "sink"); d != nil && d.Kind == yaml.MappingNode {
+			same := *d
+			same.Content = nil
+			for k, v := range strictyaml.Pairs(d) {
+				if strictyaml.Child(s, k.Value) != nil {
+					same.Content = append(same.Content, k, v)
+				}
+			}
+			own = strictyaml.Fill(own, &yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{{Kind: yaml.ScalarNode, Value: "sink"}, &same}}, nil)
+			skip["sink"] = true
+		}
+	}
+	return strictyaml.Fill(own, defaults, skip)
 }

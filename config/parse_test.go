@@ -38,7 +38,7 @@ func goldens(t *testing.T, dir string, least int, check func(t *testing.T, in []
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
 			a, err := txtar.ParseFile(file)
 			if err != nil || len(a.Files) != 2 {
-				t.Fatalf("%d parts, want the file and what comes of it: %v", len(a.Files), err)
+				t.Fatalf("%d parts, want the file and the result: %v", len(a.Files), err)
 			}
 			got := check(t, a.Files[0].Data)
 			if *update {
@@ -53,8 +53,8 @@ func goldens(t *testing.T, dir string, least int, check func(t *testing.T, in []
 	}
 }
 
-// TestBad: one file a mistake, with exactly what the user is told.
-func TestBad(t *testing.T) {
+// TestMistakesAreReportedWithPlaceAndHint: one golden for each mistake.
+func TestMistakesAreReportedWithPlaceAndHint(t *testing.T) {
 	goldens(t, "bad", 40, func(t *testing.T, in []byte) []byte {
 		c, problems := Parse("consumers.yaml", in, testEnv)
 		if c != nil || len(problems) == 0 {
@@ -75,8 +75,8 @@ func TestBad(t *testing.T) {
 	})
 }
 
-// TestGood: what a file means, with every default written out.
-func TestGood(t *testing.T) {
+// TestDefaultsAreFilledIn: one golden for each valid file, with all defaults.
+func TestDefaultsAreFilledIn(t *testing.T) {
 	goldens(t, "good", 5, func(t *testing.T, in []byte) []byte {
 		c, problems := Parse("consumers.yaml", in, testEnv)
 		if len(problems) > 0 {
@@ -102,8 +102,8 @@ func parse(t *testing.T, text string) *Config {
 	return c
 }
 
-// TestSameMeaningIsEqual: two files that mean the same parse to equal values,
-// or an edit without meaning would touch a consumer.
+// TestSameMeaningIsEqual: two files that mean the same parse to equal values. Otherwise an
+// edit without meaning would restart a consumer.
 func TestSameMeaningIsEqual(t *testing.T) {
 	base := parse(t, `
 clusters: {main: {brokers: [b:2, a:1]}}
@@ -130,7 +130,7 @@ consumers:
 	}
 }
 
-func TestAnchorsAndMerges(t *testing.T) {
+func TestAnchorsAndMergeKeysAreResolved(t *testing.T) {
 	got := parse(t, `
 consumers:
 - &a {name: a, brokers: [a:1], topics: &t [x], sink: {stdout: {}}}
@@ -142,8 +142,8 @@ consumers:
 	}
 }
 
-// TestAliasBomb: a small file that stands for a huge one is refused, soon.
-func TestAliasBomb(t *testing.T) {
+// TestAliasBombIsRejected: a small file that stands for a huge one by aliases.
+func TestAliasBombIsRejected(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n")
 	for i := 1; i < 12; i++ {
@@ -167,7 +167,7 @@ func TestProblemsPointAtTheText(t *testing.T) {
 	}
 }
 
-func TestLocate(t *testing.T) {
+func TestLocateFindsTheNearestNode(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f.yaml")
 	text := "consumers:\n- name: a\n  topics: [t]\n"
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -177,7 +177,7 @@ func TestLocate(t *testing.T) {
 		t.Errorf("located at %d:%d", p.Line, p.Column)
 	}
 	if p := Locate(path, "consumers[0].sink.file", "m"); p.Line != 2 {
-		t.Errorf("what is missing is located at line %d, want its consumer's", p.Line)
+		t.Errorf("a missing key is located at line %d, want its consumer's", p.Line)
 	}
 }
 
@@ -222,8 +222,8 @@ consumers: [{name: a, cluster: main, topics: [t], sink: {stdout: {}}}]
 	}
 }
 
-// TestSchemaNamesEveryKey: the schema is made of the structs, so that no key
-// can be forgotten; this proves that the walk reaches them all.
+// TestSchemaNamesEveryKey: the schema is made from the structs; the test proves that the
+// walk reaches all of them.
 func TestSchemaNamesEveryKey(t *testing.T) {
 	var schema map[string]any
 	if err := json.Unmarshal(Schema(), &schema); err != nil {
@@ -260,7 +260,7 @@ func TestSchemaNamesEveryKey(t *testing.T) {
 	visit(properties["clusters"].(map[string]any)["additionalProperties"].(map[string]any), reflect.TypeFor[Cluster](), "clusters")
 }
 
-func TestSizes(t *testing.T) {
+func TestSizesHaveBinaryAndDecimalUnits(t *testing.T) {
 	f := func(text string, want sink.Size) {
 		t.Helper()
 		var s sink.Size
@@ -280,8 +280,7 @@ func TestSizes(t *testing.T) {
 	}
 }
 
-// thousand is a file of as many consumers whose paths can meet, as far as one
-// look goes.
+// thousand is a file of as many consumers, whose paths look as if they could conflict.
 func thousand(t testing.TB, path string) []byte {
 	t.Helper()
 	var b strings.Builder
@@ -327,7 +326,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-func TestStartTimes(t *testing.T) {
+func TestStartTimesAreUTC(t *testing.T) {
 	var s Start
 	if err := s.UnmarshalText([]byte("2026-01-31T08:00:00+02:00")); err != nil || !s.At.Equal(time.Date(2026, 1, 31, 6, 0, 0, 0, time.UTC)) {
 		t.Errorf("start is %v, %v", s, err)

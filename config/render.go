@@ -6,9 +6,8 @@ import (
 	"time"
 )
 
-// Normalised returns the configuration as it is in force, for showing as JSON:
-// under the names of the file, with every default written out, secrets hidden,
-// and what is not set left out.
+// Normalised returns the configuration for encoding as JSON: with the keys of the file,
+// all defaults, and secrets hidden. Keys without a value are left out.
 func (c *Config) Normalised() any { return render(reflect.ValueOf(*c)) }
 
 func render(v reflect.Value) any {
@@ -16,7 +15,7 @@ func render(v reflect.Value) any {
 	case time.Duration:
 		return x.String()
 	case encoding.TextMarshaler:
-		text, _ := x.MarshalText() // ours never fail
+		text, _ := x.MarshalText() // those of a Config never fail
 		return string(text)
 	}
 	switch v.Kind() {
@@ -47,8 +46,8 @@ func render(v reflect.Value) any {
 	return v.Interface()
 }
 
-// unset reports whether there is nothing to show. A struct, a number and a
-// boolean always say something.
+// unset reports whether there is no value. A struct, a number and a boolean always have
+// one.
 func unset(v reflect.Value) bool {
 	switch v.Kind() {
 	case reflect.Pointer, reflect.Map:

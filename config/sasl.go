@@ -1,6 +1,7 @@
 package config
 
 import (
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -9,8 +10,8 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// SASL says how connections are authenticated. Password or PasswordFile is set
-// where the mechanism wants one, never both.
+// SASL configures how connections are authenticated. Password or PasswordFile is set if
+// the mechanism requires one, never both.
 type SASL struct {
 	Mechanism    Mechanism `yaml:"mechanism" doc:"How to authenticate." default:"required in sasl" example:"SCRAM-SHA-512"`
 	Username     string    `yaml:"username" doc:"User name, for PLAIN and SCRAM." default:"required for PLAIN and SCRAM" example:"kcagent"`
@@ -20,8 +21,8 @@ type SASL struct {
 	AWS          *AWS      `yaml:"aws" doc:"Settings for AWS_MSK_IAM. The credentials come from the default chain of the AWS SDK: environment, profile, web identity, container, instance." default:"required for AWS_MSK_IAM" example:"{region: eu-west-1}"`
 }
 
-// OAuth says where a token comes from: from a file that somebody keeps up to
-// date, or from a server, for a client id and its secret (RFC 6749, 4.4).
+// OAuth configures the source of a token: a file that another program keeps up to date,
+// or a server, for a client id and its secret (RFC 6749, 4.4).
 type OAuth struct {
 	TokenFile        string            `yaml:"token_file" doc:"File that holds the token, which another program keeps up to date." default:"this or token_url is required" example:"/run/secrets/token"`
 	TokenURL         string            `yaml:"token_url" doc:"Instead of token_file: endpoint for tokens by client credentials (RFC 6749, 4.4). A token is renewed before it expires, and when a broker rejects it. Redirects are not followed." default:"none" example:"https://login.example.com/oauth2/token"`
@@ -34,14 +35,32 @@ type OAuth struct {
 	Extensions       map[string]string `yaml:"extensions" doc:"SASL extensions to send with the token (KIP-342)." default:"none" example:"{logicalCluster: lkc-1}"`
 }
 
-// AWS says how to log in to Amazon MSK. The credentials are found as AWS's own
-// tools find them: environment, profile, web identity, container, instance.
+// AWS configures how to log in to Amazon MSK. The credentials come from the default chain
+// of the AWS SDK: environment, profile, web identity, container, instance.
 type AWS struct {
 	Region string `yaml:"region" doc:"AWS region of the cluster." default:"required for AWS_MSK_IAM" example:"eu-west-1"`
 }
 
+// Files returns the paths of the files with the cluster's certificates and secrets, by the
+// field that names them.
+func (c Cluster) Files() map[string]string {
+	files := make(map[string]string)
+	if t := c.TLS; t != nil {
+		files["tls.ca_file"], files["tls.cert_file"], files["tls.key_file"] = t.CAFile, t.CertFile, t.KeyFile
+	}
+	if s := c.SASL; s != nil {
+		files["sasl.password_file"] = s.PasswordFile
+		if o := s.OAuth; o != nil {
+			files["sasl.oauth.token_file"], files["sasl.oauth.client_secret_file"] = o.TokenFile, o.ClientSecretFile
+			files["sasl.oauth.ca_file"] = o.CAFile
+		}
+	}
+	maps.DeleteFunc(files, func(_, path string) bool { return path == "" })
+	return files
+}
+
 // Mechanism is a SASL mechanism, or AWS_MSK_IAM, which is OAUTHBEARER with a
-// token that is signed here with AWS credentials.
+// token that the agent signs with AWS credentials.
 type Mechanism string
 
 // The mechanisms.
@@ -58,25 +77,25 @@ func (Mechanism) Values() []string {
 	return []string{string(Plain), string(ScramSHA256), string(ScramSHA512), string(OAuthBearer), string(MSKIAM)}
 }
 
-// byPassword reports that the mechanism wants a user name and a password.
+// byPassword reports that the mechanism requires a user name and a password.
 func (m Mechanism) byPassword() bool { return m != OAuthBearer && m != MSKIAM }
 
 func (p *parser) checkSASL(n *yaml.Node, path string, s SASL) {
 	missing := func(field, hint string) {
-		p.fault(n, path, field, "missing: "+string(s.Mechanism)+" needs one", hint)
+		p.doc.ReportField(n, path, field, "missing: required for "+string(s.Mechanism), hint)
 	}
 	switch m := s.Mechanism; {
 	case m == "":
-		p.fault(n, path, "sasl.mechanism", "missing", "write one of "+strings.Join(m.Values(), ", "))
+		p.doc.ReportField(n, path, "sasl.mechanism", "missing", "use one of "+strings.Join(m.Values(), ", "))
 		return
 	case !slices.Contains(m.Values(), string(m)):
 		return
 	case m.byPassword() && s.Username == "":
 		missing("sasl.username", "")
 	case m.byPassword() && s.Password.IsSet() && s.PasswordFile != "":
-		p.fault(n, path, "sasl.password_file", "stands beside password: only one of them can hold", "remove password")
-	case m.byPassword() && !s.Password.IsSet() && s.PasswordFile == "" && !p.told[path+".sasl.password"]:
-		p.fault(n, path, "sasl.password_file", "missing: "+string(m)+" needs a password", "name a file that holds it")
+		p.doc.ReportField(n, path, "sasl.password_file", "cannot be combined with password", "remove password")
+	case m.byPassword() && !s.Password.IsSet() && s.PasswordFile == "" && !p.doc.Reported(path+".sasl.password"):
+		p.doc.ReportField(n, path, "sasl.password_file", "missing: a password is required for "+string(m), "set the file that holds it")
 	case m == OAuthBearer && s.OAuth == nil:
 		missing("sasl.oauth", "write `oauth: {token_file: …}`, or token_url, client_id and client_secret_file")
 	case m == OAuthBearer:
@@ -84,40 +103,40 @@ func (p *parser) checkSASL(n *yaml.Node, path string, s SASL) {
 	case m == MSKIAM && (s.AWS == nil || s.AWS.Region == ""):
 		missing("sasl.aws.region", "write `aws: {region: …}`, such as eu-west-1")
 	}
-	idle := func(field string, set, used bool) {
+	unused := func(field string, set, used bool) {
 		if set && !used {
-			p.fault(n, path, field, "is not used by "+string(s.Mechanism), "remove it, or choose another mechanism")
+			p.doc.ReportField(n, path, field, "cannot be combined with "+string(s.Mechanism), "remove it, or choose another mechanism")
 		}
 	}
-	idle("sasl.username", s.Username != "", s.Mechanism.byPassword())
-	idle("sasl.password", s.Password.IsSet(), s.Mechanism.byPassword())
-	idle("sasl.password_file", s.PasswordFile != "", s.Mechanism.byPassword())
-	idle("sasl.oauth", s.OAuth != nil, s.Mechanism == OAuthBearer)
-	idle("sasl.aws", s.AWS != nil, s.Mechanism == MSKIAM)
+	unused("sasl.username", s.Username != "", s.Mechanism.byPassword())
+	unused("sasl.password", s.Password.IsSet(), s.Mechanism.byPassword())
+	unused("sasl.password_file", s.PasswordFile != "", s.Mechanism.byPassword())
+	unused("sasl.oauth", s.OAuth != nil, s.Mechanism == OAuthBearer)
+	unused("sasl.aws", s.AWS != nil, s.Mechanism == MSKIAM)
 }
 
 func (p *parser) checkOAuth(n *yaml.Node, path string, o OAuth) {
 	const at = "sasl.oauth."
 	switch {
 	case o.TokenFile == "" && o.TokenURL == "":
-		p.fault(n, path, "sasl.oauth", "names no token", "write token_file, or token_url with client_id and client_secret_file")
+		p.doc.ReportField(n, path, "sasl.oauth", "missing: set the source of the token", "write token_file, or token_url with client_id and client_secret_file")
 	case o.TokenFile != "" && o.TokenURL != "":
-		p.fault(n, path, at+"token_url", "stands beside token_file: only one of them can hold", "remove one")
+		p.doc.ReportField(n, path, at+"token_url", "cannot be combined with token_file", "remove one")
 	case o.TokenFile != "":
 		for field, set := range map[string]bool{
 			"client_id": o.ClientID != "", "client_secret": o.ClientSecret.IsSet(), "client_secret_file": o.ClientSecretFile != "",
 			"scopes": o.Scopes != nil, "audience": o.Audience != "", "ca_file": o.CAFile != "",
 		} {
 			if set {
-				p.fault(n, path, at+field, "is for token_url, and the token comes from token_file", "remove it")
+				p.doc.ReportField(n, path, at+field, "cannot be combined with token_file", "remove it")
 			}
 		}
 	default:
 		p.checkTokenURL(n, path, at, o)
 	}
 	for key := range o.Extensions {
-		if !isExtension(key) {
-			p.fault(n, path, at+"extensions", strconv.Quote(key)+" is no name of an extension: write letters; auth is taken", "")
+		if !isExtensionName(key) {
+			p.doc.ReportField(n, path, at+"extensions", "invalid extension "+strconv.Quote(key)+": must be letters, and cannot be auth", "")
 		}
 	}
 }
@@ -126,22 +145,22 @@ func (p *parser) checkTokenURL(n *yaml.Node, path, at string, o OAuth) {
 	u, err := url.Parse(o.TokenURL)
 	switch {
 	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
-		p.fault(n, path, at+"token_url", "is no address of a token server", "write it like https://login.example.com/oauth2/token")
+		p.doc.ReportField(n, path, at+"token_url", "invalid URL: must be an http or https address", "use a URL such as https://login.example.com/oauth2/token")
 	case u.User != nil:
-		p.fault(n, path, at+"token_url", "holds a user and perhaps a password, which would show", "use client_id and client_secret_file")
+		p.doc.ReportField(n, path, at+"token_url", "contains a user or a password, which would be visible", "use client_id and client_secret_file")
 	}
 	switch {
 	case o.ClientID == "":
-		p.fault(n, path, at+"client_id", "missing: token_url needs one", "")
+		p.doc.ReportField(n, path, at+"client_id", "missing: required for token_url", "")
 	case o.ClientSecret.IsSet() && o.ClientSecretFile != "":
-		p.fault(n, path, at+"client_secret_file", "stands beside client_secret: only one of them can hold", "remove client_secret")
-	case !o.ClientSecret.IsSet() && o.ClientSecretFile == "" && !p.told[path+"."+at+"client_secret"]:
-		p.fault(n, path, at+"client_secret_file", "missing: token_url needs a secret", "name a file that holds it")
+		p.doc.ReportField(n, path, at+"client_secret_file", "cannot be combined with client_secret", "remove client_secret")
+	case !o.ClientSecret.IsSet() && o.ClientSecretFile == "" && !p.doc.Reported(path+"."+at+"client_secret"):
+		p.doc.ReportField(n, path, at+"client_secret_file", "missing: a secret is required for token_url", "set the file that holds it")
 	}
 }
 
-// isExtension reports whether RFC 7628 allows the name.
-func isExtension(key string) bool {
+// isExtensionName reports whether RFC 7628 allows the name.
+func isExtensionName(key string) bool {
 	return key != "" && key != "auth" && !strings.ContainsFunc(key, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
 	})

@@ -11,14 +11,14 @@ import (
 	"kcagent/sink"
 )
 
-// Schema returns the JSON Schema of the file, made from the same structs that
-// it is decoded into. Editors use it; it is a little more lenient than Parse,
-// which knows rules that a schema cannot say.
+// Schema returns the JSON Schema of the file, for editors. It is made from the structs
+// that the file is decoded into. It is a little more lenient than Parse, which knows rules
+// that a schema cannot express.
 func Schema() []byte {
 	consumer := block(reflect.TypeFor[Consumer]())
 	defaults := block(reflect.TypeFor[Consumer]())
 	delete(defaults["properties"].(map[string]any), "name")
-	defaults["description"] = "Fills whatever a consumer leaves out, nested blocks included."
+	defaults["description"] = "Sets the keys that a consumer leaves out, nested blocks included."
 	consumer["required"] = []string{"name"}
 
 	cluster := block(reflect.TypeFor[Cluster]())
@@ -36,12 +36,12 @@ func Schema() []byte {
 		"additionalProperties": false,
 	}, "", "  ")
 	if err != nil {
-		panic("config: the schema is no JSON: " + err.Error()) // made of maps, strings and lists alone
+		panic("config: encode the schema: " + err.Error()) // it holds maps, strings and lists alone
 	}
 	return append(text, '\n')
 }
 
-// block is the schema of a struct.
+// block returns the schema of a struct.
 func block(t reflect.Type) map[string]any {
 	properties := make(map[string]any)
 	for f := range t.Fields() {
@@ -67,7 +67,7 @@ func block(t reflect.Type) map[string]any {
 	return s
 }
 
-// variable matches a value that the environment gives, which any scalar may be.
+// variable matches a value from the environment, which any scalar may be.
 const variable = `^\$\{.+\}$`
 
 func schemaOf(t reflect.Type) map[string]any {
@@ -75,7 +75,7 @@ func schemaOf(t reflect.Type) map[string]any {
 		return schemaOf(t.Elem())
 	}
 	if e, ok := reflect.Zero(t).Interface().(interface{ Values() []string }); ok {
-		return either(map[string]any{"enum": e.Values()})
+		return orVariable(map[string]any{"enum": e.Values()})
 	}
 	switch t {
 	case reflect.TypeFor[time.Duration]():
@@ -96,13 +96,14 @@ func schemaOf(t reflect.Type) map[string]any {
 	case reflect.Slice:
 		return map[string]any{"type": "array", "items": schemaOf(t.Elem())}
 	case reflect.Bool:
-		return either(map[string]any{"type": "boolean"})
+		return orVariable(map[string]any{"type": "boolean"})
 	case reflect.Int:
-		return either(map[string]any{"type": "integer"})
+		return orVariable(map[string]any{"type": "integer"})
 	}
 	return map[string]any{"type": "string"}
 }
 
-func either(s map[string]any) map[string]any {
+// orVariable accepts s or a variable.
+func orVariable(s map[string]any) map[string]any {
 	return map[string]any{"anyOf": []any{s, map[string]any{"type": "string", "pattern": variable}}}
 }

@@ -272,6 +272,29 @@ const configurationIntro = `# The configuration file
 
 ` + "`kcagent run --config consumers.yaml`" + ` runs the consumers that one YAML file declares. This page lists every key. ` + "`kcagent schema`" + ` prints the same as a JSON Schema, for editors.
 
+` + "```yaml" + `
+clusters:
+  main:
+    brokers: [kafka-1:9093, kafka-2:9093]
+    tls: {ca_file: /etc/kcagent/ca.pem}
+    sasl: {mechanism: SCRAM-SHA-512, username: kcagent, password_file: /run/secrets/kafka}
+
+defaults:
+  cluster: main
+  flush: {interval: 500ms}
+
+consumers:
+  - name: orders
+    topics: [orders, refunds]
+    sink:
+      file: {path: /data/orders.log}
+  - name: audit
+    topics: [audit]
+    state: paused
+    sink:
+      file: {path: "/data/{name}/{topic}-{partition}.jsonl", format: json}
+` + "```" + `
+
 The agent validates the file strictly. An unknown key, a duplicate key or name, a wrong type, an invalid combination or a second document is an error with line, column, path and often a hint. All errors are reported together.
 
 - **Variables.** ` + "`${NAME}` and `${NAME:-default}`" + ` in a value are replaced from the environment; ` + "`$$`" + ` is a dollar sign. A variable that is not set is an error. Inside ` + "`{ }` or `[ ]`" + ` such a value needs quotes.

@@ -1,4 +1,4 @@
-package config
+package filewatch
 
 import (
 	"errors"
@@ -19,7 +19,7 @@ const (
 
 func TestFirstFileIsDeliveredAtOnce(t *testing.T) {
 	for _, content := range []string{"A", "bad"} {
-		inBubble(t, WatchOptions{Events: true}, func(b *bubble) {
+		inBubble(t, Options{Events: true}, func(b *bubble) {
 			b.replace(content, time.Second)
 			b.run()
 			b.want(0, content)
@@ -28,8 +28,8 @@ func TestFirstFileIsDeliveredAtOnce(t *testing.T) {
 	}
 }
 
-func TestFirstFileInTheWritingIsDeliveredWhole(t *testing.T) {
-	inBubble(t, WatchOptions{}, func(b *bubble) {
+func TestFirstFileIsDeliveredWholeWhileItIsWritten(t *testing.T) {
+	inBubble(t, Options{}, func(b *bubble) {
 		b.replace("hal", 0)
 		b.run()
 		time.Sleep(50 * ms)
@@ -38,8 +38,8 @@ func TestFirstFileInTheWritingIsDeliveredWhole(t *testing.T) {
 	})
 }
 
-func TestFirstFileMissing(t *testing.T) {
-	inBubble(t, WatchOptions{Events: true}, func(b *bubble) {
+func TestMissingFirstFileIsDelivered(t *testing.T) {
+	inBubble(t, Options{Events: true}, func(b *bubble) {
 		b.set(fakeFile{err: &fs.PathError{Op: "open", Path: "fake.yaml", Err: fs.ErrNotExist}})
 		b.run()
 		b.want(grace, "unread")
@@ -48,27 +48,27 @@ func TestFirstFileMissing(t *testing.T) {
 	})
 }
 
-func TestUpdateSaysWhatWasRead(t *testing.T) {
-	inBubble(t, WatchOptions{}, func(b *bubble) {
+func TestContentSaysWhatWasRead(t *testing.T) {
+	inBubble(t, Options{}, func(b *bubble) {
 		b.replace("A", time.Second)
 		b.run()
 		synctest.Wait()
-		u := <-b.w.Updates()
+		c := <-b.contents
 		const sum = "559aead08264d5795d3909718cdd05abd49572e84fe55590eef31a88a08fdffd"
-		if u.Path != "fake.yaml" || u.SHA256 != sum || !u.At.Equal(time.Now()) {
-			t.Errorf("got %+v", u)
+		if c.Path != "fake.yaml" || c.SHA256 != sum || !c.At.Equal(time.Now()) || c.Trigger != triggerStart {
+			t.Errorf("got %+v", c)
 		}
 	})
 }
 
 func TestEditIsDeliveredWithinThePromise(t *testing.T) {
 	edits := map[string]func(b *bubble){
-		"one write":                 func(b *bubble) { b.write("B") },
-		"old file renamed over":     func(b *bubble) { b.replace("B", time.Hour); b.event("fake.yaml") },
-		"clock of the file ahead":   func(b *bubble) { b.replace("B", -time.Hour); b.event("fake.yaml") },
-		"many writes":               func(b *bubble) { inPieces(b, "B", 50, 20*ms) },
-		"a second of writes a pace": func(b *bubble) { inPieces(b, "B", 1000, ms) },
-		"writes for a minute":       func(b *bubble) { inPieces(b, "B", 1200, 50*ms) },
+		"one write":               func(b *bubble) { b.write("B") },
+		"old file renamed over":   func(b *bubble) { b.replace("B", time.Hour); b.event("fake.yaml") },
+		"clock of the file ahead": func(b *bubble) { b.replace("B", -time.Hour); b.event("fake.yaml") },
+		"many writes":             func(b *bubble) { inPieces(b, "B", 50, 20*ms) },
+		"a second of fast writes": func(b *bubble) { inPieces(b, "B", 1000, ms) },
+		"writes for a minute":     func(b *bubble) { inPieces(b, "B", 1200, 50*ms) },
 		"signal while it is written": func(b *bubble) {
 			b.write("")
 			b.signal()
@@ -100,15 +100,15 @@ func inPieces(b *bubble, whole string, n int, pause time.Duration) {
 	b.write(whole)
 }
 
-func TestBusyNeighboursNeitherDelayNorCauseLooks(t *testing.T) {
+func TestEventsOfOtherFilesNeitherDelayNorCauseChecks(t *testing.T) {
 	watching(t, func(b *bubble) {
-		b.looks()
+		b.checks()
 		for range 1000 {
 			b.event("orders.log")
 			time.Sleep(ms)
 		}
-		if n := b.looks(); n != 0 {
-			t.Errorf("%d looks", n)
+		if n := b.checks(); n != 0 {
+			t.Errorf("%d checks", n)
 		}
 		b.write("B")
 		for range promise / ms {
@@ -119,16 +119,16 @@ func TestBusyNeighboursNeitherDelayNorCauseLooks(t *testing.T) {
 	})
 }
 
-func TestBurstOfEventsIsOneLook(t *testing.T) {
+func TestBurstOfEventsCausesOneCheck(t *testing.T) {
 	watching(t, func(b *bubble) {
-		b.looks()
+		b.checks()
 		for range 1000 {
 			b.write("B")
 			time.Sleep(ms)
 		}
 		b.want(promise, "B")
-		if n := b.looks(); n != 1 {
-			t.Errorf("%d looks", n)
+		if n := b.checks(); n != 1 {
+			t.Errorf("%d checks", n)
 		}
 	})
 }
@@ -147,12 +147,12 @@ func TestEventsThatNeverPauseDelayNoLongerThanMaxDelay(t *testing.T) {
 
 func TestHalfWrittenFileIsNotDelivered(t *testing.T) {
 	const poll = 5 * time.Second
-	f := func(name string, write func(b *bubble, data string), look func(b *bubble)) {
+	f := func(name string, write func(b *bubble, data string), check func(b *bubble)) {
 		t.Run(name, func(t *testing.T) {
 			watching(t, func(b *bubble) {
 				time.Sleep(poll - 20*ms)
 				write(b, "h")
-				look(b)
+				check(b)
 				b.want(90 * ms)
 				write(b, "hal")
 				b.want(90 * ms)
@@ -173,7 +173,7 @@ func TestHalfWrittenFileIsNotDelivered(t *testing.T) {
 	f("poll of a clock behind", remote, nothing)
 }
 
-func TestPollFindsWhatHadNoEvent(t *testing.T) {
+func TestPollFindsEditWithoutEvent(t *testing.T) {
 	watching(t, func(b *bubble) {
 		time.Sleep(time.Second)
 		b.replace("B", 0)
@@ -181,7 +181,7 @@ func TestPollFindsWhatHadNoEvent(t *testing.T) {
 	})
 }
 
-func TestSignalLooksAtOnce(t *testing.T) {
+func TestSignalChecksAtOnce(t *testing.T) {
 	watching(t, func(b *bubble) {
 		b.replace("B", time.Second)
 		b.signal()
@@ -189,10 +189,10 @@ func TestSignalLooksAtOnce(t *testing.T) {
 	})
 }
 
-func TestLostEventsCauseALook(t *testing.T) {
+func TestLostEventsCauseACheck(t *testing.T) {
 	watching(t, func(b *bubble) {
 		b.replace("B", 0)
-		b.eyes.trouble <- fsnotify.ErrEventOverflow
+		b.source.failures <- fsnotify.ErrEventOverflow
 		b.want(promise, "B")
 	})
 }
@@ -204,7 +204,7 @@ func TestSameContentIsNotDelivered(t *testing.T) {
 	})
 }
 
-func TestThereAndBackBetweenTwoLooksIsNothing(t *testing.T) {
+func TestRevertWithinDebounceIsIgnored(t *testing.T) {
 	watching(t, func(b *bubble) {
 		b.write("B")
 		time.Sleep(50 * ms)
@@ -213,7 +213,7 @@ func TestThereAndBackBetweenTwoLooksIsNothing(t *testing.T) {
 	})
 }
 
-func TestBadIsToldOnceAndSoIsItsRollback(t *testing.T) {
+func TestRollbackIsDelivered(t *testing.T) {
 	watching(t, func(b *bubble) {
 		b.write("bad")
 		b.want(promise, "bad")
@@ -224,11 +224,11 @@ func TestBadIsToldOnceAndSoIsItsRollback(t *testing.T) {
 	})
 }
 
-func TestMissingOrEmptyIsToldAfterTheGrace(t *testing.T) {
-	f := func(name, told string, file fakeFile) {
+func TestMissingOrEmptyFileIsDeliveredAfterTheGracePeriod(t *testing.T) {
+	f := func(name, delivered string, file fakeFile) {
 		t.Run(name, func(t *testing.T) {
 			watching(t, func(b *bubble) {
-				// For less than the grace it is an editor at work.
+				// For less than the grace period it may be an editor that saves.
 				b.set(file)
 				b.event("fake.yaml")
 				b.want(grace - ms)
@@ -237,7 +237,7 @@ func TestMissingOrEmptyIsToldAfterTheGrace(t *testing.T) {
 
 				b.set(file)
 				b.event("fake.yaml")
-				b.want(grace+promise, told)
+				b.want(grace+promise, delivered)
 				b.want(time.Minute)
 				b.write("A")
 				b.want(promise, "A")
@@ -250,18 +250,8 @@ func TestMissingOrEmptyIsToldAfterTheGrace(t *testing.T) {
 	f("blank", " \n", fakeFile{data: " \n"})
 }
 
-func TestNewestUnreadUpdateWins(t *testing.T) {
-	watching(t, func(b *bubble) {
-		for _, data := range []string{"B", "bad", "C"} {
-			b.write(data)
-			time.Sleep(time.Second) // delivered, and nobody reads it
-		}
-		b.want(0, "C")
-	})
-}
-
-func TestWithoutEventsOnlyASignalLooks(t *testing.T) {
-	inBubble(t, WatchOptions{Events: false}, func(b *bubble) {
+func TestWithoutEventsOnlyASignalChecks(t *testing.T) {
+	inBubble(t, Options{Events: false}, func(b *bubble) {
 		b.replace("A", time.Second)
 		b.run()
 		b.want(0, "A")
@@ -270,33 +260,33 @@ func TestWithoutEventsOnlyASignalLooks(t *testing.T) {
 		b.signal()
 		b.want(0, "B")
 		b.replace("C", 0)
-		b.signal() // too fresh to be sure of: looks again by itself
+		b.signal() // too fresh to be sure of: checked again without another signal
 		b.want(promise, "C")
 	})
 }
 
-func TestPollsFasterWhileEventsCannotBeHad(t *testing.T) {
+func TestPollsFasterWhileEventsAreNotAvailable(t *testing.T) {
 	cannot := errors.New("too many watches")
-	inBubble(t, WatchOptions{Events: true}, func(b *bubble) {
-		b.setDeaf(cannot)
+	inBubble(t, Options{Events: true}, func(b *bubble) {
+		b.setUnavailable(cannot)
 		b.replace("A", time.Hour)
 		b.run()
 		b.want(0, "A")
 		b.replace("B", 0)
 		b.want(time.Second+promise, "B")
 
-		b.setDeaf(nil)
+		b.setUnavailable(nil)
 		time.Sleep(time.Second)
 		b.write("C")
 		b.want(promise, "C")
-		b.setDeaf(cannot) // the watcher is there and a watch fails
+		b.setUnavailable(cannot) // the watcher exists and a watch fails
 		time.Sleep(5 * time.Second)
 		b.replace("D", 0)
 		b.want(time.Second+promise, "D")
 
 		warnings := strings.Count(b.logged.String(), "level=WARN")
-		if again := strings.Count(b.logged.String(), "can be had again"); warnings != 2 || again != 1 {
-			t.Errorf("warned %d times and gave the all-clear %d times:\n%s", warnings, again, b.logged.String())
+		if again := strings.Count(b.logged.String(), "available again"); warnings != 2 || again != 1 {
+			t.Errorf("warned %d times and logged the recovery %d times:\n%s", warnings, again, b.logged.String())
 		}
 	})
 }

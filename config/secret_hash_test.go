@@ -11,9 +11,9 @@ import (
 	"golang.org/x/tools/txtar"
 )
 
-// TestFromNormalised: what is shown of a configuration, without its secrets,
-// is enough to compare with.
-func TestFromNormalised(t *testing.T) {
+// TestFromNormalisedInvertsNormalised: the normalised configuration without its secrets is
+// enough for a comparison.
+func TestFromNormalisedInvertsNormalised(t *testing.T) {
 	files, err := filepath.Glob("testdata/good/*.txtar")
 	if err != nil || len(files) == 0 {
 		t.Fatal(files, err)
@@ -27,7 +27,7 @@ func TestFromNormalised(t *testing.T) {
 		}
 		c, problems := Parse(file, a.Files[0].Data, env)
 		if problems != nil {
-			continue // needs variables of its own
+			continue // requires variables of its own
 		}
 		checked++
 		if again := roundTrip(t, c, c); !reflect.DeepEqual(again.Consumers, c.Consumers) || again.Limits != c.Limits {
@@ -45,18 +45,18 @@ func roundTrip(t *testing.T, c, mine *Config) *Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	seals, err := c.Seals()
+	hashes, err := c.SecretHashes()
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := FromNormalised(shown, seals, mine)
+	again, err := FromNormalised(shown, hashes, mine)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, shown)
 	}
 	return again
 }
 
-func TestSeals(t *testing.T) {
+func TestSecretHashRecognisesTheSameSecret(t *testing.T) {
 	parse := func(password string) *Config {
 		t.Helper()
 		text := `
@@ -73,22 +73,22 @@ consumers:
 	}
 	c := parse("swordfish")
 	if again := roundTrip(t, c, parse("swordfish")); !reflect.DeepEqual(again.Consumers, c.Consumers) {
-		t.Error("the same password seems to be another")
+		t.Error("the same password is taken for another one")
 	}
 	if again := roundTrip(t, c, parse("swordfisk")); reflect.DeepEqual(again.Consumers, parse("swordfisk").Consumers) {
-		t.Error("another password seems to be the same")
+		t.Error("another password is taken for the same one")
 	}
-	seals, err := c.Seals()
+	hashes, err := c.SecretHashes()
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := json.Marshal(seals)
+	text, err := json.Marshal(hashes)
 	if err != nil || strings.Contains(string(text), "swordfish") {
 		t.Errorf("%s, %v", text, err)
 	}
-	other, err := c.Seals()
-	if err != nil || reflect.DeepEqual(seals, other) {
-		t.Error("two seals of one password are equal: whoever sees both knows too much")
+	other, err := c.SecretHashes()
+	if err != nil || reflect.DeepEqual(hashes, other) {
+		t.Error("two hashes of one password are equal, which reveals that the passwords are")
 	}
 	for _, bad := range []string{"", "{", "[]", `{"consumers": [{}]}`} {
 		if _, err := FromNormalised([]byte(bad), nil, c); err == nil {

@@ -1,4 +1,4 @@
-package config
+package filewatch
 
 import (
 	"context"
@@ -14,24 +14,25 @@ import (
 // patience is how long a test waits for what must happen, on any machine.
 const patience = 30 * time.Second
 
-// A live watcher watches a real file, and polls so seldom that no poll can
-// hide a missed event.
+// A live File watches a real file, and polls so seldom that no poll can hide a missed
+// event.
 type live struct {
-	t      *testing.T
-	w      *Watcher
-	dir    string
-	path   string
-	reload chan os.Signal
-	last   Update        // as want saw it
-	looked chan struct{} // has room for one: looks has grown
+	t        *testing.T
+	f        *File
+	dir      string
+	path     string
+	reload   chan os.Signal
+	last     Content       // as want received it
+	contents chan Content  // the newest
+	checked  chan struct{} // has room for one: checks has grown
 
 	mu      sync.Mutex
-	looks   int
+	checks  int
 	history []string // every content that was delivered
 }
 
 // watchDir watches config.yaml, which says "A", in a directory of its own.
-func watchDir(t *testing.T, o WatchOptions, change ...func(*Watcher)) *live {
+func watchDir(t *testing.T, o Options, change ...func(*File)) *live {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "config.yaml")
 	write(t, path, "A")
@@ -39,7 +40,7 @@ func watchDir(t *testing.T, o WatchOptions, change ...func(*Watcher)) *live {
 }
 
 // watchFile watches a file that says "A", and has for long.
-func watchFile(t *testing.T, path string, o WatchOptions, change ...func(*Watcher)) *live {
+func watchFile(t *testing.T, path string, o Options, change ...func(*File)) *live {
 	t.Helper()
 	past := time.Now().Add(-time.Hour)
 	check(t, os.Chtimes(path, past, past))
@@ -48,46 +49,49 @@ func watchFile(t *testing.T, path string, o WatchOptions, change ...func(*Watche
 	return l
 }
 
-func start(t *testing.T, path string, o WatchOptions, change ...func(*Watcher)) *live {
-	l := &live{t: t, dir: filepath.Dir(path), path: path, reload: make(chan os.Signal), looked: make(chan struct{}, 1)}
+func start(t *testing.T, path string, o Options, change ...func(*File)) *live {
+	l := &live{t: t, dir: filepath.Dir(path), path: path, reload: make(chan os.Signal), checked: make(chan struct{}, 1), contents: make(chan Content, 1)}
 	o.Events = true
 	o.Reload = l.reload
 	if o.Poll == 0 {
 		o.Poll = time.Hour
 	}
-	l.w = NewWatcher(path, o)
-	l.w.parse = func(file string, data []byte) (*Config, Problems) {
+	l.f = NewFile(path, o)
+	l.f.monitor.read = func(path string) ([]byte, time.Time, error) {
+		data, modified, err := ReadFile(path)
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.history = append(l.history, string(data))
-		return trivialParse(file, data)
-	}
-	l.w.read = func(path string) ([]byte, time.Time, error) {
-		data, modified, err := readFile(path)
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.looks++
+		l.checks++
 		select {
-		case l.looked <- struct{}{}:
+		case l.checked <- struct{}{}:
 		default:
 		}
 		return data, modified, err
 	}
-	for _, f := range change {
-		f(l.w)
+	for _, change := range change {
+		change(l.f)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error)
-	go func() { done <- l.w.Run(ctx) }()
+	var running sync.WaitGroup
+	running.Go(func() { l.f.Run(ctx, l.deliver) })
 	t.Cleanup(func() {
 		cancel()
-		check(t, <-done)
+		running.Wait()
 	})
 	return l
 }
 
-// edit makes an edit and waits for the update that it causes. What an edit in
-// several steps shows in between is passed over: a slow machine may see it.
+func (l *live) deliver(c Content) {
+	if c.Err == nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.history = append(l.history, string(c.Data))
+	}
+	replace(l.contents, c)
+}
+
+// edit makes an edit and waits for the content that it causes. Content between the steps
+// of an edit is skipped: a slow machine may see it.
 func (l *live) edit(want string, how func()) {
 	l.t.Helper()
 	how()
@@ -100,32 +104,32 @@ func (l *live) want(want string) {
 	var seen []string
 	for {
 		select {
-		case l.last = <-l.w.Updates():
+		case l.last = <-l.contents:
 			if seen = append(seen, show(l.last)); show(l.last) == want {
 				return
 			}
 		case <-deadline:
-			l.t.Fatalf("no update %q after %v, but %q", want, patience, seen)
+			l.t.Fatalf("no content %q after %v, but %q", want, patience, seen)
 		}
 	}
 }
 
 func (l *live) signal() { l.reload <- os.Interrupt }
 
-// waitForLooks waits until the file was read n times in all.
-func (l *live) waitForLooks(n int) {
+// waitForChecks waits until the file was read n times in all.
+func (l *live) waitForChecks(n int) {
 	l.t.Helper()
 	for deadline := time.After(patience); ; {
 		l.mu.Lock()
-		looks := l.looks
+		checks := l.checks
 		l.mu.Unlock()
-		if looks >= n {
+		if checks >= n {
 			return
 		}
 		select {
-		case <-l.looked:
+		case <-l.checked:
 		case <-deadline:
-			l.t.Fatalf("%d looks after %v, want %d", looks, patience, n)
+			l.t.Fatalf("%d checks after %v, want %d", checks, patience, n)
 		}
 	}
 }
@@ -146,7 +150,7 @@ func inotifyWatches(t *testing.T) int {
 	const fds = "/proc/self/fd"
 	entries, err := os.ReadDir(fds)
 	if err != nil {
-		t.Skipf("the kernel's watches cannot be counted here: %v", err)
+		t.Skipf("this system does not list the watches of the kernel: %v", err)
 	}
 	n := 0
 	for _, e := range entries {

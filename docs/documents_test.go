@@ -1,4 +1,4 @@
-package main
+package docs
 
 import (
 	"os"
@@ -10,13 +10,47 @@ import (
 	"testing"
 )
 
+// root is the folder of the module, seen from the tests.
+const root = ".."
+
+// read returns the text of a file of the module.
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// documents returns the text of each page that users and developers read, by its path in
+// the module.
+func documents(t *testing.T) map[string]string {
+	t.Helper()
+	pages := make(map[string]string)
+	for _, pattern := range []string{"*.md", "docs/*.md", "examples/*.md"} {
+		files, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no page matches %s: %v", pattern, err)
+		}
+		for _, file := range files {
+			name, err := filepath.Rel(root, file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pages[filepath.ToSlash(name)] = read(t, name)
+		}
+	}
+	return pages
+}
+
 // TestDecisionsNameEveryDependency, and none that is gone.
 func TestDecisionsNameEveryDependency(t *testing.T) {
 	format := `{{range .Imports}}{{.}}
 {{end}}{{range .TestImports}}{{.}}
 {{end}}{{range .XTestImports}}{{.}}
 {{end}}`
-	out, err := exec.Command("go", "list", "-f", format, "./...").Output()
+	out, err := exec.Command("go", "list", "-f", format, "kcagent/...").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,17 +83,18 @@ func TestDecisionsNameEveryDependency(t *testing.T) {
 	}
 }
 
-// TestLinksLead: a link of a document to a file leads to one, and to a heading of a
-// document if it names one.
-func TestLinksLead(t *testing.T) {
-	for _, page := range documents(t) {
-		for _, m := range regexp.MustCompile(`\]\(([^):]+)\)`).FindAllStringSubmatch(read(t, page), -1) {
+// TestLinksLeadSomewhere: a link from a document leads to a file of the repository, and to
+// a heading of it if the link names one.
+func TestLinksLeadSomewhere(t *testing.T) {
+	pages := documents(t)
+	for page, text := range pages {
+		for _, m := range regexp.MustCompile(`\]\(([^):]+)\)`).FindAllStringSubmatch(text, -1) {
 			file, anchor, _ := strings.Cut(m[1], "#")
 			target := filepath.Join(filepath.Dir(page), file)
 			if file == "" {
 				target = page
 			}
-			if _, err := os.Stat(target); err != nil {
+			if _, err := os.Stat(filepath.Join(root, target)); err != nil {
 				t.Errorf("%s: %v", page, err)
 			} else if anchor != "" && !slices.Contains(anchors(read(t, target)), anchor) {
 				t.Errorf("%s links to %s, which has no such heading", page, m[1])
@@ -68,7 +103,7 @@ func TestLinksLead(t *testing.T) {
 	}
 }
 
-// anchors are what GitHub names the headings of a page.
+// anchors returns the names that GitHub gives to the headings of a page.
 func anchors(page string) []string {
 	var names []string
 	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(page, -1) {
@@ -76,44 +111,4 @@ func anchors(page string) []string {
 		names = append(names, strings.ReplaceAll(name, " ", "-"))
 	}
 	return names
-}
-
-func TestCheckScript(t *testing.T) {
-	info, err := os.Stat(".ci/run")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if info.Mode()&0o111 == 0 {
-		t.Error(".ci/run is not executable")
-	}
-	if bash, err := exec.LookPath("bash"); err != nil {
-		t.Log("no bash here to read .ci/run")
-	} else if out, err := exec.Command(bash, "-n", ".ci/run").CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
-	}
-	script := read(t, ".ci/run")
-	for _, want := range []string{"set -euo pipefail", "KCAGENT_REQUIRE_KAFKA=1 go test -race -count=1", "gofumpt@v", "go vet ./...", "staticcheck@"} {
-		if !strings.Contains(script, want) {
-			t.Errorf(".ci/run does not do %q", want)
-		}
-	}
-}
-
-// TestMakefile: each target is declared as one, and the packages that the
-// recipes name exist.
-func TestMakefile(t *testing.T) {
-	makefile := read(t, "Makefile")
-	phony := strings.Fields(regexp.MustCompile(`(?m)^\.PHONY: (.*)$`).FindStringSubmatch(makefile)[1])
-	var targets []string
-	for _, m := range regexp.MustCompile(`(?m)^([a-z0-9-]+):`).FindAllStringSubmatch(makefile, -1) {
-		targets = append(targets, m[1])
-	}
-	if !slices.Equal(phony, targets) {
-		t.Errorf(".PHONY is %v, the targets are %v", phony, targets)
-	}
-	for _, m := range regexp.MustCompile(`go test .* \./([a-z0-9]+)`).FindAllStringSubmatch(makefile, -1) {
-		if _, err := os.Stat(m[1]); err != nil {
-			t.Error(err)
-		}
-	}
 }

@@ -1,4 +1,4 @@
-package main
+package docs
 
 import (
 	"go/ast"
@@ -74,16 +74,9 @@ func documented(t *testing.T) (rows, foreign map[string]bool) {
 func messages(t *testing.T) []message {
 	var all []message
 	for _, dir := range []string{"agent", "fetch", "sink", "limits", "config", "cli", "verify"} {
-		files, err := filepath.Glob(dir + "/*.go")
-		if err != nil || len(files) == 0 {
-			t.Fatal(dir, err)
-		}
-		for _, path := range files {
-			if strings.HasSuffix(path, "_test.go") {
-				continue
-			}
+		for path, source := range sources(t, dir) {
 			set := token.NewFileSet()
-			file, err := parser.ParseFile(set, path, nil, parser.SkipObjectResolution)
+			file, err := parser.ParseFile(set, path, source, parser.SkipObjectResolution)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -111,8 +104,8 @@ var speaking = map[string][]int{
 	"Warn": {0}, "Error": {0}, "Log": {2}, // of slog
 	"New": {0}, "Errorf": {0}, // errors.New, fmt.Errorf
 	"StrangerError": {0}, "DescriptorError": {0},
-	"replyError": {2},                              // of the HTTP API
-	"fault":      {3}, "report": {2}, "whole": {1}, // of config's parser
+	"replyError":  {2},                              // of the HTTP API
+	"ReportField": {3}, "Report": {2}, "whole": {1}, // of strictyaml.Document
 }
 
 // explaining are the functions whose texts are messages.
@@ -123,7 +116,7 @@ var explaining = map[string]bool{"Error": true, "brokerProblem": true, "conflict
 // those in explaining functions and in explain.go.
 func collect(decl ast.Decl, found func(text string, pos token.Pos), path string) {
 	method, ok := decl.(*ast.FuncDecl)
-	returns := ok && explaining[method.Name.Name] || path == filepath.Join("agent", "explain.go")
+	returns := ok && explaining[method.Name.Name] || filepath.Base(path) == "explain.go"
 	ast.Inspect(decl, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.CallExpr:
@@ -132,57 +125,64 @@ func collect(decl ast.Decl, found func(text string, pos token.Pos), path string)
 				if i >= len(n.Args) {
 					continue
 				}
-				if text, ok := constant(n.Args[i]); ok && strings.Contains(text, " ") {
+				if text, ok := constantText(n.Args[i]); ok && strings.Contains(text, " ") {
 					found(text, n.Pos())
 					break
 				}
 			}
 			if returns && name == "Sprintf" {
-				if text, ok := constant(n.Args[0]); ok {
+				if text, ok := constantText(n.Args[0]); ok {
 					found(text, n.Pos())
 				}
 			}
 		case *ast.ReturnStmt:
 			for _, r := range n.Results {
-				if text, ok := constant(r); ok && returns && strings.Contains(text, " ") {
+				if text, ok := constantText(r); ok && returns && strings.Contains(text, " ") {
 					found(text, r.Pos())
 				}
 			}
 		case *ast.AssignStmt:
 			for _, r := range n.Rhs {
-				if text, ok := constant(r); ok && returns && strings.Contains(text, " ") {
+				if text, ok := constantText(r); ok && returns && strings.Contains(text, " ") {
 					found(text, r.Pos())
 				}
 			}
 		case *ast.ValueSpec:
 			for _, v := range n.Values {
-				if text, ok := constant(v); ok && returns && strings.Contains(text, " ") {
+				if text, ok := constantText(v); ok && returns && strings.Contains(text, " ") {
 					found(text, v.Pos())
 				}
 			}
 		case *ast.KeyValueExpr:
 			if id, ok := n.Key.(*ast.Ident); ok && id.Name == "Message" {
-				if text, ok := constant(n.Value); ok {
+				if text, ok := constantText(n.Value); ok {
 					found(text, n.Pos())
 				}
 			}
 		case *ast.CompositeLit:
 			at := -1
-			switch id, _ := n.Type.(*ast.Ident); {
-			case id == nil:
-			case id.Name == "reason" && len(n.Elts) == 2 && called(&ast.CallExpr{Fun: n.Elts[1]}) == "LevelWarn":
+			switch id := typeName(n); {
+			case strings.EqualFold(id, "reason") && len(n.Elts) == 2 && called(&ast.CallExpr{Fun: n.Elts[1]}) == "LevelWarn":
 				at = 0
-			case id.Name == "NameError" && len(n.Elts) == 3:
+			case id == "NameError" && len(n.Elts) == 3:
 				at = 1
 			}
 			if at >= 0 {
-				if text, ok := constant(n.Elts[at]); ok {
+				if text, ok := constantText(n.Elts[at]); ok {
 					found(text, n.Pos())
 				}
 			}
 		}
 		return true
 	})
+}
+
+// typeName returns the name of the type of a composite literal, without its package.
+func typeName(c *ast.CompositeLit) string {
+	if c.Type == nil {
+		return ""
+	}
+	return called(&ast.CallExpr{Fun: c.Type})
 }
 
 func called(c *ast.CallExpr) string {
@@ -195,9 +195,9 @@ func called(c *ast.CallExpr) string {
 	return ""
 }
 
-// constant returns the text of e, with a verb for each part that is not constant; ok is
+// constantText returns the text of e, with a verb for each part that is not constant; ok is
 // false if no part is.
-func constant(e ast.Expr) (text string, ok bool) {
+func constantText(e ast.Expr) (text string, ok bool) {
 	switch e := e.(type) {
 	case *ast.BasicLit:
 		if e.Kind == token.STRING {
@@ -206,11 +206,11 @@ func constant(e ast.Expr) (text string, ok bool) {
 		}
 	case *ast.CallExpr: // fmt.Sprintf
 		if called(e) == "Sprintf" {
-			return constant(e.Args[0])
+			return constantText(e.Args[0])
 		}
 	case *ast.BinaryExpr:
-		left, inLeft := constant(e.X)
-		right, inRight := constant(e.Y)
+		left, inLeft := constantText(e.X)
+		right, inRight := constantText(e.Y)
 		if e.Op != token.ADD || !inLeft && !inRight {
 			return "", false
 		}

@@ -1,8 +1,9 @@
-package config
+package filewatch
 
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,20 +12,20 @@ import (
 )
 
 func TestTruncateAndWriteInPlace(t *testing.T) {
-	l := watchDir(t, WatchOptions{})
+	l := watchDir(t, Options{})
 	l.edit("B", func() { write(t, l.path, "B") })
 	l.edit("C", func() { write(t, l.path, "C") })
 }
 
-func TestHalfWrittenThenWhole(t *testing.T) {
+func TestHalfWrittenFileIsDeliveredWhole(t *testing.T) {
 	// Quiet is long enough for the half to be seen by the loop, and for no
 	// pause of the machine to make it look whole.
-	l := watchDir(t, WatchOptions{Quiet: 2 * time.Second, MaxDelay: time.Hour})
+	l := watchDir(t, Options{Quiet: 2 * time.Second, MaxDelay: time.Hour})
 	l.edit("half and half", func() {
 		f := must(os.Create(l.path))(t)
 		must(f.WriteString("half "))(t)
 		l.signal()
-		l.waitForLooks(2)
+		l.waitForChecks(2)
 		must(f.WriteString("and half"))(t)
 		check(t, f.Close())
 	})
@@ -32,7 +33,7 @@ func TestHalfWrittenThenWhole(t *testing.T) {
 }
 
 func TestRenameOver(t *testing.T) {
-	l := watchDir(t, WatchOptions{})
+	l := watchDir(t, Options{})
 	for _, data := range []string{"B", "C", "D"} {
 		l.edit(data, func() { renameOver(t, l.path, data) })
 	}
@@ -40,7 +41,7 @@ func TestRenameOver(t *testing.T) {
 }
 
 func TestAnsibleAtomicMove(t *testing.T) {
-	l := watchDir(t, WatchOptions{})
+	l := watchDir(t, Options{})
 	old := time.Now().Add(-time.Hour)
 	l.edit("B", func() {
 		// The temporary file is beside the target and gets its mode and times.
@@ -52,8 +53,8 @@ func TestAnsibleAtomicMove(t *testing.T) {
 	})
 }
 
-func TestOriginalRenamedAwayAndWrittenAnew(t *testing.T) {
-	l := watchDir(t, WatchOptions{})
+func TestRenamedAwayAndRecreated(t *testing.T) {
+	l := watchDir(t, Options{})
 	for _, data := range []string{"B", "C"} {
 		l.edit(data, func() {
 			backup := l.path + "~"
@@ -64,10 +65,10 @@ func TestOriginalRenamedAwayAndWrittenAnew(t *testing.T) {
 	}
 }
 
-func TestMovedAndDeletedWhileItLooks(t *testing.T) {
+func TestMovesAndDeletionsDuringChecksDoNotBlock(t *testing.T) {
 	// fsnotify reports the watch of a moved and deleted file as an error, under
 	// the lock that setting the next watch needs.
-	l := watchDir(t, WatchOptions{})
+	l := watchDir(t, Options{})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() {
@@ -77,12 +78,12 @@ func TestMovedAndDeletedWhileItLooks(t *testing.T) {
 		}
 		done <- err
 	}()
-	stuck := time.After(patience)
+	blocked := time.After(patience)
 	for i := range 10000 {
 		select {
 		case l.reload <- os.Interrupt:
-		case <-stuck:
-			t.Fatalf("stuck after %d looks", i)
+		case <-blocked:
+			t.Fatalf("blocked after %d checks", i)
 		}
 	}
 	cancel()
@@ -90,8 +91,8 @@ func TestMovedAndDeletedWhileItLooks(t *testing.T) {
 	l.edit("B", func() { write(t, l.path, "B") })
 }
 
-func TestHardLinkedBackup(t *testing.T) {
-	l := watchDir(t, WatchOptions{})
+func TestHardLinkedBackupLeavesNoWatch(t *testing.T) {
+	l := watchDir(t, Options{})
 	l.edit("B", func() {
 		check(t, os.Link(l.path, l.path+".1"))
 		renameOver(t, l.path, "B")
@@ -108,16 +109,16 @@ func TestHardLinkedBackup(t *testing.T) {
 	}
 }
 
-func TestWrittenWhereItsDirectoryHasNoEvent(t *testing.T) {
+func TestWriteThroughAnotherDirectoryIsNoticed(t *testing.T) {
 	// As with the mount of a single file, the writer goes by another directory.
-	l := watchDir(t, WatchOptions{})
+	l := watchDir(t, Options{})
 	elsewhere := filepath.Join(t.TempDir(), "config.yaml")
 	check(t, os.Link(l.path, elsewhere))
 	l.edit("B", func() { write(t, elsewhere, "B") })
 }
 
 func TestSedInPlace(t *testing.T) {
-	l := watchDir(t, WatchOptions{})
+	l := watchDir(t, Options{})
 	l.edit("B", func() { run(t, "sed", "-i", "s/A/B/", l.path) })
 	l.edit("C", func() { run(t, "sed", "-i.bak", "s/B/C/", l.path) })
 }
@@ -125,7 +126,7 @@ func TestSedInPlace(t *testing.T) {
 func TestVim(t *testing.T) {
 	for _, settings := range []string{"set nobackup writebackup backupcopy=no", "set backup backupcopy=no", "set backupcopy=yes"} {
 		t.Run(settings, func(t *testing.T) {
-			l := watchDir(t, WatchOptions{})
+			l := watchDir(t, Options{})
 			l.edit("B\n", func() {
 				run(t, "vim", "-es", "-u", "NONE", "-i", "NONE", "-c", settings, "-c", "s/A/B/", "-c", "wq", l.path)
 			})
@@ -133,9 +134,9 @@ func TestVim(t *testing.T) {
 	}
 }
 
-func TestEditorFilesBesideIt(t *testing.T) {
+func TestFilesOfEditorsAreIgnored(t *testing.T) {
 	// MaxDelay would end the wait if their events counted.
-	l := watchDir(t, WatchOptions{MaxDelay: time.Hour})
+	l := watchDir(t, Options{MaxDelay: time.Hour})
 	for _, name := range []string{".config.yaml.swp", "4913", "config.yaml~", "#config.yaml#", "sedXy12Zz"} {
 		file := filepath.Join(l.dir, name)
 		write(t, file, "other")
@@ -146,9 +147,9 @@ func TestEditorFilesBesideIt(t *testing.T) {
 	l.wantHistory("A", "B")
 }
 
-func TestBusyDirectory(t *testing.T) {
+func TestBusyDirectoryDoesNotDelay(t *testing.T) {
 	// If the log's events counted, there would be no pause before MaxDelay.
-	l := watchDir(t, WatchOptions{MaxDelay: time.Hour})
+	l := watchDir(t, Options{MaxDelay: time.Hour})
 	log := must(os.Create(filepath.Join(l.dir, "orders.log")))(t)
 	defer log.Close()
 	renameOver(t, l.path, "B")
@@ -156,8 +157,8 @@ func TestBusyDirectory(t *testing.T) {
 	for {
 		must(log.WriteString("record\n"))(t)
 		select {
-		case u := <-l.w.Updates():
-			if got := show(u); got != "B" {
+		case c := <-l.contents:
+			if got := show(c); got != "B" {
 				t.Fatalf("got %q", got)
 			}
 			return
@@ -169,7 +170,7 @@ func TestBusyDirectory(t *testing.T) {
 	}
 }
 
-func TestNothingHappened(t *testing.T) {
+func TestUnchangedContentIsNotDelivered(t *testing.T) {
 	for name, act := range map[string]func(path string) error{
 		"touch":                 func(path string) error { return os.Chtimes(path, time.Now(), time.Now()) },
 		"chmod":                 func(path string) error { return os.Chmod(path, 0o600) },
@@ -179,28 +180,28 @@ func TestNothingHappened(t *testing.T) {
 		"another link to it":    func(path string) error { return os.Link(path, path+"2") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := watchDir(t, WatchOptions{})
+			l := watchDir(t, Options{})
 			check(t, act(l.path))
-			l.waitForLooks(2) // so that the act is not one with the edit
+			l.waitForChecks(2) // so that the act and the edit cause a check each
 			l.edit("B", func() { renameOver(t, l.path, "B") })
 			l.wantHistory("A", "B")
 		})
 	}
 }
 
-func TestDeletedAndCreatedAgain(t *testing.T) {
-	l := watchDir(t, WatchOptions{})
+func TestDeletedAndRecreated(t *testing.T) {
+	l := watchDir(t, Options{})
 	l.edit("unread", func() { check(t, os.Remove(l.path)) })
 	l.edit("A", func() { write(t, l.path, "A") })
 	l.edit("B", func() { write(t, l.path, "B") })
 }
 
-func TestDirectoryRemovedAndCreatedAgain(t *testing.T) {
+func TestDirectoryRemovedAndRecreated(t *testing.T) {
 	top := t.TempDir()
 	path := filepath.Join(top, "etc", "kcagent", "config.yaml")
 	check(t, os.MkdirAll(filepath.Dir(path), 0o755))
 	write(t, path, "A")
-	l := watchFile(t, path, WatchOptions{})
+	l := watchFile(t, path, Options{})
 	for range 2 {
 		l.edit("unread", func() { check(t, os.RemoveAll(filepath.Join(top, "etc"))) })
 		l.edit("A", func() {
@@ -211,21 +212,21 @@ func TestDirectoryRemovedAndCreatedAgain(t *testing.T) {
 	l.edit("B", func() { write(t, path, "B") })
 }
 
-func TestDirectoryNotThereAtFirst(t *testing.T) {
+func TestDirectoryCreatedLater(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a", "b", "config.yaml")
-	l := start(t, path, WatchOptions{})
+	l := start(t, path, Options{})
 	l.want("unread")
 	check(t, os.Mkdir(filepath.Dir(filepath.Dir(path)), 0o755))
-	l.waitForLooks(3) // the first, its confirmation and this one
+	l.waitForChecks(3) // the first, its confirmation and this one
 	l.edit("A", func() {
 		check(t, os.Mkdir(filepath.Dir(path), 0o755))
 		write(t, path, "A")
 	})
 }
 
-func TestWithoutAnyEventPollsSuffice(t *testing.T) {
-	l := watchDir(t, WatchOptions{Poll: 10 * time.Millisecond}, func(w *Watcher) {
-		w.open = func(...string) (notifier, error) { return nil, errors.New("no events here") }
+func TestPollsSufficeWithoutEvents(t *testing.T) {
+	l := watchDir(t, Options{Poll: 10 * time.Millisecond}, func(f *File) {
+		f.monitor.open = func(...string) (eventSource, error) { return nil, errors.New("no events here") }
 	})
 	l.edit("B", func() { write(t, l.path, "B") })
 	l.edit("unread", func() { check(t, os.Remove(l.path)) })
@@ -233,38 +234,38 @@ func TestWithoutAnyEventPollsSuffice(t *testing.T) {
 }
 
 func TestSignalWithEventsOff(t *testing.T) {
-	l := watchDir(t, WatchOptions{}, func(w *Watcher) { w.o.Events = false })
+	l := watchDir(t, Options{}, func(f *File) { f.monitor.options.Events = false })
 	l.edit("B", func() {
 		write(t, l.path, "B")
 		l.signal()
 	})
 }
 
-func TestUnreadableAndUnusable(t *testing.T) {
-	l := watchDir(t, WatchOptions{})
+func TestUnreadableFileIsDeliveredWithItsError(t *testing.T) {
+	l := watchDir(t, Options{})
 	l.edit("unread", func() {
 		check(t, os.Remove(l.path))
 		check(t, os.Mkdir(l.path, 0o755))
 	})
-	if p := l.last.Problems[0].String(); p != l.path+": read file: it is not a regular file" {
-		t.Error(p)
+	if err := l.last.Err; err.Error() != "read file: not a regular file" {
+		t.Error(err)
 	}
 	check(t, os.Remove(l.path))
 	l.edit("B", func() { write(t, l.path, "B") })
 	l.edit("unread", func() { check(t, os.Truncate(l.path, maxFileSize+1)) })
-	if p := l.last.Problems[0].String(); p != l.path+": read file: it is larger than 8 MiB" {
-		t.Error(p)
+	if err := l.last.Err; err.Error() != "read file: larger than 8 MiB" {
+		t.Error(err)
 	}
 	l.edit("unread", func() { check(t, os.Remove(l.path)) })
-	if p := l.last.Problems[0]; p.Message != "stat file: no such file or directory" || p.Hint == "" {
-		t.Error(p)
+	if err := l.last.Err; !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
 	}
 }
 
 func TestRelativePath(t *testing.T) {
 	t.Chdir(t.TempDir())
 	write(t, "config.yaml", "A")
-	l := watchFile(t, "config.yaml", WatchOptions{})
+	l := watchFile(t, "config.yaml", Options{})
 	l.edit("B", func() { write(t, "config.yaml", "B") })
 	if l.last.Path != "config.yaml" {
 		t.Errorf("path %q", l.last.Path)

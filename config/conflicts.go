@@ -11,24 +11,24 @@ import (
 	"kcagent/sink"
 )
 
-// across applies the rules that concern two consumers: names are unique, no two
-// are one static member, and no file has two writers.
-func (p *parser) across(entries []entry) {
+// checkConflicts applies the rules that concern two consumers: names are unique, no two
+// consumers are the same static member, and no file has two writers.
+func (p *parser) checkConflicts(entries []entry) {
 	names := make(map[string]*entry)
 	members := make(map[string]*entry) // static ones
 	var files pathTree
 	for i := range entries {
 		e := &entries[i]
 		if first := names[e.consumer.Name]; first != nil && e.consumer.Name != "" {
-			p.fault(e.node, e.path, "name", "another consumer is named "+strconv.Quote(e.consumer.Name)+", too",
-				fmt.Sprintf("the first is in line %d", first.node.Line))
+			p.doc.ReportField(e.node, e.path, "name", "duplicate name "+strconv.Quote(e.consumer.Name),
+				fmt.Sprintf("first used in line %d", first.node.Line))
 		} else {
 			names[e.consumer.Name] = e
 		}
 		if c := e.consumer; c.InstanceID != "" {
 			id := strings.Join(append([]string{c.Group, c.InstanceID}, c.Cluster.Brokers...), "\n")
 			if first := members[id]; first != nil {
-				p.fault(e.node, e.path, "instance_id", fmt.Sprintf("consumers %q and %q would be one member of group %s", first.consumer.Name, c.Name, c.Group),
+				p.doc.ReportField(e.node, e.path, "instance_id", fmt.Sprintf("consumers %q and %q would be the same member of group %s", first.consumer.Name, c.Name, c.Group),
 					"give one of them another instance_id, or a group of its own")
 			}
 			members[id] = e
@@ -40,13 +40,13 @@ func (p *parser) across(entries []entry) {
 		switch other, folder := files.add(e); {
 		case other == nil:
 		case folder:
-			p.fault(e.node, e.path, "sink.file.path",
+			p.doc.ReportField(e.node, e.path, "sink.file.path",
 				fmt.Sprintf("conflicts with %s of consumer %q: a folder of one path may be the file of the other", other.consumer.Sink.File.Path, other.consumer.Name),
-				fmt.Sprintf("the other one is in line %d; use another folder", other.node.Line))
+				fmt.Sprintf("the other path is in line %d; use another folder", other.node.Line))
 		default:
-			p.fault(e.node, e.path, "sink.file.path",
-				"consumer "+strconv.Quote(other.consumer.Name)+" may write the same file, "+other.consumer.Sink.File.Path,
-				fmt.Sprintf("the other one is in line %d; give each consumer a file of its own, such as with {name}", other.node.Line))
+			p.doc.ReportField(e.node, e.path, "sink.file.path",
+				"consumer "+strconv.Quote(other.consumer.Name)+" may write the same file "+other.consumer.Sink.File.Path,
+				fmt.Sprintf("the other path is in line %d; use a path of its own for each consumer, for example with {name}", other.node.Line))
 		}
 	}
 }
@@ -63,8 +63,8 @@ type pathTree struct{ root pathNode }
 
 type pathNode struct {
 	pattern
-	file     *entry               // who may write a file here
-	below    *entry               // who needs a folder here
+	file     *entry               // the consumer that may write a file here
+	below    *entry               // a consumer that needs a folder here
 	byText   map[string]*pathNode // the children
 	children []*pathNode          // sorted by their heads
 }
@@ -89,9 +89,9 @@ func (p pattern) meets(o pattern) bool {
 		sink.Overlap(p.text, nil, o.text, nil)
 }
 
-// add enters the files that e may write, or returns who may write one of them
-// already, or, with folder, who needs a folder where e would write a file, or the
-// reverse.
+// add enters the files that e may write. If another consumer may write one of them, it
+// enters nothing and returns that consumer; with folder, one of the two paths needs a
+// folder where the other one needs a file.
 func (t *pathTree) add(e *entry) (other *entry, folder bool) {
 	paths := pathsOf(e)
 	for _, path := range paths {
@@ -121,7 +121,7 @@ func (n *pathNode) find(rest []pattern) (other *entry, folder bool) {
 	return nil, false
 }
 
-// meeting yields the children that may name the same as an element. The head of
+// meeting yields the children that may have the same name as the element. The head of
 // one of the two must begin with that of the other.
 func (n *pathNode) meeting(element pattern) iter.Seq[*pathNode] {
 	return func(yield func(*pathNode) bool) {
@@ -142,7 +142,7 @@ func (n *pathNode) meeting(element pattern) iter.Seq[*pathNode] {
 	}
 }
 
-// search returns where the children with a head begin.
+// search returns the index of the first child with a head.
 func (n *pathNode) search(head string) int {
 	at, _ := slices.BinarySearchFunc(n.children, head, func(c *pathNode, head string) int { return strings.Compare(c.head, head) })
 	return at
@@ -170,8 +170,8 @@ func (n *pathNode) child(p pattern) *pathNode {
 	return child
 }
 
-// pathsOf returns the elements of each path that e may write, topics filled in
-// where they are known.
+// pathsOf returns the elements of each path that e may write, with topics filled in if
+// they are known.
 func pathsOf(e *entry) [][]pattern {
 	path := absolute(e.consumer.Sink.File.Path)
 	paths := []string{path}
@@ -190,8 +190,8 @@ func pathsOf(e *entry) [][]pattern {
 	return split
 }
 
-// absolute makes two spellings of one path equal. Links are not followed: what
-// they lead to may change, and the lock on the file guards it.
+// absolute makes two spellings of one path equal. It follows no links: their targets may
+// change, and the lock on the file protects it.
 func absolute(path string) string {
 	if abs, err := filepath.Abs(path); err == nil {
 		return abs

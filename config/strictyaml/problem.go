@@ -1,11 +1,11 @@
-package config
+package strictyaml
 
 import (
 	"fmt"
 	"strings"
 )
 
-// A Problem is one mistake in the file, with its place.
+// A Problem is one mistake in a file, with its place.
 type Problem struct {
 	File    string `json:"file" doc:"Path of the file."`
 	Line    int    `json:"line" doc:"Line of the file, from 1; 0 if no line is known."`
@@ -33,7 +33,7 @@ func (p Problem) String() string {
 	return b.String()
 }
 
-// Problems are all mistakes of a file, in file order. As an error they print
+// Problems are all mistakes of a file, in the order of the file. As an error they print
 // one after the other.
 type Problems []Problem
 

@@ -9,8 +9,8 @@ import (
 	"kcagent/sink"
 )
 
-// TestPathTree: which two paths cannot be in one file, whichever comes first.
-func TestPathTree(t *testing.T) {
+// TestPathTreeFindsConflicts: the order of the two paths does not matter.
+func TestPathTreeFindsConflicts(t *testing.T) {
 	const none, file, folder = "none", "file", "folder"
 	type path struct {
 		path   string

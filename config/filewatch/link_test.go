@@ -1,4 +1,4 @@
-package config
+package filewatch
 
 import (
 	"fmt"
@@ -15,7 +15,7 @@ func TestConfigMapSwaps(t *testing.T) {
 	dir := t.TempDir()
 	kubelet := &atomicWriter{t: t, dir: dir}
 	kubelet.write(map[string]string{"config.yaml": "A", "other": "1"})
-	l := watchFile(t, filepath.Join(dir, "config.yaml"), WatchOptions{})
+	l := watchFile(t, filepath.Join(dir, "config.yaml"), Options{})
 	for _, data := range []string{"B", "C", "D", "E"} {
 		l.edit(data, func() { kubelet.write(map[string]string{"config.yaml": data, "other": data}) })
 	}
@@ -77,7 +77,7 @@ func TestGitSyncSwaps(t *testing.T) {
 		}
 	}
 	checkout("1a2b", "A")
-	l := watchFile(t, filepath.Join(root, "current", "conf", "config.yaml"), WatchOptions{})
+	l := watchFile(t, filepath.Join(root, "current", "conf", "config.yaml"), Options{})
 	for i, data := range []string{"B", "C", "D"} {
 		l.edit(data, func() { checkout(fmt.Sprintf("%04x", i), data) })
 	}
@@ -91,7 +91,7 @@ func TestLinkRetargeted(t *testing.T) {
 	write(t, filepath.Join(other, "c"), "C")
 	check(t, os.Symlink(filepath.Join(other, "a"), link))
 
-	l := watchFile(t, link, WatchOptions{})
+	l := watchFile(t, link, Options{})
 	l.edit("B", func() { relink(t, filepath.Join(other, "b"), link) })
 	l.edit("C", func() { // as `ln -sf` does
 		check(t, os.Remove(link))
@@ -114,7 +114,7 @@ func TestLinkInTheMiddleRetargeted(t *testing.T) {
 	check(t, os.Symlink("../one", middle))
 	check(t, os.Symlink("links/active/config.yaml", filepath.Join(dir, "config.yaml")))
 
-	l := watchFile(t, filepath.Join(dir, "config.yaml"), WatchOptions{})
+	l := watchFile(t, filepath.Join(dir, "config.yaml"), Options{})
 	l.edit("B", func() { relink(t, "../two", middle) })
 	l.edit("C", func() { renameOver(t, filepath.Join(dir, "two", "config.yaml"), "C") })
 }
@@ -124,7 +124,7 @@ func TestTargetEditedInAnotherDirectory(t *testing.T) {
 	target := filepath.Join(other, "real.yaml")
 	write(t, target, "A")
 	check(t, os.Symlink(target, filepath.Join(dir, "config.yaml")))
-	l := watchFile(t, filepath.Join(dir, "config.yaml"), WatchOptions{})
+	l := watchFile(t, filepath.Join(dir, "config.yaml"), Options{})
 	l.edit("B", func() { write(t, target, "B") })
 	l.edit("C", func() { renameOver(t, target, "C") })
 }
@@ -139,7 +139,7 @@ func TestParentDirectorySwapped(t *testing.T) {
 		check(t, os.MkdirAll(at(sub, "conf"), 0o755))
 		write(t, at(sub, "conf", "config.yaml"), data)
 	}
-	l := watchFile(t, at("live", "conf", "config.yaml"), WatchOptions{})
+	l := watchFile(t, at("live", "conf", "config.yaml"), Options{})
 	l.edit("B", func() {
 		check(t, os.Rename(at("live"), at("old")))
 		check(t, os.Rename(at("next"), at("live")))
@@ -147,25 +147,25 @@ func TestParentDirectorySwapped(t *testing.T) {
 	l.edit("C", func() { write(t, at("live", "conf", "config.yaml"), "C") })
 }
 
-func TestOnlyNamesOnTheWayConcern(t *testing.T) {
+func TestOnlyNamesOnThePathAreRelevant(t *testing.T) {
 	dir := must(filepath.EvalSymlinks(t.TempDir()))(t)
 	kubelet := &atomicWriter{t: t, dir: dir}
 	kubelet.write(map[string]string{"config.yaml": "A"})
-	n, err := openEyes(filepath.Join(dir, "config.yaml"))
+	n, err := openFSWatcher(filepath.Join(dir, "config.yaml"))
 	check(t, err)
 	defer n.close()
-	check(t, n.follow())
+	check(t, n.update())
 	for name, want := range map[string]bool{
 		"config.yaml": true, "..data": true, "..2026_01_02_03_04_05.000000001": true,
 		"..data_tmp": false, "orders.log": false, ".config.yaml.swp": false, "config.yaml~": false,
 	} {
-		if got := n.concerns(fsnotify.Event{Name: filepath.Join(dir, name)}); got != want {
+		if got := n.relevant(fsnotify.Event{Name: filepath.Join(dir, name)}); got != want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
 }
 
-func TestWayThroughLinks(t *testing.T) {
+func TestTraceFollowsLinksAsTheKernelDoes(t *testing.T) {
 	dir := must(filepath.EvalSymlinks(t.TempDir()))(t)
 	at := func(name string) string { return filepath.Join(dir, filepath.FromSlash(name)) }
 	check(t, os.MkdirAll(at("a/b"), 0o755))
@@ -182,9 +182,9 @@ func TestWayThroughLinks(t *testing.T) {
 		if file != "" {
 			file = at(file)
 		}
-		// Not at: it would take c/link/.. for c.
-		if w := findWay(dir + "/" + path); w.file != file || !slices.Equal(w.dirs, dirs) {
-			t.Errorf("%s: %+v", path, w)
+		// at would take c/link/.. for c.
+		if trace := tracePath(dir + "/" + path); trace.file != file || !slices.Equal(trace.dirs, dirs) {
+			t.Errorf("%s: %+v", path, trace)
 		}
 	}
 	f("a/file", "a/file", "a")

@@ -1,0 +1,92 @@
+package strictyaml
+
+import (
+	"regexp"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+var (
+	envName      = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	bareVariable = regexp.MustCompile(`^\$[A-Za-z_][A-Za-z0-9_]*`) // as a shell would expand it
+)
+
+// expand replaces ${NAME}, ${NAME:-default} and $$ in a value. Any other dollar sign
+// stands for itself, as in a regular expression; [Document.Unexpanded] finds those that
+// are mistakes.
+func (d *Document) expand(n *yaml.Node, path string) *yaml.Node {
+	if !strings.Contains(n.Value, "$") {
+		return n
+	}
+	var out strings.Builder
+	used, bare := false, ""
+	for rest := n.Value; rest != ""; {
+		i := strings.IndexByte(rest, '$')
+		if i < 0 {
+			out.WriteString(rest)
+			break
+		}
+		out.WriteString(rest[:i])
+		rest = rest[i:]
+		switch {
+		case strings.HasPrefix(rest, "$$"):
+			out.WriteByte('$')
+			rest = rest[2:]
+		case strings.HasPrefix(rest, "${"):
+			expr, after, closed := strings.Cut(rest[2:], "}")
+			name, fallback, hasFallback := strings.Cut(expr, ":-")
+			if !closed || !envName.MatchString(name) {
+				d.Report(n, path, "invalid variable after $", "use ${NAME} or ${NAME:-default}; a dollar sign is $$")
+				d.broken[n] = true
+				return n
+			}
+			value, set := d.options.Getenv(name)
+			if hasFallback && value == "" {
+				value, set = fallback, true
+			}
+			if !set {
+				message, hint := "environment variable "+name+" is not set", "set it, or use ${"+name+":-default}"
+				if d.options.Secret(path) && n.Value != "${"+name+"}" { // a secret may contain such a text
+					message, hint = "the environment variable in this value is not set", "set it; a dollar sign is $$"
+				}
+				d.Report(n, path, message, hint)
+				d.broken[n] = true
+			}
+			out.WriteString(value)
+			rest, used = after, true
+		default:
+			if bare == "" {
+				bare = bareVariable.FindString(rest)
+			}
+			out.WriteByte('$')
+			rest = rest[1:]
+		}
+	}
+	if d.broken[n] {
+		return n
+	}
+	c := *n
+	c.Value = out.String()
+	if used {
+		d.expanded[&c] = true
+	}
+	if bare != "" {
+		d.bare[&c] = bare
+	}
+	return &c
+}
+
+// Unexpanded returns a message and a hint if a shell would expand the value and kcagent
+// does not: a variable without braces or, in a path, a tilde.
+func (d *Document) Unexpanded(n *yaml.Node, isPath bool) (message, hint string) {
+	home, _, _ := strings.Cut(n.Value, "/")
+	switch {
+	case d.bare[n] != "":
+		name := d.bare[n]
+		return name + " is not expanded", "use ${" + name[1:] + "}; a dollar sign is $$"
+	case isPath && strings.HasPrefix(home, "~"):
+		return home + " is not expanded", "write the whole path or ${HOME}/…; for a folder of this name write ./" + home
+	}
+	return "", ""
+}

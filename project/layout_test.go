@@ -1,0 +1,223 @@
+package project
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// arrows lists each package of the program and the packages of this module that it may
+// import. It is the map of the house: a package that is not listed, and an import that is
+// not allowed, is an error. Imports point down this list only.
+//
+// To add a package, add its row above the packages that it imports. To add an import,
+// first ask whether the importing package is the right place for the code; then add it
+// here, so that the review sees it.
+var arrows = []struct{ name, imports string }{
+	{".", "cli"},
+	{"cli", "agent config config/filewatch demo limits sink verify"},
+	{"demo", "sink"},
+	{"verify", ""},
+	{"agent", "config fetch leader limits sink"},
+	{"fetch", "leader limits"},
+	{"config", "config/filewatch config/strictyaml limits sink"},
+	{"config/strictyaml", ""},
+	{"config/filewatch", ""},
+	{"sink", "leader limits"},
+	{"limits", ""},
+	{"leader", ""},
+}
+
+// Bounds of the layout. A package must be small enough that a stranger can understand it,
+// a file that it can be read in one sitting, a function that it fits on a screen.
+const (
+	maxFiles         = 12  // of a package
+	maxShare         = 5   // a package holds at most 1/maxShare of the program's lines
+	maxFileLines     = 350 // of a file
+	maxFunctionLines = 70
+)
+
+// unsplit lists the packages that are larger than allowed until they are split. Nobody may
+// add one.
+var unsplit = map[string]bool{"agent": true, "fetch": true, "sink": true, "cli": true}
+
+// testOnly lists the folders with packages that are not part of the program.
+var testOnly = []string{"bench", "docs", "e2e", "examples", "project"}
+
+// A programPackage is a package of this module, without its tests.
+type programPackage struct {
+	name    string // below the module; "." is the root
+	Dir     string
+	GoFiles []string
+	Imports []string
+}
+
+func programPackages(t *testing.T) []programPackage {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Dir,GoFiles,Imports", "./...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []programPackage
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p struct {
+			ImportPath string
+			programPackage
+		}
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		p.name = inModule(p.ImportPath)
+		if folder, _, _ := strings.Cut(p.name, "/"); !slices.Contains(testOnly, folder) {
+			all = append(all, p.programPackage)
+		}
+	}
+}
+
+// inModule returns the path of a package below the module, "" for one of another module.
+func inModule(importPath string) string {
+	if importPath == "kcagent" {
+		return "."
+	}
+	name, ok := strings.CutPrefix(importPath, "kcagent/")
+	if !ok {
+		return ""
+	}
+	return name
+}
+
+// TestImportsFollowTheArrows: each import of a package of this module is allowed, and each
+// allowed import is used.
+func TestImportsFollowTheArrows(t *testing.T) {
+	allowed, place := make(map[string][]string), make(map[string]int)
+	for i, a := range arrows {
+		allowed[a.name], place[a.name] = strings.Fields(a.imports), i
+	}
+	for _, a := range arrows {
+		for _, to := range allowed[a.name] {
+			if at, ok := place[to]; !ok || at <= place[a.name] {
+				t.Errorf("arrows lets %s import %s, which must be below it", a.name, to)
+			}
+		}
+	}
+	exist := make(map[string]bool)
+	for _, p := range programPackages(t) {
+		exist[p.name] = true
+		if _, ok := place[p.name]; !ok {
+			t.Errorf("package %s is not in arrows: add it with the packages that it may import", p.name)
+			continue
+		}
+		var imports []string
+		for _, path := range p.Imports {
+			if to := inModule(path); to != "" {
+				imports = append(imports, to)
+			}
+		}
+		for _, to := range imports {
+			if !slices.Contains(allowed[p.name], to) {
+				t.Errorf("package %s imports %s, which arrows does not allow", p.name, to)
+			}
+		}
+		for _, to := range allowed[p.name] {
+			if !slices.Contains(imports, to) {
+				t.Errorf("arrows lets %s import %s, which it does not: remove it", p.name, to)
+			}
+		}
+	}
+	for name := range place {
+		if !exist[name] {
+			t.Errorf("arrows lists %s, which does not exist: remove it", name)
+		}
+	}
+}
+
+// TestSizesStayReadable: packages, files and functions are small.
+func TestSizesStayReadable(t *testing.T) {
+	total, lines := 0, make(map[string]int)
+	packages := programPackages(t)
+	for _, p := range packages {
+		for _, file := range p.GoFiles {
+			n := countLines(t, filepath.Join(p.Dir, file))
+			lines[p.name] += n
+			total += n
+			if n > maxFileLines {
+				t.Errorf("%s/%s has %d lines, more than %d", p.name, file, n, maxFileLines)
+			}
+			checkFunctions(t, filepath.Join(p.Dir, file))
+		}
+	}
+	for _, p := range packages {
+		var faults []string
+		if n := len(p.GoFiles); n > maxFiles {
+			faults = append(faults, fmt.Sprintf("%d files, more than %d", n, maxFiles))
+		}
+		if n := lines[p.name]; n*maxShare > total {
+			faults = append(faults, fmt.Sprintf("%d lines, more than a fifth of the program's %d", n, total))
+		}
+		switch {
+		case len(faults) > 0 && !unsplit[p.name]:
+			t.Errorf("package %s has %s: split it", p.name, strings.Join(faults, ", and "))
+		case len(faults) == 0 && unsplit[p.name]:
+			t.Errorf("package %s is small enough: remove it from unsplit", p.name)
+		case len(faults) > 0:
+			t.Logf("package %s has %s, and is to be split", p.name, strings.Join(faults, ", and "))
+		}
+	}
+}
+
+func countLines(t *testing.T, path string) int {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	n := 0
+	for s := bufio.NewScanner(f); s.Scan(); {
+		n++
+	}
+	return n
+}
+
+func checkFunctions(t *testing.T, path string) {
+	t.Helper()
+	set := token.NewFileSet()
+	file, err := parser.ParseFile(set, path, nil, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range file.Decls {
+		f, ok := d.(*ast.FuncDecl)
+		if !ok {
+			continue
+		}
+		if n := set.Position(f.End()).Line - set.Position(f.Pos()).Line + 1; n > maxFunctionLines {
+			t.Errorf("%s: %s has %d lines, more than %d", set.Position(f.Pos()), f.Name.Name, n, maxFunctionLines)
+		}
+	}
+}
+
+// TestRootHoldsMainOnly: the first listing that a visitor sees has one Go file.
+func TestRootHoldsMainOnly(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(files, []string{"main.go"}) {
+		t.Errorf("the root holds %v; move tests beside what they test", files)
+	}
+}
