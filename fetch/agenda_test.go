@@ -3,6 +3,8 @@ package fetch
 import (
 	"testing"
 	"time"
+
+	"kcagent/retry"
 )
 
 // audit checks, after each plan of every test of this package, that the agenda of a
@@ -56,7 +58,7 @@ func TestSleepingLanesKnowWhatRests(t *testing.T) {
 	f := New(Options{Settings: Settings{Lanes: 2, MaxBytes: 1 << 20, MaxWait: 10 * time.Second}})
 	b := f.brokerAt(1, "k:9092")
 	for i := range 2 {
-		b.lanes = append(b.lanes, &lane{f: f, b: b, index: i, wake: make(chan struct{}, 1)})
+		b.lanes = append(b.lanes, &lane{f: f, b: b, index: i, wake: retry.NewSignal()})
 	}
 	f.sizeBudget()
 	for p := range int32(2) {

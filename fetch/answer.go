@@ -71,7 +71,7 @@ func (s *Subscription) accept(b *kmsg.FetchResponseTopicPartition, c *content, f
 	s.retryAt = time.Time{}
 	if !s.placed {
 		s.announce, s.placed = true, true // the position is in range
-		signal(s.ready)
+		s.ready.Set()
 	}
 	s.answered = now
 	s.learnEnds(b)
@@ -103,7 +103,7 @@ func (s *Subscription) accept(b *kmsg.FetchResponseTopicPartition, c *content, f
 	p := &part{runs: make([]run, len(c.runs)), next: c.next, last: c.last, frame: fr, since: now}
 	copy(p.runs, c.runs) // others read the same records at their own pace
 	s.queue = append(s.queue, p)
-	signal(s.ready)
+	s.ready.Set()
 }
 
 // missing deals with an answer that has nothing for s. There may be something: a

@@ -1,10 +1,11 @@
 package fetch
 
 import (
-	"math/rand/v2"
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"kcagent/retry"
 
 	"github.com/IBM/sarama"
 )
@@ -45,7 +46,7 @@ func (b *broker) lane(index int) *lane {
 func (b *broker) redial() {
 	for _, l := range b.lanes {
 		l.stale = true
-		signal(l.wake)
+		l.wake.Set()
 	}
 	b.retryAt, b.tries = time.Time{}, 0
 }
@@ -92,7 +93,7 @@ func (s *Subscription) wakeLane() {
 	}
 	if b, now := s.broker, time.Now(); s.f.set.Lanes == 1 && len(b.lanes) == 1 && b.lanes[0].working && b.lanes[0].until.Sub(now) > lastWait {
 		b.spareAt = now
-		signal(s.f.wake)
+		s.f.wake.Set()
 	}
 }
 
@@ -101,7 +102,7 @@ func (b *broker) wakeOne() bool {
 	for _, l := range b.lanes {
 		if l.waiting {
 			l.waiting = false
-			signal(l.wake)
+			l.wake.Set()
 			return true
 		}
 	}
@@ -125,7 +126,7 @@ func (s *Subscription) lose(now time.Time) {
 	if s.tries > 1 {
 		s.routeAt = now.Add(backoff(s.tries - 2))
 	}
-	signal(s.f.route)
+	s.f.route.Set()
 }
 
 // fail notes a trouble of s that began at since. One that is not grave is shown
@@ -158,12 +159,8 @@ const (
 	backoffLast  = 5 * time.Second
 )
 
-// backoff is how long to wait before the try after n failed ones. The jitter
-// keeps those that failed together from coming back together.
-func backoff(n int) time.Duration {
-	d := min(backoffFirst<<min(n, 10), backoffLast)
-	return d/2 + rand.N(d/2+1)
-}
+// backoff returns the wait before the next attempt, after a number of failures in a row.
+func backoff(failures int) time.Duration { return retry.Delay(failures, backoffFirst, backoffLast) }
 
 // moved reports errors that a look at the metadata mends: another broker leads
 // the partition, or does so under another epoch.

@@ -45,7 +45,7 @@ func (f *Fetcher) unref(fr *frame) {
 		for _, l := range b.lanes {
 			if l.short {
 				l.short = false
-				signal(l.wake)
+				l.wake.Set()
 			}
 		}
 	}

@@ -55,7 +55,7 @@ func (f *Fetcher) put(ctx context.Context, a *ask) error {
 	}
 	f.asks = append(f.asks, a)
 	f.mu.Unlock()
-	signal(f.route)
+	f.route.Set()
 	select {
 	case err := <-a.done:
 		return err
@@ -219,7 +219,7 @@ func (s *Subscription) recognise(t *topic, told *calls) error {
 	case s.topic != t.id && s.fatal == nil:
 		s.fatal = &RenewedError{s.spec.Topic}
 		s.drop(s.next)
-		signal(s.ready)
+		s.ready.Set()
 		told.add(s.spec.Changed)
 	}
 	return nil

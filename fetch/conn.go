@@ -203,11 +203,6 @@ func ofNetwork(err error) bool {
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.ECONNABORTED) || errors.Is(err, syscall.EPIPE)
 }
 
-func timedOut(err error) bool {
-	var netErr net.Error
-	return errors.As(err, &netErr) && netErr.Timeout()
-}
-
 // Reach connects to a broker, authenticates, checks the cluster and closes the connection.
 func (f *Fetcher) Reach(ctx context.Context, addr string) error {
 	c, err := f.dial(ctx, addr, false)

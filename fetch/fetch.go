@@ -69,6 +69,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"kcagent/limits"
+	"kcagent/retry"
 )
 
 // Options describe the cluster that a Fetcher fetches from.
@@ -122,8 +123,8 @@ type Fetcher struct {
 	times     leaseTimes
 	audit     func(*broker) // called after each plan; nil but in tests
 
-	wake  chan struct{} // to Run: lanes may be missing
-	route chan struct{} // to the router: there is something to ask
+	wake  retry.Signal // to Run: lanes may be missing
+	route retry.Signal // to the router: there is something to ask
 
 	links     links
 	addresses addresses
@@ -161,7 +162,7 @@ func New(o Options) *Fetcher {
 	return &Fetcher{
 		memory: o.Memory, share: o.Memory.Join(),
 		o: o, log: o.Log.With("cluster", o.Name), set: o.sane(), endsEvery: 5 * time.Second, times: defaultLease,
-		wake: make(chan struct{}, 1), route: make(chan struct{}, 1),
+		wake: retry.NewSignal(), route: retry.NewSignal(),
 		addresses: addresses{lookup: o.Lookup},
 		subs:      make(map[*Subscription]struct{}), lost: make(map[*Subscription]struct{}), readers: make(readers),
 		brokers: make(map[int32]*broker), topics: make(map[string]*topic),
@@ -206,7 +207,7 @@ func (f *Fetcher) Run(ctx context.Context) error {
 	f.ended = true
 	f.share.Want(0)
 	for s := range f.subs {
-		signal(s.ready)
+		s.ready.Set()
 	}
 	for _, a := range f.asks {
 		a.answer(ErrEnded)
@@ -226,7 +227,7 @@ func (f *Fetcher) missingLanes() []*lane {
 			if len(b.subs) == 0 || b.lane(i) != nil {
 				continue
 			}
-			l := &lane{f: f, b: b, index: i, wake: make(chan struct{}, 1)}
+			l := &lane{f: f, b: b, index: i, wake: retry.NewSignal()}
 			b.lanes = append(b.lanes, l)
 			missing = append(missing, l)
 		}
@@ -279,10 +280,10 @@ func (f *Fetcher) Update(s Settings) {
 	for _, b := range f.brokers {
 		for _, l := range b.lanes {
 			l.stale = l.stale || longer // the connection may not wait so long for an answer
-			signal(l.wake)
+			l.wake.Set()
 		}
 	}
-	signal(f.wake)
+	f.wake.Set()
 }
 
 // Reconnect makes every connection anew, each after its request in flight, so
@@ -306,16 +307,8 @@ func (s *Subscription) Redial() {
 	if s.broker != nil {
 		for _, l := range s.broker.lanes {
 			l.stale = true
-			signal(l.wake)
+			l.wake.Set()
 		}
-	}
-}
-
-// signal leaves a note for who waits on c; one note is enough.
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"kcagent/retry"
+
 	"github.com/IBM/sarama"
 )
 
@@ -15,7 +17,7 @@ type lane struct {
 	f     *Fetcher
 	b     *broker
 	index int
-	wake  chan struct{}
+	wake  retry.Signal
 	conn  *conn
 
 	stale   bool // the connection is to be made anew
@@ -255,7 +257,7 @@ func (l *lane) try(ctx context.Context, j job) error {
 			l.conn.used = true
 			return nil
 		}
-		again := !fresh && l.conn.used && ofNetwork(err) && !timedOut(err)
+		again := !fresh && l.conn.used && ofNetwork(err) && !retry.TimedOut(err)
 		l.hangUp()
 		if !again {
 			return err

@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"math/rand/v2"
 	"net"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"kcagent/retry"
 )
 
 // links counts the connections to the brokers of one cluster, and decides who may
@@ -234,7 +235,7 @@ func (l *link) reject(c *linkConn) (victim *linkConn) {
 	}
 	if !now.Before(l.next) { // otherwise it began before that was known
 		l.wait = min(max(2*l.wait, firstTurn), lastTurn)
-		l.next = now.Add(l.wait/2 + rand.N(l.wait/2+1))
+		l.next = now.Add(retry.Jitter(l.wait))
 	}
 	l.fullAt, l.width, l.most = now, 1, max(l.most, l.open)
 	switch {

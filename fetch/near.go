@@ -136,7 +136,7 @@ func (s *Subscription) move(b *broker) {
 	s.drained = false
 	s.wakeLane()
 	if len(b.lanes) < s.f.set.Lanes {
-		signal(s.f.wake)
+		s.f.wake.Set()
 	}
 }
 

@@ -200,7 +200,7 @@ func (s *Subscription) resolve(start, end int64, told *calls) {
 		s.jump(end, leader.Unknown)
 	default:
 		s.fatal = &e
-		signal(s.ready)
+		s.ready.Set()
 		told.add(s.spec.Changed)
 		return
 	}
@@ -215,7 +215,7 @@ func (s *Subscription) resolve(start, end int64, told *calls) {
 func (s *Subscription) jump(to int64, epoch leader.Epoch) {
 	s.next, s.pos, s.announce, s.placed = to, to, true, true
 	s.nextEpoch, s.posEpoch = epoch, epoch
-	signal(s.ready)
+	s.ready.Set()
 	s.wakeLane()
 }
 

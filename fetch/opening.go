@@ -10,6 +10,8 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
+
+	"kcagent/retry"
 )
 
 // mostFirst is more than a broker's first answer has, which says what it speaks.
@@ -72,7 +74,7 @@ func (c *openingConn) Read(p []byte) (int, error) {
 	case n > 0:
 		c.heard.Store(true)
 	case c.heard.Load():
-	case timedOut(err):
+	case retry.TimedOut(err):
 		return 0, c.way.fail(StrangerError(fmt.Sprintf("%s accepts connections and has not answered within %s", c.who, answerTime)))
 	case err != nil:
 		return 0, c.way.fail(err)

@@ -1,6 +1,10 @@
 package fetch
 
-import "testing"
+import (
+	"testing"
+
+	"kcagent/retry"
+)
 
 // TestRedialConcernsOneLeader: a subscription's Redial replaces the connections to its
 // leader and that of the metadata. Those to other brokers stay.
@@ -10,7 +14,7 @@ func TestRedialConcernsOneLeader(t *testing.T) {
 	for id := range int32(2) {
 		b := f.brokerAt(id, "")
 		for range 2 {
-			b.lanes = append(b.lanes, &lane{f: f, b: b, wake: make(chan struct{}, 1)})
+			b.lanes = append(b.lanes, &lane{f: f, b: b, wake: retry.NewSignal()})
 		}
 	}
 	mine.Redial() // its leader is not known yet

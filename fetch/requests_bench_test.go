@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"kcagent/retry"
+
 	"github.com/IBM/sarama"
 )
 
@@ -24,7 +26,7 @@ func bench(partitions, consumers int) (*Fetcher, *broker) {
 	}
 	b := f.brokers[1]
 	for i := range 2 {
-		b.lanes = append(b.lanes, &lane{f: f, b: b, index: i, wake: make(chan struct{}, 1)})
+		b.lanes = append(b.lanes, &lane{f: f, b: b, index: i, wake: retry.NewSignal()})
 	}
 	f.sizeBudget()
 	return f, b

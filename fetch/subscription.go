@@ -7,6 +7,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"kcagent/leader"
+	"kcagent/retry"
 )
 
 // A Policy says where a subscription goes on when its position is out of range.
@@ -72,7 +73,7 @@ type Subscription struct {
 	f     *Fetcher
 	spec  Spec
 	iso   sarama.IsolationLevel
-	ready chan struct{} // something to tell to Read
+	ready retry.Signal // something to tell to Read
 
 	// All below is guarded by f.mu.
 
@@ -144,7 +145,7 @@ const (
 func (f *Fetcher) Subscribe(spec Spec) *Subscription {
 	spec.MaxBytes = max(spec.MaxBytes, 1)
 	s := &Subscription{
-		f: f, spec: spec, ready: make(chan struct{}, 1), next: spec.Offset, pos: spec.Offset, paused: spec.Paused,
+		f: f, spec: spec, ready: retry.NewSignal(), next: spec.Offset, pos: spec.Offset, paused: spec.Paused,
 		nextEpoch: spec.Epoch, posEpoch: spec.Epoch,
 		epoch: -1, highWater: -1, stable: -1, ask: min(firstAsk, spec.MaxBytes), lost: true,
 	}
@@ -166,7 +167,7 @@ func (f *Fetcher) Subscribe(spec Spec) *Subscription {
 	f.subs[s], f.lost[s] = struct{}{}, struct{}{}
 	f.readers.add(s)
 	f.mu.Unlock()
-	signal(f.route)
+	f.route.Set()
 	return s
 }
 
@@ -182,7 +183,7 @@ func (s *Subscription) Pause() {
 		if !s.placed && s.next >= 0 {
 			s.announce, s.placed = true, true
 		}
-		signal(s.ready)
+		s.ready.Set()
 	}
 }
 
@@ -195,7 +196,7 @@ func (s *Subscription) Resume() {
 	if s.paused {
 		s.paused = false
 		s.lose(time.Now())
-		signal(s.ready)
+		s.ready.Set()
 	}
 }
 
@@ -246,7 +247,7 @@ func (s *Subscription) Close() {
 	delete(s.f.subs, s)
 	delete(s.f.lost, s)
 	s.f.readers.remove(s)
-	signal(s.ready)
+	s.ready.Set()
 }
 
 // drop discards what is queued and in flight, and continues at offset, which nextEpoch

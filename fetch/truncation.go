@@ -225,7 +225,7 @@ func (s *Subscription) truncated(e epochEnd, start, end int64, told *calls) bool
 	if s.spec.OnOutOfRange == Fail {
 		t.To = -1
 		s.fatal = &t
-		signal(s.ready)
+		s.ready.Set()
 		told.add(s.spec.Changed)
 		return true
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/leader"
+	"kcagent/retry"
 )
 
 // TestEpochOfAPosition: a position has the leader epoch of the last batch before it, also
@@ -92,7 +93,7 @@ func TestTruncated(t *testing.T) {
 	} {
 		var told []TruncatedError
 		s := &Subscription{
-			f: New(Options{}), ready: make(chan struct{}, 1), want: lookupRange, epoch: 7, next: c.pos, pos: c.pos, nextEpoch: e4, posEpoch: e4,
+			f: New(Options{}), ready: retry.NewSignal(), want: lookupRange, epoch: 7, next: c.pos, pos: c.pos, nextEpoch: e4, posEpoch: e4,
 			spec: Spec{Topic: "t", OnOutOfRange: c.policy, Truncated: func(e TruncatedError) { told = append(told, e) }},
 		}
 		var call calls
