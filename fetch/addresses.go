@@ -3,6 +3,7 @@ package fetch
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -55,7 +56,7 @@ func (a *addresses) dial(ctx context.Context, addr string) (conn net.Conn, at st
 	if len(failed) == 1 {
 		return nil, "", failed[all[0]]
 	}
-	return nil, "", unreachable(failed)
+	return nil, "", Unreachable(failed)
 }
 
 // dialOne leaves time for the addresses that are left, as [net.Dialer] does.
@@ -134,3 +135,22 @@ func named(addr, at string) string {
 	}
 	return fmt.Sprintf("%s (%s)", addr, at)
 }
+
+// An UnreachableError says why no broker answered.
+type UnreachableError struct {
+	each []string
+	last error
+}
+
+// unreachable joins errors in the order of their keys: brokers and the addresses of a
+// name are tried in an order that changes, and the same causes are to have the same text.
+func Unreachable(failed map[string]error) *UnreachableError {
+	e := new(UnreachableError)
+	for _, addr := range slices.Sorted(maps.Keys(failed)) {
+		e.each, e.last = append(e.each, failed[addr].Error()), failed[addr]
+	}
+	return e
+}
+
+func (e *UnreachableError) Error() string { return strings.Join(e.each, "; ") }
+func (e *UnreachableError) Unwrap() error { return e.last }

@@ -9,17 +9,17 @@ import (
 )
 
 // take hands an answer to those who asked.
-func (j *fetchJob) take(fr *frame, resp *kmsg.FetchResponse) {
-	blocks := make(map[position]*kmsg.FetchResponseTopicPartition, len(j.wants))
+func (j *fetchJob) take(fr *Frame, resp *kmsg.FetchResponse) {
+	blocks := make(map[TopicPartition]*kmsg.FetchResponseTopicPartition, len(j.wants))
 	for i := range resp.Topics {
 		t := &resp.Topics[i]
 		for k := range t.Partitions {
-			blocks[position{t.Topic, t.Partitions[k].Partition, 0}] = &t.Partitions[k]
+			blocks[TopicPartition{t.Topic, t.Partitions[k].Partition}] = &t.Partitions[k]
 		}
 	}
 	contents := make([]content, len(j.wants))
 	for i, w := range j.wants {
-		if b := blocks[w.key()]; b != nil && b.ErrorCode == 0 {
+		if b := blocks[w.TopicPartition]; b != nil && b.ErrorCode == 0 {
 			contents[i] = decode(fr, &j.room, b, w.offset, j.iso)
 		}
 	}
@@ -31,7 +31,7 @@ func (j *fetchJob) take(fr *frame, resp *kmsg.FetchResponse) {
 	defer f.mu.Unlock()
 	f.served++
 	for i, w := range j.wants {
-		b := blocks[w.key()]
+		b := blocks[w.TopicPartition]
 		for _, m := range w.subs {
 			if !m.current() {
 				continue
@@ -59,15 +59,15 @@ func (j *fetchJob) take(fr *frame, resp *kmsg.FetchResponse) {
 		}
 	}
 	j.done()
-	if fr.refs > 0 {
-		f.budget.keep(fr.size)
+	if fr.InUse() {
+		f.budget.keep(fr.Size())
 	} else {
 		fr.release()
 	}
 }
 
 // accept queues what came for s.
-func (s *Subscription) accept(b *kmsg.FetchResponseTopicPartition, c *content, fr *frame, now time.Time, told *calls) {
+func (s *Subscription) accept(b *kmsg.FetchResponseTopicPartition, c *content, fr *Frame, now time.Time, told *calls) {
 	s.retryAt = time.Time{}
 	if !s.placed {
 		s.announce, s.placed = true, true // the position is in range
@@ -98,11 +98,9 @@ func (s *Subscription) accept(b *kmsg.FetchResponseTopicPartition, c *content, f
 	if s.broker != nil {
 		s.broker.movedAt = now
 	}
-	fr.refs++
+	fr.Retain()
 	s.pos, s.posEpoch = c.next, c.last
-	p := &part{runs: make([]run, len(c.runs)), next: c.next, last: c.last, frame: fr, since: now}
-	copy(p.runs, c.runs) // others read the same records at their own pace
-	s.queue = append(s.queue, p)
+	s.queue = append(s.queue, &queuedPart{part: c.part(), frame: fr, since: now})
 	s.ready.Set()
 }
 

@@ -56,7 +56,7 @@ func BenchmarkDecode(b *testing.B) {
 			b.SetBytes(int64(8 * len(records)))
 			b.ReportAllocs()
 			for b.Loop() {
-				fr := newFrame(1)
+				fr := NewFrame(1)
 				if c := decode(fr, ample(), p, 0, sarama.ReadCommitted); c.next != 8*int64(count) {
 					b.Fatal(c.next, c.err)
 				}

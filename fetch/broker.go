@@ -126,7 +126,7 @@ func (s *Subscription) lose(now time.Time) {
 	if s.tries > 1 {
 		s.routeAt = now.Add(backoff(s.tries - 2))
 	}
-	s.f.route.Set()
+	s.f.metadata.Wake()
 }
 
 // fail notes a trouble of s that began at since. One that is not grave is shown

@@ -31,15 +31,14 @@ func (b *budget) keep(size int64) {
 }
 
 // unref gives one part of a frame back.
-func (f *Fetcher) unref(fr *frame) {
+func (f *Fetcher) unref(fr *Frame) {
 	if fr == nil {
 		return
 	}
-	fr.refs--
-	if fr.refs > 0 {
+	if !fr.Unref() {
 		return
 	}
-	f.budget.kept -= fr.size
+	f.budget.kept -= fr.Size()
 	fr.release()
 	for _, b := range f.brokers {
 		for _, l := range b.lanes {

@@ -2,225 +2,52 @@ package fetch
 
 import (
 	"context"
-	"fmt"
-	"slices"
+	"net"
 	"time"
-
-	"github.com/IBM/sarama"
 )
 
-const (
-	// refreshEvery is how often the metadata of all topics in use is asked for:
-	// new partitions are seen that soon.
-	refreshEvery = 30 * time.Second
-	// topicForgotten is when a topic that nobody asks for is no longer in use.
-	topicForgotten = 5 * time.Minute
-)
+// Pin returns the pin of the cluster, for connections to its coordinators.
+func (f *Fetcher) Pin() *Pin { return f.o.Pin }
 
-// A topic is what is known of one.
-type topic struct {
-	err        error
-	failed     int       // answers in a row that were an error
-	partitions []int32   // sorted
-	cluster    string    // of the last answer; "" if it named none
-	id         string    // "" if the brokers are too old to tell
-	rival      string    // another id that one answer named; "" if none did
-	rivalFrom  string    // the address of the broker that named it first
-	rivalAt    time.Time // when that was
-	recognised string    // the id that the subscriptions were compared with last
-	at         time.Time // of the last answer
-	used       time.Time // when somebody asked
-}
-
-// An ask is a question to the router.
-type ask struct {
-	topics []string
-	group  string
-	since  time.Time  // which topics there are, as of then or later; zero: not asked
-	done   chan error // capacity 1
-
-	id   int32 // of the coordinator
-	addr string
-}
-
-func (a *ask) answer(err error) { a.done <- err }
-
-// put asks and waits.
-func (f *Fetcher) put(ctx context.Context, a *ask) error {
-	a.done = make(chan error, 1)
-	f.mu.Lock()
-	if f.ended {
-		f.mu.Unlock()
-		return ErrEnded
+// Connect connects to a broker, for requests of the caller's own. See [Dialer.Connect].
+func (f *Fetcher) Connect(ctx context.Context, addr string, w Way) (net.Conn, error) {
+	c, err := f.dialer.Connect(ctx, addr, w)
+	if err != nil {
+		return nil, err // not a nil *GuardedConn
 	}
-	f.asks = append(f.asks, a)
-	f.mu.Unlock()
-	f.route.Set()
-	select {
-	case err := <-a.done:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return c, nil
 }
 
-// Refresh asks the cluster for topics: whether they are there, and their
-// partitions. Its error names the first that cannot be used. Many calls at a
-// time share one request.
+// Reach checks that a broker can be used. See [Opener.Reach].
+func (f *Fetcher) Reach(ctx context.Context, addr string) error { return f.opener.Reach(ctx, addr) }
+
+// Link connects to a broker and authenticates. The link ends with ctx.
+func (f *Fetcher) Link(ctx context.Context, addr string) (*Link, error) {
+	return f.opener.Link(ctx, addr)
+}
+
+// Refresh asks the cluster for topics. See [Client.Refresh].
 func (f *Fetcher) Refresh(ctx context.Context, topics []string) error {
-	return f.RefreshSince(ctx, topics, time.Now())
+	return f.metadata.Refresh(ctx, topics)
 }
 
-// RefreshSince is Refresh, but answers without asking if what is known of each topic is
-// as of since or later.
+// RefreshSince is [Client.RefreshSince].
 func (f *Fetcher) RefreshSince(ctx context.Context, topics []string, since time.Time) error {
-	if !f.known(topics, since) {
-		if err := f.put(ctx, &ask{topics: topics}); err != nil {
-			return err
-		}
-	}
-	for _, t := range topics {
-		if _, err := f.Partitions(t); err != nil {
-			return &TopicError{t, err}
-		}
-	}
-	return nil
+	return f.metadata.RefreshSince(ctx, topics, since)
 }
 
-// known reports that all topics were asked for at since or later.
-func (f *Fetcher) known(topics []string, since time.Time) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, name := range topics {
-		if t := f.topics[name]; t == nil || t.at.Before(since) {
-			return false
-		}
-	}
-	return true
+// Partitions is [Client.Partitions].
+func (f *Fetcher) Partitions(topic string) ([]int32, error) { return f.metadata.Partitions(topic) }
+
+// Identity is [Client.Identity].
+func (f *Fetcher) Identity(topic string) (cluster, id string) { return f.metadata.Identity(topic) }
+
+// Topics is [Client.Topics].
+func (f *Fetcher) Topics(ctx context.Context, maxAge time.Duration) ([]string, error) {
+	return f.metadata.Topics(ctx, maxAge)
 }
 
-// A TopicError says why a topic cannot be used.
-type TopicError struct {
-	Topic string
-	Err   error
-}
-
-func (e *TopicError) Error() string { return fmt.Sprintf("topic %q: %v", e.Topic, e.Err) }
-
-// Unwrap returns Err.
-func (e *TopicError) Unwrap() error { return e.Err }
-
-// Partitions lists the partitions of a topic as they were known at the last
-// Refresh, or half a minute ago at most for a topic in use.
-func (f *Fetcher) Partitions(name string) ([]int32, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	t := f.topics[name]
-	if t == nil {
-		return nil, sarama.ErrUnknownTopicOrPartition
-	}
-	t.used = time.Now()
-	return t.partitions, t.err
-}
-
-// note keeps what the metadata of a cluster says of a topic. What another cluster said
-// before, at which the pin was not final, is forgotten. f.mu is held.
-func (f *Fetcher) note(m *sarama.TopicMetadata, cluster, from string, now time.Time) {
-	t := f.topics[m.Name]
-	if t != nil && cluster != "" && t.cluster != cluster {
-		if t.cluster != "" {
-			*t = topic{used: t.used}
-		}
-		t.cluster = cluster
-	}
-	if t == nil {
-		t = &topic{used: now, cluster: cluster}
-		f.topics[m.Name] = t
-	}
-	t.at = now
-	if m.Err != sarama.ErrNoError && m.Err != sarama.ErrLeaderNotAvailable {
-		// One broker may not have heard of it yet, and a group whose topic seems
-		// to be gone is rebalanced.
-		if t.failed++; t.failed > 1 || len(t.partitions) == 0 {
-			t.err, t.partitions = m.Err, nil
-		} else {
-			t.soon()
-		}
-		return
-	}
-	t.err, t.partitions, t.failed = nil, nil, 0
-	t.identify(m.Uuid, from, now)
-	for _, p := range m.Partitions {
-		t.partitions = append(t.partitions, p.ID)
-	}
-	slices.Sort(t.partitions)
-}
-
-// rivalTime is how long a single broker must report another id of a topic before it is
-// accepted.
-const rivalTime = time.Second
-
-// identify records the id of a topic that the broker at from reported. Another id than
-// before means that the topic was recreated. But a broker that was partitioned off may name
-// an old id, so two responses must agree, and the second one must come from another broker
-// or later.
-func (t *topic) identify(uuid sarama.Uuid, from string, now time.Time) {
-	id := ""
-	if uuid != (sarama.Uuid{}) {
-		id = uuid.String()
-	}
-	switch {
-	case id == "":
-	case t.id == "" || t.id == id:
-		t.id, t.rival = id, ""
-	case t.rival != id:
-		t.rival, t.rivalFrom, t.rivalAt = id, from, now
-		t.soon()
-	case t.rivalFrom != from || now.Sub(t.rivalAt) >= rivalTime:
-		t.id, t.rival = id, ""
-	default:
-		t.soon()
-	}
-}
-
-// soon has the topic asked for again in a second: two answers must agree.
-func (t *topic) soon() { t.at = t.at.Add(time.Second - refreshEvery) }
-
-// Identity returns the ids of the cluster and of a topic as they were known at
-// the last Refresh; "" for what the brokers are too old to tell.
-func (f *Fetcher) Identity(name string) (cluster, id string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if t := f.topics[name]; t != nil {
-		cluster, id = t.cluster, t.id // of one answer
-	}
-	if cluster == "" {
-		cluster = f.o.Pin.ID()
-	}
-	return cluster, id
-}
-
-// A RenewedError says that a topic was deleted and made anew, so that a position
-// in the old one means nothing.
-type RenewedError struct{ Topic string }
-
-func (e *RenewedError) Error() string {
-	return fmt.Sprintf("topic %q was deleted and made anew", e.Topic)
-}
-
-// recognise reports whether the topic is the one that s has been reading. f.mu
-// is held.
-func (s *Subscription) recognise(t *topic, told *calls) error {
-	switch {
-	case s.topic == "":
-		s.topic = t.id
-	case t.rival != "":
-		return sarama.ErrUnknownTopicOrPartition // until it is known which one it is
-	case s.topic != t.id && s.fatal == nil:
-		s.fatal = &RenewedError{s.spec.Topic}
-		s.drop(s.next)
-		s.ready.Set()
-		told.add(s.spec.Changed)
-	}
-	return nil
+// Coordinator is [Client.Coordinator].
+func (f *Fetcher) Coordinator(ctx context.Context, group string) (id int32, addr string, err error) {
+	return f.metadata.Coordinator(ctx, group)
 }

@@ -16,48 +16,65 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// answerTime is how long a broker may send nothing of an answer, beyond MaxWait.
-// Behind it the broker counts as a black hole.
-const answerTime = 10 * time.Second
-
 // A conn is one connection to one broker. sarama opens it, negotiates versions
 // and authenticates; most requests go through it, too, but for those of wire.go. It
 // cannot cancel a request, and its Close waits for the one in flight; so the
 // socket is kept at hand.
-type conn struct {
+type Conn struct {
 	broker   *sarama.Broker
 	conf     *sarama.Config
-	used     bool                                       // an answer came over it
+	pin      *Pin
 	speaks   map[kmsg.Key]sarama.ApiVersionsResponseKey // nil before prepare
 	sent     int32                                      // requests that are not sarama's so far
 	out      []byte
 	patience time.Duration // how long the broker may send nothing
-	heard    *atomic.Int64 // broker.heard; nil if the connection brings no records
+	progress *atomic.Int64 // see SetProgress
 
 	mu     sync.Mutex
-	socket *guardedConn // with TLS, if there is any
+	socket *GuardedConn // with TLS, if there is any
 	wire   net.Conn     // without
 	cut    bool
 	uncut  func() bool
 }
 
-// dial connects to one of the addresses of addr; it ends early with ctx. If the broker
+// An Opener opens connections to the brokers of one cluster, with sarama's settings. Its
+// methods are safe for concurrent use.
+type Opener struct {
+	dialer  *Dialer
+	config  func() (*sarama.Config, error)
+	maxWait atomic.Int64 // a time.Duration
+}
+
+// NewOpener returns an opener. config is called for each connection, from several goroutines
+// at once; its result is copied.
+func NewOpener(dialer *Dialer, config func() (*sarama.Config, error)) *Opener {
+	return &Opener{dialer: dialer, config: config}
+}
+
+// Dialer returns the dialer of the connections.
+func (o *Opener) Dialer() *Dialer { return o.dialer }
+
+// SetMaxWait sets how long a broker may hold back the response to a fetch, for connections
+// that are opened from now on.
+func (o *Opener) SetMaxWait(d time.Duration) { o.maxWait.Store(int64(d)) }
+
+// Open connects to one of the addresses of addr; it ends early with ctx. If the broker
 // does not accept enough connections, one that evicts takes that of a member.
-func (f *Fetcher) dial(ctx context.Context, addr string, evicts bool) (*conn, error) {
+func (o *Opener) Open(ctx context.Context, addr string, evicts bool) (*Conn, error) {
 	failed := make(map[string]error) // by text
 	for tries, began := 1, time.Now(); ; tries++ {
-		c, err := f.dialOne(ctx, addr, evicts)
+		c, err := o.openOne(ctx, addr, evicts)
 		if err == nil {
 			return c, nil
 		}
 		failed[err.Error()] = err
-		another := errors.As(err, new(*addressError)) && tries < f.addresses.count(addr) && time.Since(began) < answerTime+dialMargin
+		another := errors.As(err, new(*addressError)) && tries < o.dialer.AddressCount(addr) && time.Since(began) < ResponseTimeout+dialMargin
 		switch {
 		case another && ctx.Err() == nil:
 		case len(failed) == 1:
 			return nil, err
 		default:
-			return nil, unreachable(failed)
+			return nil, Unreachable(failed)
 		}
 	}
 }
@@ -66,19 +83,16 @@ func (f *Fetcher) dial(ctx context.Context, addr string, evicts bool) (*conn, er
 // take before it moves on to the next one.
 const dialMargin = 5 * time.Second
 
-// dialOne connects to addr.
-func (f *Fetcher) dialOne(ctx context.Context, addr string, evicts bool) (*conn, error) {
-	base, err := f.o.Config()
+// openOne connects to addr.
+func (o *Opener) openOne(ctx context.Context, addr string, evicts bool) (*Conn, error) {
+	base, err := o.config()
 	if err != nil {
 		return nil, fmt.Errorf("read kafka settings: %w", err)
 	}
-	f.mu.Lock()
-	wait := f.set.MaxWait
-	f.mu.Unlock()
 	conf := *base
-	conf.Net.ReadTimeout = wait + answerTime
-	c := &conn{broker: sarama.NewBroker(addr), conf: &conf, patience: conf.Net.ReadTimeout}
-	dialer := &ownDialer{conn: c, ctx: ctx, timeout: conf.Net.DialTimeout, f: f, evicts: evicts}
+	conf.Net.ReadTimeout = time.Duration(o.maxWait.Load()) + ResponseTimeout
+	c := &Conn{broker: sarama.NewBroker(addr), conf: &conf, pin: o.dialer.Pin(), patience: conf.Net.ReadTimeout}
+	dialer := &ownDialer{conn: c, ctx: ctx, timeout: conf.Net.DialTimeout, dialer: o.dialer, evicts: evicts}
 	if conf.Net.TLS.Enable {
 		// sarama would keep the encrypted connection to itself.
 		dialer.tls, conf.Net.TLS.Enable = conf.Net.TLS.Config, false
@@ -99,14 +113,14 @@ func (f *Fetcher) dialOne(ctx context.Context, addr string, evicts bool) (*conn,
 	return c, nil
 }
 
-// dialAny connects to the first of addrs that answers, and says why others have
+// OpenFirst connects to the first of addrs that answers, and says why others have
 // failed before it.
-func (f *Fetcher) dialAny(ctx context.Context, addrs []string, evicts bool) (won *conn, failed map[string]error) {
+func (o *Opener) OpenFirst(ctx context.Context, addrs []string, evicts bool) (won *Conn, failed map[string]error) {
 	trying, stop := context.WithCancel(ctx)
 	defer stop()
 	failed = make(map[string]error)
 	var mu sync.Mutex
-	take := func(c *conn, addr string, err error) (taken bool) {
+	take := func(c *Conn, addr string, err error) (taken bool) {
 		mu.Lock()
 		defer mu.Unlock()
 		switch {
@@ -126,7 +140,7 @@ func (f *Fetcher) dialAny(ctx context.Context, addrs []string, evicts bool) (won
 	var dialling sync.WaitGroup
 	for _, addr := range addrs {
 		dialling.Go(func() {
-			if c, err := f.dial(trying, addr, evicts); !take(c, addr, err) && c != nil {
+			if c, err := o.Open(trying, addr, evicts); !take(c, addr, err) && c != nil {
 				c.close()
 			}
 		})
@@ -137,7 +151,7 @@ func (f *Fetcher) dialAny(ctx context.Context, addrs []string, evicts bool) (won
 
 // follow has the connection end with ctx instead of that which it was made with;
 // false if it has ended already.
-func (c *conn) follow(ctx context.Context) bool {
+func (c *Conn) follow(ctx context.Context) bool {
 	if !c.uncut() {
 		return false
 	}
@@ -146,7 +160,7 @@ func (c *conn) follow(ctx context.Context) bool {
 }
 
 // shut closes the socket, whatever goes on.
-func (c *conn) shut() {
+func (c *Conn) shut() {
 	c.mu.Lock()
 	c.cut = true
 	wire := c.wire
@@ -157,7 +171,7 @@ func (c *conn) shut() {
 }
 
 // close ends the connection and sarama's goroutines for it.
-func (c *conn) close() {
+func (c *Conn) close() {
 	c.uncut()
 	c.shut()
 	_ = c.broker.Close() // its socket is closed: it can only say so
@@ -165,11 +179,11 @@ func (c *conn) close() {
 
 // An ownDialer makes the connection of a conn.
 type ownDialer struct {
-	conn    *conn
+	conn    *Conn
 	ctx     context.Context // sarama's Dial has none
 	timeout time.Duration
 	tls     *tls.Config
-	f       *Fetcher
+	dialer  *Dialer
 	evicts  bool
 }
 
@@ -178,7 +192,7 @@ func (d *ownDialer) Dial(_, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(d.ctx, d.timeout)
 	defer cancel()
 	var wire net.Conn
-	socket, err := d.f.connect(ctx, addr, Way{TLS: d.tls, Who: "it", evicts: d.evicts, Wrap: func(c net.Conn) (net.Conn, error) {
+	socket, err := d.dialer.Connect(ctx, addr, Way{TLS: d.tls, Who: "it", Evicts: d.evicts, Wrap: func(c net.Conn) (net.Conn, error) {
 		wire = c
 		return c, nil
 	}})
@@ -195,20 +209,61 @@ func (d *ownDialer) Dial(_, addr string) (net.Conn, error) {
 	return socket, nil
 }
 
-// ofNetwork reports that err came from the connection, not from what was read.
-func ofNetwork(err error) bool {
+// IsConnectionError reports that err came from the connection, not from what was read.
+func IsConnectionError(err error) bool {
 	var netErr net.Error
 	return errors.As(err, &netErr) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, io.ErrClosedPipe) || errors.Is(err, net.ErrClosed) || errors.Is(err, sarama.ErrNotConnected) ||
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.ECONNABORTED) || errors.Is(err, syscall.EPIPE)
 }
 
+// LoginRejected reports whether err says that the broker rejected the credentials: another
+// broker would do so, too.
+func LoginRejected(err error) bool { return errors.Is(err, sarama.ErrSASLAuthenticationFailed) }
+
 // Reach connects to a broker, authenticates, checks the cluster and closes the connection.
-func (f *Fetcher) Reach(ctx context.Context, addr string) error {
-	c, err := f.dial(ctx, addr, false)
+func (o *Opener) Reach(ctx context.Context, addr string) error {
+	c, err := o.Open(ctx, addr, false)
 	if err != nil {
 		return err
 	}
 	defer c.close()
-	return c.socket.verify()
+	return c.socket.Verify()
+}
+
+// Addr returns the address of the broker, host:port.
+func (c *Conn) Addr() string { return c.broker.Addr() }
+
+// SetProgress makes the connection record in at, in Unix nanoseconds, when a part of a long
+// response arrived, to about a second.
+func (c *Conn) SetProgress(at *atomic.Int64) { c.progress = at }
+
+// NewOffsetRequest returns a request for [Conn.Offsets].
+func (c *Conn) NewOffsetRequest(iso sarama.IsolationLevel) *sarama.OffsetRequest {
+	req := sarama.NewOffsetRequest(c.conf.Version)
+	req.IsolationLevel = iso
+	return req
+}
+
+// Offsets asks the broker for offsets of partitions that it leads.
+func (c *Conn) Offsets(req *sarama.OffsetRequest) (*sarama.OffsetResponse, error) {
+	return c.broker.GetAvailableOffsets(req)
+}
+
+// metadata asks the broker for the metadata of topics; nil means all. It never has a topic
+// created, and it fails if the broker belongs to another cluster.
+func (c *Conn) metadata(topics []string) (*sarama.MetadataResponse, error) {
+	req := sarama.NewMetadataRequest(c.conf.Version, topics)
+	req.AllowAutoTopicCreation = false // a typo must not make a topic
+	resp, err := c.broker.GetMetadata(req)
+	if err == nil {
+		err = c.pin.Check(c.broker.Addr(), resp.ClusterID)
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.socket.SetCluster(resp.ClusterID)
+	return resp, nil
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"net/netip"
 	"sync/atomic"
 	"time"
 )
@@ -16,34 +17,52 @@ type Way struct {
 	// Member is the consumer that the connection to its coordinator is for; nil for a
 	// connection of the fetcher.
 	Member *Membership
-	evicts bool // a member's connection may be closed for it
+	Evicts bool // a member's connection may be closed for it
 	// Wrap is called with the connection before anything is sent. Its error ends the
 	// attempt; the connection is closed by then.
 	Wrap func(net.Conn) (net.Conn, error)
 }
 
+// A Dialer connects to the brokers of one cluster. Its methods are safe for concurrent use.
+type Dialer struct {
+	pin       *Pin
+	links     links
+	addresses addresses
+}
+
+// NewDialer returns a dialer for the cluster of the pin. lookup resolves host names; nil means
+// the system's resolver.
+func NewDialer(pin *Pin, lookup func(ctx context.Context, host string) ([]netip.Addr, error)) *Dialer {
+	if lookup == nil {
+		lookup = lookUp
+	}
+	return &Dialer{pin: pin, addresses: addresses{lookup: lookup}}
+}
+
+// Pin returns the pin that each connection is checked against.
+func (d *Dialer) Pin() *Pin { return d.pin }
+
+// Full reports whether the broker at addr rejected a connection lately, presumably because
+// it limits them.
+func (d *Dialer) Full(addr string) bool { return d.links.full(addr) }
+
+// AddressCount returns how many addresses addr had when it was last resolved, at least 1.
+func (d *Dialer) AddressCount(addr string) int { return d.addresses.count(addr) }
+
 // Connect connects to a broker of the cluster at one of the addresses of addr. Where the
 // broker limits connections, a consumer that has not joined has to wait for its turn. Only
 // the requests that open a connection are sent to another cluster.
-func (f *Fetcher) Connect(ctx context.Context, addr string, w Way) (net.Conn, error) {
-	c, err := f.connect(ctx, addr, w)
-	if err != nil {
-		return nil, err // not a nil *guardedConn
-	}
-	return c, nil
-}
-
-func (f *Fetcher) connect(ctx context.Context, addr string, w Way) (*guardedConn, error) {
-	link, err := f.links.enter(addr, w)
+func (d *Dialer) Connect(ctx context.Context, addr string, w Way) (*GuardedConn, error) {
+	link, err := d.links.enter(addr, w)
 	if err != nil {
 		return nil, err
 	}
-	wire, at, err := f.addresses.dial(ctx, addr)
+	wire, at, err := d.addresses.dial(ctx, addr)
 	if err != nil {
 		link.leave()
 		return nil, err
 	}
-	way := &way{addresses: &f.addresses, link: link, at: at, broker: named(addr, at), heard: f.links.heard(addr)}
+	way := &way{addresses: &d.addresses, link: link, at: at, broker: named(addr, at), heard: d.links.heard(addr)}
 	if at != addr {
 		w.Who += " (" + at + ")"
 	}
@@ -56,7 +75,7 @@ func (f *Fetcher) connect(ctx context.Context, addr string, w Way) (*guardedConn
 	if err != nil {
 		return nil, err
 	}
-	return f.o.Pin.guard(ready, way), nil
+	return d.pin.guard(ready, way), nil
 }
 
 // A way records the results of opening a connection.

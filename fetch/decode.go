@@ -36,7 +36,7 @@ type content struct {
 // A batch that cannot be read, or for which there is no room, ends the content; the batches
 // before it are valid. The first batch of an answer may always be decompressed, so that
 // each answer has at least one batch.
-func decode(fr *frame, ro *room, p *kmsg.FetchResponseTopicPartition, pos int64, iso sarama.IsolationLevel) content {
+func decode(fr *Frame, ro *Allowance, p *kmsg.FetchResponseTopicPartition, pos int64, iso sarama.IsolationLevel) content {
 	d := decoder{content: content{next: pos, wire: int64(len(p.RecordBatches))}, frame: fr, room: ro, pos: pos}
 	if iso == sarama.ReadCommitted && len(p.AbortedTransactions) > 0 {
 		d.ahead = slices.Clone(p.AbortedTransactions)
@@ -67,10 +67,10 @@ func decode(fr *frame, ro *room, p *kmsg.FetchResponseTopicPartition, pos int64,
 
 // stop finds out whether the error means that there is no memory for a batch now.
 func (d *decoder) stop() {
-	var short *shortError
+	var short *MemoryBusyError
 	switch {
 	case errors.As(d.err, &short):
-		d.need = short.need
+		d.need = short.Need
 	case !errors.Is(d.err, errNoRoom):
 		return
 	}
@@ -87,8 +87,8 @@ const (
 
 type decoder struct {
 	content
-	frame   *frame
-	room    *room
+	frame   *Frame
+	room    *Allowance
 	pos     int64
 	ahead   []kmsg.FetchResponseTopicPartitionAbortedTransaction // whose first offset is ahead, in order
 	aborted map[int64]bool                                       // producers inside an aborted transaction
@@ -155,7 +155,7 @@ func (d *decoder) inflate(codec sarama.CompressionCodec, b []byte, next int64) (
 		if d.room.fed {
 			return nil, errNoRoom
 		}
-		return nil, &batchError{sizeError: *size, next: next, memory: d.room.memory}
+		return nil, &TooLargeError{sizeError: *size, next: next, memory: d.room.memory}
 	case err != nil:
 		return nil, fmt.Errorf("decompress %s: %w", codec, err)
 	}

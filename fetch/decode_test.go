@@ -55,7 +55,7 @@ func seal(b []byte) []byte {
 
 func decodeAll(t *testing.T, raw []byte, pos int64, aborted ...kmsg.FetchResponseTopicPartitionAbortedTransaction) (got []string, c content, next int64, err error) {
 	t.Helper()
-	fr := newFrame(1)
+	fr := NewFrame(1)
 	c = decode(fr, ample(), &kmsg.FetchResponseTopicPartition{RecordBatches: raw, AbortedTransactions: aborted}, pos, sarama.ReadCommitted)
 	p := part{runs: slices.Clone(c.runs), next: c.next}
 	next, err = p.hand(func(r *Record) bool {
@@ -264,7 +264,7 @@ func TestReadingAllocatesNothing(t *testing.T) {
 		spec.values = append(spec.values, fmt.Sprint("value", i))
 	}
 	raw := spec.bytes()
-	fr := newFrame(1)
+	fr := NewFrame(1)
 	c := decode(fr, ample(), &kmsg.FetchResponseTopicPartition{RecordBatches: raw}, 0, sarama.ReadCommitted)
 	var sum int
 	each := func(r *Record) bool { sum += len(r.Value); return true }
@@ -287,7 +287,7 @@ func BenchmarkHand(b *testing.B) {
 	for range 1000 {
 		spec.values = append(spec.values, string(bytes.Repeat([]byte("x"), 50)))
 	}
-	c := decode(newFrame(1), ample(), &kmsg.FetchResponseTopicPartition{RecordBatches: spec.bytes()}, 0, sarama.ReadCommitted)
+	c := decode(NewFrame(1), ample(), &kmsg.FetchResponseTopicPartition{RecordBatches: spec.bytes()}, 0, sarama.ReadCommitted)
 	var last time.Time
 	for b.Loop() {
 		p := part{runs: slices.Clone(c.runs), next: c.next}
@@ -300,4 +300,4 @@ func BenchmarkHand(b *testing.B) {
 }
 
 // ample is a room for any answer of a test.
-func ample() *room { return &room{memory: new(limits.Memory), left: 64 << 20} }
+func ample() *Allowance { return &Allowance{memory: new(limits.Memory), left: 64 << 20} }

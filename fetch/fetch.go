@@ -59,7 +59,6 @@ package fetch
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net/netip"
 	"runtime/pprof"
@@ -123,11 +122,11 @@ type Fetcher struct {
 	times     leaseTimes
 	audit     func(*broker) // called after each plan; nil but in tests
 
-	wake  retry.Signal // to Run: lanes may be missing
-	route retry.Signal // to the router: there is something to ask
+	wake retry.Signal // to Run: lanes may be missing
 
-	links     links
-	addresses addresses
+	dialer   *Dialer
+	opener   *Opener
+	metadata *Client
 
 	mu      sync.Mutex // guards all below and the state of subscriptions, brokers and lanes
 	set     Settings
@@ -139,10 +138,6 @@ type Fetcher struct {
 	brokers map[int32]*broker
 	addrs   map[int32]string // of all brokers of the cluster
 	budget  budget
-	topics  map[string]*topic // what is known of each
-	all     catalogue
-	asks    []*ask // for the router
-	stale   bool   // the router's connection is to be made anew
 }
 
 // New makes a fetcher that does nothing before Run.
@@ -150,23 +145,23 @@ func New(o Options) *Fetcher {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if o.Lookup == nil {
-		o.Lookup = lookUp
-	}
 	if o.Pin == nil {
 		o.Pin = NewPin("")
 	}
 	if o.Memory == nil {
 		o.Memory = &limits.Records
 	}
-	return &Fetcher{
+	f := &Fetcher{
 		memory: o.Memory, share: o.Memory.Join(),
 		o: o, log: o.Log.With("cluster", o.Name), set: o.sane(), endsEvery: 5 * time.Second, times: defaultLease,
-		wake: retry.NewSignal(), route: retry.NewSignal(),
-		addresses: addresses{lookup: o.Lookup},
-		subs:      make(map[*Subscription]struct{}), lost: make(map[*Subscription]struct{}), readers: make(readers),
-		brokers: make(map[int32]*broker), topics: make(map[string]*topic),
+		wake: retry.NewSignal(), dialer: NewDialer(o.Pin, o.Lookup),
+		subs: make(map[*Subscription]struct{}), lost: make(map[*Subscription]struct{}), readers: make(readers),
+		brokers: make(map[int32]*broker),
 	}
+	f.opener = NewOpener(f.dialer, o.Config)
+	f.opener.SetMaxWait(f.set.MaxWait)
+	f.metadata = NewClient(f.opener, o.Brokers, leaderLookup{f})
+	return f
 }
 
 // leastMaxBytes is what a lane needs to ask for anything.
@@ -178,9 +173,6 @@ func (s Settings) sane() Settings {
 	return s
 }
 
-// ErrEnded is what every call returns once Run has returned.
-var ErrEnded = errors.New("fetcher has ended")
-
 // Run fetches until ctx ends, which is the only error it returns. It is called
 // once. When it returns, every connection is closed and every goroutine of the
 // fetcher has ended. Its goroutines carry the fetcher's label and none of the
@@ -188,7 +180,7 @@ var ErrEnded = errors.New("fetcher has ended")
 func (f *Fetcher) Run(ctx context.Context) error {
 	pprof.Do(context.Background(), pprof.Labels("fetcher", f.o.Name), func(context.Context) {
 		var wg sync.WaitGroup
-		wg.Go(func() { f.keepRoutes(ctx) })
+		wg.Go(func() { f.metadata.Run(ctx) })
 		for ctx.Err() == nil {
 			for _, l := range f.missingLanes() {
 				wg.Go(func() { l.run(ctx) })
@@ -209,10 +201,6 @@ func (f *Fetcher) Run(ctx context.Context) error {
 	for s := range f.subs {
 		s.ready.Set()
 	}
-	for _, a := range f.asks {
-		a.answer(ErrEnded)
-	}
-	f.asks = nil
 	return ctx.Err()
 }
 
@@ -260,9 +248,6 @@ func (f *Fetcher) fitBudget() {
 	f.budget.grant = min(int64(f.set.MaxBytes), f.budget.limit/max(lanes, 1)) / 2
 }
 
-// Pin returns the pin of the cluster, for connections to its coordinators.
-func (f *Fetcher) Pin() *Pin { return f.o.Pin }
-
 // Update changes the settings, from the next request on.
 func (f *Fetcher) Update(s Settings) {
 	f.mu.Lock()
@@ -273,6 +258,7 @@ func (f *Fetcher) Update(s Settings) {
 	}
 	longer, moved := s.MaxWait > f.set.MaxWait, s.Rack != f.set.Rack
 	f.set = s
+	f.opener.SetMaxWait(s.MaxWait)
 	if moved {
 		f.resetRacks()
 	}
@@ -289,9 +275,9 @@ func (f *Fetcher) Update(s Settings) {
 // Reconnect makes every connection anew, each after its request in flight, so
 // that changed secrets and certificates apply.
 func (f *Fetcher) Reconnect() {
+	f.metadata.Reconnect()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.stale = true
 	for _, b := range f.brokers {
 		b.redial()
 	}
@@ -301,9 +287,9 @@ func (f *Fetcher) Reconnect() {
 // flight, and looks up the leader over a new connection. The lanes of other brokers keep
 // their connections.
 func (s *Subscription) Redial() {
+	s.f.metadata.Reconnect()
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
-	s.f.stale = true
 	if s.broker != nil {
 		for _, l := range s.broker.lanes {
 			l.stale = true

@@ -9,23 +9,50 @@ import (
 
 // A frame is the memory of one response: what came over the wire, and what of it
 // was decompressed. Parts of many subscriptions lie in it; the last one that
-// has been read gives it back. f.mu guards refs.
-type frame struct {
+// has been read gives it back. The owner of the frame
+// guards the count of these parts.
+type Frame struct {
 	buf    []byte
 	extras [][]byte
 	refs   int
-	size   int64 // bytes that the budget counts
+	size   int64 // see Size
 	large  int64 // bytes of memory for large batches, in addition
 	memory *limits.Memory
 }
 
-func newFrame(n int) *frame {
+// Bytes returns what came over the wire.
+func (fr *Frame) Bytes() []byte { return fr.buf }
+
+// Size returns how many bytes of the budget the frame uses.
+func (fr *Frame) Size() int64 { return fr.size }
+
+// HoldsLarge reports whether the frame holds memory for large batches.
+func (fr *Frame) HoldsLarge() bool { return fr.large > 0 }
+
+// Retain counts one more part of the frame that is to be read.
+func (fr *Frame) Retain() { fr.refs++ }
+
+// Unref counts a part that was read or dropped, and reports whether it was the last one. The
+// caller then releases the frame.
+func (fr *Frame) Unref() (last bool) {
+	fr.refs--
+	return fr.refs <= 0
+}
+
+// InUse reports whether a part of the frame is to be read.
+func (fr *Frame) InUse() bool { return fr.refs > 0 }
+
+// Detach leaves what came over the wire to the garbage collector, instead of reusing it after
+// Release.
+func (fr *Frame) Detach() { fr.buf = nil }
+
+func NewFrame(n int) *Frame {
 	b := getBuffer(n)
-	return &frame{buf: b[:n], size: int64(cap(b))}
+	return &Frame{buf: b[:n], size: int64(cap(b))}
 }
 
 // release gives the memory back. Nobody may hold a part of it any more.
-func (fr *frame) release() {
+func (fr *Frame) release() {
 	putBuffer(fr.buf)
 	for _, b := range fr.extras {
 		putBuffer(b)

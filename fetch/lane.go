@@ -12,13 +12,14 @@ import (
 )
 
 // A lane is one connection to one broker and the goroutine that uses it. Its
-// own goroutine alone uses conn; f.mu guards the rest.
+// own goroutine alone uses conn and answered; f.mu guards the rest.
 type lane struct {
-	f     *Fetcher
-	b     *broker
-	index int
-	wake  retry.Signal
-	conn  *conn
+	f        *Fetcher
+	b        *broker
+	index    int
+	wake     retry.Signal
+	conn     *Conn
+	answered bool // a response came over conn
 
 	stale   bool // the connection is to be made anew
 	waiting bool // there was nothing to do
@@ -177,7 +178,7 @@ func (l *lane) do(ctx context.Context, j job) {
 		return
 	case ctx.Err() != nil:
 		return
-	case ofContent(err):
+	case errors.As(err, new(ResponseError)):
 		blame(j, err, &told)
 		return
 	}
@@ -201,22 +202,19 @@ func (l *lane) do(ctx context.Context, j job) {
 	}
 }
 
-// A contentError is one of what the broker sent rather than of the way there.
-type contentError struct{ error }
-
-func (e contentError) Unwrap() error { return e.error }
-
-func ofContent(err error) bool { return errors.As(err, new(contentError)) }
-
 // blame finds out whose records cannot be read: the members of a request are
 // asked for one by one, until one is alone with the error. An answer about
 // offsets concerns all of them.
 func blame(j job, err error, told *calls) {
 	now := time.Now()
 	_, records := j.(*fetchJob)
+	type position struct {
+		TopicPartition
+		offset int64
+	}
 	positions := make(map[position]bool)
 	for _, m := range j.members() {
-		positions[position{m.spec.Topic, m.spec.Partition, m.pos}] = true
+		positions[position{m.topicPartition(), m.pos}] = true
 	}
 	for _, m := range j.members() {
 		if !m.current() {
@@ -239,25 +237,25 @@ func (l *lane) try(ctx context.Context, j job) error {
 	addr, stale := l.b.addr, l.stale
 	l.stale = false
 	l.f.mu.Unlock()
-	if stale || l.conn != nil && l.conn.broker.Addr() != addr {
+	if stale || l.conn != nil && l.conn.Addr() != addr {
 		l.hangUp()
 	}
 	for {
 		fresh := l.conn == nil
 		if fresh {
-			c, err := l.f.dial(ctx, addr, true)
+			c, err := l.f.opener.Open(ctx, addr, true)
 			if err != nil {
 				return err
 			}
-			c.heard = &l.b.heard
-			l.conn = c
+			c.SetProgress(&l.b.heard)
+			l.conn, l.answered = c, false
 		}
 		err := j.ask(l)
 		if err == nil {
-			l.conn.used = true
+			l.answered = true
 			return nil
 		}
-		again := !fresh && l.conn.used && ofNetwork(err) && !retry.TimedOut(err)
+		again := !fresh && l.answered && IsConnectionError(err) && !retry.TimedOut(err)
 		l.hangUp()
 		if !again {
 			return err

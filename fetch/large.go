@@ -59,7 +59,7 @@ func (b *builder) acquire(s *Subscription) bool {
 		s.lack(s.needs, b.now, b.told)
 		return false
 	default:
-		b.room.spare = s.needs
+		b.room.AddLarge(s.needs)
 	}
 	return true
 }
@@ -68,7 +68,7 @@ func (b *builder) acquire(s *Subscription) bool {
 // err is another error. A batch that is larger than what was asked for is alone in its answer,
 // but the partition is unknown: the members of a request with several are asked for one by one.
 func (j *fetchJob) postpone(l *lane, err error) (ok bool) {
-	var short *shortError
+	var short *MemoryBusyError
 	if !errors.As(err, &short) {
 		return false
 	}
@@ -83,7 +83,7 @@ func (j *fetchJob) postpone(l *lane, err error) (ok bool) {
 			continue
 		}
 		if len(j.wants) == 1 {
-			m.lack(short.need, now, &told)
+			m.lack(short.Need, now, &told)
 		} else {
 			m.alone = true
 		}
@@ -98,7 +98,7 @@ func (f *Fetcher) reclaimLarge(now time.Time) {
 	defer f.mu.Unlock()
 	for s := range f.subs {
 		if len(s.queue) > 0 && !s.busy && now.Sub(s.queue[0].since) > largeLying &&
-			slices.ContainsFunc(s.queue, func(p *part) bool { return p.frame.large > 0 }) {
+			slices.ContainsFunc(s.queue, func(p *queuedPart) bool { return p.frame.HoldsLarge() }) {
 			s.drop(s.next)
 			s.eager = false
 		}

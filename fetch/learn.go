@@ -2,40 +2,89 @@ package fetch
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/IBM/sarama"
 )
 
-// A found is the metadata of a topic, with its partitions by their numbers.
-type found struct {
-	*sarama.TopicMetadata
-	partitions map[int32]*sarama.PartitionMetadata
-}
+// lookupWindow is how far ahead of its time the leader of a partition is looked up
+// together with others that are due: one request a second is enough for any number of
+// partitions without a leader.
+const lookupWindow = backoffLast / 4
 
-// index prepares the metadata for learn, without f.mu.
-func index(meta *sarama.MetadataResponse) []found {
-	all := make([]found, len(meta.Topics))
-	for i, t := range meta.Topics {
-		all[i] = found{t, make(map[int32]*sarama.PartitionMetadata, len(t.Partitions))}
-		for _, p := range t.Partitions {
-			all[i].partitions[p.ID] = p
+// leaderLookup is what the metadata client asks of, and tells, the fetcher.
+type leaderLookup struct{ f *Fetcher }
+
+// Due implements [Leaders].
+func (l leaderLookup) Due(now time.Time, topics map[string]bool) (wait time.Duration) {
+	f := l.f
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	wait = math.MaxInt64
+	for s := range f.lost {
+		wait = min(wait, max(0, s.routeAt.Sub(now)))
+	}
+	if wait > 0 {
+		return wait
+	}
+	for s := range f.lost {
+		if s.routeAt.Sub(now) <= lookupWindow {
+			topics[s.spec.Topic] = true
 		}
 	}
-	return all
+	return math.MaxInt64
 }
 
-// learn applies the metadata that the broker at from sent. It applies to the subscriptions
-// whose leader is unknown, and all of a topic that may have been recreated. f.mu is held.
-func (f *Fetcher) learn(meta *sarama.MetadataResponse, topics []found, from string, told *calls) {
-	now := time.Now()
-	addrs := make(map[int32]string, len(meta.Brokers))
-	for _, b := range meta.Brokers {
-		addrs[b.ID()] = b.Addr()
+// Addrs implements [Leaders].
+func (l leaderLookup) Addrs() []string {
+	l.f.mu.Lock()
+	defer l.f.mu.Unlock()
+	var addrs []string
+	for _, b := range l.f.brokers {
+		addrs = append(addrs, b.addr)
 	}
-	f.addrs = addrs
+	return addrs
+}
+
+// Fail implements [Leaders].
+func (l leaderLookup) Fail(topics map[string]bool, err error, began time.Time, wait time.Duration) {
+	var told calls
+	defer func() { told.run() }()
+	l.f.mu.Lock()
+	defer l.f.mu.Unlock()
+	for s := range l.f.lost {
+		if topics[s.spec.Topic] {
+			told.add(s.fail(err, LoginRejected(err), began))
+			s.routeAt = time.Now().Add(wait)
+		}
+	}
+}
+
+// Unresolved implements [Leaders].
+func (l leaderLookup) Unresolved() bool {
+	l.f.mu.Lock()
+	defer l.f.mu.Unlock()
+	for s := range l.f.lost {
+		if s.tries > 1 {
+			return true
+		}
+	}
+	return false
+}
+
+// Learn applies the metadata to the subscriptions whose leader is unknown, and to all of a
+// topic that may have been recreated.
+func (l leaderLookup) Learn(u *Update) {
+	var told calls
+	defer func() { told.run() }()
+	f := l.f
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
+	f.addrs = u.Addrs
 	for id, b := range f.brokers {
-		if addr := addrs[id]; addr != "" && addr != b.addr {
+		if addr := u.Addrs[id]; addr != "" && addr != b.addr {
 			b.addr = addr
 			b.redial()
 		} else if addr == "" && len(b.lanes) == 0 && len(b.subs) == 0 {
@@ -46,56 +95,72 @@ func (f *Fetcher) learn(meta *sarama.MetadataResponse, topics []found, from stri
 	for s := range f.lost {
 		lost[s.spec.Topic] = append(lost[s.spec.Topic], s)
 	}
-	for _, t := range topics {
-		f.note(t.TopicMetadata, clusterNamed(meta.ClusterID), from, now)
-		known := f.topics[t.Name]
+	for i := range u.Topics {
+		t := &u.Topics[i]
 		concerned := lost[t.Name]
-		if known.recognised != known.id || known.rival != "" {
-			known.recognised, concerned = known.id, nil
+		if t.All {
+			concerned = nil
 			for _, subs := range f.readers[t.Name] {
 				concerned = append(concerned, subs...)
 			}
 		}
 		for _, s := range concerned {
-			p, err := t.partition(s.spec.Partition, addrs)
-			s.learnLeader(p, err, known, addrs, now, told)
+			leader, err := u.Leader(t, s.spec.Partition)
+			s.learnLeader(leader, err, t, now, &told)
 		}
 	}
 }
 
 // learnLeader applies the metadata of the partition of s.
-func (s *Subscription) learnLeader(p *sarama.PartitionMetadata, err error, t *topic, addrs map[int32]string, now time.Time, told *calls) {
+func (s *Subscription) learnLeader(leader Leader, err error, t *TopicUpdate, now time.Time, told *calls) {
 	f := s.f
 	if err == nil {
 		err = s.recognise(t, told)
 	}
 	// A broker with outdated metadata reports an older epoch. If the epoch stays, the topic
 	// was recreated.
-	if err == nil && p.LeaderEpoch < s.epoch && s.tries < 5 && p.LeaderEpoch >= 0 && s.epoch >= 0 {
+	if err == nil && leader.Epoch < s.epoch && s.tries < 5 && leader.Epoch >= 0 && s.epoch >= 0 {
 		err = sarama.ErrFencedLeaderEpoch
 	}
 	switch {
 	case err == nil && (s.lost || s.broker == nil):
-		f.assign(s, f.brokerAt(p.Leader, addrs[p.Leader]), p.LeaderEpoch)
+		f.assign(s, f.brokerAt(leader.ID, leader.Addr), leader.Epoch)
 	case err != nil && s.lost:
 		told.add(s.fail(fmt.Errorf("look up leader of %s/%d: %w", s.spec.Topic, s.spec.Partition, err), grave(err), now))
 		s.lose(now)
 	}
 }
 
-// partition returns the metadata of a partition; ok is false if it cannot be read.
-func (t *found) partition(id int32, addrs map[int32]string) (*sarama.PartitionMetadata, error) {
-	if t.Err != sarama.ErrNoError && t.Err != sarama.ErrLeaderNotAvailable {
-		return nil, t.Err
+func (f *Fetcher) brokerAt(id int32, addr string) *broker {
+	b := f.brokers[id]
+	if b == nil {
+		b = &broker{id: id, addr: addr}
+		f.brokers[id] = b
 	}
-	p := t.partitions[id]
+	return b
+}
+
+// A RenewedError says that a topic was deleted and made anew, so that a position
+// in the old one means nothing.
+type RenewedError struct{ Topic string }
+
+func (e *RenewedError) Error() string {
+	return fmt.Sprintf("topic %q was deleted and made anew", e.Topic)
+}
+
+// recognise reports whether the topic is the one that s has been reading. f.mu
+// is held.
+func (s *Subscription) recognise(t *TopicUpdate, told *calls) error {
 	switch {
-	case p == nil:
-		return nil, sarama.ErrUnknownTopicOrPartition
-	case p.Leader < 0 || addrs[p.Leader] == "":
-		return nil, sarama.ErrLeaderNotAvailable
-	case p.Version < 7:
-		p.LeaderEpoch = -1
+	case s.topic == "":
+		s.topic = t.ID
+	case t.Disputed:
+		return sarama.ErrUnknownTopicOrPartition // until it is known which one it is
+	case s.topic != t.ID && s.fatal == nil:
+		s.fatal = &RenewedError{s.spec.Topic}
+		s.drop(s.next)
+		s.ready.Set()
+		told.add(s.spec.Changed)
 	}
-	return p, nil
+	return nil
 }

@@ -11,11 +11,11 @@ import (
 
 // A Link is a connection to one broker for requests that are not about records. Only one
 // goroutine at a time may use it.
-type Link struct{ conn *conn }
+type Link struct{ conn *Conn }
 
 // Link connects to a broker and authenticates. The link ends with ctx.
-func (f *Fetcher) Link(ctx context.Context, addr string) (*Link, error) {
-	c, err := f.dial(ctx, addr, false)
+func (o *Opener) Link(ctx context.Context, addr string) (*Link, error) {
+	c, err := o.Open(ctx, addr, false)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +63,7 @@ func (l *Link) AskAll(reqs []kmsg.Request) ([]kmsg.Response, error) {
 			if err != nil {
 				return nil, err
 			}
-			fr.buf = nil // the response refers to parts of it: it is left to the garbage collector
+			fr.Detach() // the response refers to parts of it: it is left to the garbage collector
 			fr.release()
 			resps = append(resps, resp)
 		}

@@ -159,7 +159,7 @@ const (
 func (ls *links) enter(addr string, w Way) (*linkConn, error) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	c := &linkConn{ls: ls, addr: addr, member: w.Member, evicts: w.evicts}
+	c := &linkConn{ls: ls, addr: addr, member: w.Member, evicts: w.Evicts}
 	l := ls.of(addr)
 	if w.Member == nil || w.Member.joined() || !l.full() {
 		return c, nil

@@ -29,8 +29,8 @@ func (e *OutOfRangeError) Unwrap() error { return sarama.ErrOffsetOutOfRange }
 // A lookupJob asks a leader where partitions begin and end.
 type lookupJob struct {
 	subs  []member
-	times []int64   // of each
-	ends  []*wanted // whose epoch is to be looked up, too
+	times []int64 // of each
+	ends  []EpochQuery
 	iso   sarama.IsolationLevel
 }
 
@@ -41,13 +41,13 @@ func (j *lookupJob) done()             {}
 // time for each partition; the others come with the next.
 func (l *lane) lookup(now time.Time) job {
 	j := &lookupJob{}
-	times := make(map[position]int64)
+	times := make(map[TopicPartition]int64)
 	for _, s := range l.b.unsure {
 		at, iso := s.first()
 		if len(j.subs) == 0 {
 			j.iso = iso
 		}
-		key := s.key()
+		key := s.topicPartition()
 		if other, taken := times[key]; iso != j.iso || taken && other != at {
 			continue
 		}
@@ -55,7 +55,7 @@ func (l *lane) lookup(now time.Time) job {
 		j.subs = append(j.subs, enlist(s, now))
 		j.times = append(j.times, at)
 		if s.want == lookupRange && s.posEpoch.Known() {
-			j.ends = append(j.ends, &wanted{position: key, epoch: s.epoch, last: s.posEpoch})
+			j.ends = append(j.ends, EpochQuery{key, s.epoch, s.posEpoch})
 		}
 	}
 	return j
@@ -78,10 +78,7 @@ func (s *Subscription) first() (int64, sarama.IsolationLevel) {
 
 // ask implements job.
 func (j *lookupJob) ask(l *lane) error {
-	first := sarama.NewOffsetRequest(l.conn.conf.Version)
-	first.IsolationLevel = j.iso
-	second := sarama.NewOffsetRequest(l.conn.conf.Version)
-	second.IsolationLevel = j.iso
+	first, second := l.conn.NewOffsetRequest(j.iso), l.conn.NewOffsetRequest(j.iso)
 	for i, m := range j.subs {
 		first.AddBlock(m.spec.Topic, m.spec.Partition, j.times[i], 1)
 		second.AddBlock(m.spec.Topic, m.spec.Partition, sarama.OffsetNewest, 1)
@@ -115,7 +112,7 @@ func (j *lookupJob) ask(l *lane) error {
 			m.refused(err, &told)
 			continue
 		}
-		e, asked := epochs[m.key()]
+		e, asked := epochs[m.topicPartition()]
 		switch asked = asked && m.want == lookupRange && e.of == m.posEpoch; {
 		case asked && e.err != nil:
 			m.refused(e.err, &told)
@@ -129,7 +126,7 @@ func (j *lookupJob) ask(l *lane) error {
 
 // offsets sends one request.
 func (l *lane) offsets(req *sarama.OffsetRequest) (*sarama.OffsetResponse, error) {
-	resp, err := l.conn.broker.GetAvailableOffsets(req)
+	resp, err := l.conn.Offsets(req)
 	if err != nil {
 		return nil, l.describe("ask for offsets", err)
 	}
@@ -138,10 +135,10 @@ func (l *lane) offsets(req *sarama.OffsetRequest) (*sarama.OffsetResponse, error
 
 // describe says what failed with which broker.
 func (l *lane) describe(what string, err error) error {
-	if !ofNetwork(err) && !hopeless(err) { // a session may end, and not be renewed, before any request
-		return contentError{err}
+	if !IsConnectionError(err) && !LoginRejected(err) { // a session may end, and not be renewed, before any request
+		return ResponseError{err}
 	}
-	return fmt.Errorf("%s: broker %s: %w", what, l.conn.broker.Addr(), err)
+	return fmt.Errorf("%s: broker %s: %w", what, l.conn.Addr(), err)
 }
 
 func offsetOf(resp *sarama.OffsetResponse, s *Subscription) (int64, error) {
@@ -280,8 +277,7 @@ func (l *lane) ends(now time.Time) job {
 // ask implements job. Nobody waits for the answer: what fails is asked again
 // later.
 func (j *endsJob) ask(l *lane) error {
-	req := sarama.NewOffsetRequest(l.conn.conf.Version)
-	req.IsolationLevel = j.iso
+	req := l.conn.NewOffsetRequest(j.iso)
 	for _, s := range j.subs {
 		req.AddBlock(s.spec.Topic, s.spec.Partition, sarama.OffsetNewest, 1)
 	}

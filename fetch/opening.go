@@ -14,6 +14,10 @@ import (
 	"kcagent/retry"
 )
 
+// ResponseTimeout is how long a broker may send nothing of an answer, beyond MaxWait.
+// Behind it the broker counts as a black hole.
+const ResponseTimeout = 10 * time.Second
+
 // mostFirst is more than a broker's first answer has, which says what it speaks.
 const mostFirst = 1 << 20
 
@@ -36,7 +40,7 @@ func handshake(ctx context.Context, wire net.Conn, addr string, conf *tls.Config
 		}
 		c.Conn, c.encrypted = encrypted, true
 	}
-	c.by = time.Now().Add(answerTime)
+	c.by = time.Now().Add(ResponseTimeout)
 	return c, nil
 }
 
@@ -75,7 +79,7 @@ func (c *openingConn) Read(p []byte) (int, error) {
 		c.heard.Store(true)
 	case c.heard.Load():
 	case retry.TimedOut(err):
-		return 0, c.way.fail(StrangerError(fmt.Sprintf("%s accepts connections and has not answered within %s", c.who, answerTime)))
+		return 0, c.way.fail(StrangerError(fmt.Sprintf("%s accepts connections and has not answered within %s", c.who, ResponseTimeout)))
 	case err != nil:
 		return 0, c.way.fail(err)
 	}

@@ -30,8 +30,8 @@ type Pin struct {
 // NewPin returns a pin to a cluster; "" is set by brokers.
 func NewPin(id string) *Pin { return &Pin{id: id, final: id != ""} }
 
-// settle makes the pin final: the id that is known, or the next one that a broker names.
-func (p *Pin) settle() {
+// Finalize makes the pin final: the id that is known, or the next one that a broker names.
+func (p *Pin) Finalize() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.final = true
@@ -48,10 +48,10 @@ func (p *Pin) ID() string {
 // redpandaStarting is what Redpanda names before its cluster has an id.
 const redpandaStarting = "redpanda.initializing"
 
-// check compares the id that the broker at addr named. Brokers that name none are
+// Check compares the id that the broker at addr named. Brokers that name none are
 // used, like those before Kafka 0.10.1.
-func (p *Pin) check(addr string, id *string) error {
-	named := clusterNamed(id)
+func (p *Pin) Check(addr string, id *string) error {
+	named := ClusterID(id)
 	if named == "" {
 		return nil
 	}
@@ -66,8 +66,8 @@ func (p *Pin) check(addr string, id *string) error {
 	return nil
 }
 
-// clusterNamed is the cluster id in a metadata response; "" if there is none.
-func clusterNamed(id *string) string {
+// ClusterID is the cluster id in a metadata response; "" if there is none.
+func ClusterID(id *string) string {
 	if id == nil || *id == redpandaStarting {
 		return ""
 	}
@@ -91,14 +91,14 @@ func (e *ForeignClusterError) Unwrap() error { return io.ErrClosedPipe }
 // connection, is sent only after the broker has named the pinned cluster. Fetches,
 // commits and joins do not name a cluster themselves: a broker of another one would
 // answer them.
-func (p *Pin) guard(conn net.Conn, way *way) *guardedConn {
-	return &guardedConn{Conn: conn, pin: p, way: way}
+func (p *Pin) guard(conn net.Conn, way *way) *GuardedConn {
+	return &GuardedConn{Conn: conn, pin: p, way: way}
 }
 
 // A guardedConn asks for the cluster before the first request that matters. Like
 // sarama's, its Write is called by one goroutine at a time, with one request or
 // several whole ones.
-type guardedConn struct {
+type GuardedConn struct {
 	net.Conn
 	pin     *Pin
 	way     *way
@@ -108,12 +108,12 @@ type guardedConn struct {
 }
 
 // Write implements [net.Conn].
-func (c *guardedConn) Write(p []byte) (int, error) {
+func (c *GuardedConn) Write(p []byte) (int, error) {
 	if err := c.stays(); err != nil {
 		return 0, err
 	}
 	if !opens(p) {
-		if err := c.verify(); err != nil {
+		if err := c.Verify(); err != nil {
 			return 0, err
 		}
 	}
@@ -123,7 +123,7 @@ func (c *guardedConn) Write(p []byte) (int, error) {
 // stays returns an error once the pin has moved from the cluster of the connection: the
 // other end still answers, and what it says of topics, groups and offsets would be mixed
 // with what the right cluster says.
-func (c *guardedConn) stays() error {
+func (c *GuardedConn) stays() error {
 	pinned := c.pin.ID()
 	if c.cluster == "" || c.cluster == pinned {
 		return nil
@@ -132,8 +132,8 @@ func (c *guardedConn) stays() error {
 	return &ForeignClusterError{Addr: c.way.broker, Cluster: c.cluster, Pinned: pinned}
 }
 
-// verify checks the cluster once.
-func (c *guardedConn) verify() error {
+// Verify checks the cluster once.
+func (c *GuardedConn) Verify() error {
 	if !c.checked {
 		c.checked = true
 		if c.err = c.check(); c.err != nil {
@@ -142,6 +142,9 @@ func (c *guardedConn) verify() error {
 	}
 	return c.err
 }
+
+// SetCluster records the cluster that the broker has named in a response to the caller.
+func (c *GuardedConn) SetCluster(id *string) { c.cluster = ClusterID(id) }
 
 // opens reports whether a request may be sent to any cluster: those that open a
 // connection, and Metadata, whose response names the cluster itself.
@@ -162,12 +165,12 @@ const checkVersion = 4
 
 // check asks which cluster the broker belongs to. No response is outstanding at that
 // time, so the next one is that to this request.
-func (c *guardedConn) check() error {
+func (c *GuardedConn) check() error {
 	const correlation = 1
 	req := kmsg.NewPtrMetadataRequest()
 	req.Version, req.Topics = checkVersion, []kmsg.MetadataRequestTopic{} // none; nil would be all
 	out := kmsg.NewRequestFormatter(kmsg.FormatterClientID("kcagent")).AppendRequest(nil, req, correlation)
-	_ = c.Conn.SetReadDeadline(time.Now().Add(answerTime))
+	_ = c.Conn.SetReadDeadline(time.Now().Add(ResponseTimeout))
 	if _, err := c.Conn.Write(out); err != nil {
 		return err
 	}
@@ -177,7 +180,7 @@ func (c *guardedConn) check() error {
 	}
 	n := binary.BigEndian.Uint32(length[:])
 	if n < 4 || n > uint32(sarama.MaxResponseSize) {
-		return contentError{fmt.Errorf("read metadata response: invalid length %d", n)}
+		return ResponseError{fmt.Errorf("read metadata response: invalid length %d", n)}
 	}
 	b := make([]byte, n)
 	if _, err := io.ReadFull(c.Conn, b); err != nil {
@@ -189,27 +192,12 @@ func (c *guardedConn) check() error {
 		err = resp.ReadFrom(body)
 	}
 	if err != nil {
-		return contentError{fmt.Errorf("read metadata response: %w", err)}
+		return ResponseError{fmt.Errorf("read metadata response: %w", err)}
 	}
-	if err := c.pin.check(c.way.broker, resp.ClusterID); err != nil {
+	if err := c.pin.Check(c.way.broker, resp.ClusterID); err != nil {
 		c.way.addresses.note(c.way.at, false) // another address of the name may be right
 		return err
 	}
-	c.cluster = clusterNamed(resp.ClusterID)
+	c.cluster = ClusterID(resp.ClusterID)
 	return nil
-}
-
-// metadata asks a broker for metadata. It returns nothing of another cluster.
-func (c *conn) metadata(req *sarama.MetadataRequest, pin *Pin) (*sarama.MetadataResponse, error) {
-	resp, err := c.broker.GetMetadata(req)
-	if err == nil {
-		err = pin.check(c.broker.Addr(), resp.ClusterID)
-	}
-	if err != nil {
-		return nil, err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.socket.cluster = clusterNamed(resp.ClusterID)
-	return resp, nil
 }

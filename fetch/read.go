@@ -8,14 +8,10 @@ import (
 	"kcagent/leader"
 )
 
-// A part is what one answer brought for one subscription, as far as it has not
-// been read.
-type part struct {
-	runs  []run
-	next  int64        // the offset after it
-	last  leader.Epoch // of the last batch before next
-	epoch leader.Epoch // of the last record before the position that hand has reached
-	frame *frame
+// A queuedPart is a part that was fetched for a subscription and is not read yet.
+type queuedPart struct {
+	part  part
+	frame *Frame
 	since time.Time // in the queue
 	begun bool      // some of it was taken
 }
@@ -88,7 +84,7 @@ func (s *Subscription) Take(each func(*Record) bool) (next int64, ok bool, err e
 	if p == nil {
 		return 0, false, err
 	}
-	next, err = p.hand(each)
+	next, err = p.part.hand(each)
 	s.settle(p, next, err)
 	return next, true, nil
 }
@@ -110,7 +106,7 @@ func (s *Subscription) Epoch() leader.Epoch {
 }
 
 // take returns the first part of the queue, or nil if there is none.
-func (s *Subscription) take() (*part, error) {
+func (s *Subscription) take() (*queuedPart, error) {
 	f := s.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -128,24 +124,24 @@ func (s *Subscription) take() (*part, error) {
 	case s.announce && s.want == lookupNone:
 		s.jumped, s.reset, s.announce = s.reset, false, false
 		s.busy = true
-		return &part{next: s.next, last: s.nextEpoch}, nil
+		return &queuedPart{part: part{next: s.next, last: s.nextEpoch}}, nil
 	}
 	p := s.queue[0]
 	s.queue = slices.Delete(s.queue, 0, 1) // a part that stays in the array would keep its frame's memory
-	s.busy, p.begun, p.epoch = true, true, s.nextEpoch
+	s.busy, p.begun, p.part.epoch = true, true, s.nextEpoch
 	s.wakeLane() // there is room for the next
 	return p, nil
 }
 
 // settle takes the part back after Take has used it up to next.
-func (s *Subscription) settle(p *part, next int64, err error) {
+func (s *Subscription) settle(p *queuedPart, next int64, err error) {
 	f := s.f
 	var told calls
 	defer func() { told.run() }()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s.busy, s.returned = false, time.Now()
-	s.next, s.nextEpoch, s.taken = next, p.epoch, p.epoch
+	s.next, s.nextEpoch, s.taken = next, p.part.epoch, p.part.epoch
 	s.touch()
 	if err != nil {
 		f.unref(p.frame)
@@ -156,40 +152,16 @@ func (s *Subscription) settle(p *part, next int64, err error) {
 	switch {
 	case s.moved:
 		s.moved = false
-		s.pos, s.posEpoch = next, p.epoch
+		s.pos, s.posEpoch = next, p.part.epoch
 		f.unref(p.frame)
 		s.wakeLane()
-	case len(p.runs) > 0:
+	case !p.part.Empty():
 		p.since = s.returned
-		s.queue = append([]*part{p}, s.queue...)
+		s.queue = append([]*queuedPart{p}, s.queue...)
 	default:
 		f.unref(p.frame)
 		if s.want != lookupNone {
 			s.wakeLane()
 		}
 	}
-}
-
-// hand gives the records to each and returns where to go on.
-func (p *part) hand(each func(*Record) bool) (next int64, err error) {
-	var r Record
-	for len(p.runs) > 0 {
-		from, epoch := p.runs[0].from, p.runs[0].epoch
-		all, next, err := p.runs[0].hand(&r, each)
-		if all || p.runs[0].from > from {
-			p.epoch = epoch
-		}
-		if all {
-			p.runs[0] = run{} // it would keep the batch
-			p.runs = p.runs[1:]
-		}
-		if !all || next > 0 || err != nil {
-			if len(p.runs) == 0 {
-				next, p.epoch = p.next, p.last
-			}
-			return next, err
-		}
-	}
-	p.epoch = p.last
-	return p.next, nil
 }

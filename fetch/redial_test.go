@@ -7,7 +7,7 @@ import (
 )
 
 // TestRedialConcernsOneLeader: a subscription's Redial replaces the connections to its
-// leader and that of the metadata. Those to other brokers stay.
+// leader. Those to other brokers stay.
 func TestRedialConcernsOneLeader(t *testing.T) {
 	f := New(Options{})
 	mine := f.Subscribe(Spec{Topic: "t"})
@@ -18,7 +18,7 @@ func TestRedialConcernsOneLeader(t *testing.T) {
 		}
 	}
 	mine.Redial() // its leader is not known yet
-	if f.stale = false; f.brokers[0].lanes[0].stale || f.brokers[1].lanes[0].stale {
+	if f.brokers[0].lanes[0].stale || f.brokers[1].lanes[0].stale {
 		t.Error("a redial without a leader concerns a broker")
 	}
 	mine.broker = f.brokers[0]
@@ -28,7 +28,25 @@ func TestRedialConcernsOneLeader(t *testing.T) {
 			t.Errorf("lane %d: to the leader redialled: %v, to another broker: %v", i, a.stale, b.stale)
 		}
 	}
-	if !f.stale {
-		t.Error("the leader is looked up over the old connection")
+}
+
+// TestRedialReplacesTheMetadataConnection: the leader is looked up over a new connection.
+func TestRedialReplacesTheMetadataConnection(t *testing.T) {
+	r := newRig(t, 1, 1, patient)
+	n := r.count()
+	refresh := func(want int32) {
+		t.Helper()
+		if err := r.fetcher.Refresh(t.Context(), []string{"t"}); err != nil {
+			t.Fatal(err)
+		}
+		if got := n.versions.Load(); got != want {
+			t.Errorf("there were %d connections, want %d", got, want)
+		}
 	}
+	refresh(1)
+	refresh(1)
+	s := r.fetcher.Subscribe(Spec{Topic: "no-such-topic"})
+	defer s.Close()
+	s.Redial()
+	refresh(2)
 }

@@ -28,25 +28,19 @@ const (
 	gatherTime = 5 * time.Millisecond
 )
 
-// A position is what can be asked for once in a request.
-type position struct {
-	topic     string
-	partition int32
-	offset    int64
+// TopicPartition is the key of s in a request, where each partition stands once.
+func (s *Subscription) topicPartition() TopicPartition {
+	return TopicPartition{s.spec.Topic, s.spec.Partition}
 }
-
-// key is the position with offset 0: a partition can be asked for once.
-func (s *Subscription) key() position { return position{s.spec.Topic, s.spec.Partition, 0} }
-
-func (w *wanted) key() position { return position{w.topic, w.partition, 0} }
 
 // A wanted is one partition in a request: all members are at one position.
 type wanted struct {
-	position
-	epoch int32        // of the leader
-	last  leader.Epoch // of the last record before the position; it may be unknown to some members
-	ask   int64
-	subs  []member
+	TopicPartition
+	offset int64
+	epoch  int32        // of the leader
+	last   leader.Epoch // of the last record before the position; it may be unknown to some members
+	ask    int64
+	subs   []member
 	// unchecked: the leader was not asked for the end of epoch last.
 	unchecked bool
 }
@@ -58,8 +52,9 @@ type fetchJob struct {
 	rack    string
 	wait    time.Duration
 	granted int64 // promised by the budget
-	room    room
-	bytes   int64 // what the answer may have
+	room    Allowance
+	owner   *Subscription // which waits for memory for large batches
+	bytes   int64         // what the answer may have
 	wants   []*wanted
 }
 
@@ -74,7 +69,7 @@ func (j *fetchJob) members() []member {
 func (j *fetchJob) done() {
 	j.f.budget.promised -= j.granted
 	j.granted = 0
-	j.room.close()
+	j.room.Close()
 }
 
 // request chooses whom to ask for. Those with records waiting come first, those
@@ -105,8 +100,8 @@ func (l *lane) request(now time.Time, wait time.Duration, told *calls) plan {
 		}
 	}
 	b := builder{
-		fetchJob: &fetchJob{f: l.f, iso: iso, wait: l.f.set.MaxWait, granted: granted, room: room{memory: l.f.memory}},
-		now:      now, byPartition: make(map[position]*wanted), told: told,
+		fetchJob: &fetchJob{f: l.f, iso: iso, wait: l.f.set.MaxWait, granted: granted, room: NewAllowance(l.f.memory)},
+		now:      now, byPartition: make(map[TopicPartition]*wanted), told: told,
 	}
 	b.addHot(l, (len(l.b.hot[0])+len(l.b.hot[1])+l.f.set.Lanes-1)/l.f.set.Lanes)
 	if !b.alone {
@@ -116,7 +111,7 @@ func (l *lane) request(now time.Time, wait time.Duration, told *calls) plan {
 		b.done()
 		return plan{wait: min(wait, largeRetry)}
 	}
-	b.room.who = b.wants[0].subs[0].Subscription
+	b.owner = b.wants[0].subs[0].Subscription
 	switch {
 	case peek:
 		b.wait = 0
@@ -154,7 +149,7 @@ func (l *lane) level(now time.Time) (iso sarama.IsolationLevel, peek bool) {
 type builder struct {
 	*fetchJob
 	now         time.Time
-	byPartition map[position]*wanted
+	byPartition map[TopicPartition]*wanted
 	memory      int64   // that the answer is likely to need
 	ratio       float64 // of memory to bytes, at worst
 	alone       bool
@@ -191,7 +186,7 @@ func (b *builder) addHot(l *lane, share int) {
 
 // add takes s into the request, unless its partition is asked for at another position.
 func (b *builder) add(s *Subscription) bool {
-	if b.byPartition[s.key()] != nil {
+	if b.byPartition[s.topicPartition()] != nil {
 		return b.join(s)
 	}
 	if b.alone || s.alone && len(b.wants) > 0 || s.leaseOver(b.now) {
@@ -205,8 +200,8 @@ func (b *builder) add(s *Subscription) bool {
 		b.wait = 0 // its consumer waits to hear whether the position is good
 	}
 	bytes, memory := s.asked()
-	w := &wanted{position{s.spec.Topic, s.spec.Partition, s.pos}, s.epoch, s.posEpoch, bytes, []member{enlist(s, b.now)}, s.unchecked()}
-	b.byPartition[s.key()] = w
+	w := &wanted{s.topicPartition(), s.pos, s.epoch, s.posEpoch, bytes, []member{enlist(s, b.now)}, s.unchecked()}
+	b.byPartition[s.topicPartition()] = w
 	b.wants = append(b.wants, w)
 	b.memory += memory
 	b.ratio = max(b.ratio, float64(memory)/float64(bytes))
@@ -215,7 +210,7 @@ func (b *builder) add(s *Subscription) bool {
 
 // join takes s in if its position is asked for.
 func (b *builder) join(s *Subscription) bool {
-	w := b.byPartition[s.key()]
+	w := b.byPartition[s.topicPartition()]
 	if w == nil || w.offset != s.pos || w.epoch != s.epoch || w.last != s.posEpoch && w.last.Known() && s.posEpoch.Known() {
 		return false // its turn comes
 	}
@@ -287,7 +282,7 @@ func (j *fetchJob) ask(l *lane) error {
 		}
 		req.Topics[last].Partitions = append(req.Topics[last].Partitions, p)
 	}
-	j.room.left = j.granted
+	j.room.Grant(j.owner, j.granted)
 	fr, resp, err := l.conn.fetch(req, &j.room)
 	if j.postpone(l, err) {
 		return nil
@@ -301,7 +296,7 @@ func (j *fetchJob) ask(l *lane) error {
 	}
 	if resp.ErrorCode != 0 {
 		fr.release()
-		return contentError{sarama.KError(resp.ErrorCode)}
+		return ResponseError{sarama.KError(resp.ErrorCode)}
 	}
 	j.take(fr, resp)
 	return nil

@@ -13,7 +13,7 @@ import (
 // partitions, each with readers consumers, that all wait for records and have none.
 func bench(partitions, consumers int) (*Fetcher, *broker) {
 	f := New(Options{Settings: Settings{Lanes: 2, MaxBytes: 16 << 20, MaxWait: time.Second}})
-	meta := metadata(partitions)
+	meta := response(partitions)
 	var subs []*Subscription
 	for p := range partitions {
 		for range consumers {
@@ -32,15 +32,9 @@ func bench(partitions, consumers int) (*Fetcher, *broker) {
 	return f, b
 }
 
-func learn(f *Fetcher, meta *sarama.MetadataResponse) {
-	var told calls
-	topics := index(meta)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.learn(meta, topics, "", &told)
-}
+func learn(f *Fetcher, meta *sarama.MetadataResponse) { leaderLookup{f}.Learn(NewUpdate(meta)) }
 
-func metadata(partitions int) *sarama.MetadataResponse {
+func response(partitions int) *sarama.MetadataResponse {
 	meta := &sarama.MetadataResponse{}
 	meta.AddBroker("127.0.0.1:1", 1)
 	for p := range partitions {
@@ -112,7 +106,7 @@ func BenchmarkPlanHot10000(b *testing.B) {
 // each.
 func BenchmarkLearn10000x5(b *testing.B) {
 	f, _ := bench(10_000, 5)
-	meta := metadata(10_000)
+	meta := response(10_000)
 	for b.Loop() {
 		learn(f, meta)
 	}

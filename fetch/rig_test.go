@@ -32,6 +32,7 @@ type rig struct {
 	producer *kgo.Client
 	fetcher  *Fetcher
 	memory   *limits.Memory
+	version  atomic.Pointer[sarama.KafkaVersion] // of the requests; nil is the newest
 }
 
 var small = Settings{Lanes: 2, MaxBytes: 1 << 20, MaxWait: 100 * time.Millisecond}
@@ -76,6 +77,9 @@ func (r *rig) startWith(o Options) *Fetcher {
 	o.Name, o.Memory, o.Config = "test", r.memory, func() (*sarama.Config, error) {
 		c := sarama.NewConfig()
 		c.Version = sarama.MaxVersion
+		if v := r.version.Load(); v != nil {
+			c.Version = *v
+		}
 		return c, nil
 	}
 	f := New(o)

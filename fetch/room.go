@@ -9,78 +9,110 @@ import (
 	"kcagent/limits"
 )
 
-// A room is the memory that one answer may use: what the budget granted and, for a larger
-// first batch, memory for large batches, which the whole process shares. Only the lane's
-// goroutine uses it.
-type room struct {
+// An Allowance is the memory that one response may use: what the budget granted and, for a
+// larger first batch, memory for large batches, which the whole process shares. One goroutine
+// at a time uses it.
+type Allowance struct {
 	memory *limits.Memory
-	who    any   // that acquires memory
+	owner  any   // for which memory for large batches is acquired
 	left   int64 // of the grant
 	spare  int64 // acquired, and not used
-	fed    bool  // the answer has a batch
+	fed    bool  // the response has a batch
+}
+
+// NewAllowance returns an allowance without a grant. memory is where the memory for large
+// batches comes from.
+func NewAllowance(memory *limits.Memory) Allowance { return Allowance{memory: memory} }
+
+// Grant sets the memory for a response to n bytes. owner identifies who waits for memory for
+// large batches.
+func (a *Allowance) Grant(owner any, n int64) { a.owner, a.left = owner, n }
+
+// AddLarge hands over n bytes that the caller has acquired from the memory for large batches.
+func (a *Allowance) AddLarge(n int64) { a.spare += n }
+
+// Close gives back memory for large batches that was not used.
+func (a *Allowance) Close() {
+	if a.spare > 0 {
+		a.memory.Release(a.spare)
+		a.spare = 0
+	}
 }
 
 // errNoRoom means that a batch does not fit beside what was decompressed before. It is
 // fetched again.
 var errNoRoom = errors.New("no room for a batch of records")
 
-// A shortError reports that other batches hold the memory for large batches.
-type shortError struct{ need int64 }
+// A MemoryBusyError reports that other batches hold the memory for large batches.
+type MemoryBusyError struct {
+	Need int64 // bytes of that memory that the batch needs
+}
 
-func (e *shortError) Error() string {
-	return fmt.Sprintf("other large batches use the memory for a batch of records that needs %d bytes", e.need)
+func (e *MemoryBusyError) Error() string {
+	return fmt.Sprintf("other large batches use the memory for a batch of records that needs %d bytes", e.Need)
 }
 
 // most is how large the next batch may be.
-func (r *room) most() int64 {
-	if r.fed {
-		return max(r.left, 0)
+func (a *Allowance) most() int64 {
+	if a.fed {
+		return max(a.left, 0)
 	}
-	return min(r.memory.MaxBatch(), max(r.left, r.memory.Large()))
+	return min(a.memory.MaxBatch(), max(a.left, a.memory.Large()))
 }
 
 // need takes n bytes for a part of fr.
-func (r *room) need(fr *frame, n int64) error {
+func (a *Allowance) need(fr *Frame, n int64) error {
 	switch {
-	case n <= r.left:
-		r.left -= n
+	case n <= a.left:
+		a.left -= n
 		fr.size += n
 		return nil
-	case r.fed:
+	case a.fed:
 		return errNoRoom
-	case fr.large+n > r.memory.Large():
+	case fr.large+n > a.memory.Large():
 		return &sizeError{size: fr.large + n, total: true}
 	}
-	if extra := n - r.spare; extra > 0 {
-		if !r.memory.Acquire(r.who, extra) {
-			return &shortError{need: fr.large + n}
+	if extra := n - a.spare; extra > 0 {
+		if !a.memory.Acquire(a.owner, extra) {
+			return &MemoryBusyError{Need: fr.large + n}
 		}
-		r.spare += extra
+		a.spare += extra
 	}
-	r.spare -= n
+	a.spare -= n
 	fr.large += n
-	fr.memory = r.memory
-	r.memory.Collect()
+	fr.memory = a.memory
+	a.memory.Collect()
 	return nil
 }
 
-// frame returns a frame for a response of n bytes.
-func (r *room) frame(n int64) (*frame, error) {
-	fr := &frame{}
-	if n <= r.left {
+// NewFrame returns a frame for a response of n bytes. Its error is a [*MemoryBusyError] or a
+// [*TooLargeError]. For the latter, peek is called for the first bytes of the response: the header
+// of the batch that is too large is in them, and has its last offset.
+func (a *Allowance) NewFrame(n int64, peek func(n int64) []byte) (*Frame, error) {
+	fr := &Frame{}
+	if n <= a.left {
 		b := getBuffer(int(n))
-		r.left -= int64(cap(b))
+		a.left -= int64(cap(b))
 		fr.buf, fr.size = b[:n], int64(cap(b))
 		return fr, nil
 	}
-	if n > r.memory.MaxBatch()+responseOverhead || n > r.memory.Large() {
-		return nil, &sizeError{size: n}
+	err := a.needFrame(fr, n)
+	var size *sizeError
+	if errors.As(err, &size) {
+		err = &TooLargeError{sizeError: *size, next: afterBatch(peek(min(n, 4<<10)), n), memory: a.memory}
 	}
-	if err := r.need(fr, n); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	fr.buf = make([]byte, n)
 	return fr, nil
+}
+
+func (a *Allowance) needFrame(fr *Frame, n int64) error {
+	if n > a.memory.MaxBatch()+responseOverhead || n > a.memory.Large() {
+		return &sizeError{size: n}
+	}
+	return a.need(fr, n)
 }
 
 // responseOverhead is the size of a response without its batch: it has an entry for each
@@ -88,14 +120,14 @@ func (r *room) frame(n int64) (*frame, error) {
 const responseOverhead = 1 << 20
 
 // inflate decompresses a part of a frame.
-func (r *room) inflate(fr *frame, codec sarama.CompressionCodec, b []byte) ([]byte, error) {
+func (a *Allowance) inflate(fr *Frame, codec sarama.CompressionCodec, b []byte) ([]byte, error) {
 	large := false
-	data, err := inflate(codec, b, r.most(), func(n int64) error {
+	data, err := inflate(codec, b, a.most(), func(n int64) error {
 		large = true
-		return r.need(fr, n)
+		return a.need(fr, n)
 	})
 	if err == nil && !large {
-		err = r.need(fr, int64(cap(data)))
+		err = a.need(fr, int64(cap(data)))
 	}
 	if err != nil {
 		if data != nil && !large {
@@ -107,22 +139,14 @@ func (r *room) inflate(fr *frame, codec sarama.CompressionCodec, b []byte) ([]by
 	return data, nil
 }
 
-// close gives back what was acquired and not used.
-func (r *room) close() {
-	if r.spare > 0 {
-		r.memory.Release(r.spare)
-		r.spare = 0
-	}
-}
-
-// A batchError reports that a batch of records is too large, and names the next step.
-type batchError struct {
+// A TooLargeError reports that a batch of records is too large, and names the next step.
+type TooLargeError struct {
 	sizeError
 	next   int64 // the offset after the batch; -1 if it is unknown
 	memory *limits.Memory
 }
 
-func (e *batchError) Error() string {
+func (e *TooLargeError) Error() string {
 	size := fmt.Sprintf("%d bytes", e.size)
 	if e.least {
 		size = "at least " + size

@@ -2,8 +2,10 @@ package fetch
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -115,7 +117,7 @@ func (w *stormy) start() {
 			}
 			return refuse(req, codes[rand.N(len(codes))]), nil, true
 		case 2: // a batch that is cut off, one with a wrong checksum, and one of other offsets
-			b := batchSpec{base: asked.FetchOffset, values: []string{"a", "b"}}.bytes()
+			b := batchOf(asked.FetchOffset, "a", "b")
 			p.HighWatermark = asked.FetchOffset + 10
 			switch rand.N(3) {
 			case 0:
@@ -123,7 +125,7 @@ func (w *stormy) start() {
 			case 1:
 				b[len(b)-1] ^= 1
 			default:
-				b = batchSpec{base: asked.FetchOffset - 2, values: []string{"a", "b"}}.bytes()
+				b = batchOf(asked.FetchOffset-2, "a", "b")
 			}
 			p.RecordBatches = b
 			return resp, nil, true
@@ -270,4 +272,19 @@ func storm(t *testing.T, version sarama.KafkaVersion) {
 		defer f.mu.Unlock()
 		return f.budget.kept == 0 && f.budget.promised == 0 && r.memory.Used() == 0, fmt.Sprint(f.budget, r.memory.Used())
 	})
+}
+
+// batchOf builds a batch of records from the offset base on.
+func batchOf(base int64, values ...string) []byte {
+	var records []byte
+	for i, v := range values {
+		r := kmsg.Record{OffsetDelta: int32(i), Value: []byte(v)}
+		r.Length = int32(len(r.AppendTo(nil)) - 1) // of one byte
+		records = r.AppendTo(records)
+	}
+	n := int32(len(values))
+	b := (&kmsg.RecordBatch{FirstOffset: base, Magic: 2, LastOffsetDelta: n - 1, NumRecords: n, Records: records}).AppendTo(nil)
+	binary.BigEndian.PutUint32(b[8:], uint32(len(b)-12))
+	binary.BigEndian.PutUint32(b[17:], crc32.Checksum(b[21:], crc32.MakeTable(crc32.Castagnoli)))
+	return b
 }

@@ -94,7 +94,7 @@ type Subscription struct {
 	taken     leader.Epoch // of the last record before what the last Take returned
 	checked   leader.Epoch // of the leader that confirmed posEpoch, see check
 	want      lookup
-	queue     []*part
+	queue     []*queuedPart
 
 	reading  bool      // Read waits
 	busy     bool      // Read works on a part
@@ -157,17 +157,15 @@ func (f *Fetcher) Subscribe(spec Spec) *Subscription {
 	}
 	s.announce = s.paused && spec.Offset >= 0
 	s.placed = s.announce
-	f.o.Pin.settle()
+	f.o.Pin.Finalize()
+	_, s.topic = f.metadata.Identity(spec.Topic) // before s is added: what is learned from now on applies to it
 	f.mu.Lock()
-	if t := f.topics[spec.Topic]; t != nil {
-		s.topic = t.id
-	}
 	f.served++
 	s.served, s.polled, s.answered = f.served, time.Now(), time.Now()
 	f.subs[s], f.lost[s] = struct{}{}, struct{}{}
 	f.readers.add(s)
 	f.mu.Unlock()
-	f.route.Set()
+	f.metadata.Wake()
 	return s
 }
 

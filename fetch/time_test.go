@@ -17,7 +17,7 @@ const yearOne = -62135596800000
 // timesOf decodes an answer and returns the time of each record; nil is none.
 func timesOf(t *testing.T, raw []byte) (times []any) {
 	t.Helper()
-	fr := newFrame(1)
+	fr := NewFrame(1)
 	defer fr.release()
 	c := decode(fr, ample(), &kmsg.FetchResponseTopicPartition{RecordBatches: raw}, 0, sarama.ReadCommitted)
 	p := part{runs: c.runs, next: c.next}

@@ -47,83 +47,15 @@ func (e *TruncatedError) Error() string {
 // Unwrap makes the error one of Kafka's.
 func (e *TruncatedError) Unwrap() error { return sarama.ErrOffsetOutOfRange }
 
-// An epochEnd is where a leader's log ends for an epoch.
-type epochEnd struct {
-	of     leader.Epoch // what was asked for
-	epoch  leader.Epoch // the largest one of the leader that is not larger; unknown if there is none
-	offset int64        // after its last record
-	err    error
-}
+// EpochQuery asks for the end of the epoch of the last record before the position.
+func (w *wanted) epochQuery() EpochQuery { return EpochQuery{w.TopicPartition, w.epoch, w.last} }
 
-// OffsetForLeaderEpoch: consumers may send it since version 3, which needs the same
-// permission as a fetch.
-const (
-	leastEpochs = 3
-	mostEpochs  = 4
-	// divergingFetch is the version of the fetch request since which the leader compares
-	// epochs itself.
-	divergingFetch = 12
-)
-
-// epochEnds asks the leader where its log ends for the epochs of wants. It returns nil if
-// the broker is too old for the request.
-func (l *lane) epochEnds(wants []*wanted) (map[position]epochEnd, error) {
-	if len(wants) == 0 {
-		return nil, nil
-	}
-	c := l.conn
-	if err := c.prepare(); err != nil {
-		return nil, l.describe("ask for leader epochs", err)
-	}
-	k, ok := c.speaks[kmsg.OffsetForLeaderEpoch]
-	if !ok || k.MaxVersion < leastEpochs || k.MinVersion > mostEpochs || !c.conf.Version.IsAtLeast(sarama.V2_3_0_0) {
-		return nil, nil
-	}
-	req := kmsg.NewPtrOffsetForLeaderEpochRequest()
-	req.Version, req.ReplicaID = min(mostEpochs, k.MaxVersion), -1
-	if !c.conf.Version.IsAtLeast(sarama.V2_8_0_0) {
-		req.Version = leastEpochs
-	}
-	asked := make(map[position]leader.Epoch, len(wants))
-	for _, w := range wants {
-		if _, twice := asked[w.key()]; twice {
-			continue // in a later request
-		}
-		asked[w.key()] = w.last
-		p := kmsg.NewOffsetForLeaderEpochRequestTopicPartition()
-		p.Partition, p.CurrentLeaderEpoch, p.LeaderEpoch = w.partition, w.epoch, w.last.Kafka()
-		last := len(req.Topics) - 1
-		if last < 0 || req.Topics[last].Topic != w.topic {
-			t := kmsg.NewOffsetForLeaderEpochRequestTopic()
-			t.Topic = w.topic
-			req.Topics = append(req.Topics, t)
-			last++
-		}
-		req.Topics[last].Partitions = append(req.Topics[last].Partitions, p)
-	}
-	id, err := c.send(req)
+// epochEnds asks the leader where its log ends for epochs. It returns nil if the broker is too
+// old for the request.
+func (l *lane) epochEnds(queries []EpochQuery) (map[TopicPartition]EpochEnd, error) {
+	ends, err := l.conn.epochEnds(queries)
 	if err != nil {
 		return nil, l.describe("ask for leader epochs", err)
-	}
-	resp := &kmsg.OffsetForLeaderEpochResponse{Version: req.Version}
-	fr, err := c.answer(id, resp, nil)
-	if err != nil {
-		return nil, l.describe("ask for leader epochs", err)
-	}
-	defer fr.release()
-	ends := make(map[position]epochEnd, len(wants))
-	for key, of := range asked {
-		ends[key] = epochEnd{of: of, err: sarama.ErrIncompleteResponse}
-	}
-	for _, t := range resp.Topics {
-		for _, p := range t.Partitions {
-			key := position{t.Topic, p.Partition, 0}
-			e := epochEnd{of: asked[key], epoch: leader.NewEpoch(p.LeaderEpoch), offset: p.EndOffset}
-			if p.ErrorCode != 0 {
-				e.err = sarama.KError(p.ErrorCode)
-			}
-			ends[key] = e
-		}
 	}
 	return ends, nil
 }
@@ -137,19 +69,19 @@ func (s *Subscription) unchecked() bool {
 // positions that it has not confirmed. If it did, done is true, and the records are
 // asked for in another request.
 func (j *fetchJob) check(l *lane) (done bool, err error) {
-	if err := l.conn.prepare(); err != nil {
+	switch compares, err := l.conn.ComparesEpochs(); {
+	case err != nil:
 		return false, l.describe("fetch", err)
+	case compares:
+		return false, nil
 	}
-	if version, err := l.conn.fetchVersion(); err != nil || version >= divergingFetch {
-		return false, err
-	}
-	var wants []*wanted
+	var queries []EpochQuery
 	for _, w := range j.wants {
 		if w.unchecked {
-			wants = append(wants, w)
+			queries = append(queries, w.epochQuery())
 		}
 	}
-	ends, err := l.epochEnds(wants)
+	ends, err := l.epochEnds(queries)
 	if err != nil || ends == nil {
 		return false, err
 	}
@@ -158,7 +90,7 @@ func (j *fetchJob) check(l *lane) (done bool, err error) {
 	l.f.mu.Lock()
 	defer l.f.mu.Unlock()
 	for _, w := range j.wants {
-		e, asked := ends[w.key()]
+		e, asked := ends[w.TopicPartition]
 		for _, m := range w.subs {
 			if !m.current() || !asked || m.posEpoch != w.last {
 				continue
@@ -166,7 +98,7 @@ func (j *fetchJob) check(l *lane) (done bool, err error) {
 			switch m.answered = time.Now(); {
 			case e.err != nil:
 				m.refused(e.err, &told)
-			case e.confirms(m.Subscription):
+			case m.confirmedBy(e):
 				m.checked = leader.NewEpoch(w.epoch)
 			default:
 				m.want = lookupRange
@@ -180,8 +112,8 @@ func (j *fetchJob) check(l *lane) (done bool, err error) {
 // diverges.
 func (s *Subscription) diverge(b *kmsg.FetchResponseTopicPartition, now time.Time) {
 	s.retryAt, s.highWater, s.stable, s.answered = time.Time{}, b.HighWatermark, b.LastStableOffset, now
-	e := epochEnd{of: s.posEpoch, epoch: leader.NewEpoch(b.DivergingEpoch.Epoch), offset: b.DivergingEpoch.EndOffset}
-	if !e.confirms(s) {
+	e := EpochEnd{of: s.posEpoch, epoch: leader.NewEpoch(b.DivergingEpoch.Epoch), offset: b.DivergingEpoch.EndOffset}
+	if !s.confirmedBy(e) {
 		s.want = lookupRange
 		s.lose(now) // first: whether it is still the same topic
 		return
@@ -194,21 +126,21 @@ func (s *Subscription) diverge(b *kmsg.FetchResponseTopicPartition, now time.Tim
 	s.wakeLane()
 }
 
-// confirms reports that the leader has what was consumed before the position of s. Like
+// confirmedBy reports that the leader has what was consumed before the position of s. Like
 // Java's consumer it compares the offsets alone: a smaller epoch that ends behind the
 // position is no truncation.
-func (e epochEnd) confirms(s *Subscription) bool { return e.epoch.Known() && e.offset >= s.pos }
+func (s *Subscription) confirmedBy(e EpochEnd) bool { return e.epoch.Known() && e.offset >= s.pos }
 
 // truncated handles what the leader reports: where its log starts, where the epoch of the
 // position ends, and where its log ends. If it was truncated, s continues at the diverging
 // offset, or fails, by the policy. If that offset is unknown, or was deleted since, s
 // continues at the start or end, by the policy. resolve handles a position before the
 // start: records that retention deleted were not truncated.
-func (s *Subscription) truncated(e epochEnd, start, end int64, told *calls) bool {
+func (s *Subscription) truncated(e EpochEnd, start, end int64, told *calls) bool {
 	if !e.epoch.Known() {
 		e.offset = -1
 	}
-	if e.confirms(s) || s.pos < start || e.offset < 0 && s.pos > end {
+	if s.confirmedBy(e) || s.pos < start || e.offset < 0 && s.pos > end {
 		return false
 	}
 	s.want, s.answered = lookupNone, time.Now()

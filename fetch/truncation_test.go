@@ -14,50 +14,14 @@ import (
 	"kcagent/retry"
 )
 
-// TestEpochOfAPosition: a position has the leader epoch of the last batch before it, also
-// if that batch brought no record, and wherever a Take ends.
-func TestEpochOfAPosition(t *testing.T) {
-	const transactional, control = 0x10, 0x20
-	abort := []byte{20, 0, 0, 0, 8, 0, 0, 0, 0, 1, 0}
-	var raw []byte
-	for _, b := range []batchSpec{
-		{base: 0, values: []string{"a", "b", "c"}, epoch: 3},
-		{base: 3, values: []string{"bad"}, attributes: transactional, producer: 7, epoch: 4},
-		{base: 4, values: []string{"d"}, epoch: 5},
-		{base: 5, attributes: transactional | control, producer: 7, raw: abort, count: 1, epoch: 6},
-	} {
-		raw = append(raw, b.bytes()...)
-	}
-	aborted := []kmsg.FetchResponseTopicPartitionAbortedTransaction{{ProducerID: 7, FirstOffset: 3}}
-	fr := newFrame(1)
-	defer fr.release()
-	c := decode(fr, ample(), &kmsg.FetchResponseTopicPartition{RecordBatches: raw, AbortedTransactions: aborted}, 1, sarama.ReadCommitted)
-	if c.next != 6 || c.last != leader.NewEpoch(6) {
-		t.Errorf("behind all, %d has epoch %s", c.next, c.last)
-	}
-	p := part{runs: c.runs, next: c.next, last: c.last, epoch: leader.NewEpoch(2)}
-	var got []string
-	for at := int64(0); at < c.next; {
-		var err error
-		if at, err = p.hand(func(*Record) bool { return false }); err != nil {
-			t.Fatal(err)
-		}
-		got = append(got, fmt.Sprintf("%d:%s", at, p.epoch))
-	}
-	if want := []string{"2:3", "3:3", "6:6"}; !slices.Equal(got, want) {
-		t.Errorf("positions and epochs %v, want %v", got, want)
-	}
-	cut := decode(fr, ample(), &kmsg.FetchResponseTopicPartition{RecordBatches: raw[:len(raw)-1], AbortedTransactions: aborted}, 1, sarama.ReadCommitted)
-	if cut.next != 5 || cut.last != leader.NewEpoch(5) {
-		t.Errorf("before the batch that is cut off, %d has epoch %s", cut.next, cut.last)
-	}
-}
+// comparingVersion is the version of the fetch request since which leaders compare epochs.
+const comparingVersion = 12
 
 // A truncationCase is what a subscription does at a position, with what the leader reports
 // of its log.
 type truncationCase struct {
 	pos        int64
-	end        epochEnd // for the epoch of the position, which is 4
+	end        EpochEnd // for the epoch of the position, which is 4
 	start, hwm int64
 	policy     Policy
 	truncated  bool
@@ -68,8 +32,8 @@ type truncationCase struct {
 
 // TestTruncated has one case for each rule.
 func TestTruncated(t *testing.T) {
-	at := func(epoch int32, offset int64) epochEnd {
-		return epochEnd{of: leader.NewEpoch(4), epoch: leader.NewEpoch(epoch), offset: offset}
+	at := func(epoch int32, offset int64) EpochEnd {
+		return EpochEnd{of: leader.NewEpoch(4), epoch: leader.NewEpoch(epoch), offset: offset}
 	}
 	e4, e3, none := leader.NewEpoch(4), leader.NewEpoch(3), at(-1, -1)
 	for name, c := range map[string]truncationCase{
@@ -154,7 +118,7 @@ func (l *truncatedLeader) start(r *rig) {
 		defer l.mu.Unlock()
 		p := req.Topics[0].Partitions[0]
 		l.last, l.positions = append(l.last, p.LastFetchedEpoch), append(l.positions, p.FetchOffset)
-		asks := req.Version >= divergingFetch
+		asks := req.Version >= comparingVersion
 		if p.FetchOffset != l.pos || asks && p.LastFetchedEpoch != l.lost || l.epochCalls > 0 {
 			l.cut = false
 		}
@@ -195,14 +159,8 @@ func (l *truncatedLeader) truncate(pos int64, lost, epoch int32, end int64) {
 	l.cut, l.pos, l.lost, l.epoch, l.end, l.epochCalls = true, pos, lost, epoch, end, 0
 }
 
-// older limits the versions of requests.
-func (r *rig) older(v sarama.KafkaVersion) {
-	r.fetcher.o.Config = func() (*sarama.Config, error) {
-		c := sarama.NewConfig()
-		c.Version = v
-		return c, nil
-	}
-}
+// older limits the versions of requests, on connections from now on.
+func (r *rig) older(v sarama.KafkaVersion) { r.version.Store(&v) }
 
 // TestTruncatedLogIsReadFromTheDivergingOffset: whatever the leader's version, which
 // detects it in a fetch since Kafka 2.7, and is asked at a new leader epoch before.
@@ -314,7 +272,7 @@ func TestNewLeaderEpochIsNoTruncation(t *testing.T) {
 // TestUnknownEpochsShareARequest: subscriptions at one position are in one request although
 // the epoch is unknown to some. Those that know different epochs take turns.
 func TestUnknownEpochsShareARequest(t *testing.T) {
-	b := builder{fetchJob: &fetchJob{}, byPartition: make(map[position]*wanted)}
+	b := builder{fetchJob: &fetchJob{}, byPartition: make(map[TopicPartition]*wanted)}
 	in := func(e leader.Epoch) bool {
 		return b.add(&Subscription{spec: Spec{Topic: "t"}, pos: 5, epoch: 7, posEpoch: e, checked: leader.NewEpoch(7)})
 	}

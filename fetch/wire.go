@@ -25,7 +25,7 @@ const (
 // caller releases and for which there is memory in the room. It uses the connection between two of sarama's requests:
 // sarama's own Fetch makes an object of every record, which costs as much as all
 // the rest.
-func (c *conn) fetch(req *kmsg.FetchRequest, ro *room) (*frame, *kmsg.FetchResponse, error) {
+func (c *Conn) fetch(req *kmsg.FetchRequest, ro *Allowance) (*Frame, *kmsg.FetchResponse, error) {
 	if err := c.prepare(); err != nil {
 		return nil, nil, err
 	}
@@ -43,7 +43,7 @@ func (c *conn) fetch(req *kmsg.FetchRequest, ro *room) (*frame, *kmsg.FetchRespo
 }
 
 // send sends a request whose answer is to be read by answer.
-func (c *conn) send(req kmsg.Request) (id int32, err error) {
+func (c *Conn) send(req kmsg.Request) (id int32, err error) {
 	c.sent++
 	format := kmsg.NewRequestFormatter(kmsg.FormatterClientID(c.conf.ClientID))
 	c.out = format.AppendRequest(c.out[:0], req, c.sent)
@@ -55,18 +55,18 @@ func (c *conn) send(req kmsg.Request) (id int32, err error) {
 // answer reads the answer to the oldest request that has none yet. The caller
 // releases the frame, in which the response's bytes lie. ro is nil for a response without
 // records.
-func (c *conn) answer(id int32, resp kmsg.Response, ro *room) (*frame, error) {
+func (c *Conn) answer(id int32, resp kmsg.Response, ro *Allowance) (*Frame, error) {
 	fr, err := c.receive(ro)
 	if err != nil {
 		return nil, err
 	}
-	body, err := header(fr.buf, id, resp.IsFlexible())
+	body, err := header(fr.Bytes(), id, resp.IsFlexible())
 	if err == nil {
 		err = resp.ReadFrom(body)
 	}
 	if err != nil {
 		fr.release()
-		return nil, contentError{fmt.Errorf("read %s response: %w", strings.ToLower(kmsg.NameForKey(resp.Key())), err)}
+		return nil, ResponseError{fmt.Errorf("read %s response: %w", strings.ToLower(kmsg.NameForKey(resp.Key())), err)}
 	}
 	return fr, nil
 }
@@ -74,7 +74,7 @@ func (c *conn) answer(id int32, resp kmsg.Response, ro *room) (*frame, error) {
 // receive reads one response. A broker may take its time for it, as long as
 // something comes: with one deadline for the whole, a large response over a thin
 // line would be asked for again for ever.
-func (c *conn) receive(ro *room) (*frame, error) {
+func (c *Conn) receive(ro *Allowance) (*Frame, error) {
 	var length [4]byte
 	_ = c.socket.SetReadDeadline(time.Now().Add(c.patience))
 	if _, err := io.ReadFull(c.socket, length[:]); err != nil {
@@ -82,17 +82,17 @@ func (c *conn) receive(ro *room) (*frame, error) {
 	}
 	n := binary.BigEndian.Uint32(length[:])
 	if n < 4 || ro == nil && int64(n) > int64(sarama.MaxResponseSize) {
-		return nil, contentError{fmt.Errorf("invalid length of a response: %d bytes", n)}
+		return nil, ResponseError{fmt.Errorf("invalid length of a response: %d bytes", n)}
 	}
 	fr, err := c.frame(int64(n), ro)
 	if err != nil {
 		return nil, err
 	}
-	extended := time.Now()
-	for at := 0; at < len(fr.buf); {
-		got, err := c.socket.Read(fr.buf[at:])
+	extended, buf := time.Now(), fr.Bytes()
+	for at := 0; at < len(buf); {
+		got, err := c.socket.Read(buf[at:])
 		at += got
-		if err != nil && at < len(fr.buf) {
+		if err != nil && at < len(buf) {
 			fr.release()
 			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
@@ -102,8 +102,8 @@ func (c *conn) receive(ro *room) (*frame, error) {
 		if now := time.Now(); now.Sub(extended) > time.Second {
 			extended = now
 			_ = c.socket.SetReadDeadline(now.Add(c.patience))
-			if c.heard != nil {
-				c.heard.Store(now.UnixNano())
+			if c.progress != nil {
+				c.progress.Store(now.UnixNano())
 			}
 		}
 	}
@@ -111,38 +111,23 @@ func (c *conn) receive(ro *room) (*frame, error) {
 }
 
 // frame returns the frame for a response of n bytes.
-func (c *conn) frame(n int64, ro *room) (*frame, error) {
+func (c *Conn) frame(n int64, ro *Allowance) (*Frame, error) {
 	if ro == nil {
-		return newFrame(int(n)), nil
+		return NewFrame(int(n)), nil
 	}
-	fr, err := ro.frame(n)
-	var size *sizeError
-	if errors.As(err, &size) {
-		// The header of the batch that is too large is in the first bytes, and has its last
-		// offset.
-		start := make([]byte, min(n, 4<<10))
+	fr, err := ro.NewFrame(n, func(n int64) []byte {
+		start := make([]byte, n)
 		got, _ := io.ReadFull(c.socket, start)
-		err = contentError{&batchError{sizeError: *size, next: afterBatch(start[:got], n), memory: ro.memory}}
+		return start[:got]
+	})
+	if errors.As(err, new(*TooLargeError)) {
+		err = ResponseError{err}
 	}
 	return fr, err
 }
 
-// header takes the response's header off.
-func header(b []byte, id int32, flexible bool) ([]byte, error) {
-	if got := int32(binary.BigEndian.Uint32(b)); got != id {
-		return nil, errors.New("it answers another request than the one that was sent")
-	}
-	if b = b[4:]; !flexible {
-		return b, nil
-	}
-	if len(b) == 0 || b[0] != 0 {
-		return nil, errors.New("its header has tags")
-	}
-	return b[1:], nil
-}
-
 // prepare makes the connection ready for requests that are not sarama's.
-func (c *conn) prepare() error {
+func (c *Conn) prepare() error {
 	if c.speaks == nil {
 		resp, err := c.apiVersions()
 		if err != nil {
@@ -157,20 +142,34 @@ func (c *conn) prepare() error {
 }
 
 // fetchVersion is the one of the fetch requests.
-func (c *conn) fetchVersion() (int16, error) {
+func (c *Conn) fetchVersion() (int16, error) {
 	k, ok := c.speaks[kmsg.Fetch]
 	if !ok {
-		return 0, contentError{errors.New("broker answers no fetch requests")}
+		return 0, ResponseError{errors.New("broker answers no fetch requests")}
 	}
 	version := min(mostFetch, k.MaxVersion, fetchVersion(c.conf.Version))
 	if version < max(leastFetch, k.MinVersion) {
-		return 0, contentError{fmt.Errorf("broker speaks fetch versions %d to %d, and kafka_version allows %d at most: it takes Kafka 0.11 or newer",
+		return 0, ResponseError{fmt.Errorf("broker speaks fetch versions %d to %d, and kafka_version allows %d at most: it takes Kafka 0.11 or newer",
 			k.MinVersion, k.MaxVersion, fetchVersion(c.conf.Version))}
 	}
 	return version, nil
 }
 
-func (c *conn) apiVersions() (*sarama.ApiVersionsResponse, error) {
+// divergingVersion is the version of the fetch request since which the leader compares epochs
+// itself.
+const divergingVersion = 12
+
+// ComparesEpochs reports whether the broker compares the leader epochs of positions in fetch
+// requests.
+func (c *Conn) ComparesEpochs() (bool, error) {
+	if err := c.prepare(); err != nil {
+		return false, err
+	}
+	version, err := c.fetchVersion()
+	return version >= divergingVersion, err
+}
+
+func (c *Conn) apiVersions() (*sarama.ApiVersionsResponse, error) {
 	return c.broker.ApiVersions(&sarama.ApiVersionsRequest{
 		Version: 3, ClientSoftwareName: "kcagent", ClientSoftwareVersion: "1",
 	})
@@ -180,7 +179,7 @@ func (c *conn) apiVersions() (*sarama.ApiVersionsResponse, error) {
 // hangs up on who asks for records after that, and counts it. sarama logs in anew
 // before a request of its own, once most of the session has passed; fetches are
 // none, so a small one goes before them then.
-func (c *conn) logInAnew() error {
+func (c *Conn) logInAnew() error {
 	at := sessionEnds(c.broker)
 	if at.IsZero() || time.Now().Before(at) {
 		return nil

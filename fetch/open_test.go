@@ -1,9 +1,12 @@
 package fetch
 
 import (
+	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -13,18 +16,31 @@ import (
 	"kcagent/e2e/badnet"
 )
 
-// reach connects to addr, by TLS if secure, and returns what Reach says.
-func reach(t *testing.T, addr string, secure bool) string {
-	t.Helper()
-	f := New(Options{Name: "reach", Settings: small, Config: func() (*sarama.Config, error) {
+// newOpener returns an opener that uses TLS if secure, and resolves kafka.test to ips.
+func newOpener(secure bool, ips ...string) *Opener {
+	lookup := func(_ context.Context, name string) (all []netip.Addr, _ error) {
+		if name != "kafka.test" {
+			return nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
+		}
+		for _, ip := range ips {
+			all = append(all, netip.MustParseAddr(ip))
+		}
+		return all, nil
+	}
+	return NewOpener(NewDialer(NewPin(""), lookup), func() (*sarama.Config, error) {
 		c := sarama.NewConfig()
 		c.Version = sarama.MaxVersion
 		if secure {
 			c.Net.TLS.Enable, c.Net.TLS.Config = true, &tls.Config{InsecureSkipVerify: true}
 		}
 		return c, nil
-	}})
-	err := f.Reach(t.Context(), addr)
+	})
+}
+
+// reach connects to addr, by TLS if secure, and returns what Reach says.
+func reach(t *testing.T, addr string, secure bool) string {
+	t.Helper()
+	err := newOpener(secure).Reach(t.Context(), addr)
 	if err == nil {
 		t.Fatal("it counts as reached")
 	}
@@ -69,32 +85,31 @@ func TestSilence(t *testing.T) {
 	t.Parallel()
 	began := time.Now()
 	err := reach(t, badnet.Listen(t, func(net.Conn) {}), false)
-	if took := time.Since(began); took > answerTime+5*time.Second || !strings.Contains(err, "accepts connections and has not answered within 10s") {
+	if took := time.Since(began); took > ResponseTimeout+5*time.Second || !strings.Contains(err, "accepts connections and has not answered within 10s") {
 		t.Errorf("after %v: %s", took, err)
 	}
 }
 
-// TestDeafBrokers: those that accept connections and say nothing are not waited for
-// one after the other.
-func TestDeafBrokers(t *testing.T) {
-	t.Parallel()
-	deaf := make([]string, 6)
-	for i := range deaf {
-		deaf[i] = badnet.Listen(t, func(net.Conn) {})
+// TestErrorNamesEveryAddress: if no address of a name responds, the error has them all.
+func TestErrorNamesEveryAddress(t *testing.T) {
+	opener := newOpener(false, "127.0.0.3", "::ffff:127.0.0.2", "127.0.0.3")
+	gone := badnet.ListenAt(t, map[string]func(net.Conn){"127.0.0.2": nil, "127.0.0.3": nil})
+	for addr, want := range map[string][]string{
+		"kafka.test:" + gone: {"connect to kafka.test:" + gone + ": dial tcp 127.0.0.", "127.0.0.2:" + gone, "127.0.0.3:" + gone, "refused"},
+		"other.test:9092":    {"dial tcp: lookup other.test: no such host"},
+		"127.0.0.2:" + gone:  {"dial tcp 127.0.0.2:" + gone},
+	} {
+		err := opener.Reach(t.Context(), addr)
+		for _, part := range want {
+			if err == nil || !strings.Contains(err.Error(), part) {
+				t.Errorf("%s: %v lacks %s", addr, err, part)
+			}
+		}
+		if !IsConnectionError(err) {
+			t.Errorf("%s: %v is not of the network", addr, err)
+		}
 	}
-	r := newRig(t, 1, 1, small)
-	for name, last := range map[string]string{"all": deaf[5], "but one": r.cluster.ListenAddrs()[0]} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			f := r.startAt(small, append(deaf[:5:5], last)...)
-			began := time.Now()
-			err := f.Refresh(t.Context(), []string{"t"})
-			if took := time.Since(began); took > 2*answerTime+5*time.Second || last != deaf[5] && took > answerTime+5*time.Second {
-				t.Errorf("it took %v", took)
-			}
-			if (err != nil) != (last == deaf[5]) {
-				t.Errorf("it says %v", err)
-			}
-		})
+	if err := opener.Reach(t.Context(), "no-port"); err == nil || errors.Is(err, sarama.ErrNotConnected) {
+		t.Errorf("an address without a port: %v", err)
 	}
 }

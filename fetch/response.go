@@ -1,0 +1,26 @@
+package fetch
+
+import (
+	"encoding/binary"
+	"errors"
+)
+
+// A ResponseError reports that a response cannot be used, as opposed to the connection that
+// brought it.
+type ResponseError struct{ error }
+
+func (e ResponseError) Unwrap() error { return e.error }
+
+// header takes the response's header off.
+func header(b []byte, id int32, flexible bool) ([]byte, error) {
+	if got := int32(binary.BigEndian.Uint32(b)); got != id {
+		return nil, errors.New("it answers another request than the one that was sent")
+	}
+	if b = b[4:]; !flexible {
+		return b, nil
+	}
+	if len(b) == 0 || b[0] != 0 {
+		return nil, errors.New("its header has tags")
+	}
+	return b[1:], nil
+}
