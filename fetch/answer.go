@@ -6,21 +6,24 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/fetch/batch"
+	"kcagent/fetch/wire"
 )
 
 // take hands an answer to those who asked.
-func (j *fetchJob) take(fr *Frame, resp *kmsg.FetchResponse) {
-	blocks := make(map[TopicPartition]*kmsg.FetchResponseTopicPartition, len(j.wants))
+func (j *fetchJob) take(fr *batch.Frame, resp *kmsg.FetchResponse) {
+	blocks := make(map[wire.TopicPartition]*kmsg.FetchResponseTopicPartition, len(j.wants))
 	for i := range resp.Topics {
 		t := &resp.Topics[i]
 		for k := range t.Partitions {
-			blocks[TopicPartition{t.Topic, t.Partitions[k].Partition}] = &t.Partitions[k]
+			blocks[wire.TopicPartition{Topic: t.Topic, Partition: t.Partitions[k].Partition}] = &t.Partitions[k]
 		}
 	}
-	contents := make([]content, len(j.wants))
+	contents := make([]batch.Content, len(j.wants))
 	for i, w := range j.wants {
 		if b := blocks[w.TopicPartition]; b != nil && b.ErrorCode == 0 {
-			contents[i] = decode(fr, &j.room, b, w.offset, j.iso)
+			contents[i] = batch.Decode(fr, &j.room, b, w.offset, j.iso)
 		}
 	}
 	now := time.Now()
@@ -51,7 +54,7 @@ func (j *fetchJob) take(fr *Frame, resp *kmsg.FetchResponse) {
 				}
 			default:
 				m.accept(b, &contents[i], fr, now, &told)
-				if i == 0 && !m.gotAt.Equal(now) && !contents[i].held {
+				if i == 0 && !m.gotAt.Equal(now) && !contents[i].Deferred {
 					m.served = f.served // it was first, and there is nothing: others' turn
 					m.void = m.behind()
 				}
@@ -62,12 +65,12 @@ func (j *fetchJob) take(fr *Frame, resp *kmsg.FetchResponse) {
 	if fr.InUse() {
 		f.budget.keep(fr.Size())
 	} else {
-		fr.release()
+		fr.Release()
 	}
 }
 
 // accept queues what came for s.
-func (s *Subscription) accept(b *kmsg.FetchResponseTopicPartition, c *content, fr *Frame, now time.Time, told *calls) {
+func (s *Subscription) accept(b *kmsg.FetchResponseTopicPartition, c *batch.Content, fr *batch.Frame, now time.Time, told *calls) {
 	s.retryAt = time.Time{}
 	if !s.placed {
 		s.announce, s.placed = true, true // the position is in range
@@ -76,18 +79,18 @@ func (s *Subscription) accept(b *kmsg.FetchResponseTopicPartition, c *content, f
 	s.answered = now
 	s.learnEnds(b)
 	s.delivered(c, now)
-	s.alone = s.alone && c.err != nil
-	if !c.held {
+	s.alone = s.alone && c.Err != nil
+	if !c.Deferred {
 		s.needs = 0
 	}
 	switch {
-	case c.next == s.pos && c.err != nil:
-		s.unreadable(c.err, told)
+	case c.Next == s.pos && c.Err != nil:
+		s.unreadable(c.Err, told)
 		return
-	case c.next == s.pos && c.held:
+	case c.Next == s.pos && c.Deferred:
 		s.hold(c, now, told)
 		return
-	case c.next == s.pos:
+	case c.Next == s.pos:
 		s.missing(c, told)
 		return
 	}
@@ -99,8 +102,8 @@ func (s *Subscription) accept(b *kmsg.FetchResponseTopicPartition, c *content, f
 		s.broker.movedAt = now
 	}
 	fr.Retain()
-	s.pos, s.posEpoch = c.next, c.last
-	s.queue = append(s.queue, &queuedPart{part: c.part(), frame: fr, since: now})
+	s.pos, s.posEpoch = c.Next, c.Last
+	s.queue = append(s.queue, &queuedPart{part: c.Part(), frame: fr, since: now})
 	s.ready.Set()
 }
 
@@ -108,13 +111,13 @@ func (s *Subscription) accept(b *kmsg.FetchResponseTopicPartition, c *content, f
 // batch larger than what was asked for comes only first in an answer, where those
 // stand that waited longest. A broker that cuts it off there, too, is asked for
 // more.
-func (s *Subscription) missing(c *content, told *calls) {
+func (s *Subscription) missing(c *batch.Content, told *calls) {
 	if !s.behind() {
 		s.missed, s.void = 0, false
 		told.add(s.recover())
 		return
 	}
-	if s.missed++; c.wire == 0 || s.missed < 3 {
+	if s.missed++; c.WireBytes == 0 || s.missed < 3 {
 		return
 	}
 	if s.ask < int(sarama.MaxResponseSize)/2 {

@@ -4,13 +4,18 @@ import (
 	"context"
 	"net"
 	"time"
+
+	"kcagent/fetch/batch"
+	"kcagent/fetch/dial"
+	"kcagent/fetch/metadata"
+	"kcagent/fetch/wire"
 )
 
 // Pin returns the pin of the cluster, for connections to its coordinators.
-func (f *Fetcher) Pin() *Pin { return f.o.Pin }
+func (f *Fetcher) Pin() *dial.Pin { return f.o.Pin }
 
 // Connect connects to a broker, for requests of the caller's own. See [Dialer.Connect].
-func (f *Fetcher) Connect(ctx context.Context, addr string, w Way) (net.Conn, error) {
+func (f *Fetcher) Connect(ctx context.Context, addr string, w dial.Options) (net.Conn, error) {
 	c, err := f.dialer.Connect(ctx, addr, w)
 	if err != nil {
 		return nil, err // not a nil *GuardedConn
@@ -22,7 +27,7 @@ func (f *Fetcher) Connect(ctx context.Context, addr string, w Way) (net.Conn, er
 func (f *Fetcher) Reach(ctx context.Context, addr string) error { return f.opener.Reach(ctx, addr) }
 
 // Link connects to a broker and authenticates. The link ends with ctx.
-func (f *Fetcher) Link(ctx context.Context, addr string) (*Link, error) {
+func (f *Fetcher) Link(ctx context.Context, addr string) (*wire.Link, error) {
 	return f.opener.Link(ctx, addr)
 }
 
@@ -51,3 +56,25 @@ func (f *Fetcher) Topics(ctx context.Context, maxAge time.Duration) ([]string, e
 func (f *Fetcher) Coordinator(ctx context.Context, group string) (id int32, addr string, err error) {
 	return f.metadata.Coordinator(ctx, group)
 }
+
+// What callers of a [Fetcher] need of the packages below.
+type (
+	Record              = batch.Record
+	Header              = batch.Header
+	Pin                 = dial.Pin
+	Way                 = dial.Options
+	Membership          = dial.Membership
+	FullError           = dial.FullError
+	StrangerError       = dial.StrangerError
+	HandshakeError      = dial.HandshakeError
+	ForeignClusterError = dial.ForeignClusterError
+	Link                = wire.Link
+	UnsupportedError    = wire.UnsupportedError
+	TopicError          = metadata.TopicError
+)
+
+// NewPin is [dial.NewPin].
+func NewPin(id string) *Pin { return dial.NewPin(id) }
+
+// ErrEnded is what every call returns once Run has returned.
+var ErrEnded = metadata.ErrEnded

@@ -15,6 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kcagent/fetch/batch"
+	"kcagent/fetch/metadata"
 	"kcagent/leader"
 )
 
@@ -173,7 +175,7 @@ func TestOutOfRange(t *testing.T) {
 		rd.Retry()
 		var got []int64
 		for len(got) < 5 {
-			if _, err := rd.Read(t.Context(), func(rec *Record) bool { got = append(got, rec.Offset); return true }); err != nil {
+			if _, err := rd.Read(t.Context(), func(rec *batch.Record) bool { got = append(got, rec.Offset); return true }); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -271,7 +273,7 @@ func TestTopicsThatCannotBeUsed(t *testing.T) {
 		t.Errorf("partitions %v, %v", ids, err)
 	}
 	err := r.fetcher.Refresh(t.Context(), []string{"t", "typo"})
-	var topic *TopicError
+	var topic *metadata.TopicError
 	if !errors.As(err, &topic) || topic.Topic != "typo" || !errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
 		t.Errorf("a typo is %v", err)
 	}
@@ -307,10 +309,10 @@ func TestNobodyThere(t *testing.T) {
 	r.eventually("the error", func() (bool, any) { err := s.LastError(); return err != nil, err })
 	cancel()
 	<-ended
-	if _, err := s.Read(t.Context(), nil); !errors.Is(err, ErrEnded) {
+	if _, err := s.Read(t.Context(), nil); !errors.Is(err, metadata.ErrEnded) {
 		t.Errorf("Read after the end returns %v", err)
 	}
-	if err := f.Refresh(t.Context(), []string{"t"}); !errors.Is(err, ErrEnded) {
+	if err := f.Refresh(t.Context(), []string{"t"}); !errors.Is(err, metadata.ErrEnded) {
 		t.Errorf("Refresh after the end returns %v", err)
 	}
 }

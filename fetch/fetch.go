@@ -67,6 +67,9 @@ import (
 
 	"github.com/IBM/sarama"
 
+	"kcagent/fetch/dial"
+	"kcagent/fetch/metadata"
+	"kcagent/fetch/wire"
 	"kcagent/limits"
 	"kcagent/retry"
 )
@@ -85,7 +88,7 @@ type Options struct {
 	// Lookup returns the addresses of a host. Nil is the system's resolver.
 	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
 	// Pin is the cluster that Brokers lead to. Nil is a pin of this fetcher's own.
-	Pin *Pin
+	Pin *dial.Pin
 	// Log gets a line for each trouble that no consumer sees. Nil is silence.
 	Log *slog.Logger
 	// Memory is shared with the fetchers of other clusters. Nil is that of the process.
@@ -124,9 +127,9 @@ type Fetcher struct {
 
 	wake retry.Signal // to Run: lanes may be missing
 
-	dialer   *Dialer
-	opener   *Opener
-	metadata *Client
+	dialer   *dial.Dialer
+	opener   *wire.Opener
+	metadata *metadata.Client
 
 	mu      sync.Mutex // guards all below and the state of subscriptions, brokers and lanes
 	set     Settings
@@ -146,7 +149,7 @@ func New(o Options) *Fetcher {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.Pin == nil {
-		o.Pin = NewPin("")
+		o.Pin = dial.NewPin("")
 	}
 	if o.Memory == nil {
 		o.Memory = &limits.Records
@@ -154,13 +157,13 @@ func New(o Options) *Fetcher {
 	f := &Fetcher{
 		memory: o.Memory, share: o.Memory.Join(),
 		o: o, log: o.Log.With("cluster", o.Name), set: o.sane(), endsEvery: 5 * time.Second, times: defaultLease,
-		wake: retry.NewSignal(), dialer: NewDialer(o.Pin, o.Lookup),
+		wake: retry.NewSignal(), dialer: dial.NewDialer(o.Pin, o.Lookup),
 		subs: make(map[*Subscription]struct{}), lost: make(map[*Subscription]struct{}), readers: make(readers),
 		brokers: make(map[int32]*broker),
 	}
-	f.opener = NewOpener(f.dialer, o.Config)
+	f.opener = wire.NewOpener(f.dialer, o.Config)
 	f.opener.SetMaxWait(f.set.MaxWait)
-	f.metadata = NewClient(f.opener, o.Brokers, leaderLookup{f})
+	f.metadata = metadata.NewClient(f.opener, o.Brokers, leaderLookup{f})
 	return f
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kcagent/fetch/batch"
 	"kcagent/leader"
 )
 
@@ -47,7 +48,7 @@ func TestRecordsArriveWhole(t *testing.T) {
 	defer s.Close()
 	var n int
 	for n < len(sent) {
-		if _, err := s.Read(t.Context(), func(rec *Record) bool {
+		if _, err := s.Read(t.Context(), func(rec *batch.Record) bool {
 			want := sent[n]
 			if same(rec.Key, want.Key) && same(rec.Value, want.Value) && rec.Offset == int64(n) &&
 				rec.Time.UnixMilli() == want.Timestamp.UnixMilli() && len(rec.Headers) == len(want.Headers) {
@@ -176,10 +177,10 @@ func TestClose(t *testing.T) {
 	s := r.fetcher.Subscribe(Spec{Topic: "t"})
 	defer s.Close()
 	s.Pause()
-	if _, err := s.Read(ctx, func(*Record) bool { return true }); err != nil && !errors.Is(err, context.Canceled) {
+	if _, err := s.Read(ctx, func(*batch.Record) bool { return true }); err != nil && !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	if _, err := s.Read(ctx, func(*Record) bool { return true }); !errors.Is(err, context.Canceled) {
+	if _, err := s.Read(ctx, func(*batch.Record) bool { return true }); !errors.Is(err, context.Canceled) {
 		t.Errorf("Read with an ended context returns %v", err)
 	}
 }
@@ -192,7 +193,7 @@ func TestRewind(t *testing.T) {
 	defer s.Close()
 	var got []string
 	for len(got) < 60 {
-		if _, err := s.Read(t.Context(), func(rec *Record) bool {
+		if _, err := s.Read(t.Context(), func(rec *batch.Record) bool {
 			got = append(got, fmt.Sprintf("%d=%s", rec.Offset, rec.Value))
 			return len(got) != 10
 		}); err != nil {
@@ -222,7 +223,7 @@ func TestRewoundHoldsNoMemory(t *testing.T) {
 	defer s.Close()
 	read := func(n int) (next int64) {
 		t.Helper()
-		next, err := s.Read(t.Context(), func(*Record) bool { n--; return n > 0 })
+		next, err := s.Read(t.Context(), func(*batch.Record) bool { n--; return n > 0 })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -255,7 +256,7 @@ func TestJumpsAreReported(t *testing.T) {
 	r.produce(0, 0, 5)
 	for offset, want := range map[int64]bool{99: true, 3: false, sarama.OffsetNewest: false} {
 		s := r.fetcher.Subscribe(Spec{Topic: "t", MaxBytes: 1 << 10, Offset: offset, OnOutOfRange: Latest})
-		next, err := s.Read(t.Context(), func(*Record) bool { return true })
+		next, err := s.Read(t.Context(), func(*batch.Record) bool { return true })
 		if err != nil || s.Jumped() != want || want && next != 5 {
 			t.Errorf("offset %d: next is %d, jumped: %v, error: %v", offset, next, s.Jumped(), err)
 		}
@@ -327,7 +328,7 @@ func TestPutBack(t *testing.T) {
 	var got []string
 	var at int64
 	for refused := int64(-1); at < 10; {
-		next, err := s.Read(t.Context(), func(rec *Record) bool {
+		next, err := s.Read(t.Context(), func(rec *batch.Record) bool {
 			if rec.Offset != refused {
 				refused = rec.Offset
 				rec.PutBack()

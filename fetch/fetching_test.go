@@ -16,11 +16,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/e2e/badnet"
+	"kcagent/fetch/dial"
 )
 
 // connectMember opens a connection of a consumer and waits for a response of the broker.
-func (r *rig) connectMember(m *Membership, addr string) (net.Conn, error) {
-	conn, err := r.fetcher.Connect(context.Background(), addr, Way{Who: "it", Member: m, Wrap: func(c net.Conn) (net.Conn, error) { return c, nil }})
+func (r *rig) connectMember(m *dial.Membership, addr string) (net.Conn, error) {
+	conn, err := r.fetcher.Connect(context.Background(), addr, dial.Options{Who: "it", Member: m, Wrap: func(c net.Conn) (net.Conn, error) { return c, nil }})
 	if err != nil {
 		return nil, err
 	}
@@ -30,8 +31,8 @@ func (r *rig) connectMember(m *Membership, addr string) (net.Conn, error) {
 }
 
 // newMember returns the membership of a consumer that has joined.
-func newMember() *Membership {
-	m := new(Membership)
+func newMember() *dial.Membership {
+	m := new(dial.Membership)
 	m.Begin()
 	return m
 }
@@ -75,7 +76,7 @@ func TestFetchingComesFirst(t *testing.T) {
 	}
 	made := w.proxy.Connections()
 	for range 100 { // others wait
-		if _, err := r.connectMember(new(Membership), w.proxy.Addr()); !errors.As(err, new(*FullError)) {
+		if _, err := r.connectMember(new(dial.Membership), w.proxy.Addr()); !errors.As(err, new(*dial.FullError)) {
 			t.Fatal(err)
 		}
 	}
@@ -89,7 +90,7 @@ func TestFetchingComesFirst(t *testing.T) {
 		beating.Go(func() {
 			for last := false; !last; {
 				last = ctx.Err() != nil
-				full := new(FullError)
+				full := new(dial.FullError)
 				if err := askVersions(c); errors.As(err, &full) && full.Evicted {
 					evicted.Add(1)
 					return

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"time"
 
-	"kcagent/retry"
-
 	"github.com/IBM/sarama"
+
+	"kcagent/fetch/dial"
+	"kcagent/fetch/wire"
+	"kcagent/retry"
 )
 
 // A lane is one connection to one broker and the goroutine that uses it. Its
@@ -18,7 +20,7 @@ type lane struct {
 	b        *broker
 	index    int
 	wake     retry.Signal
-	conn     *Conn
+	conn     *wire.Conn
 	answered bool // a response came over conn
 
 	stale   bool // the connection is to be made anew
@@ -178,7 +180,7 @@ func (l *lane) do(ctx context.Context, j job) {
 		return
 	case ctx.Err() != nil:
 		return
-	case errors.As(err, new(ResponseError)):
+	case errors.As(err, new(dial.ResponseError)):
 		blame(j, err, &told)
 		return
 	}
@@ -209,7 +211,7 @@ func blame(j job, err error, told *calls) {
 	now := time.Now()
 	_, records := j.(*fetchJob)
 	type position struct {
-		TopicPartition
+		wire.TopicPartition
 		offset int64
 	}
 	positions := make(map[position]bool)
@@ -255,7 +257,7 @@ func (l *lane) try(ctx context.Context, j job) error {
 			l.answered = true
 			return nil
 		}
-		again := !fresh && l.answered && IsConnectionError(err) && !retry.TimedOut(err)
+		again := !fresh && l.answered && wire.IsConnectionError(err) && !retry.TimedOut(err)
 		l.hangUp()
 		if !again {
 			return err
@@ -265,7 +267,7 @@ func (l *lane) try(ctx context.Context, j job) error {
 
 func (l *lane) hangUp() {
 	if l.conn != nil {
-		l.conn.close()
+		l.conn.Close()
 		l.conn = nil
 	}
 }
@@ -278,4 +280,41 @@ func (b *broker) remove(l *lane) {
 			return
 		}
 	}
+}
+
+// patience is how long the broker may hold back the answer to a request for partitions
+// without news. A lane that waits for the answer can ask for nothing else. So the last
+// free lane keeps its wait short. The other lanes end theirs with it, and one of them
+// then asks for the partitions of both: as long as nothing happens, one lane waits for
+// all partitions and the others are free.
+func (l *lane) patience(now time.Time, wait time.Duration) time.Duration {
+	b := l.b
+	if b.lastFree(l) {
+		if s := b.away.first(); s != nil {
+			wait = min(wait, max(shortWait, now.Sub(s.gotAt))) // as long again as the consumer has been away
+		}
+		if len(b.lanes) > 1 {
+			wait = min(wait, lastWait)
+		}
+	}
+	for _, o := range b.lanes {
+		if left := o.until.Sub(now); o != l && o.working && o.brief && left > 0 {
+			wait = min(wait, left)
+		}
+	}
+	l.until, l.brief = now.Add(wait), wait < l.f.set.MaxWait
+	return wait
+}
+
+// gathers reports, once, that a brief request of another lane ends now: one request for
+// the partitions of both is enough.
+func (l *lane) gathers(now time.Time) bool {
+	held := l.held
+	l.held = false
+	for _, o := range l.b.lanes {
+		if o != l && o.working && o.brief && o.until.Sub(now) <= gatherTime {
+			l.held = !held
+		}
+	}
+	return l.held
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kcagent/fetch/batch"
 )
 
 // TestReadBatchesAreGarbage: nothing keeps the memory of a large batch that was read.
@@ -21,7 +23,7 @@ func TestReadBatchesAreGarbage(t *testing.T) {
 		s := r.fetcher.Subscribe(Spec{Topic: "t", Partition: p, MaxBytes: 64 << 10})
 		defer s.Close()
 		for got := 0; got == 0; {
-			if _, err := s.Read(t.Context(), func(*Record) bool { got++; return true }); err != nil {
+			if _, err := s.Read(t.Context(), func(*batch.Record) bool { got++; return true }); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -8,6 +8,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/fetch/batch"
 )
 
 // compressing is a client whose batches hold one record each.
@@ -183,7 +185,7 @@ func TestWaitForMemoryEndsWithProgress(t *testing.T) {
 	r.fetcher.mu.Lock()
 	s.lack(1<<20, now, &told)
 	now = now.Add(largePatience + time.Second)
-	s.accept(&kmsg.FetchResponseTopicPartition{HighWatermark: 9}, &content{next: s.pos + 1, held: true}, NewFrame(1), now, &told)
+	s.accept(&kmsg.FetchResponseTopicPartition{HighWatermark: 9}, &batch.Content{Next: s.pos + 1, Deferred: true}, batch.NewFrame(1), now, &told)
 	s.lack(1<<20, now.Add(time.Second), &told)
 	r.fetcher.mu.Unlock()
 	if err := rd.LastError(); err != nil {

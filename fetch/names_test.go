@@ -9,10 +9,11 @@ import (
 	"time"
 
 	"kcagent/e2e/badnet"
+	"kcagent/fetch/dial"
 )
 
 // resolving makes a host resolve to ips.
-func (r *rig) resolving(pin *Pin, host, port string, ips ...string) *Fetcher {
+func (r *rig) resolving(pin *dial.Pin, host, port string, ips ...string) *Fetcher {
 	return r.startWith(Options{Pin: pin, Brokers: []string{net.JoinHostPort(host, port)}, Lookup: func(_ context.Context, name string) (all []netip.Addr, _ error) {
 		if name != host {
 			return nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
@@ -48,10 +49,10 @@ func TestNextAddressOfAName(t *testing.T) {
 			t.Parallel()
 			w := newTwins(t)
 			port := badnet.ListenAt(t, map[string]func(net.Conn){"127.0.0.3": c.bad(w.b), "127.0.0.2": badnet.Forward(t, w.a)})
-			w.fetcher = w.resolving(NewPin("cluster-a"), "kafka.test", port, "127.0.0.3", "127.0.0.2")
+			w.fetcher = w.resolving(dial.NewPin("cluster-a"), "kafka.test", port, "127.0.0.3", "127.0.0.2")
 			try := func() (err error) {
 				if c.member {
-					_, err = w.connectMember(new(Membership), "kafka.test:"+port)
+					_, err = w.connectMember(new(dial.Membership), "kafka.test:"+port)
 				} else {
 					_, _, err = w.fetcher.Coordinator(t.Context(), "g")
 				}

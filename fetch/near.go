@@ -7,6 +7,8 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/fetch/batch"
 )
 
 // Fetching from the nearest replica (KIP-392). A request to a leader names Settings.Rack,
@@ -155,12 +157,12 @@ func (s *Subscription) leaseOver(now time.Time) bool {
 
 // delivered notes whether an answer had records. A part of a batch counts as well: the
 // replica has the rest.
-func (s *Subscription) delivered(c *content, now time.Time) {
+func (s *Subscription) delivered(c *batch.Content, now time.Time) {
 	if !s.follows() {
 		return
 	}
-	s.drained = c.wire == 0
-	if c.next != s.pos && s.onTrial {
+	s.drained = c.WireBytes == 0
+	if c.Next != s.pos && s.onTrial {
 		s.onTrial, s.leaseEnds = false, now.Add(s.f.times.lease)
 	}
 }

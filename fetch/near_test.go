@@ -10,6 +10,7 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kcagent/fetch/batch"
 	"kcagent/leader"
 )
 
@@ -184,10 +185,10 @@ func TestAdviceWithoutRack(t *testing.T) {
 func TestPartOfABatch(t *testing.T) {
 	s := &Subscription{broker: &broker{id: 1}}
 	s.leader, s.highWater, s.stable = 0, 10, 10
-	if s.delivered(&content{wire: 100}, time.Now()); !s.behind() {
+	if s.delivered(&batch.Content{WireBytes: 100}, time.Now()); !s.behind() {
 		t.Error("a part of a batch counts as no records")
 	}
-	if s.delivered(&content{}, time.Now()); s.behind() {
+	if s.delivered(&batch.Content{}, time.Now()); s.behind() {
 		t.Error("an answer without records counts as some")
 	}
 }
@@ -259,7 +260,7 @@ func TestPositionsOfReplica(t *testing.T) {
 		t.Helper()
 		for next := int64(0); next < 10; {
 			var err error
-			if next, err = s.Read(ctx, func(*Record) bool { return true }); err != nil {
+			if next, err = s.Read(ctx, func(*batch.Record) bool { return true }); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -6,6 +6,8 @@ import (
 
 	"github.com/IBM/sarama"
 
+	"kcagent/fetch/dial"
+	"kcagent/fetch/wire"
 	"kcagent/leader"
 )
 
@@ -30,7 +32,7 @@ func (e *OutOfRangeError) Unwrap() error { return sarama.ErrOffsetOutOfRange }
 type lookupJob struct {
 	subs  []member
 	times []int64 // of each
-	ends  []EpochQuery
+	ends  []wire.EpochQuery
 	iso   sarama.IsolationLevel
 }
 
@@ -41,7 +43,7 @@ func (j *lookupJob) done()             {}
 // time for each partition; the others come with the next.
 func (l *lane) lookup(now time.Time) job {
 	j := &lookupJob{}
-	times := make(map[TopicPartition]int64)
+	times := make(map[wire.TopicPartition]int64)
 	for _, s := range l.b.unsure {
 		at, iso := s.first()
 		if len(j.subs) == 0 {
@@ -55,7 +57,7 @@ func (l *lane) lookup(now time.Time) job {
 		j.subs = append(j.subs, enlist(s, now))
 		j.times = append(j.times, at)
 		if s.want == lookupRange && s.posEpoch.Known() {
-			j.ends = append(j.ends, EpochQuery{key, s.epoch, s.posEpoch})
+			j.ends = append(j.ends, wire.EpochQuery{TopicPartition: key, Current: s.epoch, Epoch: s.posEpoch})
 		}
 	}
 	return j
@@ -113,9 +115,9 @@ func (j *lookupJob) ask(l *lane) error {
 			continue
 		}
 		e, asked := epochs[m.topicPartition()]
-		switch asked = asked && m.want == lookupRange && e.of == m.posEpoch; {
-		case asked && e.err != nil:
-			m.refused(e.err, &told)
+		switch asked = asked && m.want == lookupRange && e.Of == m.posEpoch; {
+		case asked && e.Err != nil:
+			m.refused(e.Err, &told)
 		case asked && m.truncated(e, start, end, &told):
 		default:
 			m.resolve(start, end, &told)
@@ -135,8 +137,8 @@ func (l *lane) offsets(req *sarama.OffsetRequest) (*sarama.OffsetResponse, error
 
 // describe says what failed with which broker.
 func (l *lane) describe(what string, err error) error {
-	if !IsConnectionError(err) && !LoginRejected(err) { // a session may end, and not be renewed, before any request
-		return ResponseError{err}
+	if !wire.IsConnectionError(err) && !wire.LoginRejected(err) { // a session may end, and not be renewed, before any request
+		return dial.ResponseError{Err: err}
 	}
 	return fmt.Errorf("%s: broker %s: %w", what, l.conn.Addr(), err)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/e2e/badnet"
+	"kcagent/fetch/dial"
 	"kcagent/limits"
 )
 
@@ -76,16 +77,16 @@ func TestAnotherClusterAtTheAddress(t *testing.T) {
 	_, topic := w.fetcher.Identity("t")
 	w.proxy.Redirect(w.b, false)
 	w.shows(rd, "broker "+w.proxy.Addr()+" belongs to cluster cluster-b, but this consumer reads from cluster cluster-a: restore the address, or edit brokers to move to another cluster")
-	if err := w.fetcher.Refresh(ctx, []string{"t"}); !errors.As(err, new(*ForeignClusterError)) {
+	if err := w.fetcher.Refresh(ctx, []string{"t"}); !errors.As(err, new(*dial.ForeignClusterError)) {
 		t.Errorf("Refresh: %v", err)
 	}
-	if _, _, err := w.fetcher.Coordinator(ctx, "g"); !errors.As(err, new(*ForeignClusterError)) {
+	if _, _, err := w.fetcher.Coordinator(ctx, "g"); !errors.As(err, new(*dial.ForeignClusterError)) {
 		t.Errorf("Coordinator: %v", err)
 	}
-	if _, err := w.fetcher.Topics(ctx, 0); !errors.As(err, new(*ForeignClusterError)) {
+	if _, err := w.fetcher.Topics(ctx, 0); !errors.As(err, new(*dial.ForeignClusterError)) {
 		t.Errorf("Topics: %v", err)
 	}
-	if err := w.fetcher.Reach(ctx, w.proxy.Addr()); !errors.As(err, new(*ForeignClusterError)) {
+	if err := w.fetcher.Reach(ctx, w.proxy.Addr()); !errors.As(err, new(*dial.ForeignClusterError)) {
 		t.Errorf("Reach: %v", err)
 	}
 	if cluster, id := w.fetcher.Identity("t"); cluster != "cluster-a" || id != topic {
@@ -173,7 +174,7 @@ func TestPinnedClusterAmongAddresses(t *testing.T) {
 	for range 5 { // the order of addresses is random
 		f := New(Options{
 			Name: "test", Brokers: slices.Concat(b.cluster.ListenAddrs(), a.cluster.ListenAddrs()), Settings: small,
-			Pin: NewPin("cluster-a"), Config: func() (*sarama.Config, error) { return sarama.NewConfig(), nil },
+			Pin: dial.NewPin("cluster-a"), Config: func() (*sarama.Config, error) { return sarama.NewConfig(), nil },
 		})
 		ctx, cancel := contextOf(t)
 		var running sync.WaitGroup

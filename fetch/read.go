@@ -5,19 +5,21 @@ import (
 	"slices"
 	"time"
 
+	"kcagent/fetch/batch"
+	"kcagent/fetch/metadata"
 	"kcagent/leader"
 )
 
 // A queuedPart is a part that was fetched for a subscription and is not read yet.
 type queuedPart struct {
-	part  part
-	frame *Frame
+	part  batch.Part
+	frame *batch.Frame
 	since time.Time // in the queue
 	begun bool      // some of it was taken
 }
 
 // Read is Wait and Take in one.
-func (s *Subscription) Read(ctx context.Context, each func(*Record) bool) (next int64, err error) {
+func (s *Subscription) Read(ctx context.Context, each func(*batch.Record) bool) (next int64, err error) {
 	for {
 		if err := s.Wait(ctx); err != nil {
 			return 0, err
@@ -79,12 +81,12 @@ func (s *Subscription) available() bool {
 //
 // Take fails with [ErrClosed], [ErrEnded], an [OutOfRangeError] or a
 // [RenewedError]; everything else is retried, and shown by LastError meanwhile.
-func (s *Subscription) Take(each func(*Record) bool) (next int64, ok bool, err error) {
+func (s *Subscription) Take(each func(*batch.Record) bool) (next int64, ok bool, err error) {
 	p, err := s.take()
 	if p == nil {
 		return 0, false, err
 	}
-	next, err = p.part.hand(each)
+	next, err = p.part.Each(each)
 	s.settle(p, next, err)
 	return next, true, nil
 }
@@ -116,7 +118,7 @@ func (s *Subscription) take() (*queuedPart, error) {
 	case s.closed:
 		return nil, ErrClosed
 	case f.ended:
-		return nil, ErrEnded
+		return nil, metadata.ErrEnded
 	case s.fatal != nil:
 		return nil, s.fatal
 	case !s.available():
@@ -124,11 +126,11 @@ func (s *Subscription) take() (*queuedPart, error) {
 	case s.announce && s.want == lookupNone:
 		s.jumped, s.reset, s.announce = s.reset, false, false
 		s.busy = true
-		return &queuedPart{part: part{next: s.next, last: s.nextEpoch}}, nil
+		return &queuedPart{part: batch.Part{Next: s.next, Last: s.nextEpoch}}, nil
 	}
 	p := s.queue[0]
 	s.queue = slices.Delete(s.queue, 0, 1) // a part that stays in the array would keep its frame's memory
-	s.busy, p.begun, p.part.epoch = true, true, s.nextEpoch
+	s.busy, p.begun, p.part.Epoch = true, true, s.nextEpoch
 	s.wakeLane() // there is room for the next
 	return p, nil
 }
@@ -141,7 +143,7 @@ func (s *Subscription) settle(p *queuedPart, next int64, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s.busy, s.returned = false, time.Now()
-	s.next, s.nextEpoch, s.taken = next, p.part.epoch, p.part.epoch
+	s.next, s.nextEpoch, s.taken = next, p.part.Epoch, p.part.Epoch
 	s.touch()
 	if err != nil {
 		f.unref(p.frame)
@@ -152,7 +154,7 @@ func (s *Subscription) settle(p *queuedPart, next int64, err error) {
 	switch {
 	case s.moved:
 		s.moved = false
-		s.pos, s.posEpoch = next, p.part.epoch
+		s.pos, s.posEpoch = next, p.part.Epoch
 		f.unref(p.frame)
 		s.wakeLane()
 	case !p.part.Empty():

@@ -6,6 +6,9 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kcagent/fetch/batch"
+	"kcagent/fetch/dial"
+	"kcagent/fetch/wire"
 	"kcagent/leader"
 )
 
@@ -29,13 +32,13 @@ const (
 )
 
 // TopicPartition is the key of s in a request, where each partition stands once.
-func (s *Subscription) topicPartition() TopicPartition {
-	return TopicPartition{s.spec.Topic, s.spec.Partition}
+func (s *Subscription) topicPartition() wire.TopicPartition {
+	return wire.TopicPartition{Topic: s.spec.Topic, Partition: s.spec.Partition}
 }
 
 // A wanted is one partition in a request: all members are at one position.
 type wanted struct {
-	TopicPartition
+	wire.TopicPartition
 	offset int64
 	epoch  int32        // of the leader
 	last   leader.Epoch // of the last record before the position; it may be unknown to some members
@@ -52,7 +55,7 @@ type fetchJob struct {
 	rack    string
 	wait    time.Duration
 	granted int64 // promised by the budget
-	room    Allowance
+	room    batch.Allowance
 	owner   *Subscription // which waits for memory for large batches
 	bytes   int64         // what the answer may have
 	wants   []*wanted
@@ -100,8 +103,8 @@ func (l *lane) request(now time.Time, wait time.Duration, told *calls) plan {
 		}
 	}
 	b := builder{
-		fetchJob: &fetchJob{f: l.f, iso: iso, wait: l.f.set.MaxWait, granted: granted, room: NewAllowance(l.f.memory)},
-		now:      now, byPartition: make(map[TopicPartition]*wanted), told: told,
+		fetchJob: &fetchJob{f: l.f, iso: iso, wait: l.f.set.MaxWait, granted: granted, room: batch.NewAllowance(l.f.memory)},
+		now:      now, byPartition: make(map[wire.TopicPartition]*wanted), told: told,
 	}
 	b.addHot(l, (len(l.b.hot[0])+len(l.b.hot[1])+l.f.set.Lanes-1)/l.f.set.Lanes)
 	if !b.alone {
@@ -149,7 +152,7 @@ func (l *lane) level(now time.Time) (iso sarama.IsolationLevel, peek bool) {
 type builder struct {
 	*fetchJob
 	now         time.Time
-	byPartition map[TopicPartition]*wanted
+	byPartition map[wire.TopicPartition]*wanted
 	memory      int64   // that the answer is likely to need
 	ratio       float64 // of memory to bytes, at worst
 	alone       bool
@@ -271,19 +274,19 @@ func (j *fetchJob) ask(l *lane) error {
 	req.IsolationLevel, req.Rack = int8(j.iso), j.rack
 	for _, w := range j.wants {
 		p := kmsg.NewFetchRequestTopicPartition()
-		p.Partition, p.FetchOffset, p.PartitionMaxBytes, p.CurrentLeaderEpoch = w.partition, w.offset, int32(w.ask), w.epoch
+		p.Partition, p.FetchOffset, p.PartitionMaxBytes, p.CurrentLeaderEpoch = w.Partition, w.offset, int32(w.ask), w.epoch
 		p.LastFetchedEpoch = w.last.Kafka()
 		last := len(req.Topics) - 1
-		if last < 0 || req.Topics[last].Topic != w.topic {
+		if last < 0 || req.Topics[last].Topic != w.Topic {
 			t := kmsg.NewFetchRequestTopic()
-			t.Topic = w.topic
+			t.Topic = w.Topic
 			req.Topics = append(req.Topics, t)
 			last++
 		}
 		req.Topics[last].Partitions = append(req.Topics[last].Partitions, p)
 	}
 	j.room.Grant(j.owner, j.granted)
-	fr, resp, err := l.conn.fetch(req, &j.room)
+	fr, resp, err := l.conn.Fetch(req, &j.room)
 	if j.postpone(l, err) {
 		return nil
 	}
@@ -291,12 +294,12 @@ func (j *fetchJob) ask(l *lane) error {
 		return l.describe("fetch", err)
 	}
 	if resp.ThrottleMillis > 0 && j.throttled(l.b, time.Duration(resp.ThrottleMillis)*time.Millisecond, len(resp.Topics) == 0) {
-		fr.release()
+		fr.Release()
 		return nil
 	}
 	if resp.ErrorCode != 0 {
-		fr.release()
-		return ResponseError{sarama.KError(resp.ErrorCode)}
+		fr.Release()
+		return dial.ResponseError{Err: sarama.KError(resp.ErrorCode)}
 	}
 	j.take(fr, resp)
 	return nil

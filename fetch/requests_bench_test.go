@@ -4,9 +4,10 @@ import (
 	"testing"
 	"time"
 
-	"kcagent/retry"
-
 	"github.com/IBM/sarama"
+
+	"kcagent/fetch/metadata"
+	"kcagent/retry"
 )
 
 // bench makes a fetcher that does not run, with one broker that leads partitions
@@ -32,7 +33,9 @@ func bench(partitions, consumers int) (*Fetcher, *broker) {
 	return f, b
 }
 
-func learn(f *Fetcher, meta *sarama.MetadataResponse) { leaderLookup{f}.Learn(NewUpdate(meta)) }
+func learn(f *Fetcher, meta *sarama.MetadataResponse) {
+	leaderLookup{f}.Learn(metadata.NewUpdate(meta))
+}
 
 func response(partitions int) *sarama.MetadataResponse {
 	meta := &sarama.MetadataResponse{}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/fetch/batch"
 )
 
 // A tally counts what reaches the brokers, by kind of request. Each connection begins
@@ -110,13 +112,13 @@ func TestSlowConsumerRequests(t *testing.T) {
 	slow := r.fetcher.Subscribe(Spec{Topic: "t", Partition: 19, MaxBytes: 1 << 20})
 	t.Cleanup(slow.Close)
 	ctx, _ := contextOf(t)
-	if _, err := slow.Read(ctx, func(*Record) bool { return true }); err != nil {
+	if _, err := slow.Read(ctx, func(*batch.Record) bool { return true }); err != nil {
 		t.Fatal(err)
 	}
 	n := r.count()
 	for i := range 5 {
 		r.produce(19, i, 1)
-		if _, err := slow.Read(ctx, func(*Record) bool { return true }); err != nil {
+		if _, err := slow.Read(ctx, func(*batch.Record) bool { return true }); err != nil {
 			t.Fatal(err)
 		}
 		<-time.After(600 * time.Millisecond)

@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
 
+	"kcagent/fetch/batch"
 	"kcagent/limits"
 )
 
@@ -165,7 +166,7 @@ func (r *rig) read(spec Spec, stuck bool) *reader {
 func (rd *reader) run(ctx context.Context) {
 	for {
 		var got []string
-		next, err := rd.Read(ctx, func(rec *Record) bool {
+		next, err := rd.Read(ctx, func(rec *batch.Record) bool {
 			got = append(got, fmt.Sprintf("%d=%s", rec.Offset, rec.Value))
 			return len(got) < 100
 		})

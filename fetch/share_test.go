@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kcagent/fetch/batch"
 	"kcagent/leader"
 )
 
@@ -131,7 +132,7 @@ func TestMemoryIsBounded(t *testing.T) {
 			defer done.Add(1)
 			defer s.Close()
 			for n := 0; n < 10; {
-				if _, err := s.Read(context.Background(), func(*Record) bool { n++; return false }); err != nil {
+				if _, err := s.Read(context.Background(), func(*batch.Record) bool { n++; return false }); err != nil {
 					t.Error(err)
 					return
 				}
@@ -312,13 +313,13 @@ func TestNothingIsSkippedOrRepeated(t *testing.T) {
 	}()
 	var got int64
 	for n := 0; got < total; n++ {
-		var batch int64
-		next, err := s.Read(t.Context(), func(rec *Record) bool {
-			if rec.Offset != got+batch || string(rec.Value) != fmt.Sprint("v", rec.Offset) {
-				t.Fatalf("record %d=%s came where %d should", rec.Offset, rec.Value, got+batch)
+		var size int64
+		next, err := s.Read(t.Context(), func(rec *batch.Record) bool {
+			if rec.Offset != got+size || string(rec.Value) != fmt.Sprint("v", rec.Offset) {
+				t.Fatalf("record %d=%s came where %d should", rec.Offset, rec.Value, got+size)
 			}
-			batch++
-			return batch < 37
+			size++
+			return size < 37
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -327,7 +328,7 @@ func TestNothingIsSkippedOrRepeated(t *testing.T) {
 			s.Rewind(got, leader.Unknown)
 			continue
 		}
-		got += batch
+		got += size
 		if next != got {
 			t.Fatalf("next is %d after record %d", next, got-1)
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kcagent/fetch/batch"
 	"kcagent/leader"
 )
 
@@ -59,7 +60,7 @@ func (r *stormReader) step(ctx context.Context, end int64) (done bool) {
 		return r.at == end // it had everything before the storm was over
 	}
 	left := 1 + rand.N(40)
-	next, ok, err := r.sub.Take(func(rec *Record) bool {
+	next, ok, err := r.sub.Take(func(rec *batch.Record) bool {
 		switch {
 		case rec.Offset != r.at:
 			r.Errorf("%d of %d/%d came, want %d", rec.Offset, r.spec.Partition, r.spec.MaxBytes, r.at)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/IBM/sarama"
 
+	"kcagent/fetch/batch"
 	"kcagent/leader"
 	"kcagent/retry"
 )
@@ -289,11 +290,11 @@ func (s *Subscription) asked() (bytes, memory int64) {
 }
 
 // learn takes in what an answer was like.
-func (s *Subscription) learn(c *content) {
-	if c.wire >= int64(s.ask)/2 && !c.held {
+func (s *Subscription) learn(c *batch.Content) {
+	if c.WireBytes >= int64(s.ask)/2 && !c.Deferred {
 		s.ask = min(s.ask*2, s.spec.MaxBytes)
 	}
-	if now := float64(c.size) / float64(max(c.used, 1)); c.used > 1024 || s.ratio == 0 || c.held {
+	if now := float64(c.MemoryBytes) / float64(max(c.DecodedBytes, 1)); c.DecodedBytes > 1024 || s.ratio == 0 || c.Deferred {
 		s.ratio = max(now, s.ratio*0.9+now*0.1, 1) // up at once, down slowly
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kcagent/fetch/wire"
 	"kcagent/leader"
 )
 
@@ -48,12 +49,14 @@ func (e *TruncatedError) Error() string {
 func (e *TruncatedError) Unwrap() error { return sarama.ErrOffsetOutOfRange }
 
 // EpochQuery asks for the end of the epoch of the last record before the position.
-func (w *wanted) epochQuery() EpochQuery { return EpochQuery{w.TopicPartition, w.epoch, w.last} }
+func (w *wanted) epochQuery() wire.EpochQuery {
+	return wire.EpochQuery{TopicPartition: w.TopicPartition, Current: w.epoch, Epoch: w.last}
+}
 
 // epochEnds asks the leader where its log ends for epochs. It returns nil if the broker is too
 // old for the request.
-func (l *lane) epochEnds(queries []EpochQuery) (map[TopicPartition]EpochEnd, error) {
-	ends, err := l.conn.epochEnds(queries)
+func (l *lane) epochEnds(queries []wire.EpochQuery) (map[wire.TopicPartition]wire.EpochEnd, error) {
+	ends, err := l.conn.EpochEnds(queries)
 	if err != nil {
 		return nil, l.describe("ask for leader epochs", err)
 	}
@@ -75,7 +78,7 @@ func (j *fetchJob) check(l *lane) (done bool, err error) {
 	case compares:
 		return false, nil
 	}
-	var queries []EpochQuery
+	var queries []wire.EpochQuery
 	for _, w := range j.wants {
 		if w.unchecked {
 			queries = append(queries, w.epochQuery())
@@ -96,8 +99,8 @@ func (j *fetchJob) check(l *lane) (done bool, err error) {
 				continue
 			}
 			switch m.answered = time.Now(); {
-			case e.err != nil:
-				m.refused(e.err, &told)
+			case e.Err != nil:
+				m.refused(e.Err, &told)
 			case m.confirmedBy(e):
 				m.checked = leader.NewEpoch(w.epoch)
 			default:
@@ -112,7 +115,7 @@ func (j *fetchJob) check(l *lane) (done bool, err error) {
 // diverges.
 func (s *Subscription) diverge(b *kmsg.FetchResponseTopicPartition, now time.Time) {
 	s.retryAt, s.highWater, s.stable, s.answered = time.Time{}, b.HighWatermark, b.LastStableOffset, now
-	e := EpochEnd{of: s.posEpoch, epoch: leader.NewEpoch(b.DivergingEpoch.Epoch), offset: b.DivergingEpoch.EndOffset}
+	e := wire.EpochEnd{Of: s.posEpoch, Epoch: leader.NewEpoch(b.DivergingEpoch.Epoch), Offset: b.DivergingEpoch.EndOffset}
 	if !s.confirmedBy(e) {
 		s.want = lookupRange
 		s.lose(now) // first: whether it is still the same topic
@@ -120,7 +123,7 @@ func (s *Subscription) diverge(b *kmsg.FetchResponseTopicPartition, now time.Tim
 	}
 	// The leader has lost the epoch, with the last record of it: by compaction, for
 	// example. Its log before the position is what was consumed.
-	if s.posEpoch = e.epoch; e.epoch.Kafka() >= e.of.Kafka() {
+	if s.posEpoch = e.Epoch; e.Epoch.Kafka() >= e.Of.Kafka() {
 		s.posEpoch = leader.Unknown // the same answer would follow
 	}
 	s.wakeLane()
@@ -129,27 +132,27 @@ func (s *Subscription) diverge(b *kmsg.FetchResponseTopicPartition, now time.Tim
 // confirmedBy reports that the leader has what was consumed before the position of s. Like
 // Java's consumer it compares the offsets alone: a smaller epoch that ends behind the
 // position is no truncation.
-func (s *Subscription) confirmedBy(e EpochEnd) bool { return e.epoch.Known() && e.offset >= s.pos }
+func (s *Subscription) confirmedBy(e wire.EpochEnd) bool { return e.Epoch.Known() && e.Offset >= s.pos }
 
 // truncated handles what the leader reports: where its log starts, where the epoch of the
 // position ends, and where its log ends. If it was truncated, s continues at the diverging
 // offset, or fails, by the policy. If that offset is unknown, or was deleted since, s
 // continues at the start or end, by the policy. resolve handles a position before the
 // start: records that retention deleted were not truncated.
-func (s *Subscription) truncated(e EpochEnd, start, end int64, told *calls) bool {
-	if !e.epoch.Known() {
-		e.offset = -1
+func (s *Subscription) truncated(e wire.EpochEnd, start, end int64, told *calls) bool {
+	if !e.Epoch.Known() {
+		e.Offset = -1
 	}
-	if s.confirmedBy(e) || s.pos < start || e.offset < 0 && s.pos > end {
+	if s.confirmedBy(e) || s.pos < start || e.Offset < 0 && s.pos > end {
 		return false
 	}
 	s.want, s.answered = lookupNone, time.Now()
 	t := TruncatedError{
 		Topic: s.spec.Topic, Partition: s.spec.Partition, Offset: s.pos, Epoch: s.posEpoch,
-		Diverging: e.offset, Leader: leader.NewEpoch(s.epoch), To: e.offset,
+		Diverging: e.Offset, Leader: leader.NewEpoch(s.epoch), To: e.Offset,
 	}
-	epoch := e.epoch
-	if e.offset < start {
+	epoch := e.Epoch
+	if e.Offset < start {
 		if epoch, t.To = leader.Unknown, start; s.spec.OnOutOfRange == Latest {
 			t.To = end
 		}

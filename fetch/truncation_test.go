@@ -10,6 +10,8 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kcagent/fetch/batch"
+	"kcagent/fetch/wire"
 	"kcagent/leader"
 	"kcagent/retry"
 )
@@ -21,7 +23,7 @@ const comparingVersion = 12
 // of its log.
 type truncationCase struct {
 	pos        int64
-	end        EpochEnd // for the epoch of the position, which is 4
+	end        wire.EpochEnd // for the epoch of the position, which is 4
 	start, hwm int64
 	policy     Policy
 	truncated  bool
@@ -32,8 +34,8 @@ type truncationCase struct {
 
 // TestTruncated has one case for each rule.
 func TestTruncated(t *testing.T) {
-	at := func(epoch int32, offset int64) EpochEnd {
-		return EpochEnd{of: leader.NewEpoch(4), epoch: leader.NewEpoch(epoch), offset: offset}
+	at := func(epoch int32, offset int64) wire.EpochEnd {
+		return wire.EpochEnd{Of: leader.NewEpoch(4), Epoch: leader.NewEpoch(epoch), Offset: offset}
 	}
 	e4, e3, none := leader.NewEpoch(4), leader.NewEpoch(3), at(-1, -1)
 	for name, c := range map[string]truncationCase{
@@ -272,7 +274,7 @@ func TestNewLeaderEpochIsNoTruncation(t *testing.T) {
 // TestUnknownEpochsShareARequest: subscriptions at one position are in one request although
 // the epoch is unknown to some. Those that know different epochs take turns.
 func TestUnknownEpochsShareARequest(t *testing.T) {
-	b := builder{fetchJob: &fetchJob{}, byPartition: make(map[TopicPartition]*wanted)}
+	b := builder{fetchJob: &fetchJob{}, byPartition: make(map[wire.TopicPartition]*wanted)}
 	in := func(e leader.Epoch) bool {
 		return b.add(&Subscription{spec: Spec{Topic: "t"}, pos: 5, epoch: 7, posEpoch: e, checked: leader.NewEpoch(7)})
 	}
@@ -301,7 +303,7 @@ func TestLastFetchedEpoch(t *testing.T) {
 		t.Helper()
 		for n > 0 {
 			var err error
-			if next, err = s.Read(t.Context(), func(*Record) bool { n--; return n > 0 }); err != nil {
+			if next, err = s.Read(t.Context(), func(*batch.Record) bool { n--; return n > 0 }); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -1,0 +1,67 @@
+package batch
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/IBM/sarama"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/snappy/xerial"
+	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// BenchmarkDecode decodes an answer with eight batches of 100 KB of records as a producer
+// compresses them.
+func BenchmarkDecode(b *testing.B) {
+	random := rand.New(rand.NewPCG(1, 2))
+	var records []byte
+	count := int32(0)
+	for ; len(records) < 100_000; count++ {
+		value := fmt.Appendf(nil, `{"id":%d,"state":"paid","amount":%d}`, random.Uint64(), random.IntN(1000))
+		r := kmsg.Record{OffsetDelta: count, Value: value}
+		r.Length = int32(len(r.AppendTo(nil)) - 1)
+		records = r.AppendTo(records)
+	}
+	encoder, _ := zstd.NewWriter(nil)
+	stream := func(open func(io.Writer) io.WriteCloser) []byte {
+		var out bytes.Buffer
+		w := open(&out)
+		_, _ = w.Write(records)
+		_ = w.Close()
+		return out.Bytes()
+	}
+	for _, bench := range []struct {
+		name  string
+		codec int16
+		raw   []byte
+	}{
+		{"none", 0, records},
+		{"gzip", 1, stream(func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) })},
+		{"snappy", 2, xerial.Encode(nil, records)},
+		{"lz4", 3, stream(func(w io.Writer) io.WriteCloser { return lz4.NewWriter(w) })},
+		{"zstd", 4, encoder.EncodeAll(records, nil)},
+		{"zstd-stream", 4, stream(func(w io.Writer) io.WriteCloser { z, _ := zstd.NewWriter(w); return z })},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			var raw []byte
+			for i := range int64(8) {
+				raw = append(raw, batchSpec{base: i * int64(count), raw: bench.raw, count: count, last: count - 1, attributes: bench.codec}.bytes()...)
+			}
+			p := &kmsg.FetchResponseTopicPartition{RecordBatches: raw}
+			b.SetBytes(int64(8 * len(records)))
+			b.ReportAllocs()
+			for b.Loop() {
+				fr := NewFrame(1)
+				if c := Decode(fr, ample(), p, 0, sarama.ReadCommitted); c.Next != 8*int64(count) {
+					b.Fatal(c.Next, c.Err)
+				}
+				fr.Release()
+			}
+		})
+	}
+}

@@ -1,0 +1,86 @@
+package wire
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// A Link is a connection to one broker for requests that are not about records. Only one
+// goroutine at a time may use it.
+type Link struct{ conn *Conn }
+
+// Link connects to a broker and authenticates. The link ends with ctx.
+func (o *Opener) Link(ctx context.Context, addr string) (*Link, error) {
+	c, err := o.Open(ctx, addr, false)
+	if err != nil {
+		return nil, err
+	}
+	return &Link{c}, nil
+}
+
+// An UnsupportedError reports that a broker does not support a request, or not in the
+// version that is needed.
+type UnsupportedError string
+
+func (e UnsupportedError) Error() string {
+	return fmt.Sprintf("the broker does not support %s requests", string(e))
+}
+
+// Ask sends a request in the newest version that both sides support, but at least in the
+// version that is set in it, and waits for the response.
+func (l *Link) Ask(req kmsg.Request) (kmsg.Response, error) {
+	resps, err := l.AskAll([]kmsg.Request{req})
+	if err != nil {
+		return nil, err
+	}
+	return resps[0], nil
+}
+
+// AskAll is Ask for many requests, which do not wait for each other's responses.
+func (l *Link) AskAll(reqs []kmsg.Request) ([]kmsg.Response, error) {
+	if err := l.conn.prepare(); err != nil {
+		return nil, err
+	}
+	var resps []kmsg.Response
+	for some := range slices.Chunk(reqs, MaxPipelined) {
+		ids := make([]int32, len(some))
+		for i, req := range some {
+			if err := l.negotiate(req); err != nil {
+				return nil, err
+			}
+			var err error
+			if ids[i], err = l.conn.send(req); err != nil {
+				return nil, fmt.Errorf("send %s request: %w", strings.ToLower(kmsg.NameForKey(req.Key())), err)
+			}
+		}
+		for i, req := range some {
+			resp := req.ResponseKind()
+			fr, err := l.conn.answer(ids[i], resp, nil)
+			if err != nil {
+				return nil, err
+			}
+			fr.Detach() // the response refers to parts of it: it is left to the garbage collector
+			fr.Release()
+			resps = append(resps, resp)
+		}
+	}
+	return resps, nil
+}
+
+// negotiate sets the version of a request.
+func (l *Link) negotiate(req kmsg.Request) error {
+	k, ok := l.conn.speaks[kmsg.Key(req.Key())]
+	version := min(req.MaxVersion(), k.MaxVersion)
+	if !ok || version < max(req.GetVersion(), k.MinVersion) {
+		return UnsupportedError(kmsg.NameForKey(req.Key()))
+	}
+	req.SetVersion(version)
+	return nil
+}
+
+// Close closes the connection.
+func (l *Link) Close() { l.conn.Close() }
