@@ -7,7 +7,7 @@ import (
 	"kcagent/limits"
 )
 
-// A frame is the memory of one response: what came over the wire, and what of it
+// A Frame is the memory of one response: what came over the wire, and what of it
 // was decompressed. Parts of many subscriptions lie in it; the last one that
 // has been read gives it back. The owner of the frame
 // guards the count of these parts.

@@ -142,7 +142,7 @@ type UnreachableError struct {
 	last error
 }
 
-// unreachable joins errors in the order of their keys: brokers and the addresses of a
+// Unreachable joins errors in the order of their keys: brokers and the addresses of a
 // name are tried in an order that changes, and the same causes are to have the same text.
 func Unreachable(failed map[string]error) *UnreachableError {
 	e := new(UnreachableError)

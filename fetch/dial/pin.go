@@ -95,7 +95,7 @@ func (p *Pin) guard(conn net.Conn, way *way) *Conn {
 	return &Conn{Conn: conn, pin: p, way: way}
 }
 
-// A guardedConn asks for the cluster before the first request that matters. Like
+// A Conn asks for the cluster before the first request that matters. Like
 // sarama's, its Write is called by one goroutine at a time, with one request or
 // several whole ones.
 type Conn struct {

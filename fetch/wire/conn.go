@@ -28,7 +28,7 @@ import (
 	"kcagent/fetch/dial"
 )
 
-// A conn is one connection to one broker. sarama opens it, negotiates versions
+// A Conn is one connection to one broker. sarama opens it, negotiates versions
 // and authenticates; most requests go through it, too, but for those of wire.go. It
 // cannot cancel a request, and its Close waits for the one in flight; so the
 // socket is kept at hand.
