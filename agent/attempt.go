@@ -231,7 +231,7 @@ func (h *holders) of(s sink.Spec, blocks func(*entry) bool) *entry {
 		return nil
 	}
 	among := func(es []*entry) *entry {
-		i := slices.IndexFunc(es, func(e *entry) bool { return blocks(e) && e.spec.Sink.Conflicts(s) })
+		i := slices.IndexFunc(es, func(e *entry) bool { return blocks(e) && sink.Conflict(e.spec.Sink, s) })
 		if i < 0 {
 			return nil
 		}

@@ -19,9 +19,9 @@ type alarm struct {
 }
 
 const (
-	// recheck is how long a timer runs at most: timers do not follow a clock that is
+	// maxTimer is how long a timer runs at most: timers do not follow a clock that is
 	// set.
-	recheck = time.Minute
+	maxTimer = time.Minute
 	// overdue is how long it runs for a time that has passed: what was due and failed
 	// is tried again, but not at once.
 	overdue = 250 * time.Millisecond
@@ -59,7 +59,7 @@ func (a *alarm) arm() {
 		return
 	}
 	a.armed = a.now().Round(0)
-	wait := min(a.at.Sub(a.armed), recheck)
+	wait := min(a.at.Sub(a.armed), maxTimer)
 	if wait <= 0 {
 		wait = overdue
 	}

@@ -44,7 +44,7 @@ func TestAtLeastOnceCrashAtEveryCall(t *testing.T) {
 }
 
 func atLeastOnceRun(t *testing.T, spec Spec, m *memoryFS) (flushed int, err error) {
-	s, err := Open(t.Context(), spec, Options{FS: m, Group: "g", files: newOpenFiles(limits.NewBudget(10)), Log: slog.New(slog.DiscardHandler)})
+	s, err := openWith(t.Context(), spec, testOptions{FS: m, Group: "g", pool: newOpenFiles(limits.NewBudget(10)), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return 0, err
 	}
@@ -67,7 +67,7 @@ func atLeastOnceRun(t *testing.T, spec Spec, m *memoryFS) (flushed int, err erro
 
 func checkAtLeastOnce(t *testing.T, spec Spec, m *memoryFS, flushed int, what string) {
 	t.Helper()
-	s, err := Open(t.Context(), spec, Options{FS: m, Group: "g", files: newOpenFiles(limits.NewBudget(10)), Log: slog.New(slog.DiscardHandler)})
+	s, err := openWith(t.Context(), spec, testOptions{FS: m, Group: "g", pool: newOpenFiles(limits.NewBudget(10)), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatalf("%s: %v", what, err)
 	}
@@ -138,7 +138,7 @@ func TestAtLeastOnceWithoutLocks(t *testing.T) {
 			var log strings.Builder
 			spec := fileSpec(filepath.Join(t.TempDir(), "{partition}.log"))
 			spec.File.Rotate = &Rotate{Size: 15}
-			s, err := Open(t.Context(), spec, Options{FS: fsys, Log: slog.New(slog.NewTextHandler(&log, nil))})
+			s, err := openWith(t.Context(), spec, testOptions{FS: fsys, Log: slog.New(slog.NewTextHandler(&log, nil))})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -151,7 +151,7 @@ func TestAtLeastOnceWithoutLocks(t *testing.T) {
 				t.Errorf("%d warnings, want 1:\n%s", n, log.String())
 			}
 			spec.File.Delivery = ExactlyOnce
-			s, err = Open(t.Context(), spec, Options{FS: fsys})
+			s, err = openWith(t.Context(), spec, testOptions{FS: fsys})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -177,7 +177,7 @@ func TestAtLeastOnceWithoutRenames(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out.log")
 	spec := fileSpec(path)
 	spec.File.Rotate = &Rotate{Size: 15}
-	s, err := Open(t.Context(), spec, Options{FS: fsys, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	s, err := openWith(t.Context(), spec, testOptions{FS: fsys, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +200,7 @@ func TestDurabilityNoneSurvivesAPowerLoss(t *testing.T) {
 				spec := exactSpec("/d/out.log")
 				spec.File.Compression = c
 				m := newMemoryFS()
-				s, err := Open(t.Context(), spec, Options{FS: m, Group: "g", files: newOpenFiles(limits.NewBudget(10))})
+				s, err := openWith(t.Context(), spec, testOptions{FS: m, Group: "g", pool: newOpenFiles(limits.NewBudget(10))})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -219,7 +219,7 @@ func TestDurabilityNoneSurvivesAPowerLoss(t *testing.T) {
 				m.names["/d/out.log+checkpoint"].onDisk = m.names["/d/out.log+checkpoint"].data
 				m = m.crash(l)
 				for n, spec := range []Spec{{File: &none}, spec} { // also after a change back
-					s, err = Open(t.Context(), spec, Options{FS: m, Group: "g", files: newOpenFiles(limits.NewBudget(10))})
+					s, err = openWith(t.Context(), spec, testOptions{FS: m, Group: "g", pool: newOpenFiles(limits.NewBudget(10))})
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -11,18 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Check reports why the sink could not be opened, without opening, locking or
+// fileCheck reports why a sink could not be opened, without opening, locking or
 // making anything: a file that another agent writes now is no error. A path
 // with placeholders is checked as far as its folders are known.
-func Check(s Spec) error {
-	if s.File == nil {
-		return nil
-	}
-	path := s.File.Path
+func fileCheck(spec FileSpec) error {
+	path := spec.Path
 	if head, _, open := strings.Cut(path, "{"); open {
 		path = filepath.Join(filepath.Dir(head+"x"), "x")
 	}
-	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 && s.File.Rotate != nil {
+	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 && spec.Rotate != nil {
 		return linkError(path)
 	}
 	switch info, err := os.Stat(path); {
@@ -54,21 +51,18 @@ func writable(path string) error {
 	return nil
 }
 
-// CheckFree is Check, and reports that another process writes the sink's file
-// now. Files of mine are the caller's own, under whatever name.
+// fileCheckFree reports that another process writes the sink's file now. Files of mine are
+// the caller's own, under whatever name.
 //
 // It looks with a shared lock of an instant: a writer that opens the file at that moment
 // fails once, and tries again.
-func CheckFree(s Spec, mine []Spec) error {
-	if err := Check(s); err != nil {
-		return err
-	}
-	if s.File == nil || perPartition(s.File.Path) {
+func fileCheckFree(spec FileSpec, mine []FileSpec) error {
+	if perPartition(spec.Path) {
 		return nil
 	}
-	path, err := osFS{}.Resolve(s.File.Path)
+	path, err := osFS{}.Resolve(spec.Path)
 	if err != nil {
-		return fault("open", s.File.Path, err)
+		return fault("open", spec.Path, err)
 	}
 	f, err := os.OpenFile(path+checkpointSuffix, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -86,10 +80,7 @@ func CheckFree(s Spec, mine []Spec) error {
 		return fault("stat", path+checkpointSuffix, err)
 	}
 	for _, m := range mine {
-		if m.File == nil {
-			continue
-		}
-		own, err := osFS{}.Resolve(m.File.Path)
+		own, err := osFS{}.Resolve(m.Path)
 		if err != nil {
 			continue
 		}
@@ -97,5 +88,5 @@ func CheckFree(s Spec, mine []Spec) error {
 			return nil
 		}
 	}
-	return fault("open", s.File.Path, ErrLocked)
+	return fault("open", spec.Path, ErrLocked)
 }

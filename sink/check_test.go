@@ -16,7 +16,7 @@ func TestCheck(t *testing.T) {
 	}
 	f := func(path, want string) {
 		t.Helper()
-		err := Check(Spec{File: &FileSpec{Path: path}})
+		err := fileCheck(FileSpec{Path: path})
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("Check(%s) = %v, want %q", path, err, want)
 		}
@@ -31,9 +31,6 @@ func TestCheck(t *testing.T) {
 	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
 		t.Errorf("Check made something: %v", entries)
 	}
-	if err := Check(Spec{Stdout: &StdoutSpec{}}); err != nil {
-		t.Error(err)
-	}
 }
 
 func TestCheckFreeNamesAnotherWriter(t *testing.T) {
@@ -42,17 +39,17 @@ func TestCheckFreeNamesAnotherWriter(t *testing.T) {
 		return Spec{File: &FileSpec{Path: path, Format: Raw, Delivery: ExactlyOnce, Durability: Fsync}}
 	}
 	mine, other := spec(filepath.Join(dir, "mine.log")), spec(filepath.Join(dir, "other.log"))
-	if err := CheckFree(other, nil); err != nil {
+	if err := fileCheckFree(*other.File, nil); err != nil {
 		t.Errorf("a file that nobody has is refused: %v", err)
 	}
 	for _, s := range []Spec{mine, other} {
-		open, err := Open(t.Context(), s, Options{})
+		open, err := openWith(t.Context(), s, testOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer open.Close(false)
 	}
-	if err := CheckFree(other, []Spec{mine}); !errors.Is(err, ErrLocked) {
+	if err := fileCheckFree(*other.File, []FileSpec{*mine.File}); !errors.Is(err, ErrLocked) {
 		t.Errorf("a file that another one writes: %v", err)
 	}
 	link := filepath.Join(t.TempDir(), "link")
@@ -60,7 +57,7 @@ func TestCheckFreeNamesAnotherWriter(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{mine.File.Path, filepath.Join(link, "mine.log")} {
-		if err := CheckFree(spec(path), []Spec{other, mine}); err != nil {
+		if err := fileCheckFree(*spec(path).File, []FileSpec{*other.File, *mine.File}); err != nil {
 			t.Errorf("%s, a file of mine: %v", path, err)
 		}
 	}

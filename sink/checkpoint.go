@@ -118,13 +118,13 @@ func tailOf(f io.ReaderAt, length int64) (uint32, error) {
 	return crc32.Checksum(b, castagnoli), nil
 }
 
-// markOf identifies a file up to a length.
-func markOf(g *segment, f File, length int64) (*fileMark, error) {
+// newFileMark identifies an open file, made at born, up to a length.
+func newFileMark(f File, info fs.FileInfo, born, length int64, codec Compression) (*fileMark, error) {
 	tail, err := tailOf(f, length)
 	if err != nil {
-		return nil, fault("read", g.path, err)
+		return nil, err
 	}
-	return &fileMark{Inode: inode(g.info), Born: g.born, Length: length, Tail: tail, Compression: g.codec}, nil
+	return &fileMark{Inode: inode(info), Born: born, Length: length, Tail: tail, Compression: codec}, nil
 }
 
 // holds reports whether the file has at least the marked length, and the marked

@@ -3,47 +3,15 @@ package sink
 import (
 	"context"
 	"errors"
-	"maps"
+	"path/filepath"
 )
-
-// Close implements [Sink]. The side files stay: to remove one that another process
-// has just opened would let two in.
-func (s *fileSink) Close(end bool) error {
-	s.alarm.stop()
-	known := make(map[TopicPartition]error)
-	for _, w := range s.writers() {
-		of, _ := w.failures(nil)
-		maps.Copy(known, of)
-	}
-	err := without(s.Flush(context.Background()), known)
-	if end && s.spec.Load().Rotate != nil {
-		for _, w := range s.writers() {
-			err = errors.Join(err, w.alone(context.Background(), w.completeLast))
-		}
-	}
-	s.keeper.stop(end)
-	for _, w := range s.writers() {
-		err = errors.Join(err, w.alone(context.Background(), w.close))
-	}
-	return err
-}
-
-// without drops from the error of a flush the partitions of which the caller knows,
-// from Write or an earlier Flush, that they have to resume.
-func without(err error, known map[TopicPartition]error) error {
-	var some *FlushError
-	if !errors.As(err, &some) {
-		return err
-	}
-	maps.DeleteFunc(some.Failed, func(tp TopicPartition, _ error) bool { return known[tp] != nil })
-	if len(some.Failed) == 0 {
-		return nil
-	}
-	return some
-}
 
 // completeLast completes a file that gets no more records.
 func (w *writer) completeLast() error {
+	return w.alone(context.Background(), w.completeLastLocked)
+}
+
+func (w *writer) completeLastLocked() error {
 	if w.lost != nil {
 		return nil
 	}
@@ -55,16 +23,16 @@ func (w *writer) completeLast() error {
 	if g := w.current; w.side == nil || g == nil || g.uncovered > 0 || g.length == 0 && len(w.pending) == 0 {
 		return nil
 	}
-	if err := w.complete(); err != nil || !w.sink.durable() {
+	if err := w.complete(); err != nil || !w.env.durable() {
 		return err
 	}
 	return w.syncNames(w.folders)
 }
 
-// close closes the writer. Under at_least_once it cuts off what a loss made unsafe;
+// closeLocked closes the writer. It is called alone. Under at_least_once it cuts off what a loss made unsafe;
 // under exactly_once the next opening does.
-func (w *writer) close() error {
-	err := w.closeFiles(w.lost != nil && !w.sink.exact)
+func (w *writer) closeLocked() error {
+	err := w.closeFiles(w.lost != nil && !w.env.exact)
 	w.ledger, w.last, w.done, w.parked, w.folders, w.moved = newLedger(), nil, nil, nil, nil, nil
 	return err
 }
@@ -85,10 +53,10 @@ func (w *writer) closeFiles(cut bool) error {
 		err = errors.Join(err, w.rescued.f.Close())
 	}
 	if w.side != nil {
-		err = errors.Join(err, w.side.Close())
+		err = errors.Join(err, w.side.close())
 	}
 	w.current, w.rescued, w.side, w.pending = nil, nil, nil, nil
-	w.sink.files.give(w)
+	w.env.pool.give(w)
 	return err
 }
 
@@ -115,4 +83,30 @@ func (w *writer) cutToSafe(g *segment) error {
 		return fault("cut the unsafe end of", g.path, err)
 	}
 	return nil
+}
+
+// completeUnassigned completes the growing file of a path of which no partition is
+// assigned, if it is this consumer's. It does nothing if the file serves a partition, or
+// if listed returns false: it served one a moment ago. If forget is not nil, the writer is
+// closed then, and forget called before another may use it.
+func (w *writer) completeUnassigned(listed func() bool, forget func()) error {
+	return w.alone(context.Background(), func() error {
+		if len(w.seen) > 0 || !listed() {
+			return nil
+		}
+		err := w.open()
+		if err == nil && w.current != nil && w.last != nil && w.last.Consumer == w.env.consumer && w.last.Group == w.env.group {
+			if w.current.length > 0 {
+				err = w.complete()
+			}
+			if err == nil && w.env.durable() {
+				err = w.env.fs.SyncDir(filepath.Dir(w.path))
+			}
+		}
+		if forget == nil {
+			return err
+		}
+		defer forget()
+		return errors.Join(err, w.closeLocked())
+	})
 }

@@ -5,49 +5,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 )
-
-// A clock is one that tests set.
-type clock struct {
-	mu sync.Mutex
-	t  time.Time
-}
-
-func newClock() *clock { return &clock{t: time.Date(2026, 11, 26, 12, 10, 0, 0, time.UTC)} }
-
-func (c *clock) now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.t
-}
-
-func (c *clock) add(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.t = c.t.Add(d)
-}
-
-// openAt opens a sink whose clock the test sets.
-func openAt(t *testing.T, c *clock, pattern string, r *Rotate) Sink {
-	t.Helper()
-	spec := exactSpec(pattern)
-	spec.File.Rotate = r
-	s, err := Open(t.Context(), spec, Options{Consumer: "c", Group: "g", Now: c.now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-// tend has the keeper do what is due, as its timer does.
-func tend(s Sink) {
-	for !s.(*fileSink).keeper.start() {
-		time.Sleep(time.Millisecond) // the timer was faster, and may have begun too early
-	}
-}
 
 // TestClockSteps: a file is completed when its period has passed, also by a clock that
 // was set forward, and at once by one that was set back behind the beginning of the
@@ -79,38 +39,6 @@ func TestClockSteps(t *testing.T) {
 			equal(t, contents(t, append(complete(t, path), path)...), want(0, 0, 2))
 		})
 	}
-}
-
-// TestAlarm: it rings at the earliest time that is set, and soon after the clock was
-// set back.
-func TestAlarm(t *testing.T) {
-	clk := newClock()
-	a := &alarm{ring: func() {}, now: clk.now}
-	at := clk.now().Add(time.Hour)
-	a.set(at.Add(time.Hour))
-	a.set(at)
-	a.set(at.Add(time.Minute))
-	if !a.at.Equal(at) {
-		t.Errorf("it rings at %v, want %v", a.at, at)
-	}
-	rang := 0
-	a.ring = func() { rang++ }
-	a.fire()
-	if rang != 0 {
-		t.Error("it rang too early")
-	}
-	clk.add(-time.Second)
-	a.fire()
-	if rang != 1 {
-		t.Error("it did not ring after the clock was set back")
-	}
-	a.reset(at)
-	clk.add(2 * time.Hour)
-	a.fire()
-	if rang != 2 {
-		t.Error("it did not ring in time")
-	}
-	a.stop()
 }
 
 // TestRotateIsSetLive: a period that is set while the file holds something applies to
@@ -267,7 +195,7 @@ func TestFilesAreCompletedWithoutAFlush(t *testing.T) {
 				t.Errorf("due at %v", at)
 			}
 			clk.add(time.Hour)
-			s.(*fileSink).alarm.fire()
+			s.(*fileSink).timer.fire()
 			tend(s)
 			if n := len(complete(t, path)); n != 0 {
 				t.Error("completed at once, want that a flush has some seconds for it")

@@ -60,7 +60,7 @@ func TestTornFrame(t *testing.T) {
 			var data []byte
 			var ends []int
 			for i := range 4 {
-				data = c.frame(data, []byte(lines(want(0, i*50, 50))))
+				data = appendFrame(c, data, []byte(lines(want(0, i*50, 50))))
 				ends = append(ends, len(data))
 			}
 			path := filepath.Join(t.TempDir(), "out.log")
@@ -82,7 +82,7 @@ func TestTornFrame(t *testing.T) {
 				equal(t, contents(t, path), want(0, 0, whole+1))
 			}
 			path = filepath.Join(t.TempDir(), "out.log")
-			tricky := string(c.frame(nil, []byte("a"))) + "\nrest\n"
+			tricky := string(appendFrame(c, nil, []byte("a"))) + "\nrest\n"
 			if err := os.WriteFile(path, []byte(tricky), 0o600); err != nil {
 				t.Fatal(err)
 			}

@@ -17,16 +17,18 @@ import (
 // faults of the disk, and the closing of files to save descriptors run side by side.
 type concurrentStorm struct {
 	*testing.T
-	fs    *memoryFS
-	spec  *FileSpec
-	sink  Sink
-	files *openFiles
-	odds  atomic.Int32 // one of so many calls fails; 0: none does
-	at    [stormPartitions]atomic.Int64
+	fs     *memoryFS
+	spec   *FileSpec
+	sink   Sink
+	budget *limits.Budget
+	pool   *openFiles
+	odds   atomic.Int32 // one of so many calls fails; 0: none does
+	at     [stormPartitions]atomic.Int64
 }
 
 func newConcurrentStorm(t *testing.T, pattern string, asking bool) *concurrentStorm {
-	s := &concurrentStorm{T: t, fs: newMemoryFS(), spec: exactSpec(pattern).File, files: newOpenFiles(limits.NewBudget(20))}
+	s := &concurrentStorm{T: t, fs: newMemoryFS(), spec: exactSpec(pattern).File, budget: limits.NewBudget(20)}
+	s.pool = newOpenFiles(s.budget)
 	s.fs.asking = asking
 	s.fs.fault = func() error {
 		if odds := s.odds.Load(); odds > 0 && rand.IntN(int(odds)) == 0 {
@@ -40,8 +42,8 @@ func newConcurrentStorm(t *testing.T, pattern string, asking bool) *concurrentSt
 // open opens the sink, again and again while the disk fails.
 func (s *concurrentStorm) open() {
 	for {
-		out, err := Open(s.Context(), Spec{File: s.spec}, Options{
-			FS: s.fs, Group: "g", Consumer: "c", Log: slog.New(slog.DiscardHandler), files: s.files,
+		out, err := openWith(s.Context(), Spec{File: s.spec}, testOptions{
+			FS: s.fs, Group: "g", Consumer: "c", Log: slog.New(slog.DiscardHandler), pool: s.pool,
 		})
 		if err == nil {
 			s.sink = out
@@ -109,7 +111,7 @@ func (s *concurrentStorm) generation() {
 		loop(20*time.Microsecond, func() { s.write(p) })
 	}
 	loop(50*time.Microsecond, func() { s.expected(s.sink.Flush(s.Context())) })
-	loop(70*time.Microsecond, func() { s.files.parkOne() })
+	loop(70*time.Microsecond, func() { s.pool.parkOne() })
 	loop(300*time.Microsecond, s.sink.(*fileSink).keeper.completeDue)
 	loop(500*time.Microsecond, func() { s.odds.Store([]int32{0, 0, 3, 10, 40}[rand.IntN(5)]) })
 	loop(2*time.Millisecond, s.update)
@@ -156,7 +158,7 @@ func TestConcurrentStorm(t *testing.T) {
 			if err := s.sink.Close(true); err != nil {
 				t.Error(err)
 			}
-			if !s.files.budget.Acquire(20) {
+			if !s.budget.Acquire(20) {
 				t.Error("descriptors are still taken")
 			}
 			after := storm{T: t, fs: s.fs, removed: map[string]int{}}

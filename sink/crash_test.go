@@ -1,7 +1,6 @@
 package sink
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -49,7 +48,7 @@ func (c *crashTest) run(t *testing.T) (err error) {
 	if c.gather {
 		files.manyFrom = 0
 	}
-	s, err := Open(t.Context(), c.spec, Options{FS: c.fs, Group: "g", files: files, Log: slog.New(slog.DiscardHandler)})
+	s, err := openWith(t.Context(), c.spec, testOptions{FS: c.fs, Group: "g", pool: files, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}
@@ -122,10 +121,6 @@ func (c *crashTest) write(t *testing.T, s Sink, recs []Record) error {
 		return err
 	}
 	return write(t.Context(), s, recs[at+1:])
-}
-
-func writeLarge(ctx context.Context, s Sink, r *Record) error {
-	return s.Write(ctx, Chunk{TopicPartition: TopicPartition{r.Topic, r.Partition}, Large: r, Next: r.Offset + 1})
 }
 
 // check demands each record once, in order within its partition.

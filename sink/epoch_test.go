@@ -40,28 +40,3 @@ func TestLedgerKeepsLeaderEpochs(t *testing.T) {
 		}
 	}
 }
-
-// TestCheckpointWithoutLeaderEpochs is one of an older version.
-func TestCheckpointWithoutLeaderEpochs(t *testing.T) {
-	c, err := decodeCheckpoint([]byte(`{"ledger":"x","consumer":"c","group":"g","delivery":"exactly_once","topics":[{"topic":"orders","partitions":{"0":{"next":6,"lineage":"L"}}}]}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := ledgerOf(c)
-	if at := l.position(TopicPartition{"orders", 0}); at != (Position{Next: 6, Lineage: "L"}) || at.Epoch.Known() {
-		t.Errorf("got %+v", at)
-	}
-}
-
-// TestPartitionWithoutAnEntry: of a file that is about one cluster it is known which.
-func TestPartitionWithoutAnEntry(t *testing.T) {
-	l := newLedger()
-	absent := TopicPartition{"orders", 1}
-	if at := l.position(absent); at != (Position{Next: -1}) {
-		t.Errorf("in an empty file: %+v", at)
-	}
-	l.adopt(TopicPartition{"orders", 0}, "x", Position{Next: 6, Lineage: "L", Topic: Identity{"a", "id", "b1"}})
-	if at := l.position(absent); at != (Position{Next: -1, Topic: Identity{Cluster: "a", Brokers: "b1"}}) {
-		t.Errorf("beside another partition: %+v", at)
-	}
-}

@@ -9,48 +9,6 @@ import (
 	"testing"
 )
 
-func exactSpec(path string) Spec {
-	return Spec{File: &FileSpec{Path: path, Format: Raw, Delivery: ExactlyOnce, Durability: Fsync, Mode: 0o640}}
-}
-
-func openExact(t *testing.T, path string, fsys FS) Sink {
-	t.Helper()
-	s, err := Open(t.Context(), exactSpec(path), Options{FS: fsys, Group: "g"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-func place(t *testing.T, s Sink, partition int32) Ledger {
-	t.Helper()
-	p, err := s.Resume(t.Context(), TopicPartition{"orders", partition}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
-func wantNext(t *testing.T, s Sink, partition int32, next int64) {
-	t.Helper()
-	if p := place(t, s, partition); p.Next != next {
-		t.Errorf("partition %d stands at %d, want %d", partition, p.Next, next)
-	}
-}
-
-// die ends a sink as the end of the process does: its locks are gone, and
-// nothing is flushed.
-func die(t *testing.T, s Sink) {
-	t.Helper()
-	s.(*fileSink).alarm.stop()
-	s.(*fileSink).keeper.stop(false)
-	for _, w := range s.(*fileSink).writers() {
-		if err := w.closeFiles(false); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
 // TestFlushSyncsTwice: a flush syncs the data and the checkpoint, which is written in
 // place; one without news nothing.
 func TestFlushSyncsTwice(t *testing.T) {

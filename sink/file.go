@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -32,22 +30,11 @@ import (
 // Locks are taken in the order writer.flushing, writer.turn, keeper.mu; mu is held
 // for map operations only.
 type fileSink struct {
-	log      *slog.Logger
-	fs       FS
-	now      func() time.Time
-	path     string // with placeholders
-	consumer string
-	group    string
-	exact    bool // exactly once
-	format   Format
-	encode   encoder
-	spec     atomic.Pointer[FileSpec] // of which Update changes what may change
-	alarm    *alarm
-	keeper   *keeper
-	files    *openFiles
-	lockless sync.Once // the warning that the file system has no locks
-	// renameless says that the file system has no renames, so files are not completed.
-	renameless atomic.Bool
+	env    *env
+	path   string // with placeholders
+	encode encoder
+	timer  *alarm
+	keeper *keeper
 
 	only *writer // the one file of a path without placeholders
 
@@ -56,28 +43,36 @@ type fileSink struct {
 	byPartition map[TopicPartition]*writer
 }
 
-// defaultMode is that of a spec that leaves it open.
-const defaultMode Mode = 0o640
-
+// openFile opens the sink that spec describes. Files are opened (and their folders
+// made) with the first record of their partition, except where the path holds
+// no placeholder: then at once, so that a bad path shows before any record.
 func openFile(ctx context.Context, spec FileSpec, o Options) (Sink, error) {
-	encode, err := spec.Format.encoder()
+	return openFileOn(ctx, spec, o, osFS{}, processFiles)
+}
+
+// openFileOn is openFile on a file system, with a pool of descriptors.
+func openFileOn(ctx context.Context, spec FileSpec, o Options, fsys FS, pool *openFiles) (Sink, error) {
+	encode, err := encoderOf(spec.Format)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", spec.Path, err)
 	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	s := &fileSink{
-		log: o.Log, fs: o.FS, now: o.Now,
-		path: spec.Path, consumer: o.Consumer, group: o.Group,
-		exact:       spec.Delivery == ExactlyOnce,
-		format:      spec.Format,
+		path:        spec.Path,
 		encode:      encode,
-		alarm:       &alarm{now: o.Now},
-		files:       o.files,
+		timer:       &alarm{now: o.Now},
 		byPath:      make(map[string]*writer),
 		byPartition: make(map[TopicPartition]*writer),
 	}
-	s.spec.Store(&spec)
-	s.keeper = newKeeper(s)
-	s.alarm.ring = func() {
+	s.env = newEnv(spec, o, fsys, pool)
+	s.keeper = newKeeper(o, fsys, spec.Path, s)
+	s.env.onDeadline, s.env.onComplete = s.timer.set, s.keeper.completed
+	s.timer.ring = func() {
 		if o.Due != nil {
 			o.Due()
 		}
@@ -85,40 +80,13 @@ func openFile(ctx context.Context, spec FileSpec, o Options) (Sink, error) {
 	}
 	if !perPartition(spec.Path) {
 		s.only = s.writerOf(spec.Path)
-		if err := s.only.alone(ctx, s.only.openAtOnce); err != nil {
-			return nil, errors.Join(err, s.only.close())
+		if err := s.only.openNow(ctx); err != nil {
+			return nil, err
 		}
 	}
-	s.alarm.reset(s.deadline())
+	s.timer.reset(s.deadline())
 	s.keeper.wake()
 	return s, nil
-}
-
-// mode is that of files made from now on.
-func (s *fileSink) mode() fs.FileMode {
-	if m := s.spec.Load().Mode; m != 0 {
-		return fs.FileMode(m)
-	}
-	return fs.FileMode(defaultMode)
-}
-
-func (s *fileSink) durable() bool { return s.spec.Load().Durability != None }
-
-func (s *fileSink) delivery() Delivery {
-	if s.exact {
-		return ExactlyOnce
-	}
-	return AtLeastOnce
-}
-
-// compress makes a large chunk a frame, beside the other chunks; nil if it
-// is to be written as it is, or with others.
-func (s *fileSink) compress(data []byte) (frame, Compression) {
-	c := compression(s.spec.Load())
-	if c == Uncompressed || len(data) < bigChunk {
-		return frame{}, c
-	}
-	return newFrame(c, data), c
 }
 
 // Encode implements [Sink].
@@ -126,15 +94,15 @@ func (s *fileSink) Encode(dst []byte, r *Record) []byte { return s.encode(dst, r
 
 // Room implements [Sink].
 func (s *fileSink) Room(tp TopicPartition) int {
-	r := s.spec.Load().Rotate
-	if r == nil || r.Size == 0 || s.renameless.Load() {
+	r := s.Rules()
+	if r == nil || r.Size == 0 || s.env.renameless.Load() {
 		return 0
 	}
 	w, err := s.writer(tp)
 	if err != nil {
 		return 0
 	}
-	left := w.left.Load()
+	left := w.room()
 	if left <= 0 || left > int64(r.Size) { // not open yet, or the size was changed
 		left = int64(r.Size)
 	}
@@ -161,15 +129,13 @@ func (s *fileSink) Resume(ctx context.Context, tp TopicPartition, committed Comm
 	if err != nil {
 		return Ledger{}, err
 	}
-	var l Ledger
-	resume := func() (err error) { l, err = w.resume(tp, committed); return err }
-	err = w.alone(ctx, resume)
+	l, err := w.resume(ctx, tp, committed)
 	if errors.Is(err, errDescriptors) && s.freeDescriptors(ctx) {
-		err = w.alone(ctx, resume)
+		l, err = w.resume(ctx, tp, committed)
 	}
 	if err == nil {
 		s.keeper.resumed(w.path)
-		s.alarm.set(w.deadlineSafe())
+		s.timer.set(w.deadline())
 	}
 	return l, err
 }
@@ -184,27 +150,16 @@ func (s *fileSink) freeDescriptors(ctx context.Context) bool {
 
 // Adopt implements [Sink].
 func (s *fileSink) Adopt(ctx context.Context, tp TopicPartition, id string, p Position) error {
-	if !s.exact {
+	if !s.env.exact {
 		return nil
 	}
 	w, err := s.writer(tp)
 	if err != nil {
 		return err
 	}
-	adopt := func() error {
-		if err := w.usable(tp); err != nil {
-			return err
-		}
-		// It may have been closed since Resume, and what is closed is not flushed.
-		if err := w.open(); err != nil {
-			return err
-		}
-		w.adopt(tp, id, p)
-		return nil
-	}
-	err = w.alone(ctx, adopt)
+	err = w.adopt(ctx, tp, id, p)
 	if errors.Is(err, errDescriptors) && s.freeDescriptors(ctx) {
-		err = w.alone(ctx, adopt)
+		err = w.adopt(ctx, tp, id, p)
 	}
 	return err
 }
@@ -214,123 +169,17 @@ func (s *fileSink) Release() error {
 	s.mu.Lock()
 	clear(s.byPartition)
 	s.mu.Unlock()
-	var err error
+	var errs error
 	var paths []string
 	for _, w := range s.writers() {
-		err = errors.Join(err, w.alone(context.Background(), func() error {
-			served := len(w.seen) > 0
-			clear(w.seen)
-			if served {
-				paths = append(paths, w.path)
-			}
-			if s.only != nil {
-				return nil
-			}
-			defer s.forget(w)
-			return w.close()
-		}))
+		served, err := w.release(s.forgets(w))
+		if served {
+			paths = append(paths, w.path)
+		}
+		errs = errors.Join(errs, err)
 	}
 	s.keeper.released(paths)
-	return err
-}
-
-// writer finds or makes the writer of a partition's file; it opens nothing.
-func (s *fileSink) writer(tp TopicPartition) (*writer, error) {
-	if s.only != nil {
-		return s.only, nil
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if w := s.byPartition[tp]; w != nil {
-		return w, nil
-	}
-	path, err := expand(s.path, tp)
-	if err != nil {
-		return nil, err
-	}
-	w := s.writerLocked(path)
-	s.byPartition[tp] = w
-	return w, nil
-}
-
-// writerOf finds or makes the writer of a path.
-func (s *fileSink) writerOf(path string) *writer {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.writerLocked(path)
-}
-
-// writerLocked is writerOf. The caller holds s.mu.
-func (s *fileSink) writerLocked(path string) *writer {
-	w := s.byPath[path]
-	if w == nil {
-		w = newWriter(s, path)
-		s.byPath[path] = w
-	}
-	return w
-}
-
-// forget drops a writer that is closed and serves no partition: one that is not
-// listed would not be flushed.
-func (s *fileSink) forget(w *writer) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, of := range s.byPartition {
-		if of == w {
-			return
-		}
-	}
-	if s.byPath[w.path] == w {
-		delete(s.byPath, w.path)
-	}
-}
-
-// knows reports whether the writer is listed.
-func (s *fileSink) knows(w *writer) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.byPath[w.path] == w
-}
-
-// serves reports whether a partition of the path is assigned.
-func (s *fileSink) serves(path string) bool {
-	if s.only != nil {
-		return s.only.path == path
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.byPath[path] != nil
-}
-
-// writers returns all there are now.
-func (s *fileSink) writers() []*writer {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	ws := make([]*writer, 0, len(s.byPath))
-	for _, w := range s.byPath {
-		ws = append(ws, w)
-	}
-	return ws
-}
-
-// deadline is when the clock completes the next file; zero if never.
-func (s *fileSink) deadline() (next time.Time) {
-	if r := s.spec.Load().Rotate; r == nil || r.Every == 0 {
-		return next
-	}
-	for _, w := range s.writers() {
-		if at := w.deadlineSafe(); !at.IsZero() && (next.IsZero() || at.Before(next)) {
-			next = at
-		}
-	}
-	return next
-}
-
-// deadlineSafe is deadline. The caller does not hold the turn.
-func (w *writer) deadlineSafe() time.Time {
-	_ = w.turn.take(context.Background())
-	defer w.turn.give()
-	return w.deadline()
+	return errs
 }
 
 // Update implements [Sink]. A new mode is that of files made from now on. A new
@@ -340,7 +189,7 @@ func (s *fileSink) Update(spec Spec) error {
 		return fmt.Errorf("update sink %s: the new one is of kind %q", s.path, spec.Kind())
 	}
 	file := *spec.File
-	s.spec.Store(&file)
-	s.alarm.ring() // what was fine may be due now
+	s.env.spec.Store(&file)
+	s.timer.ring() // what was fine may be due now
 	return nil
 }

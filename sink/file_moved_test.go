@@ -82,7 +82,7 @@ func TestDeleted(t *testing.T) {
 	if _, err := os.Stat(path + checkpointSuffix); err != nil {
 		t.Errorf("the lock file is not there again: %v", err)
 	}
-	if _, err := Open(t.Context(), fileSpec(path), Options{}); !errors.Is(err, ErrLocked) {
+	if _, err := openWith(t.Context(), fileSpec(path), testOptions{}); !errors.Is(err, ErrLocked) {
 		t.Errorf("got %v, want that the new file is locked too", err)
 	}
 	mustClose(t, s)
@@ -193,7 +193,7 @@ func deletedFile(t *testing.T, spec Spec, fsys FS) Sink {
 	mustFlush(t, s)
 	mustWrite(t, s, records(0, 1, 4))
 	if spec.File.Compression != "" { // as more records than a frame holds do
-		if err := s.(*fileSink).only.emit(); err != nil {
+		if err := s.(*fileSink).only.writePending(); err != nil {
 			t.Fatal(err)
 		}
 	}

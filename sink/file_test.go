@@ -1,75 +1,15 @@
 package sink
 
 import (
-	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 )
-
-func fileSpec(path string) Spec {
-	return Spec{File: &FileSpec{Path: path, Format: Raw, Durability: Fsync, Mode: 0o640}}
-}
-
-var chunks = sync.Pool{New: func() any { return new([]byte) }}
-
-// write encodes recs, which are of one partition, and writes them as one chunk.
-// It scribbles over the chunk afterwards: a sink must not have kept it.
-func write(ctx context.Context, s Sink, recs []Record) error {
-	buf := chunks.Get().(*[]byte)
-	defer chunks.Put(buf)
-	c := Chunk{TopicPartition: TopicPartition{Topic: "orders"}, Data: (*buf)[:0]}
-	for i := range recs {
-		c.TopicPartition = TopicPartition{recs[i].Topic, recs[i].Partition}
-		c.Last = len(c.Data)
-		c.Data = s.Encode(c.Data, &recs[i])
-		c.Next = recs[i].Offset + 1
-	}
-	err := s.Write(ctx, c)
-	for i := range c.Data {
-		c.Data[i] = '#'
-	}
-	*buf = c.Data
-	return err
-}
-
-func mustWrite(t *testing.T, s Sink, recs []Record) {
-	t.Helper()
-	if err := write(t.Context(), s, recs); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func mustFlush(t *testing.T, s Sink) {
-	t.Helper()
-	if err := s.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func mustClose(t *testing.T, s Sink) {
-	t.Helper()
-	if err := s.Close(false); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func lines(vs ...[]string) string {
-	return strings.Join(slices.Concat(vs...), "\n") + "\n"
-}
-
-func checkFile(t *testing.T, path, want string) {
-	t.Helper()
-	if got := readFile(t, path); got != want {
-		t.Errorf("%s holds\n%q, want\n%q", filepath.Base(path), got, want)
-	}
-}
 
 // TestSyncOrder: the names of the file and of every folder that was made are durable
 // before a checkpoint names the file, that is before the first record; and nothing is
@@ -229,10 +169,10 @@ func TestLiteralPathOpensAtOnce(t *testing.T) {
 	checkFile(t, filepath.Join(dir, "deep/out.log"), "")
 
 	blocked := filepath.Join(dir, "deep/out.log/below.log")
-	if _, err := Open(t.Context(), fileSpec(blocked), Options{}); err == nil || !strings.Contains(err.Error(), blocked) {
+	if _, err := openWith(t.Context(), fileSpec(blocked), testOptions{}); err == nil || !strings.Contains(err.Error(), blocked) {
 		t.Errorf("got %v, want an error that names %s", err, blocked)
 	}
-	if _, err := Open(t.Context(), fileSpec(dir), Options{}); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+	if _, err := openWith(t.Context(), fileSpec(dir), testOptions{}); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("got %v for a folder", err)
 	}
 	// With a placeholder there is nothing to open yet.

@@ -3,7 +3,6 @@ package sink
 import (
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -97,16 +96,6 @@ func (s *search) walk(dir string, elements []string, topic string) {
 			s.walk(filepath.Join(dir, name), elements[1:], of)
 		}
 	}
-}
-
-// elementPattern matches the names that an element of a path with placeholders
-// stands for. Its group, if it has one, is the topic.
-func elementPattern(element string) *regexp.Regexp {
-	expr := regexp.QuoteMeta(element)
-	expr = strings.ReplaceAll(expr, regexp.QuoteMeta(partitionPlaceholder), "[0-9]+")
-	expr = strings.Replace(expr, regexp.QuoteMeta(topicPlaceholder), "([a-zA-Z0-9._-]+)", 1)
-	expr = strings.ReplaceAll(expr, regexp.QuoteMeta(topicPlaceholder), "[a-zA-Z0-9._-]+")
-	return regexp.MustCompile("^" + expr + "$")
 }
 
 // list returns the names in a folder, sorted; none if it cannot be read.

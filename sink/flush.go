@@ -2,51 +2,8 @@ package sink
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"maps"
-	"sync"
-
-	"golang.org/x/sync/errgroup"
 )
-
-// flushesAtOnce is how many files of one sink are flushed side by side: a journal
-// makes many syncs that wait together safe by one write.
-const flushesAtOnce = 8
-
-// Flush implements [Sink]. It marks how far each file has come, syncs, and
-// covers exactly the marks; records are accepted meanwhile.
-func (s *fileSink) Flush(ctx context.Context) error {
-	ws := s.writers()
-	failed := make(map[TopicPartition]error)
-	var unnamed error // of writers that serve no partition yet
-	var mu sync.Mutex
-	flush := func(w *writer) {
-		err := w.flush(ctx)
-		of, serves := w.failures(err)
-		mu.Lock()
-		defer mu.Unlock()
-		maps.Copy(failed, of)
-		if !serves {
-			unnamed = errors.Join(unnamed, err)
-		}
-	}
-	if len(ws) == 1 {
-		flush(ws[0])
-	} else {
-		var g errgroup.Group
-		g.SetLimit(flushesAtOnce)
-		for _, w := range ws {
-			g.Go(func() error { flush(w); return nil })
-		}
-		_ = g.Wait() // none returns an error
-	}
-	s.alarm.reset(s.deadline())
-	if len(failed) > 0 {
-		return &FlushError{failed}
-	}
-	return unnamed
-}
 
 // A flushMark is how far a flush covers one writer.
 type flushMark struct {
@@ -71,12 +28,12 @@ func (w *writer) flush(ctx context.Context) error {
 	if err := w.sync(m); err != nil {
 		return err
 	}
-	if w.sink.exact && m.at.version != w.stored {
+	if w.env.exact && m.at.version != w.ledger.stored {
 		if err := w.storeUpTo(m.seg, m.f, m.length, m.at); err != nil {
 			return err
 		}
 	}
-	w.stored = m.at.version
+	w.ledger.stored = m.at.version
 	if m.seg != nil {
 		m.seg.safe = m.length
 	}
@@ -95,7 +52,7 @@ func (w *writer) mark(ctx context.Context) (*flushMark, error) {
 		return nil, w.lost
 	}
 	if w.side == nil {
-		if w.version == w.stored && !w.due(w.sink.now()) {
+		if w.ledger.version == w.ledger.stored && !w.due(w.env.now()) {
 			return nil, nil // nothing was accepted since it was closed
 		}
 		if err := w.open(); err != nil {
@@ -115,9 +72,9 @@ func (w *writer) mark(ctx context.Context) (*flushMark, error) {
 		return nil, nil
 	}
 	m := &flushMark{seg: w.current, folders: w.folders}
-	m.at.version = w.version
-	if w.version != w.stored {
-		m.at = w.snapshot()
+	m.at.version = w.ledger.version
+	if w.ledger.version != w.ledger.stored {
+		m.at = w.ledger.snapshot()
 	}
 	if m.seg != nil {
 		m.f, m.length, m.cuts = m.seg.f, m.seg.length, m.seg.cuts
@@ -137,7 +94,7 @@ func (w *writer) finish() error {
 			return err
 		}
 	}
-	if w.due(w.sink.now()) {
+	if w.due(w.env.now()) {
 		return w.complete()
 	}
 	return w.emit()
@@ -147,7 +104,7 @@ func (w *writer) finish() error {
 // folders above them. The kernel may have dropped what it could not write and would
 // call the next sync on the same descriptor good, so there is none.
 func (w *writer) sync(m *flushMark) error {
-	if !w.sink.durable() {
+	if !w.env.durable() {
 		w.done = nil // the process alone may crash, and it has renamed it
 		return nil
 	}
@@ -190,7 +147,7 @@ func (w *writer) syncNames(folders []string) error {
 		if synced[dir] {
 			continue
 		}
-		if err := w.sink.fs.SyncDir(dir); err != nil {
+		if err := w.env.fs.SyncDir(dir); err != nil {
 			return fault("sync folder", dir, err)
 		}
 		synced[dir] = true

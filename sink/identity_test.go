@@ -56,7 +56,7 @@ func TestStaleCheckpointCutsNoOtherFile(t *testing.T) {
 			if err := os.Rename(a, b); err != nil {
 				t.Fatal(err)
 			}
-			other, err := Open(t.Context(), exactSpec(b), Options{Group: "other"})
+			other, err := openWith(t.Context(), exactSpec(b), testOptions{Group: "other"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -65,7 +65,7 @@ func TestStaleCheckpointCutsNoOtherFile(t *testing.T) {
 			if !live {
 				mustClose(t, other)
 			}
-			third, err := Open(t.Context(), exactSpec(a), Options{Group: "third"})
+			third, err := openWith(t.Context(), exactSpec(a), testOptions{Group: "third"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -107,7 +107,7 @@ func TestFilesAreMovedAwayTogether(t *testing.T) {
 	spec := exactSpec(path)
 	spec.File.Rotate = &Rotate{Size: 50}
 	for n := range 12 {
-		s, err := Open(t.Context(), spec, Options{Group: "g"})
+		s, err := openWith(t.Context(), spec, testOptions{Group: "g"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -120,7 +120,7 @@ func TestFilesAreMovedAwayTogether(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		s, err = Open(t.Context(), spec, Options{Group: "g"})
+		s, err = openWith(t.Context(), spec, testOptions{Group: "g"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -139,7 +139,7 @@ func TestRecordsThatRepeatAreNoIdentity(t *testing.T) {
 		spec.File.Rotate = &Rotate{Size: size}
 		written := 0
 		for kill := range 40 {
-			s, err := Open(t.Context(), spec, Options{Group: "g"})
+			s, err := openWith(t.Context(), spec, testOptions{Group: "g"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -153,7 +153,7 @@ func TestRecordsThatRepeatAreNoIdentity(t *testing.T) {
 			}
 			die(t, s)
 		}
-		s, err := Open(t.Context(), spec, Options{Group: "g"})
+		s, err := openWith(t.Context(), spec, testOptions{Group: "g"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -196,7 +196,7 @@ func TestCheckpointRemovedWhileInUse(t *testing.T) {
 	}
 	mustWrite(t, s, records(0, 3, 3))
 	mustFlush(t, s)
-	if _, err := Open(t.Context(), exactSpec(path), Options{Group: "g"}); !errors.Is(err, ErrLocked) {
+	if _, err := openWith(t.Context(), exactSpec(path), testOptions{Group: "g"}); !errors.Is(err, ErrLocked) {
 		t.Errorf("got %v, want ErrLocked", err)
 	}
 	mustWrite(t, s, records(0, 6, 3))

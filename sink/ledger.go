@@ -58,7 +58,7 @@ func (l *ledger) adopt(tp TopicPartition, id string, p Position) {
 // advance moves a partition behind the records of a chunk.
 func (l *ledger) advance(c Chunk) {
 	p, known := l.entries[c.TopicPartition]
-	if c.empty() && known && p.Next == c.Next {
+	if c.Empty() && known && p.Next == c.Next {
 		return
 	}
 	p.Next, p.Epoch = c.Next, c.Epoch

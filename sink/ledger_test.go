@@ -42,7 +42,7 @@ func TestLedgerIsKept(t *testing.T) {
 	}
 	mustClose(t, s)
 
-	other, err := Open(t.Context(), exactSpec(path), Options{Group: "other"})
+	other, err := openWith(t.Context(), exactSpec(path), testOptions{Group: "other"})
 	if err != nil {
 		t.Fatal(err)
 	}

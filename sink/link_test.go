@@ -35,7 +35,7 @@ func TestSymbolicLink(t *testing.T) {
 	mustWrite(t, s, records(0, 3, 3))
 	mustClose(t, s)
 	checkFile(t, target, lines(want(0, 0, 6)))
-	if _, err := Open(t.Context(), spec, Options{}); err == nil || !strings.Contains(err.Error(), "cannot be combined") {
+	if _, err := openWith(t.Context(), spec, testOptions{}); err == nil || !strings.Contains(err.Error(), "cannot be combined") {
 		t.Errorf("got %v", err)
 	}
 }

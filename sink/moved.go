@@ -10,7 +10,7 @@ import (
 // it, the next one opens the path again), deleted it, or changed its length.
 // None of these is frequent, so the records wait meanwhile. It is called alone.
 func (w *writer) inspect() error {
-	if w.version != w.stored {
+	if w.ledger.version != w.ledger.stored {
 		if err := w.checkSide(); err != nil {
 			return err
 		}
@@ -28,7 +28,7 @@ func (w *writer) inspect() error {
 		g.torn = true // have it opened again
 		return fault("stat", w.path, err)
 	}
-	named, err := w.sink.fs.Stat(w.path)
+	named, err := w.env.fs.Stat(w.path)
 	switch {
 	case err != nil && !isNotExist(err):
 		return fault("stat", w.path, err)
@@ -61,13 +61,13 @@ func (w *writer) resize(g *segment, size int64) error {
 	if size == g.length {
 		return nil
 	}
-	w.sink.log.Warn("another program changed the length of the file", "path", w.path, "expected_bytes", g.length, "found_bytes", size)
+	w.env.log.Warn("another program changed the length of the file", "path", w.path, "expected_bytes", g.length, "found_bytes", size)
 	end, err := w.cutTorn(g.f, size, g.codec)
 	if err != nil {
 		return fault("cut the torn end of", w.path, err)
 	}
 	g.length, g.safe, g.synced = end, min(g.safe, end), -1
-	w.version++
+	w.ledger.version++
 	return nil
 }
 
@@ -75,13 +75,13 @@ func (w *writer) resize(g *segment, size int64) error {
 // checkpoint says so, it need not be found again. The checkpoint still names it, for
 // if it cannot be stored for certain, more records go into the file.
 func (w *writer) letGo(g *segment) error {
-	s := w.sink
+	s := w.env
 	s.log.Info("file was moved or deleted; the next record opens the path again", "path", w.path)
 	if err := w.seal(g); err != nil {
 		return err
 	}
 	if s.exact && g.named { // else there is nothing in it
-		if err := w.store(g, w.snapshot()); err != nil {
+		if err := w.store(g, w.ledger.snapshot()); err != nil {
 			return err
 		}
 	}
@@ -112,8 +112,8 @@ func (w *writer) rescue(old *segment) error {
 		return err
 	}
 	_ = old.f.Close()
-	w.version++
-	w.sink.log.Warn("file was deleted; its unsafe records were written to a new one", "path", w.path, "bytes", g.length)
+	w.ledger.version++
+	w.env.log.Warn("file was deleted; its unsafe records were written to a new one", "path", w.path, "bytes", g.length)
 	return nil
 }
 
@@ -144,7 +144,7 @@ func (w *writer) beginRescue(old *segment) error {
 // nameRescue has a checkpoint name the new file. The ledger in memory is ahead by the
 // records that are to be copied.
 func (w *writer) nameRescue() error {
-	at := snapshot{id: w.id, version: w.stored}
+	at := snapshot{id: w.ledger.id, version: w.ledger.stored}
 	if w.last != nil {
 		at.id, at.topics = w.last.Ledger, w.last.Topics
 	}
@@ -153,7 +153,7 @@ func (w *writer) nameRescue() error {
 
 // linkChanged reports whether the path is a symbolic link that leads elsewhere by now.
 func (w *writer) linkChanged() (bool, error) {
-	real, err := w.sink.fs.Resolve(w.path)
+	real, err := w.env.fs.Resolve(w.path)
 	if err != nil {
 		return false, fault("open", w.path, err)
 	}

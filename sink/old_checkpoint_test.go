@@ -20,7 +20,7 @@ type oldCheckpoint struct {
 func newOldCheckpoint(t *testing.T, spec Spec) oldCheckpoint {
 	t.Helper()
 	old := oldCheckpoint{path: strings.ReplaceAll(spec.File.Path, "{partition}", "0")}
-	s, err := Open(t.Context(), spec, Options{Consumer: "c", Group: "g"})
+	s, err := openWith(t.Context(), spec, testOptions{Consumer: "c", Group: "g"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +136,7 @@ func TestOldCheckpointCutsNoCompleteFile(t *testing.T) {
 	old := newOldCheckpoint(t, spec)
 	backup := readFile(t, path+checkpointSuffix)
 	setFile(t, path+checkpointSuffix, old.newest)
-	s, err := Open(t.Context(), spec, Options{Consumer: "c", Group: "g"})
+	s, err := openWith(t.Context(), spec, testOptions{Consumer: "c", Group: "g"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func TestOldCheckpointCutsNoCompleteFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	setFile(t, path+checkpointSuffix, backup)
-	if s, err = Open(t.Context(), spec, Options{Consumer: "c", Group: "g"}); err == nil {
+	if s, err = openWith(t.Context(), spec, testOptions{Consumer: "c", Group: "g"}); err == nil {
 		_, _ = s.Resume(t.Context(), TopicPartition{"orders", 0}, nil)
 		mustClose(t, s)
 	}
@@ -160,7 +160,7 @@ func TestNothingIsCutBeforeResume(t *testing.T) {
 	old := newOldCheckpoint(t, exactSpec(path))
 	clk.t = time.Now().Add(3 * time.Hour)
 	s := openAt(t, clk, path, &Rotate{Every: time.Hour})
-	s.(*fileSink).alarm.fire()
+	s.(*fileSink).timer.fire()
 	clk.add(dueGrace)
 	tend(s)
 	mustFlush(t, s)

@@ -28,7 +28,7 @@ func (w *writer) begin() error {
 			return err
 		}
 	}
-	return w.name(w.snapshot())
+	return w.name(w.ledger.snapshot())
 }
 
 // openAtOnce opens the one file of a path without placeholders before there is a record,
@@ -47,7 +47,7 @@ func (w *writer) name(at snapshot) error {
 	if g.named {
 		return nil
 	}
-	if w.sink.durable() {
+	if w.env.durable() {
 		// First the names: else a crash could bring back another file under the path's
 		// name, of which the checkpoint knows nothing.
 		if err := w.syncNames(w.folders); err != nil {
@@ -81,7 +81,7 @@ func (w *writer) open() error {
 	if err := w.checkPath(); err != nil {
 		return err
 	}
-	real, err := w.sink.fs.Resolve(w.path)
+	real, err := w.env.fs.Resolve(w.path)
 	if err != nil {
 		return fault("open", w.path, err)
 	}
@@ -89,10 +89,10 @@ func (w *writer) open() error {
 		return w.loseLink() // what was closed has its checkpoint elsewhere
 	}
 	w.real = real
-	if err := w.makeFolders(w.sink.mode()); err != nil {
+	if err := w.makeFolders(w.env.mode()); err != nil {
 		return err
 	}
-	if err := w.sink.files.take(w); err != nil {
+	if err := w.env.pool.take(w); err != nil {
 		return fmt.Errorf("open %s: %w", w.path, err)
 	}
 	c, err := w.openSide()
@@ -113,13 +113,13 @@ func (w *writer) checkPath() error {
 	if err := checkName(w.path); err != nil {
 		return err
 	}
-	switch info, err := w.sink.fs.Stat(w.path); {
+	switch info, err := w.env.fs.Stat(w.path); {
 	case err == nil && !info.Mode().IsRegular():
 		return fmt.Errorf("open %s: not a regular file", w.path)
 	case err != nil && !isNotExist(err):
 		return fault("open", w.path, err)
 	}
-	if w.sink.spec.Load().Rotate == nil {
+	if w.env.spec.Load().Rotate == nil {
 		return nil
 	}
 	return w.checkLink()
@@ -127,7 +127,7 @@ func (w *writer) checkPath() error {
 
 // checkLink rejects a symbolic link, which would be renamed instead of the file.
 func (w *writer) checkLink() error {
-	info, err := w.sink.fs.Lstat(w.path)
+	info, err := w.env.fs.Lstat(w.path)
 	switch {
 	case err == nil && info.Mode()&fs.ModeSymlink != 0:
 		return linkError(w.path)
@@ -149,19 +149,19 @@ func (w *writer) create() error {
 	} else if changed { // lock and checkpoint are elsewhere, too
 		return w.loseLink()
 	}
-	if err := w.makeFolders(w.sink.mode()); err != nil {
+	if err := w.makeFolders(w.env.mode()); err != nil {
 		return err
 	}
-	_, err := w.sink.fs.Stat(w.path)
+	_, err := w.env.fs.Stat(w.path)
 	isNew := isNotExist(err)
-	f, err := w.sink.fs.OpenFile(w.path, openFlags|os.O_CREATE, w.sink.mode())
+	f, err := w.env.fs.OpenFile(w.path, openFlags|os.O_CREATE, w.env.mode())
 	if err != nil {
 		return fault("open", w.path, err)
 	}
 	if isNew {
-		w.chmod(f, w.sink.mode())
+		w.chmod(f, w.env.mode())
 	}
-	if err := w.sink.lock(f, w.path); err != nil {
+	if err := w.env.lock(f, w.path); err != nil {
 		_ = f.Close()
 		return err
 	}
@@ -210,7 +210,7 @@ func (w *writer) takeOver(f File, known found) (*segment, error) {
 		}
 	}
 	if g.length == 0 || g.codec == "" {
-		g.codec = compression(w.sink.spec.Load())
+		g.codec = w.env.compression()
 	}
 	if g.length > 0 {
 		g.since = info.ModTime() // before anything is cut off
@@ -237,7 +237,7 @@ func (w *writer) uncover(g *segment, known found) {
 // ends it.
 func (w *writer) findEnd(g *segment, known found) (err error) {
 	if g.codec = known.codec; g.codec == "" {
-		if g.codec, err = classify(g.f, g.length, compression(w.sink.spec.Load())); err != nil {
+		if g.codec, err = classify(g.f, g.length, w.env.compression()); err != nil {
 			return err
 		}
 	}
@@ -263,7 +263,7 @@ func (w *writer) cutTorn(f File, size int64, c Compression) (int64, error) {
 	if err != nil || end == size {
 		return end, err
 	}
-	w.sink.log.Warn("torn last record was cut off", "path", w.path, "bytes", size-end)
+	w.env.log.Warn("torn last record was cut off", "path", w.path, "bytes", size-end)
 	return end, f.Truncate(end)
 }
 
@@ -271,7 +271,7 @@ func (w *writer) cutTorn(f File, size int64, c Compression) (int64, error) {
 // their own and reject it.
 func (w *writer) chmod(f File, mode fs.FileMode) {
 	if err := f.Chmod(mode); err != nil {
-		w.sink.log.Warn("setting the mode of a file failed", "path", w.path, "mode", Mode(mode).String(), "error", err)
+		w.env.log.Warn("setting the mode of a file failed", "path", w.path, "mode", Mode(mode).String(), "error", err)
 	}
 }
 
@@ -279,12 +279,12 @@ func (w *writer) chmod(f File, mode fs.FileMode) {
 // them.
 func (w *writer) makeFolders(mode fs.FileMode) error {
 	dir := filepath.Dir(w.real)
-	missing, err := missingFolders(w.sink.fs, dir)
+	missing, err := missingFolders(w.env.fs, dir)
 	if err == nil && len(missing) > 0 {
 		for _, d := range missing {
 			w.folders = append(w.folders, filepath.Dir(d))
 		}
-		err = w.sink.fs.MkdirAll(dir, 0o700|mode|mode&0o444>>2)
+		err = w.env.fs.MkdirAll(dir, 0o700|mode|mode&0o444>>2)
 	}
 	if err != nil {
 		return fault("make folder", dir, err)

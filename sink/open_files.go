@@ -106,7 +106,7 @@ func (w *writer) tryPark() bool {
 	if w.side == nil || !w.idle() || len(w.folders) > 0 || w.current != nil && !w.current.named {
 		return false
 	}
-	if g := w.current; g != nil && (g.synced != g.length || g.covers != g.cuts) && w.sink.durable() {
+	if g := w.current; g != nil && (g.synced != g.length || g.covers != g.cuts) && w.env.durable() {
 		// A cut that is not synced may come undone, and the file may be moved before it
 		// is opened again.
 		if err := g.f.Datasync(); err != nil {
@@ -120,7 +120,7 @@ func (w *writer) tryPark() bool {
 		p.ledger = w.last.Ledger
 	}
 	if err := w.closeFiles(false); err != nil {
-		w.sink.log.Warn("closing a file that is not used failed", "path", w.path, "error", err)
+		w.env.log.Warn("closing a file that is not used failed", "path", w.path, "error", err)
 	}
 	w.parked = p
 	return true
@@ -131,7 +131,7 @@ func (w *writer) tryPark() bool {
 func (w *writer) unpark(f File, c *checkpoint) error {
 	p := w.parked
 	if c == nil && p.seq > 0 { // it was removed
-		w.sink.log.Warn("checkpoint was removed while it was in use; writing it again", "path", w.path)
+		w.env.log.Warn("checkpoint was removed while it was in use; writing it again", "path", w.path)
 		w.folders = append(w.folders, filepath.Dir(w.real))
 		if err := w.save(w.last); err != nil {
 			return err
@@ -152,10 +152,10 @@ func (w *writer) unpark(f File, c *checkpoint) error {
 	// Nothing kept the inode from being used again.
 	if !sameFile(info, p.current.info) || f.Born() != p.current.born {
 		w.parked = nil
-		w.sink.log.Info("file was moved or deleted; the next record opens the path again", "path", w.path)
+		w.env.log.Info("file was moved or deleted; the next record opens the path again", "path", w.path)
 		return closeIf(f)
 	}
-	if w.sink.exact {
+	if w.env.exact {
 		// What another writer has appended, and not covered by a checkpoint.
 		if err := w.shorten(f, w.path, info.Size(), min(info.Size(), p.current.length)); err != nil {
 			return err

@@ -35,7 +35,7 @@ func TestFilesAreClosedToSaveDescriptors(t *testing.T) {
 			dir := t.TempDir()
 			spec := exactSpec(filepath.Join(dir, "{partition}.log"))
 			spec.File.Delivery = d
-			s, err := Open(t.Context(), spec, Options{Group: "g", files: newOpenFiles(limits.NewBudget(20))})
+			s, err := openWith(t.Context(), spec, testOptions{Group: "g", pool: newOpenFiles(limits.NewBudget(20))})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -167,7 +167,7 @@ func TestReusedInodeIsAnotherFile(t *testing.T) {
 				t.Fatal(err)
 			}
 			m.last = id - 1
-			f, err := m.OpenFile("/d/0.log", openFlags|os.O_CREATE, 0o600)
+			f, err := m.OpenFile("/d/0.log", os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,16 +1,10 @@
 package sink
 
 import (
-	"bufio"
-	"context"
 	"encoding/base64"
-	"io"
 	"strconv"
 	"sync"
 	"unicode/utf8"
-
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 )
 
 // A large record is not encoded as a whole, because JSON can be six times as long as the
@@ -35,7 +29,7 @@ var pieceBuffers = sync.Pool{New: func() any {
 
 // pieces passes the encoded form of a record to put, piece by piece. Together the pieces
 // are what the format's encoder appends. put must not keep them.
-func (f Format) pieces(r *Record, put func([]byte) error) error {
+func pieces(f Format, r *Record, put func([]byte) error) error {
 	buf := pieceBuffers.Get().(*[]byte)
 	defer pieceBuffers.Put(buf)
 	p := piecer{buf: (*buf)[:0], put: put}
@@ -157,83 +151,3 @@ func wholeRunes(b []byte, n int) int {
 	}
 	return n
 }
-
-// stream appends a record to the file in pieces: all of them, or none.
-func (w *writer) stream(ctx context.Context, r *Record) error {
-	if err := w.emit(); err != nil {
-		return err
-	}
-	g := w.current
-	out := &countedWriter{w: g.f}
-	err := g.codec.stream(out, func(put func([]byte) error) error { return w.sink.format.pieces(r, until(ctx, put)) })
-	if err != nil {
-		w.undo(g, out.n)
-		return fault("write", w.path, err)
-	}
-	w.grown(g, out.n)
-	return nil
-}
-
-// until is put, which stops between two pieces when ctx ends: also if they are compressed to
-// so little that nothing was written yet.
-func until(ctx context.Context, put func([]byte) error) func([]byte) error {
-	begun := false
-	return func(b []byte) error {
-		if err := context.Cause(ctx); err != nil && begun {
-			return err
-		}
-		begun = true
-		return put(b)
-	}
-}
-
-// A countedWriter counts what it has written.
-type countedWriter struct {
-	w io.Writer
-	n int64
-}
-
-func (c *countedWriter) Write(p []byte) (int, error) {
-	n, err := writeAll(c.w, p)
-	c.n += int64(n)
-	return n, err
-}
-
-// stream writes pieces to w, compressed as one frame.
-func (c Compression) stream(w io.Writer, pieces func(put func([]byte) error) error) error {
-	if c == Uncompressed {
-		return pieces(func(b []byte) error { _, err := w.Write(b); return err })
-	}
-	out := bufio.NewWriterSize(w, pieceBytes)
-	var z io.WriteCloser
-	if c == Gzip {
-		compressor := gzips.Get().(*gzip.Writer)
-		defer gzips.Put(compressor)
-		defer compressor.Reset(io.Discard)
-		compressor.Reset(out)
-		z = compressor
-	} else {
-		compressor := zstdStreams.Get().(*zstd.Encoder)
-		defer zstdStreams.Put(compressor)
-		defer compressor.Reset(nil)
-		compressor.Reset(out)
-		z = compressor
-	}
-	if err := pieces(func(b []byte) error { _, err := z.Write(b); return err }); err != nil {
-		return err
-	}
-	if err := z.Close(); err != nil {
-		return err
-	}
-	return out.Flush()
-}
-
-// zstdStreams compress data that is not in memory as a whole.
-var zstdStreams = sync.Pool{New: func() any {
-	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
-		zstd.WithWindowSize(512<<10), zstd.WithLowerEncoderMem(true))
-	if err != nil {
-		panic(err) // the options are constants
-	}
-	return e
-}}

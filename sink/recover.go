@@ -32,14 +32,14 @@ func (w *writer) recover(c *checkpoint) error {
 // before a look at it: another writer that has the file under another name, by a
 // link, must not lose what it writes.
 func (w *writer) openData() (File, error) {
-	f, err := w.sink.fs.OpenFile(w.path, openFlags, 0)
+	f, err := w.env.fs.OpenFile(w.path, openFlags, 0)
 	if isNotExist(err) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fault("open", w.path, err)
 	}
-	if err := w.sink.lock(f, w.path); err != nil {
+	if err := w.env.lock(f, w.path); err != nil {
 		_ = f.Close()
 		return nil, err
 	}
@@ -75,10 +75,10 @@ func (w *writer) recoverFile(f File, c *checkpoint) error {
 // say where this one is: the file continues, the ledger begins empty.
 func (w *writer) takeLedger(c *checkpoint) {
 	switch {
-	case !w.sink.exact || c.Delivery != ExactlyOnce:
-	case c.Group != w.sink.group:
-		w.sink.log.Warn("file was filled for another group; continuing it at this group's offsets",
-			"path", w.path, "group", w.sink.group, "previous_group", c.Group)
+	case !w.env.exact || c.Delivery != ExactlyOnce:
+	case c.Group != w.env.group:
+		w.env.log.Warn("file was filled for another group; continuing it at this group's offsets",
+			"path", w.path, "group", w.env.group, "previous_group", c.Group)
 	default:
 		w.ledger = ledgerOf(c)
 	}
@@ -104,7 +104,7 @@ func (w *writer) finishCompletion(f File, m *fileMark) (File, error) {
 	if err := w.shorten(f, w.path, info.Size(), m.Length); err != nil {
 		return f, err
 	}
-	if w.sink.durable() {
+	if w.env.durable() {
 		// A cut that is not synced may come undone, and the file will not be cut again.
 		if err := f.Datasync(); err != nil {
 			return f, fault("sync", w.path, err)
@@ -145,11 +145,11 @@ func (w *writer) claim(f File, c *checkpoint) (found, error) {
 
 // names reports whether the checkpoint is one that this sink would have stored.
 func (w *writer) names(c *checkpoint) bool {
-	return c.Group == w.sink.group && c.Delivery == w.sink.delivery()
+	return c.Group == w.env.group && c.Delivery == w.env.delivery()
 }
 
 func (w *writer) claimExact(f File, c *checkpoint, info fs.FileInfo, same bool) (found, error) {
-	m, size, log := c.File, info.Size(), w.sink.log
+	m, size, log := c.File, info.Size(), w.env.log
 	holds, err := m.holds(f, size)
 	if err != nil {
 		return found{}, fault("read", w.path, err)
@@ -189,7 +189,7 @@ func (w *writer) shorten(f File, path string, size, length int64) error {
 	if err := f.Truncate(length); err != nil {
 		return fault("cut the unsafe end of", path, err)
 	}
-	w.sink.log.Info("truncated data not covered by the checkpoint; Kafka will redeliver it", "path", path, "bytes", size-length)
+	w.env.log.Info("truncated data not covered by the checkpoint; Kafka will redeliver it", "path", path, "bytes", size-length)
 	return nil
 }
 
@@ -219,7 +219,7 @@ func (w *writer) checkAge(committed Commits) error {
 		return nil
 	}
 	for tp, at := range committed(w.last.Ledger) {
-		if in, known := w.entries[tp]; !known || at.Lineage == in.Lineage && at.Next > in.Next {
+		if in, known := w.ledger.entries[tp]; !known || at.Lineage == in.Lineage && at.Next > in.Next {
 			return fmt.Errorf("open %s: %s is older than the group's committed offsets, and than the file: "+
 				"restore the checkpoint that belongs to the file, or move both away to begin a new one at the committed offsets",
 				w.path, w.real+checkpointSuffix)
@@ -238,7 +238,7 @@ func (w *writer) cutMoved(committed Commits) error {
 	}
 	dir := filepath.Dir(w.real)
 	var candidates []string
-	err := w.sink.fs.List(dir, func(name string, inode uint64) bool {
+	err := w.env.fs.List(dir, func(name string, inode uint64) bool {
 		// A complete file is not the growing one any more, and is never changed.
 		if _, _, complete := parseComplete(name); inode == m.Inode && name != filepath.Base(w.real) && !complete {
 			candidates = append(candidates, filepath.Join(dir, name))
@@ -259,7 +259,7 @@ func (w *writer) cutMoved(committed Commits) error {
 		}
 	}
 	if m.Length > 0 {
-		w.sink.log.Warn("file was removed; continuing in a new one", "path", w.path, "bytes", m.Length)
+		w.env.log.Warn("file was removed; continuing in a new one", "path", w.path, "bytes", m.Length)
 	}
 	w.moved = nil
 	return nil
@@ -268,13 +268,13 @@ func (w *writer) cutMoved(committed Commits) error {
 // cutIfOurs cuts a file that is the one described. One that another writer has is
 // left alone: it lies beside a checkpoint, or is locked.
 func (w *writer) cutIfOurs(path string, m *fileMark, committed Commits) (bool, error) {
-	if _, err := w.sink.fs.Lstat(path + checkpointSuffix); !isNotExist(err) {
+	if _, err := w.env.fs.Lstat(path + checkpointSuffix); !isNotExist(err) {
 		if err != nil {
 			return false, fault("stat", path+checkpointSuffix, err)
 		}
 		return false, nil
 	}
-	f, err := w.sink.fs.OpenFile(path, os.O_RDWR, 0)
+	f, err := w.env.fs.OpenFile(path, os.O_RDWR, 0)
 	if isNotExist(err) {
 		return false, nil
 	}
@@ -303,7 +303,7 @@ func (w *writer) cutIfOurs(path string, m *fileMark, committed Commits) (bool, e
 			return false, err
 		}
 	}
-	w.sink.log.Info("file was moved; continuing in a new one", "path", w.path, "to", path)
+	w.env.log.Info("file was moved; continuing in a new one", "path", w.path, "to", path)
 	if err := w.shorten(f, path, info.Size(), m.Length); err != nil {
 		return true, err
 	}

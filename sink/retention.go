@@ -1,9 +1,25 @@
 package sink
 
 import (
+	"log/slog"
 	"sync"
 	"time"
 )
+
+// Files are the growing files of a sink, as the keeper sees them. The methods are called
+// from one goroutine, without a lock.
+type Files interface {
+	// Rules returns the rotation in force; nil if the keeper has nothing to do.
+	Rules() *Rotate
+	// Serves reports whether a partition of the path is assigned.
+	Serves(path string) bool
+	// CompleteDue completes the growing files that the clock ends. False says that it
+	// failed for one.
+	CompleteDue() bool
+	// CompleteUnassigned completes the growing file of a path of which no partition is
+	// assigned. False says that it is to be tried again later.
+	CompleteUnassigned(path string) bool
+}
 
 // A keeper looks after the files of a sink with rotate that get no more records:
 // it removes complete ones that are too many or too old, and completes growing ones
@@ -14,7 +30,13 @@ import (
 // From then on the keeper knows from the writers which files there are: a folder may
 // hold a hundred thousand.
 type keeper struct {
-	sink *fileSink
+	files    Files
+	log      *slog.Logger
+	fs       FS
+	now      func() time.Time
+	path     string // with placeholders
+	consumer string
+	group    string
 
 	mu       sync.Mutex
 	paths    map[string][]completeFile // by path, the oldest first
@@ -40,6 +62,8 @@ type completeFile struct {
 }
 
 const (
+	// recheck is how long a timer runs at most: timers do not follow a clock that is set.
+	recheck = time.Minute
 	// scanWithin is when the folders are listed after the start, at the latest. A
 	// thousand consumers spread over it.
 	scanWithin = 40 * time.Second
@@ -55,12 +79,13 @@ const (
 	orphanGrace = time.Minute
 )
 
-func newKeeper(s *fileSink) *keeper {
+func newKeeper(o Options, fsys FS, path string, files Files) *keeper {
 	k := &keeper{
-		sink: s, paths: make(map[string][]completeFile), orphans: make(map[string]time.Time),
+		files: files, log: o.Log, fs: fsys, now: o.Now, path: path, consumer: o.Consumer, group: o.Group,
+		paths: make(map[string][]completeFile), orphans: make(map[string]time.Time),
 		assigned: make(map[string]bool), former: make(map[string][]completeFile),
 	}
-	k.scanAt = s.now().Add(spread(s.path, scanWithin))
+	k.scanAt = k.now().Add(spread(k.path, scanWithin))
 	return k
 }
 
@@ -73,14 +98,11 @@ func spread(text string, d time.Duration) time.Duration {
 	return time.Duration(sum % uint64(d))
 }
 
-// rules are those of the spec in force; nil if the keeper has nothing to do.
-func (k *keeper) rules() *Rotate { return k.sink.spec.Load().Rotate }
-
 // rang records that the clock may have made a growing file due.
 func (k *keeper) rang() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.dueAt = k.sink.now().Add(dueGrace)
+	k.dueAt = k.now().Add(dueGrace)
 	k.arm()
 }
 
@@ -104,7 +126,7 @@ func (k *keeper) released(paths []string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, p := range paths {
-		k.orphans[p] = k.sink.now()
+		k.orphans[p] = k.now()
 		delete(k.assigned, p)
 	}
 	k.arm()
@@ -131,7 +153,7 @@ func (k *keeper) resumed(path string) {
 	if !k.resumes {
 		k.resumes = true
 		for p := range k.orphans {
-			k.orphans[p] = k.sink.now()
+			k.orphans[p] = k.now()
 		}
 	}
 	k.arm()
@@ -147,11 +169,11 @@ func (k *keeper) arm() {
 		k.timer.Stop()
 		k.timer = nil
 	}
-	r := k.rules()
+	r := k.files.Rules()
 	if k.off || r == nil {
 		return
 	}
-	now := k.sink.now()
+	now := k.now()
 	next := k.next(r, now)
 	if next.IsZero() {
 		return
@@ -229,13 +251,13 @@ func (k *keeper) stop(end bool) {
 	}
 	k.mu.Unlock()
 	k.finished.Wait()
-	if end && k.rules() != nil {
+	if end && k.files.Rules() != nil {
 		k.work(true)
 	}
 }
 
 func (k *keeper) work(end bool) {
-	r, now := k.rules(), k.sink.now()
+	r, now := k.files.Rules(), k.now()
 	if r == nil {
 		return
 	}
@@ -288,19 +310,19 @@ func (k *keeper) remove(old map[string][]completeFile) {
 	for path, files := range old {
 		var left []completeFile
 		for _, f := range files {
-			err := k.sink.fs.Remove(f.path)
+			err := k.fs.Remove(f.path)
 			switch {
 			case err == nil:
-				k.sink.log.Info("old file removed", "path", f.path)
+				k.log.Info("old file removed", "path", f.path)
 			case !isNotExist(err):
-				k.sink.log.Warn("removing an old file failed", "path", f.path, "error", err)
+				k.log.Warn("removing an old file failed", "path", f.path, "error", err)
 				left = append(left, f)
 			}
 		}
 		if len(left) > 0 {
 			k.mu.Lock()
 			k.paths[path] = mergeComplete(left, k.paths[path])
-			k.retryAt = k.sink.now().Add(recheck)
+			k.retryAt = k.now().Add(recheck)
 			k.mu.Unlock()
 		}
 	}

@@ -92,7 +92,7 @@ func TestKeepCoversAllFilesOfTheConsumer(t *testing.T) {
 			write6 := func(pattern, consumer string) {
 				spec := exactSpec(pattern)
 				spec.File.Rotate = &Rotate{Size: 10}
-				s, err := Open(t.Context(), spec, Options{Consumer: consumer, Group: "g", Now: clk.now})
+				s, err := openWith(t.Context(), spec, testOptions{Consumer: consumer, Group: "g", Now: clk.now})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -142,7 +142,7 @@ func TestKeepFollowsRenamedConsumers(t *testing.T) {
 		open := func(consumer string, keep int) Sink {
 			spec := exactSpec(filepath.Join(dir, "{partition}.log"))
 			spec.File.Rotate = &Rotate{Size: 10, Keep: keep}
-			s, err := Open(t.Context(), spec, Options{Consumer: consumer, Group: "g", Now: clk.now})
+			s, err := openWith(t.Context(), spec, testOptions{Consumer: consumer, Group: "g", Now: clk.now})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -210,7 +210,7 @@ func TestKeepIsAppliedAfterEachFile(t *testing.T) {
 	path, fsys := filepath.Join(dir, "out.log"), &listingFS{osFS: osFS{}}
 	spec := exactSpec(path)
 	spec.File.Rotate = &Rotate{Size: 10, Keep: 3}
-	s, err := Open(t.Context(), spec, Options{Consumer: "c", Group: "g", Now: clk.now, FS: fsys})
+	s, err := openWith(t.Context(), spec, testOptions{Consumer: "c", Group: "g", Now: clk.now, FS: fsys})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -258,7 +258,7 @@ func TestFailedListingIsRepeated(t *testing.T) {
 	spec := exactSpec(filepath.Join(filepath.Dir(path), "{partition}.log"))
 	spec.File.Rotate = &Rotate{Size: 30}
 	open := func() Sink {
-		s, err := Open(t.Context(), spec, Options{Consumer: "c", Group: "g", Now: clk.now, FS: fsys})
+		s, err := openWith(t.Context(), spec, testOptions{Consumer: "c", Group: "g", Now: clk.now, FS: fsys})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -291,7 +291,7 @@ func TestFailedCompletionIsRepeated(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "7.log")
 	spec := exactSpec(filepath.Join(filepath.Dir(path), "{partition}.log"))
 	spec.File.Rotate = &Rotate{Every: time.Hour}
-	s, err := Open(t.Context(), spec, Options{Consumer: "c", Group: "g", Now: clk.now, FS: fsys})
+	s, err := openWith(t.Context(), spec, testOptions{Consumer: "c", Group: "g", Now: clk.now, FS: fsys})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -332,7 +332,7 @@ func TestFileIsCompletedWithoutAPartition(t *testing.T) {
 	if n := len(complete(t, path)); n != 1 {
 		t.Errorf("%d complete files, want 1", n)
 	}
-	if _, err := Open(t.Context(), exactSpec(path), Options{Group: "g"}); !errors.Is(err, ErrLocked) {
+	if _, err := openWith(t.Context(), exactSpec(path), testOptions{Group: "g"}); !errors.Is(err, ErrLocked) {
 		t.Errorf("got %v, want ErrLocked", err)
 	}
 	wantNext(t, s, 7, 3)

@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,11 +34,11 @@ func (w *writer) growing() *segment {
 
 // due reports whether the growing file is to be completed before another record.
 func (w *writer) due(now time.Time) bool {
-	g, spec := w.growing(), w.sink.spec.Load()
-	if g == nil || g.length == 0 && len(w.pending) == 0 || w.sink.renameless.Load() {
+	g, spec := w.growing(), w.env.spec.Load()
+	if g == nil || g.length == 0 && len(w.pending) == 0 || w.env.renameless.Load() {
 		return false
 	}
-	if g.codec != compression(spec) {
+	if g.codec != w.env.compression() {
 		return true
 	}
 	r := spec.Rotate
@@ -47,23 +48,15 @@ func (w *writer) due(now time.Time) bool {
 	if r.Size > 0 && g.length >= int64(r.Size) {
 		return true
 	}
-	return r.Every > 0 && !g.since.IsZero() && !within(g.since, now, r.Every)
-}
-
-// within reports whether a time lies in the period of the clock in which since lies.
-// Before it lies a clock that was set back: the file would else grow until the clock
-// has caught up.
-func within(since, now time.Time, every time.Duration) bool {
-	begin := since.UTC().Truncate(every)
-	return !now.Before(begin) && now.Before(begin.Add(every))
+	return r.Every > 0 && !g.since.IsZero() && !r.InPeriod(g.since, now)
 }
 
 // exceeds reports whether current would become larger than rotate.size by more than
 // the last record of the chunk, or by more than a small frame. frame is how long the
 // chunk is compressed; 0 if that is not known.
 func (w *writer) exceeds(c Chunk, frame int) bool {
-	g, r := w.current, w.sink.spec.Load().Rotate
-	if r == nil || r.Size == 0 || g.length == 0 && len(w.pending) == 0 || w.sink.renameless.Load() {
+	g, r := w.current, w.env.spec.Load().Rotate
+	if r == nil || r.Size == 0 || g.length == 0 && len(w.pending) == 0 || w.env.renameless.Load() {
 		return false
 	}
 	n, most := len(w.pending)+c.Last, int64(r.Size)
@@ -79,7 +72,7 @@ func (w *writer) exceeds(c Chunk, frame int) bool {
 
 // frameLimit is how many bytes are compressed together.
 func (w *writer) frameLimit() int {
-	r := w.sink.spec.Load().Rotate
+	r := w.env.spec.Load().Rotate
 	if r == nil || r.Size == 0 || w.current == nil {
 		return frameSize()
 	}
@@ -87,10 +80,10 @@ func (w *writer) frameLimit() int {
 	return int(max(leastFrame, min(left, int64(frameSize()))))
 }
 
-// room is how many bytes current can hold until it reaches rotate.size; 0 if that is
-// unknown.
-func (w *writer) room() int64 {
-	r, g := w.sink.spec.Load().Rotate, w.current
+// roomLocked is how many bytes current can hold until it reaches rotate.size; 0 if that
+// is unknown.
+func (w *writer) roomLocked() int64 {
+	r, g := w.env.spec.Load().Rotate, w.current
 	if r == nil || r.Size == 0 || g == nil {
 		return 0
 	}
@@ -101,20 +94,13 @@ func (w *writer) room() int64 {
 	return left
 }
 
-func compression(spec *FileSpec) Compression {
-	if spec.Compression == "" {
-		return Uncompressed
-	}
-	return spec.Compression
-}
-
-// deadline is when the clock completes the growing file; zero if it does not.
-func (w *writer) deadline() time.Time {
-	g, r := w.growing(), w.sink.spec.Load().Rotate
+// deadlineLocked is deadline. It is called with the turn.
+func (w *writer) deadlineLocked() time.Time {
+	g, r := w.growing(), w.env.spec.Load().Rotate
 	if g == nil || r == nil || r.Every == 0 || g.since.IsZero() {
 		return time.Time{}
 	}
-	return g.since.UTC().Truncate(r.Every).Add(r.Every)
+	return r.PeriodEnd(g.since)
 }
 
 // completeFor completes current if a chunk has no room in it. It is called alone.
@@ -122,15 +108,19 @@ func (w *writer) completeFor(c Chunk, frame int) error {
 	if w.side == nil || w.current == nil {
 		return nil
 	}
-	if !w.due(w.sink.now()) && !w.exceeds(c, frame) { // completed meanwhile
+	if !w.due(w.env.now()) && !w.exceeds(c, frame) { // completed meanwhile
 		return nil
 	}
 	return w.complete()
 }
 
-// completeIfDue completes the growing file if that is due. It is called alone.
+// completeIfDue completes the growing file if that is due.
 func (w *writer) completeIfDue() error {
-	if w.lost != nil || !w.due(w.sink.now()) {
+	return w.alone(context.Background(), w.completeIfDueLocked)
+}
+
+func (w *writer) completeIfDueLocked() error {
+	if w.lost != nil || !w.due(w.env.now()) {
 		return nil
 	}
 	if err := w.open(); err != nil || w.current == nil || w.current.uncovered > 0 {
@@ -141,7 +131,7 @@ func (w *writer) completeIfDue() error {
 
 // complete completes current, if the path still names it. It is called alone.
 func (w *writer) complete() error {
-	s, g := w.sink, w.current
+	s, g := w.env, w.current
 	if g.torn {
 		if err := w.repair(g); err != nil {
 			return err
@@ -165,7 +155,7 @@ func (w *writer) complete() error {
 		mark.Final = at
 		w.done = mark
 		g.named = false // also if it is unknown whether the next checkpoint is stored
-		if err := w.storeMark(nil, w.snapshot()); err != nil {
+		if err := w.storeMark(nil, w.ledger.snapshot()); err != nil {
 			w.done = nil
 			return err
 		}
@@ -195,7 +185,7 @@ func (w *writer) seal(g *segment) error {
 	if err := g.trim(); err != nil {
 		return err
 	}
-	if !w.sink.durable() {
+	if !w.env.durable() {
 		return nil
 	}
 	if err := g.f.Datasync(); err != nil {
@@ -214,7 +204,7 @@ func (w *writer) finalTime() time.Time {
 	if w.final.After(w.completed) {
 		return w.final
 	}
-	w.final = w.sink.now().UTC().Truncate(time.Millisecond)
+	w.final = w.env.now().UTC().Truncate(time.Millisecond)
 	if !w.final.After(w.completed) {
 		w.final = w.completed.Add(time.Millisecond)
 	}
@@ -227,15 +217,15 @@ func (w *writer) finalTime() time.Time {
 func (w *writer) nameComplete(c Compression, at time.Time) error {
 	for {
 		final := filepath.Join(filepath.Dir(w.real), completeName(w.path, at, c))
-		err := w.sink.fs.Rename(w.path, final)
+		err := w.env.fs.Rename(w.path, final)
 		if errors.Is(err, fs.ErrExist) && w.linked(final) {
-			err = w.sink.fs.Remove(w.path)
+			err = w.env.fs.Remove(w.path)
 		}
 		switch {
 		case err == nil:
 			w.completed, w.final = at, at
-			w.sink.log.Info("file is complete", "path", final)
-			w.sink.keeper.completed(w.path, final, at)
+			w.env.log.Info("file is complete", "path", final)
+			w.env.onComplete(w.path, final, at)
 			return nil
 		case errors.Is(err, fs.ErrExist):
 			at = at.Add(time.Millisecond)
@@ -247,8 +237,8 @@ func (w *writer) nameComplete(c Compression, at time.Time) error {
 
 // linked reports whether the path's file has a final name already.
 func (w *writer) linked(final string) bool {
-	a, err1 := w.sink.fs.Lstat(w.path)
-	b, err2 := w.sink.fs.Lstat(final)
+	a, err1 := w.env.fs.Lstat(w.path)
+	b, err2 := w.env.fs.Lstat(final)
 	return err1 == nil && err2 == nil && sameFile(a, b)
 }
 
@@ -258,14 +248,12 @@ func (w *writer) grow(err error) error {
 	if !errors.Is(err, errors.ErrUnsupported) {
 		return err
 	}
-	if w.sink.exact {
+	if w.env.exact {
 		return fmt.Errorf("%w; rotate requires renames: use another file system or delivery: at_least_once", err)
 	}
-	if !w.sink.renameless.Swap(true) {
-		w.sink.log.Warn("file system has no renames; files are not rotated", "path", w.path, "error", err)
+	if !w.env.renameless.Swap(true) {
+		w.env.log.Warn("file system has no renames; files are not rotated", "path", w.path, "error", err)
 	}
 	w.current.named = true
 	return nil
 }
-
-func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }

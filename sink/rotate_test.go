@@ -120,7 +120,7 @@ func TestRotateByTheClock(t *testing.T) {
 	spec := exactSpec(path)
 	spec.File.Rotate = &Rotate{Every: time.Second}
 	due := make(chan struct{}, 100)
-	s, err := Open(t.Context(), spec, Options{Due: func() { due <- struct{}{} }})
+	s, err := openWith(t.Context(), spec, testOptions{Due: func() { due <- struct{}{} }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func TestNamesSort(t *testing.T) {
 	spec.File.Rotate = &Rotate{Size: 15}
 	clock := time.Now()
 	open := func() Sink {
-		s, err := Open(t.Context(), spec, Options{Group: "g", Now: func() time.Time { return clock }})
+		s, err := openWith(t.Context(), spec, testOptions{Group: "g", Now: func() time.Time { return clock }})
 		if err != nil {
 			t.Fatal(err)
 		}

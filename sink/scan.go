@@ -4,11 +4,9 @@ import (
 	"cmp"
 	"errors"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -16,12 +14,11 @@ import (
 // consumer has left there: complete ones, and growing ones of partitions that are
 // not assigned. They are its own if the checkpoint beside them says so.
 func (k *keeper) scan() {
-	s := k.sink
 	found := make(map[string][]completeFile)
 	var growing []string
-	err := matchFolders(s.fs, filepath.Dir(s.path), func(dir string) error {
-		pattern := elementPattern(filepath.Base(s.path))
-		return s.fs.List(dir, func(name string, _ uint64) bool {
+	err := matchFolders(k.fs, filepath.Dir(k.path), func(dir string) error {
+		pattern := elementPattern(filepath.Base(k.path))
+		return k.fs.List(dir, func(name string, _ uint64) bool {
 			if base, at, ok := parseComplete(name); ok && pattern.MatchString(base) {
 				path := filepath.Join(dir, base)
 				found[path] = append(found[path], completeFile{filepath.Join(dir, name), at})
@@ -32,17 +29,17 @@ func (k *keeper) scan() {
 		})
 	})
 	owner := func(path string) (ours, renamed bool) {
-		c, e := readCheckpoint(s.fs, path)
+		c, e := readCheckpoint(k.fs, path)
 		if e != nil && !errors.Is(e, errDamaged) {
 			err = errors.Join(err, e)
 		}
-		ours = e == nil && c != nil && c.Group == s.group
-		return ours, ours && c.Consumer != s.consumer
+		ours = e == nil && c != nil && c.Group == k.group
+		return ours, ours && c.Consumer != k.consumer
 	}
 	orphans := make(map[string]time.Time)
 	for _, path := range growing {
-		info, e := s.fs.Stat(path)
-		if e != nil || info.Size() == 0 || s.serves(path) {
+		info, e := k.fs.Stat(path)
+		if e != nil || info.Size() == 0 || k.files.Serves(path) {
 			continue
 		}
 		if ours, renamed := owner(path); ours && !renamed {
@@ -57,9 +54,9 @@ func (k *keeper) scan() {
 	})
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.scanned, k.lastScan = err == nil, s.now()
+	k.scanned, k.lastScan = err == nil, k.now()
 	if err != nil {
-		s.log.Warn("listing the folders of a sink failed", "path", s.path, "error", err)
+		k.log.Warn("listing the folders of a sink failed", "path", k.path, "error", err)
 		k.scanAt = k.lastScan.Add(recheck)
 	}
 	for path, files := range found {
@@ -70,7 +67,7 @@ func (k *keeper) scan() {
 		k.paths[path] = mergeComplete(files, k.paths[path])
 	}
 	for path, since := range orphans {
-		if _, known := k.orphans[path]; !known && !s.serves(path) {
+		if _, known := k.orphans[path]; !known && !k.files.Serves(path) {
 			k.orphans[path] = since
 		}
 	}
@@ -83,28 +80,6 @@ func mergeComplete(a, b []completeFile) []completeFile {
 	all = slices.Compact(all)
 	slices.SortStableFunc(all, func(a, b completeFile) int { return a.at.Compare(b.at) })
 	return all
-}
-
-// readCheckpoint reads the newest checkpoint of a path without locking it; nil if
-// there is none.
-func readCheckpoint(fsys FS, path string) (*checkpoint, error) {
-	// Another program may have put a pipe there, which would be waited for.
-	f, err := fsys.OpenFile(path+checkpointSuffix, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if isNotExist(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, err
-	}
-	body, err := (&slots{f: f}).load()
-	if err != nil || body == nil {
-		return nil, err
-	}
-	return decodeCheckpoint(body)
 }
 
 // matchFolders calls each with every folder that matches a pattern with

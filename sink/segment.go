@@ -87,7 +87,7 @@ func (w *writer) undo(g *segment, n int64) {
 	}
 	if left := max(0, info.Size()-n); left < g.length {
 		g.length = left
-		w.version++ // the checkpoint says more
+		w.ledger.version++ // the checkpoint says more
 	}
 	g.torn = g.f.Truncate(g.length) != nil
 	g.cuts++ // a cut that is not synced may come undone
@@ -102,7 +102,7 @@ func (w *writer) repair(g *segment) error {
 		_ = g.f.Close()
 		g.f = f
 		g.cuts++
-		if err := w.sink.lock(f, g.path); err != nil {
+		if err := w.env.lock(f, g.path); err != nil {
 			return err
 		}
 	}
@@ -120,7 +120,7 @@ func (w *writer) repair(g *segment) error {
 // again opens the path once more, or returns nil if it does not name the
 // segment's file any more or cannot be opened.
 func (w *writer) again(g *segment) File {
-	f, err := w.sink.fs.OpenFile(g.path, openFlags, 0)
+	f, err := w.env.fs.OpenFile(g.path, openFlags, 0)
 	if err != nil {
 		return nil
 	}
@@ -129,4 +129,13 @@ func (w *writer) again(g *segment) File {
 		return nil
 	}
 	return f
+}
+
+// markOf identifies a segment's file, which f opened, up to a length.
+func markOf(g *segment, f File, length int64) (*fileMark, error) {
+	m, err := newFileMark(f, g.info, g.born, length, g.codec)
+	if err != nil {
+		return nil, fault("read", g.path, err)
+	}
+	return m, nil
 }

@@ -17,7 +17,7 @@ func TestLock(t *testing.T) {
 	s := mustOpen(t, fileSpec(path), nil)
 	refused := func(path string) {
 		t.Helper()
-		_, err := Open(t.Context(), fileSpec(path), Options{})
+		_, err := openWith(t.Context(), fileSpec(path), testOptions{})
 		if !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), path) {
 			t.Errorf("got %v, want that %s is locked", err, path)
 		}
@@ -41,46 +41,6 @@ func TestLock(t *testing.T) {
 	checkFile(t, path, lines(want(0, 0, 2)))
 }
 
-// TestCloseGivesTheLockBack: also while a system call still uses the
-// descriptor, which is what a sync beside a Close does.
-func TestCloseGivesTheLockBack(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "out.log")
-	open := func() *osFile {
-		f, err := os.Create(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return &osFile{File: f}
-	}
-	first, second := open(), open()
-	defer second.Close()
-	if err := first.Lock(); err != nil {
-		t.Fatal(err)
-	}
-	if err := second.Lock(); !errors.Is(err, ErrLocked) {
-		t.Fatalf("got %v, want ErrLocked", err)
-	}
-	started, release, done := make(chan struct{}), make(chan struct{}), make(chan error)
-	go func() {
-		done <- first.call("test", func(int) error {
-			close(started)
-			<-release
-			return nil
-		})
-	}()
-	<-started
-	if err := first.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := second.Lock(); err != nil {
-		t.Error(err)
-	}
-	close(release)
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
-}
-
 // TestLockOutlivesTheFile: the path stays locked while the file is away.
 func TestLockOutlivesTheFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out.log")
@@ -89,7 +49,7 @@ func TestLockOutlivesTheFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustFlush(t, s)
-	if _, err := Open(t.Context(), fileSpec(path), Options{}); !errors.Is(err, ErrLocked) {
+	if _, err := openWith(t.Context(), fileSpec(path), testOptions{}); !errors.Is(err, ErrLocked) {
 		t.Errorf("got %v, want ErrLocked", err)
 	}
 	mustClose(t, s)
@@ -98,6 +58,7 @@ func TestLockOutlivesTheFile(t *testing.T) {
 // TestTornEnd: a torn record is cut off a file that the sink made. Any other file is
 // continued on a new line.
 func TestTornEnd(t *testing.T) {
+	const tailBlock = 64 << 10 // is read at once from the end
 	long := strings.Repeat("x", 2*tailBlock+17)
 	for name, c := range map[string]struct{ whole, torn string }{
 		"empty":       {"", ""},
@@ -144,7 +105,7 @@ func TestForeignFileIsLeftAlone(t *testing.T) {
 	if err := os.Truncate(path, size); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(t.Context(), fileSpec(path), Options{}); err == nil || !strings.Contains(err.Error(), "not written by this sink") {
+	if _, err := openWith(t.Context(), fileSpec(path), testOptions{}); err == nil || !strings.Contains(err.Error(), "not written by this sink") {
 		t.Errorf("got %v", err)
 	}
 	if info, err := os.Stat(path); err != nil || info.Size() != size {

@@ -1,12 +1,7 @@
 package sink
 
 import (
-	"fmt"
-	"io/fs"
-	"math"
-	"slices"
-	"strconv"
-	"strings"
+	"reflect"
 	"time"
 )
 
@@ -14,6 +9,27 @@ import (
 type Spec struct {
 	File   *FileSpec   `yaml:"file" doc:"Writes to a file on this host." default:"this or stdout is required"`
 	Stdout *StdoutSpec `yaml:"stdout" doc:"Writes to the standard output of the agent." default:"this or file is required"`
+}
+
+// Kind is the name of the kind that is set, as in the configuration: "file" or "stdout".
+// It is "" if none is.
+func (s Spec) Kind() string {
+	v := reflect.ValueOf(s)
+	for i := range v.NumField() {
+		if !v.Field(i).IsNil() {
+			return v.Type().Field(i).Tag.Get("yaml")
+		}
+	}
+	return ""
+}
+
+// String names the sink for people and for status, such as
+// "file:/data/orders.log".
+func (s Spec) String() string {
+	if s.File != nil {
+		return "file:" + s.File.Path
+	}
+	return s.Kind()
 }
 
 // FileSpec describes a file sink. A normalised FileSpec (what config.Parse
@@ -36,6 +52,19 @@ type Rotate struct {
 	Every   time.Duration `yaml:"every" doc:"A file is complete at the end of each period, in UTC, from 1s to 366 days, also if its partition has no more records or is no longer assigned." default:"no limit" example:"1h"`
 	Keep    int           `yaml:"keep" doc:"How many complete files of a path are kept, including those of partitions and topics that no longer exist; requires size or every." default:"all" example:"24"`
 	KeepFor time.Duration `yaml:"keep_for" doc:"How long complete files are kept, from 1s to 100 years; requires size or every." default:"for ever" example:"168h"`
+}
+
+// InPeriod reports whether now is in the period of the clock, Every long, in which since
+// is. A time before the period is not: if the clock was set back, the file would grow
+// until the clock has caught up.
+func (r *Rotate) InPeriod(since, now time.Time) bool {
+	begin := since.UTC().Truncate(r.Every)
+	return !now.Before(begin) && now.Before(begin.Add(r.Every))
+}
+
+// PeriodEnd returns the end of the period of the clock, Every long, in which t is.
+func (r *Rotate) PeriodEnd(t time.Time) time.Time {
+	return t.UTC().Truncate(r.Every).Add(r.Every)
 }
 
 // StdoutSpec describes the standard output sink.
@@ -94,76 +123,3 @@ const (
 func (Compression) Values() []string {
 	return []string{string(Uncompressed), string(Gzip), string(Zstd)}
 }
-
-// Size is a number of bytes.
-type Size int64
-
-var sizeUnits = []struct {
-	suffix string
-	bytes  int64
-}{
-	{"KiB", 1 << 10},
-	{"MiB", 1 << 20},
-	{"GiB", 1 << 30},
-	{"TiB", 1 << 40},
-	{"kB", 1e3},
-	{"KB", 1e3},
-	{"MB", 1e6},
-	{"GB", 1e9},
-	{"TB", 1e12},
-	{"B", 1},
-}
-
-// UnmarshalText reads "512KiB", "8MiB", "1GiB", "10MB" or a plain number of
-// bytes. Sizes are whole and not negative.
-func (s *Size) UnmarshalText(text []byte) error {
-	digits, unit := string(text), int64(1)
-	for _, u := range sizeUnits {
-		if d, ok := strings.CutSuffix(digits, u.suffix); ok {
-			digits, unit = strings.TrimSpace(d), u.bytes
-			break
-		}
-	}
-	n, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil || n < 0 || n > math.MaxInt64/unit {
-		return fmt.Errorf("%q is no size: write bytes, or a whole number with KiB, MiB, GiB, KB, MB or GB", text)
-	}
-	*s = Size(n * unit)
-	return nil
-}
-
-// String writes the size with the largest unit that divides it.
-func (s Size) String() string {
-	if s == 0 {
-		return "0"
-	}
-	binary := sizeUnits[:4]
-	for _, u := range slices.Backward(binary) {
-		if int64(s)%u.bytes == 0 {
-			return strconv.FormatInt(int64(s)/u.bytes, 10) + u.suffix
-		}
-	}
-	return strconv.FormatInt(int64(s), 10)
-}
-
-// MarshalText is String.
-func (s Size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-// Mode holds permission bits of a file.
-type Mode fs.FileMode
-
-// UnmarshalText reads an octal number such as 0640.
-func (m *Mode) UnmarshalText(text []byte) error {
-	n, err := strconv.ParseUint(strings.TrimPrefix(string(text), "0o"), 8, 32)
-	if err != nil || n > 0o777 {
-		return fmt.Errorf("%q is no file mode: write octal permissions such as \"0640\"", text)
-	}
-	*m = Mode(n)
-	return nil
-}
-
-// String writes the mode as UnmarshalText reads it.
-func (m Mode) String() string { return fmt.Sprintf("%04o", uint32(m)) }
-
-// MarshalText is String.
-func (m Mode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }

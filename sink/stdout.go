@@ -42,7 +42,7 @@ func openStdout(spec StdoutSpec) (Sink, error) {
 }
 
 func newStdout(spec StdoutSpec, out *output) (Sink, error) {
-	encode, err := spec.Format.encoder()
+	encode, err := encoderOf(spec.Format)
 	if err != nil {
 		return nil, fmt.Errorf("open stdout: %w", err)
 	}
@@ -55,10 +55,10 @@ func (s *stdoutSink) Encode(dst []byte, r *Record) []byte { return s.encode(dst,
 // Write implements [Sink].
 func (s *stdoutSink) Write(ctx context.Context, c Chunk) error {
 	switch {
-	case c.empty():
+	case c.Empty():
 		return nil
 	case c.Large != nil:
-		return s.out.write(ctx, func(put func([]byte) error) error { return s.format.pieces(c.Large, put) })
+		return s.out.write(ctx, func(put func([]byte) error) error { return pieces(s.format, c.Large, put) })
 	}
 	return s.out.write(ctx, func(put func([]byte) error) error { return put(c.Data) })
 }

@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,58 @@ import (
 	"syscall"
 	"testing"
 )
+
+func TestStdoutKeepsTheContract(t *testing.T) {
+	for _, format := range []Format{Raw, JSON} {
+		t.Run(string(format), func(t *testing.T) {
+			TestContract(t, func(*testing.T) *Target { return stdoutTarget(format) })
+		})
+	}
+}
+
+func stdoutTarget(format Format) *Target {
+	p := new(pipe)
+	out := &output{w: p, turn: newTurn()}
+	spec := Spec{Stdout: &StdoutSpec{Format: format}}
+	return &Target{
+		Spec: spec, Changed: spec, BadFormat: Spec{Stdout: &StdoutSpec{Format: "xml"}},
+		Other: Spec{File: &FileSpec{Path: "x", Format: Raw}},
+		Open: func(_ context.Context, spec Spec) (Sink, error) {
+			return newStdout(*spec.Stdout, out)
+		},
+		SetFault: func(f func() error) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.fault = f
+		},
+		Values: func(t *testing.T) []string {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return Values(t, format, p.data.String())
+		},
+	}
+}
+
+// A pipe is the reader's end of standard output.
+type pipe struct {
+	mu    sync.Mutex
+	data  bytes.Buffer
+	fault func() error
+}
+
+func (p *pipe) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	fault := p.fault
+	p.mu.Unlock()
+	if fault != nil {
+		if err := fault(); err != nil {
+			return 0, err
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.data.Write(b)
+}
 
 // TestStdoutBatchesStayWhole: batches of several sinks do not mix, though each
 // takes several writes.
@@ -26,13 +79,13 @@ func TestStdoutBatchesStayWhole(t *testing.T) {
 			t.Fatal(err)
 		}
 		wg.Go(func() {
-			if err := write(t.Context(), s, records(i, 0, n)); err != nil {
+			if err := Write(t.Context(), s, Records(i, 0, n)); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	wg.Wait()
-	got := values(t, Raw, p.data.String())
+	got := Values(t, Raw, p.data.String())
 	if len(got) != sinks*n {
 		t.Fatalf("%d records, want %d", len(got), sinks*n)
 	}
@@ -42,7 +95,7 @@ func TestStdoutBatchesStayWhole(t *testing.T) {
 		if _, err := fmt.Sscanf(part[0], "p%d-", &p); err != nil {
 			t.Fatal(err)
 		}
-		equal(t, part, want(p, 0, n))
+		Equal(t, part, Want(p, 0, n))
 	}
 }
 
@@ -71,11 +124,13 @@ func TestStdoutTornLine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := write(t.Context(), s, records(0, 0, 2)); !errors.Is(err, syscall.ENOSPC) || !strings.HasPrefix(err.Error(), "write stdout: no space left") {
+	if err := Write(t.Context(), s, Records(0, 0, 2)); !errors.Is(err, syscall.ENOSPC) || !strings.HasPrefix(err.Error(), "write stdout: no space left") {
 		t.Fatalf("got %v", err)
 	}
-	mustWrite(t, s, records(0, 0, 2))
-	if got, want := w.String(), "p0-\n"+lines(want(0, 0, 2)); got != want {
+	if err := Write(t.Context(), s, Records(0, 0, 2)); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := w.String(), "p0-\n"+strings.Join(Want(0, 0, 2), "\n")+"\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -86,9 +141,9 @@ const brokenPipe = "KCAGENT_TEST_BROKEN_PIPE"
 // the end of the process. It needs a process with such a standard output.
 func TestStdoutBrokenPipe(t *testing.T) {
 	if os.Getenv(brokenPipe) != "" {
-		s, err := Open(context.Background(), Spec{Stdout: &StdoutSpec{Format: Raw}}, Options{})
+		s, err := openStdout(StdoutSpec{Format: Raw})
 		if err == nil {
-			err = write(context.Background(), s, records(0, 0, 1))
+			err = Write(context.Background(), s, Records(0, 0, 1))
 		}
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(7)
@@ -114,5 +169,27 @@ func TestStdoutIsShared(t *testing.T) {
 	out := processOutput()
 	if out != processOutput() || out.w == io.Writer(os.Stdout) {
 		t.Error("the process has more than one output, or writes to descriptor 1 itself")
+	}
+}
+
+// TestLargeRecordLeavesNoTornLine: a large record of which only a part was written is
+// followed by a line of its own.
+func TestLargeRecordLeavesNoTornLine(t *testing.T) {
+	large := Records(0, 0, 1)
+	large[0].Value = bytes.Repeat([]byte("x"), 1<<20)
+	w := &leaky{take: 3}
+	s, err := newStdout(StdoutSpec{Format: Raw}, &output{w: w, turn: newTurn()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteLarge(t.Context(), s, &large[0]); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("got %v", err)
+	}
+	large[0].Value = []byte("p0-000000")
+	if err := WriteLarge(t.Context(), s, &large[0]); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.String(); !strings.HasSuffix(got, "\np0-000000\n") || len(got) != 3+1+10 {
+		t.Errorf("got %q", got)
 	}
 }

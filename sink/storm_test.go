@@ -52,8 +52,8 @@ func (s *storm) open() {
 		s.files.manyFrom = 0
 	}
 	for {
-		out, err := Open(s.Context(), Spec{File: s.spec}, Options{
-			FS: s.fs, Group: "g", Consumer: "c", Log: slog.New(slog.DiscardHandler), Now: s.clock.now, files: s.files,
+		out, err := openWith(s.Context(), Spec{File: s.spec}, testOptions{
+			FS: s.fs, Group: "g", Consumer: "c", Log: slog.New(slog.DiscardHandler), Now: s.clock.now, pool: s.files,
 		})
 		if err == nil {
 			s.sink = out
@@ -186,12 +186,12 @@ func (s *storm) remove() {
 		if w.path != path {
 			continue
 		}
-		_ = w.alone(s.Context(), func() error {
-			i, g := s.fs.names[path], w.growing()
-			if w.lost != nil || i == nil || g == nil || i.id != inode(g.info) {
-				return nil
+		_ = w.inspectSafe(s.Context(), func(inode uint64, safe int64) {
+			i := s.fs.names[path]
+			if i == nil || i.id != inode {
+				return
 			}
-			data := i.data[:g.safe]
+			data := i.data[:safe]
 			c, _ := sniff(bytes.NewReader(data))
 			for _, v := range values(s.T, Raw, unpack(s.T, c, data)) {
 				v, _ = strings.CutSuffix(v, padding)
@@ -200,7 +200,6 @@ func (s *storm) remove() {
 			_ = s.fs.Remove(path)
 			_ = s.fs.SyncDir(filepath.Dir(path))
 			s.note("remove %s, safe %d", path, len(data))
-			return nil
 		})
 	}
 }
@@ -238,7 +237,7 @@ func (s *storm) crash() {
 		l = losses[0]
 	}
 	s.note("crash: %s", l.name)
-	s.sink.(*fileSink).alarm.stop()
+	s.sink.(*fileSink).timer.stop()
 	s.sink.(*fileSink).keeper.stop(false)
 	s.fs = s.fs.crash(l)
 	s.open()

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 )
@@ -15,7 +13,7 @@ import (
 // flush or Resume opens it, Release closes it, and so does the sink when
 // descriptors are scarce.
 type writer struct {
-	sink *fileSink
+	env  *env
 	path string
 	real string // where path leads, if it is a symbolic link; lock, checkpoint and folder are there
 
@@ -28,7 +26,7 @@ type writer struct {
 	copied  bool      // current is a copy of the file that the checkpoint names
 	rescued *segment  // a new file whose records could not all be copied from a deleted one yet
 	pending []byte    // accepted records that wait to be compressed, or gathered
-	ledger            // exactly once: which records the files hold
+	ledger  ledger    // exactly once: which records the files hold
 	last    *checkpoint
 	parked  *parked // what was closed to save descriptors; nil if nothing was
 
@@ -44,9 +42,9 @@ type writer struct {
 	left      atomic.Int64 // as room
 }
 
-func newWriter(s *fileSink, path string) *writer {
+func newWriter(e *env, path string) *writer {
 	return &writer{
-		sink: s, path: path, real: path, flushing: newTurn(), turn: newTurn(),
+		env: e, path: path, real: path, flushing: newTurn(), turn: newTurn(),
 		ledger: newLedger(), seen: make(map[TopicPartition]int),
 	}
 }
@@ -59,7 +57,7 @@ var (
 
 // write appends a chunk: all of it, or nothing.
 func (w *writer) write(ctx context.Context, c Chunk) error {
-	frame, codec := w.sink.compress(c.Data)
+	frame, codec := w.env.compress(c.Data)
 	defer frame.free()
 	for {
 		if err := w.turn.take(ctx); err != nil {
@@ -81,6 +79,70 @@ func (w *writer) write(ctx context.Context, c Chunk) error {
 	}
 }
 
+// openNow opens the one file of a path without placeholders before there is a record,
+// so that a bad path shows.
+func (w *writer) openNow(ctx context.Context) error {
+	return w.alone(ctx, func() error {
+		err := w.openAtOnce()
+		if err != nil {
+			err = errors.Join(err, w.closeLocked())
+		}
+		return err
+	})
+}
+
+// resume opens the writer for a partition, cuts off what the checkpoint does not cover,
+// and returns the partition's entry.
+func (w *writer) resume(ctx context.Context, tp TopicPartition, committed Commits) (l Ledger, err error) {
+	err = w.alone(ctx, func() error { l, err = w.resumeLocked(tp, committed); return err })
+	return l, err
+}
+
+// adopt sets the entry of a partition in the ledger, and the ledger's id.
+func (w *writer) adopt(ctx context.Context, tp TopicPartition, id string, p Position) error {
+	return w.alone(ctx, func() error {
+		if err := w.usable(tp); err != nil {
+			return err
+		}
+		// It may have been closed since Resume, and what is closed is not flushed.
+		if err := w.open(); err != nil {
+			return err
+		}
+		w.ledger.adopt(tp, id, p)
+		return nil
+	})
+}
+
+// release ends the assignment of all partitions of the writer, and reports whether there
+// was one. If forget is not nil, the writer is closed, and forget called before another
+// may use it.
+func (w *writer) release(forget func()) (served bool, err error) {
+	err = w.alone(context.Background(), func() error {
+		served = len(w.seen) > 0
+		clear(w.seen)
+		if forget == nil {
+			return nil
+		}
+		defer forget()
+		return w.closeLocked()
+	})
+	return served, err
+}
+
+// close closes the writer.
+func (w *writer) close() error { return w.alone(context.Background(), w.closeLocked) }
+
+// deadline is when the clock completes the growing file; zero if it does not.
+func (w *writer) deadline() time.Time {
+	_ = w.turn.take(context.Background())
+	defer w.turn.give()
+	return w.deadlineLocked()
+}
+
+// room is how many bytes the growing file can hold until it reaches rotate.size, as far
+// as known.
+func (w *writer) room() int64 { return w.left.Load() }
+
 // alone runs do while nothing else uses the writer.
 func (w *writer) alone(ctx context.Context, do func() error) error {
 	if err := w.flushing.take(ctx); err != nil {
@@ -94,9 +156,8 @@ func (w *writer) alone(ctx context.Context, do func() error) error {
 	return do()
 }
 
-// resume opens the writer for a partition, cuts off what the checkpoint does not cover,
-// and returns the partition's entry. It is called alone.
-func (w *writer) resume(tp TopicPartition, committed Commits) (Ledger, error) {
+// resumeLocked is resume. It is called alone.
+func (w *writer) resumeLocked(tp TopicPartition, committed Commits) (Ledger, error) {
 	if w.lost != nil && w.seen[tp] != w.epoch {
 		if err := w.reopen(); err != nil {
 			return Ledger{}, err
@@ -106,20 +167,20 @@ func (w *writer) resume(tp TopicPartition, committed Commits) (Ledger, error) {
 		return Ledger{}, err
 	}
 	if err := w.cutUncovered(committed); err != nil {
-		return Ledger{}, errors.Join(err, w.close()) // it is to be read again when it was put right
+		return Ledger{}, errors.Join(err, w.closeLocked()) // it is to be read again when it was put right
 	}
 	w.seen[tp] = w.epoch
-	w.left.Store(w.room())
-	if !w.sink.exact {
+	w.left.Store(w.roomLocked())
+	if !w.env.exact {
 		return Ledger{Position: Position{Next: -1}}, nil
 	}
-	return Ledger{ID: w.id, Position: w.position(tp)}, nil
+	return Ledger{ID: w.ledger.id, Position: w.ledger.position(tp)}, nil
 }
 
 // reopen closes a writer that has lost records, so that it is opened as after a
 // crash.
 func (w *writer) reopen() error {
-	if err := w.close(); err != nil {
+	if err := w.closeLocked(); err != nil {
 		return err
 	}
 	w.lost = nil
@@ -145,161 +206,4 @@ func (w *writer) usable(tp TopicPartition) error {
 		w.seen[tp] = w.epoch
 	}
 	return nil
-}
-
-// append is called with the turn.
-func (w *writer) append(ctx context.Context, c Chunk, frame []byte, codec Compression) error {
-	if err := w.usable(c.TopicPartition); err != nil {
-		return err
-	}
-	if w.side == nil {
-		return errClosed
-	}
-	w.lastUsed.Store(w.sink.now().UnixNano())
-	if !c.empty() {
-		if err := w.makeRoom(c, len(frame)); err != nil {
-			return err
-		}
-		var err error
-		if c.Large != nil {
-			err = w.stream(ctx, c.Large)
-		} else {
-			err = w.accept(c.Data, frame, codec)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if w.sink.exact {
-		w.advance(c)
-	}
-	w.left.Store(w.room())
-	return nil
-}
-
-// makeRoom makes current a segment to which the chunk may be appended.
-func (w *writer) makeRoom(c Chunk, frame int) error {
-	g := w.current
-	if g == nil || !g.named {
-		return errClosed
-	}
-	if g.torn {
-		if err := w.repair(g); err != nil {
-			return err
-		}
-	}
-	if w.due(w.sink.now()) || w.exceeds(c, frame) {
-		return errFull
-	}
-	return nil
-}
-
-// accept brings data into the file, or, if it is little and to be compressed,
-// into pending. frame is data compressed by codec, if that was done.
-func (w *writer) accept(data, frame []byte, codec Compression) error {
-	g := w.current
-	if g.codec == Uncompressed {
-		if w.gathers(data) {
-			w.pending = append(w.pending, data...)
-			return nil
-		}
-		if err := w.emit(); err != nil {
-			return err
-		}
-		return w.put(g, data)
-	}
-	if frame != nil || len(w.pending)+len(data) > w.frameLimit() {
-		if err := w.emit(); err != nil {
-			return err
-		}
-	}
-	switch {
-	case frame == nil && len(data) < w.frameLimit():
-		w.pending = append(w.pending, data...)
-		return nil
-	case frame == nil || codec != g.codec: // changed since
-		frame = g.codec.frame(nil, data)
-	}
-	return w.put(g, frame)
-}
-
-// What is gathered: chunks of some records, until they are a few blocks of the disk.
-const (
-	smallChunk = 4 << 10
-	gatherMost = 16 << 10
-)
-
-// gathers reports whether an uncompressed chunk waits for the next flush, instead of being
-// written at once. With many files, one that is written several times between two flushes
-// would be on its way to the disk as often: the syncs of the others take it along.
-func (w *writer) gathers(data []byte) bool {
-	return len(data) <= smallChunk && len(w.pending)+len(data) <= gatherMost && w.sink.files.many()
-}
-
-// emit writes what was gathered, compressed if the file is.
-func (w *writer) emit() error {
-	if len(w.pending) == 0 {
-		return nil
-	}
-	if w.current.codec == Uncompressed {
-		if err := w.put(w.current, w.pending); err != nil {
-			return err
-		}
-		w.pending = nil // an idle consumer holds none
-		return nil
-	}
-	frame := newFrame(w.current.codec, w.pending)
-	defer frame.free()
-	if err := w.put(w.current, frame.data); err != nil {
-		return err
-	}
-	w.pending = nil // an idle consumer holds none
-	return nil
-}
-
-// put appends bytes to the file: all, or none.
-func (w *writer) put(g *segment, data []byte) error {
-	n, err := writeAll(g.f, data)
-	if err != nil {
-		w.undo(g, int64(n))
-		return fault("write", w.path, err)
-	}
-	w.grown(g, int64(n))
-	return nil
-}
-
-// grown records that n bytes were appended.
-func (w *writer) grown(g *segment, n int64) {
-	if g.length == 0 && n > 0 {
-		g.since = w.sink.now()
-		w.sink.alarm.set(w.deadline())
-	}
-	g.length += n
-}
-
-// idle reports that a flush would find nothing to do.
-func (w *writer) idle() bool {
-	g := w.current
-	return w.lost == nil && len(w.pending) == 0 && w.version == w.stored &&
-		(g == nil || !g.torn && g.length == g.safe)
-}
-
-// missingFolders lists what is missing of dir and the folders above it.
-func missingFolders(fsys FS, dir string) ([]string, error) {
-	var missing []string
-	for {
-		_, err := fsys.Stat(dir)
-		if err == nil {
-			return missing, nil
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-		missing = append(missing, dir)
-		parent := filepath.Dir(dir)
-		if parent == dir {
-			return missing, nil
-		}
-		dir = parent
-	}
 }

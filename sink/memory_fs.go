@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -385,6 +384,3 @@ func (f *memoryFS) list() (names []string) {
 	}
 	return names
 }
-
-// isSide reports whether a path is that of a side file.
-func isSide(path string) bool { return strings.HasSuffix(path, checkpointSuffix) }

@@ -42,13 +42,3 @@ func TestOverlap(t *testing.T) {
 	f("/d/{topic}/{partition}.log", []string{"a"}, "/d/{topic}/{partition}.log", []string{"b"}, false)
 	f("/d/{topic}/{partition}.log", nil, "/d/{topic}/{partition}.log", nil, true)
 }
-
-func TestConflicts(t *testing.T) {
-	stdout := Spec{Stdout: &StdoutSpec{}}
-	if stdout.Conflicts(stdout) || stdout.Conflicts(fileSpec("/a")) || fileSpec("/a").Conflicts(stdout) {
-		t.Error("standard output conflicts")
-	}
-	if !fileSpec("/a").Conflicts(fileSpec("/{topic}")) || fileSpec("/a").Conflicts(fileSpec("/b")) {
-		t.Error("files are compared wrongly")
-	}
-}

@@ -1,26 +1,6 @@
 package sink
 
-import (
-	"context"
-	"io"
-)
-
-// writeAll continues after a short write: a nearly full disk answers with one,
-// and only the next write tells the error.
-func writeAll(w io.Writer, p []byte) (int, error) {
-	written := 0
-	for written < len(p) {
-		n, err := w.Write(p[written:])
-		written += n
-		if err != nil {
-			return written, err
-		}
-		if n == 0 {
-			return written, io.ErrShortWrite
-		}
-	}
-	return written, nil
-}
+import "context"
 
 // A turn is a mutex that can be waited for with a context.
 type turn chan struct{}

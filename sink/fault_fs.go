@@ -1,6 +1,8 @@
 package sink
 
 import (
+	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
 	"slices"
@@ -170,7 +172,11 @@ func (f *faultFile) Lock() error {
 	f.fs.mu.Unlock()
 	if fail != nil { // not noted: it changes nothing
 		if err := fail("lock", filepath.Base(f.path)); err != nil {
-			return lacks(&fs.PathError{Op: "lock", Path: f.path, Err: err}, syscall.ENOLCK)
+			err = &fs.PathError{Op: "lock", Path: f.path, Err: err}
+			if errors.Is(err, syscall.ENOLCK) {
+				err = fmt.Errorf("%w: %w", err, errors.ErrUnsupported)
+			}
+			return err
 		}
 	}
 	return f.File.Lock()

@@ -3,7 +3,6 @@ package sink
 import (
 	"encoding/base64"
 	"encoding/binary"
-	"fmt"
 	"math/bits"
 	"slices"
 	"strconv"
@@ -11,28 +10,6 @@ import (
 	"time"
 	"unicode/utf8"
 )
-
-// An encoder appends one record, newline included, to dst. It keeps nothing of
-// the record and allocates only to make dst grow.
-type encoder func(dst []byte, r *Record) []byte
-
-func (f Format) encoder() (encoder, error) {
-	switch f {
-	case Raw:
-		return appendRaw, nil
-	case JSON:
-		return appendJSON, nil
-	}
-	return nil, fmt.Errorf("format %q is unknown: use %s", string(f), strings.Join(f.Values(), " or "))
-}
-
-// appendRaw writes the value as it is. A null value is an empty line, and a
-// value that holds newlines is several: who needs to tell them apart needs the
-// JSON format.
-func appendRaw(dst []byte, r *Record) []byte {
-	dst = append(dst, r.Value...)
-	return append(dst, '\n')
-}
 
 // appendJSON writes the envelope, which is one line whatever the record holds.
 func appendJSON(dst []byte, r *Record) []byte {

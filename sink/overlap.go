@@ -1,41 +1,9 @@
 package sink
 
 import (
-	"fmt"
 	"path/filepath"
-	"strconv"
 	"strings"
 )
-
-// The placeholders that are filled in for each partition.
-const (
-	topicPlaceholder     = "{topic}"
-	partitionPlaceholder = "{partition}"
-)
-
-// perPartition reports whether the path differs between partitions or topics.
-func perPartition(path string) bool {
-	return strings.Contains(path, topicPlaceholder) || strings.Contains(path, partitionPlaceholder)
-}
-
-// expand fills the placeholders in. Kafka allows no topic that could lead out
-// of the folder; should one come all the same, it is refused.
-func expand(path string, tp TopicPartition) (string, error) {
-	if tp.Topic == "" || tp.Topic == "." || tp.Topic == ".." || strings.ContainsAny(tp.Topic, "/\\\x00") {
-		return "", fmt.Errorf("write topic %q: its name cannot be part of a path", tp.Topic)
-	}
-	fill := strings.NewReplacer(
-		topicPlaceholder, tp.Topic,
-		partitionPlaceholder, strconv.Itoa(int(tp.Partition)),
-	)
-	return fill.Replace(path), nil
-}
-
-// Conflicts reports whether the two sinks could write the same file, whatever
-// their topics are. Standard output can be shared.
-func (s Spec) Conflicts(o Spec) bool {
-	return s.File != nil && o.File != nil && Overlap(s.File.Path, nil, o.File.Path, nil)
-}
 
 // Overlap reports whether two paths could name the same file once their
 // placeholders are filled in, each with any of its topics and any partition.
@@ -60,17 +28,6 @@ func Overlap(a string, topicsA []string, b string, topicsB []string) bool {
 		}
 	}
 	return false
-}
-
-func fillTopics(path string, topics []string) []string {
-	if topics == nil || !strings.Contains(path, topicPlaceholder) {
-		return []string{path}
-	}
-	filled := make([]string, len(topics))
-	for i, t := range topics {
-		filled[i] = strings.ReplaceAll(path, topicPlaceholder, t)
-	}
-	return filled
 }
 
 // A token is a byte that stands for itself, or one of the classes: any

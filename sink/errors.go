@@ -1,0 +1,38 @@
+package sink
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// ErrReopen marks an error after which the records of a partition that were
+// accepted since the last good Flush are not in the sink any more. Every Write
+// and Flush fails for the partition until Resume was called; it continues where
+// that says, or, if there is no ledger, where the last good Flush was.
+//
+// A failed fsync is one: it may have dropped dirty pages, and a second fsync on
+// the same descriptor would not report that (Rebello et al., "Can Applications
+// Recover from fsync Failures?", USENIX ATC 2020).
+var ErrReopen = errors.New("records that were not safe are read from Kafka again")
+
+// A FlushError says which partitions a Flush did not make safe.
+type FlushError struct {
+	Failed map[TopicPartition]error
+}
+
+// Error names each cause once: the partitions of one file fail together.
+func (e *FlushError) Error() string {
+	var causes []string
+	for _, err := range e.Failed {
+		if c := err.Error(); !slices.Contains(causes, c) {
+			causes = append(causes, c)
+		}
+	}
+	slices.Sort(causes)
+	return strings.Join(causes, "; ")
+}
+
+// Unwrap returns the errors of the partitions.
+func (e *FlushError) Unwrap() []error { return slices.Collect(maps.Values(e.Failed)) }

@@ -1,0 +1,83 @@
+package sink
+
+import (
+	"bytes"
+	"sync"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"kcagent/limits"
+)
+
+// A compressed file is a row of frames (zstd) or members (gzip), each of whole
+// records and each written at once, so that it can be cut after any of them.
+
+// appendFrame appends data, compressed, as one complete frame.
+func appendFrame(c Compression, dst, data []byte) []byte {
+	switch c {
+	case Gzip:
+		w := gzips.Get().(*gzip.Writer)
+		defer gzips.Put(w)
+		out := bytes.NewBuffer(dst)
+		w.Reset(out)
+		_, _ = w.Write(data) // a buffer does not fail
+		_ = w.Close()
+		return out.Bytes()
+	case Zstd:
+		return zstds().EncodeAll(data, dst)
+	}
+	return append(dst, data...)
+}
+
+// Speed comes first: a faster level compresses logs nearly as well, and the
+// others make compression the bottleneck of two cores.
+var (
+	gzips = sync.Pool{New: func() any {
+		w, err := gzip.NewWriterLevel(nil, gzip.BestSpeed)
+		if err != nil {
+			panic(err) // the level is a constant
+		}
+		return w
+	}}
+	// One encoder serves all sinks; it is safe for concurrent use.
+	zstds = sync.OnceValue(func() *zstd.Encoder {
+		e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(512<<10), zstd.WithLowerEncoderMem(true))
+		if err != nil {
+			panic(err) // the options are constants
+		}
+		return e
+	})
+)
+
+// Records wait until they are frameBytes, or for a Flush, to be compressed
+// together (see frameSize); a chunk of bigChunk is a frame of its own, which is made beside the
+// others of the consumer.
+const (
+	frameBytes = 128 << 10
+	bigChunk   = 64 << 10
+)
+
+// frameSize is frameBytes, or less where the memory limit requires it.
+func frameSize() int { return limits.Records.Buffer(frameBytes) }
+
+// A frame is compressed records, in memory that is used again.
+type frame struct {
+	data []byte // nil if there is none
+	buf  *[]byte
+}
+
+var frames = sync.Pool{New: func() any { return new([]byte) }}
+
+func newFrame(c Compression, data []byte) frame {
+	f := frame{buf: frames.Get().(*[]byte)}
+	f.data = appendFrame(c, (*f.buf)[:0], data)
+	return f
+}
+
+func (f frame) free() {
+	if f.buf != nil && cap(f.data) <= 8*frameBytes {
+		*f.buf = f.data[:0]
+		frames.Put(f.buf)
+	}
+}

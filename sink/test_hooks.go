@@ -1,0 +1,24 @@
+package sink
+
+import "context"
+
+// What follows is for tests of the sink, which look into a writer or end it.
+
+// abandon closes the writer's files as the end of the process does: nothing is written or
+// cut off.
+func (w *writer) abandon() error { return w.closeFiles(false) }
+
+// writePending writes what is pending to the growing file, as more records would.
+func (w *writer) writePending() error { return w.emit() }
+
+// inspectSafe calls inspect, while nothing else uses the writer, with the growing file's
+// inode and how many of its bytes the last good flush covers. It does nothing if there is
+// no growing file, or records were lost.
+func (w *writer) inspectSafe(ctx context.Context, inspect func(inode uint64, safe int64)) error {
+	return w.alone(ctx, func() error {
+		if g := w.growing(); w.lost == nil && g != nil {
+			inspect(inode(g.info), g.safe)
+		}
+		return nil
+	})
+}
