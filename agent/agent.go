@@ -16,6 +16,7 @@ import (
 	"kcagent/config"
 	"kcagent/limits"
 	"kcagent/sink"
+	"kcagent/sink/kinds"
 )
 
 type openSink func(context.Context, sink.Spec, sink.Options) (sink.Sink, error)
@@ -104,7 +105,7 @@ func New(o Options) *Agent {
 	a := &Agent{
 		opts: o, log: o.Log, started: time.Now(),
 		body:  func(c *consumer, ctx context.Context) { c.run(ctx) },
-		open:  sink.Open,
+		open:  kinds.Open,
 		probe: clusters.probe,
 
 		files:    o.Files,

@@ -10,6 +10,7 @@ import (
 
 	"kcagent/config"
 	"kcagent/sink"
+	"kcagent/sink/kinds"
 )
 
 // An attempt is a change that is tried before it is made: what is wanted is
@@ -40,7 +41,7 @@ type verdict struct {
 type prober func(ctx context.Context, wanted []config.Consumer, mine []sink.Spec, report func(i int, err error))
 
 func (cs *clusters) probe(ctx context.Context, wanted []config.Consumer, mine []sink.Spec, report func(i int, err error)) {
-	check := func(s sink.Spec) error { return sink.CheckFree(s, mine) }
+	check := func(s sink.Spec) error { return kinds.CheckFree(s, mine) }
 	probeEach(ctx, wanted, probing{check, cs.pinned}, func(i int, found []Finding) {
 		errs := make([]error, len(found))
 		for n, f := range found {
@@ -231,7 +232,7 @@ func (h *holders) of(s sink.Spec, blocks func(*entry) bool) *entry {
 		return nil
 	}
 	among := func(es []*entry) *entry {
-		i := slices.IndexFunc(es, func(e *entry) bool { return blocks(e) && sink.Conflict(e.spec.Sink, s) })
+		i := slices.IndexFunc(es, func(e *entry) bool { return blocks(e) && kinds.Conflict(e.spec.Sink, s) })
 		if i < 0 {
 			return nil
 		}

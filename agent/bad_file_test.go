@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/sink"
+	"kcagent/sink/kinds"
 )
 
 // TestBadFilesStopTheirPartitionsOnly: files that cannot be opened are named, and all
@@ -85,7 +86,7 @@ func TestMovingStartIsPinnedWhileTheFileIsBad(t *testing.T) {
 					t.Errorf("the metadata is %q", text)
 				}
 				r.produce(0, "a")
-				r.restart(sink.Open)
+				r.restart(kinds.Open)
 				r.edit(spec)
 				r.wantStatus(Failing)
 				r.produce(0, "b")

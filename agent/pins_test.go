@@ -18,7 +18,7 @@ import (
 
 	"kcagent/config"
 	"kcagent/e2e/badnet"
-	"kcagent/sink"
+	"kcagent/sink/kinds"
 )
 
 // twins are two clusters that advertise the same address, with the topic "t" each.
@@ -71,7 +71,7 @@ func newTwins(t *testing.T) *twins {
 		w.asked[kmsg.NameForKey(req.Key())] = true
 		return nil, nil, false
 	})
-	w.open = sink.Open
+	w.open = kinds.Open
 	w.start()
 	return w
 }

@@ -14,6 +14,7 @@ import (
 	"kcagent/config"
 	"kcagent/fetch"
 	"kcagent/sink"
+	"kcagent/sink/kinds"
 )
 
 // A Finding is what Probe found wrong with one consumer.
@@ -37,7 +38,7 @@ func Probe(ctx context.Context, consumers []config.Consumer) []Finding {
 	var wg sync.WaitGroup
 	wg.Add(len(consumers))
 	unpinned := func([]string) string { return "" }
-	probeEach(ctx, consumers, probing{sink.Check, unpinned}, func(i int, f []Finding) {
+	probeEach(ctx, consumers, probing{kinds.Check, unpinned}, func(i int, f []Finding) {
 		found[i] = f
 		wg.Done()
 	})

@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/sink"
+	"kcagent/sink/kinds"
 )
 
 // newFileRig is a rig with the real file sink.
@@ -24,7 +25,7 @@ func newFileRig(t *testing.T, partitions int32, opts ...kfake.Opt) *rig {
 	t.Helper()
 	r := newRig(t, partitions, opts...)
 	_ = r.stop()
-	r.open = sink.Open
+	r.open = kinds.Open
 	r.start()
 	return r
 }
@@ -123,7 +124,7 @@ func TestHandOverAndBackRepeatsNothingInAFile(t *testing.T) {
 	allow()
 
 	r.open = func(ctx context.Context, s sink.Spec, o sink.Options) (sink.Sink, error) {
-		out, err := sink.Open(ctx, s, o)
+		out, err := kinds.Open(ctx, s, o)
 		f := &fullSink{Sink: out}
 		f.n.Store(1)
 		return f, err
@@ -135,7 +136,7 @@ func TestHandOverAndBackRepeatsNothingInAFile(t *testing.T) {
 	if n := r.committed(0); n >= 20 {
 		t.Fatalf("%d is committed: nothing is left for the other agent", n)
 	}
-	r.restart(sink.Open)
+	r.restart(kinds.Open)
 	r.edit(toFile(here))
 	r.wantCommitted(0, 20)
 	_ = r.stop()
@@ -166,7 +167,7 @@ func TestNoRecordIsStoredBeforeTheFirstCommit(t *testing.T) {
 	allow()
 
 	r.open = func(ctx context.Context, s sink.Spec, o sink.Options) (sink.Sink, error) {
-		out, err := sink.Open(ctx, s, o)
+		out, err := kinds.Open(ctx, s, o)
 		f := &fullSink{Sink: out}
 		f.n.Store(1)
 		return f, err
@@ -175,7 +176,7 @@ func TestNoRecordIsStoredBeforeTheFirstCommit(t *testing.T) {
 	r.edit(toFile(there))
 	var at int64
 	r.eventually("a commit of the other agent", func() (bool, any) { at = r.committed(0); return at > 0, at })
-	r.restart(sink.Open)
+	r.restart(kinds.Open)
 	r.edit(toFile(here))
 	r.wantCommitted(0, 20)
 	_ = r.stop()
@@ -278,11 +279,11 @@ func TestCopiedFolderIsReported(t *testing.T) {
 	for p := range int32(2) {
 		r.produce(p, all[10:20]...)
 	}
-	r.restart(sink.Open)
+	r.restart(kinds.Open)
 	r.edit(toFile(here))
 	r.wantCommitted(0, 20)
 	r.wantCommitted(1, 20)
-	r.restart(sink.Open)
+	r.restart(kinds.Open)
 	r.edit(toFile(there))
 	r.wantStatus(Running)
 	for p := range int32(2) {
@@ -307,7 +308,7 @@ func TestCopiedFolderIsReported(t *testing.T) {
 	// From now on it is a ledger of its own: a restart and a hand-over are ordinary.
 	before := len(r.log.String())
 	for _, path := range []string{there, here, there} {
-		r.restart(sink.Open)
+		r.restart(kinds.Open)
 		r.edit(toFile(path))
 		r.wantStatus(Running)
 		r.produce(0, "more")
@@ -333,7 +334,7 @@ func TestHandOverAfterACopyIsOrdinary(t *testing.T) {
 		for p := range int32(2) {
 			r.produce(p, all[from:to]...)
 		}
-		r.restart(sink.Open)
+		r.restart(kinds.Open)
 		r.edit(spec(host))
 		r.wantCommitted(0, int64(to))
 		r.wantCommitted(1, int64(to))
@@ -412,7 +413,7 @@ func TestRestoredBackupIsReported(t *testing.T) {
 			if want == atMismatch {
 				r.commitExternally(0, 1, "")
 			}
-			r.restart(sink.Open)
+			r.restart(kinds.Open)
 			r.edit(both)
 			r.wantStatus(Running)
 			r.produce(0, "t3", "t4")
@@ -450,7 +451,7 @@ func TestStartInARecreatedTopicIsChosenOnce(t *testing.T) {
 			_ = r.stop()
 			r.recreateTopic("t")
 			r.produce(0, values("new", 0, 5, 0)...)
-			r.restart(sink.Open)
+			r.restart(kinds.Open)
 			r.edit(spec + ", state: " + state)
 			r.wantStatus(State(strings.ToUpper(state)))
 			if at := r.committed(0); at != 5 {
@@ -460,7 +461,7 @@ func TestStartInARecreatedTopicIsChosenOnce(t *testing.T) {
 				_ = r.stop()
 			}
 			r.produce(0, values("new", 5, 3, 0)...) // held back by the pause, and to be read after it
-			r.restart(sink.Open)
+			r.restart(kinds.Open)
 			r.edit(spec + ", state: " + state)
 			r.wantStatus(State(strings.ToUpper(state)))
 			r.edit(spec)

@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"kcagent/config"
-	"kcagent/sink"
+	"kcagent/sink/file/filename"
 )
 
 // warnTakeovers sets the warning of each change by which a consumer writes to a
@@ -77,7 +77,7 @@ func takenOver(former []formerWriter, c *config.Consumer) (found *formerWriter) 
 		if w.Group == c.Group || !strings.HasPrefix(w.head, head) && !strings.HasPrefix(head, w.head) {
 			continue
 		}
-		if !sink.Overlap(w.Sink.File.Path, w.Topics, c.Sink.File.Path, c.Topics) || !shareTopics(&w.Consumer, c) {
+		if !filename.Overlap(w.Sink.File.Path, w.Topics, c.Sink.File.Path, c.Topics) || !shareTopics(&w.Consumer, c) {
 			continue
 		}
 		if w.Name == c.Name {

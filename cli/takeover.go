@@ -5,11 +5,12 @@ import (
 	"regexp"
 
 	"kcagent/config"
-	"kcagent/sink"
+	"kcagent/sink/file"
+	"kcagent/sink/file/filename"
 )
 
 // groupOf is [sink.GroupOf]; another one in tests.
-var groupOf = sink.GroupOf
+var groupOf = file.GroupOf
 
 // maxCheckpoints is how many checkpoints of one consumer are read: nearly always
 // one group has written all of its files.
@@ -20,7 +21,7 @@ const maxCheckpoints = 100
 // where the file ends, and may write the same records into it again.
 func takeovers(file string, c *config.Config) config.Problems {
 	var warnings config.Problems
-	var finder sink.Finder
+	var finder filename.Finder
 	var locator *config.Locator
 	for i, consumer := range c.Consumers {
 		path, group, n := otherGroup(&finder, &consumer)
@@ -43,7 +44,7 @@ func takeovers(file string, c *config.Config) config.Problems {
 
 // otherGroup returns the first file of a consumer that holds records of another
 // group, that group, and how many files hold records of others.
-func otherGroup(finder *sink.Finder, c *config.Consumer) (path, group string, n int) {
+func otherGroup(finder *filename.Finder, c *config.Consumer) (path, group string, n int) {
 	f := c.Sink.File
 	if f == nil {
 		return "", "", 0

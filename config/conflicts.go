@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"kcagent/sink"
+	"kcagent/sink/file/filename"
 )
 
 // checkConflicts applies the rules that concern two consumers: names are unique, no two
@@ -86,7 +86,7 @@ func patternOf(element string) pattern {
 func (p pattern) meets(o pattern) bool {
 	return p == o || (strings.HasPrefix(p.head, o.head) || strings.HasPrefix(o.head, p.head)) &&
 		(strings.HasSuffix(p.tail, o.tail) || strings.HasSuffix(o.tail, p.tail)) &&
-		sink.Overlap(p.text, nil, o.text, nil)
+		filename.Overlap(p.text, nil, o.text, nil)
 }
 
 // add enters the files that e may write. If another consumer may write one of them, it

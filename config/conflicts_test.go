@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"kcagent/sink"
+	"kcagent/sink/file/filename"
 )
 
 // TestPathTreeFindsConflicts: the order of the two paths does not matter.
@@ -107,7 +108,7 @@ func TestPathTreeFindsWhatAllPairsFind(t *testing.T) {
 func conflicts(a, b string) bool {
 	as, bs := strings.Split(a, "/"), strings.Split(b, "/")
 	n := min(len(as), len(bs))
-	return sink.Overlap(strings.Join(as[:n], "/"), nil, strings.Join(bs[:n], "/"), nil)
+	return filename.Overlap(strings.Join(as[:n], "/"), nil, strings.Join(bs[:n], "/"), nil)
 }
 
 // BenchmarkPathTree compares the paths of a thousand consumers of ten topics

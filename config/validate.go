@@ -17,6 +17,7 @@ import (
 
 	"kcagent/config/strictyaml"
 	"kcagent/sink"
+	"kcagent/sink/file/filename"
 )
 
 var (
@@ -261,7 +262,7 @@ func (p *parser) pathProblem(n *yaml.Node, c *Consumer) (message, hint string) {
 	case hasPlaceholder && escapes(path):
 		return "a path with placeholders cannot contain ..", "write the path without .."
 	}
-	if bad := new(sink.NameError); errors.As(sink.CheckPath(strings.ReplaceAll(path, "{name}", c.Name), c.Topics), &bad) {
+	if bad := new(filename.Error); errors.As(filename.CheckPath(strings.ReplaceAll(path, "{name}", c.Name), c.Topics), &bad) {
 		return bad.Cause, bad.Hint
 	}
 	return "", ""

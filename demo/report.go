@@ -11,7 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 
-	"kcagent/sink"
+	"kcagent/sink/file/filename"
 )
 
 // sizes are those of the files below dir, in bytes by path. A dir that is
@@ -42,7 +42,7 @@ func report(w io.Writer, dir string, before map[string]int64) error {
 		return err
 	}
 	for _, path := range slices.Sorted(maps.Keys(now)) {
-		if sink.SideFile(path) {
+		if filename.IsSideFile(path) {
 			continue
 		}
 		from := before[path]

@@ -1,0 +1,219 @@
+package encode
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"math/bits"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"kcagent/sink"
+)
+
+// appendJSON writes the envelope, which is one line whatever the record holds.
+func appendJSON(dst []byte, r *sink.Record) []byte {
+	dst = append(dst, `{"topic":`...)
+	dst = appendTopic(dst, r.Topic)
+	dst = append(dst, `,"partition":`...)
+	dst = strconv.AppendInt(dst, int64(r.Partition), 10)
+	dst = append(dst, `,"offset":`...)
+	dst = strconv.AppendInt(dst, r.Offset, 10)
+	dst = append(dst, `,"timestamp":`...)
+	dst = appendTime(dst, r.Time)
+	dst = append(dst, ',')
+	dst = appendBytes(dst, "key", r.Key)
+	dst = append(dst, ',')
+	dst = appendBytes(dst, "value", r.Value)
+	dst = append(dst, `,"headers":[`...)
+	for i := range r.Headers {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendHeader(dst, &r.Headers[i])
+	}
+	return append(dst, "]}\n"...)
+}
+
+// appendHeader writes one header. Kafka knows no null header key, so a nil one
+// is an empty one that lost its slice on the way.
+func appendHeader(dst []byte, h *sink.Header) []byte {
+	key := h.Key
+	if key == nil {
+		key = []byte{}
+	}
+	dst = append(dst, '{')
+	dst = appendBytes(dst, "key", key)
+	dst = append(dst, ',')
+	dst = appendBytes(dst, "value", h.Value)
+	return append(dst, '}')
+}
+
+// appendTopic writes a topic's name. The names that Kafka allows need no care;
+// any other is made valid rather than trusted.
+func appendTopic(dst []byte, topic string) []byte {
+	dst = append(dst, '"')
+	start := len(dst)
+	dst = append(dst, topic...)
+	if name := dst[start:]; !utf8.Valid(name) || clean(name) < len(name) {
+		dst = appendEscaped(dst[:start], []byte(strings.ToValidUTF8(topic, "\uFFFD")))
+	}
+	return append(dst, '"')
+}
+
+// appendBytes writes a member of an object: "name":"text" for what is UTF-8,
+// "name_base64":"…" for what is not, "name":null for nil.
+func appendBytes(dst []byte, name string, b []byte) []byte {
+	dst = append(dst, '"')
+	dst = append(dst, name...)
+	switch {
+	case b == nil:
+		return append(dst, `":null`...)
+	case utf8.Valid(b):
+		dst = append(dst, `":"`...)
+		dst = appendEscaped(dst, b)
+	default:
+		dst = append(dst, `_base64":"`...)
+		dst = base64.StdEncoding.AppendEncode(dst, b)
+	}
+	return append(dst, '"')
+}
+
+// appendEscaped writes valid UTF-8 as the inside of a JSON string.
+func appendEscaped(dst, b []byte) []byte {
+	n := clean(b)
+	dst = append(dst, b[:n]...)
+	b = b[n:]
+	for len(b) >= 8 {
+		if cap(dst)-len(dst) < escapedWord {
+			dst = slices.Grow(dst, escapedWord+len(b))
+		}
+		dst = appendWord(dst, binary.LittleEndian.Uint64(b))
+		b = b[8:]
+	}
+	for _, c := range b {
+		if mustEscape(c) {
+			dst = appendEscape(dst, c)
+		} else {
+			dst = append(dst, c)
+		}
+	}
+	return dst
+}
+
+// escapedWord is the room that appendWord needs: eight escapes, and eight bytes
+// stored beyond them.
+const escapedWord = 8*len(`\u0000`) + 8
+
+// appendWord escapes eight bytes, the first of them the lowest. A value that is
+// JSON itself has a quote every few bytes: to append each short run by a call
+// costs twice as much as to store all that is left each time, and to keep what
+// stands before the next escape.
+func appendWord(dst []byte, word uint64) []byte {
+	buf, n, left := dst[:cap(dst)], len(dst), 8
+	for hits := escapes(word); hits != 0; {
+		binary.LittleEndian.PutUint64(buf[n:], word)
+		shift := bits.TrailingZeros64(hits) &^ 7
+		n += shift / 8
+		left -= shift/8 + 1
+		if c := byte(word >> shift); c >= 0x20 {
+			buf[n], buf[n+1] = '\\', c
+			n += 2
+		} else {
+			n = len(appendEscape(buf[:n], c))
+		}
+		word = word >> shift >> 8
+		hits = hits >> shift >> 8
+	}
+	binary.LittleEndian.PutUint64(buf[n:], word)
+	return buf[:n+left]
+}
+
+func appendEscape(dst []byte, c byte) []byte {
+	const digits = "0123456789abcdef"
+	switch c {
+	case '"', '\\':
+		return append(dst, '\\', c)
+	case '\n':
+		return append(dst, '\\', 'n')
+	case '\r':
+		return append(dst, '\\', 'r')
+	case '\t':
+		return append(dst, '\\', 't')
+	}
+	return append(dst, '\\', 'u', '0', '0', digits[c>>4], digits[c&15])
+}
+
+// clean is the length of b's prefix that a JSON string may hold as it is: no
+// quote, backslash or control character.
+func clean(b []byte) int {
+	i := 0
+	for ; i+8 <= len(b); i += 8 {
+		if hits := escapes(binary.LittleEndian.Uint64(b[i:])); hits != 0 {
+			return i + bits.TrailingZeros64(hits)/8
+		}
+	}
+	for ; i < len(b); i++ {
+		if mustEscape(b[i]) {
+			return i
+		}
+	}
+	return i
+}
+
+func mustEscape(c byte) bool { return c < 0x20 || c == '"' || c == '\\' }
+
+// escapes is mustEscape for eight bytes at once: it sets the top bit of each
+// that must be escaped. A byte is 0 if neither its top bit is set nor adding
+// 0x7f to the rest of it sets that; x^'"' is 0 for a quote, and x&^0x1f for a
+// control character.
+func escapes(word uint64) uint64 {
+	const (
+		ones = 0x0101010101010101
+		tops = 0x80 * ones
+		rest = 0x7f * ones
+	)
+	quote, slash, control := word^('"'*ones), word^('\\'*ones), word&^(0x1f*ones)
+	quote |= quote&rest + rest
+	slash |= slash&rest + rest
+	control |= control&rest + rest
+	return ^(quote & slash & control) & tops
+}
+
+// The first and the last time that RFC 3339 can express. Producers may send any
+// number of milliseconds; times beyond these limits are written as the limit.
+const (
+	firstTime = `"0000-01-01T00:00:00.000Z"`
+	lastTime  = `"9999-12-31T23:59:59.999Z"`
+)
+
+// appendTime writes t as RFC 3339 in UTC with milliseconds, and the zero time,
+// which stands for a record without a timestamp, as null.
+func appendTime(dst []byte, t time.Time) []byte {
+	if t.IsZero() {
+		return append(dst, "null"...)
+	}
+	t = t.UTC()
+	year, month, day := t.Date()
+	switch {
+	case year < 0:
+		return append(dst, firstTime...)
+	case year > 9999:
+		return append(dst, lastTime...)
+	}
+	hour, minute, second := t.Clock()
+	dst = append(dst, '"')
+	dst = appendTwo(appendTwo(dst, year/100), year%100)
+	dst = appendTwo(append(dst, '-'), int(month))
+	dst = appendTwo(append(dst, '-'), day)
+	dst = appendTwo(append(dst, 'T'), hour)
+	dst = appendTwo(append(dst, ':'), minute)
+	dst = appendTwo(append(dst, ':'), second)
+	ms := t.Nanosecond() / int(time.Millisecond)
+	dst = appendTwo(append(dst, '.', byte('0'+ms/100)), ms%100)
+	return append(dst, `Z"`...)
+}
+
+func appendTwo(dst []byte, n int) []byte { return append(dst, byte('0'+n/10), byte('0'+n%10)) }

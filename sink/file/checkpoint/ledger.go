@@ -1,0 +1,101 @@
+package checkpoint
+
+import (
+	"cmp"
+	"crypto/rand"
+	"maps"
+	"slices"
+
+	"kcagent/sink"
+)
+
+// A Ledger is which records a writer's files hold: what the durable checkpoint
+// says, ahead of it by what is not safe yet. The writer's turn guards it.
+type Ledger struct {
+	ID      string // names the ledger in commit metadata
+	Entries map[sink.TopicPartition]sink.Position
+	Version int64 // grows with each change
+	Stored  int64 // the version that the durable checkpoint covers
+}
+
+// NewLedger is an empty ledger with an id that no other has.
+func NewLedger() Ledger {
+	return Ledger{ID: rand.Text(), Entries: make(map[sink.TopicPartition]sink.Position)}
+}
+
+// LedgerOf is the ledger that a checkpoint holds.
+func LedgerOf(c *Checkpoint) Ledger {
+	l := NewLedger()
+	l.ID = c.Ledger
+	for _, t := range c.Topics {
+		for p, at := range t.Partitions {
+			l.Entries[sink.TopicPartition{Topic: t.Topic, Partition: p}] = sink.Position{Next: at.Next, Lineage: at.Lineage, Topic: t.Identity, Epoch: at.Epoch}
+		}
+	}
+	return l
+}
+
+// Position is the entry of a partition. Without one it names the cluster that others are from.
+func (l *Ledger) Position(tp sink.TopicPartition) sink.Position {
+	if p, ok := l.Entries[tp]; ok {
+		return p
+	}
+	for _, p := range l.Entries {
+		if p.Topic.Brokers != "" {
+			return sink.Position{Next: -1, Topic: sink.Identity{Cluster: p.Topic.Cluster, Brokers: p.Topic.Brokers}}
+		}
+	}
+	return sink.Position{Next: -1}
+}
+
+// Adopt sets the entry of a partition, and the ledger's id.
+func (l *Ledger) Adopt(tp sink.TopicPartition, id string, p sink.Position) {
+	if old, ok := l.Entries[tp]; ok && old == p && id == l.ID {
+		return
+	}
+	l.ID, l.Entries[tp] = id, p
+	l.Version++
+}
+
+// Advance moves a partition behind the records of a chunk.
+func (l *Ledger) Advance(c sink.Chunk) {
+	p, known := l.Entries[c.TopicPartition]
+	if c.Empty() && known && p.Next == c.Next {
+		return
+	}
+	p.Next, p.Epoch = c.Next, c.Epoch
+	l.Entries[c.TopicPartition] = p
+	l.Version++
+}
+
+// A Snapshot is a ledger at a moment.
+type Snapshot struct {
+	ID      string
+	Topics  []topicMark
+	Version int64
+}
+
+func (l *Ledger) Snapshot() Snapshot {
+	type key struct {
+		topic string
+		sink.Identity
+	}
+	marks := make(map[key]*topicMark)
+	for tp, at := range l.Entries {
+		k := key{tp.Topic, at.Topic}
+		t := marks[k]
+		if t == nil {
+			t = &topicMark{Topic: tp.Topic, Identity: at.Topic, Partitions: make(map[int32]partitionMark)}
+			marks[k] = t
+		}
+		t.Partitions[tp.Partition] = partitionMark{at.Next, at.Lineage, at.Epoch}
+	}
+	s := Snapshot{ID: l.ID, Version: l.Version, Topics: make([]topicMark, 0, len(marks))}
+	keys := slices.SortedFunc(maps.Keys(marks), func(a, b key) int {
+		return cmp.Or(cmp.Compare(a.topic, b.topic), cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Identity.Topic, b.Identity.Topic))
+	})
+	for _, k := range keys {
+		s.Topics = append(s.Topics, *marks[k])
+	}
+	return s
+}

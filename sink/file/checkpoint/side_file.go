@@ -1,0 +1,96 @@
+package checkpoint
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
+
+	"kcagent/sink/file/disk"
+	"kcagent/sink/file/filename"
+	"kcagent/sink/sinkio"
+)
+
+// A SideFile is <path>+checkpoint, open and locked: it holds the durable ledger, and
+// its lock keeps every other writer from the path.
+type SideFile struct {
+	slots
+	file disk.File
+}
+
+// OpenSideFile opens the side file at a path, and makes it if there is none; lock locks it. If it was removed between the two,
+// that is repeated: a lock on a file without a name excludes no other writer.
+func OpenSideFile(fsys disk.FS, at string, mode fs.FileMode, lock func(disk.File) error) (*SideFile, error) {
+	for range 10 {
+		f, err := fsys.OpenFile(at, os.O_RDWR|os.O_CREATE, mode)
+		if err != nil {
+			return nil, sinkio.OpError("open", at, err)
+		}
+		if err := lock(f); err != nil {
+			_ = f.Close()
+			return nil, err
+		}
+		held, err1 := f.Stat()
+		named, err2 := fsys.Stat(at)
+		switch {
+		case err1 == nil && err2 == nil && disk.SameFile(held, named):
+			return &SideFile{file: f, slots: slots{f: f, used: -1}}, nil
+		case err1 != nil || err2 != nil && !disk.IsNotExist(err2):
+			_ = f.Close()
+			return nil, sinkio.OpError("stat", at, errors.Join(err1, err2))
+		}
+		_ = f.Close()
+	}
+	return nil, fmt.Errorf("lock %s: it is removed again and again", at)
+}
+
+// Named reports whether at is still the name of the side file.
+func (s *SideFile) Named(fsys disk.FS, at string) (bool, error) {
+	held, err := s.file.Stat()
+	if err != nil {
+		return false, sinkio.OpError("stat", at, err)
+	}
+	named, err := fsys.Stat(at)
+	switch {
+	case err == nil && disk.SameFile(held, named):
+		return true, nil
+	case err != nil && !disk.IsNotExist(err):
+		return false, sinkio.OpError("stat", at, err)
+	}
+	return false, nil
+}
+
+// Close releases the lock.
+func (s *SideFile) Close() error { return s.file.Close() }
+
+// Save makes c the newest checkpoint; see [slots.store].
+func (s *SideFile) Save(c *Checkpoint, sync bool) error {
+	body, err := c.encode()
+	if err != nil {
+		return err
+	}
+	return s.store(body, sync)
+}
+
+// Read reads the newest checkpoint of a path without locking it; nil if
+// there is none.
+func Read(fsys disk.FS, path string) (*Checkpoint, error) {
+	// Another program may have put a pipe there, which would be waited for.
+	f, err := fsys.OpenFile(path+filename.CheckpointSuffix, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if disk.IsNotExist(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, err
+	}
+	body, err := (&slots{f: f}).Load()
+	if err != nil || body == nil {
+		return nil, err
+	}
+	return Decode(body)
+}

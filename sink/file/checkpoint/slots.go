@@ -1,0 +1,150 @@
+package checkpoint
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+
+	"kcagent/sink/file/disk"
+)
+
+// Slots store one checkpoint after the other in the same file, by turns in two
+// places, so that a crash leaves the former one or the new one, whole. Nothing is
+// renamed and no folder is synced: once a slot was written, to overwrite it is one
+// write to the disk.
+//
+// Slots come in pairs of one size. A checkpoint that outgrows the pair goes to the
+// next one, which is twice as large and lies behind it.
+type slots struct {
+	f    disk.File
+	used int    // the slot of the newest checkpoint; -1 if there is none
+	Seq  uint64 // of the newest checkpoint, or of a later one that could not be stored
+}
+
+const (
+	SlotSize   = 4 << 10 // of the first pair: a block of the file system
+	slotSeq    = "kcagent checkpoint 2 seq=%016x "
+	slotHeader = slotSeq + "bytes=%08x crc32c="
+	slotSum    = "%08x\n"
+	headerSize = len("kcagent checkpoint 2 seq=0123456789abcdef bytes=01234567 crc32c=01234567\n")
+	// maxSlots is far more than a million partitions need: 256 MiB.
+	maxSlots = 2 * 14
+)
+
+// slotAt is where a slot begins, and how long it is.
+func slotAt(i int) (offset, size int64) {
+	pair := i / 2
+	size = SlotSize << pair
+	return 2*(size-SlotSize) + int64(i%2)*size, size
+}
+
+// Load finds the newest checkpoint; body is nil if none was ever stored.
+func (s *slots) Load() (body []byte, err error) {
+	s.used, s.Seq = -1, 0
+	torn, used := 0, false
+	for i := range maxSlots {
+		offset, size := slotAt(i)
+		data := make([]byte, size)
+		n, err := s.f.ReadAt(data, offset)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return nil, err
+		}
+		if n == 0 {
+			break
+		}
+		seq, b, ok := parseSlot(data[:n])
+		switch {
+		case ok && (body == nil || seq > s.Seq):
+			s.used, s.Seq, body = i, seq, b
+		case !ok && len(bytes.Trim(data[:n], "\x00")) > 0:
+			torn++
+			used = used || laterSlot(data[:n])
+		}
+	}
+	// One torn slot alone, of the first sequence number, is a first checkpoint that
+	// was interrupted: nothing relied on it yet.
+	if body == nil && (torn > 1 || used) {
+		return nil, ErrDamaged
+	}
+	return body, nil
+}
+
+// laterSlot reports whether what is left of a slot is of a checkpoint that was not the
+// first.
+func laterSlot(data []byte) bool {
+	var seq uint64
+	_, err := fmt.Sscanf(string(data[:min(len(data), headerSize)]), slotSeq, &seq)
+	return err == nil && seq > 1
+}
+
+var ErrDamaged = errors.New("its checksums do not match its content")
+
+func parseSlot(data []byte) (seq uint64, body []byte, ok bool) {
+	if len(data) < headerSize {
+		return 0, nil, false
+	}
+	var length, sum uint32
+	if _, err := fmt.Sscanf(string(data[:headerSize]), slotHeader+slotSum, &seq, &length, &sum); err != nil {
+		return 0, nil, false
+	}
+	if int64(length) > int64(len(data)-headerSize) {
+		return 0, nil, false
+	}
+	body = data[headerSize:][:length]
+	return seq, body, bytes.HasPrefix(data, slotHead(seq, body))
+}
+
+// slotHead is the header of a checkpoint, with the checksum of both.
+func slotHead(seq uint64, body []byte) []byte {
+	head := fmt.Appendf(make([]byte, 0, headerSize+len(body)), slotHeader, seq, len(body))
+	return fmt.Appendf(head, slotSum, crc32.Update(crc32.Checksum(head, castagnoli), castagnoli, body))
+}
+
+// encodeSlot is a checkpoint behind its header.
+func encodeSlot(seq uint64, body []byte) []byte { return append(slotHead(seq, body), body...) }
+
+// store makes body the newest checkpoint, durably if sync is set. After an error it is
+// unknown whether it is: storing again makes it known. That writes the same slot, or a
+// larger one, and never the one that holds the newest durable checkpoint.
+func (s *slots) store(body []byte, sync bool) error {
+	i := 0
+	if s.used >= 0 {
+		i = s.used ^ 1
+	}
+	for _, size := slotAt(i); int64(headerSize+len(body)) > size; _, size = slotAt(i) {
+		if i = (i/2 + 1) * 2; i >= maxSlots {
+			return fmt.Errorf("its %d bytes are too many", len(body))
+		}
+	}
+	s.Seq++ // also if it fails: a checkpoint that was stored all the same must not win over the next one
+	if err := s.write(i, s.Seq, body, sync); err != nil {
+		return err
+	}
+	s.used = i
+	return nil
+}
+
+// Renew makes the newest checkpoint durable where it is. The process before may
+// have died, or met an error, between the write and its sync: what is seen here
+// may not be on the disk.
+func (s *slots) Renew(body []byte) error {
+	return s.write(s.used, s.Seq, body, true)
+}
+
+func (s *slots) write(i int, seq uint64, body []byte, sync bool) error {
+	data := encodeSlot(seq, body)
+	offset, size := slotAt(i)
+	if s.used < 0 { // both places are allocated and zero from now on
+		size *= 2
+		data = append(data, make([]byte, size-int64(len(data)))...)
+	}
+	if _, err := s.f.WriteAt(data, offset); err != nil {
+		return err
+	}
+	if sync {
+		return s.f.Datasync()
+	}
+	return nil
+}

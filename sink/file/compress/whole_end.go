@@ -1,0 +1,197 @@
+package compress
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"kcagent/sink"
+)
+
+// Detect tells from a file how it is compressed. Records may begin like a
+// frame, so it must consist of frames, but for a torn last one; where that is
+// all there is, it counts as wanted says.
+func Detect(f io.ReaderAt, size int64, wanted sink.Compression) (sink.Compression, error) {
+	c, err := Sniff(f)
+	if err != nil || c == sink.Uncompressed {
+		return sink.Uncompressed, err
+	}
+	end, err := WholeEnd(f, size, c)
+	if err != nil {
+		return "", err
+	}
+	if end == size || end == 0 && c == wanted {
+		return c, nil
+	}
+	// Behind whole frames: the beginning of a torn one, or the zeros that a power loss
+	// leaves.
+	if rest, err := head(f, end); err != nil || end > 0 && (bytes.HasPrefix(rest, magic[c]) || bytes.HasPrefix(magic[c], rest) || len(bytes.Trim(rest, "\x00")) == 0) {
+		return c, err
+	}
+	return sink.Uncompressed, nil
+}
+
+// magic is what a frame or member begins with.
+var magic = map[sink.Compression][]byte{
+	sink.Gzip: {0x1f, 0x8b},
+	sink.Zstd: {0x28, 0xb5, 0x2f, 0xfd},
+}
+
+// Sniff tells from a file's first bytes how it seems to be compressed.
+func Sniff(f io.ReaderAt) (sink.Compression, error) {
+	first, err := head(f, 0)
+	for c, m := range magic {
+		if bytes.HasPrefix(first, m) {
+			return c, err
+		}
+	}
+	return sink.Uncompressed, err
+}
+
+// head reads up to four bytes at an offset.
+func head(f io.ReaderAt, at int64) ([]byte, error) {
+	b := make([]byte, 4)
+	n, err := f.ReadAt(b, at)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return b[:n], err
+}
+
+// WholeEnd returns where the last whole line, frame or member of a file ends
+// that is size bytes long.
+func WholeEnd(f io.ReaderAt, size int64, c sink.Compression) (int64, error) {
+	switch c {
+	case sink.Gzip:
+		return lastMember(f, size)
+	case sink.Zstd:
+		return lastFrame(f, size)
+	}
+	return lastLine(f, size)
+}
+
+// lastMember decompresses, for a gzip member does not say how long it is.
+func lastMember(f io.ReaderAt, size int64) (int64, error) {
+	count := &counter{r: io.NewSectionReader(f, 0, size)}
+	in := bufio.NewReaderSize(count, 256<<10)
+	var z gzip.Reader
+	for end := int64(0); ; {
+		if err := z.Reset(in); err != nil {
+			return end, count.err
+		}
+		z.Multistream(false)
+		if _, err := io.Copy(io.Discard, &z); err != nil {
+			return end, count.err
+		}
+		end = count.n - int64(in.Buffered())
+	}
+}
+
+// A counter counts what was read and keeps what went wrong.
+type counter struct {
+	r   io.Reader
+	n   int64
+	err error
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	if err != nil && !errors.Is(err, io.EOF) {
+		c.err = err
+	}
+	return n, err
+}
+
+// lastFrame goes from frame to frame (RFC 8878, section 3.1.1) and decompresses each:
+// after a power loss one may have its length, and not its content.
+func lastFrame(f io.ReaderAt, size int64) (int64, error) {
+	count := &counter{r: io.NewSectionReader(f, 0, size)}
+	in := bufio.NewReaderSize(count, 64<<10)
+	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
+	if err != nil {
+		return 0, err
+	}
+	defer d.Close()
+	for end := int64(0); ; {
+		if err := skipFrame(in); err != nil {
+			return end, count.err
+		}
+		next := count.n - int64(in.Buffered())
+		again := &counter{r: io.NewSectionReader(f, end, next-end)}
+		err := d.Reset(again)
+		if err == nil {
+			_, err = io.Copy(io.Discard, d)
+		}
+		if err != nil {
+			return end, again.err
+		}
+		end = next
+	}
+}
+
+var errNoFrame = errors.New("no zstd frame")
+
+func skipFrame(in *bufio.Reader) error {
+	var h zstd.Header
+	head, _ := in.Peek(zstd.HeaderMaxSize)
+	if err := h.Decode(head); err != nil || h.Skippable {
+		return errNoFrame
+	}
+	if _, err := in.Discard(h.HeaderSize); err != nil {
+		return err
+	}
+	for {
+		b, err := in.Peek(3)
+		if err != nil {
+			return err
+		}
+		block := int(b[0]) | int(b[1])<<8 | int(b[2])<<16
+		n := block >> 3
+		if block>>1&3 == 1 { // one byte, repeated
+			n = 1
+		}
+		if _, err := in.Discard(3 + n); err != nil {
+			return err
+		}
+		if block&1 == 0 {
+			continue
+		}
+		if h.HasCheckSum {
+			_, err = in.Discard(4)
+		}
+		return err
+	}
+}
+
+const tailBlock = 64 << 10
+
+// LongestTail is more than any record, of which Kafka allows 2 GiB and each byte may become
+// six in JSON. A file without a newline in its last longestTail bytes was not written by a
+// sink, and is not changed. Tests shorten it.
+var LongestTail int64 = 13 << 30
+
+// lastLine looks back from the end.
+func lastLine(f io.ReaderAt, size int64) (int64, error) {
+	block := make([]byte, min(tailBlock, size))
+	for end := size; end > 0; {
+		if size-end >= LongestTail {
+			return 0, fmt.Errorf("no newline in its last %d MiB: not written by this sink, move it away", LongestTail>>20)
+		}
+		part := block[:min(end, tailBlock)]
+		start := end - int64(len(part))
+		if _, err := f.ReadAt(part, start); err != nil {
+			return 0, err
+		}
+		if i := bytes.LastIndexByte(part, '\n'); i >= 0 {
+			return start + int64(i) + 1, nil
+		}
+		end = start
+	}
+	return 0, nil
+}

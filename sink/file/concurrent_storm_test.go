@@ -1,0 +1,174 @@
+package file
+
+import (
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"kcagent/limits"
+	"kcagent/sink"
+	"kcagent/sink/file/disk/disktest"
+	"kcagent/sink/file/writer"
+)
+
+// A concurrentStorm is a storm in which writes, flushes, edits of the configuration,
+// faults of the disk, and the closing of files to save descriptors run side by side.
+type concurrentStorm struct {
+	*testing.T
+	fs     *disktest.MemoryFS
+	spec   *sink.FileSpec
+	sink   sink.Sink
+	budget *limits.Budget
+	pool   *writer.Pool
+	odds   atomic.Int32 // one of so many calls fails; 0: none does
+	at     [stormPartitions]atomic.Int64
+}
+
+func newConcurrentStorm(t *testing.T, pattern string, asking bool) *concurrentStorm {
+	s := &concurrentStorm{T: t, fs: disktest.NewMemoryFS(), spec: exactSpec(pattern).File, budget: limits.NewBudget(20)}
+	s.pool = writer.NewPool(s.budget)
+	s.fs.Asking = asking
+	s.fs.Fault = func() error {
+		if odds := s.odds.Load(); odds > 0 && rand.IntN(int(odds)) == 0 {
+			return syscall.EIO
+		}
+		return nil
+	}
+	return s
+}
+
+// open opens the sink, again and again while the disk fails.
+func (s *concurrentStorm) open() {
+	for {
+		out, err := openWith(s.Context(), sink.Spec{File: s.spec}, testOptions{
+			FS: s.fs, Group: "g", Consumer: "c", Log: slog.New(slog.DiscardHandler), pool: s.pool,
+		})
+		if err == nil {
+			s.sink = out
+			return
+		}
+		s.expected(err)
+	}
+}
+
+// expected fails the test on an error that nothing caused.
+func (s *concurrentStorm) expected(err error) {
+	if err != nil && !errors.Is(err, syscall.EIO) && !errors.Is(err, sink.ErrReopen) {
+		s.Error(err)
+	}
+}
+
+func (s *concurrentStorm) resume(p int) {
+	for {
+		l, err := s.sink.Resume(s.Context(), sink.TopicPartition{Topic: "orders", Partition: int32(p)}, nil)
+		if err == nil {
+			s.at[p].Store(max(0, l.Next))
+			return
+		}
+		s.expected(err)
+		time.Sleep(10 * time.Microsecond)
+	}
+}
+
+func (s *concurrentStorm) write(p int) {
+	n := 1 + rand.IntN(10)
+	err := write(s.Context(), s.sink, records(int32(p), int(s.at[p].Load()), n))
+	s.expected(err)
+	switch {
+	case err == nil:
+		s.at[p].Add(int64(n))
+	case errors.Is(err, sink.ErrReopen):
+		s.resume(p)
+	}
+}
+
+func (s *concurrentStorm) update() {
+	spec := *s.spec
+	spec.Rotate = []*sink.Rotate{nil, {Size: 100}, {Size: 500}, {Every: time.Hour}}[rand.IntN(4)]
+	spec.Compression = []sink.Compression{sink.Uncompressed, sink.Gzip, sink.Zstd}[rand.IntN(3)]
+	s.expected(s.sink.Update(sink.Spec{File: &spec}))
+}
+
+// generation runs all side by side for a while, and then flushes on a disk that works.
+func (s *concurrentStorm) generation() {
+	stop, all := make(chan struct{}), sync.WaitGroup{}
+	loop := func(pause time.Duration, do func()) {
+		all.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				case <-time.After(pause):
+					do()
+				}
+			}
+		})
+	}
+	for p := range s.at {
+		s.resume(p)
+		loop(20*time.Microsecond, func() { s.write(p) })
+	}
+	loop(50*time.Microsecond, func() { s.expected(s.sink.Flush(s.Context())) })
+	loop(70*time.Microsecond, func() { s.pool.ParkOne() })
+	loop(300*time.Microsecond, s.sink.(*fileSink).keeper.CompleteDue)
+	loop(500*time.Microsecond, func() { s.odds.Store([]int32{0, 0, 3, 10, 40}[rand.IntN(5)]) })
+	loop(2*time.Millisecond, s.update)
+	time.Sleep(25 * time.Millisecond)
+	close(stop)
+	all.Wait()
+	s.odds.Store(0)
+	if err := s.sink.Flush(s.Context()); err != nil { // a file has lost what was not flushed
+		s.expected(err)
+		for p := range s.at {
+			s.resume(p)
+		}
+		if err := s.sink.Flush(s.Context()); err != nil {
+			s.Error(err)
+		}
+	}
+}
+
+// TestConcurrentStorm: whatever happens side by side, no flushed record is lost, each
+// record is in the files once, and no descriptor is kept.
+func TestConcurrentStorm(t *testing.T) {
+	for _, pattern := range []string{"/d/out.log", "/d/{partition}.log"} {
+		for _, asking := range []bool{false, true} {
+			s := newConcurrentStorm(t, pattern, asking)
+			s.open()
+			for n := range 4 {
+				s.generation()
+				var flushed [stormPartitions]int64
+				for p := range flushed {
+					flushed[p] = s.at[p].Load()
+				}
+				if n%2 == 0 {
+					s.expected(s.sink.Release())
+				} else {
+					s.expected(s.sink.Close(n == 3))
+					s.open()
+				}
+				for p := range flushed {
+					if s.resume(p); s.at[p].Load() != flushed[p] {
+						t.Errorf("partition %d continues at %d, and a flush covered %d", p, s.at[p].Load(), flushed[p])
+					}
+				}
+			}
+			if err := s.sink.Close(true); err != nil {
+				t.Error(err)
+			}
+			if !s.budget.Acquire(20) {
+				t.Error("descriptors are still taken")
+			}
+			after := storm{T: t, fs: s.fs, removed: map[string]int{}}
+			for p := range s.at {
+				after.at[p] = int(s.at[p].Load())
+			}
+			after.check()
+		}
+	}
+}

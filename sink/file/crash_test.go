@@ -1,0 +1,288 @@
+package file
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"kcagent/limits"
+	"kcagent/sink"
+	"kcagent/sink/file/disk"
+	"kcagent/sink/file/disk/disktest"
+	"kcagent/sink/file/writer"
+)
+
+// A crashTest writes the records of two partitions into a file that may die at
+// any call, as often as it is told, and then looks for each record.
+type crashTest struct {
+	gather    bool // small chunks wait for the flush
+	large     bool // one record is written in pieces
+	spec      sink.Spec
+	fs        *disktest.MemoryFS
+	committed [crashPartitions]int64 // what the broker holds; -1: nothing
+	owner     [crashPartitions]string
+}
+
+const (
+	crashPartitions = 2
+	crashRecords    = 60 // of each
+)
+
+func newCrashTest(c sink.Compression, r *sink.Rotate) *crashTest {
+	return &crashTest{
+		fs: disktest.NewMemoryFS(), committed: [crashPartitions]int64{-1, -1},
+		spec: sink.Spec{File: &sink.FileSpec{
+			Path: "/d/out.log", Format: sink.Raw, Delivery: sink.ExactlyOnce, Durability: sink.Fsync, Compression: c, Rotate: r, Mode: 0o640,
+		}},
+	}
+}
+
+// run goes on from where the sink stands until all is written, or it dies.
+func (c *crashTest) run(t *testing.T) (err error) {
+	files := writer.NewPool(limits.NewBudget(10))
+	if c.gather {
+		files.BufferFrom = 0
+	}
+	s, err := openWith(t.Context(), c.spec, testOptions{FS: c.fs, Group: "g", pool: files, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if !c.fs.Dead && err != nil { // of a dead process nothing is left
+			_ = s.Close(false)
+		}
+	}()
+	var at [crashPartitions]int64
+	for p := range at {
+		place, err := s.Resume(t.Context(), sink.TopicPartition{Topic: "orders", Partition: int32(p)}, nil)
+		if err != nil {
+			return err
+		}
+		if place.Next < c.committed[p] {
+			t.Errorf("the sink stands at %d of partition %d, and %d is committed", place.Next, p, c.committed[p])
+		}
+		if c.committed[p] >= 0 && place.ID != c.owner[p] {
+			t.Errorf("the ledger of partition %d changed its id", p)
+		}
+		at[p] = max(0, place.Next)
+		c.owner[p] = place.ID
+	}
+	for round := 0; at[0] < crashRecords || at[1] < crashRecords; round++ {
+		p := round % crashPartitions
+		n := min(1+round%7, crashRecords-int(at[p]))
+		if n == 0 {
+			continue
+		}
+		if err := c.write(t, s, records(int32(p), int(at[p]), n)); err != nil {
+			return err
+		}
+		at[p] += int64(n)
+		if round%3 == 2 {
+			if err := s.Flush(t.Context()); err != nil {
+				return err
+			}
+			c.committed = at
+		}
+	}
+	return s.Close(false)
+}
+
+// largeAt is the offset of the large record, which is in partition 0.
+const largeAt = 20
+
+// padding makes a record so large that it is written in pieces, also compressed.
+var padding = func() string {
+	b := make([]byte, 200<<10)
+	random := rand.New(rand.NewPCG(3, 4))
+	for i := range b {
+		b[i] = 'A' + byte(random.IntN(58))
+	}
+	return " " + string(b)
+}()
+
+// write writes records as one chunk, and the large record as a chunk of its own.
+func (c *crashTest) write(t *testing.T, s sink.Sink, recs []sink.Record) error {
+	at := slices.IndexFunc(recs, func(r sink.Record) bool { return c.large && r.Partition == 0 && r.Offset == largeAt })
+	if at < 0 {
+		return write(t.Context(), s, recs)
+	}
+	if at > 0 {
+		if err := write(t.Context(), s, recs[:at]); err != nil {
+			return err
+		}
+	}
+	recs[at].Value = append(recs[at].Value, padding...)
+	if err := writeLarge(t.Context(), s, &recs[at]); err != nil || at == len(recs)-1 {
+		return err
+	}
+	return write(t.Context(), s, recs[at+1:])
+}
+
+// check demands each record once, in order within its partition.
+func (c *crashTest) check(t *testing.T, what string) {
+	var all strings.Builder
+	names := c.fs.FileNames()
+	for _, name := range append(slices.DeleteFunc(slices.Clone(names), func(n string) bool {
+		return isSide(n) || n == "out.log"
+	}), "out.log") {
+		if f := c.fs.Files["/d/"+name]; f != nil {
+			all.WriteString(unpack(t, c.spec.File.Compression, f.Data))
+		}
+	}
+	text := all.String()
+	if c.large {
+		text = strings.Replace(text, padding+"\n", "\n", 1)
+	}
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	for p := range int32(crashPartitions) {
+		if got := ofPartition(lines, p); !slices.Equal(got, want(p, 0, crashRecords)) {
+			t.Fatalf("%s: partition %d has %d records %q\nfiles %q", what, p, len(got), got, names)
+		}
+	}
+}
+
+func unpack(t *testing.T, c sink.Compression, data []byte) string {
+	t.Helper()
+	r := io.Reader(strings.NewReader(string(data)))
+	var err error
+	switch {
+	case len(data) == 0:
+	case c == sink.Gzip:
+		r, err = gzip.NewReader(r)
+	case c == sink.Zstd:
+		var d *zstd.Decoder
+		if d, err = zstd.NewReader(r); err == nil {
+			defer d.Close()
+		}
+		r = d
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestCrashAtEveryCall stops before, and in the middle of, every single call
+// that opening, writing, flushing and rotating make, with every kind of loss,
+// and recovers.
+func TestCrashAtEveryCall(t *testing.T) {
+	for _, compression := range []sink.Compression{sink.Uncompressed, sink.Gzip, sink.Zstd} {
+		for _, rotate := range []*sink.Rotate{nil, {Size: 150}} {
+			t.Run(fmt.Sprintf("%s/rotate=%v", compression, rotate != nil), func(t *testing.T) {
+				t.Parallel()
+				crashAtEveryCall(t, compression, rotate, false, false)
+			})
+		}
+		t.Run(fmt.Sprintf("%s/large record", compression), func(t *testing.T) {
+			t.Parallel()
+			crashAtEveryCall(t, compression, nil, false, true)
+		})
+	}
+	t.Run("gathered", func(t *testing.T) {
+		t.Parallel()
+		crashAtEveryCall(t, sink.Uncompressed, &sink.Rotate{Size: 150}, true, true)
+	})
+}
+
+func crashAtEveryCall(t *testing.T, compression sink.Compression, rotate *sink.Rotate, gather, large bool) {
+	t.Helper()
+	newTest := func() *crashTest {
+		c := newCrashTest(compression, rotate)
+		c.gather, c.large = gather, large
+		return c
+	}
+	whole := newTest()
+	if err := whole.run(t); err != nil {
+		t.Fatal(err)
+	}
+	whole.check(t, "no crash")
+	for _, l := range disktest.Losses {
+		for at := 1; at <= whole.fs.Calls; at++ {
+			what := fmt.Sprintf("%s, call %d", l.Name, at)
+			c := newTest()
+			c.fs.StopAt = at
+			if err := c.run(t); !errors.Is(err, disktest.ErrDied) {
+				t.Fatalf("%s: %v", what, err)
+			}
+			c.fs = c.fs.Crash(l)
+			if err := c.run(t); err != nil {
+				t.Fatalf("%s: after it: %v", what, err)
+			}
+			c.check(t, what)
+		}
+	}
+}
+
+// TestFaultAtEveryCall fails every single call once, those that only ask included, as
+// a disk or a network file system does that hiccups. Nothing is lost or repeated.
+func TestFaultAtEveryCall(t *testing.T) {
+	for _, compression := range []sink.Compression{sink.Uncompressed, sink.Zstd} {
+		for _, rotate := range []*sink.Rotate{nil, {Size: 150}} {
+			t.Run(fmt.Sprintf("%s/rotate=%v", compression, rotate != nil), func(t *testing.T) {
+				t.Parallel()
+				for at := 1; ; at++ {
+					c := newCrashTest(compression, rotate)
+					c.large = true
+					c.fs.Asking = true
+					calls := 0
+					c.fs.Fault = func() error {
+						if calls++; calls == at {
+							return syscall.EIO
+						}
+						return nil
+					}
+					for range 3 { // what met the fault is tried again from the beginning
+						if err := c.run(t); err == nil {
+							break
+						} else if !errors.Is(err, syscall.EIO) && !errors.Is(err, disk.ErrLocked) {
+							t.Fatalf("call %d: %v", at, err)
+						}
+					}
+					c.check(t, fmt.Sprint("call ", at))
+					if calls < at {
+						return
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestManyCrashes dies again and again at random calls, in recovery too.
+func TestManyCrashes(t *testing.T) {
+	for seed := range uint64(300) {
+		random := rand.New(rand.NewPCG(seed, 1))
+		c := newCrashTest([]sink.Compression{sink.Uncompressed, sink.Gzip, sink.Zstd}[random.IntN(3)], [](*sink.Rotate){nil, {Size: 150}, {Size: 400}}[random.IntN(3)])
+		c.gather, c.large = seed%2 == 0, seed%3 == 0
+		var what []string
+		for range 8 {
+			c.fs.StopAt = 1 + random.IntN(60)
+			if err := c.run(t); err == nil {
+				break
+			} else if !errors.Is(err, disktest.ErrDied) {
+				t.Fatalf("seed %d after %q: %v", seed, what, err)
+			}
+			l := disktest.Losses[random.IntN(len(disktest.Losses))]
+			what = append(what, fmt.Sprintf("%d %s", c.fs.StopAt, l.Name))
+			c.fs = c.fs.Crash(l)
+		}
+		c.fs.StopAt, c.fs.Dead = 0, false
+		if err := c.run(t); err != nil {
+			t.Fatalf("seed %d after %q: %v", seed, what, err)
+		}
+		c.check(t, fmt.Sprint("seed ", seed, what))
+	}
+}

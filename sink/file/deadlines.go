@@ -1,0 +1,52 @@
+package file
+
+import (
+	"errors"
+	"time"
+
+	"kcagent/sink"
+	"kcagent/sink/file/disk"
+	"kcagent/sink/file/writer"
+)
+
+// deadline is when the clock completes the next file; zero if never.
+func (s *fileSink) deadline() (next time.Time) {
+	if r := s.Rules(); r == nil || r.Every == 0 {
+		return next
+	}
+	for _, w := range s.writers() {
+		if at := w.Deadline(); !at.IsZero() && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+	}
+	return next
+}
+
+// Rules implements [retention.Files].
+func (s *fileSink) Rules() *sink.Rotate { return s.env.Spec.Load().Rotate }
+
+// CompleteDue implements [retention.Files].
+func (s *fileSink) CompleteDue() bool {
+	ok := true
+	for _, w := range s.writers() {
+		if err := w.CompleteIfDue(); err != nil {
+			s.env.Log.Warn("completing a file failed", "path", w.Path, "error", err)
+			ok = false
+		}
+	}
+	s.timer.reset(s.deadline())
+	return ok
+}
+
+// CompleteUnassigned implements [retention.Files].
+func (s *fileSink) CompleteUnassigned(path string) bool {
+	w := s.writerOf(path)
+	err := w.CompleteUnassigned(func() bool { return s.lists(w) }, s.forgets(w))
+	switch {
+	case err == nil, errors.Is(err, disk.ErrLocked): // another agent has it
+		return true
+	case !errors.Is(err, writer.ErrDescriptors):
+		s.env.Log.Warn("completing the file of a partition that is not assigned failed", "path", path, "error", err)
+	}
+	return false
+}

@@ -1,0 +1,391 @@
+// Package disktest has file systems for tests of the file sink: [MemoryFS] can lose what was
+// not synced, as a crash of the machine does, and [FaultFS] lets calls of the real file system
+// fail.
+package disktest
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"kcagent/sink/file/disk"
+)
+
+// A MemoryFS is a file system of one folder that knows what is on its disk and
+// what only in memory, so that the machine can crash. Files are made safe by
+// Datasync; names by SyncDir, else in the order of the calls, as journals do.
+type MemoryFS struct {
+	Mu        sync.Mutex
+	Files     map[string]*MemoryInode
+	onDisk    map[string]*MemoryInode
+	since     []func(map[string]*MemoryInode) // changes of names since the last SyncDir
+	LastInode uint64                          // inode
+	made      int64                           // how many files were made
+	Calls     int                             // that change something
+	StopAt    int                             // the process dies before this call; 0: never
+	Fault     func() error                    // asked at each call, if not nil
+	Asking    bool                            // also at those that only ask
+	Dead      bool
+}
+
+type MemoryInode struct {
+	ID     uint64
+	born   int64
+	Data   []byte
+	OnDisk []byte
+	locked *memoryFile
+	mode   fs.FileMode
+}
+
+var ErrDied = errors.New("the process is dead")
+
+func NewMemoryFS() *MemoryFS {
+	return &MemoryFS{Files: map[string]*MemoryInode{}, onDisk: map[string]*MemoryInode{}}
+}
+
+// enter counts a call; f.mu is held until the call's end.
+func (f *MemoryFS) enter() error {
+	f.Mu.Lock()
+	f.Calls++
+	f.Dead = f.Dead || f.StopAt > 0 && f.Calls >= f.StopAt
+	if f.Dead {
+		return ErrDied
+	}
+	if f.Fault != nil {
+		return f.Fault()
+	}
+	return nil
+}
+
+func (f *MemoryFS) change(do func(names map[string]*MemoryInode)) {
+	do(f.Files)
+	f.since = append(f.since, do)
+}
+
+func (f *MemoryFS) OpenFile(path string, flag int, perm fs.FileMode) (disk.File, error) {
+	err := f.enter()
+	defer f.Mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	i := f.Files[path]
+	switch {
+	case i == nil && flag&os.O_CREATE == 0:
+		return nil, &fs.PathError{Op: "open", Path: path, Err: syscall.ENOENT}
+	case i == nil:
+		f.LastInode++
+		f.made++
+		i = &MemoryInode{ID: f.LastInode, born: f.made, mode: perm}
+		f.change(func(n map[string]*MemoryInode) { n[path] = i })
+	case flag&os.O_TRUNC != 0:
+		i.Data = nil
+	}
+	return &memoryFile{fs: f, i: i, path: path}, nil
+}
+
+func (f *MemoryFS) MkdirAll(string, fs.FileMode) error { return nil }
+
+// ask is enter for a call that changes nothing, with f.mu held.
+func (f *MemoryFS) ask() error {
+	if f.Dead {
+		return ErrDied
+	}
+	if f.Fault != nil && f.Asking {
+		return f.Fault()
+	}
+	return nil
+}
+
+func (f *MemoryFS) Lstat(path string) (fs.FileInfo, error) { return f.Stat(path) }
+
+func (f *MemoryFS) Resolve(path string) (string, error) {
+	f.Mu.Lock()
+	defer f.Mu.Unlock()
+	return path, f.ask()
+}
+
+func (f *MemoryFS) Stat(path string) (fs.FileInfo, error) {
+	f.Mu.Lock()
+	defer f.Mu.Unlock()
+	if err := f.ask(); err != nil {
+		return nil, &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	if i := f.Files[path]; i != nil {
+		return i.info(filepath.Base(path), slices.Contains(slices.Collect(maps.Values(f.Files)), i)), nil
+	}
+	for name := range f.Files {
+		if filepath.Dir(name) == path {
+			return (&MemoryInode{mode: fs.ModeDir}).info(path, true), nil
+		}
+	}
+	if path == "/d" || path == "/" {
+		return (&MemoryInode{mode: fs.ModeDir}).info(path, true), nil
+	}
+	return nil, &fs.PathError{Op: "stat", Path: path, Err: syscall.ENOENT}
+}
+
+func (f *MemoryFS) Rename(from, to string) error {
+	err := f.enter()
+	defer f.Mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if f.Files[from] == nil {
+		return &fs.PathError{Op: "rename", Path: from, Err: syscall.ENOENT}
+	}
+	if f.Files[to] != nil {
+		return &fs.PathError{Op: "rename", Path: to, Err: syscall.EEXIST}
+	}
+	f.change(func(n map[string]*MemoryInode) { n[to] = n[from]; delete(n, from) })
+	return nil
+}
+
+func (f *MemoryFS) Remove(path string) error {
+	err := f.enter()
+	defer f.Mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if f.Files[path] == nil {
+		return &fs.PathError{Op: "remove", Path: path, Err: syscall.ENOENT}
+	}
+	f.change(func(n map[string]*MemoryInode) { delete(n, path) })
+	return nil
+}
+
+func (f *MemoryFS) List(dir string, each func(name string, inode uint64) bool) error {
+	f.Mu.Lock()
+	defer f.Mu.Unlock()
+	if err := f.ask(); err != nil {
+		return err
+	}
+	for _, path := range slices.Sorted(maps.Keys(f.Files)) {
+		if filepath.Dir(path) == dir && !each(filepath.Base(path), f.Files[path].ID) {
+			break
+		}
+	}
+	return nil
+}
+
+func (f *MemoryFS) SyncDir(string) error {
+	err := f.enter()
+	defer f.Mu.Unlock()
+	if err == nil {
+		f.onDisk, f.since = maps.Clone(f.Files), nil
+	}
+	return err
+}
+
+// A loss is what a crash of the machine leaves of what was not synced.
+type loss struct {
+	Name  string
+	names func(changes int) int                           // how many of the changes of names stay
+	data  func(id uint64, onDisk, inMemory []byte) []byte // the content of a file that stays
+}
+
+var Losses = []loss{
+	{"the process dies", func(n int) int { return n }, func(_ uint64, _, m []byte) []byte { return m }},
+	{"nothing unsynced stays", func(int) int { return 0 }, func(_ uint64, d, _ []byte) []byte { return d }},
+	{"names stay", func(n int) int { return n }, func(_ uint64, d, _ []byte) []byte { return d }},
+	{"data stays", func(int) int { return 0 }, func(_ uint64, _, m []byte) []byte { return m }},
+	{"half of all stays", func(n int) int { return n / 2 }, func(_ uint64, d, m []byte) []byte {
+		same := 0
+		for same < min(len(d), len(m)) && d[same] == m[same] {
+			same++
+		}
+		half := same + (len(m)-same)/2
+		return slices.Concat(m[:half], d[min(half, len(d)):])
+	}},
+	{"names but one, zeros for data", func(n int) int { return max(0, n-1) }, func(_ uint64, d, m []byte) []byte {
+		z := make([]byte, len(m))
+		copy(z, d)
+		return z
+	}},
+	{"every other piece of the data stays", func(n int) int { return n }, func(_ uint64, d, m []byte) []byte {
+		mixed := make([]byte, max(len(m), len(d)))
+		copy(mixed, d)
+		for at := 0; at < len(m); at += 32 {
+			copy(mixed[at:], m[at:min(at+16, len(m))])
+		}
+		return mixed[:len(m)]
+	}},
+	{"the data of every other file stays", func(n int) int { return n }, func(id uint64, d, m []byte) []byte {
+		if id%2 == 0 {
+			return m
+		}
+		return d
+	}},
+	{"the data of the other files stays", func(n int) int { return n / 2 }, func(id uint64, d, m []byte) []byte {
+		if id%2 == 1 {
+			return m
+		}
+		return d
+	}},
+}
+
+// Crash is the file system as the next process finds it.
+func (f *MemoryFS) Crash(l loss) *MemoryFS {
+	next := NewMemoryFS()
+	next.LastInode, next.made, next.Asking = f.LastInode, f.made, f.Asking
+	for _, do := range f.since[:l.names(len(f.since))] {
+		do(f.onDisk)
+	}
+	copies := make(map[*MemoryInode]*MemoryInode)
+	for path, i := range f.onDisk {
+		if i == nil {
+			continue
+		}
+		if copies[i] == nil {
+			data := slices.Clone(l.data(i.ID, i.OnDisk, i.Data))
+			copies[i] = &MemoryInode{ID: i.ID, born: i.born, Data: data, OnDisk: slices.Clone(data), mode: i.mode}
+		}
+		next.Files[path] = copies[i]
+	}
+	next.onDisk = maps.Clone(next.Files)
+	return next
+}
+
+type memoryFile struct {
+	fs   *MemoryFS
+	i    *MemoryInode
+	path string
+}
+
+func (f *memoryFile) Write(p []byte) (int, error) {
+	err := f.fs.enter()
+	defer f.fs.Mu.Unlock()
+	if err != nil {
+		if f.fs.Dead && f.fs.Calls != f.fs.StopAt {
+			return 0, err
+		}
+		f.i.Data = append(f.i.Data, p[:len(p)/2]...) // it dies, or the disk is full, in the middle of it
+		return len(p) / 2, err
+	}
+	f.i.Data = append(f.i.Data, p...)
+	return len(p), nil
+}
+
+func (f *memoryFile) WriteAt(p []byte, off int64) (int, error) {
+	err := f.fs.enter()
+	defer f.fs.Mu.Unlock()
+	n := len(p)
+	if err != nil {
+		if f.fs.Dead && f.fs.Calls != f.fs.StopAt {
+			return 0, err
+		}
+		n /= 2
+	}
+	data := make([]byte, max(int(off)+n, len(f.i.Data)))
+	copy(data, f.i.Data)
+	copy(data[off:], p[:n])
+	f.i.Data = data
+	return n, err
+}
+
+func (f *memoryFile) ReadAt(p []byte, off int64) (int, error) {
+	f.fs.Mu.Lock()
+	defer f.fs.Mu.Unlock()
+	if err := f.fs.ask(); err != nil {
+		return 0, err
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if off >= int64(len(f.i.Data)) {
+		return 0, io.EOF
+	}
+	n := copy(p, f.i.Data[off:])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+func (f *memoryFile) Truncate(size int64) error {
+	err := f.fs.enter()
+	defer f.fs.Mu.Unlock()
+	if err == nil {
+		f.i.Data = slices.Clone(f.i.Data[:size])
+	}
+	return err
+}
+
+func (f *memoryFile) Datasync() error {
+	err := f.fs.enter()
+	defer f.fs.Mu.Unlock()
+	if err == nil {
+		f.i.OnDisk = slices.Clone(f.i.Data)
+	}
+	return err
+}
+
+func (f *memoryFile) Born() int64 { return f.i.born }
+
+func (f *memoryFile) Reserve(int64, int64) error { return errors.ErrUnsupported }
+
+func (f *memoryFile) Lock() error {
+	f.fs.Mu.Lock()
+	defer f.fs.Mu.Unlock()
+	if f.i.locked != nil && f.i.locked != f {
+		return disk.ErrLocked
+	}
+	f.i.locked = f
+	return nil
+}
+
+func (f *memoryFile) Close() error {
+	f.fs.Mu.Lock()
+	defer f.fs.Mu.Unlock()
+	if f.i.locked == f {
+		f.i.locked = nil
+	}
+	return nil
+}
+
+func (f *memoryFile) Chmod(fs.FileMode) error { return nil }
+
+func (f *memoryFile) Stat() (fs.FileInfo, error) {
+	f.fs.Mu.Lock()
+	defer f.fs.Mu.Unlock()
+	if err := f.fs.ask(); err != nil {
+		return nil, err
+	}
+	return f.i.info(filepath.Base(f.path), slices.Contains(slices.Collect(maps.Values(f.fs.Files)), f.i)), nil
+}
+
+func (i *MemoryInode) info(name string, linked bool) fs.FileInfo {
+	st := syscall.Stat_t{Ino: i.ID, Dev: 1}
+	if linked {
+		st.Nlink = 1
+	}
+	return memoryInfo{name, int64(len(i.Data)), i.mode, st}
+}
+
+type memoryInfo struct {
+	name string
+	size int64
+	mode fs.FileMode
+	stat syscall.Stat_t
+}
+
+func (i memoryInfo) Name() string       { return i.name }
+func (i memoryInfo) Size() int64        { return i.size }
+func (i memoryInfo) Mode() fs.FileMode  { return i.mode }
+func (i memoryInfo) ModTime() time.Time { return time.Time{} }
+func (i memoryInfo) IsDir() bool        { return i.mode.IsDir() }
+func (i memoryInfo) Sys() any           { return &i.stat }
+
+// FileNames names what is in the folder, sorted.
+func (f *MemoryFS) FileNames() (names []string) {
+	for _, path := range slices.Sorted(maps.Keys(f.Files)) {
+		names = append(names, filepath.Base(path))
+	}
+	return names
+}

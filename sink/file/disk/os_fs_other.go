@@ -1,0 +1,39 @@
+//go:build !linux
+
+package disk
+
+import (
+	"errors"
+	"os"
+	"syscall"
+)
+
+func (f *osFile) datasync() error { return f.call("fsync", syscall.Fsync) }
+
+type syncer struct{}
+
+func reserve(int, int64, int64) error { return errors.ErrUnsupported }
+
+func born(int) (int64, error) { return 0, errors.ErrUnsupported }
+
+func renameNoReplace(from, to string) error { return errors.ErrUnsupported }
+
+func listFolder(dir string, each func(name string, inode uint64) bool) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if !each(e.Name(), Inode(info)) {
+			return nil
+		}
+	}
+	return nil
+}

@@ -1,0 +1,77 @@
+package disk
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+)
+
+// TestManySyncsAtOnce: syncs that wait for each other all return, and no file waits
+// long for company.
+func TestManySyncsAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	files := make([]*osFile, 100)
+	for i := range files {
+		f, err := os.Create(filepath.Join(dir, fmt.Sprint(i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		files[i] = &osFile{File: f}
+	}
+	for _, n := range []int{1, 2, 5, 100} {
+		var wg sync.WaitGroup
+		for _, f := range files[:n] {
+			wg.Go(func() {
+				for range 20 {
+					if _, err := f.Write([]byte("x")); err != nil {
+						t.Error(err)
+					}
+					if err := f.Datasync(); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+	}
+	if s := files[0].syncer; s != nil {
+		s.mu.Lock()
+		if s.singles != 0 || len(s.waiting) != 0 { // a round may still be about to end
+			t.Errorf("%d files are being synced and %d wait, want none", s.singles, len(s.waiting))
+		}
+		s.mu.Unlock()
+	}
+	_ = files[0].File.Close()
+	if err := files[0].Datasync(); err == nil {
+		t.Error("a closed file was synced")
+	}
+}
+
+// TestSlowFileSystemIsSyncedFileByFile: syncfs that takes longer than the files would one
+// by one, several times in a row, is not used for a while.
+func TestSlowFileSystemIsSyncedFileByFile(t *testing.T) {
+	var s syncer
+	s.usual = time.Millisecond
+	for _, d := range []time.Duration{longSync, longSync, 0, longSync, longSync} {
+		s.took(d, 10)
+		if !s.alone.IsZero() {
+			t.Fatal("given up too early")
+		}
+	}
+	s.usual = longSync // the disk is slow for each file, too
+	s.took(longSync, 10)
+	if !s.alone.IsZero() {
+		t.Fatal("given up although file by file is no faster")
+	}
+	s.usual = time.Millisecond
+	for range slowRounds {
+		s.took(longSync, 10)
+	}
+	if !time.Now().Before(s.alone) {
+		t.Error("not given up")
+	}
+}

@@ -1,0 +1,232 @@
+package file
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"kcagent/sink"
+	"kcagent/sink/file/disk/disktest"
+)
+
+// TestFlushSyncsTwice: a flush syncs the data and the checkpoint, which is written in
+// place; one without news nothing.
+func TestFlushSyncsTwice(t *testing.T) {
+	path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
+	s := openExact(t, path, fsys)
+	mustWrite(t, s, records(0, 0, 3))
+	mustFlush(t, s)
+	for i := range 3 {
+		mustWrite(t, s, records(0, 3+i, 1))
+		fsys.Trace()
+		mustFlush(t, s)
+		equal(t, fsys.Trace(), []string{
+			"datasync out.log", "writeat out.log+checkpoint", "datasync out.log+checkpoint",
+		})
+		mustFlush(t, s)
+		equal(t, fsys.Trace(), nil)
+	}
+	mustClose(t, s)
+}
+
+// TestNotBeforeTheData: no checkpoint is stored when the data could not be made
+// safe, and the sink is opened anew where the last one stands.
+func TestNotBeforeTheData(t *testing.T) {
+	path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
+	s := openExact(t, path, fsys)
+	mustWrite(t, s, records(0, 0, 3))
+	mustFlush(t, s)
+	mustWrite(t, s, records(0, 3, 3))
+	fsys.SetFault(fail(syscall.EIO, "datasync out.log"))
+	fsys.Trace()
+	if err := s.Flush(t.Context()); !errors.Is(err, sink.ErrReopen) || !strings.Contains(err.Error(), path) {
+		t.Fatalf("got %v", err)
+	}
+	fsys.SetFault(nil)
+	if err := s.Flush(t.Context()); !errors.Is(err, sink.ErrReopen) {
+		t.Fatalf("got %v, want no second sync on the descriptor", err)
+	}
+	equal(t, fsys.Trace(), []string{"datasync out.log"})
+	mustClose(t, s)
+	s = openExact(t, path, fsys)
+	wantNext(t, s, 0, 3)
+	mustWrite(t, s, records(0, 3, 3))
+	mustClose(t, s)
+	checkFile(t, path, lines(want(0, 0, 6)))
+}
+
+// TestCheckpointFails: whatever call fails, the flush does, with the path and
+// the cause; records go on, and once it works again all are covered. A crash in
+// between repeats nothing.
+func TestCheckpointFails(t *testing.T) {
+	for _, call := range []string{"writeat out.log+checkpoint", "datasync out.log+checkpoint", "fstat out.log+checkpoint"} {
+		for _, crash := range []bool{false, true} {
+			t.Run(call, func(t *testing.T) {
+				dir := filepath.Join(t.TempDir(), "d")
+				path, fsys := filepath.Join(dir, "out.log"), disktest.NewFaultFS()
+				s := openExact(t, path, fsys)
+				mustWrite(t, s, records(0, 0, 3))
+				mustFlush(t, s)
+				mustWrite(t, s, records(0, 3, 3))
+				fsys.SetFault(fail(syscall.ENOSPC, call))
+				for range 2 {
+					err := s.Flush(t.Context())
+					if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, sink.ErrReopen) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "make room") {
+						t.Fatalf("got %v", err)
+					}
+				}
+				mustWrite(t, s, records(0, 6, 3))
+				fsys.SetFault(nil)
+				if crash {
+					die(t, s)
+					s = openExact(t, path, fsys)
+					next := int(place(t, s, 0).Next)
+					if next != 3 && next != 6 {
+						t.Fatalf("it stands at %d", next)
+					}
+					mustWrite(t, s, records(0, next, 9-next))
+				}
+				mustFlush(t, s)
+				wantNext(t, s, 0, 9)
+				mustClose(t, s)
+				checkFile(t, path, lines(want(0, 0, 9)))
+			})
+		}
+	}
+}
+
+// TestMovedMeanwhile: the file is moved, or deleted, after a crash. What the
+// checkpoint does not cover is cut off where the file is now, so that it stands
+// in the new one alone.
+func TestMovedMeanwhile(t *testing.T) {
+	for name, create := range map[string]bool{"renamed": false, "renamed and made anew": true} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "out.log")
+			s := openExact(t, path, nil)
+			mustWrite(t, s, records(0, 0, 3))
+			mustFlush(t, s)
+			mustWrite(t, s, records(0, 3, 3))
+			die(t, s)
+			if err := os.Rename(path, path+".1"); err != nil {
+				t.Fatal(err)
+			}
+			if create {
+				if err := os.WriteFile(path, nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s = openExact(t, path, nil)
+			wantNext(t, s, 0, 3)
+			mustWrite(t, s, records(0, 3, 3))
+			die(t, s)
+			s = openExact(t, path, nil)
+			wantNext(t, s, 0, 3)
+			mustWrite(t, s, records(0, 3, 4))
+			mustClose(t, s)
+			checkFile(t, path+".1", lines(want(0, 0, 3)))
+			checkFile(t, path, lines(want(0, 3, 4)))
+		})
+	}
+}
+
+// TestBeforeTheFirstFlush: a file of which no record is covered yet is known by
+// its inode and birth; another one that got its number is not touched.
+func TestBeforeTheFirstFlush(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "out.log")
+	s := openExact(t, path, nil)
+	mustWrite(t, s, records(0, 0, 3))
+	die(t, s)
+	for _, moved := range []bool{false, true} {
+		if moved {
+			if err := os.Rename(path, path+".1"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s = openExact(t, path, nil)
+		wantNext(t, s, 0, -1)
+		mustWrite(t, s, records(0, 0, 3))
+		die(t, s)
+		checkFile(t, path, lines(want(0, 0, 3)))
+		if moved {
+			checkFile(t, path+".1", "")
+		}
+	}
+	for range 20 { // until the number comes again, on file systems that use it again
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte("somebody's\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		rejected(t, path, "its content")
+	}
+}
+
+// TestDeletedMeanwhile: what was in it is gone by its owner's wish; the rest
+// goes on where it ended.
+func TestDeletedMeanwhile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "out.log")
+	s := openExact(t, path, nil)
+	mustWrite(t, s, records(0, 0, 3))
+	mustClose(t, s)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	s = openExact(t, path, nil)
+	wantNext(t, s, 0, 3)
+	mustWrite(t, s, records(0, 3, 2))
+	mustClose(t, s)
+	checkFile(t, path, lines(want(0, 3, 2)))
+}
+
+// TestOtherHandsThenACrash: others move, delete or truncate the file while the
+// agent runs, and then it dies.
+func TestOtherHandsThenACrash(t *testing.T) {
+	for name, c := range map[string]struct {
+		act  func(path string) error
+		kept bool // the records before stay somewhere
+	}{
+		"moved":     {func(p string) error { return os.Rename(p, p+".1") }, true},
+		"deleted":   {os.Remove, false},
+		"truncated": {func(p string) error { return os.Truncate(p, 0) }, false},
+	} {
+		for _, flushed := range []bool{false, true} {
+			t.Run(name, func(t *testing.T) {
+				path := filepath.Join(t.TempDir(), "out.log")
+				s := openExact(t, path, nil)
+				mustWrite(t, s, records(0, 0, 3))
+				mustFlush(t, s)
+				if err := c.act(path); err != nil {
+					t.Fatal(err)
+				}
+				if !flushed { // the flush will see it
+					mustWrite(t, s, records(0, 3, 3))
+				}
+				mustFlush(t, s)
+				if flushed {
+					mustWrite(t, s, records(0, 3, 3))
+					mustFlush(t, s)
+				}
+				mustWrite(t, s, records(0, 6, 3)) // not flushed
+				die(t, s)
+				s = openExact(t, path, nil)
+				wantNext(t, s, 0, 6)
+				mustWrite(t, s, records(0, 6, 3))
+				mustClose(t, s)
+				var all []string
+				if c.kept {
+					all = values(t, sink.Raw, readFile(t, path+".1"))
+				}
+				all = append(all, values(t, sink.Raw, readFile(t, path))...)
+				first := 0
+				if !c.kept {
+					first = 3
+				}
+				equal(t, all, want(0, first, 9-first))
+			})
+		}
+	}
+}

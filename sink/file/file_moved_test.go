@@ -1,0 +1,310 @@
+package file
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"kcagent/sink"
+	"kcagent/sink/file/disk"
+	"kcagent/sink/file/disk/disktest"
+	"kcagent/sink/file/filename"
+)
+
+// TestMoved: as logrotate does it. Every record is in one of the two files, and
+// the moved one is synced before it is let go.
+func TestMoved(t *testing.T) {
+	dir, fsys := t.TempDir(), disktest.NewFaultFS()
+	path, moved := filepath.Join(dir, "out.log"), filepath.Join(dir, "out.log.1")
+	s := mustOpen(t, fileSpec(path), fsys)
+	mustWrite(t, s, records(0, 0, 3))
+	mustFlush(t, s)
+	if err := os.Rename(path, moved); err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, s, records(0, 3, 3))
+	fsys.Trace()
+	mustFlush(t, s)
+	equal(t, fsys.Trace(), []string{"datasync out.log", "close out.log"})
+	mustWrite(t, s, records(0, 6, 3))
+	mustFlush(t, s)
+	checkFile(t, moved, lines(want(0, 0, 6)))
+	checkFile(t, path, lines(want(0, 6, 3)))
+	mustClose(t, s)
+}
+
+// TestMovedAndLost: the sync of a moved file fails; it is cut back where it is
+// now, and the path stays free.
+func TestMovedAndLost(t *testing.T) {
+	dir, fsys := t.TempDir(), disktest.NewFaultFS()
+	path, moved := filepath.Join(dir, "out.log"), filepath.Join(dir, "out.log.1")
+	s := mustOpen(t, fileSpec(path), fsys)
+	mustWrite(t, s, records(0, 0, 3))
+	mustFlush(t, s)
+	mustWrite(t, s, records(0, 3, 3))
+	if err := os.Rename(path, moved); err != nil {
+		t.Fatal(err)
+	}
+	fsys.SetFault(fail(syscall.EIO, "datasync out.log"))
+	if err := s.Flush(t.Context()); !errors.Is(err, sink.ErrReopen) {
+		t.Fatalf("got %v", err)
+	}
+	fsys.SetFault(nil)
+	if err := write(t.Context(), s, records(0, 6, 3)); !errors.Is(err, sink.ErrReopen) {
+		t.Fatalf("a lost sink took records: %v", err)
+	}
+	mustClose(t, s)
+	checkFile(t, moved, lines(want(0, 0, 3)))
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the path: %v", err)
+	}
+}
+
+// TestDeleted: what a deleted file held of records that were not safe yet is
+// in the new one, folders and lock included.
+func TestDeleted(t *testing.T) {
+	dir, fsys := t.TempDir(), disktest.NewFaultFS()
+	path := filepath.Join(dir, "sub/out.log")
+	s := mustOpen(t, fileSpec(path), fsys)
+	mustWrite(t, s, records(0, 0, 3))
+	mustFlush(t, s)
+	mustWrite(t, s, records(0, 3, 3))
+	if err := os.RemoveAll(filepath.Dir(path)); err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, s, records(0, 6, 3))
+	fsys.SetFault(fail(syscall.ENOSPC, "write out.log"))
+	if err := s.Flush(t.Context()); !errors.Is(err, syscall.ENOSPC) || errors.Is(err, sink.ErrReopen) {
+		t.Fatalf("got %v, want that a rescue without room is tried again", err)
+	}
+	fsys.SetFault(nil)
+	mustFlush(t, s)
+	mustWrite(t, s, records(0, 9, 3))
+	checkFile(t, path, lines(want(0, 3, 9)))
+	if _, err := os.Stat(path + filename.CheckpointSuffix); err != nil {
+		t.Errorf("the lock file is not there again: %v", err)
+	}
+	if _, err := openWith(t.Context(), fileSpec(path), testOptions{}); !errors.Is(err, disk.ErrLocked) {
+		t.Errorf("got %v, want that the new file is locked too", err)
+	}
+	mustClose(t, s)
+	checkFile(t, path, lines(want(0, 3, 9)))
+}
+
+// TestDeletedWhileIdle: a file without unsafe records is made anew by the next
+// record, not before.
+func TestDeletedWhileIdle(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "out.log")
+	s := mustOpen(t, fileSpec(path), nil)
+	mustWrite(t, s, records(0, 0, 3))
+	mustFlush(t, s)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	mustFlush(t, s)
+	if _, err := os.Stat(path); err == nil {
+		t.Error("an empty file was made")
+	}
+	mustWrite(t, s, records(0, 3, 3))
+	mustClose(t, s)
+	checkFile(t, path, lines(want(0, 3, 3)))
+}
+
+// TestTruncated: as logrotate's copytruncate does it. The agent goes on at the
+// new end and never fills the gap with zeros, not even to undo a write.
+func TestTruncated(t *testing.T) {
+	for name, flush := range map[string]bool{"noticed": true, "unnoticed": false} {
+		t.Run(name, func(t *testing.T) {
+			path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
+			s := mustOpen(t, fileSpec(path), fsys)
+			mustWrite(t, s, records(0, 0, 30))
+			mustFlush(t, s)
+			if err := os.Truncate(path, 0); err != nil {
+				t.Fatal(err)
+			}
+			if flush {
+				mustFlush(t, s)
+				fsys.Trace()
+				mustFlush(t, s)
+				equal(t, fsys.Trace(), nil) // noticed once
+			}
+			mustWrite(t, s, records(0, 30, 3))
+			fsys.SetRoom(15)
+			if err := write(t.Context(), s, records(0, 33, 3)); !errors.Is(err, syscall.ENOSPC) {
+				t.Fatalf("got %v", err)
+			}
+			checkFile(t, path, lines(want(0, 30, 3)))
+			fsys.SetRoom(-1)
+			mustWrite(t, s, records(0, 33, 3))
+			mustClose(t, s)
+			checkFile(t, path, lines(want(0, 30, 6)))
+		})
+	}
+}
+
+// TestLostThenTruncated: the cut after a failed sync does not make a file longer
+// that others have shortened.
+func TestLostThenTruncated(t *testing.T) {
+	path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
+	s := mustOpen(t, fileSpec(path), fsys)
+	mustWrite(t, s, records(0, 0, 30))
+	mustFlush(t, s)
+	mustWrite(t, s, records(0, 30, 3))
+	fsys.SetFault(fail(syscall.EIO, "datasync out.log"))
+	if err := s.Flush(t.Context()); !errors.Is(err, sink.ErrReopen) {
+		t.Fatalf("got %v", err)
+	}
+	fsys.SetFault(nil)
+	if err := os.Truncate(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, s)
+	checkFile(t, path, "")
+}
+
+// TestTruncatedThenCut: the cut after a failed sync falls between two records
+// also in a file that others shortened and that has grown again since.
+func TestTruncatedThenCut(t *testing.T) {
+	dir, fsys := t.TempDir(), disktest.NewFaultFS()
+	path := filepath.Join(dir, "0.log")
+	s := mustOpen(t, fileSpec(filepath.Join(dir, "{partition}.log")), fsys)
+	mustWrite(t, s, records(0, 0, 3))
+	mustWrite(t, s, []sink.Record{{Value: []byte("odd"), Topic: "orders"}})
+	mustFlush(t, s)
+	if err := os.Truncate(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, s, records(0, 3, 1))
+	mustFlush(t, s)
+	mustWrite(t, s, records(0, 4, 9))
+	fsys.SetFault(fail(syscall.EIO, "datasync 0.log"))
+	if err := s.Flush(t.Context()); !errors.Is(err, sink.ErrReopen) {
+		t.Fatalf("got %v", err)
+	}
+	fsys.SetFault(nil)
+	mustClose(t, s)
+	checkFile(t, path, lines(want(0, 3, 1)))
+}
+
+// deletedFile returns a sink whose file was deleted after a flush that covered the first
+// of five records.
+func deletedFile(t *testing.T, spec sink.Spec, fsys disk.FS) sink.Sink {
+	t.Helper()
+	s := mustOpen(t, spec, fsys)
+	mustWrite(t, s, records(0, 0, 1))
+	mustFlush(t, s)
+	mustWrite(t, s, records(0, 1, 4))
+	if spec.File.Compression != "" { // as more records than a frame holds do
+		if err := s.(*fileSink).only.WritePending(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Remove(spec.File.Path); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// TestFailedRescueIsRepeated: the records of a deleted file are written to a new one. If
+// that fails in the middle, and cannot be undone, the next flush continues there.
+func TestFailedRescueIsRepeated(t *testing.T) {
+	path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
+	s := deletedFile(t, exactSpec(path), fsys)
+	fsys.SetRoom(25) // two records and a half
+	fsys.SetFault(fail(syscall.EIO, "truncate out.log"))
+	for range 2 {
+		if err := s.Flush(t.Context()); err == nil || errors.Is(err, sink.ErrReopen) {
+			t.Fatalf("got %v", err)
+		}
+	}
+	fsys.SetFault(nil)
+	fsys.SetRoom(-1)
+	mustFlush(t, s)
+	mustClose(t, s)
+	checkFile(t, path, lines(want(0, 1, 4)))
+}
+
+// TestDeathDuringRescue: after a death in the middle of a rescue, what was written to the
+// new file is cut off, for Kafka redelivers it. Under at_least_once that is the torn
+// record alone.
+func TestDeathDuringRescue(t *testing.T) {
+	for _, d := range []sink.Delivery{sink.ExactlyOnce, sink.AtLeastOnce} {
+		t.Run(string(d), func(t *testing.T) {
+			path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
+			spec := exactSpec(path)
+			spec.File.Delivery = d
+			s := deletedFile(t, spec, fsys)
+			fsys.SetRoom(25)
+			fsys.SetFault(fail(syscall.EIO, "truncate out.log"))
+			if err := s.Flush(t.Context()); err == nil || errors.Is(err, sink.ErrReopen) {
+				t.Fatalf("got %v", err)
+			}
+			die(t, s)
+			s = mustOpen(t, spec, nil)
+			kept := want(0, 1, 2)
+			if d == sink.ExactlyOnce {
+				wantNext(t, s, 0, 1)
+				kept = nil
+			}
+			mustWrite(t, s, records(0, 1, 4))
+			mustClose(t, s)
+			equal(t, contents(t, path), append(kept, want(0, 1, 4)...))
+		})
+	}
+}
+
+// TestRescueKeepsItsCompression: a compression that is changed before a rescue, or in the
+// middle of one, does not apply to the file that the rescue writes.
+func TestRescueKeepsItsCompression(t *testing.T) {
+	for _, before := range []bool{true, false} {
+		t.Run(fmt.Sprintf("before=%v", before), func(t *testing.T) {
+			path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
+			spec := exactSpec(path)
+			spec.File.Compression = sink.Gzip
+			s := deletedFile(t, spec, fsys)
+			update := func() {
+				if err := s.Update(exactSpec(path)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if before {
+				update()
+			}
+			fsys.SetRoom(8) // a part of the frame
+			fsys.SetFault(fail(syscall.EIO, "truncate out.log"))
+			if err := s.Flush(t.Context()); err == nil {
+				t.Fatal("the fault was not noticed")
+			}
+			fsys.SetFault(nil)
+			fsys.SetRoom(-1)
+			if !before {
+				update()
+			}
+			mustFlush(t, s)
+			mustWrite(t, s, records(0, 5, 2))
+			mustClose(t, s)
+			equal(t, contents(t, append(complete(t, path), path)...), want(0, 1, 6))
+		})
+	}
+}
+
+// TestDeletedWithATornEnd: a flush does not cover records of a deleted file whose torn
+// end could not be cut off, before they are in a new one.
+func TestDeletedWithATornEnd(t *testing.T) {
+	path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
+	s := deletedFile(t, exactSpec(path), fsys)
+	fsys.SetRoom(5)
+	fsys.SetFault(fail(syscall.EIO, "truncate out.log"))
+	if err := write(t.Context(), s, records(0, 5, 1)); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("got %v", err)
+	}
+	fsys.SetRoom(-1)
+	mustFlush(t, s)
+	fsys.SetFault(nil)
+	mustWrite(t, s, records(0, 5, 1))
+	mustClose(t, s)
+	checkFile(t, path, lines(want(0, 1, 5)))
+}

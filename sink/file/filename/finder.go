@@ -1,0 +1,121 @@
+package filename
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// A Finder finds the data files of consumers that exist on this host. It lists
+// each folder once, so it is for one look at many consumers.
+type Finder struct {
+	folders map[string][]string
+	looks   int // how many names it has compared
+}
+
+// maxLooks limits the work of a Finder, so that a folder with very many files
+// delays no caller.
+const maxLooks = 200_000
+
+// Checkpointed returns paths of data files beside which a checkpoint lies and that
+// a consumer of the topics may write, at most limit of them. Placeholders of
+// topics and partitions are not filled in yet in path. Nil topics stand for those
+// for which reads returns true.
+func (f *Finder) Checkpointed(path string, topics []string, reads func(topic string) bool, limit int) []string {
+	var found []string
+	for _, p := range fillTopics(filepath.Clean(path), topics) {
+		s := search{Finder: f, reads: reads, limit: limit, found: found}
+		dir := ""
+		if filepath.IsAbs(p) {
+			dir = string(filepath.Separator)
+		}
+		s.walk(dir, strings.Split(strings.TrimPrefix(p, dir), string(filepath.Separator)), "")
+		found = s.found
+	}
+	return found
+}
+
+// A search looks for the files of one path.
+type search struct {
+	*Finder
+	reads func(topic string) bool
+	limit int
+	found []string
+}
+
+// walk follows the elements of a path below dir. The topic is that which earlier
+// elements stand for; "" if none does.
+func (s *search) walk(dir string, elements []string, topic string) {
+	if len(s.found) >= s.limit {
+		return
+	}
+	element, last := elements[0], len(elements) == 1
+	if topic != "" {
+		element = strings.ReplaceAll(element, topicPlaceholder, topic)
+	}
+	if !HasPlaceholders(element) {
+		path := filepath.Join(dir, element)
+		if !last {
+			s.walk(path, elements[1:], topic)
+		} else if _, err := os.Lstat(path + CheckpointSuffix); err == nil {
+			s.found = append(s.found, path)
+		}
+		return
+	}
+	head, _, _ := strings.Cut(element, "{")
+	names := s.list(dir)
+	at, _ := slices.BinarySearch(names, head)
+	pattern := Pattern(element)
+	for _, name := range names[at:] {
+		if !strings.HasPrefix(name, head) || s.looks >= maxLooks || len(s.found) >= s.limit {
+			return
+		}
+		s.looks++
+		if last {
+			data, ok := strings.CutSuffix(name, CheckpointSuffix)
+			if !ok {
+				continue
+			}
+			name = data
+		}
+		m := pattern.FindStringSubmatch(name)
+		if m == nil {
+			continue
+		}
+		of := topic
+		if len(m) > 1 {
+			of = m[1]
+			if s.reads != nil && !s.reads(of) {
+				continue
+			}
+		}
+		if last {
+			s.found = append(s.found, filepath.Join(dir, name))
+		} else {
+			s.walk(filepath.Join(dir, name), elements[1:], of)
+		}
+	}
+}
+
+// list returns the names in a folder, sorted; none if it cannot be read.
+func (s *search) list(dir string) []string {
+	if names, ok := s.folders[dir]; ok {
+		return names
+	}
+	var names []string
+	at := dir
+	if at == "" {
+		at = "."
+	}
+	if d, err := os.Open(at); err == nil {
+		names, _ = d.Readdirnames(-1) // those before an error are good
+		d.Close()
+		slices.Sort(names)
+	}
+	if s.folders == nil {
+		s.folders = make(map[string][]string)
+	}
+	s.folders[dir] = names
+	return names
+}

@@ -1,0 +1,109 @@
+package filename
+
+import (
+	"path/filepath"
+	"strings"
+)
+
+// Overlap reports whether two paths could name the same file once their
+// placeholders are filled in, each with any of its topics and any partition.
+// Nil topics stand for any topic. It compares names alone: links are found out
+// by the lock on the file, when it is opened.
+func Overlap(a string, topicsA []string, b string, topicsB []string) bool {
+	a, b = filepath.Clean(a), filepath.Clean(b)
+	headA, _, openA := strings.Cut(a, "{")
+	headB, _, openB := strings.Cut(b, "{")
+	switch {
+	case !openA && !openB:
+		return a == b
+	case !strings.HasPrefix(headA, headB) && !strings.HasPrefix(headB, headA):
+		return false
+	}
+	others := fillTopics(b, topicsB)
+	for _, p := range fillTopics(a, topicsA) {
+		for _, q := range others {
+			if meet(tokens(p), tokens(q)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// A token is a byte that stands for itself, or one of the classes: any
+// character, once or more.
+type token int16
+
+const (
+	anyTopic  token = -1 // letters, digits, dot, underscore, dash
+	anyNumber token = -2 // digits
+)
+
+func tokens(path string) []token {
+	var ts []token
+	for path != "" {
+		if rest, ok := strings.CutPrefix(path, topicPlaceholder); ok {
+			ts, path = append(ts, anyTopic), rest
+		} else if rest, ok := strings.CutPrefix(path, partitionPlaceholder); ok {
+			ts, path = append(ts, anyNumber), rest
+		} else {
+			ts, path = append(ts, token(path[0])), path[1:]
+		}
+	}
+	return ts
+}
+
+// meet reports whether some text matches both patterns, by walking them side
+// by side, one common character a step; a class may stay where it is.
+func meet(a, b []token) bool {
+	type place struct{ a, b int }
+	seen := map[place]bool{}
+	todo := []place{{}}
+	for len(todo) > 0 {
+		at := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if seen[at] {
+			continue
+		}
+		seen[at] = true
+		if at.a == len(a) || at.b == len(b) {
+			if at.a == len(a) && at.b == len(b) {
+				return true
+			}
+			continue
+		}
+		x, y := a[at.a], b[at.b]
+		if !common(x, y) {
+			continue
+		}
+		todo = append(todo, place{at.a + 1, at.b + 1})
+		if x < 0 {
+			todo = append(todo, place{at.a, at.b + 1})
+		}
+		if y < 0 {
+			todo = append(todo, place{at.a + 1, at.b})
+		}
+	}
+	return false
+}
+
+// common reports whether one character is in both tokens.
+func common(x, y token) bool {
+	switch {
+	case x < 0 && y < 0:
+		return true // a number's characters are a topic's too
+	case x < 0:
+		return x.holds(y)
+	case y < 0:
+		return y.holds(x)
+	}
+	return x == y
+}
+
+func (class token) holds(c token) bool {
+	digit := '0' <= c && c <= '9'
+	if class == anyNumber {
+		return digit
+	}
+	return digit || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '.' || c == '_' || c == '-'
+}

@@ -1,0 +1,87 @@
+package file
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"kcagent/sink"
+	"kcagent/sink/file/writer"
+)
+
+// flushesAtOnce is how many files of one sink are flushed side by side: a journal
+// makes many syncs that wait together safe by one write.
+const flushesAtOnce = 8
+
+// Flush implements [Sink]. It marks how far each file has come, syncs, and
+// covers exactly the marks; records are accepted meanwhile.
+func (s *fileSink) Flush(ctx context.Context) error {
+	ws := s.writers()
+	failed := make(map[sink.TopicPartition]error)
+	var unnamed error // of writers that serve no partition yet
+	var mu sync.Mutex
+	flush := func(w *writer.Writer) {
+		err := w.Flush(ctx)
+		of, serves := w.Failures(err)
+		mu.Lock()
+		defer mu.Unlock()
+		maps.Copy(failed, of)
+		if !serves {
+			unnamed = errors.Join(unnamed, err)
+		}
+	}
+	if len(ws) == 1 {
+		flush(ws[0])
+	} else {
+		var g errgroup.Group
+		g.SetLimit(flushesAtOnce)
+		for _, w := range ws {
+			g.Go(func() error { flush(w); return nil })
+		}
+		_ = g.Wait() // none returns an error
+	}
+	s.timer.reset(s.deadline())
+	if len(failed) > 0 {
+		return &sink.FlushError{Failed: failed}
+	}
+	return unnamed
+}
+
+// Close implements [Sink]. The side files stay: to remove one that another process
+// has just opened would let two in.
+func (s *fileSink) Close(end bool) error {
+	s.timer.stop()
+	known := make(map[sink.TopicPartition]error)
+	for _, w := range s.writers() {
+		of, _ := w.Failures(nil)
+		maps.Copy(known, of)
+	}
+	err := without(s.Flush(context.Background()), known)
+	if end && s.Rules() != nil {
+		for _, w := range s.writers() {
+			err = errors.Join(err, w.CompleteLast())
+		}
+	}
+	s.keeper.Stop(end)
+	for _, w := range s.writers() {
+		err = errors.Join(err, w.Close())
+	}
+	return err
+}
+
+// without drops from the error of a flush the partitions of which the caller knows,
+// from Write or an earlier Flush, that they have to resume.
+func without(err error, known map[sink.TopicPartition]error) error {
+	var some *sink.FlushError
+	if !errors.As(err, &some) {
+		return err
+	}
+	maps.DeleteFunc(some.Failed, func(tp sink.TopicPartition, _ error) bool { return known[tp] != nil })
+	if len(some.Failed) == 0 {
+		return nil
+	}
+	return some
+}

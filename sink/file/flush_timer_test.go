@@ -1,0 +1,38 @@
+package file
+
+import (
+	"testing"
+	"time"
+)
+
+// TestAlarm: it rings at the earliest time that is set, and soon after the clock was
+// set back.
+func TestAlarm(t *testing.T) {
+	clk := newClock()
+	a := &flushTimer{onDeadline: func() {}, now: clk.now}
+	at := clk.now().Add(time.Hour)
+	a.set(at.Add(time.Hour))
+	a.set(at)
+	a.set(at.Add(time.Minute))
+	if !a.at.Equal(at) {
+		t.Errorf("it rings at %v, want %v", a.at, at)
+	}
+	rang := 0
+	a.onDeadline = func() { rang++ }
+	a.fire()
+	if rang != 0 {
+		t.Error("it rang too early")
+	}
+	clk.add(-time.Second)
+	a.fire()
+	if rang != 1 {
+		t.Error("it did not ring after the clock was set back")
+	}
+	a.reset(at)
+	clk.add(2 * time.Hour)
+	a.fire()
+	if rang != 2 {
+		t.Error("it did not ring in time")
+	}
+	a.stop()
+}

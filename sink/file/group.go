@@ -1,0 +1,20 @@
+package file
+
+import (
+	"kcagent/sink/file/checkpoint"
+	"kcagent/sink/file/disk"
+)
+
+// GroupOf returns the consumer group whose records a data file holds, as its
+// checkpoint names it; false if there is no checkpoint that can be read. It locks
+// and changes nothing.
+func GroupOf(path string) (group string, ok bool) {
+	if real, err := (disk.OS{}).Resolve(path); err == nil {
+		path = real
+	}
+	c, err := checkpoint.Read(disk.OS{}, path)
+	if err != nil || c == nil {
+		return "", false
+	}
+	return c.Group, true
+}

@@ -1,0 +1,167 @@
+package file
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"kcagent/sink"
+	"kcagent/sink/encode"
+	"kcagent/sink/file/disk/disktest"
+)
+
+// TestLargeRecordIsOneChunk: it is between others, complete, in every format and
+// compression, and needs no memory for what it becomes.
+func TestLargeRecordIsOneChunk(t *testing.T) {
+	zeros := make([]byte, 20<<20)
+	for _, format := range []sink.Format{sink.Raw, sink.JSON} {
+		for _, c := range []sink.Compression{sink.Uncompressed, sink.Gzip, sink.Zstd} {
+			for _, d := range []sink.Delivery{sink.ExactlyOnce, sink.AtLeastOnce} {
+				t.Run(fmt.Sprintf("%s/%s/%s", format, c, d), func(t *testing.T) {
+					path := filepath.Join(t.TempDir(), "out.log")
+					spec := fileSpec(path)
+					spec.File.Format, spec.File.Compression, spec.File.Delivery = format, c, d
+					s, err := openWith(t.Context(), spec, testOptions{Group: "g"})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if _, err := s.Resume(t.Context(), sink.TopicPartition{Topic: "orders", Partition: 0}, nil); err != nil {
+						t.Fatal(err)
+					}
+					mustWrite(t, s, records(0, 0, 3))
+					large := records(0, 3, 1)
+					large[0].Value = zeros
+					var before, after runtime.MemStats
+					runtime.ReadMemStats(&before)
+					if err := writeLarge(t.Context(), s, &large[0]); err != nil {
+						t.Fatal(err)
+					}
+					runtime.ReadMemStats(&after)
+					if n := after.TotalAlloc - before.TotalAlloc; n > 8<<20 {
+						t.Errorf("%d bytes were allocated", n)
+					}
+					mustWrite(t, s, records(0, 4, 3))
+					mustFlush(t, s)
+					mustClose(t, s)
+					data, err := os.ReadFile(path)
+					if err != nil {
+						t.Fatal(err)
+					}
+					encode, _ := encode.For(format)
+					var want []byte
+					for _, recs := range [][]sink.Record{records(0, 0, 3), large, records(0, 4, 3)} {
+						for i := range recs {
+							want = encode(want, &recs[i])
+						}
+					}
+					if got := unpack(t, c, data); got != string(want) {
+						t.Errorf("the file has %d bytes, want %d", len(got), len(want))
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestLargeRecordIsGivenUp: when the context ends between two pieces, nothing of the record
+// stays in the file.
+func TestLargeRecordIsGivenUp(t *testing.T) {
+	gone := errors.New("the consumer is paused")
+	large := records(0, 0, 1)
+	large[0].Value = bytes.Repeat([]byte("x"), 1<<20)
+	for _, c := range []sink.Compression{sink.Uncompressed, sink.Gzip, sink.Zstd} {
+		fs := disktest.NewMemoryFS()
+		s, err := openWith(t.Context(), sink.Spec{File: &sink.FileSpec{Path: "/d/out.log", Format: sink.Raw, Compression: c, Delivery: sink.AtLeastOnce, Durability: sink.Fsync}}, testOptions{FS: fs})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustWrite(t, s, records(0, 0, 1))
+		mustFlush(t, s)
+		size := len(fs.Files["/d/out.log"].Data)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		value := make([]byte, 1<<20)
+		random := rand.New(rand.NewPCG(1, 1))
+		for i := range value {
+			value[i] = byte(random.Uint32())
+		}
+		large[0].Value = value
+		writes := 0
+		fs.Fault = func() error {
+			if writes++; writes == 2 {
+				cancel(gone)
+			}
+			return nil
+		}
+		if err := writeLarge(ctx, s, &large[0]); !errors.Is(err, gone) {
+			t.Errorf("%s: got %v after %d writes", c, err, writes)
+		}
+		fs.Fault = nil
+		if got := len(fs.Files["/d/out.log"].Data); got != size {
+			t.Errorf("%s: the file has %d bytes, want %d", c, got, size)
+		}
+		mustWrite(t, s, records(0, 1, 1))
+		mustClose(t, s)
+		if got := unpack(t, c, fs.Files["/d/out.log"].Data); got != lines(want(0, 0, 2)) {
+			t.Errorf("%s: the file holds %.100q", c, got)
+		}
+	}
+}
+
+// TestCompressibleLargeRecordIsGivenUp: compressing gigabytes to nothing takes seconds, in
+// which no write shows that the context has ended.
+func TestCompressibleLargeRecordIsGivenUp(t *testing.T) {
+	gone := errors.New("the consumer is paused")
+	large := records(0, 0, 1)
+	large[0].Value = make([]byte, 512<<10) // several pieces
+	for _, c := range []sink.Compression{sink.Gzip, sink.Zstd} {
+		fs := disktest.NewMemoryFS()
+		s, err := openWith(t.Context(), sink.Spec{File: &sink.FileSpec{Path: "/d/out.log", Format: sink.JSON, Compression: c, Delivery: sink.ExactlyOnce, Durability: sink.Fsync}}, testOptions{FS: fs, Group: "g"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Resume(t.Context(), sink.TopicPartition{Topic: "orders", Partition: 0}, nil); err != nil {
+			t.Fatal(err)
+		}
+		mustFlush(t, s)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(gone)
+		if err := writeLarge(ctx, s, &large[0]); !errors.Is(err, gone) {
+			t.Errorf("%s: got %v", c, err)
+		}
+		if got := len(fs.Files["/d/out.log"].Data); got != 0 {
+			t.Errorf("%s: the file has %d bytes", c, got)
+		}
+		mustClose(t, s)
+	}
+}
+
+// writeLarge writes one record in pieces. At times it is given up between two of them.
+func (s *storm) writeLarge(p int) {
+	gone := errors.New("the consumer is paused")
+	r := records(int32(p), s.at[p], 1)[0]
+	r.Value = append(r.Value, padding...)
+	ctx, cancel := context.WithCancelCause(s.Context())
+	defer cancel(nil)
+	if s.random.IntN(3) == 0 {
+		left, before := s.random.IntN(4), s.setFault(nil)
+		defer func() { s.setFault(before) }()
+		s.setFault(func() error {
+			if left--; left < 0 {
+				cancel(gone)
+			}
+			if before == nil {
+				return nil
+			}
+			return before()
+		})
+	}
+	if err := writeLarge(ctx, s.sink, &r); !errors.Is(err, gone) && !errors.Is(err, context.Canceled) {
+		s.wrote(p, 1, err)
+	}
+}

@@ -1,0 +1,390 @@
+package file
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"kcagent/sink"
+	"kcagent/sink/file/disk"
+	"kcagent/sink/file/disk/disktest"
+	"kcagent/sink/file/filename"
+	"kcagent/sink/file/retention"
+)
+
+// TestFilesOfPartitionsThatMovedAwayAreCompleted: by the clock, or, if there is only
+// a size, a minute later. One that came back in time, or that another agent writes, is
+// left alone.
+func TestFilesOfPartitionsThatMovedAwayAreCompleted(t *testing.T) {
+	for name, r := range map[string]*sink.Rotate{"every": {Every: time.Hour}, "size": {Size: 1000}} {
+		t.Run(name, func(t *testing.T) {
+			dir, clk := t.TempDir(), newClock()
+			pattern := filepath.Join(dir, "{partition}.log")
+			s := openAt(t, clk, pattern, r)
+			for p := range int32(3) {
+				place(t, s, p)
+				mustWrite(t, s, records(p, 0, 2))
+			}
+			mustFlush(t, s)
+			if err := s.Release(); err != nil {
+				t.Fatal(err)
+			}
+			place(t, s, 0) // came back
+			other := openAt(t, clk, pattern, r)
+			place(t, other, 1) // is written by another agent
+			tend(s)
+			for p := range int32(3) {
+				if done := complete(t, filepath.Join(dir, fmt.Sprintf("%d.log", p))); len(done) != 0 {
+					t.Errorf("completed at once: %q", done)
+				}
+			}
+			clk.add(time.Hour)
+			tend(s)
+			for p, n := range []int{0, 0, 1} {
+				path := filepath.Join(dir, fmt.Sprintf("%d.log", p))
+				if done := complete(t, path); len(done) != n {
+					t.Errorf("partition %d has %d complete files, want %d", p, len(done), n)
+				}
+			}
+			mustClose(t, other)
+			mustClose(t, s)
+			for p := range int32(3) {
+				path := filepath.Join(dir, fmt.Sprintf("%d.log", p))
+				equal(t, contents(t, append(complete(t, path), path)...), want(p, 0, 2))
+			}
+		})
+	}
+}
+
+// TestFilesThatWereLeftAreCompletedAfterAStart: of partitions and topics that are gone
+// when the agent comes back, within its first minute.
+func TestFilesThatWereLeftAreCompletedAfterAStart(t *testing.T) {
+	dir, clk := t.TempDir(), newClock()
+	pattern, r := filepath.Join(dir, "{topic}", "{partition}.log"), &sink.Rotate{Every: time.Hour}
+	s := openAt(t, clk, pattern, r)
+	for p := range int32(2) {
+		place(t, s, p)
+		mustWrite(t, s, records(p, 0, 2))
+	}
+	mustClose(t, s)
+	stranger := filepath.Join(dir, "orders", "7.log") // not written by this consumer
+	setFile(t, stranger, "x\n")
+	clk.t = time.Now().Add(2 * time.Hour) // behind the files' times of modification
+	s = openAt(t, clk, pattern, r)
+	place(t, s, 0)
+	clk.add(time.Minute)
+	tend(s)
+	if n := len(complete(t, filepath.Join(dir, "orders", "1.log"))); n != 1 {
+		t.Errorf("%d complete files of the partition that is gone, want 1", n)
+	}
+	checkFile(t, stranger, "x\n")
+	mustClose(t, s)
+}
+
+// TestKeepCoversAllFilesOfTheConsumer: keep and keep_for apply to complete files of
+// partitions that are assigned and of those that are gone, and to no file of another
+// writer.
+func TestKeepCoversAllFilesOfTheConsumer(t *testing.T) {
+	for name, r := range map[string]*sink.Rotate{"keep": {Size: 10, Keep: 2}, "keep_for": {Size: 10, KeepFor: 150 * time.Minute}} {
+		t.Run(name, func(t *testing.T) {
+			dir, clk := t.TempDir(), newClock()
+			write6 := func(pattern, consumer string) {
+				spec := exactSpec(pattern)
+				spec.File.Rotate = &sink.Rotate{Size: 10}
+				s, err := openWith(t.Context(), spec, testOptions{Consumer: consumer, Group: "g", Now: clk.now})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i := range 6 { // one an hour
+					for p := range int32(2) {
+						place(t, s, p)
+						mustWrite(t, s, records(p, 2*i, 2))
+					}
+					clk.add(time.Hour)
+				}
+				mustClose(t, s)
+				clk.add(-6 * time.Hour)
+			}
+			write6(filepath.Join(dir, "{partition}.log"), "c")
+			write6(filepath.Join(dir, "{partition}.log.gz"), "c") // its names begin the same
+			write6(filepath.Join(dir, "1{partition}.log"), "another")
+			clk.add(6 * time.Hour)
+			stranger := filepath.Join(dir, "0+20200101T000000.000Z.logx")
+			setFile(t, stranger, "x\n")
+			s := openAt(t, clk, filepath.Join(dir, "{partition}.log"), r)
+			place(t, s, 0)
+			clk.add(time.Minute)
+			tend(s)
+			keeps := 2
+			if r.KeepFor > 0 {
+				keeps = 3
+			}
+			for path, n := range map[string]int{"0.log": keeps, "1.log": keeps, "0.log.gz": 6, "1.log.gz": 6, "10.log": 6, "11.log": 6} {
+				if got := complete(t, filepath.Join(dir, path)); len(got) != n {
+					t.Errorf("%d complete files of %s, want %d: %q", len(got), path, n, got)
+				}
+			}
+			if _, err := os.Stat(stranger); err != nil {
+				t.Error(err)
+			}
+			mustClose(t, s)
+		})
+	}
+}
+
+// TestKeepFollowsRenamedConsumers: the complete files under the old name count once the
+// path's partition is assigned, before the first listing of the folder or after it, also
+// if no more records come.
+func TestKeepFollowsRenamedConsumers(t *testing.T) {
+	for _, before := range []bool{true, false} {
+		dir, clk := t.TempDir(), newClock()
+		open := func(consumer string, keep int) sink.Sink {
+			spec := exactSpec(filepath.Join(dir, "{partition}.log"))
+			spec.File.Rotate = &sink.Rotate{Size: 10, Keep: keep}
+			s, err := openWith(t.Context(), spec, testOptions{Consumer: consumer, Group: "g", Now: clk.now})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		s := open("old", 0)
+		for i := range 6 {
+			place(t, s, 0)
+			place(t, s, 1)
+			mustWrite(t, s, records(0, 2*i, 2))
+			mustWrite(t, s, records(1, 2*i, 2))
+			clk.add(time.Second)
+		}
+		mustClose(t, s)
+		other := filepath.Join(dir, "1.log")
+		others := complete(t, other)
+		s = open("new", 2)
+		if before {
+			place(t, s, 0)
+		}
+		clk.add(time.Minute)
+		tend(s)
+		if !before {
+			place(t, s, 0)
+			tend(s)
+		}
+		if got := complete(t, filepath.Join(dir, "0.log")); len(got) != 2 {
+			t.Errorf("before %v: %d complete files, want 2: %q", before, len(got), got)
+		}
+		if got := complete(t, other); !slices.Equal(got, others) {
+			t.Errorf("before %v: of a path that is not assigned the files %q are left, were %q", before, got, others)
+		}
+		mustClose(t, s)
+	}
+}
+
+// TestKeepCoversFilesOfAnotherAgent: two agents share a folder, as in a blue/green
+// roll-out. What the other one has completed counts once its partition is assigned here.
+func TestKeepCoversFilesOfAnotherAgent(t *testing.T) {
+	dir, clk := t.TempDir(), newClock()
+	pattern := filepath.Join(dir, "{partition}.log")
+	s := openAt(t, clk, pattern, &sink.Rotate{Size: 10, Keep: 2})
+	place(t, s, 0)
+	clk.add(time.Minute)
+	tend(s)
+	other := openAt(t, clk, pattern, &sink.Rotate{Size: 10})
+	place(t, other, 1)
+	for i := range 6 {
+		mustWrite(t, other, records(1, 2*i, 2))
+		clk.add(time.Minute)
+	}
+	mustClose(t, other)
+	place(t, s, 1)
+	clk.add(retention.RescanEvery)
+	tend(s)
+	if got := complete(t, filepath.Join(dir, "1.log")); len(got) != 2 {
+		t.Errorf("%d complete files, want 2: %q", len(got), got)
+	}
+	mustClose(t, s)
+}
+
+// TestKeepIsAppliedAfterEachFile: without listing the folder again.
+func TestKeepIsAppliedAfterEachFile(t *testing.T) {
+	dir, clk := t.TempDir(), newClock()
+	path, fsys := filepath.Join(dir, "out.log"), &listingFS{OS: disk.OS{}}
+	spec := exactSpec(path)
+	spec.File.Rotate = &sink.Rotate{Size: 10, Keep: 3}
+	s, err := openWith(t.Context(), spec, testOptions{Consumer: "c", Group: "g", Now: clk.now, FS: fsys})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 50 {
+		mustWrite(t, s, records(0, 2*i, 2))
+		clk.add(time.Second)
+	}
+	clk.add(time.Minute)
+	tend(s)
+	if got := complete(t, path); len(got) != 3 {
+		t.Errorf("%d complete files, want 3: %q", len(got), got)
+	}
+	for i := range 50 {
+		mustWrite(t, s, records(0, 100+2*i, 2))
+		clk.add(time.Second)
+	}
+	tend(s)
+	if got := complete(t, path); len(got) != 3 || !strings.Contains(got[2], clk.now().Add(-time.Second).Format("150405")) {
+		t.Errorf("complete files are %q", got)
+	}
+	mustClose(t, s)
+	if n := fsys.lists.Load(); n > 1 {
+		t.Errorf("the folder was listed %d times, want once", n)
+	}
+}
+
+// A failingListFS fails the next listings of folders.
+type failingListFS struct {
+	disk.OS
+	fails atomic.Int32
+}
+
+func (f *failingListFS) List(dir string, each func(name string, inode uint64) bool) error {
+	if f.fails.Add(-1) >= 0 {
+		return &os.PathError{Op: "list", Path: dir, Err: syscall.EIO}
+	}
+	return f.OS.List(dir, each)
+}
+
+// TestFailedListingIsRepeated: the complete files of a partition that is not assigned are
+// known from the folder alone, so a listing that failed is repeated.
+func TestFailedListingIsRepeated(t *testing.T) {
+	clk, fsys := newClock(), &failingListFS{}
+	path := filepath.Join(t.TempDir(), "7.log")
+	spec := exactSpec(filepath.Join(filepath.Dir(path), "{partition}.log"))
+	spec.File.Rotate = &sink.Rotate{Size: 30}
+	open := func() sink.Sink {
+		s, err := openWith(t.Context(), spec, testOptions{Consumer: "c", Group: "g", Now: clk.now, FS: fsys})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	s := open()
+	place(t, s, 7)
+	for i := range 5 {
+		mustWrite(t, s, records(7, 3*i, 3))
+		clk.add(time.Second)
+	}
+	mustClose(t, s)
+	fsys.fails.Store(1)
+	spec.File.Rotate = &sink.Rotate{Size: 30, Keep: 1}
+	s = open()
+	for range 2 {
+		clk.add(retention.Recheck)
+		tend(s)
+	}
+	if n := len(complete(t, path)); fsys.fails.Load() > 0 || n != 1 {
+		t.Errorf("%d complete files, want 1; %d listings are to fail still", n, fsys.fails.Load())
+	}
+	mustClose(t, s)
+}
+
+// TestFailedCompletionIsRepeated: the file of a partition that is not assigned is
+// completed although the first attempt failed.
+func TestFailedCompletionIsRepeated(t *testing.T) {
+	clk, fsys := newClock(), disktest.NewFaultFS()
+	path := filepath.Join(t.TempDir(), "7.log")
+	spec := exactSpec(filepath.Join(filepath.Dir(path), "{partition}.log"))
+	spec.File.Rotate = &sink.Rotate{Every: time.Hour}
+	s, err := openWith(t.Context(), spec, testOptions{Consumer: "c", Group: "g", Now: clk.now, FS: fsys})
+	if err != nil {
+		t.Fatal(err)
+	}
+	place(t, s, 7)
+	mustWrite(t, s, records(7, 0, 3))
+	mustFlush(t, s)
+	if err := s.Release(); err != nil {
+		t.Fatal(err)
+	}
+	fsys.SetFault(fail(syscall.ENOSPC, "writeat 7.log+checkpoint"))
+	clk.add(time.Hour)
+	tend(s)
+	if n := len(complete(t, path)); n != 0 {
+		t.Fatalf("%d complete files on a full disk", n)
+	}
+	fsys.SetFault(nil)
+	clk.add(retention.Recheck)
+	tend(s)
+	if n := len(complete(t, path)); n != 1 {
+		t.Errorf("%d complete files, want 1", n)
+	}
+	mustClose(t, s)
+}
+
+// TestFileIsCompletedWithoutAPartition: the file of a path without placeholders is
+// completed a minute after the last partition was revoked. Its lock is kept.
+func TestFileIsCompletedWithoutAPartition(t *testing.T) {
+	path, clk := filepath.Join(t.TempDir(), "out.log"), newClock()
+	s := openAt(t, clk, path, &sink.Rotate{Size: 3000})
+	place(t, s, 7)
+	mustWrite(t, s, records(7, 0, 3))
+	mustFlush(t, s)
+	if err := s.Release(); err != nil {
+		t.Fatal(err)
+	}
+	clk.add(retention.OrphanGrace)
+	tend(s)
+	if n := len(complete(t, path)); n != 1 {
+		t.Errorf("%d complete files, want 1", n)
+	}
+	if _, err := openWith(t.Context(), exactSpec(path), testOptions{Group: "g"}); !errors.Is(err, disk.ErrLocked) {
+		t.Errorf("got %v, want ErrLocked", err)
+	}
+	wantNext(t, s, 7, 3)
+	mustWrite(t, s, records(7, 3, 3))
+	mustClose(t, s)
+	equal(t, contents(t, append(complete(t, path), path)...), want(7, 0, 6))
+}
+
+// TestClockSetBackDelaysNoRemoval: a clock that is set back by hours right after a start
+// does not delay the first listing by hours.
+func TestClockSetBackDelaysNoRemoval(t *testing.T) {
+	path, clk := filepath.Join(t.TempDir(), "out.log"), newClock()
+	s := openAt(t, clk, path, &sink.Rotate{Size: 30})
+	for i := range 5 {
+		mustWrite(t, s, records(0, 3*i, 3))
+		clk.add(time.Second)
+	}
+	mustClose(t, s)
+	s = openAt(t, clk, path, &sink.Rotate{Size: 30, Keep: 1})
+	clk.add(-12 * time.Hour)
+	tend(s)
+	if n := len(complete(t, path)); n != 1 {
+		t.Errorf("%d complete files, want 1", n)
+	}
+	mustClose(t, s)
+}
+
+// TestPipeInPlaceOfACheckpoint: a named pipe that has the name of a checkpoint is not
+// waited for.
+func TestPipeInPlaceOfACheckpoint(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "9.log")
+	setFile(t, path, "x\n")
+	if err := syscall.Mkfifo(path+filename.CheckpointSuffix, 0o600); err != nil {
+		t.Skip(err)
+	}
+	s := openAt(t, newClock(), filepath.Join(dir, "{partition}.log"), &sink.Rotate{Size: 30, Keep: 3})
+	done := make(chan error, 1)
+	go func() { done <- s.Close(true) }()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("Close waits for the pipe")
+	}
+	checkFile(t, path, "x\n")
+}

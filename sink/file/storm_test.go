@@ -1,0 +1,361 @@
+package file
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"kcagent/limits"
+	"kcagent/sink"
+	"kcagent/sink/file/checkpoint"
+	"kcagent/sink/file/compress"
+	"kcagent/sink/file/disk/disktest"
+	"kcagent/sink/file/writer"
+)
+
+// A storm is a random history of the files of a sink: writes, also in pieces, flushes, other
+// programs' renames and removals, faults of the disk, edits of the configuration, rebalances,
+// files that are closed to save descriptors, clocks that are set, deaths of the process
+// and of the machine.
+type storm struct {
+	*testing.T
+	random  *rand.Rand
+	fs      *disktest.MemoryFS
+	spec    *sink.FileSpec
+	sink    sink.Sink
+	files   *writer.Pool
+	clock   *clock
+	at      [stormPartitions]int // written so far
+	flushed [stormPartitions]int // by a flush that was good
+	gather  bool                 // small chunks wait for the flush
+	none    bool                 // durability changes, and only the process dies
+	moved   int
+	removed map[string]int // records that were safe in files that were removed
+	history []string
+}
+
+const stormPartitions = 3
+
+func (s *storm) note(format string, args ...any) {
+	s.history = append(s.history, fmt.Sprintf(format, args...))
+}
+
+// open opens the sink, again and again while the disk fails, and continues where
+// it ends.
+func (s *storm) open() {
+	s.files = writer.NewPool(limits.NewBudget(10))
+	if s.gather {
+		s.files.BufferFrom = 0
+	}
+	for {
+		out, err := openWith(s.Context(), sink.Spec{File: s.spec}, testOptions{
+			FS: s.fs, Group: "g", Consumer: "c", Log: slog.New(slog.DiscardHandler), Now: s.clock.now, pool: s.files,
+		})
+		if err == nil {
+			s.sink = out
+			break
+		}
+		s.expected(err)
+		s.calm()
+	}
+	for p := range s.at {
+		s.resume(p)
+	}
+}
+
+func (s *storm) resume(p int) {
+	for {
+		at, err := s.sink.Resume(s.Context(), sink.TopicPartition{Topic: "orders", Partition: int32(p)}, nil)
+		if err != nil {
+			s.expected(err)
+			s.note("resume %d %v", p, err)
+			s.calm()
+			continue
+		}
+		if max(0, int(at.Next)) < s.flushed[p] {
+			s.Fatalf("partition %d continues at %d, and a flush covered %d\n%q", p, at.Next, s.flushed[p], s.history)
+		}
+		s.at[p] = max(0, int(at.Next))
+		return
+	}
+}
+
+func (s *storm) calm() { s.setFault(nil) }
+
+// setFault returns the fault before. The keeper's goroutine asks for faults, too.
+func (s *storm) setFault(fault func() error) (before func() error) {
+	s.fs.Mu.Lock()
+	defer s.fs.Mu.Unlock()
+	before, s.fs.Fault = s.fs.Fault, fault
+	return before
+}
+
+// expected fails the test on an error that nothing caused.
+func (s *storm) expected(err error) {
+	if err != nil && !errors.Is(err, disktest.ErrDied) && !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EIO) && !errors.Is(err, sink.ErrReopen) {
+		s.Fatalf("%v\n%q", err, s.history)
+	}
+}
+
+func (s *storm) write() {
+	p := s.random.IntN(stormPartitions)
+	count := 1 + s.random.IntN(20)
+	if s.random.IntN(8) == 0 {
+		s.writeLarge(p)
+		return
+	}
+	s.wrote(p, count, write(s.Context(), s.sink, records(int32(p), s.at[p], count)))
+}
+
+func (s *storm) wrote(p, count int, err error) {
+	s.note("write %d+%d %v", p, count, err)
+	s.expected(err)
+	switch {
+	case err == nil:
+		s.at[p] += count
+	case errors.Is(err, sink.ErrReopen):
+		s.resume(p)
+	}
+}
+
+// adopt gives a partition another lineage where it is. Long ones make the checkpoint
+// outgrow its slot.
+func (s *storm) adopt() {
+	p := s.random.IntN(stormPartitions)
+	lineage := strings.Repeat("l", s.random.IntN(checkpoint.SlotSize))
+	err := s.sink.Adopt(s.Context(), sink.TopicPartition{Topic: "orders", Partition: int32(p)}, "ledger", sink.Position{Next: int64(s.at[p]), Lineage: lineage})
+	s.note("adopt %d %d %v", p, len(lineage), err)
+	if s.expected(err); err != nil {
+		s.resume(p)
+	}
+}
+
+func (s *storm) flush() {
+	at := s.at
+	err := s.sink.Flush(s.Context())
+	s.note("flush %v", err)
+	s.expected(err)
+	var some *sink.FlushError
+	if err != nil && !errors.As(err, &some) {
+		return
+	}
+	for p := range at {
+		var failed error
+		if some != nil {
+			failed = some.Failed[sink.TopicPartition{Topic: "orders", Partition: int32(p)}]
+		}
+		switch {
+		case failed == nil:
+			s.flushed[p] = at[p]
+		case errors.Is(failed, sink.ErrReopen):
+			s.resume(p)
+		}
+	}
+}
+
+// rename does what logrotate does, on a disk that works.
+func (s *storm) rename() {
+	path := strings.ReplaceAll(s.spec.Path, "{partition}", fmt.Sprint(s.random.IntN(stormPartitions)))
+	if s.fs.Files[path] == nil {
+		return
+	}
+	s.moved++
+	create := s.random.IntN(2) == 0
+	fault := s.setFault(nil)
+	_ = s.fs.Rename(path, fmt.Sprintf("%s.%d", path, s.moved))
+	if create {
+		_, _ = s.fs.OpenFile(path, 0o100, 0o600) // O_CREATE
+	}
+	s.setFault(fault)
+	s.note("rename %s %v", path, create)
+}
+
+// remove deletes a growing file, on a disk that works. What was safe in it is gone for
+// good. It follows a flush, for after a checkpoint that failed it is unknown what is safe.
+func (s *storm) remove() {
+	fault := s.setFault(nil)
+	defer func() { s.setFault(fault) }()
+	s.flush()
+	s.write()
+	path := strings.ReplaceAll(s.spec.Path, "{partition}", fmt.Sprint(s.random.IntN(stormPartitions)))
+	for _, w := range s.sink.(*fileSink).writers() {
+		if w.Path != path {
+			continue
+		}
+		_ = w.InspectSafe(s.Context(), func(inode uint64, safe int64) {
+			i := s.fs.Files[path]
+			if i == nil || i.ID != inode {
+				return
+			}
+			data := i.Data[:safe]
+			c, _ := compress.Sniff(bytes.NewReader(data))
+			for _, v := range values(s.T, sink.Raw, unpack(s.T, c, data)) {
+				v, _ = strings.CutSuffix(v, padding)
+				s.removed[v]++
+			}
+			_ = s.fs.Remove(path)
+			_ = s.fs.SyncDir(filepath.Dir(path))
+			s.note("remove %s, safe %d", path, len(data))
+		})
+	}
+}
+
+func (s *storm) update() {
+	spec := *s.spec
+	spec.Compression = []sink.Compression{sink.Uncompressed, sink.Gzip, sink.Zstd}[s.random.IntN(3)]
+	spec.Rotate = []*sink.Rotate{nil, {Size: 100}, {Size: 500}, {Every: time.Hour}}[s.random.IntN(4)]
+	if s.none {
+		spec.Durability = []sink.Durability{sink.Fsync, sink.None}[s.random.IntN(2)]
+	}
+	s.spec = &spec
+	if err := s.sink.Update(sink.Spec{File: s.spec}); err != nil {
+		s.Fatal(err)
+	}
+	s.note("update %s %v %s", spec.Compression, spec.Rotate, spec.Durability)
+}
+
+func (s *storm) fault() {
+	err := []error{syscall.ENOSPC, syscall.EIO}[s.random.IntN(2)]
+	odds := 1 + s.random.IntN(6)
+	random := rand.New(rand.NewPCG(s.random.Uint64(), 0)) // used with the lock of the file system
+	s.setFault(func() error {
+		if random.IntN(odds) == 0 {
+			return err
+		}
+		return nil
+	})
+	s.note("fault %v 1/%d", err, odds)
+}
+
+func (s *storm) crash() {
+	l := disktest.Losses[s.random.IntN(len(disktest.Losses))]
+	if s.none {
+		l = disktest.Losses[0]
+	}
+	s.note("crash: %s", l.Name)
+	s.sink.(*fileSink).timer.stop()
+	s.sink.(*fileSink).keeper.Stop(false)
+	s.fs = s.fs.Crash(l)
+	s.open()
+}
+
+func (s *storm) rebalance() {
+	s.flush()
+	s.note("rebalance")
+	s.expected(s.sink.Release())
+	for p := range s.at {
+		s.resume(p)
+	}
+}
+
+func (s *storm) step() {
+	switch n := s.random.IntN(100); {
+	case n < 3:
+		s.adopt()
+	case n < 4:
+		s.remove()
+	case n < 50:
+		s.write()
+	case n < 68:
+		s.flush()
+	case n < 72:
+		s.rename()
+	case n < 78:
+		s.update()
+	case n < 83:
+		s.fault()
+	case n < 87:
+		s.calm()
+		s.note("calm")
+	case n < 90:
+		s.note("park %v", s.files.ParkOne())
+	case n < 92:
+		s.rebalance()
+	case n < 94:
+		s.clock.add(time.Duration(s.random.IntN(400)-200) * time.Minute)
+		s.note("clock %v", s.clock.now())
+	case n < 98:
+		s.crash()
+	default:
+		s.note("reopen")
+		s.expected(s.sink.Close(s.random.IntN(2) == 0))
+		s.open()
+	}
+}
+
+// check demands each record once; within a file in order.
+func (s *storm) check() {
+	count := maps.Clone(s.removed)
+	for _, path := range slices.Sorted(maps.Keys(s.fs.Files)) {
+		if isSide(path) {
+			continue
+		}
+		data := s.fs.Files[path].Data
+		c, err := compress.Sniff(strings.NewReader(string(data)))
+		if err != nil {
+			s.Fatal(err)
+		}
+		var last [stormPartitions]string
+		for _, v := range values(s.T, sink.Raw, unpack(s.T, c, data)) {
+			v, _ = strings.CutSuffix(v, padding)
+			count[v]++
+			p := int(v[1] - '0')
+			if v <= last[p] {
+				s.Errorf("%s follows %s in %s", v, last[p], filepath.Base(path))
+			}
+			last[p] = v
+		}
+	}
+	for p := range s.at {
+		for i := range s.at[p] {
+			if v := value(int32(p), i); count[v] != 1 {
+				s.Errorf("%s is there %d times", v, count[v])
+			}
+			delete(count, value(int32(p), i))
+		}
+	}
+	if len(count) > 0 {
+		s.Errorf("strange records: %v", count)
+	}
+	if s.Failed() {
+		s.Fatalf("after %q\nfiles %q", s.history, slices.Sorted(maps.Keys(s.fs.Files)))
+	}
+}
+
+// TestStorm: whatever happens, each record is in the files once, in order within its
+// partition and file, except records that were removed with a file.
+func TestStorm(t *testing.T) {
+	for _, pattern := range []string{"/d/out.log", "/d/{partition}.log"} {
+		for seed := range uint64(stormSeeds) {
+			s := &storm{
+				T: t, random: rand.New(rand.NewPCG(seed, 7)), fs: disktest.NewMemoryFS(), spec: exactSpec(pattern).File,
+				none: seed%4 == 0, gather: seed%3 == 0, clock: newClock(), removed: map[string]int{},
+			}
+			s.fs.Asking = seed%2 == 0
+			s.note("%s seed %d", pattern, seed)
+			s.open()
+			for range 120 {
+				s.step()
+			}
+			s.calm()
+			for p := range s.at { // what was lost last is read again
+				s.resume(p)
+			}
+			if err := s.sink.Close(true); err != nil {
+				t.Fatalf("%v\n%q", err, s.history)
+			}
+			s.check()
+		}
+	}
+}
+
+const stormSeeds = 150

@@ -1,0 +1,103 @@
+package writer
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"kcagent/sink"
+	"kcagent/sink/file/compress"
+	"kcagent/sink/file/disk"
+	"kcagent/sink/sinkio"
+)
+
+// An Env is what the writers of one sink share. Its exported fields are set before the
+// first writer is used and do not change.
+type Env struct {
+	Log      *slog.Logger
+	fs       disk.FS
+	now      func() time.Time
+	consumer string
+	group    string
+	Exact    bool // exactly once
+	format   sink.Format
+	pool     *Pool // descriptors, shared by all sinks of the process
+	// onDeadline is called with the time at which the clock completes a growing file.
+	OnDeadline func(at time.Time)
+	// onComplete is called when a file of path was renamed to its final name.
+	OnComplete func(path, final string, at time.Time)
+
+	Spec       atomic.Pointer[sink.FileSpec] // the one in force
+	warnLocks  sync.Once                     // the warning that the file system has no locks
+	Renameless atomic.Bool                   // the file system has no renames, so files are not completed
+}
+
+// NewEnv returns the env of a sink with a log and a clock, opened with spec.
+func NewEnv(spec sink.FileSpec, o sink.Options, fsys disk.FS, pool *Pool) *Env {
+	e := &Env{
+		Log: o.Log, fs: fsys, now: o.Now, consumer: o.Consumer, group: o.Group,
+		Exact: spec.Delivery == sink.ExactlyOnce, format: spec.Format, pool: pool,
+	}
+	e.Spec.Store(&spec)
+	return e
+}
+
+// defaultMode is that of a spec that leaves it open.
+const defaultMode sink.Mode = 0o640
+
+// mode is that of files made from now on.
+func (e *Env) mode() fs.FileMode {
+	if m := e.Spec.Load().Mode; m != 0 {
+		return fs.FileMode(m)
+	}
+	return fs.FileMode(defaultMode)
+}
+
+func (e *Env) durable() bool { return e.Spec.Load().Durability != sink.None }
+
+func (e *Env) delivery() sink.Delivery {
+	if e.Exact {
+		return sink.ExactlyOnce
+	}
+	return sink.AtLeastOnce
+}
+
+func (e *Env) compression() sink.Compression {
+	if c := e.Spec.Load().Compression; c != "" {
+		return c
+	}
+	return sink.Uncompressed
+}
+
+// compress makes a large chunk a frame, beside the other chunks; nil if it
+// is to be written as it is, or with others.
+func (e *Env) compress(data []byte) (compress.Frame, sink.Compression) {
+	c := e.compression()
+	if c == sink.Uncompressed || len(data) < compress.BigChunk {
+		return compress.Frame{}, c
+	}
+	return compress.NewFrame(c, data), c
+}
+
+// lock locks a file of a path. at_least_once does without where the file system has
+// no locks.
+func (e *Env) lock(f disk.File, path string) error {
+	err := f.Lock()
+	if !errors.Is(err, errors.ErrUnsupported) {
+		if err != nil {
+			return sinkio.OpError("lock", path, err)
+		}
+		return nil
+	}
+	if e.Exact {
+		return fmt.Errorf("%w; exactly_once requires locks: use another file system or delivery: at_least_once", sinkio.OpError("lock", path, err))
+	}
+	e.warnLocks.Do(func() {
+		e.Log.Warn("file system has no locks; make sure that no other agent writes the file", "path", path, "error", err)
+	})
+	return nil
+}

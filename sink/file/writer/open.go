@@ -1,0 +1,300 @@
+package writer
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"kcagent/sink"
+	"kcagent/sink/file/checkpoint"
+	"kcagent/sink/file/compress"
+	"kcagent/sink/file/disk"
+	"kcagent/sink/file/filename"
+	"kcagent/sink/sinkio"
+)
+
+// openFlags: every write goes to the end, wherever others moved that, and what
+// was written can be read again.
+const openFlags = os.O_RDWR | os.O_APPEND
+
+// begin makes current a file to which records may be appended: it opens the path,
+// and has a checkpoint name the file. Of a file that no checkpoint names it would be
+// unknown after a crash which of its bytes are records of this sink. It is called
+// alone.
+func (w *Writer) begin() error {
+	if err := w.open(); err != nil {
+		return err
+	}
+	if err := w.cutMoved(nil); err != nil {
+		return err
+	}
+	if w.current == nil {
+		if err := w.create(); err != nil {
+			return err
+		}
+	}
+	return w.name(w.ledger.Snapshot())
+}
+
+// openAtOnce opens the one file of a path without placeholders before there is a record,
+// so that a bad path shows. A file that has to be found first waits for Resume, which
+// knows what may be cut off it. It is called alone.
+func (w *Writer) openAtOnce() error {
+	if err := w.open(); err != nil || w.moved != nil {
+		return err
+	}
+	return w.begin()
+}
+
+// name has a checkpoint name the growing file, with a ledger whose records are safe.
+func (w *Writer) name(at checkpoint.Snapshot) error {
+	g := w.current
+	if g.named {
+		return nil
+	}
+	if w.env.durable() {
+		// First the names: else a crash could bring back another file under the path's
+		// name, of which the checkpoint knows nothing.
+		if err := w.syncNames(w.folders); err != nil {
+			return err
+		}
+		w.folders = nil
+		if g.length > 0 { // what another program left there
+			if err := g.f.Datasync(); err != nil {
+				return sinkio.OpError("sync", w.Path, err)
+			}
+		}
+	}
+	w.done = nil
+	if err := w.store(g, at); err != nil {
+		return err
+	}
+	g.named = true
+	return nil
+}
+
+// open opens a writer that is closed: the lock first, then the checkpoint, then the
+// file, which is made what the checkpoint says. It creates no data file. It is called
+// alone.
+func (w *Writer) open() error {
+	if w.lost != nil {
+		return w.lost
+	}
+	if w.side != nil {
+		return nil
+	}
+	if err := w.checkPath(); err != nil {
+		return err
+	}
+	real, err := w.env.fs.Resolve(w.Path)
+	if err != nil {
+		return sinkio.OpError("open", w.Path, err)
+	}
+	if w.parked != nil && real != w.real {
+		return w.loseLink() // what was closed has its checkpoint elsewhere
+	}
+	w.real = real
+	if err := w.makeFolders(w.env.mode()); err != nil {
+		return err
+	}
+	if err := w.env.pool.take(w); err != nil {
+		return fmt.Errorf("open %s: %w", w.Path, err)
+	}
+	c, err := w.openSide()
+	if err == nil {
+		err = w.recover(c)
+	}
+	if err != nil {
+		return errors.Join(err, w.closeFiles(false))
+	}
+	if c == nil { // else openSide has synced the folder
+		w.folders = append(w.folders, filepath.Dir(w.real))
+	}
+	return nil
+}
+
+// checkPath looks whether the path can be written as the spec says.
+func (w *Writer) checkPath() error {
+	if err := filename.Check(w.Path); err != nil {
+		return err
+	}
+	switch info, err := w.env.fs.Stat(w.Path); {
+	case err == nil && !info.Mode().IsRegular():
+		return fmt.Errorf("open %s: not a regular file", w.Path)
+	case err != nil && !disk.IsNotExist(err):
+		return sinkio.OpError("open", w.Path, err)
+	}
+	if w.env.Spec.Load().Rotate == nil {
+		return nil
+	}
+	return w.checkLink()
+}
+
+// checkLink rejects a symbolic link, which would be renamed instead of the file.
+func (w *Writer) checkLink() error {
+	info, err := w.env.fs.Lstat(w.Path)
+	switch {
+	case err == nil && info.Mode()&fs.ModeSymlink != 0:
+		return LinkError(w.Path)
+	case err != nil && !disk.IsNotExist(err):
+		return sinkio.OpError("open", w.Path, err)
+	}
+	return nil
+}
+
+func LinkError(path string) error {
+	return fmt.Errorf("open %s: a symbolic link cannot be combined with rotate, nor with a change of compression: write the path of the file itself", path)
+}
+
+// create opens the path for the first record. A file that was put there meanwhile is
+// continued.
+func (w *Writer) create() error {
+	if changed, err := w.linkChanged(); err != nil {
+		return err
+	} else if changed { // lock and checkpoint are elsewhere, too
+		return w.loseLink()
+	}
+	if err := w.makeFolders(w.env.mode()); err != nil {
+		return err
+	}
+	_, err := w.env.fs.Stat(w.Path)
+	isNew := disk.IsNotExist(err)
+	f, err := w.env.fs.OpenFile(w.Path, openFlags|os.O_CREATE, w.env.mode())
+	if err != nil {
+		return sinkio.OpError("open", w.Path, err)
+	}
+	if isNew {
+		w.chmod(f, w.env.mode())
+	}
+	if err := w.env.lock(f, w.Path); err != nil {
+		_ = f.Close()
+		return err
+	}
+	g, err := w.takeOver(f, found{})
+	if err != nil {
+		_ = f.Close()
+		return sinkio.OpError("open", w.Path, err)
+	}
+	w.current = g
+	w.folders = append(w.folders, filepath.Dir(w.real))
+	return nil
+}
+
+// loseLink is lose for a path that leads to another file by now.
+func (w *Writer) loseLink() error {
+	return w.lose(fmt.Errorf("open %s: the symbolic link leads elsewhere by now", w.Path))
+}
+
+// found is what is known of a file that is opened.
+type found struct {
+	ours   bool             // this writer made it, so a torn end may be cut off
+	exact  bool             // its length is known, and it was cut there
+	length int64            // if exact
+	same   bool             // it is the file that the checkpoint names, and no copy
+	codec  sink.Compression // "" if unknown
+	named  bool             // the durable checkpoint names it
+}
+
+// takeOver makes a locked file a segment that ends after its last whole record.
+func (w *Writer) takeOver(f disk.File, known found) (*segment, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	g := &segment{path: w.Path, f: f, info: info, born: f.Born(), length: info.Size(), synced: -1, named: known.named}
+	switch {
+	case g.length == 0:
+	case known.exact && known.length == 0:
+		w.uncover(g, known)
+	case known.exact:
+		g.codec = known.codec
+		w.uncover(g, known)
+	default:
+		if err := w.findEnd(g, known); err != nil {
+			return nil, err
+		}
+	}
+	if g.length == 0 || g.codec == "" {
+		g.codec = w.env.compression()
+	}
+	if g.length > 0 {
+		g.since = info.ModTime() // before anything is cut off
+	}
+	if disk.Spare(info) > busyBytes/2 {
+		g.room = g.length // a process that died reserved it; trim gives it back
+	}
+	g.safe = g.length
+	return g, nil
+}
+
+// uncover records how much of a file the checkpoint covers.
+func (w *Writer) uncover(g *segment, known found) {
+	if g.length > known.length {
+		g.torn, g.uncovered = true, g.length-known.length
+		w.copied = !known.same
+	}
+	g.length = known.length
+}
+
+// findEnd finds out how a file is compressed and where its last whole record ends.
+// A torn record is cut off a file that this writer made, for the next one would be
+// glued to it, and Kafka brings it again. In any other file it is left, and a newline
+// ends it.
+func (w *Writer) findEnd(g *segment, known found) (err error) {
+	if g.codec = known.codec; g.codec == "" {
+		if g.codec, err = compress.Detect(g.f, g.length, w.env.compression()); err != nil {
+			return err
+		}
+	}
+	if known.ours || g.codec != sink.Uncompressed {
+		g.length, err = w.cutTorn(g.f, g.length, g.codec)
+		return err
+	}
+	end, err := compress.WholeEnd(g.f, g.length, g.codec)
+	if err != nil || end == g.length {
+		return err
+	}
+	if _, err := g.f.Write([]byte{'\n'}); err != nil {
+		return err
+	}
+	g.length++
+	return nil
+}
+
+// cutTorn cuts off what follows the last whole record of a file that is size
+// bytes long, and returns the new length.
+func (w *Writer) cutTorn(f disk.File, size int64, c sink.Compression) (int64, error) {
+	end, err := compress.WholeEnd(f, size, c)
+	if err != nil || end == size {
+		return end, err
+	}
+	w.env.Log.Warn("torn last record was cut off", "path", w.Path, "bytes", size-end)
+	return end, f.Truncate(end)
+}
+
+// chmod gives a new file its mode whatever the umask. Some file systems have modes of
+// their own and reject it.
+func (w *Writer) chmod(f disk.File, mode fs.FileMode) {
+	if err := f.Chmod(mode); err != nil {
+		w.env.Log.Warn("setting the mode of a file failed", "path", w.Path, "mode", sink.Mode(mode).String(), "error", err)
+	}
+}
+
+// makeFolders makes the folders above the path. Who may read the files may enter
+// them.
+func (w *Writer) makeFolders(mode fs.FileMode) error {
+	dir := filepath.Dir(w.real)
+	missing, err := disk.MissingFolders(w.env.fs, dir)
+	if err == nil && len(missing) > 0 {
+		for _, d := range missing {
+			w.folders = append(w.folders, filepath.Dir(d))
+		}
+		err = w.env.fs.MkdirAll(dir, 0o700|mode|mode&0o444>>2)
+	}
+	if err != nil {
+		return sinkio.OpError("make folder", dir, err)
+	}
+	return nil
+}

@@ -1,0 +1,136 @@
+package sinktest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"kcagent/sink"
+)
+
+// Values reads what records a sink holds from its bytes, which must be whole
+// lines.
+func Values(t *testing.T, format sink.Format, content string) []string {
+	t.Helper()
+	if content == "" {
+		return nil
+	}
+	if !strings.HasSuffix(content, "\n") {
+		t.Errorf("torn last line: %q", content[strings.LastIndex(content, "\n")+1:])
+	}
+	lines := strings.Split(strings.TrimSuffix(content, "\n"), "\n")
+	if format == sink.Raw {
+		return lines
+	}
+	for i, line := range lines {
+		var envelope struct{ Value string }
+		if err := json.Unmarshal([]byte(line), &envelope); err != nil {
+			t.Fatalf("line %d: %v: %q", i+1, err, line)
+		}
+		lines[i] = envelope.Value
+	}
+	return lines
+}
+
+// Records makes n records of a partition; their values say which they are.
+func Records(partition int32, from, n int) []sink.Record {
+	recs := make([]sink.Record, n)
+	for i := range recs {
+		recs[i] = sink.Record{
+			Topic: "orders", Partition: partition, Offset: int64(from + i),
+			Time: time.UnixMilli(1700000000000), Value: []byte(Value(partition, from+i)),
+		}
+	}
+	return recs
+}
+
+// Value is the value of a record that [Records] makes.
+func Value(partition int32, offset int) string { return fmt.Sprintf("p%d-%06d", partition, offset) }
+
+// Want lists the values that [Records] makes.
+func Want(partition int32, from, n int) []string {
+	var vs []string
+	for i := range n {
+		vs = append(vs, Value(partition, from+i))
+	}
+	return vs
+}
+
+// OfPartition returns the values of one partition, in order.
+func OfPartition(vs []string, partition int32) []string {
+	prefix := fmt.Sprintf("p%d-", partition)
+	return slices.DeleteFunc(slices.Clone(vs), func(v string) bool { return !strings.HasPrefix(v, prefix) })
+}
+
+// Equal fails the test if the values are not equal.
+func Equal(t *testing.T, got, want []string) {
+	t.Helper()
+	if slices.Equal(got, want) {
+		return
+	}
+	i := 0
+	for i < len(got) && i < len(want) && got[i] == want[i] {
+		i++
+	}
+	t.Fatalf("%d lines, want %d; the first %d are equal, then\n got %.5q\nwant %.5q", len(got), len(want), i, got[i:], want[i:])
+}
+
+var chunks = sync.Pool{New: func() any { return new([]byte) }}
+
+// Write encodes recs, which are of one partition, and writes them as one chunk.
+// It scribbles over the chunk afterwards: a sink must not have kept it.
+func Write(ctx context.Context, s sink.Sink, recs []sink.Record) error {
+	buf := chunks.Get().(*[]byte)
+	defer chunks.Put(buf)
+	c := sink.Chunk{TopicPartition: sink.TopicPartition{Topic: "orders"}, Data: (*buf)[:0]}
+	for i := range recs {
+		c.TopicPartition = sink.TopicPartition{Topic: recs[i].Topic, Partition: recs[i].Partition}
+		c.Last = len(c.Data)
+		c.Data = s.Encode(c.Data, &recs[i])
+		c.Next = recs[i].Offset + 1
+	}
+	err := s.Write(ctx, c)
+	for i := range c.Data {
+		c.Data[i] = '#'
+	}
+	*buf = c.Data
+	return err
+}
+
+// Payloads are values of 200 bytes each.
+var Payloads = map[string][]byte{
+	"text": bytes.Repeat([]byte("order-confirmed "), 13)[:200],
+	"json": bytes.Repeat([]byte(`{"id":12345,"state":"paid"},`), 8)[:200],
+	"binary": func() []byte {
+		b := make([]byte, 200)
+		r := rand.New(rand.NewPCG(1, 2))
+		for i := range b {
+			b[i] = byte(r.Uint32())
+		}
+		return b
+	}(),
+}
+
+// Batch makes n records of a partition, with keys and one value.
+func Batch(n int, value []byte) []sink.Record {
+	recs := make([]sink.Record, n)
+	for i := range recs {
+		recs[i] = sink.Record{
+			Topic: "orders", Partition: 3, Offset: int64(1_000_000 + i), Time: time.UnixMilli(1_700_000_000_000 + int64(i)),
+			Key: fmt.Appendf(nil, "key-%d", i), Value: value,
+		}
+	}
+	return recs
+}
+
+// WriteLarge writes r as a chunk that the sink encodes while it writes it.
+func WriteLarge(ctx context.Context, s sink.Sink, r *sink.Record) error {
+	return s.Write(ctx, sink.Chunk{TopicPartition: sink.TopicPartition{Topic: r.Topic, Partition: r.Partition}, Large: r, Next: r.Offset + 1})
+}

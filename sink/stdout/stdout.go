@@ -1,0 +1,123 @@
+// Package stdout is the sink that writes records to the standard output of the agent.
+//
+// All sinks of the process share one stream: each chunk is written as a whole, so that the
+// lines of different consumers do not mix. The sink keeps no ledger, and nothing can be cut
+// off a stream: records may repeat, and a record may be torn if a write fails halfway.
+package stdout
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+
+	"kcagent/sink"
+	"kcagent/sink/encode"
+	"kcagent/sink/sinkio"
+)
+
+// An output is a stream that several sinks share: a chunk is written by itself.
+type output struct {
+	w    io.Writer
+	turn sinkio.Mutex
+	torn bool // a failed write ended within a line; guarded by turn
+}
+
+// processOutput is the standard output. It is used through a descriptor of its
+// own, for the runtime ends the process when a write to descriptor 1 meets a
+// broken pipe, and one sink must not stop the consumers of all others.
+var processOutput = sync.OnceValue(func() *output {
+	o := &output{w: os.Stdout, turn: sinkio.NewMutex()}
+	if fd, err := syscall.Dup(int(os.Stdout.Fd())); err == nil {
+		syscall.CloseOnExec(fd)
+		o.w = os.NewFile(uintptr(fd), "stdout")
+	}
+	return o
+})
+
+// A stdoutSink writes records to a stream. Nothing can be cut off a stream, so
+// a chunk whose write failed halfway stands there twice after the retry, the
+// first time torn.
+type stdoutSink struct {
+	out    *output
+	format sink.Format
+	encode encode.Encoder
+}
+
+func Open(spec sink.StdoutSpec) (sink.Sink, error) {
+	return newSink(spec, processOutput())
+}
+
+func newSink(spec sink.StdoutSpec, out *output) (sink.Sink, error) {
+	encode, err := encode.For(spec.Format)
+	if err != nil {
+		return nil, fmt.Errorf("open stdout: %w", err)
+	}
+	return &stdoutSink{out: out, format: spec.Format, encode: encode}, nil
+}
+
+// Encode implements [Sink].
+func (s *stdoutSink) Encode(dst []byte, r *sink.Record) []byte { return s.encode(dst, r) }
+
+// Write implements [Sink].
+func (s *stdoutSink) Write(ctx context.Context, c sink.Chunk) error {
+	switch {
+	case c.Empty():
+		return nil
+	case c.Large != nil:
+		return s.out.write(ctx, func(put func([]byte) error) error { return encode.Pieces(s.format, c.Large, put) })
+	}
+	return s.out.write(ctx, func(put func([]byte) error) error { return put(c.Data) })
+}
+
+// write writes pieces, and nothing else between them.
+func (o *output) write(ctx context.Context, pieces func(put func([]byte) error) error) error {
+	if err := o.turn.Lock(ctx); err != nil {
+		return fmt.Errorf("write stdout: blocked, its reader does not consume: %w", err)
+	}
+	defer o.turn.Unlock()
+	if o.torn {
+		if _, err := sinkio.WriteAll(o.w, []byte{'\n'}); err != nil {
+			return sinkio.OpError("write", "stdout", err)
+		}
+		o.torn = false
+	}
+	out := &sinkio.CountingWriter{W: o.w}
+	if err := pieces(sinkio.UntilDone(ctx, func(b []byte) error { _, err := out.Write(b); return err })); err != nil {
+		o.torn = out.N > 0
+		return sinkio.OpError("write", "stdout", err)
+	}
+	return nil
+}
+
+// Flush implements [Sink]: what Write has accepted, the stream has taken.
+func (s *stdoutSink) Flush(context.Context) error { return nil }
+
+// Update implements [Sink]; nothing can change.
+func (s *stdoutSink) Update(spec sink.Spec) error {
+	if spec.Stdout == nil {
+		return fmt.Errorf("update sink stdout: the new one is of kind %q", spec.Kind())
+	}
+	return nil
+}
+
+// Resume implements [Sink]: a stream keeps no ledger.
+func (s *stdoutSink) Resume(context.Context, sink.TopicPartition, sink.Commits) (sink.Ledger, error) {
+	return sink.Ledger{Position: sink.Position{Next: -1}}, nil
+}
+
+// Adopt implements [Sink].
+func (s *stdoutSink) Adopt(context.Context, sink.TopicPartition, string, sink.Position) error {
+	return nil
+}
+
+// Room implements [Sink].
+func (s *stdoutSink) Room(sink.TopicPartition) int { return 0 }
+
+// Release implements [Sink].
+func (s *stdoutSink) Release() error { return nil }
+
+// Close implements [Sink]. The stream stays open for the others.
+func (s *stdoutSink) Close(bool) error { return nil }
