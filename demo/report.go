@@ -42,7 +42,7 @@ func report(w io.Writer, dir string, before map[string]int64) error {
 		return err
 	}
 	for _, path := range slices.Sorted(maps.Keys(now)) {
-		if filename.IsSideFile(path) {
+		if filename.IsCheckpoint(path) {
 			continue
 		}
 		from := before[path]

@@ -57,7 +57,7 @@ func appendTopic(dst []byte, topic string) []byte {
 	dst = append(dst, '"')
 	start := len(dst)
 	dst = append(dst, topic...)
-	if name := dst[start:]; !utf8.Valid(name) || clean(name) < len(name) {
+	if name := dst[start:]; !utf8.Valid(name) || cleanPrefix(name) < len(name) {
 		dst = appendEscaped(dst[:start], []byte(strings.ToValidUTF8(topic, "\uFFFD")))
 	}
 	return append(dst, '"')
@@ -83,7 +83,7 @@ func appendBytes(dst []byte, name string, b []byte) []byte {
 
 // appendEscaped writes valid UTF-8 as the inside of a JSON string.
 func appendEscaped(dst, b []byte) []byte {
-	n := clean(b)
+	n := cleanPrefix(b)
 	dst = append(dst, b[:n]...)
 	b = b[n:]
 	for len(b) >= 8 {
@@ -113,7 +113,7 @@ const escapedWord = 8*len(`\u0000`) + 8
 // stands before the next escape.
 func appendWord(dst []byte, word uint64) []byte {
 	buf, n, left := dst[:cap(dst)], len(dst), 8
-	for hits := escapes(word); hits != 0; {
+	for hits := escapeMask(word); hits != 0; {
 		binary.LittleEndian.PutUint64(buf[n:], word)
 		shift := bits.TrailingZeros64(hits) &^ 7
 		n += shift / 8
@@ -146,12 +146,12 @@ func appendEscape(dst []byte, c byte) []byte {
 	return append(dst, '\\', 'u', '0', '0', digits[c>>4], digits[c&15])
 }
 
-// clean is the length of b's prefix that a JSON string may hold as it is: no
+// cleanPrefix is the length of b's prefix that a JSON string may hold as it is: no
 // quote, backslash or control character.
-func clean(b []byte) int {
+func cleanPrefix(b []byte) int {
 	i := 0
 	for ; i+8 <= len(b); i += 8 {
-		if hits := escapes(binary.LittleEndian.Uint64(b[i:])); hits != 0 {
+		if hits := escapeMask(binary.LittleEndian.Uint64(b[i:])); hits != 0 {
 			return i + bits.TrailingZeros64(hits)/8
 		}
 	}
@@ -165,11 +165,11 @@ func clean(b []byte) int {
 
 func mustEscape(c byte) bool { return c < 0x20 || c == '"' || c == '\\' }
 
-// escapes is mustEscape for eight bytes at once: it sets the top bit of each
+// escapeMask is mustEscape for eight bytes at once: it sets the top bit of each
 // that must be escaped. A byte is 0 if neither its top bit is set nor adding
 // 0x7f to the rest of it sets that; x^'"' is 0 for a quote, and x&^0x1f for a
 // control character.
-func escapes(word uint64) uint64 {
+func escapeMask(word uint64) uint64 {
 	const (
 		ones = 0x0101010101010101
 		tops = 0x80 * ones

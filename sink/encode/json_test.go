@@ -64,7 +64,7 @@ func TestClean(t *testing.T) {
 					if c < 0x20 || c == '"' || c == '\\' {
 						want = at
 					}
-					if got := clean(b); got != want {
+					if got := cleanPrefix(b); got != want {
 						t.Fatalf("clean(%q) = %d, want %d", b, got, want)
 					}
 				}
@@ -73,7 +73,7 @@ func TestClean(t *testing.T) {
 	}
 	// A hit makes the byte above it suspect; the lowest one must win.
 	for _, s := range []string{"\x1f\x20aaaaaa", "\"#aaaaaa", "\\]aaaaaa", "aaaaaa\x00\x20"} {
-		if got, want := clean([]byte(s)), strings.IndexAny(s, "\x00\x1f\"\\"); got != want {
+		if got, want := cleanPrefix([]byte(s)), strings.IndexAny(s, "\x00\x1f\"\\"); got != want {
 			t.Errorf("clean(%q) = %d, want %d", s, got, want)
 		}
 	}

@@ -34,9 +34,9 @@ var pieceBuffers = sync.Pool{New: func() any {
 func Pieces(f sink.Format, r *sink.Record, put func([]byte) error) error {
 	buf := pieceBuffers.Get().(*[]byte)
 	defer pieceBuffers.Put(buf)
-	p := piecer{buf: (*buf)[:0], put: put}
+	p := pieceWriter{buf: (*buf)[:0], put: put}
 	if f == sink.Raw {
-		p.plain(r.Value)
+		p.raw(r.Value)
 		p.text("\n")
 	} else {
 		p.json(r)
@@ -45,34 +45,34 @@ func Pieces(f sink.Format, r *sink.Record, put func([]byte) error) error {
 	return p.err
 }
 
-// A piecer gathers pieces until they are worth a write. After an error it does nothing.
-type piecer struct {
+// A pieceWriter gathers pieces until they are worth a write. After an error it does nothing.
+type pieceWriter struct {
 	buf []byte
 	put func([]byte) error
 	err error
 }
 
-func (p *piecer) flush() {
+func (p *pieceWriter) flush() {
 	if p.err == nil && len(p.buf) > 0 {
 		p.err = p.put(p.buf)
 	}
 	p.buf = p.buf[:0]
 }
 
-// room makes room for n bytes.
-func (p *piecer) room(n int) {
+// reserve makes room for n bytes.
+func (p *pieceWriter) reserve(n int) {
 	if len(p.buf)+n > cap(p.buf) {
 		p.flush()
 	}
 }
 
-func (p *piecer) text(s string) {
-	p.room(len(s))
+func (p *pieceWriter) text(s string) {
+	p.reserve(len(s))
 	p.buf = append(p.buf, s...)
 }
 
-// plain hands bytes over as they are.
-func (p *piecer) plain(b []byte) {
+// raw hands bytes over as they are.
+func (p *pieceWriter) raw(b []byte) {
 	if len(b) > pieceBytes/8 {
 		p.flush()
 	}
@@ -81,12 +81,12 @@ func (p *piecer) plain(b []byte) {
 		p.err = p.put(b[:n])
 		b = b[n:]
 	}
-	p.room(len(b))
+	p.reserve(len(b))
 	p.buf = append(p.buf, b...)
 }
 
 // json does what appendJSON does.
-func (p *piecer) json(r *sink.Record) {
+func (p *pieceWriter) json(r *sink.Record) {
 	p.buf = append(p.buf, `{"topic":`...)
 	p.buf = appendTopic(p.buf, r.Topic)
 	p.buf = append(p.buf, `,"partition":`...)
@@ -96,9 +96,9 @@ func (p *piecer) json(r *sink.Record) {
 	p.buf = append(p.buf, `,"timestamp":`...)
 	p.buf = appendTime(p.buf, r.Time)
 	p.text(`,"key`)
-	p.bytes(r.Key)
+	p.member(r.Key)
 	p.text(`,"value`)
-	p.bytes(r.Value)
+	p.member(r.Value)
 	p.text(`,"headers":[`)
 	for i, h := range r.Headers {
 		if i > 0 {
@@ -108,16 +108,16 @@ func (p *piecer) json(r *sink.Record) {
 			h.Key = []byte{} // like appendHeader
 		}
 		p.text(`{"key`)
-		p.bytes(h.Key)
+		p.member(h.Key)
 		p.text(`,"value`)
-		p.bytes(h.Value)
+		p.member(h.Value)
 		p.text("}")
 	}
 	p.text("]}\n")
 }
 
-// bytes does what appendBytes does after the name.
-func (p *piecer) bytes(b []byte) {
+// member does what appendBytes does after the name.
+func (p *pieceWriter) member(b []byte) {
 	switch {
 	case b == nil:
 		p.text(`":null`)
@@ -126,7 +126,7 @@ func (p *piecer) bytes(b []byte) {
 		p.text(`":"`)
 		for len(b) > 0 && p.err == nil {
 			n := wholeRunes(b, escapedBytes)
-			p.room(6*n + escapedWord)
+			p.reserve(6*n + escapedWord)
 			p.buf = appendEscaped(p.buf, b[:n])
 			b = b[n:]
 		}
@@ -134,7 +134,7 @@ func (p *piecer) bytes(b []byte) {
 		p.text(`_base64":"`)
 		for len(b) > 0 && p.err == nil {
 			n := min(len(b), base64Bytes)
-			p.room(base64.StdEncoding.EncodedLen(n))
+			p.reserve(base64.StdEncoding.EncodedLen(n))
 			p.buf = base64.StdEncoding.AppendEncode(p.buf, b[:n])
 			b = b[n:]
 		}

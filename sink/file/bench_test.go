@@ -81,7 +81,7 @@ func benchmarkRotate(b *testing.B, files int) {
 		b.Fatal(err)
 	}
 	clk.add(retention.ScanWithin)
-	s.(*fileSink).keeper.Work() // lists the folder
+	s.(*fileSink).keeper.RunOnce() // lists the folder
 	recs, slowest := sinktest.Batch(2, sinktest.Payloads["text"]), time.Duration(0)
 	for b.Loop() {
 		clk.add(time.Second)

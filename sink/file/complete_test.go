@@ -191,7 +191,7 @@ func TestFilesAreCompletedWithoutAFlush(t *testing.T) {
 			s := openAt(t, clk, path, &sink.Rotate{Every: time.Hour})
 			mustWrite(t, s, records(0, 0, 1))
 			mustFlush(t, s)
-			w := s.(*fileSink).only
+			w := s.(*fileSink).single
 			if park && !w.TryPark() {
 				t.Fatal("not closed")
 			}

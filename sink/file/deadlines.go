@@ -40,12 +40,12 @@ func (s *fileSink) CompleteDue() bool {
 
 // CompleteUnassigned implements [retention.Files].
 func (s *fileSink) CompleteUnassigned(path string) bool {
-	w := s.writerOf(path)
-	err := w.CompleteUnassigned(func() bool { return s.lists(w) }, s.forgets(w))
+	w := s.writerFor(path)
+	err := w.CompleteUnassigned(func() bool { return s.isListed(w) }, s.dropper(w))
 	switch {
 	case err == nil, errors.Is(err, disk.ErrLocked): // another agent has it
 		return true
-	case !errors.Is(err, writer.ErrDescriptors):
+	case !errors.Is(err, writer.ErrNoDescriptors):
 		s.env.Log.Warn("completing the file of a partition that is not assigned failed", "path", path, "error", err)
 	}
 	return false

@@ -43,7 +43,7 @@ type fileSink struct {
 	timer  *flushTimer
 	keeper *retention.Keeper
 
-	only *writer.Writer // the one file of a path without placeholders
+	single *writer.Writer // the one file of a path without placeholders
 
 	mu          sync.Mutex
 	byPath      map[string]*writer.Writer
@@ -78,7 +78,7 @@ func openOn(ctx context.Context, spec sink.FileSpec, o sink.Options, fsys disk.F
 	}
 	s.env = writer.NewEnv(spec, o, fsys, pool)
 	s.keeper = retention.New(o, fsys, spec.Path, s)
-	s.env.OnDeadline, s.env.OnComplete = s.timer.set, s.keeper.Completed
+	s.env.OnDeadline, s.env.OnComplete = s.timer.set, s.keeper.AddComplete
 	s.timer.onDeadline = func() {
 		if o.Due != nil {
 			o.Due()
@@ -86,13 +86,13 @@ func openOn(ctx context.Context, spec sink.FileSpec, o sink.Options, fsys disk.F
 		s.keeper.DeadlinePassed()
 	}
 	if !filename.HasPlaceholders(spec.Path) {
-		s.only = s.writerOf(spec.Path)
-		if err := s.only.OpenNow(ctx); err != nil {
+		s.single = s.writerFor(spec.Path)
+		if err := s.single.OpenNow(ctx); err != nil {
 			return nil, err
 		}
 	}
 	s.timer.reset(s.deadline())
-	s.keeper.Schedule()
+	s.keeper.Reschedule()
 	return s, nil
 }
 
@@ -102,7 +102,7 @@ func (s *fileSink) Encode(dst []byte, r *sink.Record) []byte { return s.encode(d
 // Room implements [Sink].
 func (s *fileSink) Room(tp sink.TopicPartition) int {
 	r := s.Rules()
-	if r == nil || r.Size == 0 || s.env.Renameless.Load() {
+	if r == nil || r.Size == 0 || s.env.NoRename.Load() {
 		return 0
 	}
 	w, err := s.writer(tp)
@@ -124,7 +124,7 @@ func (s *fileSink) Write(ctx context.Context, c sink.Chunk) error {
 		return err
 	}
 	err = w.Write(ctx, c)
-	if errors.Is(err, writer.ErrDescriptors) && s.freeDescriptors(ctx) {
+	if errors.Is(err, writer.ErrNoDescriptors) && s.freeDescriptors(ctx) {
 		err = w.Write(ctx, c)
 	}
 	return err
@@ -137,7 +137,7 @@ func (s *fileSink) Resume(ctx context.Context, tp sink.TopicPartition, committed
 		return sink.Ledger{}, err
 	}
 	l, err := w.Resume(ctx, tp, committed)
-	if errors.Is(err, writer.ErrDescriptors) && s.freeDescriptors(ctx) {
+	if errors.Is(err, writer.ErrNoDescriptors) && s.freeDescriptors(ctx) {
 		l, err = w.Resume(ctx, tp, committed)
 	}
 	if err == nil {
@@ -157,7 +157,7 @@ func (s *fileSink) freeDescriptors(ctx context.Context) bool {
 
 // Adopt implements [Sink].
 func (s *fileSink) Adopt(ctx context.Context, tp sink.TopicPartition, id string, p sink.Position) error {
-	if !s.env.Exact {
+	if !s.env.ExactlyOnce {
 		return nil
 	}
 	w, err := s.writer(tp)
@@ -165,7 +165,7 @@ func (s *fileSink) Adopt(ctx context.Context, tp sink.TopicPartition, id string,
 		return err
 	}
 	err = w.Adopt(ctx, tp, id, p)
-	if errors.Is(err, writer.ErrDescriptors) && s.freeDescriptors(ctx) {
+	if errors.Is(err, writer.ErrNoDescriptors) && s.freeDescriptors(ctx) {
 		err = w.Adopt(ctx, tp, id, p)
 	}
 	return err
@@ -179,7 +179,7 @@ func (s *fileSink) Release() error {
 	var errs error
 	var paths []string
 	for _, w := range s.writers() {
-		served, err := w.Release(s.forgets(w))
+		served, err := w.Release(s.dropper(w))
 		if served {
 			paths = append(paths, w.Path)
 		}

@@ -198,7 +198,7 @@ func deletedFile(t *testing.T, spec sink.Spec, fsys disk.FS) sink.Sink {
 	mustFlush(t, s)
 	mustWrite(t, s, records(0, 1, 4))
 	if spec.File.Compression != "" { // as more records than a frame holds do
-		if err := s.(*fileSink).only.WritePending(); err != nil {
+		if err := s.(*fileSink).single.WritePending(); err != nil {
 			t.Fatal(err)
 		}
 	}

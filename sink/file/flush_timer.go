@@ -11,11 +11,11 @@ type flushTimer struct {
 	onDeadline func() // nil: nothing rings
 	now        func() time.Time
 
-	mu    sync.Mutex
-	at    time.Time // zero if none is set
-	armed time.Time // the clock when the timer was started
-	timer *time.Timer
-	off   bool
+	mu       sync.Mutex
+	deadline time.Time // zero if none is set
+	armedAt  time.Time // the clock when the timer was started
+	timer    *time.Timer
+	stopped  bool
 }
 
 const (
@@ -31,10 +31,10 @@ const (
 func (a *flushTimer) set(t time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if t.IsZero() || !a.at.IsZero() && !t.Before(a.at) {
+	if t.IsZero() || !a.deadline.IsZero() && !t.Before(a.deadline) {
 		return
 	}
-	a.at = t
+	a.deadline = t
 	a.arm()
 }
 
@@ -42,10 +42,10 @@ func (a *flushTimer) set(t time.Time) {
 func (a *flushTimer) reset(t time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.at.Equal(t) {
+	if a.deadline.Equal(t) {
 		return
 	}
-	a.at = t
+	a.deadline = t
 	a.arm()
 }
 
@@ -55,11 +55,11 @@ func (a *flushTimer) arm() {
 		a.timer.Stop()
 		a.timer = nil
 	}
-	if a.onDeadline == nil || a.off || a.at.IsZero() {
+	if a.onDeadline == nil || a.stopped || a.deadline.IsZero() {
 		return
 	}
-	a.armed = a.now().Round(0)
-	wait := min(a.at.Sub(a.armed), maxTimer)
+	a.armedAt = a.now().Round(0)
+	wait := min(a.deadline.Sub(a.armedAt), maxTimer)
 	if wait <= 0 {
 		wait = overdue
 	}
@@ -70,9 +70,9 @@ func (a *flushTimer) fire() {
 	a.mu.Lock()
 	now := a.now().Round(0)
 	// A clock that was set back may make a file due, too.
-	rings := !a.off && !a.at.IsZero() && (!now.Before(a.at) || now.Before(a.armed))
+	rings := !a.stopped && !a.deadline.IsZero() && (!now.Before(a.deadline) || now.Before(a.armedAt))
 	if rings {
-		a.at = time.Time{}
+		a.deadline = time.Time{}
 	} else {
 		a.arm()
 	}
@@ -86,7 +86,7 @@ func (a *flushTimer) fire() {
 func (a *flushTimer) stop() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.off = true
+	a.stopped = true
 	if a.timer != nil {
 		a.timer.Stop()
 	}

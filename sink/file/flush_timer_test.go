@@ -14,8 +14,8 @@ func TestAlarm(t *testing.T) {
 	a.set(at.Add(time.Hour))
 	a.set(at)
 	a.set(at.Add(time.Minute))
-	if !a.at.Equal(at) {
-		t.Errorf("it rings at %v, want %v", a.at, at)
+	if !a.deadline.Equal(at) {
+		t.Errorf("it rings at %v, want %v", a.deadline, at)
 	}
 	rang := 0
 	a.onDeadline = func() { rang++ }

@@ -233,7 +233,7 @@ func openAt(t *testing.T, c *clock, pattern string, r *sink.Rotate) sink.Sink {
 
 // tend has the keeper do what is due, as its timer does.
 func tend(s sink.Sink) {
-	for !s.(*fileSink).keeper.Work() {
+	for !s.(*fileSink).keeper.RunOnce() {
 		time.Sleep(time.Millisecond) // the timer was faster, and may have begun too early
 	}
 }

@@ -281,7 +281,7 @@ func TestFailedListingIsRepeated(t *testing.T) {
 	spec.File.Rotate = &sink.Rotate{Size: 30, Keep: 1}
 	s = open()
 	for range 2 {
-		clk.add(retention.Recheck)
+		clk.add(retention.MaxTimer)
 		tend(s)
 	}
 	if n := len(complete(t, path)); fsys.fails.Load() > 0 || n != 1 {
@@ -314,7 +314,7 @@ func TestFailedCompletionIsRepeated(t *testing.T) {
 		t.Fatalf("%d complete files on a full disk", n)
 	}
 	fsys.SetFault(nil)
-	clk.add(retention.Recheck)
+	clk.add(retention.MaxTimer)
 	tend(s)
 	if n := len(complete(t, path)); n != 1 {
 		t.Errorf("%d complete files, want 1", n)
@@ -333,7 +333,7 @@ func TestFileIsCompletedWithoutAPartition(t *testing.T) {
 	if err := s.Release(); err != nil {
 		t.Fatal(err)
 	}
-	clk.add(retention.OrphanGrace)
+	clk.add(retention.UnassignedGrace)
 	tend(s)
 	if n := len(complete(t, path)); n != 1 {
 		t.Errorf("%d complete files, want 1", n)

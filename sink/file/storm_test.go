@@ -191,7 +191,7 @@ func (s *storm) remove() {
 		if w.Path != path {
 			continue
 		}
-		_ = w.InspectSafe(s.Context(), func(inode uint64, safe int64) {
+		_ = w.InspectFlushed(s.Context(), func(inode uint64, safe int64) {
 			i := s.fs.Files[path]
 			if i == nil || i.ID != inode {
 				return

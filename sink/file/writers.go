@@ -8,8 +8,8 @@ import (
 
 // writer finds or makes the writer of a partition's file; it opens nothing.
 func (s *fileSink) writer(tp sink.TopicPartition) (*writer.Writer, error) {
-	if s.only != nil {
-		return s.only, nil
+	if s.single != nil {
+		return s.single, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -25,8 +25,8 @@ func (s *fileSink) writer(tp sink.TopicPartition) (*writer.Writer, error) {
 	return w, nil
 }
 
-// writerOf finds or makes the writer of a path.
-func (s *fileSink) writerOf(path string) *writer.Writer {
+// writerFor finds or makes the writer of a path.
+func (s *fileSink) writerFor(path string) *writer.Writer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.writerLocked(path)
@@ -42,10 +42,10 @@ func (s *fileSink) writerLocked(path string) *writer.Writer {
 	return w
 }
 
-// forgets returns what drops a writer that is closed and serves no partition, for one
+// dropper returns what drops a writer that is closed and serves no partition, for one
 // that is not listed is not flushed; nil for the only one, which stays.
-func (s *fileSink) forgets(w *writer.Writer) func() {
-	if w == s.only {
+func (s *fileSink) dropper(w *writer.Writer) func() {
+	if w == s.single {
 		return nil
 	}
 	return func() {
@@ -62,8 +62,8 @@ func (s *fileSink) forgets(w *writer.Writer) func() {
 	}
 }
 
-// lists reports whether the writer is the one of its path.
-func (s *fileSink) lists(w *writer.Writer) bool {
+// isListed reports whether the writer is the one of its path.
+func (s *fileSink) isListed(w *writer.Writer) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.byPath[w.Path] == w
@@ -71,8 +71,8 @@ func (s *fileSink) lists(w *writer.Writer) bool {
 
 // Serves reports whether a partition of the path is assigned.
 func (s *fileSink) Serves(path string) bool {
-	if s.only != nil {
-		return s.only.Path == path
+	if s.single != nil {
+		return s.single.Path == path
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -26,13 +26,13 @@ func WriteAll(w io.Writer, p []byte) (int, error) {
 
 // A CountingWriter counts what it has written.
 type CountingWriter struct {
-	W io.Writer
-	N int64
+	W       io.Writer
+	Written int64
 }
 
 func (c *CountingWriter) Write(p []byte) (int, error) {
 	n, err := WriteAll(c.W, p)
-	c.N += int64(n)
+	c.Written += int64(n)
 	return n, err
 }
 

@@ -20,16 +20,16 @@ import (
 
 // An output is a stream that several sinks share: a chunk is written by itself.
 type output struct {
-	w    io.Writer
-	turn sinkio.Mutex
-	torn bool // a failed write ended within a line; guarded by turn
+	w        io.Writer
+	mu       sinkio.Mutex
+	tornLine bool // a failed write ended within a line; guarded by turn
 }
 
 // processOutput is the standard output. It is used through a descriptor of its
 // own, for the runtime ends the process when a write to descriptor 1 meets a
 // broken pipe, and one sink must not stop the consumers of all others.
 var processOutput = sync.OnceValue(func() *output {
-	o := &output{w: os.Stdout, turn: sinkio.NewMutex()}
+	o := &output{w: os.Stdout, mu: sinkio.NewMutex()}
 	if fd, err := syscall.Dup(int(os.Stdout.Fd())); err == nil {
 		syscall.CloseOnExec(fd)
 		o.w = os.NewFile(uintptr(fd), "stdout")
@@ -74,19 +74,19 @@ func (s *stdoutSink) Write(ctx context.Context, c sink.Chunk) error {
 
 // write writes pieces, and nothing else between them.
 func (o *output) write(ctx context.Context, pieces func(put func([]byte) error) error) error {
-	if err := o.turn.Lock(ctx); err != nil {
+	if err := o.mu.Lock(ctx); err != nil {
 		return fmt.Errorf("write stdout: blocked, its reader does not consume: %w", err)
 	}
-	defer o.turn.Unlock()
-	if o.torn {
+	defer o.mu.Unlock()
+	if o.tornLine {
 		if _, err := sinkio.WriteAll(o.w, []byte{'\n'}); err != nil {
 			return sinkio.OpError("write", "stdout", err)
 		}
-		o.torn = false
+		o.tornLine = false
 	}
 	out := &sinkio.CountingWriter{W: o.w}
 	if err := pieces(sinkio.UntilDone(ctx, func(b []byte) error { _, err := out.Write(b); return err })); err != nil {
-		o.torn = out.N > 0
+		o.tornLine = out.Written > 0
 		return sinkio.OpError("write", "stdout", err)
 	}
 	return nil

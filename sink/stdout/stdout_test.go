@@ -28,7 +28,7 @@ func TestStdoutKeepsTheContract(t *testing.T) {
 
 func stdoutTarget(format sink.Format) *sinktest.Target {
 	p := new(pipe)
-	out := &output{w: p, turn: sinkio.NewMutex()}
+	out := &output{w: p, mu: sinkio.NewMutex()}
 	spec := sink.Spec{Stdout: &sink.StdoutSpec{Format: format}}
 	return &sinktest.Target{
 		Spec: spec, Changed: spec, BadFormat: sink.Spec{Stdout: &sink.StdoutSpec{Format: "xml"}},
@@ -75,7 +75,7 @@ func (p *pipe) Write(b []byte) (int, error) {
 func TestStdoutBatchesStayWhole(t *testing.T) {
 	const sinks, n = 3, 50_000
 	p := new(pipe)
-	out := &output{w: p, turn: sinkio.NewMutex()}
+	out := &output{w: p, mu: sinkio.NewMutex()}
 	var wg sync.WaitGroup
 	for i := range int32(sinks) {
 		s, err := newSink(sink.StdoutSpec{Format: sink.Raw}, out)
@@ -124,7 +124,7 @@ func (l *leaky) Write(b []byte) (int, error) {
 // TestStdoutTornLine: the retry after half a line begins a line of its own.
 func TestStdoutTornLine(t *testing.T) {
 	w := &leaky{take: 3}
-	s, err := newSink(sink.StdoutSpec{Format: sink.Raw}, &output{w: w, turn: sinkio.NewMutex()})
+	s, err := newSink(sink.StdoutSpec{Format: sink.Raw}, &output{w: w, mu: sinkio.NewMutex()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +182,7 @@ func TestLargeRecordLeavesNoTornLine(t *testing.T) {
 	large := sinktest.Records(0, 0, 1)
 	large[0].Value = bytes.Repeat([]byte("x"), 1<<20)
 	w := &leaky{take: 3}
-	s, err := newSink(sink.StdoutSpec{Format: sink.Raw}, &output{w: w, turn: sinkio.NewMutex()})
+	s, err := newSink(sink.StdoutSpec{Format: sink.Raw}, &output{w: w, mu: sinkio.NewMutex()})
 	if err != nil {
 		t.Fatal(err)
 	}

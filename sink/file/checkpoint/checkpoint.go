@@ -32,18 +32,18 @@ type Checkpoint struct {
 	Delivery sink.Delivery `json:"delivery"` // under at_least_once only the files' identity is kept
 	// Unsynced says that durability was none: after a power loss the files may
 	// hold less than the checkpoint says.
-	Unsynced bool      `json:"unsynced,omitempty"`
-	File     *FileMark `json:"file,omitempty"` // the one that grows; nil if there is none
+	Unsynced bool       `json:"unsynced,omitempty"`
+	File     *FileState `json:"file,omitempty"` // the one that grows; nil if there is none
 	// Done is a complete file that may still have the path's name.
-	Done *FileMark `json:"done,omitempty"`
+	Done *FileState `json:"done,omitempty"`
 	// Completed is the time in the name of the newest complete file.
-	Completed time.Time   `json:"completed,omitzero"`
-	Topics    []topicMark `json:"topics,omitempty"`
+	Completed time.Time    `json:"completed,omitzero"`
+	Topics    []TopicState `json:"topics,omitempty"`
 }
 
-// A FileMark identifies a file: by inode and birth time, and, if it has another
+// A FileState identifies a file: by inode and birth time, and, if it has another
 // identity because it was restored from a copy, by what it holds.
-type FileMark struct {
+type FileState struct {
 	Inode       uint64           `json:"inode"`
 	Born        int64            `json:"born,omitempty"` // birth time in nanoseconds since 1970; 0 if unknown
 	Length      int64            `json:"length"`
@@ -53,22 +53,22 @@ type FileMark struct {
 	Final time.Time `json:"final,omitzero"`
 }
 
-// A topicMark is how far the partitions of a topic are in the file.
-type topicMark struct {
-	Topic      string                  `json:"topic"`
-	Identity   sink.Identity           `json:"identity,omitzero"`
-	Partitions map[int32]partitionMark `json:"partitions"`
+// A TopicState is how far the partitions of a topic are in the file.
+type TopicState struct {
+	Topic      string                   `json:"topic"`
+	Identity   sink.Identity            `json:"identity,omitzero"`
+	Partitions map[int32]PartitionState `json:"partitions"`
 }
 
-type partitionMark struct {
+type PartitionState struct {
 	Next    int64        `json:"next"` // the offset after the last record
 	Lineage string       `json:"lineage,omitempty"`
 	Epoch   leader.Epoch `json:"leader_epoch,omitzero"` // of the last record; absent if unknown
 }
 
-// tailSize is how much of a file's end is checked: enough to tell two files
+// tailBytes is how much of a file's end is checked: enough to tell two files
 // apart, and one read.
-const tailSize = 4 << 10
+const tailBytes = 4 << 10
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -93,7 +93,7 @@ func Decode(body []byte) (*Checkpoint, error) {
 }
 
 func (c *Checkpoint) check() error {
-	for _, f := range []*FileMark{c.File, c.Done} {
+	for _, f := range []*FileState{c.File, c.Done} {
 		if f != nil && f.Length < 0 {
 			return fmt.Errorf("it has a file of %d bytes", f.Length)
 		}
@@ -118,40 +118,40 @@ func DamagedError(path string, err error) error {
 		path+filename.CheckpointSuffix, err, filepath.Base(path))
 }
 
-// tailOf is the checksum of what stands before length.
-func tailOf(f io.ReaderAt, length int64) (uint32, error) {
-	b := make([]byte, min(length, tailSize))
+// tailChecksum is the checksum of what stands before length.
+func tailChecksum(f io.ReaderAt, length int64) (uint32, error) {
+	b := make([]byte, min(length, tailBytes))
 	if _, err := f.ReadAt(b, length-int64(len(b))); err != nil {
 		return 0, err
 	}
 	return crc32.Checksum(b, castagnoli), nil
 }
 
-// NewFileMark identifies an open file, made at born, up to a length.
-func NewFileMark(f disk.File, info fs.FileInfo, born, length int64, codec sink.Compression) (*FileMark, error) {
-	tail, err := tailOf(f, length)
+// NewFileState identifies an open file, made at born, up to a length.
+func NewFileState(f disk.File, info fs.FileInfo, born, length int64, codec sink.Compression) (*FileState, error) {
+	tail, err := tailChecksum(f, length)
 	if err != nil {
 		return nil, err
 	}
-	return &FileMark{Inode: disk.Inode(info), Born: born, Length: length, Tail: tail, Compression: codec}, nil
+	return &FileState{Inode: disk.Inode(info), Born: born, Length: length, Tail: tail, Compression: codec}, nil
 }
 
-// Holds reports whether the file has at least the marked length, and the marked
+// MatchesContent reports whether the file has at least the marked length, and the marked
 // bytes before it.
-func (m *FileMark) Holds(f disk.File, size int64) (bool, error) {
+func (m *FileState) MatchesContent(f disk.File, size int64) (bool, error) {
 	if size < m.Length {
 		return false, nil
 	}
-	tail, err := tailOf(f, m.Length)
+	tail, err := tailChecksum(f, m.Length)
 	return err == nil && tail == m.Tail, err
 }
 
-// Names reports whether f is the marked file, whatever it holds now. Inode numbers
+// IsFile reports whether f is the marked file, whatever it holds now. Inode numbers
 // are used again, so the birth time has to be the same, where it is known.
-func (m *FileMark) Names(f disk.File, info fs.FileInfo) bool {
+func (m *FileState) IsFile(f disk.File, info fs.FileInfo) bool {
 	if disk.Inode(info) != m.Inode {
 		return false
 	}
-	born := f.Born()
+	born := f.BirthTime()
 	return born == m.Born || born == 0 || m.Born == 0
 }

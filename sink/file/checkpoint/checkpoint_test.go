@@ -21,7 +21,7 @@ func TestSlotsAlternate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := slots{f: f, used: -1}
+	s := slots{f: f, newest: -1}
 	if body, err := s.Load(); body != nil || err != nil {
 		t.Fatalf("an empty file holds %q, %v", body, err)
 	}
@@ -36,7 +36,7 @@ func TestSlotsAlternate(t *testing.T) {
 			t.Fatalf("store %d: got %.20q, %v", n, got, err)
 		}
 		// Torn, it leaves the one before.
-		offset, _ := slotAt(s.used)
+		offset, _ := slotAt(s.newest)
 		torn := fsys.Files["/d/x"].Data
 		torn[offset+int64(headerSize)] ^= 1
 		got, err := again.Load()
@@ -53,7 +53,7 @@ func TestSlotsAlternate(t *testing.T) {
 func TestSlotsFailedStoreIsRepeated(t *testing.T) {
 	fsys := disktest.NewMemoryFS()
 	f, _ := fsys.OpenFile("/d/x", os.O_CREATE|os.O_RDWR, 0o600)
-	s := slots{f: f, used: -1}
+	s := slots{f: f, newest: -1}
 	for _, body := range []string{"one", "two"} {
 		if err := s.store([]byte(body), true); err != nil {
 			t.Fatal(err)
@@ -88,7 +88,7 @@ func TestCheckpointWithoutLeaderEpochs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := LedgerOf(c)
+	l := Restore(c)
 	if at := l.Position(sink.TopicPartition{Topic: "orders", Partition: 0}); at != (sink.Position{Next: 6, Lineage: "L"}) || at.Epoch.Known() {
 		t.Errorf("got %+v", at)
 	}
@@ -111,8 +111,8 @@ func FuzzCheckpoint(f *testing.F) {
 	for _, c := range []*Checkpoint{
 		{Ledger: "x", Group: "g"},
 		{
-			Ledger: "x", File: &FileMark{Inode: 1, Born: 9, Length: 2, Tail: 3, Compression: sink.Zstd}, Done: &FileMark{Inode: 1, Length: 2, Final: time.UnixMilli(5)},
-			Topics: []topicMark{{"t", sink.Identity{Cluster: "c", Topic: "i", Brokers: "b"}, map[int32]partitionMark{0: {5, "l", leader.NewEpoch(0)}, 7: {1 << 40, "", leader.Unknown}}}},
+			Ledger: "x", File: &FileState{Inode: 1, Born: 9, Length: 2, Tail: 3, Compression: sink.Zstd}, Done: &FileState{Inode: 1, Length: 2, Final: time.UnixMilli(5)},
+			Topics: []TopicState{{"t", sink.Identity{Cluster: "c", Topic: "i", Brokers: "b"}, map[int32]PartitionState{0: {5, "l", leader.NewEpoch(0)}, 7: {1 << 40, "", leader.Unknown}}}},
 		},
 	} {
 		body, err := c.encode()

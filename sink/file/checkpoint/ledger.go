@@ -12,10 +12,10 @@ import (
 // A Ledger is which records a writer's files hold: what the durable checkpoint
 // says, ahead of it by what is not safe yet. The writer's turn guards it.
 type Ledger struct {
-	ID      string // names the ledger in commit metadata
-	Entries map[sink.TopicPartition]sink.Position
-	Version int64 // grows with each change
-	Stored  int64 // the version that the durable checkpoint covers
+	ID            string // names the ledger in commit metadata
+	Entries       map[sink.TopicPartition]sink.Position
+	Version       int64 // grows with each change
+	StoredVersion int64 // the version that the durable checkpoint covers
 }
 
 // NewLedger is an empty ledger with an id that no other has.
@@ -23,8 +23,8 @@ func NewLedger() Ledger {
 	return Ledger{ID: rand.Text(), Entries: make(map[sink.TopicPartition]sink.Position)}
 }
 
-// LedgerOf is the ledger that a checkpoint holds.
-func LedgerOf(c *Checkpoint) Ledger {
+// Restore is the ledger that a checkpoint holds.
+func Restore(c *Checkpoint) Ledger {
 	l := NewLedger()
 	l.ID = c.Ledger
 	for _, t := range c.Topics {
@@ -71,7 +71,7 @@ func (l *Ledger) Advance(c sink.Chunk) {
 // A Snapshot is a ledger at a moment.
 type Snapshot struct {
 	ID      string
-	Topics  []topicMark
+	Topics  []TopicState
 	Version int64
 }
 
@@ -80,17 +80,17 @@ func (l *Ledger) Snapshot() Snapshot {
 		topic string
 		sink.Identity
 	}
-	marks := make(map[key]*topicMark)
+	marks := make(map[key]*TopicState)
 	for tp, at := range l.Entries {
 		k := key{tp.Topic, at.Topic}
 		t := marks[k]
 		if t == nil {
-			t = &topicMark{Topic: tp.Topic, Identity: at.Topic, Partitions: make(map[int32]partitionMark)}
+			t = &TopicState{Topic: tp.Topic, Identity: at.Topic, Partitions: make(map[int32]PartitionState)}
 			marks[k] = t
 		}
-		t.Partitions[tp.Partition] = partitionMark{at.Next, at.Lineage, at.Epoch}
+		t.Partitions[tp.Partition] = PartitionState{at.Next, at.Lineage, at.Epoch}
 	}
-	s := Snapshot{ID: l.ID, Version: l.Version, Topics: make([]topicMark, 0, len(marks))}
+	s := Snapshot{ID: l.ID, Version: l.Version, Topics: make([]TopicState, 0, len(marks))}
 	keys := slices.SortedFunc(maps.Keys(marks), func(a, b key) int {
 		return cmp.Or(cmp.Compare(a.topic, b.topic), cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Identity.Topic, b.Identity.Topic))
 	})

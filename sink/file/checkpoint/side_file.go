@@ -12,16 +12,16 @@ import (
 	"kcagent/sink/sinkio"
 )
 
-// A SideFile is <path>+checkpoint, open and locked: it holds the durable ledger, and
+// A Store is <path>+checkpoint, open and locked: it holds the durable ledger, and
 // its lock keeps every other writer from the path.
-type SideFile struct {
+type Store struct {
 	slots
 	file disk.File
 }
 
-// OpenSideFile opens the side file at a path, and makes it if there is none; lock locks it. If it was removed between the two,
+// OpenStore opens the side file at a path, and makes it if there is none; lock locks it. If it was removed between the two,
 // that is repeated: a lock on a file without a name excludes no other writer.
-func OpenSideFile(fsys disk.FS, at string, mode fs.FileMode, lock func(disk.File) error) (*SideFile, error) {
+func OpenStore(fsys disk.FS, at string, mode fs.FileMode, lock func(disk.File) error) (*Store, error) {
 	for range 10 {
 		f, err := fsys.OpenFile(at, os.O_RDWR|os.O_CREATE, mode)
 		if err != nil {
@@ -35,7 +35,7 @@ func OpenSideFile(fsys disk.FS, at string, mode fs.FileMode, lock func(disk.File
 		named, err2 := fsys.Stat(at)
 		switch {
 		case err1 == nil && err2 == nil && disk.SameFile(held, named):
-			return &SideFile{file: f, slots: slots{f: f, used: -1}}, nil
+			return &Store{file: f, slots: slots{f: f, newest: -1}}, nil
 		case err1 != nil || err2 != nil && !disk.IsNotExist(err2):
 			_ = f.Close()
 			return nil, sinkio.OpError("stat", at, errors.Join(err1, err2))
@@ -45,8 +45,8 @@ func OpenSideFile(fsys disk.FS, at string, mode fs.FileMode, lock func(disk.File
 	return nil, fmt.Errorf("lock %s: it is removed again and again", at)
 }
 
-// Named reports whether at is still the name of the side file.
-func (s *SideFile) Named(fsys disk.FS, at string) (bool, error) {
+// HasName reports whether at is still the name of the side file.
+func (s *Store) HasName(fsys disk.FS, at string) (bool, error) {
 	held, err := s.file.Stat()
 	if err != nil {
 		return false, sinkio.OpError("stat", at, err)
@@ -62,10 +62,10 @@ func (s *SideFile) Named(fsys disk.FS, at string) (bool, error) {
 }
 
 // Close releases the lock.
-func (s *SideFile) Close() error { return s.file.Close() }
+func (s *Store) Close() error { return s.file.Close() }
 
 // Save makes c the newest checkpoint; see [slots.store].
-func (s *SideFile) Save(c *Checkpoint, sync bool) error {
+func (s *Store) Save(c *Checkpoint, sync bool) error {
 	body, err := c.encode()
 	if err != nil {
 		return err

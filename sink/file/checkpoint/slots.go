@@ -18,9 +18,9 @@ import (
 // Slots come in pairs of one size. A checkpoint that outgrows the pair goes to the
 // next one, which is twice as large and lies behind it.
 type slots struct {
-	f    disk.File
-	used int    // the slot of the newest checkpoint; -1 if there is none
-	Seq  uint64 // of the newest checkpoint, or of a later one that could not be stored
+	f      disk.File
+	newest int    // the slot of the newest checkpoint; -1 if there is none
+	Seq    uint64 // of the newest checkpoint, or of a later one that could not be stored
 }
 
 const (
@@ -42,7 +42,7 @@ func slotAt(i int) (offset, size int64) {
 
 // Load finds the newest checkpoint; body is nil if none was ever stored.
 func (s *slots) Load() (body []byte, err error) {
-	s.used, s.Seq = -1, 0
+	s.newest, s.Seq = -1, 0
 	torn, used := 0, false
 	for i := range maxSlots {
 		offset, size := slotAt(i)
@@ -57,10 +57,10 @@ func (s *slots) Load() (body []byte, err error) {
 		seq, b, ok := parseSlot(data[:n])
 		switch {
 		case ok && (body == nil || seq > s.Seq):
-			s.used, s.Seq, body = i, seq, b
+			s.newest, s.Seq, body = i, seq, b
 		case !ok && len(bytes.Trim(data[:n], "\x00")) > 0:
 			torn++
-			used = used || laterSlot(data[:n])
+			used = used || wasUsed(data[:n])
 		}
 	}
 	// One torn slot alone, of the first sequence number, is a first checkpoint that
@@ -71,9 +71,9 @@ func (s *slots) Load() (body []byte, err error) {
 	return body, nil
 }
 
-// laterSlot reports whether what is left of a slot is of a checkpoint that was not the
+// wasUsed reports whether what is left of a slot is of a checkpoint that was not the
 // first.
-func laterSlot(data []byte) bool {
+func wasUsed(data []byte) bool {
 	var seq uint64
 	_, err := fmt.Sscanf(string(data[:min(len(data), headerSize)]), slotSeq, &seq)
 	return err == nil && seq > 1
@@ -110,8 +110,8 @@ func encodeSlot(seq uint64, body []byte) []byte { return append(slotHead(seq, bo
 // larger one, and never the one that holds the newest durable checkpoint.
 func (s *slots) store(body []byte, sync bool) error {
 	i := 0
-	if s.used >= 0 {
-		i = s.used ^ 1
+	if s.newest >= 0 {
+		i = s.newest ^ 1
 	}
 	for _, size := slotAt(i); int64(headerSize+len(body)) > size; _, size = slotAt(i) {
 		if i = (i/2 + 1) * 2; i >= maxSlots {
@@ -122,21 +122,21 @@ func (s *slots) store(body []byte, sync bool) error {
 	if err := s.write(i, s.Seq, body, sync); err != nil {
 		return err
 	}
-	s.used = i
+	s.newest = i
 	return nil
 }
 
-// Renew makes the newest checkpoint durable where it is. The process before may
+// Rewrite makes the newest checkpoint durable where it is. The process before may
 // have died, or met an error, between the write and its sync: what is seen here
 // may not be on the disk.
-func (s *slots) Renew(body []byte) error {
-	return s.write(s.used, s.Seq, body, true)
+func (s *slots) Rewrite(body []byte) error {
+	return s.write(s.newest, s.Seq, body, true)
 }
 
 func (s *slots) write(i int, seq uint64, body []byte, sync bool) error {
 	data := encodeSlot(seq, body)
 	offset, size := slotAt(i)
-	if s.used < 0 { // both places are allocated and zero from now on
+	if s.newest < 0 { // both places are allocated and zero from now on
 		size *= 2
 		data = append(data, make([]byte, size-int64(len(data)))...)
 	}

@@ -23,15 +23,15 @@ import (
 func AppendFrame(c sink.Compression, dst, data []byte) []byte {
 	switch c {
 	case sink.Gzip:
-		w := gzips.Get().(*gzip.Writer)
-		defer gzips.Put(w)
+		w := gzipWriters.Get().(*gzip.Writer)
+		defer gzipWriters.Put(w)
 		out := bytes.NewBuffer(dst)
 		w.Reset(out)
 		_, _ = w.Write(data) // a buffer does not fail
 		_ = w.Close()
 		return out.Bytes()
 	case sink.Zstd:
-		return zstds().EncodeAll(data, dst)
+		return zstdEncoder().EncodeAll(data, dst)
 	}
 	return append(dst, data...)
 }
@@ -39,7 +39,7 @@ func AppendFrame(c sink.Compression, dst, data []byte) []byte {
 // Speed comes first: a faster level compresses logs nearly as well, and the
 // others make compression the bottleneck of two cores.
 var (
-	gzips = sync.Pool{New: func() any {
+	gzipWriters = sync.Pool{New: func() any {
 		w, err := gzip.NewWriterLevel(nil, gzip.BestSpeed)
 		if err != nil {
 			panic(err) // the level is a constant
@@ -47,7 +47,7 @@ var (
 		return w
 	}}
 	// One encoder serves all sinks; it is safe for concurrent use.
-	zstds = sync.OnceValue(func() *zstd.Encoder {
+	zstdEncoder = sync.OnceValue(func() *zstd.Encoder {
 		e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(512<<10), zstd.WithLowerEncoderMem(true))
 		if err != nil {
 			panic(err) // the options are constants
@@ -73,10 +73,10 @@ type Frame struct {
 	buf  *[]byte
 }
 
-var frames = sync.Pool{New: func() any { return new([]byte) }}
+var frameBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
 func NewFrame(c sink.Compression, data []byte) Frame {
-	f := Frame{buf: frames.Get().(*[]byte)}
+	f := Frame{buf: frameBuffers.Get().(*[]byte)}
 	f.Data = AppendFrame(c, (*f.buf)[:0], data)
 	return f
 }
@@ -84,6 +84,6 @@ func NewFrame(c sink.Compression, data []byte) Frame {
 func (f Frame) Free() {
 	if f.buf != nil && cap(f.Data) <= 8*frameBytes {
 		*f.buf = f.Data[:0]
-		frames.Put(f.buf)
+		frameBuffers.Put(f.buf)
 	}
 }

@@ -22,14 +22,14 @@ func StreamFrame(c sink.Compression, w io.Writer, pieces func(put func([]byte) e
 	out := bufio.NewWriterSize(w, streamBuffer)
 	var z io.WriteCloser
 	if c == sink.Gzip {
-		compressor := gzips.Get().(*gzip.Writer)
-		defer gzips.Put(compressor)
+		compressor := gzipWriters.Get().(*gzip.Writer)
+		defer gzipWriters.Put(compressor)
 		defer compressor.Reset(io.Discard)
 		compressor.Reset(out)
 		z = compressor
 	} else {
-		compressor := zstdStreams.Get().(*zstd.Encoder)
-		defer zstdStreams.Put(compressor)
+		compressor := zstdWriters.Get().(*zstd.Encoder)
+		defer zstdWriters.Put(compressor)
 		defer compressor.Reset(nil)
 		compressor.Reset(out)
 		z = compressor
@@ -43,8 +43,8 @@ func StreamFrame(c sink.Compression, w io.Writer, pieces func(put func([]byte) e
 	return out.Flush()
 }
 
-// zstdStreams compress data that is not in memory as a whole.
-var zstdStreams = sync.Pool{New: func() any {
+// zstdWriters compress data that is not in memory as a whole.
+var zstdWriters = sync.Pool{New: func() any {
 	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
 		zstd.WithWindowSize(512<<10), zstd.WithLowerEncoderMem(true))
 	if err != nil {

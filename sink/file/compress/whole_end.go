@@ -30,22 +30,22 @@ func Detect(f io.ReaderAt, size int64, wanted sink.Compression) (sink.Compressio
 	}
 	// Behind whole frames: the beginning of a torn one, or the zeros that a power loss
 	// leaves.
-	if rest, err := head(f, end); err != nil || end > 0 && (bytes.HasPrefix(rest, magic[c]) || bytes.HasPrefix(magic[c], rest) || len(bytes.Trim(rest, "\x00")) == 0) {
+	if rest, err := readHead(f, end); err != nil || end > 0 && (bytes.HasPrefix(rest, magicBytes[c]) || bytes.HasPrefix(magicBytes[c], rest) || len(bytes.Trim(rest, "\x00")) == 0) {
 		return c, err
 	}
 	return sink.Uncompressed, nil
 }
 
-// magic is what a frame or member begins with.
-var magic = map[sink.Compression][]byte{
+// magicBytes is what a frame or member begins with.
+var magicBytes = map[sink.Compression][]byte{
 	sink.Gzip: {0x1f, 0x8b},
 	sink.Zstd: {0x28, 0xb5, 0x2f, 0xfd},
 }
 
 // Sniff tells from a file's first bytes how it seems to be compressed.
 func Sniff(f io.ReaderAt) (sink.Compression, error) {
-	first, err := head(f, 0)
-	for c, m := range magic {
+	first, err := readHead(f, 0)
+	for c, m := range magicBytes {
 		if bytes.HasPrefix(first, m) {
 			return c, err
 		}
@@ -53,8 +53,8 @@ func Sniff(f io.ReaderAt) (sink.Compression, error) {
 	return sink.Uncompressed, err
 }
 
-// head reads up to four bytes at an offset.
-func head(f io.ReaderAt, at int64) ([]byte, error) {
+// readHead reads up to four bytes at an offset.
+func readHead(f io.ReaderAt, at int64) ([]byte, error) {
 	b := make([]byte, 4)
 	n, err := f.ReadAt(b, at)
 	if errors.Is(err, io.EOF) {
@@ -68,16 +68,16 @@ func head(f io.ReaderAt, at int64) ([]byte, error) {
 func WholeEnd(f io.ReaderAt, size int64, c sink.Compression) (int64, error) {
 	switch c {
 	case sink.Gzip:
-		return lastMember(f, size)
+		return endOfMembers(f, size)
 	case sink.Zstd:
-		return lastFrame(f, size)
+		return endOfFrames(f, size)
 	}
-	return lastLine(f, size)
+	return endOfLines(f, size)
 }
 
-// lastMember decompresses, for a gzip member does not say how long it is.
-func lastMember(f io.ReaderAt, size int64) (int64, error) {
-	count := &counter{r: io.NewSectionReader(f, 0, size)}
+// endOfMembers decompresses, for a gzip member does not say how long it is.
+func endOfMembers(f io.ReaderAt, size int64) (int64, error) {
+	count := &countingReader{r: io.NewSectionReader(f, 0, size)}
 	in := bufio.NewReaderSize(count, 256<<10)
 	var z gzip.Reader
 	for end := int64(0); ; {
@@ -92,14 +92,14 @@ func lastMember(f io.ReaderAt, size int64) (int64, error) {
 	}
 }
 
-// A counter counts what was read and keeps what went wrong.
-type counter struct {
+// A countingReader counts what was read and keeps what went wrong.
+type countingReader struct {
 	r   io.Reader
 	n   int64
 	err error
 }
 
-func (c *counter) Read(p []byte) (int, error) {
+func (c *countingReader) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.n += int64(n)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -108,10 +108,10 @@ func (c *counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// lastFrame goes from frame to frame (RFC 8878, section 3.1.1) and decompresses each:
+// endOfFrames goes from frame to frame (RFC 8878, section 3.1.1) and decompresses each:
 // after a power loss one may have its length, and not its content.
-func lastFrame(f io.ReaderAt, size int64) (int64, error) {
-	count := &counter{r: io.NewSectionReader(f, 0, size)}
+func endOfFrames(f io.ReaderAt, size int64) (int64, error) {
+	count := &countingReader{r: io.NewSectionReader(f, 0, size)}
 	in := bufio.NewReaderSize(count, 64<<10)
 	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
 	if err != nil {
@@ -123,7 +123,7 @@ func lastFrame(f io.ReaderAt, size int64) (int64, error) {
 			return end, count.err
 		}
 		next := count.n - int64(in.Buffered())
-		again := &counter{r: io.NewSectionReader(f, end, next-end)}
+		again := &countingReader{r: io.NewSectionReader(f, end, next-end)}
 		err := d.Reset(again)
 		if err == nil {
 			_, err = io.Copy(io.Discard, d)
@@ -176,8 +176,8 @@ const tailBlock = 64 << 10
 // sink, and is not changed. Tests shorten it.
 var LongestTail int64 = 13 << 30
 
-// lastLine looks back from the end.
-func lastLine(f io.ReaderAt, size int64) (int64, error) {
+// endOfLines looks back from the end.
+func endOfLines(f io.ReaderAt, size int64) (int64, error) {
 	block := make([]byte, min(tailBlock, size))
 	for end := size; end > 0; {
 		if size-end >= LongestTail {

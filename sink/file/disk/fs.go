@@ -55,7 +55,7 @@ type File interface {
 
 	// Born is when the file was made, in nanoseconds since 1970; 0 if the file
 	// system does not say. It tells a file from a later one with its inode.
-	Born() int64
+	BirthTime() int64
 
 	// Datasync makes the content and the length survive a crash of the machine.
 	Datasync() error

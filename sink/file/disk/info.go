@@ -41,8 +41,8 @@ func Inode(info fs.FileInfo) uint64 {
 	return 0
 }
 
-// Spare is how much more a file takes of the disk than its length says.
-func Spare(info fs.FileInfo) int64 {
+// Preallocated is how much more a file takes of the disk than its length says.
+func Preallocated(info fs.FileInfo) int64 {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		return st.Blocks*512 - info.Size()
 	}

@@ -49,13 +49,13 @@ func (OS) Resolve(path string) (string, error) {
 }
 
 func (OS) Rename(from, to string) error {
-	err := lacks(renameNoReplace(from, to), syscall.EINVAL)
+	err := unsupported(renameNoReplace(from, to), syscall.EINVAL)
 	if !errors.Is(err, errors.ErrUnsupported) {
 		return err
 	}
 	// A link does not replace either. Where there are none, the lock of the caller
 	// and a name that is reserved for it have to do.
-	err = lacks(os.Link(from, to), syscall.EPERM)
+	err = unsupported(os.Link(from, to), syscall.EPERM)
 	switch {
 	case err == nil:
 		return os.Remove(from)
@@ -68,10 +68,10 @@ func (OS) Rename(from, to string) error {
 	return os.Rename(from, to)
 }
 
-// lacks makes an error [errors.ErrUnsupported] if it is the one by which some file
+// unsupported makes an error [errors.ErrUnsupported] if it is the one by which some file
 // systems (NFS without a lock daemon, FUSE, FAT) say that they lack a call. ENOSYS
 // and EOPNOTSUPP are already.
-func lacks(err error, no syscall.Errno) error {
+func unsupported(err error, no syscall.Errno) error {
 	if errors.Is(err, no) {
 		return fmt.Errorf("%w: %w", err, errors.ErrUnsupported)
 	}
@@ -105,8 +105,8 @@ type osFile struct {
 
 func (f *osFile) Datasync() error { return f.datasync() }
 
-func (f *osFile) Born() (at int64) {
-	_ = f.call("statx", func(fd int) (err error) { at, err = born(fd); return err })
+func (f *osFile) BirthTime() (at int64) {
+	_ = f.call("statx", func(fd int) (err error) { at, err = birthTime(fd); return err })
 	return at
 }
 
@@ -120,7 +120,7 @@ func (f *osFile) Lock() error {
 		return ErrLocked
 	}
 	f.locked = err == nil
-	return lacks(err, syscall.ENOLCK)
+	return unsupported(err, syscall.ENOLCK)
 }
 
 // Close gives the lock back by a call of its own: a Datasync under way keeps

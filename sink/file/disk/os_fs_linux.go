@@ -14,7 +14,7 @@ func reserve(fd int, size, n int64) error {
 	return unix.Fallocate(fd, unix.FALLOC_FL_KEEP_SIZE, size, n)
 }
 
-func born(fd int) (int64, error) {
+func birthTime(fd int) (int64, error) {
 	var st unix.Statx_t
 	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_BTIME, &st)
 	if err != nil || st.Mask&unix.STATX_BTIME == 0 {

@@ -14,7 +14,7 @@ type syncer struct{}
 
 func reserve(int, int64, int64) error { return errors.ErrUnsupported }
 
-func born(int) (int64, error) { return 0, errors.ErrUnsupported }
+func birthTime(int) (int64, error) { return 0, errors.ErrUnsupported }
 
 func renameNoReplace(from, to string) error { return errors.ErrUnsupported }
 

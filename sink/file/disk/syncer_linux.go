@@ -18,16 +18,16 @@ import (
 // of inodes once and flushes the cache once (docs/performance.md has the figures). A
 // single busy file does not wait for others: it has its own fdatasync.
 type syncer struct {
-	mu       sync.Mutex
-	waiting  []*syncRequest
-	singles  int // files that are synced by themselves now
-	together bool
-	last     int           // how many files the last round had
-	lastAt   time.Time     // when that ended
-	timer    *time.Timer   // ends the wait for others
-	usual    time.Duration // what a file that is synced by itself takes of late
-	slow     int           // rounds in a row that took too long
-	alone    time.Time     // until then each file is synced by itself
+	mu            sync.Mutex
+	waiting       []*syncRequest
+	syncingAlone  int // files that are synced by themselves now
+	syncfsRunning bool
+	lastRound     int           // how many files the last round had
+	lastRoundEnd  time.Time     // when that ended
+	timer         *time.Timer   // ends the wait for others
+	usualSync     time.Duration // what a file that is synced by itself takes of late
+	slowRounds    int           // rounds in a row that took too long
+	aloneUntil    time.Time     // until then each file is synced by itself
 }
 
 type syncRequest struct {
@@ -36,36 +36,36 @@ type syncRequest struct {
 }
 
 const (
-	// fewFiles are synced one by one: syncfs pays from about this many on.
-	fewFiles = 4
-	// maxSingles is how many files are synced one by one before others wait for
+	// minTogether are synced one by one: syncfs pays from about this many on.
+	minTogether = 4
+	// maxAlone is how many files are synced one by one before others wait for
 	// company, and gatherTime for how long they do.
-	maxSingles = 3
-	gatherTime = 3 * time.Millisecond
-	// rhythm is how long the size of a round tells that of the next one.
-	rhythm = time.Second
-	// longSync is how long a syncfs may take in any case. It writes what other programs
+	maxAlone = 3
+	maxWait  = 3 * time.Millisecond
+	// roundMemory is how long the size of a round tells that of the next one.
+	roundMemory = time.Second
+	// slowSyncfs is how long a syncfs may take in any case. It writes what other programs
 	// have left in memory, too. If it takes longer than the files would one by one, a few
 	// at a time, they are synced like that for a while.
-	longSync   = 150 * time.Millisecond
-	fewAtATime = 4
-	slowRounds = 3
-	aloneTime  = 10 * time.Second
+	slowSyncfs    = 150 * time.Millisecond
+	fewAtATime    = 4
+	maxSlowRounds = 3
+	aloneTime     = 10 * time.Second
 )
 
 // sync makes a file's content and length durable, as fdatasync does.
 func (s *syncer) sync(f *osFile) error {
 	s.mu.Lock()
 	now := time.Now()
-	if now.Before(s.alone) || len(s.waiting) == 0 && !s.together && s.singles < maxSingles && s.expected(now) == 0 {
-		return s.single(f)
+	if now.Before(s.aloneUntil) || len(s.waiting) == 0 && !s.syncfsRunning && s.syncingAlone < maxAlone && s.expected(now) == 0 {
+		return s.syncAlone(f)
 	}
 	r := &syncRequest{f, make(chan error, 1)}
 	s.waiting = append(s.waiting, r)
-	if len(s.waiting) >= max(fewFiles, s.expected(now)) {
+	if len(s.waiting) >= max(minTogether, s.expected(now)) {
 		s.dispatch()
 	}
-	s.gather()
+	s.startTimer()
 	s.mu.Unlock()
 	return <-r.done
 }
@@ -74,30 +74,30 @@ func (s *syncer) sync(f *osFile) error {
 // each needs two syncs, so after a round there is likely to be one of the same size. It
 // is 0 if nothing is known. It is called with s.mu.
 func (s *syncer) expected(now time.Time) int {
-	if now.Sub(s.lastAt) > rhythm {
+	if now.Sub(s.lastRoundEnd) > roundMemory {
 		return 0
 	}
-	return s.last * 3 / 4
+	return s.lastRound * 3 / 4
 }
 
-// gather limits how long the files that wait do so. It is called with s.mu.
-func (s *syncer) gather() {
-	if len(s.waiting) > 0 && !s.together && s.timer == nil {
-		s.timer = time.AfterFunc(gatherTime, s.gathered)
+// startTimer limits how long the files that wait do so. It is called with s.mu.
+func (s *syncer) startTimer() {
+	if len(s.waiting) > 0 && !s.syncfsRunning && s.timer == nil {
+		s.timer = time.AfterFunc(maxWait, s.timerFired)
 	}
 }
 
-// single syncs one file by itself. It is called with s.mu, which it releases.
-func (s *syncer) single(f *osFile) error {
-	s.singles++
+// syncAlone syncs one file by itself. It is called with s.mu, which it releases.
+func (s *syncer) syncAlone(f *osFile) error {
+	s.syncingAlone++
 	s.mu.Unlock()
 	began := time.Now()
 	err := f.fdatasync()
 	took := time.Since(began)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.singles--
-	s.usual += (took - s.usual) / 8
+	s.syncingAlone--
+	s.usualSync += (took - s.usualSync) / 8
 	return err
 }
 
@@ -105,37 +105,37 @@ func (s *syncer) single(f *osFile) error {
 // meanwhile wait for the next, for only a sync that begins after a write covers it. Few
 // files are synced one by one. It is called with s.mu.
 func (s *syncer) dispatch() {
-	if s.together || len(s.waiting) == 0 {
+	if s.syncfsRunning || len(s.waiting) == 0 {
 		return
 	}
 	batch := s.waiting
 	s.waiting = nil
-	if len(batch) < fewFiles {
-		go each(batch)
+	if len(batch) < minTogether {
+		go syncEach(batch)
 		return
 	}
-	s.together = true
-	go s.round(batch)
+	s.syncfsRunning = true
+	go s.syncTogether(batch)
 }
 
-// gathered ends the wait for others.
-func (s *syncer) gathered() {
+// timerFired ends the wait for others.
+func (s *syncer) timerFired() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.timer = nil
 	s.dispatch() // during a round its end serves them
 }
 
-// round syncs files by one call. syncfs reports that something on the file system
+// syncTogether syncs files by one call. syncfs reports that something on the file system
 // could not be written, not what: then each file is asked by fdatasync, which reports
 // errors that its descriptor has not seen yet. If syncfs succeeds, the files are asked
 // all the same, by a call that writes nothing.
-func (s *syncer) round(batch []*syncRequest) {
+func (s *syncer) syncTogether(batch []*syncRequest) {
 	began := time.Now()
 	err := batch[0].f.call("syncfs", unix.Syncfs)
 	took := time.Since(began)
 	if err != nil {
-		each(batch)
+		syncEach(batch)
 	} else {
 		for _, r := range batch {
 			r.done <- r.f.call("sync_file_range", func(fd int) error {
@@ -145,17 +145,17 @@ func (s *syncer) round(batch []*syncRequest) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.together = false
-	s.took(took, len(batch))
-	s.last, s.lastAt = len(batch), time.Now()
-	if len(s.waiting) >= fewFiles {
+	s.syncfsRunning = false
+	s.recordRound(took, len(batch))
+	s.lastRound, s.lastRoundEnd = len(batch), time.Now()
+	if len(s.waiting) >= minTogether {
 		s.dispatch()
 	}
-	s.gather()
+	s.startTimer()
 }
 
-// each syncs files one by one, side by side.
-func each(batch []*syncRequest) {
+// syncEach syncs files one by one, side by side.
+func syncEach(batch []*syncRequest) {
 	var wg sync.WaitGroup
 	for _, r := range batch {
 		wg.Go(func() { r.done <- r.f.fdatasync() })
@@ -163,15 +163,15 @@ func each(batch []*syncRequest) {
 	wg.Wait()
 }
 
-// took records how long a round of n files took, and decides whether the next are
+// recordRound records how long a round of n files took, and decides whether the next are
 // synced together. It is called with s.mu.
-func (s *syncer) took(d time.Duration, n int) {
-	if d < longSync || s.usual == 0 || d < s.usual*time.Duration(n)/fewAtATime {
-		s.slow = 0
+func (s *syncer) recordRound(d time.Duration, n int) {
+	if d < slowSyncfs || s.usualSync == 0 || d < s.usualSync*time.Duration(n)/fewAtATime {
+		s.slowRounds = 0
 		return
 	}
-	if s.slow++; s.slow >= slowRounds {
-		s.slow, s.alone = 0, time.Now().Add(aloneTime)
+	if s.slowRounds++; s.slowRounds >= maxSlowRounds {
+		s.slowRounds, s.aloneUntil = 0, time.Now().Add(aloneTime)
 	}
 }
 
@@ -187,7 +187,7 @@ func syncerOf(f *osFile) *syncer {
 	var st unix.Stat_t
 	var fs unix.Statfs_t
 	err := f.call("fstat", func(fd int) error { return errors.Join(unix.Fstat(fd, &st), unix.Fstatfs(fd, &fs)) })
-	if err != nil || !barriers(int64(fs.Type)) || !kernelReports() {
+	if err != nil || !durableSyncfs(int64(fs.Type)) || !syncfsReportsErrors() {
 		return nil
 	}
 	syncers.Lock()
@@ -203,14 +203,14 @@ func syncerOf(f *osFile) *syncer {
 	return s
 }
 
-// barriers reports file systems whose syncfs makes data as durable as fsync does. Of
+// durableSyncfs reports file systems whose syncfs makes data as durable as fsync does. Of
 // network and stacked ones that is not known.
-func barriers(kind int64) bool {
+func durableSyncfs(kind int64) bool {
 	return kind == unix.EXT4_SUPER_MAGIC || kind == unix.XFS_SUPER_MAGIC || kind == unix.BTRFS_SUPER_MAGIC
 }
 
-// kernelReports reports whether syncfs returns errors of writes: since Linux 5.8.
-var kernelReports = sync.OnceValue(func() bool {
+// syncfsReportsErrors reports whether syncfs returns errors of writes: since Linux 5.8.
+var syncfsReportsErrors = sync.OnceValue(func() bool {
 	var u unix.Utsname
 	if unix.Uname(&u) != nil {
 		return false

@@ -40,8 +40,8 @@ func TestManySyncsAtOnce(t *testing.T) {
 	}
 	if s := files[0].syncer; s != nil {
 		s.mu.Lock()
-		if s.singles != 0 || len(s.waiting) != 0 { // a round may still be about to end
-			t.Errorf("%d files are being synced and %d wait, want none", s.singles, len(s.waiting))
+		if s.syncingAlone != 0 || len(s.waiting) != 0 { // a round may still be about to end
+			t.Errorf("%d files are being synced and %d wait, want none", s.syncingAlone, len(s.waiting))
 		}
 		s.mu.Unlock()
 	}
@@ -55,23 +55,23 @@ func TestManySyncsAtOnce(t *testing.T) {
 // by one, several times in a row, is not used for a while.
 func TestSlowFileSystemIsSyncedFileByFile(t *testing.T) {
 	var s syncer
-	s.usual = time.Millisecond
-	for _, d := range []time.Duration{longSync, longSync, 0, longSync, longSync} {
-		s.took(d, 10)
-		if !s.alone.IsZero() {
+	s.usualSync = time.Millisecond
+	for _, d := range []time.Duration{slowSyncfs, slowSyncfs, 0, slowSyncfs, slowSyncfs} {
+		s.recordRound(d, 10)
+		if !s.aloneUntil.IsZero() {
 			t.Fatal("given up too early")
 		}
 	}
-	s.usual = longSync // the disk is slow for each file, too
-	s.took(longSync, 10)
-	if !s.alone.IsZero() {
+	s.usualSync = slowSyncfs // the disk is slow for each file, too
+	s.recordRound(slowSyncfs, 10)
+	if !s.aloneUntil.IsZero() {
 		t.Fatal("given up although file by file is no faster")
 	}
-	s.usual = time.Millisecond
-	for range slowRounds {
-		s.took(longSync, 10)
+	s.usualSync = time.Millisecond
+	for range maxSlowRounds {
+		s.recordRound(slowSyncfs, 10)
 	}
-	if !time.Now().Before(s.alone) {
+	if !time.Now().Before(s.aloneUntil) {
 		t.Error("not given up")
 	}
 }

@@ -31,10 +31,10 @@ const (
 
 // Limits of the names of files.
 const (
-	maxName = 255 // bytes, on every common file system
-	// maxSuffix is how many bytes the name of a file beside a data file has more
+	maxNameBytes = 255 // bytes, on every common file system
+	// maxSuffixBytes is how many bytes the name of a file beside a data file has more
 	// than that of the data file, at most: those of a complete, compressed one.
-	maxSuffix = len(plus) + len(timeFormat) + len(".zst")
+	maxSuffixBytes = len(plus) + len(timeFormat) + len(".zst")
 	// widestPartition is the partition with the longest number that is
 	// considered before it exists.
 	widestPartition = "99999"
@@ -80,15 +80,15 @@ func CheckPath(path string, topics []string) error {
 // data file.
 func Check(path string) error {
 	dir, base := filepath.Split(path)
-	if len(base)+maxSuffix > maxName {
+	if len(base)+maxSuffixBytes > maxNameBytes {
 		return &Error{
-			path, fmt.Sprintf("the file name %s has %d bytes, more than the %d that leave room for the suffixes of the files beside it", base, len(base), maxName-maxSuffix),
+			path, fmt.Sprintf("the file name %s has %d bytes, more than the %d that leave room for the suffixes of the files beside it", base, len(base), maxNameBytes-maxSuffixBytes),
 			"shorten it, for example with a folder for each topic: {topic}/{partition}.log",
 		}
 	}
 	for name := range strings.SplitSeq(dir, string(filepath.Separator)) {
-		if len(name) > maxName {
-			return &Error{path, fmt.Sprintf("the folder name %s has %d bytes, more than %d", name, len(name), maxName), "shorten it"}
+		if len(name) > maxNameBytes {
+			return &Error{path, fmt.Sprintf("the folder name %s has %d bytes, more than %d", name, len(name), maxNameBytes), "shorten it"}
 		}
 		if reserved(name) {
 			return &Error{path, "the folder name " + name + " is reserved for files that kcagent keeps beside a data file", "use another folder name"}
@@ -97,31 +97,33 @@ func Check(path string) error {
 	return nil
 }
 
-// IsSideFile reports whether a path is that of a checkpoint, which holds no records.
-func IsSideFile(path string) bool { return strings.HasSuffix(path, CheckpointSuffix) }
+// IsCheckpoint reports whether a path is that of a checkpoint, which holds no records.
+func IsCheckpoint(path string) bool { return strings.HasSuffix(path, CheckpointSuffix) }
 
 // reserved reports whether name could be that of a file that a sink makes beside
 // a data file.
 func reserved(name string) bool {
-	if IsSideFile(name) {
+	if IsCheckpoint(name) {
 		return true
 	}
 	_, _, complete := ParseComplete(name)
 	return complete
 }
 
-// packed are the extensions of compressed files.
-var packed = map[sink.Compression]string{sink.Gzip: ".gz", sink.Zstd: ".zst"}
+// compressedExt are the extensions of compressed files.
+var compressedExt = map[sink.Compression]string{sink.Gzip: ".gz", sink.Zstd: ".zst"}
 
-// isPacked reports whether an extension is that of compressed files.
-func isPacked(ext string) bool { return ext == packed[sink.Gzip] || ext == packed[sink.Zstd] }
+// isCompressedExt reports whether an extension is that of compressed files.
+func isCompressedExt(ext string) bool {
+	return ext == compressedExt[sink.Gzip] || ext == compressedExt[sink.Zstd]
+}
 
 // splitName splits the name of a data file where a complete one has its time. An
 // extension of a compressed file is not split off: else orders+T.gz would belong
 // to orders as well as to orders.gz.
 func splitName(base string) (before, ext string) {
 	ext = filepath.Ext(base)
-	if ext == base || isPacked(ext) {
+	if ext == base || isCompressedExt(ext) {
 		ext = ""
 	}
 	return strings.TrimSuffix(base, ext), ext
@@ -132,7 +134,7 @@ func splitName(base string) (before, ext string) {
 // belongs to one path, which [parseComplete] returns.
 func Complete(path string, at time.Time, c sink.Compression) string {
 	before, ext := splitName(filepath.Base(path))
-	return before + plus + at.UTC().Format(timeFormat) + ext + packed[c]
+	return before + plus + at.UTC().Format(timeFormat) + ext + compressedExt[c]
 }
 
 // ParseComplete is the reverse of completeName: base is the name of the data file
@@ -148,7 +150,7 @@ func ParseComplete(name string) (base string, at time.Time, ok bool) {
 	if err != nil || at.Format(timeFormat) != stamp { // Parse accepts a comma, too
 		return "", time.Time{}, false
 	}
-	if end := filepath.Ext(ext); isPacked(end) {
+	if end := filepath.Ext(ext); isCompressedExt(end) {
 		ext = strings.TrimSuffix(ext, end)
 	}
 	base = before + ext

@@ -45,7 +45,7 @@ func TestCompleteNameBelongsToOnePath(t *testing.T) {
 					t.Errorf("%q is a complete file of %q and of %q", name, base, o)
 				}
 				owner[name] = base
-				if len(name) > len(base)+maxSuffix {
+				if len(name) > len(base)+maxSuffixBytes {
 					t.Errorf("%q is %d bytes longer than %q, more than maxSuffix", name, len(name)-len(base), base)
 				}
 			}
@@ -80,7 +80,7 @@ func randomName(r *rand.Rand) string {
 func TestNoDataFileHasTheNameOfASideFile(t *testing.T) {
 	topics := slices.DeleteFunc(slices.Clone(oddNames), func(n string) bool {
 		for _, c := range []byte(n) {
-			if !anyTopic.holds(token(c)) {
+			if !anyTopic.contains(token(c)) {
 				return true
 			}
 		}

@@ -10,13 +10,13 @@ import (
 // A Finder finds the data files of consumers that exist on this host. It lists
 // each folder once, so it is for one look at many consumers.
 type Finder struct {
-	folders map[string][]string
-	looks   int // how many names it has compared
+	folders  map[string][]string
+	compared int // how many names it has compared
 }
 
-// maxLooks limits the work of a Finder, so that a folder with very many files
+// maxCompared limits the work of a Finder, so that a folder with very many files
 // delays no caller.
-const maxLooks = 200_000
+const maxCompared = 200_000
 
 // Checkpointed returns paths of data files beside which a checkpoint lies and that
 // a consumer of the topics may write, at most limit of them. Placeholders of
@@ -25,7 +25,7 @@ const maxLooks = 200_000
 func (f *Finder) Checkpointed(path string, topics []string, reads func(topic string) bool, limit int) []string {
 	var found []string
 	for _, p := range fillTopics(filepath.Clean(path), topics) {
-		s := search{Finder: f, reads: reads, limit: limit, found: found}
+		s := search{Finder: f, subscribed: reads, limit: limit, found: found}
 		dir := ""
 		if filepath.IsAbs(p) {
 			dir = string(filepath.Separator)
@@ -39,9 +39,9 @@ func (f *Finder) Checkpointed(path string, topics []string, reads func(topic str
 // A search looks for the files of one path.
 type search struct {
 	*Finder
-	reads func(topic string) bool
-	limit int
-	found []string
+	subscribed func(topic string) bool
+	limit      int
+	found      []string
 }
 
 // walk follows the elements of a path below dir. The topic is that which earlier
@@ -68,10 +68,10 @@ func (s *search) walk(dir string, elements []string, topic string) {
 	at, _ := slices.BinarySearch(names, head)
 	pattern := Pattern(element)
 	for _, name := range names[at:] {
-		if !strings.HasPrefix(name, head) || s.looks >= maxLooks || len(s.found) >= s.limit {
+		if !strings.HasPrefix(name, head) || s.compared >= maxCompared || len(s.found) >= s.limit {
 			return
 		}
-		s.looks++
+		s.compared++
 		if last {
 			data, ok := strings.CutSuffix(name, CheckpointSuffix)
 			if !ok {
@@ -86,7 +86,7 @@ func (s *search) walk(dir string, elements []string, topic string) {
 		of := topic
 		if len(m) > 1 {
 			of = m[1]
-			if s.reads != nil && !s.reads(of) {
+			if s.subscribed != nil && !s.subscribed(of) {
 				continue
 			}
 		}

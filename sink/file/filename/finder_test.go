@@ -65,7 +65,7 @@ func TestCheckpointed(t *testing.T) {
 // TestFinderIsBounded: a folder with very many files does not delay a command, and
 // is listed once for all consumers.
 func TestFinderIsBounded(t *testing.T) {
-	names := make([]string, 0, 2*maxLooks)
+	names := make([]string, 0, 2*maxCompared)
 	for i := range cap(names) {
 		names = append(names, fmt.Sprintf("f%07d", i))
 	}
@@ -75,7 +75,7 @@ func TestFinderIsBounded(t *testing.T) {
 			t.Fatalf("found %q", got)
 		}
 	}
-	if f.looks > maxLooks {
-		t.Errorf("%d names were compared, want at most %d", f.looks, maxLooks)
+	if f.compared > maxCompared {
+		t.Errorf("%d names were compared, want at most %d", f.compared, maxCompared)
 	}
 }

@@ -22,7 +22,7 @@ func Overlap(a string, topicsA []string, b string, topicsB []string) bool {
 	others := fillTopics(b, topicsB)
 	for _, p := range fillTopics(a, topicsA) {
 		for _, q := range others {
-			if meet(tokens(p), tokens(q)) {
+			if intersect(tokens(p), tokens(q)) {
 				return true
 			}
 		}
@@ -53,9 +53,9 @@ func tokens(path string) []token {
 	return ts
 }
 
-// meet reports whether some text matches both patterns, by walking them side
+// intersect reports whether some text matches both patterns, by walking them side
 // by side, one common character a step; a class may stay where it is.
-func meet(a, b []token) bool {
+func intersect(a, b []token) bool {
 	type place struct{ a, b int }
 	seen := map[place]bool{}
 	todo := []place{{}}
@@ -73,7 +73,7 @@ func meet(a, b []token) bool {
 			continue
 		}
 		x, y := a[at.a], b[at.b]
-		if !common(x, y) {
+		if !shareCharacter(x, y) {
 			continue
 		}
 		todo = append(todo, place{at.a + 1, at.b + 1})
@@ -87,20 +87,20 @@ func meet(a, b []token) bool {
 	return false
 }
 
-// common reports whether one character is in both tokens.
-func common(x, y token) bool {
+// shareCharacter reports whether one character is in both tokens.
+func shareCharacter(x, y token) bool {
 	switch {
 	case x < 0 && y < 0:
 		return true // a number's characters are a topic's too
 	case x < 0:
-		return x.holds(y)
+		return x.contains(y)
 	case y < 0:
-		return y.holds(x)
+		return y.contains(x)
 	}
 	return x == y
 }
 
-func (class token) holds(c token) bool {
+func (class token) contains(c token) bool {
 	digit := '0' <= c && c <= '9'
 	if class == anyNumber {
 		return digit

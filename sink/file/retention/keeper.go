@@ -46,22 +46,22 @@ type Keeper struct {
 	consumer string
 	group    string
 
-	mu       sync.Mutex
-	paths    map[string][]completeFile // by path, the oldest first
-	orphans  map[string]time.Time      // growing files of partitions that are not assigned, and since when
-	assigned map[string]bool           // paths of which a partition is, and whose files are open
-	former   map[string][]completeFile // like paths, but left by a consumer of another name: a renamed one
-	scanned  bool
-	scanAt   time.Time // when the folders are listed, if scanned is not set
-	lastScan time.Time
-	retryAt  time.Time // before it nothing is removed or completed that is not assigned, as it failed
-	dueAt    time.Time // when growing files are completed that no flush has; zero if none is due
-	resumes  bool      // a partition was assigned since the sink was opened
-	timer    *time.Timer
-	running  bool
-	again    bool // there is more to do when running ends
-	finished sync.WaitGroup
-	off      bool
+	mu           sync.Mutex
+	complete     map[string][]completeFile // by path, the oldest first
+	unassigned   map[string]time.Time      // growing files of partitions that are not assigned, and since when
+	assigned     map[string]bool           // paths of which a partition is, and whose files are open
+	renamed      map[string][]completeFile // like paths, but left by a consumer of another name: a renamed one
+	scanned      bool
+	scanAt       time.Time // when the folders are listed, if scanned is not set
+	lastScan     time.Time
+	retryAt      time.Time // before it nothing is removed or completed that is not assigned, as it failed
+	dueAt        time.Time // when growing files are completed that no flush has; zero if none is due
+	everAssigned bool      // a partition was assigned since the sink was opened
+	timer        *time.Timer
+	running      bool
+	runAgain     bool // there is more to do when running ends
+	finished     sync.WaitGroup
+	stopped      bool
 }
 
 type completeFile struct {
@@ -70,8 +70,8 @@ type completeFile struct {
 }
 
 const (
-	// Recheck is how long a timer runs at most: timers do not follow a clock that is set.
-	Recheck = time.Minute
+	// MaxTimer is how long a timer runs at most: timers do not follow a clock that is set.
+	MaxTimer = time.Minute
 	// ScanWithin is when the folders are listed after the start, at the latest. A
 	// thousand consumers spread over it.
 	ScanWithin = 40 * time.Second
@@ -82,23 +82,23 @@ const (
 	// same, and reports errors to the caller. While the group has no generation, there
 	// is none.
 	DueGrace = 5 * time.Second
-	// OrphanGrace is how long a partition may be away until its file is completed, if
+	// UnassignedGrace is how long a partition may be away until its file is completed, if
 	// no clock says when: after a rebalance it often comes back.
-	OrphanGrace = time.Minute
+	UnassignedGrace = time.Minute
 )
 
 func New(o sink.Options, fsys disk.FS, path string, files Files) *Keeper {
 	k := &Keeper{
 		files: files, log: o.Log, fs: fsys, now: o.Now, path: path, consumer: o.Consumer, group: o.Group,
-		paths: make(map[string][]completeFile), orphans: make(map[string]time.Time),
-		assigned: make(map[string]bool), former: make(map[string][]completeFile),
+		complete: make(map[string][]completeFile), unassigned: make(map[string]time.Time),
+		assigned: make(map[string]bool), renamed: make(map[string][]completeFile),
 	}
-	k.scanAt = k.now().Add(spread(k.path, ScanWithin))
+	k.scanAt = k.now().Add(hashDelay(k.path, ScanWithin))
 	return k
 }
 
-// spread is a part of d that depends on the text alone.
-func spread(text string, d time.Duration) time.Duration {
+// hashDelay is a part of d that depends on the text alone.
+func hashDelay(text string, d time.Duration) time.Duration {
 	sum := uint64(14695981039346656037)
 	for i := range len(text) {
 		sum = (sum ^ uint64(text[i])) * 1099511628211
@@ -111,22 +111,22 @@ func (k *Keeper) DeadlinePassed() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.dueAt = k.now().Add(DueGrace)
-	k.arm()
+	k.reschedule()
 }
 
-// Schedule has the keeper look what there is to do now.
-func (k *Keeper) Schedule() {
+// Reschedule has the keeper look what there is to do now.
+func (k *Keeper) Reschedule() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.arm()
+	k.reschedule()
 }
 
-// Completed records a new complete file.
-func (k *Keeper) Completed(path, final string, at time.Time) {
+// AddComplete records a new complete file.
+func (k *Keeper) AddComplete(path, final string, at time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.paths[path] = append(k.paths[path], completeFile{final, at})
-	k.arm()
+	k.complete[path] = append(k.complete[path], completeFile{final, at})
+	k.reschedule()
 }
 
 // Released records that partitions are not assigned any more.
@@ -134,10 +134,10 @@ func (k *Keeper) Released(paths []string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, p := range paths {
-		k.orphans[p] = k.now()
+		k.unassigned[p] = k.now()
 		delete(k.assigned, p)
 	}
-	k.arm()
+	k.reschedule()
 }
 
 // Resumed records that a partition of the path is assigned, and its file locked: the
@@ -145,7 +145,7 @@ func (k *Keeper) Released(paths []string) {
 func (k *Keeper) Resumed(path string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	delete(k.orphans, path)
+	delete(k.unassigned, path)
 	if k.assigned[path] {
 		return
 	}
@@ -154,23 +154,23 @@ func (k *Keeper) Resumed(path string) {
 		k.scanned = false
 		k.scanAt = k.lastScan.Add(RescanEvery)
 	}
-	if files := k.former[path]; files != nil {
-		k.paths[path] = mergeComplete(files, k.paths[path])
-		delete(k.former, path)
+	if files := k.renamed[path]; files != nil {
+		k.complete[path] = mergeComplete(files, k.complete[path])
+		delete(k.renamed, path)
 	}
-	if !k.resumes {
-		k.resumes = true
-		for p := range k.orphans {
-			k.orphans[p] = k.now()
+	if !k.everAssigned {
+		k.everAssigned = true
+		for p := range k.unassigned {
+			k.unassigned[p] = k.now()
 		}
 	}
-	k.arm()
+	k.reschedule()
 }
 
-// arm starts the timer for what is due next. It is called with k.mu.
-func (k *Keeper) arm() {
+// reschedule starts the timer for what is due next. It is called with k.mu.
+func (k *Keeper) reschedule() {
 	if k.running {
-		k.again = true
+		k.runAgain = true
 		return
 	}
 	if k.timer != nil {
@@ -178,7 +178,7 @@ func (k *Keeper) arm() {
 		k.timer = nil
 	}
 	r := k.files.Rules()
-	if k.off || r == nil {
+	if k.stopped || r == nil {
 		return
 	}
 	now := k.now()
@@ -186,7 +186,7 @@ func (k *Keeper) arm() {
 	if next.IsZero() {
 		return
 	}
-	k.timer = time.AfterFunc(min(max(0, next.Sub(now)), Recheck), func() { k.Work() })
+	k.timer = time.AfterFunc(min(max(0, next.Sub(now)), MaxTimer), func() { k.RunOnce() })
 }
 
 // next is when something is due.
@@ -208,12 +208,12 @@ func (k *Keeper) next(r *sink.Rotate, now time.Time) (next time.Time) {
 		}
 		sooner(t)
 	}
-	for _, since := range k.orphans {
-		if due := k.orphanDue(r, since, now); !due.IsZero() {
+	for _, since := range k.unassigned {
+		if due := k.unassignedDue(r, since, now); !due.IsZero() {
 			retry(due)
 		}
 	}
-	for _, files := range k.paths {
+	for _, files := range k.complete {
 		switch {
 		case r.Keep > 0 && len(files) > r.Keep:
 			retry(now)
@@ -230,21 +230,21 @@ func passed(at, now time.Time, within time.Duration) bool {
 	return !now.Before(at) || at.Sub(now) > within
 }
 
-// Work does what is due. The timer calls it. It returns false if that is being done
+// RunOnce does what is due. The timer calls it. It returns false if that is being done
 // already.
-func (k *Keeper) Work() bool {
+func (k *Keeper) RunOnce() bool {
 	k.mu.Lock()
-	if k.off || k.running {
+	if k.stopped || k.running {
 		k.mu.Unlock()
 		return false
 	}
 	k.running = true
 	k.finished.Add(1)
 	k.mu.Unlock()
-	k.work(false)
+	k.run(false)
 	k.mu.Lock()
-	k.running, k.again = false, false
-	k.arm()
+	k.running, k.runAgain = false, false
+	k.reschedule()
 	k.mu.Unlock()
 	k.finished.Done()
 	return true
@@ -253,25 +253,25 @@ func (k *Keeper) Work() bool {
 // Stop ends the keeper; end has it complete all growing files first.
 func (k *Keeper) Stop(end bool) {
 	k.mu.Lock()
-	k.off = true
+	k.stopped = true
 	if k.timer != nil {
 		k.timer.Stop()
 	}
 	k.mu.Unlock()
 	k.finished.Wait()
 	if end && k.files.Rules() != nil {
-		k.work(true)
+		k.run(true)
 	}
 }
 
-func (k *Keeper) work(end bool) {
+func (k *Keeper) run(end bool) {
 	r, now := k.files.Rules(), k.now()
 	if r == nil {
 		return
 	}
 	k.mu.Lock()
 	scan := !k.scanned && (end || passed(k.scanAt, now, RescanEvery))
-	due := !k.dueAt.IsZero() && passed(k.dueAt, now, Recheck)
+	due := !k.dueAt.IsZero() && passed(k.dueAt, now, MaxTimer)
 	if due {
 		k.dueAt = time.Time{}
 	}
@@ -282,22 +282,22 @@ func (k *Keeper) work(end bool) {
 	if due {
 		k.CompleteDue()
 	}
-	for _, path := range k.dueOrphans(r, now, end) {
+	for _, path := range k.dueUnassigned(r, now, end) {
 		k.completeUnassigned(path)
 	}
-	k.remove(k.surplus(r, now))
+	k.removeFiles(k.takeExpired(r, now))
 }
 
-// surplus takes the complete files from the lists that are more than keep or older
+// takeExpired takes the complete files from the lists that are more than keep or older
 // than keep_for.
-func (k *Keeper) surplus(r *sink.Rotate, now time.Time) map[string][]completeFile {
+func (k *Keeper) takeExpired(r *sink.Rotate, now time.Time) map[string][]completeFile {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	old := make(map[string][]completeFile)
-	if !passed(k.retryAt, now, Recheck) {
+	if !passed(k.retryAt, now, MaxTimer) {
 		return old
 	}
-	for path, files := range k.paths {
+	for path, files := range k.complete {
 		n := 0
 		if r.Keep > 0 {
 			n = max(0, len(files)-r.Keep)
@@ -306,15 +306,15 @@ func (k *Keeper) surplus(r *sink.Rotate, now time.Time) map[string][]completeFil
 			n++
 		}
 		if n > 0 {
-			old[path], k.paths[path] = files[:n:n], files[n:]
+			old[path], k.complete[path] = files[:n:n], files[n:]
 		}
 	}
 	return old
 }
 
-// remove removes files. A failure is no reason to stop: it is logged, and tried again
+// removeFiles removes files. A failure is no reason to stop: it is logged, and tried again
 // later.
-func (k *Keeper) remove(old map[string][]completeFile) {
+func (k *Keeper) removeFiles(old map[string][]completeFile) {
 	for path, files := range old {
 		var left []completeFile
 		for _, f := range files {
@@ -329,8 +329,8 @@ func (k *Keeper) remove(old map[string][]completeFile) {
 		}
 		if len(left) > 0 {
 			k.mu.Lock()
-			k.paths[path] = mergeComplete(left, k.paths[path])
-			k.retryAt = k.now().Add(Recheck)
+			k.complete[path] = mergeComplete(left, k.complete[path])
+			k.retryAt = k.now().Add(MaxTimer)
 			k.mu.Unlock()
 		}
 	}

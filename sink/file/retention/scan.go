@@ -61,18 +61,18 @@ func (k *Keeper) scan() {
 	k.scanned, k.lastScan = err == nil, k.now()
 	if err != nil {
 		k.log.Warn("listing the folders of a sink failed", "path", k.path, "error", err)
-		k.scanAt = k.lastScan.Add(Recheck)
+		k.scanAt = k.lastScan.Add(MaxTimer)
 	}
 	for path, files := range found {
 		if former[path] && !k.assigned[path] {
-			k.former[path] = files
+			k.renamed[path] = files
 			continue
 		}
-		k.paths[path] = mergeComplete(files, k.paths[path])
+		k.complete[path] = mergeComplete(files, k.complete[path])
 	}
 	for path, since := range orphans {
-		if _, known := k.orphans[path]; !known && !k.files.Serves(path) {
-			k.orphans[path] = since
+		if _, known := k.unassigned[path]; !known && !k.files.Serves(path) {
+			k.unassigned[path] = since
 		}
 	}
 }

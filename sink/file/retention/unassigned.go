@@ -6,17 +6,17 @@ import (
 	"kcagent/sink"
 )
 
-// orphanDue is when the growing file of a partition that went away is completed. If
+// unassignedDue is when the growing file of a partition that went away is completed. If
 // no clock says when, it is never before the agent has been assigned partitions: they
 // may be the same.
-func (k *Keeper) orphanDue(r *sink.Rotate, since, now time.Time) time.Time {
+func (k *Keeper) unassignedDue(r *sink.Rotate, since, now time.Time) time.Time {
 	switch {
 	case r.Every > 0 && !r.InPeriod(since, now):
 		return now // also if the clock was set back behind the beginning of the period
 	case r.Every > 0:
 		return r.PeriodEnd(since)
-	case k.resumes:
-		return since.Add(OrphanGrace)
+	case k.everAssigned:
+		return since.Add(UnassignedGrace)
 	}
 	return time.Time{}
 }
@@ -28,15 +28,15 @@ func (k *Keeper) CompleteDue() {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.dueAt = k.now().Add(Recheck)
+	k.dueAt = k.now().Add(MaxTimer)
 }
 
-func (k *Keeper) dueOrphans(r *sink.Rotate, now time.Time, end bool) (paths []string) {
+func (k *Keeper) dueUnassigned(r *sink.Rotate, now time.Time, end bool) (paths []string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for path, since := range k.orphans {
-		due := k.orphanDue(r, since, now)
-		if end || !due.IsZero() && passed(due, now, OrphanGrace+r.Every) && passed(k.retryAt, now, Recheck) {
+	for path, since := range k.unassigned {
+		due := k.unassignedDue(r, since, now)
+		if end || !due.IsZero() && passed(due, now, UnassignedGrace+r.Every) && passed(k.retryAt, now, MaxTimer) {
 			paths = append(paths, path)
 		}
 	}
@@ -50,8 +50,8 @@ func (k *Keeper) completeUnassigned(path string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if done {
-		delete(k.orphans, path)
+		delete(k.unassigned, path)
 		return
 	}
-	k.retryAt = k.now().Add(Recheck)
+	k.retryAt = k.now().Add(MaxTimer)
 }

@@ -11,153 +11,153 @@ import (
 
 // append is called with the turn.
 func (w *Writer) append(ctx context.Context, c sink.Chunk, frame []byte, codec sink.Compression) error {
-	if err := w.usable(c.TopicPartition); err != nil {
+	if err := w.checkResumed(c.TopicPartition); err != nil {
 		return err
 	}
-	if w.side == nil {
+	if w.store == nil {
 		return errClosed
 	}
 	w.lastUsed.Store(w.env.now().UnixNano())
 	if !c.Empty() {
-		if err := w.makeRoom(c, len(frame)); err != nil {
+		if err := w.prepareSegment(c, len(frame)); err != nil {
 			return err
 		}
 		var err error
 		if c.Large != nil {
-			err = w.stream(ctx, c.Large)
+			err = w.appendLarge(ctx, c.Large)
 		} else {
-			err = w.accept(c.Data, frame, codec)
+			err = w.appendData(c.Data, frame, codec)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	if w.env.Exact {
+	if w.env.ExactlyOnce {
 		w.ledger.Advance(c)
 	}
-	w.left.Store(w.roomLocked())
+	w.roomLeft.Store(w.roomLocked())
 	return nil
 }
 
-// makeRoom makes current a segment to which the chunk may be appended.
-func (w *Writer) makeRoom(c sink.Chunk, frame int) error {
+// prepareSegment makes current a segment to which the chunk may be appended.
+func (w *Writer) prepareSegment(c sink.Chunk, frame int) error {
 	g := w.current
-	if g == nil || !g.named {
+	if g == nil || !g.inCheckpoint {
 		return errClosed
 	}
-	if g.torn {
-		if err := w.repair(g); err != nil {
+	if g.tornTail {
+		if err := w.repairTail(g); err != nil {
 			return err
 		}
 	}
-	if w.due(w.env.now()) || w.exceeds(c, frame) {
+	if w.completionDue(w.env.now()) || w.exceeds(c, frame) {
 		return errFull
 	}
 	return nil
 }
 
-// accept brings data into the file, or, if it is little and to be compressed,
+// appendData brings data into the file, or, if it is little and to be compressed,
 // into pending. frame is data compressed by codec, if that was done.
-func (w *Writer) accept(data, frame []byte, codec sink.Compression) error {
+func (w *Writer) appendData(data, frame []byte, codec sink.Compression) error {
 	g := w.current
 	if g.codec == sink.Uncompressed {
-		if w.gathers(data) {
-			w.pending = append(w.pending, data...)
+		if w.buffersSmall(data) {
+			w.buffer = append(w.buffer, data...)
 			return nil
 		}
-		if err := w.emit(); err != nil {
+		if err := w.writeBuffer(); err != nil {
 			return err
 		}
-		return w.put(g, data)
+		return w.appendBytes(g, data)
 	}
-	if frame != nil || len(w.pending)+len(data) > w.frameLimit() {
-		if err := w.emit(); err != nil {
+	if frame != nil || len(w.buffer)+len(data) > w.frameLimit() {
+		if err := w.writeBuffer(); err != nil {
 			return err
 		}
 	}
 	switch {
 	case frame == nil && len(data) < w.frameLimit():
-		w.pending = append(w.pending, data...)
+		w.buffer = append(w.buffer, data...)
 		return nil
 	case frame == nil || codec != g.codec: // changed since
 		frame = compress.AppendFrame(g.codec, nil, data)
 	}
-	return w.put(g, frame)
+	return w.appendBytes(g, frame)
 }
 
 // What is gathered: chunks of some records, until they are a few blocks of the disk.
 const (
-	smallChunk = 4 << 10
-	gatherMost = 16 << 10
+	smallChunkBytes = 4 << 10
+	maxBufferBytes  = 16 << 10
 )
 
-// gathers reports whether an uncompressed chunk waits for the next flush, instead of being
+// buffersSmall reports whether an uncompressed chunk waits for the next flush, instead of being
 // written at once. With many files, one that is written several times between two flushes
 // would be on its way to the disk as often: the syncs of the others take it along.
-func (w *Writer) gathers(data []byte) bool {
-	return len(data) <= smallChunk && len(w.pending)+len(data) <= gatherMost && w.env.pool.many()
+func (w *Writer) buffersSmall(data []byte) bool {
+	return len(data) <= smallChunkBytes && len(w.buffer)+len(data) <= maxBufferBytes && w.env.pool.manyOpen()
 }
 
-// emit writes what was gathered, compressed if the file is.
-func (w *Writer) emit() error {
-	if len(w.pending) == 0 {
+// writeBuffer writes what was gathered, compressed if the file is.
+func (w *Writer) writeBuffer() error {
+	if len(w.buffer) == 0 {
 		return nil
 	}
 	if w.current.codec == sink.Uncompressed {
-		if err := w.put(w.current, w.pending); err != nil {
+		if err := w.appendBytes(w.current, w.buffer); err != nil {
 			return err
 		}
-		w.pending = nil // an idle consumer holds none
+		w.buffer = nil // an idle consumer holds none
 		return nil
 	}
-	frame := compress.NewFrame(w.current.codec, w.pending)
+	frame := compress.NewFrame(w.current.codec, w.buffer)
 	defer frame.Free()
-	if err := w.put(w.current, frame.Data); err != nil {
+	if err := w.appendBytes(w.current, frame.Data); err != nil {
 		return err
 	}
-	w.pending = nil // an idle consumer holds none
+	w.buffer = nil // an idle consumer holds none
 	return nil
 }
 
-// put appends bytes to the file: all, or none.
-func (w *Writer) put(g *segment, data []byte) error {
+// appendBytes appends bytes to the file: all, or none.
+func (w *Writer) appendBytes(g *segment, data []byte) error {
 	n, err := sinkio.WriteAll(g.f, data)
 	if err != nil {
-		w.undo(g, int64(n))
+		w.undoWrite(g, int64(n))
 		return sinkio.OpError("write", w.Path, err)
 	}
-	w.grown(g, int64(n))
+	w.recordGrowth(g, int64(n))
 	return nil
 }
 
-// grown records that n bytes were appended.
-func (w *Writer) grown(g *segment, n int64) {
+// recordGrowth records that n bytes were appended.
+func (w *Writer) recordGrowth(g *segment, n int64) {
 	if g.length == 0 && n > 0 {
-		g.since = w.env.now()
+		g.firstWrite = w.env.now()
 		w.env.OnDeadline(w.deadlineLocked())
 	}
 	g.length += n
 }
 
-// idle reports that a flush would find nothing to do.
-func (w *Writer) idle() bool {
+// isFlushed reports that a flush would find nothing to do.
+func (w *Writer) isFlushed() bool {
 	g := w.current
-	return w.lost == nil && len(w.pending) == 0 && w.ledger.Version == w.ledger.Stored &&
-		(g == nil || !g.torn && g.length == g.safe)
+	return w.lost == nil && len(w.buffer) == 0 && w.ledger.Version == w.ledger.StoredVersion &&
+		(g == nil || !g.tornTail && g.length == g.flushed)
 }
 
-// stream appends a record to the file in pieces: all of them, or none.
-func (w *Writer) stream(ctx context.Context, r *sink.Record) error {
-	if err := w.emit(); err != nil {
+// appendLarge appends a record to the file in pieces: all of them, or none.
+func (w *Writer) appendLarge(ctx context.Context, r *sink.Record) error {
+	if err := w.writeBuffer(); err != nil {
 		return err
 	}
 	g := w.current
 	out := &sinkio.CountingWriter{W: g.f}
 	err := compress.StreamFrame(g.codec, out, func(put func([]byte) error) error { return encode.Pieces(w.env.format, r, sinkio.UntilDone(ctx, put)) })
 	if err != nil {
-		w.undo(g, out.N)
+		w.undoWrite(g, out.Written)
 		return sinkio.OpError("write", w.Path, err)
 	}
-	w.grown(g, out.N)
+	w.recordGrowth(g, out.Written)
 	return nil
 }

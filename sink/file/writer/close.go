@@ -11,7 +11,7 @@ import (
 
 // CompleteLast completes a file that gets no more records.
 func (w *Writer) CompleteLast() error {
-	return w.alone(context.Background(), w.completeLastLocked)
+	return w.withLocks(context.Background(), w.completeLastLocked)
 }
 
 func (w *Writer) completeLastLocked() error {
@@ -23,20 +23,20 @@ func (w *Writer) completeLastLocked() error {
 			return err
 		}
 	}
-	if g := w.current; w.side == nil || g == nil || g.uncovered > 0 || g.length == 0 && len(w.pending) == 0 {
+	if g := w.current; w.store == nil || g == nil || g.uncovered > 0 || g.length == 0 && len(w.buffer) == 0 {
 		return nil
 	}
 	if err := w.complete(); err != nil || !w.env.durable() {
 		return err
 	}
-	return w.syncNames(w.folders)
+	return w.syncFolderNames(w.unsyncedFolders)
 }
 
 // closeLocked closes the writer. It is called alone. Under at_least_once it cuts off what a loss made unsafe;
 // under exactly_once the next opening does.
 func (w *Writer) closeLocked() error {
-	err := w.closeFiles(w.lost != nil && !w.env.Exact)
-	w.ledger, w.last, w.done, w.parked, w.folders, w.moved = checkpoint.NewLedger(), nil, nil, nil, nil, nil
+	err := w.closeFiles(w.lost != nil && !w.env.ExactlyOnce)
+	w.ledger, w.lastCheckpoint, w.completeFile, w.parked, w.unsyncedFolders, w.movedFile = checkpoint.NewLedger(), nil, nil, nil, nil, nil
 	return err
 }
 
@@ -45,36 +45,36 @@ func (w *Writer) closeFiles(cut bool) error {
 	var err error
 	if g := w.current; g != nil {
 		if cut {
-			err = w.cutToSafe(g)
+			err = w.truncateToFlushed(g)
 		}
 		err = errors.Join(err, g.trim())
 		if e := g.f.Close(); e != nil {
 			err = errors.Join(err, sinkio.OpError("close", g.path, e))
 		}
 	}
-	if w.rescued != nil {
-		err = errors.Join(err, w.rescued.f.Close())
+	if w.rescueSegment != nil {
+		err = errors.Join(err, w.rescueSegment.f.Close())
 	}
-	if w.side != nil {
-		err = errors.Join(err, w.side.Close())
+	if w.store != nil {
+		err = errors.Join(err, w.store.Close())
 	}
-	w.current, w.rescued, w.side, w.pending = nil, nil, nil, nil
-	w.env.pool.give(w)
+	w.current, w.rescueSegment, w.store, w.buffer = nil, nil, nil, nil
+	w.env.pool.release(w)
 	return err
 }
 
-// cutToSafe takes off what no good flush has covered. It does so through a
+// truncateToFlushed takes off what no good flush has covered. It does so through a
 // descriptor of its own if the path still names the file: a sync on the old one
 // would mean nothing, and the cut itself is to last.
-func (w *Writer) cutToSafe(g *segment) error {
-	f := w.again(g)
+func (w *Writer) truncateToFlushed(g *segment) error {
+	f := w.reopenSegment(g)
 	other := f != nil
 	if !other {
 		f = g.f
 	}
 	info, err := f.Stat()
-	if err == nil && info.Size() > g.safe {
-		err = f.Truncate(g.safe)
+	if err == nil && info.Size() > g.flushed {
+		err = f.Truncate(g.flushed)
 		if err == nil && other {
 			err = f.Datasync()
 		}
@@ -93,12 +93,12 @@ func (w *Writer) cutToSafe(g *segment) error {
 // if listed returns false: it served one a moment ago. If forget is not nil, the writer is
 // closed then, and forget called before another may use it.
 func (w *Writer) CompleteUnassigned(listed func() bool, forget func()) error {
-	return w.alone(context.Background(), func() error {
-		if len(w.seen) > 0 || !listed() {
+	return w.withLocks(context.Background(), func() error {
+		if len(w.resumedAt) > 0 || !listed() {
 			return nil
 		}
 		err := w.open()
-		if err == nil && w.current != nil && w.last != nil && w.last.Consumer == w.env.consumer && w.last.Group == w.env.group {
+		if err == nil && w.current != nil && w.lastCheckpoint != nil && w.lastCheckpoint.Consumer == w.env.consumer && w.lastCheckpoint.Group == w.env.group {
 			if w.current.length > 0 {
 				err = w.complete()
 			}

@@ -29,19 +29,19 @@ import (
 // approaches rotate.size: smaller ones would hardly be compressed.
 const MinFrame = 4 << 10
 
-// growing is the growing file, also while it is closed to save descriptors; nil if
+// growingSegment is the growing file, also while it is closed to save descriptors; nil if
 // there is none.
-func (w *Writer) growing() *segment {
+func (w *Writer) growingSegment() *segment {
 	if w.parked != nil {
 		return w.parked.current
 	}
 	return w.current
 }
 
-// due reports whether the growing file is to be completed before another record.
-func (w *Writer) due(now time.Time) bool {
-	g, spec := w.growing(), w.env.Spec.Load()
-	if g == nil || g.length == 0 && len(w.pending) == 0 || w.env.Renameless.Load() {
+// completionDue reports whether the growing file is to be completed before another record.
+func (w *Writer) completionDue(now time.Time) bool {
+	g, spec := w.growingSegment(), w.env.Spec.Load()
+	if g == nil || g.length == 0 && len(w.buffer) == 0 || w.env.NoRename.Load() {
 		return false
 	}
 	if g.codec != w.env.compression() {
@@ -54,7 +54,7 @@ func (w *Writer) due(now time.Time) bool {
 	if r.Size > 0 && g.length >= int64(r.Size) {
 		return true
 	}
-	return r.Every > 0 && !g.since.IsZero() && !r.InPeriod(g.since, now)
+	return r.Every > 0 && !g.firstWrite.IsZero() && !r.InPeriod(g.firstWrite, now)
 }
 
 // exceeds reports whether current would become larger than rotate.size by more than
@@ -62,10 +62,10 @@ func (w *Writer) due(now time.Time) bool {
 // chunk is compressed; 0 if that is not known.
 func (w *Writer) exceeds(c sink.Chunk, frame int) bool {
 	g, r := w.current, w.env.Spec.Load().Rotate
-	if r == nil || r.Size == 0 || g.length == 0 && len(w.pending) == 0 || w.env.Renameless.Load() {
+	if r == nil || r.Size == 0 || g.length == 0 && len(w.buffer) == 0 || w.env.NoRename.Load() {
 		return false
 	}
-	n, most := len(w.pending)+c.Last, int64(r.Size)
+	n, most := len(w.buffer)+c.Last, int64(r.Size)
 	if g.codec != sink.Uncompressed {
 		// Frames are at most some bytes larger than their records.
 		most += MinFrame
@@ -93,7 +93,7 @@ func (w *Writer) roomLocked() int64 {
 	if r == nil || r.Size == 0 || g == nil {
 		return 0
 	}
-	left := int64(r.Size) - g.length - int64(len(w.pending))
+	left := int64(r.Size) - g.length - int64(len(w.buffer))
 	if g.codec != sink.Uncompressed {
 		left = max(left, MinFrame)
 	}
@@ -102,19 +102,19 @@ func (w *Writer) roomLocked() int64 {
 
 // deadlineLocked is deadline. It is called with the turn.
 func (w *Writer) deadlineLocked() time.Time {
-	g, r := w.growing(), w.env.Spec.Load().Rotate
-	if g == nil || r == nil || r.Every == 0 || g.since.IsZero() {
+	g, r := w.growingSegment(), w.env.Spec.Load().Rotate
+	if g == nil || r == nil || r.Every == 0 || g.firstWrite.IsZero() {
 		return time.Time{}
 	}
-	return r.PeriodEnd(g.since)
+	return r.PeriodEnd(g.firstWrite)
 }
 
 // completeFor completes current if a chunk has no room in it. It is called alone.
 func (w *Writer) completeFor(c sink.Chunk, frame int) error {
-	if w.side == nil || w.current == nil {
+	if w.store == nil || w.current == nil {
 		return nil
 	}
-	if !w.due(w.env.now()) && !w.exceeds(c, frame) { // completed meanwhile
+	if !w.completionDue(w.env.now()) && !w.exceeds(c, frame) { // completed meanwhile
 		return nil
 	}
 	return w.complete()
@@ -122,11 +122,11 @@ func (w *Writer) completeFor(c sink.Chunk, frame int) error {
 
 // CompleteIfDue completes the growing file if that is due.
 func (w *Writer) CompleteIfDue() error {
-	return w.alone(context.Background(), w.completeIfDueLocked)
+	return w.withLocks(context.Background(), w.completeIfDueLocked)
 }
 
 func (w *Writer) completeIfDueLocked() error {
-	if w.lost != nil || !w.due(w.env.now()) {
+	if w.lost != nil || !w.completionDue(w.env.now()) {
 		return nil
 	}
 	if err := w.open(); err != nil || w.current == nil || w.current.uncovered > 0 {
@@ -138,54 +138,54 @@ func (w *Writer) completeIfDueLocked() error {
 // complete completes current, if the path still names it. It is called alone.
 func (w *Writer) complete() error {
 	s, g := w.env, w.current
-	if g.torn {
-		if err := w.repair(g); err != nil {
+	if g.tornTail {
+		if err := w.repairTail(g); err != nil {
 			return err
 		}
 	}
-	if err := w.inspect(); err != nil || w.current != g {
+	if err := w.detectChanges(); err != nil || w.current != g {
 		return err
 	}
 	if err := w.checkLink(); err != nil {
 		return err
 	}
-	if err := w.seal(g); err != nil {
+	if err := w.syncFinal(g); err != nil {
 		return err
 	}
 	at := w.finalTime()
-	if s.Exact {
-		mark, err := markOf(g, g.f, g.length)
+	if s.ExactlyOnce {
+		mark, err := stateOf(g, g.f, g.length)
 		if err != nil {
 			return err
 		}
 		mark.Final = at
-		w.done = mark
-		g.named = false // also if it is unknown whether the next checkpoint is stored
-		if err := w.storeMark(nil, w.ledger.Snapshot()); err != nil {
-			w.done = nil
+		w.completeFile = mark
+		g.inCheckpoint = false // also if it is unknown whether the next checkpoint is stored
+		if err := w.saveCheckpointOf(nil, w.ledger.Snapshot()); err != nil {
+			w.completeFile = nil
 			return err
 		}
 	}
-	g.safe, g.named = g.length, false
-	if err := w.nameComplete(g.codec, at); err != nil {
+	g.flushed, g.inCheckpoint = g.length, false
+	if err := w.renameComplete(g.codec, at); err != nil {
 		// More records may go into the file after all. A later checkpoint that said
 		// that it is done would have them cut off.
-		w.done = nil
-		return w.grow(err)
+		w.completeFile = nil
+		return w.handleRenameError(err)
 	}
 	w.current = nil
-	w.folders = append(w.folders, filepath.Dir(w.real))
+	w.unsyncedFolders = append(w.unsyncedFolders, filepath.Dir(w.real))
 	if err := g.f.Close(); err != nil {
 		s.Log.Warn("closing a complete file failed", "path", w.Path, "error", err)
 	}
 	return nil
 }
 
-// seal writes what is pending to a file that gets no more bytes, and syncs it. That is
+// syncFinal writes what is pending to a file that gets no more bytes, and syncs it. That is
 // done even if nothing was written since the last sync: a cut that is not synced may come
 // undone, and the file will not be cut again.
-func (w *Writer) seal(g *segment) error {
-	if err := w.emit(); err != nil {
+func (w *Writer) syncFinal(g *segment) error {
+	if err := w.writeBuffer(); err != nil {
 		return err
 	}
 	if err := g.trim(); err != nil {
@@ -195,9 +195,9 @@ func (w *Writer) seal(g *segment) error {
 		return nil
 	}
 	if err := g.f.Datasync(); err != nil {
-		return w.lose(sinkio.OpError("sync", w.Path, err))
+		return w.markLost(sinkio.OpError("sync", w.Path, err))
 	}
-	g.synced, g.covers = g.length, g.cuts
+	g.synced, g.syncedTruncations = g.length, g.truncations
 	return nil
 }
 
@@ -207,29 +207,29 @@ func (w *Writer) seal(g *segment) error {
 // An attempt that failed may have left the file under its name, so the next takes it
 // again.
 func (w *Writer) finalTime() time.Time {
-	if w.final.After(w.completed) {
-		return w.final
+	if w.triedFinalTime.After(w.lastFinalTime) {
+		return w.triedFinalTime
 	}
-	w.final = w.env.now().UTC().Truncate(time.Millisecond)
-	if !w.final.After(w.completed) {
-		w.final = w.completed.Add(time.Millisecond)
+	w.triedFinalTime = w.env.now().UTC().Truncate(time.Millisecond)
+	if !w.triedFinalTime.After(w.lastFinalTime) {
+		w.triedFinalTime = w.lastFinalTime.Add(time.Millisecond)
 	}
-	return w.final
+	return w.triedFinalTime
 }
 
-// nameComplete gives the path's file a final name that no file has, at best that of a
+// renameComplete gives the path's file a final name that no file has, at best that of a
 // time. Where a rename is a link and a removal, a crash or an error may have left it
 // under both names.
-func (w *Writer) nameComplete(c sink.Compression, at time.Time) error {
+func (w *Writer) renameComplete(c sink.Compression, at time.Time) error {
 	for {
 		final := filepath.Join(filepath.Dir(w.real), filename.Complete(w.Path, at, c))
 		err := w.env.fs.Rename(w.Path, final)
-		if errors.Is(err, fs.ErrExist) && w.linked(final) {
+		if errors.Is(err, fs.ErrExist) && w.hasFinalName(final) {
 			err = w.env.fs.Remove(w.Path)
 		}
 		switch {
 		case err == nil:
-			w.completed, w.final = at, at
+			w.lastFinalTime, w.triedFinalTime = at, at
 			w.env.Log.Info("file is complete", "path", final)
 			w.env.OnComplete(w.Path, final, at)
 			return nil
@@ -241,25 +241,25 @@ func (w *Writer) nameComplete(c sink.Compression, at time.Time) error {
 	}
 }
 
-// linked reports whether the path's file has a final name already.
-func (w *Writer) linked(final string) bool {
+// hasFinalName reports whether the path's file has a final name already.
+func (w *Writer) hasFinalName(final string) bool {
 	a, err1 := w.env.fs.Lstat(w.Path)
 	b, err2 := w.env.fs.Lstat(final)
 	return err1 == nil && err2 == nil && disk.SameFile(a, b)
 }
 
-// grow decides what follows from a file that cannot be renamed. Where the file system
+// handleRenameError decides what follows from a file that cannot be renamed. Where the file system
 // has no renames, at_least_once lets it grow.
-func (w *Writer) grow(err error) error {
+func (w *Writer) handleRenameError(err error) error {
 	if !errors.Is(err, errors.ErrUnsupported) {
 		return err
 	}
-	if w.env.Exact {
+	if w.env.ExactlyOnce {
 		return fmt.Errorf("%w; rotate requires renames: use another file system or delivery: at_least_once", err)
 	}
-	if !w.env.Renameless.Swap(true) {
+	if !w.env.NoRename.Swap(true) {
 		w.env.Log.Warn("file system has no renames; files are not rotated", "path", w.Path, "error", err)
 	}
-	w.current.named = true
+	w.current.inCheckpoint = true
 	return nil
 }

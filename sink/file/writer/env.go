@@ -18,29 +18,29 @@ import (
 // An Env is what the writers of one sink share. Its exported fields are set before the
 // first writer is used and do not change.
 type Env struct {
-	Log      *slog.Logger
-	fs       disk.FS
-	now      func() time.Time
-	consumer string
-	group    string
-	Exact    bool // exactly once
-	format   sink.Format
-	pool     *Pool // descriptors, shared by all sinks of the process
+	Log         *slog.Logger
+	fs          disk.FS
+	now         func() time.Time
+	consumer    string
+	group       string
+	ExactlyOnce bool // exactly once
+	format      sink.Format
+	pool        *Pool // descriptors, shared by all sinks of the process
 	// onDeadline is called with the time at which the clock completes a growing file.
 	OnDeadline func(at time.Time)
 	// onComplete is called when a file of path was renamed to its final name.
 	OnComplete func(path, final string, at time.Time)
 
-	Spec       atomic.Pointer[sink.FileSpec] // the one in force
-	warnLocks  sync.Once                     // the warning that the file system has no locks
-	Renameless atomic.Bool                   // the file system has no renames, so files are not completed
+	Spec        atomic.Pointer[sink.FileSpec] // the one in force
+	warnNoLocks sync.Once                     // the warning that the file system has no locks
+	NoRename    atomic.Bool                   // the file system has no renames, so files are not completed
 }
 
 // NewEnv returns the env of a sink with a log and a clock, opened with spec.
 func NewEnv(spec sink.FileSpec, o sink.Options, fsys disk.FS, pool *Pool) *Env {
 	e := &Env{
 		Log: o.Log, fs: fsys, now: o.Now, consumer: o.Consumer, group: o.Group,
-		Exact: spec.Delivery == sink.ExactlyOnce, format: spec.Format, pool: pool,
+		ExactlyOnce: spec.Delivery == sink.ExactlyOnce, format: spec.Format, pool: pool,
 	}
 	e.Spec.Store(&spec)
 	return e
@@ -60,7 +60,7 @@ func (e *Env) mode() fs.FileMode {
 func (e *Env) durable() bool { return e.Spec.Load().Durability != sink.None }
 
 func (e *Env) delivery() sink.Delivery {
-	if e.Exact {
+	if e.ExactlyOnce {
 		return sink.ExactlyOnce
 	}
 	return sink.AtLeastOnce
@@ -93,10 +93,10 @@ func (e *Env) lock(f disk.File, path string) error {
 		}
 		return nil
 	}
-	if e.Exact {
+	if e.ExactlyOnce {
 		return fmt.Errorf("%w; exactly_once requires locks: use another file system or delivery: at_least_once", sinkio.OpError("lock", path, err))
 	}
-	e.warnLocks.Do(func() {
+	e.warnNoLocks.Do(func() {
 		e.Log.Warn("file system has no locks; make sure that no other agent writes the file", "path", path, "error", err)
 	})
 	return nil

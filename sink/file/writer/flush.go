@@ -10,54 +10,54 @@ import (
 	"kcagent/sink/sinkio"
 )
 
-// A flushMark is how far a flush covers one writer.
-type flushMark struct {
-	seg     *segment  // nil if there is no file
-	f       disk.File // the segment's at that time; a repair may change it
-	length  int64
-	cuts    int64
-	at      checkpoint.Snapshot
-	folders []string // to be synced
+// A flushPoint is how far a flush covers one writer.
+type flushPoint struct {
+	seg         *segment  // nil if there is no file
+	f           disk.File // the segment's at that time; a repair may change it
+	length      int64
+	truncations int64
+	ledger      checkpoint.Snapshot
+	folders     []string // to be synced
 }
 
 // Flush makes safe what the writer has accepted.
 func (w *Writer) Flush(ctx context.Context) error {
-	if err := w.flushing.Lock(ctx); err != nil {
+	if err := w.flushMu.Lock(ctx); err != nil {
 		return fmt.Errorf("flush %s: %w", w.Path, err)
 	}
-	defer w.flushing.Unlock()
-	m, err := w.mark(ctx)
+	defer w.flushMu.Unlock()
+	m, err := w.startFlush(ctx)
 	if err != nil || m == nil {
 		return err
 	}
 	if err := w.sync(m); err != nil {
 		return err
 	}
-	if w.env.Exact && m.at.Version != w.ledger.Stored {
-		if err := w.storeUpTo(m.seg, m.f, m.length, m.at); err != nil {
+	if w.env.ExactlyOnce && m.ledger.Version != w.ledger.StoredVersion {
+		if err := w.saveCheckpointUpTo(m.seg, m.f, m.length, m.ledger); err != nil {
 			return err
 		}
 	}
-	w.ledger.Stored = m.at.Version
+	w.ledger.StoredVersion = m.ledger.Version
 	if m.seg != nil {
-		m.seg.safe = m.length
+		m.seg.flushed = m.length
 	}
 	return nil
 }
 
-// mark returns how far the writer has come, after a look at whether the path still
+// startFlush returns how far the writer has come, after a look at whether the path still
 // names the file that is written, and whether that is to be completed; nil if there
 // is nothing to flush.
-func (w *Writer) mark(ctx context.Context) (*flushMark, error) {
-	if err := w.turn.Lock(ctx); err != nil {
+func (w *Writer) startFlush(ctx context.Context) (*flushPoint, error) {
+	if err := w.mu.Lock(ctx); err != nil {
 		return nil, fmt.Errorf("flush %s: %w", w.Path, err)
 	}
-	defer w.turn.Unlock()
+	defer w.mu.Unlock()
 	if w.lost != nil {
 		return nil, w.lost
 	}
-	if w.side == nil {
-		if w.ledger.Version == w.ledger.Stored && !w.due(w.env.now()) {
+	if w.store == nil {
+		if w.ledger.Version == w.ledger.StoredVersion && !w.completionDue(w.env.now()) {
 			return nil, nil // nothing was accepted since it was closed
 		}
 		if err := w.open(); err != nil {
@@ -67,66 +67,66 @@ func (w *Writer) mark(ctx context.Context) (*flushMark, error) {
 	if g := w.current; g != nil && g.uncovered > 0 {
 		return nil, nil // no partition has resumed, so nothing was accepted
 	}
-	if err := w.inspect(); err != nil {
+	if err := w.detectChanges(); err != nil {
 		return nil, err
 	}
-	if err := w.finish(); err != nil {
+	if err := w.finishBuffer(); err != nil {
 		return nil, err
 	}
-	if w.idle() && len(w.folders) == 0 {
+	if w.isFlushed() && len(w.unsyncedFolders) == 0 {
 		return nil, nil
 	}
-	m := &flushMark{seg: w.current, folders: w.folders}
-	m.at.Version = w.ledger.Version
-	if w.ledger.Version != w.ledger.Stored {
-		m.at = w.ledger.Snapshot()
+	m := &flushPoint{seg: w.current, folders: w.unsyncedFolders}
+	m.ledger.Version = w.ledger.Version
+	if w.ledger.Version != w.ledger.StoredVersion {
+		m.ledger = w.ledger.Snapshot()
 	}
 	if m.seg != nil {
-		m.f, m.length, m.cuts = m.seg.f, m.seg.length, m.seg.cuts
+		m.f, m.length, m.truncations = m.seg.f, m.seg.length, m.seg.truncations
 		m.seg.reserve()
 	}
 	return m, nil
 }
 
-// finish writes the pending records to the file, and completes the file if that is due.
-func (w *Writer) finish() error {
+// finishBuffer writes the pending records to the file, and completes the file if that is due.
+func (w *Writer) finishBuffer() error {
 	g := w.current
-	if g == nil || g.torn && len(w.pending) == 0 { // what was accepted is whole; the next Write reports
+	if g == nil || g.tornTail && len(w.buffer) == 0 { // what was accepted is whole; the next Write reports
 		return nil
 	}
-	if g.torn {
-		if err := w.repair(g); err != nil {
+	if g.tornTail {
+		if err := w.repairTail(g); err != nil {
 			return err
 		}
 	}
-	if w.due(w.env.now()) {
+	if w.completionDue(w.env.now()) {
 		return w.complete()
 	}
-	return w.emit()
+	return w.writeBuffer()
 }
 
 // sync makes everything up to the mark safe, with the names of new files and of new
 // folders above them. The kernel may have dropped what it could not write and would
 // call the next sync on the same descriptor good, so there is none.
-func (w *Writer) sync(m *flushMark) error {
+func (w *Writer) sync(m *flushPoint) error {
 	if !w.env.durable() {
-		w.done = nil // the process alone may crash, and it has renamed it
+		w.completeFile = nil // the process alone may crash, and it has renamed it
 		return nil
 	}
-	if m.seg != nil && (m.seg.synced != m.length || m.seg.covers != m.cuts) {
+	if m.seg != nil && (m.seg.synced != m.length || m.seg.syncedTruncations != m.truncations) {
 		if err := m.f.Datasync(); err != nil {
-			return w.loseUnsynced(sinkio.OpError("sync", m.seg.path, err))
+			return w.markSyncLost(sinkio.OpError("sync", m.seg.path, err))
 		}
-		m.seg.synced, m.seg.covers = m.length, m.cuts
+		m.seg.synced, m.seg.syncedTruncations = m.length, m.truncations
 	}
 	return w.syncFolders(m.folders)
 }
 
-// loseUnsynced is lose, called without the turn.
-func (w *Writer) loseUnsynced(err error) error {
-	_ = w.turn.Lock(context.Background()) // which never ends
-	defer w.turn.Unlock()
-	return w.lose(err)
+// markSyncLost is lose, called without the turn.
+func (w *Writer) markSyncLost(err error) error {
+	_ = w.mu.Lock(context.Background()) // which never ends
+	defer w.mu.Unlock()
+	return w.markLost(err)
 }
 
 // syncFolders makes the names in folders durable, and forgets them. It may be tried
@@ -135,18 +135,18 @@ func (w *Writer) syncFolders(folders []string) error {
 	if len(folders) == 0 {
 		return nil
 	}
-	if err := w.syncNames(folders); err != nil {
+	if err := w.syncFolderNames(folders); err != nil {
 		return err
 	}
-	_ = w.turn.Lock(context.Background())
-	defer w.turn.Unlock()
-	if w.folders = w.folders[len(folders):]; len(w.folders) == 0 {
-		w.folders = nil
+	_ = w.mu.Lock(context.Background())
+	defer w.mu.Unlock()
+	if w.unsyncedFolders = w.unsyncedFolders[len(folders):]; len(w.unsyncedFolders) == 0 {
+		w.unsyncedFolders = nil
 	}
 	return nil
 }
 
-func (w *Writer) syncNames(folders []string) error {
+func (w *Writer) syncFolderNames(folders []string) error {
 	synced := make(map[string]bool, len(folders))
 	for _, dir := range folders {
 		if synced[dir] {
@@ -157,7 +157,7 @@ func (w *Writer) syncNames(folders []string) error {
 		}
 		synced[dir] = true
 	}
-	w.done = nil // its name is durable
+	w.completeFile = nil // its name is durable
 	return nil
 }
 
@@ -165,15 +165,15 @@ func (w *Writer) syncNames(folders []string) error {
 // and without an error those that have to resume first. serves is false if it has no
 // partition at all.
 func (w *Writer) Failures(err error) (failed map[sink.TopicPartition]error, serves bool) {
-	_ = w.turn.Lock(context.Background())
-	defer w.turn.Unlock()
+	_ = w.mu.Lock(context.Background())
+	defer w.mu.Unlock()
 	failed = make(map[sink.TopicPartition]error)
-	for tp := range w.seen {
-		if e := w.usable(tp); e != nil {
+	for tp := range w.resumedAt {
+		if e := w.checkResumed(tp); e != nil {
 			failed[tp] = e
 		} else if err != nil {
 			failed[tp] = err
 		}
 	}
-	return failed, len(w.seen) > 0
+	return failed, len(w.resumedAt) > 0
 }

@@ -10,12 +10,12 @@ import (
 	"kcagent/sink/sinkio"
 )
 
-// inspect notices what others did to the file: moved it (its records stay in
+// detectChanges notices what others did to the file: moved it (its records stay in
 // it, the next one opens the path again), deleted it, or changed its length.
 // None of these is frequent, so the records wait meanwhile. It is called alone.
-func (w *Writer) inspect() error {
-	if w.ledger.Version != w.ledger.Stored {
-		if err := w.checkSide(); err != nil {
+func (w *Writer) detectChanges() error {
+	if w.ledger.Version != w.ledger.StoredVersion {
+		if err := w.checkStore(); err != nil {
 			return err
 		}
 	}
@@ -24,12 +24,12 @@ func (w *Writer) inspect() error {
 		return nil
 	}
 	var torn error
-	if g.torn {
-		torn = w.repair(g)
+	if g.tornTail {
+		torn = w.repairTail(g)
 	}
 	held, err := g.f.Stat()
 	if err != nil {
-		g.torn = true // have it opened again
+		g.tornTail = true // have it opened again
 		return sinkio.OpError("stat", w.Path, err)
 	}
 	named, err := w.env.fs.Stat(w.Path)
@@ -40,52 +40,52 @@ func (w *Writer) inspect() error {
 		if torn != nil { // what was accepted is whole; the next Write reports
 			return nil
 		}
-		return w.resize(g, held.Size())
+		return w.acceptLength(g, held.Size())
 	}
 	if changed, err := w.linkChanged(); err != nil {
 		return err
 	} else if changed {
-		return w.letGo(g)
+		return w.releaseSegment(g)
 	}
-	if err := w.checkSide(); err != nil { // it may have gone with the file
+	if err := w.checkStore(); err != nil { // it may have gone with the file
 		return err
 	}
-	if disk.Unlinked(held) && (g.length > g.safe || len(w.pending) > 0) {
-		return w.rescue(g)
+	if disk.Unlinked(held) && (g.length > g.flushed || len(w.buffer) > 0) {
+		return w.rescueDeleted(g)
 	}
 	if torn != nil {
 		return torn
 	}
-	return w.letGo(g)
+	return w.releaseSegment(g)
 }
 
-// resize adopts a length that another program gave the file. Records that it
+// acceptLength adopts a length that another program gave the file. Records that it
 // removed cannot be distinguished from records that a copytruncate has copied.
-func (w *Writer) resize(g *segment, size int64) error {
+func (w *Writer) acceptLength(g *segment, size int64) error {
 	if size == g.length {
 		return nil
 	}
 	w.env.Log.Warn("another program changed the length of the file", "path", w.Path, "expected_bytes", g.length, "found_bytes", size)
-	end, err := w.cutTorn(g.f, size, g.codec)
+	end, err := w.truncateTorn(g.f, size, g.codec)
 	if err != nil {
 		return sinkio.OpError("cut the torn end of", w.Path, err)
 	}
-	g.length, g.safe, g.synced = end, min(g.safe, end), -1
+	g.length, g.flushed, g.synced = end, min(g.flushed, end), -1
 	w.ledger.Version++
 	return nil
 }
 
-// letGo ends a file that was moved or deleted: once it is safe, and the
+// releaseSegment ends a file that was moved or deleted: once it is safe, and the
 // checkpoint says so, it need not be found again. The checkpoint still names it, for
 // if it cannot be stored for certain, more records go into the file.
-func (w *Writer) letGo(g *segment) error {
+func (w *Writer) releaseSegment(g *segment) error {
 	s := w.env
 	s.Log.Info("file was moved or deleted; the next record opens the path again", "path", w.Path)
-	if err := w.seal(g); err != nil {
+	if err := w.syncFinal(g); err != nil {
 		return err
 	}
-	if s.Exact && g.named { // else there is nothing in it
-		if err := w.store(g, w.ledger.Snapshot()); err != nil {
+	if s.ExactlyOnce && g.inCheckpoint { // else there is nothing in it
+		if err := w.saveCheckpoint(g, w.ledger.Snapshot()); err != nil {
 			return err
 		}
 	}
@@ -96,23 +96,23 @@ func (w *Writer) letGo(g *segment) error {
 	return nil
 }
 
-// rescue writes what a deleted file held of unsafe records to a new one: they
+// rescueDeleted writes what a deleted file held of unsafe records to a new one: they
 // were accepted, and could not have been read from the deleted one.
-func (w *Writer) rescue(old *segment) error {
-	err := w.beginRescue(old)
+func (w *Writer) rescueDeleted(old *segment) error {
+	err := w.openRescueFile(old)
 	g := w.current
 	if err == nil {
 		var n int64
-		n, err = io.Copy(g.f, io.NewSectionReader(old.f, old.safe, old.length-old.safe))
+		n, err = io.Copy(g.f, io.NewSectionReader(old.f, old.flushed, old.length-old.flushed))
 		if err != nil {
-			w.undo(g, n)
+			w.undoWrite(g, n)
 			err = sinkio.OpError("write", w.Path, err)
 		} else {
-			w.grown(g, n)
+			w.recordGrowth(g, n)
 		}
 	}
 	if err != nil {
-		w.rescued, w.current = g, old // and try again
+		w.rescueSegment, w.current = g, old // and try again
 		return err
 	}
 	_ = old.f.Close()
@@ -121,15 +121,15 @@ func (w *Writer) rescue(old *segment) error {
 	return nil
 }
 
-// beginRescue makes current the file that the records of a deleted one are written to:
+// openRescueFile makes current the file that the records of a deleted one are written to:
 // a new one, or that of an attempt before.
-func (w *Writer) beginRescue(old *segment) error {
-	if w.current = w.rescued; w.current != nil {
-		w.rescued = nil
-		if w.current.torn {
-			return w.repair(w.current)
+func (w *Writer) openRescueFile(old *segment) error {
+	if w.current = w.rescueSegment; w.current != nil {
+		w.rescueSegment = nil
+		if w.current.tornTail {
+			return w.repairTail(w.current)
 		}
-		return w.nameRescue()
+		return w.addRescueToCheckpoint()
 	}
 	if err := w.create(); err != nil {
 		return err
@@ -142,17 +142,17 @@ func (w *Writer) beginRescue(old *segment) error {
 		w.current = nil
 		return errors.Join(err, g.f.Close())
 	}
-	return w.nameRescue()
+	return w.addRescueToCheckpoint()
 }
 
-// nameRescue has a checkpoint name the new file. The ledger in memory is ahead by the
+// addRescueToCheckpoint has a checkpoint name the new file. The ledger in memory is ahead by the
 // records that are to be copied.
-func (w *Writer) nameRescue() error {
-	at := checkpoint.Snapshot{ID: w.ledger.ID, Version: w.ledger.Stored}
-	if w.last != nil {
-		at.ID, at.Topics = w.last.Ledger, w.last.Topics
+func (w *Writer) addRescueToCheckpoint() error {
+	at := checkpoint.Snapshot{ID: w.ledger.ID, Version: w.ledger.StoredVersion}
+	if w.lastCheckpoint != nil {
+		at.ID, at.Topics = w.lastCheckpoint.Ledger, w.lastCheckpoint.Topics
 	}
-	return w.name(at)
+	return w.addToCheckpoint(at)
 }
 
 // linkChanged reports whether the path is a symbolic link that leads elsewhere by now.

@@ -19,15 +19,15 @@ import (
 // was written can be read again.
 const openFlags = os.O_RDWR | os.O_APPEND
 
-// begin makes current a file to which records may be appended: it opens the path,
+// openForAppend makes current a file to which records may be appended: it opens the path,
 // and has a checkpoint name the file. Of a file that no checkpoint names it would be
 // unknown after a crash which of its bytes are records of this sink. It is called
 // alone.
-func (w *Writer) begin() error {
+func (w *Writer) openForAppend() error {
 	if err := w.open(); err != nil {
 		return err
 	}
-	if err := w.cutMoved(nil); err != nil {
+	if err := w.truncateMoved(nil); err != nil {
 		return err
 	}
 	if w.current == nil {
@@ -35,43 +35,43 @@ func (w *Writer) begin() error {
 			return err
 		}
 	}
-	return w.name(w.ledger.Snapshot())
+	return w.addToCheckpoint(w.ledger.Snapshot())
 }
 
-// openAtOnce opens the one file of a path without placeholders before there is a record,
+// openLiteralPath opens the one file of a path without placeholders before there is a record,
 // so that a bad path shows. A file that has to be found first waits for Resume, which
 // knows what may be cut off it. It is called alone.
-func (w *Writer) openAtOnce() error {
-	if err := w.open(); err != nil || w.moved != nil {
+func (w *Writer) openLiteralPath() error {
+	if err := w.open(); err != nil || w.movedFile != nil {
 		return err
 	}
-	return w.begin()
+	return w.openForAppend()
 }
 
-// name has a checkpoint name the growing file, with a ledger whose records are safe.
-func (w *Writer) name(at checkpoint.Snapshot) error {
+// addToCheckpoint has a checkpoint name the growing file, with a ledger whose records are safe.
+func (w *Writer) addToCheckpoint(at checkpoint.Snapshot) error {
 	g := w.current
-	if g.named {
+	if g.inCheckpoint {
 		return nil
 	}
 	if w.env.durable() {
 		// First the names: else a crash could bring back another file under the path's
 		// name, of which the checkpoint knows nothing.
-		if err := w.syncNames(w.folders); err != nil {
+		if err := w.syncFolderNames(w.unsyncedFolders); err != nil {
 			return err
 		}
-		w.folders = nil
+		w.unsyncedFolders = nil
 		if g.length > 0 { // what another program left there
 			if err := g.f.Datasync(); err != nil {
 				return sinkio.OpError("sync", w.Path, err)
 			}
 		}
 	}
-	w.done = nil
-	if err := w.store(g, at); err != nil {
+	w.completeFile = nil
+	if err := w.saveCheckpoint(g, at); err != nil {
 		return err
 	}
-	g.named = true
+	g.inCheckpoint = true
 	return nil
 }
 
@@ -82,7 +82,7 @@ func (w *Writer) open() error {
 	if w.lost != nil {
 		return w.lost
 	}
-	if w.side != nil {
+	if w.store != nil {
 		return nil
 	}
 	if err := w.checkPath(); err != nil {
@@ -93,16 +93,16 @@ func (w *Writer) open() error {
 		return sinkio.OpError("open", w.Path, err)
 	}
 	if w.parked != nil && real != w.real {
-		return w.loseLink() // what was closed has its checkpoint elsewhere
+		return w.markLinkLost() // what was closed has its checkpoint elsewhere
 	}
 	w.real = real
 	if err := w.makeFolders(w.env.mode()); err != nil {
 		return err
 	}
-	if err := w.env.pool.take(w); err != nil {
+	if err := w.env.pool.acquire(w); err != nil {
 		return fmt.Errorf("open %s: %w", w.Path, err)
 	}
-	c, err := w.openSide()
+	c, err := w.openStore()
 	if err == nil {
 		err = w.recover(c)
 	}
@@ -110,7 +110,7 @@ func (w *Writer) open() error {
 		return errors.Join(err, w.closeFiles(false))
 	}
 	if c == nil { // else openSide has synced the folder
-		w.folders = append(w.folders, filepath.Dir(w.real))
+		w.unsyncedFolders = append(w.unsyncedFolders, filepath.Dir(w.real))
 	}
 	return nil
 }
@@ -154,7 +154,7 @@ func (w *Writer) create() error {
 	if changed, err := w.linkChanged(); err != nil {
 		return err
 	} else if changed { // lock and checkpoint are elsewhere, too
-		return w.loseLink()
+		return w.markLinkLost()
 	}
 	if err := w.makeFolders(w.env.mode()); err != nil {
 		return err
@@ -172,45 +172,45 @@ func (w *Writer) create() error {
 		_ = f.Close()
 		return err
 	}
-	g, err := w.takeOver(f, found{})
+	g, err := w.newSegment(f, match{})
 	if err != nil {
 		_ = f.Close()
 		return sinkio.OpError("open", w.Path, err)
 	}
 	w.current = g
-	w.folders = append(w.folders, filepath.Dir(w.real))
+	w.unsyncedFolders = append(w.unsyncedFolders, filepath.Dir(w.real))
 	return nil
 }
 
-// loseLink is lose for a path that leads to another file by now.
-func (w *Writer) loseLink() error {
-	return w.lose(fmt.Errorf("open %s: the symbolic link leads elsewhere by now", w.Path))
+// markLinkLost is lose for a path that leads to another file by now.
+func (w *Writer) markLinkLost() error {
+	return w.markLost(fmt.Errorf("open %s: the symbolic link leads elsewhere by now", w.Path))
 }
 
-// found is what is known of a file that is opened.
-type found struct {
-	ours   bool             // this writer made it, so a torn end may be cut off
-	exact  bool             // its length is known, and it was cut there
-	length int64            // if exact
-	same   bool             // it is the file that the checkpoint names, and no copy
-	codec  sink.Compression // "" if unknown
-	named  bool             // the durable checkpoint names it
+// match is what is known of a file that is opened.
+type match struct {
+	ours         bool             // this writer made it, so a torn end may be cut off
+	exact        bool             // its length is known, and it was cut there
+	length       int64            // if exact
+	same         bool             // it is the file that the checkpoint names, and no copy
+	codec        sink.Compression // "" if unknown
+	inCheckpoint bool             // the durable checkpoint names it
 }
 
-// takeOver makes a locked file a segment that ends after its last whole record.
-func (w *Writer) takeOver(f disk.File, known found) (*segment, error) {
+// newSegment makes a locked file a segment that ends after its last whole record.
+func (w *Writer) newSegment(f disk.File, known match) (*segment, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	g := &segment{path: w.Path, f: f, info: info, born: f.Born(), length: info.Size(), synced: -1, named: known.named}
+	g := &segment{path: w.Path, f: f, info: info, birthTime: f.BirthTime(), length: info.Size(), synced: -1, inCheckpoint: known.inCheckpoint}
 	switch {
 	case g.length == 0:
 	case known.exact && known.length == 0:
-		w.uncover(g, known)
+		w.recordUncovered(g, known)
 	case known.exact:
 		g.codec = known.codec
-		w.uncover(g, known)
+		w.recordUncovered(g, known)
 	default:
 		if err := w.findEnd(g, known); err != nil {
 			return nil, err
@@ -220,20 +220,20 @@ func (w *Writer) takeOver(f disk.File, known found) (*segment, error) {
 		g.codec = w.env.compression()
 	}
 	if g.length > 0 {
-		g.since = info.ModTime() // before anything is cut off
+		g.firstWrite = info.ModTime() // before anything is cut off
 	}
-	if disk.Spare(info) > busyBytes/2 {
-		g.room = g.length // a process that died reserved it; trim gives it back
+	if disk.Preallocated(info) > minReserveGrowth/2 {
+		g.reserved = g.length // a process that died reserved it; trim gives it back
 	}
-	g.safe = g.length
+	g.flushed = g.length
 	return g, nil
 }
 
-// uncover records how much of a file the checkpoint covers.
-func (w *Writer) uncover(g *segment, known found) {
+// recordUncovered records how much of a file the checkpoint covers.
+func (w *Writer) recordUncovered(g *segment, known match) {
 	if g.length > known.length {
-		g.torn, g.uncovered = true, g.length-known.length
-		w.copied = !known.same
+		g.tornTail, g.uncovered = true, g.length-known.length
+		w.isCopy = !known.same
 	}
 	g.length = known.length
 }
@@ -242,14 +242,14 @@ func (w *Writer) uncover(g *segment, known found) {
 // A torn record is cut off a file that this writer made, for the next one would be
 // glued to it, and Kafka brings it again. In any other file it is left, and a newline
 // ends it.
-func (w *Writer) findEnd(g *segment, known found) (err error) {
+func (w *Writer) findEnd(g *segment, known match) (err error) {
 	if g.codec = known.codec; g.codec == "" {
 		if g.codec, err = compress.Detect(g.f, g.length, w.env.compression()); err != nil {
 			return err
 		}
 	}
 	if known.ours || g.codec != sink.Uncompressed {
-		g.length, err = w.cutTorn(g.f, g.length, g.codec)
+		g.length, err = w.truncateTorn(g.f, g.length, g.codec)
 		return err
 	}
 	end, err := compress.WholeEnd(g.f, g.length, g.codec)
@@ -263,9 +263,9 @@ func (w *Writer) findEnd(g *segment, known found) (err error) {
 	return nil
 }
 
-// cutTorn cuts off what follows the last whole record of a file that is size
+// truncateTorn cuts off what follows the last whole record of a file that is size
 // bytes long, and returns the new length.
-func (w *Writer) cutTorn(f disk.File, size int64, c sink.Compression) (int64, error) {
+func (w *Writer) truncateTorn(f disk.File, size int64, c sink.Compression) (int64, error) {
 	end, err := compress.WholeEnd(f, size, c)
 	if err != nil || end == size {
 		return end, err
@@ -289,7 +289,7 @@ func (w *Writer) makeFolders(mode fs.FileMode) error {
 	missing, err := disk.MissingFolders(w.env.fs, dir)
 	if err == nil && len(missing) > 0 {
 		for _, d := range missing {
-			w.folders = append(w.folders, filepath.Dir(d))
+			w.unsyncedFolders = append(w.unsyncedFolders, filepath.Dir(d))
 		}
 		err = w.env.fs.MkdirAll(dir, 0o700|mode|mode&0o444>>2)
 	}

@@ -19,10 +19,10 @@ import (
 // files is used up, the writers that were not used for the longest time are closed, if
 // everything in their files is safe. Their next record opens them again.
 type Pool struct {
-	mu      sync.Mutex
-	writers map[*Writer]struct{}
-	budget  *limits.Budget
-	open    atomic.Int64 // how many writers there are
+	mu          sync.Mutex
+	writers     map[*Writer]struct{}
+	budget      *limits.Budget
+	openWriters atomic.Int64 // how many writers there are
 	// manyFrom is how many are many: from then on small chunks are gathered.
 	BufferFrom int64
 }
@@ -30,8 +30,8 @@ type Pool struct {
 // manyWriters is how many files one agent writes without gathering small chunks.
 const manyWriters = 64
 
-// many reports whether so many files are open that their syncs meet.
-func (o *Pool) many() bool { return o.open.Load() >= o.BufferFrom }
+// manyOpen reports whether so many files are open that their syncs meet.
+func (o *Pool) manyOpen() bool { return o.openWriters.Load() >= o.BufferFrom }
 
 // ProcessPool are those of this process.
 var ProcessPool = NewPool(limits.Files())
@@ -40,35 +40,35 @@ func NewPool(budget *limits.Budget) *Pool {
 	return &Pool{writers: make(map[*Writer]struct{}), budget: budget, BufferFrom: manyWriters}
 }
 
-// perWriter is how many descriptors a writer needs: the side file, the data file,
+// descriptorsPerWriter is how many descriptors a writer needs: the side file, the data file,
 // and for a moment a folder to sync.
-const perWriter = 2
+const descriptorsPerWriter = 2
 
-var ErrDescriptors = errors.New("no file descriptors are left")
+var ErrNoDescriptors = errors.New("no file descriptors are left")
 
-// take sets descriptors aside for w.
-func (o *Pool) take(w *Writer) error {
-	for !o.budget.Acquire(perWriter) {
+// acquire sets descriptors aside for w.
+func (o *Pool) acquire(w *Writer) error {
+	for !o.budget.Acquire(descriptorsPerWriter) {
 		if !o.ParkOne() {
-			return fmt.Errorf("%w: %w", ErrDescriptors, o.budget.Err())
+			return fmt.Errorf("%w: %w", ErrNoDescriptors, o.budget.Err())
 		}
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.writers[w] = struct{}{}
-	o.open.Store(int64(len(o.writers)))
+	o.openWriters.Store(int64(len(o.writers)))
 	return nil
 }
 
-// give takes descriptors back that w does not need any more.
-func (o *Pool) give(w *Writer) {
+// release takes descriptors back that w does not need any more.
+func (o *Pool) release(w *Writer) {
 	o.mu.Lock()
 	_, held := o.writers[w]
 	delete(o.writers, w)
-	o.open.Store(int64(len(o.writers)))
+	o.openWriters.Store(int64(len(o.writers)))
 	o.mu.Unlock()
 	if held {
-		o.budget.Release(perWriter)
+		o.budget.Release(descriptorsPerWriter)
 	}
 }
 
@@ -89,8 +89,8 @@ func (o *Pool) ParkOne() bool {
 	return slices.ContainsFunc(ws, (*Writer).TryPark)
 }
 
-// A parked is what was closed to save descriptors. Everything in it was safe.
-type parked struct {
+// A parkedState is what was closed to save descriptors. Everything in it was safe.
+type parkedState struct {
 	seq     uint64   // of the checkpoint
 	ledger  string   // the id in it; "" if it is none
 	current *segment // without its descriptor; nil if there was none
@@ -98,29 +98,29 @@ type parked struct {
 
 // TryPark closes the writer if that loses nothing, and it is not in use.
 func (w *Writer) TryPark() bool {
-	if !w.flushing.TryLock() {
+	if !w.flushMu.TryLock() {
 		return false
 	}
-	defer w.flushing.Unlock()
-	if !w.turn.TryLock() {
+	defer w.flushMu.Unlock()
+	if !w.mu.TryLock() {
 		return false
 	}
-	defer w.turn.Unlock()
-	if w.side == nil || !w.idle() || len(w.folders) > 0 || w.current != nil && !w.current.named {
+	defer w.mu.Unlock()
+	if w.store == nil || !w.isFlushed() || len(w.unsyncedFolders) > 0 || w.current != nil && !w.current.inCheckpoint {
 		return false
 	}
-	if g := w.current; g != nil && (g.synced != g.length || g.covers != g.cuts) && w.env.durable() {
+	if g := w.current; g != nil && (g.synced != g.length || g.syncedTruncations != g.truncations) && w.env.durable() {
 		// A cut that is not synced may come undone, and the file may be moved before it
 		// is opened again.
 		if err := g.f.Datasync(); err != nil {
-			_ = w.lose(sinkio.OpError("sync", w.Path, err))
+			_ = w.markLost(sinkio.OpError("sync", w.Path, err))
 			return false
 		}
-		g.synced, g.covers = g.length, g.cuts
+		g.synced, g.syncedTruncations = g.length, g.truncations
 	}
-	p := &parked{seq: w.side.Seq, current: w.current}
-	if w.last != nil {
-		p.ledger = w.last.Ledger
+	p := &parkedState{seq: w.store.Seq, current: w.current}
+	if w.lastCheckpoint != nil {
+		p.ledger = w.lastCheckpoint.Ledger
 	}
 	if err := w.closeFiles(false); err != nil {
 		w.env.Log.Warn("closing a file that is not used failed", "path", w.Path, "error", err)
@@ -135,14 +135,14 @@ func (w *Writer) unpark(f disk.File, c *checkpoint.Checkpoint) error {
 	p := w.parked
 	if c == nil && p.seq > 0 { // it was removed
 		w.env.Log.Warn("checkpoint was removed while it was in use; writing it again", "path", w.Path)
-		w.folders = append(w.folders, filepath.Dir(w.real))
-		if err := w.save(w.last); err != nil {
+		w.unsyncedFolders = append(w.unsyncedFolders, filepath.Dir(w.real))
+		if err := w.writeCheckpoint(w.lastCheckpoint); err != nil {
 			return err
 		}
-		p.seq = w.side.Seq
+		p.seq = w.store.Seq
 	}
-	if w.side.Seq != p.seq || c != nil && c.Ledger != p.ledger {
-		return w.lose(fmt.Errorf("open %s: its checkpoint was changed by another writer", w.Path))
+	if w.store.Seq != p.seq || c != nil && c.Ledger != p.ledger {
+		return w.markLost(fmt.Errorf("open %s: its checkpoint was changed by another writer", w.Path))
 	}
 	if f == nil || p.current == nil {
 		w.parked = nil
@@ -153,17 +153,17 @@ func (w *Writer) unpark(f disk.File, c *checkpoint.Checkpoint) error {
 		return sinkio.OpError("stat", w.Path, err)
 	}
 	// Nothing kept the inode from being used again.
-	if !disk.SameFile(info, p.current.info) || f.Born() != p.current.born {
+	if !disk.SameFile(info, p.current.info) || f.BirthTime() != p.current.birthTime {
 		w.parked = nil
 		w.env.Log.Info("file was moved or deleted; the next record opens the path again", "path", w.Path)
 		return closeIf(f)
 	}
-	if w.env.Exact {
+	if w.env.ExactlyOnce {
 		// What another writer has appended, and not covered by a checkpoint.
-		if err := w.shorten(f, w.Path, info.Size(), min(info.Size(), p.current.length)); err != nil {
+		if err := w.truncateUncoveredBytes(f, w.Path, info.Size(), min(info.Size(), p.current.length)); err != nil {
 			return err
 		}
-		p.current.cuts++
+		p.current.truncations++
 		info, err = f.Stat()
 		if err != nil {
 			return sinkio.OpError("stat", w.Path, err)
@@ -172,7 +172,7 @@ func (w *Writer) unpark(f disk.File, c *checkpoint.Checkpoint) error {
 	w.parked = nil
 	w.current = p.current
 	w.current.f = f
-	return w.resize(w.current, info.Size())
+	return w.acceptLength(w.current, info.Size())
 }
 
 func closeIf(f disk.File) error {

@@ -19,7 +19,7 @@ import (
 // destroys nothing that is not known to be this writer's and to be read from Kafka
 // again. It is called alone, with the lock.
 func (w *Writer) recover(c *checkpoint.Checkpoint) error {
-	f, err := w.openData()
+	f, err := w.openDataFile()
 	if err != nil {
 		return err
 	}
@@ -34,10 +34,10 @@ func (w *Writer) recover(c *checkpoint.Checkpoint) error {
 	return err
 }
 
-// openData opens and locks the path's file; nil if there is none. The lock comes
+// openDataFile opens and locks the path's file; nil if there is none. The lock comes
 // before a look at it: another writer that has the file under another name, by a
 // link, must not lose what it writes.
-func (w *Writer) openData() (disk.File, error) {
+func (w *Writer) openDataFile() (disk.File, error) {
 	f, err := w.env.fs.OpenFile(w.Path, openFlags, 0)
 	if disk.IsNotExist(err) {
 		return nil, nil
@@ -53,23 +53,23 @@ func (w *Writer) openData() (disk.File, error) {
 }
 
 func (w *Writer) recoverFile(f disk.File, c *checkpoint.Checkpoint) error {
-	var known found
-	w.ledger, w.last, w.copied, w.moved = checkpoint.NewLedger(), c, false, nil
+	var known match
+	w.ledger, w.lastCheckpoint, w.isCopy, w.movedFile = checkpoint.NewLedger(), c, false, nil
 	if c != nil {
-		w.completed = c.Completed
-		w.takeLedger(c)
+		w.lastFinalTime = c.Completed
+		w.restoreLedger(c)
 		var err error
 		if f, err = w.finishCompletion(f, c.Done); err != nil {
 			return err
 		}
-		if known, err = w.claim(f, c); err != nil {
+		if known, err = w.matchFile(f, c); err != nil {
 			return err
 		}
 	}
 	if f == nil {
 		return nil
 	}
-	g, err := w.takeOver(f, known)
+	g, err := w.newSegment(f, known)
 	if err != nil {
 		return sinkio.OpError("open", w.Path, err)
 	}
@@ -77,22 +77,22 @@ func (w *Writer) recoverFile(f disk.File, c *checkpoint.Checkpoint) error {
 	return nil
 }
 
-// takeLedger takes over the ledger of a checkpoint. Offsets of another group do not
+// restoreLedger takes over the ledger of a checkpoint. Offsets of another group do not
 // say where this one is: the file continues, the ledger begins empty.
-func (w *Writer) takeLedger(c *checkpoint.Checkpoint) {
+func (w *Writer) restoreLedger(c *checkpoint.Checkpoint) {
 	switch {
-	case !w.env.Exact || c.Delivery != sink.ExactlyOnce:
+	case !w.env.ExactlyOnce || c.Delivery != sink.ExactlyOnce:
 	case c.Group != w.env.group:
 		w.env.Log.Warn("file was filled for another group; continuing it at this group's offsets",
 			"path", w.Path, "group", w.env.group, "previous_group", c.Group)
 	default:
-		w.ledger = checkpoint.LedgerOf(c)
+		w.ledger = checkpoint.Restore(c)
 	}
 }
 
 // finishCompletion gives a file that is complete its final name, if the process
 // before died in between, and returns the file that the path names then.
-func (w *Writer) finishCompletion(f disk.File, m *checkpoint.FileMark) (disk.File, error) {
+func (w *Writer) finishCompletion(f disk.File, m *checkpoint.FileState) (disk.File, error) {
 	if f == nil || m == nil {
 		return f, nil
 	}
@@ -100,14 +100,14 @@ func (w *Writer) finishCompletion(f disk.File, m *checkpoint.FileMark) (disk.Fil
 	if err != nil {
 		return f, sinkio.OpError("stat", w.Path, err)
 	}
-	holds, err := m.Holds(f, info.Size())
+	holds, err := m.MatchesContent(f, info.Size())
 	if err != nil {
 		return f, sinkio.OpError("read", w.Path, err)
 	}
-	if !holds || !m.Names(f, info) {
+	if !holds || !m.IsFile(f, info) {
 		return f, nil
 	}
-	if err := w.shorten(f, w.Path, info.Size(), m.Length); err != nil {
+	if err := w.truncateUncoveredBytes(f, w.Path, info.Size(), m.Length); err != nil {
 		return f, err
 	}
 	if w.env.durable() {
@@ -116,79 +116,79 @@ func (w *Writer) finishCompletion(f disk.File, m *checkpoint.FileMark) (disk.Fil
 			return f, sinkio.OpError("sync", w.Path, err)
 		}
 	}
-	if err := w.nameComplete(m.Compression, m.Final); err != nil {
+	if err := w.renameComplete(m.Compression, m.Final); err != nil {
 		return f, err
 	}
-	w.done = m
-	w.folders = append(w.folders, filepath.Dir(w.real))
+	w.completeFile = m
+	w.unsyncedFolders = append(w.unsyncedFolders, filepath.Dir(w.real))
 	return nil, f.Close()
 }
 
-// claim finds out whether f is the file that the checkpoint describes, and makes it
+// matchFile finds out whether f is the file that the checkpoint describes, and makes it
 // that.
-func (w *Writer) claim(f disk.File, c *checkpoint.Checkpoint) (found, error) {
+func (w *Writer) matchFile(f disk.File, c *checkpoint.Checkpoint) (match, error) {
 	m, exact := c.File, c.Delivery == sink.ExactlyOnce
 	switch {
 	case m == nil, f == nil && !exact:
-		return found{}, nil
+		return match{}, nil
 	case f == nil:
-		w.moved = m
-		return found{}, nil
+		w.movedFile = m
+		return match{}, nil
 	}
 	info, err := f.Stat()
 	if err != nil {
-		return found{}, sinkio.OpError("stat", w.Path, err)
+		return match{}, sinkio.OpError("stat", w.Path, err)
 	}
-	same := m.Names(f, info)
+	same := m.IsFile(f, info)
 	switch {
 	case exact:
-		return w.claimExact(f, c, info, same)
+		return w.matchExactly(f, c, info, same)
 	case same: // its length was not kept
-		return found{ours: true, codec: m.Compression, named: w.names(c)}, nil
+		return match{ours: true, codec: m.Compression, inCheckpoint: w.isOwnCheckpoint(c)}, nil
 	}
-	return found{}, nil
+	return match{}, nil
 }
 
-// names reports whether the checkpoint is one that this sink would have stored.
-func (w *Writer) names(c *checkpoint.Checkpoint) bool {
+// isOwnCheckpoint reports whether the checkpoint is one that this sink would have stored.
+func (w *Writer) isOwnCheckpoint(c *checkpoint.Checkpoint) bool {
 	return c.Group == w.env.group && c.Delivery == w.env.delivery()
 }
 
-func (w *Writer) claimExact(f disk.File, c *checkpoint.Checkpoint, info fs.FileInfo, same bool) (found, error) {
+func (w *Writer) matchExactly(f disk.File, c *checkpoint.Checkpoint, info fs.FileInfo, same bool) (match, error) {
 	m, size, log := c.File, info.Size(), w.env.Log
-	holds, err := m.Holds(f, size)
+	holds, err := m.MatchesContent(f, size)
 	if err != nil {
-		return found{}, sinkio.OpError("read", w.Path, err)
+		return match{}, sinkio.OpError("read", w.Path, err)
 	}
 	switch {
 	case size == 0 && !same: // created by the program that moved ours
-		w.moved = m
-		return found{}, nil
+		w.movedFile = m
+		return match{}, nil
 	case size == 0 && m.Length > 0:
 		log.Warn("file was truncated by another program; continuing it", "path", w.Path, "expected_bytes", m.Length)
-		return found{}, nil
+		return match{}, nil
 	case holds && (same || m.Length > 0):
 		if !same {
 			log.Info("file is a copy of the one in the checkpoint; continuing it", "path", w.Path)
 		}
-		return found{ours: true, exact: true, same: same, length: m.Length, codec: m.Compression, named: same && w.names(c)}, nil
+		return match{ours: true, exact: true, same: same, length: m.Length, codec: m.Compression, inCheckpoint: same && w.isOwnCheckpoint(c)}, nil
 	case c.Unsynced && (same || size < m.Length):
 		log.Warn("file holds less than its checkpoint says; continuing at its end, records are missing", "path", w.Path,
 			"durability", string(sink.None), "expected_bytes", m.Length, "found_bytes", size)
 		if !same {
-			return found{}, nil
+			return match{}, nil
 		}
-		return found{ours: true, codec: m.Compression}, nil
+		return match{ours: true, codec: m.Compression}, nil
 	case same && size < m.Length:
-		return found{}, fmt.Errorf("open %s: it has %d bytes, but %s says that %d are safe: restore the file, or move both away to begin a new one at the committed offsets",
+		return match{}, fmt.Errorf("open %s: it has %d bytes, but %s says that %d are safe: restore the file, or move both away to begin a new one at the committed offsets",
 			w.Path, size, w.real+filename.CheckpointSuffix, m.Length)
 	}
-	return found{}, fmt.Errorf("open %s: its content is not that of the file in %s: put the right file back, or move both away to begin a new one at the committed offsets",
+	return match{}, fmt.Errorf("open %s: its content is not that of the file in %s: put the right file back, or move both away to begin a new one at the committed offsets",
 		w.Path, w.real+filename.CheckpointSuffix)
 }
 
-// shorten cuts off what the checkpoint does not cover.
-func (w *Writer) shorten(f disk.File, path string, size, length int64) error {
+// truncateUncoveredBytes cuts off what the checkpoint does not cover.
+func (w *Writer) truncateUncoveredBytes(f disk.File, path string, size, length int64) error {
 	if size == length {
 		return nil
 	}
@@ -199,32 +199,32 @@ func (w *Writer) shorten(f disk.File, path string, size, length int64) error {
 	return nil
 }
 
-// cutUncovered cuts off what the checkpoint does not cover. If the group has committed
+// truncateUncovered cuts off what the checkpoint does not cover. If the group has committed
 // more, the checkpoint is an old one, and Kafka would not bring the records again. A copy
 // of the file is cut all the same: the records are in the original.
-func (w *Writer) cutUncovered(committed sink.Commits) error {
+func (w *Writer) truncateUncovered(committed sink.Commits) error {
 	g := w.current
 	if g != nil && g.uncovered > 0 {
-		if !w.copied {
+		if !w.isCopy {
 			if err := w.checkAge(committed); err != nil {
 				return err
 			}
 		}
-		if err := w.shorten(g.f, w.Path, g.length+g.uncovered, g.length); err != nil {
+		if err := w.truncateUncoveredBytes(g.f, w.Path, g.length+g.uncovered, g.length); err != nil {
 			return err
 		}
-		g.torn, g.uncovered = false, 0
+		g.tornTail, g.uncovered = false, 0
 	}
-	return w.cutMoved(committed)
+	return w.truncateMoved(committed)
 }
 
 // checkAge returns an error if the group has committed more under the checkpoint's id
 // than it holds.
 func (w *Writer) checkAge(committed sink.Commits) error {
-	if committed == nil || w.last == nil || w.last.Unsynced {
+	if committed == nil || w.lastCheckpoint == nil || w.lastCheckpoint.Unsynced {
 		return nil
 	}
-	for tp, at := range committed(w.last.Ledger) {
+	for tp, at := range committed(w.lastCheckpoint.Ledger) {
 		if in, known := w.ledger.Entries[tp]; !known || at.Lineage == in.Lineage && at.Next > in.Next {
 			return fmt.Errorf("open %s: %s is older than the group's committed offsets, and than the file: "+
 				"restore the checkpoint that belongs to the file, or move both away to begin a new one at the committed offsets",
@@ -234,11 +234,11 @@ func (w *Writer) checkAge(committed sink.Commits) error {
 	return nil
 }
 
-// cutMoved takes what the checkpoint does not cover off a file that was moved
+// truncateMoved takes what the checkpoint does not cover off a file that was moved
 // within its folder while it was not open. If it is not found there, it was deleted
 // or moved farther, which its owner may do.
-func (w *Writer) cutMoved(committed sink.Commits) error {
-	m := w.moved
+func (w *Writer) truncateMoved(committed sink.Commits) error {
+	m := w.movedFile
 	if m == nil {
 		return nil
 	}
@@ -255,25 +255,25 @@ func (w *Writer) cutMoved(committed sink.Commits) error {
 		return sinkio.OpError("list", dir, err)
 	}
 	for _, path := range candidates {
-		done, err := w.cutIfOurs(path, m, committed)
+		done, err := w.truncateIfOurs(path, m, committed)
 		if err != nil {
 			return err
 		}
 		if done {
-			w.moved = nil
+			w.movedFile = nil
 			return nil
 		}
 	}
 	if m.Length > 0 {
 		w.env.Log.Warn("file was removed; continuing in a new one", "path", w.Path, "bytes", m.Length)
 	}
-	w.moved = nil
+	w.movedFile = nil
 	return nil
 }
 
-// cutIfOurs cuts a file that is the one described. One that another writer has is
+// truncateIfOurs cuts a file that is the one described. One that another writer has is
 // left alone: it lies beside a checkpoint, or is locked.
-func (w *Writer) cutIfOurs(path string, m *checkpoint.FileMark, committed sink.Commits) (bool, error) {
+func (w *Writer) truncateIfOurs(path string, m *checkpoint.FileState, committed sink.Commits) (bool, error) {
 	if _, err := w.env.fs.Lstat(path + filename.CheckpointSuffix); !disk.IsNotExist(err) {
 		if err != nil {
 			return false, sinkio.OpError("stat", path+filename.CheckpointSuffix, err)
@@ -297,11 +297,11 @@ func (w *Writer) cutIfOurs(path string, m *checkpoint.FileMark, committed sink.C
 	if err != nil {
 		return false, sinkio.OpError("stat", path, err)
 	}
-	holds, err := m.Holds(f, info.Size())
+	holds, err := m.MatchesContent(f, info.Size())
 	if err != nil {
 		return false, sinkio.OpError("read", path, err)
 	}
-	if !holds || !m.Names(f, info) || m.Born == 0 && m.Length == 0 {
+	if !holds || !m.IsFile(f, info) || m.Born == 0 && m.Length == 0 {
 		return false, nil
 	}
 	if info.Size() > m.Length {
@@ -310,7 +310,7 @@ func (w *Writer) cutIfOurs(path string, m *checkpoint.FileMark, committed sink.C
 		}
 	}
 	w.env.Log.Info("file was moved; continuing in a new one", "path", w.Path, "to", path)
-	if err := w.shorten(f, path, info.Size(), m.Length); err != nil {
+	if err := w.truncateUncoveredBytes(f, path, info.Size(), m.Length); err != nil {
 		return true, err
 	}
 	// The next checkpoint names the new file, so this one is not cut again if the

@@ -11,18 +11,18 @@ import (
 	"kcagent/sink/sinkio"
 )
 
-// openSide opens and locks the side file, and returns the newest checkpoint in it;
+// openStore opens and locks the side file, and returns the newest checkpoint in it;
 // nil if there is none.
-func (w *Writer) openSide() (*checkpoint.Checkpoint, error) {
+func (w *Writer) openStore() (*checkpoint.Checkpoint, error) {
 	at := w.real + filename.CheckpointSuffix
-	side, err := w.openSideFile(at)
+	side, err := w.openStoreFile(at)
 	if err != nil {
 		return nil, err
 	}
-	w.side = side
-	body, err := w.side.Load()
+	w.store = side
+	body, err := w.store.Load()
 	if errors.Is(err, checkpoint.ErrDamaged) {
-		return nil, w.damaged(err)
+		return nil, w.damagedCheckpoint(err)
 	}
 	if err != nil {
 		return nil, sinkio.OpError("read", at, err)
@@ -32,10 +32,10 @@ func (w *Writer) openSide() (*checkpoint.Checkpoint, error) {
 	}
 	c, err := checkpoint.Decode(body)
 	if err != nil {
-		return nil, w.damaged(err)
+		return nil, w.damagedCheckpoint(err)
 	}
 	if w.env.durable() {
-		if err := w.side.Renew(body); err != nil {
+		if err := w.store.Rewrite(body); err != nil {
 			return nil, sinkio.OpError("write", at, err)
 		}
 		dir := filepath.Dir(at)
@@ -46,9 +46,9 @@ func (w *Writer) openSide() (*checkpoint.Checkpoint, error) {
 	return c, nil
 }
 
-// damaged is the error of a checkpoint that cannot be read, or nil if durability
+// damagedCheckpoint is the error of a checkpoint that cannot be read, or nil if durability
 // none explains it: then the file continues without what it said.
-func (w *Writer) damaged(err error) error {
+func (w *Writer) damagedCheckpoint(err error) error {
 	if w.env.durable() {
 		return checkpoint.DamagedError(w.real, err)
 	}
@@ -56,78 +56,78 @@ func (w *Writer) damaged(err error) error {
 	return nil
 }
 
-// checkSide notices that the side file was removed or replaced, and makes it again:
+// checkStore notices that the side file was removed or replaced, and makes it again:
 // the ledger in memory is newer than any other.
-func (w *Writer) checkSide() error {
+func (w *Writer) checkStore() error {
 	at := w.real + filename.CheckpointSuffix
-	if named, err := w.side.Named(w.env.fs, at); err != nil || named {
+	if named, err := w.store.HasName(w.env.fs, at); err != nil || named {
 		return err
 	}
 	if err := w.makeFolders(w.env.mode()); err != nil {
 		return err
 	}
-	side, err := w.openSideFile(at)
+	side, err := w.openStoreFile(at)
 	if err != nil {
 		return err
 	}
 	w.env.Log.Warn("checkpoint was removed or replaced while it was in use; writing it again", "path", w.Path)
-	_ = w.side.Close()
-	w.side = side
-	if _, err := w.side.Load(); err != nil && !errors.Is(err, checkpoint.ErrDamaged) {
+	_ = w.store.Close()
+	w.store = side
+	if _, err := w.store.Load(); err != nil && !errors.Is(err, checkpoint.ErrDamaged) {
 		return sinkio.OpError("read", at, err)
 	}
-	w.folders = append(w.folders, filepath.Dir(at))
+	w.unsyncedFolders = append(w.unsyncedFolders, filepath.Dir(at))
 	w.ledger.Version++ // what is newer follows with the flush
-	if w.last == nil {
+	if w.lastCheckpoint == nil {
 		return nil
 	}
-	return w.save(w.last)
+	return w.writeCheckpoint(w.lastCheckpoint)
 }
 
-// store makes a checkpoint of the growing file and of the ledger of that moment.
-func (w *Writer) store(g *segment, at checkpoint.Snapshot) error {
-	return w.storeUpTo(g, g.f, g.length, at)
+// saveCheckpoint makes a checkpoint of the growing file and of the ledger of that moment.
+func (w *Writer) saveCheckpoint(g *segment, at checkpoint.Snapshot) error {
+	return w.saveCheckpointUpTo(g, g.f, g.length, at)
 }
 
-// storeUpTo makes a checkpoint of the growing file, as it was at a length, and of the
+// saveCheckpointUpTo makes a checkpoint of the growing file, as it was at a length, and of the
 // ledger of that moment. Without a file, g is nil.
-func (w *Writer) storeUpTo(g *segment, f disk.File, length int64, at checkpoint.Snapshot) error {
+func (w *Writer) saveCheckpointUpTo(g *segment, f disk.File, length int64, at checkpoint.Snapshot) error {
 	if g == nil {
-		return w.storeMark(nil, at)
+		return w.saveCheckpointOf(nil, at)
 	}
-	m, err := markOf(g, f, length)
+	m, err := stateOf(g, f, length)
 	if err != nil {
 		return err
 	}
-	return w.storeMark(m, at)
+	return w.saveCheckpointOf(m, at)
 }
 
-// storeMark is storeUpTo for a file that is already described; nil is none.
-func (w *Writer) storeMark(m *checkpoint.FileMark, at checkpoint.Snapshot) error {
+// saveCheckpointOf is storeUpTo for a file that is already described; nil is none.
+func (w *Writer) saveCheckpointOf(m *checkpoint.FileState, at checkpoint.Snapshot) error {
 	s := w.env
 	c := &checkpoint.Checkpoint{
 		Ledger: at.ID, Consumer: s.consumer, Group: s.group, Delivery: sink.ExactlyOnce,
-		Unsynced: !s.durable(), File: m, Done: w.done, Completed: w.completed, Topics: at.Topics,
+		Unsynced: !s.durable(), File: m, Done: w.completeFile, Completed: w.lastFinalTime, Topics: at.Topics,
 	}
-	if !s.Exact {
+	if !s.ExactlyOnce {
 		c.Delivery, c.Done, c.Topics = sink.AtLeastOnce, nil, nil
 	}
-	if err := w.save(c); err != nil {
+	if err := w.writeCheckpoint(c); err != nil {
 		return err
 	}
-	w.last, w.ledger.Stored = c, at.Version
+	w.lastCheckpoint, w.ledger.StoredVersion = c, at.Version
 	return nil
 }
 
-// save writes a checkpoint.
-func (w *Writer) save(c *checkpoint.Checkpoint) error {
-	if err := w.side.Save(c, w.env.durable()); err != nil {
+// writeCheckpoint writes a checkpoint.
+func (w *Writer) writeCheckpoint(c *checkpoint.Checkpoint) error {
+	if err := w.store.Save(c, w.env.durable()); err != nil {
 		return sinkio.OpError("write", w.real+filename.CheckpointSuffix, err)
 	}
 	return nil
 }
 
-// openSideFile opens and locks a side file.
-func (w *Writer) openSideFile(at string) (*checkpoint.SideFile, error) {
-	return checkpoint.OpenSideFile(w.env.fs, at, w.env.mode(), func(f disk.File) error { return w.env.lock(f, w.Path) })
+// openStoreFile opens and locks a side file.
+func (w *Writer) openStoreFile(at string) (*checkpoint.Store, error) {
+	return checkpoint.OpenStore(w.env.fs, at, w.env.mode(), func(f disk.File) error { return w.env.lock(f, w.Path) })
 }

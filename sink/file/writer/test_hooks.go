@@ -13,15 +13,15 @@ import (
 func (w *Writer) Abandon() error { return w.closeFiles(false) }
 
 // WritePending writes what is pending to the growing file, as more records would.
-func (w *Writer) WritePending() error { return w.emit() }
+func (w *Writer) WritePending() error { return w.writeBuffer() }
 
-// InspectSafe calls inspect, while nothing else uses the writer, with the growing file's
+// InspectFlushed calls inspect, while nothing else uses the writer, with the growing file's
 // inode and how many of its bytes the last good flush covers. It does nothing if there is
 // no growing file, or records were lost.
-func (w *Writer) InspectSafe(ctx context.Context, inspect func(inode uint64, safe int64)) error {
-	return w.alone(ctx, func() error {
-		if g := w.growing(); w.lost == nil && g != nil {
-			inspect(disk.Inode(g.info), g.safe)
+func (w *Writer) InspectFlushed(ctx context.Context, inspect func(inode uint64, safe int64)) error {
+	return w.withLocks(ctx, func() error {
+		if g := w.growingSegment(); w.lost == nil && g != nil {
+			inspect(disk.Inode(g.info), g.flushed)
 		}
 		return nil
 	})

@@ -28,35 +28,35 @@ type Writer struct {
 	Path string
 	real string // where path leads, if it is a symbolic link; lock, checkpoint and folder are there
 
-	flushing sinkio.Mutex // one flush, opening or completion at a time; taken before turn
-	turn     sinkio.Mutex // guards what follows
+	flushMu sinkio.Mutex // one flush, opening or completion at a time; taken before turn
+	mu      sinkio.Mutex // guards what follows
 
-	side    *checkpoint.SideFile // the lock and the durable ledger; nil while the writer is closed
-	current *segment             // takes the records; nil before the first, and after the file was completed or moved
-	moved   *checkpoint.FileMark // the file of the checkpoint, of which the path is not the name any more; nil if it need not be found
-	copied  bool                 // current is a copy of the file that the checkpoint names
-	rescued *segment             // a new file whose records could not all be copied from a deleted one yet
-	pending []byte               // accepted records that wait to be compressed, or gathered
-	ledger  checkpoint.Ledger    // exactly once: which records the files hold
-	last    *checkpoint.Checkpoint
-	parked  *parked // what was closed to save descriptors; nil if nothing was
+	store          *checkpoint.Store     // the lock and the durable ledger; nil while the writer is closed
+	current        *segment              // takes the records; nil before the first, and after the file was completed or moved
+	movedFile      *checkpoint.FileState // the file of the checkpoint, of which the path is not the name any more; nil if it need not be found
+	isCopy         bool                  // current is a copy of the file that the checkpoint names
+	rescueSegment  *segment              // a new file whose records could not all be copied from a deleted one yet
+	buffer         []byte                // accepted records that wait to be compressed, or gathered
+	ledger         checkpoint.Ledger     // exactly once: which records the files hold
+	lastCheckpoint *checkpoint.Checkpoint
+	parked         *parkedState // what was closed to save descriptors; nil if nothing was
 
-	lost  error                       // why the records since the last good flush are gone, until Resume
-	epoch int                         // grows with each loss
-	seen  map[sink.TopicPartition]int // the epoch in which a partition resumed
+	lost      error                       // why the records since the last good flush are gone, until Resume
+	losses    int                         // grows with each loss
+	resumedAt map[sink.TopicPartition]int // the epoch in which a partition resumed
 
-	completed time.Time            // in the name of the newest complete file
-	final     time.Time            // in that of the next one, if it was tried
-	done      *checkpoint.FileMark // a complete file whose name may not be durable yet
-	folders   []string             // have entries that were not synced yet
-	lastUsed  atomic.Int64         // in nanoseconds since 1970
-	left      atomic.Int64         // as room
+	lastFinalTime   time.Time             // in the name of the newest complete file
+	triedFinalTime  time.Time             // in that of the next one, if it was tried
+	completeFile    *checkpoint.FileState // a complete file whose name may not be durable yet
+	unsyncedFolders []string              // have entries that were not synced yet
+	lastUsed        atomic.Int64          // in nanoseconds since 1970
+	roomLeft        atomic.Int64          // as room
 }
 
 func New(e *Env, path string) *Writer {
 	return &Writer{
-		env: e, Path: path, real: path, flushing: sinkio.NewMutex(), turn: sinkio.NewMutex(),
-		ledger: checkpoint.NewLedger(), seen: make(map[sink.TopicPartition]int),
+		env: e, Path: path, real: path, flushMu: sinkio.NewMutex(), mu: sinkio.NewMutex(),
+		ledger: checkpoint.NewLedger(), resumedAt: make(map[sink.TopicPartition]int),
 	}
 }
 
@@ -71,16 +71,16 @@ func (w *Writer) Write(ctx context.Context, c sink.Chunk) error {
 	frame, codec := w.env.compress(c.Data)
 	defer frame.Free()
 	for {
-		if err := w.turn.Lock(ctx); err != nil {
+		if err := w.mu.Lock(ctx); err != nil {
 			return fmt.Errorf("write %s: another write is under way: %w", w.Path, err)
 		}
 		err := w.append(ctx, c, frame.Data, codec)
-		w.turn.Unlock()
+		w.mu.Unlock()
 		switch {
 		case errors.Is(err, errClosed):
-			err = w.alone(ctx, w.begin)
+			err = w.withLocks(ctx, w.openForAppend)
 		case errors.Is(err, errFull):
-			err = w.alone(ctx, func() error { return w.completeFor(c, len(frame.Data)) })
+			err = w.withLocks(ctx, func() error { return w.completeFor(c, len(frame.Data)) })
 		default:
 			return err
 		}
@@ -93,8 +93,8 @@ func (w *Writer) Write(ctx context.Context, c sink.Chunk) error {
 // OpenNow opens the one file of a path without placeholders before there is a record,
 // so that a bad path shows.
 func (w *Writer) OpenNow(ctx context.Context) error {
-	return w.alone(ctx, func() error {
-		err := w.openAtOnce()
+	return w.withLocks(ctx, func() error {
+		err := w.openLiteralPath()
 		if err != nil {
 			err = errors.Join(err, w.closeLocked())
 		}
@@ -105,14 +105,14 @@ func (w *Writer) OpenNow(ctx context.Context) error {
 // Resume opens the writer for a partition, cuts off what the checkpoint does not cover,
 // and returns the partition's entry.
 func (w *Writer) Resume(ctx context.Context, tp sink.TopicPartition, committed sink.Commits) (l sink.Ledger, err error) {
-	err = w.alone(ctx, func() error { l, err = w.resumeLocked(tp, committed); return err })
+	err = w.withLocks(ctx, func() error { l, err = w.resumeLocked(tp, committed); return err })
 	return l, err
 }
 
 // Adopt sets the entry of a partition in the ledger, and the ledger's id.
 func (w *Writer) Adopt(ctx context.Context, tp sink.TopicPartition, id string, p sink.Position) error {
-	return w.alone(ctx, func() error {
-		if err := w.usable(tp); err != nil {
+	return w.withLocks(ctx, func() error {
+		if err := w.checkResumed(tp); err != nil {
 			return err
 		}
 		// It may have been closed since Resume, and what is closed is not flushed.
@@ -128,9 +128,9 @@ func (w *Writer) Adopt(ctx context.Context, tp sink.TopicPartition, id string, p
 // was one. If forget is not nil, the writer is closed, and forget called before another
 // may use it.
 func (w *Writer) Release(forget func()) (served bool, err error) {
-	err = w.alone(context.Background(), func() error {
-		served = len(w.seen) > 0
-		clear(w.seen)
+	err = w.withLocks(context.Background(), func() error {
+		served = len(w.resumedAt) > 0
+		clear(w.resumedAt)
 		if forget == nil {
 			return nil
 		}
@@ -141,35 +141,35 @@ func (w *Writer) Release(forget func()) (served bool, err error) {
 }
 
 // Close closes the writer.
-func (w *Writer) Close() error { return w.alone(context.Background(), w.closeLocked) }
+func (w *Writer) Close() error { return w.withLocks(context.Background(), w.closeLocked) }
 
 // Deadline is when the clock completes the growing file; zero if it does not.
 func (w *Writer) Deadline() time.Time {
-	_ = w.turn.Lock(context.Background())
-	defer w.turn.Unlock()
+	_ = w.mu.Lock(context.Background())
+	defer w.mu.Unlock()
 	return w.deadlineLocked()
 }
 
 // Room is how many bytes the growing file can hold until it reaches rotate.size, as far
 // as known.
-func (w *Writer) Room() int64 { return w.left.Load() }
+func (w *Writer) Room() int64 { return w.roomLeft.Load() }
 
-// alone runs do while nothing else uses the writer.
-func (w *Writer) alone(ctx context.Context, do func() error) error {
-	if err := w.flushing.Lock(ctx); err != nil {
+// withLocks runs do while nothing else uses the writer.
+func (w *Writer) withLocks(ctx context.Context, do func() error) error {
+	if err := w.flushMu.Lock(ctx); err != nil {
 		return fmt.Errorf("open %s: %w", w.Path, err)
 	}
-	defer w.flushing.Unlock()
-	if err := w.turn.Lock(ctx); err != nil {
+	defer w.flushMu.Unlock()
+	if err := w.mu.Lock(ctx); err != nil {
 		return fmt.Errorf("open %s: %w", w.Path, err)
 	}
-	defer w.turn.Unlock()
+	defer w.mu.Unlock()
 	return do()
 }
 
 // resumeLocked is resume. It is called alone.
 func (w *Writer) resumeLocked(tp sink.TopicPartition, committed sink.Commits) (sink.Ledger, error) {
-	if w.lost != nil && w.seen[tp] != w.epoch {
+	if w.lost != nil && w.resumedAt[tp] != w.losses {
 		if err := w.reopen(); err != nil {
 			return sink.Ledger{}, err
 		}
@@ -177,12 +177,12 @@ func (w *Writer) resumeLocked(tp sink.TopicPartition, committed sink.Commits) (s
 	if err := w.open(); err != nil {
 		return sink.Ledger{}, err
 	}
-	if err := w.cutUncovered(committed); err != nil {
+	if err := w.truncateUncovered(committed); err != nil {
 		return sink.Ledger{}, errors.Join(err, w.closeLocked()) // it is to be read again when it was put right
 	}
-	w.seen[tp] = w.epoch
-	w.left.Store(w.roomLocked())
-	if !w.env.Exact {
+	w.resumedAt[tp] = w.losses
+	w.roomLeft.Store(w.roomLocked())
+	if !w.env.ExactlyOnce {
 		return sink.Ledger{Position: sink.Position{Next: -1}}, nil
 	}
 	return sink.Ledger{ID: w.ledger.ID, Position: w.ledger.Position(tp)}, nil
@@ -198,23 +198,23 @@ func (w *Writer) reopen() error {
 	return nil
 }
 
-// lose marks everything since the last good flush as lost. Every partition has to
+// markLost marks everything since the last good flush as lost. Every partition has to
 // resume; see [ErrReopen].
-func (w *Writer) lose(err error) error {
-	w.epoch++
+func (w *Writer) markLost(err error) error {
+	w.losses++
 	w.lost = fmt.Errorf("%w: %w", err, sink.ErrReopen)
 	return w.lost
 }
 
-// usable returns an error if the partition has to resume first.
-func (w *Writer) usable(tp sink.TopicPartition) error {
-	switch epoch, known := w.seen[tp]; {
+// checkResumed returns an error if the partition has to resume first.
+func (w *Writer) checkResumed(tp sink.TopicPartition) error {
+	switch epoch, known := w.resumedAt[tp]; {
 	case w.lost != nil:
 		return w.lost
-	case known && epoch != w.epoch:
+	case known && epoch != w.losses:
 		return fmt.Errorf("write %s: it was opened again: %w", w.Path, sink.ErrReopen)
 	case !known:
-		w.seen[tp] = w.epoch
+		w.resumedAt[tp] = w.losses
 	}
 	return nil
 }

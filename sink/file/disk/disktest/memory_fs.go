@@ -326,7 +326,7 @@ func (f *memoryFile) Datasync() error {
 	return err
 }
 
-func (f *memoryFile) Born() int64 { return f.i.born }
+func (f *memoryFile) BirthTime() int64 { return f.i.born }
 
 func (f *memoryFile) Reserve(int64, int64) error { return errors.ErrUnsupported }
 
