@@ -44,7 +44,7 @@ func TestAnotherClusterAtTheSameAddress(t *testing.T) {
 		if at := two.committed(0); at != -1 {
 			t.Errorf("%d is committed", at)
 		}
-		if n := two.consumerStats().sinkErrors.Load(); n != 0 {
+		if n := two.counters().SinkErrors; n != 0 {
 			t.Errorf("%d errors of the sink are counted", n)
 		}
 		if err := two.stop(); err != nil {

@@ -65,7 +65,7 @@ func TestExternalCommitIsCommittedAgainFirst(t *testing.T) {
 	r.stillOnly("t/0@0=a", "t/0@1=b", "t/0@2=c")
 	deaf.Store(false)
 	r.wantRecords("t/0@0=a", "t/0@1=b", "t/0@2=c", "t/0@1=b", "t/0@2=c")
-	if n := r.consumerStats().offsetResets.Load(); n != 1 || !strings.Contains(r.log.String(), atExternalReset.message) {
+	if n := r.counters().OffsetResets; n != 1 || !strings.Contains(r.log.String(), atExternalReset.message) {
 		t.Errorf("%d resets are counted", n)
 	}
 }
@@ -138,7 +138,7 @@ func TestResetBackIsCommittedFirst(t *testing.T) {
 	r.wantStatus(Running)
 	r.produce(0, "b")
 	r.wantRecords("t/0@0=a", "t/0@0=a", "t/0@1=b")
-	if n := r.consumerStats().ledgerCopies.Load(); n != 0 {
+	if n := r.counters().CheckpointCopies; n != 0 {
 		t.Error("the reset is taken for a copied checkpoint")
 	}
 }

@@ -15,11 +15,8 @@ import (
 
 	"kcagent/config"
 	"kcagent/limits"
-	"kcagent/sink"
 	"kcagent/sink/kinds"
 )
-
-type openSink func(context.Context, sink.Spec, sink.Options) (sink.Sink, error)
 
 // Options say how an agent works. The zero value is good but for Log.
 type Options struct {
@@ -37,10 +34,9 @@ type Agent struct {
 	log     *slog.Logger
 	started time.Time
 
-	// Other ones in tests.
-	body  func(*consumer, context.Context) // a consumer's run
-	open  openSink
-	probe prober
+	// Tests replace both.
+	newRunner func(config.Consumer) runner
+	probe     prober
 
 	clusters *clusters
 	files    *config.Files
@@ -71,7 +67,9 @@ type Agent struct {
 // An entry is one row of the table: what was asked for, and the consumer.
 type entry struct {
 	spec   config.Consumer // as last asked for
-	c      *consumer
+	id     string
+	name   string
+	runner runner
 	cancel context.CancelCauseFunc // nil while no goroutine runs
 	ending bool                    // told to terminate or to make room for its replacement
 	timer  *time.Timer             // runs while it stops
@@ -79,6 +77,11 @@ type entry struct {
 	next   *attempt                // a change that is tried first; nil without one
 
 	renewed config.Prints // of the credentials that it was last told to use; nil before
+}
+
+func (a *Agent) newEntry(spec config.Consumer) *entry {
+	r := a.newRunner(spec)
+	return &entry{spec: spec, id: r.Snapshot().ID, name: spec.Name, runner: r}
 }
 
 // reloads is what is remembered of the file.
@@ -104,9 +107,8 @@ func New(o Options) *Agent {
 	clusters := &clusters{log: o.Log, rematch: rematchEvery, outages: newOutages(o.Log)}
 	a := &Agent{
 		opts: o, log: o.Log, started: time.Now(),
-		body:  func(c *consumer, ctx context.Context) { c.run(ctx) },
-		open:  kinds.Open,
-		probe: clusters.probe,
+		newRunner: func(spec config.Consumer) runner { return newConsumer(spec, o.Log, kinds.Open, clusters) },
+		probe:     clusters.probe,
 
 		files:    o.Files,
 		clusters: clusters,
@@ -181,12 +183,12 @@ func (a *Agent) Run(ctx context.Context, updates <-chan config.Update) error {
 			continue
 		case <-a.reopen:
 			for _, e := range a.entries {
-				signal(e.c.due)
+				e.runner.Reopen()
 			}
 			continue
 		case now := <-tick.C:
 			for _, e := range a.entries {
-				e.c.stats.sample(now.UnixNano())
+				e.runner.Sample(now)
 			}
 			if !a.renew() {
 				continue
@@ -230,7 +232,11 @@ func (a *Agent) accept(u config.Update) {
 	if n.problems != nil {
 		a.log.Info("configuration is good again")
 	}
-	a.clusters.forgetPins(a.entries)
+	brokers := make([][]string, 0, len(a.entries))
+	for _, e := range a.entries {
+		brokers = append(brokers, e.spec.Cluster.Brokers)
+	}
+	a.clusters.forgetPins(brokers)
 	n.applied++
 	n.sha, n.appliedAt, n.problems = u.SHA256, u.At, nil
 	a.config = u.Config
@@ -290,9 +296,9 @@ func (a *Agent) apply(c Change) {
 	e := a.entries[c.Name]
 	switch c.Op {
 	case Create:
-		a.entries[c.Name] = &entry{spec: c.Spec, c: newConsumer(c.Spec, a.log, a.open, a.clusters)}
+		a.entries[c.Name] = a.newEntry(c.Spec)
 	case Terminate:
-		a.end(e, ending{to: Terminated, why: "removed from the configuration"})
+		a.end(e, StopReason{To: Terminated, Why: "removed from the configuration"})
 	case Replace, Resubscribe:
 		if e.cancel != nil && e.timer == nil && c.Spec.State != config.Stopped {
 			e.attempt(c)
@@ -302,13 +308,13 @@ func (a *Agent) apply(c Change) {
 		a.make(e, c)
 	case Stop:
 		e.spec, e.next = c.Spec, nil
-		e.c.ask(c.Spec)
+		e.runner.Update(c.Spec)
 		if e.cancel != nil {
-			a.stop(e, ending{to: Created, why: "state: stopped"})
+			a.stop(e, StopReason{To: Created, Why: "state: stopped"})
 		}
 	case Keep:
 		e.spec, e.next = c.Spec, nil
-		e.c.ask(c.Spec)
+		e.runner.Update(c.Spec)
 	case Start, Pause, Resume, Update:
 		if e.next != nil && e.next.change.Op != Reconnect { // all but the state waits with the rest
 			e.next.change = compare(e.spec, c.Spec)
@@ -316,6 +322,6 @@ func (a *Agent) apply(c Change) {
 			return
 		}
 		e.spec = c.Spec
-		e.c.ask(c.Spec)
+		e.runner.Update(c.Spec)
 	}
 }

@@ -38,7 +38,7 @@ func play(t *testing.T, o Options) (s *stage, stop func() error) {
 		t: t, agent: New(o), updates: make(chan config.Update), done: make(chan error, 1),
 		fails: make(map[string]error), slow: make(map[string]time.Duration), alive: make(map[string]int),
 	}
-	s.agent.body, s.agent.probe = s.body, s.probe
+	s.agent.newRunner, s.agent.probe = s.newRunner, s.probe
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { s.done <- s.agent.Run(ctx, s.updates) }()
 	return s, func() error {
@@ -47,21 +47,24 @@ func play(t *testing.T, o Options) (s *stage, stop func() error) {
 	}
 }
 
-func (s *stage) body(c *consumer, ctx context.Context) {
-	spec := c.spec.Load()
-	s.enter(c.name, +1)
+func (s *stage) newRunner(spec config.Consumer) runner {
+	f := newFakeRunner(spec)
+	f.run = func(ctx context.Context) { s.run(ctx, f) }
+	return f
+}
+
+func (s *stage) run(ctx context.Context, f *fakeRunner) {
+	spec := f.asked()
+	s.enter(spec.Name, +1)
 	s.enter(spec.Sink.String(), +1)
-	c.to(Starting, "")
-	c.to(Running, "")
 	<-ctx.Done()
-	c.to(Stopping, "")
+	f.to(Stopping, "")
 	s.mu.Lock()
-	slow := s.slow[c.name]
+	slow := s.slow[spec.Name]
 	s.mu.Unlock()
 	time.Sleep(slow)
-	s.enter(c.name, -1)
+	s.enter(spec.Name, -1)
 	s.enter(spec.Sink.String(), -1)
-	c.to(c.last.Load().to, "")
 }
 
 // probeTakes is how long a probe takes on the stage.

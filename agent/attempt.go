@@ -64,7 +64,7 @@ func (e *entry) attempt(c Change) {
 func (e *entry) adopt(s config.State) {
 	if e.spec.State != s {
 		e.spec.State = s
-		e.c.ask(e.spec)
+		e.runner.Update(e.spec)
 	}
 }
 
@@ -121,14 +121,14 @@ func (a *Agent) judge(v verdict) {
 		return
 	}
 	n.trying = false
-	log := a.log.With("consumer", v.entry.c.name, "action", string(n.change.Op), "fields", strings.Join(n.change.Fields, ","))
+	log := a.log.With("consumer", v.entry.name, "action", string(n.change.Op), "fields", strings.Join(n.change.Fields, ","))
 	if v.err == nil {
 		n.passed = true
 		n.err = nil
 		log.Info("change was tried and can be made", "tries", n.tries)
 		return
 	}
-	v.entry.c.await(missingTopics(v.err))
+	v.entry.runner.AwaitTopics(missingTopics(v.err))
 	if refused(v.err) {
 		n.wait.slow()
 	}
@@ -182,13 +182,12 @@ func (a *Agent) proceed() {
 func (a *Agent) make(e *entry, c Change) {
 	switch c.Op {
 	case Replace:
-		a.end(e, ending{to: Terminated, why: "replaced: " + strings.Join(c.Fields, ", ") + " changed"})
+		a.end(e, StopReason{To: Terminated, Why: "replaced: " + strings.Join(c.Fields, ", ") + " changed"})
 	case Resubscribe:
 		e.spec = c.Spec
-		e.c.ask(c.Spec)
+		e.runner.Update(c.Spec)
 	case Reconnect:
-		signal(e.c.renew)
-		signal(e.c.hurry)
+		e.runner.Reconnect()
 	}
 }
 
@@ -255,9 +254,9 @@ func (h *holders) of(s sink.Spec, blocks func(*entry) bool) *entry {
 // String is "consumer orders" or "zombie orders".
 func (e *entry) String() string {
 	if !e.since.IsZero() {
-		return "zombie " + e.c.name
+		return "zombie " + e.name
 	}
-	return "consumer " + e.c.name
+	return "consumer " + e.name
 }
 
 // pending is what is shown of it; nil if there is none.

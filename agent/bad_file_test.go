@@ -210,7 +210,7 @@ func TestPinnedOffsetsNeedNoSink(t *testing.T) {
 	r.memory.fail(nil, nil)
 	r.wantStatus(Running)
 	r.wantRecords("t/0@1=a")
-	if n := r.consumerStats().starts.Load(); n != 2 {
+	if n := r.counters().OffsetStarts; n != 2 {
 		t.Errorf("start was applied to %d partitions, want 2", n)
 	}
 }
@@ -338,7 +338,7 @@ func TestReopenConcernsOnePartition(t *testing.T) {
 			if c := r.consumer(); c.Generation != before.Generation || c.RestartsTotal != 0 || r.memory.opens != 1 {
 				t.Errorf("it was %+v, is %+v after %d opens", before, c, r.memory.opens)
 			}
-			if n := r.consumerStats().offsetResets.Load(); n != 0 {
+			if n := r.counters().OffsetResets; n != 0 {
 				t.Errorf("%d resets are counted", n)
 			}
 		})

@@ -2,13 +2,18 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"runtime/pprof"
 	"sync/atomic"
 	"time"
 
 	"kcagent/config"
+	"kcagent/sink"
 )
+
+// openSink opens a consumer's sink; it is sink.Open, except in tests.
+type openSink func(context.Context, sink.Spec, sink.Options) (sink.Sink, error)
 
 // A consumer is one entry of the file at work. It lives from create to
 // terminate or replace; each time it is to run, run is called once, in a
@@ -39,7 +44,6 @@ type consumer struct {
 	kafka   *clusters
 
 	view  atomic.Pointer[view]
-	last  atomic.Pointer[ending] // why it is stopped; a later order overrides an earlier one
 	stats stats
 }
 
@@ -58,14 +62,14 @@ type view struct {
 	Unclean    error            // why the last end was not clean
 }
 
-// An ending is why a consumer's run is cancelled, and what it is afterwards.
-type ending struct {
-	to       State // Created or Terminated
-	why      string
-	restarts bool // the agent ends and may come back: a static member stays
+// A StopReason is the cause with which the context of a run ends.
+type StopReason struct {
+	To       State // afterwards: Created or Terminated
+	Why      string
+	Restarts bool // the agent ends and may be started again: a static member stays in its group
 }
 
-func (e ending) Error() string { return e.why }
+func (r StopReason) Error() string { return r.Why }
 
 func newConsumer(spec config.Consumer, log *slog.Logger, open openSink, kafka *clusters) *consumer {
 	c := &consumer{
@@ -88,12 +92,24 @@ func newConsumer(spec config.Consumer, log *slog.Logger, open openSink, kafka *c
 	return c
 }
 
-// ask hands the consumer a new wish. It never blocks.
-func (c *consumer) ask(spec config.Consumer) {
+// Update hands over the spec that is to be applied. It also ends a wait before a retry.
+func (c *consumer) Update(spec config.Consumer) {
 	c.spec.Store(&spec)
 	signal(c.changed)
 	signal(c.hurry)
 }
+
+// Reconnect has the consumer read its credentials again and reconnect with them.
+func (c *consumer) Reconnect() {
+	signal(c.renew)
+	signal(c.hurry)
+}
+
+// Reopen has the sink look whether its files were moved away.
+func (c *consumer) Reopen() { signal(c.due) }
+
+// Sample measures the rate of records since the last sample.
+func (c *consumer) Sample(now time.Time) { c.stats.sample(now.UnixNano()) }
 
 // signal announces on a channel of capacity 1; one that waits already says the same.
 func signal(ch chan struct{}) {
@@ -103,13 +119,20 @@ func signal(ch chan struct{}) {
 	}
 }
 
-// wait shows, while no goroutine runs, what the start waits for.
-func (c *consumer) wait(why string) {
-	if c.view.Load().Fault == why {
+// Wait shows what the start of a consumer that does not run waits for.
+func (c *consumer) Wait(reason string) {
+	if c.view.Load().Fault == reason {
 		return
 	}
-	c.to(Starting, why)
-	c.publish(func(v *view) { v.Fault = why })
+	c.to(Starting, reason)
+	c.publish(func(v *view) { v.Fault = reason })
+}
+
+// Retire moves a consumer that does not run to TERMINATED.
+func (c *consumer) Retire() {
+	if c.view.Load().State == Created {
+		c.to(Terminated, "removed while it was stopped")
+	}
 }
 
 // report tells the consumer's goroutine that origin fails with err, or works
@@ -118,11 +141,11 @@ func (c *consumer) report(origin string, err error) {
 	c.events <- event{kind: fault, origin: origin, err: err}
 }
 
-// run runs the consumer until ctx ends; the cause of ctx is an ending. It
-// returns when nothing is left of it: no goroutine, socket or open file. All
-// its goroutines carry its name and id as labels, sarama's too, for they are
-// started from here.
-func (c *consumer) run(ctx context.Context) {
+// Run runs the consumer until ctx ends; the cause of ctx is a StopReason. When it
+// returns, nothing of the run is left: no goroutine, socket or open file. All its
+// goroutines, sarama's too, have its name and id as labels, because they are started
+// from here.
+func (c *consumer) Run(ctx context.Context) {
 	labels := pprof.Labels(labelConsumer, c.name, labelID, c.id)
 	pprof.Do(ctx, labels, func(ctx context.Context) {
 		c.net = newDialer()
@@ -180,7 +203,7 @@ func (l *life) loop(ctx context.Context) {
 					stop()
 				}
 				cut.Stop()
-				l.end(e.err, stopped)
+				l.end(ctx, e.err, stopped)
 				return
 			}
 			l.take(e)
@@ -192,18 +215,20 @@ func (l *life) loop(ctx context.Context) {
 }
 
 // end is the last move.
-func (l *life) end(unclean error, stopped time.Time) {
-	v := *l.view.Load()
-	v.Unclean = unclean
-	l.view.Store(&v)
+func (l *life) end(ctx context.Context, unclean error, stopped time.Time) {
+	l.publish(func(v *view) { v.Unclean = unclean })
+	reason, ok := errors.AsType[StopReason](context.Cause(ctx))
+	if !ok {
+		reason.To = Terminated
+	}
 	why := "flushed and closed in " + time.Since(stopped).Round(time.Millisecond).String()
-	if !l.last.Load().restarts || l.spec.Load().InstanceID == "" {
+	if !reason.Restarts || l.spec.Load().InstanceID == "" {
 		why = "left the group, " + why
 	}
 	if unclean != nil {
 		why = "ended with an error: " + unclean.Error()
 	}
-	l.to(l.last.Load().to, why)
+	l.to(reason.To, why)
 }
 
 // heed takes over what is asked now: paused or not, and new settings.

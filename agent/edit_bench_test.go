@@ -19,13 +19,7 @@ func BenchmarkEdit(b *testing.B) {
 	for name, field := range map[string]string{"update": "flush: {interval: %ds}", "replace": "group: g%d"} {
 		b.Run(name, func(b *testing.B) {
 			a := New(Options{Log: slog.New(slog.DiscardHandler)})
-			a.body = func(c *consumer, ctx context.Context) {
-				c.to(Starting, "")
-				c.to(Running, "")
-				<-ctx.Done()
-				c.to(Stopping, "")
-				c.to(c.last.Load().to, "")
-			}
+			a.newRunner = func(spec config.Consumer) runner { return newFakeRunner(spec) }
 			a.probe = func(_ context.Context, wanted []config.Consumer, _ []sink.Spec, report func(int, error)) {
 				for i := range wanted {
 					report(i, nil)

@@ -16,11 +16,9 @@ func TestEndBeforeTheOrderIsSeen(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		var log strings.Builder
 		c := newConsumer(config.Consumer{Name: "c", State: config.Running}, slog.New(slog.NewTextHandler(&log, nil)), nil, &clusters{outages: newOutages(nil)})
-		why := ending{to: Created, why: "state: stopped"}
-		c.last.Store(&why)
-		cancel(why)
+		cancel(StopReason{To: Created, Why: "state: stopped"})
 		c.events <- event{kind: closed} // as if the membership had ended first
-		c.run(ctx)
+		c.Run(ctx)
 		if !strings.Contains(log.String(), "from=STOPPING to=CREATED") {
 			t.Fatalf("the log says:\n%s", &log)
 		}

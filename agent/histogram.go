@@ -12,7 +12,7 @@ var goVersion = runtime.Version()
 // relabelled shows a histogram that a consumer keeps for itself under the
 // metric's common name, with the consumer's as a label.
 type relabelled struct {
-	prometheus.Histogram
+	prometheus.Metric
 	consumer string
 }
 
@@ -21,7 +21,7 @@ func (relabelled) Desc() *prometheus.Desc { return descFlush }
 
 // Write implements prometheus.Metric.
 func (r relabelled) Write(m *dto.Metric) error {
-	if err := r.Histogram.Write(m); err != nil {
+	if err := r.Metric.Write(m); err != nil {
 		return err
 	}
 	name := labelConsumer

@@ -142,7 +142,7 @@ func (r *holedCluster) warnings() int {
 	return strings.Count(r.log.String(), "broker has no records up to the end of the log; waiting for the end to move")
 }
 
-func (r *holedCluster) stalls() int64 { return r.agent.snapshot.Load().rows[0].c.stats.stalls.Load() }
+func (r *holedCluster) stalls() int64 { return r.counters().Stalls }
 
 // runTwo runs c, and a consumer d of the same topic in another group.
 func (r *holedCluster) runTwo() {

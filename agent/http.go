@@ -54,8 +54,9 @@ func readOnly(next http.Handler) http.Handler {
 func (a *Agent) serveOne(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
 	for _, row := range a.snapshot.Load().rows {
-		if row.c.name == name {
-			reply(w, http.StatusOK, row.status())
+		if row.spec.Name == name {
+			snap := row.runner.Snapshot()
+			reply(w, http.StatusOK, row.status(&snap))
 			return
 		}
 	}

@@ -35,7 +35,7 @@ func TestPartitionsWithoutLeaderAreOneCause(t *testing.T) {
 	r.wantStatus(Failing)
 	r.eventually("the errors of all partitions", func() (bool, any) {
 		failing := 0
-		for _, p := range r.agent.snapshot.Load().rows[0].c.view.Load().Partitions {
+		for _, p := range r.running().view.Load().Partitions {
 			if sub := p.sub.Load(); sub != nil && sub.LastError() != nil {
 				failing++
 			}

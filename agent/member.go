@@ -113,8 +113,8 @@ func (m *member) report(origin string, err error) {
 // ends reports that ctx has ended because the consumer is stopped, replaced or removed,
 // rather than the agent.
 func ends(ctx context.Context) bool {
-	why := new(ending)
-	return errors.As(context.Cause(ctx), why) && !why.restarts
+	reason, ok := errors.AsType[StopReason](context.Cause(ctx))
+	return ok && !reason.Restarts
 }
 
 // close leaves the group and closes all connections. A static member stays in

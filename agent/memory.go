@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"runtime/debug"
 
@@ -29,7 +30,7 @@ func SetUpMemory(log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("take the memory limit from the cgroup: %w; set GOMEMLIMIT instead", err)
 	}
-	if limit := readResources().MemoryLimitBytes; limit > 0 {
+	if limit := debug.SetMemoryLimit(-1); limit != math.MaxInt64 { // a negative limit only asks
 		limits.Records.SetLimit(limit)
 		log.Info("memory is limited", "bytes", limit)
 	}

@@ -90,10 +90,10 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 
 	summary := make(map[State]int)
 	for _, r := range snap.rows {
-		s := r.status()
-		summary[s.Status]++
-		collectConsumer(r.c, s, gauge, counter)
-		ch <- relabelled{r.c.stats.flushSeconds, r.c.name}
+		s := r.runner.Snapshot()
+		summary[s.State]++
+		collectConsumer(r, &s, gauge, counter)
+		ch <- relabelled{s.FlushSeconds, r.spec.Name}
 	}
 	for _, s := range States[:len(States)-1] { // TERMINATED ones are in no table
 		gauge(descConsumers, float64(summary[s]), string(s))
@@ -109,34 +109,36 @@ func emitter(ch chan<- prometheus.Metric, kind prometheus.ValueType) emit {
 	}
 }
 
-func collectConsumer(c *consumer, s ConsumerStatus, gauge, counter emit) {
+func collectConsumer(r row, s *Snapshot, gauge, counter emit) {
 	for _, state := range States[:len(States)-1] {
-		gauge(descStatus, truth(state == s.Status), s.Name, string(state))
+		gauge(descStatus, truth(state == s.State), s.Name, string(state))
 	}
-	counter(descRecords, float64(s.RecordsTotal), s.Name)
-	counter(descBytes, float64(s.BytesTotal), s.Name)
-	counter(descRebalances, float64(s.RebalancesTotal), s.Name)
-	counter(descRestarts, float64(s.RestartsTotal), s.Name)
-	counter(descCommitErrs, float64(c.stats.commitErrors.Load()), s.Name)
-	counter(descSinkErrs, float64(c.stats.sinkErrors.Load()), s.Name)
-	counter(descResets, float64(c.stats.offsetResets.Load()), s.Name)
-	counter(descTruncs, float64(c.stats.truncations.Load()), s.Name)
-	counter(descStarts, float64(c.stats.starts.Load()), s.Name)
-	counter(descCopies, float64(c.stats.ledgerCopies.Load()), s.Name)
-	counter(descStalls, float64(c.stats.stalls.Load()), s.Name)
-	gauge(descPending, truth(s.PendingChange != nil), s.Name)
-	if s.LastRecordAt != nil {
-		gauge(descLastRecord, float64(s.LastRecordAt.UnixNano())/1e9, s.Name)
+	counter(descRecords, float64(s.Records), s.Name)
+	counter(descBytes, float64(s.Bytes), s.Name)
+	counter(descRebalances, float64(s.Rebalances), s.Name)
+	counter(descRestarts, float64(s.Restarts), s.Name)
+	counter(descCommitErrs, float64(s.CommitErrors), s.Name)
+	counter(descSinkErrs, float64(s.SinkErrors), s.Name)
+	counter(descResets, float64(s.OffsetResets), s.Name)
+	counter(descTruncs, float64(s.Truncations), s.Name)
+	counter(descStarts, float64(s.OffsetStarts), s.Name)
+	counter(descCopies, float64(s.CheckpointCopies), s.Name)
+	counter(descStalls, float64(s.Stalls), s.Name)
+	gauge(descPending, truth(r.next != nil), s.Name)
+	if !s.LastRecord.IsZero() {
+		gauge(descLastRecord, float64(s.LastRecord.UnixNano())/1e9, s.Name)
 	}
 	if len(s.Partitions) == 0 {
 		return // no member: its lag is not known, which is not the same as none
 	}
-	gauge(descLag, float64(s.Lag), s.Name)
+	var lag int64
 	for _, p := range s.Partitions {
+		lag += p.Lag
 		id := strconv.Itoa(int(p.Partition))
 		gauge(descNext, float64(p.NextOffset), s.Name, p.Topic, id)
 		gauge(descPartLag, float64(p.Lag), s.Name, p.Topic, id)
 	}
+	gauge(descLag, float64(lag), s.Name)
 }
 
 func truth(b bool) float64 {

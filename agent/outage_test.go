@@ -55,7 +55,7 @@ func TestStartPolicies(t *testing.T) {
 			r.produce(0, "new")
 			r.wantRecords(strings.Fields(tt.want)...)
 			r.wantCommitted(0, 3)
-			if n := r.agent.snapshot.Load().rows[0].c.stats.starts.Load(); n != 1 {
+			if n := r.counters().OffsetStarts; n != 1 {
 				t.Errorf("%d starts were counted", n)
 			}
 			if log := r.log.String(); !strings.Contains(log, "no committed offset; applying start policy") || !strings.Contains(log, `"start":"`+tt.start+`"`) {
@@ -67,7 +67,7 @@ func TestStartPolicies(t *testing.T) {
 			r.start() // the group has an offset now
 			r.edit(`, start: "` + tt.start + `"`)
 			r.wantStatus(Running)
-			if n := r.agent.snapshot.Load().rows[0].c.stats.starts.Load(); n != 0 {
+			if n := r.counters().OffsetStarts; n != 0 {
 				t.Errorf("%d starts were counted for a group that has offsets", n)
 			}
 		})
@@ -75,7 +75,7 @@ func TestStartPolicies(t *testing.T) {
 }
 
 func TestOutOfRange(t *testing.T) {
-	resets := func(r *rig) int64 { return r.agent.snapshot.Load().rows[0].c.stats.offsetResets.Load() }
+	resets := func(r *rig) int64 { return r.counters().OffsetResets }
 	t.Run("earliest", func(t *testing.T) {
 		r := newRig(t, 1)
 		r.produce(0, "a", "b")

@@ -39,13 +39,13 @@ func (cs *clusters) pinned(brokers []string) string {
 	return ""
 }
 
-// forgetPins removes the pins of lists of brokers that no consumer uses. It is called
+// forgetPins removes the pins of lists of brokers that are not in use. It is called
 // before an edit is applied: the edit may move consumers back to a former list, which may
 // lead to another cluster now.
-func (cs *clusters) forgetPins(entries map[string]*entry) {
+func (cs *clusters) forgetPins(inUse [][]string) {
 	used := make(map[string]bool)
-	for _, e := range entries {
-		used[pinKey(e.spec.Cluster.Brokers)] = true
+	for _, brokers := range inUse {
+		used[pinKey(brokers)] = true
 	}
 	cs.mu.Lock()
 	defer cs.mu.Unlock()

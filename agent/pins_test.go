@@ -198,10 +198,10 @@ func TestPinsOfBrokers(t *testing.T) {
 	spec := func(brokers ...string) config.Consumer {
 		return config.Consumer{Name: "c", Cluster: config.Cluster{Brokers: brokers}}
 	}
-	entries := map[string]*entry{"c": {spec: spec("127.0.0.1:1", "127.0.0.1:2")}}
+	inUse := [][]string{{"127.0.0.1:1", "127.0.0.1:2"}}
 	c := cs.join(spec("127.0.0.1:1", "127.0.0.1:2"))
 	cs.leave(c)
-	cs.forgetPins(entries)
+	cs.forgetPins(inUse)
 	if again := cs.join(spec("127.0.0.1:2", "127.0.0.1:1")); again.Pin() != c.Pin() {
 		t.Error("another pin for the same brokers")
 	}

@@ -26,7 +26,7 @@ func (a *Agent) learn(prints config.Prints) {
 	for _, e := range a.entries {
 		for path := range maps.Values(e.spec.Cluster.Files()) {
 			if prints[path] != a.prints[path] {
-				signal(e.c.hurry)
+				e.runner.Update(e.spec) // ends the wait
 			}
 		}
 	}
@@ -52,12 +52,12 @@ func (a *Agent) renew() (changed bool) {
 		switch {
 		case len(fields) == 0 && pending:
 			e.next, changed = nil, true
-			a.log.Info("credentials are the former ones again", "consumer", e.c.name)
+			a.log.Info("credentials are the former ones again", "consumer", e.name)
 		case len(fields) > 0 && (e.next == nil || pending && !maps.Equal(e.next.prints, prints)):
 			// Neither a missing topic nor a full disk must keep it from using them.
 			bare := e.spec
 			bare.Topics, bare.TopicsRegex, bare.Sink = nil, "", sink.Spec{}
-			c := Change{Op: Reconnect, Name: e.c.name, Fields: fields, Spec: bare}
+			c := Change{Op: Reconnect, Name: e.name, Fields: fields, Spec: bare}
 			a.announce(c)
 			e.attempt(c)
 			e.next.prints, changed = prints, true
@@ -69,7 +69,7 @@ func (a *Agent) renew() (changed bool) {
 // outdated names the fields whose files hold something else than what the
 // consumer uses or was last told to use, and what all of them hold.
 func (a *Agent) outdated(e *entry) (fields []string, prints config.Prints) {
-	used := e.c.prints.Load()
+	used := e.runner.Snapshot().Fingerprints
 	if used == nil {
 		return nil, nil // it has yet to read them
 	}
@@ -80,7 +80,7 @@ func (a *Agent) outdated(e *entry) (fields []string, prints config.Prints) {
 			continue
 		}
 		prints[path] = now
-		if now != (*used)[path] && now != e.renewed[path] {
+		if now != used[path] && now != e.renewed[path] {
 			fields = append(fields, field)
 		}
 	}

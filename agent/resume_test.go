@@ -78,8 +78,6 @@ func (r *rig) recreateTopic(name string) {
 	r.client.PurgeTopicsFromClient(name)
 }
 
-func (r *rig) consumerStats() *stats { return &r.agent.snapshot.Load().rows[0].c.stats }
-
 // A fullSink accepts n chunks of records, then its disk is full.
 type fullSink struct {
 	sink.Sink
@@ -236,7 +234,7 @@ func TestCommitFromAnotherClusterWins(t *testing.T) {
 			two.produce(0, all[15])
 			two.wantCommitted(0, 16)
 			two.wantLines(path, all...)
-			if n := two.consumerStats().offsetResets.Load(); n != 0 {
+			if n := two.counters().OffsetResets; n != 0 {
 				t.Errorf("%d resets are counted", n)
 			}
 		})
@@ -425,7 +423,7 @@ func TestRestoredBackupIsReported(t *testing.T) {
 			r.start()
 			r.edit(both)
 			r.wantStatus(Running)
-			if n := r.consumerStats().ledgerCopies.Load(); n != 1 {
+			if n := r.counters().CheckpointCopies; n != 1 {
 				t.Errorf("%d partitions are counted, want that of t", n)
 			}
 			r.produce(0, "t5")

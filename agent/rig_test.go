@@ -104,9 +104,12 @@ func (r *rig) start() {
 		log = slog.New(slog.NewJSONHandler(io.MultiWriter(&r.log, r.Output()), nil))
 	}
 	r.agent = New(Options{Log: log, Files: r.files})
-	if r.agent.open = r.open; r.open == nil {
-		r.agent.open = r.memory.open
+	open := r.open
+	if open == nil {
+		open = r.memory.open
 	}
+	clusters := r.agent.clusters
+	r.agent.newRunner = func(spec config.Consumer) runner { return newConsumer(spec, log, open, clusters) }
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- r.agent.Run(ctx, r.updates) }()
@@ -169,6 +172,11 @@ func (r *rig) consumer() ConsumerStatus {
 	}
 	return ConsumerStatus{}
 }
+
+// running is the consumer that is first in the file.
+func (r *rig) running() *consumer { return r.agent.snapshot.Load().rows[0].runner.(*consumer) }
+
+func (r *rig) counters() Counters { return r.running().Snapshot().Counters }
 
 func (r *rig) wantStatus(s State) {
 	r.Helper()

@@ -96,7 +96,7 @@ func TestCommitErrorIsShownAndRetried(t *testing.T) {
 	r.wantCommitted(0, 1)
 	r.wantStatus(Running)
 	r.eventually("a counted commit error", func() (bool, any) {
-		n := r.agent.snapshot.Load().rows[0].c.stats.commitErrors.Load()
+		n := r.counters().CommitErrors
 		return n == 1, n
 	})
 	r.wantRecords("t/0@0=a")
@@ -112,8 +112,7 @@ func TestCoordinatorThatMovesIsNoError(t *testing.T) {
 	r.failOffsetCommits(1, kerr.NotCoordinator)
 	r.produce(0, "a")
 	r.wantCommitted(0, 1)
-	commitErrors := &r.agent.snapshot.Load().rows[0].c.stats.commitErrors
-	if n := commitErrors.Load(); n != 1 {
+	if n := r.counters().CommitErrors; n != 1 {
 		t.Errorf("%d commit errors were counted, want 1", n)
 	}
 	if moves := strings.Join(r.moves(), " "); strings.Contains(moves, "ERROR") {

@@ -18,7 +18,7 @@ func TestZombieHoldsUpNobody(t *testing.T) {
 		time.Sleep(21 * time.Second)
 		s.wantStates("b=RUNNING c=RUNNING heir=STARTING")
 		snap := s.agent.snapshot.Load()
-		if len(snap.zombies) != 1 || snap.zombies[0].c.name != "stuck" {
+		if len(snap.zombies) != 1 || snap.zombies[0].name != "stuck" {
 			t.Fatalf("zombies are %+v", snap.zombies)
 		}
 		if e := s.agent.Status().Terminated; len(e) != 1 || e[0].Clean {

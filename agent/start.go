@@ -62,9 +62,9 @@ func (b *partitionBaseline) within(cluster string) {
 	}
 }
 
-// await records topics that a pre-check did not find: once they exist, they will have
+// AwaitTopics records topics that a pre-check did not find: once they exist, they will have
 // been created later. Only the agent's loop calls it.
-func (c *consumer) await(topics []string) {
+func (c *consumer) AwaitTopics(topics []string) {
 	awaited := make(map[string]bool)
 	if had := c.awaited.Load(); had != nil {
 		maps.Copy(awaited, *had)

@@ -109,15 +109,15 @@ type snapshot struct {
 
 // A row is a consumer in the table, and its wish.
 type row struct {
-	c      *consumer
+	runner runner
 	spec   config.Consumer
 	ending bool
 	next   *PendingChange
 }
 
 type zombie struct {
-	c     *consumer
-	since time.Time
+	name, id string
+	since    time.Time
 }
 
 // publish makes the round's result visible. Consumers come in the order of
@@ -128,7 +128,7 @@ func (a *Agent) publish() {
 	add := func(name string) {
 		if e := a.entries[name]; e != nil && !listed[name] {
 			listed[name] = true
-			s.rows = append(s.rows, row{e.c, e.spec, e.ending, e.next.pending()})
+			s.rows = append(s.rows, row{e.runner, e.spec, e.ending, e.next.pending()})
 		}
 	}
 	if a.config != nil {
@@ -140,7 +140,7 @@ func (a *Agent) publish() {
 		add(name)
 	}
 	for _, z := range a.zombies {
-		s.zombies = append(s.zombies, zombie{z.c, z.since})
+		s.zombies = append(s.zombies, zombie{z.name, z.id, z.since})
 	}
 	a.snapshot.Store(s)
 }
@@ -158,10 +158,11 @@ func (a *Agent) Status() Status {
 	}
 	changing := false
 	for _, r := range snap.rows {
-		c := r.status()
+		snap := r.runner.Snapshot()
+		c := r.status(&snap)
 		s.Summary[c.Status]++
 		s.Consumers = append(s.Consumers, c)
-		changing = changing || r.changing(c.Status)
+		changing = changing || r.changing(&snap)
 	}
 	s.Config = snap.configStatus(changing)
 	return s
@@ -187,59 +188,53 @@ func (s *snapshot) configStatus(changing bool) ConfigStatus {
 
 // changing reports whether the consumer is on its way to what is wanted. One
 // in ERROR is not: it has got the change, and fails at it.
-func (r row) changing(now State) bool {
+func (r row) changing(s *Snapshot) bool {
 	switch {
-	case r.next != nil, r.ending || now == Starting || now == Stopping:
+	case r.next != nil, r.ending || s.State == Starting || s.State == Stopping:
 		return true
-	case now == Failing:
+	case s.State == Failing:
 		return false
 	}
-	if v := r.c.view.Load(); r.spec.State != config.Stopped && v.Wish != nil && !sameTopics(v.Wish, &r.spec) {
+	if r.spec.State != config.Stopped && s.Resubscribing {
 		return true // the same member is to join again
 	}
-	return now != map[config.State]State{
+	return s.State != map[config.State]State{
 		config.Running: Running, config.Paused: Paused, config.Stopped: Created,
 	}[r.spec.State]
 }
 
-func (r row) status() ConsumerStatus {
-	v, st := r.c.view.Load(), &r.c.stats
-	s := ConsumerStatus{
-		ID: r.c.id, Name: r.c.name, Status: v.State, Desired: r.spec.State,
+func (r row) status(s *Snapshot) ConsumerStatus {
+	c := ConsumerStatus{
+		ID: s.ID, Name: s.Name, Status: s.State, Desired: r.spec.State,
 		Brokers: r.spec.Cluster.Brokers, Cluster: r.spec.ClusterName, Group: r.spec.Group,
 		Topics: r.spec.Topics, TopicsRegex: r.spec.TopicsRegex, Sink: r.spec.Sink.String(),
-		MemberIDs: []string{}, Generation: v.Generation,
-		CreatedAt: r.c.created, StatusSince: v.Since,
-		RecordsTotal: st.records.Load(), BytesTotal: st.bytes.Load(), RecordsPerSecond: st.perSecond(),
-		RebalancesTotal: st.rebalances.Load(), RestartsTotal: st.restarts.Load(),
-		LastRecordAt: timeOf(st.lastRecord.Load()), LastFlushAt: timeOf(st.lastFlush.Load()),
-		PendingChange: r.next, Partitions: make([]PartitionStatus, 0, len(v.Partitions)),
+		MemberIDs: []string{}, Generation: s.Generation,
+		CreatedAt: s.Created, StatusSince: s.Since,
+		RecordsTotal: s.Records, BytesTotal: s.Bytes, RecordsPerSecond: s.RecordsPerSecond,
+		RebalancesTotal: s.Rebalances, RestartsTotal: s.Restarts,
+		LastRecordAt: orNull(s.LastRecord), LastFlushAt: orNull(s.LastFlush),
+		PendingChange: r.next, Partitions: make([]PartitionStatus, len(s.Partitions)),
 	}
 	if r.spec.TopicsRegex != "" {
-		s.Topics = append([]string{}, v.Topics...)
+		c.Topics = append([]string{}, s.Topics...)
 	}
-	if v.MemberID != "" {
-		s.MemberIDs = append(s.MemberIDs, v.MemberID)
+	if s.MemberID != "" {
+		c.MemberIDs = append(c.MemberIDs, s.MemberID)
 	}
-	if v.Fault != "" {
-		s.LastError = &v.Fault
+	if s.Fault != "" {
+		c.LastError = &s.Fault
 	}
-	for _, p := range v.Partitions {
-		lag := p.lag()
-		s.Lag += lag
-		s.Partitions = append(s.Partitions, PartitionStatus{
-			Topic: p.Topic, Partition: p.Partition, NextOffset: p.next(),
-			CommittedOffset: p.committedOffset(), HighWaterMark: p.highWaterMark(), Lag: lag,
-		})
+	for i, p := range s.Partitions {
+		c.Lag += p.Lag
+		c.Partitions[i] = PartitionStatus(p)
 	}
-	return s
+	return c
 }
 
-func timeOf(nano int64) *time.Time {
-	if nano == 0 {
+func orNull(t time.Time) *time.Time {
+	if t.IsZero() {
 		return nil
 	}
-	t := time.Unix(0, nano)
 	return &t
 }
 
@@ -255,7 +250,7 @@ func (a *Agent) Ready() bool {
 		return false
 	}
 	for _, r := range snap.rows {
-		if v := r.c.view.Load(); !v.Started && r.spec.State != config.Stopped {
+		if !r.runner.Snapshot().Started && r.spec.State != config.Stopped {
 			return false
 		}
 	}

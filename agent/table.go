@@ -21,7 +21,7 @@ func (a *Agent) startAll(ctx context.Context) {
 			continue
 		}
 		if o := held.of(e.spec.Sink, func(o *entry) bool { return o != e }); o != nil {
-			e.c.wait("waits until " + o.String() + " releases " + e.spec.Sink.String())
+			e.runner.Wait("waits until " + o.String() + " releases " + e.spec.Sink.String())
 			continue
 		}
 		a.start(ctx, e)
@@ -32,7 +32,7 @@ func (a *Agent) start(ctx context.Context, e *entry) {
 	runCtx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	e.cancel = cancel
 	go func() {
-		a.body(e.c, runCtx)
+		e.runner.Run(runCtx)
 		select {
 		case a.ended <- e:
 		case <-a.over: // a zombie that ended after the agent
@@ -41,7 +41,7 @@ func (a *Agent) start(ctx context.Context, e *entry) {
 }
 
 // end takes a consumer out of service for good.
-func (a *Agent) end(e *entry, why ending) {
+func (a *Agent) end(e *entry, why StopReason) {
 	e.ending, e.next = true, nil
 	if e.cancel == nil { // no goroutine: it is over at once
 		a.bury(e, nil)
@@ -50,10 +50,9 @@ func (a *Agent) end(e *entry, why ending) {
 	a.stop(e, why)
 }
 
-// stop cancels a consumer's run and sets its deadline. An order that follows
-// another (terminate after stop) changes what becomes of it, not the deadline.
-func (a *Agent) stop(e *entry, why ending) {
-	e.c.last.Store(&why)
+// stop cancels a consumer's run and sets its deadline. It changes nothing for a
+// consumer that is stopping already.
+func (a *Agent) stop(e *entry, why StopReason) {
 	e.cancel(why)
 	if e.timer == nil {
 		e.timer = time.AfterFunc(a.opts.StopTimeout, func() {
@@ -74,24 +73,22 @@ func (a *Agent) forget(e *entry) {
 	e.cancel = nil
 	if !e.since.IsZero() {
 		a.zombies = slices.DeleteFunc(a.zombies, func(z *entry) bool { return z == e })
-		a.log.Info("zombie has ended", "consumer", e.c.name, "after", time.Since(e.since).Round(time.Millisecond).String())
+		a.log.Info("zombie has ended", "consumer", e.name, "after", time.Since(e.since).Round(time.Millisecond).String())
 		return
 	}
 	if e.ending {
-		a.bury(e, e.c.view.Load().Unclean)
+		a.bury(e, e.runner.Snapshot().EndError)
 	}
 }
 
 // bury moves a consumer from the table to the list of ended ones.
 func (a *Agent) bury(e *entry, unclean error) {
-	if a.entries[e.c.name] == e {
-		delete(a.entries, e.c.name)
+	if a.entries[e.name] == e {
+		delete(a.entries, e.name)
 	}
-	if e.c.view.Load().State == Created {
-		e.c.to(Terminated, "removed while it was stopped")
-	}
+	e.runner.Retire()
 	a.terminated = append(a.terminated, Ended{
-		Name: e.c.name, ID: e.c.id, At: time.Now(), Clean: unclean == nil, RecordsTotal: e.c.stats.records.Load(),
+		Name: e.name, ID: e.id, At: time.Now(), Clean: unclean == nil, RecordsTotal: e.runner.Snapshot().Records,
 	})
 	if n := len(a.terminated); n > 50 {
 		a.terminated = slices.Clone(a.terminated[n-50:])
@@ -107,11 +104,11 @@ func (a *Agent) giveUp(e *entry) {
 	e.since = time.Now()
 	a.zombies = append(a.zombies, e)
 	a.log.Error("consumer did not stop in time and is a zombie now; it keeps its sink until it ends",
-		"consumer", e.c.name, "sink", e.spec.Sink.String(), "timeout", a.opts.StopTimeout.String())
+		"consumer", e.name, "sink", e.spec.Sink.String(), "timeout", a.opts.StopTimeout.String())
 	wasEnding := e.ending
 	a.bury(e, errors.New("did not stop in time"))
 	if !wasEnding { // stopped, not removed: the entry goes on with a new consumer
-		a.entries[e.c.name] = &entry{spec: e.spec, c: newConsumer(e.spec, a.log, a.open, a.clusters)}
+		a.entries[e.name] = a.newEntry(e.spec)
 	}
 }
 
@@ -124,7 +121,7 @@ func (a *Agent) shutdown() error {
 	for _, e := range a.entries {
 		if e.cancel != nil {
 			e.ending, e.next = true, nil
-			a.stop(e, ending{to: Terminated, why: "the agent shuts down", restarts: true})
+			a.stop(e, StopReason{To: Terminated, Why: "the agent shuts down", Restarts: true})
 			alive[e] = true
 		}
 	}
@@ -141,8 +138,8 @@ func (a *Agent) shutdown() error {
 			a.publish()
 		case e := <-a.ended:
 			delete(alive, e)
-			if err := e.c.view.Load().Unclean; err != nil {
-				bad = append(bad, fmt.Sprintf("%s: %v", e.c.name, err))
+			if err := e.runner.Snapshot().EndError; err != nil {
+				bad = append(bad, fmt.Sprintf("%s: %v", e.name, err))
 			}
 			a.forget(e)
 		case <-a.overdue: // the shutdown's own deadline decides
@@ -150,7 +147,7 @@ func (a *Agent) shutdown() error {
 			close(pong)
 		case <-deadline.C:
 			for e := range alive {
-				bad = append(bad, e.c.name+": did not stop in time")
+				bad = append(bad, e.name+": did not stop in time")
 			}
 			alive = nil
 		}

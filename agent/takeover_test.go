@@ -17,12 +17,7 @@ func TestTakeoverIsLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		a := New(Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
-		a.body = func(c *consumer, ctx context.Context) {
-			c.to(Starting, "")
-			<-ctx.Done()
-			c.to(Stopping, "")
-			c.to(c.last.Load().to, "")
-		}
+		a.newRunner = func(spec config.Consumer) runner { return newFakeRunner(spec) }
 		ctx, cancel := context.WithCancel(t.Context())
 		updates, done := make(chan config.Update), make(chan error, 1)
 		go func() { done <- a.Run(ctx, updates) }()

@@ -12,12 +12,8 @@ import (
 	"github.com/google/pprof/profile"
 )
 
-// The labels that every goroutine of a consumer inherits from its run.
-const (
-	labelConsumer = "consumer"
-	labelID       = "consumer_id"
-	labelFetcher  = "fetcher" // of the goroutines that fetch for all consumers of a cluster
-)
+// labelFetcher is the label of goroutines that fetch for all consumers of a cluster.
+const labelFetcher = "fetcher"
 
 // Threads is everything /threads shows: which goroutine belongs to whom.
 type Threads struct {
@@ -64,12 +60,12 @@ func (a *Agent) Threads() (Threads, error) {
 	}
 	listed := make(map[string]bool, len(snap.rows)) // by id
 	for _, r := range snap.rows {
-		listed[r.c.id] = true
-		t.Consumers[r.c.name] = 0
+		listed[r.runner.Snapshot().ID] = true
+		t.Consumers[r.spec.Name] = 0
 	}
 	zombies := make(map[string]*Zombie)
 	for _, z := range snap.zombies {
-		zombies[z.c.id] = &Zombie{Consumer: z.c.name, Since: z.since, Functions: []string{}}
+		zombies[z.id] = &Zombie{Consumer: z.name, Since: z.since, Functions: []string{}}
 	}
 	ended := make(map[string]time.Time, len(snap.terminated))
 	for _, e := range snap.terminated {

@@ -5,6 +5,8 @@ import (
 	"runtime/pprof"
 	"testing"
 	"time"
+
+	"kcagent/config"
 )
 
 // A goroutine that outlives its consumer, although the end looked clean, must
@@ -13,12 +15,15 @@ func TestLeakAfterACleanEndIsAZombie(t *testing.T) {
 	s, stop := play(t, Options{})
 	defer func() { _ = stop() }()
 	leak := make(chan struct{})
-	body := s.agent.body
-	s.agent.body = func(c *consumer, ctx context.Context) {
-		pprof.Do(ctx, pprof.Labels(labelConsumer, c.name, labelID, c.id), func(ctx context.Context) {
-			go func() { <-leak }()
-			body(c, ctx)
-		})
+	s.agent.newRunner = func(spec config.Consumer) runner {
+		f := newFakeRunner(spec)
+		f.run = func(ctx context.Context) {
+			pprof.Do(ctx, pprof.Labels(labelConsumer, spec.Name, labelID, f.Snapshot().ID), func(ctx context.Context) {
+				go func() { <-leak }()
+				s.run(ctx, f)
+			})
+		}
+		return f
 	}
 	edit := func(text string, done func(Status) bool) {
 		t.Helper()

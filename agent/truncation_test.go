@@ -95,8 +95,8 @@ func TestTruncationWhileTheAgentIsDown(t *testing.T) {
 				was, _ := parseMetadata(before)
 				return offset == 5 && ok && m.lineage != was.lineage, after
 			})
-			if n := r.consumerStats(); n.truncations.Load() != 1 || n.offsetResets.Load() != 1 {
-				t.Errorf("%d truncations and %d resets are counted", n.truncations.Load(), n.offsetResets.Load())
+			if n := r.counters(); n.Truncations != 1 || n.OffsetResets != 1 {
+				t.Errorf("%d truncations and %d resets are counted", n.Truncations, n.OffsetResets)
 			}
 			if log := r.log.String(); strings.Count(log, `"msg":"log truncated"`) != 1 || !strings.Contains(log, `"from":5,"to":3,"diverging":3,"epoch":"0","leader_epoch":"0","policy":"earliest"`) {
 				t.Error("the log lacks the truncation, or has it several times")
@@ -200,7 +200,7 @@ func TestCommitOfAnotherClient(t *testing.T) {
 	r.restart(nil)
 	r.edit("")
 	r.wantRecords("t/0@0=a", "t/0@1=b", "t/0@4=e")
-	if n := r.consumerStats().offsetResets.Load(); n != 0 || !strings.Contains(r.log.String(), atOtherClient.message) {
+	if n := r.counters().OffsetResets; n != 0 || !strings.Contains(r.log.String(), atOtherClient.message) {
 		t.Errorf("%d resets are counted", n)
 	}
 }

@@ -54,7 +54,7 @@ func TestStallIsNoticed(t *testing.T) {
 	if c := r.consumer(); c.ID != id || c.LastError != nil {
 		t.Errorf("it was rebuilt as %+v", c)
 	}
-	if n := r.agent.snapshot.Load().rows[0].c.stats.stalls.Load(); n < 1 {
+	if n := r.counters().Stalls; n < 1 {
 		t.Errorf("%d stalls are counted", n)
 	}
 	if !slices.Contains(r.moves(), "RUNNING>ERROR") {

@@ -1,0 +1,97 @@
+package agent
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"kcagent/config"
+)
+
+// A fakeRunner is a consumer that does nothing but change its state.
+type fakeRunner struct {
+	run func(context.Context) // while it is RUNNING
+
+	mu         sync.Mutex
+	spec       config.Consumer // as last asked for
+	snapshot   Snapshot
+	awaited    []string
+	reconnects int
+	reopens    int
+}
+
+func newFakeRunner(spec config.Consumer) *fakeRunner {
+	now := time.Now()
+	return &fakeRunner{
+		run:  func(ctx context.Context) { <-ctx.Done() },
+		spec: spec,
+		snapshot: Snapshot{
+			ID: newID(), Name: spec.Name, Created: now, State: Created, Since: now,
+			Counters: Counters{FlushSeconds: newStats().flushSeconds},
+		},
+	}
+}
+
+func (f *fakeRunner) Run(ctx context.Context) {
+	f.to(Starting, "")
+	f.to(Running, "")
+	f.run(ctx)
+	<-ctx.Done()
+	f.to(Stopping, "")
+	f.to(context.Cause(ctx).(StopReason).To, "")
+}
+
+func (f *fakeRunner) to(s State, fault string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.snapshot.State != s {
+		f.snapshot.State, f.snapshot.Since = s, time.Now()
+	}
+	f.snapshot.Fault, f.snapshot.Started = fault, s != Starting && s != Created
+}
+
+func (f *fakeRunner) Update(spec config.Consumer) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.spec = spec
+}
+
+func (f *fakeRunner) asked() config.Consumer {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.spec
+}
+
+func (f *fakeRunner) Reconnect() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.reconnects++
+}
+
+func (f *fakeRunner) Reopen() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.reopens++
+}
+
+func (f *fakeRunner) AwaitTopics(topics []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.awaited = append(f.awaited, topics...)
+}
+
+func (f *fakeRunner) Wait(reason string) { f.to(Starting, reason) }
+
+func (f *fakeRunner) Retire() {
+	if f.Snapshot().State == Created {
+		f.to(Terminated, "")
+	}
+}
+
+func (f *fakeRunner) Sample(time.Time) {}
+
+func (f *fakeRunner) Snapshot() Snapshot {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.snapshot
+}

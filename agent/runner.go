@@ -1,0 +1,43 @@
+package agent
+
+import (
+	"context"
+	"time"
+
+	"kcagent/config"
+)
+
+// A runner is what the loop needs of a consumer; *consumer is the real one. No method
+// but Run blocks. The loop's goroutine alone calls them, except Run, which it starts in
+// another goroutine, and Snapshot, which any goroutine may call at any time.
+type runner interface {
+	// Run runs the consumer until ctx ends; the cause of ctx is a StopReason. When it
+	// returns, the consumer holds no goroutine, socket or file. It may be called again
+	// then, unless the reason led to TERMINATED.
+	Run(ctx context.Context)
+
+	// Update hands over the spec that the consumer has to apply from now on: settings,
+	// topics, pause. It also ends a wait before a retry, even if the spec is the same.
+	Update(spec config.Consumer)
+
+	// Reconnect has the consumer read its credentials again and reconnect with them.
+	Reconnect()
+
+	// Reopen has the sink look whether its files were moved away.
+	Reopen()
+
+	// AwaitTopics names topics that a pre-check did not find: once they are created,
+	// their partitions are later additions, which are read from their beginning.
+	AwaitTopics(topics []string)
+
+	// Wait shows what the start of a consumer that does not run waits for.
+	Wait(reason string)
+
+	// Retire moves a consumer that does not run to TERMINATED.
+	Retire()
+
+	// Sample measures the rate of records since the last sample.
+	Sample(now time.Time)
+
+	Snapshot() Snapshot
+}

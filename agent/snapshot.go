@@ -1,0 +1,114 @@
+package agent
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"kcagent/config"
+)
+
+// The labels that every goroutine of a consumer inherits from its run.
+const (
+	labelConsumer = "consumer"
+	labelID       = "consumer_id"
+)
+
+// A Snapshot is what a consumer is and has done at one moment. What its slices and maps
+// hold is shared and must not be changed.
+type Snapshot struct {
+	ID      string // of this life of the consumer: a replacement has another one
+	Name    string
+	Created time.Time
+
+	State    State
+	Since    time.Time // of State
+	Started  bool      // it has left STARTING since it was last started
+	Fault    string    // why it is in ERROR, or what its start waits for; "" for neither
+	EndError error     // why its last run did not end cleanly; nil if it did
+
+	MemberID      string // "" while it is not a member of its group
+	Generation    int32
+	Topics        []string            // subscribed to
+	Resubscribing bool                // it was asked for other topics than its generation reads
+	Partitions    []PartitionSnapshot // assigned, sorted by topic and number
+
+	// Fingerprints are those of the files with the credentials in use, by path; nil
+	// until the consumer has read them.
+	Fingerprints config.Prints
+
+	Counters
+}
+
+// A PartitionSnapshot is one assigned partition.
+type PartitionSnapshot struct {
+	Topic           string
+	Partition       int32
+	NextOffset      int64 // after what the sink accepted; -1 if unknown
+	CommittedOffset int64 // -1 while the group has committed nothing
+	HighWaterMark   int64 // 0 if unknown
+	Lag             int64 // records between NextOffset and the end of the log
+}
+
+// Counters are what a consumer has counted over all its runs.
+type Counters struct {
+	Records, Bytes       int64 // that the sink accepted; bytes of keys and values
+	RecordsPerSecond     float64
+	LastRecord           time.Time // zero for never
+	LastFlush            time.Time // zero for never
+	Rebalances, Restarts int64
+	CommitErrors         int64
+	SinkErrors           int64
+	OffsetResets         int64
+	Truncations          int64
+	OffsetStarts         int64 // partitions for which the start policy was applied
+	CheckpointCopies     int64
+	Stalls               int64
+	FlushSeconds         prometheus.Metric // a histogram; live
+}
+
+// Snapshot may be called by any goroutine. It waits for nothing but the mutexes of
+// partitions, which are held for a few instructions.
+func (c *consumer) Snapshot() Snapshot {
+	v := c.view.Load()
+	s := Snapshot{
+		ID: c.id, Name: c.name, Created: c.created,
+		State: v.State, Since: v.Since, Started: v.Started, Fault: v.Fault, EndError: v.Unclean,
+		MemberID: v.MemberID, Generation: v.Generation, Topics: v.Topics,
+		Resubscribing: v.Wish != nil && !sameTopics(v.Wish, c.spec.Load()),
+		Counters:      c.stats.counters(),
+	}
+	if prints := c.prints.Load(); prints != nil {
+		s.Fingerprints = *prints
+	}
+	if len(v.Partitions) > 0 {
+		s.Partitions = make([]PartitionSnapshot, len(v.Partitions))
+	}
+	for i, p := range v.Partitions {
+		s.Partitions[i] = PartitionSnapshot{
+			Topic: p.Topic, Partition: p.Partition, NextOffset: p.next(),
+			CommittedOffset: p.committedOffset(), HighWaterMark: p.highWaterMark(), Lag: p.lag(),
+		}
+	}
+	return s
+}
+
+func (s *stats) counters() Counters {
+	return Counters{
+		Records: s.records.Load(), Bytes: s.bytes.Load(), RecordsPerSecond: s.perSecond(),
+		LastRecord: timeOf(s.lastRecord.Load()), LastFlush: timeOf(s.lastFlush.Load()),
+		Rebalances: s.rebalances.Load(), Restarts: s.restarts.Load(),
+		CommitErrors: s.commitErrors.Load(), SinkErrors: s.sinkErrors.Load(),
+		OffsetResets: s.offsetResets.Load(), Truncations: s.truncations.Load(),
+		OffsetStarts: s.starts.Load(), CheckpointCopies: s.ledgerCopies.Load(), Stalls: s.stalls.Load(),
+		FlushSeconds: s.flushSeconds,
+	}
+}
+
+// timeOf is zero for 0.
+func timeOf(nano int64) (t time.Time) {
+	if nano != 0 {
+		t = time.Unix(0, nano)
+	}
+	return t
+}
