@@ -63,8 +63,8 @@ func TestAnotherClusterAtTheSameAddress(t *testing.T) {
 
 // TestHashAddresses: the order of brokers does not matter.
 func TestHashAddresses(t *testing.T) {
-	a := hashAddresses([]string{"x:1", "y:1"})
-	if len(a) != 16 || a != hashAddresses([]string{"y:1", "x:1"}) || a == hashAddresses([]string{"x:1"}) {
+	a := hashBrokers([]string{"x:1", "y:1"})
+	if len(a) != 16 || a != hashBrokers([]string{"y:1", "x:1"}) || a == hashBrokers([]string{"x:1"}) {
 		t.Errorf("%s is not the hash of the addresses alone", a)
 	}
 }

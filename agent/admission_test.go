@@ -103,8 +103,8 @@ func TestDeadClusterTakesNoTurn(t *testing.T) {
 	})
 	for range 50 {
 		r.agent.clusters.mu.Lock()
-		for _, c := range r.agent.clusters.open {
-			if n := len(c.door); n > 0 && c.spec.Brokers[0] == "127.0.0.1:1" {
+		for _, c := range r.agent.clusters.inUse {
+			if n := len(c.admission); n > 0 && c.reach.Brokers[0] == "127.0.0.1:1" {
 				t.Errorf("%d turns are taken to join a dead cluster", n)
 			}
 		}

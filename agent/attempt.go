@@ -129,7 +129,7 @@ func (a *Agent) judge(v verdict) {
 		return
 	}
 	v.entry.runner.AwaitTopics(missingTopics(v.err))
-	if refused(v.err) {
+	if loginRejected(v.err) {
 		n.wait.slow()
 	}
 	wait := n.wait.next()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"kcagent/config"
+	"kcagent/retry"
 )
 
 func (s *stage) consumer(name string) ConsumerStatus {
@@ -62,7 +63,7 @@ func TestFailedProbeKeepsTheOldForm(t *testing.T) {
 			t.Errorf("the old form is %+v, was %+v", now, was)
 		}
 		s.fail("a", nil)
-		time.Sleep(backoffLast)
+		time.Sleep(retry.DefaultLast)
 		settle()
 		if now := s.consumer("a"); now.ID == was.ID || now.Group != "g" || now.PendingChange != nil || now.Status != Running {
 			t.Errorf("the new form is %+v", now)
@@ -127,7 +128,7 @@ func TestStateDoesNotWaitForAProbe(t *testing.T) {
 			t.Errorf("a stopped one is %+v: nothing of it runs that a probe could protect", b)
 		}
 		s.fail("a", nil)
-		time.Sleep(backoffLast)
+		time.Sleep(retry.DefaultLast)
 		settle()
 		if got := s.agent.snapshot.Load().rows[0].runner.(*fakeRunner).asked(); got.Group != "g" || got.Flush.Interval != 9*time.Second {
 			t.Errorf("a is %+v", got)

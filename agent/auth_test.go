@@ -271,8 +271,8 @@ func TestSecretFiles(t *testing.T) {
 		t.Errorf("the token is %+v, %v", k, err)
 	}
 	for want, cluster := range map[string]config.Cluster{
-		"read sasl.password_file: open " + pipe + ": it is no regular file": password(pipe),
-		"read tls.ca_file: open " + pipe + ": it is no regular file":        {TLS: &config.TLS{CAFile: pipe}},
+		"read sasl.password_file: open " + pipe + ": not a regular file": password(pipe),
+		"read tls.ca_file: open " + pipe + ": not a regular file":        {TLS: &config.TLS{CAFile: pipe}},
 	} {
 		if _, err := readCredentials(cluster); err == nil || err.Error() != want {
 			t.Errorf("a pipe is %v, want %s", err, want)
@@ -307,8 +307,7 @@ func TestCertificateFiles(t *testing.T) {
 	} {
 		locked := good
 		locked.KeyFile = in("locked", key)
-		want := "with tls.key_file " + locked.KeyFile + ": the key is encrypted, and nobody is here to enter its passphrase: " +
-			"name a file with what `openssl pkey -in " + locked.KeyFile + "` prints"
+		want := "with tls.key_file " + locked.KeyFile + ": private key is encrypted; provide an unencrypted key, such as the output of `openssl pkey -in " + locked.KeyFile + "`"
 		if _, err := tlsConfig(locked); err == nil || !strings.HasSuffix(err.Error(), want) {
 			t.Errorf("with %s: %v", key, err)
 		}
@@ -328,7 +327,7 @@ func TestEmptySecretFiles(t *testing.T) {
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			want := "read " + field + " " + file + ": it is empty"
+			want := "read " + field + " " + file + ": file is empty"
 			if _, err := readCredentials(config.Cluster{SASL: &sasl}); err == nil || err.Error() != want {
 				t.Errorf("%q is %v, want %s", text, err, want)
 			}

@@ -82,10 +82,7 @@ func clusterCause(spec *config.Consumer, err error) (cause, key string, ok bool)
 
 // ofCluster reports that err is one of the connection to a broker or of the login.
 func ofCluster(err error) bool {
-	if errors.As(err, new(sinkError)) {
-		return false
-	}
-	return refused(err) || errors.As(err, new(fetch.StrangerError)) || errors.As(err, new(*fetch.HandshakeError)) ||
+	return loginRejected(err) || errors.As(err, new(fetch.StrangerError)) || errors.As(err, new(*fetch.HandshakeError)) ||
 		errors.As(err, new(*net.OpError)) || connectionClosed(err)
 }
 
@@ -100,8 +97,8 @@ func clusterKey(err error) string {
 	var stranger fetch.StrangerError
 	var full *fetch.FullError
 	switch {
-	case refused(err):
-		for inner := errors.Unwrap(err); inner != nil && refused(inner); inner = errors.Unwrap(inner) {
+	case loginRejected(err):
+		for inner := errors.Unwrap(err); inner != nil && loginRejected(inner); inner = errors.Unwrap(inner) {
 			err = inner
 		}
 	case errors.As(err, &stranger):

@@ -9,37 +9,36 @@ import (
 	"github.com/IBM/sarama"
 
 	"kcagent/fetch"
+	"kcagent/retry"
 )
 
-// A groupClient is what sarama's consumer group needs of a client, and no more:
-// one connection, to the group's coordinator. Metadata is the cluster's, which
-// all its consumers share, and the records come through the fetcher. It saves a group a connection or more, the
-// goroutines and the tables of a client of its own, which groups cannot share
-// (sarama issue 958).
+// A groupClient is what sarama's consumer group needs of a client, and no more: one
+// connection, to the group's coordinator. Metadata comes from the fetcher, which all
+// consumers of the cluster share, and so do the records. Compared to a client of sarama's
+// own, which groups cannot share (sarama issue 958), it saves each group at least one
+// connection, with its goroutines and tables. Its methods are safe for concurrent use.
 type groupClient struct {
 	sarama.Client // nil: a method that a group does not use would panic
 
 	ctx     context.Context // of the attempt to join: ends waiting for metadata
-	cut     context.Context // ends waiting for anything
 	conf    *sarama.Config  // of the group
 	group   string
+	dialer  *dialer
 	cluster *fetch.Fetcher
 
 	mu          sync.Mutex
 	dial        *sarama.Config // of new connections
+	credentials *credentials   // of new connections
 	coordinator *sarama.Broker // nil if unknown
-	opened      bool           // it was, once
-	refusal     error          // of the credentials, which are not shown again; nil if there was none
+	opened      bool           // the coordinator's connection has been opened once
 	retired     *sarama.Broker // lives on for requests in flight
 	closed      bool
 
-	burials sync.WaitGroup // Close waits for them
-
-	joining func() (since time.Time, ok bool) // whether a join waits for its response; nil if none ever does
+	closing sync.WaitGroup // connections that are being closed
 }
 
-func newGroupClient(ctx, cut context.Context, conf *sarama.Config, group string, cluster *fetch.Fetcher) *groupClient {
-	return &groupClient{ctx: ctx, cut: cut, conf: conf, dial: conf, group: group, cluster: cluster}
+func newGroupClient(ctx context.Context, conf *sarama.Config, c *credentials, group string, d *dialer, cluster *fetch.Fetcher) *groupClient {
+	return &groupClient{ctx: ctx, conf: conf, dial: conf, credentials: c, group: group, dialer: d, cluster: cluster}
 }
 
 // Config implements sarama.Client.
@@ -55,27 +54,27 @@ func (c *groupClient) Closed() bool {
 // Close implements sarama.Client.
 func (c *groupClient) Close() error {
 	c.mu.Lock()
-	c.bury(c.coordinator)
-	c.bury(c.retired)
+	c.closeBroker(c.coordinator)
+	c.closeBroker(c.retired)
 	c.closed, c.coordinator, c.retired = true, nil, nil
 	c.mu.Unlock()
-	c.burials.Wait()
+	c.closing.Wait()
 	return nil
 }
 
-// bury closes a connection, if there is one. Nobody waits for that but Close:
-// sarama's Close waits for what is under way on it, an answer or the opening, for
-// as long as a broker that has become a black hole may take. c.mu is held.
-func (c *groupClient) bury(b *sarama.Broker) {
+// closeBroker closes a connection, if there is one, in a goroutine of its own: sarama's
+// Close waits for the dial or the request in flight, for as long as an unresponsive broker
+// may take. c.mu is held.
+func (c *groupClient) closeBroker(b *sarama.Broker) {
 	if b != nil && !c.closed {
-		c.burials.Go(func() { _ = b.Close() })
+		c.closing.Go(func() { _ = b.Close() })
 	}
 }
 
-// Coordinator implements sarama.Client: it returns the coordinator's connection,
-// and opens it anew if it broke. If that fails, the coordinator may have moved, as it
-// does when a broker is restarted, so the next call looks. Then an error is returned,
-// for that is what has sarama pause between two tries of a heartbeat.
+// Coordinator implements sarama.Client: it returns the coordinator's connection, and opens
+// it again if it broke. If that fails, the coordinator may have moved, as it does when a
+// broker is restarted, so the next call looks it up. The error of this call makes sarama
+// pause before it retries a heartbeat.
 func (c *groupClient) Coordinator(group string) (*sarama.Broker, error) {
 	b, broke, err := c.open()
 	switch {
@@ -89,7 +88,7 @@ func (c *groupClient) Coordinator(group string) (*sarama.Broker, error) {
 		case err == nil:
 			err = sarama.ErrNotConnected
 		}
-		c.leave(b, err)
+		c.drop(b, err)
 		return nil, err
 	case b != nil:
 		return b, nil
@@ -98,38 +97,36 @@ func (c *groupClient) Coordinator(group string) (*sarama.Broker, error) {
 		return nil, err
 	}
 	if b, _, err = c.open(); b == nil && err == nil {
-		err = sarama.ErrConsumerCoordinatorNotAvailable // and forgotten meanwhile
+		err = sarama.ErrConsumerCoordinatorNotAvailable // forgotten meanwhile
 	}
 	return b, err
 }
 
-// open opens the connection if it is not, and returns it; nil if the coordinator
-// is unknown. Broke says that it was open before. It holds the lock for that, which
-// does not wait for the network: nobody can bury the connection before it is
-// opened, which would then stay.
+// open opens the connection if it is not open, and returns it; nil if the coordinator is
+// unknown. broke says that it had been open before. The lock is held for that, which does
+// not wait for the network: otherwise the connection could be closed before it is opened,
+// and would then stay.
 func (c *groupClient) open() (b *sarama.Broker, broke bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.closed:
 		return nil, false, sarama.ErrClosedClient
-	case c.refusal != nil:
-		return nil, false, c.refusal
 	case c.coordinator == nil:
-		return nil, false, nil
+		return nil, false, c.credentials.breaker.blocked() // a lookup would serve no connection
 	}
-	// An error says that it is open already; one of opening it comes with the first request.
+	// An error says that it is open already; an error of the dial comes with the first request.
 	broke = c.coordinator.Open(c.dial) == nil && c.opened
 	c.opened = true
 	return c.coordinator, broke, nil
 }
 
 // RefreshCoordinator implements sarama.Client.
-func (c *groupClient) RefreshCoordinator(group string) error { return c.refresh(c.cut, group) }
+func (c *groupClient) RefreshCoordinator(string) error { return c.refresh(c.dialer.ctx) }
 
 // refresh is RefreshCoordinator that ends with ctx.
-func (c *groupClient) refresh(ctx context.Context, group string) error {
-	_, addr, err := c.cluster.Coordinator(ctx, group)
+func (c *groupClient) refresh(ctx context.Context) error {
+	_, addr, err := c.cluster.Coordinator(ctx, c.group)
 	if err != nil {
 		return err
 	}
@@ -139,95 +136,121 @@ func (c *groupClient) refresh(ctx context.Context, group string) error {
 		return sarama.ErrClosedClient
 	}
 	if old := c.coordinator; old == nil || old.Addr() != addr {
-		c.bury(old)
+		c.closeBroker(old)
 		c.coordinator, c.opened = sarama.NewBroker(addr), false
 	}
 	return nil
 }
 
+const (
+	// coordinatorPause is how long to wait before the next request to a coordinator that is
+	// not ready.
+	coordinatorPause = 500 * time.Millisecond
+	// newClusterTime is longer than brokers need to create the topic of committed offsets.
+	newClusterTime = 5 * time.Second
+)
+
 // findCoordinator looks up the coordinator of the group. A new cluster has none until its
 // brokers have created the topic of committed offsets, and sarama would wait two seconds
 // before each retry.
-func (m *member) findCoordinator(ctx context.Context) error {
+func (c *groupClient) findCoordinator(ctx context.Context) error {
 	for began := time.Now(); ; {
-		err := m.client.refresh(ctx, m.spec.Group)
-		if !errors.Is(err, sarama.ErrConsumerCoordinatorNotAvailable) || time.Since(began) > newClusterTakes {
+		err := c.refresh(ctx)
+		if !errors.Is(err, sarama.ErrConsumerCoordinatorNotAvailable) || time.Since(began) > newClusterTime {
 			return err
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(jitter(coordinatorPause)):
+		case <-time.After(retry.Jitter(coordinatorPause)):
 		}
 	}
 }
 
-// newClusterTakes is longer than brokers need to create the topic of committed offsets.
-const newClusterTakes = 5 * time.Second
+// describe returns the description of the group by its coordinator.
+func (c *groupClient) describe() (*sarama.GroupDescription, error) {
+	coordinator, err := c.Coordinator(c.group)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := coordinator.DescribeGroups(&sarama.DescribeGroupsRequest{Version: 5, Groups: []string{c.group}})
+	switch {
+	case err != nil:
+		return nil, err
+	case len(resp.Groups) != 1:
+		return nil, sarama.ErrIncompleteResponse
+	case resp.Groups[0].Err != sarama.ErrNoError:
+		return nil, resp.Groups[0].Err
+	}
+	return resp.Groups[0], nil
+}
 
-// forget has the coordinator looked up anew, for it may have moved: sarama asks
-// for that only when it hears so from the old one, which may be dead.
+// forget drops the coordinator, so that it is looked up again: it may have moved. sarama
+// does so only when the former coordinator says that it is none, and that may be dead.
 func (c *groupClient) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.bury(c.coordinator)
+	c.closeBroker(c.coordinator)
 	c.coordinator = nil
 }
 
-// leave forgets the coordinator if b is its connection still, which could not be
-// opened. Who was refused does not come again with the same credentials: heartbeats
-// are tried so often that they would lock the account.
-func (c *groupClient) leave(b *sarama.Broker, why error) {
+// drop forgets the coordinator if b is still its connection, which could not be opened. A
+// rejected login is recorded: heartbeats are retried so often that they would lock the
+// account.
+func (c *groupClient) drop(b *sarama.Broker, err error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.coordinator == b {
-		if errors.Is(why, sarama.ErrSASLAuthenticationFailed) && !held(why) {
-			c.refusal = why
-		}
-		c.bury(b)
+	used := c.credentials
+	current := c.coordinator == b
+	if current {
+		c.closeBroker(b)
 		c.coordinator = nil
+	}
+	c.mu.Unlock()
+	if current {
+		used.recordError(err)
 	}
 }
 
-// reconnect uses conf for the connections from now on, which may differ in its
-// credentials alone. The one there is lives on until what is in flight on it must
-// have been answered: sarama closes abruptly, and a heartbeat or a join that
+// reconnect uses conf and credentials for the connections from now on; conf may differ only
+// in what follows from the credentials. The present connection lives on until its requests
+// in flight must have been answered: sarama closes abruptly, and a heartbeat or a join that
 // fails costs the membership.
-func (c *groupClient) reconnect(conf *sarama.Config) {
+func (c *groupClient) reconnect(conf *sarama.Config, credentials *credentials) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.dial, c.refusal = conf, nil
+	c.dial, c.credentials = conf, credentials
 	old := c.coordinator
 	if old == nil {
 		return
 	}
-	c.bury(c.retired)
+	c.closeBroker(c.retired)
 	c.retired, c.coordinator, c.opened = old, sarama.NewBroker(old.Addr()), false
 	c.retire(old)
 }
 
+// retiredTime is longer than the timeout of any request except a join.
+const retiredTime = readTimeout + 5*time.Second
+
 // retire closes a connection once its requests in flight must have been answered. c.mu is
 // held.
 func (c *groupClient) retire(old *sarama.Broker) {
-	time.AfterFunc(retiredFor, func() {
+	time.AfterFunc(retiredTime, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if c.retired != old {
 			return
 		}
-		if c.joining != nil {
-			if _, waits := c.joining(); waits {
-				c.retire(old)
-				return
-			}
+		if _, waits := c.dialer.joining(); waits {
+			c.retire(old)
+			return
 		}
-		c.bury(old)
+		c.closeBroker(old)
 		c.retired = nil
 	})
 }
 
-// addr is the coordinator's; "" if it is unknown.
-func (c *groupClient) addr() string {
+// coordinatorAddr returns the address of the coordinator; "" if it is unknown.
+func (c *groupClient) coordinatorAddr() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.coordinator == nil {
@@ -236,11 +259,8 @@ func (c *groupClient) addr() string {
 	return c.coordinator.Addr()
 }
 
-// retiredFor is longer than the timeout of any request except a join.
-const retiredFor = readTimeout + 5*time.Second
-
 // RefreshMetadata implements sarama.Client. A group calls it before it joins, just after
-// its member has asked for the topics.
+// its member has requested the metadata of the topics.
 func (c *groupClient) RefreshMetadata(topics ...string) error {
 	return c.cluster.RefreshSince(c.ctx, topics, time.Now().Add(-time.Second))
 }
@@ -248,8 +268,7 @@ func (c *groupClient) RefreshMetadata(topics ...string) error {
 // Partitions implements sarama.Client.
 func (c *groupClient) Partitions(topic string) ([]int32, error) { return c.cluster.Partitions(topic) }
 
-// PartitionNotReadable implements sarama.Client. A group that hears no waits for
-// the partition until its generation ends, and starts none of what it reads
-// with: for each partition five goroutines that look ten times a second whether
-// they are still paused.
+// PartitionNotReadable implements sarama.Client. If it is true, a group waits for the
+// partition until its generation ends. Otherwise it would start five goroutines for each
+// partition, which check ten times a second whether they are still paused.
 func (c *groupClient) PartitionNotReadable(string, int32) bool { return true }

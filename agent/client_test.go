@@ -28,29 +28,30 @@ func (r *rig) joining() (c *groupClient, cut func()) {
 }
 
 // joiningWith is joining with credentials that are the group's.
-func (r *rig) joiningWith(cluster config.Cluster, keys *credentials) (c *groupClient, cut func()) {
+func (r *rig) joiningWith(cluster config.Cluster, creds *credentials) (c *groupClient, cut func()) {
 	cluster.Brokers = r.cluster.ListenAddrs()
 	spec := config.Consumer{Name: "c", Cluster: cluster}
 	net := newDialer()
 	right := &credentials{password: "right"}
+	creds.breaker = new(loginBreaker)
 	f := fetch.New(fetch.Options{Name: "c", Brokers: spec.Cluster.Brokers, Config: func() (*sarama.Config, error) {
-		return clusterConfig("test", spec.Cluster, right)
+		return saramaConfig("test", spec.Cluster, right)
 	}})
-	conf, err := groupConfig(spec, keys, net, f)
+	conf, err := groupConfig(spec, creds, net, f)
 	if err != nil {
 		r.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = f.Run(ctx) })
-	c = newGroupClient(ctx, net.ctx, conf, "kcagent-c", f)
+	c = newGroupClient(ctx, conf, creds, "kcagent-c", net, f)
 	r.Cleanup(func() {
-		net.Cut()
+		net.cut()
 		_ = c.Close()
 		cancel()
 		running.Wait()
 	})
-	return c, net.Cut
+	return c, net.cut
 }
 
 // TestNobodyWaitsForADeafCoordinator: forgetting it, finding another one and
@@ -77,7 +78,7 @@ func TestNobodyWaitsForADeafCoordinator(t *testing.T) {
 	}
 	for range 3 {
 		open()
-		c.reconnect(c.conf)
+		c.reconnect(c.conf, c.credentials)
 	}
 	cut()
 	_ = c.Close()
@@ -188,7 +189,7 @@ func TestRefusedCredentialsAreNotShownAgain(t *testing.T) {
 	}
 	conf := *c.conf
 	conf.Net.SASL.Password = "right"
-	c.reconnect(&conf)
+	c.reconnect(&conf, &credentials{password: "right"})
 	r.eventually("a connection", func() (bool, any) {
 		b, err := c.Coordinator("kcagent-c")
 		if err != nil {
@@ -199,20 +200,20 @@ func TestRefusedCredentialsAreNotShownAgain(t *testing.T) {
 	})
 }
 
-// TestHeldLoginIsNoRefusal: what was not tried says nothing about the credentials.
-func TestHeldLoginIsNoRefusal(t *testing.T) {
+// TestLoginBackoffIsNotARejection: only a login that was rejected blocks the next connection.
+func TestLoginBackoffIsNotARejection(t *testing.T) {
 	for _, c := range []struct {
-		why  error
+		err  error
 		want error
 	}{
 		{sarama.ErrSASLAuthenticationFailed, sarama.ErrSASLAuthenticationFailed},
-		{&heldError{sarama.ErrSASLAuthenticationFailed}, nil},
+		{&loginBackoffError{sarama.ErrSASLAuthenticationFailed}, nil},
 		{sarama.ErrNotConnected, nil},
 	} {
-		client := &groupClient{coordinator: sarama.NewBroker("127.0.0.1:1")}
-		client.leave(client.coordinator, c.why)
+		client := &groupClient{coordinator: sarama.NewBroker("127.0.0.1:1"), credentials: &credentials{breaker: new(loginBreaker)}}
+		client.drop(client.coordinator, c.err)
 		if _, _, err := client.open(); !errors.Is(err, c.want) {
-			t.Errorf("after %v the coordinator's connection is %v", c.why, err)
+			t.Errorf("after %v the coordinator's connection is %v", c.err, err)
 		}
 		_ = client.Close()
 	}

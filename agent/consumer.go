@@ -181,10 +181,10 @@ func (l *life) loop(ctx context.Context) {
 	stop := func() {
 		done, stopped = nil, time.Now()
 		l.to(Stopping, context.Cause(ctx).Error())
-		l.kafka.outages.over(l.consumer, false)
+		l.kafka.outages.resolve(l.id, false)
 		// What still hangs in the network now cannot be saved by waiting
 		// for it: the deadline is for the sink.
-		cut = time.AfterFunc(cutAfter, l.net.Cut)
+		cut = time.AfterFunc(cutAfter, l.net.cut)
 	}
 	for {
 		select {

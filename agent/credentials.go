@@ -5,61 +5,71 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/IBM/sarama"
 
 	"kcagent/config"
 )
 
-// credentials are what a cluster's files with certificates and secrets held at
-// one moment. They are never changed, only replaced.
+// credentials are what the files of a cluster with certificates and secrets contained when
+// they were read. They are never changed, only replaced.
 type credentials struct {
-	tls      *tls.Config   // nil without TLS
-	password string        // "" if the mechanism wants none
-	tokens   *tokens       // nil if the mechanism wants none
-	prints   config.Prints // of the files, taken before they were read: at worst they look older than they are
-	since    time.Time     // when they took the place of others; zero if they were the first
+	tls      *tls.Config // nil without TLS
+	password string      // "" if the mechanism needs none
+	tokens   *tokens     // nil if the mechanism needs none
+	// fingerprints are those of the files, taken before the files were read: if one changes
+	// in between, it is read again.
+	fingerprints config.Prints
+	breaker      *loginBreaker // nil for a pre-check
 }
 
-// readCredentials reads the files that the configuration names; its error says
-// which one is at fault.
+// readCredentials reads the files that the configuration names. Its error names the file
+// that cannot be used.
 func readCredentials(cluster config.Cluster) (*credentials, error) {
-	k := &credentials{prints: config.Fingerprints(maps.Values(cluster.Files()))}
+	c := &credentials{fingerprints: config.Fingerprints(maps.Values(cluster.Files()))}
 	var err error
 	if cluster.TLS != nil {
-		if k.tls, err = tlsConfig(*cluster.TLS); err != nil {
+		if c.tls, err = tlsConfig(*cluster.TLS); err != nil {
 			return nil, err
 		}
 	}
 	if cluster.SASL != nil {
-		if k.password, err = readPassword(*cluster.SASL); err != nil {
+		if c.password, err = readPassword(*cluster.SASL); err != nil {
 			return nil, err
 		}
-		if k.tokens, err = newTokens(*cluster.SASL); err != nil {
+		if c.tokens, err = newTokens(*cluster.SASL); err != nil {
 			return nil, err
 		}
 	}
-	return k, nil
+	return c, nil
 }
 
-// secure sets TLS and SASL.
-func (k *credentials) secure(s *sarama.Config, cluster config.Cluster) {
-	if k.tls != nil {
-		s.Net.TLS.Enable, s.Net.TLS.Config = true, k.tls
+// configure sets TLS and SASL.
+func (c *credentials) configure(s *sarama.Config, cluster config.Cluster) {
+	if c.tls != nil {
+		s.Net.TLS.Enable, s.Net.TLS.Config = true, c.tls
 	}
 	if a := cluster.SASL; a != nil {
 		s.Net.SASL.Enable = true
 		s.Net.SASL.Mechanism = sarama.SASLMechanism(a.Mechanism)
-		s.Net.SASL.User, s.Net.SASL.Password = a.Username, k.password
+		s.Net.SASL.User, s.Net.SASL.Password = a.Username, c.password
 		s.Net.SASL.SCRAMClientGeneratorFunc = newScramClient(a.Mechanism)
-		if k.tokens != nil {
-			s.Net.SASL.Mechanism, s.Net.SASL.TokenProvider = sarama.SASLTypeOAuth, k.tokens
+		if c.tokens != nil {
+			s.Net.SASL.Mechanism, s.Net.SASL.TokenProvider = sarama.SASLTypeOAuth, c.tokens
 		}
+	}
+}
+
+// recordError records an error of a connection with these credentials. A token that was
+// rejected is not used for the next login.
+func (c *credentials) recordError(err error) {
+	if c.breaker.recordError(err) && c.tokens != nil && errors.Is(err, sarama.ErrSASLAuthenticationFailed) {
+		c.tokens.discard()
 	}
 }
 
@@ -76,7 +86,7 @@ func tlsConfig(t config.TLS) (*tls.Config, error) {
 		}
 		conf.RootCAs = x509.NewCertPool()
 		if !conf.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("read tls.ca_file %s: no PEM certificate in it", t.CAFile)
+			return nil, fmt.Errorf("read tls.ca_file %s: no PEM certificate found", t.CAFile)
 		}
 	}
 	if t.CertFile != "" {
@@ -100,14 +110,13 @@ func keyPair(certFile, keyFile string) (tls.Certificate, error) {
 	}
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil && encrypted(key) {
-		return pair, fmt.Errorf("the key is encrypted, and nobody is here to enter its passphrase: "+
-			"name a file with what `openssl pkey -in %s` prints", keyFile)
+		return pair, fmt.Errorf("private key is encrypted; provide an unencrypted key, such as the output of `openssl pkey -in %s`", keyFile)
 	}
 	return pair, err
 }
 
-// encrypted reports whether a key is, by PKCS #8 or as OpenSSL once did it
-// (RFC 1421).
+// encrypted reports whether a key is encrypted, by PKCS #8 or in the older format of
+// OpenSSL (RFC 1421).
 func encrypted(key []byte) bool {
 	for block, rest := pem.Decode(key); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") {
@@ -117,12 +126,12 @@ func encrypted(key []byte) bool {
 	return false
 }
 
-// readFile reads a file with a certificate or a secret, but for the mark that some
-// editors begin a text with. A pipe is refused before it is opened, which may
-// block for ever.
+// readFile reads a file with a certificate or a secret, without the byte order mark that
+// some editors put at the start. A pipe is rejected before it is opened, because that may
+// block forever.
 func readFile(path string) ([]byte, error) {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("open %s: it is no regular file", path)
+		return nil, fmt.Errorf("open %s: not a regular file", path)
 	}
 	text, err := os.ReadFile(path)
 	return bytes.TrimPrefix(text, []byte("\ufeff")), err
@@ -135,8 +144,7 @@ func readPassword(a config.SASL) (string, error) {
 	return readSecret("sasl.password_file", a.PasswordFile)
 }
 
-// readSecret reads what a file holds, but for a newline at its end; nothing is no
-// secret.
+// readSecret reads a file without the newlines at its end. An empty file is an error.
 func readSecret(field, path string) (string, error) {
 	text, err := readFile(path)
 	if err != nil {
@@ -144,7 +152,7 @@ func readSecret(field, path string) (string, error) {
 	}
 	secret := strings.TrimRight(string(text), "\r\n")
 	if strings.TrimSpace(secret) == "" {
-		return "", fmt.Errorf("read %s %s: it is empty", field, path)
+		return "", fmt.Errorf("read %s %s: file is empty", field, path)
 	}
 	return secret, nil
 }

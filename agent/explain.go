@@ -16,6 +16,7 @@ import (
 
 	"kcagent/config"
 	"kcagent/fetch"
+	"kcagent/retry"
 )
 
 // explain puts before an error of the way to a cluster what it means, and which
@@ -74,15 +75,15 @@ func missing(cluster config.Cluster) string {
 func ofLogin(cluster config.Cluster, err error) (failed bool, about string) {
 	switch a := cluster.SASL; {
 	case a == nil:
-		return refused(err), ""
+		return loginRejected(err), ""
 	case errors.Is(err, sarama.ErrUnsupportedSASLMechanism):
 		return true, fmt.Sprintf(": that port does not offer sasl.mechanism %s", a.Mechanism)
 	case errors.Is(err, sarama.ErrIllegalSASLState):
 		return true, ": that port wants no login: remove sasl, or name one that does"
-	case refused(err) && a.OAuth != nil && a.OAuth.TokenFile != "":
+	case loginRejected(err) && a.OAuth != nil && a.OAuth.TokenFile != "":
 		return true, ended(a.OAuth.TokenFile)
 	}
-	return refused(err), ""
+	return loginRejected(err), ""
 }
 
 // ended says so of a token in a file.
@@ -96,7 +97,7 @@ func ended(file string) string {
 
 // refused reports that the cluster did not accept the credentials, or that there
 // were none to show.
-func refused(err error) bool {
+func loginRejected(err error) bool {
 	return errors.Is(err, sarama.ErrSASLAuthenticationFailed) || errors.As(err, new(*tokenError))
 }
 
@@ -130,7 +131,7 @@ func ofTLS(cluster config.Cluster, err error, first bool) string {
 		return noVersion
 	case errors.As(err, new(*tls.CertificateVerificationError)):
 		return "the broker's certificate cannot be used"
-	case inHandshake(err) && timedOut(err):
+	case inHandshake(err) && retry.TimedOut(err):
 		return "no answer to the TLS handshake"
 	case errors.As(err, new(tls.RecordHeaderError)), first && inHandshake(err) && hungUp(err):
 		return "that port does not seem to speak TLS: if it does not, name another one or remove tls"
@@ -139,11 +140,6 @@ func ofTLS(cluster config.Cluster, err error, first bool) string {
 }
 
 func inHandshake(err error) bool { return errors.As(err, new(*fetch.HandshakeError)) }
-
-func timedOut(err error) bool {
-	var of net.Error
-	return errors.As(err, &of) && of.Timeout()
-}
 
 // hungUp reports that the broker ended the connection.
 func hungUp(err error) bool {
@@ -177,11 +173,11 @@ func shown(cluster config.Cluster) string {
 		return "no certificate: if it wants one, name tls.cert_file and tls.key_file"
 	}
 	text := "tls.cert_file " + path
-	keys, err := readCredentials(cluster)
-	if err != nil || len(keys.tls.Certificates) == 0 {
+	creds, err := readCredentials(cluster)
+	if err != nil || len(creds.tls.Certificates) == 0 {
 		return text
 	}
-	if leaf := keys.tls.Certificates[0].Leaf; leaf != nil && time.Now().After(leaf.NotAfter) {
+	if leaf := creds.tls.Certificates[0].Leaf; leaf != nil && time.Now().After(leaf.NotAfter) {
 		return text + ", which expired at " + leaf.NotAfter.UTC().Format(time.RFC3339)
 	}
 	return text + ": do its brokers trust who signed that?"

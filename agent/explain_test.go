@@ -94,7 +94,7 @@ func TestErrorsOfTLS(t *testing.T) {
 			"mismatch", guarded, "tls: {cert_file: DIR/cert.pem, key_file: DIR/other-key.pem}",
 			"load tls.cert_file DIR/cert.pem with tls.key_file DIR/other-key.pem: tls: private key does not match public key",
 		},
-		{"no PEM", guarded, "tls: {ca_file: DIR/empty.pem}", "read tls.ca_file DIR/empty.pem: no PEM certificate in it"},
+		{"no PEM", guarded, "tls: {ca_file: DIR/empty.pem}", "read tls.ca_file DIR/empty.pem: no PEM certificate found"},
 		{"no file", guarded, "tls: {ca_file: DIR/none.pem}", "read tls.ca_file: open DIR/none.pem: no such file"},
 		{"nothing shown", guarded, "tls: {ca_file: DIR/ca.pem}", "it was shown no certificate: if it wants one, name tls.cert_file and tls.key_file"},
 		{"old client", guarded, "tls: {ca_file: DIR/ca.pem, cert_file: DIR/old-cert.pem, key_file: DIR/other-key.pem}", "it was shown tls.cert_file DIR/old-cert.pem, which expired at "},

@@ -151,7 +151,7 @@ func TestOffsetsAreAnsweredInTurn(t *testing.T) {
 		}
 		t.Cleanup(func() { _ = near.Close() })
 		begun := false
-		c := &groupConn{Conn: near, wire: &trackedConn{}, begun: func() bool { return begun }}
+		c := &coordinatorConn{Conn: near, wire: &trackedConn{}, inGeneration: func() bool { return begun }}
 		send := func(frames ...[]byte) {
 			for piece := range slices.Chunk(slices.Concat(frames...), 7) {
 				if _, err := c.Write(piece); err != nil {
@@ -210,7 +210,7 @@ func TestGroupConnRejectsWhatIsNoFrame(t *testing.T) {
 	near, far := net.Pipe()
 	defer near.Close()
 	defer far.Close()
-	c := &groupConn{Conn: near, wire: &trackedConn{}, begun: func() bool { return false }}
+	c := &coordinatorConn{Conn: near, wire: &trackedConn{}, inGeneration: func() bool { return false }}
 	if _, err := c.Write([]byte{0, 0, 0, 3, 'a', 0, 'b'}); err == nil {
 		t.Error("a token of 3 bytes was sent as a request")
 	}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"slices"
 	"time"
 )
@@ -8,7 +9,7 @@ import (
 // recovered ends the logging of causes of the present ERROR.
 func (l *life) recovered() {
 	l.remind.Stop()
-	l.kafka.outages.over(l.consumer, true)
+	l.kafka.outages.resolve(l.id, true)
 }
 
 // fail moves to ERROR with the newest cause, or shows a new cause there. Within one ERROR
@@ -36,12 +37,12 @@ func (l *life) fail() {
 		l.publish(func(v *view) { v.Fault = text })
 	}
 	spec := l.spec.Load()
-	if cause, key, ok := clusterCause(spec, err); ok {
-		l.kafka.outages.fails(l.consumer, spec, clusterFault{cause, key})
+	if cause, key, ok := clusterCause(spec, err); ok && !errors.As(err, new(sinkError)) {
+		l.kafka.outages.report(l.id, spec, cause, key)
 		l.causes.news(key, every, now) // logged by outages
 		return
 	}
-	l.kafka.outages.elsewhere(l.consumer)
+	l.kafka.outages.reportOther(l.id)
 	if l.causes.news(faultKey(err), every, now) && !entered {
 		l.log.Warn("consumer still fails", "cause", text, "lasts", l.causes.lasts(now))
 		l.remind.Reset(every)

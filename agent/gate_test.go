@@ -2,7 +2,6 @@ package agent
 
 import (
 	"testing"
-	"time"
 )
 
 func isClosed(ch <-chan struct{}) bool {
@@ -41,25 +40,6 @@ func TestGate(t *testing.T) {
 	g.Leave()
 	if !isClosed(again) {
 		t.Error("not emptied the second time")
-	}
-}
-
-func TestBackoffGrowsAndIsBounded(t *testing.T) {
-	var b backoff
-	var last time.Duration
-	for range 20 {
-		d := b.next()
-		if d < backoffFirst/2 || d > backoffLast {
-			t.Errorf("a wait of %s is out of bounds", d)
-		}
-		last = d
-	}
-	if last < backoffLast/2 {
-		t.Errorf("after 20 tries it waits %s, want at least %s", last, backoffLast/2)
-	}
-	b.reset()
-	if d := b.next(); d > backoffFirst {
-		t.Errorf("after a reset it waits %s", d)
 	}
 }
 

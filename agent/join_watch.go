@@ -16,10 +16,6 @@ import (
 	"kcagent/limits"
 )
 
-// A join is answered once all members of the group have rejoined, or their rebalance
-// timeouts have passed, which may be minutes in a group that others share. The request
-// waits for that: a second request could add a second member that no goroutine serves.
-// Meanwhile the agent checks the coordinator over other connections.
 const (
 	// joinTick is how often the watch checks whether the join is still needed.
 	joinTick = time.Second
@@ -36,10 +32,25 @@ const (
 	staticGrace = 5 * time.Second
 )
 
-// watchJoin watches the join of a generation until over ends: it reports what a long join
-// waits for, and ends a join that is no longer needed or that the coordinator does not
-// know.
-func (m *member) watchJoin(ctx, over context.Context, s *session) {
+// A joinWatch watches the join of one generation: it reports what a long join waits for, and
+// ends a join that is no longer needed or that the coordinator does not know.
+//
+// A join is answered once all members of the group have rejoined, or their rebalance
+// timeouts have passed, which may be minutes in a group that others share. The request
+// waits for that: a second request could add a second member that no goroutine serves.
+// Meanwhile the watch checks the coordinator over other connections.
+type joinWatch struct {
+	client *groupClient
+	static bool // the member has an instance_id
+	// superseded is called while a join waits. It ends the context of run if the join is not
+	// needed any more, because other topics are to be read, and reports whether it did.
+	superseded func() bool
+	report     func(error) // reports what a join waits for, or why it was given up
+}
+
+// run watches until over ends; ctx is that of the join. It returns the last error for which
+// a join was given up; nil if none was.
+func (w *joinWatch) run(ctx, over context.Context) (gaveUp error) {
 	tick := time.NewTicker(joinTick)
 	defer tick.Stop()
 	var looked, stopped time.Time
@@ -47,31 +58,30 @@ func (m *member) watchJoin(ctx, over context.Context, s *session) {
 	for {
 		select {
 		case <-over.Done():
-			return
+			return gaveUp
 		case <-tick.C:
 		}
 		if ctx.Err() != nil && stopped.IsZero() {
 			stopped = time.Now()
 		}
-		since, waits := m.net.joining()
+		since, waits := w.client.dialer.joining()
 		switch {
 		case !waits:
 		case !stopped.IsZero():
-			if m.instance() == nil || time.Since(stopped) > staticGrace {
-				m.net.cutJoins() // sarama cannot cancel the request
+			if !w.static || time.Since(stopped) > staticGrace {
+				w.client.dialer.cutJoins() // sarama cannot cancel the request
 			}
-		case !sameTopics(m.consumer.spec.Load(), s.wish):
-			s.abandon(errResubscribe)
+		case w.superseded():
 		case time.Since(since) >= joinLook && time.Since(looked) >= joinLook:
-			err := m.lookAtJoin(ctx, over, since)
+			err := w.check(ctx, over, since)
 			looked = time.Now()
 			if unexplained++; err == nil || ctx.Err() != nil || over.Err() != nil {
 				unexplained = 0
 			} else if unexplained > 1 || !errors.Is(err, errNotRebalancing) { // the response may be on its way
-				unexplained, s.gaveUp = 0, err
-				m.report(originGroup, fmt.Errorf("join group %s: %w", m.spec.Group, err))
-				m.client.forget() // first: sarama looks the coordinator up again at once
-				m.net.cutJoins()
+				unexplained, gaveUp = 0, err
+				w.report(fmt.Errorf("join group %s: %w", w.client.group, err))
+				w.client.forget() // first: sarama looks the coordinator up again at once
+				w.client.dialer.cutJoins()
 			}
 		}
 	}
@@ -79,20 +89,20 @@ func (m *member) watchJoin(ctx, over context.Context, s *session) {
 
 var errNotRebalancing = errors.New("the group is not rebalancing, and its coordinator has not responded")
 
-// lookAtJoin asks the coordinator over another connection what a join waits for. An error
-// means that the response may never come.
-func (m *member) lookAtJoin(ctx, over context.Context, since time.Time) error {
+// check asks the coordinator over another connection what a join waits for. An error means
+// that the response may never come.
+func (w *joinWatch) check(ctx, over context.Context, since time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, joinAnswer)
 	defer cancel()
 	defer context.AfterFunc(over, cancel)()
-	_, addr, err := m.cluster.Coordinator(ctx, m.spec.Group)
+	_, addr, err := w.client.cluster.Coordinator(ctx, w.client.group)
 	if err != nil {
 		return fmt.Errorf("find its coordinator: %w", err)
 	}
-	if own := m.client.addr(); own != "" && own != addr {
+	if own := w.client.coordinatorAddr(); own != "" && own != addr {
 		return fmt.Errorf("its coordinator has moved to %s", addr)
 	}
-	group, err := m.describeAt(ctx, addr)
+	group, err := w.describeAt(ctx, addr)
 	if err != nil {
 		return fmt.Errorf("its coordinator at %s has not responded: %w", addr, err)
 	}
@@ -102,7 +112,7 @@ func (m *member) lookAtJoin(ctx, over context.Context, since time.Time) error {
 		return errNotRebalancing
 	}
 	if time.Since(since) >= joinShown {
-		m.report(originGroup, fmt.Errorf("join group %s: %s", m.spec.Group, waitsFor(group, m.net.joiningAs())))
+		w.report(fmt.Errorf("join group %s: %s", w.client.group, waitsFor(group, w.client.dialer.joiningAs())))
 	}
 	return nil
 }
@@ -115,23 +125,23 @@ func assigning(state string) bool {
 	return state == "CompletingRebalance" || state == "AwaitingSync" // so called before Kafka 1.1
 }
 
-// describeAt describes the group over a connection of its own. Where there can be none
-// beside that of the join, or the broker cannot describe groups, the coordinator may well
-// live: what it says is that it is not for us to see.
-func (m *member) describeAt(ctx context.Context, addr string) (kmsg.DescribeGroupsResponseGroup, error) {
+// describeAt describes the group over a connection of its own. If no second connection is
+// possible, or the broker cannot describe groups, the coordinator may well be alive: the
+// description then says that the permission is missing.
+func (w *joinWatch) describeAt(ctx context.Context, addr string) (kmsg.DescribeGroupsResponseGroup, error) {
 	none := kmsg.DescribeGroupsResponseGroup{}
 	var resp kmsg.Response
-	link, err := m.cluster.Link(ctx, addr)
+	link, err := w.client.cluster.Link(ctx, addr)
 	if err == nil {
 		defer link.Close()
 		req := kmsg.NewPtrDescribeGroupsRequest()
-		req.Groups = []string{m.spec.Group}
+		req.Groups = []string{w.client.group}
 		resp, err = link.Ask(req)
 	}
 	switch {
 	case errors.As(err, new(fetch.UnsupportedError)), errors.As(err, new(*fetch.FullError)),
-		errors.As(err, new(limits.DescriptorError)), refused(err):
-		none.ErrorCode = kafkaDenied
+		errors.As(err, new(limits.DescriptorError)), loginRejected(err):
+		none.ErrorCode = int16(sarama.ErrGroupAuthorizationFailed)
 		return none, nil
 	case err != nil:
 		return none, err
@@ -178,43 +188,4 @@ func agentsOwn(d kmsg.DescribeGroupsResponseGroupMember) int {
 		return 1
 	}
 	return 0
-}
-
-// joining returns since when a join has waited for its response; ok is false if none waits.
-func (d *dialer) joining() (since time.Time, ok bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for c := range d.conns {
-		if at := c.waits.Load(); at != 0 && (!ok || at < since.UnixNano()) {
-			since, ok = time.Unix(0, at), true
-		}
-	}
-	return since, ok
-}
-
-// joiningAs returns the member id of the join that waits; "" if there is none.
-func (d *dialer) joiningAs() string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for c := range d.conns {
-		if id := c.member.Load(); id != nil && c.waits.Load() != 0 {
-			return *id
-		}
-	}
-	return ""
-}
-
-// cutJoins closes the connections on which a join waits.
-func (d *dialer) cutJoins() {
-	d.mu.Lock()
-	var waiting []*trackedConn
-	for c := range d.conns {
-		if c.waits.Load() != 0 {
-			waiting = append(waiting, c)
-		}
-	}
-	d.mu.Unlock()
-	for _, c := range waiting {
-		_ = c.Close()
-	}
 }

@@ -41,7 +41,7 @@ func (c *consumer) keepJoined(ctx context.Context) {
 		if err != nil {
 			c.report(origin(err), err)
 			c.stats.restarts.Add(1)
-			if refused(err) {
+			if loginRejected(err) {
 				wait.slow()
 			}
 			wait.wait(ctx, c.hurry)
@@ -106,7 +106,7 @@ type member struct {
 
 // report is that of the consumer, but for what concerns the cluster as a whole.
 func (m *member) report(origin string, err error) {
-	m.cluster.heed(err)
+	m.cluster.recordError(err)
 	m.consumer.report(origin, err)
 }
 
@@ -129,7 +129,7 @@ func (m *member) close(ctx context.Context) {
 		m.log.Debug("leaving the group failed", "error", err)
 	}
 	_ = m.client.Close()
-	m.kafka.leave(m.cluster)
+	m.kafka.release(m.cluster)
 }
 
 // enter holds one generation. The first one, and one after a long outage, is begun
@@ -137,12 +137,12 @@ func (m *member) close(ctx context.Context) {
 // topics.
 func (m *member) enter(ctx context.Context, s *session) error {
 	if time.Since(m.ended) > sessionTimeout(&m.spec) {
-		m.cluster.refusal.passed()
+		m.cluster.recordSuccess()
 		// sarama would try for ten seconds before it tells.
-		if err := m.findCoordinator(ctx); err != nil && !passing(err) {
+		if err := m.client.findCoordinator(ctx); err != nil && !passing(err) {
 			return err
 		}
-		leave, err := m.cluster.door.enter(ctx)
+		leave, err := m.cluster.admission.enter(ctx)
 		if err != nil {
 			return err
 		}
@@ -151,7 +151,11 @@ func (m *member) enter(ctx context.Context, s *session) error {
 	}
 	over, end := context.WithCancel(context.Background())
 	var watching sync.WaitGroup
-	watching.Go(func() { m.watchJoin(ctx, over, s) })
+	watch := &joinWatch{
+		client: m.client, static: m.instance() != nil, superseded: s.abandonIfTopicsChanged,
+		report: func(err error) { m.report(originGroup, err) },
+	}
+	watching.Go(func() { s.gaveUp = watch.run(ctx, over) })
 	s.entered = func() {
 		end()
 		watching.Wait() // its reports must not arrive after the join
@@ -224,7 +228,7 @@ func (m *member) consume(ctx context.Context, out sink.Sink, wait *backoff) erro
 		case err != nil:
 			err = m.explain(err)
 			if m.rebuild(err) {
-				m.cluster.heed(err)
+				m.cluster.recordError(err)
 				return err
 			}
 			m.client.forget()
@@ -256,7 +260,7 @@ func (m *member) pace(ctx context.Context, short int, wait *backoff) int {
 // not forgotten that, and would have the new member wait until it has. One that has
 // forgotten says so, and sarama joins without an id then.
 func (m *member) rebuild(err error) bool {
-	return refused(err) && !held(err) ||
+	return loginRejected(err) && !inLoginBackoff(err) ||
 		errors.Is(err, sarama.ErrClosedClient) ||
 		errors.Is(err, sarama.ErrClosedConsumerGroup) ||
 		m.ended.IsZero()
@@ -271,7 +275,7 @@ func (m *member) explain(err error) error {
 	case errors.As(err, &topic):
 		return fmt.Errorf("subscribe to topic %q: %w", topic.Topic, topic.Err)
 	}
-	if known := m.explainGroup(err); known != nil {
+	if known := m.client.explainJoin(&m.spec, err); known != nil {
 		return known
 	}
 	about := explain

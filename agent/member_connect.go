@@ -11,9 +11,9 @@ import (
 
 // connect builds client and group; nothing is dialled before they are used.
 func (c *consumer) connect(ctx context.Context, spec config.Consumer) (*member, error) {
-	m := &member{consumer: c, spec: spec, cluster: c.kafka.join(spec)}
+	m := &member{consumer: c, spec: spec, cluster: c.kafka.acquire(spec)}
 	if err := m.open(ctx); err != nil {
-		c.kafka.leave(m.cluster)
+		c.kafka.release(m.cluster)
 		return nil, err
 	}
 	return m, nil
@@ -23,40 +23,29 @@ func (m *member) open(ctx context.Context) error {
 	read := m.cluster.credentials
 	select {
 	case <-m.renew:
-		read = m.cluster.renew
+		read = m.cluster.reloadCredentials
 	default:
 	}
-	keys, err := read()
+	creds, err := read()
 	if err != nil {
 		return err
 	}
-	conf, err := m.config(keys)
+	conf, err := groupConfig(m.spec, creds, m.net, m.cluster.Fetcher)
 	if err != nil {
 		return err
 	}
-	m.prints.Store(&keys.prints)
+	m.prints.Store(&creds.fingerprints)
 	// The group keeps the settings that it is made with, for its heartbeats. What it
 	// asks before a generation takes those of the client, and must not go on for
 	// minutes without a word.
 	patient := *conf
-	patient.Metadata.Retry.Max = heartbeatTries
-	m.client = newGroupClient(ctx, m.net.ctx, &patient, m.spec.Group, m.cluster.Fetcher)
-	m.client.joining = m.net.joining
+	patient.Metadata.Retry.Max = heartbeatRetries
+	m.client = newGroupClient(ctx, &patient, creds, m.spec.Group, m.net, m.cluster.Fetcher)
 	if m.group, err = sarama.NewConsumerGroupFromClient(m.spec.Group, m.client); err != nil {
 		return fmt.Errorf("join group %s: %w", m.spec.Group, err)
 	}
 	m.client.conf, m.client.dial = conf, conf
 	return nil
-}
-
-// config is how the consumer connects with keys.
-func (m *member) config(keys *credentials) (*sarama.Config, error) {
-	conf, err := groupConfig(m.spec, keys, m.net, m.cluster.Fetcher)
-	if err != nil {
-		return nil, err
-	}
-	conf.Net.Proxy.Dialer = &loginDialer{conf.Net.Proxy.Dialer, m.cluster.refusal, keys}
-	return conf, nil
 }
 
 // keepAuthenticated reconnects whenever the agent has found that new credentials are
@@ -68,17 +57,17 @@ func (m *member) keepAuthenticated(ctx context.Context) {
 			return
 		case <-m.renew:
 		}
-		keys, err := m.cluster.renew()
+		creds, err := m.cluster.reloadCredentials()
 		var conf *sarama.Config
 		if err == nil {
-			conf, err = m.config(keys)
+			conf, err = groupConfig(m.spec, creds, m.net, m.cluster.Fetcher)
 		}
 		if err != nil { // changed again since: there will be another order
 			m.log.Warn("new credentials cannot be used", "error", err)
 			continue
 		}
-		m.client.reconnect(conf)
-		m.prints.Store(&keys.prints)
+		m.client.reconnect(conf, creds)
+		m.prints.Store(&creds.fingerprints)
 		m.log.Info("connects anew with changed credentials", "cluster", clusterName(&m.spec))
 	}
 }

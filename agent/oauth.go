@@ -18,6 +18,7 @@ import (
 	"golang.org/x/oauth2/clientcredentials"
 
 	"kcagent/config"
+	"kcagent/retry"
 )
 
 const (
@@ -60,7 +61,7 @@ func (t *tokens) Token() (*sarama.AccessToken, error) {
 		defer cancel()
 		token, err := t.get(ctx)
 		if err != nil {
-			t.failed, t.retry = &tokenError{err}, time.Now().Add(jitter(2*tokenPause))
+			t.failed, t.retry = &tokenError{err}, time.Now().Add(retry.Jitter(2*tokenPause))
 		} else {
 			t.take(token)
 		}
@@ -104,7 +105,7 @@ func (t *tokens) take(token *oauth2.Token) {
 // forget drops a token that a broker has refused, so that the next connection
 // asks for another one. A token that came a moment ago stays for a while: its
 // successor would be no better, and the server be asked for one all the time.
-func (t *tokens) forget() {
+func (t *tokens) discard() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.get != nil && time.Since(t.got) > tokenPause {

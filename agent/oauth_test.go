@@ -193,7 +193,7 @@ func TestRefusedTokens(t *testing.T) {
 	k := s.tokens(t, "wrong-secret")
 	_, err := k.Token()
 	const want = ": 401 Unauthorized: invalid_client: no such client"
-	if err == nil || !strings.Contains(err.Error(), "get a token from "+s.URL+want) || !refused(err) || strings.Contains(err.Error(), "wrong-secret") {
+	if err == nil || !strings.Contains(err.Error(), "get a token from "+s.URL+want) || !loginRejected(err) || strings.Contains(err.Error(), "wrong-secret") {
 		t.Errorf("the error is %v", err)
 	}
 	asked := s.asked.Load()
@@ -238,7 +238,7 @@ func TestTokenFiles(t *testing.T) {
 		}
 		k, err := newTokens(sasl)
 		switch {
-		case want == "" && (err == nil || !strings.Contains(err.Error(), "it is empty")):
+		case want == "" && (err == nil || !strings.Contains(err.Error(), "file is empty")):
 			t.Errorf("an empty file is %v", err)
 		case want != "":
 			if token, err := k.Token(); err != nil || token.Token != want {
@@ -284,7 +284,7 @@ func TestSignedToken(t *testing.T) {
 	}
 	t.Setenv("AWS_ACCESS_KEY_ID", "")
 	k, _ = newTokens(sasl)
-	if _, err := k.Token(); err == nil || !refused(err) || !strings.Contains(err.Error(), "sign a token with AWS credentials") {
+	if _, err := k.Token(); err == nil || !loginRejected(err) || !strings.Contains(err.Error(), "sign a token with AWS credentials") {
 		t.Errorf("without credentials the error is %v", err)
 	}
 }

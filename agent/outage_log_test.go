@@ -109,7 +109,7 @@ func TestClusterOutageIsLoggedOnce(t *testing.T) {
 		listener.Listener = l
 		return listener, err
 	}))
-	r.agent.clusters.outages.settle, r.agent.clusters.outages.every = time.Second, 4*time.Second
+	r.agent.clusters.outages.delay, r.agent.clusters.outages.every = time.Second, 4*time.Second
 	text := fmt.Sprintf("defaults: {brokers: [%q], topics: [t], flush: {interval: 20ms}, sink: {stdout: {}}}\nconsumers:\n", r.cluster.ListenAddrs()[0])
 	for i := range consumers {
 		text += fmt.Sprintf("  - {name: c%d}\n", i)
@@ -190,7 +190,7 @@ var ephemeral = regexp.MustCompile(`\S+:\d+->\S+`)
 func TestOutageLines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log logBuffer
-		os := newOutages(slog.New(slog.NewJSONHandler(&log, nil)))
+		outages := newOutageLog(slog.New(slog.NewJSONHandler(&log, nil)))
 		spec := &config.Consumer{ClusterName: "main", Cluster: config.Cluster{Brokers: []string{"k:9092"}}}
 		wait := func(d time.Duration) { time.Sleep(d); synctest.Wait() }
 		count := func(want int, what string) {
@@ -199,48 +199,55 @@ func TestOutageLines(t *testing.T) {
 				t.Fatalf("%s: %d lines, want %d:\n%s", what, n, want, log.String())
 			}
 		}
-		cs := []*consumer{{name: "a"}, {name: "b"}, {name: "c"}}
-		reset, eof := clusterFault{"read tcp k:9092: connection reset by peer", "k:9092 connection reset by peer"}, clusterFault{"EOF", "connection closed"}
+		reset := clusterFault{cause: "read tcp k:9092: connection reset by peer", key: "k:9092 connection reset by peer"}
+		eof := clusterFault{cause: "EOF", key: "connection closed"}
+		fails := func(name string, f clusterFault) {
+			spec := *spec
+			spec.Name = name
+			outages.report("id of "+name, &spec, f.cause, f.key)
+		}
+		resolve := func(name string, recovered bool) { outages.resolve("id of "+name, recovered) }
 
-		os.fails(cs[0], spec, reset)
+		fails("a", reset)
 		wait(remindEvery - time.Second)
 		count(0, "one consumer")
-		os.fails(cs[1], spec, reset)
-		os.fails(cs[2], spec, reset)
-		wait(outageSettle)
+		fails("b", reset)
+		fails("c", reset)
+		wait(outageDelay)
 		count(1, "three consumers")
 		if l := log.logged(t, "connections to the cluster fail"); l[0].Cluster != "main" || l[0].Cause != reset.cause || !strings.Contains(log.String(), `"consumers":3`) {
 			t.Errorf("%s", log.String())
 		}
 		for range 100 { // the cause changes with each retry
-			os.fails(cs[0], spec, eof)
-			wait(outageSettle / 5)
-			os.fails(cs[0], spec, reset)
-			wait(outageSettle / 5)
+			fails("a", eof)
+			wait(outageDelay / 5)
+			fails("a", reset)
+			wait(outageDelay / 5)
 		}
 		count(2, "a second cause")
 		wait(remindEvery)
 		count(3, "a reminder")
-		os.over(cs[0], true)
-		os.over(cs[1], false)
+		resolve("a", true)
+		resolve("b", false)
 		count(3, "one still fails")
-		os.over(cs[2], true)
+		resolve("c", true)
 		count(4, "none fails")
 		wait(2 * remindEvery)
 		count(4, "it is over")
 
-		os.fails(cs[1], spec, reset)
-		wait(outageSettle)
-		os.fails(cs[1], spec, eof)
-		wait(outageSettle)
+		fails("b", reset)
+		wait(outageDelay)
+		fails("b", eof)
+		wait(outageDelay)
 		count(5, "one consumer, another cause")
 		if l := log.logged(t, "connections to the cluster fail"); l[len(l)-1].Consumer != "b" || l[len(l)-1].Cause != eof.cause {
 			t.Errorf("the line of one consumer is %+v", l[len(l)-1])
 		}
 		edited := *spec
 		edited.Cluster.Rack, edited.Cluster.Fetch.Lanes = "a", 5
-		os.fails(cs[1], &edited, reset)
-		os.over(cs[1], true)
+		spec = &edited
+		fails("b", reset)
+		resolve("b", true)
 		before := strings.Count(log.String(), "\n")
 		wait(2 * remindEvery)
 		count(before, "it is over although settings have changed meanwhile")
@@ -252,28 +259,27 @@ func TestOutageLines(t *testing.T) {
 func TestOutageGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log logBuffer
-		os := newOutages(slog.New(slog.NewJSONHandler(&log, nil)))
+		outages := newOutageLog(slog.New(slog.NewJSONHandler(&log, nil)))
 		spec := &config.Consumer{ClusterName: "main"}
 		wait := func(d time.Duration) { time.Sleep(d); synctest.Wait() }
-		cs := []*consumer{{name: "a"}, {name: "b"}}
 		for range 10 { // brokers restart
-			for _, c := range cs {
-				os.fails(c, spec, clusterFault{"EOF", "connection closed"})
+			for _, id := range []string{"a", "b"} {
+				outages.report(id, spec, "EOF", "connection closed")
 			}
-			wait(2 * outageSettle)
-			for _, c := range cs {
-				os.elsewhere(c)
+			wait(2 * outageDelay)
+			for _, id := range []string{"a", "b"} {
+				outages.reportOther(id)
 			}
-			wait(2 * outageSettle)
+			wait(2 * outageDelay)
 		}
 		if n := strings.Count(log.String(), "\n"); n != 1 {
 			t.Errorf("%d lines for one outage:\n%s", n, log.String())
 		}
-		os.over(cs[0], true)
+		outages.resolve("a", true)
 		if n := len(log.logged(t, "connections to the cluster work again")); n != 1 {
 			t.Errorf("%d lines say that it works again:\n%s", n, log.String())
 		}
-		os.over(cs[1], true)
+		outages.resolve("b", true)
 		wait(2 * remindEvery)
 		if n := strings.Count(log.String(), "\n"); n != 2 {
 			t.Errorf("%d lines in all:\n%s", n, log.String())
@@ -322,7 +328,7 @@ func TestClusterCause(t *testing.T) {
 		"no name server":           {fmt.Errorf("look up leader: %w", &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "timeout", Name: "k"}}), "look up leader: dial tcp: lookup k: timeout", "dial tcp: lookup k: timeout"},
 		"no broker":                {fmt.Errorf("x: %w", fetch.StrangerError("it speaks TLS")), "x: it speaks TLS", "it speaks TLS"},
 		"login":                    {fmt.Errorf("join group g: %w", login), login.Error(), sarama.ErrSASLAuthenticationFailed.Error()},
-		"login not tried":          {&heldError{login}, (&heldError{login}).Error(), sarama.ErrSASLAuthenticationFailed.Error()},
+		"login not tried":          {&loginBackoffError{login}, (&loginBackoffError{login}).Error(), sarama.ErrSASLAuthenticationFailed.Error()},
 		"a missing topic":          {fmt.Errorf("subscribe: %w", sarama.ErrUnknownTopicOrPartition), "", ""},
 		"the disk is full":         {sinkError{syscall.ENOSPC}, "", ""},
 		"the group is not allowed": {sarama.ErrGroupAuthorizationFailed, "", ""},

@@ -253,6 +253,9 @@ func TestMemberIDOutlivesAnOutage(t *testing.T) {
 	if m.rebuild(io.EOF) || !m.rebuild(sarama.ErrSASLAuthenticationFailed) {
 		t.Error("the client goes with the length of the outage, or stays with what it was refused for")
 	}
+	if m.rebuild(&loginBackoffError{sarama.ErrSASLAuthenticationFailed}) {
+		t.Error("the membership is given up for a login that was not sent")
+	}
 }
 
 // TestForgottenMemberJoinsAnew: a broker that has forgotten the member takes it in

@@ -1,22 +1,31 @@
 package agent
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"slices"
 	"strings"
 
 	"kcagent/fetch"
 )
 
-// pinKey identifies a list of brokers, in any order.
-func pinKey(brokers []string) string {
+// brokersKey identifies a list of brokers, whatever its order.
+func brokersKey(brokers []string) string {
 	return strings.Join(slices.Sorted(slices.Values(brokers)), ",")
 }
 
-// pin returns the pin of a list of brokers. It outlives the fetchers that use it: the
-// only consumer of a cluster may be replaced or stopped, and TLS and SASL may change,
-// without a move to another cluster. cs.mu is held.
+// hashBrokers identifies a list of brokers in a checkpoint, whatever its order.
+func hashBrokers(brokers []string) string {
+	sum := sha256.Sum256([]byte(brokersKey(brokers)))
+	return hex.EncodeToString(sum[:8])
+}
+
+// pin returns the pin of a list of brokers. It outlives the fetchers that use it: if the
+// only consumer of a cluster is replaced or stopped, or its TLS and SASL settings change,
+// the consumer stays with the cluster. cs.mu is held.
 func (cs *clusters) pin(brokers []string) *fetch.Pin {
-	key := pinKey(brokers)
+	key := brokersKey(brokers)
 	p := cs.pins[key]
 	if p == nil {
 		p = fetch.NewPin("")
@@ -33,28 +42,40 @@ func (cs *clusters) pin(brokers []string) *fetch.Pin {
 func (cs *clusters) pinned(brokers []string) string {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	if p := cs.pins[pinKey(brokers)]; p != nil {
+	if p := cs.pins[brokersKey(brokers)]; p != nil {
 		return p.ID()
 	}
 	return ""
 }
 
-// forgetPins removes the pins of lists of brokers that are not in use. It is called
-// before an edit is applied: the edit may move consumers back to a former list, which may
-// lead to another cluster now.
+// forgetPins removes the pins of lists of brokers that are not in use. It is called before an edit is applied: the edit may move consumers back to a
+// former list, which may lead to another cluster by then.
 func (cs *clusters) forgetPins(inUse [][]string) {
 	used := make(map[string]bool)
-	for _, brokers := range inUse {
-		used[pinKey(brokers)] = true
+	for _, b := range inUse {
+		used[brokersKey(b)] = true
 	}
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	for _, c := range cs.open { // a consumer that is ending still uses it
-		used[pinKey(c.spec.Brokers)] = true
+	for _, c := range cs.inUse { // a consumer that is stopping still uses it
+		used[brokersKey(c.reach.Brokers)] = true
 	}
 	for key := range cs.pins {
 		if !used[key] {
 			delete(cs.pins, key)
 		}
 	}
+}
+
+// A clusterReplacedError reports that the brokers belong to another cluster than the one
+// from which a file was written.
+type clusterReplacedError struct {
+	brokers  []string
+	was, now string // ids of the clusters
+}
+
+func (e *clusterReplacedError) Error() string {
+	return fmt.Sprintf("brokers %s belong to cluster %s now, and the file was written from cluster %s: restore the former cluster; "+
+		"to read the new one, edit brokers to name it by other addresses, or stop the consumer and move the file and its +checkpoint away",
+		strings.Join(e.brokers, ","), e.now, e.was)
 }

@@ -198,26 +198,25 @@ func TestPinsOfBrokers(t *testing.T) {
 	spec := func(brokers ...string) config.Consumer {
 		return config.Consumer{Name: "c", Cluster: config.Cluster{Brokers: brokers}}
 	}
-	inUse := [][]string{{"127.0.0.1:1", "127.0.0.1:2"}}
-	c := cs.join(spec("127.0.0.1:1", "127.0.0.1:2"))
-	cs.leave(c)
-	cs.forgetPins(inUse)
-	if again := cs.join(spec("127.0.0.1:2", "127.0.0.1:1")); again.Pin() != c.Pin() {
+	c := cs.acquire(spec("127.0.0.1:1", "127.0.0.1:2"))
+	cs.release(c)
+	cs.forgetPins([][]string{{"127.0.0.1:1", "127.0.0.1:2"}})
+	if again := cs.acquire(spec("127.0.0.1:2", "127.0.0.1:1")); again.Pin() != c.Pin() {
 		t.Error("another pin for the same brokers")
 	}
 	cs.forgetPins(nil)
-	again := cs.join(spec("127.0.0.1:1", "127.0.0.1:2"))
+	again := cs.acquire(spec("127.0.0.1:1", "127.0.0.1:2"))
 	if again.Pin() != c.Pin() {
 		t.Error("another pin while the cluster is in use")
 	}
-	if other := cs.join(spec("127.0.0.1:1")); other.Pin() == c.Pin() {
+	if other := cs.acquire(spec("127.0.0.1:1")); other.Pin() == c.Pin() {
 		t.Error("the same pin for other brokers")
 	}
-	for len(cs.open) > 0 {
-		cs.leave(cs.open[0])
+	for len(cs.inUse) > 0 {
+		cs.release(cs.inUse[0])
 	}
 	cs.forgetPins(nil)
-	if again := cs.join(spec("127.0.0.1:1", "127.0.0.1:2")); again.Pin() == c.Pin() {
+	if again := cs.acquire(spec("127.0.0.1:1", "127.0.0.1:2")); again.Pin() == c.Pin() {
 		t.Error("the pin was kept although no consumer had the brokers")
 	}
 }
@@ -248,7 +247,7 @@ func TestWrongClusterAtTheStart(t *testing.T) {
 			w.produce(0, "a2", "a3", "a4", "a5")
 			w.proxy.Redirect(w.a, keep)
 			if keep { // as in half a minute
-				f := w.agent.clusters.open[0].Fetcher
+				f := w.agent.clusters.inUse[0].Fetcher
 				f.Reconnect()
 				if err := f.Refresh(t.Context(), []string{"t"}); err != nil {
 					t.Error(err)

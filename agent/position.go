@@ -205,7 +205,7 @@ func (s *session) commitsOf(ledger string) map[sink.TopicPartition]sink.Position
 // identity tells the topic of p as it is now from others of its name.
 func (s *session) identity(p *partition) sink.Identity {
 	cluster, topic := s.cluster.Identity(p.Topic)
-	return sink.Identity{Cluster: cluster, Topic: topic, Brokers: s.cluster.addresses}
+	return sink.Identity{Cluster: cluster, Topic: topic, Brokers: s.cluster.brokers}
 }
 
 // A recreatedError says that a topic was deleted and created again before it was

@@ -105,11 +105,11 @@ func probeCluster(ctx context.Context, consumers []config.Consumer, pinned strin
 	p := &clusterProbe{brokers: brokers, coordinators: make(map[string]*coordinatorProbe), reached: make(map[string]func() error), Fetcher: fetch.New(fetch.Options{
 		Name: "probe", Brokers: cluster.Brokers, Pin: fetch.NewPin(pinned),
 		Config: func() (*sarama.Config, error) {
-			keys, err := readCredentials(cluster)
+			creds, err := readCredentials(cluster)
 			if err != nil {
 				return nil, err
 			}
-			return clusterConfig("kcagent/probe", cluster, keys)
+			return saramaConfig("kcagent/probe", cluster, creds)
 		},
 	})}
 	var running sync.WaitGroup

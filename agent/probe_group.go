@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -121,7 +122,7 @@ func (c *coordinatorProbe) examineGroups(ctx context.Context, asked []*groupQues
 		m, isModern := modern[q.spec.Group]
 		foreign := len(g.Members) > 0 && (g.ProtocolType != consumerProtocol || g.Protocol != assignor) || len(m.Members) > 0
 		converts := isModern && len(m.Members) == 0 // by the first classic member
-		if g.ErrorCode == kafkaDenied || converts || !foreign && (sure || i >= mostSessions) {
+		if g.ErrorCode == codeDenied || converts || !foreign && (sure || i >= mostSessions) {
 			continue
 		}
 		tried = append(tried, q)
@@ -154,9 +155,6 @@ func (c *coordinatorProbe) examineGroups(ctx context.Context, asked []*groupQues
 }
 
 const (
-	// coordinatorPause is how long to wait before the next request to a coordinator that is
-	// not ready.
-	coordinatorPause = 500 * time.Millisecond
 	// mostTopics and mostLeaders bound what a probe looks at.
 	mostTopics, mostLeaders = 200, 32
 	// mostSessions is how many groups a probe uses to check the session timeout: the
@@ -165,10 +163,8 @@ const (
 	// leadersAtOnce is how many leaders a probe connects to at a time.
 	leadersAtOnce = 8
 
-	assignor         = sarama.StickyBalanceStrategyName // of every member of kcagent
-	consumerProtocol = "consumer"                       // protocol type of consumers
-	kafkaDenied      = int16(sarama.ErrGroupAuthorizationFailed)
-	kafkaNoGroup     = int16(sarama.ErrGroupIDNotFound)
+	codeDenied  = int16(sarama.ErrGroupAuthorizationFailed)
+	codeNoGroup = int16(sarama.ErrGroupIDNotFound)
 )
 
 // describe describes groups, and waits while the coordinator loads them.
@@ -207,7 +203,7 @@ func (c *coordinatorProbe) describe(ctx context.Context, asked []*groupQuestion)
 func (c *coordinatorProbe) modern(groups map[string]kmsg.DescribeGroupsResponseGroup) (map[string]kmsg.ConsumerGroupDescribeResponseGroup, error) {
 	req := kmsg.NewPtrConsumerGroupDescribeRequest()
 	for name, g := range groups {
-		if g.ErrorCode == kafkaNoGroup || g.ErrorCode == 0 && len(g.Members) == 0 {
+		if g.ErrorCode == codeNoGroup || g.ErrorCode == 0 && len(g.Members) == 0 {
 			req.Groups = append(req.Groups, name)
 		}
 	}
@@ -237,7 +233,7 @@ func (c *coordinatorProbe) modern(groups map[string]kmsg.DescribeGroupsResponseG
 // group waits.
 func tryJoin(spec *config.Consumer) kmsg.Request {
 	req := kmsg.NewPtrJoinGroupRequest()
-	req.Group, req.MemberID, req.ProtocolType = spec.Group, "kcagent-pre-check-"+newID(), consumerProtocol
+	req.Group, req.MemberID, req.ProtocolType = spec.Group, "kcagent-pre-check-"+rand.Text(), consumerProtocol
 	req.SessionTimeoutMillis = int32(sessionTimeout(spec).Milliseconds())
 	req.RebalanceTimeoutMillis = int32(rebalanceTimeout.Milliseconds())
 	meta := kmsg.NewConsumerMemberMetadata()

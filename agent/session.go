@@ -76,11 +76,10 @@ func newSession(m *member, out sink.Sink, abandon context.CancelCauseFunc) *sess
 // Setup subscribes to the partitions and starts to consume them.
 func (s *session) Setup(kafka sarama.ConsumerGroupSession) error {
 	s.kafka = kafka
-	s.net.begun.Store(true)
+	s.net.membership.Begin()
 	s.entered()
 	id := kafka.MemberID()
 	s.memberID.Store(&id)
-	s.net.membership.Begin()
 	if s.joined != nil {
 		s.joined()
 	}
@@ -197,7 +196,6 @@ func (s *session) ConsumeClaim(kafka sarama.ConsumerGroupSession, _ sarama.Consu
 // session's context has ended, while the member still counts as one; after a
 // failed Setup too.
 func (s *session) Cleanup(sarama.ConsumerGroupSession) error {
-	defer s.net.begun.Store(false)
 	if s.stopped == nil {
 		return nil
 	}
@@ -289,9 +287,7 @@ func (s *session) heed() {
 		s.log.Error("sink refused an update", "error", err)
 	}
 	signal(s.retune)
-	if !sameTopics(spec, s.wish) {
-		s.abandon(errResubscribe)
-	}
+	s.abandonIfTopicsChanged()
 }
 
 // tuneSubscriptions has the settings apply to every subscription there is; those to
@@ -312,6 +308,15 @@ func (s *session) tuneSubscriptions(spec *config.Consumer) {
 		}
 		sub.SetMaxBytes(int(spec.MaxPartitionBytes))
 	}
+}
+
+// abandonIfTopicsChanged abandons the generation, and returns true, once other topics are wanted.
+func (s *session) abandonIfTopicsChanged() bool {
+	if sameTopics(s.consumer.spec.Load(), s.wish) {
+		return false
+	}
+	s.abandon(errResubscribe)
+	return true
 }
 
 // sorted lists the partitions by topic and number.

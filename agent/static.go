@@ -71,31 +71,13 @@ func leftAlready(code sarama.KError) error {
 	return code
 }
 
-// describe asks the coordinator who is in the group.
-func (m *member) describe() (*sarama.GroupDescription, error) {
-	coordinator, err := m.client.Coordinator(m.spec.Group)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := coordinator.DescribeGroups(&sarama.DescribeGroupsRequest{Version: 5, Groups: []string{m.spec.Group}})
-	switch {
-	case err != nil:
-		return nil, err
-	case len(resp.Groups) != 1:
-		return nil, sarama.ErrIncompleteResponse
-	case resp.Groups[0].Err != sarama.ErrNoError:
-		return nil, resp.Groups[0].Err
-	}
-	return resp.Groups[0], nil
-}
-
 // yield waits until nobody else has the member's name: to join again would fence
 // the other one, which would do the same.
 func (m *member) yield(ctx context.Context) {
 	for {
 		what := fmt.Errorf("join group %s: another member has taken instance_id %s: give each agent one of its own; this one waits until it is free",
 			m.spec.Group, m.spec.InstanceID)
-		group, err := m.describe()
+		group, err := m.client.describe()
 		switch holder := holderOf(group, m.spec.InstanceID); {
 		case err != nil:
 			what = fmt.Errorf("%w (asking who it is failed: %w)", what, err)
@@ -137,7 +119,7 @@ func (s *session) watchAssignment(ctx context.Context) {
 			return
 		case <-time.After(jitter(pause)): // one member is the first to see it
 		}
-		group, err := s.describe()
+		group, err := s.client.describe()
 		if err != nil || group.State != "Stable" {
 			continue
 		}

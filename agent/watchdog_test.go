@@ -119,12 +119,12 @@ func TestDeafCoordinatorIsForgottenFirst(t *testing.T) {
 		defer client.mu.Unlock()
 		known = client.coordinator != nil
 	}}}
-	late.asked.Store(time.Now().Add(-2 * answerTime).UnixNano())
+	late.sent.Store(time.Now().Add(-2 * answerTime).UnixNano())
 	d.conns[late] = struct{}{}
 	s := &session{member: &member{cluster: &cluster{}, client: client, consumer: &consumer{net: d, events: make(chan event, 1)}}}
 	if deaf := s.watchCoordinator(time.Time{}); deaf.IsZero() || known {
 		t.Errorf("deaf since %v; the coordinator is still known when its connection is cut: %v", deaf, known)
 	}
 	_ = client.Close()
-	d.Cut()
+	d.cut()
 }

@@ -70,6 +70,9 @@ func (m *Membership) End(kept time.Duration) {
 	m.until.CompareAndSwap(math.MaxInt64, time.Now().Add(kept).UnixNano())
 }
 
+// InGeneration reports whether a generation is on.
+func (m *Membership) InGeneration() bool { return m.until.Load() == math.MaxInt64 }
+
 func (m *Membership) joined() bool { return time.Now().UnixNano() < m.until.Load() }
 
 // A FullError reports that a broker closed a connection before it answered, although the

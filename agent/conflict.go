@@ -47,19 +47,19 @@ func wrongSession(spec *config.Consumer, err error) error {
 		"set session_timeout of %s to a value between them: %w", sessionTimeout(spec), clusterName(spec), err)
 }
 
-// explainGroup explains the coordinator's error for a join; nil if the error needs no
-// explanation.
-func (m *member) explainGroup(err error) error {
+// explainJoin explains the coordinator's error for a join of the consumer's group; nil if the
+// error needs no explanation.
+func (c *groupClient) explainJoin(spec *config.Consumer, err error) error {
 	switch err {
 	case sarama.ErrInvalidSessionTimeout:
-		return fmt.Errorf("join group %s: %w", m.spec.Group, wrongSession(&m.spec, err))
+		return fmt.Errorf("join group %s: %w", c.group, wrongSession(spec, err))
 	case sarama.ErrInconsistentGroupProtocol:
 		kind := groupKind{}
-		if g, e := m.describe(); e == nil {
+		if g, e := c.describe(); e == nil {
 			// DescribeGroups does not show the members of KIP-848.
 			kind = groupKind{protocolType: g.ProtocolType, assignor: g.Protocol, modern: len(g.Members) == 0}
 		}
-		return conflict(m.spec.Group, kind, err)
+		return conflict(c.group, kind, err)
 	}
 	return nil
 }

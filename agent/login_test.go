@@ -20,10 +20,10 @@ import (
 	"kcagent/config"
 )
 
-// TestRefusalIsTheClusters: whichever consumer was refused, none of the cluster
-// shows the same credentials again at once, the fetcher included, and be it that
-// all of them left meanwhile.
-func TestRefusalIsTheClusters(t *testing.T) {
+// TestRejectedLoginBlocksTheWholeCluster: once one consumer's login is rejected, no consumer of
+// the cluster uses the same credentials at once, and neither does the fetcher, even if all
+// consumers left meanwhile. Other credentials are used.
+func TestRejectedLoginBlocksTheWholeCluster(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "password")
 	write := func(password string) {
 		t.Helper()
@@ -37,111 +37,54 @@ func TestRefusalIsTheClusters(t *testing.T) {
 	spec := config.Consumer{Name: "a", Group: "g", Cluster: config.Cluster{
 		Brokers: []string{"127.0.0.1:1"}, SASL: &config.SASL{Mechanism: config.Plain, Username: "u", PasswordFile: file},
 	}}
-	open := func(name string) *member {
+	login := func(c *cluster) (byFetcher, byMember error) {
 		t.Helper()
-		spec := spec
-		spec.Name = name
-		return newConsumer(spec, slog.New(slog.DiscardHandler), nil, cs).connectTo(t)
-	}
-	try := func(m *member) (byFetcher, byMember error) {
-		t.Helper()
-		keys, err := m.cluster.credentials()
+		creds, err := c.credentials()
 		if err != nil {
 			t.Fatal(err)
 		}
-		conf, err := m.config(keys)
+		conf, err := groupConfig(spec, creds, newDialer(), c.Fetcher)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, byFetcher = m.cluster.config()
+		_, byFetcher = c.config()
 		conn, byMember := conf.Net.Proxy.Dialer.Dial("tcp", "127.0.0.1:1")
 		if conn != nil {
 			_ = conn.Close()
 		}
 		return byFetcher, byMember
 	}
-	first := open("a")
-	first.cluster.heed(errors.New("something else"))
-	if byFetcher, byMember := try(first); byFetcher != nil || refused(byMember) {
-		t.Fatalf("before a refusal: %v, %v", byFetcher, byMember)
+	first := cs.acquire(spec)
+	first.recordError(errors.New("something else"))
+	if byFetcher, byMember := login(first); byFetcher != nil || loginRejected(byMember) {
+		t.Fatalf("before a rejection: %v, %v", byFetcher, byMember)
 	}
-	first.cluster.heed(fmt.Errorf("join group g: %w", sarama.ErrSASLAuthenticationFailed))
-	cs.leave(first.cluster)
-	second := open("b")
-	if second.cluster == first.cluster {
+	first.recordError(fmt.Errorf("join group g: %w", sarama.ErrSASLAuthenticationFailed))
+	cs.release(first)
+	second := cs.acquire(spec)
+	if second == first {
 		t.Fatal("the cluster was kept")
 	}
-	byFetcher, byMember := try(second)
+	byFetcher, byMember := login(second)
 	for _, err := range []error{byFetcher, byMember} {
-		if !refused(err) || strings.Contains(err.Error(), "join group") {
-			t.Errorf("after a refusal: %v", err)
+		if !loginRejected(err) || strings.Contains(err.Error(), "join group") {
+			t.Errorf("after a rejection: %v", err)
 		}
 	}
-	cs.leave(second.cluster)
+	cs.release(second)
 	write("right")
-	third := open("c")
-	if byFetcher, byMember := try(third); byFetcher != nil || refused(byMember) {
+	third := cs.acquire(spec)
+	if byFetcher, byMember := login(third); byFetcher != nil || loginRejected(byMember) {
 		t.Errorf("with other credentials: %v, %v", byFetcher, byMember)
 	}
-	cs.leave(third.cluster)
-}
-
-// connectTo is connect, without a group.
-func (c *consumer) connectTo(t *testing.T) *member {
-	t.Helper()
-	c.net = newDialer()
-	return &member{consumer: c, spec: *c.spec.Load(), cluster: c.kafka.join(*c.spec.Load())}
-}
-
-// TestRefusalEndsWithATrial: when it is over, one login comes before the others.
-func TestRefusalEndsWithATrial(t *testing.T) {
-	keys, others := &credentials{prints: config.Prints{"f": "1"}}, &credentials{prints: config.Prints{"f": "2"}}
-	wrong := fmt.Errorf("connect to a:1: %w", sarama.ErrSASLAuthenticationFailed)
-	r := &refusal{}
-	past := func() { r.until = time.Now().Add(-time.Second) }
-	held := func(want bool, why string) {
-		t.Helper()
-		if err := r.holds(keys); (err != nil) != want {
-			t.Errorf("%s: %v", why, err)
-		}
+	write("wrong")
+	if _, err := third.reloadCredentials(); err != nil {
+		t.Fatal(err)
 	}
-	held(false, "at first")
-	if !r.note(keys, wrong) {
-		t.Error("a refusal is none")
+	if byFetcher, byMember := login(third); !loginRejected(byFetcher) || !loginRejected(byMember) {
+		t.Errorf("with the rejected credentials again: %v, %v", byFetcher, byMember)
 	}
-	held(true, "after a refusal")
-	until := r.until
-	if r.note(keys, wrong) || r.note(keys, r.holds(keys)) || r.until != until {
-		t.Error("what was under way, or was not tried, makes it longer")
-	}
-	if err := r.holds(others); err != nil {
-		t.Errorf("other credentials: %v", err)
-	}
-	if r.note(&credentials{since: time.Now().Add(-time.Second)}, wrong) {
-		t.Error("the old credentials' refusal is that of the new ones")
-	}
-	m := &member{ended: time.Now()}
-	if !m.rebuild(wrong) || m.rebuild(r.holds(keys)) {
-		t.Error("the membership is given up for what was not tried, or is not for a refusal")
-	}
-	past()
-	held(false, "the trial")
-	held(true, "beside the trial")
-	if r.note(keys, r.holds(keys)) || !r.note(keys, wrong) {
-		t.Error("the trial's refusal is none")
-	}
-	past()
-	held(false, "the second trial")
-	r.passed()
-	held(false, "after a trial that passed")
-	r.note(keys, wrong)
-	past()
-	held(false, "the third trial")
-	past()
-	held(false, "after a trial that nobody spoke of")
-	if !r.over() {
-		t.Error("it is remembered")
-	}
+	cs.release(third)
 }
 
 // TestManyConsumersShareARefusal: one login for all of them, although each has
@@ -234,13 +177,13 @@ consumers: [{name: c, cluster: main, topics: [t], sink: {stdout: {}}}]`, cluster
 
 	revoked.Store(true)
 	open := r.agent.clusters.only(t)
-	open.keys.tokens.forget()
-	if open.keys.tokens.now == nil {
+	open.current.tokens.discard()
+	if open.current.tokens.now == nil {
 		t.Error("a token that just came was dropped")
 	}
-	open.keys.tokens.mu.Lock()
-	open.keys.tokens.got = time.Now().Add(-2 * tokenPause)
-	open.keys.tokens.mu.Unlock()
+	open.current.tokens.mu.Lock()
+	open.current.tokens.got = time.Now().Add(-2 * tokenPause)
+	open.current.tokens.mu.Unlock()
 	open.Reconnect()
 	r.wantStatus(Failing)
 	r.wantStatus(Running)
@@ -257,8 +200,8 @@ func (cs *clusters) only(t *testing.T) *cluster {
 	t.Helper()
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	if len(cs.open) != 1 {
-		t.Fatalf("%d clusters are in use", len(cs.open))
+	if len(cs.inUse) != 1 {
+		t.Fatalf("%d clusters are in use", len(cs.inUse))
 	}
-	return cs.open[0]
+	return cs.inUse[0]
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// A groupConn is the connection to a coordinator that sarama uses, above TLS. It parses the
+// A coordinatorConn is the connection to a coordinator that sarama uses, above TLS. It parses the
 // frames of the Kafka protocol, for two purposes.
 //
 // When a generation begins, sarama fetches the committed offset of one partition after
@@ -25,10 +25,11 @@ import (
 //
 // All that sarama writes must be frames, which excludes SaslHandshake v0 and GSSAPI. As
 // with any connection, one goroutine at a time may read, and one may write.
-type groupConn struct {
+type coordinatorConn struct {
 	net.Conn
-	wire  *trackedConn
-	begun func() bool // a generation has begun: OffsetFetch requests are the agent's own
+	wire *trackedConn
+	// inGeneration reports that a generation has begun: OffsetFetch requests are the agent's own.
+	inGeneration func() bool
 
 	out []byte // a frame that is not complete yet; the writer's
 
@@ -57,7 +58,7 @@ const maxGroupRequest = 100 << 20
 
 // Write implements net.Conn. It sends whole frames, even if the caller writes them in
 // parts.
-func (c *groupConn) Write(p []byte) (int, error) {
+func (c *coordinatorConn) Write(p []byte) (int, error) {
 	c.out = append(c.out, p...)
 	for len(c.out) >= 4 {
 		n := int64(binary.BigEndian.Uint32(c.out))
@@ -79,21 +80,21 @@ func (c *groupConn) Write(p []byte) (int, error) {
 }
 
 // send answers a frame, or sends it to the broker.
-func (c *groupConn) send(frame []byte) error {
+func (c *coordinatorConn) send(frame []byte) error {
 	r := pendingRequest{key: kmsg.Key(binary.BigEndian.Uint16(frame[4:]))}
-	if r.key == kmsg.OffsetFetch && !c.begun() {
+	if r.key == kmsg.OffsetFetch && !c.inGeneration() {
 		var err error
 		if r.answer, err = noOffsets(frame[4:]); err != nil {
 			return fmt.Errorf("answer OffsetFetch request: %w", err)
 		}
 	}
 	if r.key == kmsg.JoinGroup {
-		c.wire.member.Store(memberOf(frame[4:]))
+		c.wire.memberID.Store(memberOf(frame[4:]))
 	}
 	c.mu.Lock()
 	c.pending = append(c.pending, r)
 	if r.waits() {
-		c.wire.waits.Store(time.Now().UnixNano())
+		c.wire.joinSent.Store(time.Now().UnixNano())
 	}
 	c.mu.Unlock()
 	if r.answer != nil {
@@ -104,7 +105,7 @@ func (c *groupConn) send(frame []byte) error {
 }
 
 // Read implements net.Conn. sarama reads only after it has sent a request.
-func (c *groupConn) Read(p []byte) (int, error) {
+func (c *coordinatorConn) Read(p []byte) (int, error) {
 	r, ok := c.next()
 	switch {
 	case len(p) == 0:
@@ -125,7 +126,7 @@ func (c *groupConn) Read(p []byte) (int, error) {
 }
 
 // readWire reads a part of one response, up to its end at most.
-func (c *groupConn) readWire(p []byte) (n int, err error) {
+func (c *coordinatorConn) readWire(p []byte) (n int, err error) {
 	if c.got == len(c.head) {
 		p = p[:min(len(p), c.left)]
 		if len(c.in) > 0 {
@@ -158,7 +159,7 @@ func (c *groupConn) readWire(p []byte) (n int, err error) {
 }
 
 // next returns the request whose response is read now.
-func (c *groupConn) next() (r pendingRequest, ok bool) {
+func (c *coordinatorConn) next() (r pendingRequest, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.pending) == 0 {
@@ -168,7 +169,7 @@ func (c *groupConn) next() (r pendingRequest, ok bool) {
 }
 
 // answered records that n bytes of an answer of our own were read.
-func (c *groupConn) answered(n int) {
+func (c *coordinatorConn) answered(n int) {
 	c.mu.Lock()
 	r := &c.pending[0]
 	r.answer = r.answer[n:]
@@ -180,11 +181,11 @@ func (c *groupConn) answered(n int) {
 }
 
 // pop records that a response was read to its end.
-func (c *groupConn) pop() {
+func (c *coordinatorConn) pop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.pending[0].waits() {
-		c.wire.waits.Store(0)
+		c.wire.joinSent.Store(0)
 	}
 	if c.pending = c.pending[1:]; len(c.pending) == 0 {
 		c.pending = nil
@@ -192,9 +193,9 @@ func (c *groupConn) pop() {
 }
 
 // SetReadDeadline implements net.Conn. sarama calls it before it reads a response.
-func (c *groupConn) SetReadDeadline(t time.Time) error {
+func (c *coordinatorConn) SetReadDeadline(t time.Time) error {
 	if r, ok := c.next(); ok && r.waits() {
-		t = time.Time{} // watchJoin closes the connection if the broker does not respond
+		t = time.Time{} // joinWatch closes the connection if the broker does not respond
 	}
 	return c.Conn.SetReadDeadline(t)
 }
