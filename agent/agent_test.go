@@ -38,7 +38,7 @@ func play(t *testing.T, o Options) (s *stage, stop func() error) {
 		t: t, agent: New(o), updates: make(chan config.Update), done: make(chan error, 1),
 		fails: make(map[string]error), slow: make(map[string]time.Duration), alive: make(map[string]int),
 	}
-	s.agent.newRunner, s.agent.probe = s.newRunner, s.probe
+	s.agent.newRunner, s.agent.preCheck = s.newRunner, s.probe
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { s.done <- s.agent.Run(ctx, s.updates) }()
 	return s, func() error {
@@ -323,16 +323,16 @@ func TestReadyIsLatched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, stop := play(t, Options{})
 		defer stop()
-		if s.agent.Ready() {
+		if s.agent.api.Ready() {
 			t.Error("ready before a file was applied")
 		}
 		s.slow["a"] = 5 * time.Second
 		s.edit("  - {name: a, sink: {file: {path: /same.log}}}")
-		if !s.agent.Ready() {
+		if !s.agent.api.Ready() {
 			t.Error("not ready although every consumer runs")
 		}
 		s.edit("  - {name: b, sink: {file: {path: /same.log}}}")
-		if !s.agent.Ready() {
+		if !s.agent.api.Ready() {
 			t.Error("a later consumer made the agent unready")
 		}
 	})

@@ -8,9 +8,8 @@ import (
 	"kcagent/config"
 )
 
-// diff names the fields in which two consumers differ, as a user writes them
-// in the file (sink.file.path), sorted. A field that one of them lacks
-// altogether counts as one field with its whole block.
+// diff returns the fields in which two specs differ, as in the file (sink.file.path), sorted.
+// A block that one of them does not have counts as one field.
 func diff(a, b config.Consumer) []string {
 	var fields []string
 	walk("", reflect.ValueOf(a), reflect.ValueOf(b), &fields)
@@ -33,8 +32,8 @@ func walk(path string, a, b reflect.Value, out *[]string) {
 	}
 }
 
-// hasTags tells the blocks of the file from opaque values such as a Start or a
-// Secret, which have no fields of their own in it.
+// hasTags reports whether a type is a block of the file. A Start or a Secret is not: the
+// file has no fields for what is in it.
 func hasTags(t reflect.Type) bool {
 	for f := range t.Fields() {
 		if f.Tag.Get("yaml") != "" {
@@ -48,10 +47,10 @@ func join(path string, block reflect.Type, f reflect.StructField) string {
 	tag := f.Tag.Get("yaml")
 	switch {
 	case f.Name == "Brokers" && block == reflect.TypeFor[config.Consumer]():
-		// A consumer's own brokers are a nameless cluster; what they resolved
-		// to is compared with the cluster's fields.
+		// A consumer's own brokers are a cluster without a name. Their addresses are
+		// compared with the fields of the cluster.
 		return "cluster"
-	case tag == "-": // the resolved cluster: its fields stand at the top
+	case tag == "-": // the resolved cluster: its fields are named without a prefix
 		return ""
 	case path == "":
 		return tag
@@ -59,17 +58,17 @@ func join(path string, block reflect.Type, f reflect.StructField) string {
 	return path + "." + tag
 }
 
-// What a changed field costs a running consumer. A field that is not listed, a
-// new one above all, costs a replace, which is always right.
+// What a changed field costs a running consumer. A field that is not in costs, such as a
+// new one, costs a replace, which is always correct.
 const (
-	costLive         = iota // taken over without leaving the group
-	costSubscription        // the same member joins again
+	costLive         = iota // applied without leaving the group
+	costSubscription        // the same member rejoins
 	costReplace
 )
 
 var costs = map[string]int{
-	"state":                 costLive, // what it costs depends on the states
-	"cluster":               costLive, // only the name: the content is compared field by field
+	"state":                 costLive, // compare decides
+	"cluster":               costLive, // the name alone: the fields of the cluster are compared one by one
 	"fetch":                 costLive,
 	"rack":                  costLive,
 	"flush":                 costLive,

@@ -20,7 +20,7 @@ func BenchmarkEdit(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			a := New(Options{Log: slog.New(slog.DiscardHandler)})
 			a.newRunner = func(spec config.Consumer) runner { return newFakeRunner(spec) }
-			a.probe = func(_ context.Context, wanted []config.Consumer, _ []sink.Spec, report func(int, error)) {
+			a.preCheck = func(_ context.Context, wanted []config.Consumer, _ []sink.Spec, report func(int, error)) {
 				for i := range wanted {
 					report(i, nil)
 				}

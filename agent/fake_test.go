@@ -8,6 +8,10 @@ import (
 	"kcagent/config"
 )
 
+func (a *Agent) Status() Status { return a.api.Status() }
+
+func (a *Agent) Threads() (Threads, error) { return a.api.Threads() }
+
 // A fakeRunner is a consumer that does nothing but change its state.
 type fakeRunner struct {
 	run func(context.Context) // while it is RUNNING

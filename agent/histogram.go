@@ -9,22 +9,23 @@ import (
 
 var goVersion = runtime.Version()
 
-// relabelled shows a histogram that a consumer keeps for itself under the
-// metric's common name, with the consumer's as a label.
-type relabelled struct {
+// A labelledHistogram shows a consumer's own histogram under the common name of the
+// metric, with the consumer as a label. A histogram with labels would be shared by all
+// consumers, and each would have to remove its own series.
+type labelledHistogram struct {
 	prometheus.Metric
 	consumer string
 }
 
-// Desc implements prometheus.Metric.
-func (relabelled) Desc() *prometheus.Desc { return descFlush }
+// Desc implements [prometheus.Metric].
+func (labelledHistogram) Desc() *prometheus.Desc { return descFlush }
 
-// Write implements prometheus.Metric.
-func (r relabelled) Write(m *dto.Metric) error {
-	if err := r.Metric.Write(m); err != nil {
+// Write implements [prometheus.Metric].
+func (h labelledHistogram) Write(m *dto.Metric) error {
+	if err := h.Metric.Write(m); err != nil {
 		return err
 	}
 	name := labelConsumer
-	m.Label = []*dto.LabelPair{{Name: &name, Value: &r.consumer}}
+	m.Label = []*dto.LabelPair{{Name: &name, Value: &h.consumer}}
 	return nil
 }

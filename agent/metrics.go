@@ -2,16 +2,14 @@ package agent
 
 import (
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
-// The metrics are made anew from the published snapshot at each scrape, so a
-// consumer that is gone leaves no series behind, and the hot path pays for
-// none of it.
+// The metrics are computed from snapshots at each scrape, so a consumer that was terminated
+// leaves no series behind, and reading records costs nothing for them.
 var (
 	descBuildInfo  = describeMetric("build_info", "Version of the agent; always 1.", "version", "go_version")
 	descReloadOK   = describeMetric("config_last_reload_successful", "Whether the file as it is now is in force: 1, or 0 if it was rejected.")
@@ -24,20 +22,20 @@ var (
 	descBytes      = describeMetric("consumer_bytes_total", "Bytes of keys and values that the sink accepted.", "consumer")
 	descLag        = describeMetric("consumer_lag_records", "Records between what the sink accepted and the end of the log, over the assigned partitions.", "consumer")
 	descLastRecord = describeMetric("consumer_last_record_timestamp_seconds", "When the sink last accepted a record.", "consumer")
-	descFlush      = describeMetric("consumer_flush_duration_seconds", "Time for the sink to make records safe.", "consumer")
+	descFlush      = describeMetric("consumer_flush_duration_seconds", "Time of a flush of the sink, after which the records survive a crash.", "consumer")
 	descCommitErrs = describeMetric("consumer_commit_errors_total", "Commits of offsets that failed.", "consumer")
 	descSinkErrs   = describeMetric("consumer_sink_errors_total", "Writes and flushes of the sink that failed.", "consumer")
 	descRebalances = describeMetric("consumer_rebalances_total", "Generations of the group that the consumer joined.", "consumer")
-	descRestarts   = describeMetric("consumer_restarts_total", "Times the consumer had to begin anew after an error.", "consumer")
-	descStarts     = describeMetric("consumer_offset_starts_total", "Partitions without a committed offset that began where start says.", "consumer")
+	descRestarts   = describeMetric("consumer_restarts_total", "Times the consumer was restarted after an error.", "consumer")
+	descStarts     = describeMetric("consumer_offset_starts_total", "Partitions without a committed offset for which the start policy was applied.", "consumer")
 	descStalls     = describeMetric("consumer_stalls_total", "Stalled partitions for which the consumer was restarted.", "consumer")
 	descResets     = describeMetric("consumer_offset_resets_total", "Offsets out of range, recreated topics and truncated logs that were reset by policy, and committed offsets that were changed externally.", "consumer")
 	descTruncs     = describeMetric("consumer_log_truncations_total", "Positions that moved back because the log was truncated, such as by an unclean leader election.", "consumer")
 	descCopies     = describeMetric("consumer_checkpoint_copies_total", "Partitions whose checkpoint was a copy or a restored backup, or did not match the committed offset, so that the file may lack records that are committed.", "consumer")
-	descPending    = describeMetric("consumer_change_pending", "1 while a wanted change of the consumer is tried or cannot be made.", "consumer")
+	descPending    = describeMetric("consumer_change_pending", "1 while a change of the consumer waits for its pre-check.", "consumer")
 	descNext       = describeMetric("partition_next_offset", "Offset after the last record that the sink accepted.", "consumer", "topic", "partition")
 	descPartLag    = describeMetric("partition_lag_records", "Records between what the sink accepted and the end of the log.", "consumer", "topic", "partition")
-	descZombies    = describeMetric("zombie_goroutines", "Goroutines of consumers that should be gone.")
+	descZombies    = describeMetric("zombie_goroutines", "Goroutines of consumers that were terminated.")
 	allDescs       = []*prometheus.Desc{
 		descBuildInfo, descReloadOK, descReloadTime, descReloads, descConfigInfo, descConsumers, descStatus, descRecords,
 		descBytes, descLag, descLastRecord, descFlush, descCommitErrs, descSinkErrs, descRebalances, descRestarts,
@@ -49,56 +47,49 @@ func describeMetric(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("kcagent_"+name, help, labels, nil)
 }
 
-func (a *Agent) collectors() []prometheus.Collector {
-	return []prometheus.Collector{
-		&collector{agent: a}, a.reconcileSeconds,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-	}
+func (a *API) collectors() []prometheus.Collector {
+	return append([]prometheus.Collector{
+		collector{a}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	}, a.o.Collectors...)
 }
 
-type collector struct {
-	agent   *Agent
-	zombies atomic.Pointer[zombieCount] // nil before the first scrape
-}
+// A collector computes all metrics of the agent and of its consumers.
+type collector struct{ api *API }
 
-type zombieCount struct {
-	goroutines float64
-	at         time.Time
-}
-
-// Describe implements prometheus.Collector.
-func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+// Describe implements [prometheus.Collector].
+func (collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range allDescs {
 		ch <- d
 	}
 }
 
-// Collect implements prometheus.Collector.
-func (c *collector) Collect(ch chan<- prometheus.Metric) {
-	snap := c.agent.snapshot.Load()
+// Collect implements [prometheus.Collector].
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	snap := c.api.o.Snapshot()
 	gauge, counter := emitter(ch, prometheus.GaugeValue), emitter(ch, prometheus.CounterValue)
 
-	gauge(descBuildInfo, 1, c.agent.opts.Version, goVersion)
-	n := snap.note
-	gauge(descReloadOK, truth(len(n.problems) == 0 && snap.config != nil))
-	if snap.config != nil {
-		gauge(descReloadTime, float64(n.appliedAt.UnixNano())/1e9)
-		gauge(descConfigInfo, 1, n.sha)
+	gauge(descBuildInfo, 1, c.api.o.Version, goVersion)
+	r := &snap.Reloads
+	gauge(descReloadOK, oneIf(len(r.Problems) == 0 && snap.Config != nil))
+	if snap.Config != nil {
+		gauge(descReloadTime, seconds(r.AppliedAt))
+		gauge(descConfigInfo, 1, r.SHA256)
 	}
-	counter(descReloads, float64(n.applied), "applied")
-	counter(descReloads, float64(n.refused), "rejected")
+	counter(descReloads, float64(r.Applied), "applied")
+	counter(descReloads, float64(r.Rejected), "rejected")
 
 	summary := make(map[State]int)
-	for _, r := range snap.rows {
-		s := r.runner.Snapshot()
+	for i := range snap.Rows {
+		row := &snap.Rows[i]
+		s := row.Consumer.Snapshot()
 		summary[s.State]++
-		collectConsumer(r, &s, gauge, counter)
-		ch <- relabelled{s.FlushSeconds, r.spec.Name}
+		row.collect(&s, gauge, counter)
+		ch <- labelledHistogram{s.FlushSeconds, s.Name}
 	}
 	for _, s := range States[:len(States)-1] { // TERMINATED ones are in no table
 		gauge(descConsumers, float64(summary[s]), string(s))
 	}
-	gauge(descZombies, c.zombieGoroutines())
+	gauge(descZombies, c.api.zombieGoroutines())
 }
 
 type emit func(d *prometheus.Desc, v float64, labels ...string)
@@ -109,9 +100,9 @@ func emitter(ch chan<- prometheus.Metric, kind prometheus.ValueType) emit {
 	}
 }
 
-func collectConsumer(r row, s *Snapshot, gauge, counter emit) {
+func (r *Row) collect(s *Snapshot, gauge, counter emit) {
 	for _, state := range States[:len(States)-1] {
-		gauge(descStatus, truth(state == s.State), s.Name, string(state))
+		gauge(descStatus, oneIf(state == s.State), s.Name, string(state))
 	}
 	counter(descRecords, float64(s.Records), s.Name)
 	counter(descBytes, float64(s.Bytes), s.Name)
@@ -124,12 +115,12 @@ func collectConsumer(r row, s *Snapshot, gauge, counter emit) {
 	counter(descStarts, float64(s.OffsetStarts), s.Name)
 	counter(descCopies, float64(s.CheckpointCopies), s.Name)
 	counter(descStalls, float64(s.Stalls), s.Name)
-	gauge(descPending, truth(r.next != nil), s.Name)
+	gauge(descPending, oneIf(r.Pending != nil), s.Name)
 	if !s.LastRecord.IsZero() {
-		gauge(descLastRecord, float64(s.LastRecord.UnixNano())/1e9, s.Name)
+		gauge(descLastRecord, seconds(s.LastRecord), s.Name)
 	}
 	if len(s.Partitions) == 0 {
-		return // no member: its lag is not known, which is not the same as none
+		return // not a member: the lag is unknown, which is not the same as 0
 	}
 	var lag int64
 	for _, p := range s.Partitions {
@@ -141,30 +132,38 @@ func collectConsumer(r row, s *Snapshot, gauge, counter emit) {
 	gauge(descLag, float64(lag), s.Name)
 }
 
-func truth(b bool) float64 {
+func oneIf(b bool) float64 {
 	if b {
 		return 1
 	}
 	return 0
 }
 
-// zombieAge is how long a count of zombies is good for: it takes a profile of
-// all goroutines, too dear for each of several scrapers.
+// seconds is t in seconds since 1970.
+func seconds(t time.Time) float64 { return float64(t.UnixNano()) / 1e9 }
+
+// zombieAge is how long a count of zombies is used. Counting takes a profile of all
+// goroutines, which is too expensive to do for each of several scrapers.
 const zombieAge = 10 * time.Second
 
-func (c *collector) zombieGoroutines() float64 {
-	if have := c.zombies.Load(); have != nil && time.Since(have.at) < zombieAge {
+type zombieCount struct {
+	goroutines float64
+	at         time.Time
+}
+
+func (a *API) zombieGoroutines() float64 {
+	if have := a.zombies.Load(); have != nil && time.Since(have.at) < zombieAge {
 		return have.goroutines
 	}
-	t, err := c.agent.Threads()
+	t, err := a.Threads()
 	if err != nil {
-		c.agent.log.Warn("counting zombies failed", "error", err)
+		a.o.Log.Warn("counting zombies failed", "error", err)
 		return 0
 	}
 	now := &zombieCount{at: time.Now()}
 	for _, z := range t.Zombies {
 		now.goroutines += float64(z.Goroutines)
 	}
-	c.zombies.Store(now)
+	a.zombies.Store(now)
 	return now.goroutines
 }

@@ -8,17 +8,17 @@ import (
 	"strings"
 )
 
-// page is for people: it shows /status and asks for it again every two seconds.
+// page is for people: its script requests /status every two seconds and shows it.
 //
 //go:embed page/index.html
 var page []byte
 
-// pagePolicy lets the page run its own script and style, and nothing that a
-// consumer's name or error might smuggle in.
+// pagePolicy lets the page run its own script and style, and nothing that the name of a
+// consumer or an error might contain.
 var pagePolicy = "default-src 'none'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; script-src " +
 	digest("script") + "; style-src " + digest("style")
 
-// digest is that of the page's one element of a kind, as a policy names it.
+// digest identifies the only element with a tag in a Content-Security-Policy.
 func digest(tag string) string {
 	_, rest, _ := strings.Cut(string(page), "<"+tag+">")
 	body, _, _ := strings.Cut(rest, "</"+tag+">")
@@ -32,5 +32,5 @@ func servePage(w http.ResponseWriter, _ *http.Request) {
 	h.Set("Cache-Control", "no-cache")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Security-Policy", pagePolicy)
-	_, _ = w.Write(page) // the client may be gone; nobody else would care
+	_, _ = w.Write(page) // fails if the client has gone
 }

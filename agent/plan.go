@@ -10,7 +10,7 @@ import (
 	"kcagent/config"
 )
 
-// An Op is what is done to one consumer.
+// An Op is an operation on one consumer.
 type Op string
 
 // The operations.
@@ -19,36 +19,36 @@ const (
 	Start       Op = "start"
 	Pause       Op = "pause"
 	Resume      Op = "resume"
-	Update      Op = "update"      // taken over in place
-	Resubscribe Op = "resubscribe" // other topics for the same member
-	Stop        Op = "stop"        // the entry stays
-	Replace     Op = "replace"     // ended, and a new one joins
-	Terminate   Op = "terminate"   // the entry goes
-	Keep        Op = "keep"        // a replacement or resubscription that had not begun is dropped
-	Reconnect   Op = "reconnect"   // new connections, for a file with secrets changed
+	Update      Op = "update"      // apply settings without leaving the group
+	Resubscribe Op = "resubscribe" // read other topics as the same member
+	Stop        Op = "stop"        // leave the group; the consumer stays in the table
+	Replace     Op = "replace"     // terminate the consumer, then create it with another spec
+	Terminate   Op = "terminate"   // leave the group and the table
+	Keep        Op = "keep"        // discard a pending replace or resubscribe
+	Reconnect   Op = "reconnect"   // use changed credentials; the agent plans it, not Plan
 )
 
-// Ops lists what a file can bring about, the costliest first.
+// Ops lists the operations that an edit can cause, the costliest first.
 var Ops = []Op{Terminate, Replace, Stop, Create, Start, Resubscribe, Update, Pause, Resume}
 
-// tried reports whether the operation is tried before it is made, while the
-// consumer goes on in its former form.
-func (o Op) tried() bool { return o == Replace || o == Resubscribe || o == Reconnect }
+// preChecked reports whether the operation is applied only after a pre-check, during which
+// the consumer keeps its current configuration.
+func (o Op) preChecked() bool { return o == Replace || o == Resubscribe || o == Reconnect }
 
-// A Change is one operation that brings a consumer nearer to what is wanted.
+// A Change is one operation that brings a consumer nearer to its desired spec.
 type Change struct {
 	Op     Op
 	Name   string
-	Fields []string        // the fields of the file that cause it; none for create and terminate
-	Spec   config.Consumer // what is wanted; the zero value for terminate
-	Idle   bool            // it is stopped until now
+	Fields []string        // that differ, as in the file; none for create and terminate
+	Spec   config.Consumer // the desired spec; the zero value for terminate
+	Idle   bool            // the consumer is stopped now
 
-	// Warning is what the operator should know before the change is made; "" if
-	// there is nothing.
+	// Warning is what the operator should know before the change is applied; "" for nothing.
 	Warning string
 }
 
-// Cost is what the change costs the consumer's group.
+// Cost is what the change costs the consumer's group: none, join, leave, "leave and join"
+// or "one rebalance".
 func (c Change) Cost() string {
 	stays := c.Spec.State == config.Stopped
 	switch c.Op {
@@ -86,23 +86,22 @@ func (c Change) String() string {
 	return s
 }
 
-// A Have is a consumer that is there now.
+// A Have is a consumer that exists now.
 type Have struct {
-	Spec   config.Consumer  // as it was last asked to be
-	Ending bool             // told to terminate or to make room for its replacement
-	Next   *config.Consumer // another form that is being tried; nil without one
+	Spec    config.Consumer  // that it was last asked to apply
+	Ending  bool             // it was asked to terminate or to make room for its replacement
+	Pending *config.Consumer // the spec of its pending change; nil if there is none
 }
 
-// Plan says what to do so that the consumers that are there become the wanted
-// ones. It is the whole meaning of an edit, and level-triggered: it compares
-// what is wanted with what has been asked for and is there now, not an old file
-// with a new one, so that planning again after its changes were applied gives
-// nothing. Consumers are told apart by name alone.
+// Plan returns the changes that turn the consumers in have into those in want. It is the
+// whole meaning of an edit. It compares the desired specs with the consumers that exist,
+// not an old file with a new one, so planning again after the changes were applied returns
+// nothing. The name alone identifies a consumer.
 //
-// Terminations come first (a renamed entry frees its file before the new name
-// asks for it), sorted by name; then the others in the order of want, one
-// change a consumer at most. A consumer that is ending gets nothing: once it
-// has gone, the next Plan creates what is wanted.
+// Terminations come first, sorted by name, because a renamed consumer has to release its
+// file before the new name can use it. The others follow in the order of want, at most one
+// for each consumer. A consumer that is ending gets none: once it has ended, the next Plan
+// creates it.
 func Plan(want []config.Consumer, have map[string]Have) []Change {
 	var changes []Change
 	wanted := make(map[string]bool, len(want))
@@ -130,34 +129,33 @@ func Plan(want []config.Consumer, have map[string]Have) []Change {
 	return changes
 }
 
-// planOne compares one consumer as asked with one as wanted. The zero Op means
-// that it is as wanted.
+// planOne plans the change of one consumer. The zero Op means that there is none.
 func planOne(h Have, want config.Consumer) Change {
-	if h.Next == nil {
+	if h.Pending == nil {
 		return compare(h.Spec, want)
 	}
-	onNext := compare(*h.Next, want)
-	if !onNext.Op.tried() && onNext.Op != Stop {
-		return onNext // nothing, or something that holds for both forms
+	onPending := compare(*h.Pending, want)
+	if !onPending.Op.preChecked() && onPending.Op != Stop {
+		return onPending // nothing, or a change of both specs
 	}
 	c := compare(h.Spec, want)
 	switch {
 	case c.Op == "":
-		c = onNext
+		c = onPending
 		c.Op = Keep
-	case !c.Op.tried() && c.Op != Stop:
+	case !c.Op.preChecked() && c.Op != Stop:
 		c.Op = Keep
 	}
 	return c
 }
 
-// compare says what makes one form of a consumer another.
-func compare(asked, want config.Consumer) Change {
-	c := Change{Name: want.Name, Spec: want, Idle: asked.State == config.Stopped}
-	if reflect.DeepEqual(asked, want) { // nearly all are; naming the fields takes longer
+// compare returns the change from one spec of a consumer to another.
+func compare(current, want config.Consumer) Change {
+	c := Change{Name: want.Name, Spec: want, Idle: current.State == config.Stopped}
+	if reflect.DeepEqual(current, want) { // most are; diff takes longer
 		return c
 	}
-	if c.Fields = diff(asked, want); len(c.Fields) == 0 {
+	if c.Fields = diff(current, want); len(c.Fields) == 0 {
 		return c
 	}
 	costs := costLive
@@ -167,13 +165,13 @@ func compare(asked, want config.Consumer) Change {
 	switch {
 	case costs == costReplace:
 		c.Op = Replace
-	case asked.State != want.State && want.State == config.Stopped:
+	case current.State != want.State && want.State == config.Stopped:
 		c.Op = Stop
-	case asked.State != want.State && c.Idle:
+	case current.State != want.State && c.Idle:
 		c.Op = Start
 	case costs == costSubscription && !c.Idle:
 		c.Op = Resubscribe
-	case asked.State == want.State:
+	case current.State == want.State:
 		c.Op = Update
 	case want.State == config.Paused:
 		c.Op = Pause
@@ -183,8 +181,8 @@ func compare(asked, want config.Consumer) Change {
 	return c
 }
 
-// Guard says why an edit from have to want is refused as a whole, for it would
-// terminate more consumers than want allows; nil if it is not.
+// Guard returns a problem if an edit from have to want would terminate more consumers than
+// limits.max_removed_percent of want allows. Such an edit is rejected as a whole.
 func Guard(have []config.Consumer, want *config.Config) *config.Problem {
 	wanted := make(map[string]bool, len(want.Consumers))
 	for _, w := range want.Consumers {
@@ -204,6 +202,6 @@ func Guard(have []config.Consumer, want *config.Config) *config.Problem {
 		Path: "limits.max_removed_percent",
 		Message: fmt.Sprintf("this edit would terminate %d of %d consumers, more than the allowed %d percent: %s",
 			len(gone), len(have), limit, strings.Join(gone, ", ")),
-		Hint: "raise limits.max_removed_percent in the same edit if this is meant",
+		Hint: "raise limits.max_removed_percent in the same edit if this is intended",
 	}
 }

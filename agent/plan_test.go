@@ -83,7 +83,7 @@ func TestPlanGoldens(t *testing.T) {
 			}
 			for _, c := range parseConsumers(t, text("next.yaml")) {
 				if h, ok := have[c.Name]; ok && text("next.yaml") != "" {
-					h.Next = &c
+					h.Pending = &c
 					have[c.Name] = h
 				}
 			}
@@ -136,11 +136,11 @@ func handedOut(changes []Change, have map[string]Have) map[string]Have {
 		case c.Op == Terminate:
 			delete(have, c.Name)
 			continue
-		case c.Op.tried() && h.Spec.State != config.Stopped && c.Spec.State != config.Stopped:
-			h.Next = &c.Spec
+		case c.Op.preChecked() && h.Spec.State != config.Stopped && c.Spec.State != config.Stopped:
+			h.Pending = &c.Spec
 			h.Spec.State = c.Spec.State
-		case h.Next != nil && c.Op != Keep && c.Op != Stop && !c.Op.tried():
-			h.Next = &c.Spec
+		case h.Pending != nil && c.Op != Keep && c.Op != Stop && !c.Op.preChecked():
+			h.Pending = &c.Spec
 			h.Spec.State = c.Spec.State
 		default:
 			h = Have{Spec: c.Spec}
@@ -242,8 +242,8 @@ func FuzzPlan(f *testing.F) {
 			}
 		}
 		for name, h := range have {
-			if h.Next != nil {
-				have[name] = Have{Spec: *h.Next}
+			if h.Pending != nil {
+				have[name] = Have{Spec: *h.Pending}
 			}
 		}
 		want := consumersFrom(b)

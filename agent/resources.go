@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Resources are what the process uses. A figure that the system does not give
-// is 0; MemoryLimitBytes is 0 where there is no limit.
+// Resources are what the process uses. A value that the system does not report is 0;
+// MemoryLimitBytes is 0 if there is no limit.
 type Resources struct {
 	Goroutines       int     `json:"goroutines" doc:"Goroutines."`
 	OSThreads        int     `json:"os_threads" doc:"Threads of the operating system; 0 if unknown."`
@@ -35,11 +35,11 @@ func readResources() Resources {
 		HeapBytes:  int64(samples[0].Value.Uint64()),
 		OSThreads:  int(samples[1].Value.Uint64()),
 	}
-	if limit := debug.SetMemoryLimit(-1); limit != math.MaxInt64 { // a negative limit only asks
+	if limit := debug.SetMemoryLimit(-1); limit != math.MaxInt64 { // a negative limit is not set
 		r.MemoryLimitBytes = limit
 	}
 	if fds, err := os.ReadDir("/proc/self/fd"); err == nil {
-		r.OpenFDs = len(fds) - 1 // less the one that reads the folder
+		r.OpenFDs = len(fds) - 1 // without the one that reads the directory
 	}
 	if statm, err := os.ReadFile("/proc/self/statm"); err == nil {
 		if f := strings.Fields(string(statm)); len(f) > 1 {
@@ -49,9 +49,9 @@ func readResources() Resources {
 	}
 	var u unix.Rusage
 	if unix.Getrusage(unix.RUSAGE_SELF, &u) == nil {
-		r.CPUSeconds = seconds(u.Utime) + seconds(u.Stime)
+		r.CPUSeconds = cpuSeconds(u.Utime) + cpuSeconds(u.Stime)
 	}
 	return r
 }
 
-func seconds(t unix.Timeval) float64 { return float64(t.Sec) + float64(t.Usec)/1e6 }
+func cpuSeconds(t unix.Timeval) float64 { return float64(t.Sec) + float64(t.Usec)/1e6 }

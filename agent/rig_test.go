@@ -174,7 +174,7 @@ func (r *rig) consumer() ConsumerStatus {
 }
 
 // running is the consumer that is first in the file.
-func (r *rig) running() *consumer { return r.agent.snapshot.Load().rows[0].runner.(*consumer) }
+func (r *rig) running() *consumer { return r.agent.snapshot.Load().Rows[0].Consumer.(*consumer) }
 
 func (r *rig) counters() Counters { return r.running().Snapshot().Counters }
 

@@ -18,8 +18,8 @@ func TestZombieHoldsUpNobody(t *testing.T) {
 		time.Sleep(21 * time.Second)
 		s.wantStates("b=RUNNING c=RUNNING heir=STARTING")
 		snap := s.agent.snapshot.Load()
-		if len(snap.zombies) != 1 || snap.zombies[0].name != "stuck" {
-			t.Fatalf("zombies are %+v", snap.zombies)
+		if len(snap.Zombies) != 1 || snap.Zombies[0].Name != "stuck" {
+			t.Fatalf("zombies are %+v", snap.Zombies)
 		}
 		if e := s.agent.Status().Terminated; len(e) != 1 || e[0].Clean {
 			t.Errorf("terminated is %+v, want one unclean end", e)
@@ -34,7 +34,7 @@ func TestZombieHoldsUpNobody(t *testing.T) {
 		s.wantStates("b=RUNNING heir=STARTING")
 		time.Sleep(40 * time.Second)
 		s.wantStates("b=RUNNING heir=RUNNING")
-		if z := s.agent.snapshot.Load().zombies; len(z) != 0 {
+		if z := s.agent.snapshot.Load().Zombies; len(z) != 0 {
 			t.Errorf("the zombie ended and is still listed: %+v", z)
 		}
 	})

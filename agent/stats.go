@@ -8,8 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// stats are what a consumer counts, over all its runs. They are written on the
-// hot path and read at any time.
+// stats are what a consumer counts, over all its runs. Many goroutines write and read them.
 type stats struct {
 	records, bytes         atomic.Int64
 	lastRecord, lastFlush  atomic.Int64 // Unix nanoseconds; 0 for never
@@ -21,8 +20,8 @@ type stats struct {
 	starts                 atomic.Int64
 	ledgerCopies           atomic.Int64
 	flushSeconds           prometheus.Histogram
-	rate                   atomic.Uint64 // records per second, as float bits; written by the agent's sampler
-	sampled, sampledAtNano int64         // the sampler's alone
+	rate                   atomic.Uint64 // records per second, as float bits; written by sample
+	sampled, sampledAtNano int64         // only sample uses them
 }
 
 func newStats() stats {
@@ -32,8 +31,7 @@ func newStats() stats {
 	})}
 }
 
-// sample updates the rate: over the time since the last sample, smoothed so
-// that one burst does not make it jump.
+// sample measures the rate since the last sample, smoothed over a few samples.
 func (s *stats) sample(now int64) {
 	records, since := s.records.Load(), now-s.sampledAtNano
 	if s.sampledAtNano != 0 && since > 0 {
@@ -49,5 +47,5 @@ func (s *stats) sample(now int64) {
 
 func (s *stats) perSecond() float64 { return math.Float64frombits(s.rate.Load()) }
 
-// newID names one life of a consumer, from create to terminate or replace.
+// newID returns a random identifier.
 func newID() string { return rand.Text()[:12] }

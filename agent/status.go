@@ -17,7 +17,7 @@ type Status struct {
 	Terminated []Ended          `json:"terminated" doc:"The last 50 consumers that ended."`
 }
 
-// AgentStatus says which process answers.
+// AgentStatus identifies the process.
 type AgentStatus struct {
 	Version   string    `json:"version" doc:"Version of the agent."`
 	Hostname  string    `json:"hostname" doc:"Name of the host."`
@@ -25,8 +25,7 @@ type AgentStatus struct {
 	StartedAt time.Time `json:"started_at" doc:"When the agent started."`
 }
 
-// ConfigStatus says which configuration is in force, and what of the file as
-// it is now is not.
+// ConfigStatus is the configuration in force, and whether the file differs from it.
 type ConfigStatus struct {
 	Path       string          `json:"path" doc:"Path of the configuration file."`
 	State      string          `json:"state" doc:"synced: the file is applied, and every consumer has converged. applying: changes are in progress or pending. rejected: the file has problems, and the last valid configuration stays in force."`
@@ -36,8 +35,8 @@ type ConfigStatus struct {
 	Problems   config.Problems `json:"problems" doc:"Why the file is rejected, in the order of the file; empty if it is valid."`
 }
 
-// ConsumerStatus is one consumer as it is now. Lag, offsets and high-water
-// marks are of the partitions assigned to this member.
+// ConsumerStatus is one consumer. Lag, offsets and high-water marks are those of the
+// partitions that are assigned to this member.
 type ConsumerStatus struct {
 	ID               string            `json:"id" doc:"Identifies this instance of the consumer; it changes with each replace."`
 	Name             string            `json:"name" doc:"Name of the consumer."`
@@ -66,8 +65,8 @@ type ConsumerStatus struct {
 	Partitions       []PartitionStatus `json:"partitions" doc:"The partitions that are assigned to this member."`
 }
 
-// A PendingChange is a change that is wanted and tried first, while the
-// consumer goes on in its former form.
+// A PendingChange is a change that waits for its pre-check, while the consumer keeps its
+// current configuration.
 type PendingChange struct {
 	Action    Op         `json:"action" doc:"What the agent will do: replace, resubscribe or reconnect."`
 	Fields    []string   `json:"fields" doc:"Keys of the file that cause the change."`
@@ -88,7 +87,7 @@ type PartitionStatus struct {
 	Lag             int64  `json:"lag" doc:"Records between the position and the high-water mark."`
 }
 
-// Ended is a consumer that is gone.
+// Ended is a consumer that was terminated.
 type Ended struct {
 	Name         string    `json:"name" doc:"Name of the consumer."`
 	ID           string    `json:"id" doc:"Id that the consumer had."`
@@ -97,140 +96,95 @@ type Ended struct {
 	RecordsTotal int64     `json:"records_total" doc:"Records that the sink accepted."`
 }
 
-// A snapshot is what the loop publishes after each round, so that a status
-// never waits for it.
-type snapshot struct {
-	note       reloads
-	config     *config.Config
-	rows       []row
-	terminated []Ended
-	zombies    []zombie
-}
-
-// A row is a consumer in the table, and its wish.
-type row struct {
-	runner runner
-	spec   config.Consumer
-	ending bool
-	next   *PendingChange
-}
-
-type zombie struct {
-	name, id string
-	since    time.Time
-}
-
-// publish makes the round's result visible. Consumers come in the order of
-// the file, ones that are ending and no longer in it last.
-func (a *Agent) publish() {
-	s := &snapshot{note: a.note, config: a.config, terminated: a.terminated[:len(a.terminated):len(a.terminated)]}
-	listed := make(map[string]bool, len(a.entries))
-	add := func(name string) {
-		if e := a.entries[name]; e != nil && !listed[name] {
-			listed[name] = true
-			s.rows = append(s.rows, row{e.runner, e.spec, e.ending, e.next.pending()})
-		}
-	}
-	if a.config != nil {
-		for _, c := range a.config.Consumers {
-			add(c.Name)
-		}
-	}
-	for name := range a.entries {
-		add(name)
-	}
-	for _, z := range a.zombies {
-		s.zombies = append(s.zombies, zombie{z.name, z.id, z.since})
-	}
-	a.snapshot.Store(s)
-}
-
-// Status says how everything is now. It waits for nobody.
-func (a *Agent) Status() Status {
-	snap := a.snapshot.Load()
+// Status returns the current status of everything. It does not block.
+func (a *API) Status() Status {
+	snap := a.o.Snapshot()
 	host, _ := os.Hostname()
 	s := Status{
-		Agent:      AgentStatus{Version: a.opts.Version, Hostname: host, PID: os.Getpid(), StartedAt: a.started},
+		Agent:      AgentStatus{Version: a.o.Version, Hostname: host, PID: os.Getpid(), StartedAt: a.o.Started},
 		Summary:    make(map[State]int),
 		Resources:  readResources(),
-		Consumers:  make([]ConsumerStatus, 0, len(snap.rows)),
-		Terminated: append([]Ended{}, snap.terminated...),
+		Consumers:  make([]ConsumerStatus, 0, len(snap.Rows)),
+		Terminated: append([]Ended{}, snap.Terminated...),
 	}
 	changing := false
-	for _, r := range snap.rows {
-		snap := r.runner.Snapshot()
-		c := r.status(&snap)
-		s.Summary[c.Status]++
-		s.Consumers = append(s.Consumers, c)
-		changing = changing || r.changing(&snap)
+	for i := range snap.Rows {
+		row := &snap.Rows[i]
+		c := row.Consumer.Snapshot()
+		s.Summary[c.State]++
+		s.Consumers = append(s.Consumers, row.status(&c))
+		changing = changing || row.changing(&c)
 	}
 	s.Config = snap.configStatus(changing)
 	return s
 }
 
-func (s *snapshot) configStatus(changing bool) ConfigStatus {
-	n := s.note
-	c := ConfigStatus{Path: n.path, State: "synced", SHA256: n.sha, FileSHA256: n.fileSHA, Problems: n.problems}
+func (s *AgentSnapshot) configStatus(changing bool) ConfigStatus {
+	r := &s.Reloads
+	c := ConfigStatus{
+		Path: r.Path, State: "synced", SHA256: r.SHA256, FileSHA256: r.FileSHA256,
+		AppliedAt: orNull(r.AppliedAt), Problems: r.Problems,
+	}
 	if c.Problems == nil {
 		c.Problems = config.Problems{}
 	}
-	if !n.appliedAt.IsZero() {
-		c.AppliedAt = &n.appliedAt
-	}
 	switch {
-	case len(n.problems) > 0:
+	case len(r.Problems) > 0:
 		c.State = "rejected"
-	case changing, s.config == nil:
+	case changing, s.Config == nil:
 		c.State = "applying"
 	}
 	return c
 }
 
-// changing reports whether the consumer is on its way to what is wanted. One
-// in ERROR is not: it has got the change, and fails at it.
-func (r row) changing(s *Snapshot) bool {
+// steadyState is the state of a consumer that has reached its desired state.
+var steadyState = map[config.State]State{
+	config.Running: Running, config.Paused: Paused, config.Stopped: Created,
+}
+
+// changing reports whether the consumer has not reached its desired state yet. A consumer
+// in ERROR is not changing: it has applied the change, and fails.
+func (r *Row) changing(c *Snapshot) bool {
 	switch {
-	case r.next != nil, r.ending || s.State == Starting || s.State == Stopping:
+	case r.Pending != nil, r.Ending, c.State == Starting, c.State == Stopping:
 		return true
-	case s.State == Failing:
+	case c.State == Failing:
 		return false
+	case r.Spec.State != config.Stopped && c.Resubscribing:
+		return true
 	}
-	if r.spec.State != config.Stopped && s.Resubscribing {
-		return true // the same member is to join again
-	}
-	return s.State != map[config.State]State{
-		config.Running: Running, config.Paused: Paused, config.Stopped: Created,
-	}[r.spec.State]
+	return c.State != steadyState[r.Spec.State]
 }
 
-func (r row) status(s *Snapshot) ConsumerStatus {
-	c := ConsumerStatus{
-		ID: s.ID, Name: s.Name, Status: s.State, Desired: r.spec.State,
-		Brokers: r.spec.Cluster.Brokers, Cluster: r.spec.ClusterName, Group: r.spec.Group,
-		Topics: r.spec.Topics, TopicsRegex: r.spec.TopicsRegex, Sink: r.spec.Sink.String(),
-		MemberIDs: []string{}, Generation: s.Generation,
-		CreatedAt: s.Created, StatusSince: s.Since,
-		RecordsTotal: s.Records, BytesTotal: s.Bytes, RecordsPerSecond: s.RecordsPerSecond,
-		RebalancesTotal: s.Rebalances, RestartsTotal: s.Restarts,
-		LastRecordAt: orNull(s.LastRecord), LastFlushAt: orNull(s.LastFlush),
-		PendingChange: r.next, Partitions: make([]PartitionStatus, len(s.Partitions)),
+func (r *Row) status(c *Snapshot) ConsumerStatus {
+	s := ConsumerStatus{
+		ID: c.ID, Name: c.Name, Status: c.State, Desired: r.Spec.State,
+		Brokers: r.Spec.Cluster.Brokers, Cluster: r.Spec.ClusterName, Group: r.Spec.Group,
+		Topics: r.Spec.Topics, TopicsRegex: r.Spec.TopicsRegex, Sink: r.Spec.Sink.String(),
+		MemberIDs: []string{}, Generation: c.Generation,
+		CreatedAt: c.Created, StatusSince: c.Since,
+		RecordsTotal: c.Records, BytesTotal: c.Bytes, RecordsPerSecond: c.RecordsPerSecond,
+		RebalancesTotal: c.Rebalances, RestartsTotal: c.Restarts,
+		LastRecordAt: orNull(c.LastRecord), LastFlushAt: orNull(c.LastFlush),
+		PendingChange: r.Pending, Partitions: make([]PartitionStatus, len(c.Partitions)),
 	}
-	if r.spec.TopicsRegex != "" {
-		c.Topics = append([]string{}, s.Topics...)
+	if r.Spec.TopicsRegex != "" {
+		s.Topics = append([]string{}, c.Topics...)
 	}
-	if s.MemberID != "" {
-		c.MemberIDs = append(c.MemberIDs, s.MemberID)
+	if c.MemberID != "" {
+		s.MemberIDs = append(s.MemberIDs, c.MemberID)
 	}
-	if s.Fault != "" {
-		c.LastError = &s.Fault
+	if fault := c.Fault; fault != "" {
+		s.LastError = &fault
 	}
-	for i, p := range s.Partitions {
-		c.Lag += p.Lag
-		c.Partitions[i] = PartitionStatus(p)
+	for i, p := range c.Partitions {
+		s.Lag += p.Lag
+		s.Partitions[i] = PartitionStatus(p)
 	}
-	return c
+	return s
 }
 
+// orNull is nil for the zero time.
 func orNull(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
@@ -238,35 +192,23 @@ func orNull(t time.Time) *time.Time {
 	return &t
 }
 
-// Ready reports whether a good configuration was applied and every consumer
-// has left STARTING once. Once true it stays so: a consumer that is added
-// later, or fails, must not take the whole agent out of service.
-func (a *Agent) Ready() bool {
+// Ready reports whether a configuration was applied and every consumer has left STARTING
+// once. It stays true from then on: a consumer that is added later, or fails, must not
+// take the whole agent out of service.
+func (a *API) Ready() bool {
 	if a.ready.Load() {
 		return true
 	}
-	snap := a.snapshot.Load()
-	if snap.config == nil || len(snap.rows) < len(snap.config.Consumers) {
+	snap := a.o.Snapshot()
+	if snap.Config == nil || len(snap.Rows) < len(snap.Config.Consumers) {
 		return false
 	}
-	for _, r := range snap.rows {
-		if !r.runner.Snapshot().Started && r.spec.State != config.Stopped {
+	for i := range snap.Rows {
+		row := &snap.Rows[i]
+		if row.Spec.State != config.Stopped && !row.Consumer.Snapshot().Started {
 			return false
 		}
 	}
 	a.ready.Store(true)
 	return true
-}
-
-// Alive reports whether the loop answers within timeout.
-func (a *Agent) Alive(timeout time.Duration) bool {
-	pong := make(chan struct{})
-	t := time.NewTimer(timeout)
-	defer t.Stop()
-	select {
-	case a.pings <- pong:
-		return true
-	case <-t.C:
-		return false
-	}
 }

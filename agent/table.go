@@ -3,20 +3,62 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"kcagent/config"
 )
 
-// startAll starts every consumer that is to run and does not, unless another one
-// still holds the file that it would write.
+// An entry is a consumer of the table. Only Run's goroutine uses it.
+type entry struct {
+	id      string
+	name    string
+	spec    config.Consumer // that the consumer was last asked to apply
+	runner  runner
+	pending *pendingChange // nil if there is none
+
+	cancel      context.CancelCauseFunc // of Run; nil while no goroutine runs
+	ending      bool                    // asked to terminate or to make room for its replacement
+	timer       *time.Timer             // of StopTimeout; nil unless it is stopping
+	zombieSince time.Time               // zero unless it is a zombie
+
+	reconnected config.Prints // of the credentials that it was last asked to use; nil before
+}
+
+func (a *Agent) newEntry(spec config.Consumer) *entry {
+	r := a.newRunner(spec)
+	return &entry{id: r.Snapshot().ID, name: spec.Name, spec: spec, runner: r}
+}
+
+// String is "consumer orders" or "zombie orders".
+func (e *entry) String() string {
+	if !e.zombieSince.IsZero() {
+		return "zombie " + e.name
+	}
+	return "consumer " + e.name
+}
+
+// update asks the consumer to apply spec.
+func (e *entry) update(spec config.Consumer) {
+	e.spec = spec
+	e.runner.Update(spec)
+}
+
+// updateState asks the consumer for another state, and keeps the rest of its spec.
+func (e *entry) updateState(s config.State) {
+	if e.spec.State != s {
+		spec := e.spec
+		spec.State = s
+		e.update(spec)
+	}
+}
+
+// startAll starts every consumer that should run and does not, unless another one still
+// holds the file that it would write.
 func (a *Agent) startAll(ctx context.Context) {
 	held := a.holders()
-	for _, w := range a.config.Consumers {
-		e := a.entries[w.Name]
+	for _, c := range a.config.Consumers {
+		e := a.entries[c.Name]
 		if e == nil || e.cancel != nil || e.ending || e.spec.State == config.Stopped || ctx.Err() != nil {
 			continue
 		}
@@ -35,54 +77,58 @@ func (a *Agent) start(ctx context.Context, e *entry) {
 		e.runner.Run(runCtx)
 		select {
 		case a.ended <- e:
-		case <-a.over: // a zombie that ended after the agent
+		case <-a.done: // a zombie that ended after the agent
 		}
 	}()
 }
 
-// end takes a consumer out of service for good.
-func (a *Agent) end(e *entry, why StopReason) {
-	e.ending, e.next = true, nil
-	if e.cancel == nil { // no goroutine: it is over at once
-		a.bury(e, nil)
+// terminate stops a consumer for good.
+func (a *Agent) terminate(e *entry, why string) {
+	e.ending, e.pending = true, nil
+	if e.cancel == nil { // it does not run
+		a.retire(e, nil)
 		return
 	}
-	a.stop(e, why)
+	a.stop(e, StopReason{To: Terminated, Why: why})
 }
 
-// stop cancels a consumer's run and sets its deadline. It changes nothing for a
-// consumer that is stopping already.
-func (a *Agent) stop(e *entry, why StopReason) {
-	e.cancel(why)
+// stop cancels a consumer's run and sets its deadline. It changes nothing for a consumer
+// that is stopping already.
+func (a *Agent) stop(e *entry, reason StopReason) {
+	e.cancel(reason)
 	if e.timer == nil {
 		e.timer = time.AfterFunc(a.opts.StopTimeout, func() {
 			select {
 			case a.overdue <- e:
-			case <-a.over:
+			case <-a.done:
 			}
 		})
 	}
 }
 
-// forget notes that a consumer's goroutine is gone.
-func (a *Agent) forget(e *entry) {
+// handleEnd records that a consumer's goroutine has ended.
+func (a *Agent) handleEnd(e *entry) {
 	if e.timer != nil {
 		e.timer.Stop()
 		e.timer = nil
 	}
 	e.cancel = nil
-	if !e.since.IsZero() {
+	if !e.zombieSince.IsZero() {
 		a.zombies = slices.DeleteFunc(a.zombies, func(z *entry) bool { return z == e })
-		a.log.Info("zombie has ended", "consumer", e.name, "after", time.Since(e.since).Round(time.Millisecond).String())
+		a.log.Info("zombie has ended", "consumer", e.name, "after", time.Since(e.zombieSince).Round(time.Millisecond).String())
 		return
 	}
 	if e.ending {
-		a.bury(e, e.runner.Snapshot().EndError)
+		a.retire(e, e.runner.Snapshot().EndError)
 	}
 }
 
-// bury moves a consumer from the table to the list of ended ones.
-func (a *Agent) bury(e *entry, unclean error) {
+// maxTerminated is how many terminated consumers are remembered.
+const maxTerminated = 50
+
+// retire moves a consumer from the table to the list of terminated ones. unclean is why it
+// did not end cleanly; nil if it did.
+func (a *Agent) retire(e *entry, unclean error) {
 	if a.entries[e.name] == e {
 		delete(a.entries, e.name)
 	}
@@ -90,74 +136,52 @@ func (a *Agent) bury(e *entry, unclean error) {
 	a.terminated = append(a.terminated, Ended{
 		Name: e.name, ID: e.id, At: time.Now(), Clean: unclean == nil, RecordsTotal: e.runner.Snapshot().Records,
 	})
-	if n := len(a.terminated); n > 50 {
-		a.terminated = slices.Clone(a.terminated[n-50:])
+	if n := len(a.terminated); n > maxTerminated {
+		a.terminated = slices.Clone(a.terminated[n-maxTerminated:])
 	}
 }
 
-// giveUp makes a zombie of a consumer that has not stopped in time: it is
-// named, it keeps what it holds, and nobody waits for it.
-func (a *Agent) giveUp(e *entry) {
-	if e.cancel == nil || !e.since.IsZero() {
+// markZombie makes a zombie of a consumer that has not stopped in time: it is reported, it
+// keeps what it holds, and no other consumer but one that needs its file waits for it.
+func (a *Agent) markZombie(e *entry) {
+	if e.cancel == nil || !e.zombieSince.IsZero() {
 		return // it ended while the timer fired
 	}
-	e.since = time.Now()
+	e.zombieSince = time.Now()
 	a.zombies = append(a.zombies, e)
 	a.log.Error("consumer did not stop in time and is a zombie now; it keeps its sink until it ends",
 		"consumer", e.name, "sink", e.spec.Sink.String(), "timeout", a.opts.StopTimeout.String())
 	wasEnding := e.ending
-	a.bury(e, errors.New("did not stop in time"))
-	if !wasEnding { // stopped, not removed: the entry goes on with a new consumer
+	a.retire(e, errors.New("did not stop in time"))
+	if !wasEnding { // stopped, not removed: its entry gets a new consumer
 		a.entries[e.name] = a.newEntry(e.spec)
 	}
 }
 
-// shutdown stops everything at once and waits, within the deadline.
-func (a *Agent) shutdown() error {
-	a.log.Info("shutting down", "timeout", a.opts.ShutdownTimeout.String())
-	deadline := time.NewTimer(a.opts.ShutdownTimeout)
-	defer deadline.Stop()
-	alive := map[*entry]bool{}
-	for _, e := range a.entries {
-		if e.cancel != nil {
-			e.ending, e.next = true, nil
-			a.stop(e, StopReason{To: Terminated, Why: "the agent shuts down", Restarts: true})
-			alive[e] = true
+// publish makes the table visible to the HTTP API.
+func (a *Agent) publish() {
+	s := &AgentSnapshot{
+		Config: a.config, Reloads: a.reloads,
+		Rows:       make([]Row, 0, len(a.entries)),
+		Terminated: a.terminated[:len(a.terminated):len(a.terminated)],
+	}
+	listed := make(map[string]bool, len(a.entries))
+	add := func(name string) {
+		if e := a.entries[name]; e != nil && !listed[name] {
+			listed[name] = true
+			s.Rows = append(s.Rows, Row{e.id, e.spec, e.ending, e.pending.status(), e.runner})
 		}
+	}
+	if a.config != nil {
+		for _, c := range a.config.Consumers {
+			add(c.Name)
+		}
+	}
+	for name := range a.entries {
+		add(name)
 	}
 	for _, z := range a.zombies {
-		alive[z] = true
+		s.Zombies = append(s.Zombies, ZombieConsumer{z.id, z.name, z.zombieSince})
 	}
-	a.publish()
-	progress := time.NewTicker(50 * time.Millisecond)
-	defer progress.Stop()
-	var bad []string
-	for len(alive) > 0 {
-		select {
-		case <-progress.C:
-			a.publish()
-		case e := <-a.ended:
-			delete(alive, e)
-			if err := e.runner.Snapshot().EndError; err != nil {
-				bad = append(bad, fmt.Sprintf("%s: %v", e.name, err))
-			}
-			a.forget(e)
-		case <-a.overdue: // the shutdown's own deadline decides
-		case pong := <-a.pings:
-			close(pong)
-		case <-deadline.C:
-			for e := range alive {
-				bad = append(bad, e.name+": did not stop in time")
-			}
-			alive = nil
-		}
-	}
-	a.clusters.close()
-	a.publish()
-	if len(bad) > 0 {
-		slices.Sort(bad)
-		return errors.New("shut down: not every consumer ended cleanly: " + strings.Join(bad, "; "))
-	}
-	a.log.Info("shut down cleanly")
-	return nil
+	a.snapshot.Store(s)
 }

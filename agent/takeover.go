@@ -12,11 +12,11 @@ import (
 	"kcagent/sink/file/filename"
 )
 
-// warnTakeovers sets the warning of each change by which a consumer writes to a
-// file that another group has written until now: the former form of the consumer,
-// or a consumer that is removed or writes elsewhere from now on. The new group
-// does not begin where the file ends, but at its own committed offsets or at its
-// start policy. Most often that repeats the whole topic in the file.
+// warnTakeovers sets the warning of each change after which a consumer writes to a file
+// that another group has written to until now. The other group is that of the consumer's
+// current spec, or of a consumer that is removed or will write elsewhere. The new group does
+// not start where the file ends, but at its own committed offsets or at its start policy,
+// so the file usually gets the whole topic again.
 func warnTakeovers(changes []Change, have map[string]Have) {
 	var former []formerWriter
 	for i := range changes {
@@ -35,8 +35,8 @@ func warnTakeovers(changes []Change, have map[string]Have) {
 	}
 }
 
-// decidesFile reports whether a field decides which group writes which topics to
-// which file.
+// decidesFile reports whether a field has an influence on which group writes which topics
+// to which file.
 func decidesFile(field string) bool {
 	switch field {
 	case "group", "topics", "topics_regex", "sink", "sink.file", "sink.file.path":
@@ -45,10 +45,10 @@ func decidesFile(field string) bool {
 	return false
 }
 
-// A formerWriter is a consumer with a file, as it was before the changes.
+// A formerWriter is the spec of a consumer with a file, before the changes.
 type formerWriter struct {
 	config.Consumer
-	head string // of its path, up to the first placeholder
+	head string // its path up to the first placeholder
 }
 
 func formerWriters(have map[string]Have) []formerWriter {
@@ -67,9 +67,10 @@ func headOf(path string) string {
 	return head
 }
 
-// takenOver returns who wrote records of the same topics to a file of c before,
-// for another group: c's former form first, then the first by name. No consumer
-// that keeps its file is found, for no two may have one file.
+// takenOver returns a consumer of another group that has written records of the same topics
+// to a file of c: c itself with its current spec, or else the first by name; nil if there is
+// none. It does not find consumers that keep their file, because validation rejects two
+// writers of one file.
 func takenOver(former []formerWriter, c *config.Consumer) (found *formerWriter) {
 	head := headOf(c.Sink.File.Path)
 	for i := range former {

@@ -15,7 +15,7 @@ import (
 // labelFetcher is the label of goroutines that fetch for all consumers of a cluster.
 const labelFetcher = "fetcher"
 
-// Threads is everything /threads shows: which goroutine belongs to whom.
+// Threads is everything /threads shows: which goroutines belong to which consumer.
 type Threads struct {
 	Goroutines int            `json:"goroutines" doc:"All goroutines of the process."`
 	OSThreads  int            `json:"os_threads" doc:"Threads of the operating system."`
@@ -34,7 +34,7 @@ type ThreadGroup struct {
 	State      string  `json:"state" doc:"What the goroutines wait for, or running."`
 }
 
-// A Zombie is a consumer whose goroutines are there although it should be gone.
+// A Zombie is a terminated consumer that still has goroutines.
 type Zombie struct {
 	Consumer   string    `json:"consumer" doc:"Name of the consumer."`
 	Since      time.Time `json:"since" doc:"When the consumer should have ended."`
@@ -42,10 +42,10 @@ type Zombie struct {
 	Functions  []string  `json:"functions" doc:"Topmost functions of their stacks."`
 }
 
-// Threads takes a goroutine profile. It stops the world for an instant only,
+// Threads takes a goroutine profile. The profile stops the world for an instant only,
 // however many goroutines there are.
-func (a *Agent) Threads() (Threads, error) {
-	snap := a.snapshot.Load()
+func (a *API) Threads() (Threads, error) {
+	snap := a.o.Snapshot()
 	var buf bytes.Buffer
 	if err := pprof.Lookup("goroutine").WriteTo(&buf, 0); err != nil {
 		return Threads{}, fmt.Errorf("take goroutine profile: %w", err)
@@ -58,17 +58,17 @@ func (a *Agent) Threads() (Threads, error) {
 		OSThreads: readResources().OSThreads,
 		Threads:   []ThreadGroup{}, Consumers: make(map[string]int), Zombies: []Zombie{},
 	}
-	listed := make(map[string]bool, len(snap.rows)) // by id
-	for _, r := range snap.rows {
-		listed[r.runner.Snapshot().ID] = true
-		t.Consumers[r.spec.Name] = 0
+	listed := make(map[string]bool, len(snap.Rows)) // by id
+	for i := range snap.Rows {
+		listed[snap.Rows[i].ID] = true
+		t.Consumers[snap.Rows[i].Spec.Name] = 0
 	}
 	zombies := make(map[string]*Zombie)
-	for _, z := range snap.zombies {
-		zombies[z.id] = &Zombie{Consumer: z.name, Since: z.since, Functions: []string{}}
+	for _, z := range snap.Zombies {
+		zombies[z.ID] = &Zombie{Consumer: z.Name, Since: z.Since, Functions: []string{}}
 	}
-	ended := make(map[string]time.Time, len(snap.terminated))
-	for _, e := range snap.terminated {
+	ended := make(map[string]time.Time, len(snap.Terminated))
+	for _, e := range snap.Terminated {
 		ended[e.ID] = e.At
 	}
 	for _, s := range prof.Sample {
@@ -86,13 +86,13 @@ func (a *Agent) Threads() (Threads, error) {
 	return t, nil
 }
 
-// leakGrace is how long a consumer's last goroutines may take to fall asleep
-// for good after its end: sarama does not wait for all of them.
+// leakGrace is how long the goroutines of a terminated consumer may take to end, because
+// sarama does not wait for all of its own.
 const leakGrace = 2 * time.Second
 
-// count adds one sample: goroutines with one stack and one set of labels.
-// Goroutines of a consumer that is not listed are a zombie's, whether or not
-// its end was clean: a leak is what this page is there to show.
+// count adds one sample: goroutines with one stack and one set of labels. Goroutines of a
+// consumer that is not listed belong to a zombie, even if the consumer ended cleanly:
+// nothing else would report such a leak.
 func (t *Threads) count(s *profile.Sample, listed map[string]bool, zombies map[string]*Zombie, ended map[string]time.Time) {
 	n := int(s.Value[0])
 	function, state := describe(s)
@@ -118,7 +118,7 @@ func (t *Threads) count(s *profile.Sample, listed map[string]bool, zombies map[s
 	t.Threads = append(t.Threads, g)
 }
 
-// merge joins groups that differ only in the rest of their stacks.
+// merge adds up groups that differ only in the rest of their stacks.
 func (t *Threads) merge() {
 	type key struct {
 		consumer, cluster, function, state string
@@ -159,8 +159,8 @@ func label(s *profile.Sample, key string) string {
 	return ""
 }
 
-// waits maps what the runtime is doing at the top of a stack to the word that
-// a goroutine dump uses for it.
+// waits maps the runtime's function at the top of a stack to the state that a goroutine
+// dump shows for it.
 var waits = []struct{ function, state string }{
 	{"runtime.chanrecv", "chan receive"},
 	{"runtime.chansend", "chan send"},
@@ -174,7 +174,7 @@ var waits = []struct{ function, state string }{
 	{"time.Sleep", "sleep"},
 }
 
-// describe names the work of a stack, and what it waits for.
+// describe returns the function that a stack works for, and its state.
 func describe(s *profile.Sample) (function, state string) {
 	state = "running"
 	for _, loc := range s.Location {
@@ -191,12 +191,11 @@ func describe(s *profile.Sample) (function, state string) {
 			function = cmp.Or(function, name)
 		}
 	}
-	// A goroutine that was between two instructions has a stack without frames.
+	// The stack of a goroutine can have no frames.
 	return cmp.Or(function, "(in motion)"), state
 }
 
-// plumbing tells functions that say how a goroutine waits from those that say
-// what for.
+// plumbing reports whether a function only says how a goroutine waits, and not for what.
 func plumbing(name string) bool {
 	for _, prefix := range []string{"runtime.", "internal/", "syscall.", "sync.", "time.Sleep", "net.(*", "os.(*File)", "io.", "bufio."} {
 		if strings.HasPrefix(name, prefix) {

@@ -73,7 +73,7 @@ func leaky(t *testing.T, a *Agent) (count int, zombie *Zombie, unrecognized int)
 
 func threads(t *testing.T, a *Agent) Threads {
 	t.Helper()
-	th, err := a.Threads()
+	th, err := a.api.Threads()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -128,7 +128,7 @@ func runAgent(ctx context.Context, o runOptions) error {
 		return fmt.Errorf("listen on %s: %w", o.listen, err)
 	}
 	agent.SetUpSarama(o.log)
-	if err := agent.SetUpMemory(o.log); err != nil {
+	if err := limits.SetUpGC(o.log); err != nil {
 		o.log.Warn("memory is not limited", "error", err)
 	}
 	files := filewatch.NewFiles(filewatch.Options{Log: o.log, Events: o.watch})

@@ -116,12 +116,12 @@ func TestStateDoesNotWaitForAProbe(t *testing.T) {
 		}
 		s.edit("  - {name: a, group: g, state: paused}\n  - {name: b, group: g2}\n  - {name: c, group: g3}")
 		s.wantPending("a", Replace, "unreachable")
-		if got := s.agent.snapshot.Load().rows[0].runner.(*fakeRunner).asked(); got.State != config.Paused || got.Group != was.Group {
+		if got := s.agent.snapshot.Load().Rows[0].Consumer.(*fakeRunner).asked(); got.State != config.Paused || got.Group != was.Group {
 			t.Errorf("a is asked to be %s in group %s, want the old form paused", got.State, got.Group)
 		}
 		s.edit("  - {name: a, group: g, flush: {interval: 9s}}\n  - {name: b, group: g2, state: stopped}")
 		s.wantStates("a=RUNNING b=CREATED")
-		if got := s.agent.snapshot.Load().rows[0].runner.(*fakeRunner).asked(); got.State != config.Running || got.Flush.Interval == 9*time.Second {
+		if got := s.agent.snapshot.Load().Rows[0].Consumer.(*fakeRunner).asked(); got.State != config.Running || got.Flush.Interval == 9*time.Second {
 			t.Errorf("a is asked to be %+v, want the old form running, and the rest to wait", got)
 		}
 		if b := s.consumer("b"); b.PendingChange != nil || b.Group != "g2" {
@@ -130,7 +130,7 @@ func TestStateDoesNotWaitForAProbe(t *testing.T) {
 		s.fail("a", nil)
 		time.Sleep(retry.DefaultLast)
 		settle()
-		if got := s.agent.snapshot.Load().rows[0].runner.(*fakeRunner).asked(); got.Group != "g" || got.Flush.Interval != 9*time.Second {
+		if got := s.agent.snapshot.Load().Rows[0].Consumer.(*fakeRunner).asked(); got.Group != "g" || got.Flush.Interval != 9*time.Second {
 			t.Errorf("a is %+v", got)
 		}
 	})

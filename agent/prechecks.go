@@ -1,0 +1,137 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"kcagent/config"
+	"kcagent/sink"
+	"kcagent/sink/kinds"
+)
+
+// A preChecker checks whether consumers could run with specs, without joining a group or
+// writing to a file. It calls report once for each, from any goroutine: err is nil if
+// nothing was found wrong. The sinks in own belong to running consumers of this agent, so
+// a lock on their files is no error.
+type preChecker func(ctx context.Context, specs []config.Consumer, own []sink.Spec, report func(i int, err error))
+
+// preCheckWith returns the real preChecker.
+func preCheckWith(clusters *clusters) preChecker {
+	return func(ctx context.Context, specs []config.Consumer, own []sink.Spec, report func(i int, err error)) {
+		check := func(s sink.Spec) error { return kinds.CheckFree(s, own) }
+		probeEach(ctx, specs, probing{check, clusters.pinned}, func(i int, found []Finding) {
+			errs := make([]error, len(found))
+			for n, f := range found {
+				errs[n] = f.Err
+			}
+			report(i, errors.Join(errs...))
+		})
+	}
+}
+
+// A preCheckResult is what a pre-check of a pending change has found.
+type preCheckResult struct {
+	entry   *entry
+	pending *pendingChange
+	err     error // nil if the change can be applied
+}
+
+// startPreChecks starts the pre-checks that are due, and sets the timer for the next ones.
+// Together they need fewer connections than one by one.
+func (a *Agent) startPreChecks(ctx context.Context) {
+	now := time.Now()
+	var due []preCheckResult
+	var specs []config.Consumer
+	var next time.Time
+	for _, e := range a.entries {
+		p := e.pending
+		switch {
+		case p == nil || p.phase != inBackoff:
+		case p.due(now):
+			p.start()
+			due = append(due, preCheckResult{entry: e, pending: p})
+			specs = append(specs, p.change.Spec)
+		case next.IsZero() || p.next.Before(next):
+			next = p.next
+		}
+	}
+	if !next.IsZero() {
+		a.retry.Reset(time.Until(next))
+	}
+	if len(due) == 0 {
+		return
+	}
+	var own []sink.Spec
+	for _, e := range a.entries {
+		if e.cancel != nil {
+			own = append(own, e.spec.Sink)
+		}
+	}
+	a.preChecks.Go(func() {
+		a.preCheck(ctx, specs, own, func(i int, err error) {
+			r := due[i]
+			r.err = err
+			select {
+			case a.preChecked <- r:
+			case <-a.done:
+			}
+		})
+	})
+}
+
+// handlePreCheck takes over the result of a pre-check. It ignores the result for a change
+// that a newer edit has replaced.
+func (a *Agent) handlePreCheck(r preCheckResult) {
+	e, p := r.entry, r.pending
+	if e.pending != p {
+		return
+	}
+	log := a.log.With("consumer", e.name, "action", string(p.change.Op), "fields", strings.Join(p.change.Fields, ","))
+	if r.err == nil {
+		p.pass()
+		log.Info("pre-check passed", "tries", p.checks)
+		return
+	}
+	e.runner.AwaitTopics(missingTopics(r.err))
+	wait := p.fail(r.err, time.Now())
+	if p.causes.news(causeKey(r.err.Error()), remindEvery, time.Now()) {
+		log.Warn("pre-check failed; keeping the current configuration", "error", r.err, "next_try_in", wait.Round(time.Millisecond).String())
+	}
+}
+
+// applyReady applies the changes that passed their pre-check. A change that needs the file
+// of another consumer waits until that has released it; consumers that need each other's
+// files are changed together.
+func (a *Agent) applyReady() {
+	passed := make(map[*entry]bool)
+	for _, e := range a.entries {
+		if e.pending != nil && e.pending.passed() {
+			passed[e] = true
+		}
+	}
+	if len(passed) == 0 {
+		return
+	}
+	held := a.holders()
+	for again := true; again; { // one that is blocked blocks others in turn
+		again = false
+		for e := range passed {
+			blocks := func(o *entry) bool { return o != e && !passed[o] }
+			if o := held.of(e.pending.change.Spec.Sink, blocks); o != nil {
+				e.pending.block(o)
+				delete(passed, e)
+				again = true
+			}
+		}
+	}
+	for e := range passed {
+		p := e.pending
+		if p.change.Op == Reconnect {
+			e.reconnected = p.fingerprints
+		}
+		e.pending = nil
+		a.applyNow(e, p.change)
+	}
+}

@@ -1,0 +1,143 @@
+package agent
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"kcagent/config"
+	"kcagent/limits"
+)
+
+// accept takes over a new configuration. If the file has problems, the last valid
+// configuration stays in force.
+func (a *Agent) accept(u config.Update) {
+	r := &a.reloads
+	r.Path, r.FileSHA256 = u.Path, u.SHA256
+	if u.Config != nil && a.config != nil {
+		if p := Guard(a.config.Consumers, u.Config); p != nil {
+			p.File = u.Path
+			u.Problems = config.Problems{*p}
+		}
+	}
+	if len(u.Problems) > 0 {
+		r.Rejected++
+		r.Problems = u.Problems
+		for _, p := range u.Problems {
+			a.log.Error("configuration rejected", "problem", p.String())
+		}
+		return
+	}
+	if r.Problems != nil {
+		a.log.Info("configuration is valid again")
+	}
+	a.forgetPins()
+	r.Applied++
+	r.SHA256, r.AppliedAt, r.Problems = u.SHA256, u.At, nil
+	a.config = u.Config
+	limits.Records.SetMaxBatch(int64(u.Config.Limits.MaxBatch))             // fetches in progress keep what they have
+	limits.Records.SetBuffers((chunksAtOnce + 1) * len(u.Config.Consumers)) // the chunks, and the data of a frame that is not compressed yet
+	a.files.Set(secretFiles(u.Config))
+	a.log.Info("configuration accepted", "path", u.Path, "sha256", u.SHA256, "consumers", len(u.Config.Consumers))
+}
+
+// forgetPins releases the brokers that no consumer used before the edit: the edit may
+// move consumers back to them, and they may lead to another cluster now.
+func (a *Agent) forgetPins() {
+	inUse := make([][]string, 0, len(a.entries))
+	for _, e := range a.entries {
+		inUse = append(inUse, e.spec.Cluster.Brokers)
+	}
+	a.clusters.forgetPins(inUse)
+}
+
+// reconcile applies what differs between the configuration and the table. What has to
+// wait, because a consumer or a pre-check has not ended yet, is done in a later round.
+func (a *Agent) reconcile(ctx context.Context) {
+	began := time.Now()
+	applied := 0
+	for range 3 { // a consumer that was replaced while it did not run is created in the second round
+		changes := Plan(a.config.Consumers, a.have())
+		if len(changes) == 0 {
+			break
+		}
+		for _, c := range changes {
+			a.announce(c)
+			a.apply(c)
+		}
+		applied += len(changes)
+	}
+	a.checkCredentials()
+	a.applyReady()
+	a.startPreChecks(ctx)
+	a.startAll(ctx)
+	if applied > 0 {
+		a.reconcileSeconds.Observe(time.Since(began).Seconds())
+	}
+}
+
+func (a *Agent) announce(c Change) {
+	a.log.Info("change", "action", string(c.Op), "consumer", c.Name, "fields", strings.Join(c.Fields, ","), "cost", c.Cost())
+	if c.Warning != "" {
+		a.log.Warn("change may repeat records", "action", string(c.Op), "consumer", c.Name, "reason", c.Warning)
+	}
+}
+
+// have describes the table for Plan.
+func (a *Agent) have() map[string]Have {
+	have := make(map[string]Have, len(a.entries))
+	for name, e := range a.entries {
+		h := Have{Spec: e.spec, Ending: e.ending}
+		if e.hasPendingSpec() {
+			h.Pending = &e.pending.change.Spec
+		}
+		have[name] = h
+	}
+	return have
+}
+
+// apply starts one change and does not wait for it.
+func (a *Agent) apply(c Change) {
+	e := a.entries[c.Name]
+	switch c.Op {
+	case Create:
+		a.entries[c.Name] = a.newEntry(c.Spec)
+	case Terminate:
+		a.terminate(e, "removed from the configuration")
+	case Replace, Resubscribe:
+		if e.cancel != nil && e.timer == nil && c.Spec.State != config.Stopped {
+			e.queue(c)
+			return
+		}
+		e.pending = nil // the consumer does not run, or is to stop: no pre-check could protect it
+		a.applyNow(e, c)
+	case Stop:
+		e.pending = nil
+		e.update(c.Spec)
+		if e.cancel != nil {
+			a.stop(e, StopReason{To: Created, Why: "state: stopped"})
+		}
+	case Keep:
+		e.pending = nil
+		e.update(c.Spec)
+	case Start, Pause, Resume, Update:
+		if e.hasPendingSpec() { // the rest of the change is pending, too
+			e.pending.change = compare(e.spec, c.Spec)
+			e.updateState(c.Spec.State)
+			return
+		}
+		e.update(c.Spec)
+	}
+}
+
+// applyNow applies a change that needs no pre-check, or has passed it.
+func (a *Agent) applyNow(e *entry, c Change) {
+	switch c.Op {
+	case Replace:
+		a.terminate(e, "replaced: "+strings.Join(c.Fields, ", ")+" changed")
+	case Resubscribe:
+		e.update(c.Spec)
+	case Reconnect:
+		e.runner.Reconnect()
+	}
+}
