@@ -319,7 +319,20 @@ func TestGuardRefusesTooManyRemovals(t *testing.T) {
 	})
 }
 
-func TestReadyIsLatched(t *testing.T) {
+func TestAliveNeedsTheLoop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := New(Options{})
+		began := time.Now()
+		if a.Alive(2 * time.Second) {
+			t.Error("alive without a loop")
+		}
+		if d := time.Since(began); d != 2*time.Second {
+			t.Errorf("it waited %s", d)
+		}
+	})
+}
+
+func TestReadyAfterTheFirstEditOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, stop := play(t, Options{})
 		defer stop()

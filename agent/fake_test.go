@@ -2,8 +2,11 @@ package agent
 
 import (
 	"context"
+	"crypto/rand"
 	"sync"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"kcagent/config"
 )
@@ -30,8 +33,8 @@ func newFakeRunner(spec config.Consumer) *fakeRunner {
 		run:  func(ctx context.Context) { <-ctx.Done() },
 		spec: spec,
 		snapshot: Snapshot{
-			ID: newID(), Name: spec.Name, Created: now, State: Created, Since: now,
-			Counters: Counters{FlushSeconds: newStats().flushSeconds},
+			ID: rand.Text(), Name: spec.Name, Created: now, State: Created, Since: now,
+			Counters: Counters{FlushSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "flush"})},
 		},
 	}
 }

@@ -189,7 +189,8 @@ func orNull(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
 	}
-	return &t
+	at := t // t itself would be allocated for the zero time, too
+	return &at
 }
 
 // Ready reports whether a configuration was applied and every consumer has left STARTING
