@@ -53,6 +53,11 @@ func (s *stage) newRunner(spec config.Consumer) runner {
 	return f
 }
 
+// runner is the fake of a consumer, in the order of /status.
+func (s *stage) runner(i int) *fakeRunner {
+	return s.agent.snapshot.Load().Rows[i].Consumer.(*fakeRunner)
+}
+
 func (s *stage) run(ctx context.Context, f *fakeRunner) {
 	spec := f.asked()
 	s.enter(spec.Name, +1)

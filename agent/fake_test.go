@@ -22,6 +22,7 @@ type fakeRunner struct {
 	mu         sync.Mutex
 	spec       config.Consumer // as last asked for
 	snapshot   Snapshot
+	updates    int
 	awaited    []string
 	reconnects int
 	reopens    int
@@ -61,6 +62,7 @@ func (f *fakeRunner) Update(spec config.Consumer) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.spec = spec
+	f.updates++
 }
 
 func (f *fakeRunner) asked() config.Consumer {

@@ -2,12 +2,16 @@ package agent
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/IBM/sarama"
+
 	"kcagent/config"
+	"kcagent/fetch"
 	"kcagent/retry"
 )
 
@@ -116,12 +120,12 @@ func TestStateDoesNotWaitForAProbe(t *testing.T) {
 		}
 		s.edit("  - {name: a, group: g, state: paused}\n  - {name: b, group: g2}\n  - {name: c, group: g3}")
 		s.wantPending("a", Replace, "unreachable")
-		if got := s.agent.snapshot.Load().Rows[0].Consumer.(*fakeRunner).asked(); got.State != config.Paused || got.Group != was.Group {
+		if got := s.runner(0).asked(); got.State != config.Paused || got.Group != was.Group {
 			t.Errorf("a is asked to be %s in group %s, want the old form paused", got.State, got.Group)
 		}
 		s.edit("  - {name: a, group: g, flush: {interval: 9s}}\n  - {name: b, group: g2, state: stopped}")
 		s.wantStates("a=RUNNING b=CREATED")
-		if got := s.agent.snapshot.Load().Rows[0].Consumer.(*fakeRunner).asked(); got.State != config.Running || got.Flush.Interval == 9*time.Second {
+		if got := s.runner(0).asked(); got.State != config.Running || got.Flush.Interval == 9*time.Second {
 			t.Errorf("a is asked to be %+v, want the old form running, and the rest to wait", got)
 		}
 		if b := s.consumer("b"); b.PendingChange != nil || b.Group != "g2" {
@@ -130,7 +134,7 @@ func TestStateDoesNotWaitForAProbe(t *testing.T) {
 		s.fail("a", nil)
 		time.Sleep(retry.DefaultLast)
 		settle()
-		if got := s.agent.snapshot.Load().Rows[0].Consumer.(*fakeRunner).asked(); got.Group != "g" || got.Flush.Interval != 9*time.Second {
+		if got := s.runner(0).asked(); got.Group != "g" || got.Flush.Interval != 9*time.Second {
 			t.Errorf("a is %+v", got)
 		}
 	})
@@ -208,6 +212,37 @@ func TestEndDuringAProbe(t *testing.T) {
 		synctest.Wait()
 		if err := stop(); err != nil {
 			t.Errorf("the agent ended with %v", err)
+		}
+	})
+}
+
+// TestMissingTopicsOfAPreCheckAreAwaited: the consumer learns which topics its next spec
+// waits for, so that it reads them from their beginning once they are created.
+func TestMissingTopicsOfAPreCheckAreAwaited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, stop := play(t, Options{})
+		defer stop()
+		s.edit("  - {name: a}")
+		s.fail("a", errors.Join(&fetch.TopicError{Topic: "x", Err: sarama.ErrUnknownTopicOrPartition}, errors.New("unreachable")))
+		s.edit("  - {name: a, topics: [x]}")
+		s.wantPending("a", Resubscribe, "x")
+		if got := s.runner(0).awaited; !slices.Equal(got, []string{"x"}) {
+			t.Errorf("awaited are %v", got)
+		}
+	})
+}
+
+func TestReopenReachesEveryConsumer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, stop := play(t, Options{})
+		defer stop()
+		s.edit("  - {name: a}\n  - {name: b, state: paused}")
+		s.agent.Reopen()
+		settle()
+		for i := range 2 {
+			if n := s.runner(i).reopens; n != 1 {
+				t.Errorf("consumer %d was asked %d times", i, n)
+			}
 		}
 	})
 }

@@ -1,0 +1,92 @@
+package agent
+
+import (
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"kcagent/config"
+)
+
+// A rotationTest is an agent, whose loop does not run, with one consumer that uses the file
+// "ca". The consumer has read the fingerprint "1".
+func newRotationTest() (*Agent, *entry, *fakeRunner) {
+	a := New(Options{Log: slog.New(slog.DiscardHandler)})
+	f := newFakeRunner(config.Consumer{Name: "c", Topics: []string{"t"}, Cluster: config.Cluster{TLS: &config.TLS{CAFile: "ca"}}})
+	f.snapshot.Fingerprints = config.Prints{"ca": "1"}
+	e := &entry{name: "c", spec: f.spec, runner: f, cancel: func(error) {}}
+	a.entries["c"] = e
+	return a, e, f
+}
+
+func TestChangedCredentialsAreQueued(t *testing.T) {
+	a, e, f := newRotationTest()
+	files := func(print string) bool {
+		a.updateFingerprints(config.Prints{"ca": print})
+		return a.checkCredentials()
+	}
+	if files("1") || e.pending != nil {
+		t.Errorf("pending is %+v although the files hold what the consumer uses", e.pending)
+	}
+	if !files("2") || e.pending == nil || e.pending.change.Op != Reconnect || !slices.Equal(e.pending.change.Fields, []string{"tls.ca_file"}) {
+		t.Fatalf("pending is %+v", e.pending)
+	}
+	if c := e.pending.change.Spec; c.Topics != nil || c.Cluster.TLS == nil {
+		t.Errorf("the pre-check covers %+v, want the cluster without topics", c)
+	}
+	was := e.pending
+	if files("2") || e.pending != was {
+		t.Error("the same fingerprint was queued twice")
+	}
+	if !files("3") || e.pending == was {
+		t.Error("a newer fingerprint was not queued")
+	}
+	if !files("1") || e.pending != nil {
+		t.Errorf("pending is %+v although the credentials changed back", e.pending)
+	}
+	files("2")
+	e.pending.start()
+	a.handlePreCheck(preCheckResult{entry: e, pending: e.pending})
+	a.applyReady()
+	if f.reconnects != 1 || e.pending != nil {
+		t.Errorf("%d reconnects, pending %+v", f.reconnects, e.pending)
+	}
+	if files("2") || e.pending != nil {
+		t.Error("a reconnect was queued again before the consumer has read the files")
+	}
+}
+
+func TestCredentialsAreCheckedOnlyWhileAConsumerUsesThem(t *testing.T) {
+	for name, change := range map[string]func(*entry, *fakeRunner){
+		"not read yet": func(_ *entry, f *fakeRunner) { f.snapshot.Fingerprints = nil },
+		"not running":  func(e *entry, _ *fakeRunner) { e.cancel = nil },
+		"ending":       func(e *entry, _ *fakeRunner) { e.ending = true },
+		"stopping":     func(e *entry, _ *fakeRunner) { e.timer = time.NewTimer(time.Hour) },
+		"pending":      func(e *entry, _ *fakeRunner) { e.queue(Change{Op: Replace}) }, // the new consumer will read them
+	} {
+		a, e, f := newRotationTest()
+		change(e, f)
+		was := e.pending
+		a.updateFingerprints(config.Prints{"ca": "2"})
+		if a.checkCredentials() || e.pending != was {
+			t.Errorf("%s: pending is %+v", name, e.pending)
+		}
+	}
+}
+
+// TestChangedFileEndsAWait: a consumer that waits before a retry, perhaps because of a
+// file, retries when the file has changed.
+func TestChangedFileEndsAWait(t *testing.T) {
+	a, _, f := newRotationTest()
+	a.updateFingerprints(config.Prints{"ca": "1", "other": "1"})
+	was := f.updates
+	a.updateFingerprints(config.Prints{"ca": "1", "other": "2"})
+	if f.updates != was {
+		t.Error("a file of no consumer caused an update")
+	}
+	a.updateFingerprints(config.Prints{"ca": "2", "other": "2"})
+	if f.updates != was+1 {
+		t.Errorf("%d updates, want one", f.updates-was)
+	}
+}
