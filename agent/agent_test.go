@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -17,28 +18,28 @@ import (
 	"kcagent/sink"
 )
 
-// A stage plays consumers that do nothing but live and die, and notes when.
-// Everything happens inside a synctest bubble, so time is exact.
-type stage struct {
+// A loopTest runs an agent with fake consumers, and records when they start and end.
+// Everything runs inside a synctest bubble, so times are exact.
+type loopTest struct {
 	t       *testing.T
 	agent   *Agent
 	updates chan config.Update
 	done    chan error
 
 	mu    sync.Mutex
-	fails map[string]error         // what a probe finds, by consumer
+	fails map[string]error         // what pre-checks find, by consumer
 	slow  map[string]time.Duration // how long a consumer takes to stop
-	alive map[string]int           // by name, and by "file:" and path
+	alive map[string]int           // by name and by sink
 	log   []string
 }
 
-func play(t *testing.T, o Options) (s *stage, stop func() error) {
+func startLoop(t *testing.T, o Options) (s *loopTest, stop func() error) {
 	o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
-	s = &stage{
+	s = &loopTest{
 		t: t, agent: New(o), updates: make(chan config.Update), done: make(chan error, 1),
 		fails: make(map[string]error), slow: make(map[string]time.Duration), alive: make(map[string]int),
 	}
-	s.agent.newRunner, s.agent.preCheck = s.newRunner, s.probe
+	s.agent.newRunner, s.agent.preCheck = s.newRunner, s.preCheck
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { s.done <- s.agent.Run(ctx, s.updates) }()
 	return s, func() error {
@@ -47,18 +48,18 @@ func play(t *testing.T, o Options) (s *stage, stop func() error) {
 	}
 }
 
-func (s *stage) newRunner(spec config.Consumer) runner {
+func (s *loopTest) newRunner(spec config.Consumer) runner {
 	f := newFakeRunner(spec)
 	f.run = func(ctx context.Context) { s.run(ctx, f) }
 	return f
 }
 
 // runner is the fake of a consumer, in the order of /status.
-func (s *stage) runner(i int) *fakeRunner {
+func (s *loopTest) runner(i int) *fakeRunner {
 	return s.agent.snapshot.Load().Rows[i].Consumer.(*fakeRunner)
 }
 
-func (s *stage) run(ctx context.Context, f *fakeRunner) {
+func (s *loopTest) run(ctx context.Context, f *fakeRunner) {
 	spec := f.asked()
 	s.enter(spec.Name, +1)
 	s.enter(spec.Sink.String(), +1)
@@ -72,12 +73,12 @@ func (s *stage) run(ctx context.Context, f *fakeRunner) {
 	s.enter(spec.Sink.String(), -1)
 }
 
-// probeTakes is how long a probe takes on the stage.
-const probeTakes = time.Millisecond
+// preCheckTakes is how long each pre-check takes.
+const preCheckTakes = time.Millisecond
 
-func (s *stage) probe(ctx context.Context, wanted []config.Consumer, _ []sink.Spec, report func(int, error)) {
-	time.Sleep(probeTakes)
-	for i, w := range wanted {
+func (s *loopTest) preCheck(_ context.Context, specs []config.Consumer, _ []sink.Spec, report func(int, error)) {
+	time.Sleep(preCheckTakes)
+	for i, w := range specs {
 		s.mu.Lock()
 		err := s.fails[w.Name]
 		s.mu.Unlock()
@@ -85,14 +86,14 @@ func (s *stage) probe(ctx context.Context, wanted []config.Consumer, _ []sink.Sp
 	}
 }
 
-// fail has the probes of a consumer find err from now on.
-func (s *stage) fail(name string, err error) {
+// fail has the pre-checks of a consumer find err from now on.
+func (s *loopTest) fail(name string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fails[name] = err
 }
 
-func (s *stage) enter(what string, n int) {
+func (s *loopTest) enter(what string, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.alive[what] += n
@@ -102,23 +103,36 @@ func (s *stage) enter(what string, n int) {
 	s.log = append(s.log, fmt.Sprintf("%+d %s", n, what))
 }
 
-func (s *stage) isAlive(what string) bool {
+func (s *loopTest) isAlive(what string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.alive[what] > 0
 }
 
-// settle lets everything happen that needs no more than a probe and a stop.
+// settle waits until everything has happened that takes no longer than a pre-check and a
+// stop.
 func settle() {
 	synctest.Wait()
-	time.Sleep(probeTakes + 3*gatherTime)
+	time.Sleep(preCheckTakes + 3*gatherTime)
 	synctest.Wait()
 }
 
-func (s *stage) edit(consumers string) {
+func (s *loopTest) edit(consumers string) {
 	s.t.Helper()
 	s.updates <- updateOf(s.t, consumers)
 	settle()
+}
+
+// specsOf parses consumers as in a file.
+func specsOf(t *testing.T, consumers string) []config.Consumer {
+	t.Helper()
+	file := "clusters: {main: {brokers: ['localhost:9092']}}\n" +
+		"defaults: {cluster: main, topics: [t], sink: {file: {path: '/data/{name}.log'}}}\nconsumers:\n" + consumers
+	c, problems := config.Parse("consumers.yaml", []byte(file), os.LookupEnv)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	return c.Consumers
 }
 
 func updateOf(t *testing.T, consumers string) config.Update {
@@ -127,18 +141,18 @@ func updateOf(t *testing.T, consumers string) config.Update {
 		Path: "consumers.yaml", SHA256: consumers, At: time.Now(),
 		Config: &config.Config{
 			Limits:    config.Limits{MaxConsumers: 2000, MaxRemovedPercent: 100},
-			Consumers: parseConsumers(t, consumers),
+			Consumers: specsOf(t, consumers),
 		},
 	}
 }
 
-func (s *stage) badEdit() {
+func (s *loopTest) badEdit() {
 	s.updates <- config.Update{Path: "consumers.yaml", SHA256: "bad", Problems: config.Problems{{Line: 3, Message: "bad"}}}
 	settle()
 }
 
 // states is "a=RUNNING b=PAUSED" in the order of /status.
-func (s *stage) states() string {
+func (s *loopTest) states() string {
 	var all []string
 	for _, c := range s.agent.Status().Consumers {
 		all = append(all, c.Name+"="+string(c.Status))
@@ -146,7 +160,7 @@ func (s *stage) states() string {
 	return strings.Join(all, " ")
 }
 
-func (s *stage) wantStates(want string) {
+func (s *loopTest) wantStates(want string) {
 	s.t.Helper()
 	settle()
 	if got := s.states(); got != want {
@@ -156,7 +170,7 @@ func (s *stage) wantStates(want string) {
 
 func TestFirstFileWithProblemsEndsRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, _ := play(t, Options{})
+		s, _ := startLoop(t, Options{})
 		s.badEdit()
 		var problems config.Problems
 		if err := <-s.done; !errors.As(err, &problems) || problems[0].Line != 3 {
@@ -165,9 +179,9 @@ func TestFirstFileWithProblemsEndsRun(t *testing.T) {
 	})
 }
 
-func TestBadEditChangesNothingAndRollbackClearsIt(t *testing.T) {
+func TestRejectedEditChangesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, stop := play(t, Options{})
+		s, stop := startLoop(t, Options{})
 		defer stop()
 		s.edit("  - {name: a}")
 		before := s.agent.Status()
@@ -186,9 +200,9 @@ func TestBadEditChangesNothingAndRollbackClearsIt(t *testing.T) {
 	})
 }
 
-func TestUntouchedConsumersKeepTheirRun(t *testing.T) {
+func TestEditKeepsOtherConsumersRunning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, stop := play(t, Options{})
+		s, stop := startLoop(t, Options{})
 		defer stop()
 		s.edit("  - {name: a}\n  - {name: b}")
 		id := s.agent.Status().Consumers[0].ID
@@ -205,7 +219,7 @@ func TestUntouchedConsumersKeepTheirRun(t *testing.T) {
 
 func TestReplaceNeverOverlaps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, stop := play(t, Options{})
+		s, stop := startLoop(t, Options{})
 		defer stop()
 		s.slow["a"] = 5 * time.Second
 		s.edit("  - {name: a}\n  - {name: b}")
@@ -227,28 +241,28 @@ func TestReplaceNeverOverlaps(t *testing.T) {
 	})
 }
 
-func TestRenameOnOneFileWaits(t *testing.T) {
+func TestConsumerWaitsForTheFileOfAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, stop := play(t, Options{})
+		s, stop := startLoop(t, Options{})
 		defer stop()
 		s.slow["a"] = 5 * time.Second
 		s.edit("  - {name: a, sink: {file: {path: /same.log}}}")
 		s.edit("  - {name: b, sink: {file: {path: /same.log}}}")
 		s.wantStates("b=STARTING a=STOPPING")
 		if e := s.agent.Status().Consumers[0].LastError; e == nil || !strings.Contains(*e, "consumer a releases file:/same.log") {
-			t.Errorf("b does not say what it waits for: %v", e)
+			t.Errorf("b does not report what it waits for: %v", e)
 		}
 		time.Sleep(6 * time.Second)
 		s.wantStates("b=RUNNING")
 		if e := s.agent.Status().Consumers[0].LastError; e != nil {
-			t.Errorf("b still says %q", *e)
+			t.Errorf("b still reports %q", *e)
 		}
 	})
 }
 
-func TestThreeEditsDuringOneSlowStop(t *testing.T) {
+func TestLastEditDuringASlowStopCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, stop := play(t, Options{})
+		s, stop := startLoop(t, Options{})
 		defer stop()
 		s.slow["a"] = 10 * time.Second
 		s.edit("  - {name: a}")
@@ -273,9 +287,9 @@ func TestThreeEditsDuringOneSlowStop(t *testing.T) {
 	})
 }
 
-func TestEditBackDuringAReplace(t *testing.T) {
+func TestRevertDuringAReplaceCreatesTheConsumerAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, stop := play(t, Options{})
+		s, stop := startLoop(t, Options{})
 		defer stop()
 		s.slow["a"] = 5 * time.Second
 		s.edit("  - {name: a}")
@@ -292,9 +306,9 @@ func TestEditBackDuringAReplace(t *testing.T) {
 	})
 }
 
-func TestStoppedHoldsNothing(t *testing.T) {
+func TestStoppedConsumerHoldsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, stop := play(t, Options{})
+		s, stop := startLoop(t, Options{})
 		defer stop()
 		s.edit("  - {name: a, state: stopped}")
 		s.wantStates("a=CREATED")
@@ -308,13 +322,13 @@ func TestStoppedHoldsNothing(t *testing.T) {
 	})
 }
 
-func TestGuardRefusesTooManyRemovals(t *testing.T) {
+func TestGuardRejectsTooManyRemovals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, stop := play(t, Options{})
+		s, stop := startLoop(t, Options{})
 		defer stop()
 		s.edit("  - {name: a}\n  - {name: b}\n  - {name: c}\n  - {name: d}")
 		s.updates <- config.Update{Path: "consumers.yaml", SHA256: "x", Config: &config.Config{
-			Limits: config.Limits{MaxRemovedPercent: 50}, Consumers: parseConsumers(t, "  - {name: b}"),
+			Limits: config.Limits{MaxRemovedPercent: 50}, Consumers: specsOf(t, "  - {name: b}"),
 		}}
 		s.wantStates("a=RUNNING b=RUNNING c=RUNNING d=RUNNING")
 		p := s.agent.Status().Config.Problems
@@ -339,7 +353,7 @@ func TestAliveNeedsTheLoop(t *testing.T) {
 
 func TestReadyAfterTheFirstEditOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, stop := play(t, Options{})
+		s, stop := startLoop(t, Options{})
 		defer stop()
 		if s.agent.api.Ready() {
 			t.Error("ready before a file was applied")
@@ -356,9 +370,9 @@ func TestReadyAfterTheFirstEditOnly(t *testing.T) {
 	})
 }
 
-func TestTerminatedKeepsFifty(t *testing.T) {
+func TestLastFiftyTerminatedAreListed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, stop := play(t, Options{})
+		s, stop := startLoop(t, Options{})
 		defer stop()
 		for i := range 55 {
 			s.edit(fmt.Sprintf("  - {name: c%d}", i))

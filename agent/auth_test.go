@@ -12,10 +12,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
-	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -234,21 +232,6 @@ func TestRefusedCredentialsRest(t *testing.T) {
 		}
 		<-time.After(10 * time.Millisecond)
 	}
-}
-
-// TestRefusedChangesRest: what a cluster refuses is tried seldom from the start.
-func TestRefusedChangesRest(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s, stop := play(t, Options{})
-		defer stop()
-		s.edit("  - {name: a}")
-		s.fail("a", fmt.Errorf("authenticate to cluster main: %w", sarama.ErrSASLAuthenticationFailed))
-		s.edit("  - {name: a, group: g}")
-		p := s.wantPending("a", Replace, "authenticate to cluster main")
-		if wait := time.Until(*p.NextTryAt); p.Tries != 1 || wait < 3*time.Second {
-			t.Errorf("after %d tries it waits for %v", p.Tries, wait)
-		}
-	})
 }
 
 // TestSecretFiles: what editors add is no part of a secret, spaces may be one of

@@ -12,16 +12,16 @@ import (
 	"kcagent/sink"
 )
 
-// BenchmarkEdit is one edit among a thousand consumers, from the text of the file
-// to the moment when its changes are handed out and shown.
+// BenchmarkEdit is one edit of a file with a thousand consumers, from its text until its
+// changes are started and published.
 func BenchmarkEdit(b *testing.B) {
 	const limit = 150 * time.Millisecond
 	for name, field := range map[string]string{"update": "flush: {interval: %ds}", "replace": "group: g%d"} {
 		b.Run(name, func(b *testing.B) {
 			a := New(Options{Log: slog.New(slog.DiscardHandler)})
 			a.newRunner = func(spec config.Consumer) runner { return newFakeRunner(spec) }
-			a.preCheck = func(_ context.Context, wanted []config.Consumer, _ []sink.Spec, report func(int, error)) {
-				for i := range wanted {
+			a.preCheck = func(_ context.Context, specs []config.Consumer, _ []sink.Spec, report func(int, error)) {
+				for i := range specs {
 					report(i, nil)
 				}
 			}
@@ -33,8 +33,8 @@ func BenchmarkEdit(b *testing.B) {
 				n++
 				c, problems := config.Parse("consumers.yaml", thousand(fmt.Sprintf(field, n)), func(string) (string, bool) { return "", false })
 				updates <- config.Update{Config: c, Problems: problems}
-				if !a.Alive(time.Minute) { // it answers when the round is over
-					b.Fatal("the agent does not answer")
+				if !a.Alive(time.Minute) { // the loop responds after the round
+					b.Fatal("the loop does not respond")
 				}
 			}
 			edit()
@@ -52,7 +52,7 @@ func BenchmarkEdit(b *testing.B) {
 	}
 }
 
-// thousand is a file with as many consumers, one of which has this field.
+// thousand returns a file with a thousand consumers, one of which has this field.
 func thousand(field string) []byte {
 	var text strings.Builder
 	text.WriteString("clusters:\n  main: {brokers: ['a:1', 'b:1'], sasl: {mechanism: PLAIN, username: u, password: p}}\nconsumers:\n")

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -15,7 +16,7 @@ import (
 	"kcagent/retry"
 )
 
-func (s *stage) consumer(name string) ConsumerStatus {
+func (s *loopTest) consumer(name string) ConsumerStatus {
 	s.t.Helper()
 	for _, c := range s.agent.Status().Consumers {
 		if c.Name == name {
@@ -26,8 +27,8 @@ func (s *stage) consumer(name string) ConsumerStatus {
 	return ConsumerStatus{}
 }
 
-// wantPending demands a change that waits because of why.
-func (s *stage) wantPending(name string, action Op, why string) PendingChange {
+// wantPending fails unless a change is pending because of why.
+func (s *loopTest) wantPending(name string, action Op, why string) PendingChange {
 	s.t.Helper()
 	settle()
 	p := s.consumer(name).PendingChange
@@ -37,9 +38,9 @@ func (s *stage) wantPending(name string, action Op, why string) PendingChange {
 	return *p
 }
 
-func TestFailedProbeKeepsTheOldForm(t *testing.T) {
+func TestFailedPreCheckKeepsTheConfiguration(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, stop := play(t, Options{})
+		s, stop := startLoop(t, Options{})
 		defer stop()
 		s.edit("  - {name: a}\n  - {name: b}")
 		was := s.consumer("a")
@@ -61,16 +62,16 @@ func TestFailedProbeKeepsTheOldForm(t *testing.T) {
 		}
 		time.Sleep(3 * time.Minute)
 		if p = s.wantPending("a", Replace, "no such topic"); p.Tries < 12 || p.Tries > 30 {
-			t.Errorf("%d tries in three minutes", p.Tries)
+			t.Errorf("%d pre-checks in three minutes", p.Tries)
 		}
 		if now := s.consumer("a"); now.ID != was.ID || now.Group != was.Group || now.Status != Running {
-			t.Errorf("the old form is %+v, was %+v", now, was)
+			t.Errorf("with the current spec it is %+v, was %+v", now, was)
 		}
 		s.fail("a", nil)
 		time.Sleep(retry.DefaultLast)
 		settle()
 		if now := s.consumer("a"); now.ID == was.ID || now.Group != "g" || now.PendingChange != nil || now.Status != Running {
-			t.Errorf("the new form is %+v", now)
+			t.Errorf("with the new spec it is %+v", now)
 		}
 		if c := s.agent.Status().Config.State; c != "synced" {
 			t.Errorf("the configuration is %s", c)
@@ -78,9 +79,9 @@ func TestFailedProbeKeepsTheOldForm(t *testing.T) {
 	})
 }
 
-func TestNewerEditSupersedesWhatIsTried(t *testing.T) {
+func TestNewerEditReplacesThePendingChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, stop := play(t, Options{})
+		s, stop := startLoop(t, Options{})
 		defer stop()
 		s.edit("  - {name: a}")
 		was := s.consumer("a")
@@ -91,7 +92,7 @@ func TestNewerEditSupersedesWhatIsTried(t *testing.T) {
 		if p := s.wantPending("a", Resubscribe, "unreachable"); p.Tries != 1 || strings.Join(p.Fields, " ") != "topics" {
 			t.Errorf("pending is %+v", p)
 		}
-		// What the older trial finds is stale.
+		// The result of the older pre-check is ignored.
 		s.fail("a", nil)
 		s.updates <- updateOf(t, "  - {name: a, group: h}")
 		synctest.Wait()
@@ -109,9 +110,9 @@ func TestNewerEditSupersedesWhatIsTried(t *testing.T) {
 	})
 }
 
-func TestStateDoesNotWaitForAProbe(t *testing.T) {
+func TestStateDoesNotWaitForAPreCheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, stop := play(t, Options{})
+		s, stop := startLoop(t, Options{})
 		defer stop()
 		s.edit("  - {name: a}\n  - {name: b}\n  - {name: c}")
 		was := s.consumer("a")
@@ -121,15 +122,15 @@ func TestStateDoesNotWaitForAProbe(t *testing.T) {
 		s.edit("  - {name: a, group: g, state: paused}\n  - {name: b, group: g2}\n  - {name: c, group: g3}")
 		s.wantPending("a", Replace, "unreachable")
 		if got := s.runner(0).asked(); got.State != config.Paused || got.Group != was.Group {
-			t.Errorf("a is asked to be %s in group %s, want the old form paused", got.State, got.Group)
+			t.Errorf("a is asked to be %s in group %s, want the current spec, paused", got.State, got.Group)
 		}
 		s.edit("  - {name: a, group: g, flush: {interval: 9s}}\n  - {name: b, group: g2, state: stopped}")
 		s.wantStates("a=RUNNING b=CREATED")
 		if got := s.runner(0).asked(); got.State != config.Running || got.Flush.Interval == 9*time.Second {
-			t.Errorf("a is asked to be %+v, want the old form running, and the rest to wait", got)
+			t.Errorf("a is asked to be %+v, want the current spec, running, without the pending fields", got)
 		}
 		if b := s.consumer("b"); b.PendingChange != nil || b.Group != "g2" {
-			t.Errorf("a stopped one is %+v: nothing of it runs that a probe could protect", b)
+			t.Errorf("a stopped one is %+v: it does not run, so no pre-check could protect it", b)
 		}
 		s.fail("a", nil)
 		time.Sleep(retry.DefaultLast)
@@ -140,7 +141,7 @@ func TestStateDoesNotWaitForAProbe(t *testing.T) {
 	})
 }
 
-func TestFilesChangeHands(t *testing.T) {
+func TestConsumersExchangeTheirFiles(t *testing.T) {
 	const entry = "  - {name: NAME, sink: {file: {path: /PATH.log}}}\n"
 	file := func(paths ...string) (text string) {
 		for i, p := range paths {
@@ -149,11 +150,11 @@ func TestFilesChangeHands(t *testing.T) {
 		return text
 	}
 	synctest.Test(t, func(t *testing.T) {
-		s, stop := play(t, Options{})
+		s, stop := startLoop(t, Options{})
 		defer stop()
 		s.slow["a"] = 2 * time.Second
 		s.edit(file("1", "2", "3"))
-		s.edit(file("2", "3", "1")) // all at once
+		s.edit(file("2", "3", "1")) // together
 		time.Sleep(3 * time.Second)
 		s.wantStates("a=RUNNING b=RUNNING c=RUNNING")
 		if a := s.consumer("a"); a.Sink != "file:/2.log" {
@@ -163,7 +164,7 @@ func TestFilesChangeHands(t *testing.T) {
 		s.edit(file("3", "4", "1")) // a waits for the file that b goes on to write
 		s.wantPending("b", Replace, "unreachable")
 		if p := s.wantPending("a", Replace, "waits until consumer b releases file:/3.log"); p.NextTryAt != nil {
-			t.Errorf("a is to be tried again at %s: it has passed", p.NextTryAt)
+			t.Errorf("a has another pre-check at %s, although it passed", p.NextTryAt)
 		}
 		s.wantStates("a=RUNNING b=RUNNING c=RUNNING")
 		s.fail("b", nil)
@@ -177,10 +178,10 @@ func TestFilesChangeHands(t *testing.T) {
 	})
 }
 
-// TestZombieKeepsItsFile: who would move to it goes on where it is.
+// TestZombieKeepsItsFile: a consumer that needs the file keeps its current one.
 func TestZombieKeepsItsFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, stop := play(t, Options{StopTimeout: 5 * time.Second})
+		s, stop := startLoop(t, Options{StopTimeout: 5 * time.Second})
 		defer stop()
 		s.slow["a"] = time.Minute
 		s.edit("  - {name: a, sink: {file: {path: /1.log}}}\n  - {name: b, sink: {file: {path: /2.log}}}")
@@ -196,9 +197,9 @@ func TestZombieKeepsItsFile(t *testing.T) {
 	})
 }
 
-func TestEndDuringAProbe(t *testing.T) {
+func TestTerminationDuringAPreCheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, stop := play(t, Options{})
+		s, stop := startLoop(t, Options{})
 		s.edit("  - {name: a}\n  - {name: b}")
 		s.fail("b", errors.New("unreachable"))
 		s.updates <- updateOf(t, "  - {name: a, group: g}\n  - {name: b, group: h}")
@@ -206,7 +207,7 @@ func TestEndDuringAProbe(t *testing.T) {
 		s.updates <- updateOf(t, "  - {name: b, group: h}")
 		settle()
 		if st := s.agent.Status(); len(st.Terminated) != 1 {
-			t.Errorf("the entry that went is %+v", st.Consumers)
+			t.Errorf("the terminated consumer is %+v", st.Consumers)
 		}
 		s.updates <- updateOf(t, "  - {name: b, group: i}")
 		synctest.Wait()
@@ -216,11 +217,27 @@ func TestEndDuringAProbe(t *testing.T) {
 	})
 }
 
+// TestRejectedLoginDelaysTheNextPreCheck: an account may be locked after a few logins with
+// the wrong password.
+func TestRejectedLoginDelaysTheNextPreCheck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, stop := startLoop(t, Options{})
+		defer stop()
+		s.edit("  - {name: a}")
+		s.fail("a", fmt.Errorf("authenticate to cluster main: %w", sarama.ErrSASLAuthenticationFailed))
+		s.edit("  - {name: a, group: g}")
+		p := s.wantPending("a", Replace, "authenticate to cluster main")
+		if wait := time.Until(*p.NextTryAt); p.Tries != 1 || wait < 3*time.Second {
+			t.Errorf("after %d pre-checks it waits for %v", p.Tries, wait)
+		}
+	})
+}
+
 // TestMissingTopicsOfAPreCheckAreAwaited: the consumer learns which topics its next spec
 // waits for, so that it reads them from their beginning once they are created.
 func TestMissingTopicsOfAPreCheckAreAwaited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, stop := play(t, Options{})
+		s, stop := startLoop(t, Options{})
 		defer stop()
 		s.edit("  - {name: a}")
 		s.fail("a", errors.Join(&fetch.TopicError{Topic: "x", Err: sarama.ErrUnknownTopicOrPartition}, errors.New("unreachable")))
@@ -234,7 +251,7 @@ func TestMissingTopicsOfAPreCheckAreAwaited(t *testing.T) {
 
 func TestReopenReachesEveryConsumer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, stop := play(t, Options{})
+		s, stop := startLoop(t, Options{})
 		defer stop()
 		s.edit("  - {name: a}\n  - {name: b, state: paused}")
 		s.agent.Reopen()

@@ -20,7 +20,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the goldens")
 
-// planDefaults stands before the consumers of each golden.
+// planDefaults comes before the consumers of each golden.
 const planDefaults = `
 clusters:
   main: {brokers: ["localhost:9092"]}
@@ -48,9 +48,8 @@ func parseConsumers(t *testing.T, text string) []config.Consumer {
 	return c.Consumers
 }
 
-// TestPlanGoldens: each file is one case, readable by anyone: what is there,
-// what is wanted, what is done. The names in "ending" are on their way out, and
-// the forms in "next.yaml" are being tried.
+// TestPlanGoldens: each file is one case: have.yaml, want.yaml and the plan. The consumers
+// in "ending" are ending, and the specs in "pending.yaml" are pending.
 func TestPlanGoldens(t *testing.T) {
 	files, err := filepath.Glob("testdata/plan/*.txtar")
 	if err != nil || len(files) < 15 {
@@ -81,8 +80,8 @@ func TestPlanGoldens(t *testing.T) {
 				h.Ending = true
 				have[name] = h
 			}
-			for _, c := range parseConsumers(t, text("next.yaml")) {
-				if h, ok := have[c.Name]; ok && text("next.yaml") != "" {
+			for _, c := range parseConsumers(t, text("pending.yaml")) {
+				if h, ok := have[c.Name]; ok && text("pending.yaml") != "" {
 					h.Pending = &c
 					have[c.Name] = h
 				}
@@ -104,17 +103,17 @@ func TestPlanGoldens(t *testing.T) {
 			} else if got.String() != text("plan") {
 				t.Errorf("%s\ngot:\n%s\nwant:\n%s", a.Comment, got.String(), text("plan"))
 			}
-			if again := Plan(want, handedOut(changes, maps.Clone(have))); len(again) > 0 {
-				t.Errorf("planning again while the changes are made gives %v, want nothing", again)
+			if again := Plan(want, started(changes, maps.Clone(have))); len(again) > 0 {
+				t.Errorf("planning again while changes are pending gives %v, want nothing", again)
 			}
-			if again := Plan(want, applied(changes, maps.Clone(have))); len(again) > 0 && text("next.yaml") == "" {
+			if again := Plan(want, applied(changes, maps.Clone(have))); len(again) > 0 && text("pending.yaml") == "" {
 				t.Errorf("planning again after the changes gives %v, want nothing", again)
 			}
 		})
 	}
 }
 
-// applied is what is there once the changes were handed out and carried out.
+// applied returns the consumers after all changes were applied.
 func applied(changes []Change, have map[string]Have) map[string]Have {
 	for _, c := range changes {
 		switch c.Op {
@@ -127,9 +126,9 @@ func applied(changes []Change, have map[string]Have) map[string]Have {
 	return have
 }
 
-// handedOut is what is there when they were handed out, and what is tried first
-// is still tried.
-func handedOut(changes []Change, have map[string]Have) map[string]Have {
+// started returns the consumers after the changes were started, while those that need a
+// pre-check are pending.
+func started(changes []Change, have map[string]Have) map[string]Have {
 	for _, c := range changes {
 		h := have[c.Name]
 		switch {
@@ -150,9 +149,9 @@ func handedOut(changes []Change, have map[string]Have) map[string]Have {
 	return have
 }
 
-// TestEveryFieldCounts changes every field of a consumer in turn: a field that
-// nobody thought of must not be edited in vain.
-func TestEveryFieldCounts(t *testing.T) {
+// TestEveryFieldIsPlanned changes every field of a consumer in turn: an edit of a field that
+// Plan ignores would have no effect.
+func TestEveryFieldIsPlanned(t *testing.T) {
 	base := fullConsumer()
 	fields := 0
 	var visit func(path string, v reflect.Value, of *config.Consumer)
@@ -174,7 +173,7 @@ func TestEveryFieldCounts(t *testing.T) {
 		old := reflect.ValueOf(v.Interface())
 		set(t, v)
 		if got := Plan([]config.Consumer{*of}, map[string]Have{base.Name: {Spec: base}}); len(got) == 0 {
-			t.Errorf("a change of %s is planned as nothing", path)
+			t.Errorf("Plan ignores a change of %s", path)
 		}
 		v.Set(old)
 	}
@@ -232,13 +231,13 @@ func FuzzPlan(f *testing.F) {
 		for _, c := range consumersFrom(a) {
 			have[c.Name] = Have{Spec: c}
 		}
-		// Two edits: while the first is still tried, and once it was made.
+		// Two edits: the second while the changes of the first are pending.
 		for cs := range slices.Chunk(b, len(b)/2+1) {
 			want := consumersFrom(cs)
 			changes := Plan(want, have)
-			have = handedOut(changes, have)
+			have = started(changes, have)
 			if again := Plan(want, have); len(again) > 0 {
-				t.Errorf("planning again while %v are made gives %v", changes, again)
+				t.Errorf("planning again while %v are pending gives %v", changes, again)
 			}
 		}
 		for name, h := range have {

@@ -142,7 +142,7 @@ func TestRotatedCertificateIsUsed(t *testing.T) {
 	}
 }
 
-func TestBrokenCertificateKeepsTheOldSession(t *testing.T) {
+func TestInvalidCertificateKeepsTheConnections(t *testing.T) {
 	g := newGuarded(t)
 	g.edit()
 	g.produce(0, "a")
@@ -186,7 +186,7 @@ func TestBrokenCertificateKeepsTheOldSession(t *testing.T) {
 	}
 }
 
-func TestBrokenPasswordKeepsTheOldSession(t *testing.T) {
+func TestInvalidPasswordKeepsTheConnections(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "password")
 	write := func(password string) {
 		t.Helper()
@@ -214,9 +214,9 @@ func TestBrokenPasswordKeepsTheOldSession(t *testing.T) {
 	}
 }
 
-// TestCorrectedFileHeals: a consumer that failed for what a file held comes back
+// TestCorrectedFileEndsTheError: a consumer that failed for what a file held comes back
 // by itself, and soon.
-func TestCorrectedFileHeals(t *testing.T) {
+func TestCorrectedFileEndsTheError(t *testing.T) {
 	g := newGuarded(t)
 	g.put("key", []byte("rubbish"))
 	g.edit()

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-func TestZombieHoldsUpNobody(t *testing.T) {
+func TestZombieDelaysOnlyTheUserOfItsFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, stop := play(t, Options{})
+		s, stop := startLoop(t, Options{})
 		defer stop()
 		s.slow["stuck"] = time.Minute
 		s.edit("  - {name: stuck}\n  - {name: b}")
@@ -25,10 +25,10 @@ func TestZombieHoldsUpNobody(t *testing.T) {
 			t.Errorf("terminated is %+v, want one unclean end", e)
 		}
 		if s.isAlive("heir") {
-			t.Error("the heir writes a file that the zombie still holds")
+			t.Error("heir writes to a file that the zombie still holds")
 		}
 		if e := s.agent.Status().Consumers[2].LastError; e == nil || !strings.Contains(*e, "zombie stuck") {
-			t.Errorf("the heir does not say what it waits for: %v", e)
+			t.Errorf("heir does not report what it waits for: %v", e)
 		}
 		s.edit("  - {name: b, group: other}\n  - {name: heir, sink: {file: {path: /data/stuck.log}}}")
 		s.wantStates("b=RUNNING heir=STARTING")
@@ -42,7 +42,7 @@ func TestZombieHoldsUpNobody(t *testing.T) {
 
 func TestShutdownStopsAllAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, stop := play(t, Options{})
+		s, stop := startLoop(t, Options{})
 		for _, n := range []string{"a", "b", "c"} {
 			s.slow[n] = 9 * time.Second
 		}
@@ -57,9 +57,9 @@ func TestShutdownStopsAllAtOnce(t *testing.T) {
 	})
 }
 
-func TestShutdownNamesWhoDidNotStop(t *testing.T) {
+func TestShutdownNamesConsumersThatDidNotStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, stop := play(t, Options{ShutdownTimeout: 5 * time.Second})
+		s, stop := startLoop(t, Options{ShutdownTimeout: 5 * time.Second})
 		s.slow["stuck"] = time.Minute
 		s.edit("  - {name: stuck}\n  - {name: b}")
 		began := time.Now()

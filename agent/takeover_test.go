@@ -11,9 +11,9 @@ import (
 	"kcagent/config"
 )
 
-// TestTakeoverIsLogged: the agent logs the warning of a change when it applies it,
+// TestTakeoverWarningIsLoggedOnce: the agent logs the warning of a change when it applies it,
 // once.
-func TestTakeoverIsLogged(t *testing.T) {
+func TestTakeoverWarningIsLoggedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		a := New(Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
