@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"kcagent/retry"
+
 	"github.com/IBM/sarama"
 )
 
@@ -34,7 +36,7 @@ func TestPhasesOfAPendingChange(t *testing.T) {
 		"failed":                {events: []func(){start, fail}, phase: inBackoff, checks: 1, err: "unreachable", within: time.Second},
 		"retried":               {events: []func(){start, fail, start}, phase: preChecking, checks: 2, err: "unreachable"},
 		"failed four times":     {events: []func(){start, fail, start, fail, start, fail, start, fail}, phase: inBackoff, checks: 4, err: "unreachable", within: 4 * time.Second},
-		"login rejected":        {events: []func(){start, refuse}, phase: inBackoff, checks: 1, err: refusedLogin.Error(), within: backoffLast},
+		"login rejected":        {events: []func(){start, refuse}, phase: inBackoff, checks: 1, err: refusedLogin.Error(), within: retry.DefaultLast},
 		"passed":                {events: []func(){start, pass}, phase: ready, checks: 1, passed: true},
 		"passed after failures": {events: []func(){start, fail, start, pass}, phase: ready, checks: 2, passed: true},
 		"blocked":               {events: []func(){start, pass, block}, phase: blocked, checks: 1, passed: true, err: "waits until consumer b releases "},
