@@ -82,7 +82,7 @@ func TestMovingStartIsPinnedWhileTheFileIsBad(t *testing.T) {
 				r.wantCommitted(0, 1)
 				r.wantStatus(Failing)
 				_, text := r.commitOf(0)
-				if m, ok := parseMetadata(text); !ok || !m.pinned || m.lineage == "" || m.ledger != "" {
+				if m, ok := parseMetadata(text); !ok || !m.startOnly || m.lineage == "" || m.ledger != "" {
 					t.Errorf("the metadata is %q", text)
 				}
 				r.produce(0, "a")
@@ -102,7 +102,7 @@ func TestMovingStartIsPinnedWhileTheFileIsBad(t *testing.T) {
 				r.wantCommitted(0, 4)
 				_, after := r.commitOf(0)
 				was, _ := parseMetadata(text)
-				if m, _ := parseMetadata(after); m.pinned || m.lineage != was.lineage {
+				if m, _ := parseMetadata(after); m.startOnly || m.lineage != was.lineage {
 					t.Errorf("the metadata is %q, was %q", after, text)
 				}
 			})
@@ -158,7 +158,7 @@ func TestLedgerWinsOverAPinnedOffset(t *testing.T) {
 	r.wantStatus(Running)
 	r.wantLines(path, "a", "b", "c", "d")
 	r.wantCommitted(0, 4)
-	if log := r.log.String(); !strings.Contains(log, atLedgerNotPin.message) {
+	if log := r.log.String(); !strings.Contains(log, atLedgerNotStart.message) {
 		t.Errorf("the log says\n%s", log)
 	}
 }
@@ -256,20 +256,20 @@ func TestAwaitedTopicWithABadFileStaysAwaited(t *testing.T) {
 // the first attempt to resume in the new one fails.
 func TestReopenAfterARecreationIsDecidedAgain(t *testing.T) {
 	for _, policy := range []policy{earliest, latest, blocking(earliest)} {
-		p := &partition{settled: true, committed: ours(3, "", "a", hereOld)}
+		p := &partition{flowed: true, committed: ours(3, "", "a", hereOld)}
 		p.beginRound(nil)
-		p.locate(decision{offset: 3, lineage: "a", reason: atCommitted}, "", hereOld)
-		p.adopt(sink.Position{Next: 3, Lineage: "a", Topic: hereOld}, false, false)
+		p.setDecision(decision{offset: 3, lineage: "a", reason: atCommitted}, "", hereOld)
+		p.setPosition(sink.Position{Next: 3, Lineage: "a", Topic: hereOld}, false, false)
 		for try := range 3 {
 			p.beginRound(nil)
 			l := noLedger
-			c, _ := p.known(&l)
+			c, _ := p.decisionInput(&l)
 			d := decide(c, l, here, policy)
 			if d.reason != topicRecreated || d.offset >= 0 {
 				t.Errorf("attempt %d resumes at %d: %s", try, d.offset, d.reason.message)
 			}
 			d.lineage = "b"
-			p.locate(d, "", here)
+			p.setDecision(d, "", here)
 		}
 	}
 }

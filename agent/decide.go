@@ -11,15 +11,16 @@ import (
 	"kcagent/sink"
 )
 
-// A commitment is what the coordinator holds for a partition.
-type commitment struct {
-	offset int64        // -1: no committed offset
-	epoch  leader.Epoch // of the last record before it
-	ours   bool         // an agent committed it, and meta is valid
-	// member: this agent has been a member of the group since it last had the partition.
-	// Only members can commit meanwhile: an operator has to wait until the group is empty.
-	member bool
-	meta   commitMetadata
+// A committedOffset is what the coordinator holds for a partition.
+type committedOffset struct {
+	offset  int64        // -1: no committed offset
+	epoch   leader.Epoch // of the last record before it
+	byAgent bool         // an agent committed it, and meta is valid
+	// whileMember: this agent has been a member of the group since the partition was last
+	// assigned to it. Only members can have committed meanwhile, because the coordinator
+	// rejects commits of administration tools until the group is empty.
+	whileMember bool
+	meta        commitMetadata
 }
 
 // A startPoint is where a partition without a position starts; its leader resolves
@@ -73,8 +74,8 @@ var (
 	atLedgerOfTopic  = reason{"committed offset is about a deleted topic; resuming where the file ends", slog.LevelInfo}
 	clusterReplaced  = reason{"another cluster is at the addresses of the brokers that the file was written from", slog.LevelWarn}
 	topicRecreated   = reason{"topic was deleted and recreated; applying on_offset_out_of_range", slog.LevelWarn}
-	atLedgerNotPin   = reason{"the offset was committed while the sink could not be opened; resuming where the file ends", slog.LevelInfo}
-	atPin            = reason{"resuming at the offset that was committed while the sink could not be opened", slog.LevelInfo}
+	atLedgerNotStart = reason{"the offset was committed while the sink could not be opened; resuming where the file ends", slog.LevelInfo}
+	atCommittedStart = reason{"resuming at the offset that was committed while the sink could not be opened", slog.LevelInfo}
 	noCommittedStart = reason{"no committed offset; applying start policy", slog.LevelInfo}
 )
 
@@ -89,30 +90,30 @@ var (
 // is right, and of two lineages the committed one is.
 //
 // docs/offsets.md lists the rules; each is a row of TestDecide.
-func decide(c commitment, l sink.Ledger, now sink.Identity, p policy) decision {
+func decide(c committedOffset, l sink.Ledger, now sink.Identity, p policy) decision {
 	d := decision{offset: c.offset, lineage: c.meta.lineage}
-	mixed := replaced(l, now)
+	otherCluster := ofReplacedCluster(l, now)
 	if l.Next < 0 {
 		l.Topic = sink.Identity{}
 	}
 	switch {
-	case mixed:
+	case otherCluster:
 		d = decision{offset: -1, reason: clusterReplaced, blocked: true}
 	case c.offset < 0 || c.ofDeletedTopic(now, p.recreated):
 		d = decideWithoutCommit(c, l, now, p)
-	case !c.ours:
+	case !c.byAgent:
 		d.lineage, d.commit, d.reason = "", true, c.external(l, now)
 	case differ(c.meta.topic.Cluster, now.Cluster):
 		d.lineage, d.commit, d.reason = "", true, atMirrored
-	case c.meta.pinned:
-		d = decidePinned(c, l, now, p)
+	case c.meta.startOnly:
+		d = decideStartOnly(c, l, now, p)
 	case differ(l.Topic.Cluster, now.Cluster):
 		d.reason = atCommitted
 	case l.Next < 0:
-		if d.reason = atCommitted; c.of(l) {
+		if d.reason = atCommitted; c.ofLedger(l) {
 			d.copied, d.reason = true, atCommitOfCopy
 		}
-	case c.of(l) && (differ(l.Topic.Topic, now.Topic) || differ(l.Lineage, c.meta.lineage)):
+	case c.ofLedger(l) && (differ(l.Topic.Topic, now.Topic) || differ(l.Lineage, c.meta.lineage)):
 		d.copied, d.reason = true, atMismatch
 	case differ(l.Topic.Topic, now.Topic):
 		d.reason = atOtherMembers
@@ -131,12 +132,12 @@ func decide(c commitment, l sink.Ledger, now sink.Identity, p policy) decision {
 // an offset in another cluster, or in the deleted topic, has no meaning here. Epochs of
 // other clients are not used: sarama commits the epoch that it found when it joined, or 0,
 // beside offsets of later epochs, and the leader would report a truncation.
-func (d decision) epochOf(c commitment, l sink.Ledger, now sink.Identity, p policy) leader.Epoch {
+func (d decision) epochOf(c committedOffset, l sink.Ledger, now sink.Identity, p policy) leader.Epoch {
 	switch {
 	case d.offset < 0:
-	case c.ours && c.offset == d.offset && c.epoch.Known() && !c.ofDeletedTopic(now, p.recreated) && !differ(c.meta.topic.Cluster, now.Cluster):
+	case c.byAgent && c.offset == d.offset && c.epoch.Known() && !c.ofDeletedTopic(now, p.recreated) && !differ(c.meta.topic.Cluster, now.Cluster):
 		return c.epoch
-	case covers(l, now) && l.Next == d.offset && (c.ours || c.offset < 0):
+	case ledgerCovers(l, now) && l.Next == d.offset && (c.byAgent || c.offset < 0):
 		return l.Epoch
 	}
 	return leader.Unknown
@@ -144,7 +145,7 @@ func (d decision) epochOf(c commitment, l sink.Ledger, now sink.Identity, p poli
 
 // decideInLineage decides between two positions of one lineage: the further is
 // right.
-func decideInLineage(c commitment, l sink.Ledger) decision {
+func decideInLineage(c committedOffset, l sink.Ledger) decision {
 	d := decision{offset: max(c.offset, l.Next), lineage: c.meta.lineage}
 	if d.lineage == "" {
 		d.lineage = l.Lineage
@@ -154,7 +155,7 @@ func decideInLineage(c commitment, l sink.Ledger) decision {
 		d.reason = atLedger
 	case l.Next == c.offset:
 		d.reason = atCommitted
-	case c.of(l):
+	case c.ofLedger(l):
 		d.copied, d.reason = true, atCommitOfCopy
 	default:
 		d.reason = atOtherMembers
@@ -162,28 +163,28 @@ func decideInLineage(c commitment, l sink.Ledger) decision {
 	return d
 }
 
-// decidePinned decides where the committed offset was pinned: there was no usable commit,
+// decideStartOnly decides where the committed offset was pinned: there was no usable commit,
 // and what the ledger says was unknown. The decision is committed as an ordinary one
 // before the first record: other members let their ledgers win over a pinned offset.
-func decidePinned(c commitment, l sink.Ledger, now sink.Identity, p policy) decision {
+func decideStartOnly(c committedOffset, l sink.Ledger, now sink.Identity, p policy) decision {
 	switch {
-	case covers(l, now):
-		return decision{offset: l.Next, lineage: l.Lineage, reason: atLedgerNotPin, commit: true}
+	case ledgerCovers(l, now):
+		return decision{offset: l.Next, lineage: l.Lineage, reason: atLedgerNotStart, commit: true}
 	case l.Next >= 0 && !differ(l.Topic.Cluster, now.Cluster) && p.outOfRange != config.ResetLatest:
 		return decideWithoutCommit(c, l, now, p) // the ledger is about the deleted topic
 	}
-	return decision{offset: c.offset, lineage: c.meta.lineage, reason: atPin, commit: true}
+	return decision{offset: c.offset, lineage: c.meta.lineage, reason: atCommittedStart, commit: true}
 }
 
 // decideWithoutCommit decides where there is no committed offset, or one of the
 // deleted topic. The decision is committed first: a member that continues after a
 // crash would else begin another lineage, and what this one's file is ahead would be
 // written to it again when the partition comes back.
-func decideWithoutCommit(c commitment, l sink.Ledger, now sink.Identity, p policy) decision {
+func decideWithoutCommit(c committedOffset, l sink.Ledger, now sink.Identity, p policy) decision {
 	deleted := c.offset >= 0 || p.recreated
 	current := now.Topic != "" && l.Topic.Topic == now.Topic
 	switch {
-	case covers(l, now) && (current || !deleted):
+	case ledgerCovers(l, now) && (current || !deleted):
 		d := decision{offset: l.Next, lineage: l.Lineage, reason: atLedgerAlone, commit: true}
 		if c.offset >= 0 {
 			d.reason = atLedgerOfTopic
@@ -209,9 +210,9 @@ func decideWithoutCommit(c commitment, l sink.Ledger, now sink.Identity, p polic
 // kcagent commit the leader epoch of the last record that they consumed, and
 // kafka-consumer-groups does not. Some administration tools do, so one that moves the
 // offset back is a reset.
-func (c commitment) external(l sink.Ledger, now sink.Identity) reason {
-	switch known := covers(l, now); {
-	case c.member, c.epoch.Known() && (!known || c.offset >= l.Next):
+func (c committedOffset) external(l sink.Ledger, now sink.Identity) reason {
+	switch known := ledgerCovers(l, now); {
+	case c.whileMember, c.epoch.Known() && (!known || c.offset >= l.Next):
 		return atOtherClient
 	case known && c.offset != l.Next:
 		return atExternalReset
@@ -219,39 +220,39 @@ func (c commitment) external(l sink.Ledger, now sink.Identity) reason {
 	return atExternal
 }
 
-// of reports that the owner of the ledger committed the offset. What an owner commits
-// is durable in its ledger: so the ledger holds as much, or it is a copy or a backup.
-func (c commitment) of(l sink.Ledger) bool {
-	return c.ours && l.ID != "" && c.meta.ledger == l.ID
+// ofLedger reports that the agent with this ledger committed the offset. It commits what is
+// durable in the ledger. So the ledger holds as much, or it is a copy or a backup.
+func (c committedOffset) ofLedger(l sink.Ledger) bool {
+	return c.byAgent && l.ID != "" && c.meta.ledger == l.ID
 }
 
-// moves reports that a later decision may lead behind records that were produced
+// startMoves reports that a later decision may lead behind records that were produced
 // meanwhile.
-func (d decision) moves() bool {
+func (d decision) startMoves() bool {
 	return d.offset < 0 && !d.blocked && (d.start.offset == sarama.OffsetNewest || !d.start.at.IsZero())
 }
 
 // ofDeletedTopic reports that the offset is about a topic of that name that was
 // deleted since.
-func (c commitment) ofDeletedTopic(now sink.Identity, recreated bool) bool {
-	if c.ours && differ(c.meta.topic.Cluster, now.Cluster) {
+func (c committedOffset) ofDeletedTopic(now sink.Identity, recreated bool) bool {
+	if c.byAgent && differ(c.meta.topic.Cluster, now.Cluster) {
 		return false // topic ids of other clusters say nothing
 	}
 	if recreated {
-		return !c.ours || c.meta.topic.Topic != now.Topic
+		return !c.byAgent || c.meta.topic.Topic != now.Topic
 	}
-	return c.ours && differ(c.meta.topic.Topic, now.Topic)
+	return c.byAgent && differ(c.meta.topic.Topic, now.Topic)
 }
 
-// covers reports that the ledger has a position in the topic as it is now.
-func covers(l sink.Ledger, now sink.Identity) bool {
+// ledgerCovers reports that the ledger has a position in the topic as it is now.
+func ledgerCovers(l sink.Ledger, now sink.Identity) bool {
 	return l.Next >= 0 && !differ(l.Topic.Cluster, now.Cluster) && !differ(l.Topic.Topic, now.Topic)
 }
 
-// replaced reports that the ledger is about another cluster, which had the addresses of
+// ofReplacedCluster reports that the ledger is about another cluster, which had the addresses of
 // this one. Only an edit of brokers moves a consumer to another cluster. It holds for
 // partitions without an entry, too: the records of both would be in one file.
-func replaced(l sink.Ledger, now sink.Identity) bool {
+func ofReplacedCluster(l sink.Ledger, now sink.Identity) bool {
 	return differ(l.Topic.Cluster, now.Cluster) && now.Brokers != "" && l.Topic.Brokers == now.Brokers
 }
 

@@ -13,7 +13,7 @@ import (
 type storm struct {
 	*testing.T
 	rand      *rand.Rand
-	committed commitment
+	committed committedOffset
 	highest   map[string]int64 // committed of each lineage
 	hosts     [2]*host
 	lineages  int
@@ -40,7 +40,7 @@ func (s *storm) crashes() bool { return s.rand.IntN(6) == 0 }
 
 func (s *storm) commit(h *host) {
 	at := h.ledger.Position
-	s.committed = commitment{offset: at.Next, ours: true, meta: commitMetadata{ledger: h.ledger.ID, lineage: at.Lineage, topic: at.Topic, partitions: -1}}
+	s.committed = committedOffset{offset: at.Next, byAgent: true, meta: commitMetadata{ledger: h.ledger.ID, lineage: at.Lineage, topic: at.Topic, partitions: -1}}
 	if at.Next < s.highest[at.Lineage] {
 		s.fail("the committed offset of lineage %s moves back to %d", at.Lineage, at.Next)
 	}
@@ -50,7 +50,7 @@ func (s *storm) commit(h *host) {
 
 // pin is one life of an agent that cannot open its file.
 func (s *storm) pin() {
-	if d := decide(s.committed, noLedger, here, latest); d.moves() {
+	if d := decide(s.committed, noLedger, here, latest); d.startMoves() {
 		s.lineages++
 		s.committed = pinned(s.rand.Int64N(4), fmt.Sprint(s.lineages), here)
 		s.log("pin %d", s.committed.offset)

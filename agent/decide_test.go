@@ -24,38 +24,41 @@ var (
 	latest   = policy{start: startPoint{offset: sarama.OffsetNewest}, outOfRange: config.ResetLatest}
 	noEntry  = sink.Ledger{ID: "mine", Position: sink.Position{Next: -1}}
 	noLedger = sink.Ledger{Position: sink.Position{Next: -1}}
-	nothing  = commitment{offset: -1}
+	nothing  = committedOffset{offset: -1}
 
 	noon   = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
 	oldest = startPoint{offset: sarama.OffsetOldest}
 	newest = startPoint{offset: sarama.OffsetNewest}
 )
 
-func external(offset int64) commitment { return commitment{offset: offset} }
+func external(offset int64) committedOffset { return committedOffset{offset: offset} }
 
 // through is a topic of a cluster that is reached through certain brokers.
 func through(brokers string, i sink.Identity) sink.Identity { i.Brokers = brokers; return i }
 
 // foreign is a commit by a member of another client, which names the leader epoch.
-func foreign(offset int64, epoch int32) commitment {
-	return commitment{offset: offset, epoch: leader.NewEpoch(epoch)}
+func foreign(offset int64, epoch int32) committedOffset {
+	return committedOffset{offset: offset, epoch: leader.NewEpoch(epoch)}
 }
 
 // meanwhile is a commit that was made while this agent was a member of the group.
-func meanwhile(c commitment) commitment { c.member = true; return c }
+func meanwhile(c committedOffset) committedOffset { c.whileMember = true; return c }
 
 // in is a position whose last record has the leader epoch.
 func in(epoch int32, l sink.Ledger) sink.Ledger { l.Epoch = leader.NewEpoch(epoch); return l }
 
-func committedIn(epoch int32, c commitment) commitment { c.epoch = leader.NewEpoch(epoch); return c }
-
-func ours(offset int64, ledger, lineage string, topic sink.Identity) commitment {
-	return commitment{offset: offset, ours: true, meta: commitMetadata{ledger: ledger, lineage: lineage, topic: topic, partitions: -1}}
+func committedIn(epoch int32, c committedOffset) committedOffset {
+	c.epoch = leader.NewEpoch(epoch)
+	return c
 }
 
-func pinned(offset int64, lineage string, topic sink.Identity) commitment {
+func ours(offset int64, ledger, lineage string, topic sink.Identity) committedOffset {
+	return committedOffset{offset: offset, byAgent: true, meta: commitMetadata{ledger: ledger, lineage: lineage, topic: topic, partitions: -1}}
+}
+
+func pinned(offset int64, lineage string, topic sink.Identity) committedOffset {
 	c := ours(offset, "", lineage, topic)
-	c.meta.pinned = true
+	c.meta.startOnly = true
 	return c
 }
 
@@ -71,14 +74,14 @@ func startAt(at time.Time) policy {
 	return policy{start: startPoint{offset: sarama.OffsetOldest, at: at}, outOfRange: config.ResetEarliest}
 }
 
-func parsed(offset int64, text string) commitment {
+func parsed(offset int64, text string) committedOffset {
 	m, ok := parseMetadata(text)
-	return commitment{offset: offset, ours: ok, meta: m}
+	return committedOffset{offset: offset, byAgent: ok, meta: m}
 }
 
 // A decisionCase is one sentence of docs/offsets.md.
 type decisionCase struct {
-	committed commitment
+	committed committedOffset
 	ledger    sink.Ledger
 	now       sink.Identity
 	policy    policy
@@ -313,15 +316,15 @@ var decisionCases = map[string]decisionCase{
 	},
 	"A pinned offset is where a partition resumes whose ledger has no entry. It is committed again as an ordinary one.": {
 		pinned(12, "b", here), noEntry, here, latest,
-		decision{offset: 12, lineage: "b", reason: atPin, adopt: true, commit: true},
+		decision{offset: 12, lineage: "b", reason: atCommittedStart, adopt: true, commit: true},
 	},
 	"A pinned offset is committed again where the sink keeps no ledger, too.": {
 		pinned(12, "b", here), noLedger, here, latest,
-		decision{offset: 12, lineage: "b", reason: atPin, commit: true},
+		decision{offset: 12, lineage: "b", reason: atCommittedStart, commit: true},
 	},
 	"A ledger wins over a pinned offset: the partition resumes where the file ends.": {
 		pinned(12, "b", here), ledgerAt(9, "a", here), here, latest,
-		decision{offset: 9, lineage: "a", reason: atLedgerNotPin, commit: true},
+		decision{offset: 9, lineage: "a", reason: atLedgerNotStart, commit: true},
 	},
 	"A ledger about the deleted topic makes on_offset_out_of_range apply, although an offset is pinned.": {
 		pinned(12, "b", here), ledgerAt(19, "a", hereOld), here, earliest,
@@ -329,11 +332,11 @@ var decisionCases = map[string]decisionCase{
 	},
 	"With on_offset_out_of_range latest, the pinned offset is kept where the ledger is about the deleted topic.": {
 		pinned(12, "b", here), ledgerAt(19, "a", hereOld), here, latest,
-		decision{offset: 12, lineage: "b", reason: atPin, adopt: true, commit: true},
+		decision{offset: 12, lineage: "b", reason: atCommittedStart, adopt: true, commit: true},
 	},
 	"A pinned offset wins over a ledger about another cluster.": {
 		pinned(12, "b", here), ledgerAt(19, "a", elsewhere), here, latest,
-		decision{offset: 12, lineage: "b", reason: atPin, adopt: true, commit: true},
+		decision{offset: 12, lineage: "b", reason: atCommittedStart, adopt: true, commit: true},
 	},
 	"A pinned offset that was copied from another cluster is like any other commit from there.": {
 		pinned(5, "b", elsewhere), ledgerAt(9, "a", here), here, latest,
@@ -402,7 +405,7 @@ func TestDecisionsSurviveACrash(t *testing.T) {
 		if d.adopt {
 			ledger = sink.Ledger{ID: id, Position: sink.Position{Next: d.offset, Lineage: d.lineage, Topic: c.now}}
 		}
-		committed := commitment{offset: d.offset, ours: true, meta: commitMetadata{ledger: id, lineage: d.lineage, topic: c.now, partitions: -1}}
+		committed := committedOffset{offset: d.offset, byAgent: true, meta: commitMetadata{ledger: id, lineage: d.lineage, topic: c.now, partitions: -1}}
 		after := map[string]decision{"the commit": decide(committed, ledger, c.now, c.policy)}
 		if ledger.ID != "" {
 			after["the flush"] = decide(c.committed, ledger, c.now, c.policy)

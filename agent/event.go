@@ -1,20 +1,20 @@
 package agent
 
-// An event tells a consumer's own goroutine what its others saw.
+// An event reports to the state machine of a consumer what its other goroutines found.
 type event struct {
-	kind    eventKind
-	session *session // of joined
-	origin  string   // of fault: what fails; a nil err means that it works again
-	err     error
+	kind       eventKind
+	generation *generation // of joined
+	origin     string      // of faulted: what fails; a nil err says that it works again
+	err        error       // of faulted and closed
 }
 
 type eventKind uint8
 
 const (
-	fault  eventKind = iota // something fails, or works again
-	joined                  // a generation began
-	begun                   // every partition has a position, and keeps it after a crash
-	left                    // a generation ended
-	clean                   // everything accepted is flushed and committed
-	closed                  // the last thing is closed; err says what was not saved
+	faulted    eventKind = iota // something fails, or works again
+	joined                      // a generation started
+	positioned                  // every partition has a position that survives a crash
+	left                        // a generation ended
+	clean                       // everything that the sink accepted is flushed and committed
+	closed                      // the run has closed everything; err says what was not saved
 )

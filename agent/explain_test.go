@@ -146,7 +146,7 @@ func TestHintsOfOutages(t *testing.T) {
 			if hinted := strings.Contains(got, "by TLS: "); hinted != (want != "") || !strings.Contains(got, want) {
 				t.Errorf("%v is explained by %q, want %q", c.err, got, want)
 			}
-			m.stats.rebalances.Add(1)
+			m.consumer.stats.rebalances.Add(1)
 		}
 	}
 }

@@ -152,7 +152,7 @@ func (s *faultStorm) wantEveryRecord() {
 			s.Errorf("partition %d: got %v, want %v", p, got, want)
 		}
 	}
-	for _, r := range []reason{atCommitOfCopy, atMismatch, atExternal, atExternalReset, atOtherClient, atOthersReset, topicRecreated, atPin, atLedgerNotPin} {
+	for _, r := range []reason{atCommitOfCopy, atMismatch, atExternal, atExternalReset, atOtherClient, atOthersReset, topicRecreated, atCommittedStart, atLedgerNotStart} {
 		if strings.Contains(s.log.String(), r.message) {
 			s.Errorf("the log says: %s", r.message)
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"kcagent/fetch"
+	"kcagent/leader"
 	"kcagent/limits"
 	"kcagent/sink"
 )
@@ -15,43 +16,43 @@ import (
 // round is over. What the sink does not store is given back at once, with the memory
 // that it needed, and fetched again later: meanwhile the partition takes part in no
 // fetch, and others have its turn.
-func (s *session) flow(ctx context.Context, p *partition, sub *fetch.Subscription) error {
+func (g *generation) flow(ctx context.Context, p *partition, sub *fetch.Subscription) error {
 	var wait backoff
-	for s.await(ctx, p, sub) == nil {
-		if s.slots.take(ctx) != nil {
+	for g.awaitRecords(ctx, p, sub) == nil {
+		if g.slots.take(ctx) != nil {
 			break
 		}
-		c, err := s.read(ctx, p, sub)
+		c, err := g.read(ctx, p, sub)
 		stored := c.stored
-		if err == nil && stored == nil && c.moved && !c.jumped && (!c.large || c.Next != p.next()) {
-			stored = s.store(ctx, p, c)
+		if err == nil && stored == nil && c.moved && !c.reset && (!c.large || c.Next != p.nextOffset()) {
+			stored = g.store(ctx, p, c)
 		}
 		c.free()
-		s.slots.give()
+		g.slots.give()
 		switch {
 		case positionLost(err): // the watchdog reports it
 			wait.wait(ctx, nil)
 			sub.Retry()
 		case err != nil:
 			return err
-		case c.jumped:
-			if err := s.jump(ctx, p, c.Next, c.Epoch); err != nil {
+		case c.reset:
+			if err := g.resetPosition(ctx, p, c.Next, c.Epoch); err != nil {
 				return err
 			}
 		case !c.moved: // it was dropped, for others needed the memory
 		case stored == nil:
-			s.works(p)
+			g.clearSinkFault(p)
 			wait.reset()
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.Is(stored, sink.ErrReopen):
 			return stored
 		case errors.Is(stored, errPaused):
-			s.works(p)
+			g.clearSinkFault(p)
 			rewind(p, sub)
 		default:
 			rewind(p, sub)
-			s.failed(p, stored)
+			g.reportSinkFault(p, stored)
 			wait.wait(ctx, nil)
 		}
 	}
@@ -66,10 +67,10 @@ func rewind(p *partition, sub *fetch.Subscription) {
 
 // await waits for something to take. While writes fail it looks whether the consumer was
 // paused: then there is nothing to be stored, and nothing fails.
-func (s *session) await(ctx context.Context, p *partition, sub *fetch.Subscription) error {
+func (g *generation) awaitRecords(ctx context.Context, p *partition, sub *fetch.Subscription) error {
 	for p.sinkFailed {
-		if s.gate.IsShut() {
-			s.works(p)
+		if g.env.gate.IsShut() {
+			g.clearSinkFault(p)
 			break
 		}
 		short, cancel := context.WithTimeout(ctx, time.Second)
@@ -101,7 +102,7 @@ type chunk struct {
 	sink.Chunk
 	buf     *[]byte // of Data; nil if there is no record
 	moved   bool    // there is something, even if it is only a position
-	jumped  bool    // on_offset_out_of_range chose the position
+	reset   bool    // on_offset_out_of_range chose the position
 	records int64
 	bytes   int64 // of keys and values
 	large   bool  // a single large record, which is stored already
@@ -138,10 +139,10 @@ func (c *chunk) free() {
 // room that the sink has, so that a file can be completed at its size.
 //
 // A large record is a chunk of its own, which is stored at once: it is not copied.
-func (s *session) read(ctx context.Context, p *partition, sub *fetch.Subscription) (c chunk, err error) {
+func (g *generation) read(ctx context.Context, p *partition, sub *fetch.Subscription) (c chunk, err error) {
 	c.TopicPartition = p.TopicPartition
 	limit := chunkSize()
-	if room := s.sink.Room(p.TopicPartition); room > 0 {
+	if room := g.env.sink.Room(p.TopicPartition); room > 0 {
 		limit = min(limit, room)
 	}
 	r := sink.Record{Topic: p.Topic, Partition: p.Partition}
@@ -156,7 +157,7 @@ func (s *session) read(ctx context.Context, p *partition, sub *fetch.Subscriptio
 			r.Headers = append(r.Headers, sink.Header{Key: h.Key, Value: h.Value})
 		}
 		if size >= largeRecord {
-			c.large, c.stored = true, s.storeLarge(ctx, p, &r, f.Epoch)
+			c.large, c.stored = true, g.storeLarge(ctx, p, &r, f.Epoch)
 			return false
 		}
 		if c.buf == nil {
@@ -164,12 +165,12 @@ func (s *session) read(ctx context.Context, p *partition, sub *fetch.Subscriptio
 			c.Data = *c.buf
 		}
 		c.Last = len(c.Data)
-		c.Data = s.sink.Encode(c.Data, &r)
+		c.Data = g.env.sink.Encode(c.Data, &r)
 		c.records++
 		c.bytes += int64(len(f.Key) + len(f.Value))
 		return len(c.Data) < limit
 	})
-	c.jumped, c.Epoch = c.moved && sub.Jumped(), sub.Epoch()
+	c.reset, c.Epoch = c.moved && sub.Jumped(), sub.Epoch()
 	return c, err
 }
 
@@ -178,31 +179,93 @@ var errPaused = errors.New("the consumer is paused")
 
 // store brings a chunk into the sink, once. A chunk without records moves the position
 // in the ledger all the same.
-func (s *session) store(ctx context.Context, p *partition, c chunk) error {
-	if !s.gate.Enter() {
+func (g *generation) store(ctx context.Context, p *partition, c chunk) error {
+	if !g.env.gate.Enter() {
 		return errPaused
 	}
-	defer s.gate.Leave()
-	if err := s.sink.Write(ctx, c.Chunk); err != nil {
+	defer g.env.gate.Leave()
+	if err := g.env.sink.Write(ctx, c.Chunk); err != nil {
 		return err
 	}
-	s.accepted(p, c)
+	g.recordAccepted(p, c)
 	return nil
 }
 
-// accepted counts what the sink took and wakes the flusher where it is due.
-func (s *session) accepted(p *partition, c chunk) {
+// recordAccepted records what the sink accepted, and counts it.
+func (g *generation) recordAccepted(p *partition, c chunk) {
 	p.accept(c.Next, c.Epoch)
 	if c.records > 0 {
-		s.stats.records.Add(c.records)
-		s.stats.bytes.Add(c.bytes)
-		s.stats.lastRecord.Store(time.Now().UnixNano())
+		g.env.stats.records.Add(c.records)
+		g.env.stats.bytes.Add(c.bytes)
+		g.env.stats.lastRecord.Store(time.Now().UnixNano())
 	}
-	before := s.unflushed.Add(c.bytes) - c.bytes
-	if before == 0 {
-		signal(s.dirty)
+	g.flusher.recordAccepted(c.bytes)
+}
+
+// largeRecord is the size from which on a record is written in pieces instead of being
+// encoded into a buffer.
+const largeRecord = 2 * chunkBytes
+
+// JSON encodes a control character as six bytes, such as \u0000, and adds some to each header.
+const (
+	escapedByte = 6
+	headerBytes = 32
+)
+
+// sizeOf is how many bytes a format may make of a record, apart from quotes, which are
+// twice as long in JSON.
+func sizeOf(r *fetch.Record) int {
+	n := len(r.Key) + len(r.Value) + headerBytes*len(r.Headers)
+	for _, h := range r.Headers {
+		n += len(h.Key) + len(h.Value)
 	}
-	if limit := int64(s.flushSettings().Bytes); before < limit && before+c.bytes >= limit {
-		signal(s.kick)
+	if n < largeRecord/escapedByte || n >= largeRecord { // it makes no difference
+		return n
 	}
+	n += (escapedByte - 1) * (controls(r.Key) + controls(r.Value))
+	for _, h := range r.Headers {
+		n += (escapedByte - 1) * (controls(h.Key) + controls(h.Value))
+	}
+	return n
+}
+
+// controls counts control characters.
+func controls(b []byte) (n int) {
+	for _, c := range b {
+		if c < ' ' {
+			n++
+		}
+	}
+	return n
+}
+
+// storeLarge writes a large record to the sink, which uses its bytes until storeLarge
+// returns. A pause does not wait for a slow sink: the write ends early, and the record is
+// read again later.
+func (g *generation) storeLarge(ctx context.Context, p *partition, r *sink.Record, epoch leader.Epoch) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	written := make(chan struct{})
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		select {
+		case <-g.env.gate.Closing():
+			cancel(errPaused)
+		case <-written:
+		}
+	}()
+	defer func() {
+		close(written)
+		<-watched
+		cancel(nil)
+	}()
+	err := g.store(ctx, p, chunk{
+		Chunk:   sink.Chunk{TopicPartition: p.TopicPartition, Large: r, Next: r.Offset + 1, Epoch: epoch},
+		records: 1,
+		bytes:   int64(len(r.Key) + len(r.Value)),
+	})
+	if err != nil && !errors.Is(err, sink.ErrReopen) && errors.Is(context.Cause(ctx), errPaused) {
+		return errPaused
+	}
+	return err
 }

@@ -4,210 +4,193 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"net"
+	"slices"
+	"sync/atomic"
 	"time"
 
+	"github.com/IBM/sarama"
+
+	"kcagent/config"
 	"kcagent/sink"
 )
 
-// epoch is the origin of the times at which consumers flush.
-var epoch = time.Now()
+// A flusher makes durable what the sink of a generation accepted, and then commits it. One
+// goroutine runs it. Others request a flush by its channels, which have capacity 1, and
+// never wait for it, except for the first flush or commit of a partition.
+type flusher struct {
+	env        *env
+	group      string
+	instanceID string
+	session    sarama.ConsumerGroupSession
+	offsets    groupOffsets
+	partitions map[sink.TopicPartition]*partition
 
-// flushPhases is how many groups of consumers flush one after the other within an
-// interval. Those of one group flush at the same moments, for a file system makes
-// files that are synced together durable by few writes; if all did, they would wait for
-// each other.
-const flushPhases = 5
+	unflushed       atomic.Int64  // bytes accepted since the last flush began
+	accepted        chan struct{} // unflushed was 0 before, or a committed offset is behind
+	firstFlush      chan struct{} // partitions wait for a flush or a commit before their first record
+	now             chan struct{} // flush now
+	intervalChanged chan struct{} // flush.interval may have changed
 
-// flushPhase is the group of a consumer.
-func flushPhase(name string) int {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(name)) // never fails
-	return int(h.Sum32() % flushPhases)
+	cancel  context.CancelFunc // stops the goroutine
+	stopped chan struct{}      // closed when it has ended
+
+	// Used by the flusher's goroutine, and by Cleanup after it has ended.
+	always  bool     // flush the sink even if nothing was written: the sink requested it
+	absent  []string // topics that do not exist, for the commit metadata
+	later   []string // topics that were created later, and of which nothing is committed yet
+	commits commitState
 }
 
-// flushAt is when to flush what was accepted since: at the next moment of the phase,
-// which comes once in an interval.
-func flushAt(since time.Time, interval time.Duration, phase int) time.Time {
-	if interval <= 0 {
-		return since
-	}
-	first := epoch.Add(interval * time.Duration(phase) / flushPhases)
-	past := since.Sub(first) % interval
-	if past < 0 {
-		past += interval
-	}
-	return since.Add(interval - past)
-}
-
-// A flushSchedule says when the flusher runs next. Only the flusher uses it.
-type flushSchedule struct {
-	phase  int
-	since  time.Time // when the first unflushed record was accepted; zero if there is none
-	due    time.Time // zero if there is nothing to do
-	failed bool      // the last commit failed: due is that of the retry
-	wait   backoff
-}
-
-// dirty records that something was accepted after a flush.
-func (f *flushSchedule) dirty(now time.Time, interval time.Duration) {
-	f.since = now
-	f.sooner(flushAt(now, interval, f.phase))
-}
-
-// retune applies a changed interval.
-func (f *flushSchedule) retune(interval time.Duration) {
-	if !f.since.IsZero() && !f.failed {
-		f.due = flushAt(f.since, interval, f.phase)
+func newFlusher(e *env, spec *config.Consumer, session sarama.ConsumerGroupSession, offsets groupOffsets, partitions map[sink.TopicPartition]*partition) *flusher {
+	return &flusher{
+		env: e, group: spec.Group, instanceID: spec.InstanceID, session: session, offsets: offsets, partitions: partitions,
+		accepted:        make(chan struct{}, 1),
+		firstFlush:      make(chan struct{}, 1),
+		now:             make(chan struct{}, 1),
+		intervalChanged: make(chan struct{}, 1),
+		stopped:         make(chan struct{}),
 	}
 }
 
-// sooner makes a flush due at, unless it is due before or waits for a retry.
-func (f *flushSchedule) sooner(at time.Time) {
-	if !f.failed && (f.due.IsZero() || at.Before(f.due)) {
-		f.due = at
+func (f *flusher) settings() config.Flush { return f.env.spec.Load().Flush }
+
+// recordAccepted counts bytes that the sink accepted. It requests a flush once flush.bytes
+// have accumulated. It may be called from any goroutine.
+func (f *flusher) recordAccepted(bytes int64) {
+	before := f.unflushed.Add(bytes) - bytes
+	if before == 0 {
+		signal(f.accepted)
+	}
+	if limit := int64(f.settings().Bytes); before < limit && before+bytes >= limit {
+		signal(f.now)
 	}
 }
 
-// done records the result of a flush. Partitions that failed are retried after a
-// backoff; others do not wait for that.
-func (f *flushSchedule) done(now time.Time, err error) {
-	f.since, f.due = time.Time{}, time.Time{}
-	f.failed = err != nil && !errors.As(err, new(*sink.FlushError))
-	if err == nil {
-		f.wait.reset()
-		return
-	}
-	f.due = now.Add(f.wait.next())
+// start starts the goroutine. It ends with stop, or with ctx.
+func (f *flusher) start(ctx context.Context) {
+	ctx, f.cancel = context.WithCancel(ctx)
+	go func() {
+		defer close(f.stopped)
+		f.run(ctx)
+	}()
 }
 
-// next is when the timer is to fire; zero if never.
-func (f *flushSchedule) next(other time.Time) time.Time {
-	if f.due.IsZero() || !other.IsZero() && other.Before(f.due) {
-		return other
-	}
-	return f.due
+// stop ends the goroutine and waits for it.
+func (f *flusher) stop() {
+	f.cancel()
+	<-f.stopped
 }
 
-// flushLoop flushes once in flush.interval while there are unflushed records, when
-// flush.bytes have accumulated, and when another goroutine requests it. It costs an idle
-// consumer nothing.
-func (s *session) flushLoop(ctx context.Context) {
+// run flushes once in flush.interval while there are unflushed records, and when another
+// goroutine requests it. It costs an idle consumer nothing.
+func (f *flusher) run(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	f := flushSchedule{phase: flushPhase(s.name)}
+	schedule := flushSchedule{phase: flushPhase(f.env.spec.Load().Name)}
 	for {
 		timer.Stop()
-		if at := f.next(s.commits.verifyAt); !at.IsZero() {
+		if at := schedule.next(f.commits.verifyAt); !at.IsZero() {
 			timer.Reset(time.Until(at))
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-s.dirty:
-			f.dirty(time.Now(), s.flushSettings().Interval)
+		case <-f.accepted:
+			schedule.accepted(time.Now(), f.settings().Interval)
 			continue
-		case <-s.retune:
-			f.retune(s.flushSettings().Interval)
+		case <-f.intervalChanged:
+			schedule.setInterval(f.settings().Interval)
 			continue
-		case <-s.adoptions:
-			f.sooner(time.Now().Add(adoptDelay))
+		case <-f.firstFlush:
+			schedule.sooner(time.Now().Add(adoptDelay))
 			continue
-		case <-s.due:
-			s.anyway = true
-		case <-s.kick:
+		case <-f.env.flushDue:
+			f.always = true
+		case <-f.now:
 		case <-timer.C:
-			s.verifyCommits()
+			f.verifyCommits()
 		}
-		failed := f.failed
-		err := s.flush(ctx)
+		failed := schedule.failed
+		err := f.flush(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		err = s.reportCommit(err, failed)
-		f.done(time.Now(), err)
-		if err == nil && s.gate.IsShut() {
-			s.events <- event{kind: clean}
+		err = f.reportCommit(err, failed)
+		schedule.flushed(time.Now(), err)
+		if err == nil && f.env.gate.IsShut() {
+			f.env.observer.Clean()
 		}
 	}
 }
 
-// reportCommit reports whether commits fail. Errors of the sink are reported by
-// partition.
-func (s *session) reportCommit(err error, failed bool) error {
-	switch {
-	case generationOver(err):
-		// Not a fault: the group is about to assign the partitions again, and the
-		// next generation reads again what was not committed.
-		s.log.Info("commit rejected: the generation is over", "error", err)
-		return nil
-	case err == nil || errors.As(err, new(*sink.FlushError)):
-		if failed {
-			s.report(originCommit, nil)
-		}
-	case !errors.Is(err, net.ErrClosed) && (failed || !passing(err)): // the watchdog reports what it cut
-		s.report(originCommit, err)
+// flushLast flushes and commits at the end of the generation, after stop. It does not
+// leave a commit that may arrive late to the next owner of the partitions.
+func (f *flusher) flushLast(ctx context.Context) error {
+	if err := f.flush(ctx); err != nil || f.commits.verifyAt.IsZero() {
+		return err
 	}
-	return err
+	f.commits.verifyAt = time.Now()
+	f.verifyCommits()
+	return f.flush(ctx)
 }
 
-// flush makes what the sink accepted before the call safe, and only then commits it.
-// It never stops the flow: what arrives meanwhile is for the next flush. Partitions
-// that the sink cannot flush keep no other from being committed; the error is a
+// flush makes durable what the sink accepted before the call, and only then commits it.
+// Partitions continue meanwhile: what they accept is for the next flush. A partition that
+// the sink cannot flush keeps no other from being committed; the error is a
 // [sink.FlushError] then.
-func (s *session) flush(ctx context.Context) error {
-	s.unflushed.Store(0)
-	points := make(map[*partition]flushPoint, len(s.partitions))
-	unsafe := s.anyway
-	for _, p := range s.partitions {
-		if f, ok := p.flushPoint(); ok {
-			points[p] = f
-			unsafe = unsafe || f.unsafe || p.flushError != "" // what failed is tried again
+func (f *flusher) flush(ctx context.Context) error {
+	f.unflushed.Store(0)
+	points := make(map[*partition]flushPoint, len(f.partitions))
+	needed := f.always
+	for _, p := range f.partitions {
+		if at, ok := p.flushPoint(); ok {
+			points[p] = at
+			needed = needed || at.unflushed || p.flushFault != "" // a failed one is retried
 		}
 	}
 	var failed error
-	if unsafe {
-		failed = s.flushSink(ctx, points)
+	if needed {
+		failed = f.flushSink(ctx, points)
 	}
-	for p, f := range points {
-		if !p.flushedTo(f) {
+	for p, at := range points {
+		if !p.recordFlush(at) {
 			delete(points, p)
 		}
 	}
-	if err := s.commit(points); err != nil {
+	if err := f.commit(points); err != nil {
 		return err
 	}
 	return failed
 }
 
 // flushSink flushes the sink, and removes the failed partitions from points.
-func (s *session) flushSink(ctx context.Context, points map[*partition]flushPoint) error {
+func (f *flusher) flushSink(ctx context.Context, points map[*partition]flushPoint) error {
 	began := time.Now()
-	err := s.sink.Flush(ctx)
+	err := f.env.sink.Flush(ctx)
 	if err == nil {
-		s.anyway = false
-		s.stats.flushSeconds.Observe(time.Since(began).Seconds())
-		s.stats.lastFlush.Store(time.Now().UnixNano())
+		f.always = false
+		f.env.stats.flushSeconds.Observe(time.Since(began).Seconds())
+		f.env.stats.lastFlush.Store(time.Now().UnixNano())
 	} else {
-		s.stats.sinkErrors.Add(1)
+		f.env.stats.sinkErrors.Add(1)
 	}
 	failed := make(map[sink.TopicPartition]error)
-	for p, f := range points {
-		if f.pinned { // the sink has nothing of it
+	for p, at := range points {
+		if at.startOnly { // the sink has nothing of it
 			continue
 		}
-		why := failureOf(err, p)
-		if why != nil {
-			failed[p.TopicPartition] = why
+		cause := flushErrorOf(err, p)
+		if cause != nil {
+			failed[p.TopicPartition] = cause
 			delete(points, p)
 		}
-		if errors.Is(why, sink.ErrReopen) { // the partition's own goroutine reports it
-			p.endRound(f.round, &flushFailure{fmt.Errorf("flush: %w", why)})
-			why = nil
+		if errors.Is(cause, sink.ErrReopen) { // the partition's own goroutine reports it
+			p.endRound(at.round, &flushError{fmt.Errorf("flush: %w", cause)})
+			cause = nil
 		}
 		if ctx.Err() == nil {
-			s.reportFlush(p, why)
+			f.reportFlush(p, cause)
 		}
 	}
 	if len(failed) > 0 {
@@ -216,9 +199,9 @@ func (s *session) flushSink(ctx context.Context, points map[*partition]flushPoin
 	return nil
 }
 
-// failureOf is what an error of a flush says of p. Without a [sink.FlushError] it is
-// about all partitions.
-func failureOf(err error, p *partition) error {
+// flushErrorOf is what an error of a flush says about p. An error that is no
+// [sink.FlushError] is about all partitions.
+func flushErrorOf(err error, p *partition) error {
 	var each *sink.FlushError
 	if errors.As(err, &each) {
 		return each.Failed[p.TopicPartition]
@@ -227,14 +210,50 @@ func failureOf(err error, p *partition) error {
 }
 
 // reportFlush reports that p cannot be flushed, or that it can be again.
-func (s *session) reportFlush(p *partition, err error) {
+func (f *flusher) reportFlush(p *partition, err error) {
 	text := ""
 	if err != nil {
 		err = sinkError{fmt.Errorf("flush: %w", err)}
 		text = err.Error()
 	}
-	if p.flushError != text {
-		p.flushError = text
-		s.report(fmt.Sprintf("flush %s/%d", p.Topic, p.Partition), err)
+	if p.flushFault != text {
+		p.flushFault = text
+		f.env.observer.Report(fmt.Sprintf("flush %s/%d", p.Topic, p.Partition), err)
 	}
+}
+
+// reportCommit reports whether commits fail, and returns the error that is to be retried.
+// Errors of the sink are reported by partition.
+func (f *flusher) reportCommit(err error, failed bool) error {
+	switch {
+	case generationOver(err):
+		// Not a fault: the group is about to assign the partitions again, and the next
+		// generation reads again what was not committed.
+		f.env.log.Info("commit rejected: the generation is over", "error", err)
+		return nil
+	case err == nil || errors.As(err, new(*sink.FlushError)):
+		if failed {
+			f.env.observer.Report(originCommit, nil)
+		}
+	case !errors.Is(err, net.ErrClosed) && (failed || !transient(err)): // the watchdog reports connections that it closes
+		f.env.observer.Report(originCommit, err)
+	}
+	return err
+}
+
+// awaits returns the topics that the metadata of the next commit names.
+func (f *flusher) awaits() string {
+	f.later = slices.DeleteFunc(f.later, f.hasCommitted)
+	return joinAwaited(slices.Concat(f.absent, f.later))
+}
+
+// hasCommitted reports that a partition of the topic, of those of this generation, has a
+// committed offset.
+func (f *flusher) hasCommitted(topic string) bool {
+	for tp, p := range f.partitions {
+		if tp.Topic == topic && p.committedOffset() >= 0 {
+			return true
+		}
+	}
+	return false
 }

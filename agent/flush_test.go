@@ -13,7 +13,7 @@ func TestFlushesAreAligned(t *testing.T) {
 		for phase := range flushPhases {
 			var moment time.Duration
 			for i := range 100 {
-				since := epoch.Add(time.Duration(i-50) * 7777777 * time.Nanosecond)
+				since := flushEpoch.Add(time.Duration(i-50) * 7777777 * time.Nanosecond)
 				at := flushAt(since, interval, phase)
 				if after := at.Sub(since); after < 0 || after > interval {
 					t.Errorf("interval %s: flushed after %s", interval, after)
@@ -21,7 +21,7 @@ func TestFlushesAreAligned(t *testing.T) {
 				if interval == 0 {
 					continue
 				}
-				m := (at.Sub(epoch)%interval + interval) % interval
+				m := (at.Sub(flushEpoch)%interval + interval) % interval
 				if i > 0 && m != moment {
 					t.Errorf("interval %s, phase %d: at %s of the interval, and at %s", interval, phase, m, moment)
 				}

@@ -236,7 +236,7 @@ func TestHoleMemory(t *testing.T) {
 		"a record came":               {4, 5, now, false, false},
 		"no broker answers":           {3, 5, now.Add(-limit), false, true},
 	} {
-		hs := holes{tp: {place: place{3, 5}}}
+		hs := holes{tp: {stallPoint: stallPoint{3, 5}}}
 		look := fetch.Look{Waiting: true, Next: c.next, End: c.end, Answered: c.answered}
 		hs.observe(tp, look, slog.New(slog.DiscardHandler))
 		if at := hs.at(tp, look, limit, now) != nil; at != c.at || (hs[tp] != nil) != c.remember {
@@ -248,7 +248,7 @@ func TestHoleMemory(t *testing.T) {
 // TestHoleReminder: a hole is logged once, and again every few minutes while it lasts.
 func TestHoleReminder(t *testing.T) {
 	var log logBuffer
-	h := &hole{place: place{3, 5}, since: time.Now()}
+	h := &hole{stallPoint: stallPoint{3, 5}, since: time.Now()}
 	for minute := range 11 {
 		h.warn(sink.TopicPartition{}, fetch.Look{}, remindEvery, h.since.Add(time.Duration(minute)*time.Minute), slog.New(slog.NewJSONHandler(&log, nil)))
 	}

@@ -48,7 +48,7 @@ func TestJoinWaitsForAMemberThatDoesNotRejoin(t *testing.T) {
 	began := time.Now()
 	r.edit(", state: stopped")
 	r.wantStatus(Created)
-	if took := time.Since(began); took > cutAfter/2 {
+	if took := time.Since(began); took > closeConnectionsAfter/2 {
 		t.Errorf("the stop took %v", took)
 	}
 	if g := r.describe("kcagent-c"); len(g.Members) != 1 || g.Members[0].ClientID != "kgo" {

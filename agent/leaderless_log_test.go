@@ -35,8 +35,8 @@ func TestPartitionsWithoutLeaderAreOneCause(t *testing.T) {
 	r.wantStatus(Failing)
 	r.eventually("the errors of all partitions", func() (bool, any) {
 		failing := 0
-		for _, p := range r.running().view.Load().Partitions {
-			if sub := p.sub.Load(); sub != nil && sub.LastError() != nil {
+		for _, p := range r.running().published.Load().Partitions {
+			if sub := p.subscription.Load(); sub != nil && sub.LastError() != nil {
 				failing++
 			}
 		}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"crypto/rand"
 	"sync"
 
 	"kcagent/sink"
@@ -27,8 +28,8 @@ func (c *ledgerCopies) original(id string, tp sink.TopicPartition) string {
 	return id
 }
 
-// decided records that a partition of a ledger was decided.
-func (c *ledgerCopies) decided(id string, tp sink.TopicPartition) {
+// markDecided records that a partition of a ledger was decided.
+func (c *ledgerCopies) markDecided(id string, tp sink.TopicPartition) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if done := c.done[id]; done != nil {
@@ -62,3 +63,7 @@ func (c *ledgerCopies) current(id string) string {
 	}
 	return id
 }
+
+// newID returns an identifier that is unique in practice: of a ledger, a lineage, or a
+// consumer.
+func newID() string { return rand.Text()[:12] }

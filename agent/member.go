@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,71 +16,56 @@ import (
 	"kcagent/sink"
 )
 
-// cutAfter is how long after the order to stop a consumer's connections are
-// cut, if it is still there.
-const cutAfter = 12 * time.Second
-
-// Origins of faults that concern a consumer as a whole.
-const (
-	originGroup  = "group"
-	originSink   = "sink"
-	originCommit = "commit"
-)
-
-// keepJoined keeps the consumer a member of its group until ctx ends, and says
-// closed when nothing is left.
+// keepJoined keeps the consumer a member of its group until ctx ends. When nothing is left
+// of the run, it sends the closed event.
 func (c *consumer) keepJoined(ctx context.Context) {
 	var wait backoff
-	var unclean error
+	var unsaved error
 	for ctx.Err() == nil {
-		err := c.join(ctx, &wait)
+		err := c.runMember(ctx, &wait)
 		if ctx.Err() != nil {
-			unclean = err
+			unsaved = err
 			break
 		}
 		if err != nil {
-			c.report(origin(err), err)
+			c.report(faultOrigin(err), err)
 			c.stats.restarts.Add(1)
 			if loginRejected(err) {
 				wait.slow()
 			}
-			wait.wait(ctx, c.hurry)
+			wait.wait(ctx, c.retryNow)
 		}
 	}
-	c.events <- event{kind: closed, err: unclean}
+	c.events <- event{kind: closed, err: unsaved}
 }
 
-func origin(err error) string {
+func faultOrigin(err error) string {
 	if errors.As(err, new(sinkError)) {
 		return originSink
 	}
 	return originGroup
 }
 
-// A sinkError is an error of the sink rather than of Kafka.
-type sinkError struct{ error }
-
-func (e sinkError) Unwrap() error { return e.error }
-
-// join opens everything, consumes until ctx ends or everything must be opened
-// anew, and closes everything. Once ctx has ended, its error says what was not
-// saved.
-func (c *consumer) join(ctx context.Context, wait *backoff) (err error) {
+// runMember opens the sink and the connections, consumes until ctx ends or they have to be
+// opened again, and closes them. Once ctx has ended, the error says what was not saved.
+func (c *consumer) runMember(ctx context.Context, wait *backoff) (err error) {
 	spec := *c.spec.Load()
-	out, err := c.open(ctx, spec.Sink, sink.Options{Log: c.log, Group: spec.Group, Consumer: spec.Name, Due: func() { signal(c.due) }})
+	snk, err := c.openSink(ctx, spec.Sink, sink.Options{
+		Log: c.log, Group: spec.Group, Consumer: spec.Name, Due: func() { signal(c.flushDue) },
+	})
 	if err != nil {
 		return sinkError{err}
 	}
 	defer func() {
-		if e := out.Close(ends(ctx)); e != nil {
+		if e := snk.Close(leavesForGood(ctx)); e != nil {
 			err = errors.Join(err, sinkError{fmt.Errorf("close sink: %w", e)})
 		}
 	}()
-	m, err := c.connect(ctx, spec)
+	m, err := c.connect(ctx, spec, snk, wait)
 	if err != nil {
 		return err
 	}
-	defer func() { m.close(ctx) }()
+	defer m.close(ctx)
 	if len(spec.Cluster.Files()) > 0 {
 		ctx, stop := context.WithCancel(ctx)
 		var running sync.WaitGroup
@@ -88,198 +73,228 @@ func (c *consumer) join(ctx context.Context, wait *backoff) (err error) {
 		defer running.Wait()
 		defer stop()
 	}
-	return m.consume(ctx, out, wait)
+	return m.consume(ctx)
 }
 
-// A member is a consumer's place in its group.
-type member struct {
-	*consumer
-	spec    config.Consumer
-	cluster *cluster
-	client  *groupClient
-	group   sarama.ConsumerGroup
-	ended   time.Time // when the last generation ended; zero before there was one
-
-	memberID atomic.Pointer[string] // in the last generation; nil before there was one
-	held     heldPartitions
-}
-
-// report is that of the consumer, but for what concerns the cluster as a whole.
-func (m *member) report(origin string, err error) {
-	m.cluster.recordError(err)
-	m.consumer.report(origin, err)
-}
-
-// ends reports that ctx has ended because the consumer is stopped, replaced or removed,
-// rather than the agent.
-func ends(ctx context.Context) bool {
+// leavesForGood reports that ctx has ended because the consumer is stopped, replaced or
+// removed, rather than because the agent ends.
+func leavesForGood(ctx context.Context) bool {
 	reason, ok := errors.AsType[StopReason](context.Cause(ctx))
 	return ok && !reason.Restarts
 }
 
-// close leaves the group and closes all connections. A static member stays in
-// the group unless ctx has ended because the consumer is no longer wanted.
+// A member is a consumer's membership in its group, over many generations: its sink and its
+// connections. One goroutine uses it, except for what says otherwise.
+type member struct {
+	consumer *consumer
+	log      *slog.Logger
+	spec     config.Consumer // when the member connected; topics and live settings may differ by now
+	sink     sink.Sink
+	cluster  *cluster
+	dialer   *dialer
+	client   *groupClient
+	group    sarama.ConsumerGroup
+	wait     *backoff // before a retry
+
+	ended time.Time              // of the last generation; zero before the first
+	id    atomic.Pointer[string] // in the last generation; nil before the first
+}
+
+// connect prepares client and group. Nothing is dialled before they are used.
+func (c *consumer) connect(ctx context.Context, spec config.Consumer, snk sink.Sink, wait *backoff) (*member, error) {
+	m := &member{
+		consumer: c, log: c.log, spec: spec, sink: snk, wait: wait,
+		cluster: c.clusters.acquire(spec), dialer: c.dialer,
+	}
+	if err := m.open(ctx); err != nil {
+		c.clusters.release(m.cluster)
+		return nil, err
+	}
+	return m, nil
+}
+
+func (m *member) open(ctx context.Context) error {
+	read := m.cluster.credentials
+	select {
+	case <-m.consumer.newCredentials:
+		read = m.cluster.reloadCredentials
+	default:
+	}
+	creds, err := read()
+	if err != nil {
+		return err
+	}
+	conf, err := groupConfig(m.spec, creds, m.dialer, m.cluster.Fetcher)
+	if err != nil {
+		return err
+	}
+	m.consumer.fingerprints.Store(&creds.fingerprints)
+	// The group keeps the settings that it is created with, for its heartbeats. Requests
+	// before a generation use those of the client, and must not be retried for minutes
+	// without a report.
+	patient := *conf
+	patient.Metadata.Retry.Max = heartbeatRetries
+	m.client = newGroupClient(ctx, &patient, creds, m.spec.Group, m.dialer, m.cluster.Fetcher)
+	if m.group, err = sarama.NewConsumerGroupFromClient(m.spec.Group, m.client); err != nil {
+		return fmt.Errorf("join group %s: %w", m.spec.Group, err)
+	}
+	m.client.conf, m.client.dial = conf, conf
+	return nil
+}
+
+// keepAuthenticated reconnects whenever the agent has found that changed credentials are
+// accepted, until ctx ends. The membership continues. It runs in a goroutine of its own.
+func (m *member) keepAuthenticated(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.consumer.newCredentials:
+		}
+		creds, err := m.cluster.reloadCredentials()
+		var conf *sarama.Config
+		if err == nil {
+			conf, err = groupConfig(m.spec, creds, m.dialer, m.cluster.Fetcher)
+		}
+		if err != nil { // they have changed again since; the agent will report that, too
+			m.log.Warn("changed credentials cannot be used", "error", err)
+			continue
+		}
+		m.client.reconnect(conf, creds)
+		m.consumer.fingerprints.Store(&creds.fingerprints)
+		m.log.Info("reconnecting with updated credentials", "cluster", clusterName(&m.spec))
+	}
+}
+
+// close leaves the group and closes all connections. A static member stays in the group
+// unless the consumer leaves it for good.
 func (m *member) close(ctx context.Context) {
-	if ends(ctx) {
-		if err := m.leave(); err != nil {
-			m.log.Warn("leaving the group failed; its partitions rest until the session timeout", "instance_id", m.spec.InstanceID, "error", err)
+	if leavesForGood(ctx) {
+		if err := m.leaveGroup(); err != nil {
+			m.log.Warn("leaving the group failed; its partitions are not consumed until the session timeout", "instance_id", m.spec.InstanceID, "error", err)
 		}
 	}
 	if err := m.group.Close(); err != nil {
 		m.log.Debug("leaving the group failed", "error", err)
 	}
 	_ = m.client.Close()
-	m.kafka.release(m.cluster)
+	m.consumer.clusters.release(m.cluster)
 }
 
-// enter holds one generation. The first one, and one after a long outage, is begun
-// only when the cluster lets it in; that it is there has been seen by asking for the
-// topics.
-func (m *member) enter(ctx context.Context, s *session) error {
-	if time.Since(m.ended) > sessionTimeout(&m.spec) {
-		m.cluster.recordSuccess()
-		// sarama would try for ten seconds before it tells.
-		if err := m.client.findCoordinator(ctx); err != nil && !passing(err) {
-			return err
-		}
-		leave, err := m.cluster.admission.enter(ctx)
-		if err != nil {
-			return err
-		}
-		defer leave()
-		s.joined = leave
-	}
-	over, end := context.WithCancel(context.Background())
-	var watching sync.WaitGroup
-	watch := &joinWatch{
-		client: m.client, static: m.instance() != nil, superseded: s.abandonIfTopicsChanged,
-		report: func(err error) { m.report(originGroup, err) },
-	}
-	watching.Go(func() { s.gaveUp = watch.run(ctx, over) })
-	s.entered = func() {
-		end()
-		watching.Wait() // its reports must not arrive after the join
-	}
-	defer s.entered()
-	return m.group.Consume(ctx, s.topics, s)
+// report reports a fault to the state machine, and to the cluster, which remembers
+// rejected credentials. It may be called from any goroutine.
+func (m *member) report(origin string, err error) {
+	m.cluster.recordError(err)
+	m.consumer.report(origin, err)
 }
 
-// vanishingTries is how often in a row a topic that is missing all at once is taken
-// for one that will be left out.
-const vanishingTries = 3
-
-// hold holds one generation and returns it, with what sarama says of its end and why
-// it was given up, if it was.
-func (m *member) hold(ctx context.Context, out sink.Sink, maxAge time.Duration) (s *session, lost, err error) {
-	ctx, abandon := context.WithCancelCause(ctx)
-	defer abandon(nil)
-	s = newSession(m, out, abandon)
-	if s.topics, s.absent, err = m.topics(ctx, s.wish, maxAge, 0); err == nil {
-		m.baseline.subscribe(s.wish.TopicsRegex, s.topics, m.awaited.Load())
-		err = m.enter(ctx, s)
-		if s.gaveUp != nil && errors.Is(err, net.ErrClosed) {
-			err = s.gaveUp
-		}
-	}
-	for _, why := range append(s.absent, err) {
-		m.baseline.missing(s.wish.TopicsRegex, why)
-	}
-	lost = context.Cause(ctx)
-	if renewed := new(fetch.RenewedError); errors.As(lost, &renewed) {
-		m.baseline.recreate(renewed.Topic)
-	}
-	m.net.membership.End(sessionTimeout(&m.spec))
-	if s.stopped != nil {
-		m.ended = time.Now()
-	}
-	return s, lost, err
-}
-
-// consume holds one generation after the other until ctx ends or the sink or
-// the client must be opened anew.
-func (m *member) consume(ctx context.Context, out sink.Sink, wait *backoff) error {
-	maxAge := m.kafka.rematch / 2
-	for short := 0; ; {
+// consume runs one generation after the other until ctx ends, or sink or client have to be
+// opened again.
+func (m *member) consume(ctx context.Context) error {
+	listAge := m.consumer.clusters.rematch / 2 // how old the list of topics may be
+	short := 0                                 // generations in a row that ended at once
+	for {
 		began := time.Now()
-		s, lost, err := m.hold(ctx, out, maxAge)
-		switch {
-		case ctx.Err() != nil:
-			return s.unsaved
-		case errors.As(lost, new(*stallError)):
-			return lost
-		case errors.Is(lost, errResubscribe):
-			short, maxAge = 0, 0
-		case errors.Is(lost, errUnassigned), errors.Is(err, errForeign):
-			if err := m.leave(); err != nil {
+		end := m.runGeneration(ctx, listAge)
+		end.lasted, end.shortBefore = time.Since(began), short
+		switch classify(end) {
+		case runStopped:
+			return end.unsaved
+		case restartStalled:
+			return end.cause
+		case resubscribe:
+			short, listAge = 0, 0
+		case leaveAndRejoin:
+			if err := m.leaveGroup(); err != nil {
 				m.log.Warn("leaving the group for a rebalance failed", "error", err)
 			}
-			short = m.pace(ctx, short, wait)
-		case errors.Is(err, sarama.ErrFencedInstancedId):
-			m.stats.restarts.Add(1)
-			if m.yield(ctx); ctx.Err() != nil {
-				return nil // what the other one has taken over is not for this one to save
+			short = m.pace(ctx, short)
+		case instanceTaken:
+			m.consumer.stats.restarts.Add(1)
+			if m.waitForInstanceID(ctx); ctx.Err() != nil {
+				return nil // the other member has taken over what was not saved
 			}
-			return m.explain(err)
-		case errors.As(err, new(*fetch.TopicError)) && (s.wish.TopicsRegex != "" || s.topics != nil) && short < vanishingTries:
-			// A topic that is being deleted is believed to be gone by the second
-			// answer that lacks it.
-			short, maxAge = short+1, 0
-			wait.wait(ctx, m.hurry)
-		case err != nil:
-			err = m.explain(err)
-			if m.rebuild(err) {
-				m.cluster.recordError(err)
-				return err
-			}
+			return m.explain(end.err)
+		case refreshTopics:
+			short, listAge = short+1, 0
+			m.wait.wait(ctx, m.consumer.retryNow)
+		case reopenClient:
+			err := m.explain(end.err)
+			m.cluster.recordError(err)
+			return err
+		case retryJoin:
+			err := m.explain(end.err)
 			m.client.forget()
-			m.report(origin(err), err)
-			m.stats.restarts.Add(1)
-			wait.wait(ctx, m.hurry)
-			short, maxAge = 0, 0
-		case time.Since(began) < time.Second:
-			short = m.pace(ctx, short, wait)
-		default:
-			wait.reset()
-			short, maxAge = 0, m.kafka.rematch/2
+			m.report(faultOrigin(err), err)
+			m.consumer.stats.restarts.Add(1)
+			m.wait.wait(ctx, m.consumer.retryNow)
+			short, listAge = 0, 0
+		case rejoinSlowly:
+			short = m.pace(ctx, short)
+		case rejoin:
+			m.wait.reset()
+			short, listAge = 0, m.consumer.clusters.rematch/2
 		}
 	}
 }
 
-// pace counts a session that ended at once. One is an ordinary rebalance; one after
-// the other they must not hammer the coordinator.
-func (m *member) pace(ctx context.Context, short int, wait *backoff) int {
+// pace counts a generation that ended at once. One of them is an ordinary rebalance. Before
+// further ones it waits, so that the coordinator is not overloaded with joins.
+func (m *member) pace(ctx context.Context, short int) int {
 	if short++; short > 1 {
-		wait.wait(ctx, m.hurry)
+		m.wait.wait(ctx, m.consumer.retryNow)
 	}
 	return short
 }
 
-// rebuild reports whether a new client is needed: credentials and certificates
-// are read when it is built. Else a member keeps the one it has, however long the
-// outage was, for with it would go its member id: a broker that was away itself has
-// not forgotten that, and would have the new member wait until it has. One that has
-// forgotten says so, and sarama joins without an id then.
-func (m *member) rebuild(err error) bool {
-	return loginRejected(err) && !inLoginBackoff(err) ||
-		errors.Is(err, sarama.ErrClosedClient) ||
-		errors.Is(err, sarama.ErrClosedConsumerGroup) ||
-		m.ended.IsZero()
+// runGeneration runs one generation with the topics of the current spec. The list of the
+// cluster's topics may be as old as listAge.
+func (m *member) runGeneration(ctx context.Context, listAge time.Duration) generationEnd {
+	outer := ctx
+	ctx, abandon := context.WithCancelCause(ctx)
+	defer abandon(nil)
+	spec := m.consumer.spec.Load()
+	baseline := &m.consumer.history.baseline
+	end := generationEnd{followsPattern: spec.TopicsRegex != ""}
+	topics, absent, err := m.topics(ctx, spec, listAge, 0)
+	if err == nil {
+		end.listedTopics = true
+		baseline.subscribe(spec.TopicsRegex, topics, m.consumer.awaitedTopics())
+		j := newJoinAttempt(m, spec, topics, absent, abandon)
+		err = j.run(ctx)
+		end.unsaved = j.generation.unsaved
+		if j.generation.joined() {
+			m.ended = time.Now()
+		}
+	}
+	for _, t := range missingTopics(errors.Join(append(absent, err)...)) {
+		baseline.topicMissing(t)
+	}
+	if errors.Is(err, errNoTopic) {
+		baseline.nothingMatched(spec.TopicsRegex)
+	}
+	end.cause, end.err = context.Cause(ctx), err
+	if renewed, ok := errors.AsType[*fetch.RenewedError](end.cause); ok {
+		baseline.recreate(renewed.Topic)
+	}
+	m.dialer.membership.End(sessionTimeout(&m.spec))
+	end.stopped, end.everJoined = outer.Err() != nil, !m.ended.IsZero()
+	return end
 }
 
-// explain names what the group's error is about.
+// explain says what an error of a join is about, and what the operator can do.
 func (m *member) explain(err error) error {
-	var topic *fetch.TopicError
 	switch {
 	case errors.As(err, new(sinkError)), errors.Is(err, errNoTopic):
 		return err
-	case errors.As(err, &topic):
-		return fmt.Errorf("subscribe to topic %q: %w", topic.Topic, topic.Err)
+	case errors.As(err, new(*fetch.TopicError)):
+		return subscribeError(err)
 	}
 	if known := m.client.explainJoin(&m.spec, err); known != nil {
 		return known
 	}
 	about := explain
-	if m.stats.rebalances.Load() == 0 { // no generation has begun yet
+	if m.consumer.stats.rebalances.Load() == 0 { // no generation has started yet
 		about = explainFirst
 	}
 	return fmt.Errorf("join group %s: %w", m.spec.Group, about(&m.spec, err))

@@ -22,7 +22,7 @@ type commitMetadata struct {
 	topic      sink.Identity // what the offset is about
 	partitions int32         // how many partitions the topic had when the group first read it; -1 if unknown
 	awaits     string        // topics of the consumer that did not exist, see joinAwaited
-	pinned     bool          // committed before the sink could be opened, see session.pin
+	startOnly  bool          // key pinned: a start offset, committed while the sink could not be opened; see decideStartOnly
 }
 
 const (
@@ -51,7 +51,7 @@ func (m commitMetadata) String() string {
 	if m.awaits != "" { // not escaped: commas separate the names
 		b.WriteString(" awaits=" + m.awaits)
 	}
-	if m.pinned {
+	if m.startOnly {
 		add("pinned", "1")
 	}
 	return b.String()
@@ -86,7 +86,7 @@ func parseMetadata(text string) (m commitMetadata, ok bool) {
 		case "awaits":
 			m.awaits = value
 		case "pinned":
-			m.pinned = value == "1"
+			m.startOnly = value == "1"
 		}
 	}
 	return m, true

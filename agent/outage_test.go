@@ -3,20 +3,16 @@ package agent
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
-	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"kcagent/config"
 	"kcagent/e2e/badnet"
 )
 
@@ -239,22 +235,6 @@ func TestCoordinatorThatIsNone(t *testing.T) {
 				t.Error(err)
 			}
 		})
-	}
-}
-
-// TestMemberIDOutlivesAnOutage: a broker that comes back knows its members still,
-// and a new one would have to wait for the old one.
-func TestMemberIDOutlivesAnOutage(t *testing.T) {
-	m := &member{}
-	if !m.rebuild(io.EOF) {
-		t.Error("a member that was never one keeps its client")
-	}
-	m.ended = time.Now().Add(-100 * config.DefaultSessionTimeout)
-	if m.rebuild(io.EOF) || !m.rebuild(sarama.ErrSASLAuthenticationFailed) {
-		t.Error("the client goes with the length of the outage, or stays with what it was refused for")
-	}
-	if m.rebuild(&loginBackoffError{sarama.ErrSASLAuthenticationFailed}) {
-		t.Error("the membership is given up for a login that was not sent")
 	}
 }
 

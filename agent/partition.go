@@ -10,149 +10,171 @@ import (
 	"kcagent/sink"
 )
 
-// A phase is how far an assigned partition has come in its round. An error of its
-// sink that drops records begins a new round.
+// A phase says how far an assigned partition has come in a round. A round begins when the
+// partition is assigned, and after each error that requires the sink to be opened again.
+// From any phase, an error or the end of the generation ends the round.
+//
+//	opening → locating → adopting → flowing
+//	   ↓ the sink cannot be opened, and the start would move meanwhile
+//	committingStart
 type phase uint8
 
 const (
-	opening  phase = iota // the sink opens what it holds of the partition
-	locating              // the position is decided; the leader resolves or confirms it
-	adopting              // the ledger, and where needed the committed offset, get the position
-	flowing               // records are stored
+	// opening: the sink opens what it holds of the partition. The position is unknown, or
+	// that of the former round. Nothing is flushed or committed.
+	opening phase = iota
+	// locating: the position is decided. The leader resolves it to an offset, or confirms
+	// that the offset is in range.
+	locating
+	// adopting: the position is an offset. The ledger has it. The flusher flushes and
+	// commits it first, as far as flushFirst and commitFirst require.
+	adopting
+	// flowing: records are stored.
+	flowing
+	// committingStart: the sink is not open. The flusher commits the offset that the start
+	// policy has led to, and does not flush: the sink has nothing of the partition.
+	committingStart
 )
 
-// A partition is the live side of one assigned partition. Its own goroutine takes it
-// through the phases; the flusher and the status read it.
+// A partition is the live state of one assigned partition. Its own goroutine takes it
+// through the phases; the flusher, the watchdog and the status read it.
 type partition struct {
 	sink.TopicPartition
-	sub atomic.Pointer[fetch.Subscription] // of this round; nil before the first
+	subscription atomic.Pointer[fetch.Subscription] // of this round; nil before the first
 
-	// Set before the partition's goroutine starts.
-	initial    int32 // how many partitions the topic had when the group first read it; -1 if unknown
-	addedLater bool  // it was added after the group began, see partitionBaseline
-	recreated  bool  // this agent saw the topic deleted and recreated
+	// Set by Setup, before the partition's goroutine starts.
+	initialPartitions int32 // how many partitions the topic had when the group first read it; -1 if unknown
+	addedLater        bool  // it was added after that, see partitionBaseline
+	recreated         bool  // this agent saw the topic deleted and recreated
 
-	// Of one goroutine each.
-	tried      bool   // its sink was opened, or failed to be, once; its own
-	settled    bool   // it was flowing once; its own
-	sinkFailed bool   // an error of the sink is reported; its own
-	fetchError string // the reported error; the watchdog's
-	flushError string // the reported error; the flusher's
+	// Used by the partition's goroutine alone.
+	openAttempted bool // the sink was asked to open it
+	flowed        bool // it has been flowing in this generation; changed before mu guards other uses
+	sinkFailed    bool // an error of its sink is reported
 
-	mu           sync.Mutex
-	phase        phase
-	round        int                     // grows with each change that makes flush points obsolete
-	end          context.CancelCauseFunc // ends the round
-	at           sink.Position           // after what the sink accepted; Next is -1 until it is known
-	ledger       string                  // the ledger's id; "" if the sink keeps none
-	flushed      int64                   // next offset after what the sink flushed; -1 if unknown
-	flushedOf    sink.Identity           // the topic that flushed is about
-	flushedEpoch leader.Epoch            // of the last record before flushed
-	unadopted    bool                    // the position is to be flushed before the first record
-	unsure       bool                    // the ledger may be ahead of what a flush made safe: a former generation's last one failed
-	owed         bool                    // it is to be committed before the first record
-	pinned       bool                    // the sink is not open: only the commit is due
-	adopted      chan struct{}           // closed when neither is left
-	safe         bool                    // a flush of this round was good
-	decided      reason                  // the last decision
-	committed    commitment              // what the coordinator holds
+	fetchFault string // the reported fault of its subscription, "" if none; used by the watchdog alone
+	flushFault string // the reported fault of its flush, "" if none; used by the flusher alone
+
+	mu             sync.Mutex
+	phase          phase
+	round          int                     // grows with each change that makes flush points obsolete
+	cancelRound    context.CancelCauseFunc // ends the round
+	pos            sink.Position           // after what the sink accepted; Next is -1 until it is known
+	ledgerID       string                  // "" if the sink keeps no ledger
+	flushed        sink.Position           // after what the sink flushed; Next is -1 if unknown, Lineage is not used
+	flushSucceeded bool                    // a flush of this round did
+	flushFirst     bool                    // the position must be flushed before the first record
+	commitFirst    bool                    // the position must be committed before the first record
+	ready          chan struct{}           // closed when neither is left to be done; nil afterwards
+	// unconfirmed: no flush has succeeded since the ledger was opened. The ledger may be
+	// ahead of what is durable, because the last flush of the former generation may have
+	// failed. So the next flush includes the partition, even if it has no new record.
+	unconfirmed bool
+	decided     reason          // of the last decision
+	committed   committedOffset // what the coordinator holds
 }
 
-// beginRound enters the first phase. end ends the round.
-func (p *partition) beginRound(end context.CancelCauseFunc) {
+func newPartition(tp sink.TopicPartition) *partition {
+	return &partition{TopicPartition: tp, pos: sink.Position{Next: -1}, flushed: sink.Position{Next: -1}}
+}
+
+// beginRound enters the first phase. cancel ends the round.
+func (p *partition) beginRound(cancel context.CancelCauseFunc) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.phase, p.end, p.safe, p.pinned = opening, end, false, false
+	p.phase, p.cancelRound, p.flushSucceeded = opening, cancel, false
 	p.round++
 }
 
-// endRound ends the round with cause, if it is still the one of the flush point.
+// endRound ends the round with cause, if it is still the given one.
 func (p *partition) endRound(round int, cause error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.round == round {
-		p.end(cause)
+		p.cancelRound(cause)
 	}
 }
 
-// A lastDecision is what a former round decided.
+// A lastDecision is what an earlier round decided.
 type lastDecision struct {
 	reason   reason
 	lineage  string
 	reopened bool // the partition had a position in this generation
 }
 
-// known returns what is committed, and completes what the ledger says, for a decision.
-// Before the first record of a generation both are taken as they are, unless the ledger
+// decisionInput returns the committed offset for a decision, and completes the ledger.
+// Before the first record of a generation both are used as they are, unless the ledger
 // already has a lineage that began in this generation. Afterwards a commit of another
 // lineage is obsolete, because no other member can commit, and a sink without a ledger
-// continues where it was last flushed.
-func (p *partition) known(l *sink.Ledger) (commitment, lastDecision) {
+// resumes where it was last flushed.
+func (p *partition) decisionInput(l *sink.Ledger) (committedOffset, lastDecision) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := p.committed
-	// A jump back was flushed, and not committed.
-	jumped := c.ours && c.meta.lineage != p.at.Lineage && l.Next >= 0 && l.Lineage != "" && l.Lineage == p.at.Lineage
-	if jumped || p.settled && (!c.ours || c.meta.lineage != p.at.Lineage) {
-		c = commitment{offset: -1}
+	// The position was reset to an earlier offset. That was flushed, and not committed.
+	resetFlushed := c.byAgent && c.meta.lineage != p.pos.Lineage && l.Next >= 0 && l.Lineage != "" && l.Lineage == p.pos.Lineage
+	if resetFlushed || p.flowed && (!c.byAgent || c.meta.lineage != p.pos.Lineage) {
+		c = committedOffset{offset: -1}
 	}
-	if p.settled && l.Next < 0 { // the sink keeps no ledger, or the file was replaced
-		l.Position = sink.Position{Next: p.flushed, Lineage: p.at.Lineage, Topic: p.flushedOf, Epoch: p.flushedEpoch}
+	if p.flowed && l.Next < 0 { // the sink keeps no ledger, or the file was replaced
+		l.Position = p.flushed
+		l.Lineage = p.pos.Lineage
 	}
-	return c, lastDecision{p.decided, p.at.Lineage, jumped || p.settled}
+	return c, lastDecision{p.decided, p.pos.Lineage, resetFlushed || p.flowed}
 }
 
-// locate records a decision: the position, as far as it is known.
-func (p *partition) locate(d decision, ledger string, topic sink.Identity) {
+// setDecision enters the phase locating.
+func (p *partition) setDecision(d decision, ledgerID string, topic sink.Identity) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.phase, p.decided, p.ledger = locating, d.reason, ledger
-	p.at = sink.Position{Next: d.offset, Lineage: d.lineage, Topic: topic, Epoch: d.epoch}
+	p.phase, p.decided, p.ledgerID = locating, d.reason, ledgerID
+	p.pos = sink.Position{Next: d.offset, Lineage: d.lineage, Topic: topic, Epoch: d.epoch}
 }
 
-// position is where p is, and the id of its ledger.
-func (p *partition) position() (at sink.Position, ledger string) {
+// position returns the position, and the id of the ledger.
+func (p *partition) position() (pos sink.Position, ledgerID string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.at, p.ledger
+	return p.pos, p.ledgerID
 }
 
-// adopt records where the partition resumes, and returns a channel that is closed
-// when the flusher has done what is to be done before the first record: a flush, if
-// flush is set, and a commit, if commit is.
-func (p *partition) adopt(at sink.Position, flush, commit bool) <-chan struct{} {
+// setPosition enters the phase adopting, and flowing if nothing has to be done first. The
+// channel is closed in flowing.
+func (p *partition) setPosition(pos sink.Position, flushFirst, commitFirst bool) (ready <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.round++
-	p.at, p.adopted = at, make(chan struct{})
-	p.unadopted, p.owed = flush, commit
-	if !flush {
-		p.flushed, p.flushedOf, p.flushedEpoch = at.Next, at.Topic, at.Epoch
+	done := make(chan struct{})
+	p.phase, p.pos, p.ready = adopting, pos, done
+	p.flushFirst, p.commitFirst, p.unconfirmed = flushFirst, commitFirst, p.ledgerID != ""
+	if !flushFirst {
+		p.flushed = pos
 	}
-	p.unsure = p.ledger != ""
-	p.phase = adopting
-	p.settle()
-	return p.adopted
+	p.becomeReady()
+	return done
 }
 
-// pin is adopt for a partition whose sink is not open: the flusher commits the position.
-func (p *partition) pin(at sink.Position) <-chan struct{} {
+// setStart enters the phase committingStart. The channel is closed when pos is committed.
+func (p *partition) setStart(pos sink.Position) (ready <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.round++
-	p.at, p.adopted, p.ledger = at, make(chan struct{}), ""
-	p.unadopted, p.unsure, p.owed, p.pinned = false, false, true, true
-	p.flushed, p.flushedOf, p.flushedEpoch = at.Next, at.Topic, at.Epoch
-	p.phase = adopting
-	return p.adopted
+	p.phase, p.pos, p.ready = committingStart, pos, make(chan struct{})
+	p.flushFirst, p.commitFirst, p.unconfirmed = false, true, false
+	p.ledgerID, p.flushed = "", pos
+	return p.ready
 }
 
-// settle lets records flow once nothing is left to be done before the first. p.mu is
-// held.
-func (p *partition) settle() {
-	if p.phase == adopting && !p.unadopted && !p.owed {
+// becomeReady lets the partition's goroutine continue once the flusher has nothing left to
+// do before the first record. p.mu is held.
+func (p *partition) becomeReady() {
+	if p.flushFirst || p.commitFirst || p.ready == nil {
+		return
+	}
+	close(p.ready)
+	p.ready = nil
+	if p.phase == adopting {
 		p.phase = flowing
-		close(p.adopted)
 	}
 }
 
@@ -161,24 +183,24 @@ func (p *partition) settle() {
 func (p *partition) accept(next int64, epoch leader.Epoch) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.at.Next, p.at.Epoch = next, epoch
+	p.pos.Next, p.pos.Epoch = next, epoch
 }
 
-// next is the offset after what the sink accepted; -1 if it is not known yet.
-func (p *partition) next() int64 {
+// nextOffset is the offset after what the sink accepted; -1 if it is unknown.
+func (p *partition) nextOffset() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.at.Next
+	return p.pos.Next
 }
 
-// committedIn returns what the group has committed of p under the ledger of an id, as far
-// as it is about the topic as it is now.
-func (p *partition) committedIn(ledger string, now sink.Identity) (at sink.Position, ok bool) {
+// committedIn returns the committed position under the ledger of an id. ok is false if
+// there is none, or if it is about another topic than now.
+func (p *partition) committedIn(ledgerID string, now sink.Identity) (pos sink.Position, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := p.committed
-	if c.offset < 0 || !c.ours || c.meta.ledger != ledger || differ(c.meta.topic.Cluster, now.Cluster) || differ(c.meta.topic.Topic, now.Topic) {
-		return at, false
+	if c.offset < 0 || !c.byAgent || c.meta.ledger != ledgerID || differ(c.meta.topic.Cluster, now.Cluster) || differ(c.meta.topic.Topic, now.Topic) {
+		return pos, false
 	}
 	return sink.Position{Next: c.offset, Lineage: c.meta.lineage, Topic: now, Epoch: c.epoch}, true
 }
@@ -190,20 +212,20 @@ func (p *partition) committedOffset() int64 {
 	return p.committed.offset
 }
 
-// progressed reports that a flush of the round was good.
-func (p *partition) progressed() bool {
+// hasFlushed reports that a flush of the round has succeeded.
+func (p *partition) hasFlushed() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.safe
+	return p.flushSucceeded
 }
 
-// A flushPoint is how far a flush covers a partition.
+// A flushPoint is the position up to which a flush covers a partition.
 type flushPoint struct {
-	round  int
-	at     sink.Position
-	ledger string
-	unsafe bool // the sink has something to flush
-	pinned bool // the sink is not open
+	round     int
+	pos       sink.Position
+	ledgerID  string
+	unflushed bool // the sink has something to flush
+	startOnly bool // the sink is not open, and pos is a start offset: see committingStart
 }
 
 // flushPoint returns how far a flush that begins now covers p; ok is false if p has
@@ -211,48 +233,52 @@ type flushPoint struct {
 func (p *partition) flushPoint() (f flushPoint, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return flushPoint{p.round, p.at, p.ledger, p.unadopted || p.unsure || p.at.Next != p.flushed, p.pinned}, p.phase >= adopting
+	return flushPoint{
+		round: p.round, pos: p.pos, ledgerID: p.ledgerID,
+		unflushed: p.flushFirst || p.unconfirmed || p.pos.Next != p.flushed.Next,
+		startOnly: p.phase == committingStart,
+	}, p.phase >= adopting
 }
 
-// flushedTo records a good flush. It reports whether the point is of this
-// round: what was accepted in another one may have been dropped since.
-func (p *partition) flushedTo(f flushPoint) bool {
+// recordFlush records that a flush has succeeded. It reports whether f is of this round:
+// what was accepted in another one may have been dropped since.
+func (p *partition) recordFlush(f flushPoint) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.round != f.round {
 		return false
 	}
-	p.flushed, p.flushedOf, p.flushedEpoch = f.at.Next, f.at.Topic, f.at.Epoch
-	p.unadopted, p.unsure, p.safe = false, false, true
-	p.settle()
+	p.flushed, p.flushFirst, p.unconfirmed, p.flushSucceeded = f.pos, false, false, true
+	p.becomeReady()
 	return true
 }
 
-// uncommitted reports that m is to be committed with the offset of f.
-func (p *partition) uncommitted(f flushPoint, m commitMetadata) bool {
+// needsCommit reports that the offset of f is to be committed with m.
+func (p *partition) needsCommit(f flushPoint, m commitMetadata) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := p.committed
-	return p.owed || c.offset != f.at.Next || c.ours && (c.meta.lineage != m.lineage || c.meta.awaits != m.awaits || c.meta.pinned != m.pinned)
+	return p.commitFirst || c.offset != f.pos.Next ||
+		c.byAgent && (c.meta.lineage != m.lineage || c.meta.awaits != m.awaits || c.meta.startOnly != m.startOnly)
 }
 
-// committedTo records a good commit.
-func (p *partition) committedTo(f flushPoint, m commitMetadata) {
+// recordCommit records that a commit has succeeded.
+func (p *partition) recordCommit(f flushPoint, m commitMetadata) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.committed = commitment{offset: f.at.Next, epoch: f.at.Epoch, ours: true, meta: m}
+	p.committed = committedOffset{offset: f.pos.Next, epoch: f.pos.Epoch, byAgent: true, meta: m}
 	if p.round == f.round {
-		p.owed = false
-		p.settle()
+		p.commitFirst = false
+		p.becomeReady()
 	}
 }
 
-// movedBack compares the last commit with what the coordinator holds now. It reports
-// whether that is behind the last commit.
-func (p *partition) movedBack(now commitment) (was int64, back bool) {
+// checkCommitted compares the last commit with what the coordinator holds now. It reports
+// whether that is behind the last commit, so that it must be committed again.
+func (p *partition) checkCommitted(now committedOffset) (was int64, behind bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if was = p.committed.offset; now.offset < was && now.ours && now.meta.lineage == p.committed.meta.lineage {
+	if was = p.committed.offset; now.offset < was && now.byAgent && now.meta.lineage == p.committed.meta.lineage {
 		p.committed = now
 		return was, true
 	}
@@ -260,22 +286,22 @@ func (p *partition) movedBack(now commitment) (was int64, back bool) {
 }
 
 // lag is how many records lie between what was accepted and the end, which under
-// read_committed is the last stable offset.
+// read_committed is the last stable offset; 0 if either is unknown.
 func (p *partition) lag() int64 {
-	sub := p.sub.Load()
+	sub := p.subscription.Load()
 	if sub == nil {
 		return 0
 	}
-	next, end := p.next(), sub.End()
+	next, end := p.nextOffset(), sub.End()
 	if next < 0 || end < 0 {
 		return 0
 	}
 	return max(0, end-next)
 }
 
-// highWaterMark is 0 if it is not known yet.
+// highWaterMark is 0 if it is unknown.
 func (p *partition) highWaterMark() int64 {
-	if sub := p.sub.Load(); sub != nil {
+	if sub := p.subscription.Load(); sub != nil {
 		return max(0, sub.HighWaterMark())
 	}
 	return 0

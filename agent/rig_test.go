@@ -66,13 +66,13 @@ func (r *rig) moves() []string {
 	defer r.log.mu.Unlock()
 	var moves []string
 	for line := range bytes.Lines(r.log.text.Bytes()) {
-		var e struct{ Msg, From, To, Why, Consumer string }
+		var e struct{ Msg, From, To, Reason, Consumer string }
 		if err := json.Unmarshal(line, &e); err != nil {
 			r.Fatal(err)
 		}
 		if e.Msg == "consumer state changed" {
 			moves = append(moves, e.From+">"+e.To)
-			if e.Why == "" || e.Consumer != "c" {
+			if e.Reason == "" || e.Consumer != "c" {
 				r.Errorf("a move without its reason or consumer: %s", line)
 			}
 		}

@@ -70,15 +70,15 @@ type Counters struct {
 // Snapshot may be called by any goroutine. It waits for nothing but the mutexes of
 // partitions, which are held for a few instructions.
 func (c *consumer) Snapshot() Snapshot {
-	v := c.view.Load()
+	v := c.published.Load()
 	s := Snapshot{
 		ID: c.id, Name: c.name, Created: c.created,
-		State: v.State, Since: v.Since, Started: v.Started, Fault: v.Fault, EndError: v.Unclean,
+		State: v.State, Since: v.Since, Started: v.Started, Fault: v.Fault, EndError: v.EndError,
 		MemberID: v.MemberID, Generation: v.Generation, Topics: v.Topics,
-		Resubscribing: v.Wish != nil && !sameTopics(v.Wish, c.spec.Load()),
+		Resubscribing: v.StartedWith != nil && !sameTopics(v.StartedWith, c.spec.Load()),
 		Counters:      c.stats.counters(),
 	}
-	if prints := c.prints.Load(); prints != nil {
+	if prints := c.fingerprints.Load(); prints != nil {
 		s.Fingerprints = *prints
 	}
 	if len(v.Partitions) > 0 {
@@ -86,7 +86,7 @@ func (c *consumer) Snapshot() Snapshot {
 	}
 	for i, p := range v.Partitions {
 		s.Partitions[i] = PartitionSnapshot{
-			Topic: p.Topic, Partition: p.Partition, NextOffset: p.next(),
+			Topic: p.Topic, Partition: p.Partition, NextOffset: p.nextOffset(),
 			CommittedOffset: p.committedOffset(), HighWaterMark: p.highWaterMark(), Lag: p.lag(),
 		}
 	}

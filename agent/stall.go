@@ -15,40 +15,40 @@ import (
 // Kafka clients (sarama issues 2219, 2621 and 3628) and of brokers have had no other
 // symptom, so the consumer is restarted.
 type stallError struct {
-	*partition
-	limit time.Duration
-	look  fetch.Look
-	mute  bool // no broker has answered for the partition either
+	partition  *partition
+	limit      time.Duration
+	look       fetch.Look
+	unanswered bool // no broker has responded for the partition either
 }
 
 // Error has no measured time in it: the same stall has the same text.
 func (e *stallError) Error() string {
-	answers := "answers without records"
-	if e.mute {
-		answers = "has not answered for it"
+	responds := "responds without records"
+	if e.unanswered {
+		responds = "has not responded for it"
 	}
 	request := "no request is in flight"
 	if e.look.InFlight {
 		request = "a request is in flight"
 	}
 	return fmt.Sprintf("no progress on %s/%d for %s: position %d, end of the log %d, broker %s %s, %s; restarting the consumer",
-		e.Topic, e.Partition, e.limit, e.look.Next, e.look.End, cmp.Or(e.look.Broker, "unknown"), answers, request)
+		e.partition.Topic, e.partition.Partition, e.limit, e.look.Next, e.look.End, cmp.Or(e.look.Broker, "unknown"), responds, request)
 }
 
-// A stand is the last progress of a partition.
-type stand struct {
+// A lastProgress is when a partition last made progress, and its position then.
+type lastProgress struct {
 	next int64
 	at   time.Time
 }
 
-// A place is where a partition is stalled.
-type place struct{ next, end int64 }
+// A stallPoint is where a partition is stalled: its position, and the end of the log.
+type stallPoint struct{ next, end int64 }
 
-// stalledAt returns the place of a partition that gets no records although its log
+// stalledAt returns the stall point of a partition that gets no records although its log
 // continues. There is none if position or end are unknown, or if no broker has responded
 // for the partition: a restart may change that.
-func stalledAt(look fetch.Look, limit time.Duration, now time.Time) (at place, ok bool) {
-	return place{look.Next, look.End}, look.Next >= 0 && look.End > look.Next && now.Sub(look.Answered) < limit
+func stalledAt(look fetch.Look, limit time.Duration, now time.Time) (at stallPoint, ok bool) {
+	return stallPoint{look.Next, look.End}, look.Next >= 0 && look.End > look.Next && now.Sub(look.Answered) < limit
 }
 
 // holes remembers for which stalls the consumer was restarted. A restart that leads to
@@ -58,9 +58,9 @@ func stalledAt(look fetch.Look, limit time.Duration, now time.Time) (at place, o
 // is one at a time.
 type holes map[sink.TopicPartition]*hole
 
-// A hole is a place for which the consumer was restarted.
+// A hole is a stall point for which the consumer was restarted.
 type hole struct {
-	place
+	stallPoint
 	since  time.Time // when the stall began
 	logged time.Time // when it was last logged that the restart did not help; zero if never
 }
@@ -82,7 +82,7 @@ func (hs holes) observe(tp sink.TopicPartition, look fetch.Look, log *slog.Logge
 // at returns the hole of tp if the partition is at it.
 func (hs holes) at(tp sink.TopicPartition, look fetch.Look, limit time.Duration, now time.Time) *hole {
 	h := hs[tp]
-	if at, ok := stalledAt(look, limit, now); h == nil || !ok || at != h.place {
+	if at, ok := stalledAt(look, limit, now); h == nil || !ok || at != h.stallPoint {
 		return nil
 	}
 	return h
@@ -100,12 +100,12 @@ func (h *hole) warn(tp sink.TopicPartition, look fetch.Look, every time.Duration
 
 // checkPartitions returns an error if partitions are stalled and a restart of the consumer
 // may help. It then prepares the restart.
-func (s *session) checkPartitions(stands map[*partition]stand, limit time.Duration) error {
+func (g *generation) checkPartitions(progress map[*partition]lastProgress, limit time.Duration) error {
 	now := time.Now()
 	var stalled []*stallError
-	for _, p := range s.partitions {
-		if sub := p.sub.Load(); sub != nil {
-			if err := s.checkProgress(p, stands, sub.Look(), limit, now); err != nil {
+	for _, p := range g.partitions {
+		if sub := p.subscription.Load(); sub != nil {
+			if err := g.checkProgress(p, progress, sub.Look(), limit, now); err != nil {
 				stalled = append(stalled, err)
 			}
 		}
@@ -113,64 +113,64 @@ func (s *session) checkPartitions(stands map[*partition]stand, limit time.Durati
 	if len(stalled) == 0 {
 		return nil
 	}
-	s.rememberHoles(stands, limit, now)
+	g.rememberHoles(progress, limit, now)
 	for _, e := range stalled {
-		e.sub.Load().Redial()
+		e.partition.subscription.Load().Redial()
 	}
-	s.stats.stalls.Add(int64(len(stalled)))
+	g.env.stats.stalls.Add(int64(len(stalled)))
 	return slices.MinFunc(stalled, func(a, b *stallError) int { return comparePartitions(a.partition, b.partition) })
 }
 
 // rememberHoles remembers where partitions are stalled before a restart. Partitions without
 // progress for half of the limit are included: otherwise partitions with holes would
 // restart the consumer one after the other.
-func (s *session) rememberHoles(stands map[*partition]stand, limit time.Duration, now time.Time) {
-	for _, p := range s.partitions {
-		sub, was := p.sub.Load(), stands[p]
+func (g *generation) rememberHoles(progress map[*partition]lastProgress, limit time.Duration, now time.Time) {
+	for _, p := range g.partitions {
+		sub, was := p.subscription.Load(), progress[p]
 		if sub == nil || now.Sub(was.at) < limit/2 {
 			continue
 		}
 		look := sub.Look()
 		if at, ok := stalledAt(look, limit, now); ok && look.Waiting && look.Next == was.next {
-			s.holes[p.TopicPartition] = &hole{place: at, since: was.at}
+			g.env.history.holes[p.TopicPartition] = &hole{stallPoint: at, since: was.at}
 		}
 	}
 }
 
 // checkProgress returns an error for p if it is stalled, unless a restart has led to the
 // same place before.
-func (s *session) checkProgress(p *partition, stands map[*partition]stand, look fetch.Look, limit time.Duration, now time.Time) *stallError {
-	s.holes.observe(p.TopicPartition, look, s.log)
-	h := s.holes.at(p.TopicPartition, look, limit, now)
+func (g *generation) checkProgress(p *partition, progress map[*partition]lastProgress, look fetch.Look, limit time.Duration, now time.Time) *stallError {
+	g.env.history.holes.observe(p.TopicPartition, look, g.env.log)
+	h := g.env.history.holes.at(p.TopicPartition, look, limit, now)
 	known := h != nil && !h.logged.IsZero() && look.Waiting
 	var stalled *stallError
 	if !known {
-		stalled = p.stands(stands, look, limit, now)
+		stalled = p.checkStall(progress, look, limit, now)
 	}
 	if h != nil && (known || stalled != nil) {
-		h.warn(p.TopicPartition, look, s.member.kafka.outages.every, now, s.log)
+		h.warn(p.TopicPartition, look, g.env.remindEvery, now, g.env.log)
 		// As if there were nothing to read: once the end moves, the broker has the
 		// whole limit to send what is new.
-		stands[p] = stand{look.Next, now}
+		progress[p] = lastProgress{look.Next, now}
 		return nil
 	}
 	return stalled
 }
 
-// stands records whether p has made progress, or does not have to.
-func (p *partition) stands(stands map[*partition]stand, look fetch.Look, limit time.Duration, now time.Time) *stallError {
-	was, seen := stands[p]
+// checkStall records whether p has made progress, or does not have to.
+func (p *partition) checkStall(progress map[*partition]lastProgress, look fetch.Look, limit time.Duration, now time.Time) *stallError {
+	was, seen := progress[p]
 	if look.Progress.After(was.at) {
 		was.at = look.Progress
-		stands[p] = was
+		progress[p] = was
 	}
-	mute := now.Sub(look.Answered) >= limit
-	nothing := look.Next >= 0 && look.End >= 0 && look.Next >= look.End && !mute
+	unanswered := now.Sub(look.Answered) >= limit
+	nothing := look.Next >= 0 && look.End >= 0 && look.Next >= look.End && !unanswered
 	switch {
 	case !look.Waiting || nothing || !seen || was.next != look.Next:
-		stands[p] = stand{look.Next, now}
+		progress[p] = lastProgress{look.Next, now}
 	case now.Sub(was.at) >= limit:
-		return &stallError{p, limit, look, mute}
+		return &stallError{p, limit, look, unanswered}
 	}
 	return nil
 }

@@ -2,28 +2,27 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/IBM/sarama"
 )
 
-// A static member (KIP-345) has a name, instance_id, that stays over restarts: the
-// coordinator gives a member of that name its former assignment back, without a
-// rebalance, as long as the session timeout has not passed. So the end of the
-// agent must not leave the group; the end of the consumer must.
+// A static member (KIP-345) has a name, instance_id, that it keeps over restarts. The
+// coordinator gives a member of that name its former assignment back, without a rebalance,
+// as long as the session timeout has not passed. So the end of the agent must not leave the
+// group, but the end of the consumer must.
 
 const (
-	// staticPause is how long a static member waits between looks at its group.
-	staticPause = 5 * time.Second
-	// firstLook is how soon in a generation it looks whether all is assigned.
-	firstLook = 2 * time.Second
+	// instanceCheckInterval is how often a member checks whether its instance_id is free,
+	// with jitter.
+	instanceCheckInterval = 10 * time.Second
+	// firstAssignmentCheck is how soon a generation checks whether every partition is
+	// assigned. Partitions that were added while the agent was down need not wait longer.
+	firstAssignmentCheck = 2 * time.Second
 )
 
-var errUnassigned = errors.New("partitions are assigned to nobody")
-
-// instance is the member's name in its group; nil if it has none.
+// instance is the member's instance_id; nil if it has none.
 func (m *member) instance() *string {
 	if m.spec.InstanceID == "" {
 		return nil
@@ -31,11 +30,11 @@ func (m *member) instance() *string {
 	return &m.spec.InstanceID
 }
 
-// leave takes a static member out of its group, which sarama does not do. It names
-// the member by its own id, too: without that, it would take out another one that
-// has got the name meanwhile.
-func (m *member) leave() error {
-	id := m.memberID.Load()
+// leaveGroup removes a static member from its group, which sarama does not do. The request
+// has the member id, too: without it, the coordinator would remove another member that has
+// taken the instance_id meanwhile.
+func (m *member) leaveGroup() error {
+	id := m.id.Load()
 	if m.instance() == nil || id == nil {
 		return nil
 	}
@@ -44,7 +43,7 @@ func (m *member) leave() error {
 		return err
 	}
 	resp, err := coordinator.LeaveGroup(&sarama.LeaveGroupRequest{
-		Version: 4, GroupId: m.spec.Group, // 4: Kafka 2.4, before which no request could name an instance
+		Version: 4, GroupId: m.spec.Group, // version 4 came with Kafka 2.4; earlier ones cannot name an instance
 		Members: []sarama.MemberIdentity{{MemberId: *id, GroupInstanceId: m.instance()}},
 	})
 	switch {
@@ -61,8 +60,8 @@ func (m *member) leave() error {
 	return nil
 }
 
-// leftAlready drops what says that there was nobody to take out: the member's session
-// has ended, or somebody else has its name by now.
+// leftAlready ignores errors that say that the member is not in the group: its session has
+// timed out, or another member has taken its instance_id.
 func leftAlready(code sarama.KError) error {
 	switch code {
 	case sarama.ErrNoError, sarama.ErrUnknownMemberId, sarama.ErrFencedInstancedId:
@@ -71,30 +70,31 @@ func leftAlready(code sarama.KError) error {
 	return code
 }
 
-// yield waits until nobody else has the member's name: to join again would fence
-// the other one, which would do the same.
-func (m *member) yield(ctx context.Context) {
+// waitForInstanceID waits until no other member has the instance_id. Until then a join would
+// fence the other member, which would do the same.
+func (m *member) waitForInstanceID(ctx context.Context) {
 	for {
-		what := fmt.Errorf("join group %s: another member has taken instance_id %s: give each agent one of its own; this one waits until it is free",
+		fault := fmt.Errorf("join group %s: another member has taken instance_id %s: give each agent one of its own; this one waits until it is free",
 			m.spec.Group, m.spec.InstanceID)
 		group, err := m.client.describe()
 		switch holder := holderOf(group, m.spec.InstanceID); {
 		case err != nil:
-			what = fmt.Errorf("%w (asking who it is failed: %w)", what, err)
+			fault = fmt.Errorf("%w (describing the group failed: %w)", fault, err)
 		case holder == nil:
 			return
 		default:
-			what = fmt.Errorf("%w (it is %s at %s)", what, holder.ClientId, holder.ClientHost)
+			fault = fmt.Errorf("%w (it is %s at %s)", fault, holder.ClientId, holder.ClientHost)
 		}
-		m.report(originGroup, what)
+		m.report(originGroup, fault)
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(jitter(2 * staticPause)):
+		case <-time.After(jitter(instanceCheckInterval)):
 		}
 	}
 }
 
+// holderOf returns the member of a group that has an instance_id; nil if there is none.
 func holderOf(group *sarama.GroupDescription, instance string) *sarama.GroupMemberDescription {
 	if group == nil {
 		return nil
@@ -107,57 +107,56 @@ func holderOf(group *sarama.GroupDescription, instance string) *sarama.GroupMemb
 	return nil
 }
 
-// watchAssignment ends the generation if nobody has one of its partitions. The
-// leader of a group looks for new partitions, but a static leader that was
-// restarted is not told that it is one (KAFKA-13435), so that the group has none
-// that looks; and it is given its former assignment, whatever came meanwhile.
-func (s *session) watchAssignment(ctx context.Context) {
-	// What came while the agent was away need not wait for long.
-	for pause := firstLook; ; pause = s.member.kafka.rematch {
+// watchAssignment ends the generation if a partition is assigned to no member. The leader of
+// a group watches for new partitions. But a static member that was the leader is not told
+// so after a restart (KAFKA-13435): then no member watches, and each is given its former
+// assignment, although partitions were added meanwhile.
+func (j *joinAttempt) watchAssignment(ctx context.Context) {
+	for pause := firstAssignmentCheck; ; pause = j.m.consumer.clusters.rematch {
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(jitter(pause)): // one member is the first to see it
 		}
-		group, err := s.client.describe()
+		group, err := j.m.client.describe()
 		if err != nil || group.State != "Stable" {
 			continue
 		}
-		if topic, id, ok := s.unassigned(group); ok {
-			s.log.Info("a partition is assigned to no member of the group", "topic", topic, "partition", id)
-			s.abandon(errUnassigned)
+		if topic, id, ok := j.unassigned(group); ok {
+			j.m.log.Info("partition is assigned to no member of the group", "topic", topic, "partition", id)
+			j.abandon(errUnassigned)
 			return
 		}
 	}
 }
 
-// unassigned finds a partition of the session's topics that no member has.
-func (s *session) unassigned(group *sarama.GroupDescription) (topic string, id int32, ok bool) {
-	taken := make(map[string]map[int32]bool)
+// unassigned returns a partition of the subscribed topics that no member of the group has.
+func (j *joinAttempt) unassigned(group *sarama.GroupDescription) (topic string, id int32, ok bool) {
+	assigned := make(map[string]map[int32]bool)
 	for _, d := range group.Members {
 		a, err := d.GetMemberAssignment()
 		if err != nil {
-			return "", 0, false // of another kind of client; it looks after itself
+			return "", 0, false // a client of another kind, whose leader watches for itself
 		}
 		if a == nil {
 			continue
 		}
 		for t, ids := range a.Topics {
-			if taken[t] == nil {
-				taken[t] = make(map[int32]bool)
+			if assigned[t] == nil {
+				assigned[t] = make(map[int32]bool)
 			}
 			for _, id := range ids {
-				taken[t][id] = true
+				assigned[t][id] = true
 			}
 		}
 	}
-	for _, t := range s.topics {
-		ids, err := s.cluster.Partitions(t)
+	for _, t := range j.generation.topics {
+		ids, err := j.m.cluster.Partitions(t)
 		if err != nil {
 			continue
 		}
 		for _, id := range ids {
-			if !taken[t][id] {
+			if !assigned[t][id] {
 				return t, id, true
 			}
 		}

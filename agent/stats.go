@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"crypto/rand"
 	"math"
 	"sync/atomic"
 
@@ -46,6 +45,3 @@ func (s *stats) sample(now int64) {
 }
 
 func (s *stats) perSecond() float64 { return math.Float64frombits(s.rate.Load()) }
-
-// newID returns a random identifier.
-func newID() string { return rand.Text()[:12] }

@@ -4,39 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"time"
-
-	"github.com/IBM/sarama"
 
 	"kcagent/config"
 	"kcagent/fetch"
 )
 
-// rematchEvery is how often a member that follows topics_regex looks which
-// topics there are; with jitter, and with a topic gone only from the second list
-// that lacks it, a change is followed within a minute. Half of it is how old a
-// list may be, which all members of the cluster share.
-const rematchEvery = 20 * time.Second
+// rematchInterval is how often a member that follows topics_regex looks up the topics. With
+// jitter, and because a topic is left out only by the second list that lacks it, a change
+// takes effect within a minute. Half of the interval is how old a list may be, which all
+// members of the cluster share.
+const rematchInterval = 20 * time.Second
 
-var (
-	errResubscribe = errors.New("other topics are wanted")
-	errNoTopic     = errors.New("no topic matches topics_regex")
-	errMoved       = errors.New("another cluster is at the addresses than when the group was joined")
-	errForeign     = errors.New("a topic is assigned that was not asked for")
-)
-
-// sameTopics reports whether two forms of a consumer ask for the same topics.
-func sameTopics(a, b *config.Consumer) bool {
-	return a.TopicsRegex == b.TopicsRegex && slices.Equal(a.Topics, b.Topics)
-}
-
-// topics are what spec subscribes to now: its topics, or those of the cluster that
-// match. The list of the cluster's topics is as of listAge ago at most, and what is known
-// of each topic as of topicAge. One that cannot be used keeps none of the others
-// from being read: it is left out, and absent says why. Its error says that there is
-// none to read.
+// topics returns what spec subscribes to now: its topics, or those of the cluster that
+// match. The list of the cluster's topics may be as old as listAge, and the metadata of each
+// topic as old as topicAge. A topic that cannot be used is left out, so that the others are
+// read, and absent says why. An error says that no topic can be used.
 func (m *member) topics(ctx context.Context, spec *config.Consumer, listAge, topicAge time.Duration) (topics []string, absent []error, err error) {
 	wanted := spec.Topics
 	if spec.TopicsRegex != "" {
@@ -65,60 +49,24 @@ func (m *member) topics(ctx context.Context, spec *config.Consumer, listAge, top
 	return topics, absent, nil
 }
 
-// matching are those of all topics that match anywhere, as with grep: ^ and $
-// say where.
-func matching(all []string, pattern string) ([]string, error) {
-	re, err := regexp.Compile(pattern)
-	if err != nil {
-		return nil, fmt.Errorf("compile topics_regex: %w", err)
-	}
-	topics := slices.DeleteFunc(slices.Clone(all), func(t string) bool { return !re.MatchString(t) })
-	if len(topics) == 0 {
-		return nil, fmt.Errorf("%w %s", errNoTopic, pattern)
-	}
-	return topics, nil
-}
-
-// follow ends the generation once it should have other topics: others match, or one
-// that was absent is there.
-func (s *session) follow(ctx context.Context) {
+// watchTopics ends the generation once it should have other topics: others match, or one
+// that was absent can be used.
+func (j *joinAttempt) watchTopics(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(jitter(s.member.kafka.rematch)):
+		case <-time.After(jitter(j.m.consumer.clusters.rematch)):
 		}
-		maxAge := s.member.kafka.rematch / 2
-		topics, _, err := s.member.topics(ctx, s.wish, maxAge, maxAge)
+		maxAge := j.m.consumer.clusters.rematch / 2
+		topics, _, err := j.m.topics(ctx, j.spec, maxAge, maxAge)
 		if err != nil && !errors.Is(err, errNoTopic) {
-			continue // what keeps us from asking is told by whoever needs it
+			continue // reported by those who need the metadata
 		}
-		if !slices.Equal(topics, s.topics) {
-			s.log.Info("there are other topics to read", "were", len(s.topics), "are", len(topics))
-			s.abandon(errResubscribe)
+		if !slices.Equal(topics, j.generation.topics) {
+			j.m.log.Info("topics to subscribe to have changed", "before", len(j.generation.topics), "now", len(topics))
+			j.abandon(errResubscribe)
 			return
 		}
 	}
-}
-
-// vanished finds a topic of the session that is not there any more, by what is known
-// without asking. Only the leader of a group looks for that itself.
-func (s *session) vanished() (topic string, gone bool) {
-	for _, t := range s.topics {
-		if _, err := s.cluster.Partitions(t); errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
-			return t, true
-		}
-	}
-	return "", false
-}
-
-// foreign finds a topic among the claims that the session has not subscribed to. A
-// static member that comes back is given what it had before, whatever it asks for now.
-func (s *session) foreign(claims map[string][]int32) (topic string, found bool) {
-	for t := range claims {
-		if !slices.Contains(s.topics, t) {
-			return t, true
-		}
-	}
-	return "", false
 }

@@ -75,7 +75,7 @@ func (r *rig) wantTopics(want ...string) ConsumerStatus {
 
 // connections are those of the consumer's own, not its cluster's.
 func (r *rig) connections() map[*trackedConn]struct{} {
-	net := r.running().net
+	net := r.running().dialer
 	net.mu.Lock()
 	defer net.mu.Unlock()
 	return maps.Clone(net.conns)

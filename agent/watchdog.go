@@ -2,68 +2,85 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
+
+	"github.com/IBM/sarama"
 
 	"kcagent/fetch"
 )
 
-// How often the watchdog looks, and how long a coordinator may owe an answer
-// while a generation lasts, when it has no reason to hold one back.
 const (
-	watchEvery = 2500 * time.Millisecond
-	answerTime = 10 * time.Second
+	// watchInterval is how often the watchdog checks the partitions, at most.
+	watchInterval = 2500 * time.Millisecond
+	// responseTimeout is how long the coordinator may take for a response while a
+	// generation lasts. It has no reason to delay one then.
+	responseTimeout = 10 * time.Second
 )
 
-// watch tells what keeps partitions from being fetched, and looks whether the
-// coordinator answers and the partitions move. It waits for nobody, so that it
-// can tell of those that do.
-func (s *session) watch(ctx context.Context) {
-	stands := make(map[*partition]stand, len(s.partitions))
-	deaf := time.Time{} // since when the coordinator does not answer
+// watch is the watchdog. It reports why partitions cannot be fetched, and ends the
+// generation if one of them makes no progress without a known reason. It runs in a
+// goroutine of its own that never blocks, so that it can report whatever does.
+func (g *generation) watch(ctx context.Context) {
+	progress := make(map[*partition]lastProgress, len(g.partitions))
+	var unresponsive time.Time // since when the coordinator does not respond
 	for {
-		limit := s.consumer.spec.Load().StallTimeout
+		limit := g.env.spec.Load().StallTimeout
 		select {
 		case <-ctx.Done():
 			return
-		case <-s.trouble:
-			s.reportFetches()
+		case <-g.fetchChanged:
+			g.reportFetchFaults()
 			continue
-		case <-time.After(min(limit/8, watchEvery)):
+		case <-time.After(min(limit/8, watchInterval)):
 		}
-		deaf = s.watchCoordinator(deaf)
-		if topic, gone := s.vanished(); gone {
-			s.log.Warn("a topic is not there any more", "topic", topic)
-			s.abandon(errResubscribe)
+		unresponsive = g.checkCoordinator(unresponsive)
+		if topic, deleted := g.deletedTopic(); deleted {
+			g.env.log.Warn("topic was deleted", "topic", topic)
+			g.abandon(errResubscribe)
 			return
 		}
-		if err := s.checkPartitions(stands, limit); err != nil {
-			s.abandon(err)
+		if err := g.checkPartitions(progress, limit); err != nil {
+			g.abandon(err)
 			return
 		}
 	}
 }
 
-// watchCoordinator cuts a connection on which an answer is overdue. sarama waits
-// for as long as a join may take, half a minute, and longer than that on each new
-// connection; so a broker that has become a black hole is told of, and another
-// coordinator is asked for, much sooner.
-func (s *session) watchCoordinator(deaf time.Time) time.Time {
-	late, heard := s.net.overdue(answerTime)
+// checkCoordinator closes connections on which a response is overdue, reports that, and
+// has the coordinator looked up again. Otherwise sarama would wait for half a minute, as
+// long as a join may take, and longer on each new connection. It takes and returns since
+// when the coordinator has not responded.
+func (g *generation) checkCoordinator(since time.Time) time.Time {
+	late, heard := g.env.dialer.overdue(responseTimeout)
 	switch {
 	case len(late) > 0:
-		if deaf.IsZero() {
-			deaf = time.Now()
+		if since.IsZero() {
+			since = time.Now()
 		}
-		s.report(originGroup, fmt.Errorf("stay in group %s: %w", s.spec.Group,
-			fetch.StrangerError(fmt.Sprintf("its coordinator at %s has not responded within %s", late[0].RemoteAddr(), answerTime))))
-		s.client.forget() // first: who is cut off looks for the coordinator at once
+		g.env.observer.Report(originGroup, fmt.Errorf("stay in group %s: %w", g.startedWith.Group,
+			fetch.StrangerError(fmt.Sprintf("its coordinator at %s has not responded within %s", late[0].RemoteAddr(), responseTimeout))))
+		// Before the connections are closed: sarama asks for the coordinator at once.
+		g.env.client.forget()
 		for _, c := range late {
 			_ = c.Close()
 		}
-	case !deaf.IsZero() && heard.After(deaf):
-		s.report(originGroup, nil)
+	case !since.IsZero() && heard.After(since):
+		g.env.observer.Report(originGroup, nil)
 		return time.Time{}
 	}
-	return deaf
+	return since
+}
+
+// deletedTopic returns a topic of the generation that does not exist any more, as far as
+// the shared metadata of the cluster says. sarama checks that only for the leader of a
+// group.
+func (g *generation) deletedTopic() (topic string, ok bool) {
+	for _, t := range g.topics {
+		if _, err := g.env.cluster.Partitions(t); errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
+			return t, true
+		}
+	}
+	return "", false
 }

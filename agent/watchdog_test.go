@@ -11,6 +11,7 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kcagent/config"
 	"kcagent/fetch"
 )
 
@@ -88,12 +89,12 @@ func TestWhatIsNoStall(t *testing.T) {
 		look := stuck
 		c.change(&look)
 		p := &partition{}
-		stands := map[*partition]stand{p: {c.before, now.Add(-limit)}}
-		if err := p.stands(stands, look, limit, now); (err != nil) != c.want {
+		progress := map[*partition]lastProgress{p: {c.before, now.Add(-limit)}}
+		if err := p.checkStall(progress, look, limit, now); (err != nil) != c.want {
 			t.Errorf("%s: %v", name, err)
 		}
-		if !c.want && stands[p] != (stand{look.Next, now}) {
-			t.Errorf("%s: it counts from %+v on", name, stands[p])
+		if !c.want && progress[p] != (lastProgress{look.Next, now}) {
+			t.Errorf("%s: it counts from %+v on", name, progress[p])
 		}
 	}
 }
@@ -119,11 +120,12 @@ func TestDeafCoordinatorIsForgottenFirst(t *testing.T) {
 		defer client.mu.Unlock()
 		known = client.coordinator != nil
 	}}}
-	late.sent.Store(time.Now().Add(-2 * answerTime).UnixNano())
+	late.sent.Store(time.Now().Add(-2 * responseTimeout).UnixNano())
 	d.conns[late] = struct{}{}
-	s := &session{member: &member{cluster: &cluster{}, client: client, consumer: &consumer{net: d, events: make(chan event, 1)}}}
-	if deaf := s.watchCoordinator(time.Time{}); deaf.IsZero() || known {
-		t.Errorf("deaf since %v; the coordinator is still known when its connection is cut: %v", deaf, known)
+	m := &member{cluster: &cluster{}, consumer: &consumer{events: make(chan event, 1)}}
+	g := newGeneration(env{client: client, dialer: d, observer: &joinAttempt{m: m}}, &config.Consumer{}, nil, nil, nil)
+	if since := g.checkCoordinator(time.Time{}); since.IsZero() || known {
+		t.Errorf("unresponsive since %v; the coordinator is still known when its connection is closed: %v", since, known)
 	}
 	_ = client.Close()
 	d.cut()

@@ -1,21 +1,15 @@
 package agent
 
 import (
-	"errors"
-	"fmt"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
-
-	"kcagent/fetch"
 )
 
 func TestStartPolicyIgnoresLaterPartitions(t *testing.T) {
-	missing := &fetch.TopicError{Topic: "t", Err: sarama.ErrUnknownTopicOrPartition}
 	none := map[string]committedTopic{}
 	of := func(topic string, last int32) map[string]committedTopic {
 		return map[string]committedTopic{topic: {last, -1}}
@@ -43,19 +37,16 @@ func TestStartPolicyIgnoresLaterPartitions(t *testing.T) {
 		}, 1, map[string]committedTopic{"t": {0, 2}}, false},
 		"one that an edit awaited": {func(b *partitionBaseline) {
 			b.subscribe("", []string{"a"}, nil)
-			b.subscribe("", []string{"a", "t"}, &map[string]bool{"t": true})
+			b.subscribe("", []string{"a", "t"}, map[string]bool{"t": true})
 		}, 0, of("a", 2), true},
-		"one that was not there": {func(b *partitionBaseline) { b.missing("", missing); b.subscribe("", []string{"t"}, nil) }, 0, none, true},
-		"one that may not be read": {func(b *partitionBaseline) {
-			b.missing("", &fetch.TopicError{Topic: "t", Err: sarama.ErrTopicAuthorizationFailed})
-		}, 0, none, false},
+		"one that was not there":         {func(b *partitionBaseline) { b.topicMissing("t"); b.subscribe("", []string{"t"}, nil) }, 0, none, true},
 		"the first match of a new group": {func(b *partitionBaseline) { b.subscribe("t", []string{"t"}, nil) }, 0, none, false},
 		"a match that appeared": {func(b *partitionBaseline) {
 			b.subscribe("t", []string{"at"}, nil)
 			b.subscribe("t", []string{"at", "t"}, nil)
 		}, 0, none, true},
 		"one that appeared where none was": {func(b *partitionBaseline) {
-			b.missing("t", fmt.Errorf("%w t", errNoTopic))
+			b.nothingMatched("t")
 			b.subscribe("t", []string{"t"}, nil)
 		}, 0, none, true},
 		"one that appeared while no agent ran": {func(b *partitionBaseline) { b.subscribe("t", []string{"at", "t"}, nil) }, 0, of("at", 0), true},
@@ -66,7 +57,6 @@ func TestStartPolicyIgnoresLaterPartitions(t *testing.T) {
 		"one below a partition that came later, too": {func(b *partitionBaseline) { b.subscribe("", []string{"t"}, nil) }, 1, map[string]committedTopic{"t": {2, 1}}, true},
 		"one whose leader was away at the beginning": {func(b *partitionBaseline) { b.subscribe("", []string{"t"}, nil) }, 1, map[string]committedTopic{"t": {0, 2}}, false},
 		"one that was recreated":                     {func(b *partitionBaseline) { b.infer("t", 1, none); b.recreate("t") }, 0, none, true},
-		"another error":                              {func(b *partitionBaseline) { b.missing("", errors.New("no")) }, 0, none, false},
 		"a match that goes and comes": {func(b *partitionBaseline) {
 			b.subscribe("t", []string{"t"}, nil)
 			b.subscribe("t", nil, nil)

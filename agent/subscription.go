@@ -1,0 +1,106 @@
+package agent
+
+import (
+	"fmt"
+	"time"
+
+	"kcagent/config"
+	"kcagent/fetch"
+)
+
+// subscribe subscribes to the position of a decision, with the settings in force.
+func (g *generation) subscribe(p *partition, d decision) *fetch.Subscription {
+	g.subscribing.Lock()
+	defer g.subscribing.Unlock()
+	sub := g.env.cluster.Subscribe(g.subscriptionSpec(p, d))
+	p.subscription.Store(sub)
+	signal(g.fetchChanged) // a fault of the former subscription may be over
+	return sub
+}
+
+// subscriptionSpec says what to fetch of p.
+func (g *generation) subscriptionSpec(p *partition, d decision) fetch.Spec {
+	spec := g.env.spec.Load()
+	offset, at := d.offset, time.Time{}
+	if offset < 0 {
+		offset, at = d.start.offset, d.start.at
+	}
+	return fetch.Spec{
+		Topic: p.Topic, Partition: p.Partition, Offset: offset, Epoch: d.epoch, Time: at,
+		ReadCommitted: spec.Isolation == config.ReadCommitted,
+		MaxBytes:      int(spec.MaxPartitionBytes),
+		OnOutOfRange:  outOfRangePolicies[spec.OnOutOfRange],
+		Paused:        g.env.gate.IsShut(),
+		Changed:       func() { signal(g.fetchChanged) },
+		Truncated:     g.logTruncated,
+		Reset:         g.logOutOfRange,
+	}
+}
+
+var outOfRangePolicies = map[config.OutOfRange]fetch.Policy{
+	config.ResetEarliest: fetch.Earliest,
+	config.ResetLatest:   fetch.Latest,
+	config.Fail:          fetch.Fail,
+}
+
+// logOutOfRange logs and counts that on_offset_out_of_range moved the position of a
+// partition.
+func (g *generation) logOutOfRange(e fetch.OutOfRangeError) {
+	g.env.stats.offsetResets.Add(1)
+	g.env.log.Warn("offset out of range was reset", "topic", e.Topic, "partition", e.Partition,
+		"offset", e.Offset, "first", e.Start, "end", e.End, "policy", string(g.env.spec.Load().OnOutOfRange))
+}
+
+// logTruncated logs and counts that the log of a partition was truncated, and that
+// on_offset_out_of_range moved its position.
+func (g *generation) logTruncated(e fetch.TruncatedError) {
+	g.env.stats.offsetResets.Add(1)
+	g.env.stats.truncations.Add(1)
+	diverging := any("unknown")
+	if e.Diverging >= 0 {
+		diverging = e.Diverging
+	}
+	g.env.log.Warn("log truncated", "topic", e.Topic, "partition", e.Partition, "from", e.Offset, "to", e.To, "diverging", diverging,
+		"epoch", e.Epoch.String(), "leader_epoch", e.Leader.String(), "policy", string(g.env.spec.Load().OnOutOfRange))
+}
+
+// tuneSubscriptions applies settings, and the gate, to every subscription. Later ones are
+// created with them.
+func (g *generation) tuneSubscriptions(spec *config.Consumer) {
+	g.subscribing.Lock()
+	defer g.subscribing.Unlock()
+	paused := g.env.gate.IsShut()
+	for _, p := range g.partitions {
+		sub := p.subscription.Load()
+		switch {
+		case sub == nil:
+			continue
+		case paused:
+			sub.Pause()
+		default:
+			sub.Resume()
+		}
+		sub.SetMaxBytes(int(spec.MaxPartitionBytes))
+	}
+}
+
+// reportFetchFaults reports why partitions cannot be fetched, and when that is over. The
+// watchdog calls it.
+func (g *generation) reportFetchFaults() {
+	for _, p := range g.partitions {
+		var err error
+		if sub := p.subscription.Load(); sub != nil {
+			err = sub.LastError()
+		}
+		switch {
+		case err == nil && p.fetchFault != "":
+			p.fetchFault = ""
+			g.env.observer.Report(fetchOrigin(p), nil)
+		case err != nil && p.fetchFault != err.Error():
+			p.fetchFault = err.Error()
+			g.env.observer.Report(fetchOrigin(p), explain(g.startedWith, err))
+		}
+	}
+}
+
+func fetchOrigin(p *partition) string { return fmt.Sprintf("fetch %s/%d", p.Topic, p.Partition) }
