@@ -14,9 +14,9 @@ import (
 	"kcagent/sink"
 )
 
-// TestLedgerHasEveryPositionFirst: before RUNNING or PAUSED is shown, and before the
+// TestLedgerHasThePositionBeforeTheFirstRecord: before RUNNING or PAUSED is shown, and before the
 // first record.
-func TestLedgerHasEveryPositionFirst(t *testing.T) {
+func TestLedgerHasThePositionBeforeTheFirstRecord(t *testing.T) {
 	for _, state := range []State{Running, Paused} {
 		t.Run(string(state), func(t *testing.T) {
 			r := newRig(t, 3)
@@ -39,9 +39,9 @@ func TestLedgerHasEveryPositionFirst(t *testing.T) {
 	}
 }
 
-// TestExternalCommitIsCommittedAgainFirst: nothing is stored on top of an offset that
+// TestExternalCommitIsCommittedAgainBeforeTheFirstRecord: nothing is stored on top of an offset that
 // was committed externally before it is committed under a lineage.
-func TestExternalCommitIsCommittedAgainFirst(t *testing.T) {
+func TestExternalCommitIsCommittedAgainBeforeTheFirstRecord(t *testing.T) {
 	r := newRig(t, 1)
 	r.memory.keepsLedger = true
 	r.produce(0, "a", "b", "c")
@@ -70,9 +70,9 @@ func TestExternalCommitIsCommittedAgainFirst(t *testing.T) {
 	}
 }
 
-// TestLateCommitMovesNothingBack: a commit without a response arrives after the next
+// TestLateCommitIsCommittedAgain: a commit without a response arrives after the next
 // one.
-func TestLateCommitMovesNothingBack(t *testing.T) {
+func TestLateCommitIsCommittedAgain(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for five seconds")
 	}
@@ -108,9 +108,9 @@ func TestLateCommitMovesNothingBack(t *testing.T) {
 	}
 }
 
-// TestResetBackIsCommittedFirst: a position out of range that moves back begins a new
+// TestResetToAnEarlierOffsetIsCommittedBeforeTheFirstRecord: a position out of range that moves back begins a new
 // lineage, and is committed before the first record.
-func TestResetBackIsCommittedFirst(t *testing.T) {
+func TestResetToAnEarlierOffsetIsCommittedBeforeTheFirstRecord(t *testing.T) {
 	r := newRig(t, 1)
 	r.memory.keepsLedger = true
 	r.produce(0, "a")

@@ -17,10 +17,10 @@ import (
 	"kcagent/sink/kinds"
 )
 
-// TestBadFilesStopTheirPartitionsOnly: files that cannot be opened are named, and all
+// TestUnusableFileStopsItsPartitionOnly: files that cannot be opened are named, and all
 // other partitions flow; when they are healed, the rest flows, too, in the same
 // generation.
-func TestBadFilesStopTheirPartitionsOnly(t *testing.T) {
+func TestUnusableFileStopsItsPartitionOnly(t *testing.T) {
 	r := newFileRig(t, 1)
 	r.makeTopic("bad1")
 	r.makeTopic("bad2")
@@ -61,10 +61,10 @@ func TestBadFilesStopTheirPartitionsOnly(t *testing.T) {
 	}
 }
 
-// TestMovingStartIsPinnedWhileTheFileIsBad: records that are produced while the file of a
+// TestMovingStartIsCommittedWhileTheFileIsUnusable: records that are produced while the file of a
 // new partition cannot be opened are not skipped, whatever start says. A restart changes
 // nothing.
-func TestMovingStartIsPinnedWhileTheFileIsBad(t *testing.T) {
+func TestMovingStartIsCommittedWhileTheFileIsUnusable(t *testing.T) {
 	for _, start := range []string{"latest", time.Now().Add(time.Hour).UTC().Format(time.RFC3339)} {
 		for _, delivery := range []string{"exactly_once", "at_least_once"} {
 			t.Run(start+" "+delivery, func(t *testing.T) {
@@ -128,9 +128,9 @@ func (r *rig) deleteOffsets() {
 	}
 }
 
-// TestLedgerWinsOverAPinnedOffset: the offset was pinned because the file could not be
+// TestLedgerWinsOverACommittedStart: the offset was pinned because the file could not be
 // opened. The file continues where it ends, as after any deletion of committed offsets.
-func TestLedgerWinsOverAPinnedOffset(t *testing.T) {
+func TestLedgerWinsOverACommittedStart(t *testing.T) {
 	r := newFileRig(t, 1)
 	dir := t.TempDir()
 	path, away := filepath.Join(dir, "t.log"), filepath.Join(t.TempDir(), "t.log")
@@ -163,9 +163,9 @@ func TestLedgerWinsOverAPinnedOffset(t *testing.T) {
 	}
 }
 
-// TestEndOfARecreatedTopicIsPinnedWhileTheFileIsBad: on_offset_out_of_range latest leads
+// TestEndOfRecreatedTopicIsCommittedWhileTheFileIsUnusable: on_offset_out_of_range latest leads
 // to the end of the new topic at the start, and not when the file can be opened.
-func TestEndOfARecreatedTopicIsPinnedWhileTheFileIsBad(t *testing.T) {
+func TestEndOfRecreatedTopicIsCommittedWhileTheFileIsUnusable(t *testing.T) {
 	r := newFileRig(t, 1)
 	dir := t.TempDir()
 	path, away := filepath.Join(dir, "t.log"), filepath.Join(t.TempDir(), "t.log")
@@ -195,8 +195,8 @@ func TestEndOfARecreatedTopicIsPinnedWhileTheFileIsBad(t *testing.T) {
 	r.wantLines(path, "old0", "old1", "old2", "new1")
 }
 
-// TestPinnedOffsetsNeedNoSink: an offset is pinned although no flush is good.
-func TestPinnedOffsetsNeedNoSink(t *testing.T) {
+// TestCommittedStartNeedsNoSink: an offset is pinned although no flush is good.
+func TestCommittedStartNeedsNoSink(t *testing.T) {
 	r := newRig(t, 2)
 	r.memory.keepsLedger = true
 	r.memory.fail(nil, errors.New("disk on fire"))
@@ -215,10 +215,10 @@ func TestPinnedOffsetsNeedNoSink(t *testing.T) {
 	}
 }
 
-// TestAwaitedTopicWithABadFileStaysAwaited: commits name a topic that was created late
+// TestAwaitedTopicWithUnusableFileStaysAwaited: commits name a topic that was created late
 // until it has a committed offset of its own. So it is read from its first record also
 // after a restart during which its file was bad.
-func TestAwaitedTopicWithABadFileStaysAwaited(t *testing.T) {
+func TestAwaitedTopicWithUnusableFileStaysAwaited(t *testing.T) {
 	r := newFileRig(t, 1)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "x.log")
@@ -251,32 +251,9 @@ func TestAwaitedTopicWithABadFileStaysAwaited(t *testing.T) {
 	r.wantLines(path, "x0", "x1", "x2")
 }
 
-// TestReopenAfterARecreationIsDecidedAgain: a sink without a ledger is reopened, and its
-// topic was recreated meanwhile. What was flushed is about the deleted topic, also if
-// the first attempt to resume in the new one fails.
-func TestReopenAfterARecreationIsDecidedAgain(t *testing.T) {
-	for _, policy := range []policy{earliest, latest, blocking(earliest)} {
-		p := &partition{flowed: true, committed: ours(3, "", "a", hereOld)}
-		p.beginRound(nil)
-		p.setDecision(decision{offset: 3, lineage: "a", reason: atCommitted}, "", hereOld)
-		p.setPosition(sink.Position{Next: 3, Lineage: "a", Topic: hereOld}, false, false)
-		for try := range 3 {
-			p.beginRound(nil)
-			l := noLedger
-			c, _ := p.decisionInput(&l)
-			d := decide(c, l, here, policy)
-			if d.reason != topicRecreated || d.offset >= 0 {
-				t.Errorf("attempt %d resumes at %d: %s", try, d.offset, d.reason.message)
-			}
-			d.lineage = "b"
-			p.setDecision(d, "", here)
-		}
-	}
-}
-
-// TestFailedWritesHoldNoSlot: more partitions than a consumer has chunks fail to write,
+// TestFailedWritesDoNotBlockOtherPartitions: more partitions than a consumer has chunks fail to write,
 // and the others flow. The consumer can be paused and stopped meanwhile.
-func TestFailedWritesHoldNoSlot(t *testing.T) {
+func TestFailedWritesDoNotBlockOtherPartitions(t *testing.T) {
 	r := newRig(t, chunksAtOnce+2)
 	for p := range int32(chunksAtOnce + 1) {
 		r.memory.failPartition(p, partitionFault{write: errors.New("disk full")})
@@ -307,9 +284,9 @@ func TestFailedWritesHoldNoSlot(t *testing.T) {
 	}
 }
 
-// TestReopenConcernsOnePartition: a partition whose unsafe records were dropped reads
+// TestReopenAffectsOnePartition: a partition whose unsafe records were dropped reads
 // them again, with a ledger and without, in the same generation.
-func TestReopenConcernsOnePartition(t *testing.T) {
+func TestReopenAffectsOnePartition(t *testing.T) {
 	for _, ledger := range []bool{true, false} {
 		t.Run(fmt.Sprintf("ledger=%v", ledger), func(t *testing.T) {
 			r := newRig(t, 2)
@@ -345,8 +322,8 @@ func TestReopenConcernsOnePartition(t *testing.T) {
 	}
 }
 
-// TestFlushErrorsConcernTheirPartitions: what can be flushed is committed.
-func TestFlushErrorsConcernTheirPartitions(t *testing.T) {
+// TestFlushErrorsAffectTheirPartitionsOnly: what can be flushed is committed.
+func TestFlushErrorsAffectTheirPartitionsOnly(t *testing.T) {
 	r := newRig(t, 2)
 	r.memory.failPartition(0, partitionFault{flush: errors.New("disk on fire")})
 	r.edit("")
@@ -379,9 +356,9 @@ func TestFlushErrorsAreRetriedWithoutNewRecords(t *testing.T) {
 	r.wantStatus(Running)
 }
 
-// TestCloseReportsWhetherTheConsumerEnds: files are completed at the end of a consumer,
+// TestCloseDistinguishesEndOfConsumerFromEndOfAgent: files are completed at the end of a consumer,
 // and not when the agent is restarted.
-func TestCloseReportsWhetherTheConsumerEnds(t *testing.T) {
+func TestCloseDistinguishesEndOfConsumerFromEndOfAgent(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit("")
 	r.wantStatus(Running)
@@ -395,8 +372,8 @@ func TestCloseReportsWhetherTheConsumerEnds(t *testing.T) {
 	}
 }
 
-// TestChunksEndWithTheRoomOfTheSink: so that a file is completed at its size.
-func TestChunksEndWithTheRoomOfTheSink(t *testing.T) {
+// TestChunkEndsAtTheRoomOfTheSink: so that a file is completed at its size.
+func TestChunkEndsAtTheRoomOfTheSink(t *testing.T) {
 	r := newRig(t, 1)
 	r.memory.room = 1
 	r.produce(0, "a", "b", "c")

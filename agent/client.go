@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"net"
 	"sync"
 	"time"
 
@@ -192,6 +193,21 @@ func (c *groupClient) forget() {
 	defer c.mu.Unlock()
 	c.closeBroker(c.coordinator)
 	c.coordinator = nil
+}
+
+// dropOverdue closes the connections on which a response is overdue by limit, and has the
+// coordinator looked up again. It returns the address of one of them, nil if there is none,
+// and when bytes last arrived on any connection.
+func (c *groupClient) dropOverdue(limit time.Duration) (addr net.Addr, received time.Time) {
+	late, received := c.dialer.overdue(limit)
+	if len(late) == 0 {
+		return nil, received
+	}
+	c.forget() // first: sarama asks for the coordinator as soon as its connection is closed
+	for _, conn := range late {
+		_ = conn.Close()
+	}
+	return late[0].RemoteAddr(), received
 }
 
 // drop forgets the coordinator if b is still its connection, which could not be opened. A

@@ -240,3 +240,31 @@ func TestStopDoesNotWaitForACoordinator(t *testing.T) {
 		t.Errorf("the stop took %v", took)
 	}
 }
+
+// A closing is a connection that tells when it is closed.
+type closing struct {
+	net.Conn
+	told func()
+}
+
+func (c closing) Close() error { c.told(); return nil }
+
+// TestUnresponsiveCoordinatorIsForgottenFirst: sarama asks for the coordinator as soon as its
+// connection is closed, and would connect to the unresponsive one again.
+func TestUnresponsiveCoordinatorIsForgottenFirst(t *testing.T) {
+	d := newDialer()
+	client := &groupClient{coordinator: sarama.NewBroker("127.0.0.1:1"), dialer: d}
+	known := true
+	late := &trackedConn{dialer: d, Conn: closing{told: func() {
+		client.mu.Lock()
+		defer client.mu.Unlock()
+		known = client.coordinator != nil
+	}}}
+	late.sent.Store(time.Now().Add(-2 * time.Second).UnixNano())
+	d.conns[late] = struct{}{}
+	if addr, _ := client.dropOverdue(time.Second); addr == nil || known {
+		t.Errorf("closed the connection to %v; the coordinator is still known then: %v", addr, known)
+	}
+	_ = client.Close()
+	d.cut()
+}

@@ -55,7 +55,7 @@ func (f *flusher) commit(points map[*partition]flushPoint) error {
 		return fmt.Errorf("commit offsets of group %s: %w", f.group, err)
 	}
 	if f.awaits() != awaits {
-		signal(f.accepted) // commit the other partitions with the new metadata
+		f.accepted.Set() // commit the other partitions with the new metadata
 	}
 	if f.commits.lost {
 		f.commits = commitState{verifyAt: time.Now().Add(verifyAfter)}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"kcagent/config"
+	"kcagent/retry"
 	"kcagent/sink"
 )
 
@@ -28,10 +29,10 @@ type consumer struct {
 
 	// What others ask of it. Channels have capacity 1.
 	spec           atomic.Pointer[config.Consumer]
-	specChanged    chan struct{}
-	retryNow       chan struct{} // ends a wait before a retry
-	newCredentials chan struct{} // the files hold credentials that the cluster accepts
-	flushDue       chan struct{} // the sink requests a flush, even if nothing was written
+	specChanged    retry.Signal
+	retryNow       retry.Signal // ends a wait before a retry
+	newCredentials retry.Signal // the files hold credentials that the cluster accepts
+	flushDue       retry.Signal // the sink requests a flush, even if nothing was written
 	// awaited are topics that the pre-check of an edit did not find; nil if there are none.
 	awaited atomic.Pointer[map[string]bool]
 
@@ -77,10 +78,10 @@ func newConsumer(spec config.Consumer, log *slog.Logger, open openSink, clusters
 		log:            log.With("consumer", spec.Name),
 		openSink:       open,
 		clusters:       clusters,
-		specChanged:    make(chan struct{}, 1),
-		retryNow:       make(chan struct{}, 1),
-		newCredentials: make(chan struct{}, 1),
-		flushDue:       make(chan struct{}, 1),
+		specChanged:    retry.NewSignal(),
+		retryNow:       retry.NewSignal(),
+		newCredentials: retry.NewSignal(),
+		flushDue:       retry.NewSignal(),
 		history:        newHistory(),
 		events:         make(chan event, 16),
 		stats:          newStats(),
@@ -93,18 +94,18 @@ func newConsumer(spec config.Consumer, log *slog.Logger, open openSink, clusters
 // Update hands over the spec that is to be applied. It also ends a wait before a retry.
 func (c *consumer) Update(spec config.Consumer) {
 	c.spec.Store(&spec)
-	signal(c.specChanged)
-	signal(c.retryNow)
+	c.specChanged.Set()
+	c.retryNow.Set()
 }
 
 // Reconnect has the consumer read its credentials again and reconnect with them.
 func (c *consumer) Reconnect() {
-	signal(c.newCredentials)
-	signal(c.retryNow)
+	c.newCredentials.Set()
+	c.retryNow.Set()
 }
 
 // Reopen has the sink check whether its files were moved away.
-func (c *consumer) Reopen() { signal(c.flushDue) }
+func (c *consumer) Reopen() { c.flushDue.Set() }
 
 // AwaitTopics names topics that a pre-check did not find. Once they are created, their
 // partitions are later additions, which are read from their beginning.

@@ -23,47 +23,49 @@ type committedOffset struct {
 	meta        commitMetadata
 }
 
-// A startPoint is where a partition without a position starts; its leader resolves
-// it to an offset.
+// A startPoint is where a partition without a position starts. Its leader resolves it to an
+// offset.
 type startPoint struct {
 	offset int64     // sarama.OffsetOldest or sarama.OffsetNewest
-	at     time.Time // if not zero: at the first record that is not older
+	at     time.Time // if not zero: the first record that is not older
 }
 
-// A policy is what the configuration says of a partition without a usable position.
+// A policy is what the configuration says about a partition without a usable position.
 type policy struct {
 	start      startPoint
 	outOfRange config.OutOfRange
-	// recreated: this agent saw the topic deleted and created again, so a position
+	// recreated: this agent saw that the topic was deleted and created again. So a position
 	// that does not name the current topic is about the deleted one.
 	recreated bool
 }
 
 // A decision is where a partition resumes, and why.
 type decision struct {
-	offset  int64        // -1: at start
+	offset  int64        // -1: see start
 	epoch   leader.Epoch // of the last record before offset
 	start   startPoint   // if offset is -1
-	lineage string       // "": a new one
+	lineage string       // "": the caller chooses a new one
 	reason  reason
-	adopt   bool // the ledger gets the position before the first record
-	commit  bool // the offset is committed before the first record
-	copied  bool // the ledger is a copy: it gets a new id
-	blocked bool // the partition does not resume: its topic was recreated and on_offset_out_of_range is fail, or its cluster was replaced
+	adopt   bool // the ledger must get the position before the first record
+	commit  bool // the offset must be committed before the first record
+	copied  bool // the ledger is a copy, and must get a new id
+	// blocked: the partition does not resume. Its topic was recreated, and
+	// on_offset_out_of_range is fail, or its cluster was replaced.
+	blocked bool
 }
 
-// A reason is why a partition resumes where it does, as it is logged.
+// A reason is why a partition resumes where it does: the log message and its level.
 type reason struct {
 	message string
 	level   slog.Level
 }
 
-// The reasons.
+// The reasons for a decision.
 var (
 	atCommitted      = reason{"resuming at the committed offset", slog.LevelDebug}
 	atLedger         = reason{"the file is ahead of the committed offset; resuming where the file ends", slog.LevelInfo}
 	atOtherMembers   = reason{"another member continued with the partition; resuming at its committed offset", slog.LevelInfo}
-	atOthersReset    = reason{"another member obeyed an offset reset; resuming at its committed offset", slog.LevelInfo}
+	atOthersReset    = reason{"another member applied an offset reset; resuming at its committed offset", slog.LevelInfo}
 	atExternal       = reason{"committed offset was set externally; resuming there", slog.LevelInfo}
 	atExternalReset  = reason{"committed offset was changed externally; resuming there", slog.LevelWarn}
 	atOtherClient    = reason{"a group member of another client continued with the partition; resuming at its committed offset", slog.LevelInfo}
@@ -79,17 +81,19 @@ var (
 	noCommittedStart = reason{"no committed offset; applying start policy", slog.LevelInfo}
 )
 
-// decide says where a partition resumes. Two accounts say where that is: the offset
-// that the group committed, and the ledger of the sink, which says what the file
-// holds. A crash between a flush and its commit leaves the ledger ahead. Another
-// member, an operator or a mirror tool moves the committed offset.
+// decide decides where a partition resumes. now is its current topic.
 //
-// Both carry a lineage: one history of a partition, in which positions only grow.
-// A position that does not continue the history, such as an offset that an
-// operator set, begins a new one. So of two positions with one lineage the further
-// is right, and of two lineages the committed one is.
+// There are two sources: the offset c that the group has committed, and the ledger l of the
+// sink, which says what the file holds. They differ after a crash between a flush and its
+// commit, which leaves the ledger ahead, and after another member, an operator or a mirror
+// tool has committed.
 //
-// docs/offsets.md lists the rules; each is a row of TestDecide.
+// Both name a lineage: a history of the partition in which positions only grow. A position
+// that does not continue the history, such as an offset that an operator has set, starts a
+// new lineage. So if both have the same lineage, the higher position is right. If they have
+// different ones, the committed offset is.
+//
+// docs/offsets.md lists the rules. Each of them is a row of TestDecideFollowsTheDocumentedRules.
 func decide(c committedOffset, l sink.Ledger, now sink.Identity, p policy) decision {
 	d := decision{offset: c.offset, lineage: c.meta.lineage}
 	otherCluster := ofReplacedCluster(l, now)
@@ -123,15 +127,15 @@ func decide(c committedOffset, l sink.Ledger, now sink.Identity, p policy) decis
 		d = decideInLineage(c, l)
 	}
 	d.epoch = d.epochOf(c, l, now, p)
-	want := sink.Position{Next: d.offset, Lineage: d.lineage, Topic: now, Epoch: l.Epoch} // a flush for the epoch alone is not worth it
+	want := sink.Position{Next: d.offset, Lineage: d.lineage, Topic: now, Epoch: l.Epoch} // a different epoch alone does not justify a flush
 	d.adopt = l.ID != "" && !d.blocked && (d.copied || d.offset < 0 || d.lineage == "" || l.Position != want)
 	return d
 }
 
 // epochOf returns the leader epoch of the last record before the offset of d. The epoch of
 // an offset in another cluster, or in the deleted topic, has no meaning here. Epochs of
-// other clients are not used: sarama commits the epoch that it found when it joined, or 0,
-// beside offsets of later epochs, and the leader would report a truncation.
+// other clients are not used. With offsets of later epochs, sarama commits 0, or the epoch
+// that it found when it joined, and the leader would report a truncation.
 func (d decision) epochOf(c committedOffset, l sink.Ledger, now sink.Identity, p policy) leader.Epoch {
 	switch {
 	case d.offset < 0:
@@ -143,8 +147,7 @@ func (d decision) epochOf(c committedOffset, l sink.Ledger, now sink.Identity, p
 	return leader.Unknown
 }
 
-// decideInLineage decides between two positions of one lineage: the further is
-// right.
+// decideInLineage decides between two positions of one lineage: the higher one is right.
 func decideInLineage(c committedOffset, l sink.Ledger) decision {
 	d := decision{offset: max(c.offset, l.Next), lineage: c.meta.lineage}
 	if d.lineage == "" {
@@ -163,9 +166,10 @@ func decideInLineage(c committedOffset, l sink.Ledger) decision {
 	return d
 }
 
-// decideStartOnly decides where the committed offset was pinned: there was no usable commit,
-// and what the ledger says was unknown. The decision is committed as an ordinary one
-// before the first record: other members let their ledgers win over a pinned offset.
+// decideStartOnly decides for an offset that was committed while the sink could not be
+// opened: there was no usable commit then, and the ledger was unknown. The decision is
+// committed as an ordinary one before the first record, because other members prefer their
+// ledgers to such an offset.
 func decideStartOnly(c committedOffset, l sink.Ledger, now sink.Identity, p policy) decision {
 	switch {
 	case ledgerCovers(l, now):
@@ -176,10 +180,10 @@ func decideStartOnly(c committedOffset, l sink.Ledger, now sink.Identity, p poli
 	return decision{offset: c.offset, lineage: c.meta.lineage, reason: atCommittedStart, commit: true}
 }
 
-// decideWithoutCommit decides where there is no committed offset, or one of the
-// deleted topic. The decision is committed first: a member that continues after a
-// crash would else begin another lineage, and what this one's file is ahead would be
-// written to it again when the partition comes back.
+// decideWithoutCommit decides if there is no committed offset, or one in a deleted topic. The
+// decision is committed first. Otherwise a member that continues after a crash would start
+// another lineage, and once the partition returned, its records would be written to this
+// member's file again.
 func decideWithoutCommit(c committedOffset, l sink.Ledger, now sink.Identity, p policy) decision {
 	deleted := c.offset >= 0 || p.recreated
 	current := now.Topic != "" && l.Topic.Topic == now.Topic
@@ -206,10 +210,10 @@ func decideWithoutCommit(c committedOffset, l sink.Ledger, now sink.Identity, p 
 	return decision{offset: -1, start: p.start, reason: noCommittedStart, commit: true}
 }
 
-// external is why a commit without an agent's metadata wins. Clients other than
-// kcagent commit the leader epoch of the last record that they consumed, and
-// kafka-consumer-groups does not. Some administration tools do, so one that moves the
-// offset back is a reset.
+// external returns the reason for resuming at a commit without the metadata of an agent.
+// Other clients commit the leader epoch of the last record that they consumed, and
+// kafka-consumer-groups does not. Some administration tools commit an epoch, too, so a
+// commit that moves the offset back is a reset in any case.
 func (c committedOffset) external(l sink.Ledger, now sink.Identity) reason {
 	switch known := ledgerCovers(l, now); {
 	case c.whileMember, c.epoch.Known() && (!known || c.offset >= l.Next):
@@ -226,17 +230,17 @@ func (c committedOffset) ofLedger(l sink.Ledger) bool {
 	return c.byAgent && l.ID != "" && c.meta.ledger == l.ID
 }
 
-// startMoves reports that a later decision may lead behind records that were produced
-// meanwhile.
+// startMoves reports that the same decision would lead to a higher offset later, and so skip
+// records that are produced meanwhile.
 func (d decision) startMoves() bool {
 	return d.offset < 0 && !d.blocked && (d.start.offset == sarama.OffsetNewest || !d.start.at.IsZero())
 }
 
-// ofDeletedTopic reports that the offset is about a topic of that name that was
-// deleted since.
+// ofDeletedTopic reports that the offset is in a topic of the same name that was deleted
+// since.
 func (c committedOffset) ofDeletedTopic(now sink.Identity, recreated bool) bool {
 	if c.byAgent && differ(c.meta.topic.Cluster, now.Cluster) {
-		return false // topic ids of other clusters say nothing
+		return false // topic ids of different clusters cannot be compared
 	}
 	if recreated {
 		return !c.byAgent || c.meta.topic.Topic != now.Topic
@@ -244,17 +248,18 @@ func (c committedOffset) ofDeletedTopic(now sink.Identity, recreated bool) bool 
 	return c.byAgent && differ(c.meta.topic.Topic, now.Topic)
 }
 
-// ledgerCovers reports that the ledger has a position in the topic as it is now.
+// ledgerCovers reports that the ledger has a position in the current topic.
 func ledgerCovers(l sink.Ledger, now sink.Identity) bool {
 	return l.Next >= 0 && !differ(l.Topic.Cluster, now.Cluster) && !differ(l.Topic.Topic, now.Topic)
 }
 
-// ofReplacedCluster reports that the ledger is about another cluster, which had the addresses of
-// this one. Only an edit of brokers moves a consumer to another cluster. It holds for
-// partitions without an entry, too: the records of both would be in one file.
+// ofReplacedCluster reports that the ledger is about another cluster that had the addresses
+// of this one. Without an edit of brokers a consumer must not continue in another cluster.
+// That applies to partitions without an entry in the ledger, too, because the file would
+// contain the records of both clusters.
 func ofReplacedCluster(l sink.Ledger, now sink.Identity) bool {
 	return differ(l.Topic.Cluster, now.Cluster) && now.Brokers != "" && l.Topic.Brokers == now.Brokers
 }
 
-// differ reports that two ids are known and not the same.
+// differ reports that two ids are known and different.
 func differ(a, b string) bool { return a != "" && b != "" && a != b }

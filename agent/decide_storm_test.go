@@ -115,9 +115,9 @@ func (s *storm) store(h *host, n int64) {
 	s.log("flush %d", at.Next)
 }
 
-// TestDecisionsInAStorm: whatever crashes, no record of a lineage is lost, none is
+// TestDecisionsLoseNothingWhateverCrashes: whatever crashes, no record of a lineage is lost, none is
 // twice in one file, a reset is obeyed, and committed offsets never move back.
-func TestDecisionsInAStorm(t *testing.T) {
+func TestDecisionsLoseNothingWhateverCrashes(t *testing.T) {
 	for seed := range uint64(3000) {
 		s := &storm{T: t, rand: rand.New(rand.NewPCG(seed, 1)), committed: nothing, highest: make(map[string]int64), reset: -1}
 		for i := range s.hosts {

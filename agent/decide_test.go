@@ -356,7 +356,7 @@ var decisionCases = map[string]decisionCase{
 	},
 }
 
-func TestDecide(t *testing.T) {
+func TestDecideFollowsTheDocumentedRules(t *testing.T) {
 	for sentence, c := range decisionCases {
 		if got := decide(c.committed, c.ledger, c.now, c.policy); got != c.want {
 			t.Errorf("%s\n got %+v\nwant %+v", sentence, got, c.want)
@@ -420,7 +420,7 @@ func TestDecisionsSurviveACrash(t *testing.T) {
 	}
 }
 
-func TestMetadata(t *testing.T) {
+func TestCommitMetadataIsParsedAsWritten(t *testing.T) {
 	full := commitMetadata{"L1", "A1", sink.Identity{Cluster: "a b", Topic: "T-_1"}, 6, "x.y,z", true}
 	for text, want := range map[string]commitMetadata{
 		"kcagent/1": {partitions: -1},

@@ -9,49 +9,60 @@ import (
 	"kcagent/sink"
 )
 
-// countOpened counts the first attempt to open p. After that of the last partition, one
-// line reports to how many the start policy was applied.
+// A startCount counts the partitions to which the start policy was applied, so that one line
+// can report those of a new group.
+type startCount struct {
+	mu         sync.Mutex
+	all, later int  // not reported yet; later: added after the group started
+	opened     bool // every partition was opened once: each further one has a line of its own
+}
+
+// add counts a partition. It reports whether it has to be reported now.
+func (c *startCount) add(addedLater bool) (now bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all++
+	if addedLater {
+		c.later++
+	}
+	return c.opened
+}
+
+// take returns the numbers to report, and counts from 0.
+func (c *startCount) take() (all, later int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all, later = c.all, c.later
+	c.all, c.later, c.opened = 0, 0, true
+	return all, later
+}
+
+// countOpened counts the first attempt to open p. After that of the last partition, it
+// reports to how many the start policy was applied.
 func (g *generation) countOpened(p *partition) {
 	if p.openAttempted {
 		return
 	}
 	p.openAttempted = true
 	if g.unopened.Add(-1) == 0 {
-		g.starts.log(g)
+		g.logStarts()
 	}
 }
 
-// startCount counts the partitions that the start policy was applied to.
-type startCount struct {
-	mu         sync.Mutex
-	all, later int
-	individual bool // every partition was opened once: log each further one
-}
-
-func (c *startCount) log(g *generation) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.individual = true; c.all > 0 {
-		g.env.log.Info(noCommittedStart.message, "start", g.startedWith.Start.String(), "partitions", c.all, "added_later", c.later)
+func (g *generation) logStarts() {
+	if all, later := g.starts.take(); all > 0 {
+		g.env.log.Info(noCommittedStart.message, "start", g.startedWith.Start.String(), "partitions", all, "added_later", later)
 	}
-	c.all, c.later = 0, 0
 }
 
-// logDecision logs and counts why p resumes where it does.
+// logDecision logs why p resumes where it does, and counts it.
 func (g *generation) logDecision(p *partition, d decision, c committedOffset, l sink.Ledger) {
 	log := g.env.log.With("topic", p.Topic, "partition", p.Partition)
 	switch d.reason {
 	case noCommittedStart:
 		g.env.stats.starts.Add(1)
-		g.starts.mu.Lock()
-		g.starts.all++
-		if p.addedLater {
-			g.starts.later++
-		}
-		alone := g.starts.individual
-		g.starts.mu.Unlock()
-		if alone {
-			g.starts.log(g)
+		if g.starts.add(p.addedLater) {
+			g.logStarts()
 		}
 		return
 	case topicRecreated:

@@ -9,9 +9,9 @@ import (
 	"kcagent/config"
 )
 
-// TestEndBeforeTheOrderIsSeen: a consumer whose membership is over before its own
+// TestRunThatEndsFirstStillPassesStopping: a consumer whose membership is over before its own
 // goroutine has seen that it should end still moves through STOPPING.
-func TestEndBeforeTheOrderIsSeen(t *testing.T) {
+func TestRunThatEndsFirstStillPassesStopping(t *testing.T) {
 	for range 50 { // whether it sees the one or the other first is a matter of chance
 		ctx, cancel := context.WithCancelCause(t.Context())
 		var log strings.Builder

@@ -16,10 +16,10 @@ import (
 	"kcagent/sink"
 )
 
-// TestConsumersInAStorm: partitions whose sinks fail in every call, failing commits,
+// TestConsumersSurviveRandomFaults: partitions whose sinks fail in every call, failing commits,
 // pauses, rebalances and restarts lose no record. With a ledger, none is stored twice, and
 // no decision is taken for a reset, a copy or a hand-over.
-func TestConsumersInAStorm(t *testing.T) {
+func TestConsumersSurviveRandomFaults(t *testing.T) {
 	for _, ledger := range []bool{true, false} {
 		t.Run(fmt.Sprintf("ledger=%v", ledger), func(t *testing.T) {
 			s := newFaultStorm(t, ledger)

@@ -9,15 +9,16 @@ import (
 	"kcagent/fetch"
 	"kcagent/leader"
 	"kcagent/limits"
+	"kcagent/retry"
 	"kcagent/sink"
 )
 
-// flow is the hot path of one partition: record → chunk → sink. It returns when the
-// round is over. What the sink does not store is given back at once, with the memory
-// that it needed, and fetched again later: meanwhile the partition takes part in no
-// fetch, and others have its turn.
+// flow is the hot path of one partition: record → chunk → sink. It returns when the round
+// is over. Records that the sink does not store are released at once, with their memory,
+// and fetched again later. Meanwhile the partition takes part in no fetch, so that others
+// are not held up.
 func (g *generation) flow(ctx context.Context, p *partition, sub *fetch.Subscription) error {
-	var wait backoff
+	var wait retry.Backoff
 	for g.awaitRecords(ctx, p, sub) == nil {
 		if g.slots.take(ctx) != nil {
 			break
@@ -31,7 +32,7 @@ func (g *generation) flow(ctx context.Context, p *partition, sub *fetch.Subscrip
 		g.slots.give()
 		switch {
 		case positionLost(err): // the watchdog reports it
-			wait.wait(ctx, nil)
+			wait.Wait(ctx, nil)
 			sub.Retry()
 		case err != nil:
 			return err
@@ -39,10 +40,10 @@ func (g *generation) flow(ctx context.Context, p *partition, sub *fetch.Subscrip
 			if err := g.resetPosition(ctx, p, c.Next, c.Epoch); err != nil {
 				return err
 			}
-		case !c.moved: // it was dropped, for others needed the memory
+		case !c.moved: // the fetcher dropped the records, because others needed the memory
 		case stored == nil:
 			g.clearSinkFault(p)
-			wait.reset()
+			wait.Reset()
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.Is(stored, sink.ErrReopen):
@@ -53,7 +54,7 @@ func (g *generation) flow(ctx context.Context, p *partition, sub *fetch.Subscrip
 		default:
 			rewind(p, sub)
 			g.reportSinkFault(p, stored)
-			wait.wait(ctx, nil)
+			wait.Wait(ctx, nil)
 		}
 	}
 	return ctx.Err()
@@ -65,8 +66,8 @@ func rewind(p *partition, sub *fetch.Subscription) {
 	sub.Rewind(at.Next, at.Epoch)
 }
 
-// await waits for something to take. While writes fail it looks whether the consumer was
-// paused: then there is nothing to be stored, and nothing fails.
+// awaitRecords waits until there is something to take. While writes fail it checks each
+// second whether the consumer was paused: then nothing is to be stored, and nothing fails.
 func (g *generation) awaitRecords(ctx context.Context, p *partition, sub *fetch.Subscription) error {
 	for p.sinkFailed {
 		if g.env.gate.IsShut() {
@@ -83,7 +84,7 @@ func (g *generation) awaitRecords(ctx context.Context, p *partition, sub *fetch.
 	return sub.Wait(ctx)
 }
 
-// A slots is how many chunks of a consumer may be on their way at a time.
+// slots limits how many chunks of a consumer are in progress at a time.
 type slots chan struct{}
 
 func (s slots) take(ctx context.Context) error {
@@ -97,37 +98,39 @@ func (s slots) take(ctx context.Context) error {
 
 func (s slots) give() { <-s }
 
-// A chunk is encoded records on their way into the sink.
+// A chunk is a number of encoded records for the sink.
 type chunk struct {
 	sink.Chunk
 	buf     *[]byte // of Data; nil if there is no record
-	moved   bool    // there is something, even if it is only a position
+	moved   bool    // the position has moved, perhaps without records
 	reset   bool    // on_offset_out_of_range chose the position
 	records int64
 	bytes   int64 // of keys and values
-	large   bool  // a single large record, which is stored already
-	stored  error // of a large record
+	large   bool  // a single large record, which was stored already
+	stored  error // why that failed
 }
 
-// What a consumer holds beside the fetcher's memory: of all its partitions, one
-// encodes a chunk while another one's is written. A chunk may be longer by its
-// last record, and is shorter where the memory limit requires it, see chunkSize.
+// The memory that a consumer needs in addition to the fetcher's: one of its partitions
+// encodes a chunk while that of another is written.
 const (
+	// chunkBytes is the size from which on a chunk is complete, so it may be longer by its
+	// last record. The memory limit may require less, see chunkSize.
 	chunkBytes   = 128 << 10
 	chunksAtOnce = 2
 )
 
-// chunkSize is from which length on a chunk is complete.
+// chunkSize returns the size from which on a chunk is complete now.
 func chunkSize() int { return limits.Records.Buffer(chunkBytes) }
 
-// buffers are for all consumers: an idle one holds none.
+// buffers has the buffers of chunks. All consumers share it, so that an idle one needs no
+// memory.
 var buffers = sync.Pool{New: func() any {
 	size := chunkSize()
 	b := make([]byte, 0, size+size/8)
 	return &b
 }}
 
-// free gives the buffer back, except one that a huge record has enlarged.
+// free returns the buffer to buffers, unless a large record has made it much larger.
 func (c *chunk) free() {
 	if c.buf != nil && cap(c.Data) <= 4*chunkSize() {
 		*c.buf = c.Data[:0]
@@ -135,10 +138,11 @@ func (c *chunk) free() {
 	}
 }
 
-// read encodes a chunk of the records that are available. It ends with the record that reaches the
-// room that the sink has, so that a file can be completed at its size.
+// read encodes a chunk of the records that are available. The chunk ends with the record
+// that reaches the room of the sink, so that a file can be completed at its size.
 //
-// A large record is a chunk of its own, which is stored at once: it is not copied.
+// A large record is a chunk of its own, which read stores at once, so that the record is
+// not copied.
 func (g *generation) read(ctx context.Context, p *partition, sub *fetch.Subscription) (c chunk, err error) {
 	c.TopicPartition = p.TopicPartition
 	limit := chunkSize()
@@ -174,11 +178,11 @@ func (g *generation) read(ctx context.Context, p *partition, sub *fetch.Subscrip
 	return c, err
 }
 
-// errPaused is why a chunk was not stored: the gate is shut.
+// errPaused says that a chunk was not stored because the gate is shut.
 var errPaused = errors.New("the consumer is paused")
 
-// store brings a chunk into the sink, once. A chunk without records moves the position
-// in the ledger all the same.
+// store writes a chunk to the sink, and does not retry. A chunk without records moves the
+// position in the ledger, too.
 func (g *generation) store(ctx context.Context, p *partition, c chunk) error {
 	if !g.env.gate.Enter() {
 		return errPaused
@@ -202,18 +206,19 @@ func (g *generation) recordAccepted(p *partition, c chunk) {
 	g.flusher.recordAccepted(c.bytes)
 }
 
-// largeRecord is the size from which on a record is written in pieces instead of being
+// largeRecord is the size from which on a record is written in pieces, instead of being
 // encoded into a buffer.
 const largeRecord = 2 * chunkBytes
 
-// JSON encodes a control character as six bytes, such as \u0000, and adds some to each header.
+// JSON encodes a control character as six bytes, such as \u0000, and adds some bytes to each
+// header.
 const (
 	escapedByte = 6
 	headerBytes = 32
 )
 
-// sizeOf is how many bytes a format may make of a record, apart from quotes, which are
-// twice as long in JSON.
+// sizeOf returns how many bytes a record may need in any format. It does not count that a
+// quote has two bytes in JSON.
 func sizeOf(r *fetch.Record) int {
 	n := len(r.Key) + len(r.Value) + headerBytes*len(r.Headers)
 	for _, h := range r.Headers {
@@ -240,8 +245,8 @@ func controls(b []byte) (n int) {
 }
 
 // storeLarge writes a large record to the sink, which uses its bytes until storeLarge
-// returns. A pause does not wait for a slow sink: the write ends early, and the record is
-// read again later.
+// returns. A pause does not wait for a slow sink: the write is aborted, and the record is
+// fetched again later.
 func (g *generation) storeLarge(ctx context.Context, p *partition, r *sink.Record, epoch leader.Epoch) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	written := make(chan struct{})

@@ -12,6 +12,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"kcagent/config"
+	"kcagent/retry"
 	"kcagent/sink"
 )
 
@@ -26,11 +27,11 @@ type flusher struct {
 	offsets    groupOffsets
 	partitions map[sink.TopicPartition]*partition
 
-	unflushed       atomic.Int64  // bytes accepted since the last flush began
-	accepted        chan struct{} // unflushed was 0 before, or a committed offset is behind
-	firstFlush      chan struct{} // partitions wait for a flush or a commit before their first record
-	now             chan struct{} // flush now
-	intervalChanged chan struct{} // flush.interval may have changed
+	unflushed       atomic.Int64 // bytes accepted since the last flush began
+	accepted        retry.Signal // unflushed was 0 before, or a committed offset is behind
+	firstFlush      retry.Signal // partitions wait for a flush or a commit before their first record
+	now             retry.Signal // flush now
+	intervalChanged retry.Signal // flush.interval may have changed
 
 	cancel  context.CancelFunc // stops the goroutine
 	stopped chan struct{}      // closed when it has ended
@@ -45,10 +46,10 @@ type flusher struct {
 func newFlusher(e *env, spec *config.Consumer, session sarama.ConsumerGroupSession, offsets groupOffsets, partitions map[sink.TopicPartition]*partition) *flusher {
 	return &flusher{
 		env: e, group: spec.Group, instanceID: spec.InstanceID, session: session, offsets: offsets, partitions: partitions,
-		accepted:        make(chan struct{}, 1),
-		firstFlush:      make(chan struct{}, 1),
-		now:             make(chan struct{}, 1),
-		intervalChanged: make(chan struct{}, 1),
+		accepted:        retry.NewSignal(),
+		firstFlush:      retry.NewSignal(),
+		now:             retry.NewSignal(),
+		intervalChanged: retry.NewSignal(),
 		stopped:         make(chan struct{}),
 	}
 }
@@ -60,10 +61,10 @@ func (f *flusher) settings() config.Flush { return f.env.spec.Load().Flush }
 func (f *flusher) recordAccepted(bytes int64) {
 	before := f.unflushed.Add(bytes) - bytes
 	if before == 0 {
-		signal(f.accepted)
+		f.accepted.Set()
 	}
 	if limit := int64(f.settings().Bytes); before < limit && before+bytes >= limit {
-		signal(f.now)
+		f.now.Set()
 	}
 }
 

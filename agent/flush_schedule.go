@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"time"
 
+	"kcagent/retry"
 	"kcagent/sink"
 )
 
@@ -44,7 +45,7 @@ type flushSchedule struct {
 	since  time.Time // when the first unflushed record was accepted; zero if there is none
 	due    time.Time // zero if there is nothing to do
 	failed bool      // the last commit failed: due is the time of the retry
-	wait   backoff
+	wait   retry.Backoff
 }
 
 // accepted records that the first record after a flush was accepted.
@@ -73,10 +74,10 @@ func (f *flushSchedule) flushed(now time.Time, err error) {
 	f.since, f.due = time.Time{}, time.Time{}
 	f.failed = err != nil && !errors.As(err, new(*sink.FlushError))
 	if err == nil {
-		f.wait.reset()
+		f.wait.Reset()
 		return
 	}
-	f.due = now.Add(f.wait.next())
+	f.due = now.Add(f.wait.Next())
 }
 
 // next is when the timer has to fire, for a flush or for another purpose; zero if never.

@@ -2,14 +2,14 @@ package agent
 
 import "sync"
 
-// A gate stands between the claims and the sink. Shutting it is how a pause
-// becomes a promise: once the channel that Shut returned is closed, no write
-// is under way and none will begin.
+// A gate is passed by each write to the sink. It makes a pause certain: once the channel
+// that Shut returned is closed, no write is in progress and none will begin. Its methods
+// are safe for concurrent use. The zero value is open.
 type gate struct {
 	mu      sync.Mutex
 	shut    bool
 	inside  int
-	emptied chan struct{} // closed when shut and nobody is inside
+	emptied chan struct{} // closed when the gate is shut and no caller is inside
 	closing chan struct{} // closed by the next Shut; nil if Closing was not called since the last one
 }
 
@@ -25,7 +25,7 @@ func (g *gate) Enter() bool {
 	return true
 }
 
-// Leave ends what Enter began.
+// Leave ends a write that Enter has admitted.
 func (g *gate) Leave() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -35,8 +35,8 @@ func (g *gate) Leave() {
 	}
 }
 
-// Shut lets nobody in any more. The channel is closed once the last one inside
-// has left.
+// Shut makes Enter return false. The channel is closed once each caller inside has called
+// Leave.
 func (g *gate) Shut() <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -54,8 +54,8 @@ func (g *gate) Shut() <-chan struct{} {
 	return g.emptied
 }
 
-// Closing returns a channel that the next Shut closes. A caller inside the gate then ends
-// long work early.
+// Closing returns a channel that the next Shut closes, so that a caller inside can abort
+// long work. If the gate is shut, the channel is closed already.
 func (g *gate) Closing() <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -69,7 +69,7 @@ func (g *gate) Closing() <-chan struct{} {
 	return g.closing
 }
 
-// Open lets everybody in.
+// Open makes Enter return true.
 func (g *gate) Open() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -5,73 +5,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/IBM/sarama"
 
 	"kcagent/config"
 	"kcagent/fetch"
+	"kcagent/retry"
 	"kcagent/sink"
-)
-
-// An env is what a generation uses of its consumer. Everything in it outlives the
-// generation.
-type env struct {
-	log         *slog.Logger                     // names the consumer
-	spec        *atomic.Pointer[config.Consumer] // the settings in force; see [generation.applySpec]
-	sink        sink.Sink
-	cluster     *cluster
-	client      *groupClient // the connection to the coordinator
-	dialer      *dialer      // of that connection: knows which responses are overdue
-	gate        *gate        // shut while the consumer is paused
-	stats       *stats
-	history     *history
-	flushDue    <-chan struct{} // the sink requests a flush, even if nothing was written
-	remindEvery time.Duration   // how often a condition that lasts is logged again
-	observer    observer
-}
-
-// An observer follows a generation. Its methods are called from several goroutines and
-// may block until the consumer's own goroutine has received the previous calls.
-type observer interface {
-	Joined(g *generation)            // the generation has its partitions; faults reported before are obsolete
-	Positioned()                     // every partition has a position that survives a crash
-	Clean()                          // the gate is shut, and everything that the sink accepted is committed
-	Left()                           // the generation is over
-	Report(origin string, err error) // origin fails with err, or works again if err is nil
-}
-
-// A history is what a consumer remembers from one generation to the next. Each part says
-// which goroutine may use it.
-type history struct {
-	baseline partitionBaseline
-	held     heldPartitions
-	copies   ledgerCopies
-	holes    holes
-}
-
-func newHistory() history { return history{holes: make(holes)} }
-
-// Origins of faults that concern a consumer as a whole.
-const (
-	originGroup  = "group"
-	originSink   = "sink"
-	originCommit = "commit"
-)
-
-// A sinkError is an error of the sink rather than of Kafka.
-type sinkError struct{ error }
-
-func (e sinkError) Unwrap() error { return e.error }
-
-// Causes for which a generation is ended before the group requires it.
-var (
-	errResubscribe = errors.New("the topics to subscribe to have changed")
-	errMoved       = errors.New("another cluster is at the addresses than when the group was joined")
 )
 
 // A generation is one generation of a consumer's group membership: the time between two
@@ -99,7 +42,7 @@ type generation struct {
 	positioned   atomic.Bool  // there is none left
 	unopened     atomic.Int32 // partitions that the sink was not asked to open yet
 	starts       startCount
-	fetchChanged chan struct{} // a partition may have started or stopped to fail; capacity 1
+	fetchChanged retry.Signal // a partition may have started or stopped to fail; capacity 1
 }
 
 // newGeneration returns a generation of the given topics. abandon must end the context
@@ -108,7 +51,7 @@ func newGeneration(e env, startedWith *config.Consumer, topics []string, absent 
 	return &generation{
 		env: e, startedWith: startedWith, topics: topics, absent: absent, abandon: abandon,
 		partitions:   make(map[sink.TopicPartition]*partition),
-		fetchChanged: make(chan struct{}, 1),
+		fetchChanged: retry.NewSignal(),
 		slots:        make(slots, chunksAtOnce),
 	}
 }
@@ -269,7 +212,7 @@ func (g *generation) applySpec() {
 	if err := g.env.sink.Update(spec.Sink); err != nil {
 		g.env.log.Error("sink rejected changed settings", "error", err)
 	}
-	signal(g.flusher.intervalChanged)
+	g.flusher.intervalChanged.Set()
 	if !sameTopics(spec, g.startedWith) {
 		g.abandon(errResubscribe)
 	}
@@ -277,7 +220,7 @@ func (g *generation) applySpec() {
 
 // flushNow requests a flush and a commit. If the gate is shut, Clean is called once both
 // have succeeded.
-func (g *generation) flushNow() { signal(g.flusher.now) }
+func (g *generation) flushNow() { g.flusher.now.Set() }
 
 // sortedPartitions returns the partitions by topic and number.
 func (g *generation) sortedPartitions() []*partition {

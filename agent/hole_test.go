@@ -2,7 +2,6 @@ package agent
 
 import (
 	"fmt"
-	"log/slog"
 	"maps"
 	"net"
 	"slices"
@@ -16,8 +15,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/config"
-	"kcagent/fetch"
-	"kcagent/sink"
 )
 
 // A holedCluster counts requests, and answers fetches of a position at a hole as a
@@ -159,11 +156,11 @@ consumers:
 	r.updates <- config.Update{Config: c}
 }
 
-// TestHoleBeforeTheEnd: partitions of which the last records were compacted away cost
+// TestCompactedEndOfTheLogRestartsTheConsumerOnce: partitions of which the last records were compacted away cost
 // one restart together. It does not help, so a warning follows, and nothing else, over
 // generations too: no restart, no connection, no error. No other consumer is disturbed.
 // A stall that begins when the end moves is found.
-func TestHoleBeforeTheEnd(t *testing.T) {
+func TestCompactedEndOfTheLogRestartsTheConsumerOnce(t *testing.T) {
 	r := newHoledCluster(t, 3)
 	for p := range int32(3) {
 		r.produce(p, "a", "b", "c")
@@ -214,45 +211,5 @@ func TestHoleBeforeTheEnd(t *testing.T) {
 	})
 	if want := "end of the log has moved; no longer waiting for it"; !strings.Contains(r.log.String(), want) {
 		t.Errorf("%q is not logged", want)
-	}
-}
-
-// TestHoleMemory: which looks at a partition are at the hole for which the consumer was
-// restarted, and which make the consumer forget it.
-func TestHoleMemory(t *testing.T) {
-	const limit = time.Second
-	now := time.Now()
-	tp := sink.TopicPartition{Topic: "t"}
-	for name, c := range map[string]struct {
-		next, end    int64
-		answered     time.Time
-		at, remember bool
-	}{
-		"the same place":              {3, 5, now, true, true},
-		"the position is not known":   {-1, -1, now, false, true},
-		"the position was moved back": {1, 5, now, false, true},
-		"the log was truncated":       {3, 4, now, false, true},
-		"the end has moved":           {3, 6, now, false, false},
-		"a record came":               {4, 5, now, false, false},
-		"no broker answers":           {3, 5, now.Add(-limit), false, true},
-	} {
-		hs := holes{tp: {stallPoint: stallPoint{3, 5}}}
-		look := fetch.Look{Waiting: true, Next: c.next, End: c.end, Answered: c.answered}
-		hs.observe(tp, look, slog.New(slog.DiscardHandler))
-		if at := hs.at(tp, look, limit, now) != nil; at != c.at || (hs[tp] != nil) != c.remember {
-			t.Errorf("%s: at the hole: %v, remembered: %v", name, at, hs[tp] != nil)
-		}
-	}
-}
-
-// TestHoleReminder: a hole is logged once, and again every few minutes while it lasts.
-func TestHoleReminder(t *testing.T) {
-	var log logBuffer
-	h := &hole{stallPoint: stallPoint{3, 5}, since: time.Now()}
-	for minute := range 11 {
-		h.warn(sink.TopicPartition{}, fetch.Look{}, remindEvery, h.since.Add(time.Duration(minute)*time.Minute), slog.New(slog.NewJSONHandler(&log, nil)))
-	}
-	if n := strings.Count(log.String(), "\n"); n != 3 || !strings.Contains(log.String(), `"lag":2`) || !strings.Contains(log.String(), `"lasts":"10m0s"`) {
-		t.Errorf("%d lines in ten minutes, want 3:\n%s", n, log.String())
 	}
 }

@@ -37,7 +37,7 @@ func newJoinAttempt(m *member, spec *config.Consumer, topics []string, absent []
 	c := m.consumer
 	j := &joinAttempt{m: m, spec: spec, abandon: abandon}
 	j.generation = newGeneration(env{
-		log: c.log, spec: &c.spec, sink: m.sink, cluster: m.cluster, client: m.client, dialer: m.dialer,
+		log: c.log, spec: &c.spec, sink: m.sink, cluster: m.cluster, client: m.client,
 		gate: &c.gate, stats: &c.stats, history: &c.history, flushDue: c.flushDue,
 		remindEvery: c.clusters.outages.every, observer: j,
 	}, spec, topics, absent, abandon)

@@ -10,8 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"kcagent/fetch"
 	"kcagent/limits"
+	"kcagent/retry"
 	"kcagent/sink"
 )
 
@@ -89,12 +89,12 @@ func TestLargeRecordsAreChunksOfTheirOwn(t *testing.T) {
 	}
 }
 
-// TestPauseGivesUpALargeRecord: a pause does not wait until a slow sink has taken all of
+// TestPauseAbortsTheWriteOfALargeRecord: a pause does not wait until a slow sink has taken all of
 // it. The record is read again afterwards, and stored once.
-func TestPauseGivesUpALargeRecord(t *testing.T) {
-	began := make(chan struct{}, 1)
+func TestPauseAbortsTheWriteOfALargeRecord(t *testing.T) {
+	began := retry.NewSignal()
 	r, s, want := largeRig(t, func(ctx context.Context) error {
-		signal(began)
+		began.Set()
 		<-ctx.Done()
 		return ctx.Err()
 	})
@@ -124,31 +124,9 @@ func TestLargeRecordThatFailsIsReadAgain(t *testing.T) {
 	r.wantCommitted(0, int64(len(want)))
 }
 
-// TestSizeOfARecord: a record that a format makes large is a large record: many of them
-// would be encoded at a time.
-func TestSizeOfARecord(t *testing.T) {
-	part := func(c string) []byte { return []byte(strings.Repeat(c, largeRecord/4)) }
-	for _, tc := range []struct {
-		what  string
-		r     fetch.Record
-		large bool
-	}{
-		{"text", fetch.Record{Value: part("a")}, false},
-		{"zeros", fetch.Record{Value: part("\x00")}, true},
-		{"a key of zeros", fetch.Record{Key: part("\x00")}, true},
-		{"a header of zeros", fetch.Record{Headers: []fetch.Header{{Value: part("\x00")}}}, true},
-		{"some headers", fetch.Record{Headers: make([]fetch.Header, largeRecord/100)}, false},
-		{"many headers", fetch.Record{Headers: make([]fetch.Header, largeRecord/24)}, true},
-	} {
-		if got := sizeOf(&tc.r); got >= largeRecord != tc.large {
-			t.Errorf("%s: the size is %d", tc.what, got)
-		}
-	}
-}
-
-// TestChunksWithinTheMemoryLimit: where the memory limit does not allow full chunks for all
+// TestChunksFitTheMemoryLimit: where the memory limit does not allow full chunks for all
 // consumers, they are shorter.
-func TestChunksWithinTheMemoryLimit(t *testing.T) {
+func TestChunksFitTheMemoryLimit(t *testing.T) {
 	limits.Records.SetLimit(1 << 20) // 40 KiB for each of three buffers
 	t.Cleanup(func() {
 		limits.Records.SetLimit(0)

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"sync"
 	"testing"
 	"time"
 
@@ -9,21 +10,26 @@ import (
 )
 
 // TestPartitionsWithoutLeaderAreOneCause: a consumer that loses the leaders of many
-// partitions logs that once, beside its transition.
+// partitions logs that once, in addition to its change of state.
 func TestPartitionsWithoutLeaderAreOneCause(t *testing.T) {
 	t.Parallel()
 	const partitions = 20
 	r := newRig(t, partitions)
 	r.edit("")
 	r.wantStatus(Running)
+	var mu sync.Mutex
+	failing := make(map[int32]bool)
 	r.cluster.ControlKey(int16(kmsg.Fetch), func(k kmsg.Request) (kmsg.Response, error, bool) {
 		r.cluster.KeepControl()
+		mu.Lock()
+		defer mu.Unlock()
 		req := k.(*kmsg.FetchRequest)
 		resp := req.ResponseKind().(*kmsg.FetchResponse)
 		for _, t := range req.Topics {
 			topic := kmsg.NewFetchResponseTopic()
 			topic.Topic, topic.TopicID = t.Topic, t.TopicID
 			for _, p := range t.Partitions {
+				failing[p.Partition] = true
 				part := kmsg.NewFetchResponseTopicPartition()
 				part.Partition, part.ErrorCode = p.Partition, kerr.NotLeaderForPartition.Code
 				topic.Partitions = append(topic.Partitions, part)
@@ -34,13 +40,9 @@ func TestPartitionsWithoutLeaderAreOneCause(t *testing.T) {
 	})
 	r.wantStatus(Failing)
 	r.eventually("the errors of all partitions", func() (bool, any) {
-		failing := 0
-		for _, p := range r.running().published.Load().Partitions {
-			if sub := p.subscription.Load(); sub != nil && sub.LastError() != nil {
-				failing++
-			}
-		}
-		return failing == partitions, failing
+		mu.Lock()
+		defer mu.Unlock()
+		return len(failing) == partitions, len(failing)
 	})
 	<-time.After(time.Second) // of retries
 	if lines := r.log.logged(t, "consumer still fails"); len(lines) > 1 {

@@ -7,18 +7,19 @@ import (
 	"kcagent/sink"
 )
 
-// ledgerCopies knows the ledgers that were found to be copies, and which id each has
-// from then on. A file may hold many partitions, and each of them is compared with
-// what was committed under the former id once.
+// ledgerCopies records which ledgers were found to be copies, and the new id of each. A file
+// may hold many partitions, and each of them has to be compared once with what was
+// committed under the former id. Its methods are safe for concurrent use; the zero value
+// has no copies.
 type ledgerCopies struct {
 	mu      sync.Mutex
-	renamed map[string]string                       // new ids by former ids
-	former  map[string]string                       // and the reverse
-	done    map[string]map[sink.TopicPartition]bool // by new ids
+	renamed map[string]string                       // new id by former id
+	former  map[string]string                       // former id by new id
+	done    map[string]map[sink.TopicPartition]bool // partitions that were decided, by new id
 }
 
-// original returns the former id of a ledger for a partition that has not been decided
-// since it was renamed.
+// original returns the id to compare with the committed offset of a partition: the former
+// id, if the ledger is a copy and the partition was not decided since that was found.
 func (c *ledgerCopies) original(id string, tp sink.TopicPartition) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -28,7 +29,7 @@ func (c *ledgerCopies) original(id string, tp sink.TopicPartition) string {
 	return id
 }
 
-// markDecided records that a partition of a ledger was decided.
+// markDecided records that a partition of a ledger was decided; see original.
 func (c *ledgerCopies) markDecided(id string, tp sink.TopicPartition) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -37,7 +38,7 @@ func (c *ledgerCopies) markDecided(id string, tp sink.TopicPartition) {
 	}
 }
 
-// rename returns the new id of a copy.
+// rename records that a ledger is a copy, and returns its new id.
 func (c *ledgerCopies) rename(id string) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -54,7 +55,7 @@ func (c *ledgerCopies) rename(id string) string {
 	return to
 }
 
-// current returns the id that a ledger has now.
+// current returns the new id of a ledger, or id if it is no copy.
 func (c *ledgerCopies) current(id string) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

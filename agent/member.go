@@ -13,13 +13,14 @@ import (
 
 	"kcagent/config"
 	"kcagent/fetch"
+	"kcagent/retry"
 	"kcagent/sink"
 )
 
 // keepJoined keeps the consumer a member of its group until ctx ends. When nothing is left
 // of the run, it sends the closed event.
 func (c *consumer) keepJoined(ctx context.Context) {
-	var wait backoff
+	var wait retry.Backoff
 	var unsaved error
 	for ctx.Err() == nil {
 		err := c.runMember(ctx, &wait)
@@ -31,9 +32,9 @@ func (c *consumer) keepJoined(ctx context.Context) {
 			c.report(faultOrigin(err), err)
 			c.stats.restarts.Add(1)
 			if loginRejected(err) {
-				wait.slow()
+				wait.Slow()
 			}
-			wait.wait(ctx, c.retryNow)
+			wait.Wait(ctx, c.retryNow)
 		}
 	}
 	c.events <- event{kind: closed, err: unsaved}
@@ -48,10 +49,10 @@ func faultOrigin(err error) string {
 
 // runMember opens the sink and the connections, consumes until ctx ends or they have to be
 // opened again, and closes them. Once ctx has ended, the error says what was not saved.
-func (c *consumer) runMember(ctx context.Context, wait *backoff) (err error) {
+func (c *consumer) runMember(ctx context.Context, wait *retry.Backoff) (err error) {
 	spec := *c.spec.Load()
 	snk, err := c.openSink(ctx, spec.Sink, sink.Options{
-		Log: c.log, Group: spec.Group, Consumer: spec.Name, Due: func() { signal(c.flushDue) },
+		Log: c.log, Group: spec.Group, Consumer: spec.Name, Due: func() { c.flushDue.Set() },
 	})
 	if err != nil {
 		return sinkError{err}
@@ -94,14 +95,14 @@ type member struct {
 	dialer   *dialer
 	client   *groupClient
 	group    sarama.ConsumerGroup
-	wait     *backoff // before a retry
+	wait     *retry.Backoff // before a retry
 
 	ended time.Time              // of the last generation; zero before the first
 	id    atomic.Pointer[string] // in the last generation; nil before the first
 }
 
 // connect prepares client and group. Nothing is dialled before they are used.
-func (c *consumer) connect(ctx context.Context, spec config.Consumer, snk sink.Sink, wait *backoff) (*member, error) {
+func (c *consumer) connect(ctx context.Context, spec config.Consumer, snk sink.Sink, wait *retry.Backoff) (*member, error) {
 	m := &member{
 		consumer: c, log: c.log, spec: spec, sink: snk, wait: wait,
 		cluster: c.clusters.acquire(spec), dialer: c.dialer,
@@ -217,7 +218,7 @@ func (m *member) consume(ctx context.Context) error {
 			return m.explain(end.err)
 		case refreshTopics:
 			short, listAge = short+1, 0
-			m.wait.wait(ctx, m.consumer.retryNow)
+			m.wait.Wait(ctx, m.consumer.retryNow)
 		case reopenClient:
 			err := m.explain(end.err)
 			m.cluster.recordError(err)
@@ -227,12 +228,12 @@ func (m *member) consume(ctx context.Context) error {
 			m.client.forget()
 			m.report(faultOrigin(err), err)
 			m.consumer.stats.restarts.Add(1)
-			m.wait.wait(ctx, m.consumer.retryNow)
+			m.wait.Wait(ctx, m.consumer.retryNow)
 			short, listAge = 0, 0
 		case rejoinSlowly:
 			short = m.pace(ctx, short)
 		case rejoin:
-			m.wait.reset()
+			m.wait.Reset()
 			short, listAge = 0, m.consumer.clusters.rematch/2
 		}
 	}
@@ -242,7 +243,7 @@ func (m *member) consume(ctx context.Context) error {
 // further ones it waits, so that the coordinator is not overloaded with joins.
 func (m *member) pace(ctx context.Context, short int) int {
 	if short++; short > 1 {
-		m.wait.wait(ctx, m.consumer.retryNow)
+		m.wait.Wait(ctx, m.consumer.retryNow)
 	}
 	return short
 }

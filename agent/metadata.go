@@ -9,17 +9,17 @@ import (
 	"kcagent/sink"
 )
 
-// commitMetadata is what the agent stores beside each offset that it commits:
+// commitMetadata is the text that the agent commits with each offset:
 //
 //	kcagent/1 ledger=… lineage=… cluster=… topic=… partitions=… awaits=… pinned=…
 //
-// A key that is absent is unknown. A reader ignores keys that it does not know.
-// An offset with any other text beside it was committed by something else: an
-// operator, another program, or an agent of another version of this format.
+// If a key is absent, its value is unknown. A reader ignores keys that it does not know.
+// An offset with any other text was not committed by an agent of this format: an operator,
+// another program, or another version of the agent committed it.
 type commitMetadata struct {
 	ledger     string        // id of the ledger that holds the records below the offset; "" if the sink keeps none
 	lineage    string        // see decide
-	topic      sink.Identity // what the offset is about
+	topic      sink.Identity // the topic that the offset is about, and its cluster
 	partitions int32         // how many partitions the topic had when the group first read it; -1 if unknown
 	awaits     string        // topics of the consumer that did not exist, see joinAwaited
 	startOnly  bool          // key pinned: a start offset, committed while the sink could not be opened; see decideStartOnly
@@ -32,7 +32,7 @@ const (
 	maxAwaits = 2048
 )
 
-// String returns the text that is committed.
+// String returns the text to commit.
 func (m commitMetadata) String() string {
 	var b strings.Builder
 	b.WriteString(metadataVersion)
@@ -57,7 +57,7 @@ func (m commitMetadata) String() string {
 	return b.String()
 }
 
-// parseMetadata is the reverse of String; ok is false if the text is not an agent's.
+// parseMetadata parses the text of String. ok is false if the text has another format.
 func parseMetadata(text string) (m commitMetadata, ok bool) {
 	m.partitions = -1
 	fields := strings.Fields(text)
@@ -92,8 +92,8 @@ func parseMetadata(text string) (m commitMetadata, ok bool) {
 	return m, true
 }
 
-// joinAwaited returns the names for awaits. Names beyond maxAwaits are dropped: if
-// such a topic is created while the agent is down, start applies to it.
+// joinAwaited returns the value of awaits. Names beyond maxAwaits are left out: if such a
+// topic is created while the agent is down, the start policy applies to it.
 func joinAwaited(topics []string) string {
 	topics = slices.Clone(topics)
 	slices.Sort(topics)
@@ -110,7 +110,7 @@ func joinAwaited(topics []string) string {
 	return joined
 }
 
-// awaited lists the topics in awaits.
+// awaited returns the topics in awaits.
 func (m commitMetadata) awaited() []string {
 	if m.awaits == "" {
 		return nil

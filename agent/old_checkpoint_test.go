@@ -9,10 +9,10 @@ import (
 	"testing"
 )
 
-// TestOldCheckpointCutsNothing: an old checkpoint that was restored beside its newer file
+// TestOldCheckpointDoesNotTruncateTheFile: an old checkpoint that was restored beside its newer file
 // is an error that names it, and no committed record is cut off. The consumer recovers
 // when the right checkpoint is put back.
-func TestOldCheckpointCutsNothing(t *testing.T) {
+func TestOldCheckpointDoesNotTruncateTheFile(t *testing.T) {
 	for name, pattern := range map[string]string{"one file": "out.log", "a file for each partition": "{topic}-{partition}.log"} {
 		t.Run(name, func(t *testing.T) {
 			r := newFileRig(t, 1)

@@ -49,7 +49,7 @@ type partition struct {
 
 	// Used by the partition's goroutine alone.
 	openAttempted bool // the sink was asked to open it
-	flowed        bool // it has been flowing in this generation; changed before mu guards other uses
+	flowed        bool // it has been flowing in this generation
 	sinkFailed    bool // an error of its sink is reported
 
 	fetchFault string // the reported fault of its subscription, "" if none; used by the watchdog alone

@@ -8,7 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-func TestPauseKeepsTheMemberAndHoldsTheRecords(t *testing.T) {
+func TestPauseKeepsTheMembershipAndStoresNothing(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit("")
 	r.produce(0, "a")
@@ -63,7 +63,7 @@ func TestPauseSurvivesRebalanceAndRestart(t *testing.T) {
 	r.eventually("both records", func() (bool, any) { got := r.memory.all(); return len(got) == 2, got })
 }
 
-func TestPausedLagStaysFresh(t *testing.T) {
+func TestLagIsUpdatedWhilePaused(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for a ten-second poll")
 	}
@@ -74,7 +74,7 @@ func TestPausedLagStaysFresh(t *testing.T) {
 	r.eventually("lag 3", func() (bool, any) { c := r.consumer(); return c.Lag == 3, c.Lag })
 }
 
-func TestFetchSettingsAreTakenOverInPlace(t *testing.T) {
+func TestFetchSettingsAreAppliedInPlace(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit("")
 	r.wantStatus(Running)
@@ -94,7 +94,7 @@ func TestFetchSettingsAreTakenOverInPlace(t *testing.T) {
 	}
 }
 
-func TestFlushSettingsAreTakenOverInPlace(t *testing.T) {
+func TestFlushSettingsAreAppliedInPlace(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit(", flush: {interval: 1h}")
 	r.wantStatus(Running)

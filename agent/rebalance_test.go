@@ -12,10 +12,10 @@ import (
 	"kcagent/config"
 )
 
-// TestRebalancesInTheMiddle: a second member comes and goes while records flow
+// TestRebalancesLoseNothing: a second member comes and goes while records flow
 // and one of the two is paused now and then. What a partition's old owner has
 // accepted it has committed, so that each record is in the sink once.
-func TestRebalancesInTheMiddle(t *testing.T) {
+func TestRebalancesLoseNothing(t *testing.T) {
 	r := newRig(t, 4)
 	const total = 20_000
 	produced := make(chan struct{})

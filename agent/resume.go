@@ -11,6 +11,7 @@ import (
 
 	"kcagent/fetch"
 	"kcagent/leader"
+	"kcagent/retry"
 	"kcagent/sink"
 )
 
@@ -22,17 +23,17 @@ const adoptDelay = 20 * time.Millisecond
 // that a retry in place cannot correct ends a round, and the next round opens the sink
 // again. Other partitions are not affected, and the generation continues.
 func (g *generation) runPartition(ctx context.Context, p *partition) {
-	var wait backoff
+	var wait retry.Backoff
 	for {
 		err := g.runRound(ctx, p)
 		if g.mustEnd(ctx, err) {
 			return
 		}
 		if p.hasFlushed() {
-			wait.reset()
+			wait.Reset()
 		}
 		g.reportSinkFault(p, err)
-		if g.mustEnd(ctx, g.commitStart(ctx, p)) || !wait.wait(ctx, nil) {
+		if g.mustEnd(ctx, g.commitStart(ctx, p)) || !wait.Wait(ctx, nil) {
 			return
 		}
 	}
@@ -169,7 +170,7 @@ func (g *generation) resume(ctx context.Context, p *partition, d decision) error
 // resolvePosition waits until the leader has resolved the position, or confirmed that it
 // is in range. outOfRange says that it was not, and on_offset_out_of_range moved it.
 func (g *generation) resolvePosition(ctx context.Context, p *partition, sub *fetch.Subscription) (next int64, outOfRange bool, err error) {
-	var wait backoff
+	var wait retry.Backoff
 	for {
 		if err := sub.Wait(ctx); err != nil {
 			return 0, false, err
@@ -178,7 +179,7 @@ func (g *generation) resolvePosition(ctx context.Context, p *partition, sub *fet
 		next, ok, err := sub.Take(func(*fetch.Record) bool { return false })
 		switch {
 		case positionLost(err): // the watchdog reports it
-			if !wait.wait(ctx, nil) {
+			if !wait.Wait(ctx, nil) {
 				return 0, false, ctx.Err()
 			}
 			sub.Retry()
@@ -208,7 +209,7 @@ func (g *generation) adoptPosition(ctx context.Context, p *partition, pos sink.P
 			return err
 		}
 	} else {
-		signal(g.flusher.accepted) // what is committed may be behind
+		g.flusher.accepted.Set() // what is committed may be behind
 	}
 	g.clearSinkFault(p)
 	if !p.flowed {
@@ -223,7 +224,7 @@ func (g *generation) adoptPosition(ctx context.Context, p *partition, pos sink.P
 
 // awaitFlusher has the flusher do what has to be done before the first record.
 func (g *generation) awaitFlusher(ctx context.Context, ready <-chan struct{}) error {
-	signal(g.flusher.firstFlush)
+	g.flusher.firstFlush.Set()
 	select {
 	case <-ready:
 		return nil

@@ -21,7 +21,8 @@ type stallError struct {
 	unanswered bool // no broker has responded for the partition either
 }
 
-// Error has no measured time in it: the same stall has the same text.
+// Error implements error. The text contains no measured time, so that it stays the same
+// while the stall lasts.
 func (e *stallError) Error() string {
 	responds := "responds without records"
 	if e.unanswered {
@@ -51,11 +52,10 @@ func stalledAt(look fetch.Look, limit time.Duration, now time.Time) (at stallPoi
 	return stallPoint{look.Next, look.End}, look.Next >= 0 && look.End > look.Next && now.Sub(look.Answered) < limit
 }
 
-// holes remembers for which stalls the consumer was restarted. A restart that leads to
-// the same place does not help: the last records of the log were compacted away, and the
-// broker still counts them (Redpanda does). The memory belongs to the consumer, because
-// it must outlive the session that the restart ends. Only the watchdog uses it, and there
-// is one at a time.
+// holes records for which stalls the consumer was restarted. If a restart leads to the same
+// stall point, it does not help: the last records of the log were compacted away, and the
+// broker still counts them, as Redpanda does. The record must outlive the generation that
+// the restart ends. Only the watchdog uses it, and there is one at a time.
 type holes map[sink.TopicPartition]*hole
 
 // A hole is a stall point for which the consumer was restarted.
@@ -65,8 +65,8 @@ type hole struct {
 	logged time.Time // when it was last logged that the restart did not help; zero if never
 }
 
-// observe forgets the hole of tp once position or end are beyond it. A position before
-// it is one that was reset; it leads to the hole again.
+// observe forgets the hole of tp once position or end are beyond it. A position before the
+// hole was reset, and leads to the hole again.
 func (hs holes) observe(tp sink.TopicPartition, look fetch.Look, log *slog.Logger) {
 	h := hs[tp]
 	if h == nil || look.Next <= h.next && look.End <= h.end {
@@ -88,7 +88,7 @@ func (hs holes) at(tp sink.TopicPartition, look fetch.Look, limit time.Duration,
 	return h
 }
 
-// warn logs that a restart did not help, and logs it again while that lasts.
+// warn logs that a restart did not help, and again from time to time while that lasts.
 func (h *hole) warn(tp sink.TopicPartition, look fetch.Look, every time.Duration, now time.Time, log *slog.Logger) {
 	if !h.logged.IsZero() && now.Sub(h.logged) < every {
 		return
@@ -99,7 +99,7 @@ func (h *hole) warn(tp sink.TopicPartition, look fetch.Look, every time.Duration
 }
 
 // checkPartitions returns an error if partitions are stalled and a restart of the consumer
-// may help. It then prepares the restart.
+// may help. Then it also prepares the restart.
 func (g *generation) checkPartitions(progress map[*partition]lastProgress, limit time.Duration) error {
 	now := time.Now()
 	var stalled []*stallError
@@ -138,7 +138,7 @@ func (g *generation) rememberHoles(progress map[*partition]lastProgress, limit t
 }
 
 // checkProgress returns an error for p if it is stalled, unless a restart has led to the
-// same place before.
+// same stall point before.
 func (g *generation) checkProgress(p *partition, progress map[*partition]lastProgress, look fetch.Look, limit time.Duration, now time.Time) *stallError {
 	g.env.history.holes.observe(p.TopicPartition, look, g.env.log)
 	h := g.env.history.holes.at(p.TopicPartition, look, limit, now)
@@ -149,15 +149,16 @@ func (g *generation) checkProgress(p *partition, progress map[*partition]lastPro
 	}
 	if h != nil && (known || stalled != nil) {
 		h.warn(p.TopicPartition, look, g.env.remindEvery, now, g.env.log)
-		// As if there were nothing to read: once the end moves, the broker has the
-		// whole limit to send what is new.
+		// This counts as progress: once the end moves, the broker has the whole limit to
+		// return new records.
 		progress[p] = lastProgress{look.Next, now}
 		return nil
 	}
 	return stalled
 }
 
-// checkStall records whether p has made progress, or does not have to.
+// checkStall records progress of p, and returns an error if there was none for limit. A
+// partition that has nothing to wait for makes progress by definition.
 func (p *partition) checkStall(progress map[*partition]lastProgress, look fetch.Look, limit time.Duration, now time.Time) *stallError {
 	was, seen := progress[p]
 	if look.Progress.After(was.at) {

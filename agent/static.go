@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+
+	"kcagent/retry"
 )
 
 // A static member (KIP-345) has a name, instance_id, that it keeps over restarts. The
@@ -89,7 +91,7 @@ func (m *member) waitForInstanceID(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(jitter(instanceCheckInterval)):
+		case <-time.After(retry.Jitter(instanceCheckInterval)):
 		}
 	}
 }
@@ -116,7 +118,7 @@ func (j *joinAttempt) watchAssignment(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(jitter(pause)): // one member is the first to see it
+		case <-time.After(retry.Jitter(pause)): // one member is the first to see it
 		}
 		group, err := j.m.client.describe()
 		if err != nil || group.State != "Stable" {

@@ -14,7 +14,7 @@ func (g *generation) subscribe(p *partition, d decision) *fetch.Subscription {
 	defer g.subscribing.Unlock()
 	sub := g.env.cluster.Subscribe(g.subscriptionSpec(p, d))
 	p.subscription.Store(sub)
-	signal(g.fetchChanged) // a fault of the former subscription may be over
+	g.fetchChanged.Set() // a fault of the former subscription may be over
 	return sub
 }
 
@@ -31,7 +31,7 @@ func (g *generation) subscriptionSpec(p *partition, d decision) fetch.Spec {
 		MaxBytes:      int(spec.MaxPartitionBytes),
 		OnOutOfRange:  outOfRangePolicies[spec.OnOutOfRange],
 		Paused:        g.env.gate.IsShut(),
-		Changed:       func() { signal(g.fetchChanged) },
+		Changed:       func() { g.fetchChanged.Set() },
 		Truncated:     g.logTruncated,
 		Reset:         g.logOutOfRange,
 	}

@@ -9,6 +9,7 @@ import (
 
 	"kcagent/config"
 	"kcagent/fetch"
+	"kcagent/retry"
 )
 
 // rematchInterval is how often a member that follows topics_regex looks up the topics. With
@@ -56,7 +57,7 @@ func (j *joinAttempt) watchTopics(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(jitter(j.m.consumer.clusters.rematch)):
+		case <-time.After(retry.Jitter(j.m.consumer.clusters.rematch)):
 		}
 		maxAge := j.m.consumer.clusters.rematch / 2
 		topics, _, err := j.m.topics(ctx, j.spec, maxAge, maxAge)

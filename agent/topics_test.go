@@ -120,8 +120,8 @@ func TestResubscribeKeepsTheMember(t *testing.T) {
 	}
 }
 
-// TestResubscribeOfAPausedConsumer: it stays paused, and goes on with the new topics.
-func TestResubscribeOfAPausedConsumer(t *testing.T) {
+// TestPausedConsumerResubscribes: it stays paused, and goes on with the new topics.
+func TestPausedConsumerResubscribes(t *testing.T) {
 	r := newRig(t, 1)
 	r.makeTopic("u")
 	r.edit(", state: paused")
@@ -135,7 +135,7 @@ func TestResubscribeOfAPausedConsumer(t *testing.T) {
 	r.wantSorted("u/0@0=x")
 }
 
-func TestRegexFollowsTopics(t *testing.T) {
+func TestPatternFollowsCreatedAndDeletedTopics(t *testing.T) {
 	r := newRig(t, 1)
 	r.agent.clusters.rematch = 200 * time.Millisecond
 	r.makeTopic("orders.eu")
@@ -166,9 +166,9 @@ func TestRegexFollowsTopics(t *testing.T) {
 	r.wantStatus(Running)
 }
 
-// TestPatternRequests: consumers by pattern share the lists of topics, and request no topic
+// TestPatternConsumersShareTopicLists: consumers by pattern share the lists of topics, and request no topic
 // that the list describes completely.
-func TestPatternRequests(t *testing.T) {
+func TestPatternConsumersShareTopicLists(t *testing.T) {
 	r := newRig(t, 1)
 	r.agent.clusters.rematch = time.Second
 	const consumers = 30
@@ -201,8 +201,8 @@ func TestPatternRequests(t *testing.T) {
 	}
 }
 
-// TestEditCutsAWaitShort: who waits before the next try looks at an edit at once.
-func TestEditCutsAWaitShort(t *testing.T) {
+// TestEditEndsTheWaitBeforeARetry: who waits before the next try looks at an edit at once.
+func TestEditEndsTheWaitBeforeARetry(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit(", topics: [missing]")
 	r.wantStatus(Failing)
@@ -215,9 +215,9 @@ func TestEditCutsAWaitShort(t *testing.T) {
 	}
 }
 
-// TestMissingTopicKeepsNoOtherFromBeingRead: it is an error, and read from its first
+// TestMissingTopicDoesNotStopTheOthers: it is an error, and read from its first
 // record on once it is there.
-func TestMissingTopicKeepsNoOtherFromBeingRead(t *testing.T) {
+func TestMissingTopicDoesNotStopTheOthers(t *testing.T) {
 	r := newRig(t, 1)
 	r.agent.clusters.rematch = 100 * time.Millisecond
 	r.produce(0, "a")

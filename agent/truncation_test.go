@@ -66,10 +66,10 @@ func (r *rig) committedEpoch() int32 {
 	return resp.Groups[0].Topics[0].Partitions[0].LeaderEpoch
 }
 
-// TestTruncationWhileTheAgentIsDown: the leader epoch survives a restart in the committed
+// TestTruncationIsDetectedAfterARestart: the leader epoch survives a restart in the committed
 // offset, and in the ledger. The records of the new branch follow those of the lost one,
 // under a new lineage that is committed before the first of them.
-func TestTruncationWhileTheAgentIsDown(t *testing.T) {
+func TestTruncationIsDetectedAfterARestart(t *testing.T) {
 	for _, ledger := range []bool{true, false} {
 		t.Run(fmt.Sprintf("ledger=%v", ledger), func(t *testing.T) {
 			r := newRig(t, 1)
@@ -164,31 +164,9 @@ func TestRewoundPositionKeepsItsEpoch(t *testing.T) {
 	}
 }
 
-// TestHeldPartitions: a member stays one as long as it has its id.
-func TestHeldPartitions(t *testing.T) {
-	var h heldPartitions
-	p0, p1 := sink.TopicPartition{Topic: "t"}, sink.TopicPartition{Topic: "t", Partition: 1}
-	for i, c := range []struct {
-		tp     sink.TopicPartition
-		member string
-		want   bool
-	}{
-		{p0, "m1", false},
-		{p1, "m1", false},
-		{p0, "m1", true},
-		{p0, "m2", false}, // the coordinator has removed m1
-		{p1, "m2", false},
-		{p1, "m2", true},
-	} {
-		if got := h.hold(c.tp, c.member); got != c.want {
-			t.Errorf("assignment %d: %v, want %v", i, got, c.want)
-		}
-	}
-}
-
-// TestCommitOfAnotherClient: the partition resumes at the offset that another client
+// TestCommitOfAnotherClientIsNoReset: the partition resumes at the offset that another client
 // committed with a leader epoch while the agent was down, and that is not a reset.
-func TestCommitOfAnotherClient(t *testing.T) {
+func TestCommitOfAnotherClientIsNoReset(t *testing.T) {
 	r := newRig(t, 1)
 	r.memory.keepsLedger = true
 	r.produce(0, "a", "b")
@@ -205,11 +183,11 @@ func TestCommitOfAnotherClient(t *testing.T) {
 	}
 }
 
-// TestTruncationBehindTheCommit: before a position moves back to an offset that is not
+// TestTruncationCommitsTheFormerPositionFirst: before a position moves back to an offset that is not
 // committed yet, what the sink has up to the old position is. A crash between the flush of
 // the new position and its commit would else lead back to an offset before it, and the file
 // would repeat the records from there on.
-func TestTruncationBehindTheCommit(t *testing.T) {
+func TestTruncationCommitsTheFormerPositionFirst(t *testing.T) {
 	for _, ledger := range []bool{true, false} {
 		t.Run(fmt.Sprintf("ledger=%v", ledger), func(t *testing.T) {
 			r := newRig(t, 1)

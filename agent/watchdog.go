@@ -48,25 +48,20 @@ func (g *generation) watch(ctx context.Context) {
 	}
 }
 
-// checkCoordinator closes connections on which a response is overdue, reports that, and
-// has the coordinator looked up again. Otherwise sarama would wait for half a minute, as
-// long as a join may take, and longer on each new connection. It takes and returns since
-// when the coordinator has not responded.
+// checkCoordinator reports that the coordinator does not respond, and replaces its
+// connection. Otherwise sarama would wait for half a minute, as long as a join may take, and
+// longer on each new connection. It takes and returns since when the coordinator has not
+// responded.
 func (g *generation) checkCoordinator(since time.Time) time.Time {
-	late, heard := g.env.dialer.overdue(responseTimeout)
+	addr, received := g.env.client.dropOverdue(responseTimeout)
 	switch {
-	case len(late) > 0:
+	case addr != nil:
 		if since.IsZero() {
 			since = time.Now()
 		}
 		g.env.observer.Report(originGroup, fmt.Errorf("stay in group %s: %w", g.startedWith.Group,
-			fetch.StrangerError(fmt.Sprintf("its coordinator at %s has not responded within %s", late[0].RemoteAddr(), responseTimeout))))
-		// Before the connections are closed: sarama asks for the coordinator at once.
-		g.env.client.forget()
-		for _, c := range late {
-			_ = c.Close()
-		}
-	case !since.IsZero() && heard.After(since):
+			fetch.StrangerError(fmt.Sprintf("its coordinator at %s has not responded within %s", addr, responseTimeout))))
+	case !since.IsZero() && received.After(since):
 		g.env.observer.Report(originGroup, nil)
 		return time.Time{}
 	}

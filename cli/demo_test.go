@@ -107,7 +107,7 @@ func TestReadmeShowsWhatTheDemoLogs(t *testing.T) {
 			return nil
 		})
 	}
-	logged(`msg="consumer state changed" consumer=audit from=STARTING to=PAUSED why="state: paused; flushed and committed"`)
+	logged(`msg="consumer state changed" consumer=audit from=STARTING to=PAUSED reason="state: paused; flushed and committed"`)
 	for _, name := range []string{"orders", "payments"} {
 		logged(`msg="partitions assigned" consumer=` + name + " …")
 	}

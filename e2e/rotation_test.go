@@ -46,7 +46,7 @@ func TestRotation(t *testing.T) {
 		who[e.name] = identify(t, a.Consumer(e.name))
 	}
 	anew := func(name string) int {
-		return strings.Count(a.Log(), `msg="connects anew with changed credentials" consumer=`+name)
+		return strings.Count(a.Log(), `msg="reconnecting with updated credentials" consumer=`+name)
 	}
 	waitAnew := func(n int) {
 		t.Helper()

@@ -1,0 +1,30 @@
+package agent
+
+import (
+	"strings"
+	"testing"
+
+	"kcagent/fetch"
+)
+
+// TestRecordThatFormatsEnlargeIsLarge: a record that a format makes large is a large record: many of them
+// would be encoded at a time.
+func TestRecordThatFormatsEnlargeIsLarge(t *testing.T) {
+	part := func(c string) []byte { return []byte(strings.Repeat(c, largeRecord/4)) }
+	for _, tc := range []struct {
+		what  string
+		r     fetch.Record
+		large bool
+	}{
+		{"text", fetch.Record{Value: part("a")}, false},
+		{"zeros", fetch.Record{Value: part("\x00")}, true},
+		{"a key of zeros", fetch.Record{Key: part("\x00")}, true},
+		{"a header of zeros", fetch.Record{Headers: []fetch.Header{{Value: part("\x00")}}}, true},
+		{"some headers", fetch.Record{Headers: make([]fetch.Header, largeRecord/100)}, false},
+		{"many headers", fetch.Record{Headers: make([]fetch.Header, largeRecord/24)}, true},
+	} {
+		if got := sizeOf(&tc.r); got >= largeRecord != tc.large {
+			t.Errorf("%s: the size is %d", tc.what, got)
+		}
+	}
+}

@@ -1,0 +1,64 @@
+package agent
+
+import (
+	"net"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// TestStalledPartitionRestartsTheConsumer: a broker that says that there are records and brings none is
+// an error with the details; the consumer is restarted, that is counted, and the records
+// come once it brings them.
+func TestStalledPartitionRestartsTheConsumer(t *testing.T) {
+	r := newRig(t, 1)
+	r.edit(", stall_timeout: 1s")
+	r.wantStatus(Running)
+	id := r.consumer().ID
+	var stuck atomic.Bool
+	stuck.Store(true)
+	r.cluster.ControlKey(int16(kmsg.Fetch), func(k kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		req := k.(*kmsg.FetchRequest)
+		if !stuck.Load() || len(req.Topics) == 0 {
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.FetchResponse)
+		for _, rt := range req.Topics {
+			st := kmsg.NewFetchResponseTopic()
+			st.Topic = rt.Topic
+			for _, rp := range rt.Partitions {
+				sp := kmsg.NewFetchResponseTopicPartition()
+				sp.Partition, sp.HighWatermark, sp.LastStableOffset = rp.Partition, 3, 3
+				st.Partitions = append(st.Partitions, sp)
+			}
+			resp.Topics = append(resp.Topics, st)
+		}
+		return resp, nil, true
+	})
+	r.produce(0, "a", "b", "c")
+	r.eventually("a stall", func() (bool, any) {
+		c := r.consumer()
+		return c.RestartsTotal > 0, c
+	})
+	stuck.Store(false)
+	r.wantRecords("t/0@0=a", "t/0@1=b", "t/0@2=c")
+	r.wantStatus(Running)
+	if c := r.consumer(); c.ID != id || c.LastError != nil {
+		t.Errorf("it was rebuilt as %+v", c)
+	}
+	if n := r.counters().Stalls; n < 1 {
+		t.Errorf("%d stalls are counted", n)
+	}
+	if !slices.Contains(r.moves(), "RUNNING>ERROR") {
+		t.Errorf("it was no error: %v", r.moves())
+	}
+	if log := r.log.String(); !strings.Contains(log, "no progress on t/0 for 1s: position 0, end of the log 3, broker 127.0.0.1:") {
+		t.Errorf("the log does not tell of it:\n%s", log)
+	}
+}
+
+func (closing) RemoteAddr() net.Addr { return &net.TCPAddr{} }
