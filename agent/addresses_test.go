@@ -60,11 +60,3 @@ func TestAnotherClusterAtTheSameAddress(t *testing.T) {
 	two.wantCommitted(0, 3)
 	two.wantLines(path, "a", "b", "c", "d", "e")
 }
-
-// TestHashAddresses: the order of brokers does not matter.
-func TestHashAddresses(t *testing.T) {
-	a := hashBrokers([]string{"x:1", "y:1"})
-	if len(a) != 16 || a != hashBrokers([]string{"y:1", "x:1"}) || a == hashBrokers([]string{"x:1"}) {
-		t.Errorf("%s is not the hash of the addresses alone", a)
-	}
-}

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"kcagent/config"
+	"kcagent/retry"
 	"kcagent/sink/kinds"
 )
 
@@ -52,7 +53,7 @@ type Agent struct {
 	ended      chan *entry // a consumer's goroutine has ended
 	overdue    chan *entry // a consumer has not stopped within StopTimeout
 	pings      chan chan struct{}
-	reopen     chan struct{} // capacity 1
+	reopen     retry.Signal
 	done       chan struct{} // closed when Run has returned
 
 	snapshot         atomic.Pointer[AgentSnapshot]
@@ -85,7 +86,7 @@ func New(o Options) *Agent {
 		ended:      make(chan *entry),
 		overdue:    make(chan *entry),
 		pings:      make(chan chan struct{}),
-		reopen:     make(chan struct{}, 1),
+		reopen:     retry.NewSignal(),
 		done:       make(chan struct{}),
 		reconcileSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "kcagent_reconcile_duration_seconds",
@@ -177,7 +178,7 @@ func (a *Agent) Run(ctx context.Context, updates <-chan config.Update) error {
 // not wait.
 func (a *Agent) Reopen() {
 	a.files.Look()
-	signal(a.reopen)
+	a.reopen.Set()
 }
 
 // Alive reports whether the loop responds within timeout.

@@ -12,7 +12,6 @@ import (
 
 	"kcagent/config"
 	"kcagent/fetch"
-	"kcagent/limits"
 )
 
 // remindEvery is how often a condition that lasts is logged again.
@@ -121,16 +120,3 @@ func root(err error) error {
 	}
 	return err
 }
-
-// withoutPorts returns err with a text without ephemeral ports, for errors of libraries
-// that do not expose the connection.
-func withoutPorts(err error) error { return &textError{limits.StableText(err.Error()), err} }
-
-// A textError is an error with another text.
-type textError struct {
-	text string
-	err  error
-}
-
-func (e *textError) Error() string { return e.text }
-func (e *textError) Unwrap() error { return e.err }

@@ -3,10 +3,10 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net"
-	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,51 +18,73 @@ import (
 
 	"kcagent/config"
 	"kcagent/e2e/badnet"
-	"kcagent/fetch"
+	"kcagent/e2e/wait"
 )
 
-// joining returns what the group kcagent-c has of a client, with connections that
-// cut ends.
-func (r *rig) joining() (c *groupClient, cut func()) {
-	return r.joiningWith(config.Cluster{}, &credentials{})
-}
-
-// joiningWith is joining with credentials that are the group's.
-func (r *rig) joiningWith(cluster config.Cluster, creds *credentials) (c *groupClient, cut func()) {
-	cluster.Brokers = r.cluster.ListenAddrs()
-	spec := config.Consumer{Name: "c", Cluster: cluster}
-	net := newDialer()
-	right := &credentials{password: "right"}
-	creds.breaker = new(loginBreaker)
-	f := fetch.New(fetch.Options{Name: "c", Brokers: spec.Cluster.Brokers, Config: func() (*sarama.Config, error) {
-		return saramaConfig("test", spec.Cluster, right)
-	}})
-	conf, err := groupConfig(spec, creds, net, f)
+// joining returns the client of a group that logs in with password, the credentials with
+// the password "right", with which the other connections to the cluster log in, and a
+// function that closes the client's connections.
+func joining(t *testing.T, broker *kfake.Cluster, sasl *config.SASL, password string) (c *groupClient, right *credentials, cut func()) {
+	t.Helper()
+	cs := &clusters{log: slog.New(slog.DiscardHandler)}
+	with := func(password string) (config.Consumer, *cluster) {
+		spec := config.Consumer{Name: "c", Cluster: config.Cluster{Brokers: broker.ListenAddrs()}}
+		if sasl != nil {
+			login := *sasl
+			login.Password = config.NewSecret(password)
+			spec.Cluster.SASL = &login
+		}
+		return spec, cs.acquire(spec)
+	}
+	_, fetching := with("right")
+	spec, joining := with(password)
+	creds, err := joining.credentials()
 	if err != nil {
-		r.Fatal(err)
+		t.Fatal(err)
+	}
+	if right, err = fetching.credentials(); err != nil {
+		t.Fatal(err)
+	}
+	net := newDialer()
+	conf, err := groupConfig(spec, creds, net, fetching.Fetcher)
+	if err != nil {
+		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	running.Go(func() { _ = f.Run(ctx) })
-	c = newGroupClient(ctx, conf, creds, "kcagent-c", net, f)
-	r.Cleanup(func() {
+	c = newGroupClient(ctx, conf, creds, "kcagent-c", net, fetching.Fetcher)
+	t.Cleanup(func() {
 		net.cut()
 		_ = c.Close()
 		cancel()
-		running.Wait()
+		cs.close()
 	})
-	return c, net.cut
+	return c, right, net.cut
+}
+
+// eventually waits until cond returns true.
+func eventually(t *testing.T, what string, cond func() (bool, any)) {
+	t.Helper()
+	wait.For(t, wait.Timeout, what, func() error {
+		if ok, last := cond(); !ok {
+			return fmt.Errorf("last seen: %v", last)
+		}
+		return nil
+	})
 }
 
 // TestNobodyWaitsForADeafCoordinator: forgetting it, finding another one and
 // changing the credentials take no time, though a connection to it is being opened;
 // and closing the client takes none once that was cut.
 func TestNobodyWaitsForADeafCoordinator(t *testing.T) {
-	r := newRig(t, 1)
+	broker, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(broker.Close)
 	var at atomic.Value
 	at.Store(badnet.Listen(t, func(net.Conn) {}))
-	r.coordinators(func(string) string { return at.Load().(string) })
-	c, cut := r.joining()
+	setCoordinators(broker, func(string) string { return at.Load().(string) })
+	c, _, cut := joining(t, broker, nil, "")
 	open := func() {
 		if _, err := c.Coordinator("kcagent-c"); err != nil {
 			t.Fatal(err)
@@ -87,72 +109,6 @@ func TestNobodyWaitsForADeafCoordinator(t *testing.T) {
 	}
 }
 
-// detour has coordinators be found behind a way that can be made bad, until move has
-// them be found at the broker itself.
-func (r *rig) detour() (way *badnet.Proxy, move func()) {
-	way = badnet.Start(r.T, r.cluster.ListenAddrs()[0])
-	var moved atomic.Bool
-	r.coordinators(func(string) string {
-		if moved.Load() {
-			return r.cluster.ListenAddrs()[0]
-		}
-		return way.Addr()
-	})
-	return way, func() { moved.Store(true) }
-}
-
-// TestCoordinatorMovesAwayFromABlackHole: once a coordinator has been silent for too
-// long, the new one is asked, and not the old one once more: the member keeps its
-// place, and all is well as soon as the new one has answered.
-func TestCoordinatorMovesAwayFromABlackHole(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, 1)
-	way, move := r.detour()
-	r.edit("")
-	r.wantStatus(Running)
-	generation, made := r.consumer().Generation, way.Connections()
-	move()
-	way.Set(badnet.Fault{LoseAnswers: true})
-	r.wantStatus(Failing)
-	if e := *r.consumer().LastError; !strings.Contains(e, "its coordinator at "+way.Addr()+" has not responded within ") {
-		t.Errorf("last error is %q", e)
-	}
-	r.wantStatus(Running)
-	if now := way.Connections(); now != made {
-		t.Errorf("the black hole was asked %d times more", now-made)
-	}
-	if c := r.consumer(); c.Generation != generation || c.RestartsTotal > 0 {
-		t.Errorf("it is in generation %d instead of %d, after %d restarts", c.Generation, generation, c.RestartsTotal)
-	}
-}
-
-// TestCoordinatorIsRestarted: the group of a broker that is restarted has another
-// coordinator some seconds later. That costs an idle consumer neither its
-// generation nor its state.
-func TestCoordinatorIsRestarted(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, 1)
-	way, move := r.detour()
-	r.edit("")
-	r.wantStatus(Running)
-	r.wantCommitted(0, 0) // there is nothing more to commit
-	generation := r.consumer().Generation
-	way.Set(badnet.Fault{Refuse: true})
-	made := way.Connections()
-	r.eventually("heartbeats that fail", func() (bool, any) { n := way.Connections(); return n >= made+4, n })
-	move()
-	var beats atomic.Int32
-	r.cluster.ControlKey(int16(kmsg.Heartbeat), func(kmsg.Request) (kmsg.Response, error, bool) {
-		r.cluster.KeepControl()
-		beats.Add(1)
-		return nil, nil, false
-	})
-	r.eventually("heartbeats", func() (bool, any) { return beats.Load() > 1, nil })
-	if c := r.consumer(); c.Generation != generation || c.RestartsTotal > 0 || slices.Contains(r.moves(), "RUNNING>ERROR") {
-		t.Errorf("it is in generation %d instead of %d, after %d restarts and %v", c.Generation, generation, c.RestartsTotal, r.moves())
-	}
-}
-
 // TestRefusedCredentialsAreNotShownAgain: until there are others, or a new client.
 func TestRefusedCredentialsAreNotShownAgain(t *testing.T) {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.EnableSASL(), kfake.Superuser("PLAIN", "u", "right"))
@@ -160,7 +116,6 @@ func TestRefusedCredentialsAreNotShownAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(cluster.Close)
-	r := &rig{T: t, cluster: cluster}
 	var logins atomic.Int32
 	cluster.ControlKey(int16(kmsg.SASLAuthenticate), func(k kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
@@ -172,9 +127,8 @@ func TestRefusedCredentialsAreNotShownAgain(t *testing.T) {
 		resp.ErrorCode = kerr.SaslAuthenticationFailed.Code
 		return resp, nil, true
 	})
-	login := config.Cluster{SASL: &config.SASL{Mechanism: "PLAIN", Username: "u"}}
-	c, _ := r.joiningWith(login, &credentials{password: "wrong"})
-	r.eventually("a refusal", func() (bool, any) {
+	c, right, _ := joining(t, cluster, &config.SASL{Mechanism: config.Plain, Username: "u"}, "wrong")
+	eventually(t, "a refusal", func() (bool, any) {
 		_, err := c.Coordinator("kcagent-c")
 		return errors.Is(err, sarama.ErrSASLAuthenticationFailed), err
 	})
@@ -189,8 +143,8 @@ func TestRefusedCredentialsAreNotShownAgain(t *testing.T) {
 	}
 	conf := *c.conf
 	conf.Net.SASL.Password = "right"
-	c.reconnect(&conf, &credentials{password: "right"})
-	r.eventually("a connection", func() (bool, any) {
+	c.reconnect(&conf, right)
+	eventually(t, "a connection", func() (bool, any) {
 		b, err := c.Coordinator("kcagent-c")
 		if err != nil {
 			return false, err
@@ -219,33 +173,13 @@ func TestLoginBackoffIsNotARejection(t *testing.T) {
 	}
 }
 
-// TestStopDoesNotWaitForACoordinator: neither that nor a new one has to be known for it.
-func TestStopDoesNotWaitForACoordinator(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, 1)
-	asked, answer := new(atomic.Bool), make(chan struct{})
-	r.cluster.ControlKey(int16(kmsg.FindCoordinator), func(kmsg.Request) (kmsg.Response, error, bool) {
-		r.cluster.KeepControl()
-		asked.Store(true)
-		<-answer
-		return nil, nil, false
-	})
-	defer close(answer)
-	r.edit("")
-	r.eventually("its coordinator to be looked up", func() (bool, any) { return asked.Load(), nil })
-	began := time.Now()
-	r.edit(", state: stopped")
-	r.wantStatus(Created)
-	if took := time.Since(began); took > closeConnectionsAfter/2 {
-		t.Errorf("the stop took %v", took)
-	}
-}
-
 // A closing is a connection that tells when it is closed.
 type closing struct {
 	net.Conn
 	told func()
 }
+
+func (c closing) Write(p []byte) (int, error) { return len(p), nil }
 
 func (c closing) Close() error { c.told(); return nil }
 
@@ -255,16 +189,22 @@ func TestUnresponsiveCoordinatorIsForgottenFirst(t *testing.T) {
 	d := newDialer()
 	client := &groupClient{coordinator: sarama.NewBroker("127.0.0.1:1"), dialer: d}
 	known := true
-	late := &trackedConn{dialer: d, Conn: closing{told: func() {
+	late, err := d.track(closing{told: func() {
 		client.mu.Lock()
 		defer client.mu.Unlock()
 		known = client.coordinator != nil
-	}}}
-	late.sent.Store(time.Now().Add(-2 * time.Second).UnixNano())
-	d.conns[late] = struct{}{}
-	if addr, _ := client.dropOverdue(time.Second); addr == nil || known {
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := late.Write([]byte("a request")); err != nil {
+		t.Fatal(err)
+	}
+	if addr, _ := client.dropOverdue(0); addr == nil || known {
 		t.Errorf("closed the connection to %v; the coordinator is still known then: %v", addr, known)
 	}
 	_ = client.Close()
 	d.cut()
 }
+
+func (closing) RemoteAddr() net.Addr { return &net.TCPAddr{} }

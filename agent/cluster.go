@@ -25,6 +25,10 @@ type cluster struct {
 	current *credentials // in use; nil until they could be read
 }
 
+// joining returns how many members are joining for the first time, of those that
+// admission counts.
+func (c *cluster) joining() int { return len(c.admission) }
+
 // reachOf returns c without the settings that can be changed in place. Consumers for which
 // it is equal share a cluster.
 func reachOf(c config.Cluster) config.Cluster {

@@ -80,3 +80,10 @@ func (cs *clusters) close() {
 	cs.mu.Unlock()
 	cs.running.Wait()
 }
+
+// open returns the clusters in use, the one that was opened first at the front.
+func (cs *clusters) open() []*cluster {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	return slices.Clone(cs.inUse)
+}

@@ -58,6 +58,17 @@ func (d *dialer) cut() {
 	}
 }
 
+// open returns the connections that are open.
+func (d *dialer) open() []net.Conn {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var open []net.Conn
+	for c := range d.conns {
+		open = append(open, c)
+	}
+	return open
+}
+
 // overdue returns the connections on which a response has been outstanding for longer than
 // limit, and when bytes last arrived on any connection.
 func (d *dialer) overdue(limit time.Duration) (late []*trackedConn, received time.Time) {

@@ -1,91 +1,19 @@
 package agent
 
 import (
-	"errors"
 	"fmt"
-	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
-	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/config"
 )
-
-// TestRejectedLoginBlocksTheWholeCluster: once one consumer's login is rejected, no consumer of
-// the cluster uses the same credentials at once, and neither does the fetcher, even if all
-// consumers left meanwhile. Other credentials are used.
-func TestRejectedLoginBlocksTheWholeCluster(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "password")
-	write := func(password string) {
-		t.Helper()
-		if err := os.WriteFile(file, []byte(password), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("wrong")
-	cs := &clusters{log: slog.New(slog.DiscardHandler)}
-	t.Cleanup(cs.close)
-	spec := config.Consumer{Name: "a", Group: "g", Cluster: config.Cluster{
-		Brokers: []string{"127.0.0.1:1"}, SASL: &config.SASL{Mechanism: config.Plain, Username: "u", PasswordFile: file},
-	}}
-	login := func(c *cluster) (byFetcher, byMember error) {
-		t.Helper()
-		creds, err := c.credentials()
-		if err != nil {
-			t.Fatal(err)
-		}
-		conf, err := groupConfig(spec, creds, newDialer(), c.Fetcher)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, byFetcher = c.config()
-		conn, byMember := conf.Net.Proxy.Dialer.Dial("tcp", "127.0.0.1:1")
-		if conn != nil {
-			_ = conn.Close()
-		}
-		return byFetcher, byMember
-	}
-	first := cs.acquire(spec)
-	first.recordError(errors.New("something else"))
-	if byFetcher, byMember := login(first); byFetcher != nil || loginRejected(byMember) {
-		t.Fatalf("before a rejection: %v, %v", byFetcher, byMember)
-	}
-	first.recordError(fmt.Errorf("join group g: %w", sarama.ErrSASLAuthenticationFailed))
-	cs.release(first)
-	second := cs.acquire(spec)
-	if second == first {
-		t.Fatal("the cluster was kept")
-	}
-	byFetcher, byMember := login(second)
-	for _, err := range []error{byFetcher, byMember} {
-		if !loginRejected(err) || strings.Contains(err.Error(), "join group") {
-			t.Errorf("after a rejection: %v", err)
-		}
-	}
-	cs.release(second)
-	write("right")
-	third := cs.acquire(spec)
-	if byFetcher, byMember := login(third); byFetcher != nil || loginRejected(byMember) {
-		t.Errorf("with other credentials: %v, %v", byFetcher, byMember)
-	}
-	write("wrong")
-	if _, err := third.reloadCredentials(); err != nil {
-		t.Fatal(err)
-	}
-	if byFetcher, byMember := login(third); !loginRejected(byFetcher) || !loginRejected(byMember) {
-		t.Errorf("with the rejected credentials again: %v, %v", byFetcher, byMember)
-	}
-	cs.release(third)
-}
 
 // TestManyConsumersShareARefusal: one login for all of them, although each has
 // reasons to try again.
@@ -176,15 +104,7 @@ consumers: [{name: c, cluster: main, topics: [t], sink: {stdout: {}}}]`, cluster
 	was := r.consumer()
 
 	revoked.Store(true)
-	open := r.agent.clusters.only(t)
-	open.current.tokens.discard()
-	if open.current.tokens.now == nil {
-		t.Error("a token that just came was dropped")
-	}
-	open.current.tokens.mu.Lock()
-	open.current.tokens.got = time.Now().Add(-2 * tokenPause)
-	open.current.tokens.mu.Unlock()
-	open.Reconnect()
+	r.agent.clusters.open()[0].Reconnect()
 	r.wantStatus(Failing)
 	r.wantStatus(Running)
 	if n := s.asked.Load(); n != 2 {
@@ -193,15 +113,4 @@ consumers: [{name: c, cluster: main, topics: [t], sink: {stdout: {}}}]`, cluster
 	if now := r.consumer(); !slices.Equal(now.MemberIDs, was.MemberIDs) {
 		t.Errorf("it is member %v, was %v", now.MemberIDs, was.MemberIDs)
 	}
-}
-
-// only is the one cluster in use.
-func (cs *clusters) only(t *testing.T) *cluster {
-	t.Helper()
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	if len(cs.inUse) != 1 {
-		t.Fatalf("%d clusters are in use", len(cs.inUse))
-	}
-	return cs.inUse[0]
 }

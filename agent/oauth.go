@@ -18,6 +18,7 @@ import (
 	"golang.org/x/oauth2/clientcredentials"
 
 	"kcagent/config"
+	"kcagent/limits"
 	"kcagent/retry"
 )
 
@@ -178,7 +179,7 @@ func clientCredentials(o config.OAuth) (func(context.Context) (*oauth2.Token, er
 	return func(ctx context.Context) (*oauth2.Token, error) {
 		token, err := ask.Token(context.WithValue(ctx, oauth2.HTTPClient, client))
 		if err != nil {
-			return nil, fmt.Errorf("get a token from %s: %w", o.TokenURL, withoutPorts(answered(err)))
+			return nil, fmt.Errorf("get a token from %s: %w", o.TokenURL, limits.WithoutPorts(answered(err)))
 		}
 		return token, nil
 	}, nil
@@ -208,7 +209,7 @@ func answered(err error) error {
 func signedToken(ctx context.Context, region string) (*oauth2.Token, error) {
 	text, expires, err := signer.GenerateAuthToken(ctx, region)
 	if err != nil {
-		return nil, fmt.Errorf("sign a token with AWS credentials: %w", withoutPorts(err))
+		return nil, fmt.Errorf("sign a token with AWS credentials: %w", limits.WithoutPorts(err))
 	}
 	return &oauth2.Token{AccessToken: text, Expiry: time.UnixMilli(expires)}, nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -196,20 +195,7 @@ func (r *rig) coordinatorAt(addr string, groups ...string) {
 	})
 }
 
-// coordinators has the cluster say that a group is coordinated where at says.
-func (r *rig) coordinators(at func(group string) string) {
-	r.cluster.ControlKey(int16(kmsg.FindCoordinator), func(k kmsg.Request) (kmsg.Response, error, bool) {
-		r.cluster.KeepControl()
-		host, port, err := net.SplitHostPort(at(k.(*kmsg.FindCoordinatorRequest).CoordinatorKey))
-		if err != nil {
-			return nil, err, true
-		}
-		n, err := strconv.Atoi(port)
-		resp := k.ResponseKind().(*kmsg.FindCoordinatorResponse)
-		resp.NodeID, resp.Host, resp.Port = 7, host, int32(n)
-		return resp, err, true
-	})
-}
+func (r *rig) coordinators(at func(group string) string) { setCoordinators(r.cluster, at) }
 
 // TestCoordinatorThatIsNone: a consumer whose coordinator is a black hole, or no
 // broker at all, says so within half a minute, and where that is.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"kcagent/config"
+	"kcagent/retry"
 )
 
 // A pendingChange is a change of a running consumer that waits for its pre-check: the
@@ -27,7 +28,7 @@ type pendingChange struct {
 	err    error     // why it is not applied yet; nil before that is known
 
 	causes causeLog
-	wait   backoff
+	wait   retry.Backoff
 }
 
 // A changePhase is what a pending change waits for.
@@ -61,9 +62,9 @@ func (p *pendingChange) pass() { p.phase, p.err = ready, nil }
 func (p *pendingChange) fail(err error, now time.Time) (wait time.Duration) {
 	p.phase, p.err = inBackoff, err
 	if loginRejected(err) {
-		p.wait.slow()
+		p.wait.Slow()
 	}
-	wait = p.wait.next()
+	wait = p.wait.Next()
 	p.next = now.Add(wait)
 	if wait > 2*time.Second { // the pre-checks of one second share their connections
 		p.next = p.next.Truncate(time.Second)

@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -190,37 +189,6 @@ func TestClusterRebuiltAtTheSameAddress(t *testing.T) {
 	w.wantFile("b0", "b1", "b2", "b3", "b4")
 }
 
-// TestPinsOfBrokers: a list of brokers is pinned whatever its order, until no consumer
-// has it.
-func TestPinsOfBrokers(t *testing.T) {
-	cs := &clusters{log: slog.New(slog.DiscardHandler)}
-	t.Cleanup(cs.close)
-	spec := func(brokers ...string) config.Consumer {
-		return config.Consumer{Name: "c", Cluster: config.Cluster{Brokers: brokers}}
-	}
-	c := cs.acquire(spec("127.0.0.1:1", "127.0.0.1:2"))
-	cs.release(c)
-	cs.forgetPins([][]string{{"127.0.0.1:1", "127.0.0.1:2"}})
-	if again := cs.acquire(spec("127.0.0.1:2", "127.0.0.1:1")); again.Pin() != c.Pin() {
-		t.Error("another pin for the same brokers")
-	}
-	cs.forgetPins(nil)
-	again := cs.acquire(spec("127.0.0.1:1", "127.0.0.1:2"))
-	if again.Pin() != c.Pin() {
-		t.Error("another pin while the cluster is in use")
-	}
-	if other := cs.acquire(spec("127.0.0.1:1")); other.Pin() == c.Pin() {
-		t.Error("the same pin for other brokers")
-	}
-	for len(cs.inUse) > 0 {
-		cs.release(cs.inUse[0])
-	}
-	cs.forgetPins(nil)
-	if again := cs.acquire(spec("127.0.0.1:1", "127.0.0.1:2")); again.Pin() == c.Pin() {
-		t.Error("the pin was kept although no consumer had the brokers")
-	}
-}
-
 // TestWrongClusterAtTheStart: an agent that is started while another cluster answers at
 // the address reads nothing from it, because the checkpoint names the former one, and
 // resumes once that is back: the cluster that answered first is not the right one. Nothing
@@ -247,7 +215,7 @@ func TestWrongClusterAtTheStart(t *testing.T) {
 			w.produce(0, "a2", "a3", "a4", "a5")
 			w.proxy.Redirect(w.a, keep)
 			if keep { // as in half a minute
-				f := w.agent.clusters.inUse[0].Fetcher
+				f := w.agent.clusters.open()[0].Fetcher
 				f.Reconnect()
 				if err := f.Refresh(t.Context(), []string{"t"}); err != nil {
 					t.Error(err)

@@ -1,9 +1,7 @@
 package agent
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -40,41 +38,15 @@ type rig struct {
 	log     logBuffer
 }
 
-// A logBuffer keeps what is logged, as JSON lines.
-type logBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
-// moves lists the state changes that were logged, "FROM>TO", and fails on one
-// that tells no reason.
+// moves lists the state changes that were logged, "FROM>TO". It fails on one without a
+// reason.
 func (r *rig) moves() []string {
 	r.Helper()
-	r.log.mu.Lock()
-	defer r.log.mu.Unlock()
 	var moves []string
-	for line := range bytes.Lines(r.log.text.Bytes()) {
-		var e struct{ Msg, From, To, Reason, Consumer string }
-		if err := json.Unmarshal(line, &e); err != nil {
-			r.Fatal(err)
-		}
-		if e.Msg == "consumer state changed" {
-			moves = append(moves, e.From+">"+e.To)
-			if e.Reason == "" || e.Consumer != "c" {
-				r.Errorf("a move without its reason or consumer: %s", line)
-			}
+	for _, l := range r.log.logged(r, "consumer state changed") {
+		moves = append(moves, l.From+">"+l.To)
+		if l.Reason == "" || l.Consumer != "c" {
+			r.Errorf("a state change without its reason or consumer: %+v", l)
 		}
 	}
 	return moves

@@ -128,7 +128,7 @@ func TestRotatedCertificateIsUsed(t *testing.T) {
 	g.eventually("connections with the second certificate", func() (bool, any) {
 		g.produce(0, "b") // has it committed, on the coordinator's connection
 		now := g.connections()
-		maps.DeleteFunc(now, func(c *trackedConn, _ struct{}) bool { _, old := own[c]; return old })
+		maps.DeleteFunc(now, func(addr string, _ bool) bool { return own[addr] })
 		seen := g.shown() // the probe makes two
 		return len(now) == 1 && seen["second"] >= 4, seen
 	})

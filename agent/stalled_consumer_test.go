@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"net"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -60,5 +59,3 @@ func TestStalledPartitionRestartsTheConsumer(t *testing.T) {
 		t.Errorf("the log does not tell of it:\n%s", log)
 	}
 }
-
-func (closing) RemoteAddr() net.Addr { return &net.TCPAddr{} }

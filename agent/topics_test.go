@@ -73,12 +73,14 @@ func (r *rig) wantTopics(want ...string) ConsumerStatus {
 	return c
 }
 
-// connections are those of the consumer's own, not its cluster's.
-func (r *rig) connections() map[*trackedConn]struct{} {
-	net := r.running().dialer
-	net.mu.Lock()
-	defer net.mu.Unlock()
-	return maps.Clone(net.conns)
+// connections returns the local addresses of the consumer's own connections, not of those
+// of its cluster.
+func (r *rig) connections() map[string]bool {
+	addrs := make(map[string]bool)
+	for _, conn := range r.running().dialer.open() {
+		addrs[conn.LocalAddr().String()] = true
+	}
+	return addrs
 }
 
 func TestResubscribeKeepsTheMember(t *testing.T) {

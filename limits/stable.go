@@ -34,6 +34,18 @@ func StableError(err error, remote net.Addr) error {
 // failed request to a name server: "read udp 10.0.0.7:43210->10.0.0.2:53: i/o timeout".
 func StableText(text string) string { return localAddress.ReplaceAllString(text, "") }
 
+// WithoutPorts returns err with the text of [StableText], for errors of libraries that do
+// not expose the connection.
+func WithoutPorts(err error) error { return &stableTextError{StableText(err.Error()), err} }
+
+type stableTextError struct {
+	text string
+	err  error
+}
+
+func (e *stableTextError) Error() string { return e.text }
+func (e *stableTextError) Unwrap() error { return e.err }
+
 var localAddress = regexp.MustCompile(`\S+:\d+->`)
 
 // A stableConn returns stable errors.

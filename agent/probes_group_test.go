@@ -158,18 +158,6 @@ func TestProbeFindsASessionTimeoutThatIsNotAllowed(t *testing.T) {
 	}
 }
 
-// TestSessionTimeoutIsThatOfTheFile: the coordinator gets it.
-func TestSessionTimeoutIsThatOfTheFile(t *testing.T) {
-	spec := consumersOf(t, "clusters: {k: {brokers: [a:1], session_timeout: 6s}}\nconsumers: [{name: c, cluster: k, topics: [t], sink: {stdout: {}}}]\n")[0]
-	conf, err := groupConfig(spec, &credentials{}, newDialer(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if g := conf.Consumer.Group; g.Session.Timeout != 6*time.Second || g.Heartbeat.Interval != time.Second {
-		t.Errorf("session timeout %v, heartbeat every %v", g.Session.Timeout, g.Heartbeat.Interval)
-	}
-}
-
 // TestProbeWithoutPermissionToDescribe: a group that may not be described is not a finding.
 func TestProbeWithoutPermissionToDescribe(t *testing.T) {
 	r := newRig(t, 1)

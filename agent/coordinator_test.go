@@ -1,0 +1,101 @@
+package agent
+
+import (
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/e2e/badnet"
+)
+
+// detour has coordinators be found behind a way that can be made bad, until move has
+// them be found at the broker itself.
+func (r *rig) detour() (way *badnet.Proxy, move func()) {
+	way = badnet.Start(r.T, r.cluster.ListenAddrs()[0])
+	var moved atomic.Bool
+	r.coordinators(func(string) string {
+		if moved.Load() {
+			return r.cluster.ListenAddrs()[0]
+		}
+		return way.Addr()
+	})
+	return way, func() { moved.Store(true) }
+}
+
+// TestCoordinatorMovesAwayFromABlackHole: once a coordinator has been silent for too
+// long, the new one is asked, and not the old one once more: the member keeps its
+// place, and all is well as soon as the new one has answered.
+func TestCoordinatorMovesAwayFromABlackHole(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	way, move := r.detour()
+	r.edit("")
+	r.wantStatus(Running)
+	generation, made := r.consumer().Generation, way.Connections()
+	move()
+	way.Set(badnet.Fault{LoseAnswers: true})
+	r.wantStatus(Failing)
+	if e := *r.consumer().LastError; !strings.Contains(e, "its coordinator at "+way.Addr()+" has not responded within ") {
+		t.Errorf("last error is %q", e)
+	}
+	r.wantStatus(Running)
+	if now := way.Connections(); now != made {
+		t.Errorf("the black hole was asked %d times more", now-made)
+	}
+	if c := r.consumer(); c.Generation != generation || c.RestartsTotal > 0 {
+		t.Errorf("it is in generation %d instead of %d, after %d restarts", c.Generation, generation, c.RestartsTotal)
+	}
+}
+
+// TestCoordinatorIsRestarted: the group of a broker that is restarted has another
+// coordinator some seconds later. That costs an idle consumer neither its
+// generation nor its state.
+func TestCoordinatorIsRestarted(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	way, move := r.detour()
+	r.edit("")
+	r.wantStatus(Running)
+	r.wantCommitted(0, 0) // there is nothing more to commit
+	generation := r.consumer().Generation
+	way.Set(badnet.Fault{Refuse: true})
+	made := way.Connections()
+	r.eventually("heartbeats that fail", func() (bool, any) { n := way.Connections(); return n >= made+4, n })
+	move()
+	var beats atomic.Int32
+	r.cluster.ControlKey(int16(kmsg.Heartbeat), func(kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		beats.Add(1)
+		return nil, nil, false
+	})
+	r.eventually("heartbeats", func() (bool, any) { return beats.Load() > 1, nil })
+	if c := r.consumer(); c.Generation != generation || c.RestartsTotal > 0 || slices.Contains(r.moves(), "RUNNING>ERROR") {
+		t.Errorf("it is in generation %d instead of %d, after %d restarts and %v", c.Generation, generation, c.RestartsTotal, r.moves())
+	}
+}
+
+// TestStopDoesNotWaitForACoordinator: neither that nor a new one has to be known for it.
+func TestStopDoesNotWaitForACoordinator(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	asked, answer := new(atomic.Bool), make(chan struct{})
+	r.cluster.ControlKey(int16(kmsg.FindCoordinator), func(kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		asked.Store(true)
+		<-answer
+		return nil, nil, false
+	})
+	defer close(answer)
+	r.edit("")
+	r.eventually("its coordinator to be looked up", func() (bool, any) { return asked.Load(), nil })
+	began := time.Now()
+	r.edit(", state: stopped")
+	r.wantStatus(Created)
+	if took := time.Since(began); took > closeConnectionsAfter/2 {
+		t.Errorf("the stop took %v", took)
+	}
+}

@@ -1,0 +1,38 @@
+package agent
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"kcagent/config"
+)
+
+// TestDeadClusterTakesNoTurn: consumers of a cluster that is away wait outside,
+// and one of another cluster joins at once.
+func TestDeadClusterTakesNoTurn(t *testing.T) {
+	r := newRig(t, 1)
+	text := "consumers:\n"
+	for i := range 2 * admitted {
+		text += fmt.Sprintf("  - {name: dead%d, brokers: [\"127.0.0.1:1\"], topics: [t], sink: {stdout: {}}}\n", i)
+	}
+	text += fmt.Sprintf("  - {name: c, brokers: [%q], topics: [t], sink: {stdout: {}}}\n", r.cluster.ListenAddrs()[0])
+	c, problems := config.Parse("consumers.yaml", []byte(text), func(string) (string, bool) { return "", false })
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	r.updates <- config.Update{Config: c}
+	r.wantStatus(Running)
+	r.eventually("errors of all others", func() (bool, any) {
+		n := r.agent.Status().Summary[Failing]
+		return n == 2*admitted, n
+	})
+	for range 50 {
+		for _, c := range r.agent.clusters.open() {
+			if n := c.joining(); n > 0 && c.reach.Brokers[0] == "127.0.0.1:1" {
+				t.Errorf("%d turns are taken to join a dead cluster", n)
+			}
+		}
+		time.Sleep(time.Millisecond)
+	}
+}

@@ -1,0 +1,127 @@
+package agent
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/e2e/badnet"
+)
+
+// joins records the member ids of the JoinGroup requests that the cluster receives, except
+// those of pre-checks.
+func (r *rig) joins() func() (ids []string) {
+	var mu sync.Mutex
+	var all []string
+	r.cluster.ControlKey(int16(kmsg.JoinGroup), func(k kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		mu.Lock()
+		defer mu.Unlock()
+		if id := k.(*kmsg.JoinGroupRequest).MemberID; !strings.HasPrefix(id, "kcagent-pre-check-") {
+			all = append(all, id)
+		}
+		return nil, nil, false
+	})
+	return func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(all)
+	}
+}
+
+// TestJoinWaitsForAMemberThatDoesNotRejoin: one request waits until the rebalance ends, and
+// the status names the member. A stop does not wait, and leaves no member behind.
+func TestJoinWaitsForAMemberThatDoesNotRejoin(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	r.memberOf("kcagent-c", "consumer", "sticky")
+	joins := r.joins()
+	r.edit("")
+	r.wantErrorWithin(time.Minute, `join group kcagent-c: waiting for 1 member to rejoin: client "kgo" at `)
+	if ids := joins(); len(ids) != 2 || ids[0] != "" || ids[1] == "" {
+		t.Errorf("the member ids of its joins are %q, want none and then one", ids)
+	}
+	began := time.Now()
+	r.edit(", state: stopped")
+	r.wantStatus(Created)
+	if took := time.Since(began); took > closeConnectionsAfter/2 {
+		t.Errorf("the stop took %v", took)
+	}
+	if g := r.describe("kcagent-c"); len(g.Members) != 1 || g.Members[0].ClientID != "kgo" {
+		t.Errorf("it left %+v", g.Members)
+	}
+}
+
+// TestJoinEndsWithItsCoordinator: a coordinator that does not respond any more is
+// reported, and asked again, although joins may take long.
+func TestJoinEndsWithItsCoordinator(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	way, move := r.detour()
+	r.memberOf("kcagent-c", "consumer", "sticky")
+	joins := r.joins()
+	r.edit("")
+	r.eventually("a join", func() (bool, any) { ids := joins(); return len(ids) == 2, ids })
+	way.Set(badnet.Fault{LoseAnswers: true})
+	r.wantErrorWithin(40*time.Second, "join group kcagent-c: its coordinator at "+way.Addr()+" has not responded: ")
+	shown := func() string { return *r.consumer().LastError }
+	r.eventually("the end of the join", func() (bool, any) { return r.consumer().RestartsTotal > 0, shown() })
+	if e := shown(); !strings.Contains(e, "has not responded") {
+		t.Errorf("after the join was given up, the error is %q", e)
+	}
+	move()
+	r.eventually("another join", func() (bool, any) { ids := joins(); return len(ids) > 2, ids })
+}
+
+// TestJoinWaitsWhereABrokerIsFull: a join that waits is not given up because the broker
+// does not accept the connection that is to look at it: the next one could get none either.
+func TestJoinWaitsWhereABrokerIsFull(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	way, _ := r.detour()
+	r.memberOf("kcagent-c", "consumer", "sticky")
+	joins := r.joins()
+	r.edit("")
+	r.eventually("a join", func() (bool, any) { ids := joins(); return len(ids) == 2, ids })
+	way.Set(badnet.Fault{Most: 1})
+	r.wantErrorWithin(time.Minute, "join group kcagent-c: waiting for the other members to rejoin; ")
+	if ids := joins(); len(ids) != 2 {
+		t.Errorf("the member ids of its joins are %q", ids)
+	}
+	if n := way.Connections(); n < 2 {
+		t.Errorf("%d connections, want one more that describes the group", n)
+	}
+}
+
+// TestTopicsChangeWhileAJoinWaits: the member joins again with the other topics.
+func TestTopicsChangeWhileAJoinWaits(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	r.makeTopic("u")
+	r.memberOf("kcagent-c", "consumer", "sticky")
+	joins := r.joins()
+	r.edit("")
+	r.eventually("a join", func() (bool, any) { ids := joins(); return len(ids) == 2, ids })
+	r.edit(", topics: [t, u]")
+	r.eventually("another join", func() (bool, any) { ids := joins(); return len(ids) == 3, ids })
+	if ids := joins(); ids[2] != ids[1] {
+		t.Errorf("the member ids of its joins are %q", ids)
+	}
+}
+
+func (r *rig) wantErrorWithin(limit time.Duration, prefix string) {
+	r.Helper()
+	for end := time.Now().Add(limit); ; <-time.After(20 * time.Millisecond) {
+		c := r.consumer()
+		if c.Status == Failing && strings.HasPrefix(*c.LastError, prefix) {
+			return
+		}
+		if time.Now().After(end) {
+			r.Fatalf("no error %q: %+v", prefix, c)
+		}
+	}
+}

@@ -1,0 +1,66 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"kcagent/config"
+	"kcagent/e2e/badnet"
+)
+
+func consumersOf(t *testing.T, text string) []config.Consumer {
+	t.Helper()
+	c, problems := config.Parse("consumers.yaml", []byte(text), os.LookupEnv)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	return c.Consumers
+}
+
+// TestProbeOfOneDeafCoordinator: a coordinator that accepts connections and says
+// nothing is not reached, and that concerns the groups that it has.
+func TestProbeOfOneDeafCoordinator(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	deaf := badnet.Listen(t, func(net.Conn) {})
+	r.coordinatorAt(deaf, "kcagent-b", "kcagent-d")
+	text := fmt.Sprintf("defaults: {brokers: [%q], topics: [t], sink: {stdout: {}}}\nconsumers: [{name: a}, {name: b}, {name: c}, {name: d}]\n", r.cluster.ListenAddrs()[0])
+	found := Probe(t.Context(), consumersOf(t, text))
+	var who string
+	for _, f := range found {
+		who += f.Consumer
+		want := fmt.Sprintf("reach the coordinator of group kcagent-%s: %s connect to %s: it accepts connections and has not answered within 10s", f.Consumer, ofListener(7, deaf), deaf)
+		if f.Field != "group" || f.Err.Error() != want {
+			t.Errorf("%s: %s: %v", f.Consumer, f.Field, f.Err)
+		}
+	}
+	if who != "bd" {
+		t.Errorf("something was found wrong with %q", who)
+	}
+}
+
+// TestProbeOutOfTime: it is said how long was waited, and for whom.
+func TestProbeOutOfTime(t *testing.T) {
+	r := newRig(t, 1)
+	deaf := badnet.Listen(t, func(net.Conn) {})
+	r.coordinatorAt(deaf, "kcagent-a")
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	text := "consumers:\n- {name: a, brokers: [%q], topics: [t], sink: {stdout: {}}}\n- {name: b, brokers: [%q], topics: [t], sink: {stdout: {}}}\n"
+	found := Probe(ctx, consumersOf(t, fmt.Sprintf(text, r.cluster.ListenAddrs()[0], deaf)))
+	if len(found) != 2 {
+		t.Fatalf("found %v", found)
+	}
+	for i, want := range []string{
+		"reach the coordinator of group kcagent-a: " + ofListener(7, deaf) + " connect to " + deaf + ": no answer within 20s",
+		"reach brokers " + deaf + ": no answer within 20s",
+	} {
+		if err := found[i].Err; err.Error() != want {
+			t.Errorf("it is %v, want %q", err, want)
+		}
+	}
+}
