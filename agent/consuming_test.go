@@ -2,7 +2,6 @@ package agent
 
 import (
 	"errors"
-	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -22,7 +21,7 @@ func TestRecordsAreStoredAndCommitted(t *testing.T) {
 	if c.RecordsTotal != 2 || len(c.MemberIDs) != 1 || c.Partitions[0].CommittedOffset != 2 || c.LastFlushAt == nil {
 		t.Errorf("status is %+v", c)
 	}
-	_, metrics := get(t, r.agent.Handler(), http.MethodGet, "/metrics")
+	metrics := r.metrics()
 	for _, line := range []string{
 		`kcagent_consumer_records_total{consumer="c"} 2`,
 		`kcagent_consumer_bytes_total{consumer="c"} 2`,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -298,7 +297,7 @@ func TestCopiedFolderIsReported(t *testing.T) {
 		!strings.Contains(log, "--topic t:0 --reset-offsets --to-offset 10") {
 		t.Errorf("the log says\n%s", log)
 	}
-	_, metrics := get(t, r.agent.Handler(), http.MethodGet, "/metrics")
+	metrics := r.metrics()
 	if want := `kcagent_consumer_checkpoint_copies_total{consumer="c"} 2`; !strings.Contains(metrics, want) {
 		t.Errorf("no metric %s", want)
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -147,6 +149,13 @@ func (r *rig) consumer() ConsumerStatus {
 
 // running is the consumer that is first in the file.
 func (r *rig) running() *consumer { return r.agent.snapshot.Load().Rows[0].Consumer.(*consumer) }
+
+// metrics is what /metrics shows.
+func (r *rig) metrics() string {
+	w := httptest.NewRecorder()
+	r.agent.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody))
+	return w.Body.String()
+}
 
 func (r *rig) counters() Counters { return r.running().Snapshot().Counters }
 
