@@ -22,7 +22,7 @@ var (
 	descBytes      = describeMetric("consumer_bytes_total", "Bytes of keys and values that the sink accepted.", "consumer")
 	descLag        = describeMetric("consumer_lag_records", "Records between what the sink accepted and the end of the log, over the assigned partitions.", "consumer")
 	descLastRecord = describeMetric("consumer_last_record_timestamp_seconds", "When the sink last accepted a record.", "consumer")
-	descFlush      = describeMetric("consumer_flush_duration_seconds", "Time of a flush of the sink, after which the records survive a crash.", "consumer")
+	descFlush      = describeMetric("consumer_flush_duration_seconds", "Duration of a flush of the sink.", "consumer")
 	descCommitErrs = describeMetric("consumer_commit_errors_total", "Commits of offsets that failed.", "consumer")
 	descSinkErrs   = describeMetric("consumer_sink_errors_total", "Writes and flushes of the sink that failed.", "consumer")
 	descRebalances = describeMetric("consumer_rebalances_total", "Generations of the group that the consumer joined.", "consumer")

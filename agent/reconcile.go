@@ -77,7 +77,7 @@ func (a *Agent) reconcile(ctx context.Context) {
 }
 
 func (a *Agent) announce(c Change) {
-	a.log.Info("change", "action", string(c.Op), "consumer", c.Name, "fields", strings.Join(c.Fields, ","), "cost", c.Cost())
+	a.log.Info("change planned", "action", string(c.Op), "consumer", c.Name, "fields", strings.Join(c.Fields, ","), "cost", c.Cost())
 	if c.Warning != "" {
 		a.log.Warn("change may repeat records", "action", string(c.Op), "consumer", c.Name, "reason", c.Warning)
 	}

@@ -115,7 +115,7 @@ func (a *Agent) handleEnd(e *entry) {
 	e.cancel = nil
 	if !e.zombieSince.IsZero() {
 		a.zombies = slices.DeleteFunc(a.zombies, func(z *entry) bool { return z == e })
-		a.log.Info("zombie has ended", "consumer", e.name, "after", time.Since(e.zombieSince).Round(time.Millisecond).String())
+		a.log.Info("zombie ended", "consumer", e.name, "after", time.Since(e.zombieSince).Round(time.Millisecond).String())
 		return
 	}
 	if e.ending {
@@ -149,7 +149,7 @@ func (a *Agent) markZombie(e *entry) {
 	}
 	e.zombieSince = time.Now()
 	a.zombies = append(a.zombies, e)
-	a.log.Error("consumer did not stop in time and is a zombie now; it keeps its sink until it ends",
+	a.log.Error("consumer did not stop in time; it is a zombie and keeps its sink until it ends",
 		"consumer", e.name, "sink", e.spec.Sink.String(), "timeout", a.opts.StopTimeout.String())
 	wasEnding := e.ending
 	a.retire(e, errors.New("did not stop in time"))

@@ -29,7 +29,7 @@ const firstScreen = 30
 func TestFirstScreen(t *testing.T) {
 	lines := strings.SplitN(read(t, "README.md"), "\n", firstScreen+1)
 	screen := strings.Join(lines[:firstScreen], "\n")
-	for _, want := range []string{"\ngo run . demo", "\ngo test ./...", "state: running", "msg=change action=resume"} {
+	for _, want := range []string{"\ngo run . demo", "\ngo test ./...", "state: running", `msg="change planned" action=resume`} {
 		if !strings.Contains(screen, want) {
 			t.Errorf("the first screen does not show %q", strings.TrimSpace(want))
 		}

@@ -29,7 +29,7 @@ func SetUpGC(log *slog.Logger) error {
 	}
 	if limit := debug.SetMemoryLimit(-1); limit != math.MaxInt64 { // a negative limit is not set
 		Records.SetLimit(limit)
-		log.Info("memory is limited", "bytes", limit)
+		log.Info("memory limit set", "bytes", limit)
 	}
 	return nil
 }
