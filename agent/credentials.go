@@ -19,9 +19,9 @@ import (
 // credentials are what the files of a cluster with certificates and secrets contained when
 // they were read. They are never changed, only replaced.
 type credentials struct {
-	tls      *tls.Config // nil without TLS
-	password string      // "" if the mechanism needs none
-	tokens   *tokens     // nil if the mechanism needs none
+	tls      *tls.Config  // nil without TLS
+	password string       // "" if the mechanism needs none
+	tokens   *tokenSource // nil if the mechanism needs none
 	// fingerprints are those of the files, taken before the files were read: if one changes
 	// in between, it is read again.
 	fingerprints config.Prints
@@ -42,7 +42,7 @@ func readCredentials(cluster config.Cluster) (*credentials, error) {
 		if c.password, err = readPassword(*cluster.SASL); err != nil {
 			return nil, err
 		}
-		if c.tokens, err = newTokens(*cluster.SASL); err != nil {
+		if c.tokens, err = newTokenSource(*cluster.SASL); err != nil {
 			return nil, err
 		}
 	}

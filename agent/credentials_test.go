@@ -29,7 +29,7 @@ func TestSecretFiles(t *testing.T) {
 		t.Errorf("the password is %+v, %v", k, err)
 	}
 	k, err := readCredentials(config.Cluster{SASL: &config.SASL{Mechanism: config.OAuthBearer, OAuth: &config.OAuth{TokenFile: link}}})
-	if err != nil || k.tokens.now.AccessToken != "s" {
+	if err != nil || k.tokens.current.AccessToken != "s" {
 		t.Errorf("the token is %+v, %v", k, err)
 	}
 	for want, cluster := range map[string]config.Cluster{

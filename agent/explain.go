@@ -19,46 +19,45 @@ import (
 	"kcagent/retry"
 )
 
-// explain puts before an error of the way to a cluster what it means, and which
-// setting or file it is about: the libraries know neither. Other errors are
-// returned as they are.
-func explain(spec *config.Consumer, err error) error { return explained(spec, err, false) }
+// explain prefixes an error of a connection to a cluster with its meaning and the setting or
+// file that causes it, which the libraries do not know. Other errors are returned as they are.
+func explain(spec *config.Consumer, err error) error { return explainWith(spec, err, false) }
 
-// explainFirst is explain for a cluster that has not answered before. Of one
-// that has, a connection that breaks says nothing about the settings.
-func explainFirst(spec *config.Consumer, err error) error { return explained(spec, err, true) }
+// explainFirst is explain for a cluster that has not answered before. If a cluster has
+// answered, a connection that breaks does not mean that the settings are wrong.
+func explainFirst(spec *config.Consumer, err error) error { return explainWith(spec, err, true) }
 
-func explained(spec *config.Consumer, err error, first bool) error {
-	if about := meaning(spec, err, first); about != "" {
-		return fmt.Errorf("%s: %w", about, err)
+func explainWith(spec *config.Consumer, err error, first bool) error {
+	if meaning := meaningOf(spec, err, first); meaning != "" {
+		return fmt.Errorf("%s: %w", meaning, err)
 	}
 	return err
 }
 
-func meaning(spec *config.Consumer, err error, first bool) string {
+func meaningOf(spec *config.Consumer, err error, first bool) string {
 	name := clusterName(spec)
-	if failed, about := ofLogin(spec.Cluster, err); failed {
-		return "authenticate to " + name + about
+	if rejected, meaning := meaningOfLogin(spec.Cluster, err); rejected {
+		return "authenticate to " + name + meaning
 	}
 	if errors.As(err, new(*fetch.FullError)) {
 		return "" // the broker answers on other connections, so the settings are not the cause
 	}
 	if errors.As(err, new(fetch.StrangerError)) && spec.ClusterName != "" {
-		return name // else the address says it all
+		return name // the error has the address, but not the name
 	}
 	if spec.Cluster.TLS != nil {
-		if about := ofTLS(spec.Cluster, err, first); about != "" {
-			return fmt.Sprintf("connect to %s by TLS: %s", name, about)
+		if meaning := meaningOfTLS(spec.Cluster, err, first); meaning != "" {
+			return fmt.Sprintf("connect to %s by TLS: %s", name, meaning)
 		}
 	}
-	if wants := missing(spec.Cluster); first && hungUp(err) && wants != "" {
-		return fmt.Sprintf("connect to %s: the broker hung up, as one does that wants %s", name, wants)
+	if missing := missingSettings(spec.Cluster); first && closedByBroker(err) && missing != "" {
+		return fmt.Sprintf("connect to %s: the broker closed the connection; the listener may require %s", name, missing)
 	}
 	return ""
 }
 
-// missing is what a listener may want that the configuration lacks.
-func missing(cluster config.Cluster) string {
+// missingSettings names the settings that a listener may require and the cluster lacks.
+func missingSettings(cluster config.Cluster) string {
 	switch {
 	case cluster.TLS == nil && cluster.SASL == nil:
 		return "tls or sasl"
@@ -70,49 +69,48 @@ func missing(cluster config.Cluster) string {
 	return ""
 }
 
-// ofLogin reports whether err is that of a login, and says what it means, if
-// that is known.
-func ofLogin(cluster config.Cluster, err error) (failed bool, about string) {
+// meaningOfLogin reports whether err is that of a login, and what it means, if that is known.
+func meaningOfLogin(cluster config.Cluster, err error) (rejected bool, meaning string) {
 	switch a := cluster.SASL; {
 	case a == nil:
 		return loginRejected(err), ""
 	case errors.Is(err, sarama.ErrUnsupportedSASLMechanism):
-		return true, fmt.Sprintf(": that port does not offer sasl.mechanism %s", a.Mechanism)
+		return true, fmt.Sprintf(": the listener does not support sasl.mechanism %s", a.Mechanism)
 	case errors.Is(err, sarama.ErrIllegalSASLState):
-		return true, ": that port wants no login: remove sasl, or name one that does"
+		return true, ": the listener does not use SASL; remove sasl, or use the port of another listener"
 	case loginRejected(err) && a.OAuth != nil && a.OAuth.TokenFile != "":
-		return true, ended(a.OAuth.TokenFile)
+		return true, expiredToken(a.OAuth.TokenFile)
 	}
 	return loginRejected(err), ""
 }
 
-// ended says so of a token in a file.
-func ended(file string) string {
+// expiredToken returns the meaning if the token in a file has expired; else "".
+func expiredToken(file string) string {
 	text, err := readSecret("sasl.oauth.token_file", file)
-	if end := endOf(text); err == nil && !end.IsZero() && time.Now().After(end) {
-		return fmt.Sprintf(": the token in sasl.oauth.token_file %s ended at %s", file, end.UTC().Format(time.RFC3339))
+	if expiry := expiryOf(text); err == nil && !expiry.IsZero() && time.Now().After(expiry) {
+		return fmt.Sprintf(": the token in sasl.oauth.token_file %s expired at %s", file, expiry.UTC().Format(time.RFC3339))
 	}
 	return ""
 }
 
-// refused reports that the cluster did not accept the credentials, or that there
-// were none to show.
+// loginRejected reports whether the cluster rejected the credentials, or no token could be
+// obtained.
 func loginRejected(err error) bool {
 	return errors.Is(err, sarama.ErrSASLAuthenticationFailed) || errors.As(err, new(*tokenError))
 }
 
-// ofTLS says what an error of a handshake means; "" if it is none.
-func ofTLS(cluster config.Cluster, err error, first bool) string {
-	trusted := "the system's roots: name its authority in tls.ca_file"
+// meaningOfTLS returns what an error of a handshake means; "" if it is none.
+func meaningOfTLS(cluster config.Cluster, err error, first bool) string {
+	roots := "a root certificate of the system; set tls.ca_file to the certificate of its authority"
 	if f := cluster.TLS.CAFile; f != "" {
-		trusted = "tls.ca_file " + f
+		roots = "a certificate in tls.ca_file " + f
 	}
 	var host x509.HostnameError
 	var invalid x509.CertificateInvalidError
 	var alert *net.OpError
 	switch {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil:
-		return fmt.Sprintf("the broker's certificate (%s) is good from %s to %s only", invalid.Cert.Subject,
+		return fmt.Sprintf("the broker's certificate (%s) is only valid from %s to %s", invalid.Cert.Subject,
 			invalid.Cert.NotBefore.UTC().Format(time.RFC3339), invalid.Cert.NotAfter.UTC().Format(time.RFC3339))
 	case errors.As(err, &host):
 		names := slices.Clone(host.Certificate.DNSNames)
@@ -120,33 +118,33 @@ func ofTLS(cluster config.Cluster, err error, first bool) string {
 			names = append(names, ip.String())
 		}
 		if len(names) == 0 {
-			return fmt.Sprintf("the broker's certificate names no host: it needs one with %s among its subject alternative names", host.Host)
+			return fmt.Sprintf("the broker's certificate has no subject alternative names; issue one that has %s", host.Host)
 		}
-		return fmt.Sprintf("the broker's certificate is for [%s], not for %s: set tls.server_name to one of them", strings.Join(names, " "), host.Host)
+		return fmt.Sprintf("the broker's certificate is for [%s], not for %s; set tls.server_name to one of these names", strings.Join(names, " "), host.Host)
 	case errors.As(err, new(x509.UnknownAuthorityError)):
-		return "the broker's certificate is not signed by " + trusted
+		return "the broker's certificate is not signed by " + roots
 	case errors.As(err, &alert) && alert.Op == "remote error":
-		return ofAlert(cluster, alert.Err)
+		return meaningOfAlert(cluster, alert.Err)
 	case strings.Contains(err.Error(), "server selected unsupported protocol version"):
 		return noVersion
 	case errors.As(err, new(*tls.CertificateVerificationError)):
-		return "the broker's certificate cannot be used"
+		return "the broker's certificate is invalid"
 	case inHandshake(err) && retry.TimedOut(err):
-		return "no answer to the TLS handshake"
-	case errors.As(err, new(tls.RecordHeaderError)), first && inHandshake(err) && hungUp(err):
-		return "that port does not seem to speak TLS: if it does not, name another one or remove tls"
+		return "the broker did not respond to the TLS handshake"
+	case errors.As(err, new(tls.RecordHeaderError)), first && inHandshake(err) && closedByBroker(err):
+		return "the listener does not seem to use TLS; use the port of a TLS listener, or remove tls"
 	}
 	return ""
 }
 
 func inHandshake(err error) bool { return errors.As(err, new(*fetch.HandshakeError)) }
 
-// hungUp reports that the broker ended the connection.
-func hungUp(err error) bool {
+// closedByBroker reports whether the broker closed the connection.
+func closedByBroker(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 }
 
-const noVersion = "the broker offers no TLS 1.2 or newer"
+const noVersion = "the broker does not support TLS 1.2 or newer"
 
 // Alerts of RFC 8446, 6.2.
 const (
@@ -154,25 +152,26 @@ const (
 	alertProtocolVersion  tls.AlertError = 70
 )
 
-// ofAlert says why the broker may have refused a handshake. crypto/tls keeps the
-// type of its alerts to itself, but not their names.
-func ofAlert(cluster config.Cluster, alert error) string {
+// meaningOfAlert returns why the broker may have rejected a handshake. crypto/tls does not
+// export the type of its alerts, so their texts are compared.
+func meaningOfAlert(cluster config.Cluster, alert error) string {
+	rejected := "the broker rejected the TLS handshake " + clientCertificate(cluster)
 	switch alert.Error() {
 	case alertProtocolVersion.Error():
 		return noVersion
 	case alertHandshakeFailure.Error():
-		return "the broker found no cipher or type of certificate that both have, or wants another certificate: it was shown " + shown(cluster)
+		return rejected + "; or there is no cipher that both sides support"
 	}
-	return "the broker refused the handshake, in which it was shown " + shown(cluster)
+	return rejected
 }
 
-// shown says which certificate the broker was shown.
-func shown(cluster config.Cluster) string {
+// clientCertificate describes the certificate that the agent presented.
+func clientCertificate(cluster config.Cluster) string {
 	path := cluster.TLS.CertFile
 	if path == "" {
-		return "no certificate: if it wants one, name tls.cert_file and tls.key_file"
+		return "without a client certificate; if it requires one, set tls.cert_file and tls.key_file"
 	}
-	text := "tls.cert_file " + path
+	text := "with tls.cert_file " + path
 	creds, err := readCredentials(cluster)
 	if err != nil || len(creds.tls.Certificates) == 0 {
 		return text
@@ -180,9 +179,10 @@ func shown(cluster config.Cluster) string {
 	if leaf := creds.tls.Certificates[0].Leaf; leaf != nil && time.Now().After(leaf.NotAfter) {
 		return text + ", which expired at " + leaf.NotAfter.UTC().Format(time.RFC3339)
 	}
-	return text + ": do its brokers trust who signed that?"
+	return text + "; check that the brokers trust its authority"
 }
 
+// clusterName returns how messages name the cluster of a consumer.
 func clusterName(spec *config.Consumer) string {
 	if spec.ClusterName != "" {
 		return "cluster " + spec.ClusterName

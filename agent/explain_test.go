@@ -81,30 +81,30 @@ func TestErrorsOfTLS(t *testing.T) {
 	for _, c := range []struct{ name, broker, cluster, want string }{
 		{"good", guarded, "tls: {ca_file: DIR/ca.pem, cert_file: DIR/cert.pem, key_file: DIR/key.pem}", ""},
 		{"named", brokerWith(t, &moved, nil), "tls: {ca_file: DIR/ca.pem, server_name: kafka.example.com}", ""},
-		{"expired", brokerWith(t, &late, nil), "tls: {ca_file: DIR/ca.pem}", "cluster c by TLS: the broker's certificate (CN=late-broker) is good from "},
-		{"name", brokerWith(t, &moved, nil), "tls: {ca_file: DIR/ca.pem}", "is for [kafka.example.com], not for 127.0.0.1: set tls.server_name"},
+		{"expired", brokerWith(t, &late, nil), "tls: {ca_file: DIR/ca.pem}", "cluster c by TLS: the broker's certificate (CN=late-broker) is only valid from "},
+		{"name", brokerWith(t, &moved, nil), "tls: {ca_file: DIR/ca.pem}", "is for [kafka.example.com], not for 127.0.0.1; set tls.server_name"},
 		{
 			"nameless", brokerWith(t, &nameless, nil), "tls: {ca_file: DIR/ca.pem}",
-			"the broker's certificate names no host: it needs one with 127.0.0.1 among its subject alternative names: ",
+			"the broker's certificate has no subject alternative names; issue one that has 127.0.0.1: ",
 		},
-		{"authority", guarded, "tls: {ca_file: DIR/other-ca.pem}", "is not signed by tls.ca_file DIR/other-ca.pem"},
-		{"usage", brokerWith(t, &useless, nil), "tls: {ca_file: DIR/ca.pem}", "cluster c by TLS: the broker's certificate cannot be used"},
-		{"roots", guarded, "tls: {}", "is not signed by the system's roots: name its authority in tls.ca_file"},
+		{"authority", guarded, "tls: {ca_file: DIR/other-ca.pem}", "is not signed by a certificate in tls.ca_file DIR/other-ca.pem"},
+		{"usage", brokerWith(t, &useless, nil), "tls: {ca_file: DIR/ca.pem}", "cluster c by TLS: the broker's certificate is invalid"},
+		{"roots", guarded, "tls: {}", "is not signed by a root certificate of the system; set tls.ca_file to the certificate of its authority"},
 		{
 			"mismatch", guarded, "tls: {cert_file: DIR/cert.pem, key_file: DIR/other-key.pem}",
 			"load tls.cert_file DIR/cert.pem with tls.key_file DIR/other-key.pem: tls: private key does not match public key",
 		},
 		{"no PEM", guarded, "tls: {ca_file: DIR/empty.pem}", "read tls.ca_file DIR/empty.pem: no PEM certificate found"},
 		{"no file", guarded, "tls: {ca_file: DIR/none.pem}", "read tls.ca_file: open DIR/none.pem: no such file"},
-		{"nothing shown", guarded, "tls: {ca_file: DIR/ca.pem}", "it was shown no certificate: if it wants one, name tls.cert_file and tls.key_file"},
-		{"old client", guarded, "tls: {ca_file: DIR/ca.pem, cert_file: DIR/old-cert.pem, key_file: DIR/other-key.pem}", "it was shown tls.cert_file DIR/old-cert.pem, which expired at "},
-		{"TLS 1.1", brokerBy(t, ancient), "tls: {ca_file: DIR/ca.pem}", "cluster c by TLS: the broker offers no TLS 1.2 or newer: "},
+		{"nothing shown", guarded, "tls: {ca_file: DIR/ca.pem}", "without a client certificate; if it requires one, set tls.cert_file and tls.key_file"},
+		{"old client", guarded, "tls: {ca_file: DIR/ca.pem, cert_file: DIR/old-cert.pem, key_file: DIR/other-key.pem}", "with tls.cert_file DIR/old-cert.pem, which expired at "},
+		{"TLS 1.1", brokerBy(t, ancient), "tls: {ca_file: DIR/ca.pem}", "cluster c by TLS: the broker does not support TLS 1.2 or newer: "},
 		{
 			"cipher", brokerBy(t, byRSA), "tls: {ca_file: DIR/ca.pem}",
-			"cluster c by TLS: the broker found no cipher or type of certificate that both have, or wants another certificate: it was shown no certificate: ",
+			"cluster c by TLS: the broker rejected the TLS handshake without a client certificate; if it requires one, set tls.cert_file and tls.key_file; or there is no cipher that both sides support: ",
 		},
-		{"no TLS there", brokerWith(t, nil, nil), "tls: {ca_file: DIR/ca.pem}", "cluster c by TLS: no answer to the TLS handshake: "}, // it waits for the rest of a long request
-		{"TLS there", guarded, "kafka_version: 3.6.0", "cluster c: the broker hung up, as one does that wants tls or sasl"},
+		{"no TLS there", brokerWith(t, nil, nil), "tls: {ca_file: DIR/ca.pem}", "cluster c by TLS: the broker did not respond to the TLS handshake: "}, // it waits for the rest of a long request
+		{"TLS there", guarded, "kafka_version: 3.6.0", "cluster c: the broker closed the connection; the listener may require tls or sasl"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			text := fmt.Sprintf("clusters: {c: {brokers: [%q], %s}}\nconsumers:\n- {name: c, cluster: c, topics: [t], sink: {stdout: {}}}\n", c.broker, in(c.cluster))
@@ -128,7 +128,7 @@ func TestErrorsOfTLS(t *testing.T) {
 func TestHintsOfOutages(t *testing.T) {
 	spec := config.Consumer{Name: "c", ClusterName: "c", Group: "g", Cluster: config.Cluster{TLS: &config.TLS{}}}
 	handshake := func(err error) error { return fmt.Errorf("connect to a:1: %w", &fetch.HandshakeError{Err: err}) }
-	const noTLS, noAnswer = "does not seem to speak TLS", "cluster c by TLS: no answer to the TLS handshake"
+	const noTLS, noAnswer = "does not seem to use TLS", "cluster c by TLS: the broker did not respond to the TLS handshake"
 	for _, c := range []struct {
 		err         error
 		first, then string
@@ -179,7 +179,7 @@ func TestMixedUpListeners(t *testing.T) {
 	encrypted := config.Cluster{TLS: &config.TLS{}}
 	login := config.Cluster{SASL: &config.SASL{Mechanism: config.ScramSHA512}}
 	both := config.Cluster{TLS: &config.TLS{}, SASL: login.SASL}
-	const hungUp = "connect to cluster c: the broker hung up, as one does that wants "
+	const hungUp = "connect to cluster c: the broker closed the connection; the listener may require "
 	for _, c := range []struct {
 		cluster config.Cluster
 		err     error
@@ -192,8 +192,8 @@ func TestMixedUpListeners(t *testing.T) {
 		{both, io.EOF, ""},
 		{plain, &fetch.FullError{Err: io.EOF}, ""},
 		{encrypted, &fetch.FullError{Err: &fetch.HandshakeError{Err: io.EOF}}, ""},
-		{both, sarama.ErrUnsupportedSASLMechanism, "authenticate to cluster c: that port does not offer sasl.mechanism SCRAM-SHA-512: "},
-		{both, sarama.ErrIllegalSASLState, "authenticate to cluster c: that port wants no login: remove sasl, or name one that does: "},
+		{both, sarama.ErrUnsupportedSASLMechanism, "authenticate to cluster c: the listener does not support sasl.mechanism SCRAM-SHA-512: "},
+		{both, sarama.ErrIllegalSASLState, "authenticate to cluster c: the listener does not use SASL; remove sasl, or use the port of another listener: "},
 	} {
 		spec := config.Consumer{ClusterName: "c", Cluster: c.cluster}
 		broken := fmt.Errorf("reach brokers a:1: %w", c.err)
@@ -213,7 +213,7 @@ func TestTokenThatEnded(t *testing.T) {
 		Mechanism: config.OAuthBearer, OAuth: &config.OAuth{TokenFile: file},
 	}}}
 	end := time.Now().Add(-time.Hour)
-	said := ": the token in sasl.oauth.token_file " + file + " ended at " + end.UTC().Format(time.RFC3339)
+	said := ": the token in sasl.oauth.token_file " + file + " expired at " + end.UTC().Format(time.RFC3339)
 	for text, want := range map[string]string{
 		jwt(end.Unix()):                       said,
 		jwt(time.Now().Add(time.Hour).Unix()): "",
@@ -248,8 +248,8 @@ func TestLostHints(t *testing.T) {
 		}
 	}()
 	for cluster, want := range map[string]string{
-		"":          "the broker hung up, as one does that wants tls or sasl",
-		"tls: {}, ": "that port does not seem to speak TLS",
+		"":          "the broker closed the connection; the listener may require tls or sasl",
+		"tls: {}, ": "the listener does not seem to use TLS",
 	} {
 		text := fmt.Sprintf("clusters: {c: {%sbrokers: [%q]}}\nconsumers:\n- {name: c, cluster: c, topics: [t], sink: {stdout: {}}}\n", cluster, l.Addr())
 		conf, problems := config.Parse("consumers.yaml", []byte(text), os.LookupEnv)

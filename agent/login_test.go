@@ -107,7 +107,7 @@ consumers: [{name: c, cluster: main, topics: [t], sink: {stdout: {}}}]`, cluster
 	r.agent.clusters.open()[0].Reconnect()
 	r.wantStatus(Failing)
 	r.wantStatus(Running)
-	if n := s.asked.Load(); n != 2 {
+	if n := s.requests.Load(); n != 2 {
 		t.Errorf("the server was asked %d times", n)
 	}
 	if now := r.consumer(); !slices.Equal(now.MemberIDs, was.MemberIDs) {

@@ -23,100 +23,100 @@ import (
 )
 
 const (
-	// tokenTimeout bounds how long a login waits for a token: sarama's requests
-	// to the broker wait behind it.
+	// tokenTimeout bounds how long a login waits for a token. sarama's requests to the
+	// broker wait for the login.
 	tokenTimeout = 10 * time.Second
-	// tokenPause is how long nobody asks again after a failure, at
-	// least: every connection of every consumer would.
+	// tokenPause is the shortest time between two requests to a token server that fails.
+	// Without it, each connection of each consumer would send one.
 	tokenPause = 4 * time.Second
-	// tokenSpare is how long before its end a token is replaced, if it does not
-	// live shortly.
-	tokenSpare = time.Minute
+	// tokenMargin is how long before its expiry a token is replaced, unless its lifetime is
+	// short.
+	tokenMargin = time.Minute
 )
 
-// A tokenError says that there was no token to log in with.
+// A tokenError reports that no token could be obtained for a login.
 type tokenError struct{ error }
 
 func (e *tokenError) Unwrap() error { return e.error }
 
-// tokens give sarama's connections their tokens. Its methods are safe for
-// concurrent use; connections that want one at the same time share a request.
-type tokens struct {
+// A tokenSource provides the tokens for sarama's logins. Its methods are safe for concurrent
+// use; logins that need a token at the same time share a request.
+type tokenSource struct {
 	extensions map[string]string
-	get        func(context.Context) (*oauth2.Token, error)
+	request    func(context.Context) (*oauth2.Token, error) // nil if the token comes from a file
 
-	mu     sync.Mutex
-	now    *oauth2.Token
-	got    time.Time // when that was
-	until  time.Time // when now is to be replaced; zero if it never ends
-	failed error     // why there was no other one; nil if the last question brought one
-	retry  time.Time // not before
+	mu        sync.Mutex
+	current   *oauth2.Token
+	obtained  time.Time // when current was obtained
+	replaceAt time.Time // when current is to be replaced; zero if it does not expire
+	err       error     // of the last request; nil if it succeeded
+	retryAt   time.Time // no request before
 }
 
 // Token implements sarama.AccessTokenProvider.
-func (t *tokens) Token() (*sarama.AccessToken, error) {
+func (t *tokenSource) Token() (*sarama.AccessToken, error) {
 	t.mu.Lock()
-	defer t.mu.Unlock() // others wait for the request in flight rather than send one more
+	defer t.mu.Unlock() // other logins wait for the request in flight, and send none of their own
 	if t.due() {
 		ctx, cancel := context.WithTimeout(context.Background(), tokenTimeout)
 		defer cancel()
-		token, err := t.get(ctx)
+		token, err := t.request(ctx)
 		if err != nil {
-			t.failed, t.retry = &tokenError{err}, time.Now().Add(retry.Jitter(2*tokenPause))
+			t.err, t.retryAt = &tokenError{err}, time.Now().Add(retry.Jitter(2*tokenPause))
 		} else {
-			t.take(token)
+			t.set(token)
 		}
 	}
-	if !t.good() {
-		return nil, t.failed
+	if !t.usable() {
+		return nil, t.err
 	}
-	return &sarama.AccessToken{Token: t.now.AccessToken, Extensions: t.extensions}, nil
+	return &sarama.AccessToken{Token: t.current.AccessToken, Extensions: t.extensions}, nil
 }
 
-// due reports that another token is to be asked for now.
-func (t *tokens) due() bool {
+// due reports whether another token is to be requested now.
+func (t *tokenSource) due() bool {
 	now := time.Now()
-	return now.After(t.retry) && (t.now == nil || !t.until.IsZero() && now.After(t.until))
+	return now.After(t.retryAt) && (t.current == nil || !t.replaceAt.IsZero() && now.After(t.replaceAt))
 }
 
-// good reports that there is a token to show: one that is to be replaced serves
-// until its end, should its server fail meanwhile.
-func (t *tokens) good() bool {
-	return t.now != nil && (t.failed == nil || t.now.Expiry.IsZero() || time.Now().Before(t.now.Expiry))
+// usable reports whether the current token can be used. While the token server fails, a token
+// is used until it expires.
+func (t *tokenSource) usable() bool {
+	return t.current != nil && (t.err == nil || t.current.Expiry.IsZero() || time.Now().Before(t.current.Expiry))
 }
 
-// take keeps a token. Servers need not say when theirs end (RFC 6749, 5.1), but
-// one that is a JWT does. One that has ended by the clock here may be good by
-// the broker's: it is used, and replaced soon.
-func (t *tokens) take(token *oauth2.Token) {
-	t.now, t.got, t.failed = token, time.Now(), nil
+// set makes a token the current one. Servers need not report an expiry (RFC 6749, 5.1), but
+// a JWT contains it. A token that has expired by the local clock may be valid by the
+// broker's: it is used, and replaced soon. t.mu is held.
+func (t *tokenSource) set(token *oauth2.Token) {
+	t.current, t.obtained, t.err = token, time.Now(), nil
 	if token.Expiry.IsZero() {
-		token.Expiry = endOf(token.AccessToken)
+		token.Expiry = expiryOf(token.AccessToken)
 	}
-	switch lives := token.Expiry.Sub(t.got); {
+	switch lifetime := token.Expiry.Sub(t.obtained); {
 	case token.Expiry.IsZero():
-		t.until = time.Time{}
-	case lives <= 0:
-		t.until = t.got.Add(tokenPause)
+		t.replaceAt = time.Time{}
+	case lifetime <= 0:
+		t.replaceAt = t.obtained.Add(tokenPause)
 	default:
-		t.until = token.Expiry.Add(-min(tokenSpare, lives/5))
+		t.replaceAt = token.Expiry.Add(-min(tokenMargin, lifetime/5))
 	}
 }
 
-// forget drops a token that a broker has refused, so that the next connection
-// asks for another one. A token that came a moment ago stays for a while: its
-// successor would be no better, and the server be asked for one all the time.
-func (t *tokens) discard() {
+// discard drops a token that a broker has rejected, so that the next login requests another
+// one. A token that is newer than tokenPause stays: the next one would be rejected too, and
+// each login would send a request to the token server.
+func (t *tokenSource) discard() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.get != nil && time.Since(t.got) > tokenPause {
-		t.now = nil
+	if t.request != nil && time.Since(t.obtained) > tokenPause {
+		t.current = nil
 	}
 }
 
-// endOf is when a token ends, as it says itself if it is a JWT (RFC 7519); zero
-// if it says nothing. Nobody here needs to check who signed it.
-func endOf(token string) time.Time {
+// expiryOf returns when a token expires, if it is a JWT (RFC 7519) that says so; else zero.
+// The signature need not be verified for that.
+func expiryOf(token string) time.Time {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
 		return time.Time{}
@@ -131,12 +131,12 @@ func endOf(token string) time.Time {
 	return time.Unix(int64(claims.Exp), 0)
 }
 
-// newTokens returns what gives tokens: nil if the mechanism wants none. The
-// content of files is that of now.
-func newTokens(s config.SASL) (*tokens, error) {
+// newTokenSource returns the source of tokens for a mechanism; nil if it needs none. Files
+// are read now.
+func newTokenSource(s config.SASL) (*tokenSource, error) {
 	switch o := s.OAuth; {
 	case s.Mechanism == config.MSKIAM:
-		return &tokens{get: func(ctx context.Context) (*oauth2.Token, error) { return signedToken(ctx, s.AWS.Region) }}, nil
+		return &tokenSource{request: func(ctx context.Context) (*oauth2.Token, error) { return signedToken(ctx, s.AWS.Region) }}, nil
 	case s.Mechanism != config.OAuthBearer:
 		return nil, nil
 	case o.TokenFile != "":
@@ -144,14 +144,15 @@ func newTokens(s config.SASL) (*tokens, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &tokens{extensions: o.Extensions, now: &oauth2.Token{AccessToken: strings.TrimSpace(text)}}, nil
+		return &tokenSource{extensions: o.Extensions, current: &oauth2.Token{AccessToken: strings.TrimSpace(text)}}, nil
 	default:
-		get, err := clientCredentials(*o)
-		return &tokens{extensions: o.Extensions, get: get}, err
+		request, err := clientCredentials(*o)
+		return &tokenSource{extensions: o.Extensions, request: request}, err
 	}
 }
 
-// clientCredentials asks a token server (RFC 6749, 4.4).
+// clientCredentials returns a function that requests a token from a token server (RFC 6749,
+// 4.4).
 func clientCredentials(o config.OAuth) (func(context.Context) (*oauth2.Token, error), error) {
 	secret := o.ClientSecret.Reveal()
 	if o.ClientSecretFile != "" {
@@ -161,7 +162,7 @@ func clientCredentials(o config.OAuth) (func(context.Context) (*oauth2.Token, er
 		}
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.DisableKeepAlives = true // a request in an hour
+	transport.DisableKeepAlives = true // requests are rare
 	if o.CAFile != "" {
 		conf, err := tlsConfig(config.TLS{CAFile: o.CAFile})
 		if err != nil {
@@ -169,34 +170,34 @@ func clientCredentials(o config.OAuth) (func(context.Context) (*oauth2.Token, er
 		}
 		transport.TLSClientConfig = conf
 	}
-	ask := clientcredentials.Config{ClientID: o.ClientID, ClientSecret: secret, TokenURL: o.TokenURL, Scopes: o.Scopes}
+	conf := clientcredentials.Config{ClientID: o.ClientID, ClientSecret: secret, TokenURL: o.TokenURL, Scopes: o.Scopes}
 	if o.Audience != "" {
-		ask.EndpointParams = url.Values{"audience": {o.Audience}}
+		conf.EndpointParams = url.Values{"audience": {o.Audience}}
 	}
 	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
-		return http.ErrUseLastResponse // the secret would go along, or the question be lost
+		return http.ErrUseLastResponse // the secret would be sent to the other server, or the request lose its body
 	}}
 	return func(ctx context.Context) (*oauth2.Token, error) {
-		token, err := ask.Token(context.WithValue(ctx, oauth2.HTTPClient, client))
+		token, err := conf.Token(context.WithValue(ctx, oauth2.HTTPClient, client))
 		if err != nil {
-			return nil, fmt.Errorf("get a token from %s: %w", o.TokenURL, limits.WithoutPorts(answered(err)))
+			return nil, fmt.Errorf("request token from %s: %w", o.TokenURL, limits.WithoutPorts(tokenResponse(err)))
 		}
 		return token, nil
 	}, nil
 }
 
-// answered makes one line of what a token server said.
-func answered(err error) error {
-	var refusal *oauth2.RetrieveError
-	if !errors.As(err, &refusal) || refusal.Response == nil {
+// tokenResponse shortens the response of a token server to one line.
+func tokenResponse(err error) error {
+	r, ok := errors.AsType[*oauth2.RetrieveError](err)
+	if !ok || r.Response == nil {
 		return err
 	}
-	text := refusal.Response.Status
-	if to, err := refusal.Response.Location(); err == nil && refusal.Response.StatusCode/100 == 3 {
+	text := r.Response.Status
+	if to, err := r.Response.Location(); err == nil && r.Response.StatusCode/100 == 3 {
 		to.User, to.RawQuery, to.Fragment = nil, "", ""
-		text += ": it redirects to " + to.String() + ", which is not followed: name the right one in sasl.oauth.token_url"
+		text += ": it redirects to " + to.String() + ", which is not followed; set sasl.oauth.token_url to the final address"
 	}
-	for _, more := range []string{refusal.ErrorCode, refusal.ErrorDescription} {
+	for _, more := range []string{r.ErrorCode, r.ErrorDescription} {
 		if more != "" {
 			text += ": " + strings.Join(strings.Fields(more), " ")
 		}
@@ -204,12 +205,12 @@ func answered(err error) error {
 	return errors.New(text)
 }
 
-// signedToken makes a token for Amazon MSK: a request signed with AWS credentials,
-// which AWS's library finds as AWS's own tools do.
+// signedToken creates a token for Amazon MSK: a request signed with AWS credentials, which
+// the AWS library looks up in the same places as the tools of AWS.
 func signedToken(ctx context.Context, region string) (*oauth2.Token, error) {
 	text, expires, err := signer.GenerateAuthToken(ctx, region)
 	if err != nil {
-		return nil, fmt.Errorf("sign a token with AWS credentials: %w", limits.WithoutPorts(err))
+		return nil, fmt.Errorf("sign token with AWS credentials: %w", limits.WithoutPorts(err))
 	}
 	return &oauth2.Token{AccessToken: text, Expiry: time.UnixMilli(expires)}, nil
 }

@@ -16,34 +16,34 @@ import (
 	"kcagent/config"
 )
 
-// A tokenServer gives tokens that live for a while, or refuses.
+// A tokenServer is a token server that can be made to reject requests.
 type tokenServer struct {
 	*httptest.Server
-	token   func(n int) string // the nth
-	asked   atomic.Int32
-	refuses atomic.Bool
-	form    atomic.Pointer[url.Values] // of the last question
+	token    func(n int) string // the token of request n
+	requests atomic.Int32
+	rejects  atomic.Bool
+	form     atomic.Pointer[url.Values] // of the last request
 }
 
-// newTokenServer makes one whose tokens live for as many seconds; if that is 0,
-// it does not tell.
-func newTokenServer(t *testing.T, lives int) *tokenServer {
+// newTokenServer starts one whose tokens have this lifetime in seconds; if it is 0, the
+// responses do not contain it.
+func newTokenServer(t *testing.T, lifetime int) *tokenServer {
 	t.Helper()
 	s := &tokenServer{token: func(n int) string { return strings.Repeat("t", n) }}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		n := s.asked.Add(1)
+		n := s.requests.Add(1)
 		_ = r.ParseForm()
 		s.form.Store(&r.PostForm)
 		id, secret, _ := r.BasicAuth()
 		w.Header().Set("Content-Type", "application/json")
-		if s.refuses.Load() || id != "reader" || secret != "top-secret" {
+		if s.rejects.Load() || id != "reader" || secret != "top-secret" {
 			w.WriteHeader(http.StatusUnauthorized)
 			_ = json.NewEncoder(w).Encode(map[string]string{"error": "invalid_client", "error_description": "no such\nclient"})
 			return
 		}
 		answer := map[string]any{"access_token": s.token(int(n)), "token_type": "Bearer"}
-		if lives > 0 {
-			answer["expires_in"] = lives
+		if lifetime > 0 {
+			answer["expires_in"] = lifetime
 		}
 		_ = json.NewEncoder(w).Encode(answer)
 	}))
@@ -51,27 +51,26 @@ func newTokenServer(t *testing.T, lives int) *tokenServer {
 	return s
 }
 
-func (s *tokenServer) tokens(t *testing.T, secret string) *tokens {
+func (s *tokenServer) tokens(t *testing.T, secret string) *tokenSource {
 	t.Helper()
-	k, err := newTokens(config.SASL{Mechanism: config.OAuthBearer, OAuth: &config.OAuth{
+	ts, err := newTokenSource(config.SASL{Mechanism: config.OAuthBearer, OAuth: &config.OAuth{
 		TokenURL: s.URL, ClientID: "reader", ClientSecret: config.NewSecret(secret), Scopes: []string{"kafka", "read"}, Audience: "brokers",
 		Extensions: map[string]string{"logicalCluster": "lkc-1"},
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return k
+	return ts
 }
 
-// TestTokenIsUsedAgain: until shortly before its end, however many connections
-// there are.
-func TestTokenIsUsedAgain(t *testing.T) {
+// TestTokenIsSharedByLogins: one token serves all logins.
+func TestTokenIsSharedByLogins(t *testing.T) {
 	var s *tokenServer
-	for _, lives := range []int{3600, 10} {
-		s = newTokenServer(t, lives)
-		k := s.tokens(t, "top-secret")
+	for _, lifetime := range []int{3600, 10} {
+		s = newTokenServer(t, lifetime)
+		ts := s.tokens(t, "top-secret")
 		for range 3 {
-			token, err := k.Token()
+			token, err := ts.Token()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -79,70 +78,69 @@ func TestTokenIsUsedAgain(t *testing.T) {
 				t.Errorf("the token is %+v", token)
 			}
 		}
-		if n := s.asked.Load(); n != 1 {
-			t.Errorf("the server was asked %d times for tokens that live %d s", n, lives)
+		if n := s.requests.Load(); n != 1 {
+			t.Errorf("the server received %d requests for tokens that live %d s", n, lifetime)
 		}
 	}
 	if f := *s.form.Load(); f.Get("grant_type") != "client_credentials" || f.Get("scope") != "kafka read" || f.Get("audience") != "brokers" {
-		t.Errorf("it was asked for %v", f)
+		t.Errorf("the request has the form %v", f)
 	}
 }
 
-// TestOldTokenIsReplaced: one that ends soon is not shown to a broker any more.
-func TestOldTokenIsReplaced(t *testing.T) {
+// TestTokenIsReplacedBeforeItExpires: a broker never receives a token that expires soon.
+func TestTokenIsReplacedBeforeItExpires(t *testing.T) {
 	s := newTokenServer(t, 3600)
-	k := s.tokens(t, "top-secret")
-	if _, err := k.Token(); err != nil {
+	ts := s.tokens(t, "top-secret")
+	if _, err := ts.Token(); err != nil {
 		t.Fatal(err)
 	}
-	if spare := k.now.Expiry.Sub(k.until); spare != tokenSpare {
-		t.Errorf("it is to be replaced %v before its end", spare)
+	if margin := ts.current.Expiry.Sub(ts.replaceAt); margin != tokenMargin {
+		t.Errorf("the token is replaced %v before it expires", margin)
 	}
-	k.until = time.Now().Add(-time.Second)
-	token, err := k.Token()
+	ts.replaceAt = time.Now().Add(-time.Second)
+	token, err := ts.Token()
 	if err != nil || token.Token != "tt" {
 		t.Errorf("the token is %v, %v", token, err)
 	}
 }
 
-// TestGoodTokenOutlivesItsServer: it is used until its end while the server fails
-// to replace it, and no longer.
-func TestGoodTokenOutlivesItsServer(t *testing.T) {
+// TestTokenIsUsedWhileItsServerFails: it is used until it expires, and no longer.
+func TestTokenIsUsedWhileItsServerFails(t *testing.T) {
 	s := newTokenServer(t, 3600)
-	k := s.tokens(t, "top-secret")
-	if _, err := k.Token(); err != nil {
+	ts := s.tokens(t, "top-secret")
+	if _, err := ts.Token(); err != nil {
 		t.Fatal(err)
 	}
-	s.refuses.Store(true)
-	k.until = time.Now().Add(-time.Second)
-	asked := s.asked.Load()
+	s.rejects.Store(true)
+	ts.replaceAt = time.Now().Add(-time.Second)
+	requests := s.requests.Load()
 	for range 2 {
-		if token, err := k.Token(); err != nil || token.Token != "t" {
+		if token, err := ts.Token(); err != nil || token.Token != "t" {
 			t.Errorf("the token is %v, %v", token, err)
 		}
 	}
-	if n := s.asked.Load() - asked; n < 1 || n > 2 { // by header, then by form
-		t.Errorf("the server was asked %d times", n)
+	if n := s.requests.Load() - requests; n < 1 || n > 2 { // by header, then by form
+		t.Errorf("the server received %d requests", n)
 	}
-	k.now.Expiry = time.Now().Add(-time.Second)
-	if _, err := k.Token(); err == nil || !strings.Contains(err.Error(), "invalid_client") {
-		t.Errorf("after its end the error is %v", err)
+	ts.current.Expiry = time.Now().Add(-time.Second)
+	if _, err := ts.Token(); err == nil || !strings.Contains(err.Error(), "invalid_client") {
+		t.Errorf("after it expired the error is %v", err)
 	}
-	s.refuses.Store(false)
-	k.retry = time.Time{}
-	if token, err := k.Token(); err != nil || token.Token == "t" {
+	s.rejects.Store(false)
+	ts.retryAt = time.Time{}
+	if token, err := ts.Token(); err != nil || token.Token == "t" {
 		t.Errorf("once the server is back the token is %v, %v", token, err)
 	}
 }
 
-// jwt is a token that says of itself when it ends.
+// jwt returns a token that contains its expiry.
 func jwt(exp any) string {
 	payload, _ := json.Marshal(map[string]any{"sub": "reader", "exp": exp})
 	return "e30." + base64.RawURLEncoding.EncodeToString(payload) + ".c2lnbmF0dXJl"
 }
 
-// TestTokenSaysWhenItEnds: the server need not.
-func TestTokenSaysWhenItEnds(t *testing.T) {
+// TestExpiryOfJWT: a JWT contains its expiry, so the server need not report it.
+func TestExpiryOfJWT(t *testing.T) {
 	end := time.Now().Add(time.Hour).Truncate(time.Second)
 	for text, want := range map[string]time.Time{
 		"opaque":                            {},
@@ -152,76 +150,76 @@ func TestTokenSaysWhenItEnds(t *testing.T) {
 		jwt(end.Unix()):                     end,
 		jwt(float64(end.UnixMilli()) / 1e3): end,
 	} {
-		if got := endOf(text); !got.Equal(want) {
-			t.Errorf("%s ends at %v, want %v", text, got, want)
+		if got := expiryOf(text); !got.Equal(want) {
+			t.Errorf("%s expires at %v, want %v", text, got, want)
 		}
 		s := newTokenServer(t, 0)
 		s.token = func(int) string { return text }
-		k := s.tokens(t, "top-secret")
-		if token, err := k.Token(); err != nil || token.Token != text {
+		ts := s.tokens(t, "top-secret")
+		if token, err := ts.Token(); err != nil || token.Token != text {
 			t.Fatalf("the token is %v, %v", token, err)
 		}
 		switch {
-		case want.IsZero() && !k.until.IsZero():
-			t.Errorf("%s is replaced at %v", text, k.until)
-		case !want.IsZero() && !k.until.Equal(want.Add(-tokenSpare)):
-			t.Errorf("%s is replaced at %v, and ends at %v", text, k.until, want)
+		case want.IsZero() && !ts.replaceAt.IsZero():
+			t.Errorf("%s is replaced at %v", text, ts.replaceAt)
+		case !want.IsZero() && !ts.replaceAt.Equal(want.Add(-tokenMargin)):
+			t.Errorf("%s is replaced at %v, and expires at %v", text, ts.replaceAt, want)
 		}
 	}
 }
 
-// TestTokenThatHasEndedByTheClockHere is used, for that clock may be wrong, and
-// does not have the server asked for each connection.
-func TestTokenThatHasEndedByTheClockHere(t *testing.T) {
+// TestTokenExpiredByTheLocalClockIsUsed: that clock may be wrong. The server does not receive
+// a request for each login.
+func TestTokenExpiredByTheLocalClockIsUsed(t *testing.T) {
 	s := newTokenServer(t, 0)
 	s.token = func(int) string { return jwt(time.Now().Add(-time.Hour).Unix()) }
-	k := s.tokens(t, "top-secret")
+	ts := s.tokens(t, "top-secret")
 	for range 3 {
-		if _, err := k.Token(); err != nil {
+		if _, err := ts.Token(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n := s.asked.Load(); n != 1 || time.Until(k.until) > tokenPause {
-		t.Errorf("the server was asked %d times, and will be in %v", n, time.Until(k.until))
+	if n := s.requests.Load(); n != 1 || time.Until(ts.replaceAt) > tokenPause {
+		t.Errorf("the server received %d requests, and the next one is due in %v", n, time.Until(ts.replaceAt))
 	}
 }
 
-// TestRefusedTokens: the error says who refused what, in one line and without the
-// secret, and nobody asks again at once.
-func TestRefusedTokens(t *testing.T) {
+// TestRejectedTokenRequest: the error names the server and its response, in one line and
+// without the secret. The request is not repeated at once.
+func TestRejectedTokenRequest(t *testing.T) {
 	s := newTokenServer(t, 3600)
-	k := s.tokens(t, "wrong-secret")
-	_, err := k.Token()
+	ts := s.tokens(t, "wrong-secret")
+	_, err := ts.Token()
 	const want = ": 401 Unauthorized: invalid_client: no such client"
-	if err == nil || !strings.Contains(err.Error(), "get a token from "+s.URL+want) || !loginRejected(err) || strings.Contains(err.Error(), "wrong-secret") {
+	if err == nil || !strings.Contains(err.Error(), "request token from "+s.URL+want) || !loginRejected(err) || strings.Contains(err.Error(), "wrong-secret") {
 		t.Errorf("the error is %v", err)
 	}
-	asked := s.asked.Load()
-	if _, again := k.Token(); again == nil || s.asked.Load() != asked {
-		t.Errorf("the server was asked again at once: %v", again)
+	requests := s.requests.Load()
+	if _, again := ts.Token(); again == nil || s.requests.Load() != requests {
+		t.Errorf("the request was repeated at once: %v", again)
 	}
 	s.Close()
-	if _, err := s.tokens(t, "top-secret").Token(); err == nil || !strings.Contains(err.Error(), "get a token from "+s.URL) {
+	if _, err := s.tokens(t, "top-secret").Token(); err == nil || !strings.Contains(err.Error(), "request token from "+s.URL) {
 		t.Errorf("without a server the error is %v", err)
 	}
 }
 
-// TestRedirectsOfTokenServers are not followed: the secret would go along, or the
-// question be lost on the way.
-func TestRedirectsOfTokenServers(t *testing.T) {
+// TestRedirectsOfTokenServersAreNotFollowed: the secret would be sent to the other server, or
+// the request lose its body.
+func TestRedirectsOfTokenServersAreNotFollowed(t *testing.T) {
 	s := newTokenServer(t, 3600)
 	for _, status := range []int{http.StatusFound, http.StatusTemporaryRedirect} {
 		old := httptest.NewServer(http.RedirectHandler(s.URL+"/new?state=x", status))
 		t.Cleanup(old.Close)
-		k, err := newTokens(config.SASL{Mechanism: config.OAuthBearer, OAuth: &config.OAuth{
+		ts, err := newTokenSource(config.SASL{Mechanism: config.OAuthBearer, OAuth: &config.OAuth{
 			TokenURL: old.URL, ClientID: "reader", ClientSecret: config.NewSecret("top-secret"),
 		}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := ": it redirects to " + s.URL + "/new, which is not followed: name the right one in sasl.oauth.token_url"
-		if _, err := k.Token(); err == nil || !strings.Contains(err.Error(), want) || s.asked.Load() > 0 {
-			t.Errorf("with %d the error is %v, and the other one was asked %d times", status, err, s.asked.Load())
+		want := ": it redirects to " + s.URL + "/new, which is not followed; set sasl.oauth.token_url to the final address"
+		if _, err := ts.Token(); err == nil || !strings.Contains(err.Error(), want) || s.requests.Load() > 0 {
+			t.Errorf("with %d the error is %v, and the other server received %d requests", status, err, s.requests.Load())
 		}
 	}
 }
@@ -229,27 +227,27 @@ func TestRedirectsOfTokenServers(t *testing.T) {
 func TestTokenFiles(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "token")
 	sasl := config.SASL{Mechanism: config.OAuthBearer, OAuth: &config.OAuth{TokenFile: path}}
-	if _, err := newTokens(sasl); err == nil || !strings.Contains(err.Error(), path) {
+	if _, err := newTokenSource(sasl); err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("without the file the error is %v", err)
 	}
 	for text, want := range map[string]string{"\n": "", "abc\n": "abc"} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		k, err := newTokens(sasl)
+		ts, err := newTokenSource(sasl)
 		switch {
 		case want == "" && (err == nil || !strings.Contains(err.Error(), "file is empty")):
 			t.Errorf("an empty file is %v", err)
 		case want != "":
-			if token, err := k.Token(); err != nil || token.Token != want {
+			if token, err := ts.Token(); err != nil || token.Token != want {
 				t.Errorf("the token is %v, %v", token, err)
 			}
 		}
 	}
 }
 
-// TestSignedToken: what MSK gets is the address of a request to its
-// kafka-cluster:Connect, signed for the region with the credentials found.
+// TestSignedToken: the token for MSK is the URL of a request for kafka-cluster:Connect, signed
+// for the region.
 func TestSignedToken(t *testing.T) {
 	for name, value := range map[string]string{
 		"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "very-secret", "AWS_SESSION_TOKEN": "session",
@@ -258,11 +256,11 @@ func TestSignedToken(t *testing.T) {
 		t.Setenv(name, value)
 	}
 	sasl := config.SASL{Mechanism: config.MSKIAM, AWS: &config.AWS{Region: "eu-west-1"}}
-	k, err := newTokens(sasl)
+	ts, err := newTokenSource(sasl)
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, err := k.Token()
+	token, err := ts.Token()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -279,12 +277,12 @@ func TestSignedToken(t *testing.T) {
 		!strings.HasPrefix(q.Get("X-Amz-Credential"), "AKIDEXAMPLE/") || strings.Contains(string(text), "very-secret") {
 		t.Errorf("the token is %s", text)
 	}
-	if again, err := k.Token(); err != nil || again.Token != token.Token {
+	if again, err := ts.Token(); err != nil || again.Token != token.Token {
 		t.Error("a second connection has another token")
 	}
 	t.Setenv("AWS_ACCESS_KEY_ID", "")
-	k, _ = newTokens(sasl)
-	if _, err := k.Token(); err == nil || !loginRejected(err) || !strings.Contains(err.Error(), "sign a token with AWS credentials") {
+	ts, _ = newTokenSource(sasl)
+	if _, err := ts.Token(); err == nil || !loginRejected(err) || !strings.Contains(err.Error(), "sign token with AWS credentials") {
 		t.Errorf("without credentials the error is %v", err)
 	}
 }

@@ -134,7 +134,7 @@ func probeCluster(ctx context.Context, consumers []config.Consumer, pinned strin
 // inTime says so if err is that the probe took too long for what it did.
 func inTime(ctx context.Context, what string, err error) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return fmt.Errorf("%s: no answer within %s", what, probeTimeout)
+		return fmt.Errorf("%s: no response within %s", what, probeTimeout)
 	}
 	return err
 }

@@ -56,8 +56,8 @@ func TestProbeOutOfTime(t *testing.T) {
 		t.Fatalf("found %v", found)
 	}
 	for i, want := range []string{
-		"reach the coordinator of group kcagent-a: " + ofListener(7, deaf) + " connect to " + deaf + ": no answer within 20s",
-		"reach brokers " + deaf + ": no answer within 20s",
+		"reach the coordinator of group kcagent-a: " + ofListener(7, deaf) + " connect to " + deaf + ": no response within 20s",
+		"reach brokers " + deaf + ": no response within 20s",
 	} {
 		if err := found[i].Err; err.Error() != want {
 			t.Errorf("it is %v, want %q", err, want)

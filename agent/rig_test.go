@@ -157,7 +157,9 @@ func (r *rig) metrics() string {
 	return w.Body.String()
 }
 
-func (r *rig) counters() Counters { return r.agent.snapshot.Load().Rows[0].Consumer.Snapshot().Counters }
+func (r *rig) counters() Counters {
+	return r.agent.snapshot.Load().Rows[0].Consumer.Snapshot().Counters
+}
 
 func (r *rig) wantStatus(s State) {
 	r.Helper()

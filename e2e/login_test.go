@@ -188,11 +188,11 @@ func TestMixedUpLogins(t *testing.T) {
 	for _, c := range []struct{ name, addr, settings, want string }{
 		{"bare", l.SecureAddrs()[0], "", "cluster bare: reach brokers "},
 		{"clear", l.SecureAddrs()[0], login("PLAIN"), " speaks TLS: add tls"},
-		{"anonymous", l.SecureAddrs()[0], encrypted, "cluster anonymous: the broker hung up, as one does that wants sasl: "},
-		{"other", l.SecureAddrs()[0], encrypted + login("SCRAM-SHA-512"), "cluster other: that port does not offer sasl.mechanism SCRAM-SHA-512"},
-		{"open", l.Addrs()[0], login("PLAIN"), "cluster open: that port wants no login: remove sasl"},
-		{"encrypted", l.Addrs()[0], encrypted, "cluster encrypted by TLS: that port does not seem to speak TLS"},
-		{"old", l.SecureAddrs()[0], encrypted + token, "cluster old: the token in sasl.oauth.token_file " + l.dir + "/token ended at "},
+		{"anonymous", l.SecureAddrs()[0], encrypted, "cluster anonymous: the broker closed the connection; the listener may require sasl: "},
+		{"other", l.SecureAddrs()[0], encrypted + login("SCRAM-SHA-512"), "cluster other: the listener does not support sasl.mechanism SCRAM-SHA-512"},
+		{"open", l.Addrs()[0], login("PLAIN"), "cluster open: the listener does not use SASL; remove sasl"},
+		{"encrypted", l.Addrs()[0], encrypted, "cluster encrypted by TLS: the listener does not seem to use TLS"},
+		{"old", l.SecureAddrs()[0], encrypted + token, "cluster old: the token in sasl.oauth.token_file " + l.dir + "/token expired at "},
 	} {
 		file := filepath.Join(l.dir, c.name+".yaml")
 		text := strings.Replace(document(nil, l.entry(c.name, topic).withCluster(c.name)), "clusters:\n",
