@@ -200,7 +200,7 @@ func TestMixedUpListeners(t *testing.T) {
 		if got := explainFirst(&spec, broken).Error(); got != c.want+broken.Error() {
 			t.Errorf("%v is explained by %q\nwant %q", c.err, got, c.want)
 		}
-		if got := explain(&spec, broken).Error(); strings.Contains(got, "hung up") {
+		if got := explain(&spec, broken).Error(); strings.Contains(got, "closed the connection;") {
 			t.Errorf("%v of a cluster that has answered is explained by %q", c.err, got)
 		}
 	}
