@@ -113,15 +113,11 @@ func TestTopicsChangeWhileAJoinWaits(t *testing.T) {
 	}
 }
 
+// wantErrorWithin waits for ERROR with an error that begins with prefix.
 func (r *rig) wantErrorWithin(limit time.Duration, prefix string) {
 	r.Helper()
-	for end := time.Now().Add(limit); ; <-time.After(20 * time.Millisecond) {
+	r.within(limit, "ERROR with "+prefix, func() (bool, any) {
 		c := r.consumer()
-		if c.Status == Failing && strings.HasPrefix(*c.LastError, prefix) {
-			return
-		}
-		if time.Now().After(end) {
-			r.Fatalf("no error %q: %+v", prefix, c)
-		}
-	}
+		return c.Status == Failing && strings.HasPrefix(*c.LastError, prefix), c
+	})
 }

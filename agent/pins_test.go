@@ -1,16 +1,12 @@
 package agent
 
 import (
-	"context"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
@@ -20,56 +16,31 @@ import (
 	"kcagent/sink/kinds"
 )
 
-// twins are two clusters that advertise the same address, with the topic "t" each.
+// twins is a rig with two clusters that advertise the same address, with the topic "t" each.
 type twins struct {
-	*rig
-	other *rig // the second cluster
-	proxy *badnet.Proxy
-	a, b  string // the real addresses
+	*rig // of cluster A
+	*badnet.TwoClusters
+	other *rig   // of cluster B
 	path  string // of the file
-
-	mu    sync.Mutex
-	asked map[string]bool // the requests that the second cluster got
 }
 
 func newTwins(t *testing.T) *twins {
 	t.Helper()
-	w := &twins{proxy: badnet.Start(t, ""), path: filepath.Join(t.TempDir(), "f"), asked: make(map[string]bool)}
-	start := func(id string) (*rig, string) {
-		var own net.Listener
-		listen := func(network, addr string) (l net.Listener, err error) {
-			own, err = net.Listen(network, addr)
-			return w.proxy.Behind(own), err
-		}
-		c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "t"), kfake.ClusterID(id), kfake.ListenFn(listen))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(c.Close)
-		addr := own.Addr().String()
-		client, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DisableClientMetrics(),
+	cs := badnet.StartTwoClusters(t)
+	start := func(c *badnet.ClusterBehind) *rig {
+		client, err := kgo.NewClient(kgo.SeedBrokers(c.Addr), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DisableClientMetrics(),
 			kgo.MaxVersions(kversion.V3_6_0()), // topics by name, not by id
-			kgo.Dialer(func(ctx context.Context, network, _ string) (net.Conn, error) {
-				return new(net.Dialer).DialContext(ctx, network, addr)
-			}))
+			c.Direct())
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(client.Close)
-		return &rig{T: t, cluster: c, client: client, updates: make(chan config.Update)}, addr
+		return &rig{T: t, cluster: c.Cluster, client: client, updates: make(chan config.Update)}
 	}
-	w.rig, w.a = start("cluster-a")
-	w.other, w.b = start("cluster-b")
-	w.proxy.Redirect(w.a, false)
+	w := &twins{rig: start(cs.A), TwoClusters: cs, other: start(cs.B), path: filepath.Join(t.TempDir(), "f")}
 	w.produce(0, "a0", "a1")
 	w.other.produce(0, "b0", "b1", "b2", "b3", "b4")
-	w.other.cluster.Control(func(req kmsg.Request) (kmsg.Response, error, bool) {
-		w.other.cluster.KeepControl()
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.asked[kmsg.NameForKey(req.Key())] = true
-		return nil, nil, false
-	})
+	cs.B.RecordRequests()
 	w.open = kinds.Open
 	w.start()
 	return w
@@ -94,22 +65,16 @@ func (w *twins) wantFile(want ...string) {
 	})
 }
 
-// wantRefusal waits for the error that names both clusters.
-func (w *twins) wantRefusal() {
+// wantForeignCluster waits for the error that names both clusters.
+func (w *twins) wantForeignCluster() {
 	w.Helper()
-	want := "broker " + w.proxy.Addr() + " belongs to cluster cluster-b, but this consumer reads from cluster cluster-a: restore the address, or edit brokers to move to another cluster"
-	w.eventually("ERROR with both clusters", func() (bool, any) {
-		c := w.consumer()
-		return c.Status == Failing && c.LastError != nil && strings.Contains(*c.LastError, want), c
-	})
+	w.wantError("broker " + w.Proxy.Addr() + " belongs to cluster cluster-b, but this consumer reads from cluster cluster-a: restore the address, or edit brokers to move to another cluster")
 }
 
 // untouched fails if the second cluster got requests other than those that identify it.
 func (w *twins) untouched() {
 	w.Helper()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for name := range w.asked {
+	for name := range w.B.Requests() {
 		if name != "ApiVersions" && name != "Metadata" {
 			w.Errorf("the other cluster got %s", name)
 		}
@@ -122,12 +87,12 @@ func (w *twins) untouched() {
 // moves.
 func TestAnotherClusterAtTheAddress(t *testing.T) {
 	w := newTwins(t)
-	proxy := fmt.Sprintf("%q", w.proxy.Addr())
+	proxy := fmt.Sprintf("%q", w.Proxy.Addr())
 	w.edit(proxy, "")
 	w.wantFile("a0", "a1")
 	w.wantStatus(Running)
-	w.proxy.Redirect(w.b, false)
-	w.wantRefusal()
+	w.Proxy.Redirect(w.B.Addr, false)
+	w.wantForeignCluster()
 	w.edit(proxy, ", group: g")
 	w.eventually("a failed pre-check", func() (bool, any) {
 		p := w.consumer().PendingChange
@@ -136,7 +101,7 @@ func TestAnotherClusterAtTheAddress(t *testing.T) {
 	w.edit(proxy, "")
 	w.untouched()
 	w.wantFile("a0", "a1")
-	w.proxy.Redirect(w.a, false)
+	w.Proxy.Redirect(w.A.Addr, false)
 	w.wantStatus(Running)
 	w.produce(0, "a2")
 	w.wantFile("a0", "a1", "a2")
@@ -148,12 +113,12 @@ func TestAnotherClusterAtTheAddress(t *testing.T) {
 		c := w.consumer()
 		return c.ID != id && c.Status == Running, c
 	})
-	w.proxy.Redirect(w.b, false)
-	w.wantRefusal()
+	w.Proxy.Redirect(w.B.Addr, false)
+	w.wantForeignCluster()
 	w.untouched()
 	w.wantFile("a0", "a1", "a2")
 
-	w.edit(fmt.Sprintf("%q", w.b), ", instance_id: i")
+	w.edit(fmt.Sprintf("%q", w.B.Addr), ", instance_id: i")
 	w.wantFile("a0", "a1", "a2", "b0", "b1", "b2", "b3", "b4")
 	w.wantStatus(Running)
 	id = w.consumer().ID
@@ -171,12 +136,12 @@ func TestAnotherClusterAtTheAddress(t *testing.T) {
 // moved away, a consumer reads from the cluster that is there now.
 func TestClusterRebuiltAtTheSameAddress(t *testing.T) {
 	w := newTwins(t)
-	proxy := fmt.Sprintf("%q", w.proxy.Addr())
+	proxy := fmt.Sprintf("%q", w.Proxy.Addr())
 	w.edit(proxy, "")
 	w.wantFile("a0", "a1")
 	w.wantStatus(Running)
-	w.proxy.Redirect(w.b, false)
-	w.wantRefusal()
+	w.Proxy.Redirect(w.B.Addr, false)
+	w.wantForeignCluster()
 	none, _ := config.Parse("consumers.yaml", []byte("consumers: []"), os.LookupEnv)
 	w.updates <- config.Update{Config: none}
 	w.eventually("the end", func() (bool, any) { s := w.agent.Status(); return len(s.Terminated) == 1, s })
@@ -197,23 +162,19 @@ func TestWrongClusterAtTheStart(t *testing.T) {
 	for _, keep := range []bool{false, true} {
 		t.Run(fmt.Sprintf("keep=%v", keep), func(t *testing.T) {
 			w := newTwins(t)
-			proxy := fmt.Sprintf("%q", w.proxy.Addr())
+			proxy := fmt.Sprintf("%q", w.Proxy.Addr())
 			w.edit(proxy, "")
 			w.wantFile("a0", "a1")
 			if err := w.stop(); err != nil {
 				t.Error(err)
 			}
 			w.other.commitExternally(0, 4, "")
-			w.proxy.Redirect(w.b, false)
+			w.Proxy.Redirect(w.B.Addr, false)
 			w.start()
 			w.edit(proxy, ", on_offset_out_of_range: latest")
-			w.eventually("ERROR with both clusters", func() (bool, any) {
-				c := w.consumer()
-				return c.Status == Failing && c.LastError != nil &&
-					strings.Contains(*c.LastError, "belong to cluster cluster-b now, and the file was written from cluster cluster-a"), c
-			})
+			w.wantError("belong to cluster cluster-b now, and the file was written from cluster cluster-a")
 			w.produce(0, "a2", "a3", "a4", "a5")
-			w.proxy.Redirect(w.a, keep)
+			w.Proxy.Redirect(w.A.Addr, keep)
 			if keep { // as in half a minute
 				f := w.agent.clusters.open()[0].Fetcher
 				f.Reconnect()
@@ -241,7 +202,7 @@ func TestWrongClusterAtTheStart(t *testing.T) {
 // former one is used once it is back.
 func TestPartitionsOfTheWrongCluster(t *testing.T) {
 	w := newTwins(t)
-	proxy := fmt.Sprintf("%q", w.proxy.Addr())
+	proxy := fmt.Sprintf("%q", w.Proxy.Addr())
 	w.edit(proxy, "")
 	w.wantFile("a0", "a1")
 	if err := w.stop(); err != nil {
@@ -254,20 +215,18 @@ func TestPartitionsOfTheWrongCluster(t *testing.T) {
 	if resp, err := req.RequestWith(t.Context(), w.other.client); err != nil || resp.Topics[0].ErrorCode != 0 {
 		t.Fatal(err, resp)
 	}
-	w.proxy.Redirect(w.b, false)
+	w.Proxy.Redirect(w.B.Addr, false)
 	w.start()
 	w.edit(proxy, "")
 	w.eventually("ERROR with three partitions", func() (bool, any) {
 		c := w.consumer()
 		return c.Status == Failing && len(c.Partitions) == 3, c
 	})
-	w.proxy.Redirect(w.a, false)
+	w.Proxy.Redirect(w.A.Addr, false)
 	w.produce(0, "a2")
 	w.wantFile("a0", "a1", "a2")
 	w.wantStatus(Running)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.asked["ListOffsets"] || w.asked["Fetch"] {
-		t.Errorf("the other cluster got %v", w.asked)
+	if got := w.B.Requests(); got["ListOffsets"] || got["Fetch"] {
+		t.Errorf("the other cluster got %v", got)
 	}
 }

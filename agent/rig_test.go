@@ -125,7 +125,13 @@ func (r *rig) produce(partition int32, values ...string) {
 
 func (r *rig) eventually(what string, cond func() (bool, any)) {
 	r.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	r.within(30*time.Second, what, cond)
+}
+
+// within waits until cond is true, for limit at most.
+func (r *rig) within(limit time.Duration, what string, cond func() (bool, any)) {
+	r.Helper()
+	deadline := time.Now().Add(limit)
 	for {
 		ok, seen := cond()
 		if ok {
@@ -166,6 +172,15 @@ func (r *rig) wantStatus(s State) {
 	r.eventually(string(s), func() (bool, any) {
 		c := r.consumer()
 		return c.Status == s, c
+	})
+}
+
+// wantError waits for ERROR with an error that contains text.
+func (r *rig) wantError(text string) {
+	r.Helper()
+	r.eventually("ERROR with "+text, func() (bool, any) {
+		c := r.consumer()
+		return c.Status == Failing && c.LastError != nil && strings.Contains(*c.LastError, text), c
 	})
 }
 

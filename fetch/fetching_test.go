@@ -56,31 +56,31 @@ func TestFetchingComesFirst(t *testing.T) {
 	w := newTwins(t)
 	r := w.rig
 	const most = 6
-	w.proxy.Set(badnet.Fault{Most: most})
-	r.fetcher = r.startAt(small, w.proxy.Addr())
+	w.Proxy.Set(badnet.Fault{Most: most})
+	r.fetcher = r.startAt(small, w.Proxy.Addr())
 	if err := r.fetcher.Refresh(t.Context(), []string{"t"}); err != nil {
 		t.Fatal(err)
 	}
 	var conns []net.Conn
 	var err error
 	for {
-		conn, e := r.connectMember(newMember(), w.proxy.Addr())
+		conn, e := r.connectMember(newMember(), w.Proxy.Addr())
 		if err = e; err != nil {
 			break
 		}
 		conns = append(conns, conn)
 	}
-	want := fmt.Sprintf("broker %s closed the connection before answering, but the cluster has answered others: the broker's limit max.connections.per.ip may be reached (this agent has %d connections to it)", w.proxy.Addr(), most)
+	want := fmt.Sprintf("broker %s closed the connection before answering, but the cluster has answered others: the broker's limit max.connections.per.ip may be reached (this agent has %d connections to it)", w.Proxy.Addr(), most)
 	if len(conns) != most-1 || !strings.HasPrefix(err.Error(), want) { // the router has one
 		t.Fatalf("after %d connections: %v", len(conns), err)
 	}
-	made := w.proxy.Connections()
+	made := w.Proxy.Connections()
 	for range 100 { // others wait
-		if _, err := r.connectMember(new(dial.Membership), w.proxy.Addr()); !errors.As(err, new(*dial.FullError)) {
+		if _, err := r.connectMember(new(dial.Membership), w.Proxy.Addr()); !errors.As(err, new(*dial.FullError)) {
 			t.Fatal(err)
 		}
 	}
-	if n := w.proxy.Connections() - made; n != 0 {
+	if n := w.Proxy.Connections() - made; n != 0 {
 		t.Errorf("%d attempts to connect", n)
 	}
 	var evicted atomic.Int32

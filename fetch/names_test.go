@@ -48,7 +48,7 @@ func TestNextAddressOfAName(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newTwins(t)
-			port := badnet.ListenAt(t, map[string]func(net.Conn){"127.0.0.3": c.bad(w.b), "127.0.0.2": badnet.Forward(t, w.a)})
+			port := badnet.ListenAt(t, map[string]func(net.Conn){"127.0.0.3": c.bad(w.B.Addr), "127.0.0.2": badnet.Forward(t, w.A.Addr)})
 			w.fetcher = w.resolving(dial.NewPin("cluster-a"), "kafka.test", port, "127.0.0.3", "127.0.0.2")
 			try := func() (err error) {
 				if c.member {

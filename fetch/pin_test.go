@@ -11,57 +11,31 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/e2e/badnet"
 	"kcagent/fetch/dial"
 	"kcagent/limits"
 )
 
-// twins are two clusters that advertise the same address, with the topic "t" each. A has
-// the records v0 to v4, b has 20 others.
+// twins is a rig with two clusters that advertise the same address, with the topic "t" each.
+// A has the records v0 to v4, B has 20 others.
 type twins struct {
 	*rig
-	proxy *badnet.Proxy
-	a, b  string // the real addresses
-
-	mu    sync.Mutex
-	asked map[string]bool // the requests that b got
+	*badnet.TwoClusters
 }
 
 func newTwins(t *testing.T) *twins {
 	t.Helper()
-	w := &twins{proxy: badnet.Start(t, ""), asked: make(map[string]bool)}
-	start := func(id string) (*rig, string) {
-		var own net.Listener
-		listen := func(network, addr string) (l net.Listener, err error) {
-			own, err = net.Listen(network, addr)
-			return w.proxy.Behind(own), err
-		}
-		c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "t"), kfake.ClusterID(id), kfake.ListenFn(listen))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(c.Close)
-		r := &rig{T: t, cluster: c, memory: new(limits.Memory)}
-		addr := own.Addr().String()
-		r.producer = r.client(kgo.DisableClientMetrics(), kgo.Dialer(func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, addr)
-		}))
-		return r, addr
+	cs := badnet.StartTwoClusters(t)
+	start := func(c *badnet.ClusterBehind) *rig {
+		r := &rig{T: t, cluster: c.Cluster, memory: new(limits.Memory)}
+		r.producer = r.client(kgo.DisableClientMetrics(), c.Direct())
+		return r
 	}
-	var b *rig
-	w.rig, w.a = start("cluster-a")
-	w.proxy.Redirect(w.a, false)
-	b, w.b = start("cluster-b")
+	w := &twins{rig: start(cs.A), TwoClusters: cs}
 	w.produce(0, 0, 5)
-	b.produce(0, 1000, 20)
-	b.cluster.Control(func(req kmsg.Request) (kmsg.Response, error, bool) {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.asked[kmsg.NameForKey(req.Key())] = true
-		return nil, nil, false
-	})
+	start(cs.B).produce(0, 1000, 20)
+	cs.B.RecordRequests()
 	return w
 }
 
@@ -70,13 +44,13 @@ func newTwins(t *testing.T) *twins {
 // consumers recover by themselves.
 func TestAnotherClusterAtTheAddress(t *testing.T) {
 	w := newTwins(t)
-	w.fetcher = w.startAt(small, w.proxy.Addr())
+	w.fetcher = w.startAt(small, w.Proxy.Addr())
 	rd := w.read(Spec{}, false)
 	w.wants(rd, 0, 5)
 	ctx, _ := contextOf(t)
 	_, topic := w.fetcher.Identity("t")
-	w.proxy.Redirect(w.b, false)
-	w.shows(rd, "broker "+w.proxy.Addr()+" belongs to cluster cluster-b, but this consumer reads from cluster cluster-a: restore the address, or edit brokers to move to another cluster")
+	w.Proxy.Redirect(w.B.Addr, false)
+	w.shows(rd, "broker "+w.Proxy.Addr()+" belongs to cluster cluster-b, but this consumer reads from cluster cluster-a: restore the address, or edit brokers to move to another cluster")
 	if err := w.fetcher.Refresh(ctx, []string{"t"}); !errors.As(err, new(*dial.ForeignClusterError)) {
 		t.Errorf("Refresh: %v", err)
 	}
@@ -86,20 +60,19 @@ func TestAnotherClusterAtTheAddress(t *testing.T) {
 	if _, err := w.fetcher.Topics(ctx, 0); !errors.As(err, new(*dial.ForeignClusterError)) {
 		t.Errorf("Topics: %v", err)
 	}
-	if err := w.fetcher.Reach(ctx, w.proxy.Addr()); !errors.As(err, new(*dial.ForeignClusterError)) {
+	if err := w.fetcher.Reach(ctx, w.Proxy.Addr()); !errors.As(err, new(*dial.ForeignClusterError)) {
 		t.Errorf("Reach: %v", err)
 	}
 	if cluster, id := w.fetcher.Identity("t"); cluster != "cluster-a" || id != topic {
 		t.Errorf("the cluster is %s, and the topic is %s, was %s", cluster, id, topic)
 	}
-	w.mu.Lock()
-	delete(w.asked, "ApiVersions")
-	delete(w.asked, "Metadata")
-	if len(w.asked) > 0 {
-		t.Errorf("the other cluster got %v", w.asked)
+	requests := w.B.Requests()
+	delete(requests, "ApiVersions")
+	delete(requests, "Metadata")
+	if len(requests) > 0 {
+		t.Errorf("the other cluster got %v", requests)
 	}
-	w.mu.Unlock()
-	w.proxy.Redirect(w.a, false)
+	w.Proxy.Redirect(w.A.Addr, false)
 	w.heals(rd)
 	w.produce(0, 5, 5)
 	w.wants(rd, 0, 10)
@@ -109,13 +82,13 @@ func TestAnotherClusterAtTheAddress(t *testing.T) {
 // one that answered first is read, whichever connection breaks.
 func TestAlternatingClusters(t *testing.T) {
 	w := newTwins(t)
-	w.fetcher = w.startAt(small, w.proxy.Addr())
+	w.fetcher = w.startAt(small, w.Proxy.Addr())
 	rd := w.read(Spec{}, false)
 	w.wants(rd, 0, 5)
-	w.proxy.Alternate(w.b, w.a)
+	w.Proxy.Alternate(w.B.Addr, w.A.Addr)
 	for n := 5; n < 25; n += 5 {
-		w.proxy.Set(badnet.Fault{Refuse: true})
-		w.proxy.Set(badnet.Fault{})
+		w.Proxy.Set(badnet.Fault{Refuse: true})
+		w.Proxy.Set(badnet.Fault{})
 		w.produce(0, n, 5)
 		w.wants(rd, 0, n+5)
 	}
