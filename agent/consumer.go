@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"net"
 	"runtime/pprof"
 	"sync/atomic"
 	"time"
@@ -124,6 +125,9 @@ func (c *consumer) awaitedTopics() map[string]bool {
 	}
 	return nil
 }
+
+// connections returns the consumer's own open connections, to its coordinators.
+func (c *consumer) connections() []net.Conn { return c.dialer.open() }
 
 // Sample measures the rate of records since the last sample.
 func (c *consumer) Sample(now time.Time) { c.stats.sample(now.UnixNano()) }

@@ -9,18 +9,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"kcagent/config"
 	"kcagent/e2e/badnet"
 )
-
-func mustParse(t *testing.T, text string) *config.Config {
-	t.Helper()
-	c, problems := config.Parse("consumers.yaml", []byte(text), func(string) (string, bool) { return "", false })
-	if len(problems) > 0 {
-		t.Fatal(problems)
-	}
-	return c
-}
 
 // frameOf is a request as sarama writes it, with a client id.
 func frameOf(req kmsg.Request, id int32) []byte {

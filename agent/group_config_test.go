@@ -86,8 +86,12 @@ func TestRejectedLoginBlocksTheWholeCluster(t *testing.T) {
 // v1.
 func TestLoginsAreFrames(t *testing.T) {
 	for _, mechanism := range []config.Mechanism{"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"} {
-		spec := config.Consumer{Name: "c", Cluster: config.Cluster{SASL: &config.SASL{Mechanism: mechanism, Username: "u"}}}
-		conf, err := groupConfig(spec, &credentials{password: "p"}, newDialer(), nil)
+		spec := config.Consumer{Name: "c", Cluster: config.Cluster{SASL: &config.SASL{Mechanism: mechanism, Username: "u", Password: config.NewSecret("p")}}}
+		creds, err := readCredentials(spec.Cluster)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conf, err := groupConfig(spec, creds, newDialer(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -99,7 +103,7 @@ func TestLoginsAreFrames(t *testing.T) {
 
 // TestSessionTimeoutIsThatOfTheFile: the coordinator gets it.
 func TestSessionTimeoutIsThatOfTheFile(t *testing.T) {
-	spec := consumersOf(t, "clusters: {k: {brokers: [a:1], session_timeout: 6s}}\nconsumers: [{name: c, cluster: k, topics: [t], sink: {stdout: {}}}]\n")[0]
+	spec := mustParse(t, "clusters: {k: {brokers: [a:1], session_timeout: 6s}}\nconsumers: [{name: c, cluster: k, topics: [t], sink: {stdout: {}}}]\n").Consumers[0]
 	conf, err := groupConfig(spec, &credentials{}, newDialer(), nil)
 	if err != nil {
 		t.Fatal(err)

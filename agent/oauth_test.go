@@ -9,49 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"kcagent/config"
 )
 
-// A tokenServer is a token server that can be made to reject requests.
-type tokenServer struct {
-	*httptest.Server
-	token    func(n int) string // the token of request n
-	requests atomic.Int32
-	rejects  atomic.Bool
-	form     atomic.Pointer[url.Values] // of the last request
-}
-
-// newTokenServer starts one whose tokens have this lifetime in seconds; if it is 0, the
-// responses do not contain it.
-func newTokenServer(t *testing.T, lifetime int) *tokenServer {
-	t.Helper()
-	s := &tokenServer{token: func(n int) string { return strings.Repeat("t", n) }}
-	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		n := s.requests.Add(1)
-		_ = r.ParseForm()
-		s.form.Store(&r.PostForm)
-		id, secret, _ := r.BasicAuth()
-		w.Header().Set("Content-Type", "application/json")
-		if s.rejects.Load() || id != "reader" || secret != "top-secret" {
-			w.WriteHeader(http.StatusUnauthorized)
-			_ = json.NewEncoder(w).Encode(map[string]string{"error": "invalid_client", "error_description": "no such\nclient"})
-			return
-		}
-		answer := map[string]any{"access_token": s.token(int(n)), "token_type": "Bearer"}
-		if lifetime > 0 {
-			answer["expires_in"] = lifetime
-		}
-		_ = json.NewEncoder(w).Encode(answer)
-	}))
-	t.Cleanup(s.Close)
-	return s
-}
-
-func (s *tokenServer) tokens(t *testing.T, secret string) *tokenSource {
+func tokensOf(t *testing.T, s *tokenServer, secret string) *tokenSource {
 	t.Helper()
 	ts, err := newTokenSource(config.SASL{Mechanism: config.OAuthBearer, OAuth: &config.OAuth{
 		TokenURL: s.URL, ClientID: "reader", ClientSecret: config.NewSecret(secret), Scopes: []string{"kafka", "read"}, Audience: "brokers",
@@ -68,7 +32,7 @@ func TestTokenIsSharedByLogins(t *testing.T) {
 	var s *tokenServer
 	for _, lifetime := range []int{3600, 10} {
 		s = newTokenServer(t, lifetime)
-		ts := s.tokens(t, "top-secret")
+		ts := tokensOf(t, s, "top-secret")
 		for range 3 {
 			token, err := ts.Token()
 			if err != nil {
@@ -90,7 +54,7 @@ func TestTokenIsSharedByLogins(t *testing.T) {
 // TestTokenIsReplacedBeforeItExpires: a broker never receives a token that expires soon.
 func TestTokenIsReplacedBeforeItExpires(t *testing.T) {
 	s := newTokenServer(t, 3600)
-	ts := s.tokens(t, "top-secret")
+	ts := tokensOf(t, s, "top-secret")
 	if _, err := ts.Token(); err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +71,7 @@ func TestTokenIsReplacedBeforeItExpires(t *testing.T) {
 // TestTokenIsUsedWhileItsServerFails: it is used until it expires, and no longer.
 func TestTokenIsUsedWhileItsServerFails(t *testing.T) {
 	s := newTokenServer(t, 3600)
-	ts := s.tokens(t, "top-secret")
+	ts := tokensOf(t, s, "top-secret")
 	if _, err := ts.Token(); err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +119,7 @@ func TestExpiryOfJWT(t *testing.T) {
 		}
 		s := newTokenServer(t, 0)
 		s.token = func(int) string { return text }
-		ts := s.tokens(t, "top-secret")
+		ts := tokensOf(t, s, "top-secret")
 		if token, err := ts.Token(); err != nil || token.Token != text {
 			t.Fatalf("the token is %v, %v", token, err)
 		}
@@ -173,7 +137,7 @@ func TestExpiryOfJWT(t *testing.T) {
 func TestTokenExpiredByTheLocalClockIsUsed(t *testing.T) {
 	s := newTokenServer(t, 0)
 	s.token = func(int) string { return jwt(time.Now().Add(-time.Hour).Unix()) }
-	ts := s.tokens(t, "top-secret")
+	ts := tokensOf(t, s, "top-secret")
 	for range 3 {
 		if _, err := ts.Token(); err != nil {
 			t.Fatal(err)
@@ -188,7 +152,7 @@ func TestTokenExpiredByTheLocalClockIsUsed(t *testing.T) {
 // without the secret. The request is not repeated at once.
 func TestRejectedTokenRequest(t *testing.T) {
 	s := newTokenServer(t, 3600)
-	ts := s.tokens(t, "wrong-secret")
+	ts := tokensOf(t, s, "wrong-secret")
 	_, err := ts.Token()
 	const want = ": 401 Unauthorized: invalid_client: no such client"
 	if err == nil || !strings.Contains(err.Error(), "request token from "+s.URL+want) || !loginRejected(err) || strings.Contains(err.Error(), "wrong-secret") {
@@ -199,7 +163,7 @@ func TestRejectedTokenRequest(t *testing.T) {
 		t.Errorf("the request was repeated at once: %v", again)
 	}
 	s.Close()
-	if _, err := s.tokens(t, "top-secret").Token(); err == nil || !strings.Contains(err.Error(), "request token from "+s.URL) {
+	if _, err := tokensOf(t, s, "top-secret").Token(); err == nil || !strings.Contains(err.Error(), "request token from "+s.URL) {
 		t.Errorf("without a server the error is %v", err)
 	}
 }

@@ -24,7 +24,7 @@ func TestProbeOfAClusterFarAway(t *testing.T) {
 	for i := range int(2 * probeTimeout / (500 * time.Millisecond)) {
 		text += fmt.Sprintf("- {name: c%d}\n", i)
 	}
-	for _, f := range Probe(t.Context(), consumersOf(t, text)) {
+	for _, f := range Probe(t.Context(), mustParse(t, text).Consumers) {
 		t.Fatalf("%s: %v", f.Consumer, f.Err)
 	}
 }

@@ -28,7 +28,7 @@ func (r *rig) probed(settings string) string {
 	text := fmt.Sprintf("clusters: {k: {brokers: [%q]%s}}\nconsumers: [{name: c, cluster: k, topics: [t], sink: {stdout: {}}}]\n",
 		r.cluster.ListenAddrs()[0], settings)
 	var all []string
-	for _, f := range Probe(r.Context(), consumersOf(r.T, text)) {
+	for _, f := range Probe(r.Context(), mustParse(r.T, text).Consumers) {
 		all = append(all, f.Field+": "+f.Err.Error())
 	}
 	return strings.Join(all, "\n")
@@ -290,7 +290,7 @@ func TestProbeOfManyGroups(t *testing.T) {
 	for i := range groups {
 		text += fmt.Sprintf("- {name: c%d}\n", i)
 	}
-	for _, f := range Probe(t.Context(), consumersOf(t, text)) {
+	for _, f := range Probe(t.Context(), mustParse(t, text).Consumers) {
 		t.Fatalf("%s: %v", f.Consumer, f.Err)
 	}
 	for key, count := range counts {

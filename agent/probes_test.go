@@ -4,22 +4,11 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
 	"testing"
 	"time"
 
-	"kcagent/config"
 	"kcagent/e2e/badnet"
 )
-
-func consumersOf(t *testing.T, text string) []config.Consumer {
-	t.Helper()
-	c, problems := config.Parse("consumers.yaml", []byte(text), os.LookupEnv)
-	if len(problems) > 0 {
-		t.Fatal(problems)
-	}
-	return c.Consumers
-}
 
 // TestProbeOfOneDeafCoordinator: a coordinator that accepts connections and says
 // nothing is not reached, and that concerns the groups that it has.
@@ -29,7 +18,7 @@ func TestProbeOfOneDeafCoordinator(t *testing.T) {
 	deaf := badnet.Listen(t, func(net.Conn) {})
 	r.coordinatorAt(deaf, "kcagent-b", "kcagent-d")
 	text := fmt.Sprintf("defaults: {brokers: [%q], topics: [t], sink: {stdout: {}}}\nconsumers: [{name: a}, {name: b}, {name: c}, {name: d}]\n", r.cluster.ListenAddrs()[0])
-	found := Probe(t.Context(), consumersOf(t, text))
+	found := Probe(t.Context(), mustParse(t, text).Consumers)
 	var who string
 	for _, f := range found {
 		who += f.Consumer
@@ -51,7 +40,7 @@ func TestProbeOutOfTime(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	text := "consumers:\n- {name: a, brokers: [%q], topics: [t], sink: {stdout: {}}}\n- {name: b, brokers: [%q], topics: [t], sink: {stdout: {}}}\n"
-	found := Probe(ctx, consumersOf(t, fmt.Sprintf(text, r.cluster.ListenAddrs()[0], deaf)))
+	found := Probe(ctx, mustParse(t, fmt.Sprintf(text, r.cluster.ListenAddrs()[0], deaf)).Consumers)
 	if len(found) != 2 {
 		t.Fatalf("found %v", found)
 	}

@@ -77,7 +77,7 @@ func (r *rig) wantTopics(want ...string) ConsumerStatus {
 // of its cluster.
 func (r *rig) connections() map[string]bool {
 	addrs := make(map[string]bool)
-	for _, conn := range r.running().dialer.open() {
+	for _, conn := range r.running().connections() {
 		addrs[conn.LocalAddr().String()] = true
 	}
 	return addrs
