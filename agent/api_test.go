@@ -54,10 +54,9 @@ func (a *apiTest) publish(consumers string, change func(*AgentSnapshot)) {
 	}
 	s := &AgentSnapshot{Config: c, Reloads: Reloads{Path: "consumers.yaml", SHA256: "abc", AppliedAt: time.Now(), Applied: 1}}
 	for _, spec := range c.Consumers {
-		s.Rows = append(s.Rows, Row{ID: "id-" + spec.Name, Spec: spec, Consumer: &shownConsumer{
-			ID: "id-" + spec.Name, Name: spec.Name, State: steadyState[spec.State], Started: true,
-			Counters: Counters{FlushSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "flush"})},
-		}})
+		shown := &shownConsumer{ID: "id-" + spec.Name, Name: spec.Name, State: steadyState[spec.State], Started: true}
+		shown.FlushSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "flush"})
+		s.Rows = append(s.Rows, Row{ID: shown.ID, Spec: spec, Consumer: shown})
 	}
 	if change != nil {
 		change(s)
@@ -298,8 +297,8 @@ func TestMetricsOfPartitions(t *testing.T) {
 func BenchmarkStatus(b *testing.B) {
 	for _, path := range []string{"/status", "/metrics"} {
 		b.Run(path, func(b *testing.B) {
-			flush := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "flush"})
-			c := &shownConsumer{State: Running, Partitions: make([]PartitionSnapshot, 10), Counters: Counters{FlushSeconds: flush}}
+			c := &shownConsumer{State: Running, Partitions: make([]PartitionSnapshot, 10)}
+			c.FlushSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "flush"})
 			for i := range c.Partitions {
 				c.Partitions[i].Topic, c.Partitions[i].Partition = "t", int32(i)
 			}

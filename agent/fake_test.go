@@ -30,14 +30,13 @@ type fakeRunner struct {
 
 func newFakeRunner(spec config.Consumer) *fakeRunner {
 	now := time.Now()
-	return &fakeRunner{
-		run:  func(ctx context.Context) { <-ctx.Done() },
-		spec: spec,
-		snapshot: Snapshot{
-			ID: rand.Text(), Name: spec.Name, Created: now, State: Created, Since: now,
-			Counters: Counters{FlushSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "flush"})},
-		},
+	f := &fakeRunner{
+		run:      func(ctx context.Context) { <-ctx.Done() },
+		spec:     spec,
+		snapshot: Snapshot{ID: rand.Text(), Name: spec.Name, Created: now, State: Created, Since: now},
 	}
+	f.snapshot.FlushSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "flush"})
+	return f
 }
 
 func (f *fakeRunner) Run(ctx context.Context) {

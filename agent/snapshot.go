@@ -3,8 +3,6 @@ package agent
 import (
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"kcagent/config"
 )
 
@@ -50,23 +48,6 @@ type PartitionSnapshot struct {
 	Lag             int64 // records between NextOffset and the end of the log
 }
 
-// Counters are what a consumer has counted over all its runs.
-type Counters struct {
-	Records, Bytes       int64 // that the sink accepted; bytes of keys and values
-	RecordsPerSecond     float64
-	LastRecord           time.Time // zero for never
-	LastFlush            time.Time // zero for never
-	Rebalances, Restarts int64
-	CommitErrors         int64
-	SinkErrors           int64
-	OffsetResets         int64
-	Truncations          int64
-	OffsetStarts         int64 // partitions for which the start policy was applied
-	CheckpointCopies     int64
-	Stalls               int64
-	FlushSeconds         prometheus.Metric // a histogram; live
-}
-
 // Snapshot may be called by any goroutine. It waits for nothing but the mutexes of
 // partitions, which are held for a few instructions.
 func (c *consumer) Snapshot() Snapshot {
@@ -91,24 +72,4 @@ func (c *consumer) Snapshot() Snapshot {
 		}
 	}
 	return s
-}
-
-func (s *stats) counters() Counters {
-	return Counters{
-		Records: s.records.Load(), Bytes: s.bytes.Load(), RecordsPerSecond: s.perSecond(),
-		LastRecord: timeOf(s.lastRecord.Load()), LastFlush: timeOf(s.lastFlush.Load()),
-		Rebalances: s.rebalances.Load(), Restarts: s.restarts.Load(),
-		CommitErrors: s.commitErrors.Load(), SinkErrors: s.sinkErrors.Load(),
-		OffsetResets: s.offsetResets.Load(), Truncations: s.truncations.Load(),
-		OffsetStarts: s.starts.Load(), CheckpointCopies: s.ledgerCopies.Load(), Stalls: s.stalls.Load(),
-		FlushSeconds: s.flushSeconds,
-	}
-}
-
-// timeOf is zero for 0.
-func timeOf(nano int64) (t time.Time) {
-	if nano != 0 {
-		t = time.Unix(0, nano)
-	}
-	return t
 }
