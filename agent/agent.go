@@ -1,5 +1,17 @@
-// Package agent runs the consumers that a configuration file declares. Its one loop owns
-// the table of consumers and makes it equal to the configuration.
+// Package agent runs the consumers that a configuration file declares. One loop owns the
+// table of consumers and makes it equal to the configuration.
+//
+// It guarantees:
+//   - The loop never blocks: pre-checks and consumers run in goroutines of their own, and
+//     the HTTP API reads what the loop published last.
+//   - A consumer and its replacement never run at the same time, and no two consumers write
+//     to one file, even if one of them does not stop.
+//   - A running consumer is stopped for another spec only after a pre-check of that spec.
+//   - A file with problems changes nothing.
+//
+// Start reading at [Agent.Run], then reconcile, which every edit goes through. A change that
+// needs a pre-check is a pendingChange. What the loop needs of a consumer is the interface
+// runner; its tests use a fake of it and need no Kafka.
 package agent
 
 import (
