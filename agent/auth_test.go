@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/config"
+	"kcagent/retry"
 	"kcagent/e2e/certs"
 	"kcagent/retry"
 )
