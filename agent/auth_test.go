@@ -16,7 +16,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/config"
-	"kcagent/retry"
 	"kcagent/e2e/certs"
 	"kcagent/retry"
 )
