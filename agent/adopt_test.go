@@ -14,8 +14,8 @@ import (
 	"kcagent/sink"
 )
 
-// TestLedgerHasThePositionBeforeTheFirstRecord: before RUNNING or PAUSED is shown, and before the
-// first record.
+// TestLedgerHasThePositionBeforeTheFirstRecord: it has the position also before the consumer
+// is RUNNING or PAUSED.
 func TestLedgerHasThePositionBeforeTheFirstRecord(t *testing.T) {
 	for _, state := range []State{Running, Paused} {
 		t.Run(string(state), func(t *testing.T) {
@@ -29,7 +29,7 @@ func TestLedgerHasThePositionBeforeTheFirstRecord(t *testing.T) {
 			defer r.memory.mu.Unlock()
 			for p, next := range []int64{2, 0, 0} {
 				if got := r.memory.durable[sink.TopicPartition{Topic: "t", Partition: int32(p)}]; got.Next != next || got.Lineage == "" {
-					t.Errorf("%s is shown, and the durable ledger has %+v for partition %d", state, got, p)
+					t.Errorf("the consumer is %s, and the durable ledger has %+v for partition %d", state, got, p)
 				}
 			}
 			if r.memory.flushes > 3 {
@@ -39,8 +39,8 @@ func TestLedgerHasThePositionBeforeTheFirstRecord(t *testing.T) {
 	}
 }
 
-// TestExternalCommitIsCommittedAgainBeforeTheFirstRecord: nothing is stored on top of an offset that
-// was committed externally before it is committed under a lineage.
+// TestExternalCommitIsCommittedAgainBeforeTheFirstRecord: after an external commit, no record
+// is stored before the offset is committed with a lineage.
 func TestExternalCommitIsCommittedAgainBeforeTheFirstRecord(t *testing.T) {
 	r := newRig(t, 1)
 	r.memory.keepsLedger = true
@@ -70,8 +70,8 @@ func TestExternalCommitIsCommittedAgainBeforeTheFirstRecord(t *testing.T) {
 	}
 }
 
-// TestLateCommitIsCommittedAgain: a commit without a response arrives after the next
-// one.
+// TestLateCommitIsCommittedAgain: a commit without a response arrives after the next one, and
+// so moves the committed offset back.
 func TestLateCommitIsCommittedAgain(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for five seconds")
@@ -100,16 +100,16 @@ func TestLateCommitIsCommittedAgain(t *testing.T) {
 		t.Fatal(err, resp)
 	}
 	if at := r.committed(0); at != 1 {
-		t.Fatalf("the late commit has set %d", at)
+		t.Fatalf("the late commit has set the offset to %d", at)
 	}
 	r.wantCommitted(0, 2)
 	if !strings.Contains(r.log.String(), "a late commit moved the committed offset back") {
-		t.Error("the log does not say it")
+		t.Error("the log does not report the late commit")
 	}
 }
 
-// TestResetToAnEarlierOffsetIsCommittedBeforeTheFirstRecord: a position out of range that moves back begins a new
-// lineage, and is committed before the first record.
+// TestResetToAnEarlierOffsetIsCommittedBeforeTheFirstRecord: a position out of range is reset to
+// an earlier offset. That starts a new lineage.
 func TestResetToAnEarlierOffsetIsCommittedBeforeTheFirstRecord(t *testing.T) {
 	r := newRig(t, 1)
 	r.memory.keepsLedger = true
@@ -130,7 +130,7 @@ func TestResetToAnEarlierOffsetIsCommittedBeforeTheFirstRecord(t *testing.T) {
 		t.Errorf("the lineage is still %s", now.lineage)
 	}
 	if !slices.Contains(r.memory.adoptions, "t/0=0") {
-		t.Errorf("adopted were %v", r.memory.adoptions)
+		t.Errorf("positions adopted: %v", r.memory.adoptions)
 	}
 	_ = r.stop()
 	r.restart(nil)
@@ -139,6 +139,6 @@ func TestResetToAnEarlierOffsetIsCommittedBeforeTheFirstRecord(t *testing.T) {
 	r.produce(0, "b")
 	r.wantRecords("t/0@0=a", "t/0@0=a", "t/0@1=b")
 	if n := r.counters().CheckpointCopies; n != 0 {
-		t.Error("the reset is taken for a copied checkpoint")
+		t.Error("the reset is reported as a copied checkpoint")
 	}
 }

@@ -18,8 +18,8 @@ import (
 )
 
 // TestUnusableFileStopsItsPartitionOnly: files that cannot be opened are named, and all
-// other partitions flow; when they are healed, the rest flows, too, in the same
-// generation.
+// other partitions are consumed. Once the files can be opened, their partitions are
+// consumed in the same generation.
 func TestUnusableFileStopsItsPartitionOnly(t *testing.T) {
 	r := newFileRig(t, 1)
 	r.makeTopic("bad1")
@@ -57,13 +57,13 @@ func TestUnusableFileStopsItsPartitionOnly(t *testing.T) {
 	r.wantLines(filepath.Join(dir, "bad1.log"), "x")
 	r.wantLines(filepath.Join(dir, "bad2.log"), "x")
 	if c := r.consumer(); c.Generation != before.Generation || c.RestartsTotal != 0 || c.RebalancesTotal != 1 {
-		t.Errorf("it was %+v, is %+v", before, c)
+		t.Errorf("the consumer was %+v, and is %+v", before, c)
 	}
 }
 
-// TestMovingStartIsCommittedWhileTheFileIsUnusable: records that are produced while the file of a
-// new partition cannot be opened are not skipped, whatever start says. A restart changes
-// nothing.
+// TestMovingStartIsCommittedWhileTheFileIsUnusable: records that are produced while the file
+// of a new partition cannot be opened are not skipped with any start policy. A restart
+// changes nothing.
 func TestMovingStartIsCommittedWhileTheFileIsUnusable(t *testing.T) {
 	for _, start := range []string{"latest", time.Now().Add(time.Hour).UTC().Format(time.RFC3339)} {
 		for _, delivery := range []string{"exactly_once", "at_least_once"} {
@@ -110,14 +110,14 @@ func TestMovingStartIsCommittedWhileTheFileIsUnusable(t *testing.T) {
 	}
 }
 
-// moveFile moves a data file with all files beside it.
+// moveFile moves a data file together with its checkpoint.
 func moveFile(t *testing.T, from, to string) {
 	t.Helper()
 	copyFile(t, from, to)
 	removeFile(t, from)
 }
 
-// deleteOffsets deletes all that the group has committed.
+// deleteOffsets deletes all committed offsets of the group.
 func (r *rig) deleteOffsets() {
 	r.Helper()
 	req := kmsg.NewPtrDeleteGroupsRequest()
@@ -128,8 +128,9 @@ func (r *rig) deleteOffsets() {
 	}
 }
 
-// TestLedgerWinsOverACommittedStart: the offset was pinned because the file could not be
-// opened. The file continues where it ends, as after any deletion of committed offsets.
+// TestLedgerWinsOverACommittedStart: a start offset was committed because the file could
+// not be opened. Once it can, the consumer resumes at its end, as after any deletion of
+// committed offsets.
 func TestLedgerWinsOverACommittedStart(t *testing.T) {
 	r := newFileRig(t, 1)
 	dir := t.TempDir()
@@ -163,8 +164,9 @@ func TestLedgerWinsOverACommittedStart(t *testing.T) {
 	}
 }
 
-// TestEndOfRecreatedTopicIsCommittedWhileTheFileIsUnusable: on_offset_out_of_range latest leads
-// to the end of the new topic at the start, and not when the file can be opened.
+// TestEndOfRecreatedTopicIsCommittedWhileTheFileIsUnusable: with
+// on_offset_out_of_range latest, the partition starts at the end that the new topic has when
+// the consumer starts, rather than when the file can be opened.
 func TestEndOfRecreatedTopicIsCommittedWhileTheFileIsUnusable(t *testing.T) {
 	r := newFileRig(t, 1)
 	dir := t.TempDir()
@@ -195,7 +197,7 @@ func TestEndOfRecreatedTopicIsCommittedWhileTheFileIsUnusable(t *testing.T) {
 	r.wantLines(path, "old0", "old1", "old2", "new1")
 }
 
-// TestCommittedStartNeedsNoSink: an offset is pinned although no flush is good.
+// TestCommittedStartNeedsNoSink: a start offset is committed although every flush fails.
 func TestCommittedStartNeedsNoSink(t *testing.T) {
 	r := newRig(t, 2)
 	r.memory.keepsLedger = true
@@ -211,13 +213,13 @@ func TestCommittedStartNeedsNoSink(t *testing.T) {
 	r.wantStatus(Running)
 	r.wantRecords("t/0@1=a")
 	if n := r.counters().OffsetStarts; n != 2 {
-		t.Errorf("start was applied to %d partitions, want 2", n)
+		t.Errorf("the start policy was applied to %d partitions, want 2", n)
 	}
 }
 
-// TestAwaitedTopicWithUnusableFileStaysAwaited: commits name a topic that was created late
-// until it has a committed offset of its own. So it is read from its first record also
-// after a restart during which its file was bad.
+// TestAwaitedTopicWithUnusableFileStaysAwaited: commits name a topic that was created
+// later until it has a committed offset. So it is read from its first record, also if its
+// file could not be opened at first and the agent was restarted meanwhile.
 func TestAwaitedTopicWithUnusableFileStaysAwaited(t *testing.T) {
 	r := newFileRig(t, 1)
 	dir := t.TempDir()
@@ -251,8 +253,9 @@ func TestAwaitedTopicWithUnusableFileStaysAwaited(t *testing.T) {
 	r.wantLines(path, "x0", "x1", "x2")
 }
 
-// TestFailedWritesDoNotBlockOtherPartitions: more partitions than a consumer has chunks fail to write,
-// and the others flow. The consumer can be paused and stopped meanwhile.
+// TestFailedWritesDoNotBlockOtherPartitions: writes fail for more partitions than a
+// consumer has chunks, and the others are consumed. The consumer can be paused and stopped
+// meanwhile.
 func TestFailedWritesDoNotBlockOtherPartitions(t *testing.T) {
 	r := newRig(t, chunksAtOnce+2)
 	for p := range int32(chunksAtOnce + 1) {
@@ -284,8 +287,8 @@ func TestFailedWritesDoNotBlockOtherPartitions(t *testing.T) {
 	}
 }
 
-// TestReopenAffectsOnePartition: a partition whose unsafe records were dropped reads
-// them again, with a ledger and without, in the same generation.
+// TestReopenAffectsOnePartition: a partition whose unflushed records were dropped reads them
+// again in the same generation, with a ledger and without.
 func TestReopenAffectsOnePartition(t *testing.T) {
 	for _, ledger := range []bool{true, false} {
 		t.Run(fmt.Sprintf("ledger=%v", ledger), func(t *testing.T) {
@@ -306,14 +309,14 @@ func TestReopenAffectsOnePartition(t *testing.T) {
 			r.produce(1, "b")
 			r.wantCommitted(1, 2)
 			if at := r.committed(0); at != 1 {
-				t.Errorf("%d is committed, and nothing after 1 is safe", at)
+				t.Errorf("%d is committed, and nothing after 1 is flushed", at)
 			}
 			r.memory.failPartition(0, partitionFault{})
 			r.wantCommitted(0, 2)
 			r.wantStatus(Running)
 			r.wantSorted("t/0@0=a", "t/0@1=b", "t/1@0=a", "t/1@1=b")
 			if c := r.consumer(); c.Generation != before.Generation || c.RestartsTotal != 0 || r.memory.opens != 1 {
-				t.Errorf("it was %+v, is %+v after %d opens", before, c, r.memory.opens)
+				t.Errorf("the consumer was %+v, and is %+v after %d opens", before, c, r.memory.opens)
 			}
 			if n := r.counters().OffsetResets; n != 0 {
 				t.Errorf("%d resets are counted", n)
@@ -322,7 +325,7 @@ func TestReopenAffectsOnePartition(t *testing.T) {
 	}
 }
 
-// TestFlushErrorsAffectTheirPartitionsOnly: what can be flushed is committed.
+// TestFlushErrorsAffectTheirPartitionsOnly: the other partitions are committed.
 func TestFlushErrorsAffectTheirPartitionsOnly(t *testing.T) {
 	r := newRig(t, 2)
 	r.memory.failPartition(0, partitionFault{flush: errors.New("disk on fire")})
@@ -341,8 +344,8 @@ func TestFlushErrorsAffectTheirPartitionsOnly(t *testing.T) {
 	r.wantStatus(Running)
 }
 
-// TestFlushErrorsAreRetriedWithoutNewRecords: also if nothing was written to the partition
-// whose flush fails, as when a file cannot be completed.
+// TestFlushErrorsAreRetriedWithoutNewRecords: a flush is retried also if nothing was
+// written to its partition, as when a file cannot be completed.
 func TestFlushErrorsAreRetriedWithoutNewRecords(t *testing.T) {
 	r := newRig(t, 2)
 	r.produce(0, "a")
@@ -356,8 +359,8 @@ func TestFlushErrorsAreRetriedWithoutNewRecords(t *testing.T) {
 	r.wantStatus(Running)
 }
 
-// TestCloseDistinguishesEndOfConsumerFromEndOfAgent: files are completed at the end of a consumer,
-// and not when the agent is restarted.
+// TestCloseDistinguishesEndOfConsumerFromEndOfAgent: files are completed at the end of
+// a consumer, and not when the agent is restarted.
 func TestCloseDistinguishesEndOfConsumerFromEndOfAgent(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit("")
@@ -372,7 +375,7 @@ func TestCloseDistinguishesEndOfConsumerFromEndOfAgent(t *testing.T) {
 	}
 }
 
-// TestChunkEndsAtTheRoomOfTheSink: so that a file is completed at its size.
+// TestChunkEndsAtTheRoomOfTheSink: otherwise a file could not be completed at its size.
 func TestChunkEndsAtTheRoomOfTheSink(t *testing.T) {
 	r := newRig(t, 1)
 	r.memory.room = 1

@@ -14,7 +14,7 @@ import (
 	"kcagent/sink"
 )
 
-// openSink opens a consumer's sink; it is sink.Open, except in tests.
+// openSink opens a consumer's sink; it is kinds.Open, except in tests.
 type openSink func(context.Context, sink.Spec, sink.Options) (sink.Sink, error)
 
 // A consumer is one entry of the file. It lives from create to terminate or replace. Each

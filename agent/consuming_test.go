@@ -19,7 +19,7 @@ func TestRecordsAreStoredAndCommitted(t *testing.T) {
 	r.wantCommitted(0, 2)
 	c := r.consumer()
 	if c.RecordsTotal != 2 || len(c.MemberIDs) != 1 || c.Partitions[0].CommittedOffset != 2 || c.LastFlushAt == nil {
-		t.Errorf("status is %+v", c)
+		t.Errorf("the status is %+v", c)
 	}
 	metrics := r.metrics()
 	for _, line := range []string{
@@ -30,12 +30,12 @@ func TestRecordsAreStoredAndCommitted(t *testing.T) {
 		`kcagent_partition_lag_records{consumer="c",partition="0",topic="t"} 0`,
 	} {
 		if !strings.Contains(metrics, "\n"+line+"\n") {
-			t.Errorf("no line %s", line)
+			t.Errorf("the metrics lack %s", line)
 		}
 	}
 	for _, name := range []string{"consumer_last_record_timestamp_seconds", "consumer_flush_duration_seconds_bucket"} {
 		if !strings.Contains(metrics, "\nkcagent_"+name+`{consumer="c"`) {
-			t.Errorf("no metric kcagent_%s", name)
+			t.Errorf("the metrics lack kcagent_%s", name)
 		}
 	}
 	if err := r.stop(); err != nil {
@@ -50,15 +50,15 @@ func TestNothingIsCommittedBeforeItIsFlushed(t *testing.T) {
 	r.edit("")
 	r.wantStatus(Failing)
 	if e := r.consumer().LastError; e == nil || !strings.Contains(*e, "disk on fire") {
-		t.Errorf("last error is %v", e)
+		t.Errorf("the last error is %v", e)
 	}
-	r.eventually("a second try", func() (bool, any) {
+	r.eventually("a second attempt", func() (bool, any) {
 		r.memory.mu.Lock()
 		defer r.memory.mu.Unlock()
 		return r.memory.flushes > 1, r.memory.flushes
 	})
 	if got := r.committed(0); got > 0 {
-		t.Errorf("offset %d is committed, and nothing was flushed", got)
+		t.Errorf("offset %d is committed, although nothing was flushed", got)
 	}
 	r.memory.fail(nil, nil)
 	r.wantStatus(Running)
@@ -75,7 +75,7 @@ func TestWriteErrorKeepsRecordsAndMembership(t *testing.T) {
 	r.produce(0, "a", "b")
 	r.wantStatus(Failing)
 	if e := r.consumer().LastError; e == nil || !strings.Contains(*e, "no space left") {
-		t.Errorf("last error is %v", e)
+		t.Errorf("the last error is %v", e)
 	}
 	r.memory.fail(nil, nil)
 	r.wantStatus(Running)
@@ -89,7 +89,7 @@ func TestCommitErrorIsReportedAndRetried(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit("")
 	r.wantStatus(Running)
-	r.wantCommitted(0, 0) // a new group's start is committed, too
+	r.wantCommitted(0, 0) // the start offset of a new group
 	r.failOffsetCommits(1, kerr.GroupAuthorizationFailed)
 	r.produce(0, "a")
 	r.wantCommitted(0, 1)
@@ -101,8 +101,8 @@ func TestCommitErrorIsReportedAndRetried(t *testing.T) {
 	r.wantRecords("t/0@0=a")
 }
 
-// TestSingleTransientCommitErrorIsNotReported: what the next try is likely to be spared is
-// counted, and shown only if it is not.
+// TestSingleTransientCommitErrorIsNotReported: an error that a retry is likely to correct is
+// counted, and reported only if the retry fails, too.
 func TestSingleTransientCommitErrorIsNotReported(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit("")
@@ -115,7 +115,7 @@ func TestSingleTransientCommitErrorIsNotReported(t *testing.T) {
 		t.Errorf("%d commit errors were counted, want 1", n)
 	}
 	if moves := strings.Join(r.moves(), " "); strings.Contains(moves, "ERROR") {
-		t.Errorf("one was shown: %s", moves)
+		t.Errorf("a single error was reported: %s", moves)
 	}
 	r.failOffsetCommits(2, kerr.NotCoordinator)
 	r.produce(0, "b")
@@ -126,7 +126,7 @@ func TestSingleTransientCommitErrorIsNotReported(t *testing.T) {
 	})
 }
 
-// TestForbiddenGroupIsReportedAtOnce: by the first answer that says so.
+// TestForbiddenGroupIsReportedAtOnce: after the first response that says so.
 func TestForbiddenGroupIsReportedAtOnce(t *testing.T) {
 	r := newRig(t, 1)
 	var asked atomic.Int32
@@ -140,7 +140,7 @@ func TestForbiddenGroupIsReportedAtOnce(t *testing.T) {
 	r.edit("")
 	r.wantStatus(Failing)
 	if n := asked.Load(); n > 2 { // the second may be on its way already
-		t.Errorf("%d questions were asked before it was told", n)
+		t.Errorf("%d requests were sent before the report", n)
 	}
 }
 
@@ -151,7 +151,7 @@ func TestGoroutinesHaveTheLabelOfTheirConsumer(t *testing.T) {
 	r.produce(0, "a")
 	r.wantRecords("t/0@0=a")
 	var th Threads
-	r.eventually("the goroutines of the test before this one to end", func() (bool, any) {
+	r.eventually("the end of the goroutines of the former test", func() (bool, any) {
 		var err error
 		if th, err = r.agent.Threads(); err != nil {
 			t.Fatal(err)
@@ -163,16 +163,16 @@ func TestGoroutinesHaveTheLabelOfTheirConsumer(t *testing.T) {
 	}
 	for _, g := range th.Threads {
 		if g.Consumer == nil && g.Cluster == "" && strings.Contains(g.Function, "sarama") {
-			t.Errorf("%d goroutines in %s belong to nobody", g.Count, g.Function)
+			t.Errorf("%d goroutines in %s have no owner", g.Count, g.Function)
 		}
 		if !g.Recognized {
-			t.Errorf("not recognized: %+v", g)
+			t.Errorf("goroutines are not recognized: %+v", g)
 		}
 	}
 }
 
-// TestMemberWithoutPartitionsIsRunning: in a group with more members than
-// partitions the spare one is as healthy as the others.
+// TestMemberWithoutPartitionsIsRunning: in a group with more members than partitions,
+// a member without any is RUNNING like the others.
 func TestMemberWithoutPartitionsIsRunning(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit(`, topics: [t], flush: {interval: 20ms}, sink: {stdout: {}}}
@@ -209,6 +209,6 @@ func TestEveryStateChangeIsLoggedOnceWithItsReason(t *testing.T) {
 	want := "CREATED>STARTING STARTING>RUNNING RUNNING>PAUSED PAUSED>RUNNING RUNNING>ERROR ERROR>RUNNING " +
 		"RUNNING>STOPPING STOPPING>CREATED CREATED>STARTING STARTING>RUNNING RUNNING>STOPPING STOPPING>TERMINATED"
 	if got := strings.Join(r.moves(), " "); got != want {
-		t.Errorf("logged moves\n%s\nwant\n%s", got, want)
+		t.Errorf("logged state changes\n%s\nwant\n%s", got, want)
 	}
 }

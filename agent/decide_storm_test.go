@@ -8,37 +8,37 @@ import (
 	"kcagent/sink"
 )
 
-// A storm is two agents with a file each that take turns with one partition. They die
-// at any step, and an operator resets the committed offset at times.
-type storm struct {
+// A simulation has two agents, each with a file, that take turns in consuming a partition.
+// They crash at any step, and sometimes an operator resets the committed offset.
+type simulation struct {
 	*testing.T
 	rand      *rand.Rand
 	committed committedOffset
 	highest   map[string]int64 // committed of each lineage
 	hosts     [2]*host
 	lineages  int
-	reset     int64 // the offset that the operator has set and no agent has obeyed yet; -1 if none
+	reset     int64 // the offset that the operator has set and no agent has applied yet; -1 if none
 	history   []string
 }
 
-// A host is what survives an agent's crash.
+// A host has what survives the crash of an agent.
 type host struct {
 	ledger sink.Ledger
 	stored map[string]map[int64]bool // offsets in the file, by lineage
 }
 
-func (s *storm) log(format string, args ...any) {
+func (s *simulation) log(format string, args ...any) {
 	s.history = append(s.history, fmt.Sprintf(format, args...))
 }
 
-func (s *storm) fail(format string, args ...any) {
+func (s *simulation) fail(format string, args ...any) {
 	s.Helper()
 	s.Fatalf("%s\n%v", fmt.Sprintf(format, args...), s.history)
 }
 
-func (s *storm) crashes() bool { return s.rand.IntN(6) == 0 }
+func (s *simulation) crashes() bool { return s.rand.IntN(6) == 0 }
 
-func (s *storm) commit(h *host) {
+func (s *simulation) commit(h *host) {
 	at := h.ledger.Position
 	s.committed = committedOffset{offset: at.Next, byAgent: true, meta: commitMetadata{ledger: h.ledger.ID, lineage: at.Lineage, topic: at.Topic, partitions: -1}}
 	if at.Next < s.highest[at.Lineage] {
@@ -48,22 +48,22 @@ func (s *storm) commit(h *host) {
 	s.log("commit %d %s", at.Next, at.Lineage)
 }
 
-// pin is one life of an agent that cannot open its file.
-func (s *storm) pin() {
+// commitStart is one run of an agent that cannot open its file.
+func (s *simulation) commitStart() {
 	if d := decide(s.committed, noLedger, here, latest); d.startMoves() {
 		s.lineages++
-		s.committed = pinned(s.rand.Int64N(4), fmt.Sprint(s.lineages), here)
-		s.log("pin %d", s.committed.offset)
+		s.committed = committedStart(s.rand.Int64N(4), fmt.Sprint(s.lineages), here)
+		s.log("commit start %d", s.committed.offset)
 	}
 }
 
-// turn is one life of an agent on a host.
-func (s *storm) turn(i int) {
+// turn is one run of an agent on a host.
+func (s *simulation) turn(i int) {
 	h := s.hosts[i]
 	d := decide(s.committed, h.ledger, here, earliest)
 	s.log("host %d: %s at %d", i, d.reason.message, d.offset)
 	if d.copied {
-		s.fail("an honest ledger is taken for a copy")
+		s.fail("a ledger that is no copy is taken for one")
 	}
 	if d.offset < 0 {
 		d.offset = 0
@@ -100,7 +100,7 @@ func (s *storm) turn(i int) {
 }
 
 // store stores and flushes n records.
-func (s *storm) store(h *host, n int64) {
+func (s *simulation) store(h *host, n int64) {
 	at := &h.ledger.Position
 	for range n {
 		if h.stored[at.Lineage] == nil {
@@ -115,17 +115,17 @@ func (s *storm) store(h *host, n int64) {
 	s.log("flush %d", at.Next)
 }
 
-// TestDecisionsLoseNothingWhateverCrashes: whatever crashes, no record of a lineage is lost, none is
-// twice in one file, a reset is obeyed, and committed offsets never move back.
+// TestDecisionsLoseNothingWhateverCrashes: no record of a lineage is lost or stored
+// twice in one file, a reset is applied, and committed offsets of a lineage never move back.
 func TestDecisionsLoseNothingWhateverCrashes(t *testing.T) {
 	for seed := range uint64(3000) {
-		s := &storm{T: t, rand: rand.New(rand.NewPCG(seed, 1)), committed: nothing, highest: make(map[string]int64), reset: -1}
+		s := &simulation{T: t, rand: rand.New(rand.NewPCG(seed, 1)), committed: nothing, highest: make(map[string]int64), reset: -1}
 		for i := range s.hosts {
 			s.hosts[i] = &host{ledger: sink.Ledger{ID: fmt.Sprint("host", i), Position: sink.Position{Next: -1}}, stored: make(map[string]map[int64]bool)}
 		}
 		for range 12 {
 			if s.rand.IntN(4) == 0 {
-				s.pin()
+				s.commitStart()
 			}
 			s.turn(s.rand.IntN(2))
 			if s.committed.offset > 0 && s.rand.IntN(5) == 0 {
@@ -138,9 +138,9 @@ func TestDecisionsLoseNothingWhateverCrashes(t *testing.T) {
 	}
 }
 
-// wantNoLoss demands that between the first offset of a lineage and the last that was
-// committed each is in a file.
-func (s *storm) wantNoLoss() {
+// wantNoLoss checks that each offset of a lineage, from the first one to the last committed
+// one, is in a file.
+func (s *simulation) wantNoLoss() {
 	for lineage, end := range s.highest {
 		least := end
 		for _, h := range s.hosts {

@@ -33,18 +33,18 @@ var (
 
 func external(offset int64) committedOffset { return committedOffset{offset: offset} }
 
-// through is a topic of a cluster that is reached through certain brokers.
+// through returns a topic of a cluster that is reached through the given brokers.
 func through(brokers string, i sink.Identity) sink.Identity { i.Brokers = brokers; return i }
 
-// foreign is a commit by a member of another client, which names the leader epoch.
+// foreign returns a commit by a member of another client, which has a leader epoch.
 func foreign(offset int64, epoch int32) committedOffset {
 	return committedOffset{offset: offset, epoch: leader.NewEpoch(epoch)}
 }
 
-// meanwhile is a commit that was made while this agent was a member of the group.
+// meanwhile returns a commit that was made while this agent was a member of the group.
 func meanwhile(c committedOffset) committedOffset { c.whileMember = true; return c }
 
-// in is a position whose last record has the leader epoch.
+// in returns a position whose last record has the leader epoch.
 func in(epoch int32, l sink.Ledger) sink.Ledger { l.Epoch = leader.NewEpoch(epoch); return l }
 
 func committedIn(epoch int32, c committedOffset) committedOffset {
@@ -56,7 +56,8 @@ func ours(offset int64, ledger, lineage string, topic sink.Identity) committedOf
 	return committedOffset{offset: offset, byAgent: true, meta: commitMetadata{ledger: ledger, lineage: lineage, topic: topic, partitions: -1}}
 }
 
-func pinned(offset int64, lineage string, topic sink.Identity) committedOffset {
+// committedStart returns a start offset that was committed while the sink was not open.
+func committedStart(offset int64, lineage string, topic sink.Identity) committedOffset {
 	c := ours(offset, "", lineage, topic)
 	c.meta.startOnly = true
 	return c
@@ -79,7 +80,7 @@ func parsed(offset int64, text string) committedOffset {
 	return committedOffset{offset: offset, byAgent: ok, meta: m}
 }
 
-// A decisionCase is one sentence of docs/offsets.md.
+// A decisionCase is one rule of docs/offsets.md.
 type decisionCase struct {
 	committed committedOffset
 	ledger    sink.Ledger
@@ -88,7 +89,7 @@ type decisionCase struct {
 	want      decision
 }
 
-// decisionCases by their sentences.
+// decisionCases has the cases by the text of their rules.
 var decisionCases = map[string]decisionCase{
 	"An external commit wins over the ledger, and begins a new lineage.": {
 		external(5), ledgerAt(9, "a", here), here, earliest,
@@ -315,35 +316,35 @@ var decisionCases = map[string]decisionCase{
 		decision{offset: -1, start: oldest, reason: noCommittedStart, adopt: true, commit: true},
 	},
 	"A pinned offset is where a partition resumes whose ledger has no entry. It is committed again as an ordinary one.": {
-		pinned(12, "b", here), noEntry, here, latest,
+		committedStart(12, "b", here), noEntry, here, latest,
 		decision{offset: 12, lineage: "b", reason: atCommittedStart, adopt: true, commit: true},
 	},
 	"A pinned offset is committed again where the sink keeps no ledger, too.": {
-		pinned(12, "b", here), noLedger, here, latest,
+		committedStart(12, "b", here), noLedger, here, latest,
 		decision{offset: 12, lineage: "b", reason: atCommittedStart, commit: true},
 	},
 	"A ledger wins over a pinned offset: the partition resumes where the file ends.": {
-		pinned(12, "b", here), ledgerAt(9, "a", here), here, latest,
+		committedStart(12, "b", here), ledgerAt(9, "a", here), here, latest,
 		decision{offset: 9, lineage: "a", reason: atLedgerNotStart, commit: true},
 	},
 	"A ledger about the deleted topic makes on_offset_out_of_range apply, although an offset is pinned.": {
-		pinned(12, "b", here), ledgerAt(19, "a", hereOld), here, earliest,
+		committedStart(12, "b", here), ledgerAt(19, "a", hereOld), here, earliest,
 		decision{offset: -1, start: oldest, reason: topicRecreated, adopt: true, commit: true},
 	},
 	"With on_offset_out_of_range latest, the pinned offset is kept where the ledger is about the deleted topic.": {
-		pinned(12, "b", here), ledgerAt(19, "a", hereOld), here, latest,
+		committedStart(12, "b", here), ledgerAt(19, "a", hereOld), here, latest,
 		decision{offset: 12, lineage: "b", reason: atCommittedStart, adopt: true, commit: true},
 	},
 	"A pinned offset wins over a ledger about another cluster.": {
-		pinned(12, "b", here), ledgerAt(19, "a", elsewhere), here, latest,
+		committedStart(12, "b", here), ledgerAt(19, "a", elsewhere), here, latest,
 		decision{offset: 12, lineage: "b", reason: atCommittedStart, adopt: true, commit: true},
 	},
 	"A pinned offset that was copied from another cluster is like any other commit from there.": {
-		pinned(5, "b", elsewhere), ledgerAt(9, "a", here), here, latest,
+		committedStart(5, "b", elsewhere), ledgerAt(9, "a", here), here, latest,
 		decision{offset: 5, reason: atMirrored, adopt: true, commit: true},
 	},
 	"A pinned offset about the deleted topic is ignored.": {
-		pinned(5, "b", hereOld), noEntry, here, latest,
+		committedStart(5, "b", hereOld), noEntry, here, latest,
 		decision{offset: -1, start: newest, reason: topicRecreated, adopt: true, commit: true},
 	},
 	"A start at the end is committed before the first record.": {
@@ -393,7 +394,7 @@ func TestDecisionsSurviveACrash(t *testing.T) {
 			continue
 		}
 		if d.offset < 0 {
-			d.offset = 3 // where the leader said that start is
+			d.offset = 3 // the leader has resolved it
 		}
 		if d.lineage == "" {
 			d.lineage = "fresh"
@@ -447,7 +448,7 @@ func TestCommitMetadataIsParsedAsWritten(t *testing.T) {
 	}
 	for _, text := range []string{"", " ", "by hand", "kcagent/2 ledger=L1", "kcagent", "xkcagent/1"} {
 		if _, ok := parseMetadata(text); ok {
-			t.Errorf("%q is taken for an agent's", text)
+			t.Errorf("%q is accepted", text)
 		}
 	}
 	var many []string

@@ -9,10 +9,10 @@ import (
 	"kcagent/config"
 )
 
-// TestRunThatEndsFirstStillPassesStopping: a consumer whose membership is over before its own
-// goroutine has seen that it should end still moves through STOPPING.
+// TestRunThatEndsFirstStillPassesStopping: the run of a consumer ends before the state
+// machine has received the end of its context. The consumer still goes through STOPPING.
 func TestRunThatEndsFirstStillPassesStopping(t *testing.T) {
-	for range 50 { // whether it sees the one or the other first is a matter of chance
+	for range 50 { // select chooses one of the two at random
 		ctx, cancel := context.WithCancelCause(t.Context())
 		var log strings.Builder
 		c := newConsumer(config.Consumer{Name: "c", State: config.Running}, slog.New(slog.NewTextHandler(&log, nil)), nil, &clusters{outages: newOutageLog(nil)})

@@ -16,9 +16,9 @@ import (
 	"kcagent/sink"
 )
 
-// TestConsumersSurviveRandomFaults: partitions whose sinks fail in every call, failing commits,
-// pauses, rebalances and restarts lose no record. With a ledger, none is stored twice, and
-// no decision is taken for a reset, a copy or a hand-over.
+// TestConsumersSurviveRandomFaults: errors in every call of the sink, failing commits, pauses,
+// rebalances and restarts lose no record. With a ledger, no record is stored twice, and no
+// decision is reported as a reset, a copy or a hand-over.
 func TestConsumersSurviveRandomFaults(t *testing.T) {
 	for _, ledger := range []bool{true, false} {
 		t.Run(fmt.Sprintf("ledger=%v", ledger), func(t *testing.T) {
@@ -34,7 +34,7 @@ func TestConsumersSurviveRandomFaults(t *testing.T) {
 
 const stormPartitions = 12
 
-// A faultStorm is a consumer with a sink in memory, and what disturbs it.
+// A faultStorm disturbs a consumer whose sink is in memory.
 type faultStorm struct {
 	*rig
 	rand          *rand.Rand
@@ -49,7 +49,7 @@ func newFaultStorm(t *testing.T, ledger bool) *faultStorm {
 	m := s.memory
 	m.keepsLedger = ledger
 	s.restart(func(ctx context.Context, spec sink.Spec, o sink.Options) (sink.Sink, error) {
-		m.mu.Lock() // a file is cut to its checkpoint
+		m.mu.Lock() // a file is truncated to its checkpoint
 		m.recs = slices.DeleteFunc(m.recs, func(r stored) bool { return !r.flushed })
 		m.mu.Unlock()
 		return m.open(ctx, spec, o)

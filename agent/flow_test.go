@@ -7,8 +7,8 @@ import (
 	"kcagent/fetch"
 )
 
-// TestRecordThatFormatsEnlargeIsLarge: a record that a format makes large is a large record: many of them
-// would be encoded at a time.
+// TestRecordThatFormatsEnlargeIsLarge: a record counts as large also if only its encoded form
+// is, because a chunk may have many such records.
 func TestRecordThatFormatsEnlargeIsLarge(t *testing.T) {
 	part := func(c string) []byte { return []byte(strings.Repeat(c, largeRecord/4)) }
 	for _, tc := range []struct {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// TestFlushesAreAligned: a flush comes within an interval, and consumers of one phase
+// TestFlushesAreAligned: a flush follows within the interval, and consumers of one phase
 // flush at the same moments.
 func TestFlushesAreAligned(t *testing.T) {
 	for _, interval := range []time.Duration{20 * time.Millisecond, time.Second, time.Minute, time.Nanosecond, 0} {
@@ -23,7 +23,7 @@ func TestFlushesAreAligned(t *testing.T) {
 				}
 				m := (at.Sub(flushEpoch)%interval + interval) % interval
 				if i > 0 && m != moment {
-					t.Errorf("interval %s, phase %d: at %s of the interval, and at %s", interval, phase, m, moment)
+					t.Errorf("interval %s, phase %d: flushed %s and %s after the start of an interval", interval, phase, m, moment)
 				}
 				moment = m
 			}

@@ -7,29 +7,29 @@ import (
 func TestShutGateAdmitsNoWrite(t *testing.T) {
 	var g gate
 	if !g.Enter() {
-		t.Fatal("an open gate let nobody in")
+		t.Fatal("an open gate admitted no write")
 	}
 	emptied := g.Shut()
 	if isClosed(emptied) {
-		t.Error("emptied while somebody is inside")
+		t.Error("the channel is closed while a write is in progress")
 	}
 	if g.Enter() {
-		t.Error("a shut gate let somebody in")
+		t.Error("a shut gate admitted a write")
 	}
 	g.Leave()
 	if !isClosed(emptied) {
-		t.Error("not emptied when the last one left")
+		t.Error("the channel is not closed after the last write")
 	}
 	g.Open()
 	if !g.Enter() {
-		t.Error("an opened gate let nobody in")
+		t.Error("an opened gate admitted no write")
 	}
-	again := g.Shut() // with the second one inside
+	again := g.Shut() // during the second write
 	if isClosed(again) || again != g.Shut() {
-		t.Error("shutting twice is not shutting once")
+		t.Error("the second Shut differs from the first")
 	}
 	g.Leave()
 	if !isClosed(again) {
-		t.Error("not emptied the second time")
+		t.Error("the channel is not closed the second time")
 	}
 }

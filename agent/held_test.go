@@ -6,7 +6,8 @@ import (
 	"kcagent/sink"
 )
 
-// TestMemberIDShowsUninterruptedMembership: a member stays one as long as it has its id.
+// TestMemberIDShowsUninterruptedMembership: the membership was not interrupted as
+// long as the member id is the same.
 func TestMemberIDShowsUninterruptedMembership(t *testing.T) {
 	var h heldPartitions
 	p0, p1 := sink.TopicPartition{Topic: "t"}, sink.TopicPartition{Topic: "t", Partition: 1}

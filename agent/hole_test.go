@@ -17,16 +17,16 @@ import (
 	"kcagent/config"
 )
 
-// A holedCluster counts requests, and answers fetches of a position at a hole as a
-// broker does whose last records were compacted away: without records, with an end of
-// the log beyond the position.
+// A holedCluster counts requests, and answers fetches at a hole as a broker does after the
+// last records were compacted away: without records, and with an end of the log beyond the
+// position.
 type holedCluster struct {
 	*rig
 	mu       sync.Mutex
 	ends     map[int32]int64 // of the log of partitions of t with a hole at offset 3
 	answered int             // fetches at holes
 	requests map[string]int  // joins and leaves by group, connections
-	kick     map[string]bool // groups of which the next heartbeat is to cost a generation
+	kick     map[string]bool // groups whose next heartbeat starts a rebalance
 }
 
 func newHoledCluster(t *testing.T, partitions int32) *holedCluster {
@@ -114,8 +114,8 @@ func (r *holedCluster) set(partition int32, end int64) {
 	r.ends[partition] = end
 }
 
-// looks waits until the broker has been asked for holes often enough for three limits
-// of a second to pass.
+// looks waits until there were so many fetches at holes that three stall timeouts of a
+// second have passed.
 func (r *holedCluster) looks() {
 	r.Helper()
 	count := func() int {
@@ -156,10 +156,10 @@ consumers:
 	r.updates <- config.Update{Config: c}
 }
 
-// TestCompactedEndOfTheLogRestartsTheConsumerOnce: partitions of which the last records were compacted away cost
-// one restart together. It does not help, so a warning follows, and nothing else, over
-// generations too: no restart, no connection, no error. No other consumer is disturbed.
-// A stall that begins when the end moves is found.
+// TestCompactedEndOfTheLogRestartsTheConsumerOnce: partitions whose last records
+// were compacted away cause one restart together. It does not help, so a warning follows,
+// and nothing else in later generations either: no restart, no connection, no error. Other
+// consumers are not affected. A stall that begins once the end moves is detected.
 func TestCompactedEndOfTheLogRestartsTheConsumerOnce(t *testing.T) {
 	r := newHoledCluster(t, 3)
 	for p := range int32(3) {
@@ -197,11 +197,11 @@ func TestCompactedEndOfTheLogRestartsTheConsumerOnce(t *testing.T) {
 		t.Errorf("after another generation: %+v, %d warnings", c, r.warnings())
 	}
 	if now := r.counts(); now["join kcagent-d"] != before["join kcagent-d"] || now["leave kcagent-d"] != 0 {
-		t.Errorf("another consumer was disturbed: %v", now)
+		t.Errorf("another consumer was affected: %v", now)
 	}
 
 	stalls := r.stalls()
-	r.produce(0, "d", "e", "f") // which the broker does not deliver yet
+	r.produce(0, "d", "e", "f") // the broker does not return them yet
 	r.set(0, 6)
 	r.eventually("a stall where the end has moved", func() (bool, any) { return r.stalls() == stalls+1, r.stalls() })
 	r.set(0, 0)

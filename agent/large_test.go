@@ -15,7 +15,8 @@ import (
 	"kcagent/sink"
 )
 
-// A largeSink records the chunks that it gets, and can hold or fail those with a large record.
+// A largeSink records the chunks that it receives. It can delay or reject those with a large
+// record.
 type largeSink struct {
 	sink.Sink
 	mu     sync.Mutex
@@ -51,7 +52,7 @@ func (s *largeSink) set(before func(context.Context) error) {
 	s.before = before
 }
 
-// largeRig has a consumer whose topic holds small and large records.
+// largeRig has a consumer whose topic has small and large records.
 func largeRig(t *testing.T, before func(context.Context) error) (r *rig, s *largeSink, want []string) {
 	r = newRig(t, 1)
 	s = &largeSink{before: before}
@@ -67,8 +68,8 @@ func largeRig(t *testing.T, before func(context.Context) error) (r *rig, s *larg
 	return r, s, want
 }
 
-// TestLargeRecordsAreChunksOfTheirOwn: they are written as they are, in order with the
-// others, and committed like them.
+// TestLargeRecordsAreChunksOfTheirOwn: they are written in order with the others, and
+// committed like them.
 func TestLargeRecordsAreChunksOfTheirOwn(t *testing.T) {
 	r, s, want := largeRig(t, nil)
 	r.edit("")
@@ -89,8 +90,8 @@ func TestLargeRecordsAreChunksOfTheirOwn(t *testing.T) {
 	}
 }
 
-// TestPauseAbortsTheWriteOfALargeRecord: a pause does not wait until a slow sink has taken all of
-// it. The record is read again afterwards, and stored once.
+// TestPauseAbortsTheWriteOfALargeRecord: a pause does not wait until a slow sink has
+// written all of it. The record is read again afterwards, and stored once.
 func TestPauseAbortsTheWriteOfALargeRecord(t *testing.T) {
 	began := retry.NewSignal()
 	r, s, want := largeRig(t, func(ctx context.Context) error {
@@ -110,7 +111,7 @@ func TestPauseAbortsTheWriteOfALargeRecord(t *testing.T) {
 	r.wantStatus(Running)
 }
 
-// TestLargeRecordThatFailsIsReadAgain: nothing behind it is stored meanwhile.
+// TestLargeRecordThatFailsIsReadAgain: no later record is stored meanwhile.
 func TestLargeRecordThatFailsIsReadAgain(t *testing.T) {
 	r, s, want := largeRig(t, func(context.Context) error { return errors.New("no space left on device") })
 	r.edit("")
@@ -124,8 +125,8 @@ func TestLargeRecordThatFailsIsReadAgain(t *testing.T) {
 	r.wantCommitted(0, int64(len(want)))
 }
 
-// TestChunksFitTheMemoryLimit: where the memory limit does not allow full chunks for all
-// consumers, they are shorter.
+// TestChunksFitTheMemoryLimit: chunks are shorter if the memory limit does not allow full
+// ones for all consumers.
 func TestChunksFitTheMemoryLimit(t *testing.T) {
 	limits.Records.SetLimit(1 << 20) // 40 KiB for each of three buffers
 	t.Cleanup(func() {

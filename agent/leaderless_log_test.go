@@ -44,8 +44,8 @@ func TestPartitionsWithoutLeaderAreOneCause(t *testing.T) {
 		defer mu.Unlock()
 		return len(failing) == partitions, len(failing)
 	})
-	<-time.After(time.Second) // of retries
+	<-time.After(time.Second) // for retries
 	if lines := r.log.logged(t, "consumer still fails"); len(lines) > 1 {
-		t.Errorf("%d lines, like %+v", len(lines), lines[:2])
+		t.Errorf("%d lines, such as %+v", len(lines), lines[:2])
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"kcagent/sink"
 )
 
-// A memory is a sink that fails on demand. What it holds survives the agent.
+// A memory is a sink that fails on demand. Its content survives the agent.
 type memory struct {
 	mu      sync.Mutex
 	recs    []stored
@@ -132,7 +132,7 @@ func (m *memory) Flush(context.Context) error {
 
 func (m *memory) Update(sink.Spec) error { return nil }
 
-// Resume drops what was not flushed if the partition is to be reopened.
+// Resume drops records that were not flushed, if the partition has to be reopened.
 func (m *memory) Resume(_ context.Context, tp sink.TopicPartition, _ sink.Commits) (sink.Ledger, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -187,7 +187,7 @@ func (m *memory) fail(write, flush error) {
 	m.writeErr, m.flushErr = write, flush
 }
 
-// failPartition has one partition fail.
+// failPartition makes the calls for one partition fail.
 func (m *memory) failPartition(partition int32, f partitionFault) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// TestOldCheckpointDoesNotTruncateTheFile: an old checkpoint that was restored beside its newer file
-// is an error that names it, and no committed record is cut off. The consumer recovers
-// when the right checkpoint is put back.
+// TestOldCheckpointDoesNotTruncateTheFile: an old checkpoint that was restored next to
+// a newer file is an error that names it, and no committed record is removed. The consumer
+// recovers when the right checkpoint is put back.
 func TestOldCheckpointDoesNotTruncateTheFile(t *testing.T) {
 	for name, pattern := range map[string]string{"one file": "out.log", "a file for each partition": "{topic}-{partition}.log"} {
 		t.Run(name, func(t *testing.T) {
@@ -44,13 +44,13 @@ func TestOldCheckpointDoesNotTruncateTheFile(t *testing.T) {
 				return c.Status == Failing && c.LastError != nil && strings.Contains(*c.LastError, path+"+checkpoint is older"), c
 			})
 			if got := lines(path); !slices.Equal(got, all[:20]) {
-				t.Errorf("the file holds %v, want all that is committed", got)
+				t.Errorf("the file contains %v, want all committed records", got)
 			}
 			_ = r.stop()
 			writeAll(t, path+"+checkpoint", current)
 			fill(20, 30)
 			if got := lines(path); !slices.Equal(got, all) {
-				t.Errorf("the file holds %v, want each record once", got)
+				t.Errorf("the file contains %v, want each record once", got)
 			}
 		})
 	}

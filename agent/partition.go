@@ -89,9 +89,10 @@ func (p *partition) beginRound(cancel context.CancelCauseFunc) {
 // endRound ends the round with cause, if it is still the given one.
 func (p *partition) endRound(round int, cause error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.round == round {
-		p.cancelRound(cause)
+	current, cancel := p.round == round, p.cancelRound
+	p.mu.Unlock()
+	if current {
+		cancel(cause)
 	}
 }
 

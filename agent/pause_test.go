@@ -17,7 +17,7 @@ func TestPauseKeepsTheMembershipAndStoresNothing(t *testing.T) {
 	r.edit(", state: paused")
 	r.wantStatus(Paused)
 	if r.committed(0) != 1 {
-		t.Error("paused, and not everything is committed")
+		t.Error("the consumer is PAUSED, and not everything is committed")
 	}
 	r.produce(0, "b")
 	r.stillOnly("t/0@0=a")
@@ -25,7 +25,7 @@ func TestPauseKeepsTheMembershipAndStoresNothing(t *testing.T) {
 	r.wantStatus(Running)
 	r.wantRecords("t/0@0=a", "t/0@1=b")
 	if after := r.consumer(); after.MemberIDs[0] != before.MemberIDs[0] || after.Generation != before.Generation || after.ID != before.ID {
-		t.Error("pausing changed the membership")
+		t.Error("the pause changed the membership")
 	}
 }
 
@@ -43,7 +43,7 @@ func TestPauseSurvivesRebalanceAndRestart(t *testing.T) {
 		c := r.consumer()
 		return c.Generation > generation && len(c.Partitions) == 1, c
 	})
-	other.Close() // its partition comes back, and was never paused by name
+	other.Close() // its partition comes back, and was not assigned when the pause began
 	r.eventually("both partitions", func() (bool, any) {
 		c := r.consumer()
 		return len(c.Partitions) == 2, c
@@ -90,7 +90,7 @@ func TestFetchSettingsAreAppliedInPlace(t *testing.T) {
 	r.edit(", max_partition_bytes: 4KiB")
 	r.eventually("fetches of 4 KiB", func() (bool, any) { n := bytes.Load(); return n == 4096, n })
 	if c := r.consumer(); c.Generation != before.Generation || c.ID != before.ID {
-		t.Errorf("the update touched the member: %+v", c)
+		t.Errorf("the update changed the member: %+v", c)
 	}
 }
 
@@ -107,6 +107,6 @@ func TestFlushSettingsAreAppliedInPlace(t *testing.T) {
 	r.edit("")
 	r.wantCommitted(0, 1)
 	if c := r.consumer(); c.Generation != before.Generation || c.ID != before.ID || c.PendingChange != nil {
-		t.Errorf("the update touched the member: %+v", c)
+		t.Errorf("the update changed the member: %+v", c)
 	}
 }

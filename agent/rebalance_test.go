@@ -12,9 +12,9 @@ import (
 	"kcagent/config"
 )
 
-// TestRebalancesLoseNothing: a second member comes and goes while records flow
-// and one of the two is paused now and then. What a partition's old owner has
-// accepted it has committed, so that each record is in the sink once.
+// TestRebalancesLoseNothing: a second member joins and leaves while records are consumed,
+// and one of the two is paused from time to time. The former owner of a partition commits
+// what it has accepted, so that each record is in the sink once.
 func TestRebalancesLoseNothing(t *testing.T) {
 	r := newRig(t, 4)
 	const total = 20_000

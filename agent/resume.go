@@ -80,10 +80,11 @@ func (g *generation) openPartition(ctx context.Context, p *partition) (decision,
 	if differ(now.Cluster, g.clusterID) { // the committed offsets are another cluster's
 		return decision{}, errMoved
 	}
-	id, inLedger := l.ID, l.Next >= 0
-	c, before := p.decisionInput(&l)
+	// If the ledger was found to be a copy before, its commits may still have the former id.
 	copies := &g.env.history.copies
+	id, inLedger := l.ID, l.Next >= 0
 	l.ID = copies.original(id, p.TopicPartition)
+	c, before := p.decisionInput(&l)
 	d := decide(c, l, now, g.policy(p))
 	if d.copied {
 		id = copies.rename(l.ID)

@@ -19,7 +19,7 @@ import (
 	"kcagent/sink/kinds"
 )
 
-// newFileRig is a rig with the real file sink.
+// newFileRig returns a rig with the real file sink.
 func newFileRig(t *testing.T, partitions int32, opts ...kfake.Opt) *rig {
 	t.Helper()
 	r := newRig(t, partitions, opts...)
@@ -29,7 +29,7 @@ func newFileRig(t *testing.T, partitions int32, opts ...kfake.Opt) *rig {
 	return r
 }
 
-// restart ends the agent and starts another one, whose sinks open opens.
+// restart stops the agent and starts another one, which opens sinks with open.
 func (r *rig) restart(open openSink) {
 	r.Helper()
 	if err := r.stop(); err != nil {
@@ -43,7 +43,7 @@ func toFile(path string) string {
 	return ", flush: {interval: 20ms}, sink: {file: {path: '" + path + "'}}"
 }
 
-// values are n distinct values, each as long as pad at least.
+// values returns n distinct values of at least pad bytes.
 func values(prefix string, from, n, pad int) []string {
 	var vs []string
 	for i := range n {
@@ -52,7 +52,7 @@ func values(prefix string, from, n, pad int) []string {
 	return vs
 }
 
-// lines of a file, without the padding.
+// lines returns the lines of a file without the padding.
 func lines(path string) []string {
 	data, _ := os.ReadFile(path)
 	var all []string
@@ -77,7 +77,7 @@ func (r *rig) recreateTopic(name string) {
 	r.client.PurgeTopicsFromClient(name)
 }
 
-// A fullSink accepts n chunks of records, then its disk is full.
+// A fullSink accepts n chunks of records. Then its disk is full.
 type fullSink struct {
 	sink.Sink
 	n atomic.Int32
@@ -90,7 +90,7 @@ func (f *fullSink) Write(ctx context.Context, c sink.Chunk) error {
 	return f.Sink.Write(ctx, c)
 }
 
-// failCommits has every commit fail until allow is called.
+// failCommits makes every commit fail until allow is called.
 func (r *rig) failCommits() (allow func()) {
 	var fails atomic.Bool
 	fails.Store(true)
@@ -101,8 +101,8 @@ func (r *rig) failCommits() (allow func()) {
 	return func() { fails.Store(false) }
 }
 
-// TestHandOverAndBackRepeatsNothingInAFile: one agent dies between a flush and its
-// commit, another one continues, less far, and gives the partition back.
+// TestHandOverAndBackRepeatsNothingInAFile: one agent crashes between a flush and
+// its commit. Another one continues, up to a lower offset, and gives the partition back.
 func TestHandOverAndBackRepeatsNothingInAFile(t *testing.T) {
 	r := newFileRig(t, 1)
 	dir := t.TempDir()
@@ -131,20 +131,19 @@ func TestHandOverAndBackRepeatsNothingInAFile(t *testing.T) {
 	r.eventually("some records there", func() (bool, any) { n := len(lines(there)); return n > 0, n })
 	r.eventually("their commit", func() (bool, any) { n := r.committed(0); return n > 5, n })
 	if n := r.committed(0); n >= 20 {
-		t.Fatalf("%d is committed: nothing is left for the other agent", n)
+		t.Fatalf("%d is committed: the other agent has nothing to read", n)
 	}
 	r.restart(kinds.Open)
 	r.edit(toFile(here))
 	r.wantCommitted(0, 20)
 	_ = r.stop()
 	if got, want := lines(here), values("v", 0, 20, 0); !slices.Equal(got, want) {
-		t.Errorf("the file holds %v, want each record once", got)
+		t.Errorf("the file contains %v, want each record once", got)
 	}
 }
 
-// TestNoRecordIsStoredBeforeTheFirstCommit: a file that is ahead of a partition without
-// a committed offset would belong to another lineage than that of the next member, and
-// a hand-over back would repeat its records.
+// TestNoRecordIsStoredBeforeTheFirstCommit: without a committed offset the next member would
+// start another lineage, and once the partition returned, the file would repeat records.
 func TestNoRecordIsStoredBeforeTheFirstCommit(t *testing.T) {
 	r := newFileRig(t, 1)
 	dir := t.TempDir()
@@ -178,12 +177,12 @@ func TestNoRecordIsStoredBeforeTheFirstCommit(t *testing.T) {
 	r.wantCommitted(0, 20)
 	_ = r.stop()
 	if got, want := lines(here), values("v", int(at), 20-int(at), 0); !slices.Equal(got, want) {
-		t.Errorf("the file holds %v, want each record from %d once", got, at)
+		t.Errorf("the file contains %v, want each record from %d once", got, at)
 	}
 }
 
 // TestNextGenerationCommitsOnlyWhatWasFlushed: a generation ends while its flushes fail,
-// so the ledger that the next one finds is ahead of the checkpoint.
+// so that the ledger is ahead of the checkpoint when the next one starts.
 func TestNextGenerationCommitsOnlyWhatWasFlushed(t *testing.T) {
 	r := newRig(t, 1)
 	r.makeTopic("u")
@@ -200,21 +199,21 @@ func TestNextGenerationCommitsOnlyWhatWasFlushed(t *testing.T) {
 	r.eventually("a failed flush of the next generation", func() (bool, any) {
 		at, c := r.committed(0), r.consumer()
 		if at != 2 {
-			r.Fatalf("%d is committed, and no flush after 2 was good", at)
+			r.Fatalf("%d is committed, and no flush after 2 has succeeded", at)
 		}
 		return len(c.Partitions) == 1 && c.Status == Failing && c.Partitions[0].NextOffset == 4, c
 	})
 	r.stillOnly("t/0@0=a", "t/0@1=b", "t/0@2=c", "t/0@3=d")
 	if at := r.committed(0); at != 2 {
-		t.Errorf("%d is committed, and no flush after 2 was good", at)
+		t.Errorf("%d is committed, and no flush after 2 has succeeded", at)
 	}
 	r.memory.failPartition(0, partitionFault{})
 	r.wantCommitted(0, 4)
 	r.wantStatus(Running)
 }
 
-// TestCommitFromAnotherClusterWins: a mirror tool copies offsets with their metadata to
-// the cluster that the consumer is moved to.
+// TestCommitFromAnotherClusterWins: a mirror tool copies offsets with their metadata to the
+// cluster that the consumer is moved to.
 func TestCommitFromAnotherClusterWins(t *testing.T) {
 	for _, policy := range []string{"earliest", "latest"} {
 		t.Run(policy, func(t *testing.T) {
@@ -223,7 +222,7 @@ func TestCommitFromAnotherClusterWins(t *testing.T) {
 			spec := ", on_offset_out_of_range: " + policy + toFile(path)
 			all := values("v", 0, 16, 0)
 			one.produce(0, all[:10]...)
-			two.produce(0, all[:15]...) // what the mirror wrote, and what was produced after the fail-over
+			two.produce(0, all[:15]...) // mirrored records, and those produced after the fail-over
 			one.edit(spec)
 			one.wantCommitted(0, 10)
 			_ = one.stop()
@@ -240,7 +239,7 @@ func TestCommitFromAnotherClusterWins(t *testing.T) {
 	}
 }
 
-// copyFile copies a data file with all files beside it.
+// copyFile copies a data file together with its checkpoint.
 func copyFile(t *testing.T, from, to string) {
 	t.Helper()
 	files, err := filepath.Glob(from + "*")
@@ -258,8 +257,8 @@ func copyFile(t *testing.T, from, to string) {
 	}
 }
 
-// TestCopiedFolderIsReported: a host with a copy of another one's file, or with a
-// restored backup, resumes at the committed offset and reports what its file lacks.
+// TestCopiedFolderIsReported: a host with a copy of another host's file, or with a
+// restored backup, resumes at the committed offset and reports which records its file lacks.
 func TestCopiedFolderIsReported(t *testing.T) {
 	r := newFileRig(t, 2)
 	dir := t.TempDir()
@@ -302,7 +301,7 @@ func TestCopiedFolderIsReported(t *testing.T) {
 		t.Errorf("no metric %s", want)
 	}
 
-	// From now on it is a ledger of its own: a restart and a hand-over are ordinary.
+	// From now on the ledger has an id of its own: a restart and a hand-over are ordinary.
 	before := len(r.log.String())
 	for _, path := range []string{there, here, there} {
 		r.restart(kinds.Open)
@@ -317,8 +316,8 @@ func TestCopiedFolderIsReported(t *testing.T) {
 	}
 }
 
-// TestHandOverAfterACopyIsOrdinary: a copy that was reported is a ledger of its own, also
-// if each partition has a file. The original may continue, and hand the partitions over.
+// TestHandOverAfterACopyIsOrdinary: a copy that was reported has an id of its own, also if
+// each partition has its own file. The original may continue, and hand the partitions over.
 func TestHandOverAfterACopyIsOrdinary(t *testing.T) {
 	r := newFileRig(t, 2)
 	dir := t.TempDir()
@@ -371,7 +370,7 @@ func TestHandOverAfterACopyIsOrdinary(t *testing.T) {
 	}
 }
 
-// removeFile removes a data file with all files beside it.
+// removeFile removes a data file together with its checkpoint.
 func removeFile(t *testing.T, path string) {
 	t.Helper()
 	files, err := filepath.Glob(path + "*")
@@ -385,8 +384,8 @@ func removeFile(t *testing.T, path string) {
 	}
 }
 
-// TestRestoredBackupIsReported: also if it is older than an offset reset, or than the
-// first record of a partition.
+// TestRestoredBackupIsReported: it is reported also if it is older than an offset reset, or
+// than the first record of a partition.
 func TestRestoredBackupIsReported(t *testing.T) {
 	for when, want := range map[string]reason{"before a reset": atMismatch, "before the first record": atCommitOfCopy} {
 		t.Run(when, func(t *testing.T) {
@@ -435,7 +434,7 @@ func TestRestoredBackupIsReported(t *testing.T) {
 	}
 }
 
-// TestStartInARecreatedTopicIsChosenOnce: also by a paused consumer.
+// TestStartInARecreatedTopicIsChosenOnce: that applies to a paused consumer, too.
 func TestStartInARecreatedTopicIsChosenOnce(t *testing.T) {
 	for _, state := range []string{"paused", "running"} {
 		t.Run(state, func(t *testing.T) {
@@ -452,12 +451,12 @@ func TestStartInARecreatedTopicIsChosenOnce(t *testing.T) {
 			r.edit(spec + ", state: " + state)
 			r.wantStatus(State(strings.ToUpper(state)))
 			if at := r.committed(0); at != 5 {
-				t.Errorf("%s is shown, and %d is committed, want 5", strings.ToUpper(state), at)
+				t.Errorf("the consumer is %s, and %d is committed, want 5", strings.ToUpper(state), at)
 			}
 			if state == "running" {
 				_ = r.stop()
 			}
-			r.produce(0, values("new", 5, 3, 0)...) // held back by the pause, and to be read after it
+			r.produce(0, values("new", 5, 3, 0)...) // to be read after the pause
 			r.restart(kinds.Open)
 			r.edit(spec + ", state: " + state)
 			r.wantStatus(State(strings.ToUpper(state)))

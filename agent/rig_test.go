@@ -138,7 +138,7 @@ func (r *rig) within(limit time.Duration, what string, cond func() (bool, any)) 
 			return
 		}
 		if time.Now().After(deadline) {
-			r.Fatalf("%s did not come; last seen: %v", what, seen)
+			r.Fatalf("%s did not happen; last seen: %v", what, seen)
 		}
 		<-time.After(5 * time.Millisecond)
 	}
@@ -198,7 +198,7 @@ func (r *rig) committed(partition int32) int64 {
 	return offset
 }
 
-// commitOf is what the group has committed, -1 if nothing.
+// commitOf returns what the group has committed; -1 if nothing.
 func (r *rig) commitOf(partition int32) (offset int64, metadata string) {
 	r.Helper()
 	req := kmsg.NewPtrOffsetFetchRequest()
@@ -223,7 +223,7 @@ func (r *rig) commitOf(partition int32) (offset int64, metadata string) {
 	return -1, ""
 }
 
-// commitExternally commits as an admin client does, without a member.
+// commitExternally commits as an administration tool does, without a member.
 func (r *rig) commitExternally(partition int32, offset int64, metadata string) {
 	r.Helper()
 	r.commitAs(partition, offset, -1, metadata)

@@ -10,8 +10,8 @@ import (
 	"kcagent/sink"
 )
 
-// TestHoleIsForgottenOnceItMoves: which looks at a partition are at the hole for which the consumer was
-// restarted, and which make the consumer forget it.
+// TestHoleIsForgottenOnceItMoves: it says which progress is at the hole for which the
+// consumer was restarted, and which makes the consumer forget the hole.
 func TestHoleIsForgottenOnceItMoves(t *testing.T) {
 	const limit = time.Second
 	now := time.Now()
@@ -21,13 +21,13 @@ func TestHoleIsForgottenOnceItMoves(t *testing.T) {
 		answered     time.Time
 		at, remember bool
 	}{
-		"the same place":              {3, 5, now, true, true},
-		"the position is not known":   {-1, -1, now, false, true},
-		"the position was moved back": {1, 5, now, false, true},
-		"the log was truncated":       {3, 4, now, false, true},
-		"the end has moved":           {3, 6, now, false, false},
-		"a record came":               {4, 5, now, false, false},
-		"no broker answers":           {3, 5, now.Add(-limit), false, true},
+		"the same stall point":                        {3, 5, now, true, true},
+		"the position is unknown":                     {-1, -1, now, false, true},
+		"the position was reset to an earlier offset": {1, 5, now, false, true},
+		"the log was truncated":                       {3, 4, now, false, true},
+		"the end has moved":                           {3, 6, now, false, false},
+		"a record was read":                           {4, 5, now, false, false},
+		"no broker responds":                          {3, 5, now.Add(-limit), false, true},
 	} {
 		hs := holes{tp: {stallPoint: stallPoint{3, 5}}}
 		look := fetch.Look{Waiting: true, Next: c.next, End: c.end, Answered: c.answered}
@@ -38,7 +38,7 @@ func TestHoleIsForgottenOnceItMoves(t *testing.T) {
 	}
 }
 
-// TestHoleIsLoggedAgainWhileItLasts: a hole is logged once, and again every few minutes while it lasts.
+// TestHoleIsLoggedAgainWhileItLasts: it is logged once, and again every few minutes.
 func TestHoleIsLoggedAgainWhileItLasts(t *testing.T) {
 	var log strings.Builder
 	h := &hole{stallPoint: stallPoint{3, 5}, since: time.Now()}
@@ -50,25 +50,25 @@ func TestHoleIsLoggedAgainWhileItLasts(t *testing.T) {
 	}
 }
 
-// TestPartitionWithAReasonIsNotStalled: a partition may stand still for many reasons.
+// TestPartitionWithAReasonIsNotStalled: there are many reasons for no progress.
 func TestPartitionWithAReasonIsNotStalled(t *testing.T) {
 	const limit = time.Second
 	now := time.Now()
 	stuck := fetch.Look{Waiting: true, Next: 3, End: 5, Answered: now}
 	for name, c := range map[string]struct {
 		change func(l *fetch.Look)
-		before int64 // where it was a limit ago
+		before int64 // position when limit began
 		want   bool
 	}{
-		"nothing comes":            {func(*fetch.Look) {}, 3, true},
-		"the position is unknown":  {func(l *fetch.Look) { l.Next = -1 }, -1, true},
-		"the end is unknown":       {func(l *fetch.Look) { l.End = -1 }, 3, true},
-		"nobody speaks of it":      {func(l *fetch.Look) { l.End, l.Answered = 3, now.Add(-limit) }, 3, true},
-		"an answer is on its way":  {func(l *fetch.Look) { l.Progress = now }, 3, false},
-		"it was long ago":          {func(l *fetch.Look) { l.Progress = now.Add(-limit) }, 3, true},
-		"it moved":                 {func(*fetch.Look) {}, 2, false},
-		"there is nothing to read": {func(l *fetch.Look) { l.End = 3 }, 3, false},
-		"a pause, a slow sink or an error that is shown": {func(l *fetch.Look) { l.Waiting = false }, 3, false},
+		"no records are returned":                  {func(*fetch.Look) {}, 3, true},
+		"the position is unknown":                  {func(l *fetch.Look) { l.Next = -1 }, -1, true},
+		"the end is unknown":                       {func(l *fetch.Look) { l.End = -1 }, 3, true},
+		"no broker responds for it":                {func(l *fetch.Look) { l.End, l.Answered = 3, now.Add(-limit) }, 3, true},
+		"a response is being received":             {func(l *fetch.Look) { l.Progress = now }, 3, false},
+		"the last progress was long ago":           {func(l *fetch.Look) { l.Progress = now.Add(-limit) }, 3, true},
+		"the position has moved":                   {func(*fetch.Look) {}, 2, false},
+		"there is nothing to read":                 {func(l *fetch.Look) { l.End = 3 }, 3, false},
+		"a pause, a slow sink or a reported error": {func(l *fetch.Look) { l.Waiting = false }, 3, false},
 	} {
 		look := stuck
 		c.change(&look)
@@ -78,7 +78,7 @@ func TestPartitionWithAReasonIsNotStalled(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if !c.want && progress[p] != (lastProgress{look.Next, now}) {
-			t.Errorf("%s: it counts from %+v on", name, progress[p])
+			t.Errorf("%s: the last progress is %+v", name, progress[p])
 		}
 	}
 }

@@ -9,9 +9,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestStalledPartitionRestartsTheConsumer: a broker that says that there are records and brings none is
-// an error with the details; the consumer is restarted, that is counted, and the records
-// come once it brings them.
+// TestStalledPartitionRestartsTheConsumer: a broker that reports records and returns
+// none is an error with the details. The consumer is restarted, and the restart is counted.
+// The records are consumed once the broker returns them.
 func TestStalledPartitionRestartsTheConsumer(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit(", stall_timeout: 1s")
@@ -47,15 +47,15 @@ func TestStalledPartitionRestartsTheConsumer(t *testing.T) {
 	r.wantRecords("t/0@0=a", "t/0@1=b", "t/0@2=c")
 	r.wantStatus(Running)
 	if c := r.consumer(); c.ID != id || c.LastError != nil {
-		t.Errorf("it was rebuilt as %+v", c)
+		t.Errorf("the consumer is %+v", c)
 	}
 	if n := r.counters().Stalls; n < 1 {
 		t.Errorf("%d stalls are counted", n)
 	}
 	if !slices.Contains(r.moves(), "RUNNING>ERROR") {
-		t.Errorf("it was no error: %v", r.moves())
+		t.Errorf("the stall was no error: %v", r.moves())
 	}
 	if log := r.log.String(); !strings.Contains(log, "no progress on t/0 for 1s: position 0, end of the log 3, broker 127.0.0.1:") {
-		t.Errorf("the log does not tell of it:\n%s", log)
+		t.Errorf("the log does not report it:\n%s", log)
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestStartIsCommittedBeforeRunning: where start led to is committed before the consumer is
-// shown as running. Otherwise a restart after a crash would skip records that were produced meanwhile.
+// TestStartIsCommittedBeforeRunning: the start offset is committed before the consumer is RUNNING.
+// Otherwise a restart after a crash would skip records that were produced meanwhile.
 func TestStartIsCommittedBeforeRunning(t *testing.T) {
 	for _, start := range []string{"latest", time.Now().Add(time.Hour).UTC().Format(time.RFC3339)} {
 		r := newRig(t, 2)
@@ -18,15 +18,15 @@ func TestStartIsCommittedBeforeRunning(t *testing.T) {
 		r.edit(", flush: {interval: 1h}, start: '" + start + "'")
 		r.wantStatus(Running)
 		if p, q := r.committed(0), r.committed(1); p != 1 || q != 0 {
-			t.Errorf("start: %s: running, and %d and %d are committed", start, p, q)
+			t.Errorf("start: %s: the consumer is RUNNING, and %d and %d are committed", start, p, q)
 		}
 		_ = r.stop()
 	}
 }
 
-// TestRestartKeepsTheInitialPartitions: a group that ended before it knew where all of a topic's
-// partitions begin knows those again that it began with: they do not look as if they
-// had come later.
+// TestRestartKeepsTheInitialPartitions: a group that was stopped before it had resolved the
+// start of all partitions still applies the start policy to the others after a restart. They
+// do not count as partitions that were added later.
 func TestRestartKeepsTheInitialPartitions(t *testing.T) {
 	r := newRig(t, 2)
 	for p := range int32(2) {
@@ -58,7 +58,7 @@ func TestRestartKeepsTheInitialPartitions(t *testing.T) {
 		return resp, nil, true
 	})
 	r.edit(", start: latest")
-	r.eventually("the answer for one partition", func() (bool, any) {
+	r.eventually("the response for one partition", func() (bool, any) {
 		c := r.consumer()
 		return len(c.Partitions) == 2 && c.Partitions[0].NextOffset == 1, c
 	})
@@ -66,7 +66,7 @@ func TestRestartKeepsTheInitialPartitions(t *testing.T) {
 		t.Fatal(err)
 	}
 	if p := r.committed(0); p != 1 {
-		t.Errorf("%d is committed for the partition that was placed", p)
+		t.Errorf("%d is committed for the partition with a position", p)
 	}
 	mu.Lock()
 	broken = false

@@ -96,7 +96,7 @@ func TestResubscribeKeepsTheMember(t *testing.T) {
 	r.eventually("the new topic", func() (bool, any) {
 		s := r.agent.Status()
 		if c := s.Consumers[0]; len(c.Topics) == 2 && len(c.Partitions) < 2 && s.Config.State != "applying" {
-			t.Errorf("the configuration is %s before the member has joined again", s.Config.State)
+			t.Errorf("the configuration is %s before the member has rejoined", s.Config.State)
 		}
 		return len(s.Consumers[0].Partitions) == 2, s
 	})
@@ -113,16 +113,16 @@ func TestResubscribeKeepsTheMember(t *testing.T) {
 	}
 
 	r.edit(", topics: [u]")
-	r.eventually("t let go", func() (bool, any) { c := r.consumer(); return len(c.Partitions) == 1, c })
+	r.eventually("the release of t", func() (bool, any) { c := r.consumer(); return len(c.Partitions) == 1, c })
 	r.produce(0, "d")
 	r.produceTo("u", "y")
 	r.wantSorted("t/0@0=a", "t/0@1=b", "t/0@2=c", "u/0@0=x", "u/0@1=y")
 	if got := r.committed(0); got != 3 {
-		t.Errorf("the group stands at %d of the topic that it left, want 3", got)
+		t.Errorf("%d is committed of the topic that the group left, want 3", got)
 	}
 }
 
-// TestPausedConsumerResubscribes: it stays paused, and goes on with the new topics.
+// TestPausedConsumerResubscribes: it stays paused, and continues with the new topics.
 func TestPausedConsumerResubscribes(t *testing.T) {
 	r := newRig(t, 1)
 	r.makeTopic("u")
@@ -168,8 +168,8 @@ func TestPatternFollowsCreatedAndDeletedTopics(t *testing.T) {
 	r.wantStatus(Running)
 }
 
-// TestPatternConsumersShareTopicLists: consumers by pattern share the lists of topics, and request no topic
-// that the list describes completely.
+// TestPatternConsumersShareTopicLists: consumers with topics_regex share the lists of
+// topics. They request no metadata of a topic that the list describes completely.
 func TestPatternConsumersShareTopicLists(t *testing.T) {
 	r := newRig(t, 1)
 	r.agent.clusters.rematch = time.Second
@@ -203,7 +203,8 @@ func TestPatternConsumersShareTopicLists(t *testing.T) {
 	}
 }
 
-// TestEditEndsTheWaitBeforeARetry: who waits before the next try looks at an edit at once.
+// TestEditEndsTheWaitBeforeARetry: a consumer that waits before a retry applies an
+// edit at once.
 func TestEditEndsTheWaitBeforeARetry(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit(", topics: [missing]")
@@ -217,8 +218,8 @@ func TestEditEndsTheWaitBeforeARetry(t *testing.T) {
 	}
 }
 
-// TestMissingTopicDoesNotStopTheOthers: it is an error, and read from its first
-// record on once it is there.
+// TestMissingTopicDoesNotStopTheOthers: it is an error. Once the topic is created, it is
+// read from its first record.
 func TestMissingTopicDoesNotStopTheOthers(t *testing.T) {
 	r := newRig(t, 1)
 	r.agent.clusters.rematch = 100 * time.Millisecond
@@ -240,7 +241,7 @@ func TestMissingTopicDoesNotStopTheOthers(t *testing.T) {
 	r.produce(0, "b")
 	r.wantCommitted(0, 2)
 	if c := r.wantTopics("later", "t"); len(c.Partitions) != 2 {
-		t.Errorf("in the end it is %+v", c)
+		t.Errorf("in the end the consumer is %+v", c)
 	}
 	r.dropTopic("later")
 	missing()

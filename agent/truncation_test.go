@@ -16,8 +16,8 @@ import (
 	"kcagent/sink"
 )
 
-// truncate makes the leader of partition 0 answer as if its log had been truncated to end,
-// to a position pos in leader epoch 0, until it is asked for what is before.
+// truncate makes the leader of partition 0 respond to fetches at pos, in leader epoch 0, as if
+// its log had been truncated to end, until a lower offset is fetched.
 func (r *rig) truncate(pos, end int64) {
 	var over atomic.Bool
 	r.cluster.ControlKey(int16(kmsg.Fetch), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
@@ -52,7 +52,7 @@ func (r *rig) truncate(pos, end int64) {
 	})
 }
 
-// committedEpoch is the leader epoch that the group has committed for partition 0.
+// committedEpoch returns the leader epoch that the group has committed for partition 0.
 func (r *rig) committedEpoch() int32 {
 	r.Helper()
 	req := kmsg.NewPtrOffsetFetchRequest()
@@ -66,9 +66,9 @@ func (r *rig) committedEpoch() int32 {
 	return resp.Groups[0].Topics[0].Partitions[0].LeaderEpoch
 }
 
-// TestTruncationIsDetectedAfterARestart: the leader epoch survives a restart in the committed
-// offset, and in the ledger. The records of the new branch follow those of the lost one,
-// under a new lineage that is committed before the first of them.
+// TestTruncationIsDetectedAfterARestart: the committed offset and the ledger keep
+// the leader epoch over a restart. The records of the new branch follow those of the lost
+// one, with a new lineage that is committed before the first of them.
 func TestTruncationIsDetectedAfterARestart(t *testing.T) {
 	for _, ledger := range []bool{true, false} {
 		t.Run(fmt.Sprintf("ledger=%v", ledger), func(t *testing.T) {
@@ -105,8 +105,8 @@ func TestTruncationIsDetectedAfterARestart(t *testing.T) {
 	}
 }
 
-// TestTruncationStopsThePartition: with fail nothing is read and committed, the error
-// lasts over restarts, and an offset that an operator sets ends it.
+// TestTruncationStopsThePartition: with on_offset_out_of_range fail, nothing is read or
+// committed, also after a restart, until an operator sets an offset.
 func TestTruncationStopsThePartition(t *testing.T) {
 	r := newRig(t, 1)
 	r.memory.keepsLedger = true
@@ -135,8 +135,8 @@ func TestTruncationStopsThePartition(t *testing.T) {
 	r.wantStatus(Running)
 }
 
-// TestRewoundPositionKeepsItsEpoch: what a failing sink did not accept is fetched again
-// under the epoch of the record before it.
+// TestRewoundPositionKeepsItsEpoch: records that the sink did not accept are fetched again
+// with the leader epoch of the record before.
 func TestRewoundPositionKeepsItsEpoch(t *testing.T) {
 	r := newRig(t, 1)
 	r.memory.keepsLedger = true
@@ -160,12 +160,13 @@ func TestRewoundPositionKeepsItsEpoch(t *testing.T) {
 	r.memory.failPartition(0, partitionFault{})
 	r.wantRecords("t/0@0=a", "t/0@1=b", "t/0@2=c")
 	if unknown.Load() > 0 {
-		t.Errorf("%d fetches name no leader epoch", unknown.Load())
+		t.Errorf("%d fetches have no leader epoch", unknown.Load())
 	}
 }
 
-// TestCommitOfAnotherClientIsNoReset: the partition resumes at the offset that another client
-// committed with a leader epoch while the agent was down, and that is not a reset.
+// TestCommitOfAnotherClientIsNoReset: the partition resumes at the offset that another
+// client committed with a leader epoch while the agent was down. That does not count as a
+// reset.
 func TestCommitOfAnotherClientIsNoReset(t *testing.T) {
 	r := newRig(t, 1)
 	r.memory.keepsLedger = true
@@ -183,10 +184,10 @@ func TestCommitOfAnotherClientIsNoReset(t *testing.T) {
 	}
 }
 
-// TestTruncationCommitsTheFormerPositionFirst: before a position moves back to an offset that is not
-// committed yet, what the sink has up to the old position is. A crash between the flush of
-// the new position and its commit would else lead back to an offset before it, and the file
-// would repeat the records from there on.
+// TestTruncationCommitsTheFormerPositionFirst: before a position is reset to an earlier
+// offset, the former position is committed. Otherwise a crash between the flush of the new
+// position and its commit would lead back to an even lower offset, and the file would repeat
+// the records from there.
 func TestTruncationCommitsTheFormerPositionFirst(t *testing.T) {
 	for _, ledger := range []bool{true, false} {
 		t.Run(fmt.Sprintf("ledger=%v", ledger), func(t *testing.T) {
