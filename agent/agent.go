@@ -84,10 +84,11 @@ func New(o Options) *Agent {
 	if o.Files == nil {
 		o.Files = config.NewFiles(config.WatchOptions{})
 	}
-	clusters := &clusters{log: o.Log, rematch: rematchInterval, outages: newOutageLog(o.Log)}
+	clusters := &clusters{log: o.Log, rematch: rematchInterval}
+	outages := newOutageLog(o.Log)
 	a := &Agent{
 		opts: o, log: o.Log,
-		newRunner: func(spec config.Consumer) runner { return newConsumer(spec, o.Log, kinds.Open, clusters) },
+		newRunner: func(spec config.Consumer) runner { return newConsumer(spec, o.Log, kinds.Open, clusters, outages) },
 		preCheck:  preCheckWith(clusters),
 
 		files:      o.Files,

@@ -86,7 +86,7 @@ func TestClusterOutageIsLoggedOnce(t *testing.T) {
 		listener.Listener = l
 		return listener, err
 	}))
-	r.agent.clusters.outages.delay, r.agent.clusters.outages.every = time.Second, 4*time.Second
+	r.outages.delay, r.outages.every = time.Second, 4*time.Second
 	text := fmt.Sprintf("defaults: {brokers: [%q], topics: [t], flush: {interval: 20ms}, sink: {stdout: {}}}\nconsumers:\n", r.cluster.ListenAddrs()[0])
 	for i := range consumers {
 		text += fmt.Sprintf("  - {name: c%d}\n", i)

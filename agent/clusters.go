@@ -19,7 +19,6 @@ import (
 type clusters struct {
 	log     *slog.Logger
 	rematch time.Duration // how often members check which topics match; tests shorten it
-	outages *outageLog
 
 	breakers loginBreakers
 

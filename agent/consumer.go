@@ -27,6 +27,7 @@ type consumer struct {
 	log      *slog.Logger
 	openSink openSink
 	clusters *clusters
+	outages  *outageLog
 
 	// What others ask of it. Channels have capacity 1.
 	spec           atomic.Pointer[config.Consumer]
@@ -71,7 +72,7 @@ type StopReason struct {
 
 func (r StopReason) Error() string { return r.Why }
 
-func newConsumer(spec config.Consumer, log *slog.Logger, open openSink, clusters *clusters) *consumer {
+func newConsumer(spec config.Consumer, log *slog.Logger, open openSink, clusters *clusters, outages *outageLog) *consumer {
 	c := &consumer{
 		id:             newID(),
 		name:           spec.Name,
@@ -79,6 +80,7 @@ func newConsumer(spec config.Consumer, log *slog.Logger, open openSink, clusters
 		log:            log.With("consumer", spec.Name),
 		openSink:       open,
 		clusters:       clusters,
+		outages:        outages,
 		specChanged:    retry.NewSignal(),
 		retryNow:       retry.NewSignal(),
 		newCredentials: retry.NewSignal(),

@@ -15,7 +15,7 @@ func TestRunThatEndsFirstStillPassesStopping(t *testing.T) {
 	for range 50 { // select chooses one of the two at random
 		ctx, cancel := context.WithCancelCause(t.Context())
 		var log strings.Builder
-		c := newConsumer(config.Consumer{Name: "c", State: config.Running}, slog.New(slog.NewTextHandler(&log, nil)), nil, &clusters{outages: newOutageLog(nil)})
+		c := newConsumer(config.Consumer{Name: "c", State: config.Running}, slog.New(slog.NewTextHandler(&log, nil)), nil, &clusters{}, newOutageLog(nil))
 		cancel(StopReason{To: Created, Why: "state: stopped"})
 		c.events <- event{kind: closed} // as if the membership had ended first
 		c.Run(ctx)

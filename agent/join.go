@@ -39,7 +39,7 @@ func newJoinAttempt(m *member, spec *config.Consumer, topics []string, absent []
 	j.generation = newGeneration(env{
 		log: c.log, spec: &c.spec, sink: m.sink, cluster: m.cluster, client: m.client,
 		gate: &c.gate, stats: &c.stats, history: &c.history, flushDue: c.flushDue,
-		remindEvery: c.clusters.outages.every, observer: j,
+		remindEvery: c.outages.every, observer: j,
 	}, spec, topics, absent, abandon)
 	return j
 }

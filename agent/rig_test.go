@@ -32,6 +32,7 @@ type rig struct {
 	cluster *kfake.Cluster
 	client  *kgo.Client
 	agent   *Agent
+	outages *outageLog // of the consumers
 	memory  *memory
 	open    openSink      // nil: that of memory
 	files   *config.Files // nil: nobody watches any
@@ -82,8 +83,9 @@ func (r *rig) start() {
 	if open == nil {
 		open = r.memory.open
 	}
-	clusters := r.agent.clusters
-	r.agent.newRunner = func(spec config.Consumer) runner { return newConsumer(spec, log, open, clusters) }
+	clusters, outages := r.agent.clusters, newOutageLog(log)
+	r.outages = outages
+	r.agent.newRunner = func(spec config.Consumer) runner { return newConsumer(spec, log, open, clusters, outages) }
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- r.agent.Run(ctx, r.updates) }()

@@ -44,7 +44,7 @@ func (m *stateMachine) run(ctx context.Context) {
 	stop := func() {
 		done, stopped = nil, time.Now()
 		c.setState(Stopping, context.Cause(ctx).Error())
-		c.clusters.outages.resolve(c.id, false)
+		c.outages.resolve(c.id, false)
 		closeConnections = time.AfterFunc(closeConnectionsAfter, c.dialer.cut)
 	}
 	for {
@@ -54,7 +54,7 @@ func (m *stateMachine) run(ctx context.Context) {
 		case <-c.specChanged:
 			m.applySpec()
 		case <-m.reminder.C: // deriveState logs it
-			m.reminder.Reset(c.clusters.outages.every)
+			m.reminder.Reset(c.outages.every)
 		case <-m.drained:
 			m.drained = nil
 			m.flushForPause()
@@ -184,7 +184,7 @@ func runningReason(from State) string {
 // markRecovered ends the logging of causes of the present ERROR.
 func (m *stateMachine) markRecovered() {
 	m.reminder.Stop()
-	m.consumer.clusters.outages.resolve(m.consumer.id, true)
+	m.consumer.outages.resolve(m.consumer.id, true)
 }
 
 // fail changes the state to ERROR with the newest fault, or shows a new one there. During
@@ -193,7 +193,7 @@ func (m *stateMachine) markRecovered() {
 func (m *stateMachine) fail() {
 	c := m.consumer
 	err := m.newestFault()
-	now, every := time.Now(), c.clusters.outages.every
+	now, every := time.Now(), c.outages.every
 	text := err.Error()
 	entered := c.published.Load().State != Failing
 	switch s := c.published.Load(); {
@@ -206,11 +206,11 @@ func (m *stateMachine) fail() {
 	}
 	spec := c.spec.Load()
 	if cause, key, ok := clusterCause(spec, err); ok && !errors.As(err, new(sinkError)) {
-		c.clusters.outages.report(c.id, spec, cause, key)
+		c.outages.report(c.id, spec, cause, key)
 		m.causes.news(key, every, now) // outages logs it
 		return
 	}
-	c.clusters.outages.reportOther(c.id)
+	c.outages.reportOther(c.id)
 	if m.causes.news(faultKey(err), every, now) && !entered {
 		c.log.Warn("consumer still fails", "cause", text, "lasts", m.causes.lasts(now))
 		m.reminder.Reset(every)
