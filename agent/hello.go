@@ -5,8 +5,6 @@ import (
 	"io"
 	"net"
 	"testing"
-
-	"kcagent/config"
 )
 
 // serverHello11 is what a client says to a server that chooses TLS 1.1, whatever
@@ -23,9 +21,6 @@ func serverHello11(t testing.TB) error {
 		_, _ = io.Copy(io.Discard, server)
 		_ = server.Close()
 	}()
-	conf, err := tlsConfig(config.TLS{ServerName: "a"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	conf := &tls.Config{ServerName: "a", MinVersion: tls.VersionTLS12}
 	return tls.Client(client, conf).HandshakeContext(t.Context())
 }
