@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
+	"kcagent/agent/consumer"
 	"kcagent/config"
 )
 
@@ -20,7 +21,7 @@ func TestAnotherClusterAtTheSameAddress(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out.log")
 	spec := ", start: latest" + toFile(path)
 	one.edit(spec)
-	one.wantStatus(Running)
+	one.wantStatus(consumer.Running)
 	one.produce(0, "a", "b")
 	one.wantCommitted(0, 2)
 	if err := one.stop(); err != nil {

@@ -11,13 +11,15 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kcagent/agent/consumer"
+	"kcagent/agent/offsets"
 	"kcagent/sink"
 )
 
 // TestLedgerHasThePositionBeforeTheFirstRecord: it has the position also before the consumer
 // is RUNNING or PAUSED.
 func TestLedgerHasThePositionBeforeTheFirstRecord(t *testing.T) {
-	for _, state := range []State{Running, Paused} {
+	for _, state := range []consumer.State{consumer.Running, consumer.Paused} {
 		t.Run(string(state), func(t *testing.T) {
 			r := newRig(t, 3)
 			r.memory.keepsLedger = true
@@ -65,7 +67,7 @@ func TestExternalCommitIsCommittedAgainBeforeTheFirstRecord(t *testing.T) {
 	r.stillOnly("t/0@0=a", "t/0@1=b", "t/0@2=c")
 	deaf.Store(false)
 	r.wantRecords("t/0@0=a", "t/0@1=b", "t/0@2=c", "t/0@1=b", "t/0@2=c")
-	if n := r.counters().OffsetResets; n != 1 || !strings.Contains(r.log.String(), atExternalReset.message) {
+	if n := r.counters().OffsetResets; n != 1 || !strings.Contains(r.log.String(), offsets.AtExternalReset.Message) {
 		t.Errorf("%d resets are counted", n)
 	}
 }
@@ -118,16 +120,16 @@ func TestResetToAnEarlierOffsetIsCommittedBeforeTheFirstRecord(t *testing.T) {
 	r.wantCommitted(0, 1)
 	_, before := r.commitOf(0)
 	_ = r.stop()
-	m, _ := parseMetadata(before)
+	m, _ := offsets.ParseMetadata(before)
 	r.commitExternally(0, 9, before)
-	r.memory.durable[sink.TopicPartition{Topic: "t"}] = sink.Position{Next: 9, Lineage: m.lineage, Topic: m.topic}
+	r.memory.durable[sink.TopicPartition{Topic: "t"}] = sink.Position{Next: 9, Lineage: m.Lineage, Topic: m.Topic}
 	r.restart(nil)
 	r.edit("")
 	r.wantRecords("t/0@0=a", "t/0@0=a")
 	r.wantCommitted(0, 1)
 	_, after := r.commitOf(0)
-	if now, _ := parseMetadata(after); now.lineage == m.lineage {
-		t.Errorf("the lineage is still %s", now.lineage)
+	if now, _ := offsets.ParseMetadata(after); now.Lineage == m.Lineage {
+		t.Errorf("the lineage is still %s", now.Lineage)
 	}
 	if !slices.Contains(r.memory.adoptions, "t/0=0") {
 		t.Errorf("positions adopted: %v", r.memory.adoptions)
@@ -135,7 +137,7 @@ func TestResetToAnEarlierOffsetIsCommittedBeforeTheFirstRecord(t *testing.T) {
 	_ = r.stop()
 	r.restart(nil)
 	r.edit("")
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	r.produce(0, "b")
 	r.wantRecords("t/0@0=a", "t/0@0=a", "t/0@1=b")
 	if n := r.counters().CheckpointCopies; n != 0 {

@@ -24,6 +24,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"kcagent/agent/consumer"
+	"kcagent/agent/kafka"
+	"kcagent/agent/outage"
+	"kcagent/agent/web"
 	"kcagent/config"
 	"kcagent/retry"
 	"kcagent/sink/kinds"
@@ -48,7 +52,7 @@ type Agent struct {
 	newRunner func(config.Consumer) runner
 	preCheck  preChecker
 
-	clusters *clusters
+	clusters *kafka.Clusters
 	files    *config.Files
 
 	// Only Run's goroutine uses these.
@@ -56,8 +60,8 @@ type Agent struct {
 	fingerprints config.Prints  // of the files with secrets
 	entries      map[string]*entry
 	zombies      []*entry
-	terminated   []Ended
-	reloads      Reloads
+	terminated   []web.Ended
+	reloads      web.Reloads
 	retry        *time.Timer // for the next pre-check of a change that failed one
 	preChecks    sync.WaitGroup
 
@@ -68,8 +72,8 @@ type Agent struct {
 	reopen     retry.Signal
 	done       chan struct{} // closed when Run has returned
 
-	snapshot         atomic.Pointer[AgentSnapshot]
-	api              *API
+	snapshot         atomic.Pointer[web.Snapshot]
+	api              *web.API
 	reconcileSeconds prometheus.Histogram
 }
 
@@ -84,11 +88,11 @@ func New(o Options) *Agent {
 	if o.Files == nil {
 		o.Files = config.NewFiles(config.WatchOptions{})
 	}
-	clusters := &clusters{log: o.Log, rematch: rematchInterval}
-	outages := newOutageLog(o.Log)
+	clusters := &kafka.Clusters{Log: o.Log, Rematch: consumer.RematchInterval}
+	outages := outage.NewOutageLog(o.Log)
 	a := &Agent{
 		opts: o, log: o.Log,
-		newRunner: func(spec config.Consumer) runner { return newConsumer(spec, o.Log, kinds.Open, clusters, outages) },
+		newRunner: func(spec config.Consumer) runner { return consumer.New(spec, o.Log, kinds.Open, clusters, outages) },
 		preCheck:  preCheckWith(clusters),
 
 		files:      o.Files,
@@ -107,7 +111,7 @@ func New(o Options) *Agent {
 			Buckets: []float64{.0001, .001, .01, .1, 1},
 		}),
 	}
-	a.api = NewAPI(APIOptions{
+	a.api = web.NewAPI(web.APIOptions{
 		Log: o.Log, Version: o.Version, Started: time.Now(),
 		Snapshot: a.snapshot.Load, Alive: a.Alive, Collectors: []prometheus.Collector{a.reconcileSeconds},
 	})

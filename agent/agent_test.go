@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"kcagent/agent/consumer"
 	"kcagent/config"
 	"kcagent/sink"
 )
@@ -64,7 +65,7 @@ func (s *loopTest) run(ctx context.Context, f *fakeRunner) {
 	s.enter(spec.Name, +1)
 	s.enter(spec.Sink.String(), +1)
 	<-ctx.Done()
-	f.to(Stopping, "")
+	f.to(consumer.Stopping, "")
 	s.mu.Lock()
 	slow := s.slow[spec.Name]
 	s.mu.Unlock()

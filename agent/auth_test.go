@@ -15,6 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kcagent/agent/consumer"
+	"kcagent/agent/precheck"
 	"kcagent/config"
 	"kcagent/e2e/certs"
 	"kcagent/retry"
@@ -73,7 +75,7 @@ consumers:
 func TestPlainOverTLS(t *testing.T) {
 	r, apply := secured(t, "password: right", nil)
 	apply()
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 }
 
 // TestWrongPasswordHealsByACorrectedFile: credentials are read again for each
@@ -82,7 +84,7 @@ func TestWrongPasswordHealsByACorrectedFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "password")
 	r, apply := secured(t, fmt.Sprintf("password_file: %q", file), nil)
 	apply()
-	r.wantStatus(Failing)
+	r.wantStatus(consumer.Failing)
 	if e := *r.consumer().LastError; !strings.Contains(e, file) {
 		t.Errorf("without the file the error is %q", e)
 	}
@@ -114,7 +116,7 @@ func TestWrongPasswordHealsByACorrectedFile(t *testing.T) {
 		return strings.Contains(*e, "authenticate to cluster main"), *e
 	})
 	write("right")
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 }
 
 func TestUntrustedCertificateIsNamed(t *testing.T) {
@@ -128,7 +130,7 @@ consumers:
 		t.Fatal(problems)
 	}
 	r.updates <- config.Update{Config: c}
-	r.wantStatus(Failing)
+	r.wantStatus(consumer.Failing)
 	if e := *r.consumer().LastError; !strings.Contains(e, "certificate") {
 		t.Errorf("last error is %q", e)
 	}
@@ -164,7 +166,7 @@ consumers:
 		t.Fatal(problems)
 	}
 	var got []string
-	for _, f := range Probe(t.Context(), c.Consumers) {
+	for _, f := range precheck.Probe(t.Context(), c.Consumers) {
 		got = append(got, f.Consumer+"."+f.Field)
 	}
 	if want := "topicless.topics sinkless.sink dead.cluster patternless.topics_regex stranger.cluster"; strings.Join(got, " ") != want {
@@ -196,9 +198,9 @@ consumers:
 				r.updates <- config.Update{Config: c}
 			}
 			apply("wrong")
-			r.wantStatus(Failing)
+			r.wantStatus(consumer.Failing)
 			apply(right)
-			r.wantStatus(Running)
+			r.wantStatus(consumer.Running)
 		})
 	}
 }
@@ -223,7 +225,7 @@ func TestRefusedCredentialsRest(t *testing.T) {
 		return resp, nil, true
 	})
 	apply()
-	r.wantStatus(Failing)
+	r.wantStatus(consumer.Failing)
 	for range 100 { // a second, in which it would have tried three times
 		if n := logins.Load(); n > 1 {
 			t.Fatalf("%d logins were tried", n)

@@ -13,6 +13,9 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kcagent/agent/consumer"
+	"kcagent/agent/generation"
+	"kcagent/agent/offsets"
 	"kcagent/sink"
 	"kcagent/sink/kinds"
 )
@@ -34,7 +37,7 @@ func TestUnusableFileStopsItsPartitionOnly(t *testing.T) {
 	r.produceTo("bad2", "x")
 	spec := ", topics: [bad1, bad2, t]" + toFile(filepath.Join(dir, "{topic}.log"))
 	r.edit(spec)
-	r.wantStatus(Failing)
+	r.wantStatus(consumer.Failing)
 	if e := *r.consumer().LastError; !strings.Contains(e, "bad") || !strings.Contains(e, dir) {
 		t.Errorf("the error does not name the file: %s", e)
 	}
@@ -45,7 +48,7 @@ func TestUnusableFileStopsItsPartitionOnly(t *testing.T) {
 	r.edit(spec + ", state: paused")
 	r.eventually("a pause that is still an error", func() (bool, any) {
 		c := r.consumer()
-		return c.Desired == "paused" && c.Status == Failing, c
+		return c.Desired == "paused" && c.Status == consumer.Failing, c
 	})
 	r.edit(spec)
 	for i := range 2 {
@@ -53,7 +56,7 @@ func TestUnusableFileStopsItsPartitionOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	r.wantLines(filepath.Join(dir, "bad1.log"), "x")
 	r.wantLines(filepath.Join(dir, "bad2.log"), "x")
 	if c := r.consumer(); c.Generation != before.Generation || c.RestartsTotal != 0 || c.RebalancesTotal != 1 {
@@ -80,15 +83,15 @@ func TestMovingStartIsCommittedWhileTheFileIsUnusable(t *testing.T) {
 				r.produce(0, "old")
 				r.edit(spec)
 				r.wantCommitted(0, 1)
-				r.wantStatus(Failing)
+				r.wantStatus(consumer.Failing)
 				_, text := r.commitOf(0)
-				if m, ok := parseMetadata(text); !ok || !m.startOnly || m.lineage == "" || m.ledger != "" {
+				if m, ok := offsets.ParseMetadata(text); !ok || !m.StartOnly || m.Lineage == "" || m.Ledger != "" {
 					t.Errorf("the metadata is %q", text)
 				}
 				r.produce(0, "a")
 				r.restart(kinds.Open)
 				r.edit(spec)
-				r.wantStatus(Failing)
+				r.wantStatus(consumer.Failing)
 				r.produce(0, "b")
 				if at := r.committed(0); at != 1 {
 					t.Errorf("%d is committed after the restart, was 1", at)
@@ -96,13 +99,13 @@ func TestMovingStartIsCommittedWhileTheFileIsUnusable(t *testing.T) {
 				if err := os.Remove(path); err != nil {
 					t.Fatal(err)
 				}
-				r.wantStatus(Running)
+				r.wantStatus(consumer.Running)
 				r.produce(0, "c")
 				r.wantLines(path, "a", "b", "c")
 				r.wantCommitted(0, 4)
 				_, after := r.commitOf(0)
-				was, _ := parseMetadata(text)
-				if m, _ := parseMetadata(after); m.startOnly || m.lineage != was.lineage {
+				was, _ := offsets.ParseMetadata(text)
+				if m, _ := offsets.ParseMetadata(after); m.StartOnly || m.Lineage != was.Lineage {
 					t.Errorf("the metadata is %q, was %q", after, text)
 				}
 			})
@@ -137,7 +140,7 @@ func TestLedgerWinsOverACommittedStart(t *testing.T) {
 	path, away := filepath.Join(dir, "t.log"), filepath.Join(t.TempDir(), "t.log")
 	spec := ", start: latest" + toFile(filepath.Join(dir, "{topic}.log"))
 	r.edit(spec)
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	r.produce(0, "a", "b")
 	r.wantCommitted(0, 2)
 	_ = r.stop()
@@ -149,17 +152,17 @@ func TestLedgerWinsOverACommittedStart(t *testing.T) {
 	r.produce(0, "c")
 	r.start()
 	r.edit(spec)
-	r.wantStatus(Failing)
+	r.wantStatus(consumer.Failing)
 	r.wantCommitted(0, 3)
 	r.produce(0, "d")
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
 	moveFile(t, away, path)
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	r.wantLines(path, "a", "b", "c", "d")
 	r.wantCommitted(0, 4)
-	if log := r.log.String(); !strings.Contains(log, atLedgerNotStart.message) {
+	if log := r.log.String(); !strings.Contains(log, offsets.AtLedgerNotStart.Message) {
 		t.Errorf("the log says\n%s", log)
 	}
 }
@@ -187,13 +190,13 @@ func TestEndOfRecreatedTopicIsCommittedWhileTheFileIsUnusable(t *testing.T) {
 	r.start()
 	r.edit(spec)
 	r.wantCommitted(0, 1)
-	r.wantStatus(Failing)
+	r.wantStatus(consumer.Failing)
 	r.produce(0, "new1")
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
 	moveFile(t, away, path)
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	r.wantLines(path, "old0", "old1", "old2", "new1")
 }
 
@@ -205,12 +208,12 @@ func TestCommittedStartNeedsNoSink(t *testing.T) {
 	r.memory.failPartition(0, partitionFault{open: errors.New("cannot open")})
 	r.produce(0, "old")
 	r.edit(", start: latest")
-	r.wantStatus(Failing)
+	r.wantStatus(consumer.Failing)
 	r.wantCommitted(0, 1)
 	r.produce(0, "a")
 	r.memory.failPartition(0, partitionFault{})
 	r.memory.fail(nil, nil)
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	r.wantRecords("t/0@1=a")
 	if n := r.counters().OffsetStarts; n != 2 {
 		t.Errorf("the start policy was applied to %d partitions, want 2", n)
@@ -236,7 +239,7 @@ func TestAwaitedTopicWithUnusableFileStaysAwaited(t *testing.T) {
 	}
 	r.start()
 	r.edit(spec)
-	r.wantStatus(Failing)
+	r.wantStatus(consumer.Failing)
 	r.produce(0, "t0")
 	r.wantCommitted(0, 1)
 	if named, m := awaited(); !named {
@@ -248,7 +251,7 @@ func TestAwaitedTopicWithUnusableFileStaysAwaited(t *testing.T) {
 	}
 	r.start()
 	r.edit(spec)
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	r.produceTo("x", "x2")
 	r.wantLines(path, "x0", "x1", "x2")
 }
@@ -257,32 +260,32 @@ func TestAwaitedTopicWithUnusableFileStaysAwaited(t *testing.T) {
 // consumer has chunks, and the others are consumed. The consumer can be paused and stopped
 // meanwhile.
 func TestFailedWritesDoNotBlockOtherPartitions(t *testing.T) {
-	r := newRig(t, chunksAtOnce+2)
-	for p := range int32(chunksAtOnce + 1) {
+	r := newRig(t, generation.ChunksAtOnce+2)
+	for p := range int32(generation.ChunksAtOnce + 1) {
 		r.memory.failPartition(p, partitionFault{write: errors.New("disk full")})
 		r.produce(p, "x")
 	}
 	r.edit("")
-	r.wantStatus(Failing)
-	r.produce(chunksAtOnce+1, "a")
-	r.wantRecords(fmt.Sprintf("t/%d@0=a", chunksAtOnce+1))
-	r.wantCommitted(chunksAtOnce+1, 1)
-	generation := r.consumer().Generation
+	r.wantStatus(consumer.Failing)
+	r.produce(generation.ChunksAtOnce+1, "a")
+	r.wantRecords(fmt.Sprintf("t/%d@0=a", generation.ChunksAtOnce+1))
+	r.wantCommitted(generation.ChunksAtOnce+1, 1)
+	gen := r.consumer().Generation
 	r.edit(", state: paused")
-	r.wantStatus(Paused)
+	r.wantStatus(consumer.Paused)
 	r.edit("")
-	r.wantStatus(Failing)
-	for p := range int32(chunksAtOnce + 1) {
+	r.wantStatus(consumer.Failing)
+	for p := range int32(generation.ChunksAtOnce + 1) {
 		r.memory.failPartition(p, partitionFault{})
 	}
-	r.wantStatus(Running)
-	for p := range int32(chunksAtOnce + 1) {
+	r.wantStatus(consumer.Running)
+	for p := range int32(generation.ChunksAtOnce + 1) {
 		r.wantCommitted(p, 1)
 	}
-	if got := r.consumer().Generation; got != generation {
-		t.Errorf("the generation is %d, was %d", got, generation)
+	if got := r.consumer().Generation; got != gen {
+		t.Errorf("the generation is %d, was %d", got, gen)
 	}
-	if n := len(r.memory.all()); n != chunksAtOnce+2 {
+	if n := len(r.memory.all()); n != generation.ChunksAtOnce+2 {
 		t.Errorf("there are %d records", n)
 	}
 }
@@ -302,7 +305,7 @@ func TestReopenAffectsOnePartition(t *testing.T) {
 			before := r.consumer()
 			r.memory.failPartition(0, partitionFault{flush: fmt.Errorf("sync: %w", sink.ErrReopen)})
 			r.produce(0, "b")
-			r.wantStatus(Failing)
+			r.wantStatus(consumer.Failing)
 			if e := *r.consumer().LastError; !strings.Contains(e, "sync") {
 				t.Errorf("the error is %q", e)
 			}
@@ -313,7 +316,7 @@ func TestReopenAffectsOnePartition(t *testing.T) {
 			}
 			r.memory.failPartition(0, partitionFault{})
 			r.wantCommitted(0, 2)
-			r.wantStatus(Running)
+			r.wantStatus(consumer.Running)
 			r.wantSorted("t/0@0=a", "t/0@1=b", "t/1@0=a", "t/1@1=b")
 			if c := r.consumer(); c.Generation != before.Generation || c.RestartsTotal != 0 || r.memory.opens != 1 {
 				t.Errorf("the consumer was %+v, and is %+v after %d opens", before, c, r.memory.opens)
@@ -332,7 +335,7 @@ func TestFlushErrorsAffectTheirPartitionsOnly(t *testing.T) {
 	r.edit("")
 	r.produce(0, "a")
 	r.produce(1, "a")
-	r.wantStatus(Failing)
+	r.wantStatus(consumer.Failing)
 	r.wantCommitted(1, 1)
 	r.produce(1, "b")
 	r.wantCommitted(1, 2)
@@ -341,7 +344,7 @@ func TestFlushErrorsAffectTheirPartitionsOnly(t *testing.T) {
 	}
 	r.memory.failPartition(0, partitionFault{})
 	r.wantCommitted(0, 1)
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 }
 
 // TestFlushErrorsAreRetriedWithoutNewRecords: a flush is retried also if nothing was
@@ -353,10 +356,10 @@ func TestFlushErrorsAreRetriedWithoutNewRecords(t *testing.T) {
 	r.wantCommitted(0, 1)
 	r.memory.failPartition(0, partitionFault{flush: errors.New("disk on fire")})
 	r.produce(1, "a")
-	r.wantStatus(Failing)
+	r.wantStatus(consumer.Failing)
 	r.wantCommitted(1, 1)
 	r.memory.failPartition(0, partitionFault{})
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 }
 
 // TestCloseDistinguishesEndOfConsumerFromEndOfAgent: files are completed at the end of
@@ -364,11 +367,11 @@ func TestFlushErrorsAreRetriedWithoutNewRecords(t *testing.T) {
 func TestCloseDistinguishesEndOfConsumerFromEndOfAgent(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit("")
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	r.edit(", state: stopped")
-	r.wantStatus(Created)
+	r.wantStatus(consumer.Created)
 	r.edit("")
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	_ = r.stop()
 	if !slices.Equal(r.memory.ended, []bool{true, false}) {
 		t.Errorf("Close was called with %v", r.memory.ended)

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"kcagent/agent/plan"
 	"kcagent/config"
 )
 
@@ -29,7 +30,7 @@ func TestChangedCredentialsAreQueued(t *testing.T) {
 	if files("1") || e.pending != nil {
 		t.Errorf("pending is %+v although the files hold what the consumer uses", e.pending)
 	}
-	if !files("2") || e.pending == nil || e.pending.change.Op != Reconnect || !slices.Equal(e.pending.change.Fields, []string{"tls.ca_file"}) {
+	if !files("2") || e.pending == nil || e.pending.change.Op != plan.Reconnect || !slices.Equal(e.pending.change.Fields, []string{"tls.ca_file"}) {
 		t.Fatalf("pending is %+v", e.pending)
 	}
 	if c := e.pending.change.Spec; c.Topics != nil || c.Cluster.TLS == nil {
@@ -63,7 +64,7 @@ func TestCredentialsAreCheckedOnlyWhileAConsumerUsesThem(t *testing.T) {
 		"not running":  func(e *entry, _ *fakeRunner) { e.cancel = nil },
 		"ending":       func(e *entry, _ *fakeRunner) { e.ending = true },
 		"stopping":     func(e *entry, _ *fakeRunner) { e.timer = time.NewTimer(time.Hour) },
-		"pending":      func(e *entry, _ *fakeRunner) { e.queue(Change{Op: Replace}) }, // the new consumer will read them
+		"pending":      func(e *entry, _ *fakeRunner) { e.queue(plan.Change{Op: plan.Replace}) }, // the new consumer will read them
 	} {
 		a, e, f := newRotationTest()
 		change(e, f)

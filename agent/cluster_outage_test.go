@@ -12,6 +12,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
+	"kcagent/agent/consumer"
+	"kcagent/agent/testkit"
 	"kcagent/config"
 )
 
@@ -86,7 +88,7 @@ func TestClusterOutageIsLoggedOnce(t *testing.T) {
 		listener.Listener = l
 		return listener, err
 	}))
-	r.outages.delay, r.outages.every = time.Second, 4*time.Second
+	r.outages.Delay, r.outages.Every = time.Second, 4*time.Second
 	text := fmt.Sprintf("defaults: {brokers: [%q], topics: [t], flush: {interval: 20ms}, sink: {stdout: {}}}\nconsumers:\n", r.cluster.ListenAddrs()[0])
 	for i := range consumers {
 		text += fmt.Sprintf("  - {name: c%d}\n", i)
@@ -96,7 +98,7 @@ func TestClusterOutageIsLoggedOnce(t *testing.T) {
 		t.Fatal(problems)
 	}
 	r.updates <- config.Update{Config: c}
-	all := func(s State) {
+	all := func(s consumer.State) {
 		r.Helper()
 		r.eventually(fmt.Sprint("all ", s), func() (bool, any) {
 			n := r.agent.Status().Summary[s]
@@ -104,11 +106,11 @@ func TestClusterOutageIsLoggedOnce(t *testing.T) {
 		})
 	}
 	const fail, work = "connections to the cluster fail", "connections to the cluster work again"
-	lines := func(msg string) []logLine { return r.log.logged(t, msg) }
+	lines := func(msg string) []testkit.LogLine { return r.log.Logged(t, msg) }
 
-	all(Running)
+	all(consumer.Running)
 	listener.set(resets)
-	all(Failing)
+	all(consumer.Failing)
 	r.eventually("two reminders", func() (bool, any) {
 		l := lines(fail)
 		if len(l) == 0 {
@@ -139,7 +141,7 @@ func TestClusterOutageIsLoggedOnce(t *testing.T) {
 		}
 	}
 	listener.set(nil)
-	all(Running)
+	all(consumer.Running)
 
 	if n := len(lines("consumer still fails")); n > 0 {
 		t.Errorf("%d lines of single consumers: %+v", n, lines("consumer still fails"))

@@ -8,13 +8,16 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/agent/consumer"
+	"kcagent/agent/web"
 )
 
 func TestRecordsAreStoredAndCommitted(t *testing.T) {
 	r := newRig(t, 1)
 	r.produce(0, "a", "b")
 	r.edit("")
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	r.wantRecords("t/0@0=a", "t/0@1=b")
 	r.wantCommitted(0, 2)
 	c := r.consumer()
@@ -48,7 +51,7 @@ func TestNothingIsCommittedBeforeItIsFlushed(t *testing.T) {
 	r.memory.fail(nil, errors.New("disk on fire"))
 	r.produce(0, "a")
 	r.edit("")
-	r.wantStatus(Failing)
+	r.wantStatus(consumer.Failing)
 	if e := r.consumer().LastError; e == nil || !strings.Contains(*e, "disk on fire") {
 		t.Errorf("the last error is %v", e)
 	}
@@ -61,7 +64,7 @@ func TestNothingIsCommittedBeforeItIsFlushed(t *testing.T) {
 		t.Errorf("offset %d is committed, although nothing was flushed", got)
 	}
 	r.memory.fail(nil, nil)
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	r.wantCommitted(0, 1)
 	r.wantRecords("t/0@0=a")
 }
@@ -69,16 +72,16 @@ func TestNothingIsCommittedBeforeItIsFlushed(t *testing.T) {
 func TestWriteErrorKeepsRecordsAndMembership(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit("")
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	before := r.consumer()
 	r.memory.fail(errors.New("no space left on device"), nil)
 	r.produce(0, "a", "b")
-	r.wantStatus(Failing)
+	r.wantStatus(consumer.Failing)
 	if e := r.consumer().LastError; e == nil || !strings.Contains(*e, "no space left") {
 		t.Errorf("the last error is %v", e)
 	}
 	r.memory.fail(nil, nil)
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	r.wantRecords("t/0@0=a", "t/0@1=b")
 	if after := r.consumer(); after.MemberIDs[0] != before.MemberIDs[0] || after.Generation != before.Generation {
 		t.Errorf("the member changed from %v/%d to %v/%d", before.MemberIDs, before.Generation, after.MemberIDs, after.Generation)
@@ -88,12 +91,12 @@ func TestWriteErrorKeepsRecordsAndMembership(t *testing.T) {
 func TestCommitErrorIsReportedAndRetried(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit("")
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	r.wantCommitted(0, 0) // the start offset of a new group
 	r.failOffsetCommits(1, kerr.GroupAuthorizationFailed)
 	r.produce(0, "a")
 	r.wantCommitted(0, 1)
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	r.eventually("a counted commit error", func() (bool, any) {
 		n := r.counters().CommitErrors
 		return n == 1, n
@@ -106,7 +109,7 @@ func TestCommitErrorIsReportedAndRetried(t *testing.T) {
 func TestSingleTransientCommitErrorIsNotReported(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit("")
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	r.wantCommitted(0, 0)
 	r.failOffsetCommits(1, kerr.NotCoordinator)
 	r.produce(0, "a")
@@ -138,7 +141,7 @@ func TestForbiddenGroupIsReportedAtOnce(t *testing.T) {
 		return resp, nil, true
 	})
 	r.edit("")
-	r.wantStatus(Failing)
+	r.wantStatus(consumer.Failing)
 	if n := asked.Load(); n > 2 { // the second may be on its way already
 		t.Errorf("%d requests were sent before the report", n)
 	}
@@ -147,10 +150,10 @@ func TestForbiddenGroupIsReportedAtOnce(t *testing.T) {
 func TestGoroutinesHaveTheLabelOfTheirConsumer(t *testing.T) {
 	r := newRig(t, 4)
 	r.edit("")
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	r.produce(0, "a")
 	r.wantRecords("t/0@0=a")
-	var th Threads
+	var th web.Threads
 	r.eventually("the end of the goroutines of the former test", func() (bool, any) {
 		var err error
 		if th, err = r.agent.Threads(); err != nil {
@@ -179,7 +182,7 @@ func TestMemberWithoutPartitionsIsRunning(t *testing.T) {
   - {name: spare, topics: [t], group: kcagent-c, brokers: ["` + r.cluster.ListenAddrs()[0] + `"], sink: {stdout: {}}`)
 	r.eventually("two members that run", func() (bool, any) {
 		s := r.agent.Status()
-		return s.Summary[Running] == 2 && len(s.Consumers[0].Partitions)+len(s.Consumers[1].Partitions) == 1, s.Consumers
+		return s.Summary[consumer.Running] == 2 && len(s.Consumers[0].Partitions)+len(s.Consumers[1].Partitions) == 1, s.Consumers
 	})
 	r.produce(0, "a")
 	r.wantRecords("t/0@0=a")
@@ -189,20 +192,20 @@ func TestMemberWithoutPartitionsIsRunning(t *testing.T) {
 func TestEveryStateChangeIsLoggedOnceWithItsReason(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit("")
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	r.edit(", state: paused")
-	r.wantStatus(Paused)
+	r.wantStatus(consumer.Paused)
 	r.edit("")
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	r.memory.fail(errors.New("disk full"), nil)
 	r.produce(0, "a")
-	r.wantStatus(Failing)
+	r.wantStatus(consumer.Failing)
 	r.memory.fail(nil, nil)
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	r.edit(", state: stopped")
-	r.wantStatus(Created)
+	r.wantStatus(consumer.Created)
 	r.edit("")
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	if err := r.stop(); err != nil {
 		t.Error(err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kcagent/agent/consumer"
 	"kcagent/e2e/badnet"
 )
 
@@ -34,15 +35,15 @@ func TestCoordinatorMovesAwayFromABlackHole(t *testing.T) {
 	r := newRig(t, 1)
 	way, move := r.detour()
 	r.edit("")
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	generation, made := r.consumer().Generation, way.Connections()
 	move()
 	way.Set(badnet.Fault{LoseAnswers: true})
-	r.wantStatus(Failing)
+	r.wantStatus(consumer.Failing)
 	if e := *r.consumer().LastError; !strings.Contains(e, "its coordinator at "+way.Addr()+" has not responded within ") {
 		t.Errorf("last error is %q", e)
 	}
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	if now := way.Connections(); now != made {
 		t.Errorf("the black hole was asked %d times more", now-made)
 	}
@@ -59,7 +60,7 @@ func TestCoordinatorIsRestarted(t *testing.T) {
 	r := newRig(t, 1)
 	way, move := r.detour()
 	r.edit("")
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	r.wantCommitted(0, 0) // there is nothing more to commit
 	generation := r.consumer().Generation
 	way.Set(badnet.Fault{Refuse: true})
@@ -94,8 +95,8 @@ func TestStopDoesNotWaitForACoordinator(t *testing.T) {
 	r.eventually("its coordinator to be looked up", func() (bool, any) { return asked.Load(), nil })
 	began := time.Now()
 	r.edit(", state: stopped")
-	r.wantStatus(Created)
-	if took := time.Since(began); took > closeConnectionsAfter/2 {
+	r.wantStatus(consumer.Created)
+	if took := time.Since(began); took > consumer.CloseConnectionsAfter/2 {
 		t.Errorf("the stop took %v", took)
 	}
 }

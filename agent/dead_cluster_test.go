@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"kcagent/agent/consumer"
+	"kcagent/agent/kafka"
 	"kcagent/config"
 )
 
@@ -13,7 +15,7 @@ import (
 func TestDeadClusterTakesNoTurn(t *testing.T) {
 	r := newRig(t, 1)
 	text := "consumers:\n"
-	for i := range 2 * admitted {
+	for i := range 2 * kafka.MaxFirstJoins {
 		text += fmt.Sprintf("  - {name: dead%d, brokers: [\"127.0.0.1:1\"], topics: [t], sink: {stdout: {}}}\n", i)
 	}
 	text += fmt.Sprintf("  - {name: c, brokers: [%q], topics: [t], sink: {stdout: {}}}\n", r.cluster.ListenAddrs()[0])
@@ -22,14 +24,14 @@ func TestDeadClusterTakesNoTurn(t *testing.T) {
 		t.Fatal(problems)
 	}
 	r.updates <- config.Update{Config: c}
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	r.eventually("errors of all others", func() (bool, any) {
-		n := r.agent.Status().Summary[Failing]
-		return n == 2*admitted, n
+		n := r.agent.Status().Summary[consumer.Failing]
+		return n == 2*kafka.MaxFirstJoins, n
 	})
 	for range 50 {
-		for _, c := range r.agent.clusters.open() {
-			if n := c.joining(); n > 0 && c.reach.Brokers[0] == "127.0.0.1:1" {
+		for _, c := range r.agent.clusters.Open() {
+			if n := c.Joining(); n > 0 && c.Reach.Brokers[0] == "127.0.0.1:1" {
 				t.Errorf("%d turns are taken to join a dead cluster", n)
 			}
 		}

@@ -8,12 +8,14 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"kcagent/agent/consumer"
+	"kcagent/agent/web"
 	"kcagent/config"
 )
 
-func (a *Agent) Status() Status { return a.api.Status() }
+func (a *Agent) Status() web.Status { return a.api.Status() }
 
-func (a *Agent) Threads() (Threads, error) { return a.api.Threads() }
+func (a *Agent) Threads() (web.Threads, error) { return a.api.Threads() }
 
 // A fakeRunner is a consumer that does nothing but change its state.
 type fakeRunner struct {
@@ -21,7 +23,7 @@ type fakeRunner struct {
 
 	mu         sync.Mutex
 	spec       config.Consumer // as last asked for
-	snapshot   Snapshot
+	snapshot   consumer.Snapshot
 	updates    int
 	awaited    []string
 	reconnects int
@@ -33,28 +35,28 @@ func newFakeRunner(spec config.Consumer) *fakeRunner {
 	f := &fakeRunner{
 		run:      func(ctx context.Context) { <-ctx.Done() },
 		spec:     spec,
-		snapshot: Snapshot{ID: rand.Text(), Name: spec.Name, Created: now, State: Created, Since: now},
+		snapshot: consumer.Snapshot{ID: rand.Text(), Name: spec.Name, Created: now, State: consumer.Created, Since: now},
 	}
 	f.snapshot.FlushSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "flush"})
 	return f
 }
 
 func (f *fakeRunner) Run(ctx context.Context) {
-	f.to(Starting, "")
-	f.to(Running, "")
+	f.to(consumer.Starting, "")
+	f.to(consumer.Running, "")
 	f.run(ctx)
 	<-ctx.Done()
-	f.to(Stopping, "")
-	f.to(context.Cause(ctx).(StopReason).To, "")
+	f.to(consumer.Stopping, "")
+	f.to(context.Cause(ctx).(consumer.StopReason).To, "")
 }
 
-func (f *fakeRunner) to(s State, fault string) {
+func (f *fakeRunner) to(s consumer.State, fault string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.snapshot.State != s {
 		f.snapshot.State, f.snapshot.Since = s, time.Now()
 	}
-	f.snapshot.Fault, f.snapshot.Started = fault, s != Starting && s != Created
+	f.snapshot.Fault, f.snapshot.Started = fault, s != consumer.Starting && s != consumer.Created
 }
 
 func (f *fakeRunner) Update(spec config.Consumer) {
@@ -88,17 +90,17 @@ func (f *fakeRunner) AwaitTopics(topics []string) {
 	f.awaited = append(f.awaited, topics...)
 }
 
-func (f *fakeRunner) Wait(reason string) { f.to(Starting, reason) }
+func (f *fakeRunner) Wait(reason string) { f.to(consumer.Starting, reason) }
 
 func (f *fakeRunner) Retire() {
-	if f.Snapshot().State == Created {
-		f.to(Terminated, "")
+	if f.Snapshot().State == consumer.Created {
+		f.to(consumer.Terminated, "")
 	}
 }
 
 func (f *fakeRunner) Sample(time.Time) {}
 
-func (f *fakeRunner) Snapshot() Snapshot {
+func (f *fakeRunner) Snapshot() consumer.Snapshot {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.snapshot

@@ -10,6 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kcagent/agent/consumer"
+	"kcagent/agent/testkit"
 	"kcagent/config"
 	"kcagent/e2e/badnet"
 )
@@ -42,7 +44,7 @@ func TestGenerationsOfAFarCluster(t *testing.T) {
 	way.Set(badnet.Fault{Latency: 25 * time.Millisecond})
 	fetches, commits := r.countRequests(kmsg.OffsetFetch), r.countRequests(kmsg.OffsetCommit)
 	r.edit("")
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	if n := fetches("all"); n != 1 {
 		t.Errorf("the first generation sent %d OffsetFetch requests, want 1", n)
 	}
@@ -54,11 +56,11 @@ func TestGenerationsOfAFarCluster(t *testing.T) {
 	text := fmt.Sprintf("defaults: {brokers: [%q], topics: [t], group: kcagent-c, flush: {interval: 20ms}}\nconsumers:\n"+
 		"- {name: c, sink: {stdout: {}}}\n- {name: d, sink: {stdout: {}}}\n", r.cluster.ListenAddrs()[0])
 	before := fetches("all")
-	r.updates <- config.Update{Config: mustParse(t, text)}
+	r.updates <- config.Update{Config: testkit.Parse(t, text)}
 	r.eventually("two members", func() (bool, any) {
 		cs := r.agent.Status().Consumers
 		return len(cs) == 2 && len(cs[0].Partitions) == partitions/2 && len(cs[1].Partitions) == partitions/2 &&
-			cs[0].Status == Running && cs[1].Status == Running, cs
+			cs[0].Status == consumer.Running && cs[1].Status == consumer.Running, cs
 	})
 	generations := 0
 	for _, c := range r.agent.Status().Consumers {
@@ -84,7 +86,7 @@ func TestNewClusterHasNoCoordinator(t *testing.T) {
 		return resp, nil, true
 	})
 	r.edit("")
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	if c, moves := r.consumer(), r.moves(); c.RestartsTotal > 0 || slices.Contains(moves, "STARTING>ERROR") {
 		t.Errorf("it began %d times more: %v", c.RestartsTotal, moves)
 	}

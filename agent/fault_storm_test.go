@@ -13,6 +13,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kcagent/agent/consumer"
+	"kcagent/agent/offsets"
 	"kcagent/sink"
 )
 
@@ -123,7 +125,7 @@ func (s *faultStorm) calm() {
 	s.commitsFail.Store(false)
 	s.state = "running"
 	s.apply()
-	s.wantStatus(Running)
+	s.wantStatus(consumer.Running)
 	for p, n := range s.produced {
 		s.wantCommitted(int32(p), int64(n))
 	}
@@ -152,9 +154,9 @@ func (s *faultStorm) wantEveryRecord() {
 			s.Errorf("partition %d: got %v, want %v", p, got, want)
 		}
 	}
-	for _, r := range []reason{atCommitOfCopy, atMismatch, atExternal, atExternalReset, atOtherClient, atOthersReset, topicRecreated, atCommittedStart, atLedgerNotStart} {
-		if strings.Contains(s.log.String(), r.message) {
-			s.Errorf("the log says: %s", r.message)
+	for _, r := range []offsets.Reason{offsets.AtCommitOfCopy, offsets.AtMismatch, offsets.AtExternal, offsets.AtExternalReset, offsets.AtOtherClient, offsets.AtOthersReset, offsets.TopicRecreated, offsets.AtCommittedStart, offsets.AtLedgerNotStart} {
+		if strings.Contains(s.log.String(), r.Message) {
+			s.Errorf("the log says: %s", r.Message)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kcagent/agent/consumer"
 	"kcagent/config"
 )
 
@@ -166,7 +167,7 @@ func TestCompactedEndOfTheLogRestartsTheConsumerOnce(t *testing.T) {
 		r.produce(p, "a", "b", "c")
 	}
 	r.runTwo()
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	for p := range int32(3) {
 		r.wantCommitted(p, 3)
 	}
@@ -174,7 +175,7 @@ func TestCompactedEndOfTheLogRestartsTheConsumerOnce(t *testing.T) {
 	r.set(0, 4)
 	r.set(1, 5)
 	r.eventually("a warning for each hole", func() (bool, any) { return r.warnings() >= 2, r.log.String() })
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	once := r.counts()
 	if joins, leaves := once["join kcagent-c"]-before["join kcagent-c"], once["leave kcagent-c"]; joins > 2 || leaves != 1 || r.stalls() < 1 || r.stalls() > 2 {
 		t.Errorf("%d joins, %d leaves, %d stalls; want one restart", joins, leaves, r.stalls())
@@ -191,9 +192,9 @@ func TestCompactedEndOfTheLogRestartsTheConsumerOnce(t *testing.T) {
 	r.kick["kcagent-c"] = true
 	r.mu.Unlock()
 	r.eventually("another generation", func() (bool, any) { return r.counts()["join kcagent-c"] > once["join kcagent-c"], r.counts() })
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	r.looks()
-	if c := r.consumer(); c.RestartsTotal != 1 || c.Status != Running || c.LastError != nil || c.Lag != 3 || r.warnings() != 2 {
+	if c := r.consumer(); c.RestartsTotal != 1 || c.Status != consumer.Running || c.LastError != nil || c.Lag != 3 || r.warnings() != 2 {
 		t.Errorf("after another generation: %+v, %d warnings", c, r.warnings())
 	}
 	if now := r.counts(); now["join kcagent-d"] != before["join kcagent-d"] || now["leave kcagent-d"] != 0 {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kcagent/agent/consumer"
 	"kcagent/e2e/badnet"
 )
 
@@ -47,8 +48,8 @@ func TestJoinWaitsForAMemberThatDoesNotRejoin(t *testing.T) {
 	}
 	began := time.Now()
 	r.edit(", state: stopped")
-	r.wantStatus(Created)
-	if took := time.Since(began); took > closeConnectionsAfter/2 {
+	r.wantStatus(consumer.Created)
+	if took := time.Since(began); took > consumer.CloseConnectionsAfter/2 {
 		t.Errorf("the stop took %v", took)
 	}
 	if g := r.describe("kcagent-c"); len(g.Members) != 1 || g.Members[0].ClientID != "kgo" {
@@ -118,6 +119,6 @@ func (r *rig) wantErrorWithin(limit time.Duration, prefix string) {
 	r.Helper()
 	r.within(limit, "ERROR with "+prefix, func() (bool, any) {
 		c := r.consumer()
-		return c.Status == Failing && strings.HasPrefix(*c.LastError, prefix), c
+		return c.Status == consumer.Failing && strings.HasPrefix(*c.LastError, prefix), c
 	})
 }

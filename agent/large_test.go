@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"kcagent/agent/consumer"
+	"kcagent/agent/generation"
 	"kcagent/limits"
 	"kcagent/retry"
 	"kcagent/sink"
@@ -56,7 +58,7 @@ func (s *largeSink) set(before func(context.Context) error) {
 func largeRig(t *testing.T, before func(context.Context) error) (r *rig, s *largeSink, want []string) {
 	r = newRig(t, 1)
 	s = &largeSink{before: before}
-	for i, size := range []int{1, 1, largeRecord, 1, largeRecord + 1, largeRecord, 1} {
+	for i, size := range []int{1, 1, generation.LargeRecord, 1, generation.LargeRecord + 1, generation.LargeRecord, 1} {
 		value := strings.Repeat(string(rune('a'+i)), size)
 		r.produce(0, value)
 		want = append(want, fmt.Sprintf("t/0@%d=%s", i, value))
@@ -102,26 +104,26 @@ func TestPauseAbortsTheWriteOfALargeRecord(t *testing.T) {
 	r.edit("")
 	<-began
 	r.edit(", state: paused")
-	r.wantStatus(Paused)
+	r.wantStatus(consumer.Paused)
 	r.stillOnly(want[:2]...)
 	r.wantCommitted(0, 2)
 	s.set(nil)
 	r.edit("")
 	r.wantRecords(want...)
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 }
 
 // TestLargeRecordThatFailsIsReadAgain: no later record is stored meanwhile.
 func TestLargeRecordThatFailsIsReadAgain(t *testing.T) {
 	r, s, want := largeRig(t, func(context.Context) error { return errors.New("no space left on device") })
 	r.edit("")
-	r.wantStatus(Failing)
+	r.wantStatus(consumer.Failing)
 	r.stillOnly(want[:2]...)
 	s.set(func(context.Context) error { return fmt.Errorf("sync: %w", sink.ErrReopen) })
 	r.stillOnly(want[:2]...)
 	s.set(nil)
 	r.wantRecords(want...)
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	r.wantCommitted(0, int64(len(want)))
 }
 

@@ -7,6 +7,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/agent/consumer"
 )
 
 // TestPartitionsWithoutLeaderAreOneCause: a consumer that loses the leaders of many
@@ -16,7 +18,7 @@ func TestPartitionsWithoutLeaderAreOneCause(t *testing.T) {
 	const partitions = 20
 	r := newRig(t, partitions)
 	r.edit("")
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	var mu sync.Mutex
 	failing := make(map[int32]bool)
 	r.cluster.ControlKey(int16(kmsg.Fetch), func(k kmsg.Request) (kmsg.Response, error, bool) {
@@ -38,14 +40,14 @@ func TestPartitionsWithoutLeaderAreOneCause(t *testing.T) {
 		}
 		return resp, nil, true
 	})
-	r.wantStatus(Failing)
+	r.wantStatus(consumer.Failing)
 	r.eventually("the errors of all partitions", func() (bool, any) {
 		mu.Lock()
 		defer mu.Unlock()
 		return len(failing) == partitions, len(failing)
 	})
 	<-time.After(time.Second) // for retries
-	if lines := r.log.logged(t, "consumer still fails"); len(lines) > 1 {
+	if lines := r.log.Logged(t, "consumer still fails"); len(lines) > 1 {
 		t.Errorf("%d lines, such as %+v", len(lines), lines[:2])
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kcagent/agent/consumer"
+	"kcagent/agent/testkit"
 	"kcagent/config"
 )
 
@@ -91,7 +93,7 @@ func TestRefusedTokenIsReplaced(t *testing.T) {
 	}
 	r := &rig{T: t, cluster: cluster, memory: &memory{}, updates: make(chan config.Update)}
 	r.start()
-	s := newTokenServer(t, 3600)
+	s := testkit.NewTokenServer(t, 3600)
 	text := fmt.Sprintf(`
 clusters: {main: {brokers: [%q], sasl: {mechanism: OAUTHBEARER, oauth: {token_url: %q, client_id: reader, client_secret: top-secret}}}}
 consumers: [{name: c, cluster: main, topics: [t], sink: {stdout: {}}}]`, cluster.ListenAddrs()[0], s.URL)
@@ -100,14 +102,14 @@ consumers: [{name: c, cluster: main, topics: [t], sink: {stdout: {}}}]`, cluster
 		t.Fatal(problems)
 	}
 	r.updates <- config.Update{Config: c}
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	was := r.consumer()
 
 	revoked.Store(true)
-	r.agent.clusters.open()[0].Reconnect()
-	r.wantStatus(Failing)
-	r.wantStatus(Running)
-	if n := s.requests.Load(); n != 2 {
+	r.agent.clusters.Open()[0].Reconnect()
+	r.wantStatus(consumer.Failing)
+	r.wantStatus(consumer.Running)
+	if n := s.Requests.Load(); n != 2 {
 		t.Errorf("the server was asked %d times", n)
 	}
 	if now := r.consumer(); !slices.Equal(now.MemberIDs, was.MemberIDs) {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"kcagent/agent/consumer"
 )
 
 // TestOldCheckpointDoesNotTruncateTheFile: an old checkpoint that was restored next to
@@ -23,7 +25,7 @@ func TestOldCheckpointDoesNotTruncateTheFile(t *testing.T) {
 			fill := func(from, to int) {
 				r.start()
 				r.edit(spec)
-				r.wantStatus(Running)
+				r.wantStatus(consumer.Running)
 				r.produce(0, all[from:to]...)
 				r.wantCommitted(0, int64(to))
 				if err := r.stop(); err != nil {
@@ -41,7 +43,7 @@ func TestOldCheckpointDoesNotTruncateTheFile(t *testing.T) {
 			r.edit(spec)
 			r.eventually("the error", func() (bool, any) {
 				c := r.consumer()
-				return c.Status == Failing && c.LastError != nil && strings.Contains(*c.LastError, path+"+checkpoint is older"), c
+				return c.Status == consumer.Failing && c.LastError != nil && strings.Contains(*c.LastError, path+"+checkpoint is older"), c
 			})
 			if got := lines(path); !slices.Equal(got, all[:20]) {
 				t.Errorf("the file contains %v, want all committed records", got)

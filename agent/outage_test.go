@@ -12,13 +12,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kcagent/agent/consumer"
+	"kcagent/agent/testkit"
 	"kcagent/e2e/badnet"
 )
 
 func TestMissingTopicHealsByItself(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit(", topics: [t, late]")
-	r.wantStatus(Failing)
+	r.wantStatus(consumer.Failing)
 	if e := r.consumer().LastError; e == nil || !strings.Contains(*e, `"late"`) {
 		t.Errorf("last error is %v, want the topic's name", e)
 	}
@@ -29,7 +31,7 @@ func TestMissingTopicHealsByItself(t *testing.T) {
 	if _, err := req.RequestWith(context.Background(), r.client); err != nil {
 		t.Fatal(err)
 	}
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	if len(r.consumer().Partitions) != 2 {
 		t.Errorf("partitions are %v", r.consumer().Partitions)
 	}
@@ -46,7 +48,7 @@ func TestStartPolicies(t *testing.T) {
 			r := newRig(t, 1)
 			r.produce(0, "a", "b")
 			r.edit(`, start: "` + tt.start + `"`)
-			r.wantStatus(Running)
+			r.wantStatus(consumer.Running)
 			r.produce(0, "new")
 			r.wantRecords(strings.Fields(tt.want)...)
 			r.wantCommitted(0, 3)
@@ -61,7 +63,7 @@ func TestStartPolicies(t *testing.T) {
 			}
 			r.start() // the group has an offset now
 			r.edit(`, start: "` + tt.start + `"`)
-			r.wantStatus(Running)
+			r.wantStatus(consumer.Running)
 			if n := r.counters().OffsetStarts; n != 0 {
 				t.Errorf("%d starts were counted for a group that has offsets", n)
 			}
@@ -86,7 +88,7 @@ func TestOutOfRange(t *testing.T) {
 		r.produce(0, "a", "b")
 		r.commitExternally(0, 99, "")
 		r.edit(", on_offset_out_of_range: latest")
-		r.wantStatus(Running)
+		r.wantStatus(consumer.Running)
 		r.produce(0, "new")
 		r.wantRecords("t/0@2=new")
 		if log := r.log.String(); resets(r) != 1 || !strings.Contains(log, "offset out of range was reset") || !strings.Contains(log, `"policy":"latest"`) {
@@ -98,7 +100,7 @@ func TestOutOfRange(t *testing.T) {
 		r.produce(0, "a", "b")
 		r.commitExternally(0, 99, "")
 		r.edit(", on_offset_out_of_range: fail")
-		r.wantStatus(Failing)
+		r.wantStatus(consumer.Failing)
 		if e := *r.consumer().LastError; !strings.Contains(e, "99") || !strings.Contains(e, "out of range") {
 			t.Errorf("last error is %q", e)
 		}
@@ -125,12 +127,12 @@ func TestBrokerAwayAtStart(t *testing.T) {
 	r.produce(0, "a")
 	back := r.away()
 	r.edit("")
-	r.wantStatus(Failing)
+	r.wantStatus(consumer.Failing)
 	if e := r.consumer().LastError; e == nil || !strings.Contains(*e, r.cluster.ListenAddrs()[0]) {
 		t.Errorf("last error is %v, want the broker's address", e)
 	}
 	back()
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	r.wantRecords("t/0@0=a")
 	if c := r.consumer(); c.LastError != nil {
 		t.Errorf("it works again and still shows %q", *c.LastError)
@@ -144,9 +146,9 @@ func TestBrokerAwayInMidRun(t *testing.T) {
 	r.wantRecords("t/0@0=a")
 	r.wantCommitted(0, 1)
 	back := r.away()
-	r.wantStatus(Failing)
+	r.wantStatus(consumer.Failing)
 	back()
-	r.wantStatus(Running) // with nothing to read, too
+	r.wantStatus(consumer.Running) // with nothing to read, too
 	r.produce(0, "b")
 	r.wantRecords("t/0@0=a", "t/0@1=b")
 }
@@ -156,7 +158,7 @@ func TestBrokerAwayInMidRun(t *testing.T) {
 func TestPausedStaysSoOverAnOutage(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit(", state: paused")
-	r.wantStatus(Paused)
+	r.wantStatus(consumer.Paused)
 	var isBack atomic.Bool
 	r.cluster.ControlKey(int16(kmsg.JoinGroup), func(kmsg.Request) (kmsg.Response, error, bool) {
 		r.cluster.KeepControl()
@@ -167,9 +169,9 @@ func TestPausedStaysSoOverAnOutage(t *testing.T) {
 		resp.ErrorCode = kerr.UnknownMemberID.Code
 		return resp, nil, true
 	})
-	r.wantStatus(Failing)
+	r.wantStatus(consumer.Failing)
 	isBack.Store(true)
-	r.wantStatus(Paused)
+	r.wantStatus(consumer.Paused)
 	if moves := strings.Join(r.moves(), " "); moves != "CREATED>STARTING STARTING>PAUSED PAUSED>ERROR ERROR>PAUSED" {
 		t.Errorf("the moves are %s", moves)
 	}
@@ -179,7 +181,7 @@ func TestStopsWhileBrokerIsAway(t *testing.T) {
 	r := newRig(t, 1)
 	r.away()
 	r.edit("")
-	r.wantStatus(Failing)
+	r.wantStatus(consumer.Failing)
 	if err := r.stop(); err != nil {
 		t.Errorf("stopping while the broker is away: %v", err)
 	}
@@ -195,7 +197,7 @@ func (r *rig) coordinatorAt(addr string, groups ...string) {
 	})
 }
 
-func (r *rig) coordinators(at func(group string) string) { setCoordinators(r.cluster, at) }
+func (r *rig) coordinators(at func(group string) string) { testkit.SetCoordinators(r.cluster, at) }
 
 // TestCoordinatorThatIsNone: a consumer whose coordinator is a black hole, or no
 // broker at all, says so within half a minute, and where that is.
@@ -213,7 +215,7 @@ func TestCoordinatorThatIsNone(t *testing.T) {
 			addr := badnet.Listen(t, c.serve)
 			r.coordinatorAt(addr, "kcagent-c")
 			r.edit("")
-			r.wantStatus(Failing)
+			r.wantStatus(consumer.Failing)
 			if e := *r.consumer().LastError; !strings.Contains(e, "its coordinator at "+addr+" "+c.want) {
 				t.Errorf("last error is %q", e)
 			}
@@ -229,7 +231,7 @@ func TestCoordinatorThatIsNone(t *testing.T) {
 func TestForgottenMemberJoinsAnew(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit("")
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	was := r.consumer()
 	req := kmsg.NewPtrLeaveGroupRequest()
 	req.Group = "kcagent-c"
@@ -241,7 +243,7 @@ func TestForgottenMemberJoinsAnew(t *testing.T) {
 	}
 	r.eventually("another generation", func() (bool, any) {
 		c := r.consumer()
-		return c.Status == Running && len(c.MemberIDs) == 1 && c.MemberIDs[0] != was.MemberIDs[0], c
+		return c.Status == consumer.Running && len(c.MemberIDs) == 1 && c.MemberIDs[0] != was.MemberIDs[0], c
 	})
 	r.produce(0, "a")
 	r.wantRecords("t/0@0=a")

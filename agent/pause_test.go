@@ -6,6 +6,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/agent/consumer"
 )
 
 func TestPauseKeepsTheMembershipAndStoresNothing(t *testing.T) {
@@ -15,14 +17,14 @@ func TestPauseKeepsTheMembershipAndStoresNothing(t *testing.T) {
 	r.wantRecords("t/0@0=a")
 	before := r.consumer()
 	r.edit(", state: paused")
-	r.wantStatus(Paused)
+	r.wantStatus(consumer.Paused)
 	if r.committed(0) != 1 {
 		t.Error("the consumer is PAUSED, and not everything is committed")
 	}
 	r.produce(0, "b")
 	r.stillOnly("t/0@0=a")
 	r.edit("")
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	r.wantRecords("t/0@0=a", "t/0@1=b")
 	if after := r.consumer(); after.MemberIDs[0] != before.MemberIDs[0] || after.Generation != before.Generation || after.ID != before.ID {
 		t.Error("the pause changed the membership")
@@ -32,7 +34,7 @@ func TestPauseKeepsTheMembershipAndStoresNothing(t *testing.T) {
 func TestPauseSurvivesRebalanceAndRestart(t *testing.T) {
 	r := newRig(t, 2)
 	r.edit(", state: paused")
-	r.wantStatus(Paused)
+	r.wantStatus(consumer.Paused)
 	generation := r.consumer().Generation
 	other, err := kgo.NewClient(kgo.SeedBrokers(r.cluster.ListenAddrs()...), kgo.ConsumerGroup("kcagent-c"),
 		kgo.ConsumeTopics("t"), kgo.Balancers(kgo.StickyBalancer()), kgo.DisableAutoCommit())
@@ -48,7 +50,7 @@ func TestPauseSurvivesRebalanceAndRestart(t *testing.T) {
 		c := r.consumer()
 		return len(c.Partitions) == 2, c
 	})
-	r.wantStatus(Paused)
+	r.wantStatus(consumer.Paused)
 	r.produce(0, "a")
 	r.produce(1, "b")
 	r.stillOnly()
@@ -57,7 +59,7 @@ func TestPauseSurvivesRebalanceAndRestart(t *testing.T) {
 	}
 	r.start()
 	r.edit(", state: paused")
-	r.wantStatus(Paused)
+	r.wantStatus(consumer.Paused)
 	r.stillOnly()
 	r.edit("")
 	r.eventually("both records", func() (bool, any) { got := r.memory.all(); return len(got) == 2, got })
@@ -69,7 +71,7 @@ func TestLagIsUpdatedWhilePaused(t *testing.T) {
 	}
 	r := newRig(t, 1)
 	r.edit(", state: paused")
-	r.wantStatus(Paused)
+	r.wantStatus(consumer.Paused)
 	r.produce(0, "a", "b", "c")
 	r.eventually("lag 3", func() (bool, any) { c := r.consumer(); return c.Lag == 3, c.Lag })
 }
@@ -77,7 +79,7 @@ func TestLagIsUpdatedWhilePaused(t *testing.T) {
 func TestFetchSettingsAreAppliedInPlace(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit("")
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	before := r.consumer()
 	var bytes atomic.Int32
 	r.cluster.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
@@ -97,7 +99,7 @@ func TestFetchSettingsAreAppliedInPlace(t *testing.T) {
 func TestFlushSettingsAreAppliedInPlace(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit(", flush: {interval: 1h}")
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	before := r.consumer()
 	r.produce(0, "a")
 	r.wantRecords("t/0@0=a")

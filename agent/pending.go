@@ -4,6 +4,10 @@ import (
 	"errors"
 	"time"
 
+	"kcagent/agent/kafka"
+	"kcagent/agent/outage"
+	"kcagent/agent/plan"
+	"kcagent/agent/web"
 	"kcagent/config"
 	"kcagent/retry"
 )
@@ -18,7 +22,7 @@ import (
 //
 // A newer edit replaces it by another one, or removes it.
 type pendingChange struct {
-	change       Change
+	change       plan.Change
 	fingerprints config.Prints // of the files with credentials, if the change is a reconnect
 	since        time.Time
 
@@ -27,7 +31,7 @@ type pendingChange struct {
 	next   time.Time // in phase backoff: when the next pre-check is due; zero for at once
 	err    error     // why it is not applied yet; nil before that is known
 
-	causes causeLog
+	causes outage.CauseLog
 	wait   retry.Backoff
 }
 
@@ -42,7 +46,7 @@ const (
 )
 
 // newPendingChange returns a change whose pre-check is due at once.
-func newPendingChange(c Change, now time.Time) *pendingChange {
+func newPendingChange(c plan.Change, now time.Time) *pendingChange {
 	return &pendingChange{change: c, since: now}
 }
 
@@ -61,7 +65,7 @@ func (p *pendingChange) pass() { p.phase, p.err = ready, nil }
 // fail ends a pre-check that found err, and returns the time until the next one.
 func (p *pendingChange) fail(err error, now time.Time) (wait time.Duration) {
 	p.phase, p.err = inBackoff, err
-	if loginRejected(err) {
+	if kafka.LoginRejected(err) {
 		p.wait.Slow()
 	}
 	wait = p.wait.Next()
@@ -82,11 +86,11 @@ func (p *pendingChange) block(holder *entry) {
 }
 
 // status is what /status shows; nil if p is nil.
-func (p *pendingChange) status() *PendingChange {
+func (p *pendingChange) status() *web.PendingChange {
 	if p == nil {
 		return nil
 	}
-	s := &PendingChange{Action: p.change.Op, Fields: p.change.Fields, Since: p.since, Tries: p.checks}
+	s := &web.PendingChange{Action: p.change.Op, Fields: p.change.Fields, Since: p.since, Tries: p.checks}
 	if p.err != nil {
 		text := p.err.Error()
 		s.Error = &text
@@ -99,13 +103,15 @@ func (p *pendingChange) status() *PendingChange {
 
 // hasPendingSpec reports whether a change of the consumer's spec is pending. A reconnect
 // does not change the spec.
-func (e *entry) hasPendingSpec() bool { return e.pending != nil && e.pending.change.Op != Reconnect }
+func (e *entry) hasPendingSpec() bool {
+	return e.pending != nil && e.pending.change.Op != plan.Reconnect
+}
 
 // queue makes c the pending change, in place of another one. A change of state does not
 // wait for the pre-check.
-func (e *entry) queue(c Change) {
+func (e *entry) queue(c plan.Change) {
 	e.pending = newPendingChange(c, time.Now())
-	if c.Op != Reconnect {
+	if c.Op != plan.Reconnect {
 		e.updateState(c.Spec.State)
 	}
 }

@@ -6,9 +6,10 @@ import (
 	"testing"
 	"time"
 
-	"kcagent/retry"
-
 	"github.com/IBM/sarama"
+
+	"kcagent/agent/plan"
+	"kcagent/retry"
 )
 
 // TestPhasesOfAPendingChange: each row is a sequence of events and what the change waits
@@ -43,7 +44,7 @@ func TestPhasesOfAPendingChange(t *testing.T) {
 		"blocked twice":         {events: []func(){start, pass, block, block}, phase: blocked, checks: 1, passed: true, err: "waits until consumer b releases "},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p = newPendingChange(Change{Op: Replace, Name: "a"}, now)
+			p = newPendingChange(plan.Change{Op: plan.Replace, Name: "a"}, now)
 			for _, event := range tt.events {
 				event()
 			}

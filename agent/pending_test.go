@@ -11,12 +11,15 @@ import (
 
 	"github.com/IBM/sarama"
 
+	"kcagent/agent/consumer"
+	"kcagent/agent/plan"
+	"kcagent/agent/web"
 	"kcagent/config"
 	"kcagent/fetch"
 	"kcagent/retry"
 )
 
-func (s *loopTest) consumer(name string) ConsumerStatus {
+func (s *loopTest) consumer(name string) web.ConsumerStatus {
 	s.t.Helper()
 	for _, c := range s.agent.Status().Consumers {
 		if c.Name == name {
@@ -24,11 +27,11 @@ func (s *loopTest) consumer(name string) ConsumerStatus {
 		}
 	}
 	s.t.Fatalf("there is no %s", name)
-	return ConsumerStatus{}
+	return web.ConsumerStatus{}
 }
 
 // wantPending fails unless a change is pending because of why.
-func (s *loopTest) wantPending(name string, action Op, why string) PendingChange {
+func (s *loopTest) wantPending(name string, action plan.Op, why string) web.PendingChange {
 	s.t.Helper()
 	settle()
 	p := s.consumer(name).PendingChange
@@ -46,7 +49,7 @@ func TestFailedPreCheckKeepsTheConfiguration(t *testing.T) {
 		was := s.consumer("a")
 		s.fail("a", errors.New("no such topic"))
 		s.edit("  - {name: a, group: g, topics: [x]}\n  - {name: b, topics: [y]}")
-		p := s.wantPending("a", Replace, "no such topic")
+		p := s.wantPending("a", plan.Replace, "no such topic")
 		if p.Tries != 1 || p.NextTryAt == nil || strings.Join(p.Fields, " ") != "group topics" {
 			t.Errorf("pending is %+v", p)
 		}
@@ -57,20 +60,20 @@ func TestFailedPreCheckKeepsTheConfiguration(t *testing.T) {
 			t.Errorf("b is %+v", b)
 		}
 		time.Sleep(time.Until(*p.NextTryAt) + time.Millisecond)
-		if p = s.wantPending("a", Replace, "no such topic"); p.Tries != 2 {
+		if p = s.wantPending("a", plan.Replace, "no such topic"); p.Tries != 2 {
 			t.Errorf("pending is %+v", p)
 		}
 		time.Sleep(3 * time.Minute)
-		if p = s.wantPending("a", Replace, "no such topic"); p.Tries < 12 || p.Tries > 30 {
+		if p = s.wantPending("a", plan.Replace, "no such topic"); p.Tries < 12 || p.Tries > 30 {
 			t.Errorf("%d pre-checks in three minutes", p.Tries)
 		}
-		if now := s.consumer("a"); now.ID != was.ID || now.Group != was.Group || now.Status != Running {
+		if now := s.consumer("a"); now.ID != was.ID || now.Group != was.Group || now.Status != consumer.Running {
 			t.Errorf("with the current spec it is %+v, was %+v", now, was)
 		}
 		s.fail("a", nil)
 		time.Sleep(retry.DefaultLast)
 		settle()
-		if now := s.consumer("a"); now.ID == was.ID || now.Group != "g" || now.PendingChange != nil || now.Status != Running {
+		if now := s.consumer("a"); now.ID == was.ID || now.Group != "g" || now.PendingChange != nil || now.Status != consumer.Running {
 			t.Errorf("with the new spec it is %+v", now)
 		}
 		if c := s.agent.Status().Config.State; c != "synced" {
@@ -87,9 +90,9 @@ func TestNewerEditReplacesThePendingChange(t *testing.T) {
 		was := s.consumer("a")
 		s.fail("a", errors.New("unreachable"))
 		s.edit("  - {name: a, group: g}")
-		s.wantPending("a", Replace, "unreachable")
+		s.wantPending("a", plan.Replace, "unreachable")
 		s.edit("  - {name: a, topics: [x]}")
-		if p := s.wantPending("a", Resubscribe, "unreachable"); p.Tries != 1 || strings.Join(p.Fields, " ") != "topics" {
+		if p := s.wantPending("a", plan.Resubscribe, "unreachable"); p.Tries != 1 || strings.Join(p.Fields, " ") != "topics" {
 			t.Errorf("pending is %+v", p)
 		}
 		// The result of the older pre-check is ignored.
@@ -98,7 +101,7 @@ func TestNewerEditReplacesThePendingChange(t *testing.T) {
 		synctest.Wait()
 		s.fail("a", errors.New("too late"))
 		s.updates <- updateOf(t, "  - {name: a, group: i}")
-		s.wantPending("a", Replace, "too late")
+		s.wantPending("a", plan.Replace, "too late")
 		s.edit("  - {name: a}")
 		if now := s.consumer("a"); now.PendingChange != nil || now.ID != was.ID || now.Group != was.Group {
 			t.Errorf("after the edit back a is %+v", now)
@@ -120,7 +123,7 @@ func TestStateDoesNotWaitForAPreCheck(t *testing.T) {
 			s.fail(name, errors.New("unreachable"))
 		}
 		s.edit("  - {name: a, group: g, state: paused}\n  - {name: b, group: g2}\n  - {name: c, group: g3}")
-		s.wantPending("a", Replace, "unreachable")
+		s.wantPending("a", plan.Replace, "unreachable")
 		if got := s.runner(0).asked(); got.State != config.Paused || got.Group != was.Group {
 			t.Errorf("a is asked to be %s in group %s, want the current spec, paused", got.State, got.Group)
 		}
@@ -162,8 +165,8 @@ func TestConsumersExchangeTheirFiles(t *testing.T) {
 		}
 		s.fail("b", errors.New("unreachable"))
 		s.edit(file("3", "4", "1")) // a waits for the file that b goes on to write
-		s.wantPending("b", Replace, "unreachable")
-		if p := s.wantPending("a", Replace, "waits until consumer b releases file:/3.log"); p.NextTryAt != nil {
+		s.wantPending("b", plan.Replace, "unreachable")
+		if p := s.wantPending("a", plan.Replace, "waits until consumer b releases file:/3.log"); p.NextTryAt != nil {
 			t.Errorf("a has another pre-check at %s, although it passed", p.NextTryAt)
 		}
 		s.wantStates("a=RUNNING b=RUNNING c=RUNNING")
@@ -186,12 +189,12 @@ func TestZombieKeepsItsFile(t *testing.T) {
 		s.slow["a"] = time.Minute
 		s.edit("  - {name: a, sink: {file: {path: /1.log}}}\n  - {name: b, sink: {file: {path: /2.log}}}")
 		s.edit("  - {name: b, sink: {file: {path: /1.log}}}")
-		s.wantPending("b", Replace, "waits until consumer a releases")
+		s.wantPending("b", plan.Replace, "waits until consumer a releases")
 		time.Sleep(6 * time.Second)
-		s.wantPending("b", Replace, "waits until zombie a releases")
+		s.wantPending("b", plan.Replace, "waits until zombie a releases")
 		s.wantStates("b=RUNNING")
 		time.Sleep(time.Minute)
-		if b := s.consumer("b"); b.Sink != "file:/1.log" || b.Status != Running {
+		if b := s.consumer("b"); b.Sink != "file:/1.log" || b.Status != consumer.Running {
 			t.Errorf("b is %+v", b)
 		}
 	})
@@ -226,7 +229,7 @@ func TestRejectedLoginDelaysTheNextPreCheck(t *testing.T) {
 		s.edit("  - {name: a}")
 		s.fail("a", fmt.Errorf("authenticate to cluster main: %w", sarama.ErrSASLAuthenticationFailed))
 		s.edit("  - {name: a, group: g}")
-		p := s.wantPending("a", Replace, "authenticate to cluster main")
+		p := s.wantPending("a", plan.Replace, "authenticate to cluster main")
 		if wait := time.Until(*p.NextTryAt); p.Tries != 1 || wait < 3*time.Second {
 			t.Errorf("after %d pre-checks it waits for %v", p.Tries, wait)
 		}
@@ -242,7 +245,7 @@ func TestMissingTopicsOfAPreCheckAreAwaited(t *testing.T) {
 		s.edit("  - {name: a}")
 		s.fail("a", errors.Join(&fetch.TopicError{Topic: "x", Err: sarama.ErrUnknownTopicOrPartition}, errors.New("unreachable")))
 		s.edit("  - {name: a, topics: [x]}")
-		s.wantPending("a", Resubscribe, "x")
+		s.wantPending("a", plan.Resubscribe, "x")
 		if got := s.runner(0).awaited; !slices.Equal(got, []string{"x"}) {
 			t.Errorf("awaited are %v", got)
 		}

@@ -11,6 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
 
+	"kcagent/agent/consumer"
+	"kcagent/agent/offsets"
 	"kcagent/config"
 	"kcagent/e2e/badnet"
 	"kcagent/sink/kinds"
@@ -90,7 +92,7 @@ func TestAnotherClusterAtTheAddress(t *testing.T) {
 	proxy := fmt.Sprintf("%q", w.Proxy.Addr())
 	w.edit(proxy, "")
 	w.wantFile("a0", "a1")
-	w.wantStatus(Running)
+	w.wantStatus(consumer.Running)
 	w.Proxy.Redirect(w.B.Addr, false)
 	w.wantForeignCluster()
 	w.edit(proxy, ", group: g")
@@ -102,7 +104,7 @@ func TestAnotherClusterAtTheAddress(t *testing.T) {
 	w.untouched()
 	w.wantFile("a0", "a1")
 	w.Proxy.Redirect(w.A.Addr, false)
-	w.wantStatus(Running)
+	w.wantStatus(consumer.Running)
 	w.produce(0, "a2")
 	w.wantFile("a0", "a1", "a2")
 	w.wantCommitted(0, 3)
@@ -111,7 +113,7 @@ func TestAnotherClusterAtTheAddress(t *testing.T) {
 	w.edit(proxy, ", group: kcagent-c, instance_id: i") // replaced: its fetcher ends
 	w.eventually("the replacement", func() (bool, any) {
 		c := w.consumer()
-		return c.ID != id && c.Status == Running, c
+		return c.ID != id && c.Status == consumer.Running, c
 	})
 	w.Proxy.Redirect(w.B.Addr, false)
 	w.wantForeignCluster()
@@ -120,16 +122,16 @@ func TestAnotherClusterAtTheAddress(t *testing.T) {
 
 	w.edit(fmt.Sprintf("%q", w.B.Addr), ", instance_id: i")
 	w.wantFile("a0", "a1", "a2", "b0", "b1", "b2", "b3", "b4")
-	w.wantStatus(Running)
+	w.wantStatus(consumer.Running)
 	id = w.consumer().ID
 	w.edit(proxy, ", instance_id: i") // which leads there now
 	w.eventually("the move back", func() (bool, any) {
 		c := w.consumer()
-		return c.ID != id && c.Status == Running, c
+		return c.ID != id && c.Status == consumer.Running, c
 	})
 	w.other.produce(0, "b5")
 	w.wantFile("a0", "a1", "a2", "b0", "b1", "b2", "b3", "b4", "b5")
-	w.wantStatus(Running)
+	w.wantStatus(consumer.Running)
 }
 
 // TestClusterRebuiltAtTheSameAddress: once no consumer has the brokers, and the file was
@@ -139,7 +141,7 @@ func TestClusterRebuiltAtTheSameAddress(t *testing.T) {
 	proxy := fmt.Sprintf("%q", w.Proxy.Addr())
 	w.edit(proxy, "")
 	w.wantFile("a0", "a1")
-	w.wantStatus(Running)
+	w.wantStatus(consumer.Running)
 	w.Proxy.Redirect(w.B.Addr, false)
 	w.wantForeignCluster()
 	none, _ := config.Parse("consumers.yaml", []byte("consumers: []"), os.LookupEnv)
@@ -176,21 +178,21 @@ func TestWrongClusterAtTheStart(t *testing.T) {
 			w.produce(0, "a2", "a3", "a4", "a5")
 			w.Proxy.Redirect(w.A.Addr, keep)
 			if keep { // as in half a minute
-				f := w.agent.clusters.open()[0].Fetcher
+				f := w.agent.clusters.Open()[0].Fetcher
 				f.Reconnect()
 				if err := f.Refresh(t.Context(), []string{"t"}); err != nil {
 					t.Error(err)
 				}
 			}
 			w.wantFile("a0", "a1", "a2", "a3", "a4", "a5")
-			w.wantStatus(Running)
+			w.wantStatus(consumer.Running)
 			w.wantCommitted(0, 6)
 			if n, _ := w.other.commitOf(0); n != 4 {
 				t.Errorf("the other cluster has %d committed", n)
 			}
-			for _, r := range []reason{atExternal, atExternalReset, atOtherClient, atMirrored, atMismatch, topicRecreated} {
-				if strings.Contains(w.log.String(), r.message) {
-					t.Errorf("the log says: %s", r.message)
+			for _, r := range []offsets.Reason{offsets.AtExternal, offsets.AtExternalReset, offsets.AtOtherClient, offsets.AtMirrored, offsets.AtMismatch, offsets.TopicRecreated} {
+				if strings.Contains(w.log.String(), r.Message) {
+					t.Errorf("the log says: %s", r.Message)
 				}
 			}
 		})
@@ -220,12 +222,12 @@ func TestPartitionsOfTheWrongCluster(t *testing.T) {
 	w.edit(proxy, "")
 	w.eventually("ERROR with three partitions", func() (bool, any) {
 		c := w.consumer()
-		return c.Status == Failing && len(c.Partitions) == 3, c
+		return c.Status == consumer.Failing && len(c.Partitions) == 3, c
 	})
 	w.Proxy.Redirect(w.A.Addr, false)
 	w.produce(0, "a2")
 	w.wantFile("a0", "a1", "a2")
-	w.wantStatus(Running)
+	w.wantStatus(consumer.Running)
 	if got := w.B.Requests(); got["ListOffsets"] || got["Fetch"] {
 		t.Errorf("the other cluster got %v", got)
 	}

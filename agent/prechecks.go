@@ -6,6 +6,10 @@ import (
 	"strings"
 	"time"
 
+	"kcagent/agent/kafka"
+	"kcagent/agent/outage"
+	"kcagent/agent/plan"
+	"kcagent/agent/precheck"
 	"kcagent/config"
 	"kcagent/sink"
 	"kcagent/sink/kinds"
@@ -18,10 +22,10 @@ import (
 type preChecker func(ctx context.Context, specs []config.Consumer, own []sink.Spec, report func(i int, err error))
 
 // preCheckWith returns the real preChecker.
-func preCheckWith(clusters *clusters) preChecker {
+func preCheckWith(clusters *kafka.Clusters) preChecker {
 	return func(ctx context.Context, specs []config.Consumer, own []sink.Spec, report func(i int, err error)) {
 		check := func(s sink.Spec) error { return kinds.CheckFree(s, own) }
-		probeEach(ctx, specs, probing{check, clusters.pinned}, func(i int, found []Finding) {
+		precheck.ProbeEach(ctx, specs, precheck.Checks{Sink: check, Pinned: clusters.Pinned}, func(i int, found []precheck.Finding) {
 			errs := make([]error, len(found))
 			for n, f := range found {
 				errs[n] = f.Err
@@ -94,9 +98,9 @@ func (a *Agent) handlePreCheck(r preCheckResult) {
 		log.Info("pre-check passed", "tries", p.checks)
 		return
 	}
-	e.runner.AwaitTopics(missingTopics(r.err))
+	e.runner.AwaitTopics(kafka.MissingTopics(r.err))
 	wait := p.fail(r.err, time.Now())
-	if p.causes.news(causeKey(r.err.Error()), remindEvery, time.Now()) {
+	if p.causes.News(outage.CauseKey(r.err.Error()), outage.RemindEvery, time.Now()) {
 		log.Warn("pre-check failed; keeping the current configuration", "error", r.err, "next_try_in", wait.Round(time.Millisecond).String())
 	}
 }
@@ -128,7 +132,7 @@ func (a *Agent) applyReady() {
 	}
 	for e := range passed {
 		p := e.pending
-		if p.change.Op == Reconnect {
+		if p.change.Op == plan.Reconnect {
 			e.reconnected = p.fingerprints
 		}
 		e.pending = nil

@@ -14,6 +14,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/agent/consumer"
+	"kcagent/agent/precheck"
+	"kcagent/agent/testkit"
 )
 
 // ofListener is the part of an error that names the source of an address.
@@ -28,7 +32,7 @@ func (r *rig) probed(settings string) string {
 	text := fmt.Sprintf("clusters: {k: {brokers: [%q]%s}}\nconsumers: [{name: c, cluster: k, topics: [t], sink: {stdout: {}}}]\n",
 		r.cluster.ListenAddrs()[0], settings)
 	var all []string
-	for _, f := range Probe(r.Context(), mustParse(r.T, text).Consumers) {
+	for _, f := range precheck.Probe(r.Context(), testkit.Parse(r.T, text).Consumers) {
 		all = append(all, f.Field+": "+f.Err.Error())
 	}
 	return strings.Join(all, "\n")
@@ -90,7 +94,7 @@ func TestProbeFindsAnotherAssignor(t *testing.T) {
 				return
 			}
 			r.edit("") // a running consumer reports the same
-			r.wantStatus(Failing)
+			r.wantStatus(consumer.Failing)
 			if e := *r.consumer().LastError; !strings.HasPrefix("group: "+e, c.want) {
 				t.Errorf("last error is %q", e)
 			}
@@ -152,7 +156,7 @@ func TestProbeFindsASessionTimeoutThatIsNotAllowed(t *testing.T) {
 		t.Errorf("after the probe, the group is %+v", g)
 	}
 	r.edit("") // a running consumer reports the same
-	r.wantStatus(Failing)
+	r.wantStatus(consumer.Failing)
 	if e := *r.consumer().LastError; !strings.Contains(e, "session_timeout 45s is outside the limits of the brokers") {
 		t.Errorf("last error is %q", e)
 	}
@@ -290,7 +294,7 @@ func TestProbeOfManyGroups(t *testing.T) {
 	for i := range groups {
 		text += fmt.Sprintf("- {name: c%d}\n", i)
 	}
-	for _, f := range Probe(t.Context(), mustParse(t, text).Consumers) {
+	for _, f := range precheck.Probe(t.Context(), testkit.Parse(t, text).Consumers) {
 		t.Fatalf("%s: %v", f.Consumer, f.Err)
 	}
 	for key, count := range counts {

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"kcagent/agent/precheck"
+	"kcagent/agent/testkit"
 	"kcagent/e2e/badnet"
 )
 
@@ -18,7 +20,7 @@ func TestProbeOfOneDeafCoordinator(t *testing.T) {
 	deaf := badnet.Listen(t, func(net.Conn) {})
 	r.coordinatorAt(deaf, "kcagent-b", "kcagent-d")
 	text := fmt.Sprintf("defaults: {brokers: [%q], topics: [t], sink: {stdout: {}}}\nconsumers: [{name: a}, {name: b}, {name: c}, {name: d}]\n", r.cluster.ListenAddrs()[0])
-	found := Probe(t.Context(), mustParse(t, text).Consumers)
+	found := precheck.Probe(t.Context(), testkit.Parse(t, text).Consumers)
 	var who string
 	for _, f := range found {
 		who += f.Consumer
@@ -40,7 +42,7 @@ func TestProbeOutOfTime(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	text := "consumers:\n- {name: a, brokers: [%q], topics: [t], sink: {stdout: {}}}\n- {name: b, brokers: [%q], topics: [t], sink: {stdout: {}}}\n"
-	found := Probe(ctx, mustParse(t, fmt.Sprintf(text, r.cluster.ListenAddrs()[0], deaf)).Consumers)
+	found := precheck.Probe(ctx, testkit.Parse(t, fmt.Sprintf(text, r.cluster.ListenAddrs()[0], deaf)).Consumers)
 	if len(found) != 2 {
 		t.Fatalf("found %v", found)
 	}

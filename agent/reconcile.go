@@ -5,6 +5,9 @@ import (
 	"strings"
 	"time"
 
+	"kcagent/agent/consumer"
+	"kcagent/agent/generation"
+	"kcagent/agent/plan"
 	"kcagent/config"
 	"kcagent/limits"
 )
@@ -15,7 +18,7 @@ func (a *Agent) accept(u config.Update) {
 	r := &a.reloads
 	r.Path, r.FileSHA256 = u.Path, u.SHA256
 	if u.Config != nil && a.config != nil {
-		if p := Guard(a.config.Consumers, u.Config); p != nil {
+		if p := plan.Guard(a.config.Consumers, u.Config); p != nil {
 			p.File = u.Path
 			u.Problems = config.Problems{*p}
 		}
@@ -35,8 +38,8 @@ func (a *Agent) accept(u config.Update) {
 	r.Applied++
 	r.SHA256, r.AppliedAt, r.Problems = u.SHA256, u.At, nil
 	a.config = u.Config
-	limits.Records.SetMaxBatch(int64(u.Config.Limits.MaxBatch))             // fetches in progress keep what they have
-	limits.Records.SetBuffers((chunksAtOnce + 1) * len(u.Config.Consumers)) // the chunks, and the data of a frame that is not compressed yet
+	limits.Records.SetMaxBatch(int64(u.Config.Limits.MaxBatch))                        // fetches in progress keep what they have
+	limits.Records.SetBuffers((generation.ChunksAtOnce + 1) * len(u.Config.Consumers)) // the chunks, and the data of a frame that is not compressed yet
 	a.files.Set(secretFiles(u.Config))
 	a.log.Info("configuration accepted", "path", u.Path, "sha256", u.SHA256, "consumers", len(u.Config.Consumers))
 }
@@ -48,7 +51,7 @@ func (a *Agent) forgetPins() {
 	for _, e := range a.entries {
 		inUse = append(inUse, e.spec.Cluster.Brokers)
 	}
-	a.clusters.forgetPins(inUse)
+	a.clusters.ForgetPins(inUse)
 }
 
 // reconcile applies what differs between the configuration and the table. What has to
@@ -57,7 +60,7 @@ func (a *Agent) reconcile(ctx context.Context) {
 	began := time.Now()
 	applied := 0
 	for range 3 { // a consumer that was replaced while it did not run is created in the second round
-		changes := Plan(a.config.Consumers, a.have())
+		changes := plan.Plan(a.config.Consumers, a.have())
 		if len(changes) == 0 {
 			break
 		}
@@ -76,7 +79,7 @@ func (a *Agent) reconcile(ctx context.Context) {
 	}
 }
 
-func (a *Agent) announce(c Change) {
+func (a *Agent) announce(c plan.Change) {
 	a.log.Info("change planned", "action", string(c.Op), "consumer", c.Name, "fields", strings.Join(c.Fields, ","), "cost", c.Cost())
 	if c.Warning != "" {
 		a.log.Warn("change may repeat records", "action", string(c.Op), "consumer", c.Name, "reason", c.Warning)
@@ -84,10 +87,10 @@ func (a *Agent) announce(c Change) {
 }
 
 // have describes the table for Plan.
-func (a *Agent) have() map[string]Have {
-	have := make(map[string]Have, len(a.entries))
+func (a *Agent) have() map[string]plan.Have {
+	have := make(map[string]plan.Have, len(a.entries))
 	for name, e := range a.entries {
-		h := Have{Spec: e.spec, Ending: e.ending}
+		h := plan.Have{Spec: e.spec, Ending: e.ending}
 		if e.hasPendingSpec() {
 			h.Pending = &e.pending.change.Spec
 		}
@@ -97,32 +100,32 @@ func (a *Agent) have() map[string]Have {
 }
 
 // apply starts one change and does not wait for it.
-func (a *Agent) apply(c Change) {
+func (a *Agent) apply(c plan.Change) {
 	e := a.entries[c.Name]
 	switch c.Op {
-	case Create:
+	case plan.Create:
 		a.entries[c.Name] = a.newEntry(c.Spec)
-	case Terminate:
+	case plan.Terminate:
 		a.terminate(e, "removed from the configuration")
-	case Replace, Resubscribe:
+	case plan.Replace, plan.Resubscribe:
 		if e.cancel != nil && e.timer == nil && c.Spec.State != config.Stopped {
 			e.queue(c)
 			return
 		}
 		e.pending = nil // the consumer does not run, or is to stop: no pre-check could protect it
 		a.applyNow(e, c)
-	case Stop:
+	case plan.Stop:
 		e.pending = nil
 		e.update(c.Spec)
 		if e.cancel != nil {
-			a.stop(e, StopReason{To: Created, Why: "state: stopped"})
+			a.stop(e, consumer.StopReason{To: consumer.Created, Why: "state: stopped"})
 		}
-	case Keep:
+	case plan.Keep:
 		e.pending = nil
 		e.update(c.Spec)
-	case Start, Pause, Resume, Update:
+	case plan.Start, plan.Pause, plan.Resume, plan.Update:
 		if e.hasPendingSpec() { // the rest of the change is pending, too
-			e.pending.change = compare(e.spec, c.Spec)
+			e.pending.change = plan.Compare(e.spec, c.Spec)
 			e.updateState(c.Spec.State)
 			return
 		}
@@ -131,13 +134,13 @@ func (a *Agent) apply(c Change) {
 }
 
 // applyNow applies a change that needs no pre-check, or has passed it.
-func (a *Agent) applyNow(e *entry, c Change) {
+func (a *Agent) applyNow(e *entry, c plan.Change) {
 	switch c.Op {
-	case Replace:
+	case plan.Replace:
 		a.terminate(e, "replaced: "+strings.Join(c.Fields, ", ")+" changed")
-	case Resubscribe:
+	case plan.Resubscribe:
 		e.update(c.Spec)
-	case Reconnect:
+	case plan.Reconnect:
 		e.runner.Reconnect()
 	}
 }

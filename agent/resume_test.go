@@ -15,6 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kcagent/agent/consumer"
+	"kcagent/agent/offsets"
 	"kcagent/sink"
 	"kcagent/sink/kinds"
 )
@@ -30,7 +32,7 @@ func newFileRig(t *testing.T, partitions int32, opts ...kfake.Opt) *rig {
 }
 
 // restart stops the agent and starts another one, which opens sinks with open.
-func (r *rig) restart(open openSink) {
+func (r *rig) restart(open consumer.OpenSink) {
 	r.Helper()
 	if err := r.stop(); err != nil {
 		r.Error(err)
@@ -115,7 +117,7 @@ func TestHandOverAndBackRepeatsNothingInAFile(t *testing.T) {
 	r.produce(0, all[5:]...)
 	r.eventually("a flush of all records", func() (bool, any) {
 		c := r.consumer()
-		return len(lines(here)) == 20 && c.Status == Failing, c
+		return len(lines(here)) == 20 && c.Status == consumer.Failing, c
 	})
 	_ = r.stop()
 	allow()
@@ -151,7 +153,7 @@ func TestNoRecordIsStoredBeforeTheFirstCommit(t *testing.T) {
 	allow := r.failCommits()
 	r.produce(0, values("v", 0, 20, 20000)...)
 	r.edit(toFile(here))
-	r.wantStatus(Failing) // the first commit has failed
+	r.wantStatus(consumer.Failing) // the first commit has failed
 	for range 30 {
 		if got := lines(here); len(got) > 0 {
 			t.Errorf("%d records are stored", len(got))
@@ -189,11 +191,11 @@ func TestNextGenerationCommitsOnlyWhatWasFlushed(t *testing.T) {
 	r.memory.keepsLedger = true
 	r.produce(0, "a", "b")
 	r.edit(", topics: [t, u]")
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	r.wantCommitted(0, 2)
 	r.memory.failPartition(0, partitionFault{flush: errors.New("input/output error")})
 	r.produce(0, "c", "d")
-	r.wantStatus(Failing)
+	r.wantStatus(consumer.Failing)
 	r.wantRecords("t/0@0=a", "t/0@1=b", "t/0@2=c", "t/0@3=d")
 	r.edit("")
 	r.eventually("a failed flush of the next generation", func() (bool, any) {
@@ -201,7 +203,7 @@ func TestNextGenerationCommitsOnlyWhatWasFlushed(t *testing.T) {
 		if at != 2 {
 			r.Fatalf("%d is committed, and no flush after 2 has succeeded", at)
 		}
-		return len(c.Partitions) == 1 && c.Status == Failing && c.Partitions[0].NextOffset == 4, c
+		return len(c.Partitions) == 1 && c.Status == consumer.Failing && c.Partitions[0].NextOffset == 4, c
 	})
 	r.stillOnly("t/0@0=a", "t/0@1=b", "t/0@2=c", "t/0@3=d")
 	if at := r.committed(0); at != 2 {
@@ -209,7 +211,7 @@ func TestNextGenerationCommitsOnlyWhatWasFlushed(t *testing.T) {
 	}
 	r.memory.failPartition(0, partitionFault{})
 	r.wantCommitted(0, 4)
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 }
 
 // TestCommitFromAnotherClusterWins: a mirror tool copies offsets with their metadata to the
@@ -228,7 +230,7 @@ func TestCommitFromAnotherClusterWins(t *testing.T) {
 			_ = one.stop()
 			two.commitExternally(0, 10, func() string { _, m := one.commitOf(0); return m }())
 			two.edit(spec)
-			two.wantStatus(Running)
+			two.wantStatus(consumer.Running)
 			two.produce(0, all[15])
 			two.wantCommitted(0, 16)
 			two.wantLines(path, all...)
@@ -281,7 +283,7 @@ func TestCopiedFolderIsReported(t *testing.T) {
 	r.wantCommitted(1, 20)
 	r.restart(kinds.Open)
 	r.edit(toFile(there))
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	for p := range int32(2) {
 		if at, _ := r.commitOf(p); at != 20 {
 			t.Errorf("the committed offset is %d, was 20", at)
@@ -292,7 +294,7 @@ func TestCopiedFolderIsReported(t *testing.T) {
 	if got := lines(there); len(got) != 22 || got[20] != all[20] || got[21] != all[20] {
 		t.Errorf("the copy resumes with %v, want %s of both partitions", got[20:], all[20])
 	}
-	if log := r.log.String(); strings.Count(log, atCommitOfCopy.message) != 2 || !strings.Contains(log, `"from":10,"to":20,"gap":10`) ||
+	if log := r.log.String(); strings.Count(log, offsets.AtCommitOfCopy.Message) != 2 || !strings.Contains(log, `"from":10,"to":20,"gap":10`) ||
 		!strings.Contains(log, "--topic t:0 --reset-offsets --to-offset 10") {
 		t.Errorf("the log says\n%s", log)
 	}
@@ -306,12 +308,12 @@ func TestCopiedFolderIsReported(t *testing.T) {
 	for _, path := range []string{there, here, there} {
 		r.restart(kinds.Open)
 		r.edit(toFile(path))
-		r.wantStatus(Running)
+		r.wantStatus(consumer.Running)
 		r.produce(0, "more")
 		r.eventually("the record", func() (bool, any) { l := lines(path); return l[len(l)-1] == "more", l })
 	}
 	_ = r.stop()
-	if strings.Contains(r.log.String()[before:], atCommitOfCopy.message) {
+	if strings.Contains(r.log.String()[before:], offsets.AtCommitOfCopy.Message) {
 		t.Error("an ordinary restart or hand-over is reported as a copy")
 	}
 }
@@ -344,28 +346,28 @@ func TestHandOverAfterACopyIsOrdinary(t *testing.T) {
 	for p := range 2 {
 		copyFile(t, path("a", p), path("b", p))
 		_, text := r.commitOf(int32(p))
-		m, _ := parseMetadata(text)
-		ids[p] = m.ledger
+		m, _ := offsets.ParseMetadata(text)
+		ids[p] = m.Ledger
 	}
 	turn("a", 10, 20)
 	turn("b", 20, 30)
-	if n := strings.Count(r.log.String(), atCommitOfCopy.message); n != 2 {
+	if n := strings.Count(r.log.String(), offsets.AtCommitOfCopy.Message); n != 2 {
 		t.Fatalf("%d copies are reported, want 2", n)
 	}
 	// The same consumer loses its partitions to the original, and gets them back: state:
 	// stopped keeps the consumer, as a rebalance does.
 	r.edit(spec("b") + ", state: stopped")
-	r.wantStatus(Created)
+	r.wantStatus(consumer.Created)
 	for p := range int32(2) {
 		r.produce(p, all[30:]...)
 		_, text := r.commitOf(p)
-		m, _ := parseMetadata(text)
-		m.ledger = ids[p]
+		m, _ := offsets.ParseMetadata(text)
+		m.Ledger = ids[p]
 		r.commitExternally(p, 40, m.String())
 	}
 	r.edit(spec("b"))
-	r.wantStatus(Running)
-	if n := strings.Count(r.log.String(), atCommitOfCopy.message); n != 2 {
+	r.wantStatus(consumer.Running)
+	if n := strings.Count(r.log.String(), offsets.AtCommitOfCopy.Message); n != 2 {
 		t.Errorf("%d copies are reported after an ordinary hand-over, want 2", n)
 	}
 }
@@ -387,7 +389,7 @@ func removeFile(t *testing.T, path string) {
 // TestRestoredBackupIsReported: it is reported also if it is older than an offset reset, or
 // than the first record of a partition.
 func TestRestoredBackupIsReported(t *testing.T) {
-	for when, want := range map[string]reason{"before a reset": atMismatch, "before the first record": atCommitOfCopy} {
+	for when, want := range map[string]offsets.Reason{"before a reset": offsets.AtMismatch, "before the first record": offsets.AtCommitOfCopy} {
 		t.Run(when, func(t *testing.T) {
 			r := newFileRig(t, 1)
 			r.makeTopic("u")
@@ -396,22 +398,22 @@ func TestRestoredBackupIsReported(t *testing.T) {
 			both := ", topics: [t, u]" + toFile(path)
 			r.produceTo("u", "u0")
 			r.produce(0, "t0", "t1", "t2")
-			if want == atMismatch {
+			if want == offsets.AtMismatch {
 				r.edit(both)
 				r.wantCommitted(0, 3)
 			} else {
 				r.edit(", topics: [u]" + toFile(path))
 			}
-			r.wantStatus(Running)
+			r.wantStatus(consumer.Running)
 			r.eventually("u0", func() (bool, any) { l := lines(path); return slices.Contains(l, "u0"), l })
 			_ = r.stop()
 			copyFile(t, path, backup)
-			if want == atMismatch {
+			if want == offsets.AtMismatch {
 				r.commitExternally(0, 1, "")
 			}
 			r.restart(kinds.Open)
 			r.edit(both)
-			r.wantStatus(Running)
+			r.wantStatus(consumer.Running)
 			r.produce(0, "t3", "t4")
 			r.wantCommitted(0, 5)
 			_ = r.stop()
@@ -420,14 +422,14 @@ func TestRestoredBackupIsReported(t *testing.T) {
 			before := len(r.log.String())
 			r.start()
 			r.edit(both)
-			r.wantStatus(Running)
+			r.wantStatus(consumer.Running)
 			if n := r.counters().CheckpointCopies; n != 1 {
 				t.Errorf("%d partitions are counted, want that of t", n)
 			}
 			r.produce(0, "t5")
 			r.wantCommitted(0, 6)
 			_ = r.stop()
-			if log := r.log.String()[before:]; strings.Count(log, want.message) != 1 {
+			if log := r.log.String()[before:]; strings.Count(log, want.Message) != 1 {
 				t.Errorf("the file holds %v, and the log says\n%s", lines(path), log)
 			}
 		})
@@ -449,7 +451,7 @@ func TestStartInARecreatedTopicIsChosenOnce(t *testing.T) {
 			r.produce(0, values("new", 0, 5, 0)...)
 			r.restart(kinds.Open)
 			r.edit(spec + ", state: " + state)
-			r.wantStatus(State(strings.ToUpper(state)))
+			r.wantStatus(consumer.State(strings.ToUpper(state)))
 			if at := r.committed(0); at != 5 {
 				t.Errorf("the consumer is %s, and %d is committed, want 5", strings.ToUpper(state), at)
 			}
@@ -459,9 +461,9 @@ func TestStartInARecreatedTopicIsChosenOnce(t *testing.T) {
 			r.produce(0, values("new", 5, 3, 0)...) // to be read after the pause
 			r.restart(kinds.Open)
 			r.edit(spec + ", state: " + state)
-			r.wantStatus(State(strings.ToUpper(state)))
+			r.wantStatus(consumer.State(strings.ToUpper(state)))
 			r.edit(spec)
-			r.wantStatus(Running)
+			r.wantStatus(consumer.Running)
 			r.produce(0, "new008")
 			r.wantLines(path, append(values("old", 0, 10, 0), values("new", 5, 4, 0)...)...)
 		})
@@ -474,7 +476,7 @@ func TestAwaitedTopicSurvivesARestart(t *testing.T) {
 	r := newRig(t, 1)
 	spec := ", topics: [t, later], start: latest"
 	r.edit(spec)
-	r.wantStatus(Failing)
+	r.wantStatus(consumer.Failing)
 	r.wantCommitted(0, 0)
 	_ = r.stop()
 	if _, m := r.commitOf(0); !strings.Contains(m, " awaits=later") {
@@ -484,7 +486,7 @@ func TestAwaitedTopicSurvivesARestart(t *testing.T) {
 	r.produceTo("later", "first")
 	r.restart(nil)
 	r.edit(spec)
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	r.wantRecords("later/0@0=first")
 	r.eventually("metadata without the topic", func() (bool, any) {
 		_, m := r.commitOf(0)

@@ -19,11 +19,17 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 	"go.uber.org/goleak"
 
+	"kcagent/agent/consumer"
+	"kcagent/agent/generation"
+	"kcagent/agent/kafka"
+	"kcagent/agent/outage"
+	"kcagent/agent/testkit"
+	"kcagent/agent/web"
 	"kcagent/config"
 )
 
 func TestMain(m *testing.M) {
-	SetUpSarama(nil)
+	kafka.SetUpSarama(nil)
 	goleak.VerifyTestMain(m)
 }
 
@@ -32,13 +38,13 @@ type rig struct {
 	cluster *kfake.Cluster
 	client  *kgo.Client
 	agent   *Agent
-	outages *outageLog // of the consumers
+	outages *outage.OutageLog // of the consumers
 	memory  *memory
-	open    openSink      // nil: that of memory
-	files   *config.Files // nil: nobody watches any
+	open    consumer.OpenSink // nil: that of memory
+	files   *config.Files     // nil: nobody watches any
 	updates chan config.Update
 	stop    func() error
-	log     logBuffer
+	log     testkit.LogBuffer
 }
 
 // moves lists the state changes that were logged, "FROM>TO". It fails on one without a
@@ -46,7 +52,7 @@ type rig struct {
 func (r *rig) moves() []string {
 	r.Helper()
 	var moves []string
-	for _, l := range r.log.logged(r, "consumer state changed") {
+	for _, l := range r.log.Logged(r, "consumer state changed") {
 		moves = append(moves, l.From+">"+l.To)
 		if l.Reason == "" || l.Consumer != "c" {
 			r.Errorf("a state change without its reason or consumer: %+v", l)
@@ -83,9 +89,9 @@ func (r *rig) start() {
 	if open == nil {
 		open = r.memory.open
 	}
-	clusters, outages := r.agent.clusters, newOutageLog(log)
+	clusters, outages := r.agent.clusters, outage.NewOutageLog(log)
 	r.outages = outages
-	r.agent.newRunner = func(spec config.Consumer) runner { return newConsumer(spec, log, open, clusters, outages) }
+	r.agent.newRunner = func(spec config.Consumer) runner { return consumer.New(spec, log, open, clusters, outages) }
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- r.agent.Run(ctx, r.updates) }()
@@ -146,17 +152,19 @@ func (r *rig) within(limit time.Duration, what string, cond func() (bool, any)) 
 	}
 }
 
-func (r *rig) consumer() ConsumerStatus {
+func (r *rig) consumer() web.ConsumerStatus {
 	for _, c := range r.agent.Status().Consumers {
 		if c.Name == "c" {
 			return c
 		}
 	}
-	return ConsumerStatus{}
+	return web.ConsumerStatus{}
 }
 
 // running is the consumer that is first in the file.
-func (r *rig) running() *consumer { return r.agent.snapshot.Load().Rows[0].Consumer.(*consumer) }
+func (r *rig) running() *consumer.Consumer {
+	return r.agent.snapshot.Load().Rows[0].Consumer.(*consumer.Consumer)
+}
 
 // metrics is what /metrics shows.
 func (r *rig) metrics() string {
@@ -165,11 +173,11 @@ func (r *rig) metrics() string {
 	return w.Body.String()
 }
 
-func (r *rig) counters() Counters {
+func (r *rig) counters() generation.Counters {
 	return r.agent.snapshot.Load().Rows[0].Consumer.Snapshot().Counters
 }
 
-func (r *rig) wantStatus(s State) {
+func (r *rig) wantStatus(s consumer.State) {
 	r.Helper()
 	r.eventually(string(s), func() (bool, any) {
 		c := r.consumer()
@@ -182,7 +190,7 @@ func (r *rig) wantError(text string) {
 	r.Helper()
 	r.eventually("ERROR with "+text, func() (bool, any) {
 		c := r.consumer()
-		return c.Status == Failing && c.LastError != nil && strings.Contains(*c.LastError, text), c
+		return c.Status == consumer.Failing && c.LastError != nil && strings.Contains(*c.LastError, text), c
 	})
 }
 

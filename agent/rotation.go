@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 
+	"kcagent/agent/plan"
 	"kcagent/config"
 	"kcagent/sink"
 )
@@ -48,7 +49,7 @@ func (a *Agent) checkCredentials() (changed bool) {
 			continue
 		}
 		fields, fingerprints := a.outdated(e)
-		reconnecting := e.pending != nil && e.pending.change.Op == Reconnect
+		reconnecting := e.pending != nil && e.pending.change.Op == plan.Reconnect
 		switch {
 		case len(fields) == 0 && reconnecting:
 			e.pending, changed = nil, true
@@ -67,7 +68,7 @@ func (a *Agent) checkCredentials() (changed bool) {
 func (a *Agent) queueReconnect(e *entry, fields []string, fingerprints config.Prints) {
 	spec := e.spec
 	spec.Topics, spec.TopicsRegex, spec.Sink = nil, "", sink.Spec{}
-	c := Change{Op: Reconnect, Name: e.name, Fields: fields, Spec: spec}
+	c := plan.Change{Op: plan.Reconnect, Name: e.name, Fields: fields, Spec: spec}
 	a.announce(c)
 	e.queue(c)
 	e.pending.fingerprints = fingerprints

@@ -17,6 +17,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"kcagent/agent/consumer"
+	"kcagent/agent/plan"
 	"kcagent/config"
 	"kcagent/e2e/certs"
 )
@@ -121,7 +123,7 @@ func TestRotatedCertificateIsUsed(t *testing.T) {
 	g.edit()
 	g.produce(0, "a")
 	g.wantRecords("t/0@0=a")
-	g.wantStatus(Running)
+	g.wantStatus(consumer.Running)
 	was, own := g.consumer(), g.connections()
 
 	g.show("second")
@@ -132,7 +134,7 @@ func TestRotatedCertificateIsUsed(t *testing.T) {
 		seen := g.shown() // the probe makes two
 		return len(now) == 1 && seen["second"] >= 4, seen
 	})
-	g.wantStatus(Running)
+	g.wantStatus(consumer.Running)
 	now := g.consumer()
 	if now.ID != was.ID || !slices.Equal(now.MemberIDs, was.MemberIDs) || now.Generation != was.Generation || now.RestartsTotal != 0 {
 		t.Errorf("the rotation made it %+v, was %+v", now, was)
@@ -147,13 +149,13 @@ func TestInvalidCertificateKeepsTheConnections(t *testing.T) {
 	g.edit()
 	g.produce(0, "a")
 	g.wantRecords("t/0@0=a")
-	g.wantStatus(Running)
+	g.wantStatus(consumer.Running)
 	was := g.consumer()
 	pending := func(why string, fields ...string) {
 		t.Helper()
 		g.eventually(why, func() (bool, any) {
 			p := g.consumer().PendingChange
-			return p != nil && p.Action == Reconnect && slices.Equal(p.Fields, fields) && p.Error != nil && strings.Contains(*p.Error, why), p
+			return p != nil && p.Action == plan.Reconnect && slices.Equal(p.Fields, fields) && p.Error != nil && strings.Contains(*p.Error, why), p
 		})
 	}
 
@@ -173,7 +175,7 @@ func TestInvalidCertificateKeepsTheConnections(t *testing.T) {
 	g.produce(0, "b", "c")
 	g.wantRecords("t/0@0=a", "t/0@1=b", "t/0@2=c")
 	now := g.consumer()
-	if now.Status != Running || now.ID != was.ID || !slices.Equal(now.MemberIDs, was.MemberIDs) || now.RestartsTotal != 0 {
+	if now.Status != consumer.Running || now.ID != was.ID || !slices.Equal(now.MemberIDs, was.MemberIDs) || now.RestartsTotal != 0 {
 		t.Errorf("the broken secret made it %+v, was %+v", now, was)
 	}
 	g.show("third")
@@ -197,7 +199,7 @@ func TestInvalidPasswordKeepsTheConnections(t *testing.T) {
 	write("right")
 	r, apply := secured(t, fmt.Sprintf("password_file: %q", file), watchFiles(t))
 	apply()
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	was := r.consumer()
 	write("mistyped")
 	r.eventually("the trouble", func() (bool, any) {
@@ -209,7 +211,7 @@ func TestInvalidPasswordKeepsTheConnections(t *testing.T) {
 	})
 	write("right")
 	r.eventually("the former password again", func() (bool, any) { p := r.consumer().PendingChange; return p == nil, p })
-	if now := r.consumer(); now.Status != Running || now.ID != was.ID || !slices.Equal(now.MemberIDs, was.MemberIDs) || now.RestartsTotal > 0 {
+	if now := r.consumer(); now.Status != consumer.Running || now.ID != was.ID || !slices.Equal(now.MemberIDs, was.MemberIDs) || now.RestartsTotal > 0 {
 		t.Errorf("it is %+v, was %+v", now, was)
 	}
 }
@@ -220,14 +222,14 @@ func TestCorrectedFileEndsTheError(t *testing.T) {
 	g := newGuarded(t)
 	g.put("key", []byte("rubbish"))
 	g.edit()
-	g.wantStatus(Failing)
+	g.wantStatus(consumer.Failing)
 	if e := *g.consumer().LastError; !strings.Contains(e, "tls.key_file "+filepath.Join(g.dir, "key")) {
 		t.Errorf("the error is %q", e)
 	}
 	g.eventually("long waits", func() (bool, any) { c := g.consumer(); return c.RestartsTotal > 4, c })
 	began := time.Now()
 	g.show("second")
-	g.wantStatus(Running)
+	g.wantStatus(consumer.Running)
 	if took := time.Since(began); took > 3*time.Second {
 		t.Errorf("it took %s", took)
 	}
@@ -238,7 +240,7 @@ func TestCorrectedFileEndsTheError(t *testing.T) {
 func TestRotationDoesNotWaitForATopic(t *testing.T) {
 	g := newGuarded(t)
 	g.editTopics("t, missing")
-	g.wantStatus(Failing)
+	g.wantStatus(consumer.Failing)
 	g.show("second")
 	g.eventually("connections with the second certificate", func() (bool, any) {
 		seen, c := g.shown(), g.consumer()

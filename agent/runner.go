@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"kcagent/agent/consumer"
 	"kcagent/config"
 )
 
@@ -39,5 +40,5 @@ type runner interface {
 	// Sample measures the rate of records since the last sample.
 	Sample(now time.Time)
 
-	Snapshot() Snapshot
+	Snapshot() consumer.Snapshot
 }

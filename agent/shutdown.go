@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"kcagent/agent/consumer"
 )
 
 // shutdown stops all consumers at once and waits for them, within ShutdownTimeout. Its
@@ -39,7 +41,7 @@ func (a *Agent) shutdown() error {
 			alive = nil
 		}
 	}
-	a.clusters.close()
+	a.clusters.Close()
 	a.publish()
 	if len(unclean) > 0 {
 		slices.Sort(unclean)
@@ -56,7 +58,7 @@ func (a *Agent) stopAll() map[*entry]bool {
 	for _, e := range a.entries {
 		if e.cancel != nil {
 			e.ending, e.pending = true, nil
-			a.stop(e, StopReason{To: Terminated, Why: "the agent shuts down", Restarts: true})
+			a.stop(e, consumer.StopReason{To: consumer.Terminated, Why: "the agent shuts down", Restarts: true})
 			alive[e] = true
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/agent/consumer"
 )
 
 // TestStalledPartitionRestartsTheConsumer: a broker that reports records and returns
@@ -15,7 +17,7 @@ import (
 func TestStalledPartitionRestartsTheConsumer(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit(", stall_timeout: 1s")
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	id := r.consumer().ID
 	var stuck atomic.Bool
 	stuck.Store(true)
@@ -45,7 +47,7 @@ func TestStalledPartitionRestartsTheConsumer(t *testing.T) {
 	})
 	stuck.Store(false)
 	r.wantRecords("t/0@0=a", "t/0@1=b", "t/0@2=c")
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	if c := r.consumer(); c.ID != id || c.LastError != nil {
 		t.Errorf("the consumer is %+v", c)
 	}

@@ -7,6 +7,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/agent/consumer"
 )
 
 // TestStartIsCommittedBeforeRunning: the start offset is committed before the consumer is RUNNING.
@@ -16,7 +18,7 @@ func TestStartIsCommittedBeforeRunning(t *testing.T) {
 		r := newRig(t, 2)
 		r.produce(0, "old")
 		r.edit(", flush: {interval: 1h}, start: '" + start + "'")
-		r.wantStatus(Running)
+		r.wantStatus(consumer.Running)
 		if p, q := r.committed(0), r.committed(1); p != 1 || q != 0 {
 			t.Errorf("start: %s: the consumer is RUNNING, and %d and %d are committed", start, p, q)
 		}
@@ -73,7 +75,7 @@ func TestRestartKeepsTheInitialPartitions(t *testing.T) {
 	mu.Unlock()
 	r.start()
 	r.edit(", start: latest")
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	r.wantCommitted(0, 1)
 	r.wantCommitted(1, 1)
 	r.produce(1, "new")

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"kcagent/agent/consumer"
+	"kcagent/agent/web"
 	"kcagent/config"
 )
 
@@ -89,12 +91,12 @@ func (a *Agent) terminate(e *entry, why string) {
 		a.retire(e, nil)
 		return
 	}
-	a.stop(e, StopReason{To: Terminated, Why: why})
+	a.stop(e, consumer.StopReason{To: consumer.Terminated, Why: why})
 }
 
 // stop cancels a consumer's run and sets its deadline. It changes nothing for a consumer
 // that is stopping already.
-func (a *Agent) stop(e *entry, reason StopReason) {
+func (a *Agent) stop(e *entry, reason consumer.StopReason) {
 	e.cancel(reason)
 	if e.timer == nil {
 		e.timer = time.AfterFunc(a.opts.StopTimeout, func() {
@@ -133,7 +135,7 @@ func (a *Agent) retire(e *entry, unclean error) {
 		delete(a.entries, e.name)
 	}
 	e.runner.Retire()
-	a.terminated = append(a.terminated, Ended{
+	a.terminated = append(a.terminated, web.Ended{
 		Name: e.name, ID: e.id, At: time.Now(), Clean: unclean == nil, RecordsTotal: e.runner.Snapshot().Records,
 	})
 	if n := len(a.terminated); n > maxTerminated {
@@ -160,16 +162,16 @@ func (a *Agent) markZombie(e *entry) {
 
 // publish makes the table visible to the HTTP API.
 func (a *Agent) publish() {
-	s := &AgentSnapshot{
+	s := &web.Snapshot{
 		Config: a.config, Reloads: a.reloads,
-		Rows:       make([]Row, 0, len(a.entries)),
+		Rows:       make([]web.Row, 0, len(a.entries)),
 		Terminated: a.terminated[:len(a.terminated):len(a.terminated)],
 	}
 	listed := make(map[string]bool, len(a.entries))
 	add := func(name string) {
 		if e := a.entries[name]; e != nil && !listed[name] {
 			listed[name] = true
-			s.Rows = append(s.Rows, Row{e.id, e.spec, e.ending, e.pending.status(), e.runner})
+			s.Rows = append(s.Rows, web.Row{ID: e.id, Spec: e.spec, Ending: e.ending, Pending: e.pending.status(), Consumer: e.runner})
 		}
 	}
 	if a.config != nil {
@@ -181,7 +183,7 @@ func (a *Agent) publish() {
 		add(name)
 	}
 	for _, z := range a.zombies {
-		s.Zombies = append(s.Zombies, ZombieConsumer{z.id, z.name, z.zombieSince})
+		s.Zombies = append(s.Zombies, web.ZombieConsumer{ID: z.id, Name: z.name, Since: z.zombieSince})
 	}
 	a.snapshot.Store(s)
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kcagent/agent/consumer"
+	"kcagent/agent/web"
 	"kcagent/config"
 )
 
@@ -63,12 +65,12 @@ func (r *rig) wantSorted(want ...string) {
 	})
 }
 
-func (r *rig) wantTopics(want ...string) ConsumerStatus {
+func (r *rig) wantTopics(want ...string) web.ConsumerStatus {
 	r.Helper()
-	var c ConsumerStatus
+	var c web.ConsumerStatus
 	r.eventually("topics "+strings.Join(want, " "), func() (bool, any) {
 		c = r.consumer()
-		return c.Status == Running && slices.Equal(c.Topics, want) && len(c.Partitions) >= len(want), c
+		return c.Status == consumer.Running && slices.Equal(c.Topics, want) && len(c.Partitions) >= len(want), c
 	})
 	return c
 }
@@ -77,7 +79,7 @@ func (r *rig) wantTopics(want ...string) ConsumerStatus {
 // of its cluster.
 func (r *rig) connections() map[string]bool {
 	addrs := make(map[string]bool)
-	for _, conn := range r.running().connections() {
+	for _, conn := range r.running().Connections() {
 		addrs[conn.LocalAddr().String()] = true
 	}
 	return addrs
@@ -127,10 +129,10 @@ func TestPausedConsumerResubscribes(t *testing.T) {
 	r := newRig(t, 1)
 	r.makeTopic("u")
 	r.edit(", state: paused")
-	r.wantStatus(Paused)
+	r.wantStatus(consumer.Paused)
 	r.edit(", state: paused, topics: [t, u]")
 	r.eventually("new topics", func() (bool, any) { c := r.consumer(); return len(c.Partitions) == 2, c })
-	r.wantStatus(Paused)
+	r.wantStatus(consumer.Paused)
 	r.produceTo("u", "x")
 	r.stillOnly()
 	r.edit(", topics: [t, u]")
@@ -139,7 +141,7 @@ func TestPausedConsumerResubscribes(t *testing.T) {
 
 func TestPatternFollowsCreatedAndDeletedTopics(t *testing.T) {
 	r := newRig(t, 1)
-	r.agent.clusters.rematch = 200 * time.Millisecond
+	r.agent.clusters.Rematch = 200 * time.Millisecond
 	r.makeTopic("orders.eu")
 	r.makeTopic("old.orders.eu")
 	r.edit(`, topics_regex: '^orders\.'`)
@@ -158,21 +160,21 @@ func TestPatternFollowsCreatedAndDeletedTopics(t *testing.T) {
 		t.Errorf("a deleted topic made the consumer %+v, was %+v", after, before)
 	}
 	r.dropTopic("orders.us")
-	r.wantStatus(Failing)
+	r.wantStatus(consumer.Failing)
 	if e := *r.consumer().LastError; e != `no topic matches topics_regex ^orders\.` {
 		t.Errorf("the error is %q", e)
 	}
 	r.makeTopic("orders.asia")
 	r.produceTo("orders.asia", "c")
 	r.wantSorted("orders.asia/0@0=c", "orders.eu/0@0=a", "orders.us/0@0=b")
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 }
 
 // TestPatternConsumersShareTopicLists: consumers with topics_regex share the lists of
 // topics. They request no metadata of a topic that the list describes completely.
 func TestPatternConsumersShareTopicLists(t *testing.T) {
 	r := newRig(t, 1)
-	r.agent.clusters.rematch = time.Second
+	r.agent.clusters.Rematch = time.Second
 	const consumers = 30
 	text := fmt.Sprintf("defaults: {brokers: [%q], topics_regex: '^t$', sink: {stdout: {}}}\nconsumers:\n", r.cluster.ListenAddrs()[0])
 	for i := range consumers {
@@ -184,7 +186,7 @@ func TestPatternConsumersShareTopicLists(t *testing.T) {
 	}
 	r.updates <- config.Update{Config: c}
 	r.eventually("all to run", func() (bool, any) {
-		up := r.agent.Status().Summary[Running]
+		up := r.agent.Status().Summary[consumer.Running]
 		return up == consumers, up
 	})
 	var lists, topics atomic.Int32
@@ -208,11 +210,11 @@ func TestPatternConsumersShareTopicLists(t *testing.T) {
 func TestEditEndsTheWaitBeforeARetry(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit(", topics: [missing]")
-	r.wantStatus(Failing)
+	r.wantStatus(consumer.Failing)
 	r.eventually("long waits", func() (bool, any) { c := r.consumer(); return c.RestartsTotal > 4, c })
 	began := time.Now()
 	r.edit(", topics: [t]")
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	if took := time.Since(began); took > 3*time.Second {
 		t.Errorf("the edit took effect after %s", took)
 	}
@@ -222,22 +224,22 @@ func TestEditEndsTheWaitBeforeARetry(t *testing.T) {
 // read from its first record.
 func TestMissingTopicDoesNotStopTheOthers(t *testing.T) {
 	r := newRig(t, 1)
-	r.agent.clusters.rematch = 100 * time.Millisecond
+	r.agent.clusters.Rematch = 100 * time.Millisecond
 	r.produce(0, "a")
 	r.edit(", topics: [t, later]")
-	r.wantStatus(Failing)
+	r.wantStatus(consumer.Failing)
 	r.wantRecords("t/0@0=a")
 	r.wantCommitted(0, 1)
 	missing := func() {
 		t.Helper()
 		r.eventually("an error that names the topic", func() (bool, any) {
 			c := r.consumer()
-			return c.Status == Failing && strings.Contains(*c.LastError, `subscribe to topic "later"`) && len(c.Partitions) == 1, c
+			return c.Status == consumer.Failing && strings.Contains(*c.LastError, `subscribe to topic "later"`) && len(c.Partitions) == 1, c
 		})
 	}
 	missing()
 	r.makeTopic("later")
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 	r.produce(0, "b")
 	r.wantCommitted(0, 2)
 	if c := r.wantTopics("later", "t"); len(c.Partitions) != 2 {

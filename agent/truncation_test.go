@@ -12,6 +12,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kcagent/agent/consumer"
+	"kcagent/agent/offsets"
 	"kcagent/leader"
 	"kcagent/sink"
 )
@@ -91,9 +93,9 @@ func TestTruncationIsDetectedAfterARestart(t *testing.T) {
 			r.wantRecords("t/0@0=a", "t/0@1=b", "t/0@2=c", "t/0@3=d", "t/0@4=e", "t/0@3=d", "t/0@4=e")
 			r.eventually("the commit", func() (bool, any) {
 				offset, after := r.commitOf(0)
-				m, ok := parseMetadata(after)
-				was, _ := parseMetadata(before)
-				return offset == 5 && ok && m.lineage != was.lineage, after
+				m, ok := offsets.ParseMetadata(after)
+				was, _ := offsets.ParseMetadata(before)
+				return offset == 5 && ok && m.Lineage != was.Lineage, after
 			})
 			if n := r.counters(); n.Truncations != 1 || n.OffsetResets != 1 {
 				t.Errorf("%d truncations and %d resets are counted", n.Truncations, n.OffsetResets)
@@ -121,7 +123,7 @@ func TestTruncationStopsThePartition(t *testing.T) {
 		r.edit(strict)
 		r.eventually("the error", func() (bool, any) {
 			c := r.consumer()
-			return c.Status == Failing && c.LastError != nil && strings.Contains(*c.LastError, "log of t/0 was truncated: it diverges at offset 3"), c
+			return c.Status == consumer.Failing && c.LastError != nil && strings.Contains(*c.LastError, "log of t/0 was truncated: it diverges at offset 3"), c
 		})
 		if n := r.committed(0); n != 5 {
 			t.Errorf("%d is committed", n)
@@ -132,7 +134,7 @@ func TestTruncationStopsThePartition(t *testing.T) {
 	r.restart(nil)
 	r.edit(strict)
 	r.wantRecords("t/0@0=a", "t/0@1=b", "t/0@2=c", "t/0@3=d", "t/0@4=e", "t/0@4=e")
-	r.wantStatus(Running)
+	r.wantStatus(consumer.Running)
 }
 
 // TestRewoundPositionKeepsItsEpoch: records that the sink did not accept are fetched again
@@ -145,7 +147,7 @@ func TestRewoundPositionKeepsItsEpoch(t *testing.T) {
 	r.wantCommitted(0, 2)
 	r.memory.failPartition(0, partitionFault{write: errors.New("full")})
 	r.produce(0, "c")
-	r.wantStatus(Failing)
+	r.wantStatus(consumer.Failing)
 	var unknown, known atomic.Int32
 	r.cluster.ControlKey(int16(kmsg.Fetch), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
 		r.cluster.KeepControl()
@@ -179,7 +181,7 @@ func TestCommitOfAnotherClientIsNoReset(t *testing.T) {
 	r.restart(nil)
 	r.edit("")
 	r.wantRecords("t/0@0=a", "t/0@1=b", "t/0@4=e")
-	if n := r.counters().OffsetResets; n != 0 || !strings.Contains(r.log.String(), atOtherClient.message) {
+	if n := r.counters().OffsetResets; n != 0 || !strings.Contains(r.log.String(), offsets.AtOtherClient.Message) {
 		t.Errorf("%d resets are counted", n)
 	}
 }

@@ -73,7 +73,7 @@ func TestExamplesParse(t *testing.T) {
 
 // TestHelpShowsTheJSONOutput: --help names each field of the output, and no other.
 func TestHelpShowsTheJSONOutput(t *testing.T) {
-	for command, output := range map[string]any{"plan": plan{Changes: []planned{{}}, Summary: map[string]int{"replace": 1}}, "validate": problemReport{Problems: config.Problems{{}}}} {
+	for command, output := range map[string]any{"plan": planReport{Changes: []planned{{}}, Summary: map[string]int{"replace": 1}}, "validate": problemReport{Problems: config.Problems{{}}}} {
 		text, err := json.Marshal(output)
 		if err != nil {
 			t.Fatal(err)

@@ -9,7 +9,7 @@ import (
 	"os"
 	"strings"
 
-	"kcagent/agent"
+	"kcagent/agent/plan"
 	"kcagent/config"
 )
 
@@ -85,7 +85,7 @@ func planFile(ctx context.Context, io streams, flags *flag.FlagSet, args []strin
 		if have, err = c.config(ctx, want); err != nil {
 			return 0, err
 		}
-		if p := agent.Guard(have.Consumers, want); p != nil {
+		if p := plan.Guard(have.Consumers, want); p != nil {
 			p.File = *file
 			return 0, fmt.Errorf("the agent would reject the file: %w", config.Problems{*p})
 		}
@@ -116,8 +116,8 @@ func (c client) config(ctx context.Context, mine *config.Config) (*config.Config
 	return have, nil
 }
 
-// A plan is what the plan command shows.
-type plan struct {
+// A planReport is what the plan command shows.
+type planReport struct {
 	Changes   []planned      `json:"changes"`
 	Summary   map[string]int `json:"summary"` // by action
 	Untouched int            `json:"untouched"`
@@ -131,14 +131,14 @@ type planned struct {
 	Warning  string   `json:"warning"` // "" if there is none
 }
 
-func newPlan(have, want *config.Config) plan {
-	running := make(map[string]agent.Have, len(have.Consumers))
+func newPlan(have, want *config.Config) planReport {
+	running := make(map[string]plan.Have, len(have.Consumers))
 	for _, c := range have.Consumers {
-		running[c.Name] = agent.Have{Spec: c}
+		running[c.Name] = plan.Have{Spec: c}
 	}
-	p := plan{Changes: []planned{}, Summary: map[string]int{}}
+	p := planReport{Changes: []planned{}, Summary: map[string]int{}}
 	touched := make(map[string]bool)
-	for _, c := range agent.Plan(want.Consumers, running) {
+	for _, c := range plan.Plan(want.Consumers, running) {
 		fields := c.Fields
 		if fields == nil {
 			fields = []string{}
@@ -157,13 +157,13 @@ func newPlan(have, want *config.Config) plan {
 
 // looks are how an action is marked and coloured.
 var looks = map[string]struct{ mark, colour string }{
-	string(agent.Create): {"+", "32"}, string(agent.Start): {"+", "32"},
-	string(agent.Terminate): {"-", "31"}, string(agent.Stop): {"-", "31"},
-	string(agent.Replace): {"!", "33"}, string(agent.Resubscribe): {"!", "33"},
+	string(plan.Create): {"+", "32"}, string(plan.Start): {"+", "32"},
+	string(plan.Terminate): {"-", "31"}, string(plan.Stop): {"-", "31"},
+	string(plan.Replace): {"!", "33"}, string(plan.Resubscribe): {"!", "33"},
 }
 
 // text is a line for each change, one more for its warning, and a summary.
-func (p plan) text(coloured bool) string {
+func (p planReport) text(coloured bool) string {
 	var b strings.Builder
 	width, actions := 0, 0
 	for _, c := range p.Changes {
@@ -191,7 +191,7 @@ func (p plan) text(coloured bool) string {
 		return b.String()
 	}
 	var parts []string
-	for _, op := range agent.Ops {
+	for _, op := range plan.Ops {
 		if n := p.Summary[string(op)]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, op))
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/exporter-toolkit/web"
 
 	"kcagent/agent"
+	"kcagent/agent/kafka"
 	"kcagent/config"
 	"kcagent/config/filewatch"
 	"kcagent/limits"
@@ -127,7 +128,7 @@ func runAgent(ctx context.Context, o runOptions) error {
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", o.listen, err)
 	}
-	agent.SetUpSarama(o.log)
+	kafka.SetUpSarama(o.log)
 	if err := limits.SetUpGC(o.log); err != nil {
 		o.log.Warn("memory is not limited", "error", err)
 	}

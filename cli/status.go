@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"time"
 
-	"kcagent/agent"
+	"kcagent/agent/web"
 )
 
 const (
@@ -72,7 +72,7 @@ func showStatus(ctx context.Context, io streams, c client, output string) error 
 		}
 		return err
 	}
-	var s agent.Status
+	var s web.Status
 	if err := c.decode(ctx, "/status", &s); err != nil {
 		return err
 	}

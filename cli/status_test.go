@@ -13,7 +13,9 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"kcagent/agent"
+	"kcagent/agent/consumer"
+	"kcagent/agent/plan"
+	"kcagent/agent/web"
 	"kcagent/config"
 )
 
@@ -39,30 +41,30 @@ func golden(t *testing.T, name, got string) {
 
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
-func sample() agent.Status {
+func sample() web.Status {
 	trouble := "write orders/3: write /data/a/very/long/path/to/orders.log: no space left on device (make room; the records wait in Kafka), and this goes on"
 	at := noon.Add(-3 * time.Minute)
-	one := func(name string, state agent.State, desired config.State, since time.Duration, lag int64, rate float64, records int64) agent.ConsumerStatus {
-		return agent.ConsumerStatus{
+	one := func(name string, state consumer.State, desired config.State, since time.Duration, lag int64, rate float64, records int64) web.ConsumerStatus {
+		return web.ConsumerStatus{
 			Name: name, Status: state, Desired: desired, StatusSince: noon.Add(-since), Lag: lag, RecordsPerSecond: rate, RecordsTotal: records,
 			Group: "kcagent-" + name, Sink: "file:/data/" + name + ".log",
 		}
 	}
-	s := agent.Status{
-		Config:  agent.ConfigStatus{Path: "/etc/kcagent/consumers.yaml", State: "synced", SHA256: "abc", FileSHA256: "abc", AppliedAt: &at},
-		Summary: map[agent.State]int{agent.Running: 2, agent.Failing: 1, agent.Paused: 1, agent.Created: 1, agent.Starting: 1},
-		Consumers: []agent.ConsumerStatus{
-			one("audit", agent.Paused, config.Paused, 26*time.Hour, 1_234, 0, 99),
-			one("clicks", agent.Running, config.Running, 59*time.Second, 0, 12.34, 1_000),
-			one("new", agent.Starting, config.Running, 0, 0, 0, 0),
-			one("old", agent.Created, config.Stopped, 72*time.Hour, 0, 0, 0),
-			one("orders", agent.Failing, config.Running, 90*time.Second, 123_456_789, 0, 98_765_432_100),
-			one("a-consumer-with-quite-a-long-name", agent.Running, config.Running, 7*time.Minute, 12, 99_900, 1_000_000),
+	s := web.Status{
+		Config:  web.ConfigStatus{Path: "/etc/kcagent/consumers.yaml", State: "synced", SHA256: "abc", FileSHA256: "abc", AppliedAt: &at},
+		Summary: map[consumer.State]int{consumer.Running: 2, consumer.Failing: 1, consumer.Paused: 1, consumer.Created: 1, consumer.Starting: 1},
+		Consumers: []web.ConsumerStatus{
+			one("audit", consumer.Paused, config.Paused, 26*time.Hour, 1_234, 0, 99),
+			one("clicks", consumer.Running, config.Running, 59*time.Second, 0, 12.34, 1_000),
+			one("new", consumer.Starting, config.Running, 0, 0, 0, 0),
+			one("old", consumer.Created, config.Stopped, 72*time.Hour, 0, 0, 0),
+			one("orders", consumer.Failing, config.Running, 90*time.Second, 123_456_789, 0, 98_765_432_100),
+			one("a-consumer-with-quite-a-long-name", consumer.Running, config.Running, 7*time.Minute, 12, 99_900, 1_000_000),
 		},
 	}
 	s.Consumers[4].LastError = &trouble
 	refused := `topic "later": kafka server: Request was for a topic or partition that does not exist on this broker`
-	s.Consumers[1].PendingChange = &agent.PendingChange{Action: agent.Resubscribe, Fields: []string{"topics"}, Tries: 3, Error: &refused}
+	s.Consumers[1].PendingChange = &web.PendingChange{Action: plan.Resubscribe, Fields: []string{"topics"}, Tries: 3, Error: &refused}
 	return s
 }
 
@@ -94,7 +96,7 @@ func TestFigures(t *testing.T) {
 }
 
 // serve answers /status with what is returned, in turns; the last stays.
-func serve(t *testing.T, answers ...agent.Status) (url string) {
+func serve(t *testing.T, answers ...web.Status) (url string) {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet || r.URL.Path != "/status" {
@@ -117,7 +119,7 @@ func TestStatusCommand(t *testing.T) {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
 	code, out, _ = kcagent(t, "status", "--url", url, "--output", "json")
-	var s agent.Status
+	var s web.Status
 	if err := json.Unmarshal([]byte(out), &s); code != exitGood || err != nil || len(s.Consumers) != 6 {
 		t.Errorf("exit %d, %v:\n%s", code, err, out)
 	}
@@ -145,7 +147,7 @@ func TestStatusWait(t *testing.T) {
 	done.Consumers[1].PendingChange = nil
 	applying := done
 	applying.Config.State = "applying"
-	wait := func(timeout string, answers ...agent.Status) (int, string) {
+	wait := func(timeout string, answers ...web.Status) (int, string) {
 		code, out, stderr := kcagent(t, "status", "--url", serve(t, answers...), "--wait", file, "--timeout", timeout)
 		return code, out + stderr
 	}
@@ -154,7 +156,7 @@ func TestStatusWait(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name    string
-		status  agent.Status
+		status  web.Status
 		missing []string
 	}{
 		{"another file", sample(), []string{"runs another file: /etc/kcagent/consumers.yaml"}},

@@ -8,7 +8,8 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"kcagent/agent"
+	"kcagent/agent/consumer"
+	"kcagent/agent/web"
 )
 
 // tableWidth is what the table fits into.
@@ -34,11 +35,11 @@ var columns = []column{
 }
 
 // trouble orders the states: what needs somebody comes first.
-var trouble = []agent.State{agent.Failing, agent.Stopping, agent.Starting, agent.Running, agent.Paused, agent.Created}
+var trouble = []consumer.State{consumer.Failing, consumer.Stopping, consumer.Starting, consumer.Running, consumer.Paused, consumer.Created}
 
 // urgency is less for what needs somebody sooner. A change that cannot be made
 // comes right after what fails.
-func urgency(c agent.ConsumerStatus) int {
+func urgency(c web.ConsumerStatus) int {
 	n := 2 * slices.Index(trouble, c.Status)
 	if c.PendingChange != nil && c.PendingChange.Error != nil {
 		n = min(n, 1)
@@ -46,13 +47,13 @@ func urgency(c agent.ConsumerStatus) int {
 	return n
 }
 
-var stateColours = map[agent.State]string{
-	agent.Failing: "31", agent.Stopping: "33", agent.Starting: "33", agent.Running: "32", agent.Paused: "36", agent.Created: "2",
+var stateColours = map[consumer.State]string{
+	consumer.Failing: "31", consumer.Stopping: "33", consumer.Starting: "33", consumer.Running: "32", consumer.Paused: "36", consumer.Created: "2",
 }
 
 // statusTable is the status for people: the configuration, and a row for each
 // consumer, with its error below it.
-func statusTable(s agent.Status, now time.Time, coloured bool) string {
+func statusTable(s web.Status, now time.Time, coloured bool) string {
 	paint := func(code, text string) string {
 		if !coloured || code == "" {
 			return text
@@ -74,7 +75,7 @@ func statusTable(s agent.Status, now time.Time, coloured bool) string {
 	}
 	b.WriteString(strings.TrimRight(strings.Join(titles, " "), " ") + "\n")
 	rows := slices.Clone(s.Consumers)
-	slices.SortStableFunc(rows, func(a, b agent.ConsumerStatus) int {
+	slices.SortStableFunc(rows, func(a, b web.ConsumerStatus) int {
 		return cmp.Or(cmp.Compare(urgency(a), urgency(b)), cmp.Compare(a.Name, b.Name))
 	})
 	for _, c := range rows {
@@ -98,7 +99,7 @@ func statusTable(s agent.Status, now time.Time, coloured bool) string {
 }
 
 // headline says which file the agent runs.
-func headline(s agent.Status, now time.Time) string {
+func headline(s web.Status, now time.Time) string {
 	if at := s.Config.AppliedAt; at != nil {
 		return fmt.Sprintf("%s: %s, applied %s ago", s.Config.Path, s.Config.State, age(now.Sub(*at)))
 	}
@@ -106,7 +107,7 @@ func headline(s agent.Status, now time.Time) string {
 }
 
 // summary counts the consumers by state.
-func summary(s agent.Status) string {
+func summary(s web.Status) string {
 	var states []string
 	for _, state := range trouble {
 		if n := s.Summary[state]; n > 0 {

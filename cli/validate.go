@@ -7,7 +7,8 @@ import (
 	"fmt"
 	"os"
 
-	"kcagent/agent"
+	"kcagent/agent/kafka"
+	"kcagent/agent/precheck"
 	"kcagent/config"
 )
 
@@ -72,14 +73,14 @@ func validateCommand(ctx context.Context, io streams, flags *flag.FlagSet, args 
 
 // probe turns what the cluster and the sinks say into problems of the file.
 func probe(ctx context.Context, file string, c *config.Config) config.Problems {
-	agent.SetUpSarama(nil)
+	kafka.SetUpSarama(nil)
 	index := make(map[string]int, len(c.Consumers))
 	for i, consumer := range c.Consumers {
 		index[consumer.Name] = i
 	}
 	var problems config.Problems
 	locator := config.NewLocator(file)
-	for _, f := range agent.Probe(ctx, c.Consumers) {
+	for _, f := range precheck.Probe(ctx, c.Consumers) {
 		path := fmt.Sprintf("consumers[%d].%s", index[f.Consumer], f.Field)
 		problems = append(problems, locator.Locate(path, f.Consumer+": "+f.Err.Error(), ""))
 	}

@@ -9,7 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"kcagent/agent"
+	"kcagent/agent/consumer"
+	"kcagent/agent/web"
 	"kcagent/config"
 )
 
@@ -46,7 +47,7 @@ func waitFor(ctx context.Context, io streams, c client, file string, timeout tim
 
 // lacks says what is missing, and whether it is hopeless.
 func lacks(ctx context.Context, c client, sha string) (missing []string, hopeless bool) {
-	var s agent.Status
+	var s web.Status
 	if err := c.decode(ctx, "/status", &s); err != nil {
 		return []string{err.Error()}, false
 	}
@@ -72,12 +73,12 @@ func lacks(ctx context.Context, c client, sha string) (missing []string, hopeles
 }
 
 // goals are the states that fulfil a wish.
-var goals = map[config.State]agent.State{
-	config.Running: agent.Running, config.Paused: agent.Paused, config.Stopped: agent.Created,
+var goals = map[config.State]consumer.State{
+	config.Running: consumer.Running, config.Paused: consumer.Paused, config.Stopped: consumer.Created,
 }
 
 // lack says what is missing at one consumer.
-func lack(c agent.ConsumerStatus) string {
+func lack(c web.ConsumerStatus) string {
 	goal := goals[c.Desired]
 	switch {
 	case c.Status == goal && c.PendingChange == nil:
@@ -91,7 +92,7 @@ func lack(c agent.ConsumerStatus) string {
 }
 
 // waits says why a change has not been made.
-func waits(p *agent.PendingChange) string {
+func waits(p *web.PendingChange) string {
 	why := "it is being tried"
 	if p.Error != nil {
 		why = *p.Error

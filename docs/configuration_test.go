@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"kcagent/agent"
+	"kcagent/agent/plan"
 	"kcagent/config"
 	"kcagent/sink"
 )
@@ -201,7 +201,7 @@ func costOf(s setting, at func(*config.Consumer) reflect.Value) string {
 
 func planCost(before, after config.Consumer) string {
 	costs := "none"
-	for _, c := range agent.Plan([]config.Consumer{after}, map[string]agent.Have{before.Name: {Spec: before}}) {
+	for _, c := range plan.Plan([]config.Consumer{after}, map[string]plan.Have{before.Name: {Spec: before}}) {
 		costs = c.Cost()
 	}
 	return costs

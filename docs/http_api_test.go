@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"kcagent/agent"
+	"kcagent/agent/web"
 )
 
 // An endpoint is one path of the HTTP API.
@@ -65,9 +65,9 @@ func httpPage(t *testing.T, a demoAgent) string {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", path, content, e.shows, strings.Join(others, "; "))
 	}
 	b.WriteString("\n## /status\n\n" + statusIntro)
-	writeFields(&b, reflect.TypeFor[agent.Status]())
+	writeFields(&b, reflect.TypeFor[web.Status]())
 	b.WriteString("\n## /threads\n")
-	writeFields(&b, reflect.TypeFor[agent.Threads]())
+	writeFields(&b, reflect.TypeFor[web.Threads]())
 	b.WriteString(configFields)
 	return b.String()
 }

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"kcagent/agent"
+	"kcagent/agent/consumer"
 	"kcagent/cli"
 	"kcagent/config"
 )
@@ -117,7 +117,7 @@ func TestCommandsExist(t *testing.T) {
 
 // TestStatesAreDocumented: each state of a consumer has a row in a table.
 func TestStatesAreDocumented(t *testing.T) {
-	for _, s := range agent.States {
+	for _, s := range consumer.States {
 		found := false
 		for _, text := range documents(t) {
 			found = found || strings.Contains(text, "\n| `"+string(s)+"` |")

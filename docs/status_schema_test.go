@@ -10,13 +10,14 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
-	"kcagent/agent"
+	"kcagent/agent/consumer"
+	"kcagent/agent/web"
 )
 
 // statusSchema is the JSON Schema of /status, made from the structs that it is encoded
 // from and their doc tags.
 func statusSchema() string {
-	schema := schemaOf(reflect.TypeFor[agent.Status]())
+	schema := schemaOf(reflect.TypeFor[web.Status]())
 	schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
 	schema["title"] = "/status of kcagent"
 	text, err := json.MarshalIndent(schema, "", "  ")
@@ -73,9 +74,9 @@ func schemaOf(t reflect.Type) map[string]any {
 
 // valuesOf lists the legal values of a type of texts; nil if any text is one.
 func valuesOf(t reflect.Type) []string {
-	if t == reflect.TypeFor[agent.State]() {
+	if t == reflect.TypeFor[consumer.State]() {
 		var states []string
-		for _, s := range agent.States {
+		for _, s := range consumer.States {
 			states = append(states, string(s))
 		}
 		return states
@@ -170,8 +171,8 @@ func TestStatusFieldsAreDescribed(t *testing.T) {
 			}
 		}
 	}
-	check(reflect.TypeFor[agent.Status]())
-	check(reflect.TypeFor[agent.Threads]())
+	check(reflect.TypeFor[web.Status]())
+	check(reflect.TypeFor[web.Threads]())
 }
 
 // TestStatusMatchesItsSchema validates the /status of a running agent, and shows that
@@ -201,7 +202,7 @@ func TestStatusMatchesItsSchema(t *testing.T) {
 			t.Errorf("a status with %s is accepted, or the status has no %s", change[1], change[0])
 		}
 	}
-	var fields agent.Status
+	var fields web.Status
 	strict := json.NewDecoder(strings.NewReader(status))
 	strict.DisallowUnknownFields()
 	if err := strict.Decode(&fields); err != nil {

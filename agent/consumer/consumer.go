@@ -1,0 +1,211 @@
+package consumer
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"net"
+	"runtime/pprof"
+	"sync/atomic"
+	"time"
+
+	"kcagent/agent/generation"
+	"kcagent/agent/kafka"
+	"kcagent/agent/offsets"
+	"kcagent/agent/outage"
+	"kcagent/config"
+	"kcagent/retry"
+	"kcagent/sink"
+)
+
+// OpenSink opens a consumer's sink; it is kinds.Open, except in tests.
+type OpenSink func(context.Context, sink.Spec, sink.Options) (sink.Sink, error)
+
+// A Consumer is one entry of the file. It lives from create to terminate or replace. Each
+// time it is to run, Run is called once, in a goroutine of its own. That goroutine owns the
+// state machine and is the only one to change the consumer's state while it runs.
+type Consumer struct {
+	id       string // changes with each replace
+	name     string
+	created  time.Time
+	log      *slog.Logger
+	openSink OpenSink
+	clusters *kafka.Clusters
+	outages  *outage.OutageLog
+
+	// What others ask of it. Channels have capacity 1.
+	spec           atomic.Pointer[config.Consumer]
+	specChanged    retry.Signal
+	retryNow       retry.Signal // ends a wait before a retry
+	newCredentials retry.Signal // the files hold credentials that the cluster accepts
+	flushDue       retry.Signal // the sink requests a flush, even if nothing was written
+	// awaited are topics that the pre-check of an edit did not find; nil if there are none.
+	awaited atomic.Pointer[map[string]bool]
+
+	dialer       *kafka.Dialer                 // of the present run
+	fingerprints atomic.Pointer[config.Prints] // of the files with the credentials in use; nil before the first
+	gate         generation.Gate               // shut while paused
+	history      generation.History
+	events       chan event // to the state machine
+
+	published atomic.Pointer[publicState]
+	stats     generation.Stats
+}
+
+// A publicState is the part of a [Snapshot] that the state machine determines. It is
+// replaced, and never changed.
+type publicState struct {
+	State       State
+	Since       time.Time
+	Started     bool // it has left STARTING since it was last started
+	Fault       string
+	MemberID    string
+	Generation  int32
+	Topics      []string
+	StartedWith *config.Consumer        // the spec when the last generation started; nil before the first
+	Partitions  []*generation.Partition // sorted; live
+	EndError    error
+}
+
+// A StopReason is the cause with which the context of a run ends.
+type StopReason struct {
+	To       State // afterwards: Created or Terminated
+	Why      string
+	Restarts bool // the agent ends and may be started again: a static member stays in its group
+}
+
+func (r StopReason) Error() string { return r.Why }
+
+func New(spec config.Consumer, log *slog.Logger, open OpenSink, clusters *kafka.Clusters, outages *outage.OutageLog) *Consumer {
+	c := &Consumer{
+		id:             offsets.NewID(),
+		name:           spec.Name,
+		created:        time.Now(),
+		log:            log.With("consumer", spec.Name),
+		openSink:       open,
+		clusters:       clusters,
+		outages:        outages,
+		specChanged:    retry.NewSignal(),
+		retryNow:       retry.NewSignal(),
+		newCredentials: retry.NewSignal(),
+		flushDue:       retry.NewSignal(),
+		history:        generation.NewHistory(),
+		events:         make(chan event, 16),
+		stats:          generation.NewStats(),
+	}
+	c.spec.Store(&spec)
+	c.published.Store(&publicState{State: Created, Since: c.created})
+	return c
+}
+
+// Update hands over the spec that is to be applied. It also ends a wait before a retry.
+func (c *Consumer) Update(spec config.Consumer) {
+	c.spec.Store(&spec)
+	c.specChanged.Set()
+	c.retryNow.Set()
+}
+
+// Reconnect has the consumer read its credentials again and reconnect with them.
+func (c *Consumer) Reconnect() {
+	c.newCredentials.Set()
+	c.retryNow.Set()
+}
+
+// Reopen has the sink check whether its files were moved away.
+func (c *Consumer) Reopen() { c.flushDue.Set() }
+
+// AwaitTopics names topics that a pre-check did not find. Once they are created, their
+// partitions are later additions, which are read from their beginning.
+func (c *Consumer) AwaitTopics(topics []string) {
+	awaited := make(map[string]bool)
+	maps.Copy(awaited, c.awaitedTopics())
+	for _, t := range topics {
+		awaited[t] = true
+	}
+	c.awaited.Store(&awaited)
+}
+
+func (c *Consumer) awaitedTopics() map[string]bool {
+	if awaited := c.awaited.Load(); awaited != nil {
+		return *awaited
+	}
+	return nil
+}
+
+// Connections returns the consumer's own open connections, to its coordinators.
+func (c *Consumer) Connections() []net.Conn { return c.dialer.Open() }
+
+// Sample measures the rate of records since the last sample.
+func (c *Consumer) Sample(now time.Time) { c.stats.Sample(now.UnixNano()) }
+
+// Wait shows what the start of a consumer that does not run waits for.
+func (c *Consumer) Wait(reason string) {
+	if c.published.Load().Fault == reason {
+		return
+	}
+	c.setState(Starting, reason)
+	c.publish(func(s *publicState) { s.Fault = reason })
+}
+
+// Retire moves a consumer that does not run to TERMINATED.
+func (c *Consumer) Retire() {
+	if c.published.Load().State == Created {
+		c.setState(Terminated, "removed while it was stopped")
+	}
+}
+
+// Run runs the consumer until ctx ends; the cause of ctx is a StopReason. When it
+// returns, nothing of the run is left: no goroutine, socket or open file. All its
+// goroutines, sarama's too, have its name and id as labels, because they are started
+// from here.
+func (c *Consumer) Run(ctx context.Context) {
+	labels := pprof.Labels(LabelConsumer, c.name, LabelID, c.id)
+	pprof.Do(ctx, labels, func(ctx context.Context) {
+		c.dialer = kafka.NewDialer()
+		c.setState(Starting, "state: "+string(c.spec.Load().State))
+		c.publish(func(s *publicState) { s.Fault = "" }) // what the start waited for, see Wait
+		go c.keepJoined(ctx)
+		newStateMachine(c).run(ctx)
+	})
+}
+
+// report sends the state machine the fault of an origin; a nil err says that origin works
+// again.
+func (c *Consumer) report(origin string, err error) {
+	c.events <- event{kind: faulted, origin: origin, err: err}
+}
+
+// setState changes the state and logs that with its reason. It does nothing if the
+// consumer is in the state already.
+func (c *Consumer) setState(to State, reason string) {
+	from := c.published.Load().State
+	if from == to {
+		return
+	}
+	if !legal(from, to) {
+		c.log.Error("illegal state change rejected", "from", string(from), "to", string(to), "reason", reason)
+		return
+	}
+	level := slog.LevelInfo
+	if to == Failing {
+		level = slog.LevelError
+	}
+	c.publish(func(s *publicState) {
+		s.State, s.Since, s.Fault = to, time.Now(), ""
+		s.Started = s.Started || from == Starting
+		switch to {
+		case Failing:
+			s.Fault = reason
+		case Starting:
+			s.Started, s.EndError = false, nil
+		}
+	})
+	c.log.Log(context.Background(), level, "consumer state changed", "from", string(from), "to", string(to), "reason", reason)
+}
+
+// publish replaces the public state by a changed copy.
+func (c *Consumer) publish(change func(*publicState)) {
+	s := *c.published.Load()
+	change(&s)
+	c.published.Store(&s)
+}

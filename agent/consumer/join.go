@@ -1,0 +1,167 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"kcagent/agent/generation"
+	"kcagent/agent/group"
+	"kcagent/agent/kafka"
+	"kcagent/config"
+)
+
+var (
+	errForeign    = errors.New("a topic is assigned that is not subscribed to")
+	errUnassigned = errors.New("a partition is assigned to no member")
+)
+
+// A joinAttempt is one attempt of a member to join its group, and the generation that follows.
+// sarama calls its Setup and Cleanup, which do what concerns the membership, and call those
+// of the generation.
+type joinAttempt struct {
+	m          *member
+	generation *generation.Generation
+	spec       *config.Consumer        // when the attempt started
+	abandon    context.CancelCauseFunc // ends the attempt, or the generation
+
+	admitted func()         // lets the next member of the cluster join; nil if the join needed no admission
+	endWatch func()         // ends the watch over the join
+	gaveUp   error          // why the watch ended the join; nil if it did not
+	watching sync.WaitGroup // goroutines that watch topics and assignment during the generation
+}
+
+func newJoinAttempt(m *member, spec *config.Consumer, topics []string, absent []error, abandon context.CancelCauseFunc) *joinAttempt {
+	c := m.consumer
+	j := &joinAttempt{m: m, spec: spec, abandon: abandon}
+	j.generation = generation.New(generation.Env{
+		Log: c.log, Spec: &c.spec, Sink: m.sink, Cluster: m.cluster, Client: m.client,
+		Gate: &c.gate, Stats: &c.stats, History: &c.history, FlushDue: c.flushDue,
+		RemindEvery: c.outages.Every, Observer: j,
+	}, spec, topics, absent, abandon)
+	return j
+}
+
+// run joins, and returns when the generation has ended. The first join, and one after a
+// long outage, waits for the admission of the cluster. That the cluster is reachable is
+// known by then, because the topics were looked up.
+func (j *joinAttempt) run(ctx context.Context) error {
+	m := j.m
+	if time.Since(m.ended) > group.SessionTimeout(&m.spec) {
+		m.cluster.RecordSuccess()
+		// sarama would retry for ten seconds before it returns an error.
+		if err := m.client.FindCoordinator(ctx); err != nil && !generation.Transient(err) {
+			return err
+		}
+		leave, err := m.cluster.Admission.Enter(ctx)
+		if err != nil {
+			return err
+		}
+		defer leave()
+		j.admitted = leave
+	}
+	over, end := context.WithCancel(context.Background())
+	var watching sync.WaitGroup
+	watch := &group.JoinWatch{
+		Client: m.client, Static: m.instance() != nil, Superseded: j.abandonIfTopicsChanged,
+		Report: func(err error) { m.report(generation.OriginGroup, err) },
+	}
+	watching.Go(func() { j.gaveUp = watch.Run(ctx, over) })
+	j.endWatch = func() {
+		end()
+		watching.Wait() // its reports must not arrive after the join
+	}
+	defer j.endWatch()
+	err := m.group.Consume(ctx, j.generation.Topics, j)
+	j.endWatch()
+	if j.gaveUp != nil && errors.Is(err, net.ErrClosed) {
+		err = j.gaveUp
+	}
+	return err
+}
+
+// Setup implements [sarama.ConsumerGroupHandler].
+func (j *joinAttempt) Setup(session sarama.ConsumerGroupSession) error {
+	m := j.m
+	m.dialer.Membership.Begin()
+	j.endWatch()
+	id := session.MemberID()
+	m.id.Store(&id)
+	if j.admitted != nil {
+		j.admitted()
+	}
+	if topic, found := j.foreignTopic(session.Claims()); found {
+		m.log.Info("a topic of a former subscription is assigned; leaving the group to join it again", "topic", topic)
+		return errForeign
+	}
+	if err := j.generation.Setup(session); err != nil {
+		return err
+	}
+	ctx := session.Context()
+	if j.spec.TopicsRegex != "" || len(j.generation.Absent) > 0 {
+		j.watching.Go(func() { j.watchTopics(ctx) })
+	}
+	if m.instance() != nil {
+		j.watching.Go(func() { j.watchAssignment(ctx) })
+	}
+	return nil
+}
+
+// ConsumeClaim implements [sarama.ConsumerGroupHandler].
+func (j *joinAttempt) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
+	return j.generation.ConsumeClaim(session, claim)
+}
+
+// Cleanup implements [sarama.ConsumerGroupHandler].
+func (j *joinAttempt) Cleanup(session sarama.ConsumerGroupSession) error {
+	j.watching.Wait()
+	return j.generation.Cleanup(session)
+}
+
+// foreignTopic returns a topic of the claims that is not subscribed to. A static member that
+// rejoins is given its former assignment, whatever it subscribes to now.
+func (j *joinAttempt) foreignTopic(claims map[string][]int32) (topic string, found bool) {
+	for t := range claims {
+		if !slices.Contains(j.generation.Topics, t) {
+			return t, true
+		}
+	}
+	return "", false
+}
+
+// abandonIfTopicsChanged ends the attempt, and returns true, once the consumer has to
+// subscribe to other topics.
+func (j *joinAttempt) abandonIfTopicsChanged() bool {
+	if kafka.SameTopics(j.m.consumer.spec.Load(), j.spec) {
+		return false
+	}
+	j.abandon(generation.ErrResubscribe)
+	return true
+}
+
+// Joined implements observer.
+func (j *joinAttempt) Joined(g *generation.Generation) {
+	j.m.consumer.events <- event{kind: joined, generation: g}
+}
+
+// Positioned implements observer.
+func (j *joinAttempt) Positioned() { j.m.consumer.events <- event{kind: positioned} }
+
+// Clean implements observer.
+func (j *joinAttempt) Clean() { j.m.consumer.events <- event{kind: clean} }
+
+// Left implements observer.
+func (j *joinAttempt) Left() { j.m.consumer.events <- event{kind: left} }
+
+// Report implements observer.
+func (j *joinAttempt) Report(origin string, err error) { j.m.report(origin, err) }
+
+var (
+	_ sarama.ConsumerGroupHandler = (*joinAttempt)(nil)
+	_ generation.Observer         = (*joinAttempt)(nil)
+)

@@ -1,0 +1,305 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"kcagent/agent/generation"
+	"kcagent/agent/group"
+	"kcagent/agent/kafka"
+	"kcagent/config"
+	"kcagent/fetch"
+	"kcagent/retry"
+	"kcagent/sink"
+)
+
+// keepJoined keeps the consumer a member of its group until ctx ends. When nothing is left
+// of the run, it sends the closed event.
+func (c *Consumer) keepJoined(ctx context.Context) {
+	var wait retry.Backoff
+	var unsaved error
+	for ctx.Err() == nil {
+		err := c.runMember(ctx, &wait)
+		if ctx.Err() != nil {
+			unsaved = err
+			break
+		}
+		if err != nil {
+			c.report(faultOrigin(err), err)
+			c.stats.Restarts.Add(1)
+			if kafka.LoginRejected(err) {
+				wait.Slow()
+			}
+			wait.Wait(ctx, c.retryNow)
+		}
+	}
+	c.events <- event{kind: closed, err: unsaved}
+}
+
+func faultOrigin(err error) string {
+	if errors.As(err, new(generation.SinkError)) {
+		return generation.OriginSink
+	}
+	return generation.OriginGroup
+}
+
+// runMember opens the sink and the connections, consumes until ctx ends or they have to be
+// opened again, and closes them. Once ctx has ended, the error says what was not saved.
+func (c *Consumer) runMember(ctx context.Context, wait *retry.Backoff) (err error) {
+	spec := *c.spec.Load()
+	snk, err := c.openSink(ctx, spec.Sink, sink.Options{
+		Log: c.log, Group: spec.Group, Consumer: spec.Name, Due: func() { c.flushDue.Set() },
+	})
+	if err != nil {
+		return generation.SinkError{Err: err}
+	}
+	defer func() {
+		if e := snk.Close(leavesForGood(ctx)); e != nil {
+			err = errors.Join(err, generation.SinkError{Err: fmt.Errorf("close sink: %w", e)})
+		}
+	}()
+	m, err := c.connect(ctx, spec, snk, wait)
+	if err != nil {
+		return err
+	}
+	defer m.close(ctx)
+	if len(spec.Cluster.Files()) > 0 {
+		ctx, stop := context.WithCancel(ctx)
+		var running sync.WaitGroup
+		running.Go(func() { m.keepAuthenticated(ctx) })
+		defer running.Wait()
+		defer stop()
+	}
+	return m.consume(ctx)
+}
+
+// leavesForGood reports that ctx has ended because the consumer is stopped, replaced or
+// removed, rather than because the agent ends.
+func leavesForGood(ctx context.Context) bool {
+	reason, ok := errors.AsType[StopReason](context.Cause(ctx))
+	return ok && !reason.Restarts
+}
+
+// A member is a consumer's membership in its group, over many generations: its sink and its
+// connections. One goroutine uses it, except for what says otherwise.
+type member struct {
+	consumer *Consumer
+	log      *slog.Logger
+	spec     config.Consumer // when the member connected; topics and live settings may differ by now
+	sink     sink.Sink
+	cluster  *kafka.Cluster
+	dialer   *kafka.Dialer
+	client   *group.Client
+	group    sarama.ConsumerGroup
+	wait     *retry.Backoff // before a retry
+
+	ended time.Time              // of the last generation; zero before the first
+	id    atomic.Pointer[string] // in the last generation; nil before the first
+}
+
+// connect prepares client and group. Nothing is dialled before they are used.
+func (c *Consumer) connect(ctx context.Context, spec config.Consumer, snk sink.Sink, wait *retry.Backoff) (*member, error) {
+	m := &member{
+		consumer: c, log: c.log, spec: spec, sink: snk, wait: wait,
+		cluster: c.clusters.Acquire(spec), dialer: c.dialer,
+	}
+	if err := m.open(ctx); err != nil {
+		c.clusters.Release(m.cluster)
+		return nil, err
+	}
+	return m, nil
+}
+
+func (m *member) open(ctx context.Context) error {
+	read := m.cluster.Credentials
+	select {
+	case <-m.consumer.newCredentials:
+		read = m.cluster.ReloadCredentials
+	default:
+	}
+	creds, err := read()
+	if err != nil {
+		return err
+	}
+	conf, err := group.Config(m.spec, creds, m.dialer, m.cluster.Fetcher)
+	if err != nil {
+		return err
+	}
+	m.consumer.fingerprints.Store(&creds.Fingerprints)
+	// The group keeps the settings that it is created with, for its heartbeats. Requests
+	// before a generation use those of the client, and must not be retried for minutes
+	// without a report.
+	patient := *conf
+	patient.Metadata.Retry.Max = group.HeartbeatRetries
+	m.client = group.NewClient(ctx, &patient, creds, m.spec.Group, m.dialer, m.cluster.Fetcher)
+	if m.group, err = sarama.NewConsumerGroupFromClient(m.spec.Group, m.client); err != nil {
+		return fmt.Errorf("join group %s: %w", m.spec.Group, err)
+	}
+	m.client.Conf, m.client.Dial = conf, conf
+	return nil
+}
+
+// keepAuthenticated reconnects whenever the agent has found that changed credentials are
+// accepted, until ctx ends. The membership continues. It runs in a goroutine of its own.
+func (m *member) keepAuthenticated(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.consumer.newCredentials:
+		}
+		creds, err := m.cluster.ReloadCredentials()
+		var conf *sarama.Config
+		if err == nil {
+			conf, err = group.Config(m.spec, creds, m.dialer, m.cluster.Fetcher)
+		}
+		if err != nil { // they have changed again since; the agent will report that, too
+			m.log.Warn("changed credentials cannot be used", "error", err)
+			continue
+		}
+		m.client.Reconnect(conf, creds)
+		m.consumer.fingerprints.Store(&creds.Fingerprints)
+		m.log.Info("reconnecting with updated credentials", "cluster", kafka.ClusterName(&m.spec))
+	}
+}
+
+// close leaves the group and closes all connections. A static member stays in the group
+// unless the consumer leaves it for good.
+func (m *member) close(ctx context.Context) {
+	if leavesForGood(ctx) {
+		if err := m.leaveGroup(); err != nil {
+			m.log.Warn("leaving the group failed; its partitions are not consumed until the session timeout", "instance_id", m.spec.InstanceID, "error", err)
+		}
+	}
+	if err := m.group.Close(); err != nil {
+		m.log.Debug("leaving the group failed", "error", err)
+	}
+	_ = m.client.Close()
+	m.consumer.clusters.Release(m.cluster)
+}
+
+// report reports a fault to the state machine, and to the cluster, which remembers
+// rejected credentials. It may be called from any goroutine.
+func (m *member) report(origin string, err error) {
+	m.cluster.RecordError(err)
+	m.consumer.report(origin, err)
+}
+
+// consume runs one generation after the other until ctx ends, or sink or client have to be
+// opened again.
+func (m *member) consume(ctx context.Context) error {
+	listAge := m.consumer.clusters.Rematch / 2 // how old the list of topics may be
+	short := 0                                 // generations in a row that ended at once
+	for {
+		began := time.Now()
+		end := m.runGeneration(ctx, listAge)
+		end.lasted, end.shortBefore = time.Since(began), short
+		switch classify(end) {
+		case runStopped:
+			return end.unsaved
+		case restartStalled:
+			return end.cause
+		case resubscribe:
+			short, listAge = 0, 0
+		case leaveAndRejoin:
+			if err := m.leaveGroup(); err != nil {
+				m.log.Warn("leaving the group for a rebalance failed", "error", err)
+			}
+			short = m.pace(ctx, short)
+		case instanceTaken:
+			m.consumer.stats.Restarts.Add(1)
+			if m.waitForInstanceID(ctx); ctx.Err() != nil {
+				return nil // the other member has taken over what was not saved
+			}
+			return m.explain(end.err)
+		case refreshTopics:
+			short, listAge = short+1, 0
+			m.wait.Wait(ctx, m.consumer.retryNow)
+		case reopenClient:
+			err := m.explain(end.err)
+			m.cluster.RecordError(err)
+			return err
+		case retryJoin:
+			err := m.explain(end.err)
+			m.client.Forget()
+			m.report(faultOrigin(err), err)
+			m.consumer.stats.Restarts.Add(1)
+			m.wait.Wait(ctx, m.consumer.retryNow)
+			short, listAge = 0, 0
+		case rejoinSlowly:
+			short = m.pace(ctx, short)
+		case rejoin:
+			m.wait.Reset()
+			short, listAge = 0, m.consumer.clusters.Rematch/2
+		}
+	}
+}
+
+// pace counts a generation that ended at once. One of them is an ordinary rebalance. Before
+// further ones it waits, so that the coordinator is not overloaded with joins.
+func (m *member) pace(ctx context.Context, short int) int {
+	if short++; short > 1 {
+		m.wait.Wait(ctx, m.consumer.retryNow)
+	}
+	return short
+}
+
+// runGeneration runs one generation with the topics of the current spec. The list of the
+// cluster's topics may be as old as listAge.
+func (m *member) runGeneration(ctx context.Context, listAge time.Duration) generationEnd {
+	outer := ctx
+	ctx, abandon := context.WithCancelCause(ctx)
+	defer abandon(nil)
+	spec := m.consumer.spec.Load()
+	baseline := &m.consumer.history.Baseline
+	end := generationEnd{followsPattern: spec.TopicsRegex != ""}
+	topics, absent, err := m.topics(ctx, spec, listAge, 0)
+	if err == nil {
+		end.listedTopics = true
+		baseline.Subscribe(spec.TopicsRegex, topics, m.consumer.awaitedTopics())
+		j := newJoinAttempt(m, spec, topics, absent, abandon)
+		err = j.run(ctx)
+		end.unsaved = j.generation.Unsaved
+		if j.generation.Joined() {
+			m.ended = time.Now()
+		}
+	}
+	for _, t := range kafka.MissingTopics(errors.Join(append(absent, err)...)) {
+		baseline.TopicMissing(t)
+	}
+	if errors.Is(err, kafka.ErrNoTopic) {
+		baseline.NothingMatched(spec.TopicsRegex)
+	}
+	end.cause, end.err = context.Cause(ctx), err
+	if renewed, ok := errors.AsType[*fetch.RenewedError](end.cause); ok {
+		baseline.Recreate(renewed.Topic)
+	}
+	m.dialer.Membership.End(group.SessionTimeout(&m.spec))
+	end.stopped, end.everJoined = outer.Err() != nil, !m.ended.IsZero()
+	return end
+}
+
+// explain says what an error of a join is about, and what the operator can do.
+func (m *member) explain(err error) error {
+	switch {
+	case errors.As(err, new(generation.SinkError)), errors.Is(err, kafka.ErrNoTopic):
+		return err
+	case errors.As(err, new(*fetch.TopicError)):
+		return kafka.SubscribeError(err)
+	}
+	if known := m.client.ExplainJoin(&m.spec, err); known != nil {
+		return known
+	}
+	about := kafka.Explain
+	if m.consumer.stats.Rebalances.Load() == 0 { // no generation has started yet
+		about = kafka.ExplainFirst
+	}
+	return fmt.Errorf("join group %s: %w", m.spec.Group, about(&m.spec, err))
+}

@@ -1,0 +1,77 @@
+package consumer
+
+import (
+	"time"
+
+	"kcagent/agent/generation"
+	"kcagent/agent/kafka"
+	"kcagent/config"
+)
+
+// The labels that every goroutine of a consumer inherits from its run.
+const (
+	LabelConsumer = "consumer"
+	LabelID       = "consumer_id"
+)
+
+// A Snapshot is what a consumer is and has done at one moment. What its slices and maps
+// hold is shared and must not be changed.
+type Snapshot struct {
+	ID      string // of this life of the consumer: a replacement has another one
+	Name    string
+	Created time.Time
+
+	State    State
+	Since    time.Time // of State
+	Started  bool      // it has left STARTING since it was last started
+	Fault    string    // why it is in ERROR, or what its start waits for; "" for neither
+	EndError error     // why its last run did not end cleanly; nil if it did
+
+	MemberID      string // "" while it is not a member of its group
+	Generation    int32
+	Topics        []string            // subscribed to
+	Resubscribing bool                // it was asked for other topics than its generation reads
+	Partitions    []PartitionSnapshot // assigned, sorted by topic and number
+
+	// Fingerprints are those of the files with the credentials in use, by path; nil
+	// until the consumer has read them.
+	Fingerprints config.Prints
+
+	generation.Counters
+}
+
+// A PartitionSnapshot is one assigned partition.
+type PartitionSnapshot struct {
+	Topic           string
+	Partition       int32
+	NextOffset      int64 // after what the sink accepted; -1 if unknown
+	CommittedOffset int64 // -1 while the group has committed nothing
+	HighWaterMark   int64 // 0 if unknown
+	Lag             int64 // records between NextOffset and the end of the log
+}
+
+// Snapshot may be called by any goroutine. It waits for nothing but the mutexes of
+// partitions, which are held for a few instructions.
+func (c *Consumer) Snapshot() Snapshot {
+	v := c.published.Load()
+	s := Snapshot{
+		ID: c.id, Name: c.name, Created: c.created,
+		State: v.State, Since: v.Since, Started: v.Started, Fault: v.Fault, EndError: v.EndError,
+		MemberID: v.MemberID, Generation: v.Generation, Topics: v.Topics,
+		Resubscribing: v.StartedWith != nil && !kafka.SameTopics(v.StartedWith, c.spec.Load()),
+		Counters:      c.stats.Counters(),
+	}
+	if prints := c.fingerprints.Load(); prints != nil {
+		s.Fingerprints = *prints
+	}
+	if len(v.Partitions) > 0 {
+		s.Partitions = make([]PartitionSnapshot, len(v.Partitions))
+	}
+	for i, p := range v.Partitions {
+		s.Partitions[i] = PartitionSnapshot{
+			Topic: p.Topic, Partition: p.Partition, NextOffset: p.NextOffset(),
+			CommittedOffset: p.CommittedOffset(), HighWaterMark: p.HighWaterMark(), Lag: p.Lag(),
+		}
+	}
+	return s
+}

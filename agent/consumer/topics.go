@@ -1,0 +1,75 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"kcagent/agent/generation"
+	"kcagent/agent/kafka"
+	"kcagent/config"
+	"kcagent/fetch"
+	"kcagent/retry"
+)
+
+// RematchInterval is how often a member that follows topics_regex looks up the topics. With
+// jitter, and because a topic is left out only by the second list that lacks it, a change
+// takes effect within a minute. Half of the interval is how old a list may be, which all
+// members of the cluster share.
+const RematchInterval = 20 * time.Second
+
+// topics returns what spec subscribes to now: its topics, or those of the cluster that
+// match. The list of the cluster's topics may be as old as listAge, and the metadata of each
+// topic as old as topicAge. A topic that cannot be used is left out, so that the others are
+// read, and absent says why. An error says that no topic can be used.
+func (m *member) topics(ctx context.Context, spec *config.Consumer, listAge, topicAge time.Duration) (topics []string, absent []error, err error) {
+	wanted := spec.Topics
+	if spec.TopicsRegex != "" {
+		all, err := m.cluster.Topics(ctx, listAge)
+		if err != nil {
+			return nil, nil, fmt.Errorf("list topics: %w", err)
+		}
+		if wanted, err = kafka.Matching(all, spec.TopicsRegex); err != nil {
+			return nil, nil, err
+		}
+	}
+	err = m.cluster.RefreshSince(ctx, wanted, time.Now().Add(-topicAge))
+	if err == nil || !errors.As(err, new(*fetch.TopicError)) {
+		return wanted, nil, err
+	}
+	for _, t := range wanted {
+		if _, err := m.cluster.Partitions(t); err != nil {
+			absent = append(absent, &fetch.TopicError{Topic: t, Err: err})
+		} else {
+			topics = append(topics, t)
+		}
+	}
+	if len(topics) == 0 {
+		return nil, absent, err
+	}
+	return topics, absent, nil
+}
+
+// watchTopics ends the generation once it should have other topics: others match, or one
+// that was absent can be used.
+func (j *joinAttempt) watchTopics(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(retry.Jitter(j.m.consumer.clusters.Rematch)):
+		}
+		maxAge := j.m.consumer.clusters.Rematch / 2
+		topics, _, err := j.m.topics(ctx, j.spec, maxAge, maxAge)
+		if err != nil && !errors.Is(err, kafka.ErrNoTopic) {
+			continue // reported by those who need the metadata
+		}
+		if !slices.Equal(topics, j.generation.Topics) {
+			j.m.log.Info("topics to subscribe to have changed", "before", len(j.generation.Topics), "now", len(topics))
+			j.abandon(generation.ErrResubscribe)
+			return
+		}
+	}
+}

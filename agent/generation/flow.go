@@ -1,0 +1,276 @@
+package generation
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"kcagent/fetch"
+	"kcagent/leader"
+	"kcagent/limits"
+	"kcagent/retry"
+	"kcagent/sink"
+)
+
+// flow is the hot path of one partition: record → chunk → sink. It returns when the round
+// is over. Records that the sink does not store are released at once, with their memory,
+// and fetched again later. Meanwhile the partition takes part in no fetch, so that others
+// are not held up.
+func (g *Generation) flow(ctx context.Context, p *Partition, sub *fetch.Subscription) error {
+	var wait retry.Backoff
+	for g.awaitRecords(ctx, p, sub) == nil {
+		if g.slots.take(ctx) != nil {
+			break
+		}
+		c, err := g.read(ctx, p, sub)
+		stored := c.stored
+		if err == nil && stored == nil && c.moved && !c.reset && (!c.large || c.Next != p.NextOffset()) {
+			stored = g.store(ctx, p, c)
+		}
+		c.free()
+		g.slots.give()
+		switch {
+		case positionLost(err): // the watchdog reports it
+			wait.Wait(ctx, nil)
+			sub.Retry()
+		case err != nil:
+			return err
+		case c.reset:
+			if err := g.resetPosition(ctx, p, c.Next, c.Epoch); err != nil {
+				return err
+			}
+		case !c.moved: // the fetcher dropped the records, because others needed the memory
+		case stored == nil:
+			g.clearSinkFault(p)
+			wait.Reset()
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(stored, sink.ErrReopen):
+			return stored
+		case errors.Is(stored, errPaused):
+			g.clearSinkFault(p)
+			rewind(p, sub)
+		default:
+			rewind(p, sub)
+			g.reportSinkFault(p, stored)
+			wait.Wait(ctx, nil)
+		}
+	}
+	return ctx.Err()
+}
+
+// rewind makes the fetcher return again what the sink did not accept.
+func rewind(p *Partition, sub *fetch.Subscription) {
+	at, _ := p.position()
+	sub.Rewind(at.Next, at.Epoch)
+}
+
+// awaitRecords waits until there is something to take. While writes fail it checks each
+// second whether the consumer was paused: then nothing is to be stored, and nothing fails.
+func (g *Generation) awaitRecords(ctx context.Context, p *Partition, sub *fetch.Subscription) error {
+	for p.sinkFailed {
+		if g.env.Gate.IsShut() {
+			g.clearSinkFault(p)
+			break
+		}
+		short, cancel := context.WithTimeout(ctx, time.Second)
+		err := sub.Wait(short)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+	}
+	return sub.Wait(ctx)
+}
+
+// slots limits how many chunks of a consumer are in progress at a time.
+type slots chan struct{}
+
+func (s slots) take(ctx context.Context) error {
+	select {
+	case s <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s slots) give() { <-s }
+
+// A chunk is a number of encoded records for the sink.
+type chunk struct {
+	sink.Chunk
+	buf     *[]byte // of Data; nil if there is no record
+	moved   bool    // the position has moved, perhaps without records
+	reset   bool    // on_offset_out_of_range chose the position
+	records int64
+	bytes   int64 // of keys and values
+	large   bool  // a single large record, which was stored already
+	stored  error // why that failed
+}
+
+// The memory that a consumer needs in addition to the fetcher's: one of its partitions
+// encodes a chunk while that of another is written.
+const (
+	// chunkBytes is the size from which on a chunk is complete, so it may be longer by its
+	// last record. The memory limit may require less, see chunkSize.
+	chunkBytes   = 128 << 10
+	ChunksAtOnce = 2
+)
+
+// chunkSize returns the size from which on a chunk is complete now.
+func chunkSize() int { return limits.Records.Buffer(chunkBytes) }
+
+// buffers has the buffers of chunks. All consumers share it, so that an idle one needs no
+// memory.
+var buffers = sync.Pool{New: func() any {
+	size := chunkSize()
+	b := make([]byte, 0, size+size/8)
+	return &b
+}}
+
+// free returns the buffer to buffers, unless a large record has made it much larger.
+func (c *chunk) free() {
+	if c.buf != nil && cap(c.Data) <= 4*chunkSize() {
+		*c.buf = c.Data[:0]
+		buffers.Put(c.buf)
+	}
+}
+
+// read encodes a chunk of the records that are available. The chunk ends with the record
+// that reaches the room of the sink, so that a file can be completed at its size.
+//
+// A large record is a chunk of its own, which read stores at once, so that the record is
+// not copied.
+func (g *Generation) read(ctx context.Context, p *Partition, sub *fetch.Subscription) (c chunk, err error) {
+	c.TopicPartition = p.TopicPartition
+	limit := chunkSize()
+	if room := g.env.Sink.Room(p.TopicPartition); room > 0 {
+		limit = min(limit, room)
+	}
+	r := sink.Record{Topic: p.Topic, Partition: p.Partition}
+	c.Next, c.moved, err = sub.Take(func(f *fetch.Record) bool {
+		size := sizeOf(f)
+		if size >= LargeRecord && c.records > 0 {
+			f.PutBack()
+			return false
+		}
+		r.Offset, r.Time, r.Key, r.Value, r.Headers = f.Offset, f.Time, f.Key, f.Value, r.Headers[:0]
+		for _, h := range f.Headers {
+			r.Headers = append(r.Headers, sink.Header{Key: h.Key, Value: h.Value})
+		}
+		if size >= LargeRecord {
+			c.large, c.stored = true, g.storeLarge(ctx, p, &r, f.Epoch)
+			return false
+		}
+		if c.buf == nil {
+			c.buf = buffers.Get().(*[]byte)
+			c.Data = *c.buf
+		}
+		c.Last = len(c.Data)
+		c.Data = g.env.Sink.Encode(c.Data, &r)
+		c.records++
+		c.bytes += int64(len(f.Key) + len(f.Value))
+		return len(c.Data) < limit
+	})
+	c.reset, c.Epoch = c.moved && sub.Jumped(), sub.Epoch()
+	return c, err
+}
+
+// errPaused says that a chunk was not stored because the gate is shut.
+var errPaused = errors.New("the consumer is paused")
+
+// store writes a chunk to the sink, and does not retry. A chunk without records moves the
+// position in the ledger, too.
+func (g *Generation) store(ctx context.Context, p *Partition, c chunk) error {
+	if !g.env.Gate.Enter() {
+		return errPaused
+	}
+	defer g.env.Gate.Leave()
+	if err := g.env.Sink.Write(ctx, c.Chunk); err != nil {
+		return err
+	}
+	g.recordAccepted(p, c)
+	return nil
+}
+
+// recordAccepted records what the sink accepted, and counts it.
+func (g *Generation) recordAccepted(p *Partition, c chunk) {
+	p.accept(c.Next, c.Epoch)
+	if c.records > 0 {
+		g.env.Stats.records.Add(c.records)
+		g.env.Stats.bytes.Add(c.bytes)
+		g.env.Stats.lastRecord.Store(time.Now().UnixNano())
+	}
+	g.flusher.recordAccepted(c.bytes)
+}
+
+// LargeRecord is the size from which on a record is written in pieces, instead of being
+// encoded into a buffer.
+const LargeRecord = 2 * chunkBytes
+
+// JSON encodes a control character as six bytes, such as \u0000, and adds some bytes to each
+// header.
+const (
+	escapedByte = 6
+	headerBytes = 32
+)
+
+// sizeOf returns how many bytes a record may need in any format. It does not count that a
+// quote has two bytes in JSON.
+func sizeOf(r *fetch.Record) int {
+	n := len(r.Key) + len(r.Value) + headerBytes*len(r.Headers)
+	for _, h := range r.Headers {
+		n += len(h.Key) + len(h.Value)
+	}
+	if n < LargeRecord/escapedByte || n >= LargeRecord { // it makes no difference
+		return n
+	}
+	n += (escapedByte - 1) * (controls(r.Key) + controls(r.Value))
+	for _, h := range r.Headers {
+		n += (escapedByte - 1) * (controls(h.Key) + controls(h.Value))
+	}
+	return n
+}
+
+// controls counts control characters.
+func controls(b []byte) (n int) {
+	for _, c := range b {
+		if c < ' ' {
+			n++
+		}
+	}
+	return n
+}
+
+// storeLarge writes a large record to the sink, which uses its bytes until storeLarge
+// returns. A pause does not wait for a slow sink: the write is aborted, and the record is
+// fetched again later.
+func (g *Generation) storeLarge(ctx context.Context, p *Partition, r *sink.Record, epoch leader.Epoch) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	written := make(chan struct{})
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		select {
+		case <-g.env.Gate.Closing():
+			cancel(errPaused)
+		case <-written:
+		}
+	}()
+	defer func() {
+		close(written)
+		<-watched
+		cancel(nil)
+	}()
+	err := g.store(ctx, p, chunk{
+		Chunk:   sink.Chunk{TopicPartition: p.TopicPartition, Large: r, Next: r.Offset + 1, Epoch: epoch},
+		records: 1,
+		bytes:   int64(len(r.Key) + len(r.Value)),
+	})
+	if err != nil && !errors.Is(err, sink.ErrReopen) && errors.Is(context.Cause(ctx), errPaused) {
+		return errPaused
+	}
+	return err
+}

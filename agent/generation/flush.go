@@ -1,0 +1,262 @@
+package generation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"kcagent/agent/group"
+	"kcagent/agent/offsets"
+	"kcagent/config"
+	"kcagent/retry"
+	"kcagent/sink"
+)
+
+// A flusher makes durable what the sink of a generation accepted, and then commits it. One
+// goroutine runs it. Others request a flush by its channels, which have capacity 1, and
+// never wait for it, except for the first flush or commit of a partition.
+type flusher struct {
+	env        *Env
+	group      string
+	instanceID string
+	session    sarama.ConsumerGroupSession
+	offsets    group.Offsets
+	partitions map[sink.TopicPartition]*Partition
+
+	unflushed       atomic.Int64 // bytes accepted since the last flush began
+	accepted        retry.Signal // unflushed was 0 before, or a committed offset is behind
+	firstFlush      retry.Signal // partitions wait for a flush or a commit before their first record
+	now             retry.Signal // flush now
+	intervalChanged retry.Signal // flush.interval may have changed
+
+	cancel  context.CancelFunc // stops the goroutine
+	stopped chan struct{}      // closed when it has ended
+
+	// Used by the flusher's goroutine, and by Cleanup after it has ended.
+	always  bool     // flush the sink even if nothing was written: the sink requested it
+	absent  []string // topics that do not exist, for the commit metadata
+	later   []string // topics that were created later, and of which nothing is committed yet
+	commits commitState
+}
+
+func newFlusher(e *Env, spec *config.Consumer, session sarama.ConsumerGroupSession, offsets group.Offsets, partitions map[sink.TopicPartition]*Partition) *flusher {
+	return &flusher{
+		env: e, group: spec.Group, instanceID: spec.InstanceID, session: session, offsets: offsets, partitions: partitions,
+		accepted:        retry.NewSignal(),
+		firstFlush:      retry.NewSignal(),
+		now:             retry.NewSignal(),
+		intervalChanged: retry.NewSignal(),
+		stopped:         make(chan struct{}),
+	}
+}
+
+func (f *flusher) settings() config.Flush { return f.env.Spec.Load().Flush }
+
+// recordAccepted counts bytes that the sink accepted. It requests a flush once flush.bytes
+// have accumulated. It may be called from any goroutine.
+func (f *flusher) recordAccepted(bytes int64) {
+	before := f.unflushed.Add(bytes) - bytes
+	if before == 0 {
+		f.accepted.Set()
+	}
+	if limit := int64(f.settings().Bytes); before < limit && before+bytes >= limit {
+		f.now.Set()
+	}
+}
+
+// start starts the goroutine. It ends with stop, or with ctx.
+func (f *flusher) start(ctx context.Context) {
+	ctx, f.cancel = context.WithCancel(ctx)
+	go func() {
+		defer close(f.stopped)
+		f.run(ctx)
+	}()
+}
+
+// stop ends the goroutine and waits for it.
+func (f *flusher) stop() {
+	f.cancel()
+	<-f.stopped
+}
+
+// run flushes once in flush.interval while there are unflushed records, and when another
+// goroutine requests it. It costs an idle consumer nothing.
+func (f *flusher) run(ctx context.Context) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	schedule := flushSchedule{phase: flushPhase(f.env.Spec.Load().Name)}
+	for {
+		timer.Stop()
+		if at := schedule.next(f.commits.verifyAt); !at.IsZero() {
+			timer.Reset(time.Until(at))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-f.accepted:
+			schedule.accepted(time.Now(), f.settings().Interval)
+			continue
+		case <-f.intervalChanged:
+			schedule.setInterval(f.settings().Interval)
+			continue
+		case <-f.firstFlush:
+			schedule.sooner(time.Now().Add(adoptDelay))
+			continue
+		case <-f.env.FlushDue:
+			f.always = true
+		case <-f.now:
+		case <-timer.C:
+			f.verifyCommits()
+		}
+		failed := schedule.failed
+		err := f.flush(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		err = f.reportCommit(err, failed)
+		schedule.flushed(time.Now(), err)
+		if err == nil && f.env.Gate.IsShut() {
+			f.env.Observer.Clean()
+		}
+	}
+}
+
+// flushLast flushes and commits at the end of the generation, after stop. It does not
+// leave a commit that may arrive late to the next owner of the partitions.
+func (f *flusher) flushLast(ctx context.Context) error {
+	if err := f.flush(ctx); err != nil || f.commits.verifyAt.IsZero() {
+		return err
+	}
+	f.commits.verifyAt = time.Now()
+	f.verifyCommits()
+	return f.flush(ctx)
+}
+
+// flush makes durable what the sink accepted before the call, and only then commits it.
+// Partitions continue meanwhile: what they accept is for the next flush. A partition that
+// the sink cannot flush keeps no other from being committed; the error is a
+// [sink.FlushError] then.
+func (f *flusher) flush(ctx context.Context) error {
+	f.unflushed.Store(0)
+	points := make(map[*Partition]flushPoint, len(f.partitions))
+	needed := f.always
+	for _, p := range f.partitions {
+		if at, ok := p.flushPoint(); ok {
+			points[p] = at
+			needed = needed || at.unflushed || p.flushFault != "" // a failed one is retried
+		}
+	}
+	var failed error
+	if needed {
+		failed = f.flushSink(ctx, points)
+	}
+	for p, at := range points {
+		if !p.recordFlush(at) {
+			delete(points, p)
+		}
+	}
+	if err := f.commit(points); err != nil {
+		return err
+	}
+	return failed
+}
+
+// flushSink flushes the sink, and removes the failed partitions from points.
+func (f *flusher) flushSink(ctx context.Context, points map[*Partition]flushPoint) error {
+	began := time.Now()
+	err := f.env.Sink.Flush(ctx)
+	if err == nil {
+		f.always = false
+		f.env.Stats.flushSeconds.Observe(time.Since(began).Seconds())
+		f.env.Stats.lastFlush.Store(time.Now().UnixNano())
+	} else {
+		f.env.Stats.sinkErrors.Add(1)
+	}
+	failed := make(map[sink.TopicPartition]error)
+	for p, at := range points {
+		if at.startOnly { // the sink has nothing of it
+			continue
+		}
+		cause := flushErrorOf(err, p)
+		if cause != nil {
+			failed[p.TopicPartition] = cause
+			delete(points, p)
+		}
+		if errors.Is(cause, sink.ErrReopen) { // the partition's own goroutine reports it
+			p.endRound(at.round, &flushError{fmt.Errorf("flush: %w", cause)})
+			cause = nil
+		}
+		if ctx.Err() == nil {
+			f.reportFlush(p, cause)
+		}
+	}
+	if len(failed) > 0 {
+		return &sink.FlushError{Failed: failed}
+	}
+	return nil
+}
+
+// flushErrorOf is what an error of a flush says about p. An error that is no
+// [sink.FlushError] is about all partitions.
+func flushErrorOf(err error, p *Partition) error {
+	var each *sink.FlushError
+	if errors.As(err, &each) {
+		return each.Failed[p.TopicPartition]
+	}
+	return err
+}
+
+// reportFlush reports that p cannot be flushed, or that it can be again.
+func (f *flusher) reportFlush(p *Partition, err error) {
+	text := ""
+	if err != nil {
+		err = SinkError{Err: fmt.Errorf("flush: %w", err)}
+		text = err.Error()
+	}
+	if p.flushFault != text {
+		p.flushFault = text
+		f.env.Observer.Report(fmt.Sprintf("flush %s/%d", p.Topic, p.Partition), err)
+	}
+}
+
+// reportCommit reports whether commits fail, and returns the error that is to be retried.
+// Errors of the sink are reported by partition.
+func (f *flusher) reportCommit(err error, failed bool) error {
+	switch {
+	case generationOver(err):
+		// Not a fault: the group is about to assign the partitions again, and the next
+		// generation reads again what was not committed.
+		f.env.Log.Info("commit rejected: the generation is over", "error", err)
+		return nil
+	case err == nil || errors.As(err, new(*sink.FlushError)):
+		if failed {
+			f.env.Observer.Report(originCommit, nil)
+		}
+	case !errors.Is(err, net.ErrClosed) && (failed || !Transient(err)): // the watchdog reports connections that it closes
+		f.env.Observer.Report(originCommit, err)
+	}
+	return err
+}
+
+// awaits returns the topics that the metadata of the next commit names.
+func (f *flusher) awaits() string {
+	f.later = slices.DeleteFunc(f.later, f.hasCommitted)
+	return offsets.JoinAwaited(slices.Concat(f.absent, f.later))
+}
+
+// hasCommitted reports that a partition of the topic, of those of this generation, has a
+// committed offset.
+func (f *flusher) hasCommitted(topic string) bool {
+	for tp, p := range f.partitions {
+		if tp.Topic == topic && p.CommittedOffset() >= 0 {
+			return true
+		}
+	}
+	return false
+}

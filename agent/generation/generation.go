@@ -1,0 +1,241 @@
+package generation
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/IBM/sarama"
+
+	"kcagent/agent/group"
+	"kcagent/agent/kafka"
+	"kcagent/config"
+	"kcagent/fetch"
+	"kcagent/retry"
+	"kcagent/sink"
+)
+
+// A Generation is one generation of a consumer's group membership: the time between two
+// rebalances. sarama calls Setup when the partitions are assigned, and Cleanup before
+// they are given up. Between the two, the generation's own goroutines read the
+// partitions. sarama starts none, because [groupClient] reports that partitions are not
+// readable.
+type Generation struct {
+	env         Env
+	StartedWith *config.Consumer        // the settings when the generation started
+	Topics      []string                // subscribed to
+	Absent      []error                 // why other topics of the consumer are left out
+	abandon     context.CancelCauseFunc // ends the generation with a cause
+
+	Session    sarama.ConsumerGroupSession // set by Setup
+	clusterID  string                      // of the cluster that the group is in; "" if unknown
+	partitions map[sink.TopicPartition]*Partition
+	running    sync.WaitGroup // goroutines that read and watch
+	slots      slots
+	flusher    *flusher // nil until Setup has succeeded
+	Unsaved    error    // what the last flush and commit could not save
+
+	subscribing  sync.Mutex   // held while subscriptions get the settings in force
+	unpositioned atomic.Int32 // partitions that have not had a position yet
+	Positioned   atomic.Bool  // there is none left
+	unopened     atomic.Int32 // partitions that the sink was not asked to open yet
+	starts       startCount
+	fetchChanged retry.Signal // a partition may have started or stopped to fail; capacity 1
+}
+
+// New returns a generation of the given topics. abandon must end the context
+// with which the group is joined.
+func New(e Env, startedWith *config.Consumer, topics []string, absent []error, abandon context.CancelCauseFunc) *Generation {
+	return &Generation{
+		env: e, StartedWith: startedWith, Topics: topics, Absent: absent, abandon: abandon,
+		partitions:   make(map[sink.TopicPartition]*Partition),
+		fetchChanged: retry.NewSignal(),
+		slots:        make(slots, ChunksAtOnce),
+	}
+}
+
+// Setup implements [sarama.ConsumerGroupHandler]. It finds out where the partitions
+// resume and starts to read them.
+func (g *Generation) Setup(session sarama.ConsumerGroupSession) error {
+	g.Session = session
+	for topic, ids := range session.Claims() {
+		for _, id := range ids {
+			tp := sink.TopicPartition{Topic: topic, Partition: id}
+			g.partitions[tp] = newPartition(tp)
+		}
+	}
+	source := group.Offsets{Client: g.env.Client, Group: g.StartedWith.Group}
+	if err := g.prepare(source); err != nil {
+		return err
+	}
+	g.unpositioned.Store(int32(len(g.partitions)))
+	g.unopened.Store(int32(len(g.partitions)))
+	g.Positioned.Store(len(g.partitions) == 0)
+	g.flusher = newFlusher(&g.env, g.StartedWith, session, source, g.partitions)
+	if !g.followsPattern() {
+		g.flusher.absent = kafka.MissingTopics(errors.Join(g.Absent...))
+		g.flusher.later = g.env.History.Baseline.LaterTopics(g.Topics)
+	}
+	g.flusher.start(context.WithoutCancel(session.Context()))
+	g.env.Stats.Rebalances.Add(1)
+	g.env.Log.Info("partitions assigned", "group", g.StartedWith.Group, "member_id", session.MemberID(),
+		"generation", session.GenerationID(), "partitions", len(g.partitions))
+	g.env.Observer.Joined(g)
+	if !g.followsPattern() { // a topic that matches and cannot be used is being deleted
+		for _, err := range g.Absent {
+			g.env.Observer.Report(err.Error(), kafka.SubscribeError(err))
+		}
+	}
+	g.launch(session.Context()) // after Joined, which makes earlier faults obsolete
+	return nil
+}
+
+// followsPattern reports that the topics are those that match topics_regex.
+func (g *Generation) followsPattern() bool { return g.StartedWith.TopicsRegex != "" }
+
+// prepare finds out what is committed, and which partitions were added later. It does not
+// ask the sink: each partition's own goroutine does, so that one file that cannot be
+// opened affects no other partition.
+func (g *Generation) prepare(source group.Offsets) error {
+	g.clusterID = g.env.Cluster.Pin().ID()
+	committed, err := source.Fetch(g.Session.Claims())
+	if err == nil && g.env.Cluster.Pin().ID() != g.clusterID {
+		err = ErrMoved
+	}
+	if err != nil {
+		return fmt.Errorf("fetch committed offsets of group %s: %w", g.StartedWith.Group, err)
+	}
+	for tp, p := range g.partitions {
+		p.committed = committed[tp]
+		p.committed.WhileMember = g.env.History.held.Hold(tp, g.Session.MemberID())
+	}
+	g.env.History.Baseline.SetCluster(g.clusterID)
+	return g.findBaseline(source)
+}
+
+// findBaseline finds out which partitions without a committed offset were added after the
+// group started.
+func (g *Generation) findBaseline(source group.Offsets) error {
+	b := &g.env.History.Baseline
+	b.ClearAwaited() // what older commits say may be outdated
+	for _, p := range g.partitions {
+		b.AddCommit(p.Topic, p.committed)
+	}
+	if g.StartedWith.Start != (config.Start{}) { // else every partition starts at the earliest record
+		if err := g.inferBaseline(source); err != nil {
+			return err
+		}
+	}
+	for _, p := range g.partitions {
+		p.initialPartitions, p.addedLater, p.recreated = b.Partition(p.TopicPartition)
+	}
+	b.ClearRecreated()
+	return nil
+}
+
+// inferBaseline fetches all committed offsets of the group, if the baseline of a topic is
+// unknown and one of its partitions needs it.
+func (g *Generation) inferBaseline(source group.Offsets) error {
+	b := &g.env.History.Baseline
+	topics := make(map[string]bool)
+	for _, p := range g.partitions {
+		if !b.Known(p.Topic) && p.committed.Offset < 0 {
+			topics[p.Topic] = true
+		}
+	}
+	if len(topics) == 0 {
+		return nil
+	}
+	all, err := source.FetchAll(b)
+	if err != nil {
+		return fmt.Errorf("fetch all committed offsets of group %s: %w", g.StartedWith.Group, err)
+	}
+	for t := range topics {
+		ids, err := g.env.Cluster.Partitions(t)
+		if err != nil {
+			return &fetch.TopicError{Topic: t, Err: err}
+		}
+		b.Infer(t, len(ids), all)
+	}
+	return nil
+}
+
+// launch starts the goroutines that last as long as the generation.
+func (g *Generation) launch(ctx context.Context) {
+	for _, p := range g.partitions {
+		g.running.Go(func() { g.runPartition(ctx, p) })
+	}
+	g.running.Go(func() { g.watch(ctx) })
+}
+
+// ConsumeClaim implements [sarama.ConsumerGroupHandler]. sarama would call it for each
+// readable partition.
+func (g *Generation) ConsumeClaim(session sarama.ConsumerGroupSession, _ sarama.ConsumerGroupClaim) error {
+	<-session.Context().Done()
+	return nil
+}
+
+// Cleanup implements [sarama.ConsumerGroupHandler]. It flushes and commits what was
+// consumed, while the member still has its partitions. sarama calls it after a failed
+// Setup, too.
+func (g *Generation) Cleanup(sarama.ConsumerGroupSession) error {
+	if !g.Joined() {
+		return nil
+	}
+	g.running.Wait()
+	g.flusher.stop()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(g.Session.Context()), group.RebalanceTimeout)
+	defer cancel()
+	if err := g.flusher.flushLast(ctx); err != nil {
+		g.Unsaved = err
+		g.env.Log.Warn("last flush of a generation failed; its records will be read again", "error", err)
+	}
+	if err := g.env.Sink.Release(); err != nil {
+		g.env.Log.Warn("closing files of released partitions failed", "error", err)
+	}
+	g.env.Log.Info("partitions released", "group", g.StartedWith.Group, "reason", fmt.Sprint(context.Cause(g.Session.Context())))
+	g.env.Observer.Left()
+	return nil
+}
+
+// Joined reports that Setup has succeeded.
+func (g *Generation) Joined() bool { return g.flusher != nil }
+
+// ApplySpec applies settings that have changed in env.spec, and a gate that was opened or
+// shut. Changed topics end the generation.
+func (g *Generation) ApplySpec() {
+	spec := g.env.Spec.Load()
+	g.tuneSubscriptions(spec)
+	g.env.Cluster.Update(kafka.FetchSettings(spec.Cluster))
+	if err := g.env.Sink.Update(spec.Sink); err != nil {
+		g.env.Log.Error("sink rejected changed settings", "error", err)
+	}
+	g.flusher.intervalChanged.Set()
+	if !kafka.SameTopics(spec, g.StartedWith) {
+		g.abandon(ErrResubscribe)
+	}
+}
+
+// FlushNow requests a flush and a commit. If the gate is shut, Clean is called once both
+// have succeeded.
+func (g *Generation) FlushNow() { g.flusher.now.Set() }
+
+// SortedPartitions returns the partitions by topic and number.
+func (g *Generation) SortedPartitions() []*Partition {
+	ps := make([]*Partition, 0, len(g.partitions))
+	for _, p := range g.partitions {
+		ps = append(ps, p)
+	}
+	slices.SortFunc(ps, comparePartitions)
+	return ps
+}
+
+func comparePartitions(a, b *Partition) int {
+	return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+}
+
+var _ sarama.ConsumerGroupHandler = (*Generation)(nil)

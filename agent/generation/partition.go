@@ -1,0 +1,310 @@
+package generation
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"kcagent/agent/offsets"
+	"kcagent/fetch"
+	"kcagent/leader"
+	"kcagent/sink"
+)
+
+// A phase says how far an assigned partition has come in a round. A round begins when the
+// partition is assigned, and after each error that requires the sink to be opened again.
+// From any phase, an error or the end of the generation ends the round.
+//
+//	opening → locating → adopting → flowing
+//	   ↓ the sink cannot be opened, and the start would move meanwhile
+//	committingStart
+type phase uint8
+
+const (
+	// opening: the sink opens what it holds of the partition. The position is unknown, or
+	// that of the former round. Nothing is flushed or committed.
+	opening phase = iota
+	// locating: the position is decided. The leader resolves it to an offset, or confirms
+	// that the offset is in range.
+	locating
+	// adopting: the position is an offset. The ledger has it. The flusher flushes and
+	// commits it first, as far as flushFirst and commitFirst require.
+	adopting
+	// flowing: records are stored.
+	flowing
+	// committingStart: the sink is not open. The flusher commits the offset that the start
+	// policy has led to, and does not flush: the sink has nothing of the partition.
+	committingStart
+)
+
+// A Partition is the live state of one assigned partition. Its own goroutine takes it
+// through the phases; the flusher, the watchdog and the status read it.
+type Partition struct {
+	sink.TopicPartition
+	subscription atomic.Pointer[fetch.Subscription] // of this round; nil before the first
+
+	// Set by Setup, before the partition's goroutine starts.
+	initialPartitions int32 // how many partitions the topic had when the group first read it; -1 if unknown
+	addedLater        bool  // it was added after that, see partitionBaseline
+	recreated         bool  // this agent saw the topic deleted and recreated
+
+	// Used by the partition's goroutine alone.
+	openAttempted bool // the sink was asked to open it
+	flowed        bool // it has been flowing in this generation
+	sinkFailed    bool // an error of its sink is reported
+
+	fetchFault string // the reported fault of its subscription, "" if none; used by the watchdog alone
+	flushFault string // the reported fault of its flush, "" if none; used by the flusher alone
+
+	mu             sync.Mutex
+	phase          phase
+	round          int                     // grows with each change that makes flush points obsolete
+	cancelRound    context.CancelCauseFunc // ends the round
+	pos            sink.Position           // after what the sink accepted; Next is -1 until it is known
+	ledgerID       string                  // "" if the sink keeps no ledger
+	flushed        sink.Position           // after what the sink flushed; Next is -1 if unknown, Lineage is not used
+	flushSucceeded bool                    // a flush of this round did
+	flushFirst     bool                    // the position must be flushed before the first record
+	commitFirst    bool                    // the position must be committed before the first record
+	ready          chan struct{}           // closed when neither is left to be done; nil afterwards
+	// unconfirmed: no flush has succeeded since the ledger was opened. The ledger may be
+	// ahead of what is durable, because the last flush of the former generation may have
+	// failed. So the next flush includes the partition, even if it has no new record.
+	unconfirmed bool
+	decided     offsets.Reason    // of the last decision
+	committed   offsets.Committed // what the coordinator holds
+}
+
+func newPartition(tp sink.TopicPartition) *Partition {
+	return &Partition{TopicPartition: tp, pos: sink.Position{Next: -1}, flushed: sink.Position{Next: -1}}
+}
+
+// beginRound enters the first phase. cancel ends the round.
+func (p *Partition) beginRound(cancel context.CancelCauseFunc) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.phase, p.cancelRound, p.flushSucceeded = opening, cancel, false
+	p.round++
+}
+
+// endRound ends the round with cause, if it is still the given one.
+func (p *Partition) endRound(round int, cause error) {
+	p.mu.Lock()
+	current, cancel := p.round == round, p.cancelRound
+	p.mu.Unlock()
+	if current {
+		cancel(cause)
+	}
+}
+
+// A lastDecision is what an earlier round decided.
+type lastDecision struct {
+	reason   offsets.Reason
+	lineage  string
+	reopened bool // the partition had a position in this generation
+}
+
+// decisionInput returns the committed offset for a decision, and completes the ledger.
+// Before the first record of a generation both are used as they are, unless the ledger
+// already has a lineage that began in this generation. Afterwards a commit of another
+// lineage is obsolete, because no other member can commit, and a sink without a ledger
+// resumes where it was last flushed.
+func (p *Partition) decisionInput(l *sink.Ledger) (offsets.Committed, lastDecision) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := p.committed
+	// The position was reset to an earlier offset. That was flushed, and not committed.
+	resetFlushed := c.ByAgent && c.Meta.Lineage != p.pos.Lineage && l.Next >= 0 && l.Lineage != "" && l.Lineage == p.pos.Lineage
+	if resetFlushed || p.flowed && (!c.ByAgent || c.Meta.Lineage != p.pos.Lineage) {
+		c = offsets.Committed{Offset: -1}
+	}
+	if p.flowed && l.Next < 0 { // the sink keeps no ledger, or the file was replaced
+		l.Position = p.flushed
+		l.Lineage = p.pos.Lineage
+	}
+	return c, lastDecision{p.decided, p.pos.Lineage, resetFlushed || p.flowed}
+}
+
+// setDecision enters the phase locating.
+func (p *Partition) setDecision(d offsets.Decision, ledgerID string, topic sink.Identity) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.phase, p.decided, p.ledgerID = locating, d.Reason, ledgerID
+	p.pos = sink.Position{Next: d.Offset, Lineage: d.Lineage, Topic: topic, Epoch: d.Epoch}
+}
+
+// position returns the position, and the id of the ledger.
+func (p *Partition) position() (pos sink.Position, ledgerID string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pos, p.ledgerID
+}
+
+// setPosition enters the phase adopting, and flowing if nothing has to be done first. The
+// channel is closed in flowing.
+func (p *Partition) setPosition(pos sink.Position, flushFirst, commitFirst bool) (ready <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.round++
+	done := make(chan struct{})
+	p.phase, p.pos, p.ready = adopting, pos, done
+	p.flushFirst, p.commitFirst, p.unconfirmed = flushFirst, commitFirst, p.ledgerID != ""
+	if !flushFirst {
+		p.flushed = pos
+	}
+	p.becomeReady()
+	return done
+}
+
+// setStart enters the phase committingStart. The channel is closed when pos is committed.
+func (p *Partition) setStart(pos sink.Position) (ready <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.round++
+	p.phase, p.pos, p.ready = committingStart, pos, make(chan struct{})
+	p.flushFirst, p.commitFirst, p.unconfirmed = false, true, false
+	p.ledgerID, p.flushed = "", pos
+	return p.ready
+}
+
+// becomeReady lets the partition's goroutine continue once the flusher has nothing left to
+// do before the first record. p.mu is held.
+func (p *Partition) becomeReady() {
+	if p.flushFirst || p.commitFirst || p.ready == nil {
+		return
+	}
+	close(p.ready)
+	p.ready = nil
+	if p.phase == adopting {
+		p.phase = flowing
+	}
+}
+
+// accept records that the sink accepted everything before next, and the leader epoch of
+// the last record.
+func (p *Partition) accept(next int64, epoch leader.Epoch) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pos.Next, p.pos.Epoch = next, epoch
+}
+
+// NextOffset is the offset after what the sink accepted; -1 if it is unknown.
+func (p *Partition) NextOffset() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pos.Next
+}
+
+// committedIn returns the committed position under the ledger of an id. ok is false if
+// there is none, or if it is about another topic than now.
+func (p *Partition) committedIn(ledgerID string, now sink.Identity) (pos sink.Position, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := p.committed
+	if c.Offset < 0 || !c.ByAgent || c.Meta.Ledger != ledgerID || offsets.Differ(c.Meta.Topic.Cluster, now.Cluster) || offsets.Differ(c.Meta.Topic.Topic, now.Topic) {
+		return pos, false
+	}
+	return sink.Position{Next: c.Offset, Lineage: c.Meta.Lineage, Topic: now, Epoch: c.Epoch}, true
+}
+
+// CommittedOffset is -1 if the group has none.
+func (p *Partition) CommittedOffset() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.committed.Offset
+}
+
+// hasFlushed reports that a flush of the round has succeeded.
+func (p *Partition) hasFlushed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.flushSucceeded
+}
+
+// A flushPoint is the position up to which a flush covers a partition.
+type flushPoint struct {
+	round     int
+	pos       sink.Position
+	ledgerID  string
+	unflushed bool // the sink has something to flush
+	startOnly bool // the sink is not open, and pos is a start offset: see committingStart
+}
+
+// flushPoint returns how far a flush that begins now covers p; ok is false if p has
+// nothing to flush or to commit yet.
+func (p *Partition) flushPoint() (f flushPoint, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return flushPoint{
+		round: p.round, pos: p.pos, ledgerID: p.ledgerID,
+		unflushed: p.flushFirst || p.unconfirmed || p.pos.Next != p.flushed.Next,
+		startOnly: p.phase == committingStart,
+	}, p.phase >= adopting
+}
+
+// recordFlush records that a flush has succeeded. It reports whether f is of this round:
+// what was accepted in another one may have been dropped since.
+func (p *Partition) recordFlush(f flushPoint) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.round != f.round {
+		return false
+	}
+	p.flushed, p.flushFirst, p.unconfirmed, p.flushSucceeded = f.pos, false, false, true
+	p.becomeReady()
+	return true
+}
+
+// needsCommit reports that the offset of f is to be committed with m.
+func (p *Partition) needsCommit(f flushPoint, m offsets.Metadata) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := p.committed
+	return p.commitFirst || c.Offset != f.pos.Next ||
+		c.ByAgent && (c.Meta.Lineage != m.Lineage || c.Meta.Awaits != m.Awaits || c.Meta.StartOnly != m.StartOnly)
+}
+
+// recordCommit records that a commit has succeeded.
+func (p *Partition) recordCommit(f flushPoint, m offsets.Metadata) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.committed = offsets.Committed{Offset: f.pos.Next, Epoch: f.pos.Epoch, ByAgent: true, Meta: m}
+	if p.round == f.round {
+		p.commitFirst = false
+		p.becomeReady()
+	}
+}
+
+// checkCommitted compares the last commit with what the coordinator holds now. It reports
+// whether that is behind the last commit, so that it must be committed again.
+func (p *Partition) checkCommitted(now offsets.Committed) (was int64, behind bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if was = p.committed.Offset; now.Offset < was && now.ByAgent && now.Meta.Lineage == p.committed.Meta.Lineage {
+		p.committed = now
+		return was, true
+	}
+	return was, false
+}
+
+// Lag is how many records lie between what was accepted and the end, which under
+// read_committed is the last stable offset; 0 if either is unknown.
+func (p *Partition) Lag() int64 {
+	sub := p.subscription.Load()
+	if sub == nil {
+		return 0
+	}
+	next, end := p.NextOffset(), sub.End()
+	if next < 0 || end < 0 {
+		return 0
+	}
+	return max(0, end-next)
+}
+
+// HighWaterMark is 0 if it is unknown.
+func (p *Partition) HighWaterMark() int64 {
+	if sub := p.subscription.Load(); sub != nil {
+		return max(0, sub.HighWaterMark())
+	}
+	return 0
+}

@@ -1,0 +1,85 @@
+package generation
+
+import (
+	"math"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Stats are what a consumer counts, over all its runs. Many goroutines write and read them.
+type Stats struct {
+	records, bytes         atomic.Int64
+	lastRecord, lastFlush  atomic.Int64 // Unix nanoseconds; 0 for never
+	Rebalances, Restarts   atomic.Int64
+	commitErrors           atomic.Int64
+	sinkErrors             atomic.Int64
+	offsetResets, stalls   atomic.Int64
+	truncations            atomic.Int64
+	starts                 atomic.Int64
+	ledgerCopies           atomic.Int64
+	flushSeconds           prometheus.Histogram
+	rate                   atomic.Uint64 // records per second, as float bits; written by sample
+	sampled, sampledAtNano int64         // only sample uses them
+}
+
+func NewStats() Stats {
+	return Stats{flushSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "kcagent_consumer_flush_duration_seconds",
+		Buckets: []float64{.001, .005, .025, .1, .5, 2.5, 10},
+	})}
+}
+
+// Sample measures the rate since the last sample, smoothed over a few samples.
+func (s *Stats) Sample(now int64) {
+	records, since := s.records.Load(), now-s.sampledAtNano
+	if s.sampledAtNano != 0 && since > 0 {
+		current := float64(records-s.sampled) / (float64(since) / 1e9)
+		smooth := (s.perSecond() + current) / 2
+		if smooth < 0.01 {
+			smooth = 0
+		}
+		s.rate.Store(math.Float64bits(smooth))
+	}
+	s.sampled, s.sampledAtNano = records, now
+}
+
+func (s *Stats) perSecond() float64 { return math.Float64frombits(s.rate.Load()) }
+
+// Counters are what a consumer has counted over all its runs.
+type Counters struct {
+	Records, Bytes       int64 // that the sink accepted; bytes of keys and values
+	RecordsPerSecond     float64
+	LastRecord           time.Time // zero for never
+	LastFlush            time.Time // zero for never
+	Rebalances, Restarts int64
+	CommitErrors         int64
+	SinkErrors           int64
+	OffsetResets         int64
+	Truncations          int64
+	OffsetStarts         int64 // partitions for which the start policy was applied
+	CheckpointCopies     int64
+	Stalls               int64
+	FlushSeconds         prometheus.Metric // a histogram; live
+}
+
+func (s *Stats) Counters() Counters {
+	return Counters{
+		Records: s.records.Load(), Bytes: s.bytes.Load(), RecordsPerSecond: s.perSecond(),
+		LastRecord: timeOf(s.lastRecord.Load()), LastFlush: timeOf(s.lastFlush.Load()),
+		Rebalances: s.Rebalances.Load(), Restarts: s.Restarts.Load(),
+		CommitErrors: s.commitErrors.Load(), SinkErrors: s.sinkErrors.Load(),
+		OffsetResets: s.offsetResets.Load(), Truncations: s.truncations.Load(),
+		OffsetStarts: s.starts.Load(), CheckpointCopies: s.ledgerCopies.Load(), Stalls: s.stalls.Load(),
+		FlushSeconds: s.flushSeconds,
+	}
+}
+
+// timeOf is zero for 0.
+func timeOf(nano int64) (t time.Time) {
+	if nano != 0 {
+		t = time.Unix(0, nano)
+	}
+	return t
+}

@@ -1,0 +1,108 @@
+package generation
+
+import (
+	"fmt"
+	"time"
+
+	"kcagent/agent/kafka"
+	"kcagent/agent/offsets"
+	"kcagent/config"
+	"kcagent/fetch"
+)
+
+// subscribe subscribes to the position of a decision, with the settings in force.
+func (g *Generation) subscribe(p *Partition, d offsets.Decision) *fetch.Subscription {
+	g.subscribing.Lock()
+	defer g.subscribing.Unlock()
+	sub := g.env.Cluster.Subscribe(g.subscriptionSpec(p, d))
+	p.subscription.Store(sub)
+	g.fetchChanged.Set() // a fault of the former subscription may be over
+	return sub
+}
+
+// subscriptionSpec says what to fetch of p.
+func (g *Generation) subscriptionSpec(p *Partition, d offsets.Decision) fetch.Spec {
+	spec := g.env.Spec.Load()
+	offset, at := d.Offset, time.Time{}
+	if offset < 0 {
+		offset, at = d.Start.Offset, d.Start.At
+	}
+	return fetch.Spec{
+		Topic: p.Topic, Partition: p.Partition, Offset: offset, Epoch: d.Epoch, Time: at,
+		ReadCommitted: spec.Isolation == config.ReadCommitted,
+		MaxBytes:      int(spec.MaxPartitionBytes),
+		OnOutOfRange:  outOfRangePolicies[spec.OnOutOfRange],
+		Paused:        g.env.Gate.IsShut(),
+		Changed:       func() { g.fetchChanged.Set() },
+		Truncated:     g.logTruncated,
+		Reset:         g.logOutOfRange,
+	}
+}
+
+var outOfRangePolicies = map[config.OutOfRange]fetch.Policy{
+	config.ResetEarliest: fetch.Earliest,
+	config.ResetLatest:   fetch.Latest,
+	config.Fail:          fetch.Fail,
+}
+
+// logOutOfRange logs and counts that on_offset_out_of_range moved the position of a
+// partition.
+func (g *Generation) logOutOfRange(e fetch.OutOfRangeError) {
+	g.env.Stats.offsetResets.Add(1)
+	g.env.Log.Warn("offset out of range was reset", "topic", e.Topic, "partition", e.Partition,
+		"offset", e.Offset, "first", e.Start, "end", e.End, "policy", string(g.env.Spec.Load().OnOutOfRange))
+}
+
+// logTruncated logs and counts that the log of a partition was truncated, and that
+// on_offset_out_of_range moved its position.
+func (g *Generation) logTruncated(e fetch.TruncatedError) {
+	g.env.Stats.offsetResets.Add(1)
+	g.env.Stats.truncations.Add(1)
+	diverging := any("unknown")
+	if e.Diverging >= 0 {
+		diverging = e.Diverging
+	}
+	g.env.Log.Warn("log truncated", "topic", e.Topic, "partition", e.Partition, "from", e.Offset, "to", e.To, "diverging", diverging,
+		"epoch", e.Epoch.String(), "leader_epoch", e.Leader.String(), "policy", string(g.env.Spec.Load().OnOutOfRange))
+}
+
+// tuneSubscriptions applies settings, and the gate, to every subscription. Later ones are
+// created with them.
+func (g *Generation) tuneSubscriptions(spec *config.Consumer) {
+	g.subscribing.Lock()
+	defer g.subscribing.Unlock()
+	paused := g.env.Gate.IsShut()
+	for _, p := range g.partitions {
+		sub := p.subscription.Load()
+		switch {
+		case sub == nil:
+			continue
+		case paused:
+			sub.Pause()
+		default:
+			sub.Resume()
+		}
+		sub.SetMaxBytes(int(spec.MaxPartitionBytes))
+	}
+}
+
+// reportFetchFaults reports why partitions cannot be fetched, and when that is over. The
+// watchdog calls it.
+func (g *Generation) reportFetchFaults() {
+	for _, p := range g.partitions {
+		var err error
+		if sub := p.subscription.Load(); sub != nil {
+			err = sub.LastError()
+		}
+		switch {
+		case err == nil && p.fetchFault != "":
+			p.fetchFault = ""
+			g.env.Observer.Report(fetchOrigin(p), nil)
+		case err != nil && p.fetchFault != err.Error():
+			p.fetchFault = err.Error()
+			g.env.Observer.Report(fetchOrigin(p), kafka.Explain(g.StartedWith, err))
+		}
+	}
+}
+
+func fetchOrigin(p *Partition) string { return fmt.Sprintf("fetch %s/%d", p.Topic, p.Partition) }

@@ -1,0 +1,121 @@
+package kafka
+
+import (
+	"context"
+	"maps"
+	"sync"
+
+	"github.com/IBM/sarama"
+
+	"kcagent/config"
+	"kcagent/fetch"
+)
+
+// A Cluster is a Kafka cluster in use: its fetcher, and what its consumers share besides.
+type Cluster struct {
+	*fetch.Fetcher
+	Reach     config.Cluster // how it is reached; see reachOf
+	Brokers   string         // identifies the brokers; see hashBrokers
+	users     int            // guarded by clusters.mu
+	end       context.CancelFunc
+	Admission admission // for members that join for the first time
+	breakers  *loginBreakers
+
+	mu      sync.Mutex
+	current *Credentials // in use; nil until they could be read
+}
+
+// Joining returns how many members are joining for the first time, of those that
+// admission counts.
+func (c *Cluster) Joining() int { return len(c.Admission) }
+
+// ReachOf returns c without the settings that can be changed in place. Consumers for which
+// it is equal share a cluster.
+func ReachOf(c config.Cluster) config.Cluster {
+	c.Fetch, c.Rack = config.Fetch{}, ""
+	return c
+}
+
+// Credentials returns those that all connections to the cluster use: the first that could
+// be read, until reloadCredentials. So a file that becomes invalid does not break
+// connections that are opened again.
+func (c *Cluster) Credentials() (*Credentials, error) {
+	if creds := c.credentialsInUse(); creds != nil {
+		return creds, nil
+	}
+	creds, err := ReadCredentials(c.Reach)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.current == nil {
+		creds.Breaker = c.breakers.get(c.Reach, creds.Fingerprints)
+		c.current = creds
+	}
+	return c.current, nil
+}
+
+// credentialsInUse returns the credentials that connections use; nil until they could be read.
+func (c *Cluster) credentialsInUse() *Credentials {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.current
+}
+
+// ReloadCredentials reads the credentials again. If they have changed, the fetcher
+// reconnects with them, each connection after its request in flight.
+func (c *Cluster) ReloadCredentials() (*Credentials, error) {
+	creds, err := ReadCredentials(c.Reach)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	former := c.current
+	if former != nil && maps.Equal(former.Fingerprints, creds.Fingerprints) {
+		c.mu.Unlock()
+		return former, nil
+	}
+	creds.Breaker = c.breakers.get(c.Reach, creds.Fingerprints)
+	creds.Breaker.replace()
+	c.current = creds
+	c.mu.Unlock()
+	if former != nil {
+		c.breakers.put(former.Breaker)
+	}
+	c.Reconnect()
+	return creds, nil
+}
+
+// RecordError records an error of a connection to the cluster. Credentials that were
+// rejected once are rejected on every new connection, even if older connections live on.
+func (c *Cluster) RecordError(err error) {
+	if creds := c.credentialsInUse(); creds != nil {
+		creds.RecordError(err)
+	}
+}
+
+// RecordSuccess records that the cluster has answered requests.
+func (c *Cluster) RecordSuccess() {
+	if creds := c.credentialsInUse(); creds != nil {
+		creds.Breaker.recordSuccess()
+	}
+}
+
+// Config returns the settings with which the fetcher opens a connection.
+func (c *Cluster) Config() (*sarama.Config, error) {
+	creds, err := c.Credentials()
+	if err == nil {
+		err = creds.Breaker.allow()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return SaramaConfig("kcagent", c.Reach, creds)
+}
+
+// FetchSettings returns the settings that can be changed while the fetcher runs.
+func FetchSettings(c config.Cluster) fetch.Settings {
+	f := c.Fetch
+	return fetch.Settings{Lanes: f.Lanes, MaxBytes: int(f.MaxBytes), MaxWait: f.MaxWait, Rack: c.Rack}
+}

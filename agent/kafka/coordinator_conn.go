@@ -1,0 +1,286 @@
+package kafka
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// A coordinatorConn is the connection to a coordinator that sarama uses, above TLS. It parses the
+// frames of the Kafka protocol, for two purposes.
+//
+// When a generation begins, sarama fetches the committed offset of one partition after
+// the other, and cannot be interrupted: with 1,000 partitions and a round trip of 100 ms
+// that takes 100 s, in which other members time out. The agent does not use the result,
+// because it fetches all offsets with one request. So these requests are answered here.
+//
+// A JoinGroup request is answered when the slowest member has rejoined, which may take
+// minutes. sarama has one read timeout for all requests; the deadline is removed while a
+// join is the request to be answered next.
+//
+// All that sarama writes must be frames, which excludes SaslHandshake v0 and GSSAPI. As
+// with any connection, one goroutine at a time may read, and one may write.
+type coordinatorConn struct {
+	net.Conn
+	wire *trackedConn
+	// inGeneration reports that a generation has begun: OffsetFetch requests are the agent's own.
+	inGeneration func() bool
+
+	out []byte // a frame that is not complete yet; the writer's
+
+	head [4]byte // of the response on the wire, as far as it was read; the reader's
+	got  int     // bytes of head
+	left int     // bytes of the response after head that were not read yet
+	buf  []byte
+	in   []byte // of buf: read from the wire, but not by sarama yet
+
+	mu      sync.Mutex
+	pending []pendingRequest // in the order of their responses
+}
+
+// A pendingRequest has no response yet, or one that was not read to its end.
+type pendingRequest struct {
+	key    kmsg.Key
+	answer []byte // of a request that did not go to the broker; else nil
+}
+
+// waits reports whether other members of the group may delay the response.
+func (r pendingRequest) waits() bool { return r.key == kmsg.JoinGroup || r.key == kmsg.SyncGroup }
+
+// maxGroupRequest is larger than any request to a coordinator. A greater length shows that
+// the data is not a frame.
+const maxGroupRequest = 100 << 20
+
+// Write implements net.Conn. It sends whole frames, even if the caller writes them in
+// parts.
+func (c *coordinatorConn) Write(p []byte) (int, error) {
+	c.out = append(c.out, p...)
+	for len(c.out) >= 4 {
+		n := int64(binary.BigEndian.Uint32(c.out))
+		if n < 8 || n > maxGroupRequest {
+			return 0, fmt.Errorf("send request to coordinator: invalid frame of %d bytes", n)
+		}
+		if int64(len(c.out)) < 4+n {
+			break
+		}
+		if err := c.send(c.out[:4+n]); err != nil {
+			return 0, err
+		}
+		c.out = c.out[4+n:]
+	}
+	if len(c.out) == 0 {
+		c.out = nil // requests to a coordinator are rare, and some are large
+	}
+	return len(p), nil
+}
+
+// send answers a frame, or sends it to the broker.
+func (c *coordinatorConn) send(frame []byte) error {
+	r := pendingRequest{key: kmsg.Key(binary.BigEndian.Uint16(frame[4:]))}
+	if r.key == kmsg.OffsetFetch && !c.inGeneration() {
+		var err error
+		if r.answer, err = noOffsets(frame[4:]); err != nil {
+			return fmt.Errorf("answer OffsetFetch request: %w", err)
+		}
+	}
+	if r.key == kmsg.JoinGroup {
+		c.wire.memberID.Store(memberOf(frame[4:]))
+	}
+	c.mu.Lock()
+	c.pending = append(c.pending, r)
+	if r.waits() {
+		c.wire.joinSent.Store(time.Now().UnixNano())
+	}
+	c.mu.Unlock()
+	if r.answer != nil {
+		return nil
+	}
+	_, err := c.Conn.Write(frame)
+	return err
+}
+
+// Read implements net.Conn. sarama reads only after it has sent a request.
+func (c *coordinatorConn) Read(p []byte) (int, error) {
+	r, ok := c.next()
+	switch {
+	case len(p) == 0:
+		return 0, nil
+	case !ok:
+		return 0, errors.New("read response of coordinator: no request was sent")
+	case r.answer != nil:
+		n := copy(p, r.answer)
+		c.answered(n)
+		return n, nil
+	}
+	n, err := c.readWire(p)
+	if c.got == len(c.head) && c.left == 0 {
+		c.got = 0
+		c.pop()
+	}
+	return n, err
+}
+
+// readWire reads a part of one response, up to its end at most.
+func (c *coordinatorConn) readWire(p []byte) (n int, err error) {
+	if c.got == len(c.head) {
+		p = p[:min(len(p), c.left)]
+		if len(c.in) > 0 {
+			n = copy(p, c.in)
+			c.in = c.in[n:]
+		} else {
+			n, err = c.Conn.Read(p)
+		}
+		c.left -= n
+		return n, err
+	}
+	if len(c.in) == 0 {
+		// Read more than the head: if the peer does not speak Kafka, the error quotes its
+		// first bytes.
+		if c.buf == nil {
+			c.buf = make([]byte, 512)
+		}
+		if n, err = c.Conn.Read(c.buf); n == 0 {
+			return 0, err
+		}
+		c.in = c.buf[:n]
+	}
+	n = copy(p[:min(len(p), len(c.head)-c.got)], c.in)
+	c.in = c.in[n:]
+	c.got += copy(c.head[c.got:], p[:n])
+	if c.got == len(c.head) {
+		c.left = max(0, int(int32(binary.BigEndian.Uint32(c.head[:]))))
+	}
+	return n, nil
+}
+
+// next returns the request whose response is read now.
+func (c *coordinatorConn) next() (r pendingRequest, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.pending) == 0 {
+		return r, false
+	}
+	return c.pending[0], true
+}
+
+// answered records that n bytes of an answer of our own were read.
+func (c *coordinatorConn) answered(n int) {
+	c.mu.Lock()
+	r := &c.pending[0]
+	r.answer = r.answer[n:]
+	done := len(r.answer) == 0
+	c.mu.Unlock()
+	if done {
+		c.pop()
+	}
+}
+
+// pop records that a response was read to its end.
+func (c *coordinatorConn) pop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pending[0].waits() {
+		c.wire.joinSent.Store(0)
+	}
+	if c.pending = c.pending[1:]; len(c.pending) == 0 {
+		c.pending = nil
+	}
+}
+
+// SetReadDeadline implements net.Conn. sarama calls it before it reads a response.
+func (c *coordinatorConn) SetReadDeadline(t time.Time) error {
+	if r, ok := c.next(); ok && r.waits() {
+		t = time.Time{} // joinWatch closes the connection if the broker does not respond
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
+// noOffsets returns the response to an OffsetFetch request, which is given as a frame
+// without its length. The response has no committed offset for any partition.
+func noOffsets(frame []byte) ([]byte, error) {
+	req := kmsg.NewPtrOffsetFetchRequest()
+	version, id := int16(binary.BigEndian.Uint16(frame[2:])), frame[4:8]
+	if version < 0 || version > req.MaxVersion() {
+		return nil, fmt.Errorf("unknown version %d", version)
+	}
+	req.Version = version
+	body, err := requestBody(frame[8:], req.IsFlexible())
+	if err == nil {
+		err = req.ReadFrom(body)
+	}
+	if err != nil {
+		return nil, err
+	}
+	resp := req.ResponseKind().(*kmsg.OffsetFetchResponse)
+	for _, t := range req.Topics {
+		answer := kmsg.NewOffsetFetchResponseTopic()
+		answer.Topic = t.Topic
+		for _, id := range t.Partitions {
+			p := kmsg.NewOffsetFetchResponseTopicPartition()
+			p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = id, -1, -1, kmsg.StringPtr("")
+			answer.Partitions = append(answer.Partitions, p)
+		}
+		resp.Topics = append(resp.Topics, answer)
+	}
+	for _, g := range req.Groups {
+		group := kmsg.NewOffsetFetchResponseGroup()
+		group.Group = g.Group
+		for _, t := range g.Topics {
+			answer := kmsg.NewOffsetFetchResponseGroupTopic()
+			answer.Topic, answer.TopicID = t.Topic, t.TopicID
+			for _, id := range t.Partitions {
+				p := kmsg.NewOffsetFetchResponseGroupTopicPartition()
+				p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = id, -1, -1, kmsg.StringPtr("")
+				answer.Partitions = append(answer.Partitions, p)
+			}
+			group.Topics = append(group.Topics, answer)
+		}
+		resp.Groups = append(resp.Groups, group)
+	}
+	out := append(make([]byte, 4, 64), id...)
+	if resp.IsFlexible() {
+		out = append(out, 0) // no tags
+	}
+	out = resp.AppendTo(out)
+	binary.BigEndian.PutUint32(out, uint32(len(out)-4))
+	return out, nil
+}
+
+// memberOf returns the member id in a JoinGroup request, a frame without its length; nil if
+// it cannot be read.
+func memberOf(frame []byte) *string {
+	req := kmsg.NewPtrJoinGroupRequest()
+	req.Version = int16(binary.BigEndian.Uint16(frame[2:]))
+	body, err := requestBody(frame[8:], req.IsFlexible())
+	if err != nil || req.ReadFrom(body) != nil {
+		return nil
+	}
+	return &req.MemberID
+}
+
+var errShortRequest = errors.New("request header is incomplete")
+
+// requestBody returns a request without its header. b begins with the client id; a flexible
+// request has tags behind it.
+func requestBody(b []byte, flexible bool) ([]byte, error) {
+	if len(b) < 2 {
+		return nil, errShortRequest
+	}
+	n := int(int16(binary.BigEndian.Uint16(b)))
+	if b = b[2:]; n > len(b) {
+		return nil, errShortRequest
+	}
+	b = b[max(0, n):] // -1 if the request has no client id
+	if !flexible {
+		return b, nil
+	}
+	if len(b) == 0 || b[0] != 0 {
+		return nil, errors.New("request header has tags")
+	}
+	return b[1:], nil
+}

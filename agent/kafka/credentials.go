@@ -1,0 +1,158 @@
+package kafka
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"strings"
+
+	"github.com/IBM/sarama"
+
+	"kcagent/config"
+)
+
+// Credentials are what the files of a cluster with certificates and secrets contained when
+// they were read. They are never changed, only replaced.
+type Credentials struct {
+	tls      *tls.Config  // nil without TLS
+	password string       // "" if the mechanism needs none
+	tokens   *tokenSource // nil if the mechanism needs none
+	// fingerprints are those of the files, taken before the files were read: if one changes
+	// in between, it is read again.
+	Fingerprints config.Prints
+	Breaker      *LoginBreaker // nil for a pre-check
+}
+
+// ReadCredentials reads the files that the configuration names. Its error names the file
+// that cannot be used.
+func ReadCredentials(cluster config.Cluster) (*Credentials, error) {
+	c := &Credentials{Fingerprints: config.Fingerprints(maps.Values(cluster.Files()))}
+	var err error
+	if cluster.TLS != nil {
+		if c.tls, err = tlsConfig(*cluster.TLS); err != nil {
+			return nil, err
+		}
+	}
+	if cluster.SASL != nil {
+		if c.password, err = readPassword(*cluster.SASL); err != nil {
+			return nil, err
+		}
+		if c.tokens, err = newTokenSource(*cluster.SASL); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// configure sets TLS and SASL.
+func (c *Credentials) configure(s *sarama.Config, cluster config.Cluster) {
+	if c.tls != nil {
+		s.Net.TLS.Enable, s.Net.TLS.Config = true, c.tls
+	}
+	if a := cluster.SASL; a != nil {
+		s.Net.SASL.Enable = true
+		s.Net.SASL.Mechanism = sarama.SASLMechanism(a.Mechanism)
+		s.Net.SASL.User, s.Net.SASL.Password = a.Username, c.password
+		s.Net.SASL.SCRAMClientGeneratorFunc = newScramClient(a.Mechanism)
+		if c.tokens != nil {
+			s.Net.SASL.Mechanism, s.Net.SASL.TokenProvider = sarama.SASLTypeOAuth, c.tokens
+		}
+	}
+}
+
+// RecordError records an error of a connection with these credentials. A token that was
+// rejected is not used for the next login.
+func (c *Credentials) RecordError(err error) {
+	if c.Breaker.recordError(err) && c.tokens != nil && errors.Is(err, sarama.ErrSASLAuthenticationFailed) {
+		c.tokens.discard()
+	}
+}
+
+func tlsConfig(t config.TLS) (*tls.Config, error) {
+	conf := &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		ServerName:         t.ServerName,
+		InsecureSkipVerify: t.InsecureSkipVerify, // declared by the user, for tests
+	}
+	if t.CAFile != "" {
+		text, err := readFile(t.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("read tls.ca_file: %w", err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("read tls.ca_file %s: no PEM certificate found", t.CAFile)
+		}
+	}
+	if t.CertFile != "" {
+		cert, err := keyPair(t.CertFile, t.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("load tls.cert_file %s with tls.key_file %s: %w", t.CertFile, t.KeyFile, err)
+		}
+		conf.Certificates = []tls.Certificate{cert}
+	}
+	return conf, nil
+}
+
+func keyPair(certFile, keyFile string) (tls.Certificate, error) {
+	cert, err := readFile(certFile)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	key, err := readFile(keyFile)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil && encrypted(key) {
+		return pair, fmt.Errorf("private key is encrypted; provide an unencrypted key, such as the output of `openssl pkey -in %s`", keyFile)
+	}
+	return pair, err
+}
+
+// encrypted reports whether a key is encrypted, by PKCS #8 or in the older format of
+// OpenSSL (RFC 1421).
+func encrypted(key []byte) bool {
+	for block, rest := pem.Decode(key); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") {
+			return true
+		}
+	}
+	return false
+}
+
+// readFile reads a file with a certificate or a secret, without the byte order mark that
+// some editors put at the start. A pipe is rejected before it is opened, because that may
+// block forever.
+func readFile(path string) ([]byte, error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("open %s: not a regular file", path)
+	}
+	text, err := os.ReadFile(path)
+	return bytes.TrimPrefix(text, []byte("\ufeff")), err
+}
+
+func readPassword(a config.SASL) (string, error) {
+	if a.PasswordFile == "" {
+		return a.Password.Reveal(), nil
+	}
+	return readSecret("sasl.password_file", a.PasswordFile)
+}
+
+// readSecret reads a file without the newlines at its end. An empty file is an error.
+func readSecret(field, path string) (string, error) {
+	text, err := readFile(path)
+	if err != nil {
+		return "", fmt.Errorf("read %s: %w", field, err)
+	}
+	secret := strings.TrimRight(string(text), "\r\n")
+	if strings.TrimSpace(secret) == "" {
+		return "", fmt.Errorf("read %s %s: file is empty", field, path)
+	}
+	return secret, nil
+}

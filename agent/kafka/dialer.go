@@ -1,0 +1,190 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"kcagent/fetch"
+)
+
+// A Dialer opens all connections of one consumer to its coordinator, and can close all of
+// them. sarama's requests cannot be cancelled, but they end with their connection; so an
+// unresponsive broker does not delay a stop. Its methods are safe for concurrent use.
+type Dialer struct {
+	Ctx    context.Context // ends with cut
+	cancel context.CancelFunc
+
+	received   atomic.Int64     // Unix nanoseconds of the last bytes from the coordinator
+	Membership fetch.Membership // whether the consumer is a member of its group
+
+	mu    sync.Mutex
+	conns map[*trackedConn]struct{}
+}
+
+func NewDialer() *Dialer {
+	d := &Dialer{conns: make(map[*trackedConn]struct{})}
+	d.Ctx, d.cancel = context.WithCancel(context.Background())
+	return d
+}
+
+var errCut = errors.New("connections were closed: the consumer did not stop in time")
+
+// Track registers conn, so that cut closes it.
+func (d *Dialer) Track(conn net.Conn) (*trackedConn, error) {
+	t := &trackedConn{Conn: conn, dialer: d}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.Ctx.Err() != nil {
+		_ = conn.Close()
+		return nil, errCut
+	}
+	d.conns[t] = struct{}{}
+	return t, nil
+}
+
+// Cut closes every connection, and those that are opened later.
+func (d *Dialer) Cut() {
+	d.cancel()
+	d.mu.Lock()
+	conns := d.conns
+	d.conns = make(map[*trackedConn]struct{})
+	d.mu.Unlock()
+	for c := range conns {
+		_ = c.Conn.Close()
+	}
+}
+
+// Open returns the connections that are open.
+func (d *Dialer) Open() []net.Conn {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var open []net.Conn
+	for c := range d.conns {
+		open = append(open, c)
+	}
+	return open
+}
+
+// Overdue returns the connections on which a response has been outstanding for longer than
+// limit, and when bytes last arrived on any connection.
+func (d *Dialer) Overdue(limit time.Duration) (late []*trackedConn, received time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for c := range d.conns {
+		if sent := c.sent.Load(); sent != 0 && time.Since(time.Unix(0, sent)) > limit {
+			late = append(late, c)
+		}
+	}
+	return late, time.Unix(0, d.received.Load())
+}
+
+// Joining returns since when a join has waited for its response; ok is false if none waits.
+func (d *Dialer) Joining() (since time.Time, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for c := range d.conns {
+		if at := c.joinSent.Load(); at != 0 && (!ok || at < since.UnixNano()) {
+			since, ok = time.Unix(0, at), true
+		}
+	}
+	return since, ok
+}
+
+// JoiningAs returns the member id of the join that waits; "" if there is none.
+func (d *Dialer) JoiningAs() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for c := range d.conns {
+		if id := c.memberID.Load(); id != nil && c.joinSent.Load() != 0 {
+			return *id
+		}
+	}
+	return ""
+}
+
+// CutJoins closes the connections on which a join waits.
+func (d *Dialer) CutJoins() {
+	d.mu.Lock()
+	var waiting []*trackedConn
+	for c := range d.conns {
+		if c.joinSent.Load() != 0 {
+			waiting = append(waiting, c)
+		}
+	}
+	d.mu.Unlock()
+	for _, c := range waiting {
+		_ = c.Close()
+	}
+}
+
+// ToCoordinator returns a dialer that opens connections to coordinators of the cluster with
+// certain credentials, except during their login backoff. d tracks the connections.
+func (d *Dialer) ToCoordinator(creds *Credentials, cluster *fetch.Fetcher) interface {
+	Dial(network, addr string) (net.Conn, error)
+} {
+	return coordinatorDialer{d, creds, cluster}
+}
+
+type coordinatorDialer struct {
+	*Dialer
+	credentials *Credentials
+	cluster     *fetch.Fetcher
+}
+
+// Dial implements proxy.Dialer. It takes at most five seconds.
+func (d coordinatorDialer) Dial(_, addr string) (net.Conn, error) {
+	if err := d.credentials.Breaker.allow(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(d.Ctx, dialTimeout)
+	defer cancel()
+	var wire *trackedConn
+	conn, err := d.cluster.Connect(ctx, addr, fetch.Way{
+		TLS: d.credentials.tls, Who: "its coordinator at " + addr, Member: &d.Membership,
+		Wrap: func(conn net.Conn) (_ net.Conn, err error) {
+			wire, err = d.Track(conn)
+			return wire, err
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &coordinatorConn{Conn: conn, wire: wire, inGeneration: d.Membership.InGeneration}, nil
+}
+
+// A trackedConn is a connection below TLS that records when a response is outstanding.
+type trackedConn struct {
+	net.Conn
+	dialer   *Dialer
+	sent     atomic.Int64           // Unix nanoseconds of the first request without a later response; 0 if there is none
+	joinSent atomic.Int64           // Unix nanoseconds of a join without a response; 0 if there is none
+	memberID atomic.Pointer[string] // in the last join; nil if there was none
+}
+
+// Write implements net.Conn.
+func (c *trackedConn) Write(p []byte) (int, error) {
+	c.sent.CompareAndSwap(0, time.Now().UnixNano())
+	return c.Conn.Write(p)
+}
+
+// Read implements net.Conn.
+func (c *trackedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.sent.Store(0)
+		c.dialer.received.Store(time.Now().UnixNano())
+	}
+	return n, err
+}
+
+// Close implements net.Conn.
+func (c *trackedConn) Close() error {
+	c.dialer.mu.Lock()
+	delete(c.dialer.conns, c)
+	c.dialer.mu.Unlock()
+	return c.Conn.Close()
+}

@@ -1,0 +1,119 @@
+package offsets
+
+import (
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"kcagent/sink"
+)
+
+// Metadata is the text that the agent commits with each offset:
+//
+//	kcagent/1 ledger=… lineage=… cluster=… topic=… partitions=… awaits=… pinned=…
+//
+// If a key is absent, its value is unknown. A reader ignores keys that it does not know.
+// An offset with any other text was not committed by an agent of this format: an operator,
+// another program, or another version of the agent committed it.
+type Metadata struct {
+	Ledger     string        // id of the ledger that holds the records below the offset; "" if the sink keeps none
+	Lineage    string        // see decide
+	Topic      sink.Identity // the topic that the offset is about, and its cluster
+	Partitions int32         // how many partitions the topic had when the group first read it; -1 if unknown
+	Awaits     string        // topics of the consumer that did not exist, see joinAwaited
+	StartOnly  bool          // key pinned: a start offset, committed while the sink could not be opened; see decideStartOnly
+}
+
+const (
+	metadataVersion = "kcagent/1"
+	// maxAwaits bounds the names of awaited topics. Brokers reject metadata that is
+	// longer than offset.metadata.max.bytes, which is 4096 by default.
+	maxAwaits = 2048
+)
+
+// String returns the text to commit.
+func (m Metadata) String() string {
+	var b strings.Builder
+	b.WriteString(metadataVersion)
+	add := func(key, value string) {
+		if value != "" {
+			b.WriteString(" " + key + "=" + url.PathEscape(value))
+		}
+	}
+	add("ledger", m.Ledger)
+	add("lineage", m.Lineage)
+	add("cluster", m.Topic.Cluster)
+	add("topic", m.Topic.Topic)
+	if m.Partitions >= 0 {
+		add("partitions", strconv.Itoa(int(m.Partitions)))
+	}
+	if m.Awaits != "" { // not escaped: commas separate the names
+		b.WriteString(" awaits=" + m.Awaits)
+	}
+	if m.StartOnly {
+		add("pinned", "1")
+	}
+	return b.String()
+}
+
+// ParseMetadata parses the text of String. ok is false if the text has another format.
+func ParseMetadata(text string) (m Metadata, ok bool) {
+	m.Partitions = -1
+	fields := strings.Fields(text)
+	if len(fields) == 0 || fields[0] != metadataVersion {
+		return m, false
+	}
+	for _, f := range fields[1:] {
+		key, value, _ := strings.Cut(f, "=")
+		value, err := url.PathUnescape(value)
+		if err != nil {
+			continue
+		}
+		switch key {
+		case "ledger":
+			m.Ledger = value
+		case "lineage":
+			m.Lineage = value
+		case "cluster":
+			m.Topic.Cluster = value
+		case "topic":
+			m.Topic.Topic = value
+		case "partitions":
+			if n, err := strconv.ParseInt(value, 10, 32); err == nil && n >= 0 {
+				m.Partitions = int32(n)
+			}
+		case "awaits":
+			m.Awaits = value
+		case "pinned":
+			m.StartOnly = value == "1"
+		}
+	}
+	return m, true
+}
+
+// JoinAwaited returns the value of awaits. Names beyond maxAwaits are left out: if such a
+// topic is created while the agent is down, the start policy applies to it.
+func JoinAwaited(topics []string) string {
+	topics = slices.Clone(topics)
+	slices.Sort(topics)
+	joined := ""
+	for _, t := range slices.Compact(topics) {
+		if len(joined)+1+len(t) > maxAwaits {
+			break
+		}
+		if joined != "" {
+			joined += ","
+		}
+		joined += t
+	}
+	return joined
+}
+
+// awaited returns the topics in awaits.
+func (m Metadata) awaited() []string {
+	if m.Awaits == "" {
+		return nil
+	}
+	return strings.Split(m.Awaits, ",")
+}

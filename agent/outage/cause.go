@@ -1,0 +1,123 @@
+package outage
+
+import (
+	"errors"
+	"io"
+	"net"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"kcagent/agent/kafka"
+	"kcagent/config"
+	"kcagent/fetch"
+)
+
+// RemindEvery is how often a condition that lasts is logged again.
+const RemindEvery = 5 * time.Minute
+
+// A CauseLog decides what is logged of a condition that lasts, and whose cause may
+// change with each retry: each cause once, and the current one again every few minutes.
+// The zero value is a condition that has not begun.
+type CauseLog struct {
+	since  time.Time
+	last   time.Time           // when a cause was last to be logged
+	logged map[string]struct{} // keys of causes
+}
+
+// causesLogged is how many causes of one condition are logged. More of them are the same
+// one with a part of the text that varies.
+const causesLogged = 32
+
+// News reports whether the cause with key is to be logged now.
+func (l *CauseLog) News(key string, every time.Duration, now time.Time) bool {
+	if l.logged == nil {
+		l.since, l.logged = now, make(map[string]struct{})
+	}
+	if _, known := l.logged[key]; (known || len(l.logged) >= causesLogged) && now.Sub(l.last) < every {
+		return false
+	}
+	l.logged[key], l.last = struct{}{}, now
+	return true
+}
+
+// Lasts returns how long the condition has lasted, for logs.
+func (l *CauseLog) Lasts(now time.Time) string { return now.Sub(l.since).Round(time.Second).String() }
+
+// varying matches what differs in the answers of token servers and AWS to the same
+// request: identifiers of requests and times.
+var varying = regexp.MustCompile(`(?i)\b(request|trace|correlation)[ _-]?id[:=]? *[\w-]+|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?`)
+
+// CauseKey identifies a cause over retries.
+func CauseKey(text string) string { return varying.ReplaceAllString(text, "") }
+
+// FaultKey is causeKey for a fault of a consumer. Partitions without a leader are one
+// cause, however many there are: a consumer that loses a broker loses all that it led.
+func FaultKey(err error) string {
+	var code sarama.KError
+	if errors.As(err, &code) {
+		switch code {
+		case sarama.ErrLeaderNotAvailable, sarama.ErrNotLeaderForPartition, sarama.ErrFencedLeaderEpoch, sarama.ErrUnknownLeaderEpoch,
+			sarama.ErrReplicaNotAvailable, sarama.ErrKafkaStorageError, sarama.ErrBrokerNotAvailable:
+			return code.Error()
+		}
+	}
+	return CauseKey(err.Error())
+}
+
+// ClusterCause returns the part of err that concerns all consumers of the cluster alike,
+// and the key of that cause; ok is false if err is about the consumer alone.
+func ClusterCause(spec *config.Consumer, err error) (cause, key string, ok bool) {
+	if !ofCluster(err) {
+		return "", "", false
+	}
+	// The text around it may name the group of one consumer.
+	for inner := errors.Unwrap(err); inner != nil && strings.Contains(err.Error(), "group "+spec.Group); inner = errors.Unwrap(err) {
+		err = inner
+	}
+	return err.Error(), clusterKey(err), true
+}
+
+// ofCluster reports that err is one of the connection to a broker or of the login.
+func ofCluster(err error) bool {
+	return kafka.LoginRejected(err) || errors.As(err, new(fetch.StrangerError)) || errors.As(err, new(*fetch.HandshakeError)) ||
+		errors.As(err, new(*net.OpError)) || connectionClosed(err)
+}
+
+func connectionClosed(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, sarama.ErrNotConnected) || errors.Is(err, sarama.ErrOutOfBrokers)
+}
+
+// clusterKey identifies a cause whichever request found it.
+func clusterKey(err error) string {
+	var of *net.OpError
+	var stranger fetch.StrangerError
+	var full *fetch.FullError
+	switch {
+	case kafka.LoginRejected(err):
+		for inner := errors.Unwrap(err); inner != nil && kafka.LoginRejected(inner); inner = errors.Unwrap(inner) {
+			err = inner
+		}
+	case errors.As(err, &stranger):
+		err = stranger
+	case errors.As(err, &full) && full.Open > 0: // else the broker may be restarting, which closes connections too
+		return full.Broker + " accepts no more connections"
+	case errors.As(err, &of) && of.Addr != nil && of.Err != nil:
+		return of.Addr.String() + " " + root(of.Err).Error()
+	case of != nil: // a name without an address: whichever request looked it up
+		return of.Error()
+	case connectionClosed(err):
+		return "connection closed"
+	}
+	return CauseKey(err.Error())
+}
+
+func root(err error) error {
+	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(err) {
+		err = inner
+	}
+	return err
+}

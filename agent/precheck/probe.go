@@ -1,0 +1,205 @@
+package precheck
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"kcagent/agent/kafka"
+	"kcagent/config"
+	"kcagent/fetch"
+	"kcagent/sink"
+	"kcagent/sink/kinds"
+)
+
+// A Finding is what Probe found wrong with one consumer.
+type Finding struct {
+	Consumer string
+	Field    string // of the consumer in the file: topics, topics_regex, group, cluster or sink
+	Err      error
+}
+
+// probeTimeout bounds a probe of one cluster.
+const probeTimeout = 20 * time.Second
+
+// Probe tries what the consumers need, without joining a group or touching a
+// file: brokers reachable, credentials accepted, topics there, the group's
+// coordinator found and reachable, sinks writable. Consumers of one cluster share
+// one connection. The findings come in the order of consumers.
+//
+// That a file is locked is none: the agent that will run them may hold it.
+func Probe(ctx context.Context, consumers []config.Consumer) []Finding {
+	found := make([][]Finding, len(consumers))
+	var wg sync.WaitGroup
+	wg.Add(len(consumers))
+	unpinned := func([]string) string { return "" }
+	ProbeEach(ctx, consumers, Checks{Sink: kinds.Check, Pinned: unpinned}, func(i int, f []Finding) {
+		found[i] = f
+		wg.Done()
+	})
+	wg.Wait()
+	var all []Finding
+	for _, f := range found {
+		all = append(all, f...)
+	}
+	return all
+}
+
+// Checks are what a probe needs besides the consumers.
+type Checks struct {
+	Sink   func(sink.Spec) error         // checks a sink
+	Pinned func(brokers []string) string // names the cluster that brokers are pinned to; "" if none
+}
+
+// ProbeEach reports for each consumer what is wrong with it as soon as that is
+// known, once, from goroutines of its own. It returns when Kafka has answered for
+// all, within probeTimeout or soon after the end of ctx; the check of a sink on a
+// file system that hangs takes as long as that.
+func ProbeEach(ctx context.Context, consumers []config.Consumer, by Checks, report func(i int, found []Finding)) {
+	answers := make([]chan []Finding, len(consumers))
+	var groups [][]int // consumers of one cluster
+next:
+	for i, c := range consumers {
+		answers[i] = make(chan []Finding, 1)
+		go func() {
+			var err error
+			if c.Sink.Kind() != "" { // a pre-check of new credentials checks the cluster alone
+				err = by.Sink(c.Sink)
+			}
+			found := <-answers[i]
+			if err != nil {
+				found = append(found, Finding{c.Name, "sink", err})
+			}
+			report(i, found)
+		}()
+		for g, have := range groups {
+			if reflect.DeepEqual(consumers[have[0]].Cluster, c.Cluster) {
+				groups[g] = append(have, i)
+				continue next
+			}
+		}
+		groups = append(groups, []int{i})
+	}
+	var wg sync.WaitGroup
+	for _, g := range groups {
+		wg.Go(func() {
+			cs := make([]config.Consumer, len(g))
+			for at, i := range g {
+				cs[at] = consumers[i]
+			}
+			probeCluster(ctx, cs, by.Pinned(cs[0].Cluster.Brokers), func(at int, found []Finding) { answers[g[at]] <- found })
+		})
+	}
+	wg.Wait()
+}
+
+// probeCluster checks everything that consumers need of one cluster. If the cluster is
+// pinned, brokers of other clusters are rejected.
+func probeCluster(ctx context.Context, consumers []config.Consumer, pinned string, report func(i int, found []Finding)) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	cluster := consumers[0].Cluster
+	brokers := "reach brokers " + strings.Join(cluster.Brokers, ",")
+	p := &clusterProbe{brokers: brokers, coordinators: make(map[string]*coordinatorProbe), reached: make(map[string]func() error), Fetcher: fetch.New(fetch.Options{
+		Name: "probe", Brokers: cluster.Brokers, Pin: fetch.NewPin(pinned),
+		Config: func() (*sarama.Config, error) {
+			creds, err := kafka.ReadCredentials(cluster)
+			if err != nil {
+				return nil, err
+			}
+			return kafka.SaramaConfig("kcagent/probe", cluster, creds)
+		},
+	})}
+	var running sync.WaitGroup
+	running.Go(func() { _ = p.Run(ctx) })
+	defer running.Wait()
+	defer cancel()
+	if err := p.learn(ctx, consumers); err != nil {
+		err = inTime(ctx, brokers, err)
+		for i, c := range consumers {
+			report(i, []Finding{{c.Name, "cluster", kafka.ExplainFirst(&c, err)}})
+		}
+		return
+	}
+	var examining sync.WaitGroup // at once: a cluster that is far away would else be asked for minutes
+	for i := range consumers {
+		examining.Go(func() { report(i, p.examine(ctx, &consumers[i])) })
+	}
+	examining.Wait()
+	p.hangUp()
+}
+
+// inTime says so if err is that the probe took too long for what it did.
+func inTime(ctx context.Context, what string, err error) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fmt.Errorf("%s: no response within %s", what, probeTimeout)
+	}
+	return err
+}
+
+// A clusterProbe is a connection to a cluster, and what was learned over it.
+type clusterProbe struct {
+	*fetch.Fetcher
+	brokers string   // what asking them is
+	all     []string // every topic, if somebody has a pattern
+
+	mu           sync.Mutex
+	coordinators map[string]*coordinatorProbe // by address
+	reached      map[string]func() error      // by address
+}
+
+// learn asks for all topics at once. Its error concerns every consumer.
+func (p *clusterProbe) learn(ctx context.Context, consumers []config.Consumer) error {
+	var topics []string
+	patterns := false
+	for _, c := range consumers {
+		topics = append(topics, c.Topics...)
+		patterns = patterns || c.TopicsRegex != ""
+	}
+	if err := p.Refresh(ctx, topics); err != nil && !errors.As(err, new(*fetch.TopicError)) {
+		return err
+	}
+	if !patterns {
+		return nil
+	}
+	var err error
+	p.all, err = p.Topics(ctx, 0)
+	return err
+}
+
+// examine says what is wrong with one consumer. Many calls may run at a time.
+func (p *clusterProbe) examine(ctx context.Context, c *config.Consumer) (found []Finding) {
+	topics := c.Topics
+	for _, t := range c.Topics {
+		if _, err := p.Partitions(t); err != nil {
+			found = append(found, Finding{c.Name, "topics", &fetch.TopicError{Topic: t, Err: err}})
+		}
+	}
+	if c.TopicsRegex != "" {
+		var err error
+		if topics, err = kafka.Matching(p.all, c.TopicsRegex); err != nil {
+			found = append(found, Finding{c.Name, "topics_regex", err})
+		}
+	}
+	id, addr, err := p.coordinator(ctx, c.Group)
+	if err != nil {
+		err = kafka.Explain(c, err)
+		return append(found, Finding{c.Name, "group", fmt.Errorf("find the coordinator of group %s: %w", c.Group, err)})
+	}
+	q := &groupQuestion{spec: c, topics: topics}
+	p.at(addr).ask(ctx, q)
+	switch {
+	case q.failed != nil:
+		err = advertised(c, node{id, addr}, kafka.Explain(c, inTime(ctx, "connect to "+addr, q.failed)))
+		return append(found, Finding{c.Name, "group", fmt.Errorf("reach the coordinator of group %s: %w", c.Group, err)})
+	case q.err != nil:
+		found = append(found, Finding{c.Name, "group", q.err})
+	}
+	return append(found, p.reachLeaders(ctx, c, q.leaders)...)
+}

@@ -1,0 +1,180 @@
+package web
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"kcagent/config"
+)
+
+// An API shows what the agent does, over HTTP. It is read-only and reads nothing but
+// snapshots, so no request waits for the agent's loop, except /healthz, which is there to
+// find out whether the loop responds. All methods may be called from any goroutine.
+type API struct {
+	o       APIOptions
+	ready   atomic.Bool // latched by Ready
+	secrets secretHashCache
+	zombies atomic.Pointer[zombieCount] // nil before the first scrape
+}
+
+// APIOptions are what an API shows. All but Collectors are required.
+type APIOptions struct {
+	Log     *slog.Logger
+	Version string
+	Started time.Time
+
+	// Snapshot returns what the agent's loop published last; never nil.
+	Snapshot func() *Snapshot
+
+	// Alive reports whether the agent's loop responds within timeout.
+	Alive func(timeout time.Duration) bool
+
+	// Collectors are shown by /metrics beside the API's own.
+	Collectors []prometheus.Collector
+}
+
+// NewAPI returns an API that is ready to use.
+func NewAPI(o APIOptions) *API { return &API{o: o} }
+
+// aliveTimeout is how long /healthz waits for the loop, which never blocks.
+const aliveTimeout = 2 * time.Second
+
+// Handler serves all paths. It rejects other methods than GET and HEAD before it looks
+// at the path.
+func (a *API) Handler() http.Handler {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(a.collectors()...)
+
+	mux := http.NewServeMux()
+	mux.HandleFunc("/status", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, a.Status()) })
+	mux.HandleFunc("/status/{name}", a.serveConsumer)
+	mux.HandleFunc("/list-consumers", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, a.Status().Consumers) })
+	mux.HandleFunc("/threads", a.serveThreads)
+	mux.HandleFunc("/monitor-threads", a.serveThreads)
+	mux.HandleFunc("/config", a.serveConfig)
+	mux.HandleFunc("/healthz", a.serveHealth)
+	mux.HandleFunc("/readyz", a.serveReady)
+	mux.Handle("/metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{EnableOpenMetrics: true, MaxRequestsInFlight: 4}))
+	mux.HandleFunc("/{$}", servePage)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		replyError(w, http.StatusNotFound, "no such page: "+r.URL.Path)
+	})
+	return readOnly(mux)
+}
+
+func readOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			replyError(w, http.StatusMethodNotAllowed, "method not allowed: use GET or HEAD; to change anything, edit the configuration file")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (a *API) serveConsumer(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("name")
+	for _, row := range a.o.Snapshot().Rows {
+		if row.Spec.Name == name {
+			s := row.Consumer.Snapshot()
+			reply(w, http.StatusOK, row.status(&s))
+			return
+		}
+	}
+	replyError(w, http.StatusNotFound, "no consumer is named "+strings.ToValidUTF8(name, "?"))
+}
+
+func (a *API) serveThreads(w http.ResponseWriter, _ *http.Request) {
+	t, err := a.Threads()
+	if err != nil {
+		replyError(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	reply(w, http.StatusOK, t)
+}
+
+func (a *API) serveConfig(w http.ResponseWriter, _ *http.Request) {
+	snap := a.o.Snapshot()
+	if snap.Config == nil {
+		replyError(w, http.StatusServiceUnavailable, "no configuration was applied yet")
+		return
+	}
+	seals, err := a.secrets.of(snap.Config)
+	if err != nil {
+		replyError(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	reply(w, http.StatusOK, struct {
+		Path   string                 `json:"path"`
+		SHA256 string                 `json:"sha256"`
+		Config any                    `json:"config"`
+		Seals  map[string]config.Seal `json:"seals,omitempty"`
+	}{snap.Reloads.Path, snap.Reloads.SHA256, snap.Config.Normalised(), seals})
+}
+
+// A secretHashCache has the hashes of the secrets of the configuration that was asked
+// for last. They are slow to compute on purpose, so that nobody can guess secrets.
+type secretHashCache struct {
+	mu     sync.Mutex
+	config *config.Config
+	hashes map[string]config.Seal
+}
+
+func (s *secretHashCache) of(c *config.Config) (map[string]config.Seal, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.config != c {
+		hashes, err := c.Seals()
+		if err != nil {
+			return nil, err
+		}
+		s.config, s.hashes = c, hashes
+	}
+	return s.hashes, nil
+}
+
+func (a *API) serveHealth(w http.ResponseWriter, _ *http.Request) {
+	if !a.o.Alive(aliveTimeout) {
+		replyError(w, http.StatusServiceUnavailable, "the agent's loop does not respond")
+		return
+	}
+	reply(w, http.StatusOK, map[string]string{"status": "ok"})
+}
+
+func (a *API) serveReady(w http.ResponseWriter, _ *http.Request) {
+	if !a.Ready() {
+		replyError(w, http.StatusServiceUnavailable, "no configuration was applied yet, or a consumer has not left STARTING yet")
+		return
+	}
+	reply(w, http.StatusOK, map[string]string{"status": "ready"})
+}
+
+func reply(w http.ResponseWriter, code int, body any) {
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)                 // the reply is not HTML, and people read it
+	if err := enc.Encode(body); err != nil { // a value that JSON cannot hold: a defect
+		http.Error(w, `{"error": "encode the reply as JSON"}`, http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(code)
+	_, _ = w.Write(text.Bytes()) // fails if the client has gone
+}
+
+func replyError(w http.ResponseWriter, code int, message string) {
+	reply(w, code, map[string]string{"error": message})
+}
