@@ -1,3 +1,6 @@
+// Package plan defines what an edit means: [Plan] compares the specs of the file with the
+// running consumers and returns a list of [Change]. It is pure, so `kcagent plan` shows
+// exactly what the agent will do. The cases are goldens in testdata/plan.
 package plan
 
 import (

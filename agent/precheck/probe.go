@@ -1,3 +1,15 @@
+// Package precheck probes whether a consumer could run: brokers, topics, group, advertised
+// addresses and sink. The agent calls [ProbeEach] before it stops a running consumer for a
+// change, and `kcagent validate --online` calls [Probe].
+//
+// # Rules
+//
+//   - A probe must not change a group. It asks the coordinator with a member id that does not
+//     exist: Kafka checks permission, session timeout and protocols first, and then rejects
+//     it. A JoinGroup request without a member id would leave a pending member, for which the
+//     next rebalance waits.
+//   - Groups of one cluster are checked at once. One after the other, those of a far cluster
+//     would take longer than a pre-check may.
 package precheck
 
 import (

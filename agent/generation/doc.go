@@ -1,0 +1,26 @@
+// Package generation runs one generation of a group's member: from the assignment of
+// partitions to their release. Start with [Generation]; [Env] is what it uses of its
+// consumer. The goroutine of a partition takes it through its phases (partition.go,
+// resume.go) to the hot path (flow.go). The flusher (flush.go, commit.go) makes records
+// durable and then commits their offsets. The watchdog restarts a consumer whose partitions
+// make no progress (watchdog.go, stall.go).
+//
+// # Rules
+//
+//   - No offset is committed before a flush that began after its records were accepted. The
+//     snapshot of positions is taken before the flush.
+//   - A flush covers only records that were accepted in the same round of the partition. If
+//     a partition's sink is reopened during a flush, the flush returns nil although the
+//     records that it was to cover were dropped.
+//   - While the gate is shut, no goroutine writes to the sink. A chunk that finds the gate
+//     shut is dropped, and its partition is rewound.
+//   - At most two chunks are in progress: one partition encodes while another one writes. A
+//     partition whose write fails holds none.
+//   - The watchdog never blocks: when the flusher reported stalls, a commit to an
+//     unresponsive coordinator delayed the report by half a minute. It also closes a
+//     connection whose coordinator has not responded for 10 s.
+//   - A stall that a restart did not end is remembered for all partitions that were stalled.
+//     Otherwise two of them caused restarts in turn.
+//   - The generation ends if the pin of the cluster moves: its committed offsets were those
+//     of another cluster.
+package generation
