@@ -88,7 +88,7 @@ func New(o Options) *Agent {
 	if o.Files == nil {
 		o.Files = config.NewFiles(config.WatchOptions{})
 	}
-	clusters := &kafka.Clusters{Log: o.Log, Rematch: consumer.RematchInterval}
+	clusters := kafka.NewClusters(o.Log)
 	outages := outage.NewOutageLog(o.Log)
 	a := &Agent{
 		opts: o, log: o.Log,

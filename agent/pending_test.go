@@ -26,7 +26,7 @@ func (s *loopTest) consumer(name string) web.ConsumerStatus {
 			return c
 		}
 	}
-	s.t.Fatalf("there is no %s", name)
+	s.t.Fatalf("no consumer is named %s", name)
 	return web.ConsumerStatus{}
 }
 
@@ -164,7 +164,7 @@ func TestConsumersExchangeTheirFiles(t *testing.T) {
 			t.Errorf("a writes %s", a.Sink)
 		}
 		s.fail("b", errors.New("unreachable"))
-		s.edit(file("3", "4", "1")) // a waits for the file that b goes on to write
+		s.edit(file("3", "4", "1")) // a waits for the file that b keeps
 		s.wantPending("b", plan.Replace, "unreachable")
 		if p := s.wantPending("a", plan.Replace, "waits until consumer b releases file:/3.log"); p.NextTryAt != nil {
 			t.Errorf("a has another pre-check at %s, although it passed", p.NextTryAt)

@@ -41,7 +41,7 @@ type rig struct {
 	outages *outage.OutageLog // of the consumers
 	memory  *memory
 	open    consumer.OpenSink // nil: that of memory
-	files   *config.Files     // nil: nobody watches any
+	files   *config.Files     // nil: none are watched
 	updates chan config.Update
 	stop    func() error
 	log     testkit.LogBuffer

@@ -23,9 +23,9 @@ import (
 	"kcagent/e2e/certs"
 )
 
-// A guarded rig's consumer shows a certificate to its cluster, which notes whose
-// it saw.
-type guarded struct {
+// A tlsRig has a cluster that requires a client certificate, and records which ones it
+// accepted.
+type tlsRig struct {
 	*rig
 	authority *certs.Authority
 	dir       string
@@ -34,12 +34,12 @@ type guarded struct {
 	seen map[string]int // connections by the name in the client's certificate
 }
 
-func newGuarded(t *testing.T) *guarded {
+func newTLSRig(t *testing.T) *tlsRig {
 	t.Helper()
-	g := &guarded{authority: certs.NewAuthority(t, "authority"), dir: t.TempDir(), seen: make(map[string]int)}
+	g := &tlsRig{authority: certs.NewAuthority(t, "authority"), dir: t.TempDir(), seen: make(map[string]int)}
 	server := &tls.Config{
 		Certificates: []tls.Certificate{g.authority.Issue(t, "server").TLS(t)},
-		ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: g.authority.Pool(), MaxVersion: tls.VersionTLS12, // a refusal is part of the handshake
+		ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: g.authority.Pool(), MaxVersion: tls.VersionTLS12, // in TLS 1.3 the client would learn of a rejection only later
 		VerifyPeerCertificate: func(_ [][]byte, chains [][]*x509.Certificate) error {
 			g.mu.Lock()
 			defer g.mu.Unlock()
@@ -60,13 +60,13 @@ func newGuarded(t *testing.T) *guarded {
 	t.Cleanup(client.Close)
 	g.rig = &rig{T: t, cluster: cluster, client: client, memory: &memory{}, updates: make(chan config.Update)}
 	g.put("ca", g.authority.PEM)
-	g.show("first")
+	g.issue("first")
 	g.rig.files = watchFiles(t)
 	g.start()
 	return g
 }
 
-// watchFiles watches files as run does.
+// watchFiles watches files as the run command does.
 func watchFiles(t *testing.T) *config.Files {
 	files := config.NewFiles(config.WatchOptions{Events: true})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -76,8 +76,8 @@ func watchFiles(t *testing.T) *config.Files {
 	return files
 }
 
-// put replaces a file in one step.
-func (g *guarded) put(name string, text []byte) {
+// put replaces a file atomically.
+func (g *tlsRig) put(name string, text []byte) {
 	g.Helper()
 	path := filepath.Join(g.dir, name)
 	if err := os.WriteFile(path+".tmp", text, 0o600); err != nil {
@@ -88,23 +88,23 @@ func (g *guarded) put(name string, text []byte) {
 	}
 }
 
-// show has a client's certificate in the files, with this name.
-func (g *guarded) show(name string) {
+// issue replaces the files by a new client certificate with this name.
+func (g *tlsRig) issue(name string) {
 	g.Helper()
 	pair := g.authority.Issue(g.T, name)
 	g.put("cert", pair.Cert)
 	g.put("key", pair.Key)
 }
 
-func (g *guarded) shown() map[string]int {
+func (g *tlsRig) accepted() map[string]int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return maps.Clone(g.seen)
 }
 
-func (g *guarded) edit() { g.Helper(); g.editTopics("t") }
+func (g *tlsRig) edit() { g.Helper(); g.editTopics("t") }
 
-func (g *guarded) editTopics(topics string) {
+func (g *tlsRig) editTopics(topics string) {
 	g.Helper()
 	text := fmt.Sprintf(`
 clusters:
@@ -119,25 +119,25 @@ consumers:
 }
 
 func TestRotatedCertificateIsUsed(t *testing.T) {
-	g := newGuarded(t)
+	g := newTLSRig(t)
 	g.edit()
 	g.produce(0, "a")
 	g.wantRecords("t/0@0=a")
 	g.wantStatus(consumer.Running)
 	was, own := g.consumer(), g.connections()
 
-	g.show("second")
+	g.issue("second")
 	g.eventually("connections with the second certificate", func() (bool, any) {
-		g.produce(0, "b") // has it committed, on the coordinator's connection
+		g.produce(0, "b") // the commit uses the connection to the coordinator
 		now := g.connections()
 		maps.DeleteFunc(now, func(addr string, _ bool) bool { return own[addr] })
-		seen := g.shown() // the probe makes two
+		seen := g.accepted() // the pre-check makes two
 		return len(now) == 1 && seen["second"] >= 4, seen
 	})
 	g.wantStatus(consumer.Running)
 	now := g.consumer()
 	if now.ID != was.ID || !slices.Equal(now.MemberIDs, was.MemberIDs) || now.Generation != was.Generation || now.RestartsTotal != 0 {
-		t.Errorf("the rotation made it %+v, was %+v", now, was)
+		t.Errorf("after the rotation the consumer is %+v, was %+v", now, was)
 	}
 	if now.PendingChange != nil {
 		t.Errorf("pending is %+v", now.PendingChange)
@@ -145,7 +145,7 @@ func TestRotatedCertificateIsUsed(t *testing.T) {
 }
 
 func TestInvalidCertificateKeepsTheConnections(t *testing.T) {
-	g := newGuarded(t)
+	g := newTLSRig(t)
 	g.edit()
 	g.produce(0, "a")
 	g.wantRecords("t/0@0=a")
@@ -176,15 +176,15 @@ func TestInvalidCertificateKeepsTheConnections(t *testing.T) {
 	g.wantRecords("t/0@0=a", "t/0@1=b", "t/0@2=c")
 	now := g.consumer()
 	if now.Status != consumer.Running || now.ID != was.ID || !slices.Equal(now.MemberIDs, was.MemberIDs) || now.RestartsTotal != 0 {
-		t.Errorf("the broken secret made it %+v, was %+v", now, was)
+		t.Errorf("with an invalid certificate the consumer is %+v, was %+v", now, was)
 	}
-	g.show("third")
+	g.issue("third")
 	g.eventually("connections with the third certificate", func() (bool, any) {
-		seen := g.shown()
+		seen := g.accepted()
 		return seen["third"] >= 4 && g.consumer().PendingChange == nil, seen
 	})
-	if g.shown()["stranger"] > 0 {
-		t.Error("the stranger was let in")
+	if g.accepted()["stranger"] > 0 {
+		t.Error("the cluster accepted the certificate of another authority")
 	}
 }
 
@@ -202,7 +202,7 @@ func TestInvalidPasswordKeepsTheConnections(t *testing.T) {
 	r.wantStatus(consumer.Running)
 	was := r.consumer()
 	write("mistyped")
-	r.eventually("the trouble", func() (bool, any) {
+	r.eventually("a failed pre-check", func() (bool, any) {
 		p := r.consumer().PendingChange
 		if p != nil && p.Error != nil && strings.Contains(*p.Error, "mistyped") {
 			t.Errorf("the password shows: %s", *p.Error)
@@ -216,10 +216,10 @@ func TestInvalidPasswordKeepsTheConnections(t *testing.T) {
 	}
 }
 
-// TestCorrectedFileEndsTheError: a consumer that failed for what a file held comes back
-// by itself, and soon.
+// TestCorrectedFileEndsTheError: a consumer that fails because of a file retries as soon as
+// the file has changed.
 func TestCorrectedFileEndsTheError(t *testing.T) {
-	g := newGuarded(t)
+	g := newTLSRig(t)
 	g.put("key", []byte("rubbish"))
 	g.edit()
 	g.wantStatus(consumer.Failing)
@@ -228,22 +228,22 @@ func TestCorrectedFileEndsTheError(t *testing.T) {
 	}
 	g.eventually("long waits", func() (bool, any) { c := g.consumer(); return c.RestartsTotal > 4, c })
 	began := time.Now()
-	g.show("second")
+	g.issue("second")
 	g.wantStatus(consumer.Running)
 	if took := time.Since(began); took > 3*time.Second {
 		t.Errorf("it took %s", took)
 	}
 }
 
-// TestRotationDoesNotWaitForATopic: what else is wrong must not keep a consumer
-// from new credentials.
+// TestRotationDoesNotWaitForATopic: a missing topic does not keep a consumer from using new
+// credentials.
 func TestRotationDoesNotWaitForATopic(t *testing.T) {
-	g := newGuarded(t)
+	g := newTLSRig(t)
 	g.editTopics("t, missing")
 	g.wantStatus(consumer.Failing)
-	g.show("second")
+	g.issue("second")
 	g.eventually("connections with the second certificate", func() (bool, any) {
-		seen, c := g.shown(), g.consumer()
-		return seen["second"] > 2 && c.PendingChange == nil, c // the probe made two
+		seen, c := g.accepted(), g.consumer()
+		return seen["second"] > 2 && c.PendingChange == nil, c // the pre-check made two
 	})
 }

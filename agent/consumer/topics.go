@@ -14,12 +14,6 @@ import (
 	"kcagent/retry"
 )
 
-// RematchInterval is how often a member that follows topics_regex looks up the topics. With
-// jitter, and because a topic is left out only by the second list that lacks it, a change
-// takes effect within a minute. Half of the interval is how old a list may be, which all
-// members of the cluster share.
-const RematchInterval = 20 * time.Second
-
 // topics returns what spec subscribes to now: its topics, or those of the cluster that
 // match. The list of the cluster's topics may be as old as listAge, and the metadata of each
 // topic as old as topicAge. A topic that cannot be used is left out, so that the others are

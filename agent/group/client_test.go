@@ -28,7 +28,7 @@ import (
 // function that closes the client's connections.
 func joining(t *testing.T, broker *kfake.Cluster, sasl *config.SASL, password string) (c *Client, right *kafka.Credentials, cut func()) {
 	t.Helper()
-	cs := &kafka.Clusters{Log: slog.New(slog.DiscardHandler)}
+	cs := kafka.NewClusters(slog.New(slog.DiscardHandler))
 	with := func(password string) (config.Consumer, *kafka.Cluster) {
 		spec := config.Consumer{Name: "c", Cluster: config.Cluster{Brokers: broker.ListenAddrs()}}
 		if sasl != nil {

@@ -29,7 +29,7 @@ func TestRejectedLoginBlocksTheWholeCluster(t *testing.T) {
 		}
 	}
 	write("wrong")
-	cs := &kafka.Clusters{Log: slog.New(slog.DiscardHandler)}
+	cs := kafka.NewClusters(slog.New(slog.DiscardHandler))
 	t.Cleanup(cs.Close)
 	spec := config.Consumer{Name: "a", Group: "g", Cluster: config.Cluster{
 		Brokers: []string{"127.0.0.1:1"}, SASL: &config.SASL{Mechanism: config.Plain, Username: "u", PasswordFile: file},

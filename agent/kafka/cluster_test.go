@@ -18,7 +18,7 @@ func TestHashAddresses(t *testing.T) {
 // TestPinsOfBrokers: a list of brokers is pinned whatever its order, until no consumer
 // has it.
 func TestPinsOfBrokers(t *testing.T) {
-	cs := &Clusters{Log: slog.New(slog.DiscardHandler)}
+	cs := NewClusters(slog.New(slog.DiscardHandler))
 	t.Cleanup(cs.Close)
 	spec := func(brokers ...string) config.Consumer {
 		return config.Consumer{Name: "c", Cluster: config.Cluster{Brokers: brokers}}

@@ -14,10 +14,16 @@ import (
 	"kcagent/fetch"
 )
 
+// rematchInterval is how often a member that follows topics_regex looks up the topics. With
+// jitter, and because a topic is left out only by the second list that lacks it, a change
+// takes effect within a minute. Half of the interval is how old a list may be, which all
+// members of the cluster share.
+const rematchInterval = 20 * time.Second
+
 // Clusters holds one cluster for each Kafka cluster in use. Consumers that reach it in the
 // same way share it: the first one opens it, and it ends with the last one.
 type Clusters struct {
-	Log     *slog.Logger
+	log     *slog.Logger
 	Rematch time.Duration // how often members check which topics match; tests shorten it
 
 	breakers loginBreakers
@@ -27,6 +33,10 @@ type Clusters struct {
 	pins    map[string]*fetch.Pin // by brokersKey
 	closed  bool
 	running sync.WaitGroup
+}
+
+func NewClusters(log *slog.Logger) *Clusters {
+	return &Clusters{log: log, Rematch: rematchInterval}
 }
 
 // Acquire returns the cluster of spec. Each call needs a release.
@@ -45,7 +55,7 @@ func (cs *Clusters) Acquire(spec config.Consumer) *Cluster {
 	name := cmp.Or(spec.ClusterName, strings.Join(spec.Cluster.Brokers, ","))
 	ctx, end := context.WithCancel(context.Background())
 	c := &Cluster{Reach: reach, Brokers: hashBrokers(reach.Brokers), users: 1, end: end, Admission: newAdmission(), breakers: &cs.breakers}
-	c.Fetcher = fetch.New(fetch.Options{Name: name, Brokers: reach.Brokers, Pin: cs.pin(reach.Brokers), Settings: settings, Log: cs.Log, Config: c.Config})
+	c.Fetcher = fetch.New(fetch.Options{Name: name, Brokers: reach.Brokers, Pin: cs.pin(reach.Brokers), Settings: settings, Log: cs.log, Config: c.Config})
 	cs.inUse = append(cs.inUse, c)
 	if cs.closed { // a zombie asks for it after the end
 		end()
