@@ -85,7 +85,7 @@ func TestMovingStartIsCommittedWhileTheFileIsUnusable(t *testing.T) {
 				r.wantCommitted(0, 1)
 				r.wantStatus(consumer.Failing)
 				_, text := r.commitOf(0)
-				if m, ok := offsets.ParseMetadata(text); !ok || !m.StartOnly || m.Lineage == "" || m.Ledger != "" {
+				if m, ok := offsets.ParseMetadata(text); !ok || !m.EarlyStart || m.Lineage == "" || m.Ledger != "" {
 					t.Errorf("the metadata is %q", text)
 				}
 				r.produce(0, "a")
@@ -105,7 +105,7 @@ func TestMovingStartIsCommittedWhileTheFileIsUnusable(t *testing.T) {
 				r.wantCommitted(0, 4)
 				_, after := r.commitOf(0)
 				was, _ := offsets.ParseMetadata(text)
-				if m, _ := offsets.ParseMetadata(after); m.StartOnly || m.Lineage != was.Lineage {
+				if m, _ := offsets.ParseMetadata(after); m.EarlyStart || m.Lineage != was.Lineage {
 					t.Errorf("the metadata is %q, was %q", after, text)
 				}
 			})
@@ -131,10 +131,10 @@ func (r *rig) deleteOffsets() {
 	}
 }
 
-// TestLedgerWinsOverACommittedStart: a start offset was committed because the file could
+// TestLedgerWinsOverAnEarlyStart: a start offset was committed because the file could
 // not be opened. Once it can, the consumer resumes at its end, as after any deletion of
 // committed offsets.
-func TestLedgerWinsOverACommittedStart(t *testing.T) {
+func TestLedgerWinsOverAnEarlyStart(t *testing.T) {
 	r := newFileRig(t, 1)
 	dir := t.TempDir()
 	path, away := filepath.Join(dir, "t.log"), filepath.Join(t.TempDir(), "t.log")
@@ -162,7 +162,7 @@ func TestLedgerWinsOverACommittedStart(t *testing.T) {
 	r.wantStatus(consumer.Running)
 	r.wantLines(path, "a", "b", "c", "d")
 	r.wantCommitted(0, 4)
-	if log := r.log.String(); !strings.Contains(log, offsets.AtLedgerNotStart.Message) {
+	if log := r.log.String(); !strings.Contains(log, offsets.AtLedgerNotEarlyStart.Message) {
 		t.Errorf("the log says\n%s", log)
 	}
 }
@@ -200,8 +200,8 @@ func TestEndOfRecreatedTopicIsCommittedWhileTheFileIsUnusable(t *testing.T) {
 	r.wantLines(path, "old0", "old1", "old2", "new1")
 }
 
-// TestCommittedStartNeedsNoSink: a start offset is committed although every flush fails.
-func TestCommittedStartNeedsNoSink(t *testing.T) {
+// TestEarlyStartNeedsNoSink: a start offset is committed although every flush fails.
+func TestEarlyStartNeedsNoSink(t *testing.T) {
 	r := newRig(t, 2)
 	r.memory.keepsLedger = true
 	r.memory.fail(nil, errors.New("disk on fire"))

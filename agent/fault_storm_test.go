@@ -154,7 +154,7 @@ func (s *faultStorm) wantEveryRecord() {
 			s.Errorf("partition %d: got %v, want %v", p, got, want)
 		}
 	}
-	for _, r := range []offsets.Reason{offsets.AtCommitOfCopy, offsets.AtMismatch, offsets.AtExternal, offsets.AtExternalReset, offsets.AtOtherClient, offsets.AtOthersReset, offsets.TopicRecreated, offsets.AtCommittedStart, offsets.AtLedgerNotStart} {
+	for _, r := range []offsets.Reason{offsets.AtCommitOfCopy, offsets.AtMismatch, offsets.AtExternal, offsets.AtExternalReset, offsets.AtOtherClient, offsets.AtOthersReset, offsets.TopicRecreated, offsets.AtEarlyStart, offsets.AtLedgerNotEarlyStart} {
 		if strings.Contains(s.log.String(), r.Message) {
 			s.Errorf("the log says: %s", r.Message)
 		}

@@ -239,7 +239,7 @@ var unseen = map[string]string{
 	"another cluster is at the addresses of the brokers that the file was written from": "not logged; an error names both clusters",
 	"the consumer is paused":                        "has a chunk read again after the pause",
 	"a partition is assigned to no member":          "ends a generation; logged at info level as its reason",
-	"the topics to subscribe to have changed":       "ends a generation; logged at info level as its reason",
+	"topics to subscribe to have changed":           "ends a generation; logged at info level as its reason",
 	"a topic is assigned that is not subscribed to": "has the member leave the group and join it again",
 	"fetcher has ended":                             "at the end of a cluster's last consumer",
 	"subscription is closed":                        "at the end of a generation",

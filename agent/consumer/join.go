@@ -17,15 +17,15 @@ import (
 )
 
 var (
-	errForeign    = errors.New("a topic is assigned that is not subscribed to")
-	errUnassigned = errors.New("a partition is assigned to no member")
+	errForeignTopic        = errors.New("a topic is assigned that is not subscribed to")
+	errUnassignedPartition = errors.New("a partition is assigned to no member")
 )
 
 // A joinAttempt is one attempt of a member to join its group, and the generation that follows.
 // sarama calls its Setup and Cleanup, which do what concerns the membership, and call those
 // of the generation.
 type joinAttempt struct {
-	m          *member
+	member     *member
 	generation *generation.Generation
 	spec       *config.Consumer        // when the attempt started
 	abandon    context.CancelCauseFunc // ends the attempt, or the generation
@@ -38,7 +38,7 @@ type joinAttempt struct {
 
 func newJoinAttempt(m *member, spec *config.Consumer, topics []string, absent []error, abandon context.CancelCauseFunc) *joinAttempt {
 	c := m.consumer
-	j := &joinAttempt{m: m, spec: spec, abandon: abandon}
+	j := &joinAttempt{member: m, spec: spec, abandon: abandon}
 	j.generation = generation.New(generation.Env{
 		Log: c.log, Spec: &c.spec, Sink: m.sink, Cluster: m.cluster, Client: m.client,
 		Gate: &c.gate, Stats: &c.stats, History: &c.history, FlushDue: c.flushDue,
@@ -51,7 +51,7 @@ func newJoinAttempt(m *member, spec *config.Consumer, topics []string, absent []
 // long outage, waits for the admission of the cluster. That the cluster is reachable is
 // known by then, because the topics were looked up.
 func (j *joinAttempt) run(ctx context.Context) error {
-	m := j.m
+	m := j.member
 	if time.Since(m.ended) > group.SessionTimeout(&m.spec) {
 		m.cluster.RecordSuccess()
 		// sarama would retry for ten seconds before it returns an error.
@@ -87,7 +87,7 @@ func (j *joinAttempt) run(ctx context.Context) error {
 
 // Setup implements [sarama.ConsumerGroupHandler].
 func (j *joinAttempt) Setup(session sarama.ConsumerGroupSession) error {
-	m := j.m
+	m := j.member
 	m.dialer.Membership.Begin()
 	j.endWatch()
 	id := session.MemberID()
@@ -97,7 +97,7 @@ func (j *joinAttempt) Setup(session sarama.ConsumerGroupSession) error {
 	}
 	if topic, found := j.foreignTopic(session.Claims()); found {
 		m.log.Info("a topic of a former subscription is assigned; leaving the group to join it again", "topic", topic)
-		return errForeign
+		return errForeignTopic
 	}
 	if err := j.generation.Setup(session); err != nil {
 		return err
@@ -137,29 +137,29 @@ func (j *joinAttempt) foreignTopic(claims map[string][]int32) (topic string, fou
 // abandonIfTopicsChanged ends the attempt, and returns true, once the consumer has to
 // subscribe to other topics.
 func (j *joinAttempt) abandonIfTopicsChanged() bool {
-	if kafka.SameTopics(j.m.consumer.spec.Load(), j.spec) {
+	if kafka.SameTopics(j.member.consumer.spec.Load(), j.spec) {
 		return false
 	}
-	j.abandon(generation.ErrResubscribe)
+	j.abandon(generation.ErrTopicsChanged)
 	return true
 }
 
 // Joined implements observer.
 func (j *joinAttempt) Joined(g *generation.Generation) {
-	j.m.consumer.events <- event{kind: joined, generation: g}
+	j.member.consumer.events <- event{kind: joined, generation: g}
 }
 
 // Positioned implements observer.
-func (j *joinAttempt) Positioned() { j.m.consumer.events <- event{kind: positioned} }
+func (j *joinAttempt) Positioned() { j.member.consumer.events <- event{kind: positioned} }
 
 // Clean implements observer.
-func (j *joinAttempt) Clean() { j.m.consumer.events <- event{kind: clean} }
+func (j *joinAttempt) Clean() { j.member.consumer.events <- event{kind: clean} }
 
 // Left implements observer.
-func (j *joinAttempt) Left() { j.m.consumer.events <- event{kind: left} }
+func (j *joinAttempt) Left() { j.member.consumer.events <- event{kind: left} }
 
 // Report implements observer.
-func (j *joinAttempt) Report(origin string, err error) { j.m.report(origin, err) }
+func (j *joinAttempt) Report(origin string, err error) { j.member.report(origin, err) }
 
 var (
 	_ sarama.ConsumerGroupHandler = (*joinAttempt)(nil)

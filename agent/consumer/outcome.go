@@ -56,9 +56,9 @@ func classify(e generationEnd) outcome {
 		return runStopped
 	case errors.As(e.cause, new(*generation.StallError)):
 		return restartStalled
-	case errors.Is(e.cause, generation.ErrResubscribe):
+	case errors.Is(e.cause, generation.ErrTopicsChanged):
 		return resubscribe
-	case errors.Is(e.cause, errUnassigned), errors.Is(e.err, errForeign):
+	case errors.Is(e.cause, errUnassignedPartition), errors.Is(e.err, errForeignTopic):
 		return leaveAndRejoin
 	case errors.Is(e.err, sarama.ErrFencedInstancedId):
 		return instanceTaken

@@ -41,13 +41,13 @@ func TestClassifyEndOfGeneration(t *testing.T) {
 			ended(func(e *generationEnd) { e.cause, e.err = &generation.StallError{}, io.EOF }), restartStalled,
 		},
 		"Changed topics are subscribed to at once.": {
-			ended(func(e *generationEnd) { e.cause, e.lasted = generation.ErrResubscribe, 0 }), resubscribe,
+			ended(func(e *generationEnd) { e.cause, e.lasted = generation.ErrTopicsChanged, 0 }), resubscribe,
 		},
 		"A partition that is assigned to no member makes a static member leave and rejoin.": {
-			ended(func(e *generationEnd) { e.cause = errUnassigned }), leaveAndRejoin,
+			ended(func(e *generationEnd) { e.cause = errUnassignedPartition }), leaveAndRejoin,
 		},
 		"A topic that is not subscribed to makes a static member leave and rejoin.": {
-			ended(func(e *generationEnd) { e.err = fmt.Errorf("setup: %w", errForeign) }), leaveAndRejoin,
+			ended(func(e *generationEnd) { e.err = fmt.Errorf("setup: %w", errForeignTopic) }), leaveAndRejoin,
 		},
 		"A member whose instance_id was taken waits until it is free.": {
 			ended(func(e *generationEnd) { e.err = sarama.ErrFencedInstancedId }), instanceTaken,
@@ -88,7 +88,7 @@ func TestClassifyEndOfGeneration(t *testing.T) {
 			ended(func(e *generationEnd) { e.cause = &fetch.RenewedError{Topic: "t"} }), rejoin,
 		},
 		"A generation that was ended because the cluster was replaced is followed by the next at once.": {
-			ended(func(e *generationEnd) { e.cause = generation.ErrMoved }), rejoin,
+			ended(func(e *generationEnd) { e.cause = generation.ErrClusterChanged }), rejoin,
 		},
 	} {
 		if got := classify(c.end); got != c.want {

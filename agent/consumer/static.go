@@ -115,19 +115,19 @@ func holderOf(group *sarama.GroupDescription, instance string) *sarama.GroupMemb
 // so after a restart (KAFKA-13435): then no member watches, and each is given its former
 // assignment, although partitions were added meanwhile.
 func (j *joinAttempt) watchAssignment(ctx context.Context) {
-	for pause := firstAssignmentCheck; ; pause = j.m.consumer.clusters.Rematch {
+	for pause := firstAssignmentCheck; ; pause = j.member.consumer.clusters.Rematch {
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(retry.Jitter(pause)): // one member is the first to see it
 		}
-		group, err := j.m.client.Describe()
+		group, err := j.member.client.Describe()
 		if err != nil || group.State != "Stable" {
 			continue
 		}
 		if topic, id, ok := j.unassigned(group); ok {
-			j.m.log.Info("partition is assigned to no member of the group", "topic", topic, "partition", id)
-			j.abandon(errUnassigned)
+			j.member.log.Info("partition is assigned to no member of the group", "topic", topic, "partition", id)
+			j.abandon(errUnassignedPartition)
 			return
 		}
 	}
@@ -154,7 +154,7 @@ func (j *joinAttempt) unassigned(group *sarama.GroupDescription) (topic string, 
 		}
 	}
 	for _, t := range j.generation.Topics {
-		ids, err := j.m.cluster.Partitions(t)
+		ids, err := j.member.cluster.Partitions(t)
 		if err != nil {
 			continue
 		}

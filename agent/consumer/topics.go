@@ -53,16 +53,16 @@ func (j *joinAttempt) watchTopics(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(retry.Jitter(j.m.consumer.clusters.Rematch)):
+		case <-time.After(retry.Jitter(j.member.consumer.clusters.Rematch)):
 		}
-		maxAge := j.m.consumer.clusters.Rematch / 2
-		topics, _, err := j.m.topics(ctx, j.spec, maxAge, maxAge)
+		maxAge := j.member.consumer.clusters.Rematch / 2
+		topics, _, err := j.member.topics(ctx, j.spec, maxAge, maxAge)
 		if err != nil && !errors.Is(err, kafka.ErrNoTopic) {
 			continue // reported by those who need the metadata
 		}
 		if !slices.Equal(topics, j.generation.Topics) {
-			j.m.log.Info("topics to subscribe to have changed", "before", len(j.generation.Topics), "now", len(topics))
-			j.abandon(generation.ErrResubscribe)
+			j.member.log.Info("topics to subscribe to have changed", "before", len(j.generation.Topics), "now", len(topics))
+			j.abandon(generation.ErrTopicsChanged)
 			return
 		}
 	}

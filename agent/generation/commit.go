@@ -36,7 +36,7 @@ func (f *flusher) commit(points map[*Partition]flushPoint) error {
 	for p, at := range points {
 		m := offsets.Metadata{
 			Ledger: f.env.History.copies.Current(at.ledgerID), Lineage: at.pos.Lineage, Topic: at.pos.Topic,
-			Partitions: p.initialPartitions, Awaits: awaits, StartOnly: at.startOnly,
+			Partitions: p.initialPartitions, Awaits: awaits, EarlyStart: at.earlyStart,
 		}
 		if p.needsCommit(at, m) {
 			req.AddBlockWithLeaderEpoch(p.Topic, p.Partition, at.pos.Next, at.pos.Epoch.Kafka(), 0, m.String())

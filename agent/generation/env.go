@@ -66,6 +66,6 @@ func (e SinkError) Unwrap() error { return e.Err }
 
 // Causes for which a generation is ended before the group requires it.
 var (
-	ErrResubscribe = errors.New("the topics to subscribe to have changed")
-	ErrMoved       = errors.New("another cluster is at the addresses than when the group was joined")
+	ErrTopicsChanged  = errors.New("topics to subscribe to have changed")
+	ErrClusterChanged = errors.New("the cluster at the addresses is not the one in which the group was joined")
 )

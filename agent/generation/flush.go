@@ -180,7 +180,7 @@ func (f *flusher) flushSink(ctx context.Context, points map[*Partition]flushPoin
 	}
 	failed := make(map[sink.TopicPartition]error)
 	for p, at := range points {
-		if at.startOnly { // the sink has nothing of it
+		if at.earlyStart { // the sink has nothing of it
 			continue
 		}
 		cause := flushErrorOf(err, p)

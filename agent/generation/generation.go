@@ -44,7 +44,7 @@ type Generation struct {
 	Positioned   atomic.Bool  // there is none left
 	unopened     atomic.Int32 // partitions that the sink was not asked to open yet
 	starts       startCount
-	fetchChanged retry.Signal // a partition may have started or stopped to fail; capacity 1
+	fetchChanged retry.Signal // a partition may have started or stopped failing
 }
 
 // New returns a generation of the given topics. abandon must end the context
@@ -104,7 +104,7 @@ func (g *Generation) prepare(source group.Offsets) error {
 	g.clusterID = g.env.Cluster.Pin().ID()
 	committed, err := source.Fetch(g.Session.Claims())
 	if err == nil && g.env.Cluster.Pin().ID() != g.clusterID {
-		err = ErrMoved
+		err = ErrClusterChanged
 	}
 	if err != nil {
 		return fmt.Errorf("fetch committed offsets of group %s: %w", g.StartedWith.Group, err)
@@ -216,7 +216,7 @@ func (g *Generation) ApplySpec() {
 	}
 	g.flusher.intervalChanged.Set()
 	if !kafka.SameTopics(spec, g.StartedWith) {
-		g.abandon(ErrResubscribe)
+		g.abandon(ErrTopicsChanged)
 	}
 }
 

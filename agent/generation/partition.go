@@ -17,7 +17,7 @@ import (
 //
 //	opening → locating → adopting → flowing
 //	   ↓ the sink cannot be opened, and the start would move meanwhile
-//	committingStart
+//	committingEarlyStart
 type phase uint8
 
 const (
@@ -32,9 +32,10 @@ const (
 	adopting
 	// flowing: records are stored.
 	flowing
-	// committingStart: the sink is not open. The flusher commits the offset that the start
-	// policy has led to, and does not flush: the sink has nothing of the partition.
-	committingStart
+	// committingEarlyStart: the sink is not open. The flusher commits an early start offset,
+	// to which the start policy has led, and does not flush: the sink has nothing of the
+	// partition.
+	committingEarlyStart
 )
 
 // A Partition is the live state of one assigned partition. Its own goroutine takes it
@@ -156,12 +157,12 @@ func (p *Partition) setPosition(pos sink.Position, flushFirst, commitFirst bool)
 	return done
 }
 
-// setStart enters the phase committingStart. The channel is closed when pos is committed.
-func (p *Partition) setStart(pos sink.Position) (ready <-chan struct{}) {
+// setEarlyStart enters the phase committingEarlyStart. The channel is closed when pos is committed.
+func (p *Partition) setEarlyStart(pos sink.Position) (ready <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.round++
-	p.phase, p.pos, p.ready = committingStart, pos, make(chan struct{})
+	p.phase, p.pos, p.ready = committingEarlyStart, pos, make(chan struct{})
 	p.flushFirst, p.commitFirst, p.unconfirmed = false, true, false
 	p.ledgerID, p.flushed = "", pos
 	return p.ready
@@ -223,11 +224,11 @@ func (p *Partition) hasFlushed() bool {
 
 // A flushPoint is the position up to which a flush covers a partition.
 type flushPoint struct {
-	round     int
-	pos       sink.Position
-	ledgerID  string
-	unflushed bool // the sink has something to flush
-	startOnly bool // the sink is not open, and pos is a start offset: see committingStart
+	round      int
+	pos        sink.Position
+	ledgerID   string
+	unflushed  bool // the sink has something to flush
+	earlyStart bool // the sink is not open, and pos is a start offset: see committingEarlyStart
 }
 
 // flushPoint returns how far a flush that begins now covers p; ok is false if p has
@@ -237,8 +238,8 @@ func (p *Partition) flushPoint() (f flushPoint, ok bool) {
 	defer p.mu.Unlock()
 	return flushPoint{
 		round: p.round, pos: p.pos, ledgerID: p.ledgerID,
-		unflushed: p.flushFirst || p.unconfirmed || p.pos.Next != p.flushed.Next,
-		startOnly: p.phase == committingStart,
+		unflushed:  p.flushFirst || p.unconfirmed || p.pos.Next != p.flushed.Next,
+		earlyStart: p.phase == committingEarlyStart,
 	}, p.phase >= adopting
 }
 
@@ -261,7 +262,7 @@ func (p *Partition) needsCommit(f flushPoint, m offsets.Metadata) bool {
 	defer p.mu.Unlock()
 	c := p.committed
 	return p.commitFirst || c.Offset != f.pos.Next ||
-		c.ByAgent && (c.Meta.Lineage != m.Lineage || c.Meta.Awaits != m.Awaits || c.Meta.StartOnly != m.StartOnly)
+		c.ByAgent && (c.Meta.Lineage != m.Lineage || c.Meta.Awaits != m.Awaits || c.Meta.EarlyStart != m.EarlyStart)
 }
 
 // recordCommit records that a commit has succeeded.

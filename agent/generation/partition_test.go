@@ -75,7 +75,7 @@ func TestPartitionFlowsAfterFlushAndCommit(t *testing.T) {
 		p.setDecision(offsets.Decision{Offset: 3}, "ledger", sink.Identity{})
 		ready := p.setPosition(sink.Position{Next: 3}, c.flushFirst, c.commitFirst)
 		at, ok := p.flushPoint()
-		if !ok || at.startOnly || !at.unflushed {
+		if !ok || at.earlyStart || !at.unflushed {
 			t.Errorf("%s: the flush point is %+v, %v", name, at, ok)
 		}
 		if c.flush && !p.recordFlush(at) {
@@ -90,24 +90,24 @@ func TestPartitionFlowsAfterFlushAndCommit(t *testing.T) {
 	}
 }
 
-func TestCommittedStartIsNeitherFlushedNorRead(t *testing.T) {
+func TestEarlyStartIsNeitherFlushedNorRead(t *testing.T) {
 	p := newPartition(sink.TopicPartition{Topic: "t"})
 	p.beginRound(nil)
 	p.setDecision(offsets.Decision{Offset: -1}, "ledger", sink.Identity{})
-	ready := p.setStart(sink.Position{Next: 3})
+	ready := p.setEarlyStart(sink.Position{Next: 3})
 	at, ok := p.flushPoint()
-	if !ok || !at.startOnly || at.unflushed || at.ledgerID != "" {
+	if !ok || !at.earlyStart || at.unflushed || at.ledgerID != "" {
 		t.Errorf("the flush point is %+v, %v", at, ok)
 	}
 	if !p.recordFlush(at) || isClosed(ready) {
 		t.Error("ready without a commit")
 	}
-	if m := (offsets.Metadata{StartOnly: true}); !p.needsCommit(at, m) {
+	if m := (offsets.Metadata{EarlyStart: true}); !p.needsCommit(at, m) {
 		t.Error("the start needs no commit")
 	} else if p.recordCommit(at, m); p.needsCommit(at, m) {
 		t.Error("the start is committed twice")
 	}
-	if !isClosed(ready) || p.phase != committingStart {
+	if !isClosed(ready) || p.phase != committingEarlyStart {
 		t.Errorf("after the commit: phase %d, ready %v", p.phase, isClosed(ready))
 	}
 	p.beginRound(nil)

@@ -35,7 +35,7 @@ func (g *Generation) runPartition(ctx context.Context, p *Partition) {
 			wait.Reset()
 		}
 		g.reportSinkFault(p, err)
-		if g.mustEnd(ctx, g.commitStart(ctx, p)) || !wait.Wait(ctx, nil) {
+		if g.mustEnd(ctx, g.commitEarlyStart(ctx, p)) || !wait.Wait(ctx, nil) {
 			return
 		}
 	}
@@ -46,7 +46,7 @@ func (g *Generation) runPartition(ctx context.Context, p *Partition) {
 func (g *Generation) mustEnd(ctx context.Context, err error) bool {
 	switch {
 	case ctx.Err() != nil:
-	case errors.As(err, new(*fetch.RenewedError)), errors.Is(err, ErrMoved):
+	case errors.As(err, new(*fetch.RenewedError)), errors.Is(err, ErrClusterChanged):
 		g.abandon(err)
 	case errors.Is(err, fetch.ErrClosed), errors.Is(err, fetch.ErrEnded): // the agent ends
 	default:
@@ -80,7 +80,7 @@ func (g *Generation) openPartition(ctx context.Context, p *Partition) (offsets.D
 	}
 	now := g.identity(p)
 	if offsets.Differ(now.Cluster, g.clusterID) { // the committed offsets are another cluster's
-		return offsets.Decision{}, ErrMoved
+		return offsets.Decision{}, ErrClusterChanged
 	}
 	// If the ledger was found to be a copy before, its commits may still have the former id.
 	copies := &g.env.History.copies
@@ -257,13 +257,13 @@ func (g *Generation) resetPosition(ctx context.Context, p *Partition, to int64, 
 	return g.adoptPosition(ctx, p, pos, ledgerID != "", true, true)
 }
 
-// commitStart commits where a partition starts whose sink cannot be opened, if a later
-// start would skip records that are produced meanwhile. Once the sink is open, decide
+// commitEarlyStart commits an early start offset for a partition whose sink cannot be opened,
+// if a later start would skip records that are produced meanwhile. Once the sink is open, decide
 // finds this commit, and prefers a ledger that has the partition.
-func (g *Generation) commitStart(ctx context.Context, p *Partition) error {
+func (g *Generation) commitEarlyStart(ctx context.Context, p *Partition) error {
 	l, now := sink.Ledger{Position: sink.Position{Next: -1}}, g.identity(p)
 	if offsets.Differ(now.Cluster, g.clusterID) {
-		return ErrMoved
+		return ErrClusterChanged
 	}
 	c, before := p.decisionInput(&l)
 	d := offsets.Decide(c, l, now, g.policy(p))
@@ -288,7 +288,7 @@ func (g *Generation) commitStart(ctx context.Context, p *Partition) error {
 		}
 		pos.Next, pos.Epoch = next, sub.Epoch()
 	}
-	_ = g.awaitFlusher(ctx, p.setStart(pos)) // an error says that ctx has ended
+	_ = g.awaitFlusher(ctx, p.setEarlyStart(pos)) // an error says that ctx has ended
 	return nil
 }
 

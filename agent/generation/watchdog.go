@@ -38,7 +38,7 @@ func (g *Generation) watch(ctx context.Context) {
 		unresponsive = g.checkCoordinator(unresponsive)
 		if topic, deleted := g.deletedTopic(); deleted {
 			g.env.Log.Warn("topic was deleted", "topic", topic)
-			g.abandon(ErrResubscribe)
+			g.abandon(ErrTopicsChanged)
 			return
 		}
 		if err := g.checkPartitions(progress, limit); err != nil {

@@ -62,23 +62,23 @@ type Reason struct {
 
 // The reasons for a decision.
 var (
-	AtCommitted      = Reason{"resuming at the committed offset", slog.LevelDebug}
-	atLedger         = Reason{"the file is ahead of the committed offset; resuming where the file ends", slog.LevelInfo}
-	atOtherMembers   = Reason{"another member continued with the partition; resuming at its committed offset", slog.LevelInfo}
-	AtOthersReset    = Reason{"another member applied an offset reset; resuming at its committed offset", slog.LevelInfo}
-	AtExternal       = Reason{"committed offset was set externally; resuming there", slog.LevelInfo}
-	AtExternalReset  = Reason{"committed offset was changed externally; resuming there", slog.LevelWarn}
-	AtOtherClient    = Reason{"a group member of another client continued with the partition; resuming at its committed offset", slog.LevelInfo}
-	AtMirrored       = Reason{"committed offset was copied from another cluster; resuming there", slog.LevelInfo}
-	AtCommitOfCopy   = Reason{"checkpoint is a copy or a restored backup; its file lacks records", slog.LevelWarn}
-	AtMismatch       = Reason{"checkpoint does not match the committed offset; its file may lack records", slog.LevelWarn}
-	atLedgerAlone    = Reason{"no committed offset; resuming where the file ends", slog.LevelInfo}
-	atLedgerOfTopic  = Reason{"committed offset is about a deleted topic; resuming where the file ends", slog.LevelInfo}
-	ClusterReplaced  = Reason{"another cluster is at the addresses of the brokers that the file was written from", slog.LevelWarn}
-	TopicRecreated   = Reason{"topic was deleted and recreated; applying on_offset_out_of_range", slog.LevelWarn}
-	AtLedgerNotStart = Reason{"the offset was committed while the sink could not be opened; resuming where the file ends", slog.LevelInfo}
-	AtCommittedStart = Reason{"resuming at the offset that was committed while the sink could not be opened", slog.LevelInfo}
-	NoCommittedStart = Reason{"no committed offset; applying start policy", slog.LevelInfo}
+	AtCommitted           = Reason{"resuming at the committed offset", slog.LevelDebug}
+	atLedger              = Reason{"the file is ahead of the committed offset; resuming where the file ends", slog.LevelInfo}
+	atOtherMembers        = Reason{"another member continued with the partition; resuming at its committed offset", slog.LevelInfo}
+	AtOthersReset         = Reason{"another member applied an offset reset; resuming at its committed offset", slog.LevelInfo}
+	AtExternal            = Reason{"committed offset was set externally; resuming there", slog.LevelInfo}
+	AtExternalReset       = Reason{"committed offset was changed externally; resuming there", slog.LevelWarn}
+	AtOtherClient         = Reason{"a group member of another client continued with the partition; resuming at its committed offset", slog.LevelInfo}
+	AtMirrored            = Reason{"committed offset was copied from another cluster; resuming there", slog.LevelInfo}
+	AtCommitOfCopy        = Reason{"checkpoint is a copy or a restored backup; its file lacks records", slog.LevelWarn}
+	AtMismatch            = Reason{"checkpoint does not match the committed offset; its file may lack records", slog.LevelWarn}
+	atLedgerAlone         = Reason{"no committed offset; resuming where the file ends", slog.LevelInfo}
+	atLedgerOfTopic       = Reason{"committed offset is about a deleted topic; resuming where the file ends", slog.LevelInfo}
+	ClusterReplaced       = Reason{"another cluster is at the addresses of the brokers that the file was written from", slog.LevelWarn}
+	TopicRecreated        = Reason{"topic was deleted and recreated; applying on_offset_out_of_range", slog.LevelWarn}
+	AtLedgerNotEarlyStart = Reason{"the offset was committed while the sink could not be opened; resuming where the file ends", slog.LevelInfo}
+	AtEarlyStart          = Reason{"resuming at the offset that was committed while the sink could not be opened", slog.LevelInfo}
+	NoCommittedStart      = Reason{"no committed offset; applying start policy", slog.LevelInfo}
 )
 
 // Decide decides where a partition resumes. now is its current topic.
@@ -109,8 +109,8 @@ func Decide(c Committed, l sink.Ledger, now sink.Identity, p Policy) Decision {
 		d.Lineage, d.Commit, d.Reason = "", true, c.external(l, now)
 	case Differ(c.Meta.Topic.Cluster, now.Cluster):
 		d.Lineage, d.Commit, d.Reason = "", true, AtMirrored
-	case c.Meta.StartOnly:
-		d = decideStartOnly(c, l, now, p)
+	case c.Meta.EarlyStart:
+		d = decideEarlyStart(c, l, now, p)
 	case Differ(l.Topic.Cluster, now.Cluster):
 		d.Reason = AtCommitted
 	case l.Next < 0:
@@ -166,18 +166,18 @@ func decideInLineage(c Committed, l sink.Ledger) Decision {
 	return d
 }
 
-// decideStartOnly decides for an offset that was committed while the sink could not be
-// opened: there was no usable commit then, and the ledger was unknown. The decision is
-// committed as an ordinary one before the first record, because other members prefer their
-// ledgers to such an offset.
-func decideStartOnly(c Committed, l sink.Ledger, now sink.Identity, p Policy) Decision {
+// decideEarlyStart decides for an early start offset, which was committed before the sink
+// could be opened: there was no usable commit then, and the ledger was unknown. The decision
+// is committed as an ordinary one before the first record, because other members prefer
+// their ledgers to an early start offset.
+func decideEarlyStart(c Committed, l sink.Ledger, now sink.Identity, p Policy) Decision {
 	switch {
 	case ledgerCovers(l, now):
-		return Decision{Offset: l.Next, Lineage: l.Lineage, Reason: AtLedgerNotStart, Commit: true}
+		return Decision{Offset: l.Next, Lineage: l.Lineage, Reason: AtLedgerNotEarlyStart, Commit: true}
 	case l.Next >= 0 && !Differ(l.Topic.Cluster, now.Cluster) && p.OutOfRange != config.ResetLatest:
 		return decideWithoutCommit(c, l, now, p) // the ledger is about the deleted topic
 	}
-	return Decision{Offset: c.Offset, Lineage: c.Meta.Lineage, Reason: AtCommittedStart, Commit: true}
+	return Decision{Offset: c.Offset, Lineage: c.Meta.Lineage, Reason: AtEarlyStart, Commit: true}
 }
 
 // decideWithoutCommit decides if there is no committed offset, or one in a deleted topic. The

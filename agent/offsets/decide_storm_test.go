@@ -48,11 +48,11 @@ func (s *simulation) commit(h *host) {
 	s.log("commit %d %s", at.Next, at.Lineage)
 }
 
-// commitStart is one run of an agent that cannot open its file.
-func (s *simulation) commitStart() {
+// commitEarlyStart is one run of an agent that cannot open its file.
+func (s *simulation) commitEarlyStart() {
 	if d := Decide(s.committed, noLedger, here, latest); d.StartMoves() {
 		s.lineages++
-		s.committed = committedStart(s.rand.Int64N(4), fmt.Sprint(s.lineages), here)
+		s.committed = committedEarly(s.rand.Int64N(4), fmt.Sprint(s.lineages), here)
 		s.log("commit start %d", s.committed.Offset)
 	}
 }
@@ -125,7 +125,7 @@ func TestDecisionsLoseNothingWhateverCrashes(t *testing.T) {
 		}
 		for range 12 {
 			if s.rand.IntN(4) == 0 {
-				s.commitStart()
+				s.commitEarlyStart()
 			}
 			s.turn(s.rand.IntN(2))
 			if s.committed.Offset > 0 && s.rand.IntN(5) == 0 {

@@ -56,10 +56,10 @@ func ours(offset int64, ledger, lineage string, topic sink.Identity) Committed {
 	return Committed{Offset: offset, ByAgent: true, Meta: Metadata{Ledger: ledger, Lineage: lineage, Topic: topic, Partitions: -1}}
 }
 
-// committedStart returns a start offset that was committed while the sink was not open.
-func committedStart(offset int64, lineage string, topic sink.Identity) Committed {
+// committedEarly returns a start offset that was committed while the sink was not open.
+func committedEarly(offset int64, lineage string, topic sink.Identity) Committed {
 	c := ours(offset, "", lineage, topic)
-	c.Meta.StartOnly = true
+	c.Meta.EarlyStart = true
 	return c
 }
 
@@ -128,7 +128,7 @@ var decisionCases = map[string]decisionCase{
 		foreign(5, 3), ledgerAt(9, "a", here), here, earliest,
 		Decision{Offset: 5, Reason: AtExternalReset, Adopt: true, Commit: true},
 	},
-	"An external commit is ordinary progress, whatever its offset and epoch, if this agent was a member of the group all the time since it last had the partition: operators can reset offsets only while the group is empty.": {
+	"An external commit is ordinary progress, whatever its offset and epoch, if this agent has been a member of the group since the partition was last assigned to it: operators can reset offsets only while the group is empty.": {
 		meanwhile(external(5)), ledgerAt(9, "a", here), here, earliest,
 		Decision{Offset: 5, Reason: AtOtherClient, Adopt: true, Commit: true},
 	},
@@ -208,18 +208,18 @@ var decisionCases = map[string]decisionCase{
 		ours(2, "theirs", "b", here), noLedger, here, seen(earliest),
 		Decision{Offset: 2, Lineage: "b", Reason: AtCommitted},
 	},
-	"Brokers that do not tell topic ids hide that a topic was recreated.": {
+	"If the brokers do not report topic ids, it is not detected that a topic was recreated.": {
 		ours(5, "mine", "a", hereOld), ledgerAt(5, "a", hereOld),
 		sink.Identity{Cluster: "here"},
 		earliest,
 		Decision{Offset: 5, Lineage: "a", Reason: AtCommitted, Adopt: true},
 	},
 
-	"Of two positions of one lineage the further wins: the ledger is ahead after a crash between a flush and its commit.": {
+	"Of two positions of one lineage the higher one wins: the ledger is ahead after a crash between a flush and its commit.": {
 		ours(5, "mine", "a", here), ledgerAt(9, "a", here), here, earliest,
 		Decision{Offset: 9, Lineage: "a", Reason: atLedger},
 	},
-	"The ledger wins also if another member has committed less since.": {
+	"The ledger wins also if another member has committed a lower offset since.": {
 		ours(7, "theirs", "a", here), ledgerAt(9, "a", here), here, earliest,
 		Decision{Offset: 9, Lineage: "a", Reason: atLedger},
 	},
@@ -255,12 +255,12 @@ var decisionCases = map[string]decisionCase{
 		ours(9, "mine", "a", here), ledgerAt(9, "a", here), here, earliest,
 		Decision{Offset: 9, Lineage: "a", Reason: AtCommitted},
 	},
-	"A ledger that does not know its topic yet learns it.": {
+	"A ledger without a topic id gets that of the current topic.": {
 		ours(9, "mine", "a", sink.Identity{}), ledgerAt(9, "a", sink.Identity{}), here, earliest,
 		Decision{Offset: 9, Lineage: "a", Reason: AtCommitted, Adopt: true},
 	},
 
-	"Of two lineages the committed one wins, even if the ledger is ahead: another member obeyed a reset meanwhile.": {
+	"Of two lineages the committed one wins, even if the ledger is ahead: another member has applied a reset meanwhile.": {
 		ours(5, "theirs", "b", here), ledgerAt(9, "a", here), here, earliest,
 		Decision{Offset: 5, Lineage: "b", Reason: AtOthersReset, Adopt: true},
 	},
@@ -284,13 +284,13 @@ var decisionCases = map[string]decisionCase{
 		through("b1", here), earliest,
 		Decision{Offset: -1, Reason: ClusterReplaced, Blocked: true},
 	},
-	"They are ordinary where the others are about another cluster at other brokers.": {
+	"Partitions without an entry are not stopped if others of the file are about another cluster at other brokers.": {
 		ours(5, "mine", "a", here),
 		sink.Ledger{ID: "mine", Position: sink.Position{Next: -1, Topic: sink.Identity{Cluster: "elsewhere", Brokers: "b1"}}},
 		through("b2", here), earliest,
 		Decision{Offset: 5, Lineage: "a", Reason: AtCommitOfCopy, Adopt: true, Copied: true},
 	},
-	"Commits in the cluster that is at these brokers now do not change that.": {
+	"A partition is stopped also if the group has committed an offset in the cluster that is at these brokers now.": {
 		external(5), ledgerAt(9, "a", through("b1", elsewhere)), through("b1", here), latest,
 		Decision{Offset: -1, Reason: ClusterReplaced, Blocked: true},
 	},
@@ -298,7 +298,7 @@ var decisionCases = map[string]decisionCase{
 		ours(5, "theirs", "a", here), ledgerAt(9, "a", through("b1", elsewhere)), through("b2", here), latest,
 		Decision{Offset: 5, Lineage: "a", Reason: AtCommitted, Adopt: true},
 	},
-	"Other brokers of the same cluster change nothing, and the ledger learns them.": {
+	"Other brokers of the same cluster change nothing; the ledger gets their addresses.": {
 		ours(9, "mine", "a", here), ledgerAt(9, "a", through("b1", here)), through("b2", here), latest,
 		Decision{Offset: 9, Lineage: "a", Reason: AtCommitted, Adopt: true},
 	},
@@ -315,36 +315,36 @@ var decisionCases = map[string]decisionCase{
 		nothing, ledgerAt(9, "a", elsewhere), here, earliest,
 		Decision{Offset: -1, Start: oldest, Reason: NoCommittedStart, Adopt: true, Commit: true},
 	},
-	"A pinned offset is where a partition resumes whose ledger has no entry. It is committed again as an ordinary one.": {
-		committedStart(12, "b", here), noEntry, here, latest,
-		Decision{Offset: 12, Lineage: "b", Reason: AtCommittedStart, Adopt: true, Commit: true},
+	"A partition without an entry in the ledger resumes at an early start offset, which is committed again as an ordinary one.": {
+		committedEarly(12, "b", here), noEntry, here, latest,
+		Decision{Offset: 12, Lineage: "b", Reason: AtEarlyStart, Adopt: true, Commit: true},
 	},
-	"A pinned offset is committed again where the sink keeps no ledger, too.": {
-		committedStart(12, "b", here), noLedger, here, latest,
-		Decision{Offset: 12, Lineage: "b", Reason: AtCommittedStart, Commit: true},
+	"An early start offset is committed again where the sink keeps no ledger, too.": {
+		committedEarly(12, "b", here), noLedger, here, latest,
+		Decision{Offset: 12, Lineage: "b", Reason: AtEarlyStart, Commit: true},
 	},
-	"A ledger wins over a pinned offset: the partition resumes where the file ends.": {
-		committedStart(12, "b", here), ledgerAt(9, "a", here), here, latest,
-		Decision{Offset: 9, Lineage: "a", Reason: AtLedgerNotStart, Commit: true},
+	"A ledger wins over an early start offset: the partition resumes where the file ends.": {
+		committedEarly(12, "b", here), ledgerAt(9, "a", here), here, latest,
+		Decision{Offset: 9, Lineage: "a", Reason: AtLedgerNotEarlyStart, Commit: true},
 	},
-	"A ledger about the deleted topic makes on_offset_out_of_range apply, although an offset is pinned.": {
-		committedStart(12, "b", here), ledgerAt(19, "a", hereOld), here, earliest,
+	"A ledger about the deleted topic makes on_offset_out_of_range apply, although there is an early start offset.": {
+		committedEarly(12, "b", here), ledgerAt(19, "a", hereOld), here, earliest,
 		Decision{Offset: -1, Start: oldest, Reason: TopicRecreated, Adopt: true, Commit: true},
 	},
-	"With on_offset_out_of_range latest, the pinned offset is kept where the ledger is about the deleted topic.": {
-		committedStart(12, "b", here), ledgerAt(19, "a", hereOld), here, latest,
-		Decision{Offset: 12, Lineage: "b", Reason: AtCommittedStart, Adopt: true, Commit: true},
+	"With on_offset_out_of_range latest, an early start offset is kept where the ledger is about the deleted topic.": {
+		committedEarly(12, "b", here), ledgerAt(19, "a", hereOld), here, latest,
+		Decision{Offset: 12, Lineage: "b", Reason: AtEarlyStart, Adopt: true, Commit: true},
 	},
-	"A pinned offset wins over a ledger about another cluster.": {
-		committedStart(12, "b", here), ledgerAt(19, "a", elsewhere), here, latest,
-		Decision{Offset: 12, Lineage: "b", Reason: AtCommittedStart, Adopt: true, Commit: true},
+	"An early start offset wins over a ledger about another cluster.": {
+		committedEarly(12, "b", here), ledgerAt(19, "a", elsewhere), here, latest,
+		Decision{Offset: 12, Lineage: "b", Reason: AtEarlyStart, Adopt: true, Commit: true},
 	},
-	"A pinned offset that was copied from another cluster is like any other commit from there.": {
-		committedStart(5, "b", elsewhere), ledgerAt(9, "a", here), here, latest,
+	"An early start offset that was copied from another cluster is like any other commit from there.": {
+		committedEarly(5, "b", elsewhere), ledgerAt(9, "a", here), here, latest,
 		Decision{Offset: 5, Reason: AtMirrored, Adopt: true, Commit: true},
 	},
-	"A pinned offset about the deleted topic is ignored.": {
-		committedStart(5, "b", hereOld), noEntry, here, latest,
+	"An early start offset about the deleted topic is ignored.": {
+		committedEarly(5, "b", hereOld), noEntry, here, latest,
 		Decision{Offset: -1, Start: newest, Reason: TopicRecreated, Adopt: true, Commit: true},
 	},
 	"A start at the end is committed before the first record.": {

@@ -22,7 +22,7 @@ type Metadata struct {
 	Topic      sink.Identity // the topic that the offset is about, and its cluster
 	Partitions int32         // how many partitions the topic had when the group first read it; -1 if unknown
 	Awaits     string        // topics of the consumer that did not exist, see joinAwaited
-	StartOnly  bool          // key pinned: a start offset, committed while the sink could not be opened; see decideStartOnly
+	EarlyStart bool          // key pinned: the offset is an early start offset, see decideEarlyStart
 }
 
 const (
@@ -51,7 +51,7 @@ func (m Metadata) String() string {
 	if m.Awaits != "" { // not escaped: commas separate the names
 		b.WriteString(" awaits=" + m.Awaits)
 	}
-	if m.StartOnly {
+	if m.EarlyStart {
 		add("pinned", "1")
 	}
 	return b.String()
@@ -86,7 +86,7 @@ func ParseMetadata(text string) (m Metadata, ok bool) {
 		case "awaits":
 			m.Awaits = value
 		case "pinned":
-			m.StartOnly = value == "1"
+			m.EarlyStart = value == "1"
 		}
 	}
 	return m, true
