@@ -13,10 +13,10 @@ import (
 	"kcagent/config"
 )
 
-// TestAnotherClusterAtTheSameAddress: after a restart, no record of a cluster that has
-// taken the place of the former one enters the file, and nothing is committed there. An
-// edit of brokers lets the file continue.
-func TestAnotherClusterAtTheSameAddress(t *testing.T) {
+// TestOtherClusterAfterARestartIsNotRead: after a restart, no record of a cluster that has
+// taken the place of the former one enters the file, and nothing is committed there. After
+// an edit of brokers, the file continues.
+func TestOtherClusterAfterARestartIsNotRead(t *testing.T) {
 	one := newFileRig(t, 1, kfake.ClusterID("one"))
 	path := filepath.Join(t.TempDir(), "out.log")
 	spec := ", start: latest" + toFile(path)

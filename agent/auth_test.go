@@ -22,8 +22,7 @@ import (
 	"kcagent/retry"
 )
 
-// certificate makes a server's certificate, and the file that a client trusts it
-// by.
+// certificate creates a server's certificate, and the file with its authority for clients.
 func certificate(t *testing.T) (tls.Certificate, string) {
 	t.Helper()
 	authority := certs.NewAuthority(t, "test")
@@ -34,7 +33,7 @@ func certificate(t *testing.T) (tls.Certificate, string) {
 	return authority.Issue(t, "server").TLS(t), path
 }
 
-// securedCluster speaks TLS and SASL, with the user u and the password right.
+// securedCluster starts a cluster with TLS and SASL, whose user u has the password right.
 func securedCluster(t *testing.T) (cluster *kfake.Cluster, ca string) {
 	t.Helper()
 	cert, ca := certificate(t)
@@ -48,7 +47,7 @@ func securedCluster(t *testing.T) (cluster *kfake.Cluster, ca string) {
 	return cluster, ca
 }
 
-// secured is a rig whose consumer speaks TLS and SASL.
+// secured returns a rig whose consumer uses TLS and SASL.
 func secured(t *testing.T, sasl string, files *config.Files) (r *rig, apply func()) {
 	t.Helper()
 	cluster, ca := securedCluster(t)
@@ -72,15 +71,15 @@ consumers:
 	}
 }
 
-func TestPlainOverTLS(t *testing.T) {
+func TestPlainLoginOverTLS(t *testing.T) {
 	r, apply := secured(t, "password: right", nil)
 	apply()
 	r.wantStatus(consumer.Running)
 }
 
-// TestWrongPasswordHealsByACorrectedFile: credentials are read again for each
-// try, so nobody has to restart anything.
-func TestWrongPasswordHealsByACorrectedFile(t *testing.T) {
+// TestCorrectedPasswordFileEndsTheError: files with credentials are read again for each
+// retry, so a corrected one needs no restart.
+func TestCorrectedPasswordFileEndsTheError(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "password")
 	r, apply := secured(t, fmt.Sprintf("password_file: %q", file), nil)
 	apply()
@@ -95,7 +94,7 @@ func TestWrongPasswordHealsByACorrectedFile(t *testing.T) {
 		}
 	}
 	write("wrong-password")
-	// What Kafka answers; the embedded broker only hangs up.
+	// This is the response of Kafka; the embedded broker only closes the connection.
 	r.cluster.ControlKey(int16(kmsg.SASLAuthenticate), func(k kmsg.Request) (kmsg.Response, error, bool) {
 		r.cluster.KeepControl()
 		if strings.HasSuffix(string(k.(*kmsg.SASLAuthenticateRequest).SASLAuthBytes), "\x00right") {
@@ -111,7 +110,7 @@ func TestWrongPasswordHealsByACorrectedFile(t *testing.T) {
 			return false, nil
 		}
 		if strings.Contains(*e, "wrong-password") {
-			t.Errorf("the password shows: %s", *e)
+			t.Errorf("the error has the password: %s", *e)
 		}
 		return strings.Contains(*e, "authenticate to cluster main"), *e
 	})
@@ -119,7 +118,7 @@ func TestWrongPasswordHealsByACorrectedFile(t *testing.T) {
 	r.wantStatus(consumer.Running)
 }
 
-func TestUntrustedCertificateIsNamed(t *testing.T) {
+func TestUntrustedCertificateIsReported(t *testing.T) {
 	r, _ := secured(t, "password: right", nil)
 	text := fmt.Sprintf(`
 clusters: {main: {brokers: ["%s"], tls: {}}}
@@ -136,7 +135,7 @@ consumers:
 	}
 }
 
-func TestProbeFindsWhatIsWrong(t *testing.T) {
+func TestProbeNamesConsumerAndField(t *testing.T) {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "t"))
 	if err != nil {
 		t.Fatal(err)
@@ -174,8 +173,8 @@ consumers:
 	}
 }
 
-func TestScram(t *testing.T) {
-	const right = "r\u00a0i\u00aag\u0007h\ufffet" // the RFC would have it refused, or changed
+func TestScramLoginUsesThePasswordUnchanged(t *testing.T) {
+	const right = "r\u00a0i\u00aag\u0007h\ufffet" // SASLprep would reject it, or change it
 	for _, mechanism := range []string{"SCRAM-SHA-256", "SCRAM-SHA-512"} {
 		t.Run(mechanism, func(t *testing.T) {
 			cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "t"), kfake.EnableSASL(), kfake.Superuser(mechanism, "u", right))
@@ -205,14 +204,14 @@ consumers:
 	}
 }
 
-// TestRefusedCredentialsRest: a consumer that a cluster refuses tries again, but
-// seldom: accounts are locked for less.
-func TestRefusedCredentialsRest(t *testing.T) {
+// TestRejectedLoginIsNotRetriedAtOnce: a consumer whose login is rejected waits for seconds
+// before the next login, because fewer logins than its usual retries would lock an account.
+func TestRejectedLoginIsNotRetriedAtOnce(t *testing.T) {
 	var seldom retry.Backoff
 	seldom.Slow()
 	for range 6 {
 		if d := seldom.Next(); d < 4*time.Second {
-			t.Errorf("it waits for %v", d)
+			t.Errorf("the wait is %v", d)
 		}
 	}
 	r, apply := secured(t, "password: wrong", nil)
@@ -226,9 +225,9 @@ func TestRefusedCredentialsRest(t *testing.T) {
 	})
 	apply()
 	r.wantStatus(consumer.Failing)
-	for range 100 { // a second, in which it would have tried three times
+	for range 100 { // a second, in which there would be three retries otherwise
 		if n := logins.Load(); n > 1 {
-			t.Fatalf("%d logins were tried", n)
+			t.Fatalf("%d logins were sent", n)
 		}
 		<-time.After(10 * time.Millisecond)
 	}

@@ -17,8 +17,9 @@ import (
 	"kcagent/config"
 )
 
-// A badListener is that of a broker behind a proxy that fails: it gives connections to
-// fail instead of to the broker, and ends those there are. It works while fail is nil.
+// A badListener is the listener of a broker behind a proxy that can fail: it passes
+// connections to fail instead of the broker, and closes those that exist. It works while fail
+// is nil.
 type badListener struct {
 	net.Listener
 	mu    sync.Mutex
@@ -58,18 +59,18 @@ func (l *badListener) set(fail func(n int, conn *net.TCPConn)) {
 	}
 }
 
-// resets ends each connection in another way than the one before.
+// resets closes connections in three ways in turn.
 func resets(n int, conn *net.TCPConn) {
 	defer conn.Close()
 	if n%3 > 0 {
-		_, _ = conn.Read(make([]byte, 64)) // ends when the client gives up, at the latest
+		_, _ = conn.Read(make([]byte, 64)) // ends when the client gives up at the latest
 	}
 	if n%3 < 2 {
 		_ = conn.SetLinger(0)
 	}
 }
 
-// noBroker answers like a web server.
+// noBroker responds like a web server.
 func noBroker(_ int, conn *net.TCPConn) {
 	defer conn.Close()
 	_, _ = conn.Read(make([]byte, 64))
@@ -123,7 +124,7 @@ func TestClusterOutageIsLoggedOnce(t *testing.T) {
 	if n := strings.Count(r.log.String(), fmt.Sprintf(`"consumers":%d`, consumers)); n < 2 {
 		t.Errorf("%d lines count %d consumers: %+v", n, consumers, first)
 	}
-	// By kind of cause, and two reminders: reset, broken pipe, end, none of them with its own port.
+	// One line for each kind of cause (reset, broken pipe, EOF), whatever the port, and two reminders.
 	if len(first) > 6 {
 		t.Errorf("%d lines for one outage: %+v", len(first), first)
 	}

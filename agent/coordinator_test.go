@@ -13,8 +13,8 @@ import (
 	"kcagent/e2e/badnet"
 )
 
-// detour has coordinators be found behind a way that can be made bad, until move has
-// them be found at the broker itself.
+// detour makes the cluster name a proxy as the coordinator of all groups. After move, it names
+// the broker itself.
 func (r *rig) detour() (way *badnet.Proxy, move func()) {
 	way = badnet.Start(r.T, r.cluster.ListenAddrs()[0])
 	var moved atomic.Bool
@@ -27,10 +27,10 @@ func (r *rig) detour() (way *badnet.Proxy, move func()) {
 	return way, func() { moved.Store(true) }
 }
 
-// TestCoordinatorMovesAwayFromABlackHole: once a coordinator has been silent for too
-// long, the new one is asked, and not the old one once more: the member keeps its
-// place, and all is well as soon as the new one has answered.
-func TestCoordinatorMovesAwayFromABlackHole(t *testing.T) {
+// TestMemberLeavesAnUnresponsiveCoordinator: once a coordinator has not responded for too
+// long, the new one is used, and no request goes to the former one. The member keeps its
+// generation, and the error ends with the first response.
+func TestMemberLeavesAnUnresponsiveCoordinator(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1)
 	way, move := r.detour()
@@ -45,17 +45,17 @@ func TestCoordinatorMovesAwayFromABlackHole(t *testing.T) {
 	}
 	r.wantStatus(consumer.Running)
 	if now := way.Connections(); now != made {
-		t.Errorf("the black hole was asked %d times more", now-made)
+		t.Errorf("%d more connections to the unresponsive coordinator", now-made)
 	}
 	if c := r.consumer(); c.Generation != generation || c.RestartsTotal > 0 {
 		t.Errorf("it is in generation %d instead of %d, after %d restarts", c.Generation, generation, c.RestartsTotal)
 	}
 }
 
-// TestCoordinatorIsRestarted: the group of a broker that is restarted has another
-// coordinator some seconds later. That costs an idle consumer neither its
-// generation nor its state.
-func TestCoordinatorIsRestarted(t *testing.T) {
+// TestRestartOfTheCoordinatorKeepsTheGeneration: the group of a broker that is restarted
+// has another coordinator some seconds later. An idle consumer keeps its generation and its
+// state.
+func TestRestartOfTheCoordinatorKeepsTheGeneration(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1)
 	way, move := r.detour()
@@ -79,8 +79,9 @@ func TestCoordinatorIsRestarted(t *testing.T) {
 	}
 }
 
-// TestStopDoesNotWaitForACoordinator: neither that nor a new one has to be known for it.
-func TestStopDoesNotWaitForACoordinator(t *testing.T) {
+// TestStopDoesNotWaitForTheCoordinator: a stop is quick although the coordinator is not
+// known yet.
+func TestStopDoesNotWaitForTheCoordinator(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1)
 	asked, answer := new(atomic.Bool), make(chan struct{})
@@ -92,7 +93,7 @@ func TestStopDoesNotWaitForACoordinator(t *testing.T) {
 	})
 	defer close(answer)
 	r.edit("")
-	r.eventually("its coordinator to be looked up", func() (bool, any) { return asked.Load(), nil })
+	r.eventually("a lookup of the coordinator", func() (bool, any) { return asked.Load(), nil })
 	began := time.Now()
 	r.edit(", state: stopped")
 	r.wantStatus(consumer.Created)

@@ -10,9 +10,9 @@ import (
 	"kcagent/config"
 )
 
-// TestDeadClusterTakesNoTurn: consumers of a cluster that is away wait outside,
-// and one of another cluster joins at once.
-func TestDeadClusterTakesNoTurn(t *testing.T) {
+// TestClusterThatIsDownDelaysNoOtherJoin: consumers of a cluster that is down take no
+// admission, and a consumer of another cluster joins at once.
+func TestClusterThatIsDownDelaysNoOtherJoin(t *testing.T) {
 	r := newRig(t, 1)
 	text := "consumers:\n"
 	for i := range 2 * kafka.MaxFirstJoins {
@@ -32,7 +32,7 @@ func TestDeadClusterTakesNoTurn(t *testing.T) {
 	for range 50 {
 		for _, c := range r.agent.clusters.Open() {
 			if n := c.Joining(); n > 0 && c.Reach.Brokers[0] == "127.0.0.1:1" {
-				t.Errorf("%d turns are taken to join a dead cluster", n)
+				t.Errorf("%d admissions are in use for a cluster that is down", n)
 			}
 		}
 		time.Sleep(time.Millisecond)

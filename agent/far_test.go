@@ -16,7 +16,7 @@ import (
 	"kcagent/e2e/badnet"
 )
 
-// countRequests counts the requests of a kind that the cluster gets, by client id.
+// countRequests counts the requests of a kind that the cluster receives, by client id.
 func (r *rig) countRequests(key kmsg.Key) func(client string) int {
 	counts := make(chan map[string]int, 1)
 	counts <- map[string]int{}
@@ -34,9 +34,9 @@ func (r *rig) countRequests(key kmsg.Key) func(client string) int {
 	}
 }
 
-// TestGenerationsOfAFarCluster: whatever the number of partitions, a generation costs
-// one request for committed offsets, however far the coordinator is.
-func TestGenerationsOfAFarCluster(t *testing.T) {
+// TestGenerationNeedsOneRequestForOffsets: whatever the number of partitions, a generation
+// needs one request for committed offsets, so that a long round trip does not delay it.
+func TestGenerationNeedsOneRequestForOffsets(t *testing.T) {
 	t.Parallel()
 	const partitions = 300
 	r := newRig(t, partitions)
@@ -71,9 +71,9 @@ func TestGenerationsOfAFarCluster(t *testing.T) {
 	}
 }
 
-// TestNewClusterHasNoCoordinator: a new cluster has no coordinator for some seconds. That
-// is not an error, and the join does not start again.
-func TestNewClusterHasNoCoordinator(t *testing.T) {
+// TestJoinWaitsForTheCoordinatorOfANewCluster: a new cluster has no coordinator for some
+// seconds. That is not an error, and the join does not start again.
+func TestJoinWaitsForTheCoordinatorOfANewCluster(t *testing.T) {
 	r := newRig(t, 1)
 	var asked atomic.Int32
 	r.cluster.ControlKey(int16(kmsg.FindCoordinator), func(k kmsg.Request) (kmsg.Response, error, bool) {
@@ -88,6 +88,6 @@ func TestNewClusterHasNoCoordinator(t *testing.T) {
 	r.edit("")
 	r.wantStatus(consumer.Running)
 	if c, moves := r.consumer(), r.moves(); c.RestartsTotal > 0 || slices.Contains(moves, "STARTING>ERROR") {
-		t.Errorf("it began %d times more: %v", c.RestartsTotal, moves)
+		t.Errorf("the join started %d more times: %v", c.RestartsTotal, moves)
 	}
 }

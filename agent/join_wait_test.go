@@ -53,13 +53,13 @@ func TestJoinWaitsForAMemberThatDoesNotRejoin(t *testing.T) {
 		t.Errorf("the stop took %v", took)
 	}
 	if g := r.describe("kcagent-c"); len(g.Members) != 1 || g.Members[0].ClientID != "kgo" {
-		t.Errorf("it left %+v", g.Members)
+		t.Errorf("the group has %+v after the stop", g.Members)
 	}
 }
 
-// TestJoinEndsWithItsCoordinator: a coordinator that does not respond any more is
-// reported, and asked again, although joins may take long.
-func TestJoinEndsWithItsCoordinator(t *testing.T) {
+// TestUnresponsiveCoordinatorEndsTheJoin: a coordinator that stops responding is reported,
+// and the join is sent again, although joins may take long.
+func TestUnresponsiveCoordinatorEndsTheJoin(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1)
 	way, move := r.detour()
@@ -78,9 +78,9 @@ func TestJoinEndsWithItsCoordinator(t *testing.T) {
 	r.eventually("another join", func() (bool, any) { ids := joins(); return len(ids) > 2, ids })
 }
 
-// TestJoinWaitsWhereABrokerIsFull: a join that waits is not given up because the broker
-// does not accept the connection that is to look at it: the next one could get none either.
-func TestJoinWaitsWhereABrokerIsFull(t *testing.T) {
+// TestJoinWaitsWhereTheBrokerIsFull: a join that waits is not given up because the broker
+// rejects the connection that describes the group: the next join would be rejected too.
+func TestJoinWaitsWhereTheBrokerIsFull(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1)
 	way, _ := r.detour()
@@ -98,8 +98,8 @@ func TestJoinWaitsWhereABrokerIsFull(t *testing.T) {
 	}
 }
 
-// TestTopicsChangeWhileAJoinWaits: the member joins again with the other topics.
-func TestTopicsChangeWhileAJoinWaits(t *testing.T) {
+// TestTopicsCanChangeWhileAJoinWaits: the member joins again with the other topics.
+func TestTopicsCanChangeWhileAJoinWaits(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1)
 	r.makeTopic("u")

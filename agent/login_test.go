@@ -17,9 +17,9 @@ import (
 	"kcagent/config"
 )
 
-// TestManyConsumersShareARefusal: one login for all of them, although each has
-// reasons to try again.
-func TestManyConsumersShareARefusal(t *testing.T) {
+// TestConsumersOfAClusterShareOneRejectedLogin: the login is sent once for all consumers,
+// although each of them retries.
+func TestConsumersOfAClusterShareOneRejectedLogin(t *testing.T) {
 	cluster, ca := securedCluster(t)
 	var logins atomic.Int32
 	cluster.ControlKey(int16(kmsg.SASLAuthenticate), func(k kmsg.Request) (kmsg.Response, error, bool) {
@@ -31,7 +31,7 @@ func TestManyConsumersShareARefusal(t *testing.T) {
 	})
 	r := &rig{T: t, cluster: cluster, memory: &memory{}, updates: make(chan config.Update)}
 	r.start()
-	for edit := range 5 { // has each try at once
+	for edit := range 5 { // each consumer retries at once
 		text := fmt.Sprintf("clusters: {main: {brokers: [%q], tls: {ca_file: %q}, sasl: {mechanism: PLAIN, username: u, password: wrong}}}\n"+
 			"defaults: {cluster: main, topics: [t], sink: {stdout: {}}, flush: {interval: %ds}}\nconsumers:\n", cluster.ListenAddrs()[0], ca, edit+1)
 		for i := range 10 {
@@ -43,17 +43,17 @@ func TestManyConsumersShareARefusal(t *testing.T) {
 		}
 		before := restarts(r)
 		r.updates <- config.Update{Config: c}
-		r.eventually("a try of each", func() (bool, any) {
+		r.eventually("a retry of each", func() (bool, any) {
 			now := restarts(r)
 			return len(now) == 10 && allMore(now, before), now
 		})
 	}
 	if n := logins.Load(); n != 1 {
-		t.Errorf("%d logins were tried", n)
+		t.Errorf("%d logins were sent", n)
 	}
 }
 
-// restarts are how often each consumer failed to join.
+// restarts returns how often each consumer failed to join.
 func restarts(r *rig) map[string]int64 {
 	n := make(map[string]int64)
 	for _, c := range r.agent.Status().Consumers {
@@ -71,16 +71,16 @@ func allMore(now, before map[string]int64) bool {
 	return true
 }
 
-// TestRefusedTokenIsReplaced: when a broker refuses the token that is there, the
-// next connection gets another one, although those made before live on.
-func TestRefusedTokenIsReplaced(t *testing.T) {
+// TestRejectedTokenIsReplaced: if a broker rejects the current token, the next connection
+// uses another one, although connections with the former token still work.
+func TestRejectedTokenIsReplaced(t *testing.T) {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "t"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(cluster.Close)
 	var revoked atomic.Bool
-	for _, key := range []kmsg.Key{kmsg.SASLHandshake, kmsg.SASLAuthenticate} { // it knows no tokens itself
+	for _, key := range []kmsg.Key{kmsg.SASLHandshake, kmsg.SASLAuthenticate} { // kfake does not support tokens
 		cluster.ControlKey(int16(key), func(k kmsg.Request) (kmsg.Response, error, bool) {
 			cluster.KeepControl()
 			resp := k.ResponseKind()
@@ -110,9 +110,9 @@ consumers: [{name: c, cluster: main, topics: [t], sink: {stdout: {}}}]`, cluster
 	r.wantStatus(consumer.Failing)
 	r.wantStatus(consumer.Running)
 	if n := s.Requests.Load(); n != 2 {
-		t.Errorf("the server was asked %d times", n)
+		t.Errorf("the token server received %d requests", n)
 	}
 	if now := r.consumer(); !slices.Equal(now.MemberIDs, was.MemberIDs) {
-		t.Errorf("it is member %v, was %v", now.MemberIDs, was.MemberIDs)
+		t.Errorf("the member id is %v, was %v", now.MemberIDs, was.MemberIDs)
 	}
 }

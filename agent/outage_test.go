@@ -17,7 +17,7 @@ import (
 	"kcagent/e2e/badnet"
 )
 
-func TestMissingTopicHealsByItself(t *testing.T) {
+func TestMissingTopicIsReadOnceCreated(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit(", topics: [t, late]")
 	r.wantStatus(consumer.Failing)
@@ -37,7 +37,7 @@ func TestMissingTopicHealsByItself(t *testing.T) {
 	}
 }
 
-func TestStartPolicies(t *testing.T) {
+func TestStartPolicyDecidesTheFirstRecord(t *testing.T) {
 	for _, tt := range []struct{ start, want string }{
 		{"latest", "t/0@2=new"},
 		{"2020-01-01T00:00:00Z", "t/0@0=a t/0@1=b t/0@2=new"},
@@ -56,7 +56,7 @@ func TestStartPolicies(t *testing.T) {
 				t.Errorf("%d starts were counted", n)
 			}
 			if log := r.log.String(); !strings.Contains(log, "no committed offset; applying start policy") || !strings.Contains(log, `"start":"`+tt.start+`"`) {
-				t.Errorf("the log does not tell of it:\n%s", log)
+				t.Errorf("the log has no line about the start:\n%s", log)
 			}
 			if err := r.stop(); err != nil {
 				t.Fatal(err)
@@ -71,7 +71,7 @@ func TestStartPolicies(t *testing.T) {
 	}
 }
 
-func TestOutOfRange(t *testing.T) {
+func TestOutOfRangePolicyDecidesTheNextRecord(t *testing.T) {
 	resets := func(r *rig) int64 { return r.counters().OffsetResets }
 	t.Run("earliest", func(t *testing.T) {
 		r := newRig(t, 1)
@@ -122,7 +122,7 @@ func (r *rig) away() (back func()) {
 	return func() { isBack.Store(true) }
 }
 
-func TestBrokerAwayAtStart(t *testing.T) {
+func TestConsumerStartsOnceTheBrokerIsUp(t *testing.T) {
 	r := newRig(t, 1)
 	r.produce(0, "a")
 	back := r.away()
@@ -135,11 +135,11 @@ func TestBrokerAwayAtStart(t *testing.T) {
 	r.wantStatus(consumer.Running)
 	r.wantRecords("t/0@0=a")
 	if c := r.consumer(); c.LastError != nil {
-		t.Errorf("it works again and still shows %q", *c.LastError)
+		t.Errorf("the consumer works again, but the status has the error %q", *c.LastError)
 	}
 }
 
-func TestBrokerAwayInMidRun(t *testing.T) {
+func TestConsumerResumesAfterAnOutage(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit("")
 	r.produce(0, "a")
@@ -148,14 +148,14 @@ func TestBrokerAwayInMidRun(t *testing.T) {
 	back := r.away()
 	r.wantStatus(consumer.Failing)
 	back()
-	r.wantStatus(consumer.Running) // with nothing to read, too
+	r.wantStatus(consumer.Running) // also without records to read
 	r.produce(0, "b")
 	r.wantRecords("t/0@0=a", "t/0@1=b")
 }
 
-// TestPausedStaysSoOverAnOutage: one that has to join anew is shown to fail, and then
-// as paused, never as running.
-func TestPausedStaysSoOverAnOutage(t *testing.T) {
+// TestPausedConsumerStaysPausedAfterAnOutage: a paused consumer that has to rejoin is shown
+// in ERROR, and then as paused, never as running.
+func TestPausedConsumerStaysPausedAfterAnOutage(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit(", state: paused")
 	r.wantStatus(consumer.Paused)
@@ -177,7 +177,7 @@ func TestPausedStaysSoOverAnOutage(t *testing.T) {
 	}
 }
 
-func TestStopsWhileBrokerIsAway(t *testing.T) {
+func TestStopDoesNotWaitForABrokerThatIsDown(t *testing.T) {
 	r := newRig(t, 1)
 	r.away()
 	r.edit("")
@@ -187,7 +187,7 @@ func TestStopsWhileBrokerIsAway(t *testing.T) {
 	}
 }
 
-// coordinatorAt has the cluster say that groups are coordinated at addr.
+// coordinatorAt makes the cluster name addr as the coordinator of groups.
 func (r *rig) coordinatorAt(addr string, groups ...string) {
 	r.coordinators(func(group string) string {
 		if slices.Contains(groups, group) {
@@ -199,9 +199,9 @@ func (r *rig) coordinatorAt(addr string, groups ...string) {
 
 func (r *rig) coordinators(at func(group string) string) { testkit.SetCoordinators(r.cluster, at) }
 
-// TestCoordinatorThatIsNone: a consumer whose coordinator is a black hole, or no
-// broker at all, says so within half a minute, and where that is.
-func TestCoordinatorThatIsNone(t *testing.T) {
+// TestUnusableCoordinatorIsReported: a coordinator that does not respond, or that is not a
+// Kafka broker, is reported with its address within half a minute.
+func TestUnusableCoordinatorIsReported(t *testing.T) {
 	for name, c := range map[string]struct {
 		serve func(net.Conn)
 		want  string
@@ -226,9 +226,9 @@ func TestCoordinatorThatIsNone(t *testing.T) {
 	}
 }
 
-// TestForgottenMemberJoinsAnew: a broker that has forgotten the member takes it in
-// once more, though it comes with its old id.
-func TestForgottenMemberJoinsAnew(t *testing.T) {
+// TestForgottenMemberRejoins: a coordinator that has forgotten the member accepts it again,
+// although it rejoins with its former id.
+func TestForgottenMemberRejoins(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit("")
 	r.wantStatus(consumer.Running)

@@ -73,21 +73,21 @@ func (w *twins) wantForeignCluster() {
 	w.wantError("broker " + w.Proxy.Addr() + " belongs to cluster cluster-b, but this consumer reads from cluster cluster-a: restore the address, or edit brokers to move to another cluster")
 }
 
-// untouched fails if the second cluster got requests other than those that identify it.
+// untouched fails if the second cluster received requests other than those that identify it.
 func (w *twins) untouched() {
 	w.Helper()
 	for name := range w.B.Requests() {
 		if name != "ApiVersions" && name != "Metadata" {
-			w.Errorf("the other cluster got %s", name)
+			w.Errorf("the other cluster received %s", name)
 		}
 	}
 }
 
-// TestAnotherClusterAtTheAddress: a consumer reads nothing from a cluster that answers at
-// the address of its own cluster, reports that, and resumes once its own is back. Its
-// replacement and the pre-check of that keep to the cluster, too. Only an edit of brokers
-// moves.
-func TestAnotherClusterAtTheAddress(t *testing.T) {
+// TestOtherClusterAtTheAddressIsNotRead: a consumer reads nothing from a cluster that
+// answers at the address of its own cluster, reports that, and resumes once its own is
+// back. Its replacement and the pre-check of that stay with the cluster, too. Only an edit
+// of brokers moves the consumer.
+func TestOtherClusterAtTheAddressIsNotRead(t *testing.T) {
 	w := newTwins(t)
 	proxy := fmt.Sprintf("%q", w.Proxy.Addr())
 	w.edit(proxy, "")
@@ -134,9 +134,9 @@ func TestAnotherClusterAtTheAddress(t *testing.T) {
 	w.wantStatus(consumer.Running)
 }
 
-// TestClusterRebuiltAtTheSameAddress: once no consumer has the brokers, and the file was
-// moved away, a consumer reads from the cluster that is there now.
-func TestClusterRebuiltAtTheSameAddress(t *testing.T) {
+// TestRebuiltClusterIsReadOnceTheFileWasMovedAway: once no consumer has the brokers, and
+// the file was moved away, a consumer reads from the cluster that is there now.
+func TestRebuiltClusterIsReadOnceTheFileWasMovedAway(t *testing.T) {
 	w := newTwins(t)
 	proxy := fmt.Sprintf("%q", w.Proxy.Addr())
 	w.edit(proxy, "")
@@ -156,11 +156,11 @@ func TestClusterRebuiltAtTheSameAddress(t *testing.T) {
 	w.wantFile("b0", "b1", "b2", "b3", "b4")
 }
 
-// TestWrongClusterAtTheStart: an agent that is started while another cluster answers at
-// the address reads nothing from it, because the checkpoint names the former one, and
-// resumes once that is back: the cluster that answered first is not the right one. Nothing
-// that it said counts then, and nothing is committed there, even if its connections live on.
-func TestWrongClusterAtTheStart(t *testing.T) {
+// TestWrongClusterAtTheStartIsNotRead: an agent that is started while another cluster
+// answers at the address reads nothing from it, because the checkpoint names the former
+// one, and resumes once that is back. Nothing of the responses of the wrong cluster counts
+// then, and nothing is committed there, even if its connections live on.
+func TestWrongClusterAtTheStartIsNotRead(t *testing.T) {
 	for _, keep := range []bool{false, true} {
 		t.Run(fmt.Sprintf("keep=%v", keep), func(t *testing.T) {
 			w := newTwins(t)
@@ -199,10 +199,10 @@ func TestWrongClusterAtTheStart(t *testing.T) {
 	}
 }
 
-// TestPartitionsOfTheWrongCluster: a file has no entry for a partition that the former
-// cluster did not have. It takes nothing from the other cluster all the same, and the
+// TestPartitionsOfTheWrongClusterAreNotRead: a file has no entry for a partition that the
+// former cluster did not have. Nevertheless it gets nothing from the other cluster, and the
 // former one is used once it is back.
-func TestPartitionsOfTheWrongCluster(t *testing.T) {
+func TestPartitionsOfTheWrongClusterAreNotRead(t *testing.T) {
 	w := newTwins(t)
 	proxy := fmt.Sprintf("%q", w.Proxy.Addr())
 	w.edit(proxy, "")
@@ -229,6 +229,6 @@ func TestPartitionsOfTheWrongCluster(t *testing.T) {
 	w.wantFile("a0", "a1", "a2")
 	w.wantStatus(consumer.Running)
 	if got := w.B.Requests(); got["ListOffsets"] || got["Fetch"] {
-		t.Errorf("the other cluster got %v", got)
+		t.Errorf("the other cluster received %v", got)
 	}
 }

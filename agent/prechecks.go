@@ -25,7 +25,7 @@ type preChecker func(ctx context.Context, specs []config.Consumer, own []sink.Sp
 func preCheckWith(clusters *kafka.Clusters) preChecker {
 	return func(ctx context.Context, specs []config.Consumer, own []sink.Spec, report func(i int, err error)) {
 		check := func(s sink.Spec) error { return kinds.CheckFree(s, own) }
-		precheck.ProbeEach(ctx, specs, precheck.Checks{Sink: check, Pinned: clusters.Pinned}, func(i int, found []precheck.Finding) {
+		precheck.ProbeEach(ctx, specs, precheck.Options{CheckSink: check, PinnedCluster: clusters.Pinned}, func(i int, found []precheck.Finding) {
 			errs := make([]error, len(found))
 			for n, f := range found {
 				errs[n] = f.Err

@@ -20,13 +20,13 @@ import (
 	"kcagent/agent/testkit"
 )
 
-// ofListener is the part of an error that names the source of an address.
+// ofListener returns the part of an error that names the source of an address.
 func ofListener(id int, addr string) string {
 	return fmt.Sprintf("broker %d advertises %s (its advertised.listeners; not in the file): "+
 		"change that setting, or make the address reachable from this host:", id, addr)
 }
 
-// probed is what a probe of consumer c, with more settings of its cluster, finds.
+// probed returns the findings of a probe of consumer c, with more settings of its cluster.
 func (r *rig) probed(settings string) string {
 	r.Helper()
 	text := fmt.Sprintf("clusters: {k: {brokers: [%q]%s}}\nconsumers: [{name: c, cluster: k, topics: [t], sink: {stdout: {}}}]\n",
@@ -38,7 +38,7 @@ func (r *rig) probed(settings string) string {
 	return strings.Join(all, "\n")
 }
 
-// foreign has a member of another kind in the group of consumer c.
+// foreign adds a member of another kind to the group of consumer c.
 func (r *rig) foreign(balancers ...kgo.GroupBalancer) {
 	r.Helper()
 	assigned := make(chan struct{}, 16)
@@ -67,8 +67,8 @@ func (r *rig) describe(group string) kmsg.DescribeGroupsResponseGroup {
 }
 
 // TestProbeFindsAnotherAssignor: a group whose members have no assignor in common with
-// kcagent cannot be joined, and the error names theirs. A member that has both is no
-// reason. The probe itself changes nothing in the group.
+// kcagent cannot be joined, and the error names their assignor. A member that supports both
+// is no problem. The probe itself changes nothing in the group.
 func TestProbeFindsAnotherAssignor(t *testing.T) {
 	for _, c := range []struct {
 		name      string
@@ -102,8 +102,9 @@ func TestProbeFindsAnotherAssignor(t *testing.T) {
 	}
 }
 
-// TestProbeFindsAnotherKindOfGroup: such as that of Kafka Connect's workers.
-func TestProbeFindsAnotherKindOfGroup(t *testing.T) {
+// TestProbeFindsAGroupThatIsNoConsumerGroup: such as the group of the workers of Kafka
+// Connect.
+func TestProbeFindsAGroupThatIsNoConsumerGroup(t *testing.T) {
 	r := newRig(t, 1)
 	r.memberOf("kcagent-c", "connect", "sessioned")
 	want := `group: join group kcagent-c: its members are not consumers, their protocol type is "connect": choose another group: `
@@ -140,8 +141,8 @@ func (r *rig) memberOf(group, protocolType, protocol string) {
 	}
 }
 
-// TestProbeFindsASessionTimeoutThatIsNotAllowed: whether the group exists or not. The
-// error names the setting of the file and those of the brokers.
+// TestProbeFindsASessionTimeoutThatIsNotAllowed: whether the group exists or not, the error
+// names the setting of the file and those of the brokers.
 func TestProbeFindsASessionTimeoutThatIsNotAllowed(t *testing.T) {
 	const want = "group: join group kcagent-c: session_timeout 45s is outside the limits of the brokers, " +
 		"group.min.session.timeout.ms and group.max.session.timeout.ms: set session_timeout of cluster k to a value between them: "
@@ -181,8 +182,8 @@ func TestProbeWithoutPermissionToDescribe(t *testing.T) {
 	}
 }
 
-// TestProbeWithoutPermissionToJoin: to describe a group is not enough.
-func TestProbeWithoutPermissionToJoin(t *testing.T) {
+// TestProbeFindsAMissingPermissionToJoin: the permission to describe a group is not enough.
+func TestProbeFindsAMissingPermissionToJoin(t *testing.T) {
 	r := newRig(t, 1)
 	r.cluster.ControlKey(int16(kmsg.JoinGroup), func(k kmsg.Request) (kmsg.Response, error, bool) {
 		resp := k.ResponseKind().(*kmsg.JoinGroupResponse)
@@ -194,8 +195,8 @@ func TestProbeWithoutPermissionToJoin(t *testing.T) {
 	}
 }
 
-// TestProbeWaitsForTheCoordinatorOfANewCluster: it is not there until the brokers have
-// created the topic of the committed offsets.
+// TestProbeWaitsForTheCoordinatorOfANewCluster: there is none until the brokers have
+// created the topic of committed offsets.
 func TestProbeWaitsForTheCoordinatorOfANewCluster(t *testing.T) {
 	r := newRig(t, 1)
 	var asked atomic.Int32
@@ -251,9 +252,9 @@ func TestProbeFindsAnAdvertisedAddressThatCannotBeReached(t *testing.T) {
 	}
 }
 
-// TestProbeOfTheConsumerProtocol: brokers may let classic members join a group of KIP-848
-// or not; the error names the protocol.
-func TestProbeOfTheConsumerProtocol(t *testing.T) {
+// TestProbeFindsTheConsumerProtocol: brokers may or may not let classic members join a
+// group of KIP-848; the error names the protocol.
+func TestProbeFindsTheConsumerProtocol(t *testing.T) {
 	r := newRig(t, 1)
 	beat := kmsg.NewPtrConsumerGroupHeartbeatRequest()
 	beat.Group, beat.MemberID, beat.RebalanceTimeoutMillis = "kcagent-c", "AAAAAAAAAAAAAAAAAAAAAQ", 60_000
@@ -282,8 +283,9 @@ func TestProbeOfTheConsumerProtocol(t *testing.T) {
 	}
 }
 
-// TestProbeOfManyGroups: the groups of one coordinator share a few requests.
-func TestProbeOfManyGroups(t *testing.T) {
+// TestProbeOfManyGroupsNeedsFewRequests: the groups of one coordinator share a few
+// requests.
+func TestProbeOfManyGroupsNeedsFewRequests(t *testing.T) {
 	r := newRig(t, 1)
 	counts := map[kmsg.Key]func(string) int{}
 	for _, key := range []kmsg.Key{kmsg.DescribeGroups, kmsg.ConsumerGroupDescribe, kmsg.JoinGroup, kmsg.FindCoordinator} {

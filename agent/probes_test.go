@@ -12,9 +12,9 @@ import (
 	"kcagent/e2e/badnet"
 )
 
-// TestProbeOfOneDeafCoordinator: a coordinator that accepts connections and says
-// nothing is not reached, and that concerns the groups that it has.
-func TestProbeOfOneDeafCoordinator(t *testing.T) {
+// TestProbeReportsAnUnresponsiveCoordinator: only the groups of the coordinator that does
+// not respond have a finding.
+func TestProbeReportsAnUnresponsiveCoordinator(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1)
 	deaf := badnet.Listen(t, func(net.Conn) {})
@@ -30,12 +30,12 @@ func TestProbeOfOneDeafCoordinator(t *testing.T) {
 		}
 	}
 	if who != "bd" {
-		t.Errorf("something was found wrong with %q", who)
+		t.Errorf("consumers %q have findings", who)
 	}
 }
 
-// TestProbeOutOfTime: it is said how long was waited, and for whom.
-func TestProbeOutOfTime(t *testing.T) {
+// TestProbeReportsItsTimeout: the error says how long the probe waited, and for what.
+func TestProbeReportsItsTimeout(t *testing.T) {
 	r := newRig(t, 1)
 	deaf := badnet.Listen(t, func(net.Conn) {})
 	r.coordinatorAt(deaf, "kcagent-a")
@@ -51,7 +51,7 @@ func TestProbeOutOfTime(t *testing.T) {
 		"reach brokers " + deaf + ": no response within 20s",
 	} {
 		if err := found[i].Err; err.Error() != want {
-			t.Errorf("it is %v, want %q", err, want)
+			t.Errorf("the error is %v, want %q", err, want)
 		}
 	}
 }

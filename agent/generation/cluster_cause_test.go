@@ -15,8 +15,9 @@ import (
 	"kcagent/fetch"
 )
 
-// TestClusterCause: which errors concern all consumers of a cluster, and under which key.
-func TestClusterCause(t *testing.T) {
+// TestClusterCauseConcernsAllConsumers: these errors concern all consumers of a cluster,
+// under these keys.
+func TestClusterCauseConcernsAllConsumers(t *testing.T) {
 	reset := &net.OpError{Op: "read", Net: "tcp", Addr: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 9092}, Err: &net.DNSError{Err: "x"}}
 	reset.Err = fmt.Errorf("read: %w", syscall.ECONNRESET)
 	dial := *reset

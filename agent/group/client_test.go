@@ -74,10 +74,10 @@ func eventually(t *testing.T, what string, cond func() (bool, any)) {
 	})
 }
 
-// TestNobodyWaitsForADeafCoordinator: forgetting it, finding another one and
-// changing the credentials take no time, though a connection to it is being opened;
-// and closing the client takes none once that was cut.
-func TestNobodyWaitsForADeafCoordinator(t *testing.T) {
+// TestClientDoesNotWaitForAnUnresponsiveCoordinator: to forget the coordinator, to find
+// another one and to change the credentials take no time, although a connection is being
+// opened. To close the client takes none once its connections are closed.
+func TestClientDoesNotWaitForAnUnresponsiveCoordinator(t *testing.T) {
 	broker, err := kfake.NewCluster(kfake.NumBrokers(1))
 	if err != nil {
 		t.Fatal(err)
@@ -111,8 +111,9 @@ func TestNobodyWaitsForADeafCoordinator(t *testing.T) {
 	}
 }
 
-// TestRefusedCredentialsAreNotShownAgain: until there are others, or a new client.
-func TestRefusedCredentialsAreNotShownAgain(t *testing.T) {
+// TestRejectedCredentialsAreNotSentAgain: the client sends no further login with rejected
+// credentials, and uses others at once.
+func TestRejectedCredentialsAreNotSentAgain(t *testing.T) {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.EnableSASL(), kfake.Superuser("PLAIN", "u", "right"))
 	if err != nil {
 		t.Fatal(err)
@@ -130,18 +131,18 @@ func TestRefusedCredentialsAreNotShownAgain(t *testing.T) {
 		return resp, nil, true
 	})
 	c, right, _ := joining(t, cluster, &config.SASL{Mechanism: config.Plain, Username: "u"}, "wrong")
-	eventually(t, "a refusal", func() (bool, any) {
+	eventually(t, "a rejection", func() (bool, any) {
 		_, err := c.Coordinator("kcagent-c")
 		return errors.Is(err, sarama.ErrSASLAuthenticationFailed), err
 	})
 	made := logins.Load()
 	for range 10 {
 		if _, err := c.Coordinator("kcagent-c"); !errors.Is(err, sarama.ErrSASLAuthenticationFailed) {
-			t.Errorf("the refusal has become %v", err)
+			t.Errorf("the rejection has become %v", err)
 		}
 	}
 	if now := logins.Load(); now != made {
-		t.Errorf("they were shown %d times more", now-made)
+		t.Errorf("%d more logins were sent", now-made)
 	}
 	conf := *c.Conf
 	conf.Net.SASL.Password = "right"
@@ -175,7 +176,7 @@ func TestLoginBackoffIsNotARejection(t *testing.T) {
 	}
 }
 
-// A closing is a connection that tells when it is closed.
+// A closing is a connection that calls a function when it is closed.
 type closing struct {
 	net.Conn
 	told func()

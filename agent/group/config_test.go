@@ -84,9 +84,9 @@ func TestRejectedLoginBlocksTheWholeCluster(t *testing.T) {
 	cs.Release(third)
 }
 
-// TestLoginsAreFrames: groupConn supports no other logins, so sarama must use SaslHandshake
-// v1.
-func TestLoginsAreFrames(t *testing.T) {
+// TestLoginsUseFrames: coordinatorConn supports no other logins, so sarama must use
+// SaslHandshake v1.
+func TestLoginsUseFrames(t *testing.T) {
 	for _, mechanism := range []config.Mechanism{"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"} {
 		spec := config.Consumer{Name: "c", Cluster: config.Cluster{SASL: &config.SASL{Mechanism: mechanism, Username: "u", Password: config.NewSecret("p")}}}
 		creds, err := kafka.ReadCredentials(spec.Cluster)
@@ -103,8 +103,7 @@ func TestLoginsAreFrames(t *testing.T) {
 	}
 }
 
-// TestSessionTimeoutIsThatOfTheFile: the coordinator gets it.
-func TestSessionTimeoutIsThatOfTheFile(t *testing.T) {
+func TestCoordinatorReceivesTheSessionTimeoutOfTheFile(t *testing.T) {
 	spec := testkit.Parse(t, "clusters: {k: {brokers: [a:1], session_timeout: 6s}}\nconsumers: [{name: c, cluster: k, topics: [t], sink: {stdout: {}}}]\n").Consumers[0]
 	conf, err := Config(spec, &kafka.Credentials{}, kafka.NewDialer(), nil)
 	if err != nil {

@@ -6,9 +6,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestWaitsFor: an error names a few of the members, those of other programs first, and
-// never our own.
-func TestWaitsFor(t *testing.T) {
+// TestWaitingJoinNamesOtherMembers: an error names a few of the members, those of other
+// programs first, and never our own.
+func TestWaitingJoinNamesOtherMembers(t *testing.T) {
 	member := func(id, client, host string) kmsg.DescribeGroupsResponseGroupMember {
 		return kmsg.DescribeGroupsResponseGroupMember{MemberID: id, ClientID: client, ClientHost: host}
 	}
@@ -30,7 +30,7 @@ func TestWaitsFor(t *testing.T) {
 			t.Errorf("%s of %d: %q, want %q", c.state, len(c.members), got, c.want)
 		}
 		if !rebalancing(c.state) {
-			t.Errorf("%s is no rebalance", c.state)
+			t.Errorf("%s does not count as a rebalance", c.state)
 		}
 	}
 }

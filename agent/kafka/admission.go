@@ -7,45 +7,44 @@ import (
 	"time"
 )
 
-// Thousands of consumers that start at one moment would all connect to their
-// coordinators at once, each with its TLS handshake and authentication, and run
-// into its backlog and into each other's timeouts.
 const (
-	// MaxFirstJoins is how many of a cluster's members may join for the first time at
-	// a time.
+	// MaxFirstJoins is how many members of a cluster may join for the first time at once.
 	MaxFirstJoins = 64
-	// admittedFor is how long one of them may take before it lets the next one
-	// go ahead: an empty group is given its first assignment after three seconds
-	// only, by default (group.initial.rebalance.delay.ms), and a coordinator that
-	// does not answer must not keep those of the others waiting.
+	// admittedFor is how long a join may take before the next one is admitted. By default,
+	// an empty group gets its first assignment only after three seconds
+	// (group.initial.rebalance.delay.ms). An unresponsive coordinator must not delay the
+	// groups of other coordinators.
 	admittedFor = 250 * time.Millisecond
-	// spread is within what time those go on that had to wait.
-	spread = 20 * time.Millisecond
+	// admissionSpread is the time over which members that had to wait are spread.
+	admissionSpread = 20 * time.Millisecond
 )
 
-// An admission lets in a few at a time. Each cluster has one of its own, so that
-// a dead one takes nothing from the others.
+// An admission limits how many members join for the first time at once. Without it,
+// thousands of consumers that start together would connect to their coordinators together,
+// each with a TLS handshake and a login. The backlog of the coordinators would overflow, and
+// joins would time out. Each cluster has its own admission, so that a cluster that is down
+// does not delay the others.
 type admission chan struct{}
 
 func newAdmission() admission { return make(admission, MaxFirstJoins) }
 
-// Enter waits for a turn. Leave gives it up and may be called more than once; it
-// happens by itself after admittedFor.
+// Enter waits until the member may join. The caller calls leave after the join; more than
+// once is allowed. admittedFor later, the next member is admitted in any case.
 func (a admission) Enter(ctx context.Context) (leave func(), err error) {
 	select {
 	case a <- struct{}{}:
 	default:
 		select {
 		case a <- struct{}{}:
-			time.Sleep(rand.N(spread))
+			time.Sleep(rand.N(admissionSpread))
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
-	once := sync.OnceFunc(func() { <-a })
-	late := time.AfterFunc(admittedFor, once)
+	release := sync.OnceFunc(func() { <-a })
+	timer := time.AfterFunc(admittedFor, release)
 	return func() {
-		late.Stop()
-		once()
+		timer.Stop()
+		release()
 	}, nil
 }

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-func TestAdmissionLetsInAFewAtATime(t *testing.T) {
+func TestAdmissionLimitsConcurrentJoins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAdmission()
 		var inside, most, through atomic.Int32
@@ -37,9 +37,9 @@ func TestAdmissionLetsInAFewAtATime(t *testing.T) {
 	})
 }
 
-// TestAdmissionDoesNotWaitForTheSlow: a thousand that take three seconds each, as
-// long as a broker makes an empty group wait, are through in eight.
-func TestAdmissionDoesNotWaitForTheSlow(t *testing.T) {
+// TestAdmissionDoesNotWaitForSlowJoins: a thousand joins that take three seconds each, as
+// long as a broker delays the first assignment of an empty group, are over in eight.
+func TestAdmissionDoesNotWaitForSlowJoins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAdmission()
 		var through atomic.Int32
@@ -57,7 +57,7 @@ func TestAdmissionDoesNotWaitForTheSlow(t *testing.T) {
 		time.Sleep(8 * time.Second)
 		synctest.Wait()
 		if through.Load() != 1000 {
-			t.Errorf("%d are through", through.Load())
+			t.Errorf("%d joins are over", through.Load())
 		}
 	})
 }

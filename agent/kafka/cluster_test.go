@@ -7,17 +7,16 @@ import (
 	"kcagent/config"
 )
 
-// TestHashAddresses: the order of brokers does not matter.
-func TestHashAddresses(t *testing.T) {
+func TestHashOfBrokersIgnoresTheirOrder(t *testing.T) {
 	a := hashBrokers([]string{"x:1", "y:1"})
 	if len(a) != 16 || a != hashBrokers([]string{"y:1", "x:1"}) || a == hashBrokers([]string{"x:1"}) {
 		t.Errorf("%s is not the hash of the addresses alone", a)
 	}
 }
 
-// TestPinsOfBrokers: a list of brokers is pinned whatever its order, until no consumer
-// has it.
-func TestPinsOfBrokers(t *testing.T) {
+// TestPinLastsWhileAConsumerHasTheBrokers: a list of brokers is pinned, whatever its order,
+// until no consumer has it.
+func TestPinLastsWhileAConsumerHasTheBrokers(t *testing.T) {
 	cs := NewClusters(slog.New(slog.DiscardHandler))
 	t.Cleanup(cs.Close)
 	spec := func(brokers ...string) config.Consumer {

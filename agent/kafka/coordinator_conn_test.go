@@ -12,13 +12,13 @@ import (
 	"kcagent/e2e/badnet"
 )
 
-// frameOf is a request as sarama writes it, with a client id.
+// frameOf returns a request as sarama writes it, with a client id.
 func frameOf(req kmsg.Request, id int32) []byte {
 	return kmsg.NewRequestFormatter(kmsg.FormatterClientID("x")).AppendRequest(nil, req, id)
 }
 
-// echo answers each request with its id, one byte at a time, and returns their keys at
-// the end of the connection.
+// echo responds to each request with its correlation id, one byte at a time, and returns the
+// keys of the requests when the connection ends.
 func echo(conn net.Conn) (keys []uint16) {
 	for {
 		var head [8]byte
@@ -36,11 +36,11 @@ func echo(conn net.Conn) (keys []uint16) {
 	}
 }
 
-// TestOffsetsAreAnsweredInTurn: sarama's OffsetFetch requests are answered without the
-// broker, in the order of the requests, at the boundaries of the broker's responses, and
-// also if requests and responses come in parts. Once a generation has begun, the broker
-// answers them.
-func TestOffsetsAreAnsweredInTurn(t *testing.T) {
+// TestOffsetFetchIsAnsweredInTheOrderOfRequests: sarama's OffsetFetch requests are answered
+// without the broker, in the order of the requests, at the boundaries of the broker's
+// responses, also if requests and responses arrive in parts. Once a generation has begun,
+// the broker answers them.
+func TestOffsetFetchIsAnsweredInTheOrderOfRequests(t *testing.T) {
 	fetch := func(version int16) kmsg.Request {
 		req := kmsg.NewPtrOffsetFetchRequest()
 		req.Version, req.Group = version, "g"
@@ -53,7 +53,7 @@ func TestOffsetsAreAnsweredInTurn(t *testing.T) {
 	}
 	beat := kmsg.NewPtrHeartbeatRequest()
 	for version := int16(0); version <= 8; version++ {
-		broker := make(chan []uint16, 1) // the keys that it got
+		broker := make(chan []uint16, 1) // the keys of the requests that it received
 		near, err := net.Dial("tcp", badnet.Listen(t, func(far net.Conn) { broker <- echo(far) }))
 		if err != nil {
 			t.Fatal(err)
@@ -113,9 +113,9 @@ func TestOffsetsAreAnsweredInTurn(t *testing.T) {
 	}
 }
 
-// TestGroupConnRejectsWhatIsNoFrame: a login that writes tokens without frames must not
-// be taken for requests.
-func TestGroupConnRejectsWhatIsNoFrame(t *testing.T) {
+// TestCoordinatorConnRejectsInvalidFrames: a login that writes tokens without frames must
+// not be mistaken for requests.
+func TestCoordinatorConnRejectsInvalidFrames(t *testing.T) {
 	near, far := net.Pipe()
 	defer near.Close()
 	defer far.Close()

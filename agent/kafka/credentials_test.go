@@ -13,10 +13,10 @@ import (
 	"kcagent/e2e/certs"
 )
 
-// TestSecretFiles: what editors add is no part of a secret, spaces may be one of
-// a password, a link is followed as Kubernetes needs it, and a pipe, whose writer
-// may never come, is refused.
-func TestSecretFiles(t *testing.T) {
+// TestSecretFilesAreReadWithoutEditorTraces: a byte order mark and a newline at the end are
+// not part of a secret, but spaces are. A link is followed, as Kubernetes needs it. A pipe
+// is rejected, because opening it may block forever.
+func TestSecretFilesAreReadWithoutEditorTraces(t *testing.T) {
 	dir := t.TempDir()
 	file, link, pipe := filepath.Join(dir, "secret"), filepath.Join(dir, "link"), filepath.Join(dir, "pipe")
 	if err := errors.Join(os.WriteFile(file, []byte("\ufeff s \r\n"), 0o600), os.Symlink(file, link), syscall.Mkfifo(pipe, 0o600)); err != nil {
@@ -42,9 +42,9 @@ func TestSecretFiles(t *testing.T) {
 	}
 }
 
-// TestCertificateFiles: what stands before the first block is no matter, but a key
-// that wants a passphrase cannot be used, however it was encrypted.
-func TestCertificateFiles(t *testing.T) {
+// TestEncryptedKeyIsReported: a byte order mark before the first PEM block is ignored. A
+// key with a passphrase cannot be used, whichever way it is encrypted.
+func TestEncryptedKeyIsReported(t *testing.T) {
 	dir, authority := t.TempDir(), certs.NewAuthority(t, "authority")
 	client := authority.Issue(t, "client")
 	in := func(name string, text []byte) string {
@@ -76,9 +76,9 @@ func TestCertificateFiles(t *testing.T) {
 	}
 }
 
-// TestEmptySecretFiles: nothing but a newline is no secret, and is not shown to a
-// broker as one.
-func TestEmptySecretFiles(t *testing.T) {
+// TestEmptySecretFileIsRejected: a file that contains only newlines is not sent to a broker
+// as a secret.
+func TestEmptySecretFileIsRejected(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "secret")
 	for field, sasl := range map[string]config.SASL{
 		"sasl.password_file":            {Mechanism: config.ScramSHA512, Username: "u", PasswordFile: file},

@@ -15,9 +15,9 @@ import (
 	"kcagent/fetch"
 )
 
-// TestMixedUpListeners: what a port wants and the configuration lacks, or the
-// other way round, is the commonest mistake.
-func TestMixedUpListeners(t *testing.T) {
+// TestErrorsNameTheMissingSetting: the commonest mistake is a listener that requires a
+// setting which the file lacks, or the other way round.
+func TestErrorsNameTheMissingSetting(t *testing.T) {
 	plain := config.Cluster{}
 	encrypted := config.Cluster{TLS: &config.TLS{}}
 	login := config.Cluster{SASL: &config.SASL{Mechanism: config.ScramSHA512}}
@@ -49,8 +49,8 @@ func TestMixedUpListeners(t *testing.T) {
 	}
 }
 
-// TestTokenThatEnded: a broker that refuses it does not say why.
-func TestTokenThatEnded(t *testing.T) {
+// TestExpiredTokenIsReported: a broker that rejects an expired token does not say why.
+func TestExpiredTokenIsReported(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")
 	spec := config.Consumer{ClusterName: "c", Cluster: config.Cluster{SASL: &config.SASL{
 		Mechanism: config.OAuthBearer, OAuth: &config.OAuth{TokenFile: file},

@@ -48,8 +48,9 @@ func (cs *Clusters) Pinned(brokers []string) string {
 	return ""
 }
 
-// ForgetPins removes the pins of lists of brokers that are not in use. It is called before an edit is applied: the edit may move consumers back to a
-// former list, which may lead to another cluster by then.
+// ForgetPins removes the pins of lists of brokers that are not in use. It is called before
+// an edit is applied: the edit may move consumers back to a former list, which may lead to
+// another cluster by then.
 func (cs *Clusters) ForgetPins(inUse [][]string) {
 	used := make(map[string]bool)
 	for _, b := range inUse {

@@ -9,20 +9,21 @@ import (
 	"kcagent/config"
 )
 
-// scramHashes are those of the mechanisms that are SCRAM (RFC 5802, RFC 7677).
+// scramHashes are the hash functions of the SCRAM mechanisms (RFC 5802, RFC 7677).
 var scramHashes = map[config.Mechanism]scram.HashGeneratorFcn{
 	config.ScramSHA256: scram.SHA256,
 	config.ScramSHA512: scram.SHA512,
 }
 
-// A scramClient holds one conversation; sarama makes one for each connection.
+// A scramClient is the client side of one SCRAM exchange. sarama creates one for each
+// connection.
 type scramClient struct {
 	hash         scram.HashGeneratorFcn
 	conversation *scram.ClientConversation
 }
 
-// newScramClient returns what sarama makes them with; nil if the mechanism is
-// none of SCRAM's.
+// newScramClient returns the function with which sarama creates them; nil if the mechanism
+// is not SCRAM.
 func newScramClient(m config.Mechanism) func() sarama.SCRAMClient {
 	hash, ok := scramHashes[m]
 	if !ok {
@@ -31,9 +32,8 @@ func newScramClient(m config.Mechanism) func() sarama.SCRAMClient {
 	return func() sarama.SCRAMClient { return &scramClient{hash: hash} }
 }
 
-// Begin implements sarama.SCRAMClient. Kafka takes user and password as they are,
-// so the RFC's preparation of texts must be left out: it refuses some and changes
-// others.
+// Begin implements sarama.SCRAMClient. Kafka uses the user and the password unchanged, so
+// SASLprep, which rejects some texts and changes others, must not be applied.
 func (c *scramClient) Begin(user, password, authzID string) error {
 	client, err := c.hash.NewClientUnprepped(user, password, authzID)
 	if err != nil {

@@ -18,20 +18,21 @@ import (
 // RemindEvery is how often a condition that lasts is logged again.
 const RemindEvery = 5 * time.Minute
 
-// A CauseLog decides what is logged of a condition that lasts, and whose cause may
-// change with each retry: each cause once, and the current one again every few minutes.
-// The zero value is a condition that has not begun.
+// A CauseLog decides what is logged about a condition that lasts and whose cause may change
+// with each retry: each cause once, and the current one again every few minutes. The zero
+// value is a condition that has not begun. It is not safe for concurrent use.
 type CauseLog struct {
 	since  time.Time
-	last   time.Time           // when a cause was last to be logged
+	last   time.Time           // when a cause was last due
 	logged map[string]struct{} // keys of causes
 }
 
-// causesLogged is how many causes of one condition are logged. More of them are the same
-// one with a part of the text that varies.
+// causesLogged is how many causes of one condition are logged. If there are more, it is one
+// cause with a text that varies.
 const causesLogged = 32
 
-// News reports whether the cause with key is to be logged now.
+// News reports whether the cause with this key is to be logged now. every is the time after
+// which the same cause is logged again.
 func (l *CauseLog) News(key string, every time.Duration, now time.Time) bool {
 	if l.logged == nil {
 		l.since, l.logged = now, make(map[string]struct{})
@@ -46,15 +47,15 @@ func (l *CauseLog) News(key string, every time.Duration, now time.Time) bool {
 // Lasts returns how long the condition has lasted, for logs.
 func (l *CauseLog) Lasts(now time.Time) string { return now.Sub(l.since).Round(time.Second).String() }
 
-// varying matches what differs in the answers of token servers and AWS to the same
+// varying matches what differs between the responses of token servers and AWS to the same
 // request: identifiers of requests and times.
 var varying = regexp.MustCompile(`(?i)\b(request|trace|correlation)[ _-]?id[:=]? *[\w-]+|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?`)
 
-// CauseKey identifies a cause over retries.
+// CauseKey identifies a cause across retries.
 func CauseKey(text string) string { return varying.ReplaceAllString(text, "") }
 
-// FaultKey is causeKey for a fault of a consumer. Partitions without a leader are one
-// cause, however many there are: a consumer that loses a broker loses all that it led.
+// FaultKey is causeKey for a fault of a consumer. Partitions without a leader are one cause,
+// however many there are: a broker that fails is the leader of many.
 func FaultKey(err error) string {
 	var code sarama.KError
 	if errors.As(err, &code) {
@@ -67,31 +68,32 @@ func FaultKey(err error) string {
 	return CauseKey(err.Error())
 }
 
-// ClusterCause returns the part of err that concerns all consumers of the cluster alike,
-// and the key of that cause; ok is false if err is about the consumer alone.
+// ClusterCause returns the part of err that concerns all consumers of the cluster, and the
+// key of that cause. ok is false if err concerns the consumer alone.
 func ClusterCause(spec *config.Consumer, err error) (cause, key string, ok bool) {
 	if !ofCluster(err) {
 		return "", "", false
 	}
-	// The text around it may name the group of one consumer.
+	// The outer errors may name the group of one consumer.
 	for inner := errors.Unwrap(err); inner != nil && strings.Contains(err.Error(), "group "+spec.Group); inner = errors.Unwrap(err) {
 		err = inner
 	}
 	return err.Error(), clusterKey(err), true
 }
 
-// ofCluster reports that err is one of the connection to a broker or of the login.
+// ofCluster reports whether err concerns the connection to a broker, or the login.
 func ofCluster(err error) bool {
 	return kafka.LoginRejected(err) || errors.As(err, new(fetch.StrangerError)) || errors.As(err, new(*fetch.HandshakeError)) ||
 		errors.As(err, new(*net.OpError)) || connectionClosed(err)
 }
 
+// connectionClosed reports whether err only says that a connection is closed.
 func connectionClosed(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
 		errors.Is(err, sarama.ErrNotConnected) || errors.Is(err, sarama.ErrOutOfBrokers)
 }
 
-// clusterKey identifies a cause whichever request found it.
+// clusterKey identifies a cause, whichever request failed for it.
 func clusterKey(err error) string {
 	var of *net.OpError
 	var stranger fetch.StrangerError
@@ -107,7 +109,7 @@ func clusterKey(err error) string {
 		return full.Broker + " accepts no more connections"
 	case errors.As(err, &of) && of.Addr != nil && of.Err != nil:
 		return of.Addr.String() + " " + root(of.Err).Error()
-	case of != nil: // a name without an address: whichever request looked it up
+	case of != nil: // the lookup of a name failed, so there is no address
 		return of.Error()
 	case connectionClosed(err):
 		return "connection closed"
@@ -115,6 +117,7 @@ func clusterKey(err error) string {
 	return CauseKey(err.Error())
 }
 
+// root returns the innermost error.
 func root(err error) error {
 	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(err) {
 		err = inner

@@ -16,10 +16,10 @@ import (
 	"kcagent/limits"
 )
 
-// TestOutageLines: the first line counts the consumers that fail by then, a new cause is
-// one line, and the reminder comes every few minutes. One consumer alone logs its own
-// transition, so the cluster is logged only when the cause changes.
-func TestOutageLines(t *testing.T) {
+// TestOutageIsLoggedPerCause: the first line counts the consumers that fail by then, a new
+// cause is one line, and a reminder follows every few minutes. If only one consumer fails,
+// it logs its own transition, so the cluster is logged only when the cause changes.
+func TestOutageIsLoggedPerCause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log testkit.LogBuffer
 		outages := NewOutageLog(slog.New(slog.NewJSONHandler(&log, nil)))
@@ -86,9 +86,10 @@ func TestOutageLines(t *testing.T) {
 	})
 }
 
-// TestOutageGoesOn: an outage whose causes alternate with others of the consumers is one,
-// and its end is logged once consumers recover, although another has other trouble by then.
-func TestOutageGoesOn(t *testing.T) {
+// TestAlternatingCausesAreOneOutage: an outage whose causes alternate with other faults of
+// the consumers is one outage. Its end is logged once consumers recover, although another
+// consumer has another fault by then.
+func TestAlternatingCausesAreOneOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log testkit.LogBuffer
 		outages := NewOutageLog(slog.New(slog.NewJSONHandler(&log, nil)))
@@ -119,9 +120,10 @@ func TestOutageGoesOn(t *testing.T) {
 	})
 }
 
-// TestCauseLog: each cause of a condition is logged once, and the present one again every
-// few minutes, however often they alternate. A text that varies without end is bounded.
-func TestCauseLog(t *testing.T) {
+// TestCauseIsLoggedOnceAndAgainAsAReminder: each cause of a condition is logged once, and
+// the current one again every few minutes, however often they alternate. A text that keeps
+// varying is limited.
+func TestCauseIsLoggedOnceAndAgainAsAReminder(t *testing.T) {
 	var l CauseLog
 	now := time.Now()
 	count := func(minutes int, key func(i int) string) (n int) {
@@ -141,8 +143,9 @@ func TestCauseLog(t *testing.T) {
 	}
 }
 
-// TestCauseKey: parts that differ in each answer of a server are not part of the cause.
-func TestCauseKey(t *testing.T) {
+// TestCauseKeyIgnoresVaryingText: parts that differ between the responses of a server are
+// not part of the cause.
+func TestCauseKeyIgnoresVaryingText(t *testing.T) {
 	for _, form := range []string{
 		"https response error StatusCode: 403, RequestID: %[1]s, AccessDenied",
 		"AADSTS7000215: Invalid client secret. Trace ID: %[1]s Correlation ID: %[1]s Timestamp: 2026-11-26 17:00:%[2]sZ",

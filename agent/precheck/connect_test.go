@@ -17,8 +17,8 @@ import (
 	"kcagent/e2e/certs"
 )
 
-// brokerWith is a broker that shows a certificate and, if clients is not nil,
-// wants one that clients signed; with neither it speaks no TLS.
+// brokerWith starts a broker that presents a certificate and, if clients is not nil, requires
+// one that is signed by clients. With neither it does not use TLS.
 func brokerWith(t *testing.T, shows *certs.Pair, clients *certs.Authority) string {
 	t.Helper()
 	if shows == nil {
@@ -31,7 +31,7 @@ func brokerWith(t *testing.T, shows *certs.Pair, clients *certs.Authority) strin
 	return brokerBy(t, conf)
 }
 
-// brokerBy is a broker that speaks TLS as conf says, or none if that is nil.
+// brokerBy starts a broker that uses TLS with conf, or no TLS if conf is nil.
 func brokerBy(t *testing.T, conf *tls.Config) string {
 	t.Helper()
 	opts := []kfake.Opt{kfake.NumBrokers(1), kfake.SeedTopics(1, "t")}
@@ -46,8 +46,8 @@ func brokerBy(t *testing.T, conf *tls.Config) string {
 	return cluster.ListenAddrs()[0]
 }
 
-// TestErrorsOfTLS: each says what is wrong, and in which file or setting.
-func TestErrorsOfTLS(t *testing.T) {
+// TestTLSErrorsNameTheSetting: each error says what is wrong, and in which file or setting.
+func TestTLSErrorsNameTheSetting(t *testing.T) {
 	dir := t.TempDir()
 	ours, theirs := certs.NewAuthority(t, "ours"), certs.NewAuthority(t, "theirs")
 	past := func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }
@@ -117,9 +117,9 @@ func TestErrorsOfTLS(t *testing.T) {
 	}
 }
 
-// TestLostHints: a broker that hangs up at once, as Kafka does where the client
-// speaks another security protocol, is not told of as an EOF alone.
-func TestLostHints(t *testing.T) {
+// TestClosedConnectionNamesTheMissingSetting: Kafka closes a connection at once if the
+// client uses another security protocol; an EOF alone would not help.
+func TestClosedConnectionNamesTheMissingSetting(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

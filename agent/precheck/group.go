@@ -19,81 +19,81 @@ import (
 	"kcagent/fetch"
 )
 
-// A coordinatorProbe asks one coordinator about its groups. Questions that arrive while
-// others are being asked share the next requests.
+// A coordinatorProbe checks groups at their coordinator. Checks that are added while requests
+// are in flight share the next requests.
 type coordinatorProbe struct {
 	*clusterProbe
 	addr string
 
 	mu      sync.Mutex
-	waiting []*groupQuestion
-	busy    bool
+	waiting []*groupCheck
+	running bool // a goroutine sends requests
 
-	// Of the goroutine that is busy.
-	link    *fetch.Link
-	failed  error             // why there is no link
-	leaders map[string][]node // by topic
-	session error             // what is wrong with the session timeout
-	decided bool              // session is known
+	// Only the goroutine that sends requests uses these.
+	link         *fetch.Link
+	linkErr      error                         // why there is no link
+	leaders      map[string][]advertisedBroker // by topic
+	sessionErr   error                         // why the session timeout is not allowed
+	sessionKnown bool                          // whether the session timeout is allowed is known
 }
 
-// A node is a broker as the cluster advertises it.
-type node struct {
+// An advertisedBroker is a broker at the address that it advertises.
+type advertisedBroker struct {
 	id   int32
 	addr string
 }
 
-// A groupQuestion is what a probe asks of one consumer's group.
-type groupQuestion struct {
+// A groupCheck is the check of one consumer's group.
+type groupCheck struct {
 	spec    *config.Consumer
 	topics  []string
-	done    chan struct{} // closed with the answer
-	failed  error         // why the coordinator did not answer
-	err     error         // why the group cannot be joined
-	leaders []node        // of the topics
+	done    chan struct{}      // closed once the fields below are set
+	failed  error              // why the coordinator did not answer
+	err     error              // why the group cannot be joined
+	leaders []advertisedBroker // of the topics
 }
 
-// ask answers q.
-func (c *coordinatorProbe) ask(ctx context.Context, q *groupQuestion) {
+// check runs q, and returns when its result is set.
+func (c *coordinatorProbe) check(ctx context.Context, q *groupCheck) {
 	q.done = make(chan struct{})
 	c.mu.Lock()
 	c.waiting = append(c.waiting, q)
-	mine := !c.busy
-	c.busy = true
+	first := !c.running
+	c.running = true
 	c.mu.Unlock()
-	if !mine {
+	if !first { // another goroutine runs it
 		<-q.done
 		return
 	}
 	for {
 		c.mu.Lock()
-		asked := c.waiting
+		checks := c.waiting
 		c.waiting = nil
-		c.busy = len(asked) > 0
+		c.running = len(checks) > 0
 		c.mu.Unlock()
-		if len(asked) == 0 {
+		if len(checks) == 0 {
 			return
 		}
-		c.examine(ctx, asked)
-		for _, q := range asked {
+		c.checkAll(ctx, checks)
+		for _, q := range checks {
 			close(q.done)
 		}
 	}
 }
 
-// examine answers some questions. Its requests change nothing at the coordinator.
-func (c *coordinatorProbe) examine(ctx context.Context, asked []*groupQuestion) {
-	if c.link == nil && c.failed == nil {
-		c.link, c.failed = c.Link(ctx, c.addr)
+// checkAll runs some checks. Its requests change nothing at the coordinator.
+func (c *coordinatorProbe) checkAll(ctx context.Context, checks []*groupCheck) {
+	if c.link == nil && c.linkErr == nil {
+		c.link, c.linkErr = c.Link(ctx, c.addr)
 	}
-	err := c.failed
+	err := c.linkErr
 	if err == nil {
-		err = c.examineGroups(ctx, asked)
+		err = c.checkGroups(ctx, checks)
 	}
 	if err == nil {
-		err = c.findLeaders(asked)
+		err = c.findLeaders(checks)
 	}
-	for _, q := range asked {
+	for _, q := range checks {
 		if err != nil {
 			q.failed = err
 			continue
@@ -104,10 +104,10 @@ func (c *coordinatorProbe) examine(ctx context.Context, asked []*groupQuestion) 
 	}
 }
 
-// examineGroups describes the groups, and examines those that a member of kcagent may
+// checkGroups describes the groups, and tests a join of those that a member of kcagent may
 // not be able to join.
-func (c *coordinatorProbe) examineGroups(ctx context.Context, asked []*groupQuestion) error {
-	groups, err := c.describe(ctx, asked)
+func (c *coordinatorProbe) checkGroups(ctx context.Context, checks []*groupCheck) error {
+	groups, err := c.describe(ctx, checks)
 	if err != nil {
 		return err
 	}
@@ -115,63 +115,63 @@ func (c *coordinatorProbe) examineGroups(ctx context.Context, asked []*groupQues
 	if err != nil {
 		return err
 	}
-	var tried []*groupQuestion
+	var tested []*groupCheck
 	var joins []kmsg.Request
-	sure := c.decided
-	for i, q := range asked {
+	sessionKnown := c.sessionKnown
+	for i, q := range checks {
 		g := groups[q.spec.Group]
 		m, isModern := modern[q.spec.Group]
 		foreign := len(g.Members) > 0 && (g.ProtocolType != group.ConsumerProtocol || g.Protocol != group.Assignor) || len(m.Members) > 0
 		converts := isModern && len(m.Members) == 0 // by the first classic member
-		if g.ErrorCode == codeDenied || converts || !foreign && (sure || i >= mostSessions) {
+		if g.ErrorCode == codeDenied || converts || !foreign && (sessionKnown || i >= maxSessionChecks) {
 			continue
 		}
-		tried = append(tried, q)
-		joins = append(joins, tryJoin(q.spec))
+		tested = append(tested, q)
+		joins = append(joins, testJoin(q.spec))
 	}
 	resps, err := c.link.AskAll(joins)
 	if err != nil {
 		return err
 	}
-	for i, q := range tried {
+	for i, q := range tested {
 		_, isModern := modern[q.spec.Group]
 		switch code := sarama.KError(resps[i].(*kmsg.JoinGroupResponse).ErrorCode); code {
 		case sarama.ErrInvalidSessionTimeout:
-			c.session, c.decided = code, true
+			c.sessionErr, c.sessionKnown = code, true
 		case sarama.ErrInconsistentGroupProtocol:
 			q.err = group.ExplainConflict(q.spec.Group, group.KindOf(groups[q.spec.Group], isModern), code)
-			c.decided = true
-		case sarama.ErrGroupAuthorizationFailed: // to see a group is another permission
+			c.sessionKnown = true
+		case sarama.ErrGroupAuthorizationFailed: // describing a group needs another permission
 			q.err = fmt.Errorf("join group %s: %w", q.spec.Group, code)
 		case sarama.ErrUnknownMemberId:
-			c.decided = true
+			c.sessionKnown = true
 		}
 	}
-	for _, q := range asked {
-		if c.session != nil && q.err == nil {
-			q.err = fmt.Errorf("join group %s: %w", q.spec.Group, group.WrongSession(q.spec, c.session))
+	for _, q := range checks {
+		if c.sessionErr != nil && q.err == nil {
+			q.err = fmt.Errorf("join group %s: %w", q.spec.Group, group.WrongSession(q.spec, c.sessionErr))
 		}
 	}
 	return nil
 }
 
 const (
-	// mostTopics and mostLeaders bound what a probe looks at.
-	mostTopics, mostLeaders = 200, 32
-	// mostSessions is how many groups a probe uses to check the session timeout: the
+	// maxTopics and maxLeaders limit how many topics and leaders a probe checks.
+	maxTopics, maxLeaders = 200, 32
+	// maxSessionChecks is how many groups a probe uses to check the session timeout: the
 	// response for some groups does not show whether it is allowed.
-	mostSessions = 3
-	// leadersAtOnce is how many leaders a probe connects to at a time.
-	leadersAtOnce = 8
+	maxSessionChecks = 3
+	// maxConnects is how many leaders a probe connects to at once.
+	maxConnects = 8
 
 	codeDenied  = int16(sarama.ErrGroupAuthorizationFailed)
 	codeNoGroup = int16(sarama.ErrGroupIDNotFound)
 )
 
 // describe describes groups, and waits while the coordinator loads them.
-func (c *coordinatorProbe) describe(ctx context.Context, asked []*groupQuestion) (map[string]kmsg.DescribeGroupsResponseGroup, error) {
+func (c *coordinatorProbe) describe(ctx context.Context, checks []*groupCheck) (map[string]kmsg.DescribeGroupsResponseGroup, error) {
 	req := kmsg.NewPtrDescribeGroupsRequest()
-	for _, q := range asked {
+	for _, q := range checks {
 		req.Groups = append(req.Groups, q.spec.Group)
 	}
 	slices.Sort(req.Groups)
@@ -227,12 +227,12 @@ func (c *coordinatorProbe) modern(groups map[string]kmsg.DescribeGroupsResponseG
 	return modern, nil
 }
 
-// tryJoin returns a request that tests whether the coordinator would accept a member: a
+// testJoin returns a request that tests whether the coordinator would accept a member: a
 // JoinGroup with a member id that does not exist. Kafka checks the permission, the session
 // timeout and the protocols before it looks for the member, and then changes nothing. A
 // request without a member id would leave a pending member, for which a rebalance of the
 // group waits.
-func tryJoin(spec *config.Consumer) kmsg.Request {
+func testJoin(spec *config.Consumer) kmsg.Request {
 	req := kmsg.NewPtrJoinGroupRequest()
 	req.Group, req.MemberID, req.ProtocolType = spec.Group, "kcagent-pre-check-"+rand.Text(), group.ConsumerProtocol
 	req.SessionTimeoutMillis = int32(group.SessionTimeout(spec).Milliseconds())
@@ -244,13 +244,13 @@ func tryJoin(spec *config.Consumer) kmsg.Request {
 }
 
 // findLeaders finds the leaders of the topics that are not known yet.
-func (c *coordinatorProbe) findLeaders(asked []*groupQuestion) error {
+func (c *coordinatorProbe) findLeaders(checks []*groupCheck) error {
 	req := kmsg.NewPtrMetadataRequest()
 	req.Topics = []kmsg.MetadataRequestTopic{}
 	req.AllowAutoTopicCreation = false
-	for _, q := range asked {
+	for _, q := range checks {
 		for _, t := range q.topics {
-			if _, known := c.leaders[t]; !known && len(req.Topics) < mostTopics {
+			if _, known := c.leaders[t]; !known && len(req.Topics) < maxTopics {
 				c.leaders[t] = nil
 				req.Topics = append(req.Topics, kmsg.MetadataRequestTopic{Topic: kmsg.StringPtr(t)})
 			}
@@ -276,9 +276,9 @@ func (c *coordinatorProbe) findLeaders(asked []*groupQuestion) error {
 		if t.Topic == nil {
 			continue
 		}
-		var leaders []node
+		var leaders []advertisedBroker
 		for _, p := range t.Partitions {
-			if n := (node{p.Leader, addrs[p.Leader]}); n.addr != "" && !slices.Contains(leaders, n) {
+			if n := (advertisedBroker{p.Leader, addrs[p.Leader]}); n.addr != "" && !slices.Contains(leaders, n) {
 				leaders = append(leaders, n)
 			}
 		}

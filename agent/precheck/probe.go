@@ -30,28 +30,29 @@ import (
 	"kcagent/sink/kinds"
 )
 
-// A Finding is what Probe found wrong with one consumer.
+// A Finding is a problem of one consumer that Probe found.
 type Finding struct {
 	Consumer string
 	Field    string // of the consumer in the file: topics, topics_regex, group, cluster or sink
 	Err      error
 }
 
-// probeTimeout bounds a probe of one cluster.
+// probeTimeout limits the probe of one cluster.
 const probeTimeout = 20 * time.Second
 
-// Probe tries what the consumers need, without joining a group or touching a
-// file: brokers reachable, credentials accepted, topics there, the group's
-// coordinator found and reachable, sinks writable. Consumers of one cluster share
-// one connection. The findings come in the order of consumers.
+// Probe checks what the consumers need, without joining a group or opening a file for
+// writing: the brokers are reachable, the credentials are accepted, the topics exist, the
+// group's coordinator can be found and reached and would accept the member, and the sinks are
+// writable. Consumers of one cluster share one connection. The findings are in the order of
+// consumers.
 //
-// That a file is locked is none: the agent that will run them may hold it.
+// A locked file is not a finding, because the agent that will run the consumers may hold it.
 func Probe(ctx context.Context, consumers []config.Consumer) []Finding {
 	found := make([][]Finding, len(consumers))
 	var wg sync.WaitGroup
 	wg.Add(len(consumers))
-	unpinned := func([]string) string { return "" }
-	ProbeEach(ctx, consumers, Checks{Sink: kinds.Check, Pinned: unpinned}, func(i int, f []Finding) {
+	notPinned := func([]string) string { return "" }
+	ProbeEach(ctx, consumers, Options{CheckSink: kinds.Check, PinnedCluster: notPinned}, func(i int, f []Finding) {
 		found[i] = f
 		wg.Done()
 	})
@@ -63,17 +64,17 @@ func Probe(ctx context.Context, consumers []config.Consumer) []Finding {
 	return all
 }
 
-// Checks are what a probe needs besides the consumers.
-type Checks struct {
-	Sink   func(sink.Spec) error         // checks a sink
-	Pinned func(brokers []string) string // names the cluster that brokers are pinned to; "" if none
+// Options say how a probe checks what depends on its caller.
+type Options struct {
+	CheckSink     func(sink.Spec) error         // returns why a sink cannot be opened
+	PinnedCluster func(brokers []string) string // returns the id of the cluster that brokers are pinned to; "" if none
 }
 
-// ProbeEach reports for each consumer what is wrong with it as soon as that is
-// known, once, from goroutines of its own. It returns when Kafka has answered for
-// all, within probeTimeout or soon after the end of ctx; the check of a sink on a
-// file system that hangs takes as long as that.
-func ProbeEach(ctx context.Context, consumers []config.Consumer, by Checks, report func(i int, found []Finding)) {
+// ProbeEach calls report once for each consumer, with its findings, as soon as they are
+// known. report is called by several goroutines, with the consumer's index. probeEach returns
+// when all clusters are checked, which takes probeTimeout at most and ends soon after ctx;
+// a check of a sink on a file system that hangs may be reported later.
+func ProbeEach(ctx context.Context, consumers []config.Consumer, o Options, report func(i int, found []Finding)) {
 	answers := make([]chan []Finding, len(consumers))
 	var groups [][]int // consumers of one cluster
 next:
@@ -82,7 +83,7 @@ next:
 		go func() {
 			var err error
 			if c.Sink.Kind() != "" { // a pre-check of new credentials checks the cluster alone
-				err = by.Sink(c.Sink)
+				err = o.CheckSink(c.Sink)
 			}
 			found := <-answers[i]
 			if err != nil {
@@ -105,7 +106,7 @@ next:
 			for at, i := range g {
 				cs[at] = consumers[i]
 			}
-			probeCluster(ctx, cs, by.Pinned(cs[0].Cluster.Brokers), func(at int, found []Finding) { answers[g[at]] <- found })
+			probeCluster(ctx, cs, o.PinnedCluster(cs[0].Cluster.Brokers), func(at int, found []Finding) { answers[g[at]] <- found })
 		})
 	}
 	wg.Wait()
@@ -132,42 +133,43 @@ func probeCluster(ctx context.Context, consumers []config.Consumer, pinned strin
 	running.Go(func() { _ = p.Run(ctx) })
 	defer running.Wait()
 	defer cancel()
-	if err := p.learn(ctx, consumers); err != nil {
-		err = inTime(ctx, brokers, err)
+	if err := p.loadTopics(ctx, consumers); err != nil {
+		err = timeoutError(ctx, brokers, err)
 		for i, c := range consumers {
 			report(i, []Finding{{c.Name, "cluster", kafka.ExplainFirst(&c, err)}})
 		}
 		return
 	}
-	var examining sync.WaitGroup // at once: a cluster that is far away would else be asked for minutes
+	var checking sync.WaitGroup // at once: one after the other, a cluster with a long round trip would take minutes
 	for i := range consumers {
-		examining.Go(func() { report(i, p.examine(ctx, &consumers[i])) })
+		checking.Go(func() { report(i, p.checkConsumer(ctx, &consumers[i])) })
 	}
-	examining.Wait()
-	p.hangUp()
+	checking.Wait()
+	p.closeLinks()
 }
 
-// inTime says so if err is that the probe took too long for what it did.
-func inTime(ctx context.Context, what string, err error) error {
+// timeoutError returns err, or an error that names the operation if the time of the probe is
+// over.
+func timeoutError(ctx context.Context, what string, err error) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return fmt.Errorf("%s: no response within %s", what, probeTimeout)
 	}
 	return err
 }
 
-// A clusterProbe is a connection to a cluster, and what was learned over it.
+// A clusterProbe is the probe of one cluster, over connections of its own.
 type clusterProbe struct {
 	*fetch.Fetcher
-	brokers string   // what asking them is
-	all     []string // every topic, if somebody has a pattern
+	brokers string   // names the brokers in errors
+	all     []string // every topic, if a consumer has topics_regex
 
 	mu           sync.Mutex
 	coordinators map[string]*coordinatorProbe // by address
 	reached      map[string]func() error      // by address
 }
 
-// learn asks for all topics at once. Its error concerns every consumer.
-func (p *clusterProbe) learn(ctx context.Context, consumers []config.Consumer) error {
+// loadTopics requests the metadata of all topics at once. Its error concerns every consumer.
+func (p *clusterProbe) loadTopics(ctx context.Context, consumers []config.Consumer) error {
 	var topics []string
 	patterns := false
 	for _, c := range consumers {
@@ -185,8 +187,8 @@ func (p *clusterProbe) learn(ctx context.Context, consumers []config.Consumer) e
 	return err
 }
 
-// examine says what is wrong with one consumer. Many calls may run at a time.
-func (p *clusterProbe) examine(ctx context.Context, c *config.Consumer) (found []Finding) {
+// checkConsumer returns what is wrong with one consumer. It may be called concurrently.
+func (p *clusterProbe) checkConsumer(ctx context.Context, c *config.Consumer) (found []Finding) {
 	topics := c.Topics
 	for _, t := range c.Topics {
 		if _, err := p.Partitions(t); err != nil {
@@ -204,11 +206,11 @@ func (p *clusterProbe) examine(ctx context.Context, c *config.Consumer) (found [
 		err = kafka.Explain(c, err)
 		return append(found, Finding{c.Name, "group", fmt.Errorf("find the coordinator of group %s: %w", c.Group, err)})
 	}
-	q := &groupQuestion{spec: c, topics: topics}
-	p.at(addr).ask(ctx, q)
+	q := &groupCheck{spec: c, topics: topics}
+	p.coordinatorAt(addr).check(ctx, q)
 	switch {
 	case q.failed != nil:
-		err = advertised(c, node{id, addr}, kafka.Explain(c, inTime(ctx, "connect to "+addr, q.failed)))
+		err = advertised(c, advertisedBroker{id, addr}, kafka.Explain(c, timeoutError(ctx, "connect to "+addr, q.failed)))
 		return append(found, Finding{c.Name, "group", fmt.Errorf("reach the coordinator of group %s: %w", c.Group, err)})
 	case q.err != nil:
 		found = append(found, Finding{c.Name, "group", q.err})

@@ -11,9 +11,9 @@ import (
 	"kcagent/e2e/badnet"
 )
 
-// TestProbeOfAClusterFarAway: the groups of one cluster are not asked for one after
-// the other, which would take longer than a probe may.
-func TestProbeOfAClusterFarAway(t *testing.T) {
+// TestProbeChecksGroupsAtOnce: the groups of a cluster are not checked one after the other,
+// which would take longer than a probe may if the round trip is long.
+func TestProbeChecksGroupsAtOnce(t *testing.T) {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "t"))
 	if err != nil {
 		t.Fatal(err)
