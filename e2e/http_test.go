@@ -31,14 +31,14 @@ var contract = map[string]string{
  "consumers": {"shown": 0}, "zombies": [{"consumer": "", "since": "", "goroutines": 0, "functions": [""]}]}`,
 }
 
-func TestHTTP(t *testing.T) {
+func TestHTTPKeepsItsContract(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
-	topic := s.topic(t, "shown", 1)
+	topic := s.newTopic(t, "shown", 1)
 	s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 1, Count: 10})
 	shown, gone := s.entry("shown", topic), s.entry("gone", topic)
-	good := s.file(shown)
-	a := agenttest.Start(t, agenttest.Options{Config: s.file(shown, gone)})
+	good := s.config(shown)
+	a := agenttest.Start(t, agenttest.Options{Config: s.config(shown, gone)})
 	s.waitCommitted(t, a, gone, 10)
 	a.Apply(good)
 	s.waitCommitted(t, a, shown, 10)
@@ -68,14 +68,14 @@ func checkShapes(t *testing.T, a *agenttest.Agent) {
 			t.Fatal(err)
 		}
 		a.JSON(path, &got)
-		for _, fault := range differ(path, want, got) {
+		for _, fault := range shapeDifferences(path, want, got) {
 			t.Error(fault)
 		}
 	}
 }
 
 // differ says where got lacks something of want, or has it of another kind.
-func differ(at string, want, got any) (faults []string) {
+func shapeDifferences(at string, want, got any) (faults []string) {
 	switch w := want.(type) {
 	case nil:
 		return nil
@@ -89,7 +89,7 @@ func differ(at string, want, got any) (faults []string) {
 				faults = append(faults, fmt.Sprintf("%s has no %s", at, name))
 				continue
 			}
-			faults = append(faults, differ(at+"."+name, value, g[name])...)
+			faults = append(faults, shapeDifferences(at+"."+name, value, g[name])...)
 		}
 	case []any:
 		g, ok := got.([]any)
@@ -97,7 +97,7 @@ func differ(at string, want, got any) (faults []string) {
 			return []string{fmt.Sprintf("%s is %T, want a list", at, got)}
 		}
 		for i := range g {
-			faults = append(faults, differ(fmt.Sprintf("%s[%d]", at, i), w[0], g[i])...)
+			faults = append(faults, shapeDifferences(fmt.Sprintf("%s[%d]", at, i), w[0], g[i])...)
 		}
 	default:
 		if fmt.Sprintf("%T", want) != fmt.Sprintf("%T", got) {

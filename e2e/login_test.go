@@ -21,7 +21,7 @@ import (
 )
 
 // A logged scene's brokers want a login over TLS.
-type logged struct {
+type loginScene struct {
 	*scene
 	entries []entry
 	tokens  *kafkatest.Issuer
@@ -34,15 +34,15 @@ const (
 	tokenLives   = 10 * time.Second
 )
 
-func newLogged(t *testing.T, properties map[string]string) *logged {
+func newLoginScene(t *testing.T, properties map[string]string) *loginScene {
 	t.Helper()
 	authority := certs.NewAuthority(t, "authority")
-	l := &logged{scene: newScene(t), tokens: kafkatest.NewIssuer(t)}
+	l := &loginScene{scene: newScene(t), tokens: kafkatest.NewIssuer(t)}
 	l.Cluster = kafkatest.Start(t, kafkatest.Options{
 		TLS:        &kafkatest.TLS{Authority: authority.PEM, Server: authority.Issue(t, "broker"), SASL: true, Tokens: l.tokens},
 		Properties: properties,
 	})
-	put(t, l.dir, "ca.pem", authority.PEM)
+	replaceFile(t, l.dir, "ca.pem", authority.PEM)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if id, secret, _ := r.BasicAuth(); id != "reader" || secret != "client-secret" {
 			http.Error(w, `{"error": "invalid_client"}`, http.StatusUnauthorized)
@@ -63,7 +63,7 @@ func newLogged(t *testing.T, properties map[string]string) *logged {
 
 // cluster is an entry of the file's clusters. Its secret is in the file of its
 // name.
-func (l *logged) cluster(name, mechanism, user string) string {
+func (l *loginScene) cluster(name, mechanism, user string) string {
 	file := filepath.Join(l.dir, name)
 	login := fmt.Sprintf("username: %s, password_file: %s", user, file)
 	switch user {
@@ -86,7 +86,7 @@ const byFile, byServer = "a token file", "a token server"
 
 // logins writes the secrets of all ways to log in and returns their clusters;
 // those of wrong, forged and stranger are refused.
-func (l *logged) logins(t *testing.T, topic, token string) (clusters string) {
+func (l *loginScene) logins(t *testing.T, topic, token string) (clusters string) {
 	t.Helper()
 	for name, login := range map[string]struct{ mechanism, user, secret string }{
 		"plain":    {"PLAIN", kafkatest.PlainUser, kafkatest.PlainPassword},
@@ -98,21 +98,21 @@ func (l *logged) logins(t *testing.T, topic, token string) (clusters string) {
 		"forged":   {"OAUTHBEARER", byFile, kafkatest.NewIssuer(t).Token(t, "reader", time.Hour)},
 		"stranger": {"OAUTHBEARER", byServer, "no-secret"},
 	} {
-		put(t, l.dir, name, []byte(login.secret+"\n"))
+		replaceFile(t, l.dir, name, []byte(login.secret+"\n"))
 		clusters += l.cluster(name, login.mechanism, login.user)
 		l.entries = append(l.entries, l.entry(name, topic).withCluster(name))
 	}
 	return clusters
 }
 
-// TestLogins: every mechanism reads on over the ends of its sessions (KIP-368);
+// TestLoginsSurviveSessionEndsAndNewSecrets: every mechanism reads on over the ends of its sessions (KIP-368);
 // a wrong secret is an error that names the cluster, and heals by itself once
 // the file holds the right one; a password that was changed at the brokers is
 // taken over while records flow.
-func TestLogins(t *testing.T) {
+func TestLoginsSurviveSessionEndsAndNewSecrets(t *testing.T) {
 	t.Parallel()
-	l := newLogged(t, shortSessions())
-	topic := l.topic(t, "logins", 2)
+	l := newLoginScene(t, shortSessions())
+	topic := l.newTopic(t, "logins", 2)
 	l.SetPassword(t, "reader", "first-secret")
 	first := l.tokens.Token(t, "reader", time.Hour)
 	clusters := l.logins(t, topic, first)
@@ -120,7 +120,7 @@ func TestLogins(t *testing.T) {
 		l.SecureAddrs()[0], filepath.Join(l.dir, "ca.pem"))
 	refused := l.entry("inline", topic).withCluster("inline")
 	a := agenttest.Start(t, agenttest.Options{
-		Config: strings.Replace(document(nil, append([]entry{refused}, l.entries...)...), "clusters:\n", "clusters:\n"+clusters, 1),
+		Config: strings.Replace(configText(nil, append([]entry{refused}, l.entries...)...), "clusters:\n", "clusters:\n"+clusters, 1),
 		Args:   []string{"--log-level", "debug"},
 	})
 	stop, produced := l.keepProducing(t, topic, 2)
@@ -136,7 +136,7 @@ func TestLogins(t *testing.T) {
 		a.WaitConsumer(name, "fail for its secret", func(c agenttest.Consumer) bool {
 			return c.Status == "ERROR" && strings.Contains(c.Error(), "authenticate to cluster "+name)
 		})
-		put(t, l.dir, name, []byte(right+"\n"))
+		replaceFile(t, l.dir, name, []byte(right+"\n"))
 		a.WaitConsumer(name, "read with the right one", func(c agenttest.Consumer) bool { return c.Status == "RUNNING" && c.RecordsTotal > 0 })
 	}
 
@@ -144,9 +144,9 @@ func TestLogins(t *testing.T) {
 	// two of the clusters come at the end of a session.
 	l.SetPassword(t, "reader", "second-secret")
 	for _, name := range []string{"scram256", "scram512", "wrong"} {
-		put(t, l.dir, name, []byte("second-secret\n"))
+		replaceFile(t, l.dir, name, []byte("second-secret\n"))
 	}
-	put(t, l.dir, "filed", []byte(second))
+	replaceFile(t, l.dir, "filed", []byte(second))
 	began := time.Now()
 	for _, e := range l.entries {
 		before := a.Consumer(e.name).RecordsTotal
@@ -157,7 +157,7 @@ func TestLogins(t *testing.T) {
 	stop()
 	for _, e := range l.entries {
 		l.waitCommitted(t, a, e, int64(2*produced()))
-		follow(t, e.path).wantExact(t, topic, 2, produced())
+		readTrail(t, e.path).wantExact(t, topic, 2, produced())
 		if was, ok := who[e.name]; ok && (e.name == "plain" || e.name == "served") {
 			wantSame(t, a, e.name, was)
 		}
@@ -172,14 +172,14 @@ func TestLogins(t *testing.T) {
 	}
 }
 
-// TestMixedUpLogins: a cluster whose settings are those of another kind of
+// TestWrongListenerSettingsAreNamed: a cluster whose settings are those of another kind of
 // listener is told so, by real brokers' ways to refuse it.
-func TestMixedUpLogins(t *testing.T) {
+func TestWrongListenerSettingsAreNamed(t *testing.T) {
 	t.Parallel()
-	l := newLogged(t, map[string]string{"listener.name.secure.sasl.enabled.mechanisms": "PLAIN,OAUTHBEARER"})
-	topic := l.topic(t, "mixed-up", 1)
-	put(t, l.dir, "password", []byte(kafkatest.PlainPassword+"\n"))
-	put(t, l.dir, "token", []byte(l.tokens.Token(t, "reader", -time.Hour)+"\n"))
+	l := newLoginScene(t, map[string]string{"listener.name.secure.sasl.enabled.mechanisms": "PLAIN,OAUTHBEARER"})
+	topic := l.newTopic(t, "mixed-up", 1)
+	replaceFile(t, l.dir, "password", []byte(kafkatest.PlainPassword+"\n"))
+	replaceFile(t, l.dir, "token", []byte(l.tokens.Token(t, "reader", -time.Hour)+"\n"))
 	login := func(mechanism string) string {
 		return fmt.Sprintf(", sasl: {mechanism: %s, username: %s, password_file: %s/password}", mechanism, kafkatest.PlainUser, l.dir)
 	}
@@ -195,7 +195,7 @@ func TestMixedUpLogins(t *testing.T) {
 		{"old", l.SecureAddrs()[0], encrypted + token, "cluster old: the token in sasl.oauth.token_file " + l.dir + "/token expired at "},
 	} {
 		file := filepath.Join(l.dir, c.name+".yaml")
-		text := strings.Replace(document(nil, l.entry(c.name, topic).withCluster(c.name)), "clusters:\n",
+		text := strings.Replace(configText(nil, l.entry(c.name, topic).withCluster(c.name)), "clusters:\n",
 			fmt.Sprintf("clusters:\n  %s: {brokers: [%q]%s}\n", c.name, c.addr, c.settings), 1)
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -13,7 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"kcagent/e2e/agenttest"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
 	"kcagent/e2e/kafkatest"
 	"kcagent/e2e/wait"
 )
@@ -23,6 +26,17 @@ import (
 type trail map[string][]int
 
 func key(topic string, partition int32) string { return fmt.Sprintf("%s/%d", topic, partition) }
+
+// upTo counts: 0 to n-1.
+func upTo(n int) []int { return seqRange(0, n) }
+
+func seqRange(first, n int) []int {
+	var seqs []int
+	for i := first; i < n; i++ {
+		seqs = append(seqs, i)
+	}
+	return seqs
+}
 
 func (tr trail) len() int {
 	n := 0
@@ -92,6 +106,21 @@ func (tr trail) addLine(line []byte) error {
 	return tr.add(env.Value)
 }
 
+// follow reads the trail in files, taken together. Every line must be a
+// record.
+func readTrail(t *testing.T, paths ...string) trail {
+	t.Helper()
+	tr := make(trail)
+	for _, path := range paths {
+		for i, line := range lines(t, path) {
+			if err := tr.addLine(line); err != nil {
+				t.Fatalf("%s:%d: %v", path, i+1, err)
+			}
+		}
+	}
+	return tr
+}
+
 // lines are the whole lines of a file, compressed or not; none if there is no
 // file.
 func lines(t *testing.T, path string) [][]byte {
@@ -107,19 +136,35 @@ func lines(t *testing.T, path string) [][]byte {
 	return ls[:len(ls)-1] // what follows the last newline is being written
 }
 
-// follow reads the trail in files, taken together. Every line must be a
-// record.
-func follow(t *testing.T, paths ...string) trail {
-	t.Helper()
-	tr := make(trail)
-	for _, path := range paths {
-		for i, line := range lines(t, path) {
-			if err := tr.addLine(line); err != nil {
-				t.Fatalf("%s:%d: %v", path, i+1, err)
-			}
+// unpack decompresses what is compressed.
+func unpack(data []byte) ([]byte, error) {
+	switch {
+	case bytes.HasPrefix(data, []byte{0x1f, 0x8b}):
+		r, err := gzip.NewReader(bytes.NewReader(data))
+		if err != nil {
+			return nil, err
 		}
+		return io.ReadAll(r)
+	case bytes.HasPrefix(data, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+		r, err := zstd.NewReader(bytes.NewReader(data))
+		if err != nil {
+			return nil, err
+		}
+		defer r.Close()
+		return io.ReadAll(r)
 	}
-	return tr
+	return data, nil
+}
+
+// waitLines waits until a file has at least n lines.
+func waitLines(t *testing.T, path string, n int) {
+	t.Helper()
+	wait.For(t, wait.Timeout, fmt.Sprintf("%d lines in %s", n, path), func() error {
+		if got := len(lines(t, path)); got < n {
+			return fmt.Errorf("it has %d", got)
+		}
+		return nil
+	})
 }
 
 // wantExact demands the records 0 to n-1 of each partition, each once and in
@@ -127,16 +172,28 @@ func follow(t *testing.T, paths ...string) trail {
 func (tr trail) wantExact(t *testing.T, topic string, partitions int32, n int) {
 	t.Helper()
 	for p := range partitions {
-		tr.wantRun(t, key(topic, p))
+		tr.wantPrefix(t, key(topic, p))
 		if got := len(tr[key(topic, p)]); got != n {
 			t.Fatalf("%s: %d records, want %d", key(topic, p), got, n)
 		}
 	}
 }
 
-// wantRun demands that the records of one partition are those from 0 to any,
+// wantSeqs demands that a partition's records are exactly these.
+func (tr trail) wantSeqs(t *testing.T, partition string, want ...[]int) {
+	t.Helper()
+	if got, want := tr[partition], slices.Concat(want...); !slices.Equal(got, want) {
+		i := 0
+		for i < len(got) && i < len(want) && got[i] == want[i] {
+			i++
+		}
+		t.Fatalf("%s: %d records, want %d; the first %d are as they should be, then %v", partition, len(got), len(want), i, got[i:min(len(got), i+5)])
+	}
+}
+
+// wantPrefix demands that the records of one partition are those from 0 to any,
 // each once and in order.
-func (tr trail) wantRun(t *testing.T, partition string) {
+func (tr trail) wantPrefix(t *testing.T, partition string) {
 	t.Helper()
 	for i, seq := range tr[partition] {
 		if seq != i {
@@ -145,10 +202,10 @@ func (tr trail) wantRun(t *testing.T, partition string) {
 	}
 }
 
-// wantAll demands the records 0 to n-1 of each partition. Repeats are allowed,
+// wantAllWithRepeats demands the records 0 to n-1 of each partition. Repeats are allowed,
 // from any point on; going ahead over a record is not. It returns how many
 // repeats there are.
-func (tr trail) wantAll(t *testing.T, topic string, partitions int32, n int) (repeats int) {
+func (tr trail) wantAllWithRepeats(t *testing.T, topic string, partitions int32, n int) (repeats int) {
 	t.Helper()
 	for p := range partitions {
 		got, next := tr[key(topic, p)], 0
@@ -164,75 +221,4 @@ func (tr trail) wantAll(t *testing.T, topic string, partitions int32, n int) (re
 		repeats += len(got) - n
 	}
 	return repeats
-}
-
-// waitLines waits until a file has at least n lines.
-func waitLines(t *testing.T, path string, n int) {
-	t.Helper()
-	wait.For(t, wait.Timeout, fmt.Sprintf("%d lines in %s", n, path), func() error {
-		if got := len(lines(t, path)); got < n {
-			return fmt.Errorf("it has %d", got)
-		}
-		return nil
-	})
-}
-
-// waitCommitted waits until a consumer has committed n records on the broker
-// and says so itself. In the topics of these tests that is the sum of offsets.
-func (s *scene) waitCommitted(t *testing.T, a *agenttest.Agent, e entry, n int64) {
-	t.Helper()
-	a.WaitConsumer(e.name, fmt.Sprintf("commit %d records", n), func(c agenttest.Consumer) bool {
-		return c.Lag == 0 && c.Committed() >= n
-	})
-	if got := s.committed(t, e); got != n {
-		t.Fatalf("%s has committed %d records on the broker, want %d", e.name, got, n)
-	}
-}
-
-// committed sums what the broker holds as committed by a consumer's group.
-func (s *scene) committed(t *testing.T, e entry) int64 {
-	t.Helper()
-	var sum int64
-	for _, topic := range e.topics {
-		for _, offset := range s.Committed(t, e.group, topic) {
-			sum += offset
-		}
-	}
-	return sum
-}
-
-// An identity is what must not change of a consumer that nobody touches.
-type identity struct {
-	id, members          string
-	generation           int32
-	rebalances, restarts int64
-	created              time.Time
-}
-
-// identify takes the identity of a consumer that is a member of its group.
-func identify(t *testing.T, c agenttest.Consumer) identity {
-	t.Helper()
-	if c.ID == "" || len(c.MemberIDs) == 0 {
-		t.Fatalf("%s has id %q and members %v, want both", c.Name, c.ID, c.MemberIDs)
-	}
-	return identity{
-		id: c.ID, members: strings.Join(c.MemberIDs, " "), generation: c.Generation,
-		rebalances: c.RebalancesTotal, restarts: c.RestartsTotal, created: c.CreatedAt,
-	}
-}
-
-// wantSame demands that a consumer is who it was.
-func wantSame(t *testing.T, a *agenttest.Agent, name string, was identity) {
-	t.Helper()
-	if is := identify(t, a.Consumer(name)); is != was {
-		t.Fatalf("%s was touched: it was %+v and is %+v", name, was, is)
-	}
-}
-
-// wantResets demands that so many partitions were reset by policy, or moved by others.
-func (s *scene) wantResets(t *testing.T, a *agenttest.Agent, e entry, want float64) {
-	t.Helper()
-	if n, _ := a.Metrics().Value("kcagent_consumer_offset_resets_total", "consumer="+e.name); n != want {
-		t.Errorf("%v resets of %s are counted, want %v", n, e.name, want)
-	}
 }

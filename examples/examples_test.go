@@ -18,7 +18,7 @@ func getenv(name string) (string, bool) {
 	return value, ok
 }
 
-func TestExamplesAreGood(t *testing.T) {
+func TestExamplesAreValid(t *testing.T) {
 	files, err := filepath.Glob("*.yaml")
 	if err != nil || len(files) < 4 {
 		t.Fatalf("found %v, %v", files, err)
@@ -39,9 +39,9 @@ func TestExamplesAreGood(t *testing.T) {
 	}
 }
 
-// TestTableIsWhole: the table lists every example and every variable that one
+// TestTableListsEveryExample: the table lists every example and every variable that one
 // cannot do without.
-func TestTableIsWhole(t *testing.T) {
+func TestTableListsEveryExample(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +73,7 @@ func TestTableIsWhole(t *testing.T) {
 	}
 }
 
-func TestDefaultsExampleShowsWhatItSays(t *testing.T) {
+func TestDefaultsExampleAppliesDefaultsAndOverrides(t *testing.T) {
 	c, _, problems := config.Load("many-with-defaults.yaml", getenv)
 	if len(problems) > 0 {
 		t.Fatal(problems)

@@ -58,7 +58,7 @@ func checkRecords(t *testing.T, c *kafkatest.Cluster, n int) {
 	}
 }
 
-func TestThreeBrokers(t *testing.T) {
+func TestBrokersHaveTheirProperties(t *testing.T) {
 	c := kafkatest.Start(t, kafkatest.Options{Brokers: 3, Properties: map[string]string{"num.partitions": "7"}})
 	if n := len(c.Addrs()); n != 3 {
 		t.Fatalf("%d addresses, want 3", n)
@@ -69,7 +69,7 @@ func TestThreeBrokers(t *testing.T) {
 	}
 }
 
-func TestPauseIsABlackHole(t *testing.T) {
+func TestPausedBrokerDoesNotRespond(t *testing.T) {
 	c := kafkatest.Start(t, kafkatest.Options{})
 	answers := func(within time.Duration) error {
 		ctx, cancel := context.WithTimeout(t.Context(), within)
@@ -93,7 +93,7 @@ func TestPauseIsABlackHole(t *testing.T) {
 	}
 }
 
-func TestDenyAndDelete(t *testing.T) {
+func TestDeniedAndDeletedTopicsAreHidden(t *testing.T) {
 	c := kafkatest.Start(t, kafkatest.Options{Properties: kafkatest.Authorizer()})
 	c.CreateTopic(t, "secret", 1)
 	c.CreateTopic(t, "open", 1)
@@ -125,7 +125,7 @@ func TestDenyAndDelete(t *testing.T) {
 	}
 }
 
-func TestEndLeavesNothing(t *testing.T) {
+func TestEndOfATestLeavesNothing(t *testing.T) {
 	kafkatest.Require(t)
 	tmp := t.TempDir()
 	t.Setenv("TMPDIR", tmp)

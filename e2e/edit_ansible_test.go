@@ -1,0 +1,127 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"kcagent/e2e/agenttest"
+	"kcagent/e2e/kafkatest"
+	"kcagent/e2e/loud"
+)
+
+// requireAnsible, set to 1, turns the skip of tests that need Ansible into a
+// failure, for CI.
+const requireAnsible = "KCAGENT_REQUIRE_ANSIBLE"
+
+// ansible returns the folder with Ansible's commands: in PATH, or else in an
+// environment of Python's that is made once and kept beside Kafka's jars.
+func ansible(t *testing.T) string {
+	t.Helper()
+	if path, err := exec.LookPath("ansible-playbook"); err == nil {
+		return filepath.Dir(path)
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(cache, "kcagent", "ansible")
+	if _, err := os.Stat(filepath.Join(dir, "complete")); err == nil {
+		return filepath.Join(dir, "bin")
+	}
+	for _, args := range [][]string{
+		{"python3", "-m", "venv", "--clear", dir},
+		{filepath.Join(dir, "bin", "pip"), "install", "--quiet", "--disable-pip-version-check", "ansible-core>=2.15"},
+		{"touch", filepath.Join(dir, "complete")},
+	} {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			loud.Skip(t, requireAnsible, fmt.Sprintf("tests with Ansible need it, or Python 3 with venv and PyPI: %s: %v\n%s", strings.Join(args, " "), err, out))
+		}
+	}
+	return filepath.Join(dir, "bin")
+}
+
+// TestAnsiblePlaybookWaitsUntilTheEditIsApplied rolls out files with the example's playbook: good ones, a bad one,
+// and one that cannot take effect.
+func TestAnsiblePlaybookWaitsUntilTheEditIsApplied(t *testing.T) {
+	t.Parallel()
+	kafkatest.Require(t)
+	bin := ansible(t)
+	s := newScene(t)
+	topic := s.newTopic(t, "play", 1)
+	path := filepath.Join(t.TempDir(), "consumers.yaml")
+	if err := os.WriteFile(path, []byte("consumers: []\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := agenttest.Start(t, agenttest.Options{Path: path})
+	binary := agenttest.Binary(t)
+	home := t.TempDir()
+	play := func(brokers []string, timeout string, consumers ...map[string]any) (out string, err error) {
+		t.Helper()
+		vars, err := json.Marshal(map[string]any{
+			"kcagent": binary, "kcagent_config": path, "kcagent_url": a.URL, "kcagent_timeout": timeout,
+			"ansible_python_interpreter": filepath.Join(bin, "python3"),
+			"kafka_brokers":              brokers, "consumers": append([]map[string]any{}, consumers...),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(filepath.Join(bin, "ansible-playbook"), "-i", "kcagent,", "-c", "local", "--extra-vars", string(vars), "deploy.yaml")
+		cmd.Dir = filepath.Join("..", "examples", "ansible")
+		// The inventory of this test is one host that is called like the group.
+		cmd.Env = append(os.Environ(), "HOME="+home, "ANSIBLE_NOCOLOR=1", "ANSIBLE_LOCALHOST_WARNING=False", "LC_ALL=C.UTF-8")
+		text, err := cmd.CombinedOutput()
+		return string(text), err
+	}
+	consumer := func(more ...any) map[string]any {
+		c := map[string]any{"name": "played", "topics": []string{topic}, "path": filepath.Join(s.dir, "played.log")}
+		for i := 0; i < len(more); i += 2 {
+			c[more[i].(string)] = more[i+1]
+		}
+		return c
+	}
+	good := func(recap string, consumers ...map[string]any) {
+		t.Helper()
+		out, err := play(s.Addrs(), "60s", consumers...)
+		if err != nil || !strings.Contains(out, recap) {
+			t.Fatalf("ansible-playbook: %v, want %q in\n%s", err, recap, out)
+		}
+	}
+	status := func() string { return a.Consumer("played").Status }
+
+	good("changed=1", consumer())
+	if status() != "RUNNING" {
+		t.Errorf("after the play the consumer is %s", status())
+	}
+	was := identify(t, a.Consumer("played"))
+	good("changed=0", consumer())
+	good("changed=1", consumer("state", "paused"))
+	if status() != "PAUSED" {
+		t.Errorf("after the play that pauses it the consumer is %s", status())
+	}
+	wantSame(t, a, "played", was)
+
+	before := a.Status().Config.SHA256
+	out, err := play(s.Addrs(), "60s", consumer("state", "asleep"))
+	if err == nil || !strings.Contains(out, "asleep") {
+		t.Errorf("a bad file: %v\n%s", err, out)
+	}
+	if now := a.Status().Config; now.SHA256 != before || now.FileSHA256 != before {
+		t.Errorf("the bad file reached the agent: %+v", now)
+	}
+
+	out, err = play([]string{fmt.Sprintf("127.0.0.1:%d", kafkatest.FreePort(t))}, "3s", consumer())
+	if err == nil || !strings.Contains(out, "replace of") || !strings.Contains(out, "connection refused") {
+		t.Errorf("a file that cannot take effect: %v\n%s", err, out)
+	}
+	good("changed=1", consumer())
+	wantSame(t, a, "played", was)
+	good("changed=1")
+	if n := len(a.Status().Consumers); n > 0 {
+		t.Errorf("%d consumers are left", n)
+	}
+}

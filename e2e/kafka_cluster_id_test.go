@@ -1,0 +1,55 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"kcagent/e2e/agenttest"
+	"kcagent/e2e/kafkatest"
+)
+
+// TestOtherClusterAtTheAddressIsNotRead: where another cluster with the same topic answers, the
+// consumer reports it, reads nothing from it, and does not join or commit there. It resumes
+// when its own is back.
+func TestOtherClusterAtTheAddressIsNotRead(t *testing.T) {
+	t.Parallel()
+	const partitions, each = 4, 500
+	n := newNetworkScene(t, kafkatest.Options{})
+	proxy := n.proxies[0]
+	var there string
+	other := kafkatest.Start(t, kafkatest.Options{ClusterID: "b3RoZXItY2x1c3Rlci0wMQ", Advertise: func(addr string) string {
+		there = addr
+		return proxy.Addr()
+	}})
+	topic := n.newTopic(t, "moved", partitions)
+	other.CreateTopic(t, topic, partitions)
+	load := kafkatest.Load{Topic: topic, Partitions: partitions, Count: each}
+	n.Produce(t, load)
+	other.Produce(t, kafkatest.Load{Topic: topic, Partitions: partitions, First: 1_000_000, Count: 3 * each})
+	e := n.entry("moved", topic)
+	a := agenttest.Start(t, agenttest.Options{Config: configText(map[string][]string{"main": n.DetourAddrs()}, e)})
+	n.waitCommitted(t, a, e, partitions*each)
+	id := a.WaitState(e.name, "RUNNING").ID
+
+	here := proxy.Server()
+	proxy.Redirect(there, false)
+	a.WaitConsumer(e.name, "name both clusters", func(c agenttest.Consumer) bool {
+		return c.Status == "ERROR" && strings.Contains(c.Error(), "broker "+proxy.Addr()+" belongs to cluster b3RoZXItY2x1c3Rlci0wMQ, but this consumer reads from cluster ")
+	})
+	time.Sleep(50 * time.Second) // longer than a session lasts
+	if g := other.Group(t, e.group); g.State != "Dead" {
+		t.Errorf("the group is known to the other cluster: %+v", g)
+	}
+	readTrail(t, e.path).wantExact(t, topic, partitions, each)
+
+	load.First = each
+	n.Produce(t, load)
+	proxy.Redirect(here, false)
+	n.waitCommitted(t, a, e, 2*partitions*each)
+	if c := a.WaitState(e.name, "RUNNING"); c.ID != id {
+		t.Error("the consumer was replaced")
+	}
+	stopAgent(t, a)
+	readTrail(t, e.path).wantExact(t, topic, partitions, 2*each)
+}

@@ -1,0 +1,104 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"kcagent/e2e/agenttest"
+	"kcagent/e2e/kafkatest"
+	"kcagent/e2e/wait"
+)
+
+// TestConnectionLimitKeepsRunningConsumers: with more consumers than the broker accepts connections from one
+// address, running consumers read and keep their membership, the others name the limit and
+// wait for their turn, and there are few attempts to connect.
+func TestConnectionLimitKeepsRunningConsumers(t *testing.T) {
+	t.Parallel()
+	const limit, consumers, each = 20, 60, 100
+	n := newNetworkScene(t, kafkatest.Options{Properties: map[string]string{"max.connections.per.ip": fmt.Sprint(limit)}})
+	proxy := n.proxies[0]
+	proxy.From("127.0.0.2") // the test's own connections do not count
+	topic := n.newTopic(t, "limited", 1)
+	n.Produce(t, kafkatest.Load{Topic: topic, Partitions: 1, Count: each})
+	entries := make(map[string]entry)
+	var all []entry
+	for i := range consumers {
+		e := n.entry(fmt.Sprintf("limited-%d", i), topic)
+		entries[e.name] = e
+		all = append(all, e)
+	}
+	file := func(entries ...entry) string {
+		return configText(map[string][]string{"main": n.DetourAddrs()}, entries...)
+	}
+	a := agenttest.Start(t, agenttest.Options{Config: file(all...)})
+	running := func(st agenttest.Status) map[string]agenttest.Consumer {
+		found := make(map[string]agenttest.Consumer)
+		for _, c := range st.Consumers {
+			if c.Status == "RUNNING" {
+				found[c.Name] = c
+			}
+		}
+		return found
+	}
+	const lanes, router = 2, 1
+	const least = limit - lanes - router // one more may run as long as the fetcher needs one connection less
+	settled := func(st agenttest.Status) bool {
+		failing := 0
+		for _, c := range st.Consumers {
+			if c.Status == "ERROR" && strings.Contains(c.Error(), "max.connections.per.ip") {
+				failing++
+			}
+		}
+		n := len(running(st))
+		return failing == consumers-n && n >= least && n <= least+1
+	}
+	a.WaitStatus("those to run that have a connection", settled)
+	was := running(a.Status())
+	for name := range was {
+		n.waitCommitted(t, a, entries[name], each)
+	}
+	began := proxy.Connections()
+	for second := range 60 { // in which sessions would end
+		time.Sleep(time.Second)
+		if second%10 == 0 {
+			n.Produce(t, kafkatest.Load{Topic: topic, Partitions: 1, First: (1 + second/10) * each, Count: each})
+		}
+	}
+	tries := proxy.Connections() - began
+	t.Logf("%d attempts to connect within a minute", tries)
+	if tries > 15 {
+		t.Errorf("%d attempts to connect within a minute", tries)
+	}
+	now := running(a.Status())
+	same := 0
+	for name, c := range was {
+		if got := now[name]; got.ID == c.ID && got.Generation == c.Generation && got.RebalancesTotal == c.RebalancesTotal && got.StatusSince == c.StatusSince {
+			n.waitCommitted(t, a, entries[name], 7*each)
+			same++
+		}
+	}
+	if same < least {
+		t.Errorf("%d of %d consumers have kept their membership", same, len(was))
+	}
+	// A consumer that leaves makes room.
+	var left []entry
+	for _, e := range all {
+		if _, runs := was[e.name]; !runs || len(left) >= consumers-5 {
+			left = append(left, e)
+		}
+	}
+	a.Apply(file(left...))
+	wait.For(t, 2*wait.Timeout, "others to run", func() error {
+		if now := running(a.Status()); len(now) < least {
+			return fmt.Errorf("%d run", len(now))
+		}
+		return nil
+	})
+	for name := range running(a.Status()) {
+		n.waitCommitted(t, a, entries[name], 7*each)
+		readTrail(t, entries[name].path).wantExact(t, topic, 1, 7*each)
+	}
+	stopAgent(t, a)
+}

@@ -1,0 +1,61 @@
+package e2e
+
+import (
+	"testing"
+
+	"kcagent/e2e/agenttest"
+	"kcagent/e2e/kafkatest"
+)
+
+// TestOldestKafkaVersionIsSupported walks the main ways on Kafka 3.9: every test does so with
+// KCAGENT_KAFKA_VERSION=3.9.1.
+func TestOldestKafkaVersionIsSupported(t *testing.T) {
+	t.Parallel()
+	const partitions, each = 3, 3000
+	s := newScene(t)
+	s.Cluster = kafkatest.Start(t, kafkatest.Options{Version: kafkatest.Old})
+	topic := s.newTopic(t, "old", partitions)
+	raw, json := s.entry("raw", topic), s.entry("json", topic).withFormat("json")
+	static, later := s.entry("static", topic).static("host-1"), s.entry("later").with("topics_regex: '^later-.*$'").with("start: latest")
+	entries := []entry{raw, json, static}
+	made := 0
+	more := func() {
+		s.Produce(t, kafkatest.Load{Topic: topic, Partitions: partitions, First: made, Count: each})
+		made += each
+	}
+	a := agenttest.Start(t, agenttest.Options{Config: s.config(append(entries, later)...)})
+	a.WaitState("later", "ERROR") // nothing matches
+	more()
+	waitLines(t, raw.path, each)
+	more()
+	a.Kill()
+	more()
+	a = agenttest.Start(t, agenttest.Options{Path: a.Path})
+	arrive := func() {
+		t.Helper()
+		for _, e := range entries {
+			s.waitCommitted(t, a, e, int64(partitions*made))
+			readTrail(t, e.path).wantExact(t, topic, partitions, made)
+		}
+	}
+	arrive()
+	appears := s.newTopic(t, "later", 2)
+	s.Produce(t, kafkatest.Load{Topic: appears, Partitions: 2, Count: 100})
+
+	a.Apply(s.config(raw.withState("paused"), json, static, later))
+	a.WaitState("raw", "PAUSED")
+	more()
+	s.waitCommitted(t, a, json, int64(partitions*made))
+	a.Apply(s.config(raw, json, static, later))
+	arrive()
+	s.waitCommitted(t, a, later.withTopics(appears), 200)
+	readTrail(t, later.path).wantExact(t, appears, 2, 100)
+
+	a.Apply(s.config(raw.withState("stopped"), json, static, later))
+	a.WaitState("raw", "CREATED")
+	s.ResetOffsets(t, raw.group, topic, map[int32]int64{1: 100})
+	a.Apply(s.config(raw, json, static, later))
+	s.waitCommitted(t, a, raw, int64(partitions*made))
+	readTrail(t, raw.path).wantSeqs(t, key(topic, 1), upTo(made), seqRange(100, made))
+	stopAgent(t, a)
+}

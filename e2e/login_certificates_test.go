@@ -1,0 +1,98 @@
+package e2e
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"kcagent/e2e/agenttest"
+	"kcagent/e2e/certs"
+	"kcagent/e2e/kafkatest"
+	"kcagent/e2e/wait"
+)
+
+// TestCertificateRotationKeepsTheMember rotates the client certificate of one of two clusters, which are
+// two ways to the same brokers, while records flow: the consumers that use it
+// connect anew and stay who they are, the others notice nothing; a certificate
+// that the brokers refuse leaves the old connections alive.
+func TestCertificateRotationKeepsTheMember(t *testing.T) {
+	t.Parallel()
+	authority, stranger := certs.NewAuthority(t, "clients"), certs.NewAuthority(t, "strangers")
+	s := newScene(t)
+	s.Cluster = kafkatest.Start(t, kafkatest.Options{TLS: &kafkatest.TLS{Authority: authority.PEM, Server: authority.Issue(t, "broker")}})
+	for _, name := range []string{"first", "second"} {
+		replaceFile(t, s.dir, name+"-ca.pem", authority.PEM)
+		replaceCertificate(t, s.dir, name, authority.Issue(t, name))
+	}
+	topic := s.newTopic(t, "rotation", 2)
+	one, two, other := s.entry("one", topic).withCluster("first"), s.entry("two", topic).withCluster("first"), s.entry("other", topic).withCluster("second")
+	text := configText(nil, one, two, other)
+	for _, name := range []string{"first", "second"} {
+		text = strings.Replace(text, "clusters:\n", fmt.Sprintf(
+			"clusters:\n  %[1]s: {brokers: [%[2]s], tls: {ca_file: %[3]s-ca.pem, cert_file: %[3]s-cert.pem, key_file: %[3]s-key.pem}}\n",
+			name, s.SecureAddrs()[0], filepath.Join(s.dir, name)), 1)
+	}
+	a := agenttest.Start(t, agenttest.Options{Config: text})
+	entries := []entry{one, two, other}
+	who := make(map[string]identity)
+	for _, e := range entries {
+		a.WaitState(e.name, "RUNNING")
+	}
+	stop, produced := s.keepProducing(t, topic, 2)
+	for _, e := range entries {
+		a.WaitConsumer(e.name, "read", func(c agenttest.Consumer) bool { return c.RecordsTotal > 0 })
+		who[e.name] = identify(t, a.Consumer(e.name))
+	}
+	anew := func(name string) int {
+		return strings.Count(a.Log(), `msg="reconnecting with updated credentials" consumer=`+name)
+	}
+	waitAnew := func(n int) {
+		t.Helper()
+		wait.For(t, wait.Timeout, "new connections", func() error {
+			if anew("one") != n || anew("two") != n {
+				return fmt.Errorf("%d and %d times, want %d", anew("one"), anew("two"), n)
+			}
+			return nil
+		})
+		for _, e := range entries {
+			wantSame(t, a, e.name, who[e.name])
+		}
+		if anew("other") > 0 {
+			t.Error("the other cluster's consumer connected anew")
+		}
+	}
+
+	replaceCertificate(t, s.dir, "first", authority.Issue(t, "first"))
+	waitAnew(1)
+
+	replaceCertificate(t, s.dir, "first", stranger.Issue(t, "first"))
+	for _, name := range []string{"one", "two"} {
+		before := a.WaitConsumer(name, "tell of the refused certificate", func(c agenttest.Consumer) bool {
+			return c.PendingChange != nil && c.PendingChange.Action == "reconnect" && c.PendingChange.Tries > 2 && c.PendingChange.Error != ""
+		})
+		a.WaitConsumer(name, "go on reading", func(c agenttest.Consumer) bool {
+			return c.Status == "RUNNING" && c.RecordsTotal > before.RecordsTotal+200
+		})
+	}
+	if c := a.Consumer("other"); c.PendingChange != nil {
+		t.Errorf("the other cluster's consumer waits: %+v", c.PendingChange)
+	}
+	replaceCertificate(t, s.dir, "first", authority.Issue(t, "first"))
+	waitAnew(2)
+	a.WaitSynced(text)
+
+	stop()
+	for _, e := range entries {
+		s.waitCommitted(t, a, e, int64(2*produced()))
+		readTrail(t, e.path).wantExact(t, topic, 2, produced())
+		wantSame(t, a, e.name, who[e.name])
+	}
+}
+
+// show puts a certificate and its key where the configuration names them.
+func replaceCertificate(t *testing.T, dir, name string, p certs.Pair) {
+	t.Helper()
+	replaceFile(t, dir, name+"-cert.pem", p.Cert)
+	replaceFile(t, dir, name+"-key.pem", p.Key)
+}

@@ -1,0 +1,93 @@
+package e2e
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"kcagent/e2e/agenttest"
+	"kcagent/e2e/kafkatest"
+	"kcagent/e2e/wait"
+)
+
+// connections are the established TCP connections of a process to a local port, by
+// its own port.
+func connections(t *testing.T, pid int, port string) map[string]bool {
+	t.Helper()
+	var to uint16
+	if _, err := fmt.Sscan(port, &to); err != nil {
+		t.Fatal(err)
+	}
+	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine := make(map[string]bool)
+	for _, fd := range fds {
+		if link, err := os.Readlink(fd); err == nil && strings.HasPrefix(link, "socket:[") {
+			mine[strings.Trim(link, "socket:[]")] = true
+		}
+	}
+	table, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/tcp", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const local, remote, state, inode = 1, 2, 3, 9
+	found := make(map[string]bool)
+	for line := range strings.Lines(string(table)) {
+		f := strings.Fields(line)
+		if len(f) > inode && mine[f[inode]] && f[state] == "01" && strings.HasSuffix(f[remote], fmt.Sprintf(":%04X", to)) {
+			found[f[local]] = true
+		}
+	}
+	return found
+}
+
+// TestReauthenticationKeepsConnections: before a session ends, the client logs in anew on the
+// connection that it has (KIP-368), the fetcher's as well as the coordinator's.
+// Brokers hang up on those that do not, and count them.
+func TestReauthenticationKeepsConnections(t *testing.T) {
+	t.Parallel()
+	l := newLoginScene(t, shortSessions())
+	topic := l.newTopic(t, "sessions", 2)
+	replaceFile(t, l.dir, "plain", []byte(kafkatest.PlainPassword))
+	replaceFile(t, l.dir, "served", []byte("client-secret"))
+	var clusters string
+	for name, login := range map[string]struct{ mechanism, user string }{"plain": {"PLAIN", kafkatest.PlainUser}, "served": {"OAUTHBEARER", byServer}} {
+		clusters += strings.Replace(l.cluster(name, login.mechanism, login.user), "tls:", "fetch: {max_wait: 50ms}, tls:", 1)
+		l.entries = append(l.entries, l.entry(name, topic).withCluster(name))
+	}
+	a := agenttest.Start(t, agenttest.Options{
+		Config: strings.Replace(configText(nil, l.entries...), "clusters:\n", "clusters:\n"+clusters, 1),
+	})
+	stop, produced := l.keepProducing(t, topic, 2)
+	for _, e := range l.entries {
+		a.WaitConsumer(e.name, "read", func(c agenttest.Consumer) bool { return c.Status == "RUNNING" && c.RecordsTotal > 0 })
+	}
+	_, port, _ := strings.Cut(l.SecureAddrs()[0], ":")
+	first, began := connections(t, a.Pid(), port), time.Now()
+	wait.For(t, wait.Timeout, "some sessions to end", func() error {
+		if left := 4*sessionLasts - time.Since(began); left > 0 {
+			return fmt.Errorf("%v are left", left)
+		}
+		return nil
+	})
+	last := connections(t, a.Pid(), port)
+	// Those that ask for metadata come and go.
+	const lasting = 2 * (2 + 1) // clusters, each with two lanes and a coordinator's
+	stayed := slices.Collect(maps.Keys(last))
+	stayed = slices.DeleteFunc(stayed, func(c string) bool { return !first[c] })
+	if len(stayed) < lasting {
+		t.Errorf("%d connections are left of %d after sessions have ended, want %d", len(stayed), len(first), lasting)
+	}
+	stop()
+	for _, e := range l.entries {
+		l.waitCommitted(t, a, e, int64(2*produced()))
+		readTrail(t, e.path).wantExact(t, topic, 2, produced())
+	}
+}

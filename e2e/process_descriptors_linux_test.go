@@ -1,0 +1,230 @@
+package e2e
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"kcagent/e2e/agenttest"
+	"kcagent/e2e/kafkatest"
+	"kcagent/e2e/wait"
+)
+
+// TestDescriptorLimitIsRaised: the agent raises its soft limit to the hard one.
+func TestDescriptorLimitIsRaised(t *testing.T) {
+	t.Parallel()
+	a := agenttest.Start(t, agenttest.Options{
+		Config: "consumers: []\n", Through: []string{"sh", "-c", `ulimit -Sn 100 && ulimit -Hn 2000 && exec "$0" "$@"`},
+	})
+	if soft := softLimit(t, a.Pid()); soft < 1999 { // Go leaves one, to notice changes
+		t.Errorf("the soft limit is %d, want the hard one of 2000", soft)
+	}
+}
+
+// softLimit reads the limit of a process's descriptors.
+func softLimit(t *testing.T, pid int) (soft int) {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "Max open files")
+	if _, err := fmt.Sscan(rest, &soft); err != nil {
+		t.Fatalf("read the limit in %q: %v", text, err)
+	}
+	return soft
+}
+
+// TestDescriptorLimitLosesNoRecord: with far fewer descriptors than the partitions would need,
+// the agent answers over HTTP within a second, applies edits, and either writes
+// every partition or names the limit. No record is lost or repeated.
+func TestDescriptorLimitLosesNoRecord(t *testing.T) {
+	t.Parallel()
+	const (
+		limit      = 256
+		partitions = 200
+		each       = 50
+	)
+	s := newScene(t)
+	topic := s.newTopic(t, "wide", partitions)
+	s.Produce(t, kafkatest.Load{Topic: topic, Partitions: partitions, Count: each})
+	wide := s.entry("wide", topic).withPath(filepath.Join(s.dir, "{topic}-{partition}.log"))
+	other := s.entry("other", topic)
+	a := agenttest.Start(t, agenttest.Options{Config: s.config(wide, other), Through: agenttest.Ulimit(limit)})
+	if soft := softLimit(t, a.Pid()); soft != limit {
+		t.Fatalf("the agent has %d descriptors, want %d", soft, limit)
+	}
+	stopRequesting := keepRequesting(t, a.URL, "/status", "/metrics")
+
+	s.waitCommitted(t, a, other, partitions*each) // one file is not affected
+	a.Apply(s.config(wide, other.withState("paused")))
+	a.WaitState("other", "PAUSED")
+	named := false
+	a.WaitConsumer("wide", "write everything or name the limit", func(c agenttest.Consumer) bool {
+		named = strings.Contains(c.Error(), fmt.Sprintf("limit of %d descriptors", limit))
+		return named || c.Status == "RUNNING" && c.Committed() == partitions*each
+	})
+	a.Apply(s.config(wide, other))
+	a.WaitState("other", "RUNNING")
+	s.Produce(t, kafkatest.Load{Topic: topic, Partitions: partitions, First: each, Count: each})
+	s.waitCommitted(t, a, other, 2*partitions*each)
+	if named {
+		t.Log("the limit is named; the rest is written without it")
+		stopRequesting()
+		a.Signal(syscall.SIGTERM)
+		a.WaitExit(wait.Timeout)
+		a = agenttest.Start(t, agenttest.Options{Config: s.config(wide, other)})
+		stopRequesting = func() {}
+	}
+	s.waitCommitted(t, a, wide, 2*partitions*each)
+	stopRequesting()
+	stopAgent(t, a)
+	for p := range int32(partitions) {
+		path := filepath.Join(s.dir, fmt.Sprintf("%s-%d.log", topic, p))
+		tr := readTrail(t, path)
+		if tr.wantPrefix(t, key(topic, p)); tr.len() != 2*each || len(tr) != 1 {
+			t.Errorf("%s holds %d records of %d partitions, want %d of its own", path, tr.len(), len(tr), 2*each)
+		}
+	}
+	readTrail(t, other.path).wantExact(t, topic, partitions, 2*each)
+}
+
+// keepAsking gets pages in turn, each over a connection of its own, until stop is
+// called, which fails the test if one took a second or longer.
+func keepRequesting(t *testing.T, url string, pages ...string) (stop func()) {
+	t.Helper()
+	const within = time.Second
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	quit, done := make(chan struct{}), make(chan error, 1)
+	ask := func(page string) error {
+		began := time.Now()
+		r, err := client.Get(url + page)
+		if err != nil {
+			return err
+		}
+		defer r.Body.Close()
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			return err
+		}
+		if took := time.Since(began); took > within || r.StatusCode != http.StatusOK {
+			return fmt.Errorf("GET %s: status %d after %s", page, r.StatusCode, took)
+		}
+		return nil
+	}
+	go func() {
+		var errs []error
+		defer func() { done <- errors.Join(errs...) }()
+		for i := 0; ; i++ {
+			select {
+			case <-quit:
+				return
+			case <-time.After(50 * time.Millisecond):
+			}
+			if err := ask(pages[i%len(pages)]); err != nil && len(errs) < 10 {
+				errs = append(errs, err)
+			}
+		}
+	}()
+	stopped := false
+	stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		close(quit)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+// TestDescriptorLimitForConnectionsIsNamed: with more consumers than the agent may have
+// connections, it answers over HTTP, names the limit, and works again with fewer.
+func TestDescriptorLimitForConnectionsIsNamed(t *testing.T) {
+	t.Parallel()
+	const limit, consumers, fewer = 128, 60, 4
+	s := newScene(t)
+	topic := s.newTopic(t, "crowd", 1)
+	s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 1, Count: 100})
+	var entries []entry
+	for i := range consumers {
+		entries = append(entries, s.entry(fmt.Sprintf("crowd%d", i), topic))
+	}
+	a := agenttest.Start(t, agenttest.Options{Config: s.config(entries...), Through: agenttest.Ulimit(limit)})
+	stopRequesting := keepRequesting(t, a.URL, "/status", "/metrics")
+	a.WaitStatus("a consumer to name the limit", func(st agenttest.Status) bool {
+		return slices.ContainsFunc(st.Consumers, func(c agenttest.Consumer) bool {
+			return c.Status == "ERROR" && strings.Contains(c.Error(), fmt.Sprintf("limit of %d descriptors", limit))
+		})
+	})
+	a.Apply(s.config(entries[:fewer]...))
+	for _, e := range entries[:fewer] {
+		s.waitCommitted(t, a, e, 100)
+	}
+	stopRequesting()
+	stopAgent(t, a)
+	for _, e := range entries[:fewer] {
+		readTrail(t, e.path).wantExact(t, topic, 1, 100)
+	}
+}
+
+// TestIdleHTTPClientsDoNotBlockHealthCheck: clients of the HTTP API that keep more
+// connections than the agent has descriptors for, idle or without any request, do not
+// keep /healthz from answering within a second.
+func TestIdleHTTPClientsDoNotBlockHealthCheck(t *testing.T) {
+	t.Parallel()
+	const limit, clients = 256, 60
+	a := agenttest.Start(t, agenttest.Options{Config: "consumers: []\n", Through: agenttest.Ulimit(limit)})
+	dial := func() net.Conn {
+		c, err := net.Dial("tcp", strings.TrimPrefix(a.URL, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		if err := c.SetDeadline(time.Now().Add(wait.Timeout)); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	for i := range clients {
+		c := dial()
+		if _, err := io.WriteString(c, "GET /status HTTP/1.1\r\nHost: kcagent\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		r, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatalf("client %d: %v", i, err)
+		}
+		_, err = io.Copy(io.Discard, r.Body)
+		r.Body.Close()
+		if err != nil {
+			t.Fatalf("client %d: %v", i, err)
+		}
+	}
+	stopRequesting := keepRequesting(t, a.URL, "/healthz")
+	time.Sleep(time.Second)
+	stopRequesting()
+	for range clients / 2 { // all that fit
+		dial()
+	}
+	time.Sleep(time.Second)
+	stopRequesting = keepRequesting(t, a.URL, "/healthz")
+	time.Sleep(time.Second)
+	stopRequesting()
+	if open := a.Status().Resources.OpenFDs; open >= limit/4 {
+		t.Errorf("the agent has %d descriptors open, although its share for clients is %d", open, limit/8)
+	}
+	stopAgent(t, a)
+}
