@@ -34,7 +34,7 @@ func BenchmarkApart(b *testing.B) {
 	fill(b, cluster, l)
 	cluster.CreateTopic(b, "elsewhere", 1)
 	others := map[string]string{
-		"away": "127.0.0.1:1", "slow": cluster.DetourAddrs()[0],
+		"away": "127.0.0.1:1", "slow": cluster.AdvertisedAddrs()[0],
 		"deaf":     badnet.Listen(b, func(net.Conn) {}),
 		"refusing": badnet.Listen(b, func(c net.Conn) { _ = c.Close() }),
 	}

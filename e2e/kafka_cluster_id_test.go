@@ -28,7 +28,7 @@ func TestOtherClusterAtTheAddressIsNotRead(t *testing.T) {
 	n.Produce(t, load)
 	other.Produce(t, kafkatest.Load{Topic: topic, Partitions: partitions, First: 1_000_000, Count: 3 * each})
 	e := n.entry("moved", topic)
-	a := agenttest.Start(t, agenttest.Options{Config: configText(map[string][]string{"main": n.DetourAddrs()}, e)})
+	a := agenttest.Start(t, agenttest.Options{Config: configText(map[string][]string{"main": n.AdvertisedAddrs()}, e)})
 	n.waitCommitted(t, a, e, partitions*each)
 	id := a.WaitState(e.name, "RUNNING").ID
 

@@ -30,7 +30,7 @@ func TestConnectionLimitKeepsRunningConsumers(t *testing.T) {
 		all = append(all, e)
 	}
 	file := func(entries ...entry) string {
-		return configText(map[string][]string{"main": n.DetourAddrs()}, entries...)
+		return configText(map[string][]string{"main": n.AdvertisedAddrs()}, entries...)
 	}
 	a := agenttest.Start(t, agenttest.Options{Config: file(all...)})
 	running := func(st agenttest.Status) map[string]agenttest.Consumer {

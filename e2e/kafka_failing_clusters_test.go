@@ -34,7 +34,7 @@ func TestFailingClustersDelayNoOtherCluster(t *testing.T) {
 	topic := s.newTopic(t, "apart", 1)
 	slow.CreateTopic(t, topic, 1)
 	clusters := map[string][]string{
-		"main": s.Addrs(), "slow": slow.DetourAddrs(), "away": {"127.0.0.1:1"},
+		"main": s.Addrs(), "slow": slow.AdvertisedAddrs(), "away": {"127.0.0.1:1"},
 		"deaf":     {badnet.Listen(t, func(net.Conn) {})},
 		"refusing": {badnet.Listen(t, func(c net.Conn) { _ = c.Close() })},
 	}

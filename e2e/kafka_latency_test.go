@@ -34,7 +34,7 @@ func TestLatencyDoesNotMultiplyByPartitions(t *testing.T) {
 			t.Errorf("%s took %v, more than %v", what, took, limit)
 		}
 	}
-	configText := func(e entry) string { return configText(map[string][]string{"main": n.DetourAddrs()}, e) }
+	configText := func(e entry) string { return configText(map[string][]string{"main": n.AdvertisedAddrs()}, e) }
 	agenttest.Binary(t)
 	began := time.Now()
 	a := agenttest.Start(t, agenttest.Options{Config: configText(e)})

@@ -54,7 +54,7 @@ func newRackScene(t *testing.T, partitions int, near map[string]string) *rackSce
 }
 
 func (z *rackScene) configWithRack(e entry) string {
-	text := configText(map[string][]string{"main": z.DetourAddrs()}, e)
+	text := configText(map[string][]string{"main": z.AdvertisedAddrs()}, e)
 	return strings.Replace(text, "{brokers:", "{rack: rack-3, brokers:", 1)
 }
 

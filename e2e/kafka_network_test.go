@@ -39,7 +39,7 @@ func TestNetworkFaultsLoseAndRepeatNothing(t *testing.T) {
 	n := newNetworkScene(t, kafkatest.Options{})
 	topic := n.newTopic(t, "faults", partitions)
 	e := n.entry("faults", topic)
-	a := agenttest.Start(t, agenttest.Options{Config: configText(map[string][]string{"main": n.DetourAddrs()}, e)})
+	a := agenttest.Start(t, agenttest.Options{Config: configText(map[string][]string{"main": n.AdvertisedAddrs()}, e)})
 	id := a.WaitState("faults", "RUNNING").ID
 	made := 0
 	more := func() {
@@ -116,7 +116,7 @@ func TestUnresponsiveCoordinatorIsReportedWhileReadingContinues(t *testing.T) {
 		}
 	}
 	e := n.entry("silent", topic).withGroup(group)
-	a := agenttest.Start(t, agenttest.Options{Config: configText(map[string][]string{"main": n.DetourAddrs()}, e)})
+	a := agenttest.Start(t, agenttest.Options{Config: configText(map[string][]string{"main": n.AdvertisedAddrs()}, e)})
 	n.waitCommitted(t, a, e, 100)
 	id := a.WaitState("silent", "RUNNING").ID
 	began := time.Now()

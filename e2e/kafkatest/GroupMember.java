@@ -4,7 +4,7 @@ import java.util.Properties;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 
-/** A member of a group: it consumes a topic and commits, until it gets SIGTERM. */
+/** A member of a group. It consumes a topic and commits, until it receives SIGTERM. */
 class GroupMember {
     public static void main(String[] args) throws Exception {
         Properties p = new Properties();

@@ -15,26 +15,26 @@ import (
 	"kcagent/e2e/process"
 )
 
-// stopGrace is how long a broker may take to shut down in good order.
+// stopGrace limits a clean shutdown of a broker.
 const stopGrace = 20 * time.Second
 
 // A Broker is one node of a cluster.
 type Broker struct {
 	id, port   int
 	securePort int    // used if there is a listener with TLS
-	detour     string // where clients reach Options.Advertise's listener
+	advertised string // the address that Options.Advertise returned
 	dir, jars  string
-	flags      []string         // of the Java machine, beside those of every broker
+	flags      []string         // of the JVM, in addition to those of every broker
 	proc       *process.Process // nil before the first launch
 }
 
-// Addr is where clients reach the broker, host:port.
+// Addr returns the address of the plaintext listener, host:port.
 func (b *Broker) Addr() string { return "127.0.0.1:" + strconv.Itoa(b.port) }
 
-// SecureAddr is where clients reach the listener with TLS, if there is one.
+// SecureAddr returns the address of the listener with TLS, if there is one.
 func (b *Broker) SecureAddr() string { return "127.0.0.1:" + strconv.Itoa(b.securePort) }
 
-// Stop shuts the broker down in good order and keeps its data.
+// Stop shuts the broker down cleanly and keeps its data.
 func (b *Broker) Stop() {
 	if b.proc != nil {
 		b.proc.Stop(stopGrace)
@@ -48,7 +48,7 @@ func (b *Broker) Kill() {
 	}
 }
 
-// Pause stops the broker in its tracks: connections stay, and nothing answers.
+// Pause suspends the process: connections stay open, and the broker does not respond.
 func (b *Broker) Pause() { b.proc.Signal(syscall.SIGSTOP) }
 
 // Continue ends a Pause.
@@ -66,8 +66,8 @@ func (b *Broker) running() bool {
 	}
 }
 
-// properties are those of a node of a small cluster that starts fast and
-// whose controller is node 1, on the given port.
+// properties returns the settings of a node of a small cluster that starts fast. Its
+// controller is node 1, on the given port.
 func (b *Broker) properties(controllerPort int) map[string]string {
 	controller := "127.0.0.1:" + strconv.Itoa(controllerPort)
 	props := map[string]string{
@@ -89,16 +89,16 @@ func (b *Broker) properties(controllerPort int) map[string]string {
 		"transaction.state.log.min.isr":                    "1",
 		"transaction.state.log.num.partitions":             "1",
 		"share.coordinator.state.topic.min.isr":            "1",
-		"log.cleaner.dedupe.buffer.size":                   "4194304", // 128 MiB else, of a small heap
-		"log.index.size.max.bytes":                         "262144",  // 10 MiB else, for each of many small partitions
+		"log.cleaner.dedupe.buffer.size":                   "4194304", // the default of 128 MiB is too much for a small heap
+		"log.index.size.max.bytes":                         "262144",  // the default is 10 MiB for each of many small partitions
 		"log.initial.task.delay.ms":                        "500",
 		"num.io.threads":                                   "4",
 		"num.network.threads":                              "2",
 		"background.threads":                               "2",
 		"broker.heartbeat.interval.ms":                     "1000",
-		"broker.session.timeout.ms":                        "4000", // a killed broker may come back only after it
+		"broker.session.timeout.ms":                        "4000", // a killed broker cannot register again before it ends
 		"unclean.leader.election.enable":                   "false",
-		"socket.listen.backlog.size":                       "1024", // a thousand consumers may come back at one moment
+		"socket.listen.backlog.size":                       "1024", // a thousand consumers may reconnect at once
 		"share.coordinator.state.topic.replication.factor": "1",
 	}
 	if b.id == 1 {
@@ -109,19 +109,19 @@ func (b *Broker) properties(controllerPort int) map[string]string {
 	return props
 }
 
-// advertise adds a listener that clients reach elsewhere.
-func (b *Broker) advertise(props map[string]string, port int, elsewhere func(string) string) {
+// advertise adds a listener with the advertised address that the function returns.
+func (b *Broker) advertise(props map[string]string, port int, advertised func(string) string) {
 	addr := "127.0.0.1:" + strconv.Itoa(port)
-	b.detour = elsewhere(addr)
-	props["listeners"] += ",DETOUR://" + addr
-	props["advertised.listeners"] += ",DETOUR://" + b.detour
-	props["listener.security.protocol.map"] += ",DETOUR:PLAINTEXT"
+	b.advertised = advertised(addr)
+	props["listeners"] += ",PROXIED://" + addr
+	props["advertised.listeners"] += ",PROXIED://" + b.advertised
+	props["listener.security.protocol.map"] += ",PROXIED:PLAINTEXT"
 }
 
 // secure adds a listener with TLS.
 func (b *Broker) secure(props map[string]string, t TLS) error {
 	if err := os.MkdirAll(b.dir, 0o700); err != nil {
-		return fmt.Errorf("make folder of broker %d: %w", b.id, err)
+		return fmt.Errorf("create folder of broker %d: %w", b.id, err)
 	}
 	keys, trusted := filepath.Join(b.dir, "server.pem"), filepath.Join(b.dir, "clients.pem")
 	files := map[string][]byte{keys: slices.Concat(t.Server.Key, t.Server.Cert), trusted: t.Authority}
@@ -165,7 +165,7 @@ func (b *Broker) format(props map[string]string, clusterID string) error {
 		fmt.Fprintf(&text, "%s=%s\n", k, props[k])
 	}
 	if err := os.MkdirAll(b.dir, 0o700); err != nil {
-		return fmt.Errorf("make folder of broker %d: %w", b.id, err)
+		return fmt.Errorf("create folder of broker %d: %w", b.id, err)
 	}
 	if err := os.WriteFile(b.config(), text.Bytes(), 0o600); err != nil {
 		return fmt.Errorf("write configuration of broker %d: %w", b.id, err)
@@ -185,8 +185,8 @@ func (b *Broker) config() string { return filepath.Join(b.dir, "server.propertie
 
 func (b *Broker) logFile() string { return filepath.Join(b.dir, "broker.log") }
 
-// java is a command of the jars. Tests run for seconds: a compiler and a
-// collector for servers cost more than they bring.
+// java returns a command that runs Java with the jars. The flags shorten the start: tests
+// run for seconds, so the optimising compiler and a parallel collector do not pay off.
 func (b *Broker) java(args ...string) *exec.Cmd {
 	flags := []string{
 		"-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData",
@@ -199,7 +199,7 @@ func (b *Broker) java(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// launch starts the broker and does not wait until it answers.
+// launch starts the broker without waiting until it is ready.
 func (b *Broker) launch() error {
 	log, err := os.OpenFile(b.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -214,7 +214,7 @@ func (b *Broker) launch() error {
 	return nil
 }
 
-// logTail is the end of the broker's log, for a failure's message.
+// logTail returns the end of the broker's log, for the message of a failure.
 func (b *Broker) logTail() []byte {
 	const tail = 8 << 10
 	text, err := os.ReadFile(b.logFile())

@@ -15,7 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 )
 
-// toolsPom asks for Kafka's command line tools, which the broker does not need.
+// toolsPom lists Kafka's command line tools, which the broker does not need.
 const toolsPom = `<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
   <groupId>kcagent</groupId><artifactId>kafka-tools-for-tests</artifactId><version>1</version><packaging>pom</packaging>
@@ -25,17 +25,16 @@ const toolsPom = `<project xmlns="http://maven.apache.org/POM/4.0.0">
 </project>
 `
 
-// Console returns the lines that Kafka's own console consumer prints for the first n records
-// of a partition. Each property is one of its formatter, such as print.timestamp=true.
+// Console returns the lines that Kafka's console consumer prints for the first n records of
+// a partition. Properties configure its formatter, such as print.timestamp=true.
 func (c *Cluster) Console(t testing.TB, topic string, partition, n int, properties ...string) []string {
 	t.Helper()
 	broker := c.Brokers[0]
-	version := strings.TrimPrefix(filepath.Base(broker.jars), "kafka-")
-	dir, err := jarFolder("tools-" + version)
+	dir, err := jarFolder("tools-" + c.version)
 	if err != nil {
 		t.Fatal(err)
 	}
-	tools, err := fetchOnce(dir, strings.Replace(toolsPom, "%s", version, 1), "-DexcludeTransitive=true")
+	tools, err := fetchOnce(dir, strings.Replace(toolsPom, "%s", c.version, 1), "-DexcludeTransitive=true")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,20 +58,20 @@ func (c *Cluster) Console(t testing.TB, topic string, partition, n int, properti
 	if len(lines) < n {
 		t.Fatalf("the console consumer printed %d lines, want %d:\n%s\n%s", len(lines), n, out, errors.String())
 	}
-	return lines[len(lines)-n:] // newer versions print first that --property is deprecated
+	return lines[len(lines)-n:] // newer versions first print a warning about --property
 }
 
-// ProduceBatch writes one record batch as it is to a partition of a cluster with one broker.
-// ProduceBatch sets its length and checksum.
+// ProduceBatch writes one record batch to a partition of a cluster with one broker, after
+// it has set the length and the checksum of the batch.
 func (c *Cluster) ProduceBatch(t testing.TB, topic string, partition int32, b kmsg.RecordBatch) {
 	t.Helper()
 	raw := b.AppendTo(nil)
 	binary.BigEndian.PutUint32(raw[8:], uint32(len(raw)-12))
 	binary.BigEndian.PutUint32(raw[17:], crc32.Checksum(raw[21:], crc32.MakeTable(crc32.Castagnoli)))
-	// Newer versions of the request name topics by their ids.
+	// Newer versions of the request name topics by id.
 	client, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...), kgo.MaxVersions(kversion.V3_0_0()))
 	if err != nil {
-		t.Fatalf("make kafka client: %v", err)
+		t.Fatalf("create kafka client: %v", err)
 	}
 	defer client.Close()
 	req := kmsg.NewPtrProduceRequest()

@@ -5,25 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/e2e/wait"
 )
-
-// CreateOn creates a topic of one partition with a replica on each of the brokers. The
-// first leads it.
-func (c *Cluster) CreateOn(t testing.TB, topic string, brokers ...*Broker) {
-	t.Helper()
-	var replicas []int32
-	for _, b := range brokers {
-		replicas = append(replicas, int32(b.id))
-	}
-	c.CreateAssigned(t, topic, [][]int32{replicas})
-	c.waitLeader(t, topic, brokers[0])
-}
 
 // StartBroker starts a broker that is down, and returns when the cluster knows it.
 func (c *Cluster) StartBroker(t testing.TB, b *Broker) {
@@ -32,28 +18,25 @@ func (c *Cluster) StartBroker(t testing.TB, b *Broker) {
 		t.Fatal(err)
 	}
 	wait.For(t, readyTimeout, fmt.Sprintf("broker %d", b.id), func() error {
-		for _, known := range c.metadata(t).Brokers {
+		for _, known := range Request(t, c, "metadata of the brokers", topicMetadata(), nil).Brokers {
 			if known.NodeID == int32(b.id) {
 				return nil
 			}
 		}
-		return errors.New("the metadata does not name it")
+		return errors.New("the metadata do not name it")
 	})
 }
 
-// WaitISR waits until so many replicas of partition 0 of a topic are in sync.
+// WaitISR waits until exactly n replicas of partition 0 of a topic are in sync.
 func (c *Cluster) WaitISR(t testing.TB, topic string, n int) {
 	t.Helper()
-	wait.For(t, wait.Timeout, fmt.Sprintf("%d replicas in sync", n), func() error {
-		if isr := c.metadata(t, topic).Topics[0].Partitions[0].ISR; len(isr) != n {
-			return fmt.Errorf("they are %v", isr)
-		}
-		return nil
+	c.waitPartition(t, topic, fmt.Sprintf("%d replicas in sync", n), func(p kmsg.MetadataResponseTopicPartition) bool {
+		return len(p.ISR) == n
 	})
 }
 
-// ElectUnclean has partition 0 of a topic led by the broker, although it lacks records.
-// The other replicas must be down.
+// ElectUnclean makes the broker the leader of partition 0 of a topic, although it lacks
+// records. The other replicas must be down.
 func (c *Cluster) ElectUnclean(t testing.TB, topic string, b *Broker) {
 	t.Helper()
 	const unclean = 1
@@ -62,36 +45,38 @@ func (c *Cluster) ElectUnclean(t testing.TB, topic string, b *Broker) {
 		req.ElectionType, req.TimeoutMillis = unclean, int32(requestTimeout.Milliseconds())
 		et.Topic, et.Partitions = topic, []int32{0}
 		req.Topics = append(req.Topics, et)
-		resp := ask(t, c, req)
+		resp := Request(t, c, "elect a leader of "+topic, req, nil)
 		for _, got := range resp.Topics {
 			for _, p := range got.Partitions {
-				return kerr.ErrorForCode(p.ErrorCode)
+				return code(p.ErrorCode)
 			}
 		}
-		return errors.Join(kerr.ErrorForCode(resp.ErrorCode), errors.New("no answer for the partition"))
+		return errors.Join(code(resp.ErrorCode), errors.New("no result for the partition"))
 	})
 	c.waitLeader(t, topic, b)
 }
 
 func (c *Cluster) waitLeader(t testing.TB, topic string, b *Broker) {
 	t.Helper()
-	wait.For(t, wait.Timeout, fmt.Sprintf("broker %d to lead %s", b.id, topic), func() error {
-		p := c.metadata(t, topic).Topics[0].Partitions
-		if len(p) == 0 || p[0].Leader != int32(b.id) {
-			return fmt.Errorf("the partitions are %+v", p)
-		}
-		return nil
+	c.waitPartition(t, topic, fmt.Sprintf("broker %d to lead %s", b.id, topic), func(p kmsg.MetadataResponseTopicPartition) bool {
+		return p.Leader == int32(b.id)
 	})
 }
 
-// metadata asks any broker that is up.
-func (c *Cluster) metadata(t testing.TB, topics ...string) *kmsg.MetadataResponse {
+// waitPartition waits until every broker that is alive reports partition 0 of a topic such
+// that ok holds.
+func (c *Cluster) waitPartition(t testing.TB, topic, what string, ok func(kmsg.MetadataResponseTopicPartition) bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	resp, err := topicMetadata(topics...).RequestWith(ctx, c.client)
-	if err != nil {
-		t.Fatalf("ask kafka: %v", err)
-	}
-	return resp
+	wait.For(t, wait.Timeout, what, func() error {
+		return c.everyBroker(func(ctx context.Context, b kmsg.Requestor) error {
+			resp, err := topicMetadata(topic).RequestWith(ctx, b)
+			if err != nil {
+				return err
+			}
+			if p := resp.Topics[0].Partitions; len(p) == 0 || !ok(p[0]) {
+				return fmt.Errorf("the partitions are %+v", p)
+			}
+			return nil
+		})
+	})
 }

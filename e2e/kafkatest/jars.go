@@ -11,13 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cacheEnv names the folder to keep jars in, where the user's cache folder is
-// not the place.
+// cacheEnv is the environment variable with the folder for jars, instead of the user's
+// cache folder.
 const cacheEnv = "KCAGENT_CACHE"
 
 const mavenTimeout = 5 * time.Minute
 
-// pom asks for the broker and a logger that needs no configuration file.
+// pom lists the broker and a logger that needs no configuration file.
 const pom = `<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
   <groupId>kcagent</groupId><artifactId>kafka-for-tests</artifactId><version>1</version><packaging>pom</packaging>
@@ -28,7 +28,7 @@ const pom = `<project xmlns="http://maven.apache.org/POM/4.0.0">
 </project>
 `
 
-// jarFolder is where the jars of a version are, if they are there.
+// jarFolder returns the folder for the jars of a version. It may not exist yet.
 func jarFolder(version string) (string, error) {
 	cache := os.Getenv(cacheEnv)
 	if cache == "" {
@@ -41,7 +41,7 @@ func jarFolder(version string) (string, error) {
 	return filepath.Join(cache, "kafka-"+version), nil
 }
 
-// fetchJars returns the folder with the jars of a version, complete.
+// fetchJars returns the folder with all jars of a version.
 func fetchJars(version string) (string, error) {
 	dir, err := jarFolder(version)
 	if err != nil {
@@ -50,31 +50,31 @@ func fetchJars(version string) (string, error) {
 	return fetchOnce(dir, fmt.Sprintf(pom, version))
 }
 
-// fetchOnce fetches the dependencies of a pom into dir, unless they are there. The first
-// caller does so; other processes wait for it.
+// fetchOnce downloads the dependencies of a pom into dir, unless it exists. If several
+// processes need them, one downloads and the others wait.
 func fetchOnce(dir, pom string, flags ...string) (string, error) {
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return "", fmt.Errorf("make folder for kafka's jars: %w", err)
+		return "", fmt.Errorf("create folder for kafka's jars: %w", err)
 	}
 	unlock, err := lock(dir + ".lock")
 	if err != nil {
 		return "", err
 	}
 	defer unlock()
-	if _, err := os.Stat(dir); err == nil { // another was faster
+	if _, err := os.Stat(dir); err == nil { // another process has downloaded them
 		return dir, nil
 	}
 	return dir, mavenCopy(dir, pom, flags)
 }
 
-// mavenCopy makes dir, whole or not at all.
+// mavenCopy creates dir with all dependencies, or does not create it.
 func mavenCopy(dir, pom string, flags []string) error {
 	work, err := os.MkdirTemp(filepath.Dir(dir), "fetching-")
 	if err != nil {
-		return fmt.Errorf("make folder for kafka's jars: %w", err)
+		return fmt.Errorf("create folder for kafka's jars: %w", err)
 	}
 	defer os.RemoveAll(work)
 	if err := os.WriteFile(filepath.Join(work, "pom.xml"), []byte(pom), 0o600); err != nil {
@@ -96,7 +96,7 @@ func mavenCopy(dir, pom string, flags []string) error {
 	return nil
 }
 
-// lock takes an advisory lock that ends with the process at the latest.
+// lock takes an advisory lock, which the end of the process releases as well.
 func lock(path string) (unlock func(), err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {

@@ -1,6 +1,11 @@
-// Package kafkatest brings up real Apache Kafka for tests and benchmarks: KRaft
-// brokers on loopback ports, from jars that Maven fetches once per version. The
-// brokers end with the test process, however that ends.
+// Package kafkatest runs real Apache Kafka for tests and benchmarks: KRaft brokers on
+// loopback ports, from jars that Maven downloads once per version. The brokers end with
+// the test process, even if that is killed.
+//
+// Start with [Start] for a cluster of one test, or [Shared] for one of a package. All
+// requests to a cluster pass through [Request], which retries what passes, and every
+// change (a topic, partitions, an ACL) is complete when its method returns: on all
+// brokers, since a client may be connected to any of them.
 package kafkatest
 
 import (
@@ -15,7 +20,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
 
 	"kcagent/e2e/certs"
@@ -24,68 +28,68 @@ import (
 // The versions of Apache Kafka that tests run on.
 const (
 	Newest = "4.4.0"
-	Old    = "3.9.1" // the last that knows ZooKeeper, as many clusters still do
+	Old    = "3.9.1" // the last line that supports ZooKeeper; many clusters still run it
 )
 
-// versionEnv names another version for clusters whose Options name none.
+// versionEnv is the environment variable with the version for Options without one.
 const versionEnv = "KCAGENT_KAFKA_VERSION"
 
-// version is the one for o.
+// version returns the version that o selects.
 func (o Options) version() string { return cmp.Or(o.Version, os.Getenv(versionEnv), Newest) }
 
-// clusterID is any base64 of 16 bytes; every test cluster may have the same.
+// clusterID is base64 of 16 bytes, the id of every cluster whose Options have none.
 const clusterID = "a2NhZ2VudC10ZXN0cy0tMQ"
 
 const readyTimeout = 90 * time.Second
 
-// Options describe a cluster. The zero value is one broker with a plaintext
-// listener, where every topic, internal ones too, has one replica.
+// Options describe a cluster. The zero value is one broker with a plaintext listener.
+// Every topic has one replica, internal topics as well.
 type Options struct {
-	// Version of Apache Kafka; "" is that of the environment, or the newest.
+	// Version of Apache Kafka; "" selects that of the environment, or the newest.
 	Version string
-	// ClusterID is base64 of 16 bytes; "" is the one that most test clusters have.
+	// ClusterID is base64 of 16 bytes; "" selects the id that most test clusters have.
 	ClusterID string
-	// Brokers is how many there are; 0 is 1. The first is the controller, too.
+	// Brokers is the number of brokers; 0 stands for 1. The first is the controller as well.
 	Brokers int
-	// Properties go into every broker's server.properties and win over what
-	// this package would write there.
+	// Properties override the settings that this package writes into server.properties of
+	// every broker.
 	Properties map[string]string
-	// PropertiesOf, if set, returns more of them for the broker with a node id.
+	// PropertiesOf, if set, returns further properties for the broker with a node id.
 	PropertiesOf func(id int) map[string]string
 	// TLS, if set, adds a listener with TLS.
 	TLS *TLS
-	// Advertise, if set, adds a plaintext listener at addr, of which clients are
-	// told that it is reached at what Advertise returns.
+	// Advertise, if set, adds a plaintext listener at addr to each broker and returns its
+	// advertised address, such as that of a proxy.
 	Advertise func(addr string) string
 }
 
-// TLS is what the listener with TLS shows and trusts, as PEM.
+// TLS configures the listener with TLS. Certificates are PEM.
 type TLS struct {
-	Authority []byte     // that signs the clients' certificates
+	Authority []byte     // signs the certificates of clients
 	Server    certs.Pair // for 127.0.0.1
-	// SASL has clients log in, with SCRAM and a password that was set by
-	// [Cluster.SetPassword] or with PLAIN as [PlainUser], rather than show a
-	// certificate.
+	// SASL requires a login instead of a client certificate: by SCRAM with a password of
+	// [Cluster.SetPassword], or by PLAIN as [PlainUser].
 	SASL bool
-	// Tokens, if set, has clients log in with its tokens (OAUTHBEARER), too.
+	// Tokens, if set, also permits logins with its tokens (OAUTHBEARER).
 	Tokens *Issuer
 }
 
-// The user that may log in with PLAIN.
+// PlainUser and PlainPassword are accepted for PLAIN.
 const PlainUser, PlainPassword = "plain-user", "plain-password"
 
-// A Cluster is a running Kafka cluster. Its methods are safe for concurrent
-// use, except for those that end or start brokers.
+// A Cluster is a running Kafka cluster. Its methods are safe for concurrent use, except
+// those that start or end brokers.
 type Cluster struct {
 	// Brokers are in the order of their node ids, from 1.
 	Brokers []*Broker
 
-	dir    string
-	client *kgo.Client
+	dir     string
+	version string
+	client  *kgo.Client
 }
 
-// Start starts a cluster that ends, with its data, at the end of the test. It
-// skips the test where Kafka cannot run; see [Require].
+// Start starts a cluster that is removed with its data at the end of the test. It skips
+// the test where Kafka cannot run, as [Require] does.
 func Start(t testing.TB, o Options) *Cluster {
 	t.Helper()
 	Require(t)
@@ -102,8 +106,8 @@ func start(o Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A port that was free a moment ago may be taken now, by another package's
-	// tests: then once more with others.
+	// Tests of another package may take a port between its selection and the start of the
+	// broker. Another attempt selects other ports.
 	for try := 1; ; try++ {
 		c, err := tryStart(o, jars)
 		if err == nil {
@@ -118,9 +122,9 @@ func start(o Options) (*Cluster, error) {
 func tryStart(o Options, jars string) (_ *Cluster, err error) {
 	dir, err := os.MkdirTemp("", "kcagent-kafka-")
 	if err != nil {
-		return nil, fmt.Errorf("make folder for kafka: %w", err)
+		return nil, fmt.Errorf("create folder for kafka: %w", err)
 	}
-	c := &Cluster{dir: dir}
+	c := &Cluster{dir: dir, version: o.version()}
 	defer func() {
 		if err != nil {
 			c.close()
@@ -131,7 +135,7 @@ func tryStart(o Options, jars string) (_ *Cluster, err error) {
 	if err != nil {
 		return nil, err
 	}
-	controller, secure, detour := ports[0], ports[1+n:1+2*n], ports[1+2*n:]
+	controller, secure, proxied := ports[0], ports[1+n:1+2*n], ports[1+2*n:]
 	for i, port := range ports[1 : 1+n] {
 		b := &Broker{id: i + 1, port: port, securePort: secure[i], dir: filepath.Join(dir, fmt.Sprintf("broker-%d", i+1)), jars: jars}
 		props := b.properties(controller)
@@ -141,7 +145,7 @@ func tryStart(o Options, jars string) (_ *Cluster, err error) {
 			}
 		}
 		if o.Advertise != nil {
-			b.advertise(props, detour[i], o.Advertise)
+			b.advertise(props, proxied[i], o.Advertise)
 		}
 		maps.Copy(props, o.Properties)
 		if o.PropertiesOf != nil {
@@ -155,17 +159,18 @@ func tryStart(o Options, jars string) (_ *Cluster, err error) {
 		}
 		c.Brokers = append(c.Brokers, b)
 	}
-	// The newest offset requests name topics by id, which buys a test nothing.
+	// The newest offset requests name topics by id, which no test needs.
 	c.client, err = kgo.NewClient(kgo.SeedBrokers(c.Addrs()...), kgo.MaxVersions(kversion.V4_0_0()),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(5*time.Millisecond),
 		kgo.RequestTimeoutOverhead(3*time.Second), kgo.MetadataMinAge(100*time.Millisecond), kgo.RetryTimeout(readyTimeout))
 	if err != nil {
-		return nil, fmt.Errorf("make kafka client: %w", err)
+		return nil, fmt.Errorf("create kafka client: %w", err)
 	}
 	return c, c.awaitReady()
 }
 
-// awaitReady waits until the metadata names every broker.
+// awaitReady waits until every broker responds and knows every other one. It asks each of
+// them: after a restart, the metadata of one broker may still list a broker that is down.
 func (c *Cluster) awaitReady() error {
 	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
 	defer cancel()
@@ -177,15 +182,10 @@ func (c *Cluster) awaitReady() error {
 			return fmt.Errorf("kafka broker %d ended while it started; its log:\n%s", b.id, b.logTail())
 		}
 		try, done := context.WithTimeout(ctx, 2*time.Second)
-		resp, err := kmsg.NewPtrMetadataRequest().RequestWith(try, c.client)
+		why = c.ready(try)
 		done()
-		switch {
-		case err != nil:
-			why = err
-		case len(resp.Brokers) == len(c.Brokers):
+		if why == nil {
 			return nil
-		default:
-			why = fmt.Errorf("metadata names %d of %d brokers", len(resp.Brokers), len(c.Brokers))
 		}
 		select {
 		case <-tick.C:
@@ -195,6 +195,21 @@ func (c *Cluster) awaitReady() error {
 	}
 }
 
+// ready returns nil if every broker knows every broker.
+func (c *Cluster) ready(ctx context.Context) error {
+	for _, b := range c.Brokers {
+		resp, err := topicMetadata().RequestWith(ctx, c.client.Broker(b.id))
+		if err != nil {
+			return fmt.Errorf("broker %d: %w", b.id, err)
+		}
+		if n := len(resp.Brokers); n < len(c.Brokers) {
+			return fmt.Errorf("broker %d knows %d of %d brokers", b.id, n, len(c.Brokers))
+		}
+	}
+	return nil
+}
+
+// dead returns a broker whose process has ended.
 func (c *Cluster) dead() *Broker {
 	for _, b := range c.Brokers {
 		if !b.running() {
@@ -204,7 +219,7 @@ func (c *Cluster) dead() *Broker {
 	return nil
 }
 
-// Addrs are the brokers' addresses, host:port. They stay over restarts.
+// Addrs returns the addresses of the plaintext listeners, host:port. Restarts keep them.
 func (c *Cluster) Addrs() []string {
 	addrs := make([]string, len(c.Brokers))
 	for i, b := range c.Brokers {
@@ -213,7 +228,7 @@ func (c *Cluster) Addrs() []string {
 	return addrs
 }
 
-// SecureAddrs are the addresses of the brokers' listeners with TLS.
+// SecureAddrs returns the addresses of the listeners with TLS.
 func (c *Cluster) SecureAddrs() []string {
 	addrs := make([]string, len(c.Brokers))
 	for i, b := range c.Brokers {
@@ -222,20 +237,23 @@ func (c *Cluster) SecureAddrs() []string {
 	return addrs
 }
 
-// DetourAddrs are where clients reach the listeners of Options.Advertise.
-func (c *Cluster) DetourAddrs() []string {
+// AdvertisedAddrs returns the addresses that Options.Advertise returned.
+func (c *Cluster) AdvertisedAddrs() []string {
 	addrs := make([]string, len(c.Brokers))
 	for i, b := range c.Brokers {
-		addrs[i] = b.detour
+		addrs[i] = b.advertised
 	}
 	return addrs
 }
 
-// Client is the cluster's own client, for requests that this package has no
-// method for. It must not be closed. Records need a partition.
+// Version returns the version of Apache Kafka, such as 4.4.0.
+func (c *Cluster) Version() string { return c.version }
+
+// Client returns the client of the cluster, for requests that this package has no method
+// for. Callers must not close it, and must set the partition of records.
 func (c *Cluster) Client() *kgo.Client { return c.client }
 
-// Stop shuts every broker down in good order and keeps the data.
+// Stop shuts every broker down cleanly and keeps the data.
 func (c *Cluster) Stop() {
 	for i := len(c.Brokers) - 1; i >= 0; i-- { // the controller last: the others report to it
 		c.Brokers[i].Stop()
@@ -249,8 +267,7 @@ func (c *Cluster) Kill() {
 	}
 }
 
-// Pause makes every broker a black hole: connections stay, and nothing
-// answers.
+// Pause suspends every broker: connections stay open, and no broker responds.
 func (c *Cluster) Pause() {
 	for _, b := range c.Brokers {
 		b.Pause()
@@ -264,8 +281,8 @@ func (c *Cluster) Continue() {
 	}
 }
 
-// Restart starts the brokers that are down again, on their addresses and data,
-// and returns when the cluster is ready.
+// Restart starts the brokers that are down, with their addresses and data, and returns
+// when the cluster is ready.
 func (c *Cluster) Restart(t testing.TB) {
 	t.Helper()
 	for _, b := range c.Brokers {
@@ -286,5 +303,5 @@ func (c *Cluster) close() {
 		c.client.Close()
 	}
 	c.Kill()
-	_ = os.RemoveAll(c.dir) // a temporary folder; the system would do it in time
+	_ = os.RemoveAll(c.dir) // a temporary folder
 }

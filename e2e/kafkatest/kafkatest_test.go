@@ -38,8 +38,7 @@ func TestRestartKeepsData(t *testing.T) {
 	checkRecords(t, c, 1010)
 }
 
-// checkRecords wants n records in each of the three partitions of orders, in
-// order.
+// checkRecords requires n records in each of the three partitions of orders, in order.
 func checkRecords(t *testing.T, c *kafkatest.Cluster, n int) {
 	t.Helper()
 	got := c.Read(t, "orders")
@@ -71,7 +70,7 @@ func TestBrokersHaveTheirProperties(t *testing.T) {
 
 func TestPausedBrokerDoesNotRespond(t *testing.T) {
 	c := kafkatest.Start(t, kafkatest.Options{})
-	answers := func(within time.Duration) error {
+	responds := func(within time.Duration) error {
 		ctx, cancel := context.WithTimeout(t.Context(), within)
 		defer cancel()
 		_, err := kmsg.NewPtrMetadataRequest().RequestWith(ctx, c.Client())
@@ -80,16 +79,16 @@ func TestPausedBrokerDoesNotRespond(t *testing.T) {
 	c.Pause()
 	conn, err := net.Dial("tcp", c.Addrs()[0])
 	if err != nil {
-		t.Errorf("a paused broker refuses connections: %v", err)
+		t.Errorf("a paused broker rejects connections: %v", err)
 	} else {
 		conn.Close()
 	}
-	if answers(300*time.Millisecond) == nil {
-		t.Error("a paused broker answers")
+	if responds(300*time.Millisecond) == nil {
+		t.Error("a paused broker responds")
 	}
 	c.Continue()
-	if err := answers(30 * time.Second); err != nil {
-		t.Errorf("a broker that goes on does not answer: %v", err)
+	if err := responds(30 * time.Second); err != nil {
+		t.Errorf("a broker that continues does not respond: %v", err)
 	}
 }
 
@@ -110,18 +109,18 @@ func TestDeniedAndDeletedTopicsAreHidden(t *testing.T) {
 	}
 	allow := c.Deny(t, "secret")
 	if _, seen := codes()["secret"]; seen {
-		t.Error("a denied topic is seen")
+		t.Error("a denied topic is visible")
 	}
 	allow()
 	if _, seen := codes()["secret"]; !seen {
-		t.Error("a topic is still denied")
+		t.Error("an allowed topic is not visible")
 	}
 	c.DeleteTopic(t, "secret")
 	if _, seen := codes()["secret"]; seen {
-		t.Error("a deleted topic is there")
+		t.Error("a deleted topic is visible")
 	}
 	if _, seen := codes()["open"]; !seen {
-		t.Error("the other topic is gone")
+		t.Error("the other topic is not visible")
 	}
 }
 
@@ -135,7 +134,7 @@ func TestEndOfATestLeavesNothing(t *testing.T) {
 	})
 	if conn, err := net.Dial("tcp", addr); err == nil {
 		conn.Close()
-		t.Error("the broker outlived its test")
+		t.Error("the broker runs after the end of its test")
 	}
 	if left, _ := filepath.Glob(filepath.Join(tmp, "kcagent-*")); len(left) > 0 {
 		t.Errorf("the test left %v", left)

@@ -15,9 +15,9 @@ import (
 //go:embed GroupMember.java
 var groupMember []byte
 
-// JavaMember has a Java consumer join a group, consume a topic, and commit what it
-// consumed. It returns when the consumer is a member. stop has it leave the group. It skips
-// the test, as [Require] does, where Java cannot compile.
+// JavaMember starts a Java consumer that joins a group, consumes a topic and commits what
+// it consumed, and returns when the consumer is a member. stop makes it leave the group.
+// JavaMember skips the test, as [Require] does, where Java cannot compile.
 func (c *Cluster) JavaMember(t testing.TB, group, topic string) (stop func()) {
 	t.Helper()
 	requireCompiler(t)

@@ -5,40 +5,36 @@ import (
 	"fmt"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// requestTimeout bounds everything that asks a cluster something.
-const requestTimeout = time.Minute
-
-// A Load is records to produce: Count to each of the partitions 0 to
-// Partitions-1 of Topic, numbered from First. In a topic that nobody else
-// writes to, a record's number is its offset.
+// A Load describes records to produce: Count to each of the partitions 0 to Partitions-1
+// of Topic, numbered from First. In a topic without other records, the number of a record
+// is its offset.
 type Load struct {
 	Topic      string
 	Partitions int32
 	First      int
 	Count      int
-	// Value makes the value of a record; nil is [Value].
+	// Value returns the value of a record; nil stands for [Value].
 	Value func(topic string, partition int32, seq int) []byte
 }
 
-// Value says which record it is: topic, partition and number, such as
+// Value returns a value that identifies its record by topic, partition and number, such as
 // orders/3/000000042.
 func Value(topic string, partition int32, seq int) []byte {
 	return fmt.Appendf(nil, "%s/%d/%09d", topic, partition, seq)
 }
 
-// Produce writes a load and returns when the cluster has it all.
+// Produce writes a load and returns when the cluster has acknowledged all of it.
 func (c *Cluster) Produce(t testing.TB, l Load) {
 	t.Helper()
 	value := l.Value
 	if value == nil {
 		value = Value
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*requestTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
 	defer cancel()
 	var once sync.Once
 	var first error
@@ -60,8 +56,8 @@ func (c *Cluster) Produce(t testing.TB, l Load) {
 	}
 }
 
-// Read reads each partition of a topic from its first record to the end that
-// it has now.
+// Read returns the records of each partition of a topic, from the first one to the end
+// offset at the time of the call.
 func (c *Cluster) Read(t testing.TB, topic string) map[int32][]*kgo.Record {
 	t.Helper()
 	ends := c.EndOffsets(t, topic)
@@ -74,7 +70,7 @@ func (c *Cluster) Read(t testing.TB, topic string) map[int32][]*kgo.Record {
 	client, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: starts}))
 	if err != nil {
-		t.Fatalf("make kafka client: %v", err)
+		t.Fatalf("create kafka client: %v", err)
 	}
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)

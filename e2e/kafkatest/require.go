@@ -13,19 +13,21 @@ import (
 	"kcagent/e2e/loud"
 )
 
-// requireEnv, set to 1, turns the skip of Require into a failure, for CI.
+// requireEnv, set to 1, makes Require fail a test that it would skip. CI sets it.
 const requireEnv = "KCAGENT_REQUIRE_KAFKA"
 
-// oldestJava is what Kafka 4 brokers need.
+// oldestJava is the oldest version of Java that runs Kafka 4.
 const oldestJava = 17
 
-// Require skips the test, loudly, with -short, and where Kafka cannot run because
-// Java, or Maven while the jars are not cached yet, is missing. With
-// KCAGENT_REQUIRE_KAFKA=1 it fails the test instead.
+// Require skips the test with a notice where Kafka cannot run: with -short, where Java is
+// missing, and where Maven is missing while the jars are not cached. With
+// KCAGENT_REQUIRE_KAFKA=1 it fails the test instead. Every test that starts a server calls
+// it, directly or by [Start] or [Shared.Cluster], so that go test -short runs the others
+// only.
 func Require(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
-		loud.Skip(t, requireEnv, "tests on real Kafka are left out with -short")
+		loud.Skip(t, requireEnv, "-short excludes the tests on real Kafka")
 	}
 	why := missing()
 	if why == nil {
@@ -34,20 +36,20 @@ func Require(t testing.TB) {
 	loud.Skip(t, requireEnv, fmt.Sprintf("tests on real Kafka need Java %d and Maven: %v", oldestJava, why))
 }
 
-// missing says what this machine lacks; nil is nothing. It looks once.
+// missing returns what the machine lacks; nil if Kafka can run. It checks once.
 var missing = sync.OnceValue(func() error {
 	if err := checkJava(); err != nil {
 		return err
 	}
-	there := true
+	cached := true
 	for _, version := range []string{Newest, Old} {
 		dir, err := jarFolder(version)
 		if err == nil {
 			_, err = os.Stat(dir)
 		}
-		there = there && err == nil
+		cached = cached && err == nil
 	}
-	if there {
+	if cached {
 		return nil
 	}
 	if _, err := exec.LookPath("mvn"); err != nil {
@@ -56,7 +58,7 @@ var missing = sync.OnceValue(func() error {
 	return nil
 })
 
-// requireCompiler is [Require] for a test that runs Java source, which takes a JDK.
+// requireCompiler is [Require] for a test that runs Java source code, which requires a JDK.
 func requireCompiler(t testing.TB) {
 	t.Helper()
 	if why := missingCompiler(); why != nil {
@@ -64,7 +66,8 @@ func requireCompiler(t testing.TB) {
 	}
 }
 
-// missingCompiler returns why Java source cannot be run here; nil if it can. It looks once.
+// missingCompiler returns why the machine cannot run Java source code; nil if it can. It
+// checks once.
 var missingCompiler = sync.OnceValue(func() error {
 	out, err := exec.Command("java", "--list-modules").CombinedOutput()
 	if err != nil {

@@ -5,9 +5,8 @@ import (
 	"testing"
 )
 
-// Shared is a cluster that the tests of one package share, started when the
-// first of them asks for it. The package declares one and wraps its tests with
-// it:
+// Shared is a cluster that the tests of one package share. The first test that needs it
+// starts it. The package declares one and wraps its tests with it:
 //
 //	var kafka kafkatest.Shared
 //
@@ -20,14 +19,14 @@ type Shared struct {
 	err     error
 }
 
-// Cluster is the running cluster. It skips the test where Kafka cannot run.
-// Tests that need a broker to fail start one of their own.
+// Cluster returns the running cluster, or skips the test as [Require] does. A test that
+// stops or pauses a broker must [Start] a cluster of its own.
 func (s *Shared) Cluster(t testing.TB) *Cluster {
 	t.Helper()
 	Require(t)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cluster == nil && s.err == nil { // a start that failed would fail again, slowly
+	if s.cluster == nil && s.err == nil { // a second start would fail again, after another timeout
 		s.cluster, s.err = start(s.Options)
 	}
 	if s.err != nil {
@@ -36,11 +35,11 @@ func (s *Shared) Cluster(t testing.TB) *Cluster {
 	return s.cluster
 }
 
-// Around returns tests as goleak.VerifyTestMain and os.Exit want them: its Run
-// runs m and then ends the cluster.
+// Around returns tests whose Run runs m and then ends the cluster, for
+// goleak.VerifyTestMain.
 func (s *Shared) Around(m interface{ Run() int }) Tests { return Tests{s, m} }
 
-// Tests are a package's tests and what is to end after them.
+// Tests are the tests of a package with the cluster that ends after them.
 type Tests struct {
 	shared *Shared
 	tests  interface{ Run() int }

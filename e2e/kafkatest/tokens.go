@@ -16,7 +16,7 @@ import (
 // An Issuer signs tokens that brokers accept for OAUTHBEARER.
 type Issuer struct{ key *rsa.PrivateKey }
 
-// NewIssuer makes one.
+// NewIssuer returns an issuer with a new key.
 func NewIssuer(t testing.TB) *Issuer {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -28,12 +28,13 @@ func NewIssuer(t testing.TB) *Issuer {
 
 const keyID = "test"
 
-// Token is good for a user for as long as it lives (RFC 7519).
-func (i *Issuer) Token(t testing.TB, user string, lives time.Duration) string {
+// Token returns a token for a user that expires after lifetime (RFC 7519). A negative
+// lifetime returns an expired token.
+func (i *Issuer) Token(t testing.TB, user string, lifetime time.Duration) string {
 	t.Helper()
 	now := time.Now()
 	text := part(t, map[string]any{"alg": "RS256", "kid": keyID}) + "." + part(t, map[string]any{
-		"sub": user, "iss": "kafkatest", "aud": "kafka", "scope": "kafka", "iat": now.Unix(), "exp": now.Add(lives).Unix(), "jti": strconv.FormatInt(now.UnixNano(), 36),
+		"sub": user, "iss": "kafkatest", "aud": "kafka", "scope": "kafka", "iat": now.Unix(), "exp": now.Add(lifetime).Unix(), "jti": strconv.FormatInt(now.UnixNano(), 36),
 	})
 	sum := sha256.Sum256([]byte(text))
 	signature, err := rsa.SignPKCS1v15(rand.Reader, i.key, crypto.SHA256, sum[:])
@@ -43,7 +44,7 @@ func (i *Issuer) Token(t testing.TB, user string, lives time.Duration) string {
 	return text + "." + base64.RawURLEncoding.EncodeToString(signature)
 }
 
-// part is one of the first two of a token.
+// part encodes the header or the claims of a token.
 func part(t testing.TB, claims map[string]any) string {
 	t.Helper()
 	text, err := json.Marshal(claims)
@@ -53,7 +54,7 @@ func part(t testing.TB, claims map[string]any) string {
 	return base64.RawURLEncoding.EncodeToString(text)
 }
 
-// keys is what brokers know it by (RFC 7517).
+// keys returns the public key in the form that brokers read (RFC 7517).
 func (i *Issuer) keys() ([]byte, error) {
 	encode := base64.RawURLEncoding.EncodeToString
 	return json.Marshal(map[string]any{"keys": []any{map[string]any{
@@ -62,7 +63,8 @@ func (i *Issuer) keys() ([]byte, error) {
 	}}})
 }
 
-// accept has a broker accept an issuer's tokens.
+// accept adds the settings with which a broker accepts tokens of an issuer. The caller
+// writes text into keysFile.
 func (b *Broker) accept(props map[string]string, i *Issuer) (keysFile string, text []byte, err error) {
 	const login, modules = "listener.name.secure.oauthbearer.", "org.apache.kafka.common.security.oauthbearer."
 	keysFile = b.dir + "/jwks.json"

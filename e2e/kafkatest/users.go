@@ -10,7 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// SetPassword lets a user log in with SCRAM and this password, and no other.
+// SetPassword sets the password with which a user may log in by SCRAM.
 func (c *Cluster) SetPassword(t testing.TB, user, password string) {
 	t.Helper()
 	const rounds = 4096
@@ -27,12 +27,12 @@ func (c *Cluster) SetPassword(t testing.TB, user, password string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		req := kmsg.NewPtrAlterUserSCRAMCredentialsRequest() // a user may stand in it once
+		req := kmsg.NewPtrAlterUserSCRAMCredentialsRequest() // the request may name a user once
 		u := kmsg.NewAlterUserSCRAMCredentialsRequestUpsertion()
 		u.Name, u.Mechanism, u.Iterations, u.Salt, u.SaltedPassword = user, mechanism, rounds, salt, key
 		req.Upsertions = append(req.Upsertions, u)
-		for _, r := range ask(t, c, req).Results {
-			check(t, "set the password of "+r.User, r.ErrorCode)
-		}
+		Request(t, c, "set the password of "+user, req, func(r *kmsg.AlterUserSCRAMCredentialsResponse) error {
+			return code(r.Results[0].ErrorCode)
+		})
 	}
 }
