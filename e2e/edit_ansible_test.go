@@ -14,12 +14,12 @@ import (
 	"kcagent/e2e/loud"
 )
 
-// requireAnsible, set to 1, turns the skip of tests that need Ansible into a
-// failure, for CI.
+// requireAnsible, set to 1, makes tests fail that would be skipped without Ansible. CI
+// sets it.
 const requireAnsible = "KCAGENT_REQUIRE_ANSIBLE"
 
-// ansible returns the folder with Ansible's commands: in PATH, or else in an
-// environment of Python's that is made once and kept beside Kafka's jars.
+// ansible returns the folder with Ansible's commands: that of PATH, or else that of a
+// Python environment, which is created once beside Kafka's jars.
 func ansible(t *testing.T) string {
 	t.Helper()
 	if path, err := exec.LookPath("ansible-playbook"); err == nil {
@@ -45,8 +45,9 @@ func ansible(t *testing.T) string {
 	return filepath.Join(dir, "bin")
 }
 
-// TestAnsiblePlaybookWaitsUntilTheEditIsApplied rolls out files with the example's playbook: good ones, a bad one,
-// and one that cannot take effect.
+// TestAnsiblePlaybookWaitsUntilTheEditIsApplied rolls out configuration files with the
+// playbook of examples: valid ones, an invalid one, and one that cannot take effect. The
+// playbook succeeds if and only if the edit is in force when it ends.
 func TestAnsiblePlaybookWaitsUntilTheEditIsApplied(t *testing.T) {
 	t.Parallel()
 	kafkatest.Require(t)
@@ -72,7 +73,7 @@ func TestAnsiblePlaybookWaitsUntilTheEditIsApplied(t *testing.T) {
 		}
 		cmd := exec.Command(filepath.Join(bin, "ansible-playbook"), "-i", "kcagent,", "-c", "local", "--extra-vars", string(vars), "deploy.yaml")
 		cmd.Dir = filepath.Join("..", "examples", "ansible")
-		// The inventory of this test is one host that is called like the group.
+		// The inventory of this test is one host with the name of the group.
 		cmd.Env = append(os.Environ(), "HOME="+home, "ANSIBLE_NOCOLOR=1", "ANSIBLE_LOCALHOST_WARNING=False", "LC_ALL=C.UTF-8")
 		text, err := cmd.CombinedOutput()
 		return string(text), err
@@ -95,33 +96,33 @@ func TestAnsiblePlaybookWaitsUntilTheEditIsApplied(t *testing.T) {
 
 	good("changed=1", consumer())
 	if status() != "RUNNING" {
-		t.Errorf("after the play the consumer is %s", status())
+		t.Errorf("after the playbook the consumer is %s", status())
 	}
 	was := identify(t, a.Consumer("played"))
 	good("changed=0", consumer())
 	good("changed=1", consumer("state", "paused"))
 	if status() != "PAUSED" {
-		t.Errorf("after the play that pauses it the consumer is %s", status())
+		t.Errorf("after the playbook with state paused, the consumer is %s", status())
 	}
 	wantSame(t, a, "played", was)
 
 	before := a.Status().Config.SHA256
 	out, err := play(s.Addrs(), "60s", consumer("state", "asleep"))
 	if err == nil || !strings.Contains(out, "asleep") {
-		t.Errorf("a bad file: %v\n%s", err, out)
+		t.Errorf("invalid file: %v\n%s", err, out)
 	}
 	if now := a.Status().Config; now.SHA256 != before || now.FileSHA256 != before {
-		t.Errorf("the bad file reached the agent: %+v", now)
+		t.Errorf("the invalid file reached the agent: %+v", now)
 	}
 
 	out, err = play([]string{fmt.Sprintf("127.0.0.1:%d", kafkatest.FreePort(t))}, "3s", consumer())
 	if err == nil || !strings.Contains(out, "replace of") || !strings.Contains(out, "connection refused") {
-		t.Errorf("a file that cannot take effect: %v\n%s", err, out)
+		t.Errorf("file that cannot take effect: %v\n%s", err, out)
 	}
 	good("changed=1", consumer())
 	wantSame(t, a, "played", was)
 	good("changed=1")
 	if n := len(a.Status().Consumers); n > 0 {
-		t.Errorf("%d consumers are left", n)
+		t.Errorf("%d consumers remain", n)
 	}
 }

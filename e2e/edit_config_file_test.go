@@ -12,6 +12,8 @@ import (
 	"kcagent/e2e/wait"
 )
 
+// TestRejectedEditChangesNothing: an invalid file is reported with its problems, and the
+// consumers keep running. The valid file after it is in force at once.
 func TestRejectedEditChangesNothing(t *testing.T) {
 	t.Parallel()
 	l := newLifecycle(t, "running")
@@ -20,16 +22,16 @@ func TestRejectedEditChangesNothing(t *testing.T) {
 	reload := func() float64 {
 		v, ok := l.agent.Metrics().Value("kcagent_config_last_reload_successful")
 		if !ok {
-			t.Error("there is no kcagent_config_last_reload_successful")
+			t.Error("kcagent_config_last_reload_successful is missing")
 		}
 		return v
 	}
 	if reload() != 1 {
-		t.Error("the last reload is not called successful")
+		t.Error("kcagent_config_last_reload_successful is not 1 at the start")
 	}
 	bad := map[string]string{
 		"an unknown key":  strings.Replace(good, "group:", "gruop:", 1),
-		"no YAML":         good + "\t{",
+		"invalid YAML":    good + "\t{",
 		"an empty file":   "",
 		"a bad state":     l.config(l.neighbour, l.subject.withState("sleeping")),
 		"one file of two": l.config(l.neighbour, l.subject.withPath(l.neighbour.path)),
@@ -40,18 +42,18 @@ func TestRejectedEditChangesNothing(t *testing.T) {
 			return s.Config.State == "rejected" && s.Config.FileSHA256 == agenttest.Sum(text)
 		})
 		if status.Config.SHA256 != agenttest.Sum(good) {
-			t.Errorf("%s: what is in force is not the good file", what)
+			t.Errorf("%s: the file in force is not the valid one", what)
 		}
 		if len(status.Config.Problems) == 0 {
-			t.Errorf("%s: no problem is named", what)
+			t.Errorf("%s: no problem is reported", what)
 		}
 		for _, p := range status.Config.Problems {
 			if p.Message == "" || !strings.HasSuffix(p.File, filepath.Base(l.agent.Path)) || text != "" && (p.Line < 1 || p.Column < 1) {
-				t.Errorf("%s: problem %+v lacks its message or place", what, p)
+				t.Errorf("%s: problem %+v lacks its message or position", what, p)
 			}
 		}
 		if reload() != 0 {
-			t.Errorf("%s: the last reload is called successful", what)
+			t.Errorf("%s: kcagent_config_last_reload_successful is not 0", what)
 		}
 		wantSame(t, l.agent, "neighbour", l.neighbourIdentity)
 		wantSame(t, l.agent, "subject", subject)
@@ -61,13 +63,15 @@ func TestRejectedEditChangesNothing(t *testing.T) {
 
 	rolledBack := l.agent.Apply(good)
 	if len(rolledBack.Config.Problems) != 0 || reload() != 1 {
-		t.Errorf("rolled back, yet there are problems %v and the gauge is %v", rolledBack.Config.Problems, reload())
+		t.Errorf("after the rollback, problems are %v and the gauge is %v", rolledBack.Config.Problems, reload())
 	}
 	wantSame(t, l.agent, "neighbour", l.neighbourIdentity)
 	wantSame(t, l.agent, "subject", subject)
 	l.wantFile(t, l.produced)
 }
 
+// TestEquivalentEditChangesNothing: order, comments, explicit defaults and names of
+// clusters are no change.
 func TestEquivalentEditChangesNothing(t *testing.T) {
 	t.Parallel()
 	l := newLifecycle(t, "running")
@@ -87,13 +91,15 @@ func TestEquivalentEditChangesNothing(t *testing.T) {
 	}
 }
 
+// TestDeletedConfigFileKeepsConsumersRunning: a deleted file is reported and does not mean
+// that no consumers are desired.
 func TestDeletedConfigFileKeepsConsumersRunning(t *testing.T) {
 	t.Parallel()
 	l := newLifecycle(t, "running")
 	if err := os.Remove(l.agent.Path); err != nil {
 		t.Fatal(err)
 	}
-	l.agent.WaitStatus("the deletion to be told", func(s agenttest.Status) bool {
+	l.agent.WaitStatus("the deletion to be reported", func(s agenttest.Status) bool {
 		return s.Config.State == "rejected" && len(s.Config.Problems) > 0
 	})
 	l.produce(t)
@@ -102,6 +108,8 @@ func TestDeletedConfigFileKeepsConsumersRunning(t *testing.T) {
 	l.agent.WaitState("subject", "PAUSED")
 }
 
+// TestInvalidFirstConfigFileEndsTheAgent: without a valid file at the start, the agent
+// ends with exit code 2 and the position of the problem.
 func TestInvalidFirstConfigFileEndsTheAgent(t *testing.T) {
 	t.Parallel()
 	for what, o := range map[string]agenttest.Options{
@@ -119,12 +127,13 @@ func TestInvalidFirstConfigFileEndsTheAgent(t *testing.T) {
 				want += ":3:5: "
 			}
 			if log := a.Log(); !strings.Contains(log, want) {
-				t.Errorf("standard error does not tell of %q:\n%s", want, log)
+				t.Errorf("standard error lacks %q:\n%s", want, log)
 			}
 		})
 	}
 }
 
+// TestSIGHUPReloadsTheConfigFile: with --watch=false, only SIGHUP reloads the file.
 func TestSIGHUPReloadsTheConfigFile(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)

@@ -2,17 +2,18 @@ package e2e
 
 import (
 	"fmt"
-	"os"
+	"net"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"kcagent/e2e/agenttest"
+	"kcagent/e2e/badnet"
 	"kcagent/e2e/wait"
 )
 
-// TestResumeDuringARebalanceKeepsTheMember resumes a consumer while its group waits for it to
-// join again.
+// TestResumeDuringARebalanceKeepsTheMember resumes a consumer while the coordinator waits
+// for its members to rejoin.
 func TestResumeDuringARebalanceKeepsTheMember(t *testing.T) {
 	t.Parallel()
 	l := newLifecycle(t, "paused")
@@ -33,17 +34,12 @@ func TestResumeDuringARebalanceKeepsTheMember(t *testing.T) {
 		t.Errorf("it is %+v, was %+v", now, was)
 	}
 	l.produce(t)
-	wait.For(t, wait.Timeout, "everything to be committed", func() error {
-		if n := l.committed(t, l.subject); n != l.total() {
-			return fmt.Errorf("%d of %d are", n, l.total())
-		}
-		return nil
-	})
+	l.waitGroupCommitted(t, l.subject, l.total())
 	readTrail(t, l.subject.path, other.path).wantExact(t, l.subject.topics[0], lifecyclePartitions, l.produced)
 }
 
-// TestRenamedConsumerWaitsForItsFile gives an entry another name and leaves it its file and its
-// group: the old one is gone before the new one opens the file.
+// TestRenamedConsumerWaitsForItsFile renames an entry that keeps its file and its group.
+// The old consumer ends before the new one opens the file.
 func TestRenamedConsumerWaitsForItsFile(t *testing.T) {
 	t.Parallel()
 	l := newLifecycle(t, "running")
@@ -58,26 +54,26 @@ func TestRenamedConsumerWaitsForItsFile(t *testing.T) {
 	l.waitCommitted(t, l.agent, renamed, l.total())
 	l.wantFile(t, l.produced)
 	for _, name := range []string{"subject", "subject-0", "subject-1"} {
-		if ended, ok := l.agent.Status().Ended(name); !ok || !ended.Clean {
-			t.Errorf("%s is among the ended: %v, %+v", name, ok, ended)
+		if e, ok := l.agent.Status().Ended(name); !ok || !e.Clean {
+			t.Errorf("%s in terminated: %v, %+v", name, ok, e)
 		}
 	}
-	gone, came := strings.Index(l.agent.Log(), "consumer=subject from=STOPPING to=TERMINATED"), strings.Index(l.agent.Log(), "consumer=subject-0 from=STARTING to=RUNNING")
-	if gone < 0 || came < gone {
-		t.Errorf("the log tells of the end at %d and of the new name's start at %d", gone, came)
+	ended, started := strings.Index(l.agent.Log(), "consumer=subject from=STOPPING to=TERMINATED"), strings.Index(l.agent.Log(), "consumer=subject-0 from=STARTING to=RUNNING")
+	if ended < 0 || started < ended {
+		t.Errorf("the log has the end of the old name at %d and the start of the new name at %d", ended, started)
 	}
 }
 
-// TestRevertCancelsThePreCheck: what was being tried is dropped, and the
-// consumer is who it was.
+// TestRevertCancelsThePreCheck reverts an edit during its pre-check, which an unresponsive
+// cluster holds up. The consumer keeps its identity.
 func TestRevertCancelsThePreCheck(t *testing.T) {
 	t.Parallel()
 	l := newLifecycle(t, "running")
 	l.waitCommitted(t, l.agent, l.subject, l.total())
 	was := identify(t, l.agent.Consumer("subject"))
-	hole := newGate(t)
-	l.agent.Write(configText(map[string][]string{"main": l.Addrs(), "hole": {hole.addr}}, l.neighbour, l.subject.withCluster("hole")))
-	l.agent.WaitConsumer("subject", "be tried elsewhere", func(c agenttest.Consumer) bool {
+	unresponsive := badnet.Listen(t, func(net.Conn) {})
+	l.agent.Write(configText(map[string][]string{"main": l.Addrs(), "unresponsive": {unresponsive}}, l.neighbour, l.subject.withCluster("unresponsive")))
+	l.agent.WaitConsumer("subject", "start the pre-check", func(c agenttest.Consumer) bool {
 		return c.PendingChange != nil && c.PendingChange.Tries == 1
 	})
 	l.edit(t, l.subject)
@@ -85,10 +81,7 @@ func TestRevertCancelsThePreCheck(t *testing.T) {
 	l.waitCommitted(t, l.agent, l.subject, l.total())
 	wantSame(t, l.agent, "subject", was)
 	if c := l.agent.Consumer("subject"); c.PendingChange != nil {
-		t.Errorf("pending is %+v", c.PendingChange)
+		t.Errorf("pending_change is %+v", c.PendingChange)
 	}
-	l.agent.Signal(os.Interrupt)
-	if code := l.agent.WaitExit(wait.Timeout); code != 0 {
-		t.Errorf("the agent ended with exit code %d", code)
-	}
+	stopAgent(t, l.agent)
 }

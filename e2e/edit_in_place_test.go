@@ -1,17 +1,14 @@
 package e2e
 
 import (
-	"os"
 	"strings"
 	"testing"
 
 	"kcagent/e2e/agenttest"
-	"kcagent/e2e/wait"
 )
 
-// TestInPlaceEditsKeepTheMember edits everything that is taken over in place, while records
-// flow: the same member in the same generation goes on, and no record is lost or
-// repeated in what it writes.
+// TestInPlaceEditsKeepTheMember edits every setting that is updated in place, while
+// records arrive. The member stays in its generation, and no record is lost or repeated.
 func TestInPlaceEditsKeepTheMember(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -48,12 +45,12 @@ func TestInPlaceEditsKeepTheMember(t *testing.T) {
 	} {
 		before := a.Consumer("subject").RecordsTotal
 		a.Apply(edit.text)
-		a.WaitConsumer("subject", "go on after an edit of "+edit.what, func(c agenttest.Consumer) bool {
+		a.WaitConsumer("subject", "continue after an edit of "+edit.what, func(c agenttest.Consumer) bool {
 			return c.RecordsTotal > before+200
 		})
 		wantSame(t, a, "subject", was)
 		if strings.Contains(a.Log(), "action=replace") {
-			t.Fatalf("an edit of %s was not taken over in place", edit.what)
+			t.Fatalf("an edit of %s was not applied in place", edit.what)
 		}
 	}
 	stop()
@@ -61,14 +58,11 @@ func TestInPlaceEditsKeepTheMember(t *testing.T) {
 	s.waitCommitted(t, a, e, int64(2*n))
 	files := allFiles(t, e.path)
 	if len(files) < 4 {
-		t.Errorf("only %v were written: the edits of rotate had no effect", files)
+		t.Errorf("only %v were written, so rotate had no effect", files)
 	}
 	readTrail(t, files...).wantExact(t, topic, 2, n)
 	if strings.Contains(a.Log(), "state changed\" consumer=subject from=RUNNING") {
-		t.Error("it left RUNNING")
+		t.Error("the consumer left RUNNING")
 	}
-	a.Signal(os.Interrupt)
-	if code := a.WaitExit(wait.Timeout); code != 0 {
-		t.Errorf("the agent ended with exit code %d", code)
-	}
+	stopAgent(t, a)
 }

@@ -9,10 +9,10 @@ import (
 	"kcagent/e2e/kafkatest"
 )
 
-// TestRandomEditsLeaveEachRecordOnce pauses, stops, updates, resubscribes, replaces and terminates three consumers at random while records flow,
-// without waiting for an edit to take effect before the next. Whatever the
-// order of events, each file holds each record once: every one of these moves
-// ends with a flush and a commit.
+// TestRandomEditsLeaveEachRecordOnce pauses, stops, updates, resubscribes, replaces and
+// terminates three consumers at random while records arrive, without waiting for an edit
+// to take effect before the next. Each of these changes ends with a flush and a commit, so
+// every file holds each record once.
 func TestRandomEditsLeaveEachRecordOnce(t *testing.T) {
 	t.Parallel()
 	const parts, edits, count = 3, 40, 250
@@ -30,7 +30,7 @@ func TestRandomEditsLeaveEachRecordOnce(t *testing.T) {
 		var present []entry
 		for _, e := range all {
 			if random.IntN(6) == 0 {
-				continue // terminated; back with one of the next edits
+				continue // terminated; one of the next edits creates it again
 			}
 			e = e.withState(pick("running", "running", "paused", "stopped")).
 				withFlush(pick("{interval: 20ms}", "{interval: 1h}", "{interval: 1s, bytes: 8KiB}")).

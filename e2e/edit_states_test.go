@@ -9,9 +9,10 @@ import (
 
 	"kcagent/e2e/agenttest"
 	"kcagent/e2e/kafkatest"
-	"kcagent/e2e/wait"
 )
 
+// TestEditsMoveAConsumerThroughItsStates moves a consumer from stopped to running, paused,
+// running, stopped, running and out of the file.
 func TestEditsMoveAConsumerThroughItsStates(t *testing.T) {
 	t.Parallel()
 	l := newLifecycle(t, "stopped")
@@ -21,7 +22,7 @@ func TestEditsMoveAConsumerThroughItsStates(t *testing.T) {
 	}
 	l.wantNoGoroutine(t)
 	if _, err := os.Stat(l.subject.path); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a stopped consumer made its file: %v", err)
+		t.Errorf("a stopped consumer created its file: %v", err)
 	}
 	l.wantEmptyGroup(t)
 
@@ -38,7 +39,7 @@ func TestEditsMoveAConsumerThroughItsStates(t *testing.T) {
 	wantSame(t, l.agent, "subject", running)
 	l.wantFile(t, atPause)
 	if got := l.committed(t, l.subject); got != int64(atPause*lifecyclePartitions) {
-		t.Errorf("paused with %d records committed, want %d", got, atPause*lifecyclePartitions)
+		t.Errorf("%d records are committed after the pause, want %d", got, atPause*lifecyclePartitions)
 	}
 
 	l.edit(t, l.subject.withState("running"))
@@ -50,7 +51,7 @@ func TestEditsMoveAConsumerThroughItsStates(t *testing.T) {
 	l.edit(t, l.subject.withState("stopped"))
 	stopped := l.agent.WaitState("subject", "CREATED")
 	if stopped.ID != created.ID || running.id != created.ID {
-		t.Errorf("the id was %s, then %s, then %s: it should stay", created.ID, running.id, stopped.ID)
+		t.Errorf("the id was %s, then %s, then %s: want the same id", created.ID, running.id, stopped.ID)
 	}
 	l.wantEmptyGroup(t)
 	l.wantNoGoroutine(t)
@@ -67,6 +68,8 @@ func TestEditsMoveAConsumerThroughItsStates(t *testing.T) {
 	l.wantFile(t, l.produced)
 }
 
+// TestFlushIntervalIsUpdatedInPlace: a shorter interval flushes what a longer one has held
+// back.
 func TestFlushIntervalIsUpdatedInPlace(t *testing.T) {
 	t.Parallel()
 	l := newLifecycle(t, "stopped")
@@ -77,19 +80,21 @@ func TestFlushIntervalIsUpdatedInPlace(t *testing.T) {
 	})
 	was := identify(t, l.agent.Consumer("subject"))
 	if n := l.committed(t, l.subject); n != 0 {
-		t.Fatalf("%d records are committed long before the interval is over", n)
+		t.Fatalf("%d records are committed before the interval has passed", n)
 	}
 	l.edit(t, lazy.withFlush("{interval: 100ms}"))
-	l.waitCommitted(t, l.agent, l.subject, l.total()) // or it would take an hour
+	l.waitCommitted(t, l.agent, l.subject, l.total()) // the old interval is an hour
 	wantSame(t, l.agent, "subject", was)
 	l.wantFile(t, l.produced)
 }
 
+// TestReplacedConsumerContinuesItsFile changes the format while records arrive. The old
+// consumer ends before the new one writes, and no record is lost or repeated.
 func TestReplacedConsumerContinuesItsFile(t *testing.T) {
 	t.Parallel()
 	l := newLifecycle(t, "running")
 	was := identify(t, l.agent.Consumer("subject"))
-	// Records come while the old one makes way for the new one, on one file.
+	// Records arrive while the new consumer takes over the file of the old one.
 	const many = 20_000
 	l.Produce(t, kafkatest.Load{Topic: l.subject.topics[0], Partitions: lifecyclePartitions, First: l.produced, Count: many})
 	l.produced += many
@@ -99,24 +104,26 @@ func TestReplacedConsumerContinuesItsFile(t *testing.T) {
 	l.waitCommitted(t, l.agent, l.subject, l.total())
 	l.wantFile(t, l.produced)
 	if is := identify(t, l.agent.Consumer("subject")); is.id == was.id || is.members == was.members {
-		t.Errorf("id and members are %s %s as before: it was not replaced", is.id, is.members)
+		t.Errorf("id and members are %s %s as before: the consumer was not replaced", is.id, is.members)
 	}
 	var sawJSON bool
 	for i, line := range lines(t, l.subject.path) {
 		isJSON := line[0] == '{'
 		if sawJSON && !isJSON {
-			t.Fatalf("line %d is raw and follows JSON: the old one still wrote", i+1)
+			t.Fatalf("line %d is raw and follows JSON: the old consumer wrote after the new one", i+1)
 		}
 		sawJSON = isJSON
 	}
 	if !sawJSON {
-		t.Error("no line is JSON")
+		t.Error("the file has no JSON")
 	}
 	if ended, ok := l.agent.Status().Ended("subject"); !ok || !ended.Clean {
-		t.Errorf("the old one is not among the ended, or not clean: %+v", ended)
+		t.Errorf("terminated lacks a clean end of the old consumer: %+v", ended)
 	}
 }
 
+// TestNewGroupReadsFromTheStart: another group has no committed offsets, so the start
+// policy applies.
 func TestNewGroupReadsFromTheStart(t *testing.T) {
 	t.Parallel()
 	l := newLifecycle(t, "running")
@@ -129,7 +136,7 @@ func TestNewGroupReadsFromTheStart(t *testing.T) {
 	if is := identify(t, l.agent.Consumer("subject")); is.id == was.id {
 		t.Error("the id is as before")
 	}
-	// The new group has read everything once more, after the old one.
+	// The new group has read all records again, after the old one.
 	for part, seqs := range readTrail(t, l.subject.path) {
 		half := len(seqs) / 2
 		trail{part: seqs[:half]}.wantPrefix(t, part)
@@ -140,6 +147,8 @@ func TestNewGroupReadsFromTheStart(t *testing.T) {
 	}
 }
 
+// TestPauseSurvivesRebalanceAndRestart: a paused consumer stays paused and reads nothing,
+// whatever happens to its group and its agent.
 func TestPauseSurvivesRebalanceAndRestart(t *testing.T) {
 	t.Parallel()
 	l := newLifecycle(t, "paused")
@@ -162,18 +171,12 @@ func TestPauseSurvivesRebalanceAndRestart(t *testing.T) {
 	waitLines(t, other.path, l.produced)
 	l.wantFile(t, 0)
 
-	second.Signal(os.Interrupt)
-	if code := second.WaitExit(wait.Timeout); code != 0 {
-		t.Errorf("the second agent ended with exit code %d", code)
-	}
+	stopAgent(t, second)
 	l.agent.WaitConsumer("subject", "hold both partitions again", assigned(lifecyclePartitions))
 	l.produce(t)
 	l.wantFile(t, 0)
 
-	l.agent.Signal(os.Interrupt)
-	if code := l.agent.WaitExit(wait.Timeout); code != 0 {
-		t.Errorf("the agent ended with exit code %d", code)
-	}
+	stopAgent(t, l.agent)
 	l.agent = agenttest.Start(t, agenttest.Options{Path: l.agent.Path})
 	l.agent.WaitConsumer("subject", "hold both partitions after a restart", assigned(lifecyclePartitions))
 	l.produce(t)

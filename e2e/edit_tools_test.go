@@ -11,12 +11,11 @@ import (
 	"kcagent/e2e/loud"
 )
 
-// requireTools, set to 1, turns the skip of tests that need vim or git into a
-// failure.
+// requireTools, set to 1, makes tests fail that would be skipped without vim or git. CI
+// sets it.
 const requireTools = "KCAGENT_REQUIRE_TOOLS"
 
-// A tooled test has one consumer, which edits by other people's tools pause and
-// resume.
+// A toolScene has one consumer, which edits with the tools of users pause and resume.
 type toolScene struct {
 	*scene
 	e     entry
@@ -26,7 +25,8 @@ type toolScene struct {
 
 func (s *toolScene) text(state string) string { return s.config(s.e.withState(state)) }
 
-// start starts the agent on the file as it is, which wants the consumer running.
+// newToolScene starts an agent with the existing configuration file, in which the consumer
+// is running.
 func newToolScene(t *testing.T, s *scene, e entry, path string) *toolScene {
 	t.Helper()
 	a := agenttest.Start(t, agenttest.Options{Path: path})
@@ -34,7 +34,7 @@ func newToolScene(t *testing.T, s *scene, e entry, path string) *toolScene {
 	return &toolScene{scene: s, e: e, agent: a}
 }
 
-// edit runs a tool by which the file gets to want state.
+// edit runs a tool that changes the state of the consumer in the file.
 func (s *toolScene) edit(t *testing.T, state, tool string, args ...string) {
 	t.Helper()
 	text := s.text(state)
@@ -48,7 +48,7 @@ func (s *toolScene) edit(t *testing.T, state, tool string, args ...string) {
 	s.agent.WaitState(s.e.name, map[string]string{"running": "RUNNING", "paused": "PAUSED"}[state])
 }
 
-// wantClean demands that the agent saw each edit once and nothing else.
+// wantClean requires that the agent accepted each edit once and rejected none.
 func (s *toolScene) wantClean(t *testing.T) {
 	t.Helper()
 	log := s.agent.Log()
@@ -57,7 +57,7 @@ func (s *toolScene) wantClean(t *testing.T) {
 	}
 }
 
-// need skips the test loudly where a tool is missing.
+// requireTool skips the test with a notice where a tool is missing.
 func requireTool(t *testing.T, tool string) {
 	t.Helper()
 	if _, err := exec.LookPath(tool); err != nil {
@@ -65,7 +65,8 @@ func requireTool(t *testing.T, tool string) {
 	}
 }
 
-// TestEveryEditorSaveIsOneEdit edits the file as editors do.
+// TestEveryEditorSaveIsOneEdit edits the file as editors do: in place, by renaming, with
+// and without a backup.
 func TestEveryEditorSaveIsOneEdit(t *testing.T) {
 	for name, toggle := range map[string]func(from, to, path string) []string{
 		"sed -i": func(from, to, path string) []string {
@@ -99,7 +100,7 @@ func TestEveryEditorSaveIsOneEdit(t *testing.T) {
 	}
 }
 
-// vim is a substitution by vim with these options.
+// vim returns the command of a substitution by vim with these options.
 func vim(options string) func(from, to, path string) []string {
 	return func(from, to, path string) []string {
 		return []string{
@@ -109,7 +110,7 @@ func vim(options string) func(from, to, path string) []string {
 	}
 }
 
-// TestEveryRollOutIsOneEdit edits the file as kubelet and git-sync do.
+// TestEveryRollOutIsOneEdit replaces the file as kubelet and git-sync do.
 func TestEveryRollOutIsOneEdit(t *testing.T) {
 	for script, file := range map[string]string{"atomic-writer.sh": "consumers.yaml", "git-sync.sh": "current/consumers.yaml"} {
 		t.Run(script, func(t *testing.T) {

@@ -8,8 +8,8 @@ import (
 	"kcagent/e2e/kafkatest"
 )
 
-// TestTopicEditCostsOneRebalance: other topics cost one rebalance of the group; member, file
-// and everything that was read stay.
+// TestTopicEditCostsOneRebalance: an edit of topics keeps the member, the file and all
+// that was read.
 func TestTopicEditCostsOneRebalance(t *testing.T) {
 	t.Parallel()
 	l := newLifecycle(t, "running")
@@ -45,8 +45,8 @@ func TestTopicEditCostsOneRebalance(t *testing.T) {
 	}
 }
 
-// TestRegexFollowsTopics: a topic that appears is read from its first record
-// on, and one that vanishes is let go, within a minute and by the same member.
+// TestRegexFollowsTopics: the member reads a new topic from its first record and drops a
+// deleted one, within a minute.
 func TestRegexFollowsTopics(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -64,11 +64,11 @@ func TestRegexFollowsTopics(t *testing.T) {
 	s.waitCommitted(t, a, e.withTopics(one, two), 300)
 	now := identify(t, a.Consumer("subject"))
 	if now.id != was.id || now.members != was.members || now.restarts != 0 {
-		t.Errorf("a new topic made it %+v, was %+v", now, was)
+		t.Errorf("after a new topic it is %+v, was %+v", now, was)
 	}
 
 	s.DeleteTopic(t, one)
-	a.WaitConsumer("subject", "let the deleted topic go", func(c agenttest.Consumer) bool {
+	a.WaitConsumer("subject", "drop the deleted topic", func(c agenttest.Consumer) bool {
 		return c.Status == "RUNNING" && slices.Equal(c.Topics, []string{two}) && len(c.Partitions) == 1
 	})
 	s.Produce(t, kafkatest.Load{Topic: two, Partitions: 1, First: 100, Count: 100})
@@ -77,6 +77,6 @@ func TestRegexFollowsTopics(t *testing.T) {
 	tr.wantExact(t, one, 2, 100)
 	tr.wantExact(t, two, 1, 200)
 	if now := a.Consumer("subject"); now.ID != was.id {
-		t.Errorf("a deleted topic made it %+v", now)
+		t.Errorf("after a deleted topic it is %+v", now)
 	}
 }

@@ -5,48 +5,43 @@ import (
 	"strings"
 )
 
-// An entry is one consumer of a file.
+// An entry is one consumer of a configuration file.
 type entry struct {
 	name, cluster, group string
 	topics               []string
-	state                string // running if empty
+	state                string // empty stands for running
 	format               string
-	path                 string // empty: standard output
+	path                 string // empty stands for standard output
 	flush                string
-	sink                 string // more of the file sink, such as "compression: zstd"
-	more                 string // whole lines
+	sink                 string // further keys of the file sink, such as "compression: zstd"
+	more                 string // further lines
 }
 
-// The with methods return a copy that differs in one thing.
+// The with methods return a copy with one change.
 
-func (e entry) withState(state string) entry { e.state = state; return e }
-
-func (e entry) withFormat(format string) entry { e.format = format; return e }
-
-func (e entry) withGroup(group string) entry { e.group = group; return e }
-
+func (e entry) withState(state string) entry      { e.state = state; return e }
+func (e entry) withFormat(format string) entry    { e.format = format; return e }
+func (e entry) withGroup(group string) entry      { e.group = group; return e }
 func (e entry) withTopics(topics ...string) entry { e.topics = topics; return e }
+func (e entry) withFlush(flush string) entry      { e.flush = flush; return e }
+func (e entry) withPath(path string) entry        { e.path = path; return e }
+func (e entry) withCluster(cluster string) entry  { e.cluster = cluster; return e }
+func (e entry) withSink(sink string) entry        { e.sink = sink; return e }
 
-func (e entry) withFlush(flush string) entry { e.flush = flush; return e }
-
-func (e entry) withPath(path string) entry { e.path = path; return e }
-
-func (e entry) withCluster(cluster string) entry { e.cluster = cluster; return e }
-
-func (e entry) withSink(sink string) entry { e.sink = sink; return e }
-
-// static is an entry that is a static member.
+// static returns a copy that is a static member.
 func (e entry) static(id string) entry { return e.with("instance_id: " + id) }
 
+// with returns a copy with a further line.
 func (e entry) with(line string) entry { e.more += "    " + line + "\n"; return e }
 
-// file is the path of a topic's file.
+// pathOf returns the path of a topic's file.
 func (e entry) pathOf(topic string) string { return strings.ReplaceAll(e.path, "{topic}", topic) }
 
-// never is a flush that no test lives to see, unless something else asks for
-// it: a pause, a stop or the end.
+// flushNever is a flush interval longer than any test. Only a pause, a stop or the end of
+// the agent flushes.
 const flushNever = "{interval: 1h, bytes: 1GiB}"
 
+// yaml returns the entry as an item of the list of consumers.
 func (e entry) yaml() string {
 	sink := fmt.Sprintf("{file: {path: %q, format: %s, %s}}", e.path, e.format, e.sink)
 	if e.path == "" {
@@ -64,7 +59,7 @@ func (e entry) yaml() string {
 	return b.String() + e.more
 }
 
-// document is the text of a file.
+// configText returns the text of a configuration file.
 func configText(clusters map[string][]string, entries ...entry) string {
 	var b strings.Builder
 	b.WriteString("clusters:\n")

@@ -6,28 +6,26 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"kcagent/e2e/agenttest"
 	"kcagent/e2e/kafkatest"
+	"kcagent/e2e/process"
 	"kcagent/e2e/wait"
 )
 
-// TestRenamedFileIsReplaced: the file is renamed, as logrotate does it, while the agent
-// runs, with SIGHUP and without, and while it is down after a crash.
+// TestRenamedFileIsReplaced: a file is renamed, as logrotate does, while the agent runs,
+// with SIGHUP and without, and while the agent is down after a crash. No record is lost or
+// repeated.
 func TestRenamedFileIsReplaced(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	topic := s.newTopic(t, "logrotate", 2)
 	e := s.entry("logrotate", topic)
-	made, files := 0, 0
-	produce := func() {
-		t.Helper()
-		s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 2, First: made, Count: 700})
-		made += 700
-	}
+	f, files := s.newFeed(topic, 2), 0
 	rename := func() string {
 		t.Helper()
 		files++
@@ -46,31 +44,28 @@ func TestRenamedFileIsReplaced(t *testing.T) {
 		return readTrail(t, append(paths, e.path)...)
 	}
 	a := agenttest.Start(t, agenttest.Options{Config: s.config(e)})
-	produce()
-	s.waitCommitted(t, a, e, int64(2*made))
+	f.produce(t, 700)
+	s.waitCommitted(t, a, e, f.total())
 	moved := rename()
 	a.Signal(syscall.SIGHUP)
 	wait.For(t, wait.Timeout, "the moved file to be closed", func() error {
-		fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", a.Pid()))
-		for _, fd := range fds {
-			if to, _ := os.Readlink(fd); to == moved {
-				return fmt.Errorf("%s is open", to)
-			}
+		if slices.Contains(process.OpenFiles(a.Pid()), moved) {
+			return errors.New("it is open")
 		}
-		return err
+		return nil
 	})
-	produce()
-	s.waitCommitted(t, a, e, int64(2*made))
-	produce()
-	rename() // in the middle of it, and nobody says so
-	produce()
-	s.waitCommitted(t, a, e, int64(2*made))
-	all().wantExact(t, topic, 2, made)
+	f.produce(t, 700)
+	s.waitCommitted(t, a, e, f.total())
+	f.produce(t, 700)
+	rename() // while records arrive, without SIGHUP
+	f.produce(t, 700)
+	s.waitCommitted(t, a, e, f.total())
+	all().wantExact(t, topic, 2, f.produced)
 
 	a.Apply(s.config(e.withFlush(flushNever)))
-	produce()
+	f.produce(t, 700)
 	wait.For(t, wait.Timeout, "the records", func() error {
-		if n := all().len(); n < 2*made {
+		if n := all().len(); int64(n) < f.total() {
 			return fmt.Errorf("there are %d", n)
 		}
 		return nil
@@ -79,12 +74,12 @@ func TestRenamedFileIsReplaced(t *testing.T) {
 	s.Evict(t, e.group)
 	rename()
 	a = agenttest.Start(t, agenttest.Options{Config: s.config(e)})
-	s.waitCommitted(t, a, e, int64(2*made))
-	all().wantExact(t, topic, 2, made)
+	s.waitCommitted(t, a, e, f.total())
+	all().wantExact(t, topic, 2, f.produced)
 }
 
-// TestDeletedFileLosesNoLaterRecord: the file is deleted, alone or with all that
-// is in its folder, and the next one is complete before anything is flushed.
+// TestDeletedFileLosesNoLaterRecord: the file is deleted, alone or with its folder. Only
+// records that were in it are lost.
 func TestDeletedFileLosesNoLaterRecord(t *testing.T) {
 	t.Parallel()
 	for _, delivery := range []string{"exactly_once", "at_least_once"} {
@@ -141,8 +136,8 @@ func testDeletedFile(t *testing.T, delivery string, remove func(path string) err
 	readTrail(t, allFiles(t, e.path)...).wantSeqs(t, key(topic, 0), seqRange(100, 3300))
 }
 
-// TestSymbolicLinkCannotBeRotated: a path that is a symbolic link is written, but is an error
-// with rotate.
+// TestSymbolicLinkCannotBeRotated: a path that is a symbolic link is written, but is an
+// error with rotate.
 func TestSymbolicLinkCannotBeRotated(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -152,14 +147,9 @@ func TestSymbolicLinkCannotBeRotated(t *testing.T) {
 	if err := errors.Join(os.Mkdir(filepath.Dir(target), 0o700), os.Symlink(target, e.path)); err != nil {
 		t.Fatal(err)
 	}
-	made := 0
-	produce := func() {
-		t.Helper()
-		s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 1, First: made, Count: 500})
-		made += 500
-	}
+	f := s.newFeed(topic, 1)
 	rotated := s.config(e.withSink("rotate: {size: 4KiB}"))
-	produce()
+	f.produce(t, 500)
 	a := agenttest.Start(t, agenttest.Options{Config: rotated})
 	for range 2 {
 		if c := a.WaitState(e.name, "ERROR"); !strings.Contains(c.Error(), e.path) || !strings.Contains(c.Error(), "symbolic link") {
@@ -167,14 +157,14 @@ func TestSymbolicLinkCannotBeRotated(t *testing.T) {
 		}
 		a.Apply(s.config(e))
 		a.WaitState(e.name, "RUNNING")
-		s.waitCommitted(t, a, e, int64(made))
+		s.waitCommitted(t, a, e, f.total())
 		a.Write(rotated)
-		produce()
+		f.produce(t, 500)
 	}
 	a.WaitState(e.name, "ERROR")
 	a.Apply(s.config(e))
-	s.waitCommitted(t, a, e, int64(made))
-	readTrail(t, target).wantExact(t, topic, 1, made)
+	s.waitCommitted(t, a, e, f.total())
+	readTrail(t, target).wantExact(t, topic, 1, f.produced)
 	if info, err := os.Lstat(e.path); err != nil || info.Mode()&fs.ModeSymlink == 0 || len(completeFiles(t, e.path)) > 0 {
 		t.Errorf("the path is %v, %v; complete files are %q", info, err, completeFiles(t, e.path))
 	}

@@ -11,9 +11,9 @@ import (
 	"kcagent/e2e/kafkatest"
 )
 
-// TestTopicsNeverShareFiles: topics that are named like the files beside another
-// topic's file appear while the agent runs. Each record is once in the files of its own
-// topic, through kill -9 and a restart.
+// TestTopicsNeverShareFiles: topics appear whose names are those of the files beside
+// another topic's file. Each record is once in the files of its own topic, through kill -9
+// and a restart.
 func TestTopicsNeverShareFiles(t *testing.T) {
 	t.Parallel()
 	for name, sink := range map[string]string{
@@ -87,13 +87,13 @@ func testTopicsNeverShareFiles(t *testing.T, sink string) {
 	}
 	found, err := os.ReadDir(filepath.Dir(e.path))
 	if err != nil || len(found) != known {
-		t.Errorf("the folder has %d files, of the topics are %d; %v", len(found), known, err)
+		t.Errorf("the folder has %d files, %d of them belong to topics; %v", len(found), known, err)
 	}
 }
 
-// TestLongTopicNameStopsItsPartitionsOnly: of a topic that appears and whose name is too
-// long for its files, the consumer reports the path. The other topics flow, and the group
-// is not rebalanced.
+// TestLongTopicNameStopsItsPartitionsOnly: a topic appears whose name is too long for a
+// file. The consumer reports the path, the other topics are read, and the group is not
+// rebalanced.
 func TestLongTopicNameStopsItsPartitionsOnly(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -118,15 +118,15 @@ func TestLongTopicNameStopsItsPartitionsOnly(t *testing.T) {
 			is.Generation, is.RebalancesTotal, is.RestartsTotal, was.Generation, was.RebalancesTotal)
 	}
 	if is.Status != "ERROR" || !strings.Contains(is.Error(), e.pathOf(long)) {
-		t.Errorf("it is %s: %s", is.Status, is.Error())
+		t.Errorf("the consumer is %s: %s", is.Status, is.Error())
 	}
 	readTrail(t, e.pathOf(short)).wantExact(t, short, 2, 500)
 	if n := s.committed(t, e.withTopics(long)); n != 0 {
-		t.Errorf("%d records of the long name are committed", n)
+		t.Errorf("%d records of the long topic are committed", n)
 	}
 	s.DeleteTopic(t, long)
 	c := a.WaitState(e.name, "RUNNING")
 	if !slices.Equal(c.Topics, []string{short}) {
-		t.Errorf("it reads %q", c.Topics)
+		t.Errorf("the consumer reads %q", c.Topics)
 	}
 }

@@ -18,12 +18,13 @@ import (
 	"kcagent/e2e/wait"
 )
 
+// fileMissing reports whether a path does not exist.
 func fileMissing(path string) bool {
 	_, err := os.Stat(path)
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// segments are the complete files of a path, in order.
+// completeFiles returns the complete files of a path, in order.
 func completeFiles(t *testing.T, path string) []string {
 	t.Helper()
 	dir, base := filepath.Split(path)
@@ -46,8 +47,8 @@ func completeFiles(t *testing.T, path string) []string {
 	return found // ReadDir has sorted them
 }
 
-// wholes are all files of a path, in order. After a complete file none grows until the
-// next record.
+// allFiles returns the complete files of a path, in order, and the file that grows, which
+// does not exist between the completion of a file and the next record.
 func allFiles(t *testing.T, path string) []string {
 	t.Helper()
 	if fileMissing(path) {
@@ -67,7 +68,7 @@ func waitComplete(t *testing.T, path string) {
 	})
 }
 
-// TestClockCompletesFilesOfIdleConsumers: the records come once and never again.
+// TestClockCompletesFilesOfIdleConsumers: no further record is needed to complete a file.
 func TestClockCompletesFilesOfIdleConsumers(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -89,8 +90,8 @@ func TestClockCompletesFilesOfIdleConsumers(t *testing.T) {
 	}
 }
 
-// TestClockCompletesFilesOfPausedConsumers: and those of a topic that was deleted, once
-// rotate says that there is a clock.
+// TestClockCompletesFilesOfPausedConsumers: an edit that adds rotate.every completes the
+// files of a paused consumer, including those of a topic that was deleted.
 func TestClockCompletesFilesOfPausedConsumers(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -103,7 +104,7 @@ func TestClockCompletesFilesOfPausedConsumers(t *testing.T) {
 	a := agenttest.Start(t, agenttest.Options{Config: s.config(unlimited)})
 	s.waitCommitted(t, a, e.withTopics(gone, stays), 400)
 	s.DeleteTopic(t, gone)
-	a.WaitConsumer(e.name, "let the deleted topic go", func(c agenttest.Consumer) bool {
+	a.WaitConsumer(e.name, "drop the deleted topic", func(c agenttest.Consumer) bool {
 		return c.Status == "RUNNING" && slices.Equal(c.Topics, []string{stays}) && len(c.Partitions) == 2
 	})
 	a.Apply(s.config(unlimited.withState("paused")))
@@ -114,7 +115,7 @@ func TestClockCompletesFilesOfPausedConsumers(t *testing.T) {
 	for p := range int32(2) {
 		for _, topic := range []string{gone, stays} {
 			if fileMissing(path(topic, p)) {
-				t.Errorf("%s is complete without a clock", path(topic, p))
+				t.Errorf("%s was completed without rotate.every", path(topic, p))
 			}
 		}
 	}
@@ -127,7 +128,8 @@ func TestClockCompletesFilesOfPausedConsumers(t *testing.T) {
 	}
 }
 
-// TestEndOfConsumerCompletesItsFiles: that of the agent does not, for its next start
+// TestEndOfConsumerCompletesItsFiles: a consumer that is removed, stopped or moved to
+// another path completes its files. The end of the agent does not, because its next start
 // continues the files.
 func TestEndOfConsumerCompletesItsFiles(t *testing.T) {
 	t.Parallel()
@@ -185,8 +187,8 @@ func TestEndOfConsumerCompletesItsFiles(t *testing.T) {
 	}
 }
 
-// TestClockCompletesFilesOfMovedPartitions: another agent, with files of its own, is
-// assigned the partition while the first one is down, and once more while it runs.
+// TestClockCompletesFilesOfMovedPartitions: files of a partition are completed after
+// another agent has been assigned it, while the first agent is down and while it runs.
 func TestClockCompletesFilesOfMovedPartitions(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -219,12 +221,7 @@ func TestClockCompletesFilesOfMovedPartitions(t *testing.T) {
 	waitComplete(t, path(here, moved()))
 
 	stopProducing()
-	wait.For(t, wait.Timeout, "everything to be committed", func() error {
-		if n := s.committed(t, here); n != int64(2*produced()) {
-			return fmt.Errorf("%d records of %d are", n, 2*produced())
-		}
-		return nil
-	})
+	s.waitGroupCommitted(t, here, int64(2*produced()))
 	stopAgent(t, b)
 	stopAgent(t, a)
 	for p := range int32(2) {
@@ -233,9 +230,9 @@ func TestClockCompletesFilesOfMovedPartitions(t *testing.T) {
 	}
 }
 
-// TestKeepAppliesToDeletedTopics: a topic is deleted while the agent is down. Within a
-// minute after the start, keep applies to its files, and not to those that another
-// agent's consumer has left there under names that fit the path, too.
+// TestKeepAppliesToDeletedTopics: within a minute after the start, keep applies to the
+// files of a topic that was deleted while the agent was down. It does not apply to files
+// of another consumer whose names fit the path as well.
 func TestKeepAppliesToDeletedTopics(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -269,10 +266,10 @@ func TestKeepAppliesToDeletedTopics(t *testing.T) {
 		return nil
 	})
 	if got, want := completeFiles(t, e.pathOf(gone)), mine[len(mine)-2:]; !slices.Equal(got, want) {
-		t.Errorf("the files %q are left, want %q", got, want)
+		t.Errorf("the files are %q, want %q", got, want)
 	}
 	if got := completeFiles(t, other.pathOf(gone)); !slices.Equal(got, others) {
-		t.Errorf("the other consumer has the files %q, had %q", got, others)
+		t.Errorf("the files of the other consumer are %q, were %q", got, others)
 	}
 	a.WaitState(e.name, "RUNNING")
 }

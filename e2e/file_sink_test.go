@@ -9,15 +9,16 @@ import (
 
 	"kcagent/e2e/agenttest"
 	"kcagent/e2e/kafkatest"
-	"kcagent/e2e/wait"
 )
 
+// TestUnusableFolderIsNamedUntilItIsRepaired: the consumer names what blocks its path,
+// commits nothing, and continues once the path is free.
 func TestUnusableFolderIsNamedUntilItIsRepaired(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	topic := s.newTopic(t, "blocked", 2)
 	s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 2, Count: 1000})
-	obstacle := filepath.Join(s.dir, "folder") // a file where a folder should be stops root, too
+	obstacle := filepath.Join(s.dir, "folder") // a file in place of a folder blocks root as well
 	if err := os.WriteFile(obstacle, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +30,7 @@ func TestUnusableFolderIsNamedUntilItIsRepaired(t *testing.T) {
 	s.waitCommitted(t, a, safe, 2000)
 	was := identify(t, a.Consumer("safe"))
 	if n := s.committed(t, e); n != 0 {
-		t.Errorf("%d records are committed that were never written", n)
+		t.Errorf("%d records are committed that were not written", n)
 	}
 	if err := os.Remove(obstacle); err != nil {
 		t.Fatal(err)
@@ -40,9 +41,9 @@ func TestUnusableFolderIsNamedUntilItIsRepaired(t *testing.T) {
 	wantSame(t, a, "safe", was)
 }
 
-// TestUnusableFileStopsItsPartitionsOnly: two of six files cannot be opened. The other four
-// partitions flow, the group is not rebalanced, and the rest follows when the files are
-// good.
+// TestUnusableFileStopsItsPartitionsOnly: two of six files cannot be opened. The other
+// partitions are read, without a rebalance, and the rest follows once the files can be
+// opened.
 func TestUnusableFileStopsItsPartitionsOnly(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -78,6 +79,8 @@ func TestUnusableFileStopsItsPartitionsOnly(t *testing.T) {
 	}
 }
 
+// TestFileHasOneWriter: a second agent waits until the first one releases the lock of the
+// file.
 func TestFileHasOneWriter(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -86,20 +89,21 @@ func TestFileHasOneWriter(t *testing.T) {
 	e := s.entry("contended", topic)
 	first := agenttest.Start(t, agenttest.Options{Config: s.config(e)})
 	s.waitCommitted(t, first, e, 100)
-	// Another agent, another group, the same file.
+	// Another agent and group with the same file.
 	other := e.withGroup(e.group + "-other")
 	second := agenttest.Start(t, agenttest.Options{Config: s.config(other)})
 	if c := second.WaitState("contended", "ERROR"); !strings.Contains(c.Error(), e.path) {
 		t.Errorf("the error %q does not name %s", c.Error(), e.path)
 	}
 	readTrail(t, e.path).wantExact(t, topic, 1, 100)
-	first.Kill() // its lock goes with it
+	first.Kill() // which releases the lock
 	s.waitCommitted(t, second, other, 100)
 	if n := readTrail(t, e.path).len(); n != 200 {
 		t.Errorf("the file holds %d records, want 100 of each agent", n)
 	}
 }
 
+// TestStdoutHasRecordsOnly: every line of the standard output is a record.
 func TestStdoutHasRecordsOnly(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -113,14 +117,12 @@ func TestStdoutHasRecordsOnly(t *testing.T) {
 	e := s.entry("shown", topic).withPath("").withFormat("json")
 	a := agenttest.Start(t, agenttest.Options{Config: s.config(e), Stdout: out})
 	s.waitCommitted(t, a, e, 1000)
-	readTrail(t, out.Name()).wantExact(t, topic, 2, 500) // and nothing else: every line is a record
-	a.Signal(os.Interrupt)
-	if code := a.WaitExit(wait.Timeout); code != 0 {
-		t.Errorf("exit code %d, want 0", code)
-	}
+	readTrail(t, out.Name()).wantExact(t, topic, 2, 500)
+	stopAgent(t, a)
 	readTrail(t, out.Name()).wantExact(t, topic, 2, 500)
 }
 
+// TestPlaceholdersSeparateFiles: a path with placeholders is one file for each partition.
 func TestPlaceholdersSeparateFiles(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)

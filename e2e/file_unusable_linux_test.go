@@ -12,21 +12,12 @@ import (
 	"kcagent/e2e/kafkatest"
 )
 
+// TestFullDiskStopsItsConsumerOnly: the consumer reports the full disk, commits nothing
+// that its file lacks, and continues once there is space.
 func TestFullDiskStopsItsConsumerOnly(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
-	disk := filepath.Join(s.dir, "disk")
-	if err := os.Mkdir(disk, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=256k"); err != nil {
-		t.Skipf("cannot mount a small disk: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(disk, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	disk := mountDisk(t, s.dir, "size=256k")
 	topic := s.newTopic(t, "full", 2)
 	e, safe := s.entry("full", topic).withPath(filepath.Join(disk, "out.log")), s.entry("safe", topic)
 	a := agenttest.Start(t, agenttest.Options{Config: s.config(e, safe)})
@@ -56,23 +47,13 @@ func TestFullDiskStopsItsConsumerOnly(t *testing.T) {
 	}
 }
 
-// TestUnusableFileIsNamedUntilItIsRepaired: consumers whose files or folders cannot be used say which,
-// why and what to do; the one beside them is not touched, and each heals.
+// TestUnusableFileIsNamedUntilItIsRepaired: consumers whose files or checkpoints cannot be
+// used report the path, the cause and what to do, write nothing, and continue once they
+// are repaired. Another consumer is not touched.
 func TestUnusableFileIsNamedUntilItIsRepaired(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
-	disk := filepath.Join(s.dir, "disk")
-	if err := os.Mkdir(disk, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=8m"); err != nil {
-		t.Skipf("cannot mount a small disk: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(disk, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	disk := mountDisk(t, s.dir, "size=8m")
 	topic := s.newTopic(t, "unusable", 2)
 	readonly := s.entry("readonly", topic).withPath(filepath.Join(disk, "out.log"))
 	short, torn, safe := s.entry("short", topic), s.entry("torn", topic), s.entry("safe", topic)
@@ -114,11 +95,11 @@ func TestUnusableFileIsNamedUntilItIsRepaired(t *testing.T) {
 		{torn, "damaged", "restore it"},
 	} {
 		if c := a.WaitState(want.name, "ERROR"); !strings.Contains(c.Error(), want.path) || !strings.Contains(c.Error(), want.cause) || !strings.Contains(c.Error(), want.step) {
-			t.Errorf("%s says %q, want the path, %q and %q", want.name, c.Error(), want.cause, want.step)
+			t.Errorf("the error of %s is %q, want the path, %q and %q", want.name, c.Error(), want.cause, want.step)
 		}
 	}
 	if n := len(lines(t, short.path)); n > 3 {
-		t.Errorf("%d lines were written to a file that is not the right one", n)
+		t.Errorf("%d lines were written to a file that the checkpoint does not match", n)
 	}
 
 	if err := unix.Mount("tmpfs", disk, "tmpfs", unix.MS_REMOUNT, "size=8m"); err != nil {
@@ -135,4 +116,23 @@ func TestUnusableFileIsNamedUntilItIsRepaired(t *testing.T) {
 		readTrail(t, e.path).wantExact(t, topic, 2, 600)
 	}
 	wantSame(t, a, "safe", was)
+}
+
+// mountDisk mounts a tmpfs with these options below dir until the end of the test, and
+// returns its path. It skips the test where it lacks the permission.
+func mountDisk(t *testing.T, dir, options string) string {
+	t.Helper()
+	disk := filepath.Join(dir, "disk")
+	if err := os.Mkdir(disk, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, options); err != nil {
+		t.Skipf("cannot mount a small disk: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(disk, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return disk
 }

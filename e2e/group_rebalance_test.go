@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,11 +9,10 @@ import (
 	"time"
 
 	"kcagent/e2e/agenttest"
-	"kcagent/e2e/kafkatest"
 	"kcagent/e2e/wait"
 )
 
-// held lists the partitions of a replica once it runs with n of them.
+// waitPartitions waits until an agent runs with n partitions and returns their numbers.
 func waitPartitions(t *testing.T, a *agenttest.Agent, n int) (ids []int32) {
 	t.Helper()
 	c := a.WaitConsumer("shared", fmt.Sprintf("hold %d partitions", n), func(c agenttest.Consumer) bool {
@@ -26,10 +24,10 @@ func waitPartitions(t *testing.T, a *agenttest.Agent, n int) (ids []int32) {
 	return ids
 }
 
-// TestAgentsOfOneGroupMoveFewPartitions: agents with the same file share a group. One that joins takes no
-// more than its share from the others, and those swap nothing; one that leaves
-// repeats nothing; after kill -9 another holds all within the session timeout, and
-// what was not committed just before it is all that is repeated.
+// TestAgentsOfOneGroupMoveFewPartitions: an agent that joins takes its share from the
+// others, between which no partition moves. An agent that stops repeats nothing. After
+// kill -9 the others take over within the session timeout, and repeat only what was not
+// committed before.
 func TestAgentsOfOneGroupMoveFewPartitions(t *testing.T) {
 	t.Parallel()
 	const partitions = 8
@@ -49,11 +47,11 @@ func TestAgentsOfOneGroupMoveFewPartitions(t *testing.T) {
 	two := join()
 	first, second := waitPartitions(t, one, 4), waitPartitions(t, two, 4)
 	third := join()
-	took := waitPartitions(t, third, 2)
+	moved := waitPartitions(t, third, 2)
 	for a, before := range map[*agenttest.Agent][]int32{one: first, two: second} {
 		now := waitPartitions(t, a, 3)
 		if slices.ContainsFunc(now, func(id int32) bool { return !slices.Contains(before, id) }) {
-			t.Errorf("a partition moved between members that stayed: %v is now %v, the new one took %v", before, now, took)
+			t.Errorf("a partition moved between members that stayed: %v is now %v, the new member has %v", before, now, moved)
 		}
 	}
 	stopAgent(t, third)
@@ -72,11 +70,10 @@ func TestAgentsOfOneGroupMoveFewPartitions(t *testing.T) {
 	two.Kill()
 	began := time.Now()
 	waitPartitions(t, one, 8)
-	t.Logf("the other held all after %v", time.Since(began).Round(time.Second))
+	t.Logf("the other agent had all partitions after %v", time.Since(began).Round(time.Second))
 	halt()
 	s.waitCommitted(t, one, entries[0], int64(partitions*produced()))
-	one.Signal(os.Interrupt)
-	one.WaitExit(wait.Timeout)
+	stopAgent(t, one)
 	tr := readTrail(t, entries[0].path, entries[1].path, entries[2].path).sorted()
 	repeats := 0
 	for p := range int32(partitions) {
@@ -84,19 +81,19 @@ func TestAgentsOfOneGroupMoveFewPartitions(t *testing.T) {
 		for i := 1; i < len(seqs); i++ {
 			if seqs[i] == seqs[i-1] {
 				if repeats++; int64(seqs[i]) < committed[p] {
-					t.Errorf("record %d of partition %d is there twice, and %d was committed", seqs[i], p, committed[p])
+					t.Errorf("record %d of partition %d is repeated, although %d was committed", seqs[i], p, committed[p])
 				}
 			}
 		}
 		if once := slices.Compact(seqs); len(once) != produced() || once[len(once)-1] != produced()-1 {
-			t.Errorf("%d records of partition %d are there, %d were produced", len(once), p, produced())
+			t.Errorf("%d records of partition %d, %d were produced", len(once), p, produced())
 		}
 	}
-	t.Logf("%d of %d records are there twice", repeats, partitions*produced())
+	t.Logf("%d of %d records are repeated", repeats, partitions*produced())
 }
 
-// TestRebalancesRepeatNothing: members come and go under load, and each record
-// is in one of their files, once.
+// TestRebalancesRepeatNothing: members join and leave while records arrive, and each
+// record is in one of their files, once.
 func TestRebalancesRepeatNothing(t *testing.T) {
 	t.Parallel()
 	const partitions = 6
@@ -104,41 +101,35 @@ func TestRebalancesRepeatNothing(t *testing.T) {
 	topic := s.newTopic(t, "rebalanced", partitions)
 	here := s.entry("rebalanced", topic)
 	there := here.withPath(filepath.Join(s.dir, "there.log"))
-	made := 0
-	feed := func() error {
-		s.Produce(t, kafkatest.Load{Topic: topic, Partitions: partitions, First: made, Count: 100})
-		made += 100
-		return nil
-	}
+	f := s.newFeed(topic, partitions)
 	a := agenttest.Start(t, agenttest.Options{Config: s.config(here)})
 	a.WaitState(here.name, "RUNNING")
 	for range 3 {
 		b := agenttest.Start(t, agenttest.Options{Config: s.config(there)})
-		wait.For(t, wait.Timeout, "both to take part", func() error {
+		wait.For(t, wait.Timeout, "both to read", func() error {
+			f.produce(t, 100)
 			mine := a.Consumer(here.name)
 			other, _ := b.Status().Consumer(there.name) // none at first
 			if len(mine.Partitions) != partitions/2 || other.RecordsTotal == 0 {
-				return errors.Join(feed(), fmt.Errorf("%d partitions here, %d records there", len(mine.Partitions), other.RecordsTotal))
+				return fmt.Errorf("%d partitions here, %d records there", len(mine.Partitions), other.RecordsTotal)
 			}
-			return feed()
+			f.produce(t, 100)
+			return nil
 		})
 		b.Signal(os.Interrupt)
-		wait.For(t, wait.Timeout, "all to come back", func() error {
+		wait.For(t, wait.Timeout, "all partitions to return", func() error {
+			f.produce(t, 100)
 			if n := len(a.Consumer(here.name).Partitions); n != partitions {
-				return errors.Join(feed(), fmt.Errorf("%d partitions have", n))
+				return fmt.Errorf("%d partitions have", n)
 			}
-			return feed()
+			f.produce(t, 100)
+			return nil
 		})
 		if code := b.WaitExit(wait.Timeout); code != 0 {
 			t.Fatalf("exit code %d", code)
 		}
 	}
-	wait.For(t, wait.Timeout, "all to be committed", func() error {
-		if n := s.committed(t, here); n != int64(partitions*made) {
-			return fmt.Errorf("%d records of %d are", n, partitions*made)
-		}
-		return nil
-	})
+	s.waitGroupCommitted(t, here, f.total())
 	stopAgent(t, a)
 	count := make(map[string][]int)
 	for _, path := range []string{here.path, there.path} {
@@ -152,8 +143,8 @@ func TestRebalancesRepeatNothing(t *testing.T) {
 	for p := range int32(partitions) {
 		seqs := count[key(topic, p)]
 		slices.Sort(seqs)
-		if !slices.Equal(seqs, upTo(made)) {
-			t.Errorf("partition %d: %d records, want each of %d once", p, len(seqs), made)
+		if !slices.Equal(seqs, upTo(f.produced)) {
+			t.Errorf("partition %d: %d records, want each of %d once", p, len(seqs), f.produced)
 		}
 	}
 }

@@ -2,25 +2,24 @@ package e2e
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"kcagent/e2e/agenttest"
 	"kcagent/e2e/kafkatest"
-	"kcagent/e2e/wait"
 )
 
-// generationOf waits until a consumer runs with this many partitions.
+// waitGeneration waits until a consumer runs with this many partitions and returns its
+// generation.
 func waitGeneration(a *agenttest.Agent, name string, partitions int) int32 {
 	return a.WaitConsumer(name, fmt.Sprintf("run with %d partitions", partitions), func(c agenttest.Consumer) bool {
 		return c.Status == "RUNNING" && len(c.Partitions) == partitions
 	}).Generation
 }
 
-// TestStaticMemberRestartCausesNoRebalance: agents that restart one after the other, in good order
-// or not, cause no rebalance, and every record is there once.
+// TestStaticMemberRestartCausesNoRebalance restarts agents one after the other, cleanly
+// and by kill -9. The generation stays, and every record is in one file, once.
 func TestStaticMemberRestartCausesNoRebalance(t *testing.T) {
 	t.Parallel()
 	const agents, each = 3, 2
@@ -44,24 +43,15 @@ func TestStaticMemberRestartCausesNoRebalance(t *testing.T) {
 		if i == 1 {
 			as[i].Kill()
 		} else {
-			as[i].Signal(os.Interrupt)
-			if code := as[i].WaitExit(wait.Timeout); code != 0 {
-				t.Errorf("agent %d ended with exit code %d", i, code)
-			}
+			stopAgent(t, as[i])
 		}
 		as[i] = agenttest.Start(t, agenttest.Options{Path: as[i].Path})
 		if g := waitGeneration(as[i], "static", each); g != generation {
-			t.Errorf("the restart of agent %d led from generation %d to %d", i, generation, g)
+			t.Errorf("the restart of agent %d changed generation %d to %d", i, generation, g)
 		}
 	}
 	stop()
-	want := int64(agents * each * produced())
-	wait.For(t, wait.Timeout, "everything to be committed", func() error {
-		if n := s.committed(t, entries[0]); n != want {
-			return fmt.Errorf("%d of %d are", n, want)
-		}
-		return nil
-	})
+	s.waitGroupCommitted(t, entries[0], int64(agents*each*produced()))
 	readTrail(t, entries[0].path, entries[1].path, entries[2].path).sorted().wantExact(t, topic, agents*each, produced())
 	for i, a := range as {
 		if g := waitGeneration(a, "static", each); g != generation {
@@ -70,8 +60,8 @@ func TestStaticMemberRestartCausesNoRebalance(t *testing.T) {
 	}
 }
 
-// TestStaticMemberLeavesWithItsConsumer: the end of a consumer, unlike that of the agent, leaves
-// the group.
+// TestStaticMemberLeavesWithItsConsumer: a static member leaves the group when its
+// consumer is stopped or removed, unlike at the end of the agent.
 func TestStaticMemberLeavesWithItsConsumer(t *testing.T) {
 	t.Parallel()
 	l := newLifecycle(t, "stopped")
@@ -83,7 +73,7 @@ func TestStaticMemberLeavesWithItsConsumer(t *testing.T) {
 	l.produce(t)
 	l.waitCommitted(t, l.agent, e, l.total())
 	if now := l.agent.Consumer("subject"); now.ID == id {
-		t.Errorf("it was not replaced: %+v", now)
+		t.Errorf("the consumer was not replaced: %+v", now)
 	}
 	l.edit(t, e.withState("stopped"))
 	l.agent.WaitState("subject", "CREATED")
@@ -97,8 +87,8 @@ func TestStaticMemberLeavesWithItsConsumer(t *testing.T) {
 	l.wantFile(t, l.produced)
 }
 
-// TestReplacedStaticMemberReportsAndWaits: the one that came first says so and waits; it does not
-// take the name back while the other one has it.
+// TestReplacedStaticMemberReportsAndWaits: if a second agent joins with the same
+// instance_id, the first one reports it and waits. It does not take the membership back.
 func TestReplacedStaticMemberReportsAndWaits(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -110,7 +100,7 @@ func TestReplacedStaticMemberReportsAndWaits(t *testing.T) {
 	second := agenttest.Start(t, agenttest.Options{Config: s.config(other)})
 	waitGeneration(second, "named", 1)
 	was := identify(t, second.Consumer("named"))
-	first.WaitConsumer("named", "tell of the other one", func(c agenttest.Consumer) bool {
+	first.WaitConsumer("named", "report the other agent", func(c agenttest.Consumer) bool {
 		return c.Status == "ERROR" && strings.Contains(c.Error(), "instance_id host-1") && strings.Contains(c.Error(), "kcagent/named at ")
 	})
 	s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 1, Count: 500})
@@ -119,10 +109,7 @@ func TestReplacedStaticMemberReportsAndWaits(t *testing.T) {
 	third := agenttest.Start(t, agenttest.Options{Config: s.config(e.withPath(filepath.Join(s.dir, "third.log")))})
 	waitGeneration(third, "named", 1)
 	second.WaitState("named", "ERROR")
-	second.Signal(os.Interrupt)
-	if code := second.WaitExit(wait.Timeout); code != 0 {
-		t.Errorf("one that waited for its name ended with exit code %d", code)
-	}
+	stopAgent(t, second)           // it waits for its instance_id
 	third.Apply("consumers: []\n") // leaves
 	waitGeneration(first, "named", 1)
 	s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 1, First: 500, Count: 500})
@@ -130,9 +117,9 @@ func TestReplacedStaticMemberReportsAndWaits(t *testing.T) {
 	readTrail(t, other.path, e.path).sorted().wantExact(t, topic, 1, 1000)
 }
 
-// TestStaticMemberReadsTopicsOfItsConfigOnly: a static member that comes back within its session
-// is given what it had before, be it that the file names other topics by now or that a
-// topic is gone. It reads what the file says.
+// TestStaticMemberReadsTopicsOfItsConfigOnly: a static member that returns within its
+// session is assigned what it had before, even if the file has other topics by then or a
+// topic was deleted. It reads the topics of the file.
 func TestStaticMemberReadsTopicsOfItsConfigOnly(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -164,8 +151,8 @@ func TestStaticMemberReadsTopicsOfItsConfigOnly(t *testing.T) {
 	}
 }
 
-// TestStaticLeaderAssignsAddedPartitions: partitions that came while a static member
-// was away belong to nobody until somebody looks (KAFKA-13435).
+// TestStaticLeaderAssignsAddedPartitions: partitions that were added while a static member
+// was away are assigned to no member until the leader looks at the metadata (KAFKA-13435).
 func TestStaticLeaderAssignsAddedPartitions(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -173,10 +160,7 @@ func TestStaticLeaderAssignsAddedPartitions(t *testing.T) {
 	e := s.entry("static", topic).static("host-1")
 	a := agenttest.Start(t, agenttest.Options{Config: s.config(e)})
 	waitGeneration(a, "static", 1)
-	a.Signal(os.Interrupt)
-	if code := a.WaitExit(wait.Timeout); code != 0 {
-		t.Errorf("the agent ended with exit code %d", code)
-	}
+	stopAgent(t, a)
 	s.AddPartitions(t, topic, 3)
 	s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 3, Count: 100})
 	a = agenttest.Start(t, agenttest.Options{Path: a.Path})

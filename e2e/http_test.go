@@ -12,8 +12,8 @@ import (
 	"kcagent/e2e/kafkatest"
 )
 
-// contract is the shape of the JSON pages: the names and the kinds of values.
-// A page may show more. A null stands for a value that may be missing.
+// contract holds the shape of the JSON pages: the names and the kinds of values. A page
+// may have more fields. null stands for any value, or none.
 var contract = map[string]string{
 	"/status": `{"agent": {"version": "", "hostname": "", "pid": 0, "started_at": ""},
  "config": {"path": "", "state": "", "sha256": "", "applied_at": "", "file_sha256": "",
@@ -31,6 +31,7 @@ var contract = map[string]string{
  "consumers": {"shown": 0}, "zombies": [{"consumer": "", "since": "", "goroutines": 0, "functions": [""]}]}`,
 }
 
+// TestHTTPKeepsItsContract checks pages, metrics, aliases and methods on one agent.
 func TestHTTPKeepsItsContract(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -42,7 +43,7 @@ func TestHTTPKeepsItsContract(t *testing.T) {
 	s.waitCommitted(t, a, gone, 10)
 	a.Apply(good)
 	s.waitCommitted(t, a, shown, 10)
-	a.Write(good + "unknown: 1\n") // so that there is a problem to look at
+	a.Write(good + "unknown: 1\n") // for an item of problems
 	a.WaitStatus("a problem", func(st agenttest.Status) bool { return len(st.Config.Problems) > 0 })
 
 	t.Run("shapes", func(t *testing.T) { checkShapes(t, a) })
@@ -74,7 +75,7 @@ func checkShapes(t *testing.T, a *agenttest.Agent) {
 	}
 }
 
-// differ says where got lacks something of want, or has it of another kind.
+// shapeDifferences returns where got lacks something of want, or has it of another kind.
 func shapeDifferences(at string, want, got any) (faults []string) {
 	switch w := want.(type) {
 	case nil:
@@ -173,7 +174,7 @@ func checkReadOnly(t *testing.T, a *agenttest.Agent) {
 	}
 	after := a.Status()
 	if before.Consumers[0].ID != after.Consumers[0].ID || before.Config.SHA256 != after.Config.SHA256 {
-		t.Error("a request changed something")
+		t.Error("a request changed the state")
 	}
 }
 
@@ -203,7 +204,7 @@ func checkMetrics(t *testing.T, a *agenttest.Agent) {
 		"config_info", "reconcile_duration_seconds", "consumers", "zombie_goroutines",
 	} {
 		if _, ok := m.Value("kcagent_" + series); !ok {
-			t.Errorf("there is no kcagent_%s", series)
+			t.Errorf("kcagent_%s is missing", series)
 		}
 	}
 	for name, want := range map[string]float64{
@@ -219,7 +220,7 @@ func checkMetrics(t *testing.T, a *agenttest.Agent) {
 		"consumer_bytes_total", "consumer_last_record_timestamp_seconds", "consumer_flush_duration_seconds", "consumer_rebalances_total",
 	} {
 		if got, ok := m.Value("kcagent_"+name, "consumer=shown"); !ok || got <= 0 {
-			t.Errorf("kcagent_%s is %v (%v), want something", name, got, ok)
+			t.Errorf("kcagent_%s is %v (%v), want a positive value", name, got, ok)
 		}
 	}
 	if v, _ := m.Value("kcagent_consumer_status", "consumer=shown", "status=RUNNING"); v != 1 {
@@ -229,11 +230,11 @@ func checkMetrics(t *testing.T, a *agenttest.Agent) {
 		t.Errorf("kcagent_consumer_status of ERROR is %v (%v), want 0", v, ok)
 	}
 	if left := m.Of("gone"); len(left) > 0 {
-		t.Errorf("a consumer that is gone has series in %v", left)
+		t.Errorf("a removed consumer has series in %v", left)
 	}
 	for _, name := range []string{"go_goroutines", "process_open_fds"} {
 		if _, ok := m.Value(name); !ok {
-			t.Errorf("there is no %s", name)
+			t.Errorf("%s is missing", name)
 		}
 	}
 }

@@ -9,9 +9,9 @@ import (
 	"kcagent/e2e/kafkatest"
 )
 
-// TestOtherClusterAtTheAddressIsNotRead: where another cluster with the same topic answers, the
-// consumer reports it, reads nothing from it, and does not join or commit there. It resumes
-// when its own is back.
+// TestOtherClusterAtTheAddressIsNotRead: if another cluster with the same topic responds
+// at the address, the consumer reports it, reads nothing from it, and neither joins nor
+// commits there. It resumes when its own cluster is back.
 func TestOtherClusterAtTheAddressIsNotRead(t *testing.T) {
 	t.Parallel()
 	const partitions, each = 4, 500
@@ -24,8 +24,8 @@ func TestOtherClusterAtTheAddressIsNotRead(t *testing.T) {
 	}})
 	topic := n.newTopic(t, "moved", partitions)
 	other.CreateTopic(t, topic, partitions)
-	load := kafkatest.Load{Topic: topic, Partitions: partitions, Count: each}
-	n.Produce(t, load)
+	f := n.newFeed(topic, partitions)
+	f.produce(t, each)
 	other.Produce(t, kafkatest.Load{Topic: topic, Partitions: partitions, First: 1_000_000, Count: 3 * each})
 	e := n.entry("moved", topic)
 	a := agenttest.Start(t, agenttest.Options{Config: configText(map[string][]string{"main": n.AdvertisedAddrs()}, e)})
@@ -37,14 +37,13 @@ func TestOtherClusterAtTheAddressIsNotRead(t *testing.T) {
 	a.WaitConsumer(e.name, "name both clusters", func(c agenttest.Consumer) bool {
 		return c.Status == "ERROR" && strings.Contains(c.Error(), "broker "+proxy.Addr()+" belongs to cluster b3RoZXItY2x1c3Rlci0wMQ, but this consumer reads from cluster ")
 	})
-	time.Sleep(50 * time.Second) // longer than a session lasts
+	time.Sleep(50 * time.Second) // longer than a session
 	if g := other.Group(t, e.group); g.State != "Dead" {
-		t.Errorf("the group is known to the other cluster: %+v", g)
+		t.Errorf("the other cluster has the group: %+v", g)
 	}
 	readTrail(t, e.path).wantExact(t, topic, partitions, each)
 
-	load.First = each
-	n.Produce(t, load)
+	f.produce(t, each)
 	proxy.Redirect(here, false)
 	n.waitCommitted(t, a, e, 2*partitions*each)
 	if c := a.WaitState(e.name, "RUNNING"); c.ID != id {

@@ -11,9 +11,9 @@ import (
 	"kcagent/e2e/wait"
 )
 
-// TestConnectionLimitKeepsRunningConsumers: with more consumers than the broker accepts connections from one
-// address, running consumers read and keep their membership, the others name the limit and
-// wait for their turn, and there are few attempts to connect.
+// TestConnectionLimitKeepsRunningConsumers: with more consumers than the broker accepts
+// connections from one address, the running consumers read and keep their membership. The
+// others name the limit and wait, and the agent makes few attempts to connect.
 func TestConnectionLimitKeepsRunningConsumers(t *testing.T) {
 	t.Parallel()
 	const limit, consumers, each = 20, 60, 100
@@ -43,7 +43,7 @@ func TestConnectionLimitKeepsRunningConsumers(t *testing.T) {
 		return found
 	}
 	const lanes, router = 2, 1
-	const least = limit - lanes - router // one more may run as long as the fetcher needs one connection less
+	const least = limit - lanes - router // one more may run while the fetcher needs one connection less
 	settled := func(st agenttest.Status) bool {
 		failing := 0
 		for _, c := range st.Consumers {
@@ -54,13 +54,13 @@ func TestConnectionLimitKeepsRunningConsumers(t *testing.T) {
 		n := len(running(st))
 		return failing == consumers-n && n >= least && n <= least+1
 	}
-	a.WaitStatus("those to run that have a connection", settled)
+	a.WaitStatus("as many consumers to run as there are connections", settled)
 	was := running(a.Status())
 	for name := range was {
 		n.waitCommitted(t, a, entries[name], each)
 	}
 	began := proxy.Connections()
-	for second := range 60 { // in which sessions would end
+	for second := range 60 { // longer than a session
 		time.Sleep(time.Second)
 		if second%10 == 0 {
 			n.Produce(t, kafkatest.Load{Topic: topic, Partitions: 1, First: (1 + second/10) * each, Count: each})
@@ -80,9 +80,9 @@ func TestConnectionLimitKeepsRunningConsumers(t *testing.T) {
 		}
 	}
 	if same < least {
-		t.Errorf("%d of %d consumers have kept their membership", same, len(was))
+		t.Errorf("%d of %d consumers kept their membership", same, len(was))
 	}
-	// A consumer that leaves makes room.
+	// Consumers that leave free their connections.
 	var left []entry
 	for _, e := range all {
 		if _, runs := was[e.name]; !runs || len(left) >= consumers-5 {
@@ -90,7 +90,7 @@ func TestConnectionLimitKeepsRunningConsumers(t *testing.T) {
 		}
 	}
 	a.Apply(file(left...))
-	wait.For(t, 2*wait.Timeout, "others to run", func() error {
+	wait.For(t, 2*wait.Timeout, "other consumers to run", func() error {
 		if now := running(a.Status()); len(now) < least {
 			return fmt.Errorf("%d run", len(now))
 		}

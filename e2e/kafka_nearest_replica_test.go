@@ -10,18 +10,18 @@ import (
 	"kcagent/e2e/kafkatest"
 )
 
-// A zone is a cluster of three brokers, each in a rack of its own and behind a proxy that
-// counts what it sends. Brokers 1 and 2 lead all partitions, and the agent is in the rack
-// of broker 3.
+// A rackScene has three brokers, each in a rack of its own and behind a proxy that counts
+// bytes. Brokers 1 and 2 lead all partitions, and the agent is in the rack of broker 3.
 type rackScene struct {
 	*scene
 	proxies []*badnet.Proxy // of the brokers 1, 2 and 3
 	topic   string
 }
 
+// newRackScene starts the cluster; near are further properties of broker 3.
 func newRackScene(t *testing.T, partitions int, near map[string]string) *rackScene {
-	s := newScene(t)
-	z := &rackScene{topic: strings.Repeat("long-", 36) + s.suffix} // so are the records
+	t.Helper()
+	z := &rackScene{}
 	cluster := kafkatest.Start(t, kafkatest.Options{
 		Brokers: 3,
 		Properties: map[string]string{
@@ -43,7 +43,8 @@ func newRackScene(t *testing.T, partitions int, near map[string]string) *rackSce
 			return p.Addr()
 		},
 	})
-	z.scene = &scene{Cluster: cluster, dir: s.dir, suffix: s.suffix}
+	z.scene = newSceneOn(t, cluster)
+	z.topic = strings.Repeat("long-", 36) + z.suffix // so that records, which contain the name, are long
 	replicas := make([][]int32, partitions)
 	for p := range replicas {
 		leader := int32(1 + p%2)
@@ -53,31 +54,32 @@ func newRackScene(t *testing.T, partitions int, near map[string]string) *rackSce
 	return z
 }
 
+// configWithRack returns a configuration file with the rack of the agent.
 func (z *rackScene) configWithRack(e entry) string {
 	text := configText(map[string][]string{"main": z.AdvertisedAddrs()}, e)
 	return strings.Replace(text, "{brokers:", "{rack: rack-3, brokers:", 1)
 }
 
-// answered is how many bytes the leaders and the near replica have sent.
+// bytesSent returns how many bytes the leaders and the near replica have sent.
 func (z *rackScene) bytesSent() (leaders, near int) {
 	return z.proxies[0].Answered() + z.proxies[1].Answered(), z.proxies[2].Answered()
 }
 
-// TestNearestReplicaIsReadUntilItFails: records come from the replica in the rack of the agent. When it
-// dies, the leaders send them, and when it is back, nothing is lost or repeated either.
+// TestNearestReplicaIsReadUntilItFails: records come from the replica in the rack of the
+// agent. When that fails, the leaders send them, and when it is back, nothing is lost or
+// repeated.
 func TestNearestReplicaIsReadUntilItFails(t *testing.T) {
 	t.Parallel()
 	const partitions, chunk, size = 6, 2000, 180 // of a record, at least
 	z := newRackScene(t, partitions, nil)
 	e := z.entry("near", z.topic)
 	a := agenttest.Start(t, agenttest.Options{Config: z.configWithRack(e)})
-	made := 0
+	f := z.newFeed(z.topic, partitions)
 	produce := func() {
 		t.Helper()
-		z.Produce(t, kafkatest.Load{Topic: z.topic, Partitions: partitions, First: made, Count: chunk})
-		made += chunk
-		a.WaitConsumer("near", "read what there is", func(c agenttest.Consumer) bool {
-			return c.Status == "RUNNING" && c.Lag == 0 && c.Committed() >= int64(partitions*made)
+		f.produce(t, chunk)
+		a.WaitConsumer("near", "read everything", func(c agenttest.Consumer) bool {
+			return c.Status == "RUNNING" && c.Lag == 0 && c.Committed() >= f.total()
 		})
 	}
 	produce()
@@ -89,13 +91,13 @@ func TestNearestReplicaIsReadUntilItFails(t *testing.T) {
 	if all := 2 * partitions * chunk * size; nowNear-near < all || nowLeaders-leaders > all/4 {
 		t.Errorf("the leaders sent %d bytes, the near replica %d of %d", nowLeaders-leaders, nowNear-near, all)
 	}
-	flowing := make(chan struct{})
+	killed := make(chan struct{})
 	go func() {
-		defer close(flowing)
+		defer close(killed)
 		z.Brokers[2].Kill()
 	}()
 	produce()
-	<-flowing
+	<-killed
 	leaders, _ = z.bytesSent()
 	produce()
 	if nowLeaders, _ = z.bytesSent(); nowLeaders-leaders < partitions*chunk*size {
@@ -103,15 +105,16 @@ func TestNearestReplicaIsReadUntilItFails(t *testing.T) {
 	}
 	z.Restart(t)
 	produce()
-	z.waitCommitted(t, a, e, int64(partitions*made))
-	readTrail(t, e.path).wantExact(t, z.topic, partitions, made)
+	z.waitCommitted(t, a, e, f.total())
+	readTrail(t, e.path).wantExact(t, z.topic, partitions, f.produced)
 	if n := a.Consumer("near").RestartsTotal; n != 0 {
 		t.Errorf("%d restarts", n)
 	}
 }
 
-// TestOutOfRangeAtReplicaIsCheckedWithTheLeader: the near replica has removed records that the leader still
-// has. The agent checks the position with the leader, and reads on there.
+// TestOutOfRangeAtReplicaIsCheckedWithTheLeader: if the near replica has deleted records
+// that the leader still has, the agent checks its position with the leader and reads
+// there.
 func TestOutOfRangeAtReplicaIsCheckedWithTheLeader(t *testing.T) {
 	t.Parallel()
 	const records = 40_000 // 8 MB
@@ -123,10 +126,8 @@ func TestOutOfRangeAtReplicaIsCheckedWithTheLeader(t *testing.T) {
 	z.Produce(t, kafkatest.Load{Topic: z.topic, Partitions: 1, Count: records})
 	z.waitCommitted(t, a, e, records)
 	readTrail(t, e.path).wantExact(t, z.topic, 1, records)
-	if n, _ := a.Metrics().Value("kcagent_consumer_offset_resets_total", "consumer=near"); n != 0 {
-		t.Errorf("%v resets are counted", n)
-	}
+	z.wantResets(t, a, e, 0)
 	if log := a.Log(); !strings.Contains(log, "nearest replica failed; fetching from the leader") || !strings.Contains(log, "outside the range") {
-		t.Error("the replica never said that the position is out of range")
+		t.Error("the replica never reported the position as out of range")
 	}
 }

@@ -12,12 +12,13 @@ import (
 	"kcagent/e2e/wait"
 )
 
-// A network lies between agents and a cluster of their own, and can be made bad.
+// A networkScene has a proxy between agents and each broker of a cluster of its own.
 type networkScene struct {
 	*scene
 	proxies []*badnet.Proxy // of the brokers
 }
 
+// newNetworkScene starts the cluster. Agents reach it at AdvertisedAddrs.
 func newNetworkScene(t *testing.T, o kafkatest.Options) *networkScene {
 	t.Helper()
 	n := &networkScene{scene: newScene(t)}
@@ -30,8 +31,8 @@ func newNetworkScene(t *testing.T, o kafkatest.Options) *networkScene {
 	return n
 }
 
-// TestNetworkFaultsLoseAndRepeatNothing: whatever the network does, each record comes once, and
-// nobody has to restart anything. A broker that falls silent is told of within
+// TestNetworkFaultsLoseAndRepeatNothing: every record arrives once, whatever the network
+// does, and the consumer recovers by itself. An unresponsive broker is reported within
 // half a minute.
 func TestNetworkFaultsLoseAndRepeatNothing(t *testing.T) {
 	t.Parallel()
@@ -41,71 +42,67 @@ func TestNetworkFaultsLoseAndRepeatNothing(t *testing.T) {
 	e := n.entry("faults", topic)
 	a := agenttest.Start(t, agenttest.Options{Config: configText(map[string][]string{"main": n.AdvertisedAddrs()}, e)})
 	id := a.WaitState("faults", "RUNNING").ID
-	made := 0
-	more := func() {
-		n.Produce(t, kafkatest.Load{Topic: topic, Partitions: partitions, First: made, Count: each})
-		made += each
-	}
+	f := n.newFeed(topic, partitions)
 	for _, fault := range []struct {
 		name   string
 		fault  badnet.Fault
-		shows  bool // as ERROR
-		passes bool // records, if slowly
+		errors bool // the consumer reports it
+		slow   bool // records arrive, slowly
 	}{
-		{"cut", badnet.Fault{Refuse: true}, true, false},
-		{"black hole for answers", badnet.Fault{LoseAnswers: true}, true, false},
-		{"black hole for requests", badnet.Fault{LoseRequests: true}, true, false},
-		{"reset in mid-answer", badnet.Fault{ResetAfter: 5000}, true, false},
+		{"reset", badnet.Fault{Refuse: true}, true, false},
+		{"lost responses", badnet.Fault{LoseAnswers: true}, true, false},
+		{"lost requests", badnet.Fault{LoseRequests: true}, true, false},
+		{"reset within a response", badnet.Fault{ResetAfter: 5000}, true, false},
 		{"1 kB/s", badnet.Fault{BytesASecond: 1000}, false, false},
 		{"500 ms both ways", badnet.Fault{Latency: 500 * time.Millisecond}, false, true},
 		{"small pieces", badnet.Fault{SmallPieces: true}, false, true},
 	} {
 		began := time.Now()
 		n.proxies[0].Set(fault.fault)
-		more()
+		f.produce(t, each)
 		switch {
-		case fault.shows:
-			a.WaitState("faults", "ERROR")
-			if took := time.Since(began); took > 30*time.Second {
-				t.Errorf("%s was noticed after %v", fault.name, took)
+		case fault.errors:
+			c := a.WaitState("faults", "ERROR")
+			if took := c.StatusSince.Sub(began); took > 30*time.Second {
+				t.Errorf("%s was reported after %v", fault.name, took)
 			}
-		case fault.passes:
-			n.waitCommitted(t, a, e, int64(partitions*made))
+		case fault.slow:
+			n.waitCommitted(t, a, e, f.total())
 		default:
-			n.hold(t, a, 5*time.Second)
+			n.holdFault(t, a, 5*time.Second)
 		}
 		n.proxies[0].Set(badnet.Fault{})
-		n.waitCommitted(t, a, e, int64(partitions*made))
+		n.waitCommitted(t, a, e, f.total())
 		c := a.WaitState("faults", "RUNNING")
 		if c.ID != id {
 			t.Errorf("%s: the consumer was replaced", fault.name)
 		}
 		t.Logf("%s: done after %v, generation %d, %d restarts", fault.name, time.Since(began).Round(100*time.Millisecond), c.Generation, c.RestartsTotal)
 	}
-	readTrail(t, e.path).wantExact(t, topic, partitions, made)
+	readTrail(t, e.path).wantExact(t, topic, partitions, f.produced)
 	stopAgent(t, a)
 }
 
-// hold lets a fault last, while the agent must not end.
-func (n *networkScene) hold(t *testing.T, a *agenttest.Agent, d time.Duration) {
+// holdFault keeps a fault for a time, in which the agent must not end.
+func (n *networkScene) holdFault(t *testing.T, a *agenttest.Agent, d time.Duration) {
 	t.Helper()
 	began := time.Now()
-	wait.For(t, wait.Timeout, "the time to pass", func() error {
+	wait.For(t, wait.Timeout, "the end of the fault", func() error {
 		a.Status()
 		if left := d - time.Since(began); left > 0 {
-			return fmt.Errorf("%v are left", left)
+			return fmt.Errorf("%v remain", left)
 		}
 		return nil
 	})
 }
 
-// TestUnresponsiveCoordinatorIsReportedWhileReadingContinues: a consumer whose coordinator has become a black hole, and
-// nothing else, tells of it within half a minute, reads on meanwhile, and is itself
-// again when that speaks.
+// TestUnresponsiveCoordinatorIsReportedWhileReadingContinues: a consumer whose coordinator
+// alone is unresponsive reports it within half a minute, keeps reading meanwhile, and
+// keeps its identity when the coordinator responds again.
 func TestUnresponsiveCoordinatorIsReportedWhileReadingContinues(t *testing.T) {
 	t.Parallel()
 	n := newNetworkScene(t, kafkatest.Options{Brokers: 2})
-	const group = "silent"
+	const group = "unresponsive"
 	coordinator := n.Coordinator(t, group)
 	var topic string
 	for i := 0; topic == ""; i++ {
@@ -115,24 +112,24 @@ func TestUnresponsiveCoordinatorIsReportedWhileReadingContinues(t *testing.T) {
 			topic = name
 		}
 	}
-	e := n.entry("silent", topic).withGroup(group)
+	e := n.entry("unresponsive", topic).withGroup(group)
 	a := agenttest.Start(t, agenttest.Options{Config: configText(map[string][]string{"main": n.AdvertisedAddrs()}, e)})
 	n.waitCommitted(t, a, e, 100)
-	id := a.WaitState("silent", "RUNNING").ID
+	id := a.WaitState("unresponsive", "RUNNING").ID
 	began := time.Now()
 	n.proxies[coordinator-1].Set(badnet.Fault{LoseAnswers: true})
 	n.Produce(t, kafkatest.Load{Topic: topic, Partitions: 1, First: 100, Count: 100})
 	waitLines(t, e.path, 200)
 	want := "its coordinator at " + n.proxies[coordinator-1].Addr() + " has not responded within "
-	a.WaitConsumer("silent", "tell of its coordinator", func(c agenttest.Consumer) bool {
+	c := a.WaitConsumer("unresponsive", "report its coordinator", func(c agenttest.Consumer) bool {
 		return c.Status == "ERROR" && strings.Contains(c.Error(), want)
 	})
-	if took := time.Since(began); took > 30*time.Second {
-		t.Errorf("it was noticed after %v", took)
+	if took := c.StatusSince.Sub(began); took > 30*time.Second {
+		t.Errorf("it was reported after %v", took)
 	}
 	n.proxies[coordinator-1].Set(badnet.Fault{})
 	n.waitCommitted(t, a, e, 200)
-	if c := a.WaitState("silent", "RUNNING"); c.ID != id {
+	if c := a.WaitState("unresponsive", "RUNNING"); c.ID != id {
 		t.Error("the consumer was replaced")
 	}
 	readTrail(t, e.path).wantExact(t, topic, 1, 200)

@@ -7,35 +7,30 @@ import (
 	"kcagent/e2e/kafkatest"
 )
 
-// TestOldestKafkaVersionIsSupported walks the main ways on Kafka 3.9: every test does so with
-// KCAGENT_KAFKA_VERSION=3.9.1.
+// TestOldestKafkaVersionIsSupported reads, pauses, resumes, restarts and resets on Kafka
+// 3.9. With KCAGENT_KAFKA_VERSION=3.9.1, all tests run on it.
 func TestOldestKafkaVersionIsSupported(t *testing.T) {
 	t.Parallel()
 	const partitions, each = 3, 3000
-	s := newScene(t)
-	s.Cluster = kafkatest.Start(t, kafkatest.Options{Version: kafkatest.Old})
+	s := newSceneOn(t, kafkatest.Start(t, kafkatest.Options{Version: kafkatest.Old}))
 	topic := s.newTopic(t, "old", partitions)
 	raw, json := s.entry("raw", topic), s.entry("json", topic).withFormat("json")
 	static, later := s.entry("static", topic).static("host-1"), s.entry("later").with("topics_regex: '^later-.*$'").with("start: latest")
 	entries := []entry{raw, json, static}
-	made := 0
-	more := func() {
-		s.Produce(t, kafkatest.Load{Topic: topic, Partitions: partitions, First: made, Count: each})
-		made += each
-	}
+	f := s.newFeed(topic, partitions)
 	a := agenttest.Start(t, agenttest.Options{Config: s.config(append(entries, later)...)})
 	a.WaitState("later", "ERROR") // nothing matches
-	more()
+	f.produce(t, each)
 	waitLines(t, raw.path, each)
-	more()
+	f.produce(t, each)
 	a.Kill()
-	more()
+	f.produce(t, each)
 	a = agenttest.Start(t, agenttest.Options{Path: a.Path})
 	arrive := func() {
 		t.Helper()
 		for _, e := range entries {
-			s.waitCommitted(t, a, e, int64(partitions*made))
-			readTrail(t, e.path).wantExact(t, topic, partitions, made)
+			s.waitCommitted(t, a, e, f.total())
+			readTrail(t, e.path).wantExact(t, topic, partitions, f.produced)
 		}
 	}
 	arrive()
@@ -44,8 +39,8 @@ func TestOldestKafkaVersionIsSupported(t *testing.T) {
 
 	a.Apply(s.config(raw.withState("paused"), json, static, later))
 	a.WaitState("raw", "PAUSED")
-	more()
-	s.waitCommitted(t, a, json, int64(partitions*made))
+	f.produce(t, each)
+	s.waitCommitted(t, a, json, f.total())
 	a.Apply(s.config(raw, json, static, later))
 	arrive()
 	s.waitCommitted(t, a, later.withTopics(appears), 200)
@@ -55,7 +50,7 @@ func TestOldestKafkaVersionIsSupported(t *testing.T) {
 	a.WaitState("raw", "CREATED")
 	s.ResetOffsets(t, raw.group, topic, map[int32]int64{1: 100})
 	a.Apply(s.config(raw, json, static, later))
-	s.waitCommitted(t, a, raw, int64(partitions*made))
-	readTrail(t, raw.path).wantSeqs(t, key(topic, 1), upTo(made), seqRange(100, made))
+	s.waitCommitted(t, a, raw, f.total())
+	readTrail(t, raw.path).wantSeqs(t, key(topic, 1), upTo(f.produced), seqRange(100, f.produced))
 	stopAgent(t, a)
 }

@@ -8,15 +8,15 @@ import (
 	"kcagent/e2e/kafkatest"
 )
 
-// An outage is a consumer on a cluster of its own, which fails, beside one on
-// a cluster that does not.
+// An outageScene has a consumer on a cluster that fails, beside one on a cluster that does
+// not.
 type outageScene struct {
 	*scene
-	failing *scene // the same files and names, on the cluster that fails
+	failing *scene // on the cluster that fails, with the same files and names
 	agent   *agenttest.Agent
 	e, safe entry
 	text    string
-	made    int // records in each topic
+	made    int // records in the topic of safe
 }
 
 func newOutageScene(t *testing.T) *outageScene {
@@ -29,8 +29,8 @@ func newOutageScene(t *testing.T) *outageScene {
 	return o
 }
 
-// wantError waits until the consumer on the failing cluster says why it fails,
-// and sees that the other one still works and is who it was.
+// wantError waits until the consumer on the failing cluster reports its error, and
+// requires that the other consumer works and was not touched.
 func (o *outageScene) wantError(t *testing.T, safe identity) {
 	t.Helper()
 	c := o.agent.WaitState("failing", "ERROR")
@@ -38,10 +38,10 @@ func (o *outageScene) wantError(t *testing.T, safe identity) {
 		t.Error("the consumer is in ERROR without a cause")
 	}
 	if !strings.Contains(o.agent.Log(), "to=ERROR") {
-		t.Error("the log does not tell of the move to ERROR")
+		t.Error("the log does not report the ERROR")
 	}
 	if v, _ := o.agent.Metrics().Value("kcagent_consumer_status", "consumer=failing", "status=ERROR"); v != 1 {
-		t.Error("the metrics do not tell of the ERROR")
+		t.Error("the metrics do not report the ERROR")
 	}
 	o.Produce(t, kafkatest.Load{Topic: o.safe.topics[0], Partitions: 1, First: o.made, Count: 100})
 	o.made += 100
@@ -51,9 +51,9 @@ func (o *outageScene) wantError(t *testing.T, safe identity) {
 	}
 }
 
-// wantHealed waits until everything has come through that was produced to the
-// failing cluster: n records a partition.
-func (o *outageScene) wantHealed(t *testing.T, n int) {
+// wantRecovered waits until the consumer has read n records of each partition of the
+// failing cluster.
+func (o *outageScene) wantRecovered(t *testing.T, n int) {
 	t.Helper()
 	c := o.agent.WaitState("failing", "RUNNING")
 	o.failing.waitCommitted(t, o.agent, o.e, int64(2*n))
@@ -63,6 +63,8 @@ func (o *outageScene) wantHealed(t *testing.T, n int) {
 	}
 }
 
+// TestConsumerRecoversFromBrokerOutages stops the broker before the start, while records
+// arrive, and during a pause.
 func TestConsumerRecoversFromBrokerOutages(t *testing.T) {
 	t.Parallel()
 	o := newOutageScene(t)
@@ -72,24 +74,24 @@ func TestConsumerRecoversFromBrokerOutages(t *testing.T) {
 	load(0, 1000)
 	o.failing.Stop()
 
-	o.agent = agenttest.Start(t, agenttest.Options{Config: o.text}) // away at the start
+	o.agent = agenttest.Start(t, agenttest.Options{Config: o.text}) // down at the start
 	o.wantError(t, identity{})
 	safe := identify(t, o.agent.Consumer("safe"))
 	o.failing.Restart(t)
-	o.wantHealed(t, 1000)
+	o.wantRecovered(t, 1000)
 
 	load(1000, 20_000)
-	o.failing.Stop() // in mid-run
+	o.failing.Stop() // while records arrive
 	o.wantError(t, safe)
 	id := o.agent.Consumer("failing").ID
 	o.failing.Restart(t)
 	load(21_000, 1000)
-	o.wantHealed(t, 22_000)
+	o.wantRecovered(t, 22_000)
 	if now := o.agent.Consumer("failing").ID; now != id {
 		t.Error("the outage changed the consumer's id")
 	}
 
-	o.failing.Kill() // paused while it is away, and it stays so when it is back
+	o.failing.Kill() // paused during the outage, and still paused after it
 	o.agent.WaitState("failing", "ERROR")
 	o.agent.Write(configText(map[string][]string{"main": o.Addrs(), "other": o.failing.Addrs()}, o.e.withState("paused"), o.safe))
 	o.failing.Restart(t)
@@ -97,6 +99,8 @@ func TestConsumerRecoversFromBrokerOutages(t *testing.T) {
 	wantSame(t, o.agent, "safe", safe)
 }
 
+// TestUnresponsiveBrokerDelaysNoOtherConsumer: a consumer of an unresponsive cluster can
+// be removed, without a zombie and without delay for others.
 func TestUnresponsiveBrokerDelaysNoOtherConsumer(t *testing.T) {
 	t.Parallel()
 	o := newOutageScene(t)
@@ -107,7 +111,7 @@ func TestUnresponsiveBrokerDelaysNoOtherConsumer(t *testing.T) {
 	o.failing.Pause()
 	defer o.failing.Continue()
 	o.agent.Write(configText(map[string][]string{"main": o.Addrs()}, o.safe))
-	o.agent.WaitStatus("the consumer on the black hole to be gone", func(s agenttest.Status) bool {
+	o.agent.WaitStatus("the consumer of the unresponsive cluster to end", func(s agenttest.Status) bool {
 		_, is := s.Consumer("failing")
 		return !is
 	})
@@ -115,7 +119,7 @@ func TestUnresponsiveBrokerDelaysNoOtherConsumer(t *testing.T) {
 	o.waitCommitted(t, o.agent, o.safe, 100)
 	wantSame(t, o.agent, "safe", safe)
 	if z := o.agent.Threads().Zombies; len(z) > 0 {
-		t.Errorf("zombies %+v, want none: connections can be cut", z)
+		t.Errorf("zombies %+v, want none: the agent can close connections", z)
 	}
 }
 
@@ -146,7 +150,7 @@ func TestForbiddenTopicIsNamedUntilItIsAllowed(t *testing.T) {
 	a := agenttest.Start(t, agenttest.Options{Config: s.config(e)})
 	c := a.WaitState("forbidden", "ERROR")
 	if cause := strings.ToLower(c.Error()); !strings.Contains(cause, "auth") || !strings.Contains(cause, topic) {
-		t.Errorf("the error %q tells neither of authorisation nor of %s", c.Error(), topic)
+		t.Errorf("the error %q names neither authorization nor %s", c.Error(), topic)
 	}
 	allow()
 	a.WaitState("forbidden", "RUNNING")

@@ -12,18 +12,19 @@ import (
 
 const lifecyclePartitions = 2
 
-// A life is a consumer that edits move from state to state, beside a neighbour
-// that reads the same topic and must notice nothing. What the neighbour has
-// read by now, the consumer could have read too: that is how the tests know
-// that a pause or a stop is one, without waiting for nothing to happen.
+// A lifecycle is a consumer (the subject) that edits move from state to state, beside a
+// neighbour that reads the same topic and that no edit may touch. The neighbour is also
+// the clock of the tests: once it has read a record, a subject that was not paused would
+// have read it as well. No test has to wait to see that nothing happens.
 type lifecycle struct {
 	*scene
 	agent              *agenttest.Agent
 	subject, neighbour entry
-	neighbourIdentity  identity // of the neighbour
-	produced           int      // records in each partition
+	neighbourIdentity  identity
+	produced           int // records in each partition
 }
 
+// newLifecycle starts an agent with both consumers and produces the first records.
 func newLifecycle(t *testing.T, subjectState string) *lifecycle {
 	t.Helper()
 	l := &lifecycle{scene: newScene(t)}
@@ -36,7 +37,7 @@ func newLifecycle(t *testing.T, subjectState string) *lifecycle {
 	return l
 }
 
-// more produces records and waits until the neighbour has them all.
+// produce produces records and waits until the neighbour has committed them.
 func (l *lifecycle) produce(t *testing.T) {
 	t.Helper()
 	const count = 300
@@ -45,24 +46,25 @@ func (l *lifecycle) produce(t *testing.T) {
 	l.waitCommitted(t, l.agent, l.neighbour, l.total())
 }
 
+// total returns the number of records in all partitions.
 func (l *lifecycle) total() int64 { return int64(l.produced * lifecyclePartitions) }
 
-// edit applies the file with this subject and sees that the neighbour is who
-// it was.
+// edit applies a configuration file with this subject, or with none, and requires that the
+// neighbour was not touched.
 func (l *lifecycle) edit(t *testing.T, subject ...entry) {
 	t.Helper()
 	l.agent.Apply(l.config(append([]entry{l.neighbour}, subject...)...))
 	wantSame(t, l.agent, "neighbour", l.neighbourIdentity)
 }
 
-// wantFile demands that the subject's file holds n records of each partition,
-// each once and in order.
+// wantFile requires n records of each partition in the subject's file, each once and in
+// order.
 func (l *lifecycle) wantFile(t *testing.T, n int) {
 	t.Helper()
 	readTrail(t, l.subject.path).wantExact(t, l.subject.topics[0], lifecyclePartitions, n)
 }
 
-// wantEmptyGroup demands that nobody is in the subject's group.
+// wantEmptyGroup requires that the subject's group has no member.
 func (l *lifecycle) wantEmptyGroup(t *testing.T) {
 	t.Helper()
 	if g := l.Group(t, l.subject.group); len(g.Members) > 0 {
@@ -70,8 +72,7 @@ func (l *lifecycle) wantEmptyGroup(t *testing.T) {
 	}
 }
 
-// wantNoGoroutine demands that the subject holds no goroutine; the last ones
-// may take a moment to leave.
+// wantNoGoroutine waits until the subject has no goroutine.
 func (l *lifecycle) wantNoGoroutine(t *testing.T) {
 	t.Helper()
 	wait.For(t, wait.Timeout, "the goroutines of a stopped consumer to end", func() error {
@@ -83,26 +84,26 @@ func (l *lifecycle) wantNoGoroutine(t *testing.T) {
 	})
 }
 
-// wantGone demands that nothing but a line among the ended is left of the
+// wantGone requires that nothing but an item of "terminated" in /status is left of the
 // subject.
 func (l *lifecycle) wantGone(t *testing.T, records int64) {
 	t.Helper()
-	status := l.agent.WaitStatus("the subject to be gone", func(s agenttest.Status) bool {
+	status := l.agent.WaitStatus("the subject to end", func(s agenttest.Status) bool {
 		_, is := s.Consumer("subject")
 		return !is
 	})
 	ended, ok := status.Ended("subject")
 	if !ok || !ended.Clean || ended.RecordsTotal != records || ended.At.IsZero() {
-		t.Errorf("among the ended: %+v (%v), want a clean end after %d records", ended, ok, records)
+		t.Errorf("terminated: %+v (%v), want a clean end after %d records", ended, ok, records)
 	}
 	if code, _ := l.agent.Get("/status/subject"); code != http.StatusNotFound {
-		t.Errorf("/status/subject answers %d, want 404", code)
+		t.Errorf("GET /status/subject: code %d, want 404", code)
 	}
 	if left := l.agent.Metrics().Of("subject"); len(left) > 0 {
-		t.Errorf("these metrics still have its series: %v", left)
+		t.Errorf("metrics still have series of the subject: %v", left)
 	}
 	if _, is := l.agent.Threads().Consumers["subject"]; is {
-		t.Error("/threads still lists it")
+		t.Error("/threads still lists the subject")
 	}
 	l.wantEmptyGroup(t)
 }

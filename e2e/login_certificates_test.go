@@ -12,15 +12,14 @@ import (
 	"kcagent/e2e/wait"
 )
 
-// TestCertificateRotationKeepsTheMember rotates the client certificate of one of two clusters, which are
-// two ways to the same brokers, while records flow: the consumers that use it
-// connect anew and stay who they are, the others notice nothing; a certificate
-// that the brokers refuse leaves the old connections alive.
+// TestCertificateRotationKeepsTheMember rotates the client certificate of one of two
+// clusters, which have the same brokers, while records arrive. The consumers of that
+// cluster reconnect and keep their membership, and the others are not touched. A
+// certificate that the brokers reject does not close the old connections.
 func TestCertificateRotationKeepsTheMember(t *testing.T) {
 	t.Parallel()
 	authority, stranger := certs.NewAuthority(t, "clients"), certs.NewAuthority(t, "strangers")
-	s := newScene(t)
-	s.Cluster = kafkatest.Start(t, kafkatest.Options{TLS: &kafkatest.TLS{Authority: authority.PEM, Server: authority.Issue(t, "broker")}})
+	s := newSceneOn(t, kafkatest.Start(t, kafkatest.Options{TLS: &kafkatest.TLS{Authority: authority.PEM, Server: authority.Issue(t, "broker")}}))
 	for _, name := range []string{"first", "second"} {
 		replaceFile(t, s.dir, name+"-ca.pem", authority.PEM)
 		replaceCertificate(t, s.dir, name, authority.Issue(t, name))
@@ -35,62 +34,62 @@ func TestCertificateRotationKeepsTheMember(t *testing.T) {
 	}
 	a := agenttest.Start(t, agenttest.Options{Config: text})
 	entries := []entry{one, two, other}
-	who := make(map[string]identity)
+	identities := make(map[string]identity)
 	for _, e := range entries {
 		a.WaitState(e.name, "RUNNING")
 	}
-	stop, produced := s.keepProducing(t, topic, 2)
+	stopProducing, produced := s.keepProducing(t, topic, 2)
 	for _, e := range entries {
 		a.WaitConsumer(e.name, "read", func(c agenttest.Consumer) bool { return c.RecordsTotal > 0 })
-		who[e.name] = identify(t, a.Consumer(e.name))
+		identities[e.name] = identify(t, a.Consumer(e.name))
 	}
-	anew := func(name string) int {
+	reconnects := func(name string) int {
 		return strings.Count(a.Log(), `msg="reconnecting with updated credentials" consumer=`+name)
 	}
-	waitAnew := func(n int) {
+	waitReconnects := func(n int) {
 		t.Helper()
-		wait.For(t, wait.Timeout, "new connections", func() error {
-			if anew("one") != n || anew("two") != n {
-				return fmt.Errorf("%d and %d times, want %d", anew("one"), anew("two"), n)
+		wait.For(t, wait.Timeout, "consumers to reconnect", func() error {
+			if reconnects("one") != n || reconnects("two") != n {
+				return fmt.Errorf("%d and %d times, want %d", reconnects("one"), reconnects("two"), n)
 			}
 			return nil
 		})
 		for _, e := range entries {
-			wantSame(t, a, e.name, who[e.name])
+			wantSame(t, a, e.name, identities[e.name])
 		}
-		if anew("other") > 0 {
-			t.Error("the other cluster's consumer connected anew")
+		if reconnects("other") > 0 {
+			t.Error("the consumer of the other cluster reconnected")
 		}
 	}
 
 	replaceCertificate(t, s.dir, "first", authority.Issue(t, "first"))
-	waitAnew(1)
+	waitReconnects(1)
 
 	replaceCertificate(t, s.dir, "first", stranger.Issue(t, "first"))
 	for _, name := range []string{"one", "two"} {
-		before := a.WaitConsumer(name, "tell of the refused certificate", func(c agenttest.Consumer) bool {
+		before := a.WaitConsumer(name, "report the rejected certificate", func(c agenttest.Consumer) bool {
 			return c.PendingChange != nil && c.PendingChange.Action == "reconnect" && c.PendingChange.Tries > 2 && c.PendingChange.Error != ""
 		})
-		a.WaitConsumer(name, "go on reading", func(c agenttest.Consumer) bool {
+		a.WaitConsumer(name, "keep reading", func(c agenttest.Consumer) bool {
 			return c.Status == "RUNNING" && c.RecordsTotal > before.RecordsTotal+200
 		})
 	}
 	if c := a.Consumer("other"); c.PendingChange != nil {
-		t.Errorf("the other cluster's consumer waits: %+v", c.PendingChange)
+		t.Errorf("the consumer of the other cluster has a pending change: %+v", c.PendingChange)
 	}
 	replaceCertificate(t, s.dir, "first", authority.Issue(t, "first"))
-	waitAnew(2)
+	waitReconnects(2)
 	a.WaitSynced(text)
 
-	stop()
+	stopProducing()
 	for _, e := range entries {
 		s.waitCommitted(t, a, e, int64(2*produced()))
 		readTrail(t, e.path).wantExact(t, topic, 2, produced())
-		wantSame(t, a, e.name, who[e.name])
+		wantSame(t, a, e.name, identities[e.name])
 	}
 }
 
-// show puts a certificate and its key where the configuration names them.
+// replaceCertificate replaces the files of a certificate and its key.
 func replaceCertificate(t *testing.T, dir, name string, p certs.Pair) {
 	t.Helper()
 	replaceFile(t, dir, name+"-cert.pem", p.Cert)

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -11,10 +10,10 @@ import (
 	"kcagent/e2e/kafkatest"
 )
 
-// TestReadPermissionsAreEnough: to read a topic and to read in a group, as consumers, is all that
-// the agent's user must be allowed. A right that is missing, from the beginning or
-// since a moment ago, is an error that names what it is for, at the probe, too; and
-// it is noticed when it comes back.
+// TestReadPermissionsAreEnough: the user of the agent needs READ for the topic and for the
+// group, like any consumer. A permission that is missing, from the start or later, is an
+// error that names the topic or the group, at the pre-check as well. The consumer recovers
+// once it is granted.
 func TestReadPermissionsAreEnough(t *testing.T) {
 	t.Parallel()
 	l := newLoginScene(t, kafkatest.Strict())
@@ -35,32 +34,31 @@ func TestReadPermissionsAreEnough(t *testing.T) {
 	}
 	text := strings.Replace(configText(nil, append(entries, groupless, topicless)...), "clusters:\n", "clusters:\n"+cluster, 1)
 	a := agenttest.Start(t, agenttest.Options{Config: text})
-	made := 0
+	f := l.newFeed(topic, 2)
 	arrives := func(entries ...entry) {
 		t.Helper()
 		for _, e := range entries {
 			a.WaitState(e.name, "RUNNING")
 		}
-		l.Produce(t, kafkatest.Load{Topic: topic, Partitions: 2, First: made, Count: 100})
-		made += 100
+		f.produce(t, 100)
 		for _, e := range entries {
-			l.waitCommitted(t, a, e.withTopics(topic), int64(2*made))
-			readTrail(t, e.path).wantExact(t, topic, 2, made)
+			l.waitCommitted(t, a, e.withTopics(topic), f.total())
+			readTrail(t, e.path).wantExact(t, topic, 2, f.produced)
 		}
 	}
 	arrives(entries...)
 	fails := func(e entry, about, what string) {
 		t.Helper()
-		a.WaitConsumer(e.name, "fail for a right", func(c agenttest.Consumer) bool {
+		a.WaitConsumer(e.name, "report a missing permission", func(c agenttest.Consumer) bool {
 			return c.Status == "ERROR" && strings.Contains(c.Error(), about) && strings.Contains(c.Error(), what)
 		})
 	}
 	const noGroup, noTopic = "not authorized to access this group", "not authorized to access this topic"
 	fails(groupless, groupless.group, noGroup)
 	fails(topicless, other, noTopic)
-	out, err := exec.Command(agenttest.Binary(t), "validate", "--online", "--config", a.Path).CombinedOutput()
-	if said := string(out); err == nil || strings.Count(said, " not authorized ") != 2 || !strings.Contains(said, groupless.group) || !strings.Contains(said, other) {
-		t.Errorf("validate --online ends with %v and says %s", err, said)
+	out, err := validateOnline(t, a.Path)
+	if err == nil || strings.Count(out, " not authorized ") != 2 || !strings.Contains(out, groupless.group) || !strings.Contains(out, other) {
+		t.Errorf("validate --online: %v\n%s", err, out)
 	}
 	allow(ofGroup, groupless.group)
 	allow(ofTopic, other)
@@ -69,8 +67,7 @@ func TestReadPermissionsAreEnough(t *testing.T) {
 	arrives(plain, static, groupless)
 
 	revoke()
-	l.Produce(t, kafkatest.Load{Topic: topic, Partitions: 2, First: made, Count: 100})
-	made += 100
+	f.produce(t, 100)
 	for _, e := range []entry{plain, static, groupless} {
 		fails(e, topic, noTopic)
 	}

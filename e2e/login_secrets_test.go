@@ -12,8 +12,8 @@ import (
 	"kcagent/e2e/agenttest"
 )
 
-// wantNoSecret looks for secrets in everything that the agent and the commands
-// print and serve.
+// wantNoSecret requires that no secret is in the log, in any page of the HTTP API or in
+// the output of any command, also after mistakes around a secret in the file.
 func wantNoSecret(t *testing.T, a *agenttest.Agent, secrets ...string) {
 	t.Helper()
 	outputs := map[string][]byte{"the log": []byte(a.Log())}
@@ -37,7 +37,7 @@ func wantNoSecret(t *testing.T, a *agenttest.Agent, secrets ...string) {
 		}
 		out, err := exec.Command(agenttest.Binary(t), "validate", "--config", broken).CombinedOutput()
 		if err == nil {
-			t.Errorf("%s is no problem", slip)
+			t.Errorf("validate accepts %s", slip)
 		}
 		outputs["validate of "+slip] = out
 	}
@@ -45,14 +45,14 @@ func wantNoSecret(t *testing.T, a *agenttest.Agent, secrets ...string) {
 		"validate", "validate --output json", "validate --online", "validate --online --output json", "plan --url " + a.URL, "plan --url  --output json", "plan --url " + a.URL + " --output json",
 	} {
 		cmd := exec.Command(agenttest.Binary(t), append(strings.Split(args, " "), "--config", a.Path)...)
-		outputs[args], _ = cmd.CombinedOutput() // whether it is content is for other tests
+		outputs[args], _ = cmd.CombinedOutput() // other tests check the exit code
 	}
 	for _, args := range []string{"status", "status --output json"} {
 		outputs[args], _ = exec.Command(agenttest.Binary(t), append(strings.Split(args, " "), "--url", a.URL)...).CombinedOutput()
 	}
 	for name, text := range outputs {
 		if len(text) == 0 {
-			t.Errorf("%s says nothing", name)
+			t.Errorf("%s has no output", name)
 		}
 		for _, secret := range secrets {
 			if at := bytes.Index(text, []byte(secret)); at >= 0 {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -12,25 +11,22 @@ import (
 
 	"kcagent/e2e/agenttest"
 	"kcagent/e2e/kafkatest"
+	"kcagent/e2e/process"
 	"kcagent/e2e/wait"
 )
 
-// connections are the established TCP connections of a process to a local port, by
-// its own port.
+// connections returns the established TCP connections of a process to a local port, by
+// their local addresses.
 func connections(t *testing.T, pid int, port string) map[string]bool {
 	t.Helper()
 	var to uint16
 	if _, err := fmt.Sscan(port, &to); err != nil {
 		t.Fatal(err)
 	}
-	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
 	mine := make(map[string]bool)
-	for _, fd := range fds {
-		if link, err := os.Readlink(fd); err == nil && strings.HasPrefix(link, "socket:[") {
-			mine[strings.Trim(link, "socket:[]")] = true
+	for _, file := range process.OpenFiles(pid) {
+		if strings.HasPrefix(file, "socket:[") {
+			mine[strings.Trim(file, "socket:[]")] = true
 		}
 	}
 	table, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/tcp", pid))
@@ -48,9 +44,9 @@ func connections(t *testing.T, pid int, port string) map[string]bool {
 	return found
 }
 
-// TestReauthenticationKeepsConnections: before a session ends, the client logs in anew on the
-// connection that it has (KIP-368), the fetcher's as well as the coordinator's.
-// Brokers hang up on those that do not, and count them.
+// TestReauthenticationKeepsConnections: before a session ends, the client authenticates
+// again on the same connection (KIP-368), that of the fetcher as well as that of the
+// coordinator. Brokers close the connections of clients that do not.
 func TestReauthenticationKeepsConnections(t *testing.T) {
 	t.Parallel()
 	l := newLoginScene(t, shortSessions())
@@ -65,7 +61,7 @@ func TestReauthenticationKeepsConnections(t *testing.T) {
 	a := agenttest.Start(t, agenttest.Options{
 		Config: strings.Replace(configText(nil, l.entries...), "clusters:\n", "clusters:\n"+clusters, 1),
 	})
-	stop, produced := l.keepProducing(t, topic, 2)
+	stopProducing, produced := l.keepProducing(t, topic, 2)
 	for _, e := range l.entries {
 		a.WaitConsumer(e.name, "read", func(c agenttest.Consumer) bool { return c.Status == "RUNNING" && c.RecordsTotal > 0 })
 	}
@@ -73,19 +69,19 @@ func TestReauthenticationKeepsConnections(t *testing.T) {
 	first, began := connections(t, a.Pid(), port), time.Now()
 	wait.For(t, wait.Timeout, "some sessions to end", func() error {
 		if left := 4*sessionLasts - time.Since(began); left > 0 {
-			return fmt.Errorf("%v are left", left)
+			return fmt.Errorf("%v remain", left)
 		}
 		return nil
 	})
 	last := connections(t, a.Pid(), port)
-	// Those that ask for metadata come and go.
+	// Connections for metadata are short.
 	const lasting = 2 * (2 + 1) // clusters, each with two lanes and a coordinator's
 	stayed := slices.Collect(maps.Keys(last))
 	stayed = slices.DeleteFunc(stayed, func(c string) bool { return !first[c] })
 	if len(stayed) < lasting {
-		t.Errorf("%d connections are left of %d after sessions have ended, want %d", len(stayed), len(first), lasting)
+		t.Errorf("%d of %d connections are left after the end of sessions, want %d", len(stayed), len(first), lasting)
 	}
-	stop()
+	stopProducing()
 	for _, e := range l.entries {
 		l.waitCommitted(t, a, e, int64(2*produced()))
 		readTrail(t, e.path).wantExact(t, topic, 2, produced())

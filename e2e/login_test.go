@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -17,16 +16,15 @@ import (
 	"kcagent/e2e/agenttest"
 	"kcagent/e2e/certs"
 	"kcagent/e2e/kafkatest"
-	"kcagent/e2e/wait"
 )
 
-// A logged scene's brokers want a login over TLS.
+// A loginScene has a broker that requires a login over TLS, and a token server.
 type loginScene struct {
 	*scene
 	entries []entry
 	tokens  *kafkatest.Issuer
-	server  string       // of tokens, its address
-	gave    atomic.Int32 // tokens
+	server  string       // URL of the token server
+	issued  atomic.Int32 // tokens
 }
 
 const (
@@ -34,6 +32,7 @@ const (
 	tokenLives   = 10 * time.Second
 )
 
+// newLoginScene starts the broker with further properties.
 func newLoginScene(t *testing.T, properties map[string]string) *loginScene {
 	t.Helper()
 	authority := certs.NewAuthority(t, "authority")
@@ -48,7 +47,7 @@ func newLoginScene(t *testing.T, properties map[string]string) *loginScene {
 			http.Error(w, `{"error": "invalid_client"}`, http.StatusUnauthorized)
 			return
 		}
-		l.gave.Add(1)
+		l.issued.Add(1)
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(map[string]any{
 			"access_token": l.tokens.Token(t, "reader", tokenLives), "token_type": "Bearer", "expires_in": tokenLives.Seconds(),
@@ -61,8 +60,8 @@ func newLoginScene(t *testing.T, properties map[string]string) *loginScene {
 	return l
 }
 
-// cluster is an entry of the file's clusters. Its secret is in the file of its
-// name.
+// cluster returns an item of "clusters". The secret is in the file with the name of the
+// cluster.
 func (l *loginScene) cluster(name, mechanism, user string) string {
 	file := filepath.Join(l.dir, name)
 	login := fmt.Sprintf("username: %s, password_file: %s", user, file)
@@ -76,16 +75,17 @@ func (l *loginScene) cluster(name, mechanism, user string) string {
 		name, l.SecureAddrs()[0], filepath.Join(l.dir, "ca.pem"), mechanism, login)
 }
 
-// shortSessions end long before a test does.
+// shortSessions returns the property that limits sessions to sessionLasts.
 func shortSessions() map[string]string {
 	return map[string]string{"connections.max.reauth.ms": fmt.Sprint(sessionLasts.Milliseconds())}
 }
 
-// Instead of users, where the token comes from.
+// byFile and byServer stand for a user whose token comes from a file or from the token
+// server.
 const byFile, byServer = "a token file", "a token server"
 
-// logins writes the secrets of all ways to log in and returns their clusters;
-// those of wrong, forged and stranger are refused.
+// logins writes the secrets of all mechanisms and returns their clusters. The secrets of
+// wrong, forged and stranger are invalid.
 func (l *loginScene) logins(t *testing.T, topic, token string) (clusters string) {
 	t.Helper()
 	for name, login := range map[string]struct{ mechanism, user, secret string }{
@@ -105,10 +105,10 @@ func (l *loginScene) logins(t *testing.T, topic, token string) (clusters string)
 	return clusters
 }
 
-// TestLoginsSurviveSessionEndsAndNewSecrets: every mechanism reads on over the ends of its sessions (KIP-368);
-// a wrong secret is an error that names the cluster, and heals by itself once
-// the file holds the right one; a password that was changed at the brokers is
-// taken over while records flow.
+// TestLoginsSurviveSessionEndsAndNewSecrets: with every mechanism, the consumer keeps
+// reading after the end of its session (KIP-368). A wrong secret is an error that names
+// the cluster, until the file has the right one. A password that changes on the brokers is
+// replaced while records arrive.
 func TestLoginsSurviveSessionEndsAndNewSecrets(t *testing.T) {
 	t.Parallel()
 	l := newLoginScene(t, shortSessions())
@@ -118,30 +118,30 @@ func TestLoginsSurviveSessionEndsAndNewSecrets(t *testing.T) {
 	clusters := l.logins(t, topic, first)
 	clusters += fmt.Sprintf("  inline: {brokers: [%s], tls: {ca_file: %s}, sasl: {mechanism: PLAIN, username: nobody, password: inline-secret}}\n",
 		l.SecureAddrs()[0], filepath.Join(l.dir, "ca.pem"))
-	refused := l.entry("inline", topic).withCluster("inline")
+	rejected := l.entry("inline", topic).withCluster("inline")
 	a := agenttest.Start(t, agenttest.Options{
-		Config: strings.Replace(configText(nil, append([]entry{refused}, l.entries...)...), "clusters:\n", "clusters:\n"+clusters, 1),
+		Config: strings.Replace(configText(nil, append([]entry{rejected}, l.entries...)...), "clusters:\n", "clusters:\n"+clusters, 1),
 		Args:   []string{"--log-level", "debug"},
 	})
-	stop, produced := l.keepProducing(t, topic, 2)
-	who := make(map[string]identity)
+	stopProducing, produced := l.keepProducing(t, topic, 2)
+	identities := make(map[string]identity)
 	for _, name := range []string{"plain", "scram256", "scram512", "filed", "served"} {
 		a.WaitConsumer(name, "read", func(c agenttest.Consumer) bool { return c.Status == "RUNNING" && c.RecordsTotal > 0 })
-		who[name] = identify(t, a.Consumer(name))
+		identities[name] = identify(t, a.Consumer(name))
 	}
 	second := l.tokens.Token(t, "reader", time.Hour)
 	a.WaitState("inline", "ERROR")
 	wantNoSecret(t, a, "-secret", kafkatest.PlainPassword, first[:20])
 	for name, right := range map[string]string{"wrong": "first-secret", "forged": second, "stranger": "client-secret"} {
-		a.WaitConsumer(name, "fail for its secret", func(c agenttest.Consumer) bool {
+		a.WaitConsumer(name, "report its secret", func(c agenttest.Consumer) bool {
 			return c.Status == "ERROR" && strings.Contains(c.Error(), "authenticate to cluster "+name)
 		})
 		replaceFile(t, l.dir, name, []byte(right+"\n"))
 		a.WaitConsumer(name, "read with the right one", func(c agenttest.Consumer) bool { return c.Status == "RUNNING" && c.RecordsTotal > 0 })
 	}
 
-	// The brokers cut no connection for it: the next login fails, and those of
-	// two of the clusters come at the end of a session.
+	// The brokers close no connection because of the new password. The next logins would
+	// fail, which are due at the end of a session.
 	l.SetPassword(t, "reader", "second-secret")
 	for _, name := range []string{"scram256", "scram512", "wrong"} {
 		replaceFile(t, l.dir, name, []byte("second-secret\n"))
@@ -150,30 +150,27 @@ func TestLoginsSurviveSessionEndsAndNewSecrets(t *testing.T) {
 	began := time.Now()
 	for _, e := range l.entries {
 		before := a.Consumer(e.name).RecordsTotal
-		a.WaitConsumer(e.name, "read over the ends of sessions", func(c agenttest.Consumer) bool {
+		a.WaitConsumer(e.name, "read after the ends of sessions", func(c agenttest.Consumer) bool {
 			return c.Status == "RUNNING" && c.RecordsTotal > before && time.Since(began) > 3*sessionLasts
 		})
 	}
-	stop()
+	stopProducing()
 	for _, e := range l.entries {
 		l.waitCommitted(t, a, e, int64(2*produced()))
 		readTrail(t, e.path).wantExact(t, topic, 2, produced())
-		if was, ok := who[e.name]; ok && (e.name == "plain" || e.name == "served") {
+		if was, ok := identities[e.name]; ok && (e.name == "plain" || e.name == "served") {
 			wantSame(t, a, e.name, was)
 		}
 	}
 	wantNoSecret(t, a, "-secret", kafkatest.PlainPassword, first[:20])
-	a.Signal(os.Interrupt)
-	if code := a.WaitExit(wait.Timeout); code != 0 {
-		t.Errorf("the agent ended with exit code %d", code)
-	}
-	if n := l.gave.Load(); n < 2 || n > 40 {
-		t.Errorf("the token server gave %d tokens", n)
+	stopAgent(t, a)
+	if n := l.issued.Load(); n < 2 || n > 40 {
+		t.Errorf("the token server issued %d tokens", n)
 	}
 }
 
-// TestWrongListenerSettingsAreNamed: a cluster whose settings are those of another kind of
-// listener is told so, by real brokers' ways to refuse it.
+// TestWrongListenerSettingsAreNamed: for a cluster whose settings belong to another kind
+// of listener, the error names the settings to change.
 func TestWrongListenerSettingsAreNamed(t *testing.T) {
 	t.Parallel()
 	l := newLoginScene(t, map[string]string{"listener.name.secure.sasl.enabled.mechanisms": "PLAIN,OAUTHBEARER"})
@@ -200,8 +197,7 @@ func TestWrongListenerSettingsAreNamed(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		out, err := exec.Command(agenttest.Binary(t), "validate", "--online", "--config", file).CombinedOutput()
-		if err == nil || !strings.Contains(string(out), c.want) {
+		if out, err := validateOnline(t, file); err == nil || !strings.Contains(out, c.want) {
 			t.Errorf("%s: %v\n%s\nwant %s", c.name, err, out, c.want)
 		}
 	}

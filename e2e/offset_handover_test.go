@@ -10,22 +10,20 @@ import (
 	"kcagent/e2e/kafkatest"
 )
 
-// TestHandOverRepeatsNothing: a group goes from host to host and back. A clean hand-over
-// repeats nothing; after a crash the next begins where the offsets were
-// committed, and the one that died does not repeat what the other wrote.
+// TestHandOverRepeatsNothing: a group moves from host to host and back. Each host resumes
+// where the other stopped, and reports no reset.
 func TestHandOverRepeatsNothing(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	topic := s.newTopic(t, "handover", 2)
 	here := s.entry("handover", topic)
 	there := here.withPath(filepath.Join(s.dir, "there.log"))
-	made := 0
+	f := s.newFeed(topic, 2)
 	turn := func(e entry) *agenttest.Agent {
 		t.Helper()
-		s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 2, First: made, Count: 1000})
-		made += 1000
+		f.produce(t, 1000)
 		a := agenttest.Start(t, agenttest.Options{Config: s.config(e)})
-		s.waitCommitted(t, a, e, int64(2*made))
+		s.waitCommitted(t, a, e, f.total())
 		return a
 	}
 	for _, e := range []entry{here, there, here} {
@@ -36,12 +34,12 @@ func TestHandOverRepeatsNothing(t *testing.T) {
 		readTrail(t, there.path).wantSeqs(t, key(topic, p), seqRange(1000, 2000))
 	}
 	if n := strings.Count(turn(there).Log(), "changed externally"); n != 0 {
-		t.Error("a hand-over counts as an operator's act")
+		t.Error("a hand-over is reported as a reset")
 	}
 }
 
-// TestHandOverAfterACrashRepeatsUncommittedRecordsOnly: what the one that died wrote beyond the committed
-// offsets stands in both files, and no more than that.
+// TestHandOverAfterACrashRepeatsUncommittedRecordsOnly: what the crashed agent wrote after
+// the last commit is in both files until it returns, and is then truncated in its own.
 func TestHandOverAfterACrashRepeatsUncommittedRecordsOnly(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -53,7 +51,7 @@ func TestHandOverAfterACrashRepeatsUncommittedRecordsOnly(t *testing.T) {
 	s.waitCommitted(t, a, here, 1000)
 	a.Apply(s.config(here.withFlush(flushNever)))
 	s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 1, First: 1000, Count: 500})
-	waitLines(t, here.path, 1500) // written, not safe
+	waitLines(t, here.path, 1500) // written, but not flushed
 	a.Kill()
 	s.Evict(t, here.group)
 	b := agenttest.Start(t, agenttest.Options{Config: s.config(there)})
@@ -66,8 +64,8 @@ func TestHandOverAfterACrashRepeatsUncommittedRecordsOnly(t *testing.T) {
 	readTrail(t, here.path).wantSeqs(t, key(topic, 0), upTo(1000), seqRange(1500, 1510))
 }
 
-// TestCopiedCheckpointIsReported: a host with a copy of another one's file and checkpoint
-// resumes at the committed offset, and reports what its file lacks.
+// TestCopiedCheckpointIsReported: a host with a copy of another host's file and checkpoint
+// resumes at the committed offset, and reports which records its file lacks.
 func TestCopiedCheckpointIsReported(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -115,6 +113,6 @@ func TestCopiedCheckpointIsReported(t *testing.T) {
 		t.Errorf("%v copies are counted", n)
 	}
 	if !strings.Contains(a.Log(), "checkpoint is a copy or a restored backup; its file lacks records") {
-		t.Error("the log does not say it")
+		t.Error("the log does not report the copy")
 	}
 }

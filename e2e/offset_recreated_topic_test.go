@@ -9,17 +9,18 @@ import (
 	"kcagent/e2e/kafkatest"
 )
 
-// TestRecreatedTopicIsReadByPolicy: offsets in a deleted topic say nothing about the one that
-// has its name now, not even if it is longer. It is read by the policy.
+// TestRecreatedTopicIsReadByPolicy: offsets of a deleted topic do not apply to a topic
+// that is created under its name, even if that is longer. The policy for offsets out of
+// range applies.
 func TestRecreatedTopicIsReadByPolicy(t *testing.T) {
 	t.Parallel()
 	for _, running := range []bool{true, false} {
 		t.Run(fmt.Sprintf("running=%v", running), func(t *testing.T) {
 			t.Parallel()
 			s := newScene(t)
-			topic := s.newTopic(t, "anew", 1)
-			e, strict := s.entry("anew", topic), s.entry("strict", topic).with("on_offset_out_of_range: fail")
-			// No checkpoint tells it of the old topic: it has to see that it goes.
+			topic := s.newTopic(t, "recreated", 1)
+			e, strict := s.entry("recreated", topic), s.entry("strict", topic).with("on_offset_out_of_range: fail")
+			// Without a checkpoint that knows the old topic, the consumer must notice the deletion.
 			loose := s.entry("loose", topic).with("start: latest").withSink("delivery: at_least_once")
 			s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 1, Count: 500})
 			text := s.config(e, strict, loose)
@@ -45,7 +46,7 @@ func TestRecreatedTopicIsReadByPolicy(t *testing.T) {
 			}
 			s.wantResets(t, a, e, 1)
 			if c := a.WaitState("strict", "ERROR"); !strings.Contains(c.Error(), topic) || !strings.Contains(c.Error(), "on_offset_out_of_range is fail") {
-				t.Errorf("the strict one says %q", c.Error())
+				t.Errorf("the error of strict is %q", c.Error())
 			}
 			readTrail(t, strict.path).wantSeqs(t, key(topic, 0), upTo(500))
 		})

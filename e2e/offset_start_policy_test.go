@@ -7,9 +7,9 @@ import (
 	"kcagent/e2e/kafkatest"
 )
 
-// TestStartPolicyIgnoresLaterPartitions: start is for what was there when the group began. Partitions
-// and topics that came later are read from their first record on, whether the
-// agent ran then or not.
+// TestStartPolicyIgnoresLaterPartitions: the start policy applies to the partitions that
+// exist when the group first reads. Partitions and topics that are created later are read
+// from their first record, whether the agent runs at that time or not.
 func TestStartPolicyIgnoresLaterPartitions(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -35,7 +35,7 @@ func TestStartPolicyIgnoresLaterPartitions(t *testing.T) {
 	load(second, 2, 0)
 	s.CreateTopic(t, absent, 2)
 	load(absent, 2, 0)
-	s.waitCommitted(t, a, grown, 200+100+50+50) // the first hundred was skipped
+	s.waitCommitted(t, a, grown, 200+100+50+50) // start: latest skips the first hundred
 	s.waitCommitted(t, a, awaited, 100)
 	s.waitCommitted(t, a, related.withTopics(family, second), 100+100)
 
@@ -69,8 +69,8 @@ func TestStartPolicyIgnoresLaterPartitions(t *testing.T) {
 	}
 }
 
-// TestStartPolicyIgnoresTopicCreatedWhileAgentIsDown: a named topic that did not exist is read from its
-// first record, whatever start says.
+// TestStartPolicyIgnoresTopicCreatedWhileAgentIsDown: a topic of the list that did not
+// exist before is read from its first record, whatever the start policy is.
 func TestStartPolicyIgnoresTopicCreatedWhileAgentIsDown(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"os/exec"
 	"strings"
 	"testing"
@@ -11,18 +10,17 @@ import (
 	"kcagent/e2e/kafkatest"
 )
 
-// TestUncleanLeaderElectionRereadsDivergedRecords: a replica without the last 100 records that were consumed
-// becomes the leader, and gets others at the same offsets and beyond. A consumer reads
-// all of the new ones, whether its agent was up or down meanwhile. With
-// on_offset_out_of_range: fail it stops, and its error names the diverging offset.
+// TestUncleanLeaderElectionRereadsDivergedRecords: a replica without the last 100 consumed
+// records becomes the leader and gets other records at the same offsets. A consumer reads
+// all of the new ones, whether its agent was up or down. With on_offset_out_of_range: fail
+// it stops, and its error names the diverging offset.
 func TestUncleanLeaderElectionRereadsDivergedRecords(t *testing.T) {
 	t.Parallel()
-	kafkatest.Require(t)
 	cluster := kafkatest.Start(t, kafkatest.Options{Brokers: 3, Properties: map[string]string{
 		"offsets.topic.replication.factor": "3", "replica.lag.time.max.ms": "3000",
 	}})
-	s := &scene{Cluster: cluster, dir: t.TempDir(), suffix: fmt.Sprintf("%08x", rand.Uint32())}
-	first, second := cluster.Brokers[1], cluster.Brokers[2] // the other one is the controller
+	s := newSceneOn(t, cluster)
+	first, second := cluster.Brokers[1], cluster.Brokers[2] // broker 1 is the controller
 	topic := "unclean-" + s.suffix
 	s.CreateOn(t, topic, first, second)
 	fill := func(branch string, from, count int) {
@@ -32,7 +30,7 @@ func TestUncleanLeaderElectionRereadsDivergedRecords(t *testing.T) {
 		}})
 	}
 	up, strict, down := s.entry("up", topic), s.entry("strict", topic).with("on_offset_out_of_range: fail"), s.entry("down", topic).with("on_offset_out_of_range: latest")
-	// One whose requests are those of Kafka 2.6 asks for epochs itself.
+	// A consumer with the requests of Kafka 2.6 has to request the end offsets of epochs itself.
 	old := s.entry("old", topic).withFormat("json")
 	old.cluster = "older"
 	file := func(entries ...entry) string {
@@ -78,7 +76,7 @@ func TestUncleanLeaderElectionRereadsDivergedRecords(t *testing.T) {
 			t.Errorf("%v truncations of %s are counted, want 1", n, c.e.name)
 		}
 		if want := `msg="log truncated" consumer=` + c.e.name; strings.Count(c.a.Log(), want) != 1 || !strings.Contains(c.a.Log(), "from=300 to=200") {
-			t.Errorf("the log of %s lacks the truncation, or has it several times", c.e.name)
+			t.Errorf("the log of %s does not have the truncation exactly once", c.e.name)
 		}
 	}
 	out, err := exec.Command(agenttest.Binary(t), "verify", old.path).CombinedOutput()
@@ -103,7 +101,7 @@ func TestUncleanLeaderElectionRereadsDivergedRecords(t *testing.T) {
 	s.waitCommitted(t, a, lenient, 450)
 	readTrail(t, lenient.path).wantSeqs(t, key("after", 0), seqRange(200, 450))
 
-	// What follows is ordinary: a clean change of the leader is no truncation.
+	// A clean change of the leader is no truncation.
 	cluster.Restart(t)
 	s.WaitISR(t, topic, 2)
 	second.Stop()
@@ -113,6 +111,6 @@ func TestUncleanLeaderElectionRereadsDivergedRecords(t *testing.T) {
 	s.waitCommitted(t, a, old, 500)
 	readTrail(t, up.path).wantSeqs(t, key("after", 0), seqRange(200, 500))
 	s.wantResets(t, b, down, 1)
-	s.wantResets(t, a, up, 0) // since it was started again
+	s.wantResets(t, a, up, 0) // since its restart
 	s.wantResets(t, a, old, 0)
 }

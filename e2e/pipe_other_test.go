@@ -2,5 +2,5 @@
 
 package e2e
 
-// fionread is the same number on all BSDs, macOS among them.
+// fionread is the same number on all BSDs, including macOS.
 const fionread = 0x4004667f

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pipeFill is how many bytes wait in a pipe.
+// pipeFill returns how many bytes a pipe holds.
 func pipeFill(t *testing.T, reader *os.File) int {
 	t.Helper()
 	conn, err := reader.SyscallConn() // Fd would make the pipe's reads uninterruptible

@@ -11,6 +11,9 @@ import (
 	"kcagent/e2e/wait"
 )
 
+// TestCreateAndRemoveCyclesLeakNothing creates and removes a consumer again and again, and
+// requires that all goroutines have a consumer meanwhile and that goroutines and
+// descriptors are as before.
 func TestCreateAndRemoveCyclesLeakNothing(t *testing.T) {
 	t.Parallel()
 	const cycles, parts = 20, 4
@@ -28,16 +31,16 @@ func TestCreateAndRemoveCyclesLeakNothing(t *testing.T) {
 		th := a.Threads()
 		for _, g := range th.Threads {
 			if !g.Recognized || g.Function == "" || g.Count < 1 {
-				t.Fatalf("cycle %d: goroutines of nobody: %+v", i, g)
+				t.Fatalf("cycle %d: goroutines without a consumer: %+v", i, g)
 			}
 		}
 		if th.Consumers["subject"] < parts || th.Consumers["neighbour"] < parts {
-			t.Errorf("cycle %d: goroutines by consumer are %v, want one a partition at least", i, th.Consumers)
+			t.Errorf("cycle %d: goroutines by consumer are %v, want at least one per partition", i, th.Consumers)
 		}
 		a.Apply(s.config(neighbour))
-		a.WaitStatus("the subject to be gone", func(st agenttest.Status) bool { return len(st.Consumers) == 1 })
+		a.WaitStatus("the subject to end", func(st agenttest.Status) bool { return len(st.Consumers) == 1 })
 	}
-	wait.For(t, wait.Timeout, "goroutines and descriptors to be back", func() error {
+	wait.For(t, wait.Timeout, "goroutines and descriptors to be as before", func() error {
 		now := a.Status().Resources
 		if now.Goroutines > before.Goroutines+4 || now.OpenFDs > before.OpenFDs+4 {
 			return fmt.Errorf("%d goroutines and %d descriptors, were %d and %d", now.Goroutines, now.OpenFDs, before.Goroutines, before.OpenFDs)
@@ -62,9 +65,9 @@ func TestCreateAndRemoveCyclesLeakNothing(t *testing.T) {
 }
 
 // TestSoakLeaksNothing creates, pauses, resumes, replaces and terminates consumers in a
-// loop, under load, and demands that goroutines and descriptors are afterwards
-// what they were, and memory, too, if it runs for long. KCAGENT_SOAK says how
-// long; make soak runs it for twenty minutes.
+// loop, while records arrive. It requires that goroutines and descriptors return to their
+// numbers, and memory as well if it runs for ten minutes. KCAGENT_SOAK sets the duration;
+// make soak runs it for twenty minutes.
 func TestSoakLeaksNothing(t *testing.T) {
 	t.Parallel()
 	soak := 12 * time.Second
@@ -105,7 +108,7 @@ func TestSoakLeaksNothing(t *testing.T) {
 		}
 		a.Apply(s.config(visit...))
 		a.Apply(s.config(home...))
-		a.WaitStatus("the guests to be gone", func(st agenttest.Status) bool {
+		a.WaitStatus("the guests to end", func(st agenttest.Status) bool {
 			return len(st.Consumers) == steady && st.Summary["RUNNING"] == steady
 		})
 		for _, e := range home {
@@ -129,8 +132,8 @@ func TestSoakLeaksNothing(t *testing.T) {
 	}
 }
 
-// settled waits until what has just ended has let go of everything, which takes
-// sarama a moment, and reads the resources.
+// settled returns the resources once consumers that just ended have released theirs, which
+// takes sarama a moment.
 func settled(a *agenttest.Agent) agenttest.Resources {
 	least := a.Status().Resources
 	for range 20 {

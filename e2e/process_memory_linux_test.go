@@ -11,14 +11,14 @@ import (
 	"kcagent/e2e/kafkatest"
 )
 
-// TestMemoryLimitFollowsTheCgroup runs the agent in a cgroup of its own, which takes
-// the rights of root.
+// TestMemoryLimitFollowsTheCgroup runs the agent in a cgroup of its own, which requires
+// root.
 func TestMemoryLimitFollowsTheCgroup(t *testing.T) {
 	t.Parallel()
 	const limit = 256 << 20
 	through, ok := inCgroup(t, limit)
 	if !ok {
-		t.Skip("cannot make a cgroup with a memory limit")
+		t.Skip("cannot create a cgroup with a memory limit")
 	}
 	a := agenttest.Start(t, agenttest.Options{Config: "consumers: []\n", Through: through})
 	if got := a.Status().Resources.MemoryLimitBytes; got < limit*8/10 || got >= limit {
@@ -26,8 +26,8 @@ func TestMemoryLimitFollowsTheCgroup(t *testing.T) {
 	}
 }
 
-// inCgroup is a Through that starts the agent in a new cgroup, of version 2 or 1, with a
-// memory limit.
+// inCgroup returns a command that runs the agent in a new cgroup, of version 2 or 1, with
+// a memory limit. ok is false where the test may not create one.
 func inCgroup(t *testing.T, limit int64) (through []string, ok bool) {
 	t.Helper()
 	for _, v := range []struct{ root, file string }{
@@ -38,7 +38,7 @@ func inCgroup(t *testing.T, limit int64) (through []string, ok bool) {
 		if err != nil {
 			continue
 		}
-		t.Cleanup(func() { _ = os.Remove(dir) }) // after the agent's own, which ends it
+		t.Cleanup(func() { _ = os.Remove(dir) }) // after the cleanup of the agent, which ends the process
 		if f, err := os.OpenFile(filepath.Join(dir, v.file), os.O_WRONLY, 0); err == nil {
 			_, err = fmt.Fprint(f, limit)
 			_ = f.Close()
@@ -50,9 +50,9 @@ func inCgroup(t *testing.T, limit int64) (through []string, ok bool) {
 	return nil, false
 }
 
-// TestManyConsumersShareFetchMemory: two hundred consumers on a topic of large records
-// need the fetcher's memory and a write buffer each, not what they all could
-// fetch, which would be 800 MiB.
+// TestManyConsumersShareFetchMemory: two hundred consumers of a topic with large records
+// need the fetcher's memory and a write buffer each, and not 800 MiB, which each of them
+// could fetch.
 func TestManyConsumersShareFetchMemory(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -93,7 +93,7 @@ func TestManyConsumersShareFetchMemory(t *testing.T) {
 	})
 	const fetched, buffers = 2 * 4 << 20, consumers * (256<<10 + size)
 	t.Logf("%d MiB before, %d MiB at most", before>>20, most>>20)
-	if grown := most - before; grown > fetched+buffers+buffers/2 { // and what the collector leaves lying
+	if grown := most - before; grown > fetched+buffers+buffers/2 { // and garbage
 		t.Errorf("memory grew by %d MiB, want %d MiB at most", grown>>20, (fetched+buffers)>>20)
 	}
 }

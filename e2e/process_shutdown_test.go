@@ -14,6 +14,8 @@ import (
 	"kcagent/e2e/wait"
 )
 
+// TestSignalFlushesAndCommits: SIGTERM and SIGINT flush and commit what every consumer has
+// read, and leave no member in a group.
 func TestSignalFlushesAndCommits(t *testing.T) {
 	t.Parallel()
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
@@ -21,8 +23,8 @@ func TestSignalFlushesAndCommits(t *testing.T) {
 			const partitions, each = 2, 100_000
 			s := newScene(t)
 			small, big := s.newTopic(t, "small", partitions), s.newTopic(t, "big", partitions)
-			// One has read everything and flushed nothing, one is in mid-flow, one
-			// is paused and one is stopped.
+			// One consumer has read everything and flushed nothing, one is reading, one is
+			// paused and one is stopped.
 			idle, busy := s.entry("idle", small).withFlush(flushNever), s.entry("busy", big).withFlush(flushNever)
 			paused, stopped := s.entry("paused", small).withState("paused"), s.entry("stopped", small).withState("stopped")
 			s.Produce(t, kafkatest.Load{Topic: small, Partitions: partitions, Count: 500})
@@ -31,10 +33,10 @@ func TestSignalFlushesAndCommits(t *testing.T) {
 			a.WaitState("busy", "RUNNING")
 			a.WaitState("paused", "PAUSED")
 			if n := s.committed(t, idle); n != 0 {
-				t.Fatalf("%d records are committed before anything asked for it", n)
+				t.Fatalf("%d records are committed before the signal", n)
 			}
 			s.Produce(t, kafkatest.Load{Topic: big, Partitions: partitions, Count: each})
-			a.Signal(sig) // while the last of them are on their way
+			a.Signal(sig) // while the last records arrive
 			if code := a.WaitExit(30 * time.Second); code != 0 {
 				t.Fatalf("exit code %d, want 0", code)
 			}
@@ -58,8 +60,8 @@ func TestSignalFlushesAndCommits(t *testing.T) {
 	}
 }
 
-// stuck starts an agent with a consumer that cannot stop: its standard output
-// is a full pipe. Closing the reader, or reading, sets it free.
+// startStuck starts an agent with a consumer that cannot stop: its standard output is a
+// full pipe. Reading from reader, or closing it, lets the consumer continue.
 func startStuck(t *testing.T, s *scene, args ...string) (a *agenttest.Agent, e entry, reader *os.File) {
 	t.Helper()
 	topic := s.newTopic(t, "stuck", 1)
@@ -82,6 +84,7 @@ func startStuck(t *testing.T, s *scene, args ...string) (a *agenttest.Agent, e e
 	return a, e, reader
 }
 
+// TestSecondSignalEndsAtOnce: a second SIGTERM does not wait for --shutdown-timeout.
 func TestSecondSignalEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	a, _, _ := startStuck(t, newScene(t), "--shutdown-timeout", "10m")
@@ -93,22 +96,26 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	}
 }
 
+// TestShutdownTimeoutEndsTheAgent: after --shutdown-timeout the agent ends with exit code
+// 1. A consumer that cannot stop has not committed what it did not write.
 func TestShutdownTimeoutEndsTheAgent(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	a, e, _ := startStuck(t, s, "--shutdown-timeout", "1s")
 	a.Signal(syscall.SIGTERM)
 	if code := a.WaitExit(30 * time.Second); code != 1 {
-		t.Errorf("exit code %d, want 1: a consumer did not stop", code)
+		t.Errorf("exit code %d, want 1", code)
 	}
 	if n := s.committed(t, e); n >= 20_000 {
-		t.Errorf("%d records are committed, and most of them were never written", n)
+		t.Errorf("%d records are committed, most of which were not written", n)
 	}
 	if free := s.entry("free", e.topics...); s.committed(t, free) != 20_000 {
 		t.Error("the other consumer did not commit")
 	}
 }
 
+// TestZombieIsShownAndDelaysNoOtherConsumer: a consumer that was removed and cannot stop
+// is shown as a zombie until its goroutines end.
 func TestZombieIsShownAndDelaysNoOtherConsumer(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -116,7 +123,7 @@ func TestZombieIsShownAndDelaysNoOtherConsumer(t *testing.T) {
 	free := s.entry("free", e.topics...)
 	was := identify(t, a.Consumer("free"))
 
-	a.Write(s.config(free)) // terminates the one that cannot end
+	a.Write(s.config(free)) // removes the consumer that cannot stop
 	wait.For(t, wait.Timeout, "the zombie to be shown", func() error {
 		th := a.Threads()
 		if len(th.Zombies) != 1 {
@@ -129,9 +136,9 @@ func TestZombieIsShownAndDelaysNoOtherConsumer(t *testing.T) {
 	})
 	waitZombieMetric(t, a, func(n float64) bool { return n >= 1 })
 	if ended, ok := a.Status().Ended("stuck"); !ok || ended.Clean {
-		t.Errorf("among the ended: %+v (%v), want an unclean end", ended, ok)
+		t.Errorf("terminated: %+v (%v), want an unclean end", ended, ok)
 	}
-	// It holds up nobody: records flow and edits work.
+	// Other consumers read, and edits are applied.
 	s.Produce(t, kafkatest.Load{Topic: e.topics[0], Partitions: 1, First: 20_000, Count: 100})
 	s.waitCommitted(t, a, free, 20_100)
 	wantSame(t, a, "free", was)
@@ -154,7 +161,8 @@ func TestZombieIsShownAndDelaysNoOtherConsumer(t *testing.T) {
 	}
 }
 
-// waitZombieMetric waits for a metric that may be some seconds old: it is dear.
+// waitZombieMetric waits for kcagent_zombie_goroutines, which the agent updates every few
+// seconds only.
 func waitZombieMetric(t *testing.T, a *agenttest.Agent, ok func(float64) bool) {
 	t.Helper()
 	wait.For(t, wait.Timeout, "the metric of zombies", func() error {
@@ -166,7 +174,7 @@ func waitZombieMetric(t *testing.T, a *agenttest.Agent, ok func(float64) bool) {
 	})
 }
 
-// drain reads a pipe until its writer is gone or it is closed.
+// drain reads a pipe until its writer or its reader is closed.
 func drain(reader *os.File) error {
 	var sink bytes.Buffer
 	_, err := sink.ReadFrom(reader)

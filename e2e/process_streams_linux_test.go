@@ -13,8 +13,8 @@ import (
 	"kcagent/e2e/wait"
 )
 
-// TestClosedLogReaderDoesNotStopTheAgent: an agent whose log is read by a program that ends
-// continues to consume, and drains its consumers at its end.
+// TestClosedLogReaderDoesNotStopTheAgent: an agent whose log has lost its reader keeps
+// consuming, and flushes at its end.
 func TestClosedLogReaderDoesNotStopTheAgent(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -47,8 +47,8 @@ func TestClosedLogReaderDoesNotStopTheAgent(t *testing.T) {
 	readTrail(t, second.path).wantExact(t, topic, 2, 200)
 }
 
-// TestClosedStdoutReaderStopsItsConsumerOnly: the consumer that writes to the standard output is in
-// ERROR, and the others are not affected.
+// TestClosedStdoutReaderStopsItsConsumerOnly: the consumer that writes to the standard
+// output is in ERROR, and the others keep reading.
 func TestClosedStdoutReaderStopsItsConsumerOnly(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -81,7 +81,7 @@ func TestClosedStdoutReaderStopsItsConsumerOnly(t *testing.T) {
 }
 
 // TestClosedStandardStreamsAreNotReused: an agent that starts with closed standard streams
-// gives their descriptors to no socket and no file, into which it would log.
+// does not open sockets or files under their descriptors, to which it would log.
 func TestClosedStandardStreamsAreNotReused(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -100,8 +100,8 @@ func TestClosedStandardStreamsAreNotReused(t *testing.T) {
 	readTrail(t, e.path).wantExact(t, topic, 1, 100)
 }
 
-// TestCommandEndsQuietlyWithItsReader: only the agent survives its readers. A command
-// whose output goes to one that has ended is ended by SIGPIPE, as head expects.
+// TestCommandEndsQuietlyWithItsReader: only the agent ignores SIGPIPE. A command whose
+// reader has ended is ended by the signal, as head expects.
 func TestCommandEndsQuietlyWithItsReader(t *testing.T) {
 	t.Parallel()
 	reader, writer, err := os.Pipe()

@@ -15,7 +15,7 @@ import (
 	"kcagent/e2e/wait"
 )
 
-// producer makes a client that writes to topic, partition by partition.
+// newProducer returns a client that produces to the partitions that its records name.
 func (s *scene) newProducer(t *testing.T, topic string, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
 	c, err := kgo.NewClient(append(opts, kgo.SeedBrokers(s.Addrs()...), kgo.DefaultProduceTopic(topic),
@@ -27,6 +27,7 @@ func (s *scene) newProducer(t *testing.T, topic string, opts ...kgo.Opt) *kgo.Cl
 	return c
 }
 
+// produceValues produces records one after the other.
 func produceValues(t *testing.T, c *kgo.Client, values ...string) {
 	t.Helper()
 	for _, v := range values {
@@ -37,7 +38,7 @@ func produceValues(t *testing.T, c *kgo.Client, values ...string) {
 }
 
 // TestAbortedTransactionsAreSkipped interleaves committed and aborted transactions of two
-// producers with plain records.
+// producers with records outside of transactions.
 func TestAbortedTransactionsAreSkipped(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -59,7 +60,7 @@ func TestAbortedTransactionsAreSkipped(t *testing.T) {
 			vs[i] = fmt.Sprintf("%d-%d", round, i)
 			produceValues(t, c, vs[i])
 		}
-		// One is aborted in two of three rounds, two in every second one.
+		// The first is aborted in two of three rounds, the second in every other round.
 		ends := []kgo.TransactionEndTry{kgo.TransactionEndTry(round%3 == 0), kgo.TransactionEndTry(round%2 == 0)}
 		for i, c := range []*kgo.Client{one, two} {
 			if err := c.EndTransaction(context.Background(), ends[i]); err != nil {
@@ -74,8 +75,8 @@ func TestAbortedTransactionsAreSkipped(t *testing.T) {
 		}
 	}
 	for e, want := range map[*entry][]string{&committed: wantCommitted, &all: wantAllWithRepeats} {
-		a.WaitConsumer(e.name, "read everything, the marks included", func(c agenttest.Consumer) bool {
-			// The last marks are written a moment after the transaction has ended.
+		a.WaitConsumer(e.name, "read everything, including the transaction markers", func(c agenttest.Consumer) bool {
+			// The broker writes the last markers a moment after the end of the transaction.
 			return c.RecordsTotal == int64(len(want)) && c.Lag == 0 && c.Committed() == c.Partitions[0].HighWaterMark
 		})
 		got := string(bytes.Join(lines(t, e.path), []byte(" ")))
@@ -85,7 +86,8 @@ func TestAbortedTransactionsAreSkipped(t *testing.T) {
 	}
 }
 
-// TestOpenTransactionIsNotLag: what is undecided waits, and is no lag.
+// TestOpenTransactionIsNotLag: records of an open transaction and those after it are not
+// read yet, and do not count as lag.
 func TestOpenTransactionIsNotLag(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -99,7 +101,7 @@ func TestOpenTransactionIsNotLag(t *testing.T) {
 	}
 	produceValues(t, tx, "b")
 	produceValues(t, plain, "c")
-	a.WaitConsumer("open", "stand before the transaction", func(c agenttest.Consumer) bool {
+	a.WaitConsumer("open", "stop before the transaction", func(c agenttest.Consumer) bool {
 		return c.RecordsTotal == 1 && c.Lag == 0 && c.Partitions[0].HighWaterMark == 3
 	})
 	if err := tx.EndTransaction(context.Background(), kgo.TryCommit); err != nil {
@@ -111,8 +113,8 @@ func TestOpenTransactionIsNotLag(t *testing.T) {
 	}
 }
 
-// TestEveryCompressionAndSizeIsRead: records of all compressions and of all sizes, up
-// to one that is larger than max_partition_bytes and the fetcher's memory.
+// TestEveryCompressionAndSizeIsRead reads records of all compressions and sizes, up to one
+// that is larger than max_partition_bytes and the fetcher's memory.
 func TestEveryCompressionAndSizeIsRead(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -150,7 +152,8 @@ func TestEveryCompressionAndSizeIsRead(t *testing.T) {
 	}
 }
 
-// TestRetentionDuringAPauseCountsAsReset: what is gone is gone, and it says so.
+// TestRetentionDuringAPauseCountsAsReset: a consumer that resumes behind the start of the
+// log continues at the first record left, and reports it.
 func TestRetentionDuringAPauseCountsAsReset(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -169,20 +172,17 @@ func TestRetentionDuringAPauseCountsAsReset(t *testing.T) {
 	if len(got) != 60 || got[9] != 9 || got[10] != 50 || got[59] != 99 {
 		t.Errorf("the file holds %v", got)
 	}
-	if n, _ := a.Metrics().Value("kcagent_consumer_offset_resets_total", "consumer=slow"); n != 1 {
-		t.Errorf("%v resets are counted", n)
-	}
+	s.wantResets(t, a, e, 1)
 	if !strings.Contains(a.Log(), "offset out of range was reset") {
-		t.Error("the log does not tell")
+		t.Error("the log does not report the reset")
 	}
 }
 
-// TestCompactedTopicIsReadToItsEnd has holes, and at its end a tombstone.
+// TestCompactedTopicIsReadToItsEnd: gaps in the offsets, and a tombstone as the last
+// record, leave no lag.
 func TestCompactedTopicIsReadToItsEnd(t *testing.T) {
 	t.Parallel()
-	s := newScene(t)
-	cluster := kafkatest.Start(t, kafkatest.Options{Properties: map[string]string{"log.cleaner.backoff.ms": "100"}})
-	s = &scene{Cluster: cluster, dir: s.dir, suffix: s.suffix}
+	s := newSceneOn(t, kafkatest.Start(t, kafkatest.Options{Properties: map[string]string{"log.cleaner.backoff.ms": "100"}}))
 	topic := "compacted-" + s.suffix
 	s.CreateTopic(t, topic, 1, "cleanup.policy=compact", "segment.ms=200", "min.cleanable.dirty.ratio=0.01", "max.compaction.lag.ms=1000")
 	c := s.newProducer(t, topic)
@@ -192,7 +192,7 @@ func TestCompactedTopicIsReadToItsEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	<-time.After(300 * time.Millisecond) // segment.ms: the next record begins a segment
+	<-time.After(300 * time.Millisecond) // segment.ms: the next record starts a segment
 	send := func(key string, value []byte) {
 		if err := c.ProduceSync(context.Background(), &kgo.Record{Key: []byte(key), Value: value}).FirstErr(); err != nil {
 			t.Fatal(err)
@@ -207,7 +207,7 @@ func TestCompactedTopicIsReadToItsEnd(t *testing.T) {
 	})
 	e := s.entry("compacted", topic).withFormat("json")
 	a := agenttest.Start(t, agenttest.Options{Config: s.config(e)})
-	a.WaitConsumer("compacted", "stand at the end", func(c agenttest.Consumer) bool {
+	a.WaitConsumer("compacted", "reach the end", func(c agenttest.Consumer) bool {
 		return c.Lag == 0 && c.Committed() == keys*rounds+1
 	})
 	send("k1", []byte("last"))
@@ -224,7 +224,7 @@ func TestCompactedTopicIsReadToItsEnd(t *testing.T) {
 	}
 }
 
-// count reads how many records a partition holds.
+// countRecords returns how many records partition 0 of a topic holds.
 func countRecords(t *testing.T, s *scene, topic string) int {
 	t.Helper()
 	end := s.EndOffsets(t, topic)[0]

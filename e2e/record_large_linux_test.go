@@ -14,14 +14,14 @@ import (
 
 	"kcagent/e2e/agenttest"
 	"kcagent/e2e/kafkatest"
+	"kcagent/e2e/process"
 	"kcagent/e2e/wait"
 )
 
-// largeValue is the size of a value of zeros, which is a few KiB in Kafka.
+// largeValue is the size of a value of zeros, which Kafka stores in a few KiB.
 const largeValue = 70_000_000
 
-// produceLarge writes batches of one large record each, as they come from a producer that
-// compresses with zstd.
+// produceLarge writes batches of one large record each, compressed by zstd.
 func (s *scene) produceLarge(t *testing.T, topic string, count int) {
 	t.Helper()
 	r := kmsg.Record{Value: make([]byte, largeValue)}
@@ -35,15 +35,16 @@ func (s *scene) produceLarge(t *testing.T, topic string, count int) {
 		Magic: 2, Attributes: 4, ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1, PartitionLeaderEpoch: -1,
 		NumRecords: 1, Records: encoder.EncodeAll(r.AppendTo(nil), nil),
 	}
-	b.FirstTimestamp = time.Now().UnixMilli() // else retention deletes it
+	b.FirstTimestamp = time.Now().UnixMilli() // otherwise retention deletes it
 	b.MaxTimestamp = b.FirstTimestamp
 	for range count {
 		s.ProduceBatch(t, topic, 0, b)
 	}
 }
 
-// under runs an agent as in a container of a size, where it is killed if it needs more. If
-// that cannot be had, the agent assumes the same, and the test looks at what it needs.
+// withMemory returns a command that runs an agent as in a container of this size, where it
+// is killed if it needs more. Without cgroups, the agent assumes the size, and the test
+// checks what it needed.
 func withMemory(t *testing.T, size int64) []string {
 	t.Helper()
 	if through, ok := inCgroup(t, size); ok {
@@ -53,23 +54,18 @@ func withMemory(t *testing.T, size int64) []string {
 	return []string{"env", "GOMEMLIMIT=" + strconv.FormatInt(size/10*9, 10)}
 }
 
-// peak is the most memory that the agent has had resident.
+// peakMemory returns the largest resident size of the agent, in bytes.
 func peakMemory(t *testing.T, a *agenttest.Agent) int64 {
 	t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", a.Pid()))
+	n, err := process.Memory(a.Pid(), "VmHWM")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, _ := strings.Cut(string(status), "VmHWM:")
-	n, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n << 10
+	return n
 }
 
-// TestLargeRecordsFitTheMemoryLimit: with 256 MiB, records of 70 MB of several consumers are read
-// in turn, and another consumer is not affected.
+// TestLargeRecordsFitTheMemoryLimit: with 256 MiB, records of 70 MB of several consumers
+// are read one after the other, and another consumer is not delayed.
 func TestLargeRecordsFitTheMemoryLimit(t *testing.T) {
 	t.Parallel()
 	const size, count, steadyRecords = 256 << 20, 3, 2000
@@ -97,7 +93,7 @@ func TestLargeRecordsFitTheMemoryLimit(t *testing.T) {
 		s.waitCommitted(t, a, e, count)
 	}
 	most := peakMemory(t, a)
-	t.Logf("%d MiB at most", most>>20)
+	t.Logf("at most %d MiB", most>>20)
 	if most > size {
 		t.Errorf("%d MiB of %d were resident", most>>20, size>>20)
 	}
@@ -122,8 +118,9 @@ func TestLargeRecordsFitTheMemoryLimit(t *testing.T) {
 	}
 }
 
-// TestRecordLargerThanMemoryStopsItsConsumerOnly: with 96 MiB, a record of 70 MB is an error of its consumer.
-// The next step that it names works, and other consumers continue.
+// TestRecordLargerThanMemoryStopsItsConsumerOnly: with 96 MiB, a record of 70 MB is an
+// error of its consumer. The next step that the error names works, and other consumers
+// continue.
 func TestRecordLargerThanMemoryStopsItsConsumerOnly(t *testing.T) {
 	t.Parallel()
 	const size, records = 96 << 20, 1000
@@ -142,7 +139,7 @@ func TestRecordLargerThanMemoryStopsItsConsumerOnly(t *testing.T) {
 		"stop the consumer and reset the group's offset to 1",
 	} {
 		if !strings.Contains(c.Error(), want) {
-			t.Errorf("the error is %q, want that it says %q", c.Error(), want)
+			t.Errorf("the error is %q, want %q in it", c.Error(), want)
 		}
 	}
 	s.Produce(t, kafkatest.Load{Topic: small, Partitions: 2, Count: records})
@@ -155,14 +152,14 @@ func TestRecordLargerThanMemoryStopsItsConsumerOnly(t *testing.T) {
 	s.waitCommitted(t, a, large, 11)
 	readTrail(t, large.path).wantSeqs(t, key(topic, 0), seqRange(1, 11))
 	most := peakMemory(t, a)
-	t.Logf("%d MiB at most", most>>20)
+	t.Logf("at most %d MiB", most>>20)
 	if most > size {
 		t.Errorf("%d MiB of %d were resident", most>>20, size>>20)
 	}
 }
 
-// TestRaisedMaxBatchAppliesToRunningConsumer: an edit of limits.max_batch lets a running consumer read a batch
-// that was too large, one of more than the default as well.
+// TestRaisedMaxBatchAppliesToRunningConsumer: an edit of limits.max_batch lets a running
+// consumer read a batch that was too large, including one above the default.
 func TestRaisedMaxBatchAppliesToRunningConsumer(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -173,7 +170,7 @@ func TestRaisedMaxBatchAppliesToRunningConsumer(t *testing.T) {
 	a := agenttest.Start(t, agenttest.Options{Config: file("32MiB")})
 	c := a.WaitState("raised", "ERROR")
 	if want := "more than limits.max_batch (33554432): raise limits.max_batch; to skip it, stop the consumer and reset the group's offset to 1"; !strings.Contains(c.Error(), want) {
-		t.Errorf("the error is %q, want that it says %q", c.Error(), want)
+		t.Errorf("the error is %q, want %q in it", c.Error(), want)
 	}
 	before := c.ID
 	a.Apply(file("128MiB"))

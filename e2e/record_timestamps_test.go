@@ -13,8 +13,8 @@ import (
 	"kcagent/e2e/agenttest"
 )
 
-// TestTimestampsEqualThoseOfKafka: the file has the times that Kafka's own console consumer prints,
-// also for records without a timestamp beside others that have one.
+// TestTimestampsEqualThoseOfKafka: the file has the times that Kafka's console consumer
+// prints, also for records without a timestamp in a batch of records that have one.
 func TestTimestampsEqualThoseOfKafka(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -66,7 +66,7 @@ func TestTimestampsEqualThoseOfKafka(t *testing.T) {
 	}
 }
 
-// batchWithTimes builds a batch of records with these timestamps; -1 is none.
+// batchWithTimes returns a batch of records with these timestamps; -1 stands for none.
 func batchWithTimes(times []int64) kmsg.RecordBatch {
 	b := kmsg.RecordBatch{
 		Magic: 2, LastOffsetDelta: int32(len(times) - 1), FirstTimestamp: times[0], MaxTimestamp: -1,

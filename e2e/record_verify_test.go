@@ -9,7 +9,8 @@ import (
 	"kcagent/e2e/kafkatest"
 )
 
-// TestVerifyAcceptsWhatTheAgentWrote proves what the agent wrote with the agent's own command.
+// TestVerifyAcceptsWhatTheAgentWrote: kcagent verify accepts a file of the agent, and
+// rejects it if it is given twice.
 func TestVerifyAcceptsWhatTheAgentWrote(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -23,6 +24,6 @@ func TestVerifyAcceptsWhatTheAgentWrote(t *testing.T) {
 		t.Errorf("verify: %v\n%s", err, out)
 	}
 	if out, err := exec.Command(agenttest.Binary(t), "verify", e.path, e.path).CombinedOutput(); err == nil {
-		t.Errorf("a trail that stands there twice is good:\n%s", out)
+		t.Errorf("verify accepts a file that is given twice:\n%s", out)
 	}
 }

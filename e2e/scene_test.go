@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -15,20 +16,27 @@ import (
 	"kcagent/e2e/wait"
 )
 
-// A scene is what one test works with: topics, groups and files of its own on
-// a cluster that may be shared.
+// A scene is the environment of one test: topics, groups and files of its own on a cluster
+// that may be shared.
 type scene struct {
 	*kafkatest.Cluster
-	dir    string
-	suffix string
+	dir    string // of the test's files
+	suffix string // of the names of topics and groups
 }
 
+// newScene returns a scene on the shared cluster.
 func newScene(t *testing.T) *scene {
 	t.Helper()
-	return &scene{Cluster: kafka.Cluster(t), dir: t.TempDir(), suffix: fmt.Sprintf("%08x", rand.Uint32())}
+	return newSceneOn(t, kafka.Cluster(t))
 }
 
-// topic makes a topic. Its name is the test's own, whatever name says.
+// newSceneOn returns a scene on a cluster of the test.
+func newSceneOn(t *testing.T, c *kafkatest.Cluster) *scene {
+	t.Helper()
+	return &scene{Cluster: c, dir: t.TempDir(), suffix: fmt.Sprintf("%08x", rand.Uint32())}
+}
+
+// newTopic creates a topic. The suffix makes its name unique.
 func (s *scene) newTopic(t *testing.T, name string, partitions int32) string {
 	t.Helper()
 	topic := name + "-" + s.suffix
@@ -36,8 +44,8 @@ func (s *scene) newTopic(t *testing.T, name string, partitions int32) string {
 	return topic
 }
 
-// entry is a consumer of this scene: it writes raw values to a file that is
-// called like it, and flushes often, for tests wait for it.
+// entry returns a consumer that writes raw values to NAME.log in the scene's folder. It
+// flushes often, because tests wait for commits.
 func (s *scene) entry(name string, topics ...string) entry {
 	return entry{
 		name: name, cluster: "main", topics: topics, group: name + "-" + s.suffix, format: "raw",
@@ -45,13 +53,36 @@ func (s *scene) entry(name string, topics ...string) entry {
 	}
 }
 
-// file is the text of a file with these consumers on the scene's cluster.
+// config returns a configuration file with these consumers of the scene's cluster.
 func (s *scene) config(entries ...entry) string {
 	return configText(map[string][]string{"main": s.Addrs()}, entries...)
 }
 
-// keepProducing produces records to every partition until stop is called;
-// produced is how many each got.
+// A feed produces records to a topic that has no other producer, so that the number of a
+// record is its offset.
+type feed struct {
+	*scene
+	topic      string
+	partitions int32
+	produced   int // records in each partition
+}
+
+func (s *scene) newFeed(topic string, partitions int32) *feed {
+	return &feed{scene: s, topic: topic, partitions: partitions}
+}
+
+// produce produces count further records to each partition.
+func (f *feed) produce(t *testing.T, count int) {
+	t.Helper()
+	f.Produce(t, kafkatest.Load{Topic: f.topic, Partitions: f.partitions, First: f.produced, Count: count})
+	f.produced += count
+}
+
+// total returns the number of records in all partitions.
+func (f *feed) total() int64 { return int64(f.produced) * int64(f.partitions) }
+
+// keepProducing produces records to every partition until stop is called. After that,
+// produced returns the number of records in each.
 func (s *scene) keepProducing(t *testing.T, topic string, partitions int32) (stop func(), produced func() int) {
 	t.Helper()
 	return s.keepProducingEvery(t, 0, topic, partitions)
@@ -60,7 +91,7 @@ func (s *scene) keepProducing(t *testing.T, topic string, partitions int32) (sto
 // keepProducingEvery is keepProducing with a pause after each hundred records.
 func (s *scene) keepProducingEvery(t *testing.T, pause time.Duration, topic string, partitions int32) (stop func(), produced func() int) {
 	t.Helper()
-	n := 0
+	f := s.newFeed(topic, partitions)
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -70,18 +101,16 @@ func (s *scene) keepProducingEvery(t *testing.T, pause time.Duration, topic stri
 				return
 			case <-time.After(pause):
 			}
-			const count = 100
-			s.Produce(t, kafkatest.Load{Topic: topic, Partitions: partitions, First: n, Count: count})
-			n += count
+			f.produce(t, 100)
 		}
 	}()
 	stop = sync.OnceFunc(func() { close(quit); <-done })
 	t.Cleanup(stop)
-	return stop, func() int { return n }
+	return stop, func() int { return f.produced }
 }
 
-// waitCommitted waits until a consumer has committed n records on the broker
-// and says so itself. In the topics of these tests that is the sum of offsets.
+// waitCommitted waits until a consumer reports n committed records and no lag, and requires
+// the same of the broker. In the topics of these tests, offsets count records.
 func (s *scene) waitCommitted(t *testing.T, a *agenttest.Agent, e entry, n int64) {
 	t.Helper()
 	a.WaitConsumer(e.name, fmt.Sprintf("commit %d records", n), func(c agenttest.Consumer) bool {
@@ -92,7 +121,19 @@ func (s *scene) waitCommitted(t *testing.T, a *agenttest.Agent, e entry, n int64
 	}
 }
 
-// committed sums what the broker holds as committed by a consumer's group.
+// waitGroupCommitted waits until the group of a consumer, which several agents may share,
+// has committed n records.
+func (s *scene) waitGroupCommitted(t *testing.T, e entry, n int64) {
+	t.Helper()
+	wait.For(t, wait.Timeout, "the commits of group "+e.group, func() error {
+		if got := s.committed(t, e); got != n {
+			return fmt.Errorf("%d of %d records are committed", got, n)
+		}
+		return nil
+	})
+}
+
+// committed returns the sum of the committed offsets of a consumer's group.
 func (s *scene) committed(t *testing.T, e entry) int64 {
 	t.Helper()
 	var sum int64
@@ -104,7 +145,8 @@ func (s *scene) committed(t *testing.T, e entry) int64 {
 	return sum
 }
 
-// wantResets demands that so many partitions were reset by policy, or moved by others.
+// wantResets requires a number of partitions whose offset was reset by policy or changed
+// externally.
 func (s *scene) wantResets(t *testing.T, a *agenttest.Agent, e entry, want float64) {
 	t.Helper()
 	if n, _ := a.Metrics().Value("kcagent_consumer_offset_resets_total", "consumer="+e.name); n != want {
@@ -112,15 +154,24 @@ func (s *scene) wantResets(t *testing.T, a *agenttest.Agent, e entry, want float
 	}
 }
 
+// stopAgent ends an agent by SIGINT and requires a clean end.
 func stopAgent(t *testing.T, a *agenttest.Agent) {
 	t.Helper()
 	a.Signal(os.Interrupt)
 	if code := a.WaitExit(wait.Timeout); code != 0 {
-		t.Fatalf("exit code %d", code)
+		t.Fatalf("the agent ended with exit code %d", code)
 	}
 }
 
-// An identity is what must not change of a consumer that nobody touches.
+// validateOnline runs validate --online on a configuration file. The error is that of the
+// command's exit code.
+func validateOnline(t *testing.T, path string) (output string, err error) {
+	t.Helper()
+	out, err := exec.Command(agenttest.Binary(t), "validate", "--online", "--config", path).CombinedOutput()
+	return string(out), err
+}
+
+// An identity holds what changes if a consumer rejoins its group, restarts or is replaced.
 type identity struct {
 	id, members          string
 	generation           int32
@@ -128,7 +179,7 @@ type identity struct {
 	created              time.Time
 }
 
-// identify takes the identity of a consumer that is a member of its group.
+// identify returns the identity of a consumer, which must be a member of its group.
 func identify(t *testing.T, c agenttest.Consumer) identity {
 	t.Helper()
 	if c.ID == "" || len(c.MemberIDs) == 0 {
@@ -140,7 +191,7 @@ func identify(t *testing.T, c agenttest.Consumer) identity {
 	}
 }
 
-// wantSame demands that a consumer is who it was.
+// wantSame requires that a consumer still has its identity.
 func wantSame(t *testing.T, a *agenttest.Agent, name string, was identity) {
 	t.Helper()
 	if is := identify(t, a.Consumer(name)); is != was {
@@ -148,7 +199,7 @@ func wantSame(t *testing.T, a *agenttest.Agent, name string, was identity) {
 	}
 }
 
-// put replaces a file in one step.
+// replaceFile replaces a file atomically.
 func replaceFile(t *testing.T, dir, name string, text []byte) {
 	t.Helper()
 	path := filepath.Join(dir, name)

@@ -21,23 +21,26 @@ import (
 	"kcagent/e2e/wait"
 )
 
-// A trail is what a sink holds: the numbers of the records, in the order in
-// which they stand there, by topic and partition.
+// A trail holds the numbers of the records in files, in their order there, by topic and
+// partition. The methods that begin with want compare it with what a test produced.
 type trail map[string][]int
 
+// key returns the key of a partition in a trail.
 func key(topic string, partition int32) string { return fmt.Sprintf("%s/%d", topic, partition) }
 
-// upTo counts: 0 to n-1.
+// upTo returns the numbers 0 to n-1.
 func upTo(n int) []int { return seqRange(0, n) }
 
-func seqRange(first, n int) []int {
+// seqRange returns the numbers first to end-1.
+func seqRange(first, end int) []int {
 	var seqs []int
-	for i := first; i < n; i++ {
+	for i := first; i < end; i++ {
 		seqs = append(seqs, i)
 	}
 	return seqs
 }
 
+// len returns the number of records.
 func (tr trail) len() int {
 	n := 0
 	for _, seqs := range tr {
@@ -46,7 +49,7 @@ func (tr trail) len() int {
 	return n
 }
 
-// sorted puts the records in order, for files between which partitions moved.
+// sorted sorts the records, for files of agents between which partitions moved.
 func (tr trail) sorted() trail {
 	for _, seqs := range tr {
 		slices.Sort(seqs)
@@ -54,7 +57,7 @@ func (tr trail) sorted() trail {
 	return tr
 }
 
-// next is the number after the highest of a partition.
+// next returns the number after the highest one of a partition.
 func (tr trail) next(partition string) int {
 	next := 0
 	for _, seq := range tr[partition] {
@@ -63,22 +66,22 @@ func (tr trail) next(partition string) int {
 	return next
 }
 
-// add takes one record's value, as kafkatest.Value makes it.
+// add adds a record by its value, which has the form of kafkatest.Value.
 func (tr trail) add(value string) error {
 	i := strings.LastIndexByte(value, '/')
 	if i < 0 || len(value) != i+10 {
-		return fmt.Errorf("%q is no record", value)
+		return fmt.Errorf("%q is not a record", value)
 	}
 	seq, err := strconv.Atoi(value[i+1:])
 	if err != nil {
-		return fmt.Errorf("%q is no record: %w", value, err)
+		return fmt.Errorf("%q is not a record: %w", value, err)
 	}
 	tr[value[:i]] = append(tr[value[:i]], seq)
 	return nil
 }
 
-// addLine takes a line in either format. Of an envelope all fields must fit
-// the record, in a topic where a record's number is its offset.
+// addLine adds a record by its line, raw or JSON. All fields of a JSON envelope must agree
+// with the record, whose number must be its offset.
 func (tr trail) addLine(line []byte) error {
 	if len(line) == 0 || line[0] != '{' {
 		return tr.add(string(line))
@@ -95,7 +98,7 @@ func (tr trail) addLine(line []byte) error {
 	dec := json.NewDecoder(bytes.NewReader(line))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&env); err != nil {
-		return fmt.Errorf("%q is no envelope: %w", line, err)
+		return fmt.Errorf("%q is not an envelope: %w", line, err)
 	}
 	if want := string(kafkatest.Value(env.Topic, env.Partition, env.Offset)); env.Value != want || env.Key != nil {
 		return fmt.Errorf("envelope %s: the value should be %s and the key null", line, want)
@@ -106,8 +109,7 @@ func (tr trail) addLine(line []byte) error {
 	return tr.add(env.Value)
 }
 
-// follow reads the trail in files, taken together. Every line must be a
-// record.
+// readTrail reads the records of files, taken together. Every line must be a record.
 func readTrail(t *testing.T, paths ...string) trail {
 	t.Helper()
 	tr := make(trail)
@@ -121,8 +123,8 @@ func readTrail(t *testing.T, paths ...string) trail {
 	return tr
 }
 
-// lines are the whole lines of a file, compressed or not; none if there is no
-// file.
+// lines returns the complete lines of a file, compressed or not, and none if the file does
+// not exist.
 func lines(t *testing.T, path string) [][]byte {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -133,10 +135,10 @@ func lines(t *testing.T, path string) [][]byte {
 		t.Fatalf("%s: %v", path, err)
 	}
 	ls := bytes.Split(text, []byte("\n"))
-	return ls[:len(ls)-1] // what follows the last newline is being written
+	return ls[:len(ls)-1] // the agent is still writing what follows the last newline
 }
 
-// unpack decompresses what is compressed.
+// unpack decompresses data if they are compressed.
 func unpack(data []byte) ([]byte, error) {
 	switch {
 	case bytes.HasPrefix(data, []byte{0x1f, 0x8b}):
@@ -167,8 +169,7 @@ func waitLines(t *testing.T, path string, n int) {
 	})
 }
 
-// wantExact demands the records 0 to n-1 of each partition, each once and in
-// order.
+// wantExact requires the records 0 to n-1 of each partition, each once and in order.
 func (tr trail) wantExact(t *testing.T, topic string, partitions int32, n int) {
 	t.Helper()
 	for p := range partitions {
@@ -179,7 +180,7 @@ func (tr trail) wantExact(t *testing.T, topic string, partitions int32, n int) {
 	}
 }
 
-// wantSeqs demands that a partition's records are exactly these.
+// wantSeqs requires exactly these records of a partition, in this order.
 func (tr trail) wantSeqs(t *testing.T, partition string, want ...[]int) {
 	t.Helper()
 	if got, want := tr[partition], slices.Concat(want...); !slices.Equal(got, want) {
@@ -187,31 +188,31 @@ func (tr trail) wantSeqs(t *testing.T, partition string, want ...[]int) {
 		for i < len(got) && i < len(want) && got[i] == want[i] {
 			i++
 		}
-		t.Fatalf("%s: %d records, want %d; the first %d are as they should be, then %v", partition, len(got), len(want), i, got[i:min(len(got), i+5)])
+		t.Fatalf("%s: %d records, want %d; the first %d are correct, then follow %v", partition, len(got), len(want), i, got[i:min(len(got), i+5)])
 	}
 }
 
-// wantPrefix demands that the records of one partition are those from 0 to any,
-// each once and in order.
+// wantPrefix requires that the records of a partition start at 0 and continue without a
+// gap or a repetition, up to any number.
 func (tr trail) wantPrefix(t *testing.T, partition string) {
 	t.Helper()
 	for i, seq := range tr[partition] {
 		if seq != i {
-			t.Fatalf("%s: record %d stands where record %d should", partition, seq, i)
+			t.Fatalf("%s: found record %d, want record %d", partition, seq, i)
 		}
 	}
 }
 
-// wantAllWithRepeats demands the records 0 to n-1 of each partition. Repeats are allowed,
-// from any point on; going ahead over a record is not. It returns how many
-// repeats there are.
+// wantAllWithRepeats requires the records 0 to n-1 of each partition. Records may be
+// repeated from any point, but none may be missing before a later one. It returns the
+// number of repeated records.
 func (tr trail) wantAllWithRepeats(t *testing.T, topic string, partitions int32, n int) (repeats int) {
 	t.Helper()
 	for p := range partitions {
 		got, next := tr[key(topic, p)], 0
 		for i, seq := range got {
 			if seq > next || i > 0 && seq > got[i-1]+1 {
-				t.Fatalf("%s: record %d follows %v: something is missing", key(topic, p), seq, got[max(0, i-3):i])
+				t.Fatalf("%s: record %d follows %v: a record is missing", key(topic, p), seq, got[max(0, i-3):i])
 			}
 			next = max(next, seq+1)
 		}
