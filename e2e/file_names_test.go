@@ -34,17 +34,17 @@ func testTopicsNeverShareFiles(t *testing.T, sink string) {
 	orders := s.newTopic(t, "orders", partitions)
 	e := s.entry("names").with("topics_regex: '^" + orders + "'").withPath(filepath.Join(s.dir, "files", "{topic}")).withSink(sink)
 	topics := []string{orders}
-	made := 0
+	produced := 0 // records in each partition
 	produce := func() {
 		t.Helper()
 		for _, topic := range topics {
-			s.Produce(t, kafkatest.Load{Topic: topic, Partitions: partitions, First: made, Count: each})
+			s.Produce(t, kafkatest.Load{Topic: topic, Partitions: partitions, First: produced, Count: each})
 		}
-		made += each
+		produced += each
 	}
 	waitAll := func(a *agenttest.Agent) {
 		t.Helper()
-		s.waitCommitted(t, a, e.withTopics(topics...), int64(len(topics)*partitions*made))
+		s.waitCommitted(t, a, e.withTopics(topics...), int64(len(topics)*partitions*produced))
 	}
 	text := s.config(e)
 	a := agenttest.Start(t, agenttest.Options{Config: text})
@@ -76,7 +76,7 @@ func testTopicsNeverShareFiles(t *testing.T, sink string) {
 			t.Errorf("%s has the files %q", topic, files)
 		}
 		tr := readTrail(t, files...)
-		if tr.wantExact(t, topic, partitions, made); len(tr) != partitions {
+		if tr.wantExact(t, topic, partitions, produced); len(tr) != partitions {
 			t.Errorf("the files of %s hold records of %d partitions, want %d", topic, len(tr), partitions)
 		}
 		for _, path := range append(files, e.pathOf(topic)+"+checkpoint") {
@@ -104,13 +104,14 @@ func TestLongTopicNameStopsItsPartitionsOnly(t *testing.T) {
 	a.WaitState(e.name, "RUNNING")
 	s.CreateTopic(t, long, 2)
 	s.Produce(t, kafkatest.Load{Topic: long, Partitions: 2, Count: 10})
-	s.Produce(t, kafkatest.Load{Topic: short, Partitions: 2, Count: 100})
+	f := s.newFeed(short, 2)
+	f.produce(t, 100)
 	was := a.WaitConsumer(e.name, "report the path of the long name", func(c agenttest.Consumer) bool {
 		return c.Status == "ERROR" && strings.Contains(c.Error(), e.pathOf(long))
 	})
-	for made := 100; made < 500; made += 100 {
-		s.Produce(t, kafkatest.Load{Topic: short, Partitions: 2, First: made, Count: 100})
-		a.WaitConsumer(e.name, "commit the other topic", func(c agenttest.Consumer) bool { return c.Committed() == int64(2*(made+100)) })
+	for range 4 {
+		f.produce(t, 100)
+		a.WaitConsumer(e.name, "commit the other topic", func(c agenttest.Consumer) bool { return c.Committed() == f.total() })
 	}
 	is := a.Consumer(e.name)
 	if is.Generation != was.Generation || is.RebalancesTotal != was.RebalancesTotal || is.RestartsTotal != 0 {

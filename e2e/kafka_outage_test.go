@@ -16,7 +16,7 @@ type outageScene struct {
 	agent   *agenttest.Agent
 	e, safe entry
 	text    string
-	made    int // records in the topic of safe
+	feed    *feed // of safe
 }
 
 func newOutageScene(t *testing.T) *outageScene {
@@ -24,6 +24,7 @@ func newOutageScene(t *testing.T) *outageScene {
 	o := &outageScene{scene: newScene(t)}
 	o.failing = &scene{Cluster: kafkatest.Start(t, kafkatest.Options{}), dir: o.dir, suffix: o.suffix}
 	o.safe = o.entry("safe", o.newTopic(t, "safe", 1))
+	o.feed = o.newFeed(o.safe.topics[0], 1)
 	o.e = o.entry("failing", o.failing.newTopic(t, "failing", 2)).withCluster("other")
 	o.text = configText(map[string][]string{"main": o.Addrs(), "other": o.failing.Addrs()}, o.e, o.safe)
 	return o
@@ -43,9 +44,8 @@ func (o *outageScene) wantError(t *testing.T, safe identity) {
 	if v, _ := o.agent.Metrics().Value("kcagent_consumer_status", "consumer=failing", "status=ERROR"); v != 1 {
 		t.Error("the metrics do not report the ERROR")
 	}
-	o.Produce(t, kafkatest.Load{Topic: o.safe.topics[0], Partitions: 1, First: o.made, Count: 100})
-	o.made += 100
-	o.waitCommitted(t, o.agent, o.safe, int64(o.made))
+	o.feed.produce(t, 100)
+	o.waitCommitted(t, o.agent, o.safe, o.feed.total())
 	if safe.id != "" {
 		wantSame(t, o.agent, "safe", safe)
 	}
@@ -115,7 +115,7 @@ func TestUnresponsiveBrokerDelaysNoOtherConsumer(t *testing.T) {
 		_, is := s.Consumer("failing")
 		return !is
 	})
-	o.Produce(t, kafkatest.Load{Topic: o.safe.topics[0], Partitions: 1, Count: 100})
+	o.feed.produce(t, 100)
 	o.waitCommitted(t, o.agent, o.safe, 100)
 	wantSame(t, o.agent, "safe", safe)
 	if z := o.agent.Threads().Zombies; len(z) > 0 {

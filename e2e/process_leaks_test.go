@@ -85,7 +85,7 @@ func TestSoakLeaksNothing(t *testing.T) {
 		home = append(home, s.entry(fmt.Sprint("steady", i), topic))
 	}
 	a := agenttest.Start(t, agenttest.Options{Config: s.config(home...), Args: []string{"--log-level", "warn"}})
-	made := 0
+	f := s.newFeed(topic, 4)
 	var samples []agenttest.Resources
 	for began := time.Now(); time.Since(began) < soak; {
 		visit := append([]entry{}, home...)
@@ -93,8 +93,7 @@ func TestSoakLeaksNothing(t *testing.T) {
 			visit = append(visit, s.entry(fmt.Sprint("guest", i), topic).withFormat([]string{"raw", "json"}[i%2]))
 		}
 		a.Apply(s.config(visit...))
-		s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 4, First: made, Count: 500})
-		made += 500
+		f.produce(t, 500)
 		for i := range visit {
 			switch i % 3 {
 			case 0:
@@ -112,7 +111,7 @@ func TestSoakLeaksNothing(t *testing.T) {
 			return len(st.Consumers) == steady && st.Summary["RUNNING"] == steady
 		})
 		for _, e := range home {
-			s.waitCommitted(t, a, e, int64(4*made))
+			s.waitCommitted(t, a, e, f.total())
 		}
 		samples = append(samples, settled(a))
 	}
@@ -128,7 +127,7 @@ func TestSoakLeaksNothing(t *testing.T) {
 		t.Errorf("zombies: %+v", z)
 	}
 	for _, e := range home {
-		readTrail(t, e.path).wantExact(t, topic, 4, made)
+		readTrail(t, e.path).wantExact(t, topic, 4, f.produced)
 	}
 }
 

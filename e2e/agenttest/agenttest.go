@@ -1,6 +1,6 @@
-// Package agenttest runs the built kcagent as a process and reads what it
-// shows, for tests and benchmarks. It knows the program by its contract alone:
-// command line, file, signals and HTTP.
+// Package agenttest runs the built kcagent as a process and reads its HTTP API, for tests
+// and benchmarks. It relies on the contract of the program only: command line,
+// configuration file, signals and HTTP.
 package agenttest
 
 import (
@@ -23,35 +23,34 @@ import (
 	"kcagent/e2e/wait"
 )
 
-// Options say how to run an agent.
+// Options configure an agent.
 type Options struct {
-	// Config is the text of the file, written before the start. Empty: the file
-	// at Path is there already, or is meant to be missing.
+	// Config is the text of the configuration file, written before the start. If it is
+	// empty, the file at Path exists already, or is missing on purpose.
 	Config string
-	// Path is where the file is; a temporary one if empty.
+	// Path is the path of the configuration file; empty stands for a temporary file.
 	Path string
-	// Args follow the flags that Start gives: --config, --listen and, if the
-	// agent is to be found again, no other --listen.
+	// Args follow the flags --config and --listen, which Start sets.
 	Args []string
-	// Released runs the binary as it is released, even if the tests run with the
-	// race detector, which takes several times the memory.
+	// Released selects the binary as it is released, even if the tests run with the race
+	// detector, which needs several times the memory.
 	Released bool
-	// Through is a command that runs the agent's, which follows it as arguments.
+	// Through is a command that runs the agent, whose command line it gets as arguments.
 	Through []string
-	// Stdout gets the agent's standard output; nil discards it.
+	// Stdout receives the standard output of the agent; nil discards it.
 	Stdout *os.File
-	// Stderr gets the agent's log; nil keeps it for Log, and for the check at the
+	// Stderr receives the log of the agent; nil keeps it for Log, and for the check at the
 	// end of the test.
 	Stderr *os.File
 }
 
-// Ulimit is a Through that starts the agent with a limit of its descriptors.
+// Ulimit returns a Through that limits the descriptors of the agent.
 func Ulimit(n int) []string {
 	return []string{"sh", "-c", `ulimit -n "$0" && exec "$@"`, strconv.Itoa(n)}
 }
 
-// Without is a Through that starts the agent with some of the standard streams,
-// such as 0 and 2, closed.
+// Without returns a Through that starts the agent with some of the standard streams closed,
+// such as 0 and 2.
 func Without(streams ...int) []string {
 	closed := ""
 	for _, s := range streams {
@@ -60,11 +59,11 @@ func Without(streams ...int) []string {
 	return []string{"sh", "-c", `exec "$0" "$@"` + closed}
 }
 
-// An Agent is a kcagent process. Its methods are for the test's goroutine.
+// An Agent is a kcagent process. Only the goroutine of the test may call its methods.
 type Agent struct {
 	// URL is the base of the HTTP API, such as http://127.0.0.1:12345.
 	URL string
-	// Path is the file it follows.
+	// Path is its configuration file.
 	Path string
 
 	t      testing.TB
@@ -73,13 +72,13 @@ type Agent struct {
 	client *http.Client
 }
 
-// Start starts an agent and waits until it answers. At the end of the test it
-// is killed if it still runs; then its log must hold no sign of a defect, and
-// is shown if the test failed.
+// Start starts an agent and waits until it responds. At the end of the test, the agent is
+// killed if it still runs. Its log must then have no sign of a defect, such as a data race;
+// if the test has failed, the end of the log is printed.
 func Start(t testing.TB, o Options) *Agent {
 	t.Helper()
 	a := Launch(t, o)
-	wait.For(t, wait.Timeout, "the agent to answer", func() error {
+	wait.For(t, wait.Timeout, "the agent to respond", func() error {
 		select {
 		case <-a.proc.Done():
 			t.Fatalf("the agent ended with exit code %d", a.proc.ExitCode())
@@ -87,14 +86,14 @@ func Start(t testing.TB, o Options) *Agent {
 		}
 		code, _, err := a.try(http.MethodGet, "/healthz")
 		if err == nil && code != http.StatusOK {
-			err = fmt.Errorf("/healthz answers %d", code)
+			err = fmt.Errorf("GET /healthz: code %d", code)
 		}
 		return err
 	})
 	return a
 }
 
-// Launch is Start without the wait, for an agent that is meant to end at once.
+// Launch is Start without the wait, for an agent that ends at once.
 func Launch(t testing.TB, o Options) *Agent {
 	t.Helper()
 	bin := ""
@@ -134,7 +133,7 @@ func Launch(t testing.TB, o Options) *Agent {
 	return a
 }
 
-// finish ends the agent and judges its log.
+// finish ends the agent and checks its log.
 func (a *Agent) finish() {
 	a.proc.Kill()
 	a.client.CloseIdleConnections()
@@ -150,7 +149,7 @@ func (a *Agent) finish() {
 	}
 }
 
-// Log is what the agent has written to stderr.
+// Log returns what the agent has written to stderr.
 func (a *Agent) Log() string {
 	text, err := os.ReadFile(a.log)
 	if err != nil {
@@ -159,7 +158,7 @@ func (a *Agent) Log() string {
 	return string(text)
 }
 
-// Write replaces the file as an editor does: a new one is renamed over it.
+// Write replaces the configuration file as an editor does: a new file is renamed over it.
 func (a *Agent) Write(text string) {
 	a.t.Helper()
 	if err := os.WriteFile(a.Path+".new", []byte(text), 0o600); err != nil {
@@ -170,15 +169,15 @@ func (a *Agent) Write(text string) {
 	}
 }
 
-// Apply writes the file and waits until the agent says that it is in force and
-// that every consumer is where it should be or fails to get there.
+// Apply writes the configuration file and waits until it is in force: until the agent
+// reports its hash, and every consumer is in its desired state or in ERROR.
 func (a *Agent) Apply(text string) Status {
 	a.t.Helper()
 	a.Write(text)
 	return a.WaitSynced(text)
 }
 
-// WaitSynced waits until a file with this text is in force, as Apply does.
+// WaitSynced waits until a configuration file with this text is in force, as Apply does.
 func (a *Agent) WaitSynced(text string) Status {
 	a.t.Helper()
 	sum := Sum(text)
@@ -187,23 +186,23 @@ func (a *Agent) WaitSynced(text string) Status {
 	})
 }
 
-// Sum is the hash by which the agent calls a file with this text.
+// Sum returns the hash that /status has for a file with this text.
 func Sum(text string) string {
 	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:])
 }
 
-// Pid is the agent's process.
+// Pid returns the process id.
 func (a *Agent) Pid() int { return a.proc.Pid() }
 
 // Signal sends a signal to the process.
 func (a *Agent) Signal(s os.Signal) { a.proc.Signal(s) }
 
-// Kill ends the process as kill -9 does and returns when it is gone.
+// Kill ends the process as kill -9 does, and returns when it has ended.
 func (a *Agent) Kill() { a.proc.Kill() }
 
-// WaitExit waits until the process has ended and returns its exit code, -1 if
-// a signal ended it.
+// WaitExit waits until the process has ended and returns its exit code, or -1 if a signal
+// ended it.
 func (a *Agent) WaitExit(timeout time.Duration) int {
 	a.t.Helper()
 	t := time.NewTimer(timeout)
@@ -211,12 +210,12 @@ func (a *Agent) WaitExit(timeout time.Duration) int {
 	select {
 	case <-a.proc.Done():
 	case <-t.C:
-		a.t.Fatalf("the agent has not ended within %v", timeout)
+		a.t.Fatalf("the agent did not end within %v", timeout)
 	}
 	return a.proc.ExitCode()
 }
 
-// Get asks for a page and fails the test if that cannot be had.
+// Get requests a page. A request that fails, unlike an HTTP error, fails the test.
 func (a *Agent) Get(path string) (code int, body []byte) {
 	a.t.Helper()
 	code, resp, err := a.try(http.MethodGet, path)

@@ -8,17 +8,16 @@ import (
 	"sync"
 	"testing"
 
-	// What is tested is built by the go command, out of sight of the test
-	// binary. Linked in, it makes the cached result of a test end with the
-	// code that the result is about.
+	// The go command builds the tested program, so the test binary does not depend on it.
+	// With this import, a change of the program invalidates the cached results of tests.
 	_ "kcagent/cli"
 )
 
-// A binary is built once a process.
+// A binary is built once per process.
 type binary struct {
 	race bool
 	once sync.Once
-	path string // "" if it was not built
+	path string // empty if it was not built
 	err  error
 }
 
@@ -27,8 +26,8 @@ var (
 	released = &binary{}
 )
 
-// Binary is the path of the built kcagent. It is built once a process, with
-// the race detector if the tests run with it.
+// Binary returns the path of the kcagent that is tested. The first call builds it, with the
+// race detector if the tests run with it.
 func Binary(t testing.TB) string {
 	t.Helper()
 	return tested.get(t)
@@ -43,8 +42,7 @@ func (b *binary) get(t testing.TB) string {
 	return b.path
 }
 
-// RemoveBinary removes what was built, if anything was. TestMain calls it after
-// the tests.
+// RemoveBinary removes the built binaries. TestMain calls it after the tests.
 func RemoveBinary() {
 	for _, b := range []*binary{tested, released} {
 		if b.path != "" {
@@ -56,7 +54,7 @@ func RemoveBinary() {
 func build(race bool) (path string, err error) {
 	dir, err := os.MkdirTemp("", "kcagent-bin-")
 	if err != nil {
-		return "", fmt.Errorf("make folder for the binary: %w", err)
+		return "", fmt.Errorf("create folder for the binary: %w", err)
 	}
 	path = filepath.Join(dir, "kcagent")
 	args := []string{"build", "-o", path}

@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// Metrics are /metrics, by family name.
+// Metrics holds /metrics by family name.
 type Metrics map[string]*dto.MetricFamily
 
 // Metrics reads /metrics.
@@ -18,7 +18,7 @@ func (a *Agent) Metrics() Metrics {
 	a.t.Helper()
 	code, body := a.Get("/metrics")
 	if code != http.StatusOK {
-		a.t.Fatalf("GET /metrics answers %d: %s", code, body)
+		a.t.Fatalf("GET /metrics: code %d: %s", code, body)
 	}
 	p := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := p.TextToMetricFamilies(bytes.NewReader(body))
@@ -28,9 +28,9 @@ func (a *Agent) Metrics() Metrics {
 	return families
 }
 
-// Value is the value of the one series of a family whose labels include the
-// given ones, such as "consumer=orders"; false if there is no such series.
-// A histogram's value is its count.
+// Value returns the value of the series of a family whose labels include the given ones,
+// such as "consumer=orders", and false if no series does. The value of a histogram is its
+// count.
 func (m Metrics) Value(family string, labels ...string) (float64, bool) {
 	f := m[family]
 	if f == nil {
@@ -57,7 +57,7 @@ next:
 	return 0, false
 }
 
-// Of lists the families that have a series of a consumer.
+// Of returns the names of the families that have a series of a consumer.
 func (m Metrics) Of(consumer string) []string {
 	var names []string
 	for name, f := range m {

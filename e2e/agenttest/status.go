@@ -12,8 +12,8 @@ import (
 	"kcagent/e2e/wait"
 )
 
-// A Status is /status. Its types are written from the contract, not from the
-// agent's own, so that a test sees what a user's program would.
+// A Status holds /status. Its types follow the documented contract and are independent of
+// those of the agent, so that a test sees what a program of a user sees.
 type Status struct {
 	Agent struct {
 		Version   string    `json:"version"`
@@ -35,7 +35,7 @@ type Status struct {
 	Terminated []Terminated   `json:"terminated"`
 }
 
-// Resources are what the process uses.
+// Resources holds what the process uses.
 type Resources struct {
 	Goroutines       int     `json:"goroutines"`
 	OSThreads        int     `json:"os_threads"`
@@ -46,7 +46,7 @@ type Resources struct {
 	CPUSeconds       float64 `json:"cpu_seconds"`
 }
 
-// A Problem is a mistake in the file.
+// A Problem is a problem of the configuration file.
 type Problem struct {
 	File    string `json:"file"`
 	Line    int    `json:"line"`
@@ -84,7 +84,7 @@ type Consumer struct {
 	Partitions       []Partition `json:"partitions"`
 }
 
-// A Pending is a change that a consumer waits with.
+// A Pending is a pending change of a consumer.
 type Pending struct {
 	Action    string     `json:"action"`
 	Fields    []string   `json:"fields"`
@@ -103,7 +103,7 @@ type Partition struct {
 	Lag             int64  `json:"lag"`
 }
 
-// A Terminated is a consumer that is gone.
+// A Terminated is a consumer that has ended.
 type Terminated struct {
 	Name         string    `json:"name"`
 	At           time.Time `json:"at"`
@@ -111,7 +111,7 @@ type Terminated struct {
 	RecordsTotal int64     `json:"records_total"`
 }
 
-// Threads is /threads.
+// Threads holds /threads.
 type Threads struct {
 	Goroutines int `json:"goroutines"`
 	OSThreads  int `json:"os_threads"`
@@ -131,7 +131,7 @@ type Threads struct {
 	} `json:"zombies"`
 }
 
-// Error is last_error, "" where there is none.
+// Error returns last_error, or "" if there is none.
 func (c Consumer) Error() string {
 	if c.LastError == nil {
 		return ""
@@ -139,7 +139,7 @@ func (c Consumer) Error() string {
 	return *c.LastError
 }
 
-// Committed sums the committed offsets of its partitions.
+// Committed returns the sum of the committed offsets of its partitions.
 func (c Consumer) Committed() int64 {
 	var n int64
 	for _, p := range c.Partitions {
@@ -148,7 +148,7 @@ func (c Consumer) Committed() int64 {
 	return n
 }
 
-// Consumer finds a consumer by name.
+// Consumer returns a consumer by name.
 func (s Status) Consumer(name string) (Consumer, bool) {
 	i := slices.IndexFunc(s.Consumers, func(c Consumer) bool { return c.Name == name })
 	if i < 0 {
@@ -157,7 +157,7 @@ func (s Status) Consumer(name string) (Consumer, bool) {
 	return s.Consumers[i], true
 }
 
-// Ended finds the newest ended consumer of a name.
+// Ended returns the consumer with a name that ended last.
 func (s Status) Ended(name string) (Terminated, bool) {
 	for _, e := range slices.Backward(s.Terminated) {
 		if e.Name == name {
@@ -167,12 +167,12 @@ func (s Status) Ended(name string) (Terminated, bool) {
 	return Terminated{}, false
 }
 
-// JSON reads a page into v.
+// JSON decodes a page into v.
 func (a *Agent) JSON(path string, v any) {
 	a.t.Helper()
 	code, body := a.Get(path)
 	if code != http.StatusOK {
-		a.t.Fatalf("GET %s answers %d: %s", path, code, body)
+		a.t.Fatalf("GET %s: code %d: %s", path, code, body)
 	}
 	if err := json.Unmarshal(body, v); err != nil {
 		a.t.Fatalf("GET %s: %v in %s", path, err, body)
@@ -195,7 +195,7 @@ func (a *Agent) Threads() Threads {
 	return th
 }
 
-// Consumer reads one consumer, which must be there.
+// Consumer reads one consumer, which must exist.
 func (a *Agent) Consumer(name string) Consumer {
 	a.t.Helper()
 	var c Consumer
@@ -223,7 +223,7 @@ func (a *Agent) WaitConsumer(name, what string, ok func(Consumer) bool) Consumer
 	wait.For(a.t, wait.Timeout, name+" to "+what, func() error {
 		var is bool
 		if found, is = a.Status().Consumer(name); !is {
-			return fmt.Errorf("there is no consumer %s", name)
+			return fmt.Errorf("consumer %s not found", name)
 		}
 		if ok(found) {
 			return nil
@@ -240,12 +240,12 @@ func (a *Agent) WaitState(name, status string) Consumer {
 	return a.WaitConsumer(name, "be "+status, func(c Consumer) bool { return c.Status == status })
 }
 
-// brief is what of a status tells why a wait is not over.
+// brief returns the part of a status that explains why a wait continues.
 func brief(s Status) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "config %s sha256 %.8s file %.8s problems %v; summary %v", s.Config.State, s.Config.SHA256, s.Config.FileSHA256, s.Config.Problems, s.Summary)
 	for _, c := range s.Consumers[:min(len(s.Consumers), 8)] {
-		fmt.Fprintf(&b, "; %s %s wants %s %s", c.Name, c.Status, c.Desired, c.Error())
+		fmt.Fprintf(&b, "; %s is %s, desired %s %s", c.Name, c.Status, c.Desired, c.Error())
 	}
 	return b.String()
 }

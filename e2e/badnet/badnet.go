@@ -1,4 +1,6 @@
-// Package badnet is a network between a client and a server that tests make bad.
+// Package badnet is a faulty network between clients and servers, for tests: a [Proxy] in
+// front of a server loses, delays, limits or resets what passes, and [Listen] is a server
+// that never responds or closes connections.
 package badnet
 
 import (
@@ -8,35 +10,35 @@ import (
 	"time"
 )
 
-// A Fault is what the way does to what passes. The zero value is a good one.
+// A Fault describes what a proxy does to connections. The zero value is no fault.
 type Fault struct {
-	Refuse       bool          // connections are reset, those that are there and each new one
-	LoseRequests bool          // nothing reaches the server; connections stay
-	LoseAnswers  bool          // nothing reaches the client; connections stay
-	ResetAfter   int           // bytes of answers that a connection may bring before it is reset; 0 is no end
+	Refuse       bool          // existing and new connections are reset
+	LoseRequests bool          // nothing reaches the server; connections stay open
+	LoseAnswers  bool          // nothing reaches the client; connections stay open
+	ResetAfter   int           // bytes of responses before a connection is reset; 0 is no limit
 	Latency      time.Duration // in each direction
-	BytesASecond int           // of the answers of each connection; 0 is no limit
-	SmallPieces  bool          // answers come in a few bytes at a time
-	Most         int           // connections that there may be at a time, each further one is closed at once; 0 is no limit
+	BytesASecond int           // of the responses of each connection; 0 is no limit
+	SmallPieces  bool          // responses arrive a few bytes at a time
+	Most         int           // open connections; further ones are closed at once; 0 is no limit
 }
 
-// A Proxy is the way to one server. Its methods are safe for concurrent use.
+// A Proxy forwards connections to a server. Its methods are safe for concurrent use.
 type Proxy struct {
 	listener net.Listener
 	running  sync.WaitGroup
 
 	mu     sync.Mutex
 	server string
-	others []string // takes turns instead of server
-	from   string   // the address of the proxy to the server; "" is any
+	others []string // used in turn instead of server
+	from   string   // local address of connections to the server; "" is any
 	fault  Fault
 	pairs  map[*pair]struct{}
-	made   int // connections so far
-	sent   int // bytes of answers so far
+	made   int // connections since the start
+	sent   int // bytes of responses since the start
 	ended  bool
 }
 
-// Start opens a way to server that ends with the test.
+// Start starts a proxy for server that ends with the test.
 func Start(t testing.TB, server string) *Proxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -56,11 +58,11 @@ func Start(t testing.TB, server string) *Proxy {
 	return p
 }
 
-// Addr is where clients reach the server.
+// Addr returns the address of the proxy for clients.
 func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
-// Set makes the way bad, or good again: for connections that are there, too, but
-// those that lost something are reset.
+// Set sets the fault of new and existing connections. It resets the existing connections
+// that have lost data before.
 func (p *Proxy) Set(f Fault) {
 	p.mu.Lock()
 	p.fault = f
@@ -68,20 +70,21 @@ func (p *Proxy) Set(f Fault) {
 	p.reset(func(c *pair) bool { return f.Refuse || c.spoiled })
 }
 
-// Connections is how many there have been.
+// Connections returns the number of connections since the start.
 func (p *Proxy) Connections() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.made
 }
 
-// Answered is how many bytes of answers there have been.
+// Answered returns the number of bytes of responses since the start.
 func (p *Proxy) Answered() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.sent
 }
 
+// now returns the current fault.
 func (p *Proxy) now() Fault {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -108,15 +111,15 @@ func (p *Proxy) accept() {
 	}
 }
 
-// A pair is one connection, by both its ends.
+// A pair is the connection of a client and the one to the server.
 type pair struct {
 	client, server *net.TCPConn
-	gone           chan struct{} // closed once either end is
+	gone           chan struct{} // closed when the pair is
 	once           sync.Once
-	spoiled        bool // something was lost; the proxy's mu guards it
+	spoiled        bool // data were lost; guarded by Proxy.mu
 }
 
-// reset ends it as a network does that was cut: without a goodbye.
+// reset closes both connections by RST.
 func (c *pair) reset() {
 	c.once.Do(func() {
 		close(c.gone)
@@ -127,7 +130,7 @@ func (c *pair) reset() {
 	})
 }
 
-// close ends it as a broker does that has too many.
+// close closes both connections by FIN, as a broker does above its limit of connections.
 func (c *pair) close() {
 	c.once.Do(func() {
 		close(c.gone)
@@ -164,13 +167,13 @@ func (p *Proxy) serve(client *net.TCPConn) {
 	p.mu.Unlock()
 }
 
-// A parcel is some bytes on their way.
+// A parcel is data with the time of its delivery.
 type parcel struct {
 	data []byte
 	due  time.Time
 }
 
-// carry moves what one end says to the other, until either is gone.
+// carry forwards data from one connection to the other until the pair is closed.
 func (p *Proxy) carry(c *pair, from, to *net.TCPConn, requests bool) {
 	defer c.reset()
 	parcels := make(chan parcel, 4096)
@@ -198,7 +201,7 @@ func (p *Proxy) carry(c *pair, from, to *net.TCPConn, requests bool) {
 	}
 }
 
-// deliver does to data what the fault says; false if the connection is over.
+// deliver writes data with the current fault. It returns false if the pair is closed.
 func (p *Proxy) deliver(c *pair, to *net.TCPConn, data []byte, requests bool, sent *int) bool {
 	for len(data) > 0 {
 		f := p.now()
@@ -232,7 +235,7 @@ func (p *Proxy) deliver(c *pair, to *net.TCPConn, data []byte, requests bool, se
 	return true
 }
 
-// piece is how much of n bytes to send after which pause.
+// piece returns how many of n bytes to send, and the pause before.
 func (f Fault) piece(n int) (int, time.Duration) {
 	switch {
 	case f.BytesASecond > 0:
@@ -244,7 +247,7 @@ func (f Fault) piece(n int) (int, time.Duration) {
 	return n, 0
 }
 
-// wait lets time pass; false if the connection is over.
+// wait waits for d. It returns false if the pair is closed.
 func (c *pair) wait(d time.Duration) bool {
 	if d <= 0 {
 		return true

@@ -5,9 +5,9 @@ import (
 	"testing"
 )
 
-// Listen starts a server that calls serve with each connection, one after the other,
-// and keeps it open unless serve closes it. It ends with the test, with all that is
-// still open.
+// Listen starts a server that calls serve with each connection, one after the other, and
+// keeps the connection open unless serve closes it: a serve that does nothing makes an
+// unresponsive server. The end of the test closes the server and its connections.
 func Listen(t testing.TB, serve func(net.Conn)) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

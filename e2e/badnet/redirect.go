@@ -2,8 +2,8 @@ package badnet
 
 import "net"
 
-// Redirect leads to another server from now on, as a change of DNS or of a load
-// balancer does. Connections that exist stay with keep, else they are reset.
+// Redirect forwards new connections to another server, as a change of DNS or of a load
+// balancer does. Existing connections are reset unless keep is set.
 func (p *Proxy) Redirect(server string, keep bool) {
 	p.mu.Lock()
 	p.server = server
@@ -11,14 +11,14 @@ func (p *Proxy) Redirect(server string, keep bool) {
 	p.reset(func(*pair) bool { return !keep })
 }
 
-// Alternate leads each new connection to the next of servers.
+// Alternate forwards each new connection to the next of servers.
 func (p *Proxy) Alternate(servers ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.others = servers
 }
 
-// From has the server see all connections come from ip.
+// From sets the address from which the proxy connects to the server.
 func (p *Proxy) From(ip string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -40,8 +40,8 @@ func (p *Proxy) next() (net.Conn, error) {
 	return dialer.Dial("tcp", server)
 }
 
-// Behind returns l with the address of the proxy, which its server then tells clients
-// instead of its own.
+// Behind returns l with the address of the proxy, for a server that advertises the address
+// of its listener.
 func (p *Proxy) Behind(l net.Listener) net.Listener { return behind{l, p.listener.Addr()} }
 
 type behind struct {

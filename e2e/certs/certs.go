@@ -1,4 +1,4 @@
-// Package certs makes certificates for tests.
+// Package certs issues certificates for tests.
 package certs
 
 import (
@@ -17,7 +17,7 @@ import (
 
 // An Authority signs certificates.
 type Authority struct {
-	PEM []byte // its own certificate
+	PEM []byte // certificate of the authority
 
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
@@ -26,7 +26,7 @@ type Authority struct {
 // A Pair is a certificate and its key, as PEM (PKCS #8).
 type Pair struct{ Cert, Key []byte }
 
-// TLS is the pair as Go's servers and clients take it.
+// TLS returns the pair for crypto/tls.
 func (p Pair) TLS(t testing.TB) tls.Certificate {
 	t.Helper()
 	c, err := tls.X509KeyPair(p.Cert, p.Key)
@@ -36,7 +36,7 @@ func (p Pair) TLS(t testing.TB) tls.Certificate {
 	return c
 }
 
-// NewAuthority makes one whose name is cn.
+// NewAuthority returns an authority with the common name cn and a new key.
 func NewAuthority(t testing.TB, cn string) *Authority {
 	t.Helper()
 	a := &Authority{}
@@ -47,14 +47,14 @@ func NewAuthority(t testing.TB, cn string) *Authority {
 	return a
 }
 
-// Issue makes a certificate for 127.0.0.1, for servers and clients, whose name
-// is cn.
+// Issue issues a certificate with the common name cn for 127.0.0.1, for servers and
+// clients.
 func (a *Authority) Issue(t testing.TB, cn string) Pair {
 	t.Helper()
 	return a.IssueWith(t, cn, func(*x509.Certificate) {})
 }
 
-// IssueWith is Issue for a certificate that was changed before it was signed.
+// IssueWith is Issue with a change of the certificate before it is signed.
 func (a *Authority) IssueWith(t testing.TB, cn string, change func(*x509.Certificate)) Pair {
 	t.Helper()
 	template := template(cn)
@@ -65,7 +65,7 @@ func (a *Authority) IssueWith(t testing.TB, cn string, change func(*x509.Certifi
 	return a.sign(t, template)
 }
 
-// Pool trusts the authority.
+// Pool returns a pool that trusts the authority.
 func (a *Authority) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(a.cert)
@@ -79,8 +79,8 @@ func template(cn string) *x509.Certificate {
 	}
 }
 
-// sign makes a key and has its certificate signed; the first is the authority's
-// own.
+// sign generates a key and signs its certificate. The first one is the certificate of the
+// authority itself.
 func (a *Authority) sign(t testing.TB, template *x509.Certificate) Pair {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

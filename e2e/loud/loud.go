@@ -1,4 +1,4 @@
-// Package loud skips tests in a way that a person sees.
+// Package loud skips tests with a notice that a person sees.
 package loud
 
 import (
@@ -11,27 +11,25 @@ import (
 	"testing"
 )
 
-// Skip skips the test and says why, once a process, where a person sees it. With
-// the environment variable require set to 1 it fails the test instead: for CI,
-// which must not skip in silence.
+// Skip skips the test and prints the reason, once per process and reason. If the environment
+// variable require is 1, Skip fails the test instead: CI must not skip tests.
 func Skip(t testing.TB, require, why string) {
 	t.Helper()
 	if os.Getenv(require) == "1" {
 		t.Fatalf("%s=1, but %s", require, why)
 	}
 	line := "SKIPPED: " + why
-	if _, said := said.LoadOrStore(line, true); !said {
-		shout(line)
+	if _, printed := printed.LoadOrStore(line, true); !printed {
+		notify(line)
 	}
 	t.Skip(line)
 }
 
-var said sync.Map
+var printed sync.Map
 
-// shout prints line to stderr. The go command hides what a passing package
-// prints, there too, so the line goes to the go command's own stderr where the
-// system lets us find that.
-func shout(line string) {
+// notify prints line to stderr. The go command hides the output of a package that passes,
+// so notify writes to the stderr of the go command as well, where the system permits it.
+func notify(line string) {
 	program := filepath.Base(os.Args[0])
 	fmt.Fprintf(os.Stderr, "%s: %s\n", program, line)
 	parent := "/proc/" + strconv.Itoa(os.Getppid())

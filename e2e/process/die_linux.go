@@ -5,6 +5,7 @@ import (
 	"syscall"
 )
 
+// dieWithParent makes the kernel kill the program when its parent ends.
 func dieWithParent(cmd *exec.Cmd) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}

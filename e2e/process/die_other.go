@@ -4,6 +4,6 @@ package process
 
 import "os/exec"
 
-// dieWithParent does nothing: only Linux can promise it. Elsewhere a test that
-// is killed leaves its programs behind.
+// dieWithParent does nothing: other systems have no such setting. If a test is killed there,
+// its programs continue.
 func dieWithParent(*exec.Cmd) {}

@@ -1,5 +1,5 @@
-// Package process runs the programs that tests need. A program it starts never
-// outlives the test process, however that ends.
+// Package process runs the programs that tests need, and reads their resources. On Linux, a
+// program ends with the test process, even if that is killed.
 package process
 
 import (
@@ -17,22 +17,22 @@ type Process struct {
 	done chan struct{} // closed once the program has ended and was waited for
 }
 
-// Start starts cmd. Its outputs must be files: a pipe that somebody else holds
-// open would keep the end of the program from being seen.
+// Start starts cmd. Its outputs must be files: a pipe that another process holds open would
+// hide the end of the program.
 func Start(cmd *exec.Cmd) (*Process, error) {
 	dieWithParent(cmd)
 	p := &Process{cmd: cmd, done: make(chan struct{})}
 	started := make(chan error, 1)
 	go func() {
-		// Linux ends the child with the thread that made it, not with the
-		// process. So this goroutine keeps its thread until the child is gone.
+		// Linux ends the child with the thread that started it, not with the process, so
+		// this goroutine keeps its thread until the child has ended.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		defer close(p.done)
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			_ = cmd.Wait() // how it ended is in cmd.ProcessState
+			_ = cmd.Wait() // cmd.ProcessState has the result
 		}
 	}()
 	if err := <-started; err != nil {
@@ -41,21 +41,20 @@ func Start(cmd *exec.Cmd) (*Process, error) {
 	return p, nil
 }
 
-// Pid is the process id.
+// Pid returns the process id.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
-// Done is closed when the program has ended.
+// Done returns a channel that is closed when the program has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// ExitCode is the exit code once Done is closed, -1 if a signal ended the
-// program.
+// ExitCode returns the exit code once Done is closed, and -1 if a signal ended the program.
 func (p *Process) ExitCode() int { return p.cmd.ProcessState.ExitCode() }
 
 // Signal sends s. A program that has ended is not an error.
 func (p *Process) Signal(s os.Signal) { _ = p.cmd.Process.Signal(s) }
 
-// Stop asks the program to end with SIGTERM, kills it if it has not ended
-// after grace, and returns when it is gone.
+// Stop sends SIGTERM, kills the program if it has not ended after grace, and returns when
+// it has ended.
 func (p *Process) Stop(grace time.Duration) {
 	p.Signal(syscall.SIGTERM)
 	t := time.NewTimer(grace)
@@ -67,8 +66,8 @@ func (p *Process) Stop(grace time.Duration) {
 	}
 }
 
-// Kill ends the program at once and returns when it is gone. It works on a
-// program that is stopped by SIGSTOP, too.
+// Kill ends the program at once and returns when it has ended. It works on a program that
+// SIGSTOP has suspended as well.
 func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.done

@@ -1,4 +1,4 @@
-// Package wait is how tests wait: until something holds, and no longer.
+// Package wait lets tests wait for a condition instead of a fixed time.
 package wait
 
 import (
@@ -6,14 +6,15 @@ import (
 	"time"
 )
 
-// Timeout is how long a test waits for what normally takes moments. It is
-// generous, for it is spent only when something is wrong.
-const Timeout = time.Minute
+// Timeout is the limit for what normally takes moments, or a session timeout of 45 s at
+// most. It is generous: only a test that fails waits for so long, and a busy machine may
+// need several times as long as a quiet one.
+const Timeout = 2 * time.Minute
 
 const pause = 50 * time.Millisecond
 
-// For waits until cond returns nil, and fails the test with cond's last error
-// if that takes longer than timeout. cond runs on the test's goroutine.
+// For waits until cond returns nil, and fails the test with the last error of cond if that
+// takes longer than timeout. cond runs on the goroutine of the caller.
 func For(t testing.TB, timeout time.Duration, what string, cond func() error) {
 	t.Helper()
 	deadline := time.NewTimer(timeout)
