@@ -25,29 +25,29 @@ const (
 	ownTopicPause  = 500 * time.Millisecond // between the records of each of many topics
 )
 
-// BenchmarkManyActive measures what a flush costs when a thousand consumers flush
-// once a second, each to a file of its own: writes that the disk completes, the
-// mean duration of a flush, and CPU.
+// BenchmarkActiveConsumers measures what a flush costs when a thousand consumers flush once
+// a second, each to a file of its own: writes that the disk completes, the mean duration of
+// a flush, and CPU.
 //
-// Consumers of one topic receive each record at the same moment, so their flushes
-// come in bursts, which is the worst case. The records of consumers of topics of
-// their own arrive at different times, and their flushes with them.
+// Consumers of one topic receive each record at the same moment, so their flushes come in
+// bursts, which is the worst case. The records of consumers with topics of their own arrive
+// at different times, and so do their flushes.
 //
-// The kernel counts the writes of the whole device. Kafka therefore keeps its data
-// in memory ("log.dirs" on a tmpfs). What is left beside the agent is measured
-// twice: the writes of the device while the agent runs and no record arrives, and
-// the bytes that other processes write during the measurement. Neither is
-// subtracted; repeat a run in which they are not small.
+// The kernel counts the writes of the whole device, so Kafka keeps its data in memory
+// ("log.dirs" on a tmpfs). The remaining writes of others are measured twice: the writes of
+// the device while the agent runs and no record arrives, and the bytes that other processes
+// write during the measurement. Neither is subtracted; repeat a run in which they are not
+// small.
 //
 // The device counts a flush of its cache as a write, even one without data.
-func BenchmarkManyActive(b *testing.B) {
+func BenchmarkActiveConsumers(b *testing.B) {
 	kafkatest.Require(b)
 	data := memoryFolder(b)
 	cluster := kafkatest.Start(b, kafkatest.Options{Properties: map[string]string{
 		"log.dirs":                   data,
 		"socket.listen.backlog.size": "10000",
 	}})
-	agenttest.Binary(b) // building it must not write to the disk later
+	agenttest.Binary(b) // do not write the build to the disk later
 	n := number("KCAGENT_BENCH_CONSUMERS", 1000)
 	cluster.CreateTopic(b, "shared", 1)
 	for i := range n {
@@ -69,10 +69,10 @@ func BenchmarkManyActive(b *testing.B) {
 	}
 }
 
-// active describes consumers that always have something to flush.
+// An active describes consumers that always have something to flush.
 type active struct {
 	consumers int
-	own       bool // each has a topic of its own
+	own       bool // whether each has a topic of its own
 	delivery  string
 }
 
@@ -89,7 +89,7 @@ func (a active) measure(b *testing.B, cluster *kafkatest.Cluster, rows rows) {
 	disk := findDevice(b, dir)
 	agent := agenttest.Start(b, agenttest.Options{Config: a.file(dir, cluster.Addrs()[0]), Args: []string{"--log-level", "warn"}})
 	agent.WaitStatus("all to run", func(s agenttest.Status) bool { return s.Summary["RUNNING"] == a.consumers })
-	unix.Sync() // what the start left for the disk is not part of a flush
+	unix.Sync() // the start left data for the disk
 
 	const idle = 5
 	before := disk.read(b)
@@ -97,7 +97,7 @@ func (a active) measure(b *testing.B, cluster *kafkatest.Cluster, rows rows) {
 	idleWrites := float64(disk.read(b).writes-before.writes) / idle
 
 	defer a.produce(b, cluster.Addrs()[0])()
-	<-time.After(10 * time.Second) // until files and buffers exist and the flushes have found their rhythm
+	<-time.After(10 * time.Second) // until files and buffers exist and flushes are regular
 
 	flushes, spent := flushTotals(b, agent)
 	others := otherBytes(b, agent.Pid())
@@ -116,7 +116,7 @@ func (a active) measure(b *testing.B, cluster *kafkatest.Cluster, rows rows) {
 	mean := 1e3 * (endSpent - spent) / flushes
 	writes, cacheFlushes := float64(after.writes-before.writes)/flushes, float64(after.flushes-before.flushes)/flushes
 	kib := float64(after.sectors-before.sectors) / 2 / flushes
-	threads, rss := agent.Status().Resources.OSThreads, memory(b, agent.Pid(), "VmRSS:")
+	threads, rss := agent.Status().Resources.OSThreads, memory(b, agent.Pid(), "VmRSS")
 
 	fmt.Printf("| %s | %s | %.0f | %.2f | %.2f | %.1f | %.1f | %.3f | %.0f | %d | %.1f | %.1f |\n",
 		a.kind(), a.delivery, flushes/took, writes, cacheFlushes, kib, mean, cores, rss, threads, idleWrites, otherMiB)
@@ -130,7 +130,7 @@ func (a active) measure(b *testing.B, cluster *kafkatest.Cluster, rows rows) {
 	b.ReportMetric(mean, "ms/flush")
 	b.ReportMetric(cores, "cores")
 	b.ReportMetric(flushes/took, "flushes/s")
-	b.ReportMetric(0, "ns/op") // means nothing here
+	b.ReportMetric(0, "ns/op") // meaningless here
 	agent.Signal(os.Interrupt)
 	if code := agent.WaitExit(40 * time.Second); code != 0 {
 		b.Errorf("%s, %s: exit code %d", a.kind(), a.delivery, code)
@@ -152,7 +152,7 @@ func (a active) file(dir, broker string) string {
 	return text.String()
 }
 
-// produce writes records until stop is called.
+// produce produces records until stop is called.
 func (a active) produce(b *testing.B, broker string) (stop func()) {
 	b.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(broker))
@@ -176,7 +176,7 @@ func (a active) produce(b *testing.B, broker string) (stop func()) {
 		tick := time.NewTicker(5 * time.Millisecond)
 		defer tick.Stop()
 		for {
-			// All topics have their turn once within a pause, at even distances.
+			// Each topic gets one record per pause, at even distances.
 			for due := 1 + int(time.Since(began)*time.Duration(len(topics))/pause); sent < due; sent++ {
 				client.Produce(ctx, &kgo.Record{Topic: topics[sent%len(topics)], Value: value}, func(_ *kgo.Record, err error) {
 					if err != nil && ctx.Err() == nil {
@@ -198,8 +198,8 @@ func (a active) produce(b *testing.B, broker string) (stop func()) {
 	}
 }
 
-// flushTotals adds up the flushes of all consumers: how many, and the seconds
-// that they took.
+// flushTotals returns the number of flushes of all consumers, and the seconds that they
+// took.
 func flushTotals(b *testing.B, a *agenttest.Agent) (count, seconds float64) {
 	b.Helper()
 	family := a.Metrics()["kcagent_consumer_flush_duration_seconds"]
@@ -213,7 +213,7 @@ func flushTotals(b *testing.B, a *agenttest.Agent) (count, seconds float64) {
 	return count, seconds
 }
 
-// dataFolder is a new folder for the consumers' files.
+// dataFolder returns a new folder for the consumers' files.
 func dataFolder(b *testing.B) string {
 	b.Helper()
 	parent := os.Getenv("KCAGENT_BENCH_DIR")
@@ -228,7 +228,7 @@ func dataFolder(b *testing.B) string {
 	return dir
 }
 
-// memoryFolder is a new folder on a tmpfs.
+// memoryFolder returns a new folder on a tmpfs.
 func memoryFolder(b *testing.B) string {
 	b.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "kcagent-bench-")
@@ -239,17 +239,17 @@ func memoryFolder(b *testing.B) string {
 	return dir
 }
 
-// A device is the block device below a folder.
+// A device is the block device of a folder.
 type device struct {
-	stat  string // the kernel's counters of it
-	whole string // and of the whole disk: cache flushes are counted there alone
+	stat  string // file with the counters of the kernel
+	whole string // the same of the whole disk, which alone counts flushes of the cache
 }
 
 // ioCounts are a device's counters since the machine started.
 type ioCounts struct{ writes, sectors, flushes int64 }
 
-// findDevice skips the benchmark on file systems without a block device of their
-// own, such as tmpfs and btrfs.
+// findDevice returns the device of a folder. It skips the benchmark on file systems
+// without a block device of their own, such as tmpfs and btrfs.
 func findDevice(b *testing.B, dir string) device {
 	b.Helper()
 	var st unix.Stat_t
@@ -268,8 +268,7 @@ func findDevice(b *testing.B, dir string) device {
 	return d
 }
 
-// read reads the counters; their order is that of Documentation/block/stat.rst of
-// the kernel.
+// read reads the counters, in the order of Documentation/block/stat.rst of the kernel.
 func (d device) read(b *testing.B) ioCounts {
 	b.Helper()
 	own, whole := fields(b, d.stat), fields(b, d.whole)
@@ -296,8 +295,8 @@ func fields(b *testing.B, path string) []int64 {
 	return values
 }
 
-// otherBytes counts what processes other than pid have written to disks, with
-// those of their children that have ended. Only root sees all processes.
+// otherBytes returns how many bytes processes other than pid have written to disks,
+// including their ended children. Only root sees all processes.
 func otherBytes(b *testing.B, pid int) int64 {
 	b.Helper()
 	paths, err := filepath.Glob("/proc/[0-9]*/io")

@@ -5,7 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,7 +16,7 @@ import (
 	"kcagent/e2e/process"
 )
 
-// number reads a setting.
+// number returns the value of an environment variable.
 func number(name string, otherwise int) int {
 	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
 		return n
@@ -24,10 +24,10 @@ func number(name string, otherwise int) int {
 	return otherwise
 }
 
-// rows collects lines of CSV.
+// rows writes lines of a CSV file.
 type rows struct {
 	b    *testing.B
-	path string // empty: nowhere
+	path string // empty discards the lines
 }
 
 func newRows(b *testing.B, name, header string) rows {
@@ -54,12 +54,12 @@ func (r rows) add(format string, args ...any) {
 	fmt.Fprintf(f, format+"\n", args...)
 }
 
-// A result counts megabytes and gigabytes of values, not of what a format makes
-// of them, and how many seconds after the start the first of them came.
+// A result holds what drain measured. Megabytes and gigabytes count values only,
+// independent of the format. start is the time in seconds until the first record arrived.
 type result struct{ mbPerSecond, cpuPerGB, rss, start float64 }
 
-// drain runs cmd until its file has all records. The time runs from the first
-// byte, so that joining the group does not count.
+// drain runs cmd until its file has all records. It measures from the first byte on, so
+// the time to join the group does not count.
 func drain(b *testing.B, cmd *exec.Cmd, out string, l load) result {
 	b.Helper()
 	if cmd.Stdout == nil {
@@ -67,7 +67,7 @@ func drain(b *testing.B, cmd *exec.Cmd, out string, l load) result {
 			_ = os.Remove(out + suffix)
 		}
 	}
-	unix.Sync() // what the one before left for the disk is not this one's
+	unix.Sync() // the program before left data for the disk
 	if cmd.Stderr == nil {
 		cmd.Stderr = os.Stderr
 	}
@@ -79,7 +79,7 @@ func drain(b *testing.B, cmd *exec.Cmd, out string, l load) result {
 	defer p.Stop(10 * time.Second)
 	want := int64(l.records()) * int64(l.size+1)
 	if cmd.Stdout != nil {
-		want -= 64 << 10 // the rest may stay in the buffer of kcat's standard output
+		want -= 64 << 10 // kcat keeps the rest in the buffer of its standard output
 	}
 	json := isJSON(b, cmd)
 	var began, still time.Time
@@ -95,8 +95,8 @@ func drain(b *testing.B, cmd *exec.Cmd, out string, l load) result {
 		if size != last {
 			last, still = size, now
 		}
-		// How long the envelopes are is not known beforehand: the last change
-		// before a second of silence was the end.
+		// The length of JSON envelopes is unknown in advance. A second without a change
+		// marks the end.
 		done := !json && size >= want || json && size > want && now.Sub(still) > time.Second
 		switch {
 		case size > 0 && began.IsZero():
@@ -105,7 +105,7 @@ func drain(b *testing.B, cmd *exec.Cmd, out string, l load) result {
 			gb := float64(l.records()) * float64(l.size) / 1e9
 			return result{
 				mbPerSecond: gb * 1e3 * (1 - float64(first)/float64(size)) / still.Sub(began).Seconds(),
-				cpuPerGB:    cpuSeconds(b, p.Pid()) / gb, rss: peakRSS(b, p.Pid()), start: began.Sub(launched).Seconds(),
+				cpuPerGB:    cpuSeconds(b, p.Pid()) / gb, rss: memory(b, p.Pid(), "VmHWM"), start: began.Sub(launched).Seconds(),
 			}
 		case now.After(deadline):
 			b.Fatalf("%s wrote %d of %d bytes", cmd.Path, size, want)
@@ -127,7 +127,7 @@ func isJSON(b *testing.B, cmd *exec.Cmd) bool {
 	return false
 }
 
-// cpuSeconds reads what a process has used so far.
+// cpuSeconds returns the CPU time that a process has used so far.
 func cpuSeconds(b *testing.B, pid int) float64 {
 	b.Helper()
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -140,32 +140,27 @@ func cpuSeconds(b *testing.B, pid int) float64 {
 	return (user + system) / 100 // clock ticks: 100 a second on every Linux
 }
 
-func peakRSS(b *testing.B, pid int) float64 { return memory(b, pid, "VmHWM:") }
-
-// memory reads a field of /proc/PID/status in MiB.
+// memory returns a field of /proc/PID/status in MiB.
 func memory(b *testing.B, pid int, field string) float64 {
 	b.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	n, err := process.Memory(pid, field)
 	if err != nil {
 		b.Fatal(err)
 	}
-	_, rest, _ := strings.Cut(string(text), field)
-	kib, _ := strconv.ParseFloat(strings.Fields(rest)[0], 64)
-	return kib / 1024
+	return float64(n) / (1 << 20)
 }
 
-// median takes the median of each figure by itself.
+// median returns the median of each field.
 func median(rs []result) result {
 	if len(rs) == 0 {
 		return result{}
 	}
 	of := func(figure func(result) float64) float64 {
-		xs := make([]float64, len(rs))
+		values := make([]float64, len(rs))
 		for i, r := range rs {
-			xs[i] = figure(r)
+			values[i] = figure(r)
 		}
-		sort.Float64s(xs)
-		return xs[len(xs)/2]
+		return middle(values)
 	}
 	return result{
 		of(func(r result) float64 { return r.mbPerSecond }),
@@ -175,7 +170,11 @@ func median(rs []result) result {
 	}
 }
 
-func build(b *testing.B, out, pkg string) {
+// middle returns the median of values.
+func middle(values []float64) float64 { return slices.Sorted(slices.Values(values))[len(values)/2] }
+
+// goBuild builds a package of this module into out.
+func goBuild(b *testing.B, out, pkg string) {
 	b.Helper()
 	if text, err := exec.Command("go", "build", "-o", out, pkg).CombinedOutput(); err != nil {
 		b.Fatalf("build %s: %v\n%s", pkg, err, text)

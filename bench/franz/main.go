@@ -1,5 +1,5 @@
-// Franz is what kcagent is measured against beside plain: the poll loop that
-// users of franz-go write, as a member of a group. Nothing is synced.
+// Franz is a program that kcagent is compared with: the poll loop that users of franz-go
+// write, as a member of a group. It does not sync.
 //
 //	franz BROKER GROUP TOPIC FILE
 package main

@@ -35,6 +35,8 @@ type Options struct {
 	// Released selects the binary as it is released, even if the tests run with the race
 	// detector, which needs several times the memory.
 	Released bool
+	// Binary is the path of another build, instead of the source code of this module.
+	Binary string
 	// Through is a command that runs the agent, whose command line it gets as arguments.
 	Through []string
 	// Stdout receives the standard output of the agent; nil discards it.
@@ -96,10 +98,12 @@ func Start(t testing.TB, o Options) *Agent {
 // Launch is Start without the wait, for an agent that ends at once.
 func Launch(t testing.TB, o Options) *Agent {
 	t.Helper()
-	bin := ""
-	if o.Released {
+	bin := o.Binary
+	switch {
+	case bin != "":
+	case o.Released:
 		bin = released.get(t)
-	} else {
+	default:
 		bin = Binary(t)
 	}
 	dir := t.TempDir()

@@ -10,17 +10,18 @@ import (
 
 	"kcagent/e2e/agenttest"
 	"kcagent/e2e/kafkatest"
+	"kcagent/e2e/process"
 )
 
-// BenchmarkMany shows what idle consumers cost, and how it grows with their
-// number, their topics and their partitions: how long until all run, and then
-// memory, CPU, sockets and goroutines.
-func BenchmarkMany(b *testing.B) {
+// BenchmarkIdleConsumers measures what idle consumers cost, and how that grows with their
+// number, their topics and their partitions: the time until all run, and then memory, CPU,
+// sockets and goroutines.
+func BenchmarkIdleConsumers(b *testing.B) {
 	kafkatest.Require(b)
 	cluster := kafkatest.Start(b, kafkatest.Options{Properties: map[string]string{
 		"socket.listen.backlog.size": "10000", "offsets.topic.num.partitions": "4",
 	}})
-	agenttest.Binary(b) // building it is no part of a start
+	agenttest.Binary(b) // do not measure the build
 	rows := newRows(b, "many.csv", "kind,n,start_s,rss_mib,cores,sockets,goroutines")
 	fmt.Println("| idle | all run after | RSS MiB | cores | sockets | goroutines |\n|---|---|---|---|---|---|")
 	for i := range 1000 {
@@ -45,11 +46,11 @@ func BenchmarkMany(b *testing.B) {
 	}
 }
 
-// A crowd is consumers that have nothing to do.
+// A crowd describes idle consumers.
 type crowd struct {
 	kind      string
 	consumers int
-	each      int // topics, or partitions, of a consumer
+	each      int // topics or partitions of each consumer
 	topic     string
 }
 
@@ -59,15 +60,15 @@ func (c crowd) measure(b *testing.B, cluster *kafkatest.Cluster, rows rows) {
 	a := agenttest.Start(b, agenttest.Options{Config: c.file(b.TempDir(), cluster.Addrs()[0]), Args: []string{"--log-level", "warn"}})
 	a.WaitStatus("all to run", func(s agenttest.Status) bool { return s.Summary["RUNNING"] == c.consumers })
 	took := time.Since(began)
-	<-time.After(10 * time.Second) // until what starting needed is collected
+	<-time.After(10 * time.Second) // until garbage of the start is collected
 	const idle = 15
 	before := cpuSeconds(b, a.Pid())
 	<-time.After(idle * time.Second)
 	cores := (cpuSeconds(b, a.Pid()) - before) / idle
 	s := a.Status()
-	rss, n := memory(b, a.Pid(), "VmRSS:"), max(c.consumers, c.each)
-	fmt.Printf("| %d %s | %.1f s | %.0f | %.3f | %d | %d |\n", n, c.kind, took.Seconds(), rss, cores, sockets(b, a.Pid()), s.Resources.Goroutines)
-	rows.add("%s,%d,%.2f,%.1f,%.4f,%d,%d", c.kind, n, took.Seconds(), rss, cores, sockets(b, a.Pid()), s.Resources.Goroutines)
+	rss, n := memory(b, a.Pid(), "VmRSS"), max(c.consumers, c.each)
+	fmt.Printf("| %d %s | %.1f s | %.0f | %.3f | %d | %d |\n", n, c.kind, took.Seconds(), rss, cores, sockets(a.Pid()), s.Resources.Goroutines)
+	rows.add("%s,%d,%.2f,%.1f,%.4f,%d,%d", c.kind, n, took.Seconds(), rss, cores, sockets(a.Pid()), s.Resources.Goroutines)
 	a.Signal(os.Interrupt)
 	if code := a.WaitExit(40 * time.Second); code != 0 {
 		b.Errorf("%d %s: exit code %d", n, c.kind, code)
@@ -95,16 +96,11 @@ func (c crowd) file(dir, broker string) string {
 	return text.String()
 }
 
-// sockets counts the open ones of a process.
-func sockets(b *testing.B, pid int) int {
-	b.Helper()
-	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
-	if err != nil {
-		b.Fatal(err)
-	}
+// sockets returns the number of open sockets of a process.
+func sockets(pid int) int {
 	n := 0
-	for _, fd := range fds {
-		if to, err := os.Readlink(fd); err == nil && strings.HasPrefix(to, "socket:") {
+	for _, file := range process.OpenFiles(pid) {
+		if strings.HasPrefix(file, "socket:") {
 			n++
 		}
 	}

@@ -16,11 +16,11 @@ import (
 	"kcagent/e2e/kafkatest"
 )
 
-// BenchmarkApart drains one topic by an agent that has nothing else to do, and by one
-// with a hundred consumers more, on clusters that are away, deaf, refusing and slow.
-// It prints the medians, and reports how many times the start and the throughput of
-// the first the second has.
-func BenchmarkApart(b *testing.B) {
+// BenchmarkFailingClusters drains one topic by an agent with one consumer, and by one with
+// a hundred more on clusters that are unreachable, unresponsive, close connections or are
+// slow. It prints medians, and reports start and throughput of the second as multiples of
+// the first.
+func BenchmarkFailingClusters(b *testing.B) {
 	kafkatest.Require(b)
 	var slow *badnet.Proxy
 	cluster := kafkatest.Start(b, kafkatest.Options{Advertise: func(addr string) string {
@@ -29,14 +29,14 @@ func BenchmarkApart(b *testing.B) {
 	}})
 	slow.Set(badnet.Fault{Latency: 300 * time.Millisecond})
 	dir := b.TempDir()
-	build(b, filepath.Join(dir, "kcagent"), "kcagent")
+	goBuild(b, filepath.Join(dir, "kcagent"), "kcagent")
 	l := load{200, "none", 4}
 	fill(b, cluster, l)
 	cluster.CreateTopic(b, "elsewhere", 1)
 	others := map[string]string{
-		"away": "127.0.0.1:1", "slow": cluster.AdvertisedAddrs()[0],
-		"deaf":     badnet.Listen(b, func(net.Conn) {}),
-		"refusing": badnet.Listen(b, func(c net.Conn) { _ = c.Close() }),
+		"unreachable": "127.0.0.1:1", "slow": cluster.AdvertisedAddrs()[0],
+		"unresponsive": badnet.Listen(b, func(net.Conn) {}),
+		"closing":      badnet.Listen(b, func(c net.Conn) { _ = c.Close() }),
 	}
 	results := map[string][]result{}
 	for round := range number("KCAGENT_BENCH_ROUNDS", 5) {
@@ -56,7 +56,7 @@ func BenchmarkApart(b *testing.B) {
 				b.Fatal(err)
 			}
 			cmd := exec.Command(filepath.Join(dir, "kcagent"), "run", "--config", conf, "--listen", "127.0.0.1:0", "--log-level", "error")
-			cmd.Stderr = io.Discard // the others' errors
+			cmd.Stderr = io.Discard // errors of the other consumers
 			results[kind] = append(results[kind], drain(b, cmd, filepath.Join(dir, "out"), l))
 		}
 	}

@@ -1,20 +1,26 @@
-// Package bench compares, on real Kafka and in one run, what kcagent does with
-// what others do. Nothing in it runs without -bench: speed is measured, never
-// asserted.
+// Package bench measures the built kcagent on real Kafka, and compares it in one run with
+// other programs or with another build of itself. Nothing in it runs without -bench, and
+// no speed is asserted: the tables are for people.
 //
-//	go test -run '^$' -bench File ./bench         throughput to a file
-//	go test -run '^$' -bench 'Many$' ./bench      how cost grows
-//	go test -run '^$' -bench ManyActive ./bench   what the flushes of many consumers cost
+//	go test -run '^$' -bench Throughput -benchtime 1x ./bench        throughput of one busy consumer, with other programs
+//	go test -run '^$' -bench IdleConsumers -benchtime 1x ./bench     how cost grows with consumers, topics and partitions
+//	go test -run '^$' -bench ActiveConsumers -benchtime 1x ./bench   what the flushes of many consumers cost
+//	go test -run '^$' -bench FailingClusters -benchtime 1x ./bench   what clusters that fail cost the others
+//	go test -run '^$' -bench Builds -benchtime 1x ./bench            two builds, in turns: throughput, memory, edits
 //
-// KCAGENT_BENCH_OUT names a folder for the rows as CSV, from which docs/plots.py
-// draws; KCAGENT_BENCH_ALL=1 measures every kind of record rather than a few,
-// KCAGENT_BENCH_MB says how much of each (200), KCAGENT_BENCH_ROUNDS how often (3),
-// KCAGENT_BENCH_TOOLS with which, all if it is empty.
+// Settings are environment variables:
 //
-// ManyActive runs KCAGENT_BENCH_CONSUMERS consumers (1000) for KCAGENT_BENCH_SECONDS
-// seconds (30). KCAGENT_BENCH_DIR names the folder for their files, if it is not to
-// be the temporary one: on a device that nothing else uses, such as a loop device,
-// the kernel's counters are the agent's alone.
+//	KCAGENT_BENCH_OUT        folder for the rows as CSV, from which docs/plots.py draws
+//	KCAGENT_BENCH_ALL        1 measures every kind of record instead of one
+//	KCAGENT_BENCH_MB         megabytes of each kind of record (200)
+//	KCAGENT_BENCH_ROUNDS     how often each program is measured (3, or 5 for builds and failing clusters)
+//	KCAGENT_BENCH_TOOLS      programs to measure; all if it is empty
+//	KCAGENT_BENCH_CONSUMERS  consumers of ActiveConsumers and Builds (1000)
+//	KCAGENT_BENCH_SECONDS    seconds for which ActiveConsumers measures (30)
+//	KCAGENT_BENCH_DIR        folder for the files of ActiveConsumers, on a device that nothing else
+//	                         uses, such as a loop device: the counters of the kernel are per device
+//	KCAGENT_BENCH_OLD        binary of the build before a change; Builds is skipped without it
+//	KCAGENT_BENCH_NEW        binary of the build after it; the current source code if it is empty
 package bench
 
 import (
@@ -47,8 +53,8 @@ var codecs = map[string]kgo.CompressionCodec{
 	"none": kgo.NoCompression(), "lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
 }
 
-// loads are what is measured: the kind of record that the aims are set for, and
-// all others if they are asked for.
+// loads returns the kinds of topics to measure: the one that the aims are set for, or all
+// of them.
 func loads() []load {
 	if os.Getenv("KCAGENT_BENCH_ALL") == "" {
 		return []load{{200, "none", 4}}
@@ -64,25 +70,26 @@ func loads() []load {
 	return all
 }
 
-// tools are what is compared. Each gets broker, group, topic and file.
+// tools are the programs that are compared. Each gets a broker, a group, a topic and a
+// file.
 var tools = []string{"kcagent", "kcagent json", "kcagent loose", "plain", "franz-go", "kcat"}
 
-// sinks are what is said of kcagent's file: "loose" gives up what the others do
-// not have either.
+// sinks are further keys of the file sink of kcagent. "kcagent loose" gives up the
+// guarantees that the other programs do not have either.
 var sinks = map[string]string{
 	"kcagent": "", "kcagent json": ", format: json", "kcagent loose": ", delivery: at_least_once, durability: none",
 }
 
-// BenchmarkFile drains each load into one file, with each tool in turns, and
-// prints a table of medians. kcagent runs with its defaults, so exactly once and
-// with every flush on disk before its commit; nobody else syncs.
-func BenchmarkFile(b *testing.B) {
+// BenchmarkThroughput drains each load into one file, with the programs in turns, and
+// prints a table of medians. kcagent runs with its defaults: exactly once, and with every
+// flush on disk before its commit. The other programs do not sync.
+func BenchmarkThroughput(b *testing.B) {
 	kafkatest.Require(b)
 	cluster := kafkatest.Start(b, kafkatest.Options{})
 	dir := b.TempDir()
-	build(b, filepath.Join(dir, "kcagent"), "kcagent")
-	build(b, filepath.Join(dir, "plain"), "kcagent/bench/plain")
-	build(b, filepath.Join(dir, "franz-go"), "kcagent/bench/franz")
+	goBuild(b, filepath.Join(dir, "kcagent"), "kcagent")
+	goBuild(b, filepath.Join(dir, "plain"), "kcagent/bench/plain")
+	goBuild(b, filepath.Join(dir, "franz-go"), "kcagent/bench/franz")
 	rows := newRows(b, "file.csv", "bytes,codec,partitions,tool,mb_per_s,cpu_s_per_gb,rss_mib")
 	fmt.Println("| record | codec | partitions | tool | MB/s | CPU-s/GB | peak RSS MiB |\n|---|---|---|---|---|---|---|")
 	for _, l := range loads() {
@@ -119,7 +126,7 @@ func BenchmarkFile(b *testing.B) {
 	}
 }
 
-// command is how a tool is run; nil if it is not installed.
+// command returns the command of a program, or nil if it is not installed.
 func command(b *testing.B, dir, tool, broker, group string, l load) *exec.Cmd {
 	b.Helper()
 	out := filepath.Join(dir, "out")
@@ -149,8 +156,8 @@ func command(b *testing.B, dir, tool, broker, group string, l load) *exec.Cmd {
 	return exec.Command(filepath.Join(dir, tool), broker, group, l.topic(), out)
 }
 
-// fill makes the topic and its records: lines as programs log them, which
-// compress as such lines do.
+// fill creates the topic and its records: lines as programs log them, which compress as
+// such lines do.
 func fill(b *testing.B, cluster *kafkatest.Cluster, l load) {
 	b.Helper()
 	cluster.CreateTopic(b, l.topic(), l.partitions)
