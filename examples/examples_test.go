@@ -1,4 +1,4 @@
-// Package examples holds files to begin with; its test keeps them true.
+// Package examples has complete configuration files, which its tests keep valid.
 package examples
 
 import (
@@ -10,7 +10,8 @@ import (
 	"kcagent/config"
 )
 
-// environment is what the examples need, as the table of the README says.
+// environment holds the variables that the examples require, as the table in README.md
+// lists them.
 var environment = map[string]string{"KAFKA_USERNAME": "reader", "API_KEY": "reader", "POD_NAME": "app-0"}
 
 func getenv(name string) (string, bool) {
@@ -34,13 +35,13 @@ func TestExamplesAreValid(t *testing.T) {
 			continue
 		}
 		if len(c.Consumers) == 0 {
-			t.Errorf("%s shows no consumer", file)
+			t.Errorf("%s has no consumer", file)
 		}
 	}
 }
 
-// TestTableListsEveryExample: the table lists every example and every variable that one
-// cannot do without.
+// TestTableListsEveryExample: the table in README.md lists every example and every
+// variable that it requires.
 func TestTableListsEveryExample(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	if err != nil {
@@ -64,7 +65,7 @@ func TestTableListsEveryExample(t *testing.T) {
 		}
 		for name := range environment {
 			if strings.Contains(string(data), "${"+name+"}") && !strings.Contains(rows[file], "`"+name+"`") {
-				t.Errorf("the row of %s does not say that it needs %s", file, name)
+				t.Errorf("the row of %s lacks %s", file, name)
 			}
 		}
 		if rows[file] == "" {
