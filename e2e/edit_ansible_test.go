@@ -59,24 +59,12 @@ func TestAnsiblePlaybookWaitsUntilTheEditIsApplied(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := agenttest.Start(t, agenttest.Options{Path: path})
-	binary := agenttest.Binary(t)
-	home := t.TempDir()
 	play := func(brokers []string, timeout string, consumers ...map[string]any) (out string, err error) {
 		t.Helper()
-		vars, err := json.Marshal(map[string]any{
-			"kcagent": binary, "kcagent_config": path, "kcagent_url": a.URL, "kcagent_timeout": timeout,
-			"ansible_python_interpreter": filepath.Join(bin, "python3"),
-			"kafka_brokers":              brokers, "consumers": append([]map[string]any{}, consumers...),
+		return runPlaybook(t, bin, map[string]any{
+			"kcagent": agenttest.Binary(t), "kcagent_config": path, "kcagent_url": a.URL, "kcagent_timeout": timeout,
+			"kafka_brokers": brokers, "consumers": append([]map[string]any{}, consumers...),
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		cmd := exec.Command(filepath.Join(bin, "ansible-playbook"), "-i", "kcagent,", "-c", "local", "--extra-vars", string(vars), "deploy.yaml")
-		cmd.Dir = filepath.Join("..", "examples", "ansible")
-		// The inventory of this test is one host with the name of the group.
-		cmd.Env = append(os.Environ(), "HOME="+home, "ANSIBLE_NOCOLOR=1", "ANSIBLE_LOCALHOST_WARNING=False", "LC_ALL=C.UTF-8")
-		text, err := cmd.CombinedOutput()
-		return string(text), err
 	}
 	consumer := func(more ...any) map[string]any {
 		c := map[string]any{"name": "played", "topics": []string{topic}, "path": filepath.Join(s.dir, "played.log")}
@@ -125,4 +113,21 @@ func TestAnsiblePlaybookWaitsUntilTheEditIsApplied(t *testing.T) {
 	if n := len(a.Status().Consumers); n > 0 {
 		t.Errorf("%d consumers remain", n)
 	}
+}
+
+// runPlaybook runs the playbook of examples on this machine. bin is the folder with
+// Ansible's commands.
+func runPlaybook(t *testing.T, bin string, vars map[string]any) (output string, err error) {
+	t.Helper()
+	vars["ansible_python_interpreter"] = filepath.Join(bin, "python3")
+	text, err := json.Marshal(vars)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The inventory is one host with the name of the group.
+	cmd := exec.Command(filepath.Join(bin, "ansible-playbook"), "-i", "kcagent,", "-c", "local", "--extra-vars", string(text), "deploy.yaml")
+	cmd.Dir = filepath.Join("..", "examples", "ansible")
+	cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "ANSIBLE_NOCOLOR=1", "ANSIBLE_LOCALHOST_WARNING=False", "LC_ALL=C.UTF-8")
+	out, err := cmd.CombinedOutput()
+	return string(out), err
 }

@@ -33,29 +33,13 @@ func TestConnectionLimitKeepsRunningConsumers(t *testing.T) {
 		return configText(map[string][]string{"main": n.AdvertisedAddrs()}, entries...)
 	}
 	a := agenttest.Start(t, agenttest.Options{Config: file(all...)})
-	running := func(st agenttest.Status) map[string]agenttest.Consumer {
-		found := make(map[string]agenttest.Consumer)
-		for _, c := range st.Consumers {
-			if c.Status == "RUNNING" {
-				found[c.Name] = c
-			}
-		}
-		return found
-	}
 	const lanes, router = 2, 1
 	const least = limit - lanes - router // one more may run while the fetcher needs one connection less
-	settled := func(st agenttest.Status) bool {
-		failing := 0
-		for _, c := range st.Consumers {
-			if c.Status == "ERROR" && strings.Contains(c.Error(), "max.connections.per.ip") {
-				failing++
-			}
-		}
-		n := len(running(st))
-		return failing == consumers-n && n >= least && n <= least+1
-	}
-	a.WaitStatus("as many consumers to run as there are connections", settled)
-	was := running(a.Status())
+	a.WaitStatus("as many consumers to run as there are connections", func(st agenttest.Status) bool {
+		n := len(runningConsumers(st))
+		return len(st.Consumers) == n+namingConnectionLimit(st) && n >= least && n <= least+1
+	})
+	was := runningConsumers(a.Status())
 	for name := range was {
 		n.waitCommitted(t, a, entries[name], each)
 	}
@@ -66,12 +50,10 @@ func TestConnectionLimitKeepsRunningConsumers(t *testing.T) {
 			n.Produce(t, kafkatest.Load{Topic: topic, Partitions: 1, First: (1 + second/10) * each, Count: each})
 		}
 	}
-	tries := proxy.Connections() - began
-	t.Logf("%d attempts to connect within a minute", tries)
-	if tries > 15 {
+	if tries := proxy.Connections() - began; tries > 15 {
 		t.Errorf("%d attempts to connect within a minute", tries)
 	}
-	now := running(a.Status())
+	now := runningConsumers(a.Status())
 	same := 0
 	for name, c := range was {
 		if got := now[name]; got.ID == c.ID && got.Generation == c.Generation && got.RebalancesTotal == c.RebalancesTotal && got.StatusSince == c.StatusSince {
@@ -91,14 +73,35 @@ func TestConnectionLimitKeepsRunningConsumers(t *testing.T) {
 	}
 	a.Apply(file(left...))
 	wait.For(t, 2*wait.Timeout, "other consumers to run", func() error {
-		if now := running(a.Status()); len(now) < least {
+		if now := runningConsumers(a.Status()); len(now) < least {
 			return fmt.Errorf("%d run", len(now))
 		}
 		return nil
 	})
-	for name := range running(a.Status()) {
+	for name := range runningConsumers(a.Status()) {
 		n.waitCommitted(t, a, entries[name], 7*each)
 		readTrail(t, entries[name].path).wantExact(t, topic, 1, 7*each)
 	}
 	stopAgent(t, a)
+}
+
+// runningConsumers returns the consumers with status RUNNING, by name.
+func runningConsumers(st agenttest.Status) map[string]agenttest.Consumer {
+	found := make(map[string]agenttest.Consumer)
+	for _, c := range st.Consumers {
+		if c.Status == "RUNNING" {
+			found[c.Name] = c
+		}
+	}
+	return found
+}
+
+// namingConnectionLimit counts the consumers whose error names the setting of the limit.
+func namingConnectionLimit(st agenttest.Status) (n int) {
+	for _, c := range st.Consumers {
+		if c.Status == "ERROR" && strings.Contains(c.Error(), "max.connections.per.ip") {
+			n++
+		}
+	}
+	return n
 }

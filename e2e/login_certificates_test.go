@@ -26,12 +26,7 @@ func TestCertificateRotationKeepsTheMember(t *testing.T) {
 	}
 	topic := s.newTopic(t, "rotation", 2)
 	one, two, other := s.entry("one", topic).withCluster("first"), s.entry("two", topic).withCluster("first"), s.entry("other", topic).withCluster("second")
-	text := configText(nil, one, two, other)
-	for _, name := range []string{"first", "second"} {
-		text = strings.Replace(text, "clusters:\n", fmt.Sprintf(
-			"clusters:\n  %[1]s: {brokers: [%[2]s], tls: {ca_file: %[3]s-ca.pem, cert_file: %[3]s-cert.pem, key_file: %[3]s-key.pem}}\n",
-			name, s.SecureAddrs()[0], filepath.Join(s.dir, name)), 1)
-	}
+	text := strings.Replace(configText(nil, one, two, other), "clusters:\n", "clusters:\n"+s.tlsCluster("first")+s.tlsCluster("second"), 1)
 	a := agenttest.Start(t, agenttest.Options{Config: text})
 	entries := []entry{one, two, other}
 	identities := make(map[string]identity)
@@ -87,6 +82,13 @@ func TestCertificateRotationKeepsTheMember(t *testing.T) {
 		readTrail(t, e.path).wantExact(t, topic, 2, produced())
 		wantSame(t, a, e.name, identities[e.name])
 	}
+}
+
+// tlsCluster returns an item of "clusters" with a client certificate. The files have the name
+// of the cluster.
+func (s *scene) tlsCluster(name string) string {
+	return fmt.Sprintf("  %[1]s: {brokers: [%[2]s], tls: {ca_file: %[3]s-ca.pem, cert_file: %[3]s-cert.pem, key_file: %[3]s-key.pem}}\n",
+		name, s.SecureAddrs()[0], filepath.Join(s.dir, name))
 }
 
 // replaceCertificate replaces the files of a certificate and its key.
