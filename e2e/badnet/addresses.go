@@ -23,19 +23,7 @@ func ListenAt(t testing.TB, serve map[string]func(net.Conn)) (port string) {
 			refusing = append(refusing, l) // until all addresses have the same port
 			continue
 		}
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				t.Cleanup(func() { _ = c.Close() })
-				serve(c)
-			}
-		}()
-		t.Cleanup(func() { _ = l.Close(); <-done })
+		accept(t, l, serve)
 	}
 	for _, l := range refusing {
 		_ = l.Close()

@@ -14,6 +14,13 @@ func Listen(t testing.TB, serve func(net.Conn)) (addr string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	accept(t, l, serve)
+	return l.Addr().String()
+}
+
+// accept calls serve with each connection of a listener until the end of the test, which
+// closes the listener and the connections.
+func accept(t testing.TB, l net.Listener, serve func(net.Conn)) {
 	done := make(chan struct{})
 	var conns []net.Conn
 	go func() {
@@ -34,5 +41,4 @@ func Listen(t testing.TB, serve func(net.Conn)) (addr string) {
 			_ = c.Close()
 		}
 	})
-	return l.Addr().String()
 }
