@@ -11,9 +11,10 @@ import (
 )
 
 // TestLatencyDoesNotMultiplyByPartitions: with a round trip of 100 ms, a consumer of 1,000
-// partitions starts soon, a second agent gets its share soon, and a stopped one leaves at
-// once. sarama's requests for one offset after the other would take 100 s each. The limits
-// allow for a loaded machine; the aims are 3 s and 5 s.
+// partitions runs soon, a second agent gets its share soon, and a stopped one leaves at
+// once. The aims are 3 s and 5 s; a busy machine takes several times as long. sarama's
+// requests for one offset after the other would take 100 s each, so the limits are well
+// below that.
 func TestLatencyDoesNotMultiplyByPartitions(t *testing.T) {
 	t.Parallel()
 	const partitions = 1000
@@ -39,28 +40,28 @@ func TestLatencyDoesNotMultiplyByPartitions(t *testing.T) {
 	began := time.Now()
 	a := agenttest.Start(t, agenttest.Options{Config: configText(e)})
 	share(a, partitions)
-	within("the start of the first agent", began, 15*time.Second)
+	within("the start of the first agent", began, 40*time.Second)
 
 	a.Write(configText(e.withState("stopped")))
 	a.WaitState("far", "CREATED")
 	began = time.Now()
 	a.Write(configText(e))
 	share(a, partitions)
-	within("the start with a coordinator that knows the group", began, 10*time.Second)
+	within("the start with a coordinator that knows the group", began, 30*time.Second)
 
 	began = time.Now()
 	e.path += "-2"
 	b := agenttest.Start(t, agenttest.Options{Config: configText(e)})
 	share(b, partitions/2)
 	share(a, partitions/2)
-	within("the join of the second agent", began, 20*time.Second)
+	within("the join of the second agent", began, 40*time.Second)
 
 	began = time.Now()
 	b.Write(configText(e.withState("stopped")))
 	b.WaitState("far", "CREATED")
-	within("the stop of the second agent", began, 10*time.Second)
+	within("the stop of the second agent", began, 30*time.Second)
 	share(a, partitions)
-	within("the return of its partitions", began, 20*time.Second)
+	within("the return of its partitions", began, 40*time.Second)
 	if c := a.Consumer("far"); c.RebalancesTotal != 4 || c.RestartsTotal != 0 {
 		t.Errorf("%d generations and %d restarts, want 4 and 0", c.RebalancesTotal, c.RestartsTotal)
 	}
