@@ -62,7 +62,7 @@ func (z *rackScene) configWithRack(e entry) string {
 
 // bytesSent returns how many bytes the leaders and the near replica have sent.
 func (z *rackScene) bytesSent() (leaders, near int) {
-	return z.proxies[0].Answered() + z.proxies[1].Answered(), z.proxies[2].Answered()
+	return z.proxies[0].ResponseBytes() + z.proxies[1].ResponseBytes(), z.proxies[2].ResponseBytes()
 }
 
 // TestNearestReplicaIsReadUntilItFails: records come from the replica in the rack of the
@@ -119,7 +119,7 @@ func TestOutOfRangeAtReplicaIsCheckedWithTheLeader(t *testing.T) {
 	t.Parallel()
 	const records = 40_000 // 8 MB
 	z := newRackScene(t, 1, map[string]string{"log.retention.ms": "5000", "log.retention.check.interval.ms": "200"})
-	z.proxies[2].Set(badnet.Fault{BytesASecond: 400 << 10})
+	z.proxies[2].Set(badnet.Fault{BytesPerSecond: 400 << 10})
 	e := z.entry("near", z.topic).with("max_partition_bytes: 64KiB")
 	a := agenttest.Start(t, agenttest.Options{Config: z.configWithRack(e)})
 	a.WaitState("near", "RUNNING")

@@ -53,7 +53,7 @@ func TestNetworkFaultsLoseAndRepeatNothing(t *testing.T) {
 		{"lost responses", badnet.Fault{LoseAnswers: true}, true, false},
 		{"lost requests", badnet.Fault{LoseRequests: true}, true, false},
 		{"reset within a response", badnet.Fault{ResetAfter: 5000}, true, false},
-		{"1 kB/s", badnet.Fault{BytesASecond: 1000}, false, false},
+		{"1 kB/s", badnet.Fault{BytesPerSecond: 1000}, false, false},
 		{"500 ms both ways", badnet.Fault{Latency: 500 * time.Millisecond}, false, true},
 		{"small pieces", badnet.Fault{SmallPieces: true}, false, true},
 	} {

@@ -12,14 +12,14 @@ import (
 
 // A Fault describes what a proxy does to connections. The zero value is no fault.
 type Fault struct {
-	Refuse       bool          // existing and new connections are reset
-	LoseRequests bool          // nothing reaches the server; connections stay open
-	LoseAnswers  bool          // nothing reaches the client; connections stay open
-	ResetAfter   int           // bytes of responses before a connection is reset; 0 is no limit
-	Latency      time.Duration // in each direction
-	BytesASecond int           // of the responses of each connection; 0 is no limit
-	SmallPieces  bool          // responses arrive a few bytes at a time
-	Most         int           // open connections; further ones are closed at once; 0 is no limit
+	Refuse         bool          // existing and new connections are reset
+	LoseRequests   bool          // nothing reaches the server; connections stay open
+	LoseAnswers    bool          // nothing reaches the client; connections stay open
+	ResetAfter     int           // bytes of responses before a connection is reset; 0 is no limit
+	Latency        time.Duration // in each direction
+	BytesPerSecond int           // of the responses of each connection; 0 is no limit
+	SmallPieces    bool          // responses arrive a few bytes at a time
+	Most           int           // open connections; further ones are closed at once; 0 is no limit
 }
 
 // A Proxy forwards connections to a server. Its methods are safe for concurrent use.
@@ -77,8 +77,8 @@ func (p *Proxy) Connections() int {
 	return p.made
 }
 
-// Answered returns the number of bytes of responses since the start.
-func (p *Proxy) Answered() int {
+// ResponseBytes returns the number of bytes of responses since the start.
+func (p *Proxy) ResponseBytes() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.sent
@@ -238,9 +238,9 @@ func (p *Proxy) deliver(c *pair, to *net.TCPConn, data []byte, requests bool, se
 // piece returns how many of n bytes to send, and the pause before.
 func (f Fault) piece(n int) (int, time.Duration) {
 	switch {
-	case f.BytesASecond > 0:
-		n = min(n, max(1, f.BytesASecond/10))
-		return n, time.Duration(n) * time.Second / time.Duration(f.BytesASecond)
+	case f.BytesPerSecond > 0:
+		n = min(n, max(1, f.BytesPerSecond/10))
+		return n, time.Duration(n) * time.Second / time.Duration(f.BytesPerSecond)
 	case f.SmallPieces:
 		return min(n, 97), time.Microsecond
 	}
