@@ -164,7 +164,7 @@ func collect(decl ast.Decl, found func(text string, pos token.Pos), path string)
 			switch id := typeName(n); {
 			case strings.EqualFold(id, "reason") && len(n.Elts) == 2 && called(&ast.CallExpr{Fun: n.Elts[1]}) == "LevelWarn":
 				at = 0
-			case id == "NameError" && len(n.Elts) == 3:
+			case id == "Error" && len(n.Elts) == 3: // of package filename
 				at = 1
 			}
 			if at >= 0 {
