@@ -9,17 +9,17 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 )
 
-// preferredAddr is where the broker listens if it can. It is always the same
-// because the sample file, which outlives the broker, names it, and below the
-// range of ports that systems give to outgoing connections.
+// preferredAddr is where the broker listens if the port is free. It is constant, because
+// the sample file names it and outlives the broker. The port is below the range that
+// systems use for outgoing connections.
 const preferredAddr = "127.0.0.1:19092"
 
-// topics are those of the broker, with their numbers of partitions.
+// topics are the topics of the broker, with their numbers of partitions.
 var topics = map[string]int32{"orders": 4, "payments": 2, "audit": 1}
 
-// The broker keeps everything in memory, so old records have to go, as in a
-// real Kafka: what takes about 6 MiB a partition stays. Memory is freed by whole
-// segments, whose default size alone, 100 MiB, would be too much.
+// The broker keeps all records in memory, so it deletes old ones, as Kafka does: about 6 MiB
+// per partition stay. It frees whole segments; the default size of a segment, 100 MiB,
+// would be too much.
 var (
 	topicSettings  = map[string]string{"retention.bytes": "4194304", "segment.bytes": "1048576"}
 	brokerSettings = map[string]string{"log.cleaner.backoff.ms": "2000"}
@@ -31,8 +31,8 @@ type broker struct {
 	addr string
 }
 
-// startBroker starts a broker with the topics, on addr, or on any free port if
-// addr is taken. Close ends it.
+// startBroker starts a broker with the topics on addr, or on any free port if addr is in
+// use. Close ends it.
 func startBroker(addr string, log *slog.Logger) (*broker, error) {
 	listen := func(network, _ string) (net.Listener, error) {
 		l, err := net.Listen(network, addr)
@@ -55,8 +55,8 @@ func startBroker(addr string, log *slog.Logger) (*broker, error) {
 	return &broker{c, c.ListenAddrs()[0]}, nil
 }
 
-// brokerLog keeps the broker's errors, and its warnings for debugging; below
-// that it logs every request.
+// brokerLog logs the errors of the broker, and its warnings at debug level. It discards the
+// rest, which has a line for each request.
 type brokerLog struct{ log *slog.Logger }
 
 func (l brokerLog) Logf(level kfake.LogLevel, format string, args ...any) {

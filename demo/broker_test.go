@@ -76,7 +76,7 @@ func TestGeneratedRecordsCanBeRead(t *testing.T) {
 	}
 }
 
-func TestRecordsAreSixOrdersThreePaymentsOneEvent(t *testing.T) {
+func TestTenRecordsAreSixOrdersThreePaymentsOneEvent(t *testing.T) {
 	count := make(map[string]int)
 	orders := make(map[string]bool)
 	for n := range int64(100) {
@@ -107,7 +107,7 @@ func TestRecordsAreSixOrdersThreePaymentsOneEvent(t *testing.T) {
 	}
 }
 
-func TestBrokerTakesAFreePortIfItsOwnIsTaken(t *testing.T) {
+func TestBrokerUsesAFreePortIfItsOwnIsInUse(t *testing.T) {
 	l, err := net.Listen("tcp", anyPort)
 	if err != nil {
 		t.Fatal(err)

@@ -1,5 +1,5 @@
-// Package demo shows an agent at work with no Kafka at hand: an embedded
-// broker, records that keep coming, and a sample file to edit.
+// Package demo runs an agent without a Kafka cluster: with an embedded broker, generated
+// records and a sample file to edit. Start reading with [Run].
 package demo
 
 import (
@@ -16,13 +16,13 @@ import (
 	"time"
 )
 
-// Options say how a demo goes. Log and Stdout must be set.
+// Options configure a demo. Log and Stdout must be set.
 type Options struct {
-	Dir      string        // for the sample file and the data; ./kcagent-demo where it is empty
-	Rate     int           // generated records per second, over all topics; 0 is 200
-	Duration time.Duration // after it the demo ends; 0 is when the context does
-	Listen   string        // host:port of the agent's HTTP API, only to tell the user
-	Stdout   io.Writer     // what the user is told
+	Dir      string        // for the sample file and the data; ./kcagent-demo if empty
+	Rate     int           // generated records per second, over all topics; 200 if zero
+	Duration time.Duration // the demo ends after it; if zero, with the context
+	Listen   string        // host:port of the agent's HTTP API, only to be printed
+	Stdout   io.Writer     // for the instructions and the report
 	Log      *slog.Logger
 }
 
@@ -32,15 +32,15 @@ const (
 	DefaultRate = 200
 )
 
-// BrokerEnv is the environment variable by which the sample file finds the
-// broker. Run sets it for this process.
+// BrokerEnv is the environment variable with the address of the broker, which the sample
+// file refers to. Run sets it for this process.
 const BrokerEnv = "KCAGENT_DEMO_BROKER"
 
-var errOver = errors.New("the duration of the demo is over")
+var errDurationOver = errors.New("the duration of the demo is over")
 
-// Run runs agent on a sample file until ctx ends or the duration is over, and
-// returns once agent and broker have ended; the agent's error is returned as it
-// is. A file that is in the folder already is used as it stands.
+// Run runs agent on a sample file until ctx ends or the duration is over, and returns once
+// agent and broker have ended. It returns the error of agent unchanged. A file that exists
+// in the folder is used unchanged.
 func Run(ctx context.Context, o Options, agent func(ctx context.Context, configPath string) error) error {
 	o.Dir, o.Rate = cmp.Or(o.Dir, DefaultDir), cmp.Or(o.Rate, DefaultRate)
 	kept, err := writeSample(o.Dir)
@@ -51,7 +51,7 @@ func Run(ctx context.Context, o Options, agent func(ctx context.Context, configP
 	if err != nil {
 		return err
 	}
-	defer b.Close() // last of all: the agent commits to it and leaves its groups before
+	defer b.Close() // last, because the agent commits and leaves its groups before
 	if err := os.Setenv(BrokerEnv, b.addr); err != nil {
 		return fmt.Errorf("set %s: %w", BrokerEnv, err)
 	}
@@ -65,7 +65,7 @@ func Run(ctx context.Context, o Options, agent func(ctx context.Context, configP
 	}
 	if o.Duration > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, o.Duration, errOver)
+		ctx, cancel = context.WithTimeoutCause(ctx, o.Duration, errDurationOver)
 		defer cancel()
 	}
 	err = runBoth(ctx, b.addr, o.Rate, func(ctx context.Context) error {
@@ -74,8 +74,7 @@ func Run(ctx context.Context, o Options, agent func(ctx context.Context, configP
 	return errors.Join(err, report(o.Stdout, data, before))
 }
 
-// runBoth runs the agent while records are generated. Whichever ends first ends
-// the other.
+// runBoth runs the agent and the generator. The end of one ends the other.
 func runBoth(ctx context.Context, addr string, rate int, agent func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -90,35 +89,35 @@ func runBoth(ctx context.Context, addr string, rate int, agent func(context.Cont
 	return errors.Join(err, <-generated)
 }
 
-// welcome tells where to look and what to edit.
+// welcome prints where to look and what to edit.
 func welcome(o Options, addr string, kept bool) error {
 	var b strings.Builder
 	sample, data := filepath.Join(o.Dir, sampleName), filepath.Join(o.Dir, dataDir)
-	fmt.Fprintf(&b, "Kafka broker of the demo: %s, topics orders, payments and audit, %d records a second\n", addr, o.Rate)
+	fmt.Fprintf(&b, "Kafka broker of the demo: %s, topics orders, payments and audit, %d records per second\n", addr, o.Rate)
 	if addr != preferredAddr {
-		fmt.Fprintf(&b, "       (%s is taken; for other commands on the file: export %s=%s)\n", preferredAddr, BrokerEnv, addr)
+		fmt.Fprintf(&b, "       (%s is in use; for other commands on the file: export %s=%s)\n", preferredAddr, BrokerEnv, addr)
 	}
 	if kept {
-		fmt.Fprintf(&b, "       %s was there and is used as it stands\n", sample)
+		fmt.Fprintf(&b, "       %s exists and is used unchanged\n", sample)
 	}
 	end := "Ctrl-C"
 	if o.Duration > 0 {
-		end += fmt.Sprintf(", or by itself after %s", o.Duration)
+		end += fmt.Sprintf(", or %s after the start", o.Duration)
 	}
 	fmt.Fprintf(&b, `Look:  tail -f %[1]s/orders.log
        curl %[3]s/status
 Edit:  %[2]s, while this runs:
-       audit: state: running      %[1]s/audit.log fills with what has waited
-       orders: state: paused      orders.log stands still; running: it goes on
-       delete the payments entry  it is terminated; put it back: it goes on where it was
-       write nonsense             nothing changes; the log and /status say where it is
+       audit: state: running      %[1]s/audit.log fills with the records that waited
+       orders: state: paused      orders.log stops growing; running: it continues
+       delete the payments entry  it is terminated; add it again: it continues where it ended
+       write nonsense             nothing changes; the log and /status show the problem
 End:   %[4]s
 `, data, sample, url(o.Listen), end)
 	_, err := io.WriteString(o.Stdout, b.String())
 	return err
 }
 
-// url is where a browser on this host finds a server that listens on addr.
+// url returns the URL of a server that listens on addr, for a browser on this host.
 func url(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {

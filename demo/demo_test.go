@@ -50,7 +50,7 @@ func TestBrokerOutlivesTheAgent(t *testing.T) {
 	var addr string
 	err := Run(t.Context(), o, func(ctx context.Context, path string) error {
 		<-ctx.Done()
-		if cause := context.Cause(ctx); !errors.Is(cause, errOver) {
+		if cause := context.Cause(ctx); !errors.Is(cause, errDurationOver) {
 			t.Errorf("ended by %v", cause)
 		}
 		var err error
@@ -77,7 +77,7 @@ func TestErrorOfTheAgentEndsTheDemo(t *testing.T) {
 	}
 }
 
-func TestTwoDemosAtOnce(t *testing.T) {
+func TestTwoDemosRunAtTheSameTime(t *testing.T) {
 	err := Run(t.Context(), testOptions(t, io.Discard), func(_ context.Context, path string) error {
 		first, err := brokerOf(path)
 		if err != nil {
@@ -100,7 +100,7 @@ func TestTwoDemosAtOnce(t *testing.T) {
 	}
 }
 
-func TestUserIsToldWhatToDoAndWhatWasDone(t *testing.T) {
+func TestInstructionsAndReportArePrinted(t *testing.T) {
 	var out bytes.Buffer
 	o := testOptions(t, &out)
 	data := filepath.Join(o.Dir, dataDir)
@@ -113,20 +113,20 @@ func TestUserIsToldWhatToDoAndWhatWasDone(t *testing.T) {
 		}
 		for _, w := range want {
 			if !strings.Contains(out.String(), w) {
-				t.Errorf("not told: %s\n%s", w, out.String())
+				t.Errorf("not printed: %s\n%s", w, out.String())
 			}
 		}
-		told, _, _ := strings.Cut(out.String(), data+"/a.log:")
-		if n := strings.Count(told, "\n"); n > 15 {
-			t.Errorf("%d lines are told:\n%s", n, told)
+		instructions, _, _ := strings.Cut(out.String(), data+"/a.log:")
+		if n := strings.Count(instructions, "\n"); n > 15 {
+			t.Errorf("%d lines are printed:\n%s", n, instructions)
 		}
 		if strings.Contains(out.String(), "+checkpoint") {
-			t.Errorf("what is no data counts:\n%s", out.String())
+			t.Errorf("a checkpoint is counted as data:\n%s", out.String())
 		}
 	}
 	f("1\n2\n3\n", "tail -f "+data+"/orders.log", "curl http://127.0.0.1:8080/status",
 		filepath.Join(o.Dir, sampleName), data+"/a.log: 3 records")
-	f("4\n", sampleName+" was there", data+"/a.log: 1 records")
+	f("4\n", sampleName+" exists", data+"/a.log: 1 records")
 }
 
 // write appends to a file of data, with a checkpoint beside it.
@@ -142,7 +142,7 @@ func write(dir, text string) error {
 	return errors.Join(err, f.Close(), os.WriteFile(f.Name()+"+checkpoint", nil, 0o600))
 }
 
-func TestURL(t *testing.T) {
+func TestURLIsForABrowserOnThisHost(t *testing.T) {
 	f := func(addr, want string) {
 		t.Helper()
 		if got := url(addr); got != want {

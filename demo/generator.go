@@ -10,15 +10,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// generateInterval is how often records are made, in small lots.
+// generateInterval is the time between two batches of generated records.
 const generateInterval = 20 * time.Millisecond
 
-// generate produces rate records a second to the broker at addr until ctx ends.
-// Its error is of the broker; the end of ctx is none.
+// generate produces rate records per second to the broker at addr until ctx ends. It
+// returns the error of the broker; the end of ctx is not an error.
 func generate(ctx context.Context, addr string, rate int) error {
 	client, err := kgo.NewClient(kgo.SeedBrokers(addr))
 	if err != nil {
-		return fmt.Errorf("make kafka client: %w", err)
+		return fmt.Errorf("create kafka client: %w", err)
 	}
 	defer client.Close()
 	failed := make(chan error, 1)
@@ -26,14 +26,14 @@ func generate(ctx context.Context, addr string, rate int) error {
 		if err != nil {
 			select {
 			case failed <- err:
-			default: // the first says it all
+			default: // the first error is enough
 			}
 		}
 	}
 	tick := time.NewTicker(generateInterval)
 	defer tick.Stop()
-	begun, made := time.Now(), int64(0)
-	first := begun.UnixMicro() // so that numbers do not come again in the next demo
+	start, produced := time.Now(), int64(0)
+	first := start.UnixMicro() // so that numbers are not used again by the next demo
 	for {
 		select {
 		case <-ctx.Done():
@@ -45,10 +45,10 @@ func generate(ctx context.Context, addr string, rate int) error {
 			return fmt.Errorf("produce to embedded broker: %w", err)
 		case <-tick.C:
 		}
-		due := int64(time.Since(begun).Seconds() * float64(rate))
-		made = max(made, due-int64(rate)) // no flood after the computer has slept
-		for ; made < due && ctx.Err() == nil; made++ {
-			client.Produce(ctx, record(first, made), done)
+		due := int64(time.Since(start).Seconds() * float64(rate))
+		produced = max(produced, due-int64(rate)) // no burst after the computer was suspended
+		for ; produced < due && ctx.Err() == nil; produced++ {
+			client.Produce(ctx, record(first, produced), done)
 		}
 	}
 }
@@ -83,9 +83,8 @@ type event struct {
 	At     time.Time `json:"at"`
 }
 
-// record makes the record number n, the numbers of what it tells of beginning
-// at first. Of ten records six are orders, then come payments of three of them
-// and an event about another.
+// record returns the record number n; the numbers of orders and payments start at first. Of
+// ten records six are orders, three are payments of them, and one is an event.
 func record(first, n int64) *kgo.Record {
 	at := time.Now().UTC().Truncate(time.Millisecond)
 	orderID := func(n int64) string { return fmt.Sprintf("o-%d", first+n) }

@@ -14,8 +14,8 @@ import (
 	"kcagent/sink/file/filename"
 )
 
-// sizes are those of the files below dir, in bytes by path. A dir that is
-// missing has none.
+// sizes returns the sizes of the files below dir, in bytes by path; none if dir does not
+// exist.
 func sizes(dir string) (map[string]int64, error) {
 	found := make(map[string]int64)
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
@@ -29,13 +29,13 @@ func sizes(dir string) (map[string]int64, error) {
 		return err
 	})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("look for the demo's data: %w", err)
+		return nil, fmt.Errorf("list the data of the demo: %w", err)
 	}
 	return found, nil
 }
 
-// report prints how many lines the files below dir have gained since they had
-// the sizes in before.
+// report prints how many lines were added to each file below dir since it had its size in
+// before.
 func report(w io.Writer, dir string, before map[string]int64) error {
 	now, err := sizes(dir)
 	if err != nil {
@@ -46,7 +46,7 @@ func report(w io.Writer, dir string, before map[string]int64) error {
 			continue
 		}
 		from := before[path]
-		if from > now[path] { // not the file that was there
+		if from > now[path] { // another file
 			from = 0
 		}
 		n, err := lines(path, from)
@@ -60,7 +60,7 @@ func report(w io.Writer, dir string, before map[string]int64) error {
 	return nil
 }
 
-// lines counts the newlines of a file from an offset on.
+// lines counts the newlines of a file from an offset.
 func lines(path string, from int64) (int, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 
 func unset(string) (string, bool) { return "", false }
 
-func TestSampleIsGood(t *testing.T) {
+func TestSampleIsValid(t *testing.T) {
 	f := func(dir string) {
 		t.Helper()
 		text, err := sample(dir)
@@ -50,7 +50,7 @@ func TestSampleIsGood(t *testing.T) {
 	f(`/tmp/a "strange" $HOME $$ folder: # 'of' ü<&>`)
 }
 
-func TestBrokerIsTakenFromTheEnvironment(t *testing.T) {
+func TestSampleReadsTheBrokerFromTheEnvironment(t *testing.T) {
 	text, err := sample("/tmp/demo")
 	if err != nil {
 		t.Fatal(err)
@@ -66,7 +66,7 @@ func TestBrokerIsTakenFromTheEnvironment(t *testing.T) {
 	}
 }
 
-func TestSampleThatIsThereIsKept(t *testing.T) {
+func TestExistingSampleIsKept(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "made", "for it")
 	path := filepath.Join(dir, sampleName)
 	if kept, err := writeSample(dir); kept || err != nil {

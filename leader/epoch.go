@@ -1,4 +1,5 @@
-// Package leader has the type of leader epochs, which fetch, agent and sink share.
+// Package leader has the type of leader epochs, which the fetcher, the agent and the sinks
+// share.
 package leader
 
 import (
@@ -6,13 +7,13 @@ import (
 	"strconv"
 )
 
-// An Epoch is the leader epoch of records of a partition: the number of the leader
-// election after which they were written (KIP-101). The zero value is unknown, so that
-// a position that does not name its epoch is never compared with a leader's epochs.
+// An Epoch is the leader epoch of records of a partition: the number of the leader election
+// after which they were written (KIP-101). The zero value is unknown, so that a position
+// without an epoch is never compared with the epochs of a leader.
 type Epoch struct{ plusOne int32 }
 
-// Unknown is the epoch of a position of which no record was consumed, or whose records
-// are in a format without epochs.
+// Unknown is the epoch of a position before the first consumed record, or of records in a
+// format without epochs.
 var Unknown Epoch
 
 // NewEpoch returns the epoch with Kafka's number; a negative one is unknown.
@@ -21,7 +22,7 @@ func NewEpoch(kafka int32) Epoch { return Epoch{min(max(kafka, -1), math.MaxInt3
 // Kafka returns Kafka's number: -1 for an unknown epoch.
 func (e Epoch) Kafka() int32 { return e.plusOne - 1 }
 
-// Known reports that the epoch is known.
+// Known reports whether the epoch is known.
 func (e Epoch) Known() bool { return e.plusOne > 0 }
 
 // String returns the number, or "unknown".

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestEpoch: the zero value is unknown, and epoch 0 is not.
-func TestEpoch(t *testing.T) {
+// TestZeroEpochIsUnknown: the zero value is unknown, and epoch 0 is not.
+func TestZeroEpochIsUnknown(t *testing.T) {
 	for kafka, text := range map[int32]string{-1: "unknown", -7: "unknown", 0: "0", 5: "5", 1<<31 - 2: "2147483646"} {
 		e := NewEpoch(kafka)
 		if e.Kafka() != max(kafka, -1) || e.Known() != (kafka >= 0) || e.String() != text {

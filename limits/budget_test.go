@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestBudget(t *testing.T) {
+func TestBudgetIsNotExceeded(t *testing.T) {
 	d := Descriptors{Limit: 256, Files: 128}.files()
 	if !d.Acquire(126) || d.Acquire(3) || !d.Acquire(2) || d.Acquire(1) {
 		t.Errorf("%d of %d are taken, want all of them, and none more", d.used.Load(), d.share)
@@ -48,9 +48,9 @@ func TestBudget(t *testing.T) {
 	d.Release(1)
 }
 
-// TestDialCounts: a connection counts until it is closed, once, however often that
+// TestDialCountsUntilClose: a connection counts until it is closed, once, however often that
 // is, and one that fails does not count.
-func TestDialCounts(t *testing.T) {
+func TestDialCountsUntilClose(t *testing.T) {
 	b := Descriptors{Limit: 256, Brokers: 2}.brokers()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -6,9 +6,9 @@ import (
 	"sync"
 )
 
-// Dial is dialer.DialContext for a connection that counts in the budget until it
-// is closed, and whose errors are stable (see [StableError]). Where nothing is left of the budget it fails at once, with a
-// [*net.OpError] like that of the system.
+// Dial is dialer.DialContext for a connection that counts in the budget until it is closed,
+// and whose errors are stable, see [StableError]. If the budget is used up, it fails at once
+// with a [*net.OpError] like that of the system.
 func (b *Budget) Dial(ctx context.Context, dialer *net.Dialer, network, addr string) (net.Conn, error) {
 	if !b.Acquire(1) {
 		return nil, &net.OpError{Op: "dial", Net: network, Addr: address{network, addr}, Err: b.Err()}
@@ -21,7 +21,7 @@ func (b *Budget) Dial(ctx context.Context, dialer *net.Dialer, network, addr str
 	return &countedConn{Conn: stableConn{conn}, release: sync.OnceFunc(func() { b.Release(1) })}, nil
 }
 
-// A countedConn gives its descriptor back when it is closed.
+// A countedConn returns its descriptor to the budget when it is closed.
 type countedConn struct {
 	net.Conn
 	release func()
@@ -33,7 +33,7 @@ func (c *countedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// An address is one that was not resolved.
+// An address that was not resolved.
 type address struct{ network, text string }
 
 func (a address) Network() string { return a.network }

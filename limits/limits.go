@@ -1,6 +1,9 @@
-// Package limits divides the descriptors and the memory of the process between the parts of the
-// agent, so that none of them takes all: with more files or brokers than it may
-// have open, the agent still answers over HTTP and reads its configuration.
+// Package limits divides the descriptors and the memory of the process between the parts of
+// the agent, so that no part can use all of them. With more files or brokers than it may
+// open, the agent still serves the HTTP API and reads its configuration.
+//
+// [Descriptors] and [Budget] are for descriptors, [Memory] for the records in memory, and
+// [SetUpGC] sets the memory limit of the process. All of them count; none of them waits.
 package limits
 
 import (
@@ -17,14 +20,14 @@ type Descriptors struct {
 	Files       int // for the files of sinks
 	Connections int // for clients of the HTTP API
 	Brokers     int // for connections to brokers
-	// The rest is not counted: configuration, secrets, folders that are
-	// synced, the log, and the watches and polls of the system.
+	// The rest is not counted: configuration, secrets, folders that are synced, the log,
+	// and the watches and polls of the runtime.
 }
 
-// unlimited is assumed where the system has no limit, or a higher one.
+// unlimited is assumed if the system has no limit, or a higher one.
 const unlimited = 1 << 20
 
-// divide divides a limit.
+// divide divides a limit between the parts.
 func divide(limit int) Descriptors {
 	d := Descriptors{Limit: min(max(limit, 0), unlimited)}
 	d.Files = d.Limit / 2
@@ -85,19 +88,19 @@ func (b *Budget) Acquire(n int) bool {
 	}
 }
 
-// Release gives back n descriptors that Acquire took.
+// Release returns n descriptors that Acquire took.
 func (b *Budget) Release(n int) {
 	if b.used.Add(int64(-n)) < 0 {
 		panic("limits: more descriptors were released than acquired")
 	}
 }
 
-// Err returns the cause of an open for which Acquire returned false.
+// Err returns the error for an open for which Acquire returned false.
 func (b *Budget) Err() error {
 	return DescriptorError(fmt.Sprintf("limit of %d descriptors reached (%d for %s); raise it with LimitNOFILE= or ulimit -n", b.limit, b.share, b.kind))
 }
 
-// A DescriptorError says that nothing is left of a budget.
+// A DescriptorError reports that a budget is used up.
 type DescriptorError string
 
 func (e DescriptorError) Error() string { return string(e) }

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestDivide(t *testing.T) {
+func TestEachPartGetsItsShareOfDescriptors(t *testing.T) {
 	for _, c := range []struct{ limit, files, connections, brokers int }{
 		{-1, 0, 8, 4},
 		{20, 10, 8, 4},

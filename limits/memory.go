@@ -7,29 +7,30 @@ import (
 	"time"
 )
 
-// How the memory limit of the process is divided: a quarter for what is fetched
-// ordinarily, half for large batches. The rest is for the agent itself and for
-// garbage; an eighth of the limit is for the buffers of consumers.
+// The shares of the memory limit of the process: a quarter is for ordinary fetches, half for
+// large batches, an eighth for the buffers of consumers. The rest is for the agent itself
+// and for garbage.
 const (
 	fetchShare  = 4
 	largeShare  = 2
 	bufferShare = 8
 )
 
-// leastBuffer is the smallest buffer of a consumer: smaller ones cost too many writes.
-const leastBuffer = 8 << 10
+// minBuffer is the smallest buffer of a consumer: smaller ones would cost too many writes.
+const minBuffer = 8 << 10
 
 // DefaultMaxBatch is the default of limits.max_batch.
 const DefaultMaxBatch = 128 << 20
 
-// patience is how long a caller of Acquire keeps its place before later ones.
-const patience = 500 * time.Millisecond
+// queueTimeout is how long a caller of Acquire keeps its place in the queue without another
+// call.
+const queueTimeout = 500 * time.Millisecond
 
-// Memory divides the memory for records between the fetchers of all clusters. The memory
-// for large batches is common to all of them: a batch that does not fit into the memory of
-// a request has to acquire it, and is read later if others hold it. The zero value has no
-// limit and the default size of a batch. All methods are safe for concurrent use, and
-// none waits, except Collect.
+// Memory divides the memory for records between the fetchers of all clusters. They share
+// the memory for large batches: a batch that does not fit into the memory of a request has
+// to acquire it, and is read later if others hold it. The zero value has no limit and the
+// default size of a batch. All methods are safe for concurrent use, and none of them blocks
+// except Collect.
 type Memory struct {
 	limit    atomic.Int64 // of the process; 0 is none
 	maxBatch atomic.Int64 // limits.max_batch; 0 is the default
@@ -52,13 +53,13 @@ type waiting struct {
 // Records is the memory for the records of this process.
 var Records Memory
 
-// SetLimit sets the memory limit of the process; 0 is none.
+// SetLimit sets the memory limit of the process in bytes; 0 is none.
 func (m *Memory) SetLimit(n int64) { m.limit.Store(n) }
 
-// SetMaxBatch sets limits.max_batch; 0 is the default.
+// SetMaxBatch sets limits.max_batch in bytes; 0 is the default.
 func (m *Memory) SetMaxBatch(n int64) { m.maxBatch.Store(n) }
 
-// MaxBatch is limits.max_batch.
+// MaxBatch returns limits.max_batch in bytes.
 func (m *Memory) MaxBatch() int64 {
 	if n := m.maxBatch.Load(); n > 0 {
 		return n
@@ -69,21 +70,21 @@ func (m *Memory) MaxBatch() int64 {
 // SetBuffers sets how many buffers all consumers together may hold at a time.
 func (m *Memory) SetBuffers(n int) { m.buffers.Store(int64(n)) }
 
-// Buffer is how large a buffer of a consumer should be: most, or less where the memory
-// limit does not allow that for all of them.
+// Buffer returns the size of a consumer's buffer in bytes: most, or less if the memory limit
+// does not allow that for all consumers.
 func (m *Memory) Buffer(most int) int {
 	limit, n := m.Limit(), m.buffers.Load()
 	if limit == 0 || n == 0 {
 		return most
 	}
-	return int(min(int64(most), max(leastBuffer, limit/bufferShare/n)))
+	return int(min(int64(most), max(minBuffer, limit/bufferShare/n)))
 }
 
-// Limit is the memory limit of the process; 0 if there is none.
+// Limit returns the memory limit of the process in bytes; 0 if there is none.
 func (m *Memory) Limit() int64 { return m.limit.Load() }
 
-// Large is how much memory there is for large batches. Without a memory limit it is
-// enough for a batch of limits.max_batch both compressed and decompressed.
+// Large returns the memory for large batches in bytes. Without a memory limit it is enough
+// for a batch of limits.max_batch, both compressed and decompressed.
 func (m *Memory) Large() int64 {
 	n := 2 * m.MaxBatch()
 	if limit := m.Limit(); limit > 0 {
@@ -92,8 +93,9 @@ func (m *Memory) Large() int64 {
 	return n
 }
 
-// Acquire takes n bytes of the memory for large batches; false if others hold too much of
-// it, or have waited for longer. The caller asks again after a moment. who identifies it.
+// Acquire takes n bytes of the memory for large batches. It returns false if others hold too
+// much of it, or have waited for longer; the caller then calls it again within the queue
+// timeout to keep its place. who identifies the caller.
 func (m *Memory) Acquire(who any, n int64) bool {
 	now := time.Now()
 	m.mu.Lock()
@@ -105,7 +107,7 @@ func (m *Memory) Acquire(who any, n int64) bool {
 		case w.who == who:
 			place = len(alive)
 			w.seen = now
-		case now.Sub(w.seen) > patience:
+		case now.Sub(w.seen) > queueTimeout:
 			continue
 		}
 		alive = append(alive, w)
@@ -131,7 +133,7 @@ func (m *Memory) Acquire(who any, n int64) bool {
 	return false
 }
 
-// Release gives back n bytes that Acquire took. The bytes become garbage.
+// Release returns n bytes that Acquire took. The bytes become garbage.
 func (m *Memory) Release(n int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -142,18 +144,17 @@ func (m *Memory) Release(n int64) {
 	}
 }
 
-// Used is how much is acquired.
+// Used returns how many bytes are acquired.
 func (m *Memory) Used() int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.used
 }
 
-// Collect is called before memory that was acquired is allocated. If the garbage of former
-// large batches and what is in use now are more than there may be, it collects the garbage
-// first, and gives it back to the system: the runtime would only begin to do so after the
-// allocation, and small objects in the freed memory would prevent the next batch from using
-// it.
+// Collect must be called before acquired memory is allocated. If the garbage of former large
+// batches and the memory in use exceed the limit, it collects the garbage and returns it to
+// the system. The runtime would do so only after the allocation, and small objects in the
+// freed memory would prevent the next batch from using it.
 func (m *Memory) Collect() {
 	m.mu.Lock()
 	due := m.Limit() > 0 && m.garbage > 0 && m.garbage+m.used > m.Large()
@@ -166,7 +167,7 @@ func (m *Memory) Collect() {
 	}
 }
 
-// A Share is one fetcher's part of the memory for what is fetched ordinarily.
+// A Share is the part of one fetcher of the memory for ordinary fetches.
 type Share struct {
 	m       *Memory
 	wanted  atomic.Int64
@@ -176,7 +177,7 @@ type Share struct {
 // Join returns a share of size 0.
 func (m *Memory) Join() *Share { return &Share{m: m, squeeze: make(chan struct{}, 1)} }
 
-// Want sets how much the fetcher would use; 0 gives the share back.
+// Want sets how many bytes the fetcher would use; 0 returns the share.
 func (s *Share) Want(n int64) {
 	if s.wanted.Load() == n {
 		return
@@ -194,8 +195,8 @@ func (s *Share) Want(n int64) {
 	}
 }
 
-// Limit is how much the fetcher may use: all that it wants, or the same part of it as the
-// others, where all together want more than the memory limit of the process allows.
+// Limit returns how many bytes the fetcher may use: all that it wants, or the same fraction
+// as the others if all together want more than the memory limit allows.
 func (s *Share) Limit() int64 {
 	want, all, limit := s.wanted.Load(), s.m.wanted.Load(), s.m.Limit()/fetchShare
 	if limit == 0 || all <= limit {
@@ -204,6 +205,6 @@ func (s *Share) Limit() int64 {
 	return int64(float64(want) * float64(limit) / float64(all))
 }
 
-// Squeezed receives when a batch waits for memory for large batches: the fetcher then drops
-// large batches that its consumers do not read.
+// Squeezed returns a channel that receives when a batch waits for the memory for large
+// batches. The fetcher then drops large batches that its consumers do not read.
 func (s *Share) Squeezed() <-chan struct{} { return s.squeeze }

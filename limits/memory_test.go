@@ -5,8 +5,7 @@ import (
 	"time"
 )
 
-// TestMemoryLimit: half of the memory limit is for large batches.
-func TestMemoryLimit(t *testing.T) {
+func TestHalfOfTheLimitIsForLargeBatches(t *testing.T) {
 	const mib = 1 << 20
 	for _, tt := range []struct{ limit, batch, large int64 }{
 		{0, 0, 256 * mib},
@@ -24,8 +23,8 @@ func TestMemoryLimit(t *testing.T) {
 	}
 }
 
-// TestBuffersOfConsumers: an eighth of the memory limit is for all of them.
-func TestBuffersOfConsumers(t *testing.T) {
+// TestBuffersUseAnEighthOfTheLimit, all consumers together.
+func TestBuffersUseAnEighthOfTheLimit(t *testing.T) {
 	const most = 128 << 10
 	for _, tt := range []struct {
 		limit    int64
@@ -35,7 +34,7 @@ func TestBuffersOfConsumers(t *testing.T) {
 		{230 << 20, 0, most},
 		{230 << 20, 30, most},
 		{240 << 20, 300, 104_857},
-		{230 << 20, 300_000, leastBuffer},
+		{230 << 20, 300_000, minBuffer},
 	} {
 		var m Memory
 		m.SetLimit(tt.limit)
@@ -46,9 +45,9 @@ func TestBuffersOfConsumers(t *testing.T) {
 	}
 }
 
-// TestAcquireInTurn: the first caller gets the memory first, as long as it repeats its
+// TestAcquireServesCallersInOrder: the first caller gets the memory first, as long as it repeats its
 // call.
-func TestAcquireInTurn(t *testing.T) {
+func TestAcquireServesCallersInOrder(t *testing.T) {
 	var m Memory
 	m.SetLimit(200) // 100 for large batches
 	s := m.Join()
@@ -59,7 +58,7 @@ func TestAcquireInTurn(t *testing.T) {
 	select {
 	case <-s.Squeezed():
 	default:
-		t.Error("shares are not told to release memory")
+		t.Error("shares receive no signal to release memory")
 	}
 	m.Release(40)
 	if m.Acquire("d", 1) {
@@ -73,16 +72,16 @@ func TestAcquireInTurn(t *testing.T) {
 		t.Error("f overtakes e, which waits")
 	}
 	m.mu.Lock()
-	m.waiting[0].seen = time.Now().Add(-2 * patience)
+	m.waiting[0].seen = time.Now().Add(-2 * queueTimeout)
 	m.mu.Unlock()
 	if !m.Acquire("f", 1) {
-		t.Error("f waits for e, which does not ask any more")
+		t.Error("f waits for e, which has stopped calling")
 	}
 }
 
-// TestShares: fetchers that want more than a quarter of the memory limit get equal parts of
+// TestSharesShrinkByTheSameFraction: fetchers that want more than a quarter of the memory limit get equal parts of
 // what they want.
-func TestShares(t *testing.T) {
+func TestSharesShrinkByTheSameFraction(t *testing.T) {
 	var m Memory
 	a, b := m.Join(), m.Join()
 	a.Want(100)

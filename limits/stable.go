@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// StableError returns an error of a connection without what differs from one connection
-// to the next: the local address, whose port is ephemeral. Log and status compare the
-// texts of errors, so the same cause must have the same text. remote is the address of
-// the other end; nil if there is no connection.
+// StableError returns the error of a connection without the local address, whose port
+// differs from one connection to the next. The log and the status compare the texts of
+// errors, so the same cause must have the same text. remote is the address of the other
+// end; nil if there is no connection.
 func StableError(err error, remote net.Addr) error {
 	of, ok := err.(*net.OpError)
 	if !ok {

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// TestStableErrors: errors of two connections to one server have the same text, which
+// TestStableErrorsHaveTheSameText: errors of two connections to one server have the same text, which
 // names the server, and the same type and cause as before.
-func TestStableErrors(t *testing.T) {
+func TestStableErrorsHaveTheSameText(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +67,7 @@ func TestStableErrors(t *testing.T) {
 				err := c.fail(client, server)
 				var of *net.OpError
 				if !errors.As(err, &of) || !errors.Is(err, c.is) {
-					t.Errorf("%#v is no *net.OpError for %v", err, c.is)
+					t.Errorf("%#v is not a *net.OpError for %v", err, c.is)
 				}
 				texts = append(texts, err.Error())
 				_, _ = client.Close(), server.Close()
@@ -79,8 +79,8 @@ func TestStableErrors(t *testing.T) {
 	}
 }
 
-// TestStableLookup: the error of a name server has the address of the server alone.
-func TestStableLookup(t *testing.T) {
+// TestStableLookupErrorNamesTheServerAlone: the error of a name server has the address of the server alone.
+func TestStableLookupErrorNamesTheServerAlone(t *testing.T) {
 	failed := &net.DNSError{Err: "read udp 10.0.0.7:43210->10.0.0.2:53: i/o timeout", Name: "kafka", IsTimeout: true}
 	err := StableError(&net.OpError{Op: "dial", Net: "tcp", Err: failed}, nil)
 	var dns *net.DNSError

@@ -1,5 +1,6 @@
-// Package verify proves from files in the JSON format that no offset of a
-// partition is missing or repeated.
+// Package verify proves from files in the JSON format that no offset of a partition is
+// missing or repeated. It reads the files alone, and shares no code with the sink that
+// wrote them. Start reading with [Trail.File].
 package verify
 
 import (
@@ -18,30 +19,30 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// A Trail is what files hold, taken together in the order in which they are
-// read. Its memory grows with the partitions and, up to a bound, with the holes,
-// never with the records.
+// A Trail is the content of all files together, in the order in which they are read. Its
+// memory grows with the number of partitions and, up to a bound, with the holes, never with
+// the records. It is not safe for concurrent use.
 type Trail struct {
 	Partitions map[Partition]*Count
 
-	progress func(read int64) // bytes of the files, so far
+	progress func(read int64) // bytes of the files read so far
 	read     int64
 }
 
-// A Partition names one.
+// A Partition names one partition.
 type Partition struct {
 	Topic string
 	ID    int32
 }
 
-// A Count is what a partition has. Holes and repeats are looked for between its
+// A Count is what the files hold of a partition. Holes and repeats are found between its
 // first and its last offset.
 type Count struct {
 	First, Last int64
 	Records     int64 // lines, repeats included
-	Missing     int64 // offsets
-	Repeats     int64 // lines whose offset was there before
-	Late        int64 // lines whose offset comes after a higher one, but was not there before
+	Missing     int64 // offsets without a line
+	Repeats     int64 // lines whose offset an earlier line has
+	Late        int64 // lines after one with a higher offset, whose own offset is new
 
 	Holes []Hole // the first ones, in order of their offsets
 }
@@ -49,29 +50,29 @@ type Count struct {
 // A Hole is a run of missing offsets.
 type Hole struct {
 	From, To int64  // both are missing
-	At       string // file:line of what follows it
+	At       string // file:line of the record after it
 }
 
-// maxHoles bounds the memory of a partition. Beyond it an offset that comes late
-// counts as a repeat.
+// maxHoles bounds the memory of a partition. Beyond it a late offset counts as a repeat.
 const maxHoles = 10_000
 
-// New makes an empty trail. progress, if not nil, is called now and then.
+// New returns an empty trail. progress, if not nil, is called after each read with the
+// bytes read so far.
 func New(progress func(read int64)) *Trail {
 	return &Trail{Partitions: make(map[Partition]*Count), progress: progress}
 }
 
-// A LineError is a line that is no record.
+// A LineError reports a line that is not a record.
 type LineError struct {
-	File string
-	Line int64
-	Why  string
+	File   string
+	Line   int64
+	Reason string
 }
 
-func (e *LineError) Error() string { return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.Why) }
+func (e *LineError) Error() string { return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.Reason) }
 
-// File reads one file, compressed or not. Its error is a [LineError] if a line is
-// torn or no record; what is before it is counted.
+// File reads one file, compressed or not. The error is a [LineError] if a line is torn or
+// not a record; the lines before it are counted.
 func (t *Trail) File(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -87,9 +88,10 @@ func (t *Trail) File(path string) error {
 	return t.lines(path, bufio.NewReaderSize(r, 1<<20))
 }
 
-// decompress tells by the first bytes what a file is.
+// decompress returns a reader of the content; the first bytes of a file tell how it is
+// compressed.
 func decompress(raw *bufio.Reader) (r io.Reader, done func(), err error) {
-	head, _ := raw.Peek(4) // a shorter file is no compressed one
+	head, _ := raw.Peek(4) // a shorter file is not compressed
 	switch {
 	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
 		z, err := gzip.NewReader(raw)
@@ -136,7 +138,7 @@ func (t *Trail) lines(path string, r *bufio.Reader) error {
 		case errors.Is(err, io.EOF) && len(line) == 0:
 			return nil
 		case errors.Is(err, io.EOF):
-			return &LineError{path, n, "the last line is torn: it has no newline"}
+			return &LineError{path, n, "torn last line: no newline"}
 		case err != nil:
 			return fmt.Errorf("verify %s:%d: %w", path, n, err)
 		}
@@ -150,10 +152,10 @@ func (t *Trail) lines(path string, r *bufio.Reader) error {
 
 // parse takes topic, partition and offset from an envelope.
 func parse(line []byte) (Partition, int64, error) {
-	if !json.Valid(line) { // two torn lines glued together begin like a good one
-		return Partition{}, 0, fmt.Errorf("no JSON: %.60q", line)
+	if !json.Valid(line) { // two torn lines that were joined begin like a valid one
+		return Partition{}, 0, fmt.Errorf("not JSON: %.60q", line)
 	}
-	if p, offset, ok := quick(line); ok {
+	if p, offset, ok := parseFast(line); ok {
 		return p, offset, nil
 	}
 	var e struct {
@@ -162,14 +164,14 @@ func parse(line []byte) (Partition, int64, error) {
 		Offset    *int64
 	}
 	if err := json.Unmarshal(line, &e); err != nil || e.Topic == nil || e.Partition == nil || e.Offset == nil {
-		return Partition{}, 0, fmt.Errorf("no record with topic, partition and offset: %.60q", line)
+		return Partition{}, 0, fmt.Errorf("not a record with topic, partition and offset: %.60q", line)
 	}
 	return Partition{*e.Topic, *e.Partition}, *e.Offset, nil
 }
 
-// quick reads what kcagent itself writes: valid JSON with the fields in order and
-// a topic without escapes.
-func quick(line []byte) (p Partition, offset int64, ok bool) {
+// parseFast reads the form that kcagent writes: valid JSON with the fields in order, and a
+// topic without escapes.
+func parseFast(line []byte) (p Partition, offset int64, ok bool) {
 	rest, ok := bytes.CutPrefix(line, []byte(`{"topic":"`))
 	topic, rest, found := bytes.Cut(rest, []byte(`","partition":`))
 	if !ok || !found || bytes.IndexByte(topic, '\\') >= 0 || bytes.IndexByte(topic, '"') >= 0 {
@@ -217,7 +219,7 @@ func (t *Trail) add(p Partition, offset int64, file string, line int64) {
 	}
 }
 
-// fill takes an offset out of the hole that it is in, if there is one.
+// fill removes an offset from the hole that contains it, and reports whether there is one.
 func (c *Count) fill(offset int64) bool {
 	i, _ := slices.BinarySearchFunc(c.Holes, offset, func(h Hole, at int64) int { return cmp.Compare(h.To, at) })
 	if i == len(c.Holes) || offset < c.Holes[i].From {
@@ -238,7 +240,7 @@ func (c *Count) fill(offset int64) bool {
 	return true
 }
 
-// Good reports that no partition has a repeat, a late record or, unless they are
+// Good reports whether no partition has a repeat, a late record or, unless they are
 // allowed, a hole.
 func (t *Trail) Good(allowHoles bool) bool {
 	for _, c := range t.Partitions {
@@ -249,7 +251,7 @@ func (t *Trail) Good(allowHoles bool) bool {
 	return true
 }
 
-// Sorted lists the partitions by topic and number.
+// Sorted returns the partitions by topic and number.
 func (t *Trail) Sorted() []Partition {
 	ps := make([]Partition, 0, len(t.Partitions))
 	for p := range t.Partitions {

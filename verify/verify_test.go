@@ -37,7 +37,7 @@ func write(t *testing.T, text string) string {
 	return path
 }
 
-func TestTrail(t *testing.T) {
+func TestHolesAndRepeatsAreCounted(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		files []string
@@ -80,7 +80,7 @@ func TestTrail(t *testing.T) {
 	}
 }
 
-func TestPartitionsAreApart(t *testing.T) {
+func TestPartitionsAreCountedSeparately(t *testing.T) {
 	trail := New(nil)
 	if err := trail.File(write(t, line("b", 1, 7)+line("a", 1, 3)+line("b", 0, 1)+line("b", 1, 8)+line("a", 1, 4))); err != nil || !trail.Good(false) {
 		t.Errorf("%v %v", err, trail.Partitions)
@@ -90,7 +90,7 @@ func TestPartitionsAreApart(t *testing.T) {
 	}
 }
 
-func TestCompressedFiles(t *testing.T) {
+func TestCompressedFilesAreRead(t *testing.T) {
 	var zipped bytes.Buffer
 	for _, text := range []string{run(0, 1), run(2)} { // members one after the other
 		w := gzip.NewWriter(&zipped)
@@ -116,7 +116,7 @@ func TestCompressedFiles(t *testing.T) {
 	}
 }
 
-func TestForeignLines(t *testing.T) {
+func TestLinesThatAreNotRecordsAreErrors(t *testing.T) {
 	good := run(0, 1)
 	for name, bad := range map[string]string{
 		"no newline":        strings.TrimSuffix(run(2), "\n"),
@@ -147,8 +147,8 @@ func TestForeignLines(t *testing.T) {
 	}
 }
 
-// TestMemoryStaysSmall: not even long lines and many records make it grow.
-func TestMemoryStaysSmall(t *testing.T) {
+// TestMemoryDoesNotGrowWithRecords: neither long lines nor many records use more memory.
+func TestMemoryDoesNotGrowWithRecords(t *testing.T) {
 	var b strings.Builder
 	for i := range 200_000 {
 		b.WriteString(line("t", i%4, i/4))
