@@ -1,6 +1,8 @@
-// Package cli is the command line: one file a command, each a thin layer over
-// the package that does the work. Results go to stdout, everything else to
-// stderr.
+// Package cli is the command line. Each command has one file, and is a thin layer over the
+// package that does the work. Results go to stdout, everything else to stderr.
+//
+// A new command is a file with a command value, which is added to commands in this file.
+// Start reading with [Run]; runAgent in run.go wires a running agent together.
 package cli
 
 import (
@@ -9,16 +11,18 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
+	"kcagent/cli/client"
 	"kcagent/config"
 )
 
 // Exit codes.
 const (
-	exitGood    = 0
+	exitSuccess = 0
 	exitFailure = 1
-	exitUsage   = 2 // wrong usage or configuration
+	exitUsage   = 2 // invalid usage or configuration
 )
 
 // A command is one word of the command line. Its texts are what --help prints, and
@@ -40,7 +44,7 @@ type exit struct {
 }
 
 var usualExits = []exit{
-	{exitGood, "success"},
+	{exitSuccess, "success"},
 	{exitFailure, "failure"},
 	{exitUsage, "invalid usage or configuration"},
 }
@@ -49,22 +53,22 @@ type streams struct{ out, err io.Writer }
 
 func commands() []command {
 	return []command{
-		runHelp, validateHelp, planHelp, statusHelp, schemaHelp, demoHelp, verifyHelp, healthHelp, versionHelp,
+		runCommand, validateCommand, planCommand, statusCommand, schemaCommand, demoCommand, verifyCommand, healthCommand, versionCommand,
 	}
 }
 
-// errUsage marks an error for which the user has to change the command line.
-type errUsage struct{ error }
+// A usageError is one for which the user has to change the command line.
+type usageError struct{ error }
 
-func (e errUsage) Unwrap() error { return e.error }
+func (e usageError) Unwrap() error { return e.error }
 
-// errReported is a failure that the command has already told the user about.
-type errReported struct{ code int }
+// A reportedError is a failure that the command has printed already.
+type reportedError struct{ code int }
 
-func (e errReported) Error() string { return fmt.Sprintf("exit %d", e.code) }
+func (e reportedError) Error() string { return fmt.Sprintf("exit %d", e.code) }
 
-// Run runs the command that args name and returns the exit code: 0 good, 1
-// failure, 2 wrong usage or configuration.
+// Run runs the command that args name and returns the exit code: 0 success, 1 failure, 2
+// invalid usage or configuration. plan has its own.
 func Run(args []string, stdout, stderr io.Writer) int {
 	io := streams{stdout, stderr}
 	if len(args) == 0 {
@@ -74,14 +78,14 @@ func Run(args []string, stdout, stderr io.Writer) int {
 	switch args[0] {
 	case "help", "-h", "-help", "--help":
 		usage(stdout)
-		return exitGood
+		return exitSuccess
 	}
 	for _, c := range commands() {
 		if c.name == args[0] {
 			return c.exec(io, args[1:])
 		}
 	}
-	fmt.Fprintf(stderr, "kcagent: no command is named %q; see kcagent help\n", args[0])
+	fmt.Fprintf(stderr, "kcagent: unknown command %q; see kcagent help\n", args[0])
 	return exitUsage
 }
 
@@ -155,10 +159,10 @@ func printFlags(flags *flag.FlagSet) {
 
 func exitCode(name string, stderr io.Writer, err error) int {
 	var problems config.Problems
-	var reported errReported
+	var reported reportedError
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
-		return exitGood
+		return exitSuccess
 	case errors.As(err, &reported):
 		return reported.code
 	case errors.As(err, &problems):
@@ -166,7 +170,7 @@ func exitCode(name string, stderr io.Writer, err error) int {
 		return exitUsage
 	}
 	fmt.Fprintf(stderr, "kcagent %s: %v\n", name, err)
-	if errors.As(err, new(errUsage)) {
+	if errors.As(err, new(usageError)) {
 		return exitUsage
 	}
 	return exitFailure
@@ -184,10 +188,10 @@ func parse(io streams, flags *flag.FlagSet, args []string) error {
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return err
-	case err != nil: // the flag package has printed it, and the usage
-		return errReported{exitUsage}
+	case err != nil: // printed by the flag package, with the usage
+		return reportedError{exitUsage}
 	case flags.NArg() > 0:
-		return errUsage{fmt.Errorf("unexpected argument %q: every setting is a flag, see --help", flags.Arg(0))}
+		return usageError{fmt.Errorf("unexpected argument %q: every setting is a flag; see --help", flags.Arg(0))}
 	}
 	return nil
 }
@@ -203,5 +207,39 @@ func checkOneOf(flagName, value string, legal ...string) error {
 			return nil
 		}
 	}
-	return errUsage{fmt.Errorf("--%s is %q: write %s", flagName, value, strings.Join(legal, " or "))}
+	return usageError{fmt.Errorf("invalid --%s %q: use %s", flagName, value, strings.Join(legal, " or "))}
+}
+
+// urlFlag adds --url.
+func urlFlag(flags *flag.FlagSet) *string {
+	return flags.String("url", "http://127.0.0.1:8080", "`address` of the agent")
+}
+
+// newClient returns a client of the agent that --url names.
+func newClient(address string) (client.Client, error) {
+	c, err := client.New(address)
+	if err != nil {
+		return client.Client{}, usageError{fmt.Errorf("--url: %w", err)}
+	}
+	return c, nil
+}
+
+// coloured reports whether w is a terminal that supports colours
+// (https://no-color.org).
+func coloured(w io.Writer) bool { return isTerminal(w) && os.Getenv("NO_COLOR") == "" }
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return noun
+	}
+	return noun + "s"
 }

@@ -45,7 +45,7 @@ const (
 
 func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
 	code, out, _ := kcagent(t, "help")
-	if code != exitGood {
+	if code != exitSuccess {
 		t.Errorf("help exits with %d", code)
 	}
 	for _, c := range commands() {
@@ -53,14 +53,14 @@ func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
 			t.Errorf("help does not name %s", c.name)
 		}
 		code, help, stderr := kcagent(t, c.name, "--help")
-		if code != exitGood || stderr != "" || !strings.Contains(help, c.example) {
+		if code != exitSuccess || stderr != "" || !strings.Contains(help, c.example) {
 			t.Errorf("%s --help exits with %d, prints\n%s%s", c.name, code, help, stderr)
 		}
 	}
 }
 
-// TestExamplesParse: every flag that an example shows is one the command has.
-func TestExamplesParse(t *testing.T) {
+// TestExamplesUseExistingFlags: every flag that an example shows is one the command has.
+func TestExamplesUseExistingFlags(t *testing.T) {
 	for _, c := range commands() {
 		_, help, _ := kcagent(t, c.name, "--help")
 		for _, word := range strings.Fields(c.example) {
@@ -93,7 +93,7 @@ func TestHelpShowsTheJSONOutput(t *testing.T) {
 	}
 }
 
-func TestWrongUsageIsExit2(t *testing.T) {
+func TestInvalidUsageExitsWith2(t *testing.T) {
 	f := func(args ...string) {
 		t.Helper()
 		code, out, stderr := kcagent(t, args...)
@@ -116,22 +116,22 @@ func TestWrongUsageIsExit2(t *testing.T) {
 	f("version", "please")
 }
 
-func TestVersion(t *testing.T) {
-	if code, out, _ := kcagent(t, "version"); code != exitGood || !strings.HasPrefix(out, "kcagent ") {
+func TestVersionIsPrinted(t *testing.T) {
+	if code, out, _ := kcagent(t, "version"); code != exitSuccess || !strings.HasPrefix(out, "kcagent ") {
 		t.Errorf("version exits with %d, prints %q", code, out)
 	}
 }
 
 func TestSchemaIsJSON(t *testing.T) {
 	code, out, _ := kcagent(t, "schema")
-	if code != exitGood || !json.Valid([]byte(out)) || !strings.Contains(out, `"topics"`) {
+	if code != exitSuccess || !json.Valid([]byte(out)) || !strings.Contains(out, `"topics"`) {
 		t.Errorf("schema exits with %d, prints %.100q", code, out)
 	}
 }
 
-func TestValidate(t *testing.T) {
+func TestValidatePrintsProblemsToStdout(t *testing.T) {
 	path := writeFile(t, good)
-	if code, out, stderr := kcagent(t, "validate", "--config", path); code != exitGood || out != "" || !strings.Contains(stderr, "1 consumer") {
+	if code, out, stderr := kcagent(t, "validate", "--config", path); code != exitSuccess || out != "" || !strings.Contains(stderr, "1 consumer") {
 		t.Errorf("good: exit %d, stdout %q, stderr %q", code, out, stderr)
 	}
 	path = writeFile(t, bad)
@@ -152,7 +152,7 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-func TestValidateOnlineNamesWhatCannotBeReached(t *testing.T) {
+func TestValidateOnlineReportsUnreachableBrokers(t *testing.T) {
 	path := writeFile(t, good) // port 1 on this host refuses
 	code, out, _ := kcagent(t, "validate", "--config", path, "--online")
 	if code != exitUsage || !strings.HasPrefix(out, path+":2:") || !strings.Contains(out, "localhost:1") {
@@ -160,7 +160,7 @@ func TestValidateOnlineNamesWhatCannotBeReached(t *testing.T) {
 	}
 }
 
-func TestRunRefusesABadFirstFile(t *testing.T) {
+func TestRunRejectsAnInvalidFirstFile(t *testing.T) {
 	path := writeFile(t, bad)
 	code, out, stderr := kcagent(t, "run", "--config", path, "--listen", "127.0.0.1:0")
 	if code != exitUsage || out != "" || !strings.Contains(stderr, path+":2:") {
@@ -168,7 +168,7 @@ func TestRunRefusesABadFirstFile(t *testing.T) {
 	}
 }
 
-func TestRunTellsThatThePortIsTaken(t *testing.T) {
+func TestRunReportsAnAddressInUse(t *testing.T) {
 	path := writeFile(t, good)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -181,8 +181,8 @@ func TestRunTellsThatThePortIsTaken(t *testing.T) {
 	}
 }
 
-// TestPasswordsInAddressesDoNotShow: where an address is told, its password is not.
-func TestPasswordsInAddressesDoNotShow(t *testing.T) {
+// TestPasswordsInURLsAreHidden: errors show the URL without its password.
+func TestPasswordsInURLsAreHidden(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/status" {
 			w.WriteHeader(http.StatusUnauthorized)
@@ -198,22 +198,22 @@ func TestPasswordsInAddressesDoNotShow(t *testing.T) {
 		{"health", "--url", "http://admin:hunter2@host:port"},
 	} {
 		code, out, stderr := kcagent(t, args...)
-		if code == exitGood || stderr == "" || strings.Contains(out+stderr, "hunter2") {
+		if code == exitSuccess || stderr == "" || strings.Contains(out+stderr, "hunter2") {
 			t.Errorf("%v exits with %d and says %s%s", args, code, out, stderr)
 		}
 	}
 }
 
-func TestHealthNeedsAnAgent(t *testing.T) {
+func TestHealthFailsWithoutAnAgent(t *testing.T) {
 	code, _, stderr := kcagent(t, "health", "--url", "http://127.0.0.1:1")
 	if code != exitFailure || stderr == "" {
 		t.Errorf("exit %d, stderr %q", code, stderr)
 	}
 }
 
-// TestRunEndsWithItsServer: an agent that nobody can see is not what was asked
+// TestRunEndsIfItsServerFails: an agent that nobody can see is not what was asked
 // for, so the end of its server ends it, after the consumers were stopped.
-func TestRunEndsWithItsServer(t *testing.T) {
+func TestRunEndsIfItsServerFails(t *testing.T) {
 	err := runAgent(t.Context(), runOptions{
 		config: writeFile(t, "consumers: []\n"), listen: "127.0.0.1:0", webConfig: "/nowhere/web.yaml", log: slog.New(slog.DiscardHandler),
 	})

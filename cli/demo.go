@@ -10,17 +10,17 @@ import (
 	"kcagent/demo"
 )
 
-var demoHelp = command{
+var demoCommand = command{
 	name:    "demo",
 	summary: "run an agent with an embedded Kafka broker, generated records and a sample file",
 	details: `
 The folder gets a sample file to edit; a file that exists already is used unchanged. The
 demo ends on SIGINT or SIGTERM, or after --duration.`,
 	example: "kcagent demo --dir /tmp/kcagent-demo --duration 1m",
-	run:     demoCommand,
+	run:     runDemo,
 }
 
-func demoCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
+func runDemo(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
 	o := demo.Options{Stdout: io.out}
 	flags.StringVar(&o.Dir, "dir", "./"+demo.DefaultDir, "`folder` for the sample file and the data")
 	flags.IntVar(&o.Rate, "rate", demo.DefaultRate, "`number` of records to generate per second")
@@ -36,11 +36,11 @@ func demoCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []st
 	}
 	switch {
 	case o.Rate < 1:
-		return errUsage{fmt.Errorf("--rate is %d: write a number from 1 on", o.Rate)}
+		return usageError{fmt.Errorf("invalid --rate %d: must be at least 1", o.Rate)}
 	case o.Duration < 0:
-		return errUsage{fmt.Errorf("--duration is %s: write a time such as 1m, or 0 to go on until a signal", o.Duration)}
+		return usageError{fmt.Errorf("invalid --duration %s: use a duration such as 1m, or 0 to run until a signal", o.Duration)}
 	case o.Dir == "":
-		return errUsage{fmt.Errorf("--dir is empty: write a folder, or leave it out")}
+		return usageError{fmt.Errorf("--dir is empty: set a folder, or remove the flag")}
 	}
 	if o.Listen, err = freeAddress(o.Listen); err != nil {
 		return err
@@ -53,12 +53,12 @@ func demoCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []st
 	})
 }
 
-// freeAddress makes sure that an address can be listened on, before the user is
-// told to look there, and turns port 0 into one that is free.
+// freeAddress checks that the agent can listen on an address, before the demo prints it,
+// and replaces port 0 by a free port.
 func freeAddress(address string) (string, error) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
-		return "", fmt.Errorf("listen on %s: %w; another address can be given with --listen", address, err)
+		return "", fmt.Errorf("listen on %s: %w; choose another address with --listen", address, err)
 	}
 	defer l.Close()
 	return l.Addr().String(), nil

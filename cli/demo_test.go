@@ -17,10 +17,10 @@ import (
 	"kcagent/e2e/wait"
 )
 
-func TestDemoFromStartToEnd(t *testing.T) {
+func TestDemoWritesRecordsAndReportsThem(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "demo")
 	code, out, stderr := kcagent(t, "demo", "--dir", dir, "--duration", "3s", "--listen", "127.0.0.1:0")
-	if code != exitGood {
+	if code != exitSuccess {
 		t.Fatalf("exit %d, stderr\n%s", code, stderr)
 	}
 	for _, name := range []string{"orders.log", "payments.jsonl"} {
@@ -30,14 +30,14 @@ func TestDemoFromStartToEnd(t *testing.T) {
 			t.Errorf("%s has no records: %v", name, err)
 		}
 		if want := fmt.Sprintf("%s: %d records", path, strings.Count(string(text), "\n")); !strings.Contains(out, want) {
-			t.Errorf("not told: %s\n%s", want, out)
+			t.Errorf("not printed: %s\n%s", want, out)
 		}
 	}
 	if text, err := os.ReadFile(filepath.Join(dir, "data", "audit.log")); len(text) > 0 {
 		t.Errorf("the paused consumer wrote %q, %v", text, err)
 	}
 	if strings.Contains(out, ":0/status") {
-		t.Errorf("the user is sent to port 0:\n%s", out)
+		t.Errorf("the printed address has port 0:\n%s", out)
 	}
 	for _, name := range []string{"orders", "payments", "audit"} {
 		if want := "consumer=" + name + " from=STOPPING to=TERMINATED"; !strings.Contains(stderr, want) {
@@ -70,7 +70,7 @@ func startDemo(t *testing.T, dir string) *logBuffer {
 	ctx, cancel := context.WithCancel(context.Background())
 	log, ended := new(logBuffer), make(chan error, 1)
 	go func() {
-		ended <- demoCommand(ctx, streams{new(logBuffer), log}, flag.NewFlagSet("demo", flag.ContinueOnError),
+		ended <- runDemo(ctx, streams{new(logBuffer), log}, flag.NewFlagSet("demo", flag.ContinueOnError),
 			[]string{"--dir", dir, "--listen", "127.0.0.1:0"})
 	}()
 	t.Cleanup(func() {
@@ -82,8 +82,8 @@ func startDemo(t *testing.T, dir string) *logBuffer {
 	return log
 }
 
-// TestReadmeShowsWhatTheDemoLogs makes the edits of the README's first screen
-// and looks for the lines that it shows.
+// TestReadmeShowsWhatTheDemoLogs makes the edits that the README describes, and expects
+// the log lines that it shows.
 func TestReadmeShowsWhatTheDemoLogs(t *testing.T) {
 	readme, err := os.ReadFile("../README.md")
 	if err != nil {
@@ -130,19 +130,19 @@ func TestReadmeShowsWhatTheDemoLogs(t *testing.T) {
 	}
 }
 
-// edit replaces what stands in a file once.
+// edit replaces a text that is in the file once.
 func edit(t *testing.T, path, from, to string) {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	if err != nil || strings.Count(string(text), from) != 1 {
-		t.Fatalf("%q is not once in the file: %v\n%s", from, err, text)
+		t.Fatalf("%q is not in the file exactly once: %v\n%s", from, err, text)
 	}
 	if err := os.WriteFile(path, []byte(strings.Replace(string(text), from, to, 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func TestDemoWithAWrongFileOfTheUser(t *testing.T) {
+func TestDemoKeepsAnInvalidFileOfTheUser(t *testing.T) {
 	path := writeFile(t, bad)
 	code, _, stderr := kcagent(t, "demo", "--dir", filepath.Dir(path), "--listen", "127.0.0.1:0")
 	if code != exitUsage || !strings.Contains(stderr, path+":2:") {
@@ -153,7 +153,7 @@ func TestDemoWithAWrongFileOfTheUser(t *testing.T) {
 	}
 }
 
-func TestDemoRefusals(t *testing.T) {
+func TestDemoRejectsInvalidFlagsBeforeItWrites(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -10,14 +10,15 @@ import (
 	"strings"
 
 	"kcagent/agent/plan"
+	"kcagent/cli/client"
 	"kcagent/config"
 )
 
-// exitChanges is the exit code of a plan that is not empty. Every error is
-// exitFailure here, for 2 is taken.
+// exitChanges is the exit code of a plan with changes. Every error of this command is
+// exitFailure, because 2 has another meaning here.
 const exitChanges = 2
 
-var planHelp = command{
+var planCommand = command{
 	name:    "plan",
 	summary: "show what a file would change in the running agent",
 	details: `
@@ -35,29 +36,28 @@ With --output json stdout is one object:
 The actions are create, start, pause, resume, update, resubscribe, stop, replace and
 terminate.`,
 	exits: []exit{
-		{exitGood, "the file changes nothing"},
+		{exitSuccess, "the file changes nothing"},
 		{exitFailure, "an error, also if the agent would reject the file"},
 		{exitChanges, "the file changes something"},
 	},
 	example: "kcagent plan --config consumers.yaml --url http://127.0.0.1:8080",
-	run:     planCommand,
+	run:     runPlan,
 }
 
-// planCommand says what a file would change, in the running agent or from
-// nothing.
-func planCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
+// runPlan shows what a file would change in the running agent, or in one without consumers.
+func runPlan(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
 	changes, err := planFile(ctx, io, flags, args)
-	var reported errReported
+	var reported reportedError
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return err
 	case errors.As(err, &reported):
-		return errReported{exitFailure}
+		return reportedError{exitFailure}
 	case err != nil:
 		fmt.Fprintf(io.err, "kcagent plan: %v\n", err)
-		return errReported{exitFailure}
+		return reportedError{exitFailure}
 	case changes > 0:
-		return errReported{exitChanges}
+		return reportedError{exitChanges}
 	}
 	return nil
 }
@@ -82,7 +82,7 @@ func planFile(ctx context.Context, io streams, flags *flag.FlagSet, args []strin
 		if err != nil {
 			return 0, err
 		}
-		if have, err = c.config(ctx, want); err != nil {
+		if have, err = runningConfig(ctx, c, want); err != nil {
 			return 0, err
 		}
 		if p := plan.Guard(have.Consumers, want); p != nil {
@@ -96,27 +96,28 @@ func planFile(ctx context.Context, io streams, flags *flag.FlagSet, args []strin
 		enc.SetIndent("", "  ")
 		return len(plan.Changes), enc.Encode(plan)
 	}
-	_, err = fmt.Fprint(io.out, plan.text(colours(io.out)))
+	_, err = fmt.Fprint(io.out, plan.text(coloured(io.out)))
 	return len(plan.Changes), err
 }
 
-// config is the configuration that the agent has in force.
-func (c client) config(ctx context.Context, mine *config.Config) (*config.Config, error) {
+// runningConfig returns the configuration that the agent has applied. Secrets that are the
+// same in mine are known, see [config.FromNormalised].
+func runningConfig(ctx context.Context, c client.Client, mine *config.Config) (*config.Config, error) {
 	var shown struct {
 		Config json.RawMessage        `json:"config"`
 		Seals  map[string]config.Seal `json:"seals"`
 	}
-	if err := c.decode(ctx, "/config", &shown); err != nil {
+	if err := c.Decode(ctx, "/config", &shown); err != nil {
 		return nil, err
 	}
 	have, err := config.FromNormalised(shown.Config, shown.Seals, mine)
 	if err != nil {
-		return nil, fmt.Errorf("read the agent's configuration: %w (is it of another version?)", err)
+		return nil, fmt.Errorf("read the configuration of the agent: %w; check that the agent has the version of this command", err)
 	}
 	return have, nil
 }
 
-// A planReport is what the plan command shows.
+// A planReport is the output of the command.
 type planReport struct {
 	Changes   []planned      `json:"changes"`
 	Summary   map[string]int `json:"summary"` // by action
@@ -155,14 +156,14 @@ func newPlan(have, want *config.Config) planReport {
 	return p
 }
 
-// looks are how an action is marked and coloured.
-var looks = map[string]struct{ mark, colour string }{
+// styles are the mark and the colour of each action.
+var styles = map[string]struct{ mark, colour string }{
 	string(plan.Create): {"+", "32"}, string(plan.Start): {"+", "32"},
 	string(plan.Terminate): {"-", "31"}, string(plan.Stop): {"-", "31"},
 	string(plan.Replace): {"!", "33"}, string(plan.Resubscribe): {"!", "33"},
 }
 
-// text is a line for each change, one more for its warning, and a summary.
+// text returns a line for each change, one more for its warning, and a summary.
 func (p planReport) text(coloured bool) string {
 	var b strings.Builder
 	width, actions := 0, 0
@@ -170,16 +171,16 @@ func (p planReport) text(coloured bool) string {
 		width, actions = max(width, len(c.Consumer)), max(actions, len(c.Action))
 	}
 	for _, c := range p.Changes {
-		look := looks[c.Action]
-		if look.mark == "" {
-			look.mark, look.colour = "~", "36"
+		style := styles[c.Action]
+		if style.mark == "" {
+			style.mark, style.colour = "~", "36"
 		}
-		line := fmt.Sprintf("%s %-*s %-*s  cost: %s", look.mark, actions, c.Action, width, c.Consumer, c.Cost)
+		line := fmt.Sprintf("%s %-*s %-*s  cost: %s", style.mark, actions, c.Action, width, c.Consumer, c.Cost)
 		if len(c.Fields) > 0 {
 			line += "  (" + strings.Join(c.Fields, ", ") + ")"
 		}
 		if coloured {
-			line = "\x1b[" + look.colour + "m" + line + "\x1b[0m"
+			line = "\x1b[" + style.colour + "m" + line + "\x1b[0m"
 		}
 		b.WriteString(line + "\n")
 		if c.Warning != "" {
@@ -187,7 +188,7 @@ func (p planReport) text(coloured bool) string {
 		}
 	}
 	if len(p.Changes) == 0 {
-		fmt.Fprintf(&b, "nothing to change, %d %s untouched\n", p.Untouched, plural(p.Untouched, "consumer"))
+		fmt.Fprintf(&b, "no changes; %d %s untouched\n", p.Untouched, plural(p.Untouched, "consumer"))
 		return b.String()
 	}
 	var parts []string

@@ -61,7 +61,7 @@ func running(t *testing.T, text string) (url string) {
 	return server.URL
 }
 
-func TestPlanCommand(t *testing.T) {
+func TestPlanShowsChangesAndTheirCost(t *testing.T) {
 	url, want := running(t, planHave), writeFile(t, planWant)
 	code, out, stderr := kcagent(t, "plan", "--config", want, "--url", url)
 	if code != exitChanges || stderr != "" {
@@ -78,7 +78,7 @@ func TestPlanCommand(t *testing.T) {
 		t.Errorf("json: exit %d", code)
 	}
 	golden(t, "plan.json", out)
-	if code, out, stderr = kcagent(t, "plan", "--config", writeFile(t, planHave), "--url", url); code != exitGood || out != "nothing to change, 4 consumers untouched\n" {
+	if code, out, stderr = kcagent(t, "plan", "--config", writeFile(t, planHave), "--url", url); code != exitSuccess || out != "no changes; 4 consumers untouched\n" {
 		t.Errorf("the same file: exit %d: %s%s", code, out, stderr)
 	}
 	coloured := newPlan(&config.Config{}, &config.Config{Consumers: []config.Consumer{{Name: "a"}}}).text(true)
@@ -111,7 +111,7 @@ func TestPlanComparesSecrets(t *testing.T) {
 	}
 }
 
-func TestPlanErrors(t *testing.T) {
+func TestPlanErrorsExitWith1(t *testing.T) {
 	url := running(t, planHave)
 	for _, c := range []struct {
 		args []string
@@ -119,7 +119,7 @@ func TestPlanErrors(t *testing.T) {
 	}{
 		{[]string{"--config", writeFile(t, bad), "--url", url}, "topcs"},
 		{[]string{"--config", "/no/such/file", "--url", url}, "no such file"},
-		{[]string{"--config", writeFile(t, good), "--url", "http://127.0.0.1:1"}, "does it run"},
+		{[]string{"--config", writeFile(t, good), "--url", "http://127.0.0.1:1"}, "check that it runs"},
 		{[]string{"--config", writeFile(t, good), "--url", "nonsense"}, "--url"},
 		{[]string{"--nonsense"}, "nonsense"},
 		{[]string{"--config", writeFile(t, "limits: {max_removed_percent: 50}\n"+good), "--url", url}, "would terminate 4 of 4 consumers"},

@@ -19,12 +19,13 @@ import (
 
 	"kcagent/agent"
 	"kcagent/agent/kafka"
+	"kcagent/cli/httpserver"
 	"kcagent/config"
 	"kcagent/config/filewatch"
 	"kcagent/limits"
 )
 
-// runOptions are what the run command and the demo say of a running agent.
+// runOptions configure a running agent; the commands run and demo set them.
 type runOptions struct {
 	config          string
 	listen          string
@@ -34,7 +35,7 @@ type runOptions struct {
 	log             *slog.Logger
 }
 
-var runHelp = command{
+var runCommand = command{
 	name:    "run",
 	summary: "run the consumers that the file declares",
 	details: `
@@ -43,15 +44,15 @@ certificates and passwords, as soon as it has not changed for 100 ms. SIGHUP mak
 read them at once. On SIGTERM or SIGINT it drains, flushes, commits and closes every
 consumer; a second signal ends the process at once. The log goes to stderr.`,
 	exits: []exit{
-		{exitGood, "every consumer stopped in time"},
+		{exitSuccess, "every consumer stopped in time"},
 		{exitFailure, "a consumer did not stop in time, or the HTTP API failed"},
 		{exitUsage, "invalid usage, or the first file has problems"},
 	},
 	example: "kcagent run --config consumers.yaml --listen 127.0.0.1:8080",
-	run:     runCommand,
+	run:     runRun,
 }
 
-func runCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
+func runRun(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
 	var o runOptions
 	flags.StringVar(&o.config, "config", "consumers.yaml", "configuration `file`")
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "`address` of the read-only HTTP API")
@@ -73,16 +74,16 @@ func runCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []str
 	return runAgent(ctx, o)
 }
 
-// check finds flags that cannot be meant.
+// check validates the flags.
 func (o *runOptions) check() error {
 	if o.shutdownTimeout < 0 {
-		return errUsage{fmt.Errorf("--shutdown-timeout is %s: write a time such as 25s", o.shutdownTimeout)}
+		return usageError{fmt.Errorf("invalid --shutdown-timeout %s: use a duration such as 25s", o.shutdownTimeout)}
 	}
 	if _, err := net.ResolveTCPAddr("tcp", o.listen); err != nil {
-		return errUsage{fmt.Errorf("--listen is %q: write an address such as 127.0.0.1:8080: %w", o.listen, err)}
+		return usageError{fmt.Errorf("invalid --listen %q: %w; use an address such as 127.0.0.1:8080", o.listen, err)}
 	}
 	if err := web.Validate(o.webConfig); err != nil {
-		return errUsage{fmt.Errorf("read --web.config.file: %w", err)}
+		return usageError{fmt.Errorf("read --web.config.file: %w", err)}
 	}
 	return nil
 }
@@ -95,7 +96,7 @@ func logFlags(flags *flag.FlagSet) (level, format *string) {
 func newLogger(w io.Writer, level, format string) (*slog.Logger, error) {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, errUsage{fmt.Errorf("--log-level is %q: write debug, info, warn or error", level)}
+		return nil, usageError{fmt.Errorf("invalid --log-level %q: use debug, info, warn or error", level)}
 	}
 	o := &slog.HandlerOptions{Level: l}
 	switch format {
@@ -107,21 +108,14 @@ func newLogger(w io.Writer, level, format string) (*slog.Logger, error) {
 	return nil, checkOneOf("log-format", format, "text", "json")
 }
 
-// Limits of the HTTP API, besides that of its connections: no client may hold more
-// than a little of the agent.
-const (
-	headerTimeout  = 5 * time.Second
-	writeTimeout   = 30 * time.Second
-	idleTimeout    = time.Minute
-	maxHeaderBytes = 64 << 10
-	serverGrace    = 2 * time.Second
-)
+// serverGrace is how long requests in progress may take once the agent has ended.
+const serverGrace = 2 * time.Second
 
-// runAgent runs an agent until ctx ends: the watcher sends edits to the agent,
-// and the server shows it. It returns nil if every consumer ended cleanly.
+// runAgent runs an agent until ctx ends: the watcher sends it edits, and the HTTP server
+// shows its state. It returns nil if every consumer ended cleanly.
 func runAgent(ctx context.Context, o runOptions) error {
 	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP) // first of all: unheard, it would end the process
+	signal.Notify(hup, syscall.SIGHUP) // before anything else, because the default action ends the process
 	defer signal.Stop(hup)
 
 	listener, err := net.Listen("tcp", o.listen)
@@ -137,8 +131,8 @@ func runAgent(ctx context.Context, o runOptions) error {
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	server := newServer(a.Handler(), o.log)
-	clients := limitClients(server, listener, limits.Of().Connections)
+	server := httpserver.New(a.Handler(), o.log)
+	clients := httpserver.Limit(server, listener, limits.Of().Connections)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		err := web.Serve(clients, server, &web.FlagConfig{WebConfigFile: &o.webConfig}, o.log)
@@ -154,7 +148,7 @@ func runAgent(ctx context.Context, o runOptions) error {
 				a.Reopen()
 				select {
 				case reload <- sig:
-				default: // one waits already
+				default: // a reload is pending already
 				}
 			case <-ctx.Done():
 				return
@@ -166,26 +160,18 @@ func runAgent(ctx context.Context, o runOptions) error {
 	wg.Go(func() { files.Run(ctx) })
 
 	err = a.Run(ctx, w.Updates())
-	if broken := new(serverError); errors.As(context.Cause(ctx), broken) {
-		err = errors.Join(*broken, err)
+	if failed, ok := errors.AsType[serverError](context.Cause(ctx)); ok {
+		err = errors.Join(failed, err)
 	}
 	cancel(nil)
 	grace, done := context.WithTimeout(context.WithoutCancel(ctx), serverGrace)
 	defer done()
-	_ = server.Shutdown(grace) // what it still answers after the grace is cut off
+	_ = server.Shutdown(grace) // Close ends the requests that take longer
 	_ = server.Close()
 	wg.Wait()
 	return err
 }
 
-// A serverError is why the HTTP API ended by itself. It ends the agent, because
+// A serverError is the reason why the HTTP API ended on its own. It ends the agent, because
 // an agent without the API cannot be monitored.
 type serverError struct{ error }
-
-func newServer(h http.Handler, log *slog.Logger) *http.Server {
-	return &http.Server{
-		Handler: h, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-		ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout, WriteTimeout: writeTimeout,
-		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
-	}
-}

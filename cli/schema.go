@@ -7,17 +7,17 @@ import (
 	"kcagent/config"
 )
 
-var schemaHelp = command{
+var schemaCommand = command{
 	name:    "schema",
 	summary: "print the JSON Schema of the file, for editors",
 	details: `
 The schema is a little more lenient than validate, which also knows rules that a schema
 cannot express.`,
 	example: "kcagent schema > consumers.schema.json",
-	run:     schemaCommand,
+	run:     runSchema,
 }
 
-func schemaCommand(_ context.Context, io streams, flags *flag.FlagSet, args []string) error {
+func runSchema(_ context.Context, io streams, flags *flag.FlagSet, args []string) error {
 	if err := parse(io, flags, args); err != nil {
 		return err
 	}

@@ -9,9 +9,8 @@ import (
 	"syscall"
 )
 
-// signals returns a context that ends with the first SIGTERM or SIGINT. A
-// second one ends the process at once: who sends it has waited long enough.
-// stop must be called when the command is done.
+// signals returns a context that ends with the first SIGTERM or SIGINT. A second one ends
+// the process at once. stop must be called when the command is done.
 func signals(stderr io.Writer) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	got := make(chan os.Signal, 2)
@@ -22,7 +21,7 @@ func signals(stderr io.Writer) (ctx context.Context, stop func()) {
 			select {
 			case s := <-got:
 				if n > 0 {
-					fmt.Fprintf(stderr, "kcagent: second signal (%s): ended at once\n", s)
+					fmt.Fprintf(stderr, "kcagent: second signal (%s): terminated at once\n", s)
 					os.Exit(exitFailure)
 				}
 				cancel(fmt.Errorf("received %s", s))
@@ -38,11 +37,10 @@ func signals(stderr io.Writer) (ctx context.Context, stop func()) {
 	}
 }
 
-// surviveBrokenPipes makes a write to a standard stream whose reader has gone fail
-// with EPIPE, for the rest of the process. Without it the Go runtime ends the
-// process with SIGPIPE, and with it every consumer, undrained, because the reader
-// of the log has ended. The signal is caught, not ignored: an ignored one would be
-// ignored by child processes, too.
+// surviveBrokenPipes makes a write to a standard stream without a reader fail with EPIPE,
+// for the rest of the process. Otherwise the Go runtime would end the process with SIGPIPE,
+// and with it every consumer, undrained, when the reader of the log exits. The signal is
+// caught, not ignored, because child processes would inherit an ignored one.
 func surviveBrokenPipes() {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // the signal is not used
 }

@@ -8,14 +8,16 @@ import (
 	"time"
 
 	"kcagent/agent/web"
+	"kcagent/cli/client"
+	"kcagent/cli/statustable"
 )
 
 const (
-	watchEvery = 2 * time.Second
-	waitEvery  = 200 * time.Millisecond
+	watchInterval = 2 * time.Second
+	waitInterval  = 200 * time.Millisecond
 )
 
-var statusHelp = command{
+var statusCommand = command{
 	name:    "status",
 	summary: "show the consumers of a running agent, or wait until it has applied a file",
 	details: `
@@ -26,17 +28,16 @@ With --wait FILE the command waits until the agent has applied exactly this file
 every consumer is in the state that the file asks for. It ends at once if the agent
 rejects the file.`,
 	exits: []exit{
-		{exitGood, "success"},
+		{exitSuccess, "success"},
 		{exitFailure, "the agent does not respond, or the wait failed; stderr says what is missing"},
 		{exitUsage, "invalid usage"},
 	},
 	example: "kcagent status --wait consumers.yaml --timeout 60s",
-	run:     statusCommand,
+	run:     runStatus,
 }
 
-// statusCommand shows what a running agent does, or waits until it does what a
-// file says.
-func statusCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
+// runStatus shows the consumers of a running agent, or waits until it has applied a file.
+func runStatus(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
 	address := urlFlag(flags)
 	watch := flags.Bool("watch", false, "repeat every two seconds")
 	file := flags.String("wait", "", "wait until the agent has applied exactly this `file`")
@@ -54,7 +55,7 @@ func statusCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []
 	}
 	switch {
 	case *watch && *file != "":
-		return errUsage{errors.New("--watch and --wait exclude each other")}
+		return usageError{errors.New("--watch cannot be combined with --wait")}
 	case *watch:
 		return watchStatus(ctx, io, c, *output)
 	case *file != "":
@@ -64,25 +65,25 @@ func statusCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []
 }
 
 // showStatus prints the status once.
-func showStatus(ctx context.Context, io streams, c client, output string) error {
+func showStatus(ctx context.Context, io streams, c client.Client, output string) error {
 	if output == "json" {
-		body, err := c.get(ctx, "/status")
+		body, err := c.Get(ctx, "/status")
 		if err == nil {
 			_, err = io.out.Write(body)
 		}
 		return err
 	}
 	var s web.Status
-	if err := c.decode(ctx, "/status", &s); err != nil {
+	if err := c.Decode(ctx, "/status", &s); err != nil {
 		return err
 	}
-	_, err := fmt.Fprint(io.out, statusTable(s, time.Now(), colours(io.out)))
+	_, err := fmt.Fprint(io.out, statustable.Render(s, time.Now(), coloured(io.out)))
 	return err
 }
 
-// watchStatus prints it until ctx ends. An agent that does not answer for a
-// while is no reason to stop watching.
-func watchStatus(ctx context.Context, io streams, c client, output string) error {
+// watchStatus prints the status again and again until ctx ends. If the agent stops
+// responding, it reports that and continues.
+func watchStatus(ctx context.Context, io streams, c client.Client, output string) error {
 	for first := true; ; first = false {
 		if isTerminal(io.out) {
 			fmt.Fprint(io.out, "\x1b[H\x1b[2J")
@@ -98,7 +99,7 @@ func watchStatus(ctx context.Context, io streams, c client, output string) error
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(watchEvery):
+		case <-time.After(watchInterval):
 		}
 	}
 }

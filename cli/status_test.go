@@ -16,6 +16,7 @@ import (
 	"kcagent/agent/consumer"
 	"kcagent/agent/plan"
 	"kcagent/agent/web"
+	"kcagent/cli/statustable"
 	"kcagent/config"
 )
 
@@ -68,34 +69,24 @@ func sample() web.Status {
 	return s
 }
 
-func TestStatusTable(t *testing.T) {
+// TestStatusTableFitsIntoItsWidth, with the most urgent consumers first.
+func TestStatusTableFitsIntoItsWidth(t *testing.T) {
 	s := sample()
-	table := statusTable(s, noon, false)
+	table := statustable.Render(s, noon, false)
 	golden(t, "status.txt", table)
 	for line := range strings.Lines(table) {
-		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > tableWidth {
+		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > statustable.Width {
 			t.Errorf("%d columns: %s", n, line)
 		}
 	}
-	golden(t, "status-coloured.txt", statusTable(s, noon, true))
+	golden(t, "status-coloured.txt", statustable.Render(s, noon, true))
 	s.Config.State = "rejected"
 	s.Config.Problems = config.Problems{{File: "c.yaml", Line: 3, Column: 5, Path: "consumers[0].topcs", Message: "unknown key", Hint: `did you mean "topics"?`}}
 	s.Consumers, s.Summary = nil, nil
-	golden(t, "status-rejected.txt", statusTable(s, noon, false))
+	golden(t, "status-rejected.txt", statustable.Render(s, noon, false))
 }
 
-func TestFigures(t *testing.T) {
-	for n, want := range map[float64]string{
-		0: "0", 0.04: "0.0", 7: "7", 12.34: "12.3", 123.4: "123", 999: "999", 1000: "1.0k", 12_345: "12.3k", 999_949: "1000k",
-		1e6: "1.0M", 98_765_432_100: "98.8G", 5e15: "5000T",
-	} {
-		if got := figure(n); got != want {
-			t.Errorf("%v is %q, want %q", n, got, want)
-		}
-	}
-}
-
-// serve answers /status with what is returned, in turns; the last stays.
+// serve answers /status with one status after the other; the last one stays.
 func serve(t *testing.T, answers ...web.Status) (url string) {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -112,15 +103,15 @@ func serve(t *testing.T, answers ...web.Status) (url string) {
 	return server.URL
 }
 
-func TestStatusCommand(t *testing.T) {
+func TestStatusReportsAnAgentThatDoesNotRespond(t *testing.T) {
 	url := serve(t, sample())
 	code, out, _ := kcagent(t, "status", "--url", url+"/")
-	if code != exitGood || !strings.HasPrefix(out, "/etc/kcagent/consumers.yaml: synced") || strings.Contains(out, "\x1b") {
+	if code != exitSuccess || !strings.HasPrefix(out, "/etc/kcagent/consumers.yaml: synced") || strings.Contains(out, "\x1b") {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
 	code, out, _ = kcagent(t, "status", "--url", url, "--output", "json")
 	var s web.Status
-	if err := json.Unmarshal([]byte(out), &s); code != exitGood || err != nil || len(s.Consumers) != 6 {
+	if err := json.Unmarshal([]byte(out), &s); code != exitSuccess || err != nil || len(s.Consumers) != 6 {
 		t.Errorf("exit %d, %v:\n%s", code, err, out)
 	}
 	for _, args := range [][]string{{"--url", "localhost"}, {"--url", "ftp://x"}, {"--output", "xml"}, {"--watch", "--wait", "x"}, {"--wait", "/no/such/file"}} {
@@ -128,7 +119,7 @@ func TestStatusCommand(t *testing.T) {
 			t.Errorf("%q: exit %d: %s", args, code, stderr)
 		}
 	}
-	if code, _, stderr := kcagent(t, "status", "--url", "http://127.0.0.1:1"); code != exitFailure || !strings.Contains(stderr, "does it run") {
+	if code, _, stderr := kcagent(t, "status", "--url", "http://127.0.0.1:1"); code != exitFailure || !strings.Contains(stderr, "check that it runs") {
 		t.Errorf("no agent: exit %d: %s", code, stderr)
 	}
 	if code, _, stderr := kcagent(t, "status", "--url", url+"/wrong"); code != exitFailure || !strings.Contains(stderr, "404") {
@@ -136,7 +127,7 @@ func TestStatusCommand(t *testing.T) {
 	}
 }
 
-func TestStatusWait(t *testing.T) {
+func TestStatusWaitsUntilTheFileIsApplied(t *testing.T) {
 	file := writeFile(t, good)
 	const sha = "cee28cfaa0ed7a2307c42a2328acd8c41c57f2f1ef9fa15398a20a2dc72250fc" // as sha256sum prints it
 	applied := sample()
@@ -151,7 +142,7 @@ func TestStatusWait(t *testing.T) {
 		code, out, stderr := kcagent(t, "status", "--url", serve(t, answers...), "--wait", file, "--timeout", timeout)
 		return code, out + stderr
 	}
-	if code, text := wait("10s", sample(), applied, applying, done); code != exitGood || !strings.Contains(text, "is applied") {
+	if code, text := wait("10s", sample(), applied, applying, done); code != exitSuccess || !strings.Contains(text, "is applied") {
 		t.Errorf("exit %d: %s", code, text)
 	}
 	for _, c := range []struct {
@@ -160,7 +151,7 @@ func TestStatusWait(t *testing.T) {
 		missing []string
 	}{
 		{"another file", sample(), []string{"runs another file: /etc/kcagent/consumers.yaml"}},
-		{"not there yet", applied, []string{"orders is ERROR, want RUNNING: write orders/3", "new is STARTING, want RUNNING", "clicks: resubscribe of topics waits: topic \"later\""}},
+		{"not converged", applied, []string{"orders is ERROR, want RUNNING: write orders/3", "new is STARTING, want RUNNING", "clicks: resubscribe of topics is pending: topic \"later\""}},
 		{"applying", applying, []string{"being applied"}},
 	} {
 		code, text := wait("1ms", c.status)
@@ -176,11 +167,11 @@ func TestStatusWait(t *testing.T) {
 	bad := applied
 	bad.Config.State, bad.Config.SHA256 = "rejected", "old"
 	bad.Config.Problems = config.Problems{{File: "c.yaml", Message: "wrong"}}
-	began := time.Now()
-	if code, text := wait("10m", bad); code != exitFailure || !strings.Contains(text, "c.yaml: wrong") || time.Since(began) > time.Minute {
+	start := time.Now()
+	if code, text := wait("10m", bad); code != exitFailure || !strings.Contains(text, "c.yaml: wrong") || time.Since(start) > time.Minute {
 		t.Errorf("rejected: exit %d: %s", code, text)
 	}
-	if code, _, stderr := kcagent(t, "status", "--url", "http://127.0.0.1:1", "--wait", file, "--timeout", "1ms"); code != exitFailure || !strings.Contains(stderr, "does it run") {
+	if code, _, stderr := kcagent(t, "status", "--url", "http://127.0.0.1:1", "--wait", file, "--timeout", "1ms"); code != exitFailure || !strings.Contains(stderr, "check that it runs") {
 		t.Errorf("no agent: exit %d: %s", code, stderr)
 	}
 }

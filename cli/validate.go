@@ -6,13 +6,16 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"regexp"
 
 	"kcagent/agent/kafka"
 	"kcagent/agent/precheck"
 	"kcagent/config"
+	"kcagent/sink/file"
+	"kcagent/sink/file/filename"
 )
 
-var validateHelp = command{
+var validateCommand = command{
 	name:    "validate",
 	summary: "validate a file, and with --online also what it names",
 	details: `
@@ -31,18 +34,17 @@ With --output json stdout is one object, and warnings are part of it:
    "problems": [{"file": "", "line": 0, "column": 0, "path": "", "message": "", "hint": ""}],
    "warnings": []}`,
 	exits: []exit{
-		{exitGood, "the file is valid"},
+		{exitSuccess, "the file is valid"},
 		{exitFailure, "the result cannot be printed"},
 		{exitUsage, "the file has problems, or invalid usage"},
 	},
 	example: "kcagent validate --config consumers.yaml --online",
-	run:     validateCommand,
+	run:     runValidate,
 }
 
-// validateCommand checks a file. The problems are its result and go to stdout,
-// one a line (or as JSON); the summary goes to stderr, and so do warnings, which
-// leave the file valid, unless the output is JSON.
-func validateCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
+// runValidate validates a file. The problems are its result and go to stdout, one per line
+// or as JSON. The summary goes to stderr, and so do warnings unless the output is JSON.
+func runValidate(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
 	file := flags.String("config", "consumers.yaml", "configuration `file` to validate")
 	online := flags.Bool("online", false, "also check brokers, topics, groups and sinks")
 	output := outputFlag(flags)
@@ -65,13 +67,14 @@ func validateCommand(ctx context.Context, io streams, flags *flag.FlagSet, args 
 	}
 	if len(problems) > 0 {
 		fmt.Fprintf(io.err, "kcagent validate: %s: %d %s\n", *file, len(problems), plural(len(problems), "problem"))
-		return errReported{exitUsage}
+		return reportedError{exitUsage}
 	}
-	fmt.Fprintf(io.err, "%s: good, %d %s\n", *file, len(c.Consumers), plural(len(c.Consumers), "consumer"))
+	fmt.Fprintf(io.err, "%s: valid, %d %s\n", *file, len(c.Consumers), plural(len(c.Consumers), "consumer"))
 	return nil
 }
 
-// probe turns what the cluster and the sinks say into problems of the file.
+// probe runs the pre-check of each consumer, and returns its errors as problems of the
+// file.
 func probe(ctx context.Context, file string, c *config.Config) config.Problems {
 	kafka.SetUpSarama(nil)
 	index := make(map[string]int, len(c.Consumers))
@@ -111,9 +114,58 @@ func printProblems(io streams, output string, problems, warnings config.Problems
 	return nil
 }
 
-func plural(n int, noun string) string {
-	if n == 1 {
-		return noun
+// groupOf is [file.GroupOf]; tests replace it.
+var groupOf = file.GroupOf
+
+// maxCheckpoints is how many checkpoints of one consumer are read. Almost always, one group
+// has written all of its files.
+const maxCheckpoints = 100
+
+// takeovers warns of consumers whose files on this host hold records of another group,
+// usually because an entry was renamed. Their group does not continue where the file ends,
+// and may write the same records to it again.
+func takeovers(file string, c *config.Config) config.Problems {
+	var warnings config.Problems
+	var finder filename.Finder
+	var locator *config.Locator
+	for i, consumer := range c.Consumers {
+		path, group, n := otherGroup(&finder, &consumer)
+		if n == 0 {
+			continue
+		}
+		if locator == nil {
+			locator = config.NewLocator(file)
+		}
+		which := path + " holds"
+		if n > 1 {
+			which = fmt.Sprintf("%s and %d other %s hold", path, n-1, plural(n-1, "file"))
+		}
+		warnings = append(warnings, locator.Locate(fmt.Sprintf("consumers[%d].sink.file.path", i),
+			fmt.Sprintf("%s records of group %s: group %s does not continue there and may write the same records again", which, group, consumer.Group),
+			"set group: "+group+" to continue, or use another path"))
 	}
-	return noun + "s"
+	return warnings
+}
+
+// otherGroup returns the first file of a consumer that holds records of another
+// group, that group, and how many files hold records of others.
+func otherGroup(finder *filename.Finder, c *config.Consumer) (path, group string, n int) {
+	f := c.Sink.File
+	if f == nil {
+		return "", "", 0
+	}
+	reads := func(string) bool { return true }
+	if re, err := regexp.Compile(c.TopicsRegex); err == nil && c.TopicsRegex != "" {
+		reads = re.MatchString
+	}
+	for _, p := range finder.Checkpointed(f.Path, c.Topics, reads, maxCheckpoints) {
+		switch g, ok := groupOf(p); {
+		case !ok || g == c.Group:
+		case n == 0:
+			path, group, n = p, g, 1
+		default:
+			n++
+		}
+	}
+	return path, group, n
 }

@@ -12,7 +12,7 @@ import (
 	"kcagent/verify"
 )
 
-var verifyHelp = command{
+var verifyCommand = command{
 	name:    "verify",
 	args:    "FILE…",
 	summary: "prove from JSON-format files that no offset is missing or repeated",
@@ -22,17 +22,16 @@ table with one line per partition: the first and last offset, the number of reco
 how many offsets are missing, repeated, or late (after a higher one). The first ten holes
 of each partition are listed below it.`,
 	exits: []exit{
-		{exitGood, "no offset is missing, repeated or late"},
+		{exitSuccess, "no offset is missing, repeated or late"},
 		{exitFailure, "an offset is, or a line cannot be read"},
 		{exitUsage, "invalid usage"},
 	},
 	example: "kcagent verify /data/orders*.jsonl",
-	run:     verifyCommand,
+	run:     runVerify,
 }
 
-// verifyCommand reads files of one trail, which are given in the order in which
-// they were written. The report goes to stdout.
-func verifyCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
+// runVerify reads the files of one trail, in the order in which they were written.
+func runVerify(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
 	allowHoles := flags.Bool("allow-holes", false, "accept missing offsets, which compaction and transactions leave")
 	files, err := parseFiles(io, flags, args)
 	if err != nil {
@@ -44,7 +43,7 @@ func verifyCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []
 		err := trail.File(file)
 		if errors.As(err, new(*verify.LineError)) {
 			fmt.Fprintln(io.out, err)
-			bad = errReported{exitFailure}
+			bad = reportedError{exitFailure}
 		} else if err != nil {
 			return err
 		}
@@ -56,24 +55,24 @@ func verifyCommand(ctx context.Context, io streams, flags *flag.FlagSet, args []
 		return err
 	}
 	if bad == nil && !trail.Good(*allowHoles) {
-		bad = errReported{exitFailure}
+		bad = reportedError{exitFailure}
 	}
 	return bad
 }
 
-// parseFiles is parse for a command whose arguments are files.
+// parseFiles is parse for a command with files as arguments.
 func parseFiles(io streams, flags *flag.FlagSet, args []string) ([]string, error) {
 	err := parse(io, flags, args)
-	if errors.As(err, new(errUsage)) { // what is left over are the files
+	if errors.As(err, new(usageError)) { // the remaining arguments are the files
 		err = nil
 	}
 	if err == nil && flags.NArg() == 0 {
-		err = errUsage{errors.New("name the files to verify, in the order in which they were written")}
+		err = usageError{errors.New("no files: list them in the order in which they were written")}
 	}
 	return flags.Args(), err
 }
 
-// progressOf shows on a terminal how far it has come; elsewhere it is nil.
+// progressOf returns a function that shows the progress on a terminal; nil elsewhere.
 func progressOf(io streams, files []string) func(int64) {
 	if !isTerminal(io.err) {
 		return nil
@@ -93,7 +92,7 @@ func progressOf(io streams, files []string) func(int64) {
 	}
 }
 
-// shownHoles is how many holes of a partition are listed.
+// shownHoles is how many holes of each partition are listed.
 const shownHoles = 10
 
 func report(io streams, t *verify.Trail) error {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestVerify(t *testing.T) {
+func TestVerifyExitsWith1ForHolesAndRepeats(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name, text string) string {
 		path := filepath.Join(dir, name)
@@ -25,13 +25,13 @@ func TestVerify(t *testing.T) {
 		out  []string // what stdout has
 		err  string   // what stderr has
 	}{
-		{[]string{whole, next}, exitGood, []string{"topic  partition  first  last  records  missing  repeated  late\n", "orders          3      7     9        3        0         0     0\n"}, ""},
+		{[]string{whole, next}, exitSuccess, []string{"topic  partition  first  last  records  missing  repeated  late\n", "orders          3      7     9        3        0         0     0\n"}, ""},
 		{[]string{whole, far}, exitFailure, []string{"orders/3: offsets 9 to 19 are missing before " + far + ":1\n"}, ""},
-		{[]string{"--allow-holes", whole, far}, exitGood, []string{"offsets 9 to 19"}, ""},
+		{[]string{"--allow-holes", whole, far}, exitSuccess, []string{"offsets 9 to 19"}, ""},
 		{[]string{"--allow-holes", whole, whole}, exitFailure, []string{"  2     0\n"}, ""},
-		{[]string{whole, next, torn}, exitFailure, []string{torn + ":2: the last line is torn", "  10        4"}, ""},
+		{[]string{whole, next, torn}, exitFailure, []string{torn + ":2: torn last line", "  10        4"}, ""},
 		{[]string{filepath.Join(dir, "none")}, exitFailure, nil, "no such file"},
-		{nil, exitUsage, nil, "name the files"},
+		{nil, exitUsage, nil, "no files"},
 		{[]string{"--nope", whole}, exitUsage, nil, "not defined"},
 	} {
 		code, out, stderr := kcagent(t, append([]string{"verify"}, tt.args...)...)

@@ -8,17 +8,17 @@ import (
 	"runtime/debug"
 )
 
-var versionHelp = command{
+var versionCommand = command{
 	name:    "version",
 	summary: "print the version",
 	example: "kcagent version",
-	run:     versionCommand,
+	run:     runVersion,
 }
 
 // linked is set by the linker for releases: -X kcagent/cli.linked=1.2.3.
 var linked string
 
-// version is the linked version, or what the build says of itself.
+// version returns the linked version, or the one in the build information.
 func version() string {
 	if linked != "" {
 		return linked
@@ -29,7 +29,7 @@ func version() string {
 	return "devel"
 }
 
-func versionCommand(_ context.Context, io streams, flags *flag.FlagSet, args []string) error {
+func runVersion(_ context.Context, io streams, flags *flag.FlagSet, args []string) error {
 	if err := parse(io, flags, args); err != nil {
 		return err
 	}

@@ -181,7 +181,7 @@ func TestLocateFindsTheNearestNode(t *testing.T) {
 	}
 }
 
-func TestSecretNeverShows(t *testing.T) {
+func TestSecretsAreNeverPrinted(t *testing.T) {
 	c := parse(t, `
 clusters: {main: {brokers: [a:1], sasl: {mechanism: PLAIN, username: u, password: "${PASSWORD}"}}}
 consumers: [{name: a, cluster: main, topics: [t], sink: {stdout: {}}}]

@@ -27,7 +27,10 @@ import (
 // here, so that the review sees it.
 var arrows = []struct{ name, imports string }{
 	{".", "cli"},
-	{"cli", "agent config config/filewatch demo limits sink/file sink/file/filename verify"},
+	{"cli", "agent cli/client cli/httpserver cli/statustable config config/filewatch demo limits sink/file sink/file/filename verify"},
+	{"cli/client", ""},
+	{"cli/httpserver", ""},
+	{"cli/statustable", "agent"},
 	{"demo", "sink/file/filename"},
 	{"verify", ""},
 
@@ -72,7 +75,7 @@ const (
 
 // unsplit lists the packages that are larger than allowed until they are split. Nobody may
 // add one.
-var unsplit = map[string]bool{"agent": true, "cli": true, "fetch": true, "sink/file/writer": true}
+var unsplit = map[string]bool{"agent": true, "fetch": true, "sink/file/writer": true}
 
 // A programPackage is a package of this module that is part of the program, without its
 // tests.

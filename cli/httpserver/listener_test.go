@@ -1,4 +1,4 @@
-package cli
+package httpserver
 
 import (
 	"bufio"
@@ -25,8 +25,8 @@ func serveClients(t *testing.T, h http.Handler, limit int) (ts *httptest.Server,
 		t.Fatal(err)
 	}
 	counted := &countingListener{Listener: l}
-	s := newServer(h, slog.New(slog.DiscardHandler))
-	return &httptest.Server{Listener: limitClients(s, counted, limit), Config: s}, &counted.most
+	s := New(h, slog.New(slog.DiscardHandler))
+	return &httptest.Server{Listener: Limit(s, counted, limit), Config: s}, &counted.most
 }
 
 // A countingListener notes how many of its connections were open at a time.
@@ -100,9 +100,9 @@ func isClosed(t *testing.T, c net.Conn, within time.Duration) bool {
 
 var ok = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 
-// TestIdleClientIsClosedForNewOne: four clients keep their connections; each further
+// TestIdleClientIsClosedForANewOne: four clients keep their connections; each further
 // one is answered at once, and the connection that was idle for longest is closed.
-func TestIdleClientIsClosedForNewOne(t *testing.T) {
+func TestIdleClientIsClosedForANewOne(t *testing.T) {
 	t.Parallel()
 	const limit = 4
 	ts, most := serveClients(t, ok, limit)
@@ -135,9 +135,9 @@ func TestIdleClientIsClosedForNewOne(t *testing.T) {
 	}
 }
 
-// TestClientsOverTLS: the states of connections are also known where the server wraps
+// TestConnectionStatesAreKnownOverTLS: the states of connections are also known where the server wraps
 // them, with HTTP/2, too. A busy one stays open while idle ones are closed.
-func TestClientsOverTLS(t *testing.T) {
+func TestConnectionStatesAreKnownOverTLS(t *testing.T) {
 	t.Parallel()
 	const limit = 4
 	for _, http2 := range []bool{false, true} {
@@ -263,9 +263,9 @@ func TestSilentClientsAreClosed(t *testing.T) {
 	}
 }
 
-// TestBurstOfClients: more clients at a time than connections are all answered, over
+// TestBurstOfClientsIsServed: more clients at a time than connections are all answered, over
 // new connections and over kept ones.
-func TestBurstOfClients(t *testing.T) {
+func TestBurstOfClientsIsServed(t *testing.T) {
 	t.Parallel()
 	const limit, clients, each = 4, 32, 20
 	ts, most := serveClients(t, ok, limit)
@@ -294,9 +294,9 @@ func TestBurstOfClients(t *testing.T) {
 	}
 }
 
-// TestServerEndsWhileClientsWait: a client that waits for its turn does not keep the
+// TestWaitingClientsDoNotDelayTheEnd: a client that waits for its turn does not keep the
 // server from ending.
-func TestServerEndsWhileClientsWait(t *testing.T) {
+func TestWaitingClientsDoNotDelayTheEnd(t *testing.T) {
 	t.Parallel()
 	arrived, release := make(chan struct{}), make(chan struct{})
 	ts, _ := serveClients(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {

@@ -39,14 +39,14 @@ consumers:
 `, dir)
 	path := writeFile(t, text)
 	code, out, stderr := kcagent(t, "validate", "--config", path)
-	if code != exitGood || out != "" || strings.Count(stderr, "warning: ") != 2 {
+	if code != exitSuccess || out != "" || strings.Count(stderr, "warning: ") != 2 {
 		t.Errorf("exit %d, stdout %q, stderr %q; want two warnings", code, out, stderr)
 	}
 	for _, want := range []string{
 		"warning: " + path + ":4:39: consumers[0].sink.file.path: " + dir + "/renamed.log holds records of group kcagent-former: group kcagent-renamed does not continue there",
 		"  hint: set group: kcagent-former to continue",
 		"consumers[4].sink.file.path: " + dir + "/t-0.log and 1 other file hold records of group g",
-		"good, 6 consumers",
+		"valid, 6 consumers",
 	} {
 		if !strings.Contains(stderr, want) {
 			t.Errorf("stderr is\n%s\nand lacks %q", stderr, want)
@@ -61,11 +61,11 @@ consumers:
 			Path, Message, Hint string
 		}
 	}
-	if err := json.Unmarshal([]byte(out), &result); err != nil || code != exitGood || !result.Valid || len(result.Problems) != 0 || len(result.Warnings) != 2 || result.Warnings[0].Line != 4 {
+	if err := json.Unmarshal([]byte(out), &result); err != nil || code != exitSuccess || !result.Valid || len(result.Problems) != 0 || len(result.Warnings) != 2 || result.Warnings[0].Line != 4 {
 		t.Errorf("as JSON: exit %d, %v, %s", code, err, out)
 	}
 	code, out, _ = kcagent(t, "validate", "--config", writeFile(t, good), "--output", "json")
-	if code != exitGood || !strings.Contains(out, `"warnings": []`) {
+	if code != exitSuccess || !strings.Contains(out, `"warnings": []`) {
 		t.Errorf("without warnings: exit %d, %s", code, out)
 	}
 }

@@ -1,4 +1,4 @@
-package cli
+package httpserver
 
 import (
 	"log/slog"
@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// TestServerHangsUpOnSlowClients: whoever opens a connection and says nothing,
-// or little by little, must not hold it for ever.
-func TestServerHangsUpOnSlowClients(t *testing.T) {
+// TestServerClosesConnectionsOfSlowClients: a client that sends no request, or a part of
+// one, cannot hold a connection for ever.
+func TestServerClosesConnectionsOfSlowClients(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newServer(http.NotFoundHandler(), slog.New(slog.DiscardHandler))
+	s := New(http.NotFoundHandler(), slog.New(slog.DiscardHandler))
 	go func() { _ = s.Serve(l) }()
 	defer s.Close()
 	conn, err := net.Dial("tcp", l.Addr().String())
@@ -29,9 +29,9 @@ func TestServerHangsUpOnSlowClients(t *testing.T) {
 	if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
-	began := time.Now()
-	if _, err := conn.Read(make([]byte, 1)); err == nil || time.Since(began) >= time.Minute {
-		t.Errorf("half a request was held for %s: %v", time.Since(began), err)
+	start := time.Now()
+	if _, err := conn.Read(make([]byte, 1)); err == nil || time.Since(start) >= time.Minute {
+		t.Errorf("half a request was held for %s: %v", time.Since(start), err)
 	}
 	if s.WriteTimeout == 0 || s.IdleTimeout == 0 || s.MaxHeaderBytes == 0 {
 		t.Errorf("a limit is missing: %+v", s)

@@ -1,4 +1,4 @@
-package cli
+package httpserver
 
 import (
 	"crypto/tls"
@@ -8,22 +8,22 @@ import (
 	"time"
 )
 
-// newConnGrace is how long a new connection has for its first request before it may
-// be closed for another one. Without it, a burst of clients would close each other's
-// connections while their requests are under way.
+// newConnGrace is how long a new connection has for its first request before it may be
+// closed in favour of another one. Without it, the clients of a burst would close each
+// other's connections while their requests are in transit.
 const newConnGrace = 500 * time.Millisecond
 
-// A clientListener limits how many connections of HTTP clients are open. At the limit
-// it closes a connection that is not in use, so that clients that keep theirs open do
-// not lock out a health check: the one that has been idle for longest, else the oldest
-// one without a complete request. It never closes one whose request is being answered;
-// if all are, the next client waits.
+// A clientListener limits how many connections of HTTP clients are open. At the limit it
+// closes a connection that is not in use, so that idle clients cannot lock out a health
+// check: the connection that has been idle for the longest time, else the oldest one
+// without a complete request. It never closes a connection whose request is being
+// answered; if all of them are, the next client waits.
 //
-// As with every keep-alive timeout, a request may already be on its way over the
-// connection that is closed. Clients repeat it, for all requests here are GET or HEAD.
+// As with every keep-alive timeout, a request may be in transit on the connection that is
+// closed. Clients repeat it, because all requests of the API are GET or HEAD.
 type clientListener struct {
 	net.Listener
-	limit   int           // one more may be accepted and wait for its turn
+	limit   int           // one more may be accepted and wait
 	changed chan struct{} // has a token after a connection was closed or became idle
 	closed  chan struct{}
 	close   func() error // once
@@ -32,9 +32,9 @@ type clientListener struct {
 	conns map[*clientConn]struct{}
 }
 
-// limitClients returns a listener that has at most limit connections open. The server
-// must serve it, and must not get another ConnState.
-func limitClients(server *http.Server, l net.Listener, limit int) net.Listener {
+// Limit returns a listener that has at most limit connections open. The server must serve
+// it; its ConnState is set here and must not be replaced.
+func Limit(server *http.Server, l net.Listener, limit int) net.Listener {
 	c := &clientListener{
 		Listener: l, limit: limit - 1, conns: make(map[*clientConn]struct{}),
 		changed: make(chan struct{}, 1), closed: make(chan struct{}),
@@ -52,7 +52,7 @@ type clientConn struct {
 	net.Conn
 	listener *clientListener
 	state    http.ConnState // guarded by listener.mu
-	since    time.Time      // when it got that state
+	since    time.Time      // of that state
 }
 
 // Accept implements [net.Listener].
@@ -75,8 +75,8 @@ func (l *clientListener) Accept() (net.Conn, error) {
 // Close implements [net.Listener].
 func (l *clientListener) Close() error { return l.close() }
 
-// makeRoom waits until there are fewer connections than the limit, and closes one for
-// that if it can. It returns false if the listener was closed meanwhile.
+// makeRoom waits until there are fewer connections than the limit, and closes an unused
+// one if there is any. It returns false if the listener was closed meanwhile.
 func (l *clientListener) makeRoom() bool {
 	for {
 		unused, wait, full := l.takeUnused()
@@ -96,8 +96,9 @@ func (l *clientListener) makeRoom() bool {
 	}
 }
 
-// takeUnused says whether the limit is reached. If so it no longer counts the
-// connection that is to be closed, or returns when to ask again.
+// takeUnused reports whether the limit is reached. If so, it returns an unused connection
+// for the caller to close, which no longer counts, or how long to wait before the next
+// call.
 func (l *clientListener) takeUnused() (unused *clientConn, wait time.Duration, full bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -146,7 +147,7 @@ func (l *clientListener) setState(conn net.Conn, state http.ConnState) {
 func (l *clientListener) signal() {
 	select {
 	case l.changed <- struct{}{}:
-	default: // it will look anyway
+	default: // makeRoom has a signal already
 	}
 }
 

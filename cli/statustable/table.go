@@ -1,4 +1,5 @@
-package cli
+// Package statustable renders the status of an agent as a table for people.
+package statustable
 
 import (
 	"cmp"
@@ -12,15 +13,15 @@ import (
 	"kcagent/agent/web"
 )
 
-// tableWidth is what the table fits into.
-const tableWidth = 100
+// Width is the number of columns that the table fits into.
+const Width = 100
 
-// A column is one of the table.
+// A column of the table.
 type column struct {
 	title string
 	width int
-	right bool // figures stand at the right
-	tail  bool // of what does not fit, the end is kept
+	right bool // align right, for numbers
+	tail  bool // keep the end of a text that does not fit
 }
 
 var columns = []column{
@@ -34,13 +35,13 @@ var columns = []column{
 	{"SINK", 19, false, true},
 }
 
-// trouble orders the states: what needs somebody comes first.
-var trouble = []consumer.State{consumer.Failing, consumer.Stopping, consumer.Starting, consumer.Running, consumer.Paused, consumer.Created}
+// byUrgency orders the states: those that require an action come first.
+var byUrgency = []consumer.State{consumer.Failing, consumer.Stopping, consumer.Starting, consumer.Running, consumer.Paused, consumer.Created}
 
-// urgency is less for what needs somebody sooner. A change that cannot be made
-// comes right after what fails.
+// urgency is less for a consumer that requires an action sooner. A consumer with a failed
+// pre-check comes right after those in ERROR.
 func urgency(c web.ConsumerStatus) int {
-	n := 2 * slices.Index(trouble, c.Status)
+	n := 2 * slices.Index(byUrgency, c.Status)
 	if c.PendingChange != nil && c.PendingChange.Error != nil {
 		n = min(n, 1)
 	}
@@ -51,9 +52,9 @@ var stateColours = map[consumer.State]string{
 	consumer.Failing: "31", consumer.Stopping: "33", consumer.Starting: "33", consumer.Running: "32", consumer.Paused: "36", consumer.Created: "2",
 }
 
-// statusTable is the status for people: the configuration, and a row for each
-// consumer, with its error below it.
-func statusTable(s web.Status, now time.Time, coloured bool) string {
+// Render returns the table: the state of the configuration, and a row for each consumer,
+// with its error and its pending change below it. Ages are relative to now.
+func Render(s web.Status, now time.Time, coloured bool) string {
 	paint := func(code, text string) string {
 		if !coloured || code == "" {
 			return text
@@ -61,11 +62,11 @@ func statusTable(s web.Status, now time.Time, coloured bool) string {
 		return "\x1b[" + code + "m" + text + "\x1b[0m"
 	}
 	var b strings.Builder
-	b.WriteString(paint("1", fit(headline(s, now), tableWidth, true)) + "\n")
+	b.WriteString(paint("1", fit(headline(s, now), Width, true)) + "\n")
 	for _, p := range s.Config.Problems {
 		b.WriteString(paint("31", "  "+strings.ReplaceAll(p.String(), "\n", "\n  ")) + "\n")
 	}
-	b.WriteString(fit(summary(s), tableWidth, false) + "\n")
+	b.WriteString(fit(summary(s), Width, false) + "\n")
 	if len(s.Consumers) == 0 {
 		return b.String()
 	}
@@ -89,16 +90,16 @@ func statusTable(s web.Status, now time.Time, coloured bool) string {
 		cells[1] = paint(stateColours[c.Status], cells[1])
 		b.WriteString(strings.TrimRight(strings.Join(cells, " "), " ") + "\n")
 		if c.LastError != nil {
-			b.WriteString(paint("31", fit("  "+oneLine(*c.LastError), tableWidth, false)) + "\n")
+			b.WriteString(paint("31", fit("  "+oneLine(*c.LastError), Width, false)) + "\n")
 		}
 		if p := c.PendingChange; p != nil {
-			b.WriteString(paint("33", fit("  "+oneLine(waits(p)), tableWidth, false)) + "\n")
+			b.WriteString(paint("33", fit("  "+oneLine(PendingChange(p)), Width, false)) + "\n")
 		}
 	}
 	return b.String()
 }
 
-// headline says which file the agent runs.
+// headline names the configuration file and its state.
 func headline(s web.Status, now time.Time) string {
 	if at := s.Config.AppliedAt; at != nil {
 		return fmt.Sprintf("%s: %s, applied %s ago", s.Config.Path, s.Config.State, age(now.Sub(*at)))
@@ -109,12 +110,16 @@ func headline(s web.Status, now time.Time) string {
 // summary counts the consumers by state.
 func summary(s web.Status) string {
 	var states []string
-	for _, state := range trouble {
+	for _, state := range byUrgency {
 		if n := s.Summary[state]; n > 0 {
 			states = append(states, fmt.Sprintf("%d %s", n, state))
 		}
 	}
-	text := fmt.Sprintf("%d %s", len(s.Consumers), plural(len(s.Consumers), "consumer"))
+	noun := "consumers"
+	if len(s.Consumers) == 1 {
+		noun = "consumer"
+	}
+	text := fmt.Sprintf("%d %s", len(s.Consumers), noun)
 	if len(states) > 0 {
 		text += ": " + strings.Join(states, ", ")
 	}
@@ -123,7 +128,7 @@ func summary(s web.Status) string {
 
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
-// cell is a text that is exactly as wide as the column.
+// cell returns a text that is exactly as wide as the column.
 func (c column) cell(text string) string {
 	text = fit(oneLine(text), c.width, c.tail)
 	pad := strings.Repeat(" ", c.width-utf8.RuneCountInString(text))
@@ -133,7 +138,7 @@ func (c column) cell(text string) string {
 	return text + pad
 }
 
-// fit cuts what is longer than width.
+// fit shortens a text that is longer than width.
 func fit(text string, width int, tail bool) string {
 	r := []rune(text)
 	switch {
@@ -145,7 +150,7 @@ func fit(text string, width int, tail bool) string {
 	return string(r[:width-1]) + "…"
 }
 
-// age is a duration in its largest unit.
+// age returns a duration in its largest unit.
 func age(d time.Duration) string {
 	switch d = max(d, 0); {
 	case d < time.Minute:
@@ -158,7 +163,7 @@ func age(d time.Duration) string {
 	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }
 
-// figure is a number in at most five characters, such as 12.3k.
+// figure returns a number in at most five characters, such as 12.3k.
 func figure(n float64) string {
 	if n < 1000 {
 		if n == float64(int(n)) || n >= 100 {
@@ -175,4 +180,13 @@ func figure(n float64) string {
 		}
 	}
 	return ""
+}
+
+// PendingChange says which change is pending, and why.
+func PendingChange(p *web.PendingChange) string {
+	why := "pre-check in progress"
+	if p.Error != nil {
+		why = *p.Error
+	}
+	return fmt.Sprintf("%s of %s is pending: %s", p.Action, strings.Join(p.Fields, ", "), why)
 }
