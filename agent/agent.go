@@ -29,6 +29,7 @@ import (
 	"kcagent/agent/outage"
 	"kcagent/agent/web"
 	"kcagent/config"
+	"kcagent/config/filewatch"
 	"kcagent/retry"
 	"kcagent/sink/kinds"
 )
@@ -37,9 +38,9 @@ import (
 type Options struct {
 	Log             *slog.Logger
 	Version         string
-	StopTimeout     time.Duration // a consumer that takes longer to stop is a zombie; 0 means 20 s
-	ShutdownTimeout time.Duration // for all consumers, once Run's context has ended; 0 means 25 s
-	Files           *config.Files // reports changed files with secrets; nil means that none is watched
+	StopTimeout     time.Duration    // a consumer that takes longer to stop is a zombie; 0 means 20 s
+	ShutdownTimeout time.Duration    // for all consumers, once Run's context has ended; 0 means 25 s
+	Files           *filewatch.Files // reports changed files with secrets; nil means that none is watched
 }
 
 // An Agent runs consumers. Its methods may be called at any time from any goroutine, and
@@ -53,11 +54,11 @@ type Agent struct {
 	preCheck  preChecker
 
 	clusters *kafka.Clusters
-	files    *config.Files
+	files    *filewatch.Files
 
 	// Only Run's goroutine uses these.
-	config       *config.Config // in force; nil before the first valid one
-	fingerprints config.Prints  // of the files with secrets
+	config       *config.Config         // in force; nil before the first valid one
+	fingerprints filewatch.Fingerprints // of the files with secrets
 	entries      map[string]*entry
 	zombies      []*entry
 	terminated   []web.Ended
@@ -86,7 +87,7 @@ func New(o Options) *Agent {
 		o.ShutdownTimeout = 25 * time.Second
 	}
 	if o.Files == nil {
-		o.Files = config.NewFiles(config.WatchOptions{})
+		o.Files = filewatch.NewFiles(filewatch.Options{})
 	}
 	clusters := kafka.NewClusters(o.Log)
 	outages := outage.NewOutageLog(o.Log)
@@ -194,7 +195,7 @@ func (a *Agent) Run(ctx context.Context, updates <-chan config.Update) error {
 // program that rotates files requires. It also looks at the files with secrets. It does
 // not wait.
 func (a *Agent) Reopen() {
-	a.files.Look()
+	a.files.Check()
 	a.reopen.Set()
 }
 

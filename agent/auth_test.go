@@ -18,6 +18,7 @@ import (
 	"kcagent/agent/consumer"
 	"kcagent/agent/precheck"
 	"kcagent/config"
+	"kcagent/config/filewatch"
 	"kcagent/e2e/certs"
 	"kcagent/retry"
 )
@@ -48,7 +49,7 @@ func securedCluster(t *testing.T) (cluster *kfake.Cluster, ca string) {
 }
 
 // secured returns a rig whose consumer uses TLS and SASL.
-func secured(t *testing.T, sasl string, files *config.Files) (r *rig, apply func()) {
+func secured(t *testing.T, sasl string, files *filewatch.Files) (r *rig, apply func()) {
 	t.Helper()
 	cluster, ca := securedCluster(t)
 	r = &rig{T: t, cluster: cluster, memory: &memory{}, updates: make(chan config.Update), files: files}

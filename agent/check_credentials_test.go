@@ -8,6 +8,7 @@ import (
 
 	"kcagent/agent/plan"
 	"kcagent/config"
+	"kcagent/config/filewatch"
 )
 
 // A rotationTest is an agent, whose loop does not run, with one consumer that uses the file
@@ -15,7 +16,7 @@ import (
 func newRotationTest() (*Agent, *entry, *fakeRunner) {
 	a := New(Options{Log: slog.New(slog.DiscardHandler)})
 	f := newFakeRunner(config.Consumer{Name: "c", Topics: []string{"t"}, Cluster: config.Cluster{TLS: &config.TLS{CAFile: "ca"}}})
-	f.snapshot.Fingerprints = config.Prints{"ca": "1"}
+	f.snapshot.Fingerprints = filewatch.Fingerprints{"ca": "1"}
 	e := &entry{name: "c", spec: f.spec, runner: f, cancel: func(error) {}}
 	a.entries["c"] = e
 	return a, e, f
@@ -24,7 +25,7 @@ func newRotationTest() (*Agent, *entry, *fakeRunner) {
 func TestChangedCredentialsAreQueued(t *testing.T) {
 	a, e, f := newRotationTest()
 	files := func(print string) bool {
-		a.updateFingerprints(config.Prints{"ca": print})
+		a.updateFingerprints(filewatch.Fingerprints{"ca": print})
 		return a.checkCredentials()
 	}
 	if files("1") || e.pending != nil {
@@ -69,7 +70,7 @@ func TestCredentialsAreCheckedOnlyWhileAConsumerUsesThem(t *testing.T) {
 		a, e, f := newRotationTest()
 		change(e, f)
 		was := e.pending
-		a.updateFingerprints(config.Prints{"ca": "2"})
+		a.updateFingerprints(filewatch.Fingerprints{"ca": "2"})
 		if a.checkCredentials() || e.pending != was {
 			t.Errorf("%s: pending is %+v", name, e.pending)
 		}
@@ -80,13 +81,13 @@ func TestCredentialsAreCheckedOnlyWhileAConsumerUsesThem(t *testing.T) {
 // file, retries when the file has changed.
 func TestChangedFileEndsAWait(t *testing.T) {
 	a, _, f := newRotationTest()
-	a.updateFingerprints(config.Prints{"ca": "1", "other": "1"})
+	a.updateFingerprints(filewatch.Fingerprints{"ca": "1", "other": "1"})
 	was := f.updates
-	a.updateFingerprints(config.Prints{"ca": "1", "other": "2"})
+	a.updateFingerprints(filewatch.Fingerprints{"ca": "1", "other": "2"})
 	if f.updates != was {
 		t.Error("a file of no consumer caused an update")
 	}
-	a.updateFingerprints(config.Prints{"ca": "2", "other": "2"})
+	a.updateFingerprints(filewatch.Fingerprints{"ca": "2", "other": "2"})
 	if f.updates != was+1 {
 		t.Errorf("%d updates, want one", f.updates-was)
 	}

@@ -8,7 +8,7 @@ import (
 	"kcagent/agent/outage"
 	"kcagent/agent/plan"
 	"kcagent/agent/web"
-	"kcagent/config"
+	"kcagent/config/filewatch"
 	"kcagent/retry"
 )
 
@@ -23,7 +23,7 @@ import (
 // A newer edit replaces it by another one, or removes it.
 type pendingChange struct {
 	change       plan.Change
-	fingerprints config.Prints // of the files with credentials, if the change is a reconnect
+	fingerprints filewatch.Fingerprints // of the files with credentials, if the change is a reconnect
 	since        time.Time
 
 	phase  changePhase

@@ -40,7 +40,7 @@ func (a *Agent) accept(u config.Update) {
 	a.config = u.Config
 	limits.Records.SetMaxBatch(int64(u.Config.Limits.MaxBatch))                        // fetches in progress keep what they have
 	limits.Records.SetBuffers((generation.ChunksAtOnce + 1) * len(u.Config.Consumers)) // the chunks, and the data of a frame that is not compressed yet
-	a.files.Set(secretFiles(u.Config))
+	a.files.Watch(secretFiles(u.Config))
 	a.log.Info("configuration accepted", "path", u.Path, "sha256", u.SHA256, "consumers", len(u.Config.Consumers))
 }
 

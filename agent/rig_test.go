@@ -26,6 +26,7 @@ import (
 	"kcagent/agent/testkit"
 	"kcagent/agent/web"
 	"kcagent/config"
+	"kcagent/config/filewatch"
 )
 
 func TestMain(m *testing.M) {
@@ -41,7 +42,7 @@ type rig struct {
 	outages *outage.OutageLog // of the consumers
 	memory  *memory
 	open    consumer.OpenSink // nil: that of memory
-	files   *config.Files     // nil: none are watched
+	files   *filewatch.Files  // nil: none are watched
 	updates chan config.Update
 	stop    func() error
 	log     testkit.LogBuffer

@@ -6,6 +6,7 @@ import (
 
 	"kcagent/agent/plan"
 	"kcagent/config"
+	"kcagent/config/filewatch"
 	"kcagent/sink"
 )
 
@@ -23,7 +24,7 @@ func secretFiles(c *config.Config) []string {
 // updateFingerprints takes over the fingerprints of the files with secrets. A consumer that
 // uses a changed file and waits before a retry, perhaps because of that file, retries at
 // once.
-func (a *Agent) updateFingerprints(fingerprints config.Prints) {
+func (a *Agent) updateFingerprints(fingerprints filewatch.Fingerprints) {
 	for _, e := range a.entries {
 		for path := range maps.Values(e.spec.Cluster.Files()) {
 			if fingerprints[path] != a.fingerprints[path] {
@@ -65,7 +66,7 @@ func (a *Agent) checkCredentials() (changed bool) {
 // queueReconnect queues a reconnect with the credentials that the files hold now. Its
 // pre-check covers neither topics nor sink: a missing topic or a full disk must not keep
 // the consumer from using new credentials before the old ones expire.
-func (a *Agent) queueReconnect(e *entry, fields []string, fingerprints config.Prints) {
+func (a *Agent) queueReconnect(e *entry, fields []string, fingerprints filewatch.Fingerprints) {
 	spec := e.spec
 	spec.Topics, spec.TopicsRegex, spec.Sink = nil, "", sink.Spec{}
 	c := plan.Change{Op: plan.Reconnect, Name: e.name, Fields: fields, Spec: spec}
@@ -76,12 +77,12 @@ func (a *Agent) queueReconnect(e *entry, fields []string, fingerprints config.Pr
 
 // outdated returns the fields whose files differ from what the consumer uses or was last
 // asked to use, and the fingerprints of all its files.
-func (a *Agent) outdated(e *entry) (fields []string, fingerprints config.Prints) {
+func (a *Agent) outdated(e *entry) (fields []string, fingerprints filewatch.Fingerprints) {
 	used := e.runner.Snapshot().Fingerprints
 	if used == nil {
 		return nil, nil // it has not read them yet
 	}
-	fingerprints = make(config.Prints)
+	fingerprints = make(filewatch.Fingerprints)
 	for field, path := range e.spec.Cluster.Files() {
 		now, seen := a.fingerprints[path]
 		if !seen {

@@ -20,6 +20,7 @@ import (
 	"kcagent/agent/consumer"
 	"kcagent/agent/plan"
 	"kcagent/config"
+	"kcagent/config/filewatch"
 	"kcagent/e2e/certs"
 )
 
@@ -67,8 +68,8 @@ func newTLSRig(t *testing.T) *tlsRig {
 }
 
 // watchFiles watches files as the run command does.
-func watchFiles(t *testing.T) *config.Files {
-	files := config.NewFiles(config.WatchOptions{Events: true})
+func watchFiles(t *testing.T) *filewatch.Files {
+	files := filewatch.NewFiles(filewatch.Options{Events: true})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { files.Run(ctx) })

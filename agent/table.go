@@ -9,6 +9,7 @@ import (
 	"kcagent/agent/consumer"
 	"kcagent/agent/web"
 	"kcagent/config"
+	"kcagent/config/filewatch"
 )
 
 // An entry is a consumer of the table. Only Run's goroutine uses it.
@@ -24,7 +25,7 @@ type entry struct {
 	timer       *time.Timer             // of StopTimeout; nil unless it is stopping
 	zombieSince time.Time               // zero unless it is a zombie
 
-	reconnected config.Prints // of the credentials that it was last asked to use; nil before
+	reconnected filewatch.Fingerprints // of the credentials that it was last asked to use; nil before
 }
 
 func (a *Agent) newEntry(spec config.Consumer) *entry {

@@ -104,8 +104,8 @@ func planFile(ctx context.Context, io streams, flags *flag.FlagSet, args []strin
 // same in mine are known, see [config.FromNormalised].
 func runningConfig(ctx context.Context, c client.Client, mine *config.Config) (*config.Config, error) {
 	var shown struct {
-		Config json.RawMessage        `json:"config"`
-		Seals  map[string]config.Seal `json:"seals"`
+		Config json.RawMessage              `json:"config"`
+		Seals  map[string]config.SecretHash `json:"seals"`
 	}
 	if err := c.Decode(ctx, "/config", &shown); err != nil {
 		return nil, err

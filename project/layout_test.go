@@ -34,7 +34,7 @@ var arrows = []struct{ name, imports string }{
 	{"demo", "sink/file/filename"},
 	{"verify", ""},
 
-	{"agent", "config fetch leader limits retry sink sink/file/filename sink/kinds"},
+	{"agent", "config config/filewatch fetch leader limits retry sink sink/file/filename sink/kinds"},
 
 	{"fetch", "fetch/batch fetch/dial fetch/metadata fetch/wire leader limits retry"},
 	{"fetch/metadata", "fetch/dial fetch/wire retry"},

@@ -14,6 +14,7 @@ import (
 	"kcagent/agent/offsets"
 	"kcagent/agent/outage"
 	"kcagent/config"
+	"kcagent/config/filewatch"
 	"kcagent/retry"
 	"kcagent/sink"
 )
@@ -42,9 +43,9 @@ type Consumer struct {
 	// awaited are topics that the pre-check of an edit did not find; nil if there are none.
 	awaited atomic.Pointer[map[string]bool]
 
-	dialer       *kafka.Dialer                 // of the present run
-	fingerprints atomic.Pointer[config.Prints] // of the files with the credentials in use; nil before the first
-	gate         generation.Gate               // shut while paused
+	dialer       *kafka.Dialer                          // of the present run
+	fingerprints atomic.Pointer[filewatch.Fingerprints] // of the files with the credentials in use; nil before the first
+	gate         generation.Gate                        // shut while paused
 	history      generation.History
 	events       chan event // to the state machine
 

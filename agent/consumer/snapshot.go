@@ -5,7 +5,7 @@ import (
 
 	"kcagent/agent/generation"
 	"kcagent/agent/kafka"
-	"kcagent/config"
+	"kcagent/config/filewatch"
 )
 
 // The labels that every goroutine of a consumer inherits from its run.
@@ -35,7 +35,7 @@ type Snapshot struct {
 
 	// Fingerprints are those of the files with the credentials in use, by path; nil
 	// until the consumer has read them.
-	Fingerprints config.Prints
+	Fingerprints filewatch.Fingerprints
 
 	generation.Counters
 }

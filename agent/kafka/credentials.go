@@ -14,6 +14,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"kcagent/config"
+	"kcagent/config/filewatch"
 )
 
 // Credentials are what the files of a cluster with certificates and secrets contained when
@@ -24,14 +25,14 @@ type Credentials struct {
 	tokens   *tokenSource // nil if the mechanism needs none
 	// fingerprints are those of the files, taken before the files were read: if one changes
 	// in between, it is read again.
-	Fingerprints config.Prints
+	Fingerprints filewatch.Fingerprints
 	Breaker      *LoginBreaker // nil for a pre-check
 }
 
 // ReadCredentials reads the files that the configuration names. Its error names the file
 // that cannot be used.
 func ReadCredentials(cluster config.Cluster) (*Credentials, error) {
-	c := &Credentials{Fingerprints: config.Fingerprints(maps.Values(cluster.Files()))}
+	c := &Credentials{Fingerprints: filewatch.Fingerprint(maps.Values(cluster.Files()))}
 	var err error
 	if cluster.TLS != nil {
 		if c.tls, err = tlsConfig(*cluster.TLS); err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"kcagent/config"
+	"kcagent/config/filewatch"
 )
 
 const (
@@ -34,7 +35,7 @@ const (
 // cluster. A nil breaker is always closed. Its methods are safe for concurrent use.
 type LoginBreaker struct {
 	reach        config.Cluster
-	fingerprints config.Prints // of the files with the credentials
+	fingerprints filewatch.Fingerprints // of the files with the credentials
 
 	mu          sync.Mutex
 	state       breakerState
@@ -154,7 +155,7 @@ type loginBreakers struct {
 }
 
 // get returns the breaker of a cluster and the fingerprints of its credentials.
-func (bs *loginBreakers) get(reach config.Cluster, fingerprints config.Prints) *LoginBreaker {
+func (bs *loginBreakers) get(reach config.Cluster, fingerprints filewatch.Fingerprints) *LoginBreaker {
 	bs.mu.Lock()
 	defer bs.mu.Unlock()
 	bs.unused = slices.DeleteFunc(bs.unused, (*LoginBreaker).idle)

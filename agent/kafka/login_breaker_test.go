@@ -10,6 +10,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"kcagent/config"
+	"kcagent/config/filewatch"
 )
 
 // TestLoginBreakerTransitions: each row is a state of the breaker, an event, and the state
@@ -125,7 +126,7 @@ func TestUnusedLoginBreakersAreRememberedForAWhile(t *testing.T) {
 		if bs.get(rejectedLogin(), nil) != b {
 			t.Error("the breaker is not found")
 		}
-		if bs.get(other, nil) == b || bs.get(reach, config.Prints{"f": "1"}) == b {
+		if bs.get(other, nil) == b || bs.get(reach, filewatch.Fingerprints{"f": "1"}) == b {
 			t.Error("another login has the breaker")
 		}
 		time.Sleep(loginBackoff + breakerKept + time.Second)

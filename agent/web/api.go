@@ -121,10 +121,10 @@ func (a *API) serveConfig(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	reply(w, http.StatusOK, struct {
-		Path   string                 `json:"path"`
-		SHA256 string                 `json:"sha256"`
-		Config any                    `json:"config"`
-		Seals  map[string]config.Seal `json:"seals,omitempty"`
+		Path   string                       `json:"path"`
+		SHA256 string                       `json:"sha256"`
+		Config any                          `json:"config"`
+		Seals  map[string]config.SecretHash `json:"seals,omitempty"`
 	}{snap.Reloads.Path, snap.Reloads.SHA256, snap.Config.Normalised(), seals})
 }
 
@@ -133,14 +133,14 @@ func (a *API) serveConfig(w http.ResponseWriter, _ *http.Request) {
 type secretHashCache struct {
 	mu     sync.Mutex
 	config *config.Config
-	hashes map[string]config.Seal
+	hashes map[string]config.SecretHash
 }
 
-func (s *secretHashCache) of(c *config.Config) (map[string]config.Seal, error) {
+func (s *secretHashCache) of(c *config.Config) (map[string]config.SecretHash, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.config != c {
-		hashes, err := c.Seals()
+		hashes, err := c.SecretHashes()
 		if err != nil {
 			return nil, err
 		}
