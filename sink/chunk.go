@@ -8,17 +8,17 @@ type TopicPartition struct {
 	Partition int32
 }
 
-// A Chunk is encoded records of one partition, in order.
+// A Chunk is a number of encoded records of one partition, in the order of their offsets.
 type Chunk struct {
 	TopicPartition
-	Data  []byte       // whole records as the sink's Encode made them; none moves the position alone
-	Last  int          // where the last record begins in Data
-	Next  int64        // the offset after them
+	Data  []byte // whole records in the form of the sink's Encode; empty if only the position advances
+	Last  int // index in Data at which the last record begins
+	Next  int64 // the offset after the last record
 	Epoch leader.Epoch // of the last record before Next
-	// Large, if not nil, is a single record in place of Data. The sink encodes it while it
-	// writes it, in pieces, so that it needs no memory for the whole.
+	// Large, if not nil, is a single record in place of Data. The sink encodes it in pieces
+	// while it writes it, so it needs no memory for the whole encoded record.
 	Large *Record
 }
 
-// Empty reports whether the chunk holds no record, and moves the position alone.
+// Empty reports whether the chunk holds no record, so that only the position advances.
 func (c *Chunk) Empty() bool { return len(c.Data) == 0 && c.Large == nil }

@@ -7,22 +7,22 @@ import (
 	"strings"
 )
 
-// ErrReopen marks an error after which the records of a partition that were
-// accepted since the last good Flush are not in the sink any more. Every Write
-// and Flush fails for the partition until Resume was called; it continues where
-// that says, or, if there is no ledger, where the last good Flush was.
+// ErrReopen marks an error after which the records of a partition that were accepted since
+// the last good Flush are no longer in the sink. Write and Flush fail for the partition
+// until Resume is called. The partition continues at the position that Resume returns, or,
+// if the sink keeps no ledger, at the last good Flush.
 //
-// A failed fsync is one: it may have dropped dirty pages, and a second fsync on
-// the same descriptor would not report that (Rebello et al., "Can Applications
+// A failed fsync is such an error. The kernel may have dropped dirty pages, and a second
+// fsync on the same descriptor would not report that (Rebello et al., "Can Applications
 // Recover from fsync Failures?", USENIX ATC 2020).
 var ErrReopen = errors.New("records that were not safe are read from Kafka again")
 
-// A FlushError says which partitions a Flush did not make safe.
+// A FlushError lists the partitions whose records a Flush did not make durable.
 type FlushError struct {
 	Failed map[TopicPartition]error
 }
 
-// Error names each cause once: the partitions of one file fail together.
+// Error lists each cause once: the partitions of one file fail together.
 func (e *FlushError) Error() string {
 	var causes []string
 	for _, err := range e.Failed {

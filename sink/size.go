@@ -28,8 +28,8 @@ var sizeUnits = []struct {
 	{"B", 1},
 }
 
-// UnmarshalText reads "512KiB", "8MiB", "1GiB", "10MB" or a plain number of
-// bytes. Sizes are whole and not negative.
+// UnmarshalText parses "512KiB", "8MiB", "1GiB", "10MB" or a plain number of bytes. Sizes
+// are integers and not negative.
 func (s *Size) UnmarshalText(text []byte) error {
 	digits, unit := string(text), int64(1)
 	for _, u := range sizeUnits {
@@ -46,7 +46,7 @@ func (s *Size) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// String writes the size with the largest unit that divides it.
+// String formats the size with the largest unit that divides it.
 func (s Size) String() string {
 	if s == 0 {
 		return "0"
@@ -60,13 +60,13 @@ func (s Size) String() string {
 	return strconv.FormatInt(int64(s), 10)
 }
 
-// MarshalText is String.
+// MarshalText returns [Size.String].
 func (s Size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// Mode holds permission bits of a file.
+// Mode is the permission bits of a file.
 type Mode fs.FileMode
 
-// UnmarshalText reads an octal number such as 0640.
+// UnmarshalText parses an octal number such as 0640.
 func (m *Mode) UnmarshalText(text []byte) error {
 	n, err := strconv.ParseUint(strings.TrimPrefix(string(text), "0o"), 8, 32)
 	if err != nil || n > 0o777 {
@@ -76,8 +76,8 @@ func (m *Mode) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// String writes the mode as UnmarshalText reads it.
+// String formats the mode as UnmarshalText parses it.
 func (m Mode) String() string { return fmt.Sprintf("%04o", uint32(m)) }
 
-// MarshalText is String.
+// MarshalText returns [Mode.String].
 func (m Mode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }

@@ -11,8 +11,8 @@ type Spec struct {
 	Stdout *StdoutSpec `yaml:"stdout" doc:"Writes to the standard output of the agent." default:"this or file is required"`
 }
 
-// Kind is the name of the kind that is set, as in the configuration: "file" or "stdout".
-// It is "" if none is.
+// Kind returns the name of the kind that is set, as in the configuration: "file" or
+// "stdout". It returns "" if none is set.
 func (s Spec) Kind() string {
 	v := reflect.ValueOf(s)
 	for i := range v.NumField() {
@@ -23,7 +23,7 @@ func (s Spec) Kind() string {
 	return ""
 }
 
-// String names the sink for people and for status, such as
+// String returns a name of the sink for messages and for status, such as
 // "file:/data/orders.log".
 func (s Spec) String() string {
 	if s.File != nil {
@@ -32,9 +32,9 @@ func (s Spec) String() string {
 	return s.Kind()
 }
 
-// FileSpec describes a file sink. A normalised FileSpec (what config.Parse
-// returns) has every field set, and {name} in Path already replaced;
-// {topic} and {partition} stay and are replaced for each partition.
+// FileSpec describes a file sink. In a normalised FileSpec, which config.Parse returns,
+// every field is set, and {name} in Path is replaced. {topic} and {partition} are replaced
+// for each partition.
 type FileSpec struct {
 	Path        string      `yaml:"path" doc:"File to write. {name}, {topic} and {partition} are replaced, and missing folders are created. Two consumers cannot write the same file, and a file of one cannot be a folder of another. The file name cannot contain +, and is at most 230 bytes long. A tilde and $HOME are not expanded; ${HOME} is." default:"required" example:"'/data/{name}/{topic}-{partition}.jsonl'"`
 	Format      Format      `yaml:"format" doc:"raw: the value and a newline. json: one envelope per line." example:"json"`
@@ -45,8 +45,8 @@ type FileSpec struct {
 	Mode        Mode        `yaml:"mode" doc:"Permissions of a new file, octal." example:"'0600'"`
 }
 
-// Rotate says when a file is closed and a new one begun, and which old ones
-// stay. A zero field is no limit.
+// Rotate says when a file is complete, and how long complete files are kept. A zero field is
+// no limit.
 type Rotate struct {
 	Size    Size          `yaml:"size" doc:"A file is complete when it reaches this size, from 1KiB to 1024TiB. It may exceed the size by its last record; a compressed file by its last frame of at most 4 KiB." default:"no limit" example:"256MiB"`
 	Every   time.Duration `yaml:"every" doc:"A file is complete at the end of each period, in UTC, from 1s to 366 days, also if its partition has no more records or is no longer assigned." default:"no limit" example:"1h"`
@@ -54,25 +54,25 @@ type Rotate struct {
 	KeepFor time.Duration `yaml:"keep_for" doc:"How long complete files are kept, from 1s to 100 years; requires size or every." default:"for ever" example:"168h"`
 }
 
-// InPeriod reports whether now is in the period of the clock, Every long, in which since
-// is. A time before the period is not: if the clock was set back, the file would grow
-// until the clock has caught up.
+// InPeriod reports whether now is in the same period of Every as since. A time before that
+// period is not: if the clock was set back, the file would otherwise grow until the clock
+// has caught up.
 func (r *Rotate) InPeriod(since, now time.Time) bool {
 	begin := since.UTC().Truncate(r.Every)
 	return !now.Before(begin) && now.Before(begin.Add(r.Every))
 }
 
-// PeriodEnd returns the end of the period of the clock, Every long, in which t is.
+// PeriodEnd returns the end of the period of Every that contains t.
 func (r *Rotate) PeriodEnd(t time.Time) time.Time {
 	return t.UTC().Truncate(r.Every).Add(r.Every)
 }
 
-// StdoutSpec describes the standard output sink.
+// StdoutSpec describes a sink that writes to the standard output.
 type StdoutSpec struct {
 	Format Format `yaml:"format" doc:"json: one envelope per line. raw: the value and a newline." example:"raw"`
 }
 
-// Format is how a record becomes bytes.
+// Format is the encoding of a record.
 type Format string
 
 // The formats.
@@ -84,20 +84,19 @@ const (
 // Values lists the legal formats, the default first.
 func (Format) Values() []string { return []string{string(Raw), string(JSON)} }
 
-// Delivery is what a crash may do to the records in the file.
+// Delivery says whether a crash may repeat records in the file.
 type Delivery string
 
-// The deliveries.
+// The delivery guarantees.
 const (
 	ExactlyOnce Delivery = "exactly_once"
 	AtLeastOnce Delivery = "at_least_once"
 )
 
-// Values lists the legal deliveries.
+// Values lists the legal deliveries, the default first.
 func (Delivery) Values() []string { return []string{string(ExactlyOnce), string(AtLeastOnce)} }
 
-// Durability is what must have happened to records before their offsets are
-// committed.
+// Durability says when records count as stored, so that their offsets are committed.
 type Durability string
 
 // The durabilities.
@@ -109,7 +108,7 @@ const (
 // Values lists the legal durabilities, the default first.
 func (Durability) Values() []string { return []string{string(Fsync), string(None)} }
 
-// Compression is how a file is compressed.
+// Compression is the compression of a file.
 type Compression string
 
 // The compressions.

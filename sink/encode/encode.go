@@ -11,8 +11,8 @@ import (
 	"kcagent/sink"
 )
 
-// An Encoder appends one record, newline included, to dst. It keeps nothing of
-// the record and allocates only to make dst grow.
+// An Encoder appends one record to dst, with a newline. It retains nothing of the record and
+// allocates only to grow dst.
 type Encoder func(dst []byte, r *sink.Record) []byte
 
 func For(f sink.Format) (Encoder, error) {
@@ -25,9 +25,8 @@ func For(f sink.Format) (Encoder, error) {
 	return nil, fmt.Errorf("format %q is unknown: use %s", string(f), strings.Join(f.Values(), " or "))
 }
 
-// appendRaw writes the value as it is. A null value is an empty line, and a
-// value that holds newlines is several: who needs to tell them apart needs the
-// JSON format.
+// appendRaw appends the value as it is. A null value is an empty line, and a value with
+// newlines is several lines. A reader that has to tell them apart needs the JSON format.
 func appendRaw(dst []byte, r *sink.Record) []byte {
 	dst = append(dst, r.Value...)
 	return append(dst, '\n')

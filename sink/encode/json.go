@@ -13,7 +13,7 @@ import (
 	"kcagent/sink"
 )
 
-// appendJSON writes the envelope, which is one line whatever the record holds.
+// appendJSON appends the envelope, which is one line for every record.
 func appendJSON(dst []byte, r *sink.Record) []byte {
 	dst = append(dst, `{"topic":`...)
 	dst = appendTopic(dst, r.Topic)
@@ -37,8 +37,8 @@ func appendJSON(dst []byte, r *sink.Record) []byte {
 	return append(dst, "]}\n"...)
 }
 
-// appendHeader writes one header. Kafka knows no null header key, so a nil one
-// is an empty one that lost its slice on the way.
+// appendHeader appends one header. Kafka has no null header key, so a nil key is an empty
+// one.
 func appendHeader(dst []byte, h *sink.Header) []byte {
 	key := h.Key
 	if key == nil {
@@ -51,8 +51,8 @@ func appendHeader(dst []byte, h *sink.Header) []byte {
 	return append(dst, '}')
 }
 
-// appendTopic writes a topic's name. The names that Kafka allows need no care;
-// any other is made valid rather than trusted.
+// appendTopic appends the name of a topic. The names that Kafka allows need no escaping. Any
+// other name is made valid.
 func appendTopic(dst []byte, topic string) []byte {
 	dst = append(dst, '"')
 	start := len(dst)
@@ -63,8 +63,8 @@ func appendTopic(dst []byte, topic string) []byte {
 	return append(dst, '"')
 }
 
-// appendBytes writes a member of an object: "name":"text" for what is UTF-8,
-// "name_base64":"…" for what is not, "name":null for nil.
+// appendBytes appends a member of an object: "name":"text" for valid UTF-8,
+// "name_base64":"…" for other bytes, "name":null for nil.
 func appendBytes(dst []byte, name string, b []byte) []byte {
 	dst = append(dst, '"')
 	dst = append(dst, name...)
@@ -81,7 +81,7 @@ func appendBytes(dst []byte, name string, b []byte) []byte {
 	return append(dst, '"')
 }
 
-// appendEscaped writes valid UTF-8 as the inside of a JSON string.
+// appendEscaped appends valid UTF-8 as the content of a JSON string.
 func appendEscaped(dst, b []byte) []byte {
 	n := cleanPrefix(b)
 	dst = append(dst, b[:n]...)
@@ -103,14 +103,13 @@ func appendEscaped(dst, b []byte) []byte {
 	return dst
 }
 
-// escapedWord is the room that appendWord needs: eight escapes, and eight bytes
-// stored beyond them.
+// escapedWord is how many bytes appendWord needs: eight escapes, and eight bytes that it
+// stores behind them.
 const escapedWord = 8*len(`\u0000`) + 8
 
-// appendWord escapes eight bytes, the first of them the lowest. A value that is
-// JSON itself has a quote every few bytes: to append each short run by a call
-// costs twice as much as to store all that is left each time, and to keep what
-// stands before the next escape.
+// appendWord escapes eight bytes, the lowest first. A value that is itself JSON has a quote
+// every few bytes. To append each short run with a call costs twice as much as to store all
+// remaining bytes each time, and to keep those before the next escape.
 func appendWord(dst []byte, word uint64) []byte {
 	buf, n, left := dst[:cap(dst)], len(dst), 8
 	for hits := escapeMask(word); hits != 0; {
@@ -146,8 +145,8 @@ func appendEscape(dst []byte, c byte) []byte {
 	return append(dst, '\\', 'u', '0', '0', digits[c>>4], digits[c&15])
 }
 
-// cleanPrefix is the length of b's prefix that a JSON string may hold as it is: no
-// quote, backslash or control character.
+// cleanPrefix returns the length of the prefix of b that needs no escaping in a JSON string:
+// no quote, backslash or control character.
 func cleanPrefix(b []byte) int {
 	i := 0
 	for ; i+8 <= len(b); i += 8 {
@@ -165,10 +164,9 @@ func cleanPrefix(b []byte) int {
 
 func mustEscape(c byte) bool { return c < 0x20 || c == '"' || c == '\\' }
 
-// escapeMask is mustEscape for eight bytes at once: it sets the top bit of each
-// that must be escaped. A byte is 0 if neither its top bit is set nor adding
-// 0x7f to the rest of it sets that; x^'"' is 0 for a quote, and x&^0x1f for a
-// control character.
+// escapeMask is mustEscape for eight bytes at once: it sets the top bit of each byte that
+// must be escaped. A byte is 0 if neither its top bit is set nor adding 0x7f to its lower
+// bits sets that bit. x^'"' is 0 for a quote, and x&^0x1f for a control character.
 func escapeMask(word uint64) uint64 {
 	const (
 		ones = 0x0101010101010101
@@ -182,15 +180,15 @@ func escapeMask(word uint64) uint64 {
 	return ^(quote & slash & control) & tops
 }
 
-// The first and the last time that RFC 3339 can express. Producers may send any
-// number of milliseconds; times beyond these limits are written as the limit.
+// firstTime and lastTime limit what RFC 3339 can express. Producers may send any number of
+// milliseconds; a time outside the limits is written as the nearer limit.
 const (
 	firstTime = `"0000-01-01T00:00:00.000Z"`
 	lastTime  = `"9999-12-31T23:59:59.999Z"`
 )
 
-// appendTime writes t as RFC 3339 in UTC with milliseconds, and the zero time,
-// which stands for a record without a timestamp, as null.
+// appendTime appends t as RFC 3339 in UTC with milliseconds. The zero time, which is a
+// record without a timestamp, is null.
 func appendTime(dst []byte, t time.Time) []byte {
 	if t.IsZero() {
 		return append(dst, "null"...)

@@ -51,8 +51,7 @@ func TestAppendRaw(t *testing.T) {
 	f([]byte{0xff, 0}, "x\xff\x00\n")
 }
 
-// TestClean has each byte stand at each place of text on both sides of the
-// step of eight.
+// TestClean places each byte at each position of a text, on both sides of the step of eight.
 func TestClean(t *testing.T) {
 	for n := range 20 {
 		for at := range n {
@@ -71,7 +70,7 @@ func TestClean(t *testing.T) {
 			}
 		}
 	}
-	// A hit makes the byte above it suspect; the lowest one must win.
+	// An escaped byte can make the byte above it look escaped; only the lowest counts.
 	for _, s := range []string{"\x1f\x20aaaaaa", "\"#aaaaaa", "\\]aaaaaa", "aaaaaa\x00\x20"} {
 		if got, want := cleanPrefix([]byte(s)), strings.IndexAny(s, "\x00\x1f\"\\"); got != want {
 			t.Errorf("clean(%q) = %d, want %d", s, got, want)
@@ -117,7 +116,7 @@ type field struct {
 	ValueBase64 *string `json:"value_base64"`
 }
 
-// bytesOf puts a field together again; text that is UTF-8 must not be encoded.
+// bytesOf returns the bytes of a field. Valid UTF-8 must not be in base64.
 func bytesOf(t *testing.T, text, encoded *string) []byte {
 	t.Helper()
 	switch {
@@ -137,8 +136,8 @@ func bytesOf(t *testing.T, text, encoded *string) []byte {
 
 func same(a, b []byte) bool { return bytes.Equal(a, b) && (a == nil) == (b == nil) }
 
-// FuzzAppendJSON: every record is one line of valid JSON, and gives exactly the
-// same bytes back.
+// FuzzAppendJSON checks that every record is one line of valid JSON, from which a reader
+// gets the same bytes.
 func FuzzAppendJSON(f *testing.F) {
 	f.Add("orders", int32(3), int64(42), int64(1700000000123), []byte("key"), []byte(`{"a":"b\n"}`), []byte("h"), []byte("v"), uint8(0))
 	f.Add("a.b_c-d", int32(-1), int64(-1), int64(-1), []byte("\xff\xfe"), []byte("\x00\x1f\"\\é\u2028\xed\xa0\x80"), []byte("\xc3"), []byte{}, uint8(5))

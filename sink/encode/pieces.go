@@ -9,28 +9,29 @@ import (
 	"kcagent/sink"
 )
 
-// A large record is not encoded as a whole, because JSON can be six times as long as the
-// record. It is encoded in pieces, which are written one after the other. They are still
-// one chunk: nothing else is written between them, no mark covers some of them, and an
-// error cuts all of them off.
+// A large record is not encoded as a whole, because its JSON can be six times as long as the
+// record. It is encoded in pieces, which are written one after the other. They are still one
+// chunk: nothing is written between them, no flush covers only some of them, and after an
+// error all of them are truncated.
 
 const (
-	// pieceBytes is about how long a piece is.
+	// pieceBytes is the approximate length of a piece.
 	pieceBytes = 128 << 10
-	// escapedBytes is how much of a text becomes one piece: each byte may become six.
+	// escapedBytes is how much of a text becomes one piece. Each byte may become six.
 	escapedBytes = 16 << 10
-	// base64Bytes is how much binary data becomes one piece: whole groups of three.
+	// base64Bytes is how much binary data becomes one piece, in groups of three bytes.
 	base64Bytes = pieceBytes / 4 * 3
 )
 
-// pieceBuffers hold one piece.
+// pieceBuffers are buffers for one piece.
 var pieceBuffers = sync.Pool{New: func() any {
 	b := make([]byte, 0, pieceBytes+pieceBytes/8)
 	return &b
 }}
 
-// Pieces passes the encoded form of a record to put, piece by piece. Together the pieces
-// are what the format's encoder appends. put must not keep them.
+// Pieces encodes a record piece by piece, and calls put with each piece. Together the pieces
+// are what the format's [Encoder] appends. put must not retain them. Pieces returns the
+// first error of put.
 func Pieces(f sink.Format, r *sink.Record, put func([]byte) error) error {
 	buf := pieceBuffers.Get().(*[]byte)
 	defer pieceBuffers.Put(buf)
@@ -45,7 +46,7 @@ func Pieces(f sink.Format, r *sink.Record, put func([]byte) error) error {
 	return p.err
 }
 
-// A pieceWriter gathers pieces until they are worth a write. After an error it does nothing.
+// A pieceWriter collects bytes until they are worth a write. After an error it does nothing.
 type pieceWriter struct {
 	buf []byte
 	put func([]byte) error
@@ -59,7 +60,7 @@ func (p *pieceWriter) flush() {
 	p.buf = p.buf[:0]
 }
 
-// reserve makes room for n bytes.
+// reserve makes space for n bytes in the buffer.
 func (p *pieceWriter) reserve(n int) {
 	if len(p.buf)+n > cap(p.buf) {
 		p.flush()
@@ -71,7 +72,7 @@ func (p *pieceWriter) text(s string) {
 	p.buf = append(p.buf, s...)
 }
 
-// raw hands bytes over as they are.
+// raw appends bytes as they are.
 func (p *pieceWriter) raw(b []byte) {
 	if len(b) > pieceBytes/8 {
 		p.flush()
@@ -85,7 +86,7 @@ func (p *pieceWriter) raw(b []byte) {
 	p.buf = append(p.buf, b...)
 }
 
-// json does what appendJSON does.
+// json writes what appendJSON appends.
 func (p *pieceWriter) json(r *sink.Record) {
 	p.buf = append(p.buf, `{"topic":`...)
 	p.buf = appendTopic(p.buf, r.Topic)
@@ -105,7 +106,7 @@ func (p *pieceWriter) json(r *sink.Record) {
 			p.text(",")
 		}
 		if h.Key == nil {
-			h.Key = []byte{} // like appendHeader
+			h.Key = []byte{} // as in appendHeader
 		}
 		p.text(`{"key`)
 		p.member(h.Key)
@@ -116,7 +117,7 @@ func (p *pieceWriter) json(r *sink.Record) {
 	p.text("]}\n")
 }
 
-// member does what appendBytes does after the name.
+// member writes what appendBytes appends after the name.
 func (p *pieceWriter) member(b []byte) {
 	switch {
 	case b == nil:
@@ -142,8 +143,8 @@ func (p *pieceWriter) member(b []byte) {
 	p.text(`"`)
 }
 
-// wholeRunes is the length of the longest prefix of valid UTF-8 of n bytes at most that ends
-// after a whole character.
+// wholeRunes returns the length of the longest prefix of b, which is valid UTF-8, that has
+// at most n bytes and ends after a character.
 func wholeRunes(b []byte, n int) int {
 	if len(b) <= n {
 		return len(b)

@@ -11,8 +11,8 @@ import (
 	"kcagent/sink"
 )
 
-// checkPieces demands that pieces are small, end after whole characters, and make up what
-// the encoder appends.
+// checkPieces checks that pieces are small, end after a character, and together are what the
+// encoder appends.
 func checkPieces(t *testing.T, r *sink.Record) {
 	t.Helper()
 	for _, f := range []sink.Format{sink.Raw, sink.JSON} {
@@ -34,8 +34,8 @@ func checkPieces(t *testing.T, r *sink.Record) {
 	}
 }
 
-// FuzzPieces: a record is the same in pieces and as a whole. Values are repeated, to be
-// longer than a piece.
+// FuzzPieces checks that the pieces of a record are its encoded form. Values are repeated,
+// so that they are longer than a piece.
 func FuzzPieces(f *testing.F) {
 	f.Add("orders", []byte("key"), []byte("\x00"), []byte("h"), []byte("é\"\\\n𝄞"), uint32(100_000), uint8(0))
 	f.Add("orders", []byte("\xff"), []byte("a\xff\x00"), []byte("𝄞"), []byte{}, uint32(50_000), uint8(5))
@@ -57,7 +57,7 @@ func FuzzPieces(f *testing.F) {
 	})
 }
 
-// TestPiecesOfAnyRecord compares random records around the sizes of pieces.
+// TestPiecesOfAnyRecord compares random records whose lengths are near the limits of pieces.
 func TestPiecesOfAnyRecord(t *testing.T) {
 	random := rand.New(rand.NewPCG(5, 6))
 	alphabets := []string{"a", "\x00", "\"a", "é", "𝄞", "a𝄞é\n", "\xff", "ab\xfe"}

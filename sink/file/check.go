@@ -17,9 +17,9 @@ import (
 	"kcagent/sink/sinkio"
 )
 
-// Check reports why a sink could not be opened, without opening, locking or
-// making anything: a file that another agent writes now is no error. A path
-// with placeholders is checked as far as its folders are known.
+// Check reports why a sink could not be opened. It opens, locks and creates nothing, so a
+// file that another agent writes now is not an error. A path with placeholders is checked as
+// far as its folders are known.
 func Check(spec sink.FileSpec) error {
 	path := spec.Path
 	if head, _, open := strings.Cut(path, "{"); open {
@@ -36,7 +36,8 @@ func Check(spec sink.FileSpec) error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return sinkio.OpError("open", path, err)
 	}
-	// The first folder above it that is there must let us make the rest.
+	// The first existing folder above the file must be writable, so that the rest can be
+	// created.
 	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
 		info, err := os.Stat(dir)
 		switch {
@@ -57,11 +58,11 @@ func writable(path string) error {
 	return nil
 }
 
-// CheckFree reports that another process writes the sink's file now. Files of mine are
-// the caller's own, under whatever name.
+// CheckFree reports that another process writes the file of a sink now. mine are the sinks
+// of this process, under any name.
 //
-// It looks with a shared lock of an instant: a writer that opens the file at that moment
-// fails once, and tries again.
+// It tests the lock with a shared lock of its own, for an instant. A writer that opens the
+// file at that moment fails once, and tries again.
 func CheckFree(spec sink.FileSpec, mine []sink.FileSpec) error {
 	if filename.HasPlaceholders(spec.Path) {
 		return nil

@@ -9,7 +9,7 @@ import (
 	"kcagent/sink/file/writer"
 )
 
-// deadline is when the clock completes the next file; zero if never.
+// deadline returns when the clock completes the next file; zero if it completes none.
 func (s *fileSink) deadline() (next time.Time) {
 	if r := s.Rules(); r == nil || r.Every == 0 {
 		return next

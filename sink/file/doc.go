@@ -1,96 +1,94 @@
 // Package file is the sink that writes records to files on this host.
 //
-// It guarantees that a file holds each record exactly once, or, if so configured, at least
-// once, whatever crashes. This comment has the argument. The parts of the sink are packages
-// of their own, from the bottom up:
+// It guarantees that the files hold each record exactly once, or, if so configured, at
+// least once, whatever crashes. This comment has the proof. The parts of the sink are
+// packages of their own, from the bottom up:
 //
-//   - disk is the file system, which tests replace by one that fails and crashes.
+//   - disk is the file system. Tests replace it by one that fails and crashes.
 //   - filename has the names of files: placeholders, reserved names, complete files.
 //   - compress reads and writes compressed files.
 //   - checkpoint stores the ledger of a file beside the file.
-//   - writer writes one path; most of the argument below is about it.
+//   - writer writes one path. It implements most of what follows.
 //   - retention completes and removes files that receive no more records.
 //
-// This package routes partitions to writers. Start reading at [Open].
+// This package assigns partitions to writers. Start reading at [Open].
 //
-// # Exactly once in a file
+// # Exactly once
 //
-// A file sink with [ExactlyOnce] keeps a ledger of its file: for each partition the
-// offset after the last record in the file. Its durable form is the checkpoint in
-// <path>+checkpoint, which says which file holds the records, by inode and birth time,
-// and up to which length the file is complete and safe. This is why the file then holds
-// each record once, in order within its partition, whatever crashes, the process or the
-// machine, and however often.
+// With [sink.ExactlyOnce], the sink keeps a ledger of each file: for each partition the
+// offset after the last record in the file. The durable form of the ledger is the checkpoint
+// in <path>+checkpoint. It identifies the file by inode and birth time, and says up to which
+// length the file is complete and durable. This is why the file holds each record once, in
+// order within its partition, however often the process or the machine crashes.
 //
 // A flush does these steps in order, while records are appended to the file:
 //
-//  1. mark: note the file's length and, at the same moment, the ledger.
-//  2. sync the file: everything up to the mark is on the disk.
-//  3. write the mark over the older of the two checkpoints in the side file, and sync
-//     that. Each has a sequence number and a checksum over both, so of the former
-//     checkpoint and the new one a crash leaves one, whole, and from now on the new one.
+//  1. Take a flush point: the length of the file, and at the same moment the ledger.
+//  2. Sync the file: everything up to the flush point is on the disk.
+//  3. Write the flush point over the older of the two checkpoints in the checkpoint file,
+//     and sync that file. Each checkpoint has a sequence number, and a checksum over both.
+//     A crash leaves the previous checkpoint or the new one, whole; after the sync, the
+//     new one.
 //
-// Only then the caller commits the offsets of the mark to the broker. So a flush
-// syncs twice; neither sync changes a name or a folder.
+// Only then the caller commits the offsets of the flush point to Kafka. So a flush syncs
+// twice, and neither sync changes a name or a folder.
 //
 // Two invariants hold at every moment:
 //
-//   - I1: the durable checkpoint is true. The first length bytes of the file it
-//     names, and the complete files before it, are durable and hold exactly the
-//     records below its offsets, each once and in order. True after the first
-//     checkpoint, of an empty ledger; kept by each flush, for the file is only
-//     appended to, in the order in which the offsets grow, length and offsets are
-//     noted under the lock that an append holds (1), and the bytes are durable
-//     before the checkpoint is written (2 before 3).
-//   - I2: the committed offset never passes the checkpoint, for it is committed
-//     after (3). So a record that the broker will not bring again is in front of
-//     the length.
+//   - I1: The durable checkpoint is true. The file that it names has at least the recorded
+//     length. The bytes before that length, and the complete files before it, are durable and
+//     hold exactly the records below the offsets of the ledger, each once and in order.
+//     This is true after the first checkpoint, of an empty ledger. Each flush keeps it
+//     true: records are only appended, in the order of their offsets; length and ledger
+//     are read under the mutex that an append holds (step 1); and the bytes are durable
+//     before the checkpoint is written (step 2 before step 3).
+//   - I2: The committed offset is never beyond the checkpoint, because it is committed after
+//     step 3. So a record that Kafka does not redeliver is in front of the length.
 //
-// A start locks the side file before it looks at anything, reads the newer checkpoint
-// and makes that durable once more where it is, for the process before may have died
-// before its sync. It cuts the file to the length, and continues at the offsets of the
-// ledger or at the committed ones, whichever are further. What was cut off has
-// offsets at or above the checkpoint's, so Kafka brings it again; what stays is below
-// them, so Kafka is not asked for it. By I1 each record is in the file once again. If
-// the start itself is interrupted, the next one does the same: cutting twice to the
-// same length is cutting once.
+// A start locks the checkpoint file before it reads anything. It reads the newer checkpoint,
+// and writes it again in the same slot, because the previous process may have died before
+// its sync. It truncates the file to the length, and continues each partition at the offset
+// in the ledger or at the committed offset, whichever is larger. The truncated records have
+// offsets at or above those of the ledger, so Kafka redelivers them. The remaining records
+// are below, so they are not fetched again. By I1, each record is again in the file once. If
+// the start itself is interrupted, the next start does the same: truncating to the same
+// length twice has the same result as once.
 //
-// # Which file is whose
+// # Which file belongs to the sink
 //
-// No byte is written to a file before a durable checkpoint names it, and before the
-// folder that names the file is synced: else a crash could bring back another file
-// under the same name. A file is cut only if it is the one in the checkpoint:
+// The sink writes no byte to a file before a durable checkpoint names the file, and before
+// the folder with its name is synced. Otherwise a crash could bring back another file under
+// the same name. A file is truncated only if it is the one in the checkpoint:
 //
-//   - The same inode and birth time: it is the file, wherever it was moved within its
-//     folder. It is cut if it holds what the checkpoint says in front of the length; if
-//     it does not, that is an error with the next step.
-//   - Another inode, but what the checkpoint says in front of the length: a copy that was
-//     restored. It is continued. Content is never looked at to tell two files apart that
-//     both exist: records may repeat.
-//   - Anything else that is not empty is another program's file, and an error.
+//   - If inode and birth time are the same, it is the file, wherever it was moved within its
+//     folder. It is truncated if the bytes before the recorded length match the checkpoint.
+//     If they do not match, that is an error with the next step.
+//   - If the inode is another one, but the bytes before the length match, the file is a copy
+//     that was restored. It is continued. Content never decides between two existing files,
+//     because records may repeat.
+//   - Any other file that is not empty belongs to another program, and is an error.
 //
-// A file that was moved, and lies beside a checkpoint or is locked, is another writer's
-// by now and is left alone.
+// A file that was moved, and is now locked or has a checkpoint of its own, belongs to another
+// writer, and is not changed.
 //
 // # Completing a file
 //
-// A file that is full or old keeps its name while it grows, and gets its final name when
-// it is complete, so that whatever ships files can tell the two apart. Three steps, each
-// durable before the next has consequences: the file is synced; a checkpoint says that it
-// is done and that no file grows; it is renamed, never over another file. The next file
-// is created with the next record. A crash between the steps leaves the path naming a
-// file that is either still the growing one of the checkpoint, or the done one, by inode
-// and birth time; the next start continues the first, and renames the second. Only one
-// file is without its final name at any time, so there is nothing to guess. The other
-// design, to give the growing file its final name at birth and let the path be a link to
-// it, needs no rename, but leaves readers unable to see which file is complete.
+// A file that is full or old keeps its name while it grows, and gets its final name when it
+// is complete. So a program that ships files can tell complete files from growing ones. The
+// three steps are described in package writer, in complete.go. A crash between two steps
+// leaves a file under the path that is, by inode and birth time, either the growing or the
+// completed one of the checkpoint. The next start continues the first, and renames the
+// second. At most one file has no final name, so the start does not have to guess.
 //
-// # Where the argument ends
+// In an alternative design, the growing file has its final name from the beginning, and the
+// path is a link to it. That needs no rename, but readers cannot see which file is complete.
 //
-// It ends where the machine does: a disk that loses what a sync reported as written, and
-// durability none, which leaves out the syncs and so covers crashes of the process alone.
-// A checkpoint that was stored under durability none says so: if a power loss has left
-// less than it says, that is a warning and the file is continued. Which offset wins if
-// something else moved the group's, an operator or another host, is decided by the caller
-// from the metadata of the commit and the [Ledger].
+// # Limits of the proof
+//
+// The proof assumes that a disk keeps what a sync has reported as written. Durability none
+// has no syncs, so it covers crashes of the process only. A checkpoint that was stored under
+// durability none says so: if a power loss has left less than it records, the sink logs a
+// warning and continues the file. If something other than the sink has moved the committed
+// offset, such as an operator or another host, the caller decides which offset wins, from
+// the commit metadata and the [sink.Ledger].
 package file

@@ -16,26 +16,24 @@ import (
 	"kcagent/sink/file/writer"
 )
 
-// A fileSink writes a consumer's records to one file, or to several where the
-// path has placeholders.
+// A fileSink writes the records of a consumer to one file, or to several if the path has
+// placeholders. The following rules hold for both delivery guarantees:
 //
-// What it promises rests on these rules, and on the package's for exactly once:
+//   - Each path has one writer. It holds a lock on <path>+checkpoint while it is open, and
+//     one on the data file, because links give a file several paths.
+//   - A file ends after a whole record whenever nothing writes, and so do the frames of a
+//     compressed file. What a failed write leaves is truncated at once, or, if that fails
+//     too, before the next write.
+//   - Only a successful fdatasync makes data durable, and the folders with the names of the
+//     file are synced before the first Flush returns.
+//   - After a failed fdatasync, the records of the file since the last flush are lost. The
+//     file accepts no more records until it was opened again at the end of its checkpoint:
+//     otherwise a later record would be committed, and the lost ones never redelivered. See
+//     [sink.ErrReopen].
+//   - A complete file, with its final name, is durable and never changed again.
 //
-//   - One writer a path: a lock on <path>+checkpoint is held as long as the writer is
-//     open, and one on the data file itself as long as that is, for links give one
-//     file several paths.
-//   - A file ends after a whole record whenever nothing writes, and so do the
-//     frames of a compressed one. A failed write is cut off at once, or, if that
-//     fails too, before the next one.
-//   - Nothing is taken for safe that a good fdatasync has not covered, and the
-//     folders that name the file are synced before the first Flush returns.
-//   - After a failed fdatasync the file is lost: it accepts nothing more, for a
-//     later record must not be committed past the hole, until it was opened again
-//     where its checkpoint ends; see [ErrReopen].
-//   - A complete file, one with its final name, is safe and never changed again.
-//
-// Locks are taken in the order writer.flushing, writer.turn, keeper.mu; mu is held
-// for map operations only.
+// Locks are taken in the order Writer.flushMu, Writer.mu, then mu, Keeper.mu or
+// flushTimer.mu. The last three are held for short operations in memory only.
 type fileSink struct {
 	env    *writer.Env
 	path   string // with placeholders
@@ -43,21 +41,21 @@ type fileSink struct {
 	timer  *flushTimer
 	keeper *retention.Keeper
 
-	single *writer.Writer // the one file of a path without placeholders
+	single *writer.Writer // the only writer, if the path has no placeholders; else nil
 
 	mu          sync.Mutex
 	byPath      map[string]*writer.Writer
 	byPartition map[sink.TopicPartition]*writer.Writer
 }
 
-// Open opens the sink that spec describes. Files are opened (and their folders
-// made) with the first record of their partition, except where the path holds
-// no placeholder: then at once, so that a bad path shows before any record.
+// Open opens a file sink. A file is opened, and its folders are created, with the first
+// record of its partition. A path without placeholders is opened at once, so that an
+// unusable path is reported before there is a record.
 func Open(ctx context.Context, spec sink.FileSpec, o sink.Options) (sink.Sink, error) {
 	return openOn(ctx, spec, o, disk.OS{}, writer.ProcessPool)
 }
 
-// openOn is openFile on a file system, with a pool of descriptors.
+// openOn is [Open] on a file system, with a pool of descriptors.
 func openOn(ctx context.Context, spec sink.FileSpec, o sink.Options, fsys disk.FS, pool *writer.Pool) (sink.Sink, error) {
 	encode, err := encode.For(spec.Format)
 	if err != nil {
@@ -96,10 +94,10 @@ func openOn(ctx context.Context, spec sink.FileSpec, o sink.Options, fsys disk.F
 	return s, nil
 }
 
-// Encode implements [Sink].
+// Encode implements [sink.Sink].
 func (s *fileSink) Encode(dst []byte, r *sink.Record) []byte { return s.encode(dst, r) }
 
-// Room implements [Sink].
+// Room implements [sink.Sink].
 func (s *fileSink) Room(tp sink.TopicPartition) int {
 	r := s.Rules()
 	if r == nil || r.Size == 0 || s.env.NoRename.Load() {
@@ -110,14 +108,15 @@ func (s *fileSink) Room(tp sink.TopicPartition) int {
 		return 0
 	}
 	left := w.Room()
-	if left <= 0 || left > int64(r.Size) { // not open yet, or the size was changed
+	if left <= 0 || left > int64(r.Size) { // the file is not open yet, or the size was changed
 		left = int64(r.Size)
 	}
 	return int(min(left, 1<<30))
 }
 
-// Write implements [Sink]. A chunk reaches the file before it returns, except
-// records that wait to be compressed or gathered.
+// Write implements [sink.Sink]. The chunk is in the file when Write returns, except for
+// small chunks and for records that are to be compressed: the writer may buffer them until
+// the next Flush.
 func (s *fileSink) Write(ctx context.Context, c sink.Chunk) error {
 	w, err := s.writer(c.TopicPartition)
 	if err != nil {
@@ -130,7 +129,7 @@ func (s *fileSink) Write(ctx context.Context, c sink.Chunk) error {
 	return err
 }
 
-// Resume implements [Sink].
+// Resume implements [sink.Sink].
 func (s *fileSink) Resume(ctx context.Context, tp sink.TopicPartition, committed sink.Commits) (sink.Ledger, error) {
 	w, err := s.writer(tp)
 	if err != nil {
@@ -147,15 +146,15 @@ func (s *fileSink) Resume(ctx context.Context, tp sink.TopicPartition, committed
 	return l, err
 }
 
-// freeDescriptors makes the files of this sink safe, so that some of them can be
-// closed for others.
+// freeDescriptors flushes the files of this sink, so that some of them can be parked. It
+// reports whether that may have helped.
 func (s *fileSink) freeDescriptors(ctx context.Context) bool {
 	err := s.Flush(ctx)
 	var some *sink.FlushError
 	return err == nil || errors.As(err, &some)
 }
 
-// Adopt implements [Sink].
+// Adopt implements [sink.Sink].
 func (s *fileSink) Adopt(ctx context.Context, tp sink.TopicPartition, id string, p sink.Position) error {
 	if !s.env.ExactlyOnce {
 		return nil
@@ -171,7 +170,7 @@ func (s *fileSink) Adopt(ctx context.Context, tp sink.TopicPartition, id string,
 	return err
 }
 
-// Release implements [Sink]. A file for several partitions stays open.
+// Release implements [sink.Sink]. A file that several partitions share stays open.
 func (s *fileSink) Release() error {
 	s.mu.Lock()
 	clear(s.byPartition)
@@ -189,14 +188,14 @@ func (s *fileSink) Release() error {
 	return errs
 }
 
-// Update implements [Sink]. A new mode is that of files made from now on. A new
-// compression completes the file at the next record, or Flush.
+// Update implements [sink.Sink]. A new mode applies to files that are created from now on. A
+// new compression completes the file at the next record or Flush.
 func (s *fileSink) Update(spec sink.Spec) error {
 	if spec.File == nil {
 		return fmt.Errorf("update sink %s: the new one is of kind %q", s.path, spec.Kind())
 	}
 	file := *spec.File
 	s.env.Spec.Store(&file)
-	s.timer.onDeadline() // what was fine may be due now
+	s.timer.onDeadline() // with the new settings a file may be due
 	return nil
 }

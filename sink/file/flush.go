@@ -12,12 +12,12 @@ import (
 	"kcagent/sink/file/writer"
 )
 
-// flushesAtOnce is how many files of one sink are flushed side by side: a journal
-// makes many syncs that wait together safe by one write.
+// flushesAtOnce is how many files of one sink are flushed concurrently. Syncs that wait
+// together become durable with fewer writes to the disk.
 const flushesAtOnce = 8
 
-// Flush implements [Sink]. It marks how far each file has come, syncs, and
-// covers exactly the marks; records are accepted meanwhile.
+// Flush implements [sink.Sink]. It covers exactly what was accepted before the flush point
+// of each file; records are accepted meanwhile.
 func (s *fileSink) Flush(ctx context.Context) error {
 	ws := s.writers()
 	failed := make(map[sink.TopicPartition]error)
@@ -41,7 +41,7 @@ func (s *fileSink) Flush(ctx context.Context) error {
 		for _, w := range ws {
 			g.Go(func() error { flush(w); return nil })
 		}
-		_ = g.Wait() // none returns an error
+		_ = g.Wait() // no function returns an error
 	}
 	s.timer.reset(s.deadline())
 	if len(failed) > 0 {
@@ -50,8 +50,8 @@ func (s *fileSink) Flush(ctx context.Context) error {
 	return unnamed
 }
 
-// Close implements [Sink]. The side files stay: to remove one that another process
-// has just opened would let two in.
+// Close implements [sink.Sink]. It does not remove checkpoint files: another process may
+// have just opened one, and a third process would create and lock another one.
 func (s *fileSink) Close(end bool) error {
 	s.timer.stop()
 	known := make(map[sink.TopicPartition]error)
@@ -72,8 +72,8 @@ func (s *fileSink) Close(end bool) error {
 	return err
 }
 
-// without drops from the error of a flush the partitions of which the caller knows,
-// from Write or an earlier Flush, that they have to resume.
+// without removes from the error of a flush the partitions of which the caller already knows
+// that they have to resume.
 func without(err error, known map[sink.TopicPartition]error) error {
 	var some *sink.FlushError
 	if !errors.As(err, &some) {

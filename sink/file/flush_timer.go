@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// An flushTimer calls ring at the earliest of the times that were set. It is safe
-// for concurrent use.
+// A flushTimer calls onDeadline at the earliest of the times that were set. It is safe for
+// concurrent use.
 type flushTimer struct {
-	onDeadline func() // nil: nothing rings
+	onDeadline func() // nil if nothing is to be called
 	now        func() time.Time
 
 	mu       sync.Mutex
@@ -19,15 +19,14 @@ type flushTimer struct {
 }
 
 const (
-	// maxTimer is how long a timer runs at most: timers do not follow a clock that is
-	// set.
+	// maxTimer is how long a timer runs at most, because timers ignore changes of the clock.
 	maxTimer = time.Minute
-	// overdue is how long it runs for a time that has passed: what was due and failed
+	// overdue is how long the timer runs for a time that has passed. What was due and failed
 	// is tried again, but not at once.
 	overdue = 250 * time.Millisecond
 )
 
-// set has the alarm ring at t too; zero is never.
+// set adds a deadline; zero adds none.
 func (a *flushTimer) set(t time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -38,7 +37,7 @@ func (a *flushTimer) set(t time.Time) {
 	a.arm()
 }
 
-// reset has the alarm ring at t and no more at other times; zero is never.
+// reset replaces all deadlines by t; zero removes them.
 func (a *flushTimer) reset(t time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -49,7 +48,7 @@ func (a *flushTimer) reset(t time.Time) {
 	a.arm()
 }
 
-// arm is called with a.mu.
+// arm starts the timer for the deadline. The caller holds a.mu.
 func (a *flushTimer) arm() {
 	if a.timer != nil {
 		a.timer.Stop()
@@ -69,7 +68,7 @@ func (a *flushTimer) arm() {
 func (a *flushTimer) fire() {
 	a.mu.Lock()
 	now := a.now().Round(0)
-	// A clock that was set back may make a file due, too.
+	// A file may also be due because the clock was set back.
 	rings := !a.stopped && !a.deadline.IsZero() && (!now.Before(a.deadline) || now.Before(a.armedAt))
 	if rings {
 		a.deadline = time.Time{}
@@ -82,7 +81,7 @@ func (a *flushTimer) fire() {
 	}
 }
 
-// stop ends the alarm.
+// stop ends the timer for good.
 func (a *flushTimer) stop() {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -5,9 +5,8 @@ import (
 	"kcagent/sink/file/disk"
 )
 
-// GroupOf returns the consumer group whose records a data file holds, as its
-// checkpoint names it; false if there is no checkpoint that can be read. It locks
-// and changes nothing.
+// GroupOf returns the consumer group in the checkpoint of a data file. ok is false if there
+// is no readable checkpoint. GroupOf locks and changes nothing.
 func GroupOf(path string) (group string, ok bool) {
 	if real, err := (disk.OS{}).Resolve(path); err == nil {
 		path = real

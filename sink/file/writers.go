@@ -6,7 +6,8 @@ import (
 	"kcagent/sink/file/writer"
 )
 
-// writer finds or makes the writer of a partition's file; it opens nothing.
+// writer returns the writer of a partition's file, and creates it if there is none. It opens
+// no file.
 func (s *fileSink) writer(tp sink.TopicPartition) (*writer.Writer, error) {
 	if s.single != nil {
 		return s.single, nil
@@ -25,14 +26,14 @@ func (s *fileSink) writer(tp sink.TopicPartition) (*writer.Writer, error) {
 	return w, nil
 }
 
-// writerFor finds or makes the writer of a path.
+// writerFor returns the writer of a path, and creates it if there is none.
 func (s *fileSink) writerFor(path string) *writer.Writer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.writerLocked(path)
 }
 
-// writerLocked is writerOf. The caller holds s.mu.
+// writerLocked is writerFor. The caller holds s.mu.
 func (s *fileSink) writerLocked(path string) *writer.Writer {
 	w := s.byPath[path]
 	if w == nil {
@@ -42,8 +43,9 @@ func (s *fileSink) writerLocked(path string) *writer.Writer {
 	return w
 }
 
-// dropper returns what drops a writer that is closed and serves no partition, for one
-// that is not listed is not flushed; nil for the only one, which stays.
+// dropper returns a function that removes a closed writer from the list, unless it serves a
+// partition again: a writer that is not listed is not flushed. dropper returns nil for the
+// only writer of a path without placeholders, which stays.
 func (s *fileSink) dropper(w *writer.Writer) func() {
 	if w == s.single {
 		return nil
@@ -62,14 +64,14 @@ func (s *fileSink) dropper(w *writer.Writer) func() {
 	}
 }
 
-// isListed reports whether the writer is the one of its path.
+// isListed reports whether w is the writer of its path.
 func (s *fileSink) isListed(w *writer.Writer) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.byPath[w.Path] == w
 }
 
-// Serves reports whether a partition of the path is assigned.
+// Serves implements [retention.Files].
 func (s *fileSink) Serves(path string) bool {
 	if s.single != nil {
 		return s.single.Path == path
@@ -79,7 +81,7 @@ func (s *fileSink) Serves(path string) bool {
 	return s.byPath[path] != nil
 }
 
-// writers returns all there are now.
+// writers returns all current writers.
 func (s *fileSink) writers() []*writer.Writer {
 	s.mu.Lock()
 	defer s.mu.Unlock()

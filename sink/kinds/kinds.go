@@ -15,10 +15,10 @@ import (
 	"kcagent/sink/stdout"
 )
 
-// A kind is what the program has to know of one kind of sink. The functions are called
-// with a spec of the kind. All but Open are optional.
+// A kind is what the program needs of one kind of sink. The functions are called with a spec
+// of the kind. All but open are optional.
 type kind struct {
-	name string // as in the configuration, and as [Spec.Kind] returns it
+	name string // as in the configuration; see [sink.Spec.Kind]
 
 	// open opens a sink; see [Open].
 	open func(ctx context.Context, spec sink.Spec, o sink.Options) (sink.Sink, error)
@@ -32,8 +32,8 @@ type kind struct {
 
 type registry []kind
 
-// all are the kinds of sink, in the order of their names. A further kind is one entry
-// here, one field of [sink.Spec], and one package.
+// all are the kinds of sink, by name. A further kind is one entry here, one field of
+// [sink.Spec], and one package.
 var all = registry{
 	{
 		name: "file",
@@ -86,8 +86,8 @@ func (r registry) openSink(ctx context.Context, spec sink.Spec, o sink.Options) 
 	return k.open(ctx, spec, o)
 }
 
-// Check reports why a sink could not be opened. It opens, locks and creates nothing: a
-// sink that another process uses now is no error.
+// Check reports why a sink could not be opened. It opens, locks and creates nothing. A sink
+// that another process uses now is not an error.
 func Check(spec sink.Spec) error {
 	k, err := all.of(spec)
 	if err != nil || k.check == nil {
@@ -96,8 +96,8 @@ func Check(spec sink.Spec) error {
 	return k.check(spec)
 }
 
-// CheckFree is [Check], and also reports that another process writes to the sink now.
-// mine are the sinks of this process, under whatever name.
+// CheckFree is [Check], and also reports that another process writes to the sink now. mine
+// are the sinks of this process, under any name.
 func CheckFree(spec sink.Spec, mine []sink.Spec) error {
 	if err := Check(spec); err != nil {
 		return err
@@ -109,8 +109,8 @@ func CheckFree(spec sink.Spec, mine []sink.Spec) error {
 	return k.checkFree(spec, mine)
 }
 
-// Conflict reports whether two sinks could write to the same place, whatever their topics
-// are. Sinks of different kinds cannot.
+// Conflict reports whether two sinks could write to the same place, for any topics. Sinks of
+// different kinds cannot.
 func Conflict(a, b sink.Spec) bool {
 	k, err := all.of(a)
 	return err == nil && k.name == b.Kind() && k.conflict != nil && k.conflict(a, b)

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// OpError is the error that a user sees: what was tried, on which path, the cause
-// once, and the next step where there is an obvious one.
+// OpError returns the error of an operation on a path, as the user reads it: the operation,
+// the path, the cause once, and the next step where there is an obvious one.
 func OpError(op, path string, err error) error {
 	if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
 		err = pe.Err

@@ -4,13 +4,13 @@ import (
 	"context"
 )
 
-// A Mutex is a mutex that can be waited for with a context.
+// A Mutex is a mutex whose Lock ends when a context ends.
 type Mutex chan struct{}
 
 func NewMutex() Mutex { return make(Mutex, 1) }
 
-// Lock waits for the turn. A turn that is free is taken even if ctx has ended:
-// what need not wait need not fail.
+// Lock locks the mutex, or returns the error of ctx when ctx ends. It locks a free mutex
+// also if ctx has ended: what does not wait does not fail.
 func (t Mutex) Lock(ctx context.Context) error {
 	select {
 	case t <- struct{}{}:
@@ -27,7 +27,7 @@ func (t Mutex) Lock(ctx context.Context) error {
 
 func (t Mutex) Unlock() { <-t }
 
-// TryLock takes the turn if it is free.
+// TryLock locks the mutex if it is free.
 func (t Mutex) TryLock() bool {
 	select {
 	case t <- struct{}{}:

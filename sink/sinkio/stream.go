@@ -1,5 +1,6 @@
-// Package sinkio has what several kinds of sink need to write bytes: writes that are whole or
-// fail, a mutex that a context can end the wait for, and errors that name the next step.
+// Package sinkio has what several kinds of sink need to write bytes: a write that is
+// complete or fails, a [Mutex] whose Lock ends with a context, and errors that name the next
+// step.
 package sinkio
 
 import (
@@ -7,8 +8,8 @@ import (
 	"io"
 )
 
-// WriteAll continues after a short write: a nearly full disk answers with one,
-// and only the next write tells the error.
+// WriteAll writes p, and continues after a short write. A nearly full disk returns a short
+// write without an error; only the next write returns the error.
 func WriteAll(w io.Writer, p []byte) (int, error) {
 	written := 0
 	for written < len(p) {
@@ -24,7 +25,7 @@ func WriteAll(w io.Writer, p []byte) (int, error) {
 	return written, nil
 }
 
-// A CountingWriter counts what it has written.
+// A CountingWriter counts the bytes that it has written.
 type CountingWriter struct {
 	W       io.Writer
 	Written int64
@@ -36,8 +37,8 @@ func (c *CountingWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// UntilDone is put, which stops between two pieces when ctx ends: also if they are compressed to
-// so little that nothing was written yet.
+// UntilDone returns a function that calls put, until ctx ends between two pieces. It checks
+// ctx itself, because pieces may be compressed to so little that nothing is written yet.
 func UntilDone(ctx context.Context, put func([]byte) error) func([]byte) error {
 	begun := false
 	return func(b []byte) error {

@@ -1,7 +1,7 @@
 // Package sinktest tests that a kind of sink keeps the contract of package sink.
 //
-// The test of a kind calls [TestContract] with a [Target]. The other functions create records
-// and compare them, for further tests of a kind.
+// The test of a kind calls [TestContract] with a [Target]. The other functions create
+// records and compare them, for further tests of a kind.
 package sinktest
 
 import (
@@ -15,19 +15,21 @@ import (
 	"kcagent/sink"
 )
 
-// A Target is a sink under test, with what the contract needs to see of it and to break.
+// A Target is a sink under test, with what the tests need to read from it and to break in
+// it.
 type Target struct {
 	Spec      sink.Spec
-	Changed   sink.Spec // Spec with everything changed that may change in a running sink
-	Other     sink.Spec // of another kind
-	BadFormat sink.Spec // with a format that does not exist
+	Changed   sink.Spec // Spec with other values of all settings that may change in a running sink
+	Other     sink.Spec // a spec of another kind
+	BadFormat sink.Spec // Spec with a format that does not exist
 	// Open opens a sink of the target's kind.
 	Open func(ctx context.Context, spec sink.Spec) (sink.Sink, error)
 	// Values returns the values of all records in the sink, in its order.
 	Values func(t *testing.T) []string
-	// SetFault sets what is called before each system call that writes; nil is nothing.
+	// SetFault sets a function that is called before each system call that writes, and whose
+	// error the call returns. nil removes it.
 	SetFault func(fault func() error)
-	// Buffers says that an accepted record need not be written before a Flush.
+	// Buffers says that an accepted record may be written only by a Flush.
 	Buffers bool
 }
 
@@ -40,7 +42,7 @@ func (c *Target) open(t *testing.T) sink.Sink {
 	return s
 }
 
-// TestContract runs the tests that every kind of sink must pass. newTarget returns a sink
+// TestContract runs the tests that every kind of sink must pass. newTarget returns a target
 // that holds nothing.
 func TestContract(t *testing.T, newTarget func(t *testing.T) *Target) {
 	for _, c := range []struct {
@@ -82,7 +84,7 @@ func testAtOnce(t *testing.T, c *Target) {
 	if err := s.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	got := c.Values(t) // before Close: a Flush is enough
+	got := c.Values(t) // before Close: a Flush suffices
 	if err := s.Close(false); err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +157,8 @@ func testRetry(t *testing.T, c *Target) {
 	Equal(t, c.Values(t), Want(0, 0, 10))
 }
 
-// testWaiting has one write hang, and another that must wait for it.
+// testWaiting blocks one write, and checks that a write that has to wait for it ends with
+// its context.
 func testWaiting(t *testing.T, c *Target) {
 	if c.Buffers {
 		t.Skip("what is compressed is written later")
@@ -175,7 +178,7 @@ func testWaiting(t *testing.T, c *Target) {
 	<-hanging
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	// The same partition, so that it meets the hanging write in every kind.
+	// It is the same partition, so that it has to wait in every kind of sink.
 	if err := Write(ctx, s, Records(0, 3, 3)); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want the context's error", err)
 	}
@@ -193,7 +196,7 @@ func testWaiting(t *testing.T, c *Target) {
 }
 
 func testClose(t *testing.T, c *Target) {
-	for i := range 3 { // each goes on where the one before it ended
+	for i := range 3 { // each continues where the one before it ended
 		s := c.open(t)
 		if err := Write(t.Context(), s, Records(0, i*10, 10)); err != nil {
 			t.Fatal(err)

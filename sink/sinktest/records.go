@@ -15,8 +15,8 @@ import (
 	"kcagent/sink"
 )
 
-// Values reads what records a sink holds from its bytes, which must be whole
-// lines.
+// Values decodes the values of the records in a sink's bytes. The bytes must end after a
+// whole line.
 func Values(t *testing.T, format sink.Format, content string) []string {
 	t.Helper()
 	if content == "" {
@@ -39,7 +39,8 @@ func Values(t *testing.T, format sink.Format, content string) []string {
 	return lines
 }
 
-// Records makes n records of a partition; their values say which they are.
+// Records returns n records of a partition, from an offset. Their values contain partition
+// and offset.
 func Records(partition int32, from, n int) []sink.Record {
 	recs := make([]sink.Record, n)
 	for i := range recs {
@@ -51,10 +52,10 @@ func Records(partition int32, from, n int) []sink.Record {
 	return recs
 }
 
-// Value is the value of a record that [Records] makes.
+// Value returns the value of a record of [Records].
 func Value(partition int32, offset int) string { return fmt.Sprintf("p%d-%06d", partition, offset) }
 
-// Want lists the values that [Records] makes.
+// Want returns the values of [Records].
 func Want(partition int32, from, n int) []string {
 	var vs []string
 	for i := range n {
@@ -69,7 +70,7 @@ func OfPartition(vs []string, partition int32) []string {
 	return slices.DeleteFunc(slices.Clone(vs), func(v string) bool { return !strings.HasPrefix(v, prefix) })
 }
 
-// Equal fails the test if the values are not equal.
+// Equal fails the test unless the values are equal.
 func Equal(t *testing.T, got, want []string) {
 	t.Helper()
 	if slices.Equal(got, want) {
@@ -84,8 +85,8 @@ func Equal(t *testing.T, got, want []string) {
 
 var chunks = sync.Pool{New: func() any { return new([]byte) }}
 
-// Write encodes recs, which are of one partition, and writes them as one chunk.
-// It scribbles over the chunk afterwards: a sink must not have kept it.
+// Write encodes recs, which are of one partition, and writes them as one chunk. Then it
+// overwrites the chunk, because a sink must not retain it.
 func Write(ctx context.Context, s sink.Sink, recs []sink.Record) error {
 	buf := chunks.Get().(*[]byte)
 	defer chunks.Put(buf)
@@ -104,7 +105,7 @@ func Write(ctx context.Context, s sink.Sink, recs []sink.Record) error {
 	return err
 }
 
-// Payloads are values of 200 bytes each.
+// Payloads are values of 200 bytes.
 var Payloads = map[string][]byte{
 	"text": bytes.Repeat([]byte("order-confirmed "), 13)[:200],
 	"json": bytes.Repeat([]byte(`{"id":12345,"state":"paid"},`), 8)[:200],
@@ -118,7 +119,7 @@ var Payloads = map[string][]byte{
 	}(),
 }
 
-// Batch makes n records of a partition, with keys and one value.
+// Batch returns n records of a partition, with keys and the same value.
 func Batch(n int, value []byte) []sink.Record {
 	recs := make([]sink.Record, n)
 	for i := range recs {

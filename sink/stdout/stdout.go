@@ -1,8 +1,8 @@
 // Package stdout is the sink that writes records to the standard output of the agent.
 //
-// All sinks of the process share one stream: each chunk is written as a whole, so that the
-// lines of different consumers do not mix. The sink keeps no ledger, and nothing can be cut
-// off a stream: records may repeat, and a record may be torn if a write fails halfway.
+// All sinks of the process share one stream. Each chunk is written as a whole, so that lines
+// of different consumers do not mix. The sink keeps no ledger, and a stream cannot be
+// truncated: records may repeat, and a record may be torn if a write fails in the middle.
 package stdout
 
 import (
@@ -18,16 +18,16 @@ import (
 	"kcagent/sink/sinkio"
 )
 
-// An output is a stream that several sinks share: a chunk is written by itself.
+// An output is a stream that several sinks share. Each chunk is written as a whole.
 type output struct {
 	w        io.Writer
 	mu       sinkio.Mutex
-	tornLine bool // a failed write ended within a line; guarded by turn
+	tornLine bool // a failed write ended within a line; guarded by mu
 }
 
-// processOutput is the standard output. It is used through a descriptor of its
-// own, for the runtime ends the process when a write to descriptor 1 meets a
-// broken pipe, and one sink must not stop the consumers of all others.
+// processOutput returns the standard output, through a descriptor of its own. The runtime
+// ends the process when a write to descriptor 1 fails with a broken pipe, and one sink must
+// not stop all other consumers.
 var processOutput = sync.OnceValue(func() *output {
 	o := &output{w: os.Stdout, mu: sinkio.NewMutex()}
 	if fd, err := syscall.Dup(int(os.Stdout.Fd())); err == nil {
@@ -37,9 +37,8 @@ var processOutput = sync.OnceValue(func() *output {
 	return o
 })
 
-// A stdoutSink writes records to a stream. Nothing can be cut off a stream, so
-// a chunk whose write failed halfway stands there twice after the retry, the
-// first time torn.
+// A stdoutSink writes records to a stream. If a write fails in the middle, the chunk is in
+// the stream twice after the retry, the first time torn.
 type stdoutSink struct {
 	out    *output
 	format sink.Format
@@ -58,10 +57,10 @@ func newSink(spec sink.StdoutSpec, out *output) (sink.Sink, error) {
 	return &stdoutSink{out: out, format: spec.Format, encode: encode}, nil
 }
 
-// Encode implements [Sink].
+// Encode implements [sink.Sink].
 func (s *stdoutSink) Encode(dst []byte, r *sink.Record) []byte { return s.encode(dst, r) }
 
-// Write implements [Sink].
+// Write implements [sink.Sink].
 func (s *stdoutSink) Write(ctx context.Context, c sink.Chunk) error {
 	switch {
 	case c.Empty():
@@ -92,10 +91,10 @@ func (o *output) write(ctx context.Context, pieces func(put func([]byte) error) 
 	return nil
 }
 
-// Flush implements [Sink]: what Write has accepted, the stream has taken.
+// Flush implements [sink.Sink]. The stream has everything that Write has accepted.
 func (s *stdoutSink) Flush(context.Context) error { return nil }
 
-// Update implements [Sink]; nothing can change.
+// Update implements [sink.Sink]. A stream has no settings that may change.
 func (s *stdoutSink) Update(spec sink.Spec) error {
 	if spec.Stdout == nil {
 		return fmt.Errorf("update sink stdout: the new one is of kind %q", spec.Kind())
@@ -103,21 +102,21 @@ func (s *stdoutSink) Update(spec sink.Spec) error {
 	return nil
 }
 
-// Resume implements [Sink]: a stream keeps no ledger.
+// Resume implements [sink.Sink]. A stream keeps no ledger.
 func (s *stdoutSink) Resume(context.Context, sink.TopicPartition, sink.Commits) (sink.Ledger, error) {
 	return sink.Ledger{Position: sink.Position{Next: -1}}, nil
 }
 
-// Adopt implements [Sink].
+// Adopt implements [sink.Sink].
 func (s *stdoutSink) Adopt(context.Context, sink.TopicPartition, string, sink.Position) error {
 	return nil
 }
 
-// Room implements [Sink].
+// Room implements [sink.Sink].
 func (s *stdoutSink) Room(sink.TopicPartition) int { return 0 }
 
-// Release implements [Sink].
+// Release implements [sink.Sink].
 func (s *stdoutSink) Release() error { return nil }
 
-// Close implements [Sink]. The stream stays open for the others.
+// Close implements [sink.Sink]. The stream stays open for other sinks.
 func (s *stdoutSink) Close(bool) error { return nil }

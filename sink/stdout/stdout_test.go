@@ -49,7 +49,7 @@ func stdoutTarget(format sink.Format) *sinktest.Target {
 	}
 }
 
-// A pipe is the reader's end of standard output.
+// A pipe is the standard output, as its reader sees it.
 type pipe struct {
 	mu    sync.Mutex
 	data  bytes.Buffer
@@ -70,7 +70,7 @@ func (p *pipe) Write(b []byte) (int, error) {
 	return p.data.Write(b)
 }
 
-// TestStdoutBatchesStayWhole: batches of several sinks do not mix, though each
+// TestStdoutChunksDoNotMix checks that chunks of several sinks do not mix, although each
 // takes several writes.
 func TestStdoutBatchesStayWhole(t *testing.T) {
 	const sinks, n = 3, 50_000
@@ -103,7 +103,7 @@ func TestStdoutBatchesStayWhole(t *testing.T) {
 	}
 }
 
-// A leaky writer takes some bytes and fails, once.
+// A leaky writer writes some bytes and fails, once.
 type leaky struct {
 	strings.Builder
 	take int
@@ -121,7 +121,7 @@ func (l *leaky) Write(b []byte) (int, error) {
 	return l.Builder.Write(b)
 }
 
-// TestStdoutTornLine: the retry after half a line begins a line of its own.
+// TestStdoutRetryStartsANewLine checks that the retry after a torn line starts a new line.
 func TestStdoutTornLine(t *testing.T) {
 	w := &leaky{take: 3}
 	s, err := newSink(sink.StdoutSpec{Format: sink.Raw}, &output{w: w, mu: sinkio.NewMutex()})
@@ -141,8 +141,9 @@ func TestStdoutTornLine(t *testing.T) {
 
 const brokenPipe = "KCAGENT_TEST_BROKEN_PIPE"
 
-// TestStdoutBrokenPipe: a reader that has gone is an error of this sink and not
-// the end of the process. It needs a process with such a standard output.
+// TestStdoutBrokenPipeIsAnError checks that a reader that has closed the pipe causes an
+// error of this sink, and does not end the process. It runs a process with such a standard
+// output.
 func TestStdoutBrokenPipe(t *testing.T) {
 	if os.Getenv(brokenPipe) != "" {
 		s, err := Open(sink.StdoutSpec{Format: sink.Raw})
@@ -168,7 +169,7 @@ func TestStdoutBrokenPipe(t *testing.T) {
 	}
 }
 
-// TestStdoutIsShared: two sinks of the process use one stream and one turn.
+// TestStdoutIsShared checks that all sinks of the process use one stream and one mutex.
 func TestStdoutIsShared(t *testing.T) {
 	out := processOutput()
 	if out != processOutput() || out.w == io.Writer(os.Stdout) {
@@ -176,8 +177,8 @@ func TestStdoutIsShared(t *testing.T) {
 	}
 }
 
-// TestLargeRecordLeavesNoTornLine: a large record of which only a part was written is
-// followed by a line of its own.
+// TestTornLargeRecordIsFollowedByANewLine checks that a large record of which only a part
+// was written is followed by a line of its own.
 func TestLargeRecordLeavesNoTornLine(t *testing.T) {
 	large := sinktest.Records(0, 0, 1)
 	large[0].Value = bytes.Repeat([]byte("x"), 1<<20)

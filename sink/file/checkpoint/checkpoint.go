@@ -1,9 +1,9 @@
 // Package checkpoint has the ledger of a file sink and its durable form, the checkpoint.
 //
 // A [Ledger] says which records the files of a path hold. A [Checkpoint] is a ledger at a
-// moment, with the file to which it applies. [SideFile] stores checkpoints in
-// <path>+checkpoint so that a crash leaves the former one or the new one, whole. Its lock keeps
-// every other writer from the path.
+// moment, with the file to which it applies. A [Store] keeps checkpoints in
+// <path>+checkpoint, so that a crash leaves the previous one or the new one, whole. Its lock
+// keeps every other writer from the path.
 package checkpoint
 
 import (
@@ -23,37 +23,37 @@ import (
 	"kcagent/sink/file/filename"
 )
 
-// A Checkpoint is the durable form of a ledger: which file holds it, up to which
-// length the file is complete and safe, and which records that is.
+// A Checkpoint is the durable form of a ledger: it says which file holds the records, up to
+// which length the file is durable, and which records are in front of that length.
 type Checkpoint struct {
-	Ledger   string        `json:"ledger"`   // names the ledger in commit metadata
-	Consumer string        `json:"consumer"` // whose file it is
-	Group    string        `json:"group"`    // whose offsets these are
-	Delivery sink.Delivery `json:"delivery"` // under at_least_once only the files' identity is kept
-	// Unsynced says that durability was none: after a power loss the files may
-	// hold less than the checkpoint says.
+	Ledger   string        `json:"ledger"` // the ID of the ledger
+	Consumer string        `json:"consumer"` // the consumer that owns the file
+	Group    string        `json:"group"` // the consumer group of the offsets
+	Delivery sink.Delivery `json:"delivery"` // under at_least_once only the identity of the files is used
+	// Unsynced says that durability was none. After a power loss, the files may hold less
+	// than the checkpoint says.
 	Unsynced bool       `json:"unsynced,omitempty"`
-	File     *FileState `json:"file,omitempty"` // the one that grows; nil if there is none
-	// Done is a complete file that may still have the path's name.
+	File     *FileState `json:"file,omitempty"` // the growing file; nil if there is none
+	// Done is a complete file that may still have the name of the path.
 	Done *FileState `json:"done,omitempty"`
 	// Completed is the time in the name of the newest complete file.
 	Completed time.Time    `json:"completed,omitzero"`
 	Topics    []TopicState `json:"topics,omitempty"`
 }
 
-// A FileState identifies a file: by inode and birth time, and, if it has another
-// identity because it was restored from a copy, by what it holds.
+// A FileState identifies a file up to a length: by inode and birth time, and by its content
+// if the file was restored from a copy.
 type FileState struct {
 	Inode       uint64           `json:"inode"`
 	Born        int64            `json:"born,omitempty"` // birth time in nanoseconds since 1970; 0 if unknown
 	Length      int64            `json:"length"`
-	Tail        uint32           `json:"tail"` // CRC-32C of the last tailSize bytes before Length
+	Tail        uint32           `json:"tail"` // CRC-32C of the last tailBytes bytes before Length
 	Compression sink.Compression `json:"compression"`
-	// Final is the time in the name that a complete file is to get.
+	// Final is the time in the final name of a complete file.
 	Final time.Time `json:"final,omitzero"`
 }
 
-// A TopicState is how far the partitions of a topic are in the file.
+// A TopicState is the positions of the partitions of a topic.
 type TopicState struct {
 	Topic      string                   `json:"topic"`
 	Identity   sink.Identity            `json:"identity,omitzero"`
@@ -66,13 +66,13 @@ type PartitionState struct {
 	Epoch   leader.Epoch `json:"leader_epoch,omitzero"` // of the last record; absent if unknown
 }
 
-// tailBytes is how much of a file's end is checked: enough to tell two files
-// apart, and one read.
+// tailBytes is how much of the end of a file is compared. It is enough to tell two files
+// apart, and takes one read.
 const tailBytes = 4 << 10
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// encode is the checkpoint as it is stored in a slot.
+// encode returns the checkpoint in the form in which a slot stores it.
 func (c *Checkpoint) encode() ([]byte, error) {
 	body, err := json.Marshal(c)
 	if err != nil {
@@ -81,7 +81,7 @@ func (c *Checkpoint) encode() ([]byte, error) {
 	return append(body, '\n'), nil
 }
 
-// Decode never returns a checkpoint that encode did not write.
+// Decode decodes a checkpoint. It rejects what encode does not write.
 func Decode(body []byte) (*Checkpoint, error) {
 	c := new(Checkpoint)
 	d := json.NewDecoder(bytes.NewReader(body))
@@ -111,14 +111,15 @@ func (c *Checkpoint) check() error {
 	return nil
 }
 
-// DamagedError names the next step. Without the checkpoint it is unknown which
-// records the file holds, so nothing is guessed.
+// DamagedError returns the error of a path whose checkpoint is damaged, with the next step.
+// Without the checkpoint it is unknown which records the file holds, and the sink does not
+// guess.
 func DamagedError(path string, err error) error {
 	return fmt.Errorf("read %s: damaged: %w; restore it, or move it and %s away to begin a new file at the committed offsets",
 		path+filename.CheckpointSuffix, err, filepath.Base(path))
 }
 
-// tailChecksum is the checksum of what stands before length.
+// tailChecksum returns the checksum of the last bytes before length.
 func tailChecksum(f io.ReaderAt, length int64) (uint32, error) {
 	b := make([]byte, min(length, tailBytes))
 	if _, err := f.ReadAt(b, length-int64(len(b))); err != nil {
@@ -127,7 +128,7 @@ func tailChecksum(f io.ReaderAt, length int64) (uint32, error) {
 	return crc32.Checksum(b, castagnoli), nil
 }
 
-// NewFileState identifies an open file, made at born, up to a length.
+// NewFileState returns the state of an open file, created at birthTime, up to a length.
 func NewFileState(f disk.File, info fs.FileInfo, born, length int64, codec sink.Compression) (*FileState, error) {
 	tail, err := tailChecksum(f, length)
 	if err != nil {
@@ -136,8 +137,8 @@ func NewFileState(f disk.File, info fs.FileInfo, born, length int64, codec sink.
 	return &FileState{Inode: disk.Inode(info), Born: born, Length: length, Tail: tail, Compression: codec}, nil
 }
 
-// MatchesContent reports whether the file has at least the marked length, and the marked
-// bytes before it.
+// MatchesContent reports whether the file, size bytes long, has at least the recorded
+// length, and the recorded bytes before it.
 func (m *FileState) MatchesContent(f disk.File, size int64) (bool, error) {
 	if size < m.Length {
 		return false, nil
@@ -146,8 +147,8 @@ func (m *FileState) MatchesContent(f disk.File, size int64) (bool, error) {
 	return err == nil && tail == m.Tail, err
 }
 
-// IsFile reports whether f is the marked file, whatever it holds now. Inode numbers
-// are used again, so the birth time has to be the same, where it is known.
+// IsFile reports whether f is the recorded file, whatever it contains. File systems reuse
+// inode numbers, so the birth time has to match, too, if it is known.
 func (m *FileState) IsFile(f disk.File, info fs.FileInfo) bool {
 	if disk.Inode(info) != m.Inode {
 		return false

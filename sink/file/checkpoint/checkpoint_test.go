@@ -12,8 +12,8 @@ import (
 	"kcagent/sink/file/disk/disktest"
 )
 
-// TestSlotsAlternate: a checkpoint overwrites the older of two slots, so that one
-// that is torn leaves the one before it; one that outgrows its slot goes to a larger
+// TestSlotsAlternate checks that a checkpoint overwrites the older of two slots, so that a
+// torn one leaves the one before it. A checkpoint that outgrows its slot goes to a larger
 // pair.
 func TestSlotsAlternate(t *testing.T) {
 	fsys := disktest.NewMemoryFS()
@@ -35,7 +35,7 @@ func TestSlotsAlternate(t *testing.T) {
 		if got, err := again.Load(); err != nil || !bytes.Equal(got, body) {
 			t.Fatalf("store %d: got %.20q, %v", n, got, err)
 		}
-		// Torn, it leaves the one before.
+		// A torn slot leaves the previous checkpoint.
 		offset, _ := slotAt(s.newest)
 		torn := fsys.Files["/d/x"].Data
 		torn[offset+int64(headerSize)] ^= 1
@@ -48,8 +48,8 @@ func TestSlotsAlternate(t *testing.T) {
 	}
 }
 
-// TestSlotsFailedStoreIsRepeated: after a store that failed the same slot is written
-// again, never the one that holds the newest durable checkpoint.
+// TestFailedStoreWritesTheSameSlotAgain checks that a failed store is followed by a write to
+// the same slot, and never to the one with the newest durable checkpoint.
 func TestSlotsFailedStoreIsRepeated(t *testing.T) {
 	fsys := disktest.NewMemoryFS()
 	f, _ := fsys.OpenFile("/d/x", os.O_CREATE|os.O_RDWR, 0o600)
@@ -82,7 +82,7 @@ func TestSlotsFailedStoreIsRepeated(t *testing.T) {
 	}
 }
 
-// TestCheckpointWithoutLeaderEpochs is one of an older version.
+// TestCheckpointWithoutLeaderEpochs reads a checkpoint of an older version.
 func TestCheckpointWithoutLeaderEpochs(t *testing.T) {
 	c, err := Decode([]byte(`{"ledger":"x","consumer":"c","group":"g","delivery":"exactly_once","topics":[{"topic":"orders","partitions":{"0":{"next":6,"lineage":"L"}}}]}`))
 	if err != nil {
@@ -94,7 +94,8 @@ func TestCheckpointWithoutLeaderEpochs(t *testing.T) {
 	}
 }
 
-// TestPartitionWithoutAnEntry: of a file that is about one cluster it is known which.
+// TestPositionWithoutEntryNamesTheCluster checks that a partition without an entry has the
+// cluster of the other entries.
 func TestPartitionWithoutAnEntry(t *testing.T) {
 	l := NewLedger()
 	absent := sink.TopicPartition{Topic: "orders", Partition: 1}
@@ -125,7 +126,7 @@ func FuzzCheckpoint(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		_, body, ok := parseSlot(data)
 		if !ok {
-			body = data // even with a checksum that fits, what is decoded must be sound
+			body = data // even with a valid checksum, Decode must reject what is not sound
 		}
 		c, err := Decode(body)
 		if err != nil {

@@ -9,21 +9,21 @@ import (
 	"kcagent/sink"
 )
 
-// A Ledger is which records a writer's files hold: what the durable checkpoint
-// says, ahead of it by what is not safe yet. The writer's turn guards it.
+// A Ledger says which records the files of a path hold. It includes records that the durable
+// checkpoint does not cover yet. The mutex of the writer guards it.
 type Ledger struct {
-	ID            string // names the ledger in commit metadata
+	ID            string // distinguishes the ledger in the commit metadata of the group
 	Entries       map[sink.TopicPartition]sink.Position
-	Version       int64 // grows with each change
+	Version       int64 // incremented by each change
 	StoredVersion int64 // the version that the durable checkpoint covers
 }
 
-// NewLedger is an empty ledger with an id that no other has.
+// NewLedger returns an empty ledger with a unique ID.
 func NewLedger() Ledger {
 	return Ledger{ID: rand.Text(), Entries: make(map[sink.TopicPartition]sink.Position)}
 }
 
-// Restore is the ledger that a checkpoint holds.
+// Restore returns the ledger of a checkpoint.
 func Restore(c *Checkpoint) Ledger {
 	l := NewLedger()
 	l.ID = c.Ledger
@@ -35,7 +35,8 @@ func Restore(c *Checkpoint) Ledger {
 	return l
 }
 
-// Position is the entry of a partition. Without one it names the cluster that others are from.
+// Position returns the entry of a partition. Without one, the position has the cluster of
+// other entries.
 func (l *Ledger) Position(tp sink.TopicPartition) sink.Position {
 	if p, ok := l.Entries[tp]; ok {
 		return p
@@ -48,7 +49,7 @@ func (l *Ledger) Position(tp sink.TopicPartition) sink.Position {
 	return sink.Position{Next: -1}
 }
 
-// Adopt sets the entry of a partition, and the ledger's id.
+// Adopt sets the entry of a partition, and the ID of the ledger.
 func (l *Ledger) Adopt(tp sink.TopicPartition, id string, p sink.Position) {
 	if old, ok := l.Entries[tp]; ok && old == p && id == l.ID {
 		return
@@ -57,7 +58,7 @@ func (l *Ledger) Adopt(tp sink.TopicPartition, id string, p sink.Position) {
 	l.Version++
 }
 
-// Advance moves a partition behind the records of a chunk.
+// Advance moves the position of a partition behind the records of a chunk.
 func (l *Ledger) Advance(c sink.Chunk) {
 	p, known := l.Entries[c.TopicPartition]
 	if c.Empty() && known && p.Next == c.Next {
@@ -68,7 +69,7 @@ func (l *Ledger) Advance(c sink.Chunk) {
 	l.Version++
 }
 
-// A Snapshot is a ledger at a moment.
+// A Snapshot is a copy of a ledger at a moment.
 type Snapshot struct {
 	ID      string
 	Topics  []TopicState

@@ -12,15 +12,16 @@ import (
 	"kcagent/sink/sinkio"
 )
 
-// A Store is <path>+checkpoint, open and locked: it holds the durable ledger, and
-// its lock keeps every other writer from the path.
+// A Store is the open and locked file <path>+checkpoint. It stores checkpoints, and its lock
+// keeps every other writer from the path.
 type Store struct {
 	slots
 	file disk.File
 }
 
-// OpenStore opens the side file at a path, and makes it if there is none; lock locks it. If it was removed between the two,
-// that is repeated: a lock on a file without a name excludes no other writer.
+// OpenStore opens the file at a path, or creates it, and locks it by calling lock. If the
+// file was removed between the two, it tries again: a lock on a file without a name excludes
+// no other writer.
 func OpenStore(fsys disk.FS, at string, mode fs.FileMode, lock func(disk.File) error) (*Store, error) {
 	for range 10 {
 		f, err := fsys.OpenFile(at, os.O_RDWR|os.O_CREATE, mode)
@@ -45,7 +46,7 @@ func OpenStore(fsys disk.FS, at string, mode fs.FileMode, lock func(disk.File) e
 	return nil, fmt.Errorf("lock %s: it is removed again and again", at)
 }
 
-// HasName reports whether at is still the name of the side file.
+// HasName reports whether at is still the name of the file.
 func (s *Store) HasName(fsys disk.FS, at string) (bool, error) {
 	held, err := s.file.Stat()
 	if err != nil {
@@ -61,10 +62,11 @@ func (s *Store) HasName(fsys disk.FS, at string) (bool, error) {
 	return false, nil
 }
 
-// Close releases the lock.
+// Close closes the file, which releases the lock.
 func (s *Store) Close() error { return s.file.Close() }
 
-// Save makes c the newest checkpoint; see [slots.store].
+// Save makes c the newest checkpoint, durably if sync is set. After an error it is unknown
+// whether it is; see [slots.store].
 func (s *Store) Save(c *Checkpoint, sync bool) error {
 	body, err := c.encode()
 	if err != nil {
@@ -73,10 +75,10 @@ func (s *Store) Save(c *Checkpoint, sync bool) error {
 	return s.store(body, sync)
 }
 
-// Read reads the newest checkpoint of a path without locking it; nil if
-// there is none.
+// Read returns the newest checkpoint of a path without locking it; nil if there is none.
 func Read(fsys disk.FS, path string) (*Checkpoint, error) {
-	// Another program may have put a pipe there, which would be waited for.
+	// Opening a pipe, which another program may have put there, would block without
+	// O_NONBLOCK.
 	f, err := fsys.OpenFile(path+filename.CheckpointSuffix, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if disk.IsNotExist(err) {
 		return nil, nil

@@ -10,21 +10,20 @@ import (
 	"kcagent/sink/file/disk"
 )
 
-// Slots store one checkpoint after the other in the same file, by turns in two
-// places, so that a crash leaves the former one or the new one, whole. Nothing is
-// renamed and no folder is synced: once a slot was written, to overwrite it is one
-// write to the disk.
+// Slots store checkpoints in one file, alternating between two places, so that a crash
+// leaves the previous checkpoint or the new one, whole. Nothing is renamed, and no folder is
+// synced: overwriting an existing slot is one write to the disk.
 //
-// Slots come in pairs of one size. A checkpoint that outgrows the pair goes to the
-// next one, which is twice as large and lies behind it.
+// Slots come in pairs of the same size. A checkpoint that does not fit in the pair goes to
+// the next pair, which is twice as large and lies behind it.
 type slots struct {
 	f      disk.File
-	newest int    // the slot of the newest checkpoint; -1 if there is none
+	newest int // index of the slot with the newest checkpoint; -1 if there is none
 	Seq    uint64 // of the newest checkpoint, or of a later one that could not be stored
 }
 
 const (
-	SlotSize   = 4 << 10 // of the first pair: a block of the file system
+	SlotSize   = 4 << 10 // in the first pair: a block of the file system
 	slotSeq    = "kcagent checkpoint 2 seq=%016x "
 	slotHeader = slotSeq + "bytes=%08x crc32c="
 	slotSum    = "%08x\n"
@@ -33,14 +32,14 @@ const (
 	maxSlots = 2 * 14
 )
 
-// slotAt is where a slot begins, and how long it is.
+// slotAt returns the offset and the size of a slot.
 func slotAt(i int) (offset, size int64) {
 	pair := i / 2
 	size = SlotSize << pair
 	return 2*(size-SlotSize) + int64(i%2)*size, size
 }
 
-// Load finds the newest checkpoint; body is nil if none was ever stored.
+// Load returns the newest checkpoint; nil if none was ever stored.
 func (s *slots) Load() (body []byte, err error) {
 	s.newest, s.Seq = -1, 0
 	torn, used := 0, false
@@ -63,16 +62,15 @@ func (s *slots) Load() (body []byte, err error) {
 			used = used || wasUsed(data[:n])
 		}
 	}
-	// One torn slot alone, of the first sequence number, is a first checkpoint that
-	// was interrupted: nothing relied on it yet.
+	// A single torn slot with the first sequence number is a first checkpoint that was
+	// interrupted. Nothing relied on it yet.
 	if body == nil && (torn > 1 || used) {
 		return nil, ErrDamaged
 	}
 	return body, nil
 }
 
-// wasUsed reports whether what is left of a slot is of a checkpoint that was not the
-// first.
+// wasUsed reports whether the remains of a slot belong to a later checkpoint than the first.
 func wasUsed(data []byte) bool {
 	var seq uint64
 	_, err := fmt.Sscanf(string(data[:min(len(data), headerSize)]), slotSeq, &seq)
@@ -96,18 +94,18 @@ func parseSlot(data []byte) (seq uint64, body []byte, ok bool) {
 	return seq, body, bytes.HasPrefix(data, slotHead(seq, body))
 }
 
-// slotHead is the header of a checkpoint, with the checksum of both.
+// slotHead returns the header of a checkpoint, with the checksum of header and body.
 func slotHead(seq uint64, body []byte) []byte {
 	head := fmt.Appendf(make([]byte, 0, headerSize+len(body)), slotHeader, seq, len(body))
 	return fmt.Appendf(head, slotSum, crc32.Update(crc32.Checksum(head, castagnoli), castagnoli, body))
 }
 
-// encodeSlot is a checkpoint behind its header.
+// encodeSlot returns a checkpoint with its header.
 func encodeSlot(seq uint64, body []byte) []byte { return append(slotHead(seq, body), body...) }
 
 // store makes body the newest checkpoint, durably if sync is set. After an error it is
-// unknown whether it is: storing again makes it known. That writes the same slot, or a
-// larger one, and never the one that holds the newest durable checkpoint.
+// unknown whether it is, and the caller stores again. That writes the same slot, or a larger
+// one, and never the one with the newest durable checkpoint.
 func (s *slots) store(body []byte, sync bool) error {
 	i := 0
 	if s.newest >= 0 {
@@ -118,7 +116,7 @@ func (s *slots) store(body []byte, sync bool) error {
 			return fmt.Errorf("its %d bytes are too many", len(body))
 		}
 	}
-	s.Seq++ // also if it fails: a checkpoint that was stored all the same must not win over the next one
+	s.Seq++ // also after an error: a checkpoint that was stored nevertheless must not win over the next one
 	if err := s.write(i, s.Seq, body, sync); err != nil {
 		return err
 	}
@@ -126,9 +124,8 @@ func (s *slots) store(body []byte, sync bool) error {
 	return nil
 }
 
-// Rewrite makes the newest checkpoint durable where it is. The process before may
-// have died, or met an error, between the write and its sync: what is seen here
-// may not be on the disk.
+// Rewrite makes the newest checkpoint durable in the same slot. The process before may have
+// died between the write and its sync, so what is read may not be on the disk.
 func (s *slots) Rewrite(body []byte) error {
 	return s.write(s.newest, s.Seq, body, true)
 }
@@ -136,7 +133,7 @@ func (s *slots) Rewrite(body []byte) error {
 func (s *slots) write(i int, seq uint64, body []byte, sync bool) error {
 	data := encodeSlot(seq, body)
 	offset, size := slotAt(i)
-	if s.newest < 0 { // both places are allocated and zero from now on
+	if s.newest < 0 { // allocate both slots and fill them with zeros
 		size *= 2
 		data = append(data, make([]byte, size-int64(len(data)))...)
 	}

@@ -1,8 +1,8 @@
-// Package compress writes data as compressed frames, and finds the end of the last whole frame
-// or line of a file.
+// Package compress writes data as compressed frames, and finds the end of the last whole
+// frame or line of a file.
 //
-// A compressed file is a row of frames (zstd) or members (gzip). Each frame holds whole records
-// and is written at once, so the file can be cut after any frame.
+// A compressed file is a sequence of frames (zstd) or members (gzip). Each frame holds whole
+// records and is written at once, so the file can be truncated after any frame.
 package compress
 
 import (
@@ -16,10 +16,8 @@ import (
 	"kcagent/sink"
 )
 
-// A compressed file is a row of frames (zstd) or members (gzip), each of whole
-// records and each written at once, so that it can be cut after any of them.
 
-// AppendFrame appends data, compressed, as one complete frame.
+// AppendFrame appends data to dst as one compressed frame.
 func AppendFrame(c sink.Compression, dst, data []byte) []byte {
 	switch c {
 	case sink.Gzip:
@@ -27,7 +25,7 @@ func AppendFrame(c sink.Compression, dst, data []byte) []byte {
 		defer gzipWriters.Put(w)
 		out := bytes.NewBuffer(dst)
 		w.Reset(out)
-		_, _ = w.Write(data) // a buffer does not fail
+		_, _ = w.Write(data) // a buffer returns no error
 		_ = w.Close()
 		return out.Bytes()
 	case sink.Zstd:
@@ -36,8 +34,8 @@ func AppendFrame(c sink.Compression, dst, data []byte) []byte {
 	return append(dst, data...)
 }
 
-// Speed comes first: a faster level compresses logs nearly as well, and the
-// others make compression the bottleneck of two cores.
+// The compressors use their fastest levels, which compress logs nearly as well as others.
+// Slower levels make compression the bottleneck of two cores.
 var (
 	gzipWriters = sync.Pool{New: func() any {
 		w, err := gzip.NewWriterLevel(nil, gzip.BestSpeed)
@@ -46,7 +44,7 @@ var (
 		}
 		return w
 	}}
-	// One encoder serves all sinks; it is safe for concurrent use.
+	// zstdEncoder is one encoder for all sinks; it is safe for concurrent use.
 	zstdEncoder = sync.OnceValue(func() *zstd.Encoder {
 		e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(512<<10), zstd.WithLowerEncoderMem(true))
 		if err != nil {
@@ -56,20 +54,20 @@ var (
 	})
 )
 
-// Records wait until they are frameBytes, or for a Flush, to be compressed
-// together (see frameSize); a chunk of bigChunk is a frame of its own, which is made beside the
-// others of the consumer.
+// Records are collected until they are frameBytes long (see [FrameSize]), or until a flush,
+// and compressed together. A chunk of at least BigChunk is a frame of its own, which is
+// compressed concurrently with other chunks of the consumer.
 const (
 	frameBytes = 128 << 10
 	BigChunk   = 64 << 10
 )
 
-// FrameSize is frameBytes, or less where the memory limit requires it.
+// FrameSize returns frameBytes, or less if the memory limit requires it.
 func FrameSize() int { return limits.Records.Buffer(frameBytes) }
 
-// A Frame is compressed records, in memory that is used again.
+// A Frame is compressed records in a pooled buffer.
 type Frame struct {
-	Data []byte // nil if there is none
+	Data []byte // nil for the zero Frame
 	buf  *[]byte
 }
 

@@ -14,7 +14,8 @@ import (
 // streamBuffer is how many compressed bytes are written at once.
 const streamBuffer = 128 << 10
 
-// StreamFrame writes pieces to w, compressed as one frame.
+// StreamFrame writes pieces to w, compressed as one frame. It does not need memory for all
+// of them.
 func StreamFrame(c sink.Compression, w io.Writer, pieces func(put func([]byte) error) error) error {
 	if c == sink.Uncompressed {
 		return pieces(func(b []byte) error { _, err := w.Write(b); return err })

@@ -13,9 +13,9 @@ import (
 	"kcagent/sink"
 )
 
-// Detect tells from a file how it is compressed. Records may begin like a
-// frame, so it must consist of frames, but for a torn last one; where that is
-// all there is, it counts as wanted says.
+// Detect returns the compression of a file. Records may begin like a frame, so a compressed
+// file must consist of whole frames, except for a torn last one. If a torn frame is all that
+// the file has, it is compressed only if wanted says so.
 func Detect(f io.ReaderAt, size int64, wanted sink.Compression) (sink.Compression, error) {
 	c, err := Sniff(f)
 	if err != nil || c == sink.Uncompressed {
@@ -28,21 +28,21 @@ func Detect(f io.ReaderAt, size int64, wanted sink.Compression) (sink.Compressio
 	if end == size || end == 0 && c == wanted {
 		return c, nil
 	}
-	// Behind whole frames: the beginning of a torn one, or the zeros that a power loss
-	// leaves.
+	// After whole frames there may be the beginning of a torn one, or the zeros that a power
+	// loss leaves.
 	if rest, err := readHead(f, end); err != nil || end > 0 && (bytes.HasPrefix(rest, magicBytes[c]) || bytes.HasPrefix(magicBytes[c], rest) || len(bytes.Trim(rest, "\x00")) == 0) {
 		return c, err
 	}
 	return sink.Uncompressed, nil
 }
 
-// magicBytes is what a frame or member begins with.
+// magicBytes is the beginning of a frame or member.
 var magicBytes = map[sink.Compression][]byte{
 	sink.Gzip: {0x1f, 0x8b},
 	sink.Zstd: {0x28, 0xb5, 0x2f, 0xfd},
 }
 
-// Sniff tells from a file's first bytes how it seems to be compressed.
+// Sniff guesses the compression of a file by its first bytes.
 func Sniff(f io.ReaderAt) (sink.Compression, error) {
 	first, err := readHead(f, 0)
 	for c, m := range magicBytes {
@@ -63,8 +63,8 @@ func readHead(f io.ReaderAt, at int64) ([]byte, error) {
 	return b[:n], err
 }
 
-// WholeEnd returns where the last whole line, frame or member of a file ends
-// that is size bytes long.
+// WholeEnd returns the end of the last whole line, frame or member of a file that is size
+// bytes long.
 func WholeEnd(f io.ReaderAt, size int64, c sink.Compression) (int64, error) {
 	switch c {
 	case sink.Gzip:
@@ -75,7 +75,7 @@ func WholeEnd(f io.ReaderAt, size int64, c sink.Compression) (int64, error) {
 	return endOfLines(f, size)
 }
 
-// endOfMembers decompresses, for a gzip member does not say how long it is.
+// endOfMembers decompresses the file, because a gzip member does not contain its length.
 func endOfMembers(f io.ReaderAt, size int64) (int64, error) {
 	count := &countingReader{r: io.NewSectionReader(f, 0, size)}
 	in := bufio.NewReaderSize(count, 256<<10)
@@ -92,7 +92,7 @@ func endOfMembers(f io.ReaderAt, size int64) (int64, error) {
 	}
 }
 
-// A countingReader counts what was read and keeps what went wrong.
+// A countingReader counts the bytes that it has read, and keeps the first error but io.EOF.
 type countingReader struct {
 	r   io.Reader
 	n   int64
@@ -108,8 +108,8 @@ func (c *countingReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// endOfFrames goes from frame to frame (RFC 8878, section 3.1.1) and decompresses each:
-// after a power loss one may have its length, and not its content.
+// endOfFrames goes from frame to frame (RFC 8878, section 3.1.1) and decompresses each.
+// After a power loss, a frame may have its length and not its content.
 func endOfFrames(f io.ReaderAt, size int64) (int64, error) {
 	count := &countingReader{r: io.NewSectionReader(f, 0, size)}
 	in := bufio.NewReaderSize(count, 64<<10)
@@ -171,12 +171,12 @@ func skipFrame(in *bufio.Reader) error {
 
 const tailBlock = 64 << 10
 
-// LongestTail is more than any record, of which Kafka allows 2 GiB and each byte may become
-// six in JSON. A file without a newline in its last longestTail bytes was not written by a
-// sink, and is not changed. Tests shorten it.
+// LongestTail is more than the longest record. Kafka allows records of 2 GiB, and each byte
+// may become six in JSON. A file without a newline in its last LongestTail bytes was not
+// written by a sink, and is not changed. Tests reduce it.
 var LongestTail int64 = 13 << 30
 
-// endOfLines looks back from the end.
+// endOfLines searches for a newline from the end.
 func endOfLines(f io.ReaderAt, size int64) (int64, error) {
 	block := make([]byte, min(tailBlock, size))
 	for end := size; end > 0; {

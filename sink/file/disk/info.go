@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// MissingFolders lists what is missing of dir and the folders above it.
+// MissingFolders returns dir and the folders above it that do not exist.
 func MissingFolders(fsys FS, dir string) ([]string, error) {
 	var missing []string
 	for {
@@ -27,13 +27,13 @@ func MissingFolders(fsys FS, dir string) ([]string, error) {
 	}
 }
 
-// Unlinked reports whether no folder names the file any more.
+// Unlinked reports whether the file has no name any more.
 func Unlinked(info fs.FileInfo) bool {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	return ok && st.Nlink == 0
 }
 
-// Inode is the number of a file in its file system; 0 if there is none.
+// Inode returns the inode number of a file; 0 if the file system has none.
 func Inode(info fs.FileInfo) uint64 {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		return st.Ino
@@ -41,7 +41,7 @@ func Inode(info fs.FileInfo) uint64 {
 	return 0
 }
 
-// Preallocated is how much more a file takes of the disk than its length says.
+// Preallocated returns how many bytes a file occupies on the disk beyond its length.
 func Preallocated(info fs.FileInfo) int64 {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		return st.Blocks*512 - info.Size()

@@ -28,7 +28,7 @@ func (OS) Stat(path string) (fs.FileInfo, error) { return os.Stat(path) }
 func (OS) Lstat(path string) (fs.FileInfo, error) { return os.Lstat(path) }
 
 func (OS) Resolve(path string) (string, error) {
-	for range 40 { // as the kernel
+	for range 40 { // as many as the kernel follows
 		info, err := os.Lstat(path)
 		if errors.Is(err, fs.ErrNotExist) || err == nil && info.Mode()&fs.ModeSymlink == 0 {
 			return path, nil
@@ -53,8 +53,8 @@ func (OS) Rename(from, to string) error {
 	if !errors.Is(err, errors.ErrUnsupported) {
 		return err
 	}
-	// A link does not replace either. Where there are none, the lock of the caller
-	// and a name that is reserved for it have to do.
+	// A link does not replace a file either. Without links, the caller's lock and the
+	// reserved name have to suffice.
 	err = unsupported(os.Link(from, to), syscall.EPERM)
 	switch {
 	case err == nil:
@@ -68,9 +68,9 @@ func (OS) Rename(from, to string) error {
 	return os.Rename(from, to)
 }
 
-// unsupported makes an error [errors.ErrUnsupported] if it is the one by which some file
-// systems (NFS without a lock daemon, FUSE, FAT) say that they lack a call. ENOSYS
-// and EOPNOTSUPP are already.
+// unsupported wraps [errors.ErrUnsupported] around the error by which some file systems (NFS
+// without a lock daemon, FUSE, FAT) report that they lack a call. ENOSYS and EOPNOTSUPP
+// already match it.
 func unsupported(err error, no syscall.Errno) error {
 	if errors.Is(err, no) {
 		return fmt.Errorf("%w: %w", err, errors.ErrUnsupported)
@@ -91,7 +91,7 @@ func (OS) SyncDir(path string) error {
 	}
 	err = d.Sync()
 	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
-		err = nil // this file system has no such call for folders
+		err = nil // the file system cannot sync folders
 	}
 	return errors.Join(err, d.Close())
 }
@@ -100,7 +100,7 @@ type osFile struct {
 	*os.File
 	locked bool
 	once   sync.Once
-	syncer *syncer // of its file system; nil if there is none, or once has not run
+	syncer *syncer // of the file system; nil if there is none, or once has not run
 }
 
 func (f *osFile) Datasync() error { return f.datasync() }
@@ -123,8 +123,8 @@ func (f *osFile) Lock() error {
 	return unsupported(err, syscall.ENOLCK)
 }
 
-// Close gives the lock back by a call of its own: a Datasync under way keeps
-// the descriptor, and with it the lock, beyond Close.
+// Close releases the lock by a call of its own: a Datasync that still runs keeps the
+// descriptor, and with it the lock, beyond Close.
 func (f *osFile) Close() error {
 	if f.locked {
 		_ = f.call("flock", func(fd int) error { return syscall.Flock(fd, syscall.LOCK_UN) })
@@ -132,7 +132,7 @@ func (f *osFile) Close() error {
 	return f.File.Close()
 }
 
-// call makes a system call on a descriptor that stays open for its duration.
+// call makes a system call with the descriptor, which stays open meanwhile.
 func (f *osFile) call(name string, do func(fd int) error) error {
 	conn, err := f.SyscallConn()
 	if err != nil {

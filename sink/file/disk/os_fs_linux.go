@@ -31,8 +31,8 @@ func renameNoReplace(from, to string) error {
 	return nil
 }
 
-// listFolder reads a folder without a stat for each entry, which os.ReadDir
-// would need for the inodes: a hundred thousand take a second.
+// listFolder lists a folder without a stat of each entry. os.ReadDir needs one for the
+// inode, which takes a second for 100,000 entries.
 func listFolder(dir string, each func(name string, inode uint64) bool) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -63,8 +63,8 @@ func listFolder(dir string, each func(name string, inode uint64) bool) error {
 	}
 }
 
-// Where the parts of a struct linux_dirent64 are: inode, offset, size of the
-// entry, type, name.
+// direntSize and direntName are offsets in a struct linux_dirent64: inode, offset, size of
+// the entry, type, name.
 const (
 	direntSize = 16
 	direntName = 19

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestCloseGivesTheLockBack: also while a system call still uses the
-// descriptor, which is what a sync beside a Close does.
+// TestCloseReleasesTheLockDuringASync checks that Close releases the lock although a system
+// call still uses the descriptor.
 func TestCloseGivesTheLockBack(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out.log")
 	open := func() *osFile {

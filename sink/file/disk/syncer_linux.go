@@ -11,23 +11,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A syncer makes files of one file system durable together. A thousand consumers that
-// flush once a second need two syncs each, of the data and of the checkpoint, and each
-// sync is several writes to the disk: the data, the inode or the journal, and a cache
-// flush. Files that wait at the same time are synced by one syncfs, which writes a block
-// of inodes once and flushes the cache once (docs/performance.md has the figures). A
+// A syncer makes files of one file system durable together.
+//
+// A thousand consumers that flush once a second need two syncs each, of the data and of the
+// checkpoint. Each sync is several writes to the disk: the data, the inode or the journal,
+// and a cache flush. Files that wait at the same time are synced by one syncfs, which writes
+// a block of inodes once and flushes the cache once; docs/performance.md has the figures. A
 // single busy file does not wait for others: it has its own fdatasync.
 type syncer struct {
 	mu            sync.Mutex
 	waiting       []*syncRequest
-	syncingAlone  int // files that are synced by themselves now
+	syncingAlone  int // number of files that are synced one by one now
 	syncfsRunning bool
-	lastRound     int           // how many files the last round had
-	lastRoundEnd  time.Time     // when that ended
-	timer         *time.Timer   // ends the wait for others
-	usualSync     time.Duration // what a file that is synced by itself takes of late
-	slowRounds    int           // rounds in a row that took too long
-	aloneUntil    time.Time     // until then each file is synced by itself
+	lastRound     int // number of files in the last round
+	lastRoundEnd  time.Time // when the last round ended
+	timer         *time.Timer // ends the wait for further files
+	usualSync     time.Duration // moving average of the time of an fdatasync
+	slowRounds    int // consecutive rounds that took too long
+	aloneUntil    time.Time // until then each file is synced alone
 }
 
 type syncRequest struct {
@@ -36,24 +37,25 @@ type syncRequest struct {
 }
 
 const (
-	// minTogether are synced one by one: syncfs pays from about this many on.
+	// minTogether is the least number of files for which one syncfs is faster than syncing
+	// them one by one.
 	minTogether = 4
-	// maxAlone is how many files are synced one by one before others wait for
-	// company, and gatherTime for how long they do.
+	// maxAlone is how many files are synced one by one before others wait for each other,
+	// and maxWait how long they wait.
 	maxAlone = 3
 	maxWait  = 3 * time.Millisecond
-	// roundMemory is how long the size of a round tells that of the next one.
+	// roundMemory is how long the size of a round predicts the size of the next one.
 	roundMemory = time.Second
-	// slowSyncfs is how long a syncfs may take in any case. It writes what other programs
-	// have left in memory, too. If it takes longer than the files would one by one, a few
-	// at a time, they are synced like that for a while.
+	// slowSyncfs is how long a syncfs may take in any case. A syncfs also writes what other
+	// programs have left in memory. If it takes longer than fdatasync for each file, a few
+	// at a time, files are synced one by one for aloneTime.
 	slowSyncfs    = 150 * time.Millisecond
 	fewAtATime    = 4
 	maxSlowRounds = 3
 	aloneTime     = 10 * time.Second
 )
 
-// sync makes a file's content and length durable, as fdatasync does.
+// sync makes the content and length of a file durable, as fdatasync does.
 func (s *syncer) sync(f *osFile) error {
 	s.mu.Lock()
 	now := time.Now()
@@ -70,9 +72,9 @@ func (s *syncer) sync(f *osFile) error {
 	return <-r.done
 }
 
-// expected is how many files are worth a wait: consumers flush at the same moments, and
-// each needs two syncs, so after a round there is likely to be one of the same size. It
-// is 0 if nothing is known. It is called with s.mu.
+// expected returns how many files are worth waiting for; 0 if that is unknown. Consumers
+// flush at the same moments, and each needs two syncs, so after a round another one of the
+// same size is likely. The caller holds s.mu.
 func (s *syncer) expected(now time.Time) int {
 	if now.Sub(s.lastRoundEnd) > roundMemory {
 		return 0
@@ -80,14 +82,14 @@ func (s *syncer) expected(now time.Time) int {
 	return s.lastRound * 3 / 4
 }
 
-// startTimer limits how long the files that wait do so. It is called with s.mu.
+// startTimer limits how long the waiting files wait. The caller holds s.mu.
 func (s *syncer) startTimer() {
 	if len(s.waiting) > 0 && !s.syncfsRunning && s.timer == nil {
 		s.timer = time.AfterFunc(maxWait, s.timerFired)
 	}
 }
 
-// syncAlone syncs one file by itself. It is called with s.mu, which it releases.
+// syncAlone syncs one file with fdatasync. The caller holds s.mu, which syncAlone unlocks.
 func (s *syncer) syncAlone(f *osFile) error {
 	s.syncingAlone++
 	s.mu.Unlock()
@@ -101,9 +103,9 @@ func (s *syncer) syncAlone(f *osFile) error {
 	return err
 }
 
-// dispatch begins a round with the files that wait, if none is under way: those that come
-// meanwhile wait for the next, for only a sync that begins after a write covers it. Few
-// files are synced one by one. It is called with s.mu.
+// dispatch starts a round with the waiting files, unless one is running. Files that come
+// during a round wait for the next one, because a sync covers only writes before it began. A
+// few files are synced one by one. The caller holds s.mu.
 func (s *syncer) dispatch() {
 	if s.syncfsRunning || len(s.waiting) == 0 {
 		return
@@ -118,18 +120,17 @@ func (s *syncer) dispatch() {
 	go s.syncTogether(batch)
 }
 
-// timerFired ends the wait for others.
+// timerFired ends the wait for further files.
 func (s *syncer) timerFired() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.timer = nil
-	s.dispatch() // during a round its end serves them
+	s.dispatch() // does nothing during a round, whose end dispatches them
 }
 
-// syncTogether syncs files by one call. syncfs reports that something on the file system
-// could not be written, not what: then each file is asked by fdatasync, which reports
-// errors that its descriptor has not seen yet. If syncfs succeeds, the files are asked
-// all the same, by a call that writes nothing.
+// syncTogether syncs files by one syncfs. If syncfs fails, it does not say for which file,
+// so each file gets an fdatasync, which returns errors that its descriptor has not reported
+// yet. If syncfs succeeds, each file is asked by a call that writes nothing.
 func (s *syncer) syncTogether(batch []*syncRequest) {
 	began := time.Now()
 	err := batch[0].f.call("syncfs", unix.Syncfs)
@@ -154,7 +155,7 @@ func (s *syncer) syncTogether(batch []*syncRequest) {
 	s.startTimer()
 }
 
-// syncEach syncs files one by one, side by side.
+// syncEach syncs files with fdatasync, concurrently.
 func syncEach(batch []*syncRequest) {
 	var wg sync.WaitGroup
 	for _, r := range batch {
@@ -163,8 +164,8 @@ func syncEach(batch []*syncRequest) {
 	wg.Wait()
 }
 
-// recordRound records how long a round of n files took, and decides whether the next are
-// synced together. It is called with s.mu.
+// recordRound records how long a round of n files took, and decides whether the next files
+// are synced together. The caller holds s.mu.
 func (s *syncer) recordRound(d time.Duration, n int) {
 	if d < slowSyncfs || s.usualSync == 0 || d < s.usualSync*time.Duration(n)/fewAtATime {
 		s.slowRounds = 0
@@ -175,14 +176,14 @@ func (s *syncer) recordRound(d time.Duration, n int) {
 	}
 }
 
-// syncers are by device. A file system that was unmounted leaves a small one behind.
+// syncers holds one syncer per device. One that was unmounted leaves a small syncer behind.
 var syncers struct {
 	sync.Mutex
 	byDevice map[uint64]*syncer
 }
 
-// syncerOf returns the syncer of a file's file system; nil if its files have to be
-// synced one by one.
+// syncerOf returns the syncer of a file's file system; nil if its files have to be synced
+// one by one.
 func syncerOf(f *osFile) *syncer {
 	var st unix.Stat_t
 	var fs unix.Statfs_t
@@ -203,13 +204,14 @@ func syncerOf(f *osFile) *syncer {
 	return s
 }
 
-// durableSyncfs reports file systems whose syncfs makes data as durable as fsync does. Of
-// network and stacked ones that is not known.
+// durableSyncfs reports whether syncfs makes data as durable as fsync does. For network and
+// stacked file systems this is unknown.
 func durableSyncfs(kind int64) bool {
 	return kind == unix.EXT4_SUPER_MAGIC || kind == unix.XFS_SUPER_MAGIC || kind == unix.BTRFS_SUPER_MAGIC
 }
 
-// syncfsReportsErrors reports whether syncfs returns errors of writes: since Linux 5.8.
+// syncfsReportsErrors reports whether syncfs returns write errors, as it does since Linux
+// 5.8.
 var syncfsReportsErrors = sync.OnceValue(func() bool {
 	var u unix.Utsname
 	if unix.Uname(&u) != nil {
@@ -224,7 +226,7 @@ var syncfsReportsErrors = sync.OnceValue(func() bool {
 	return err1 == nil && err2 == nil && (major > 5 || major == 5 && minor >= 8)
 })
 
-// datasync makes the file durable, together with others that wait for the same.
+// datasync makes the file durable, together with other files that wait for a sync.
 func (f *osFile) datasync() error {
 	f.once.Do(func() { f.syncer = syncerOf(f) })
 	if f.syncer == nil {

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestManySyncsAtOnce: syncs that wait for each other all return, and no file waits
-// long for company.
+// TestManySyncsAtOnce checks that concurrent syncs all return, and that no file is left
+// waiting.
 func TestManySyncsAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	files := make([]*osFile, 100)
@@ -40,7 +40,7 @@ func TestManySyncsAtOnce(t *testing.T) {
 	}
 	if s := files[0].syncer; s != nil {
 		s.mu.Lock()
-		if s.syncingAlone != 0 || len(s.waiting) != 0 { // a round may still be about to end
+		if s.syncingAlone != 0 || len(s.waiting) != 0 { // a round may still be ending
 			t.Errorf("%d files are being synced and %d wait, want none", s.syncingAlone, len(s.waiting))
 		}
 		s.mu.Unlock()
@@ -51,8 +51,8 @@ func TestManySyncsAtOnce(t *testing.T) {
 	}
 }
 
-// TestSlowFileSystemIsSyncedFileByFile: syncfs that takes longer than the files would one
-// by one, several times in a row, is not used for a while.
+// TestSlowFileSystemIsSyncedFileByFile checks that syncfs is not used for a while after it
+// was slower than the files one by one, several times in a row.
 func TestSlowFileSystemIsSyncedFileByFile(t *testing.T) {
 	var s syncer
 	s.usualSync = time.Millisecond

@@ -15,47 +15,46 @@ import (
 	"kcagent/sink"
 )
 
-// Every file that a file sink makes beside a data file has a plus sign in its
-// name. The name of a data file has none: neither a topic nor a consumer's name
-// may contain one, and [CheckPath] rejects it in the configured part. So no data
-// file, whatever topics appear at run time, has the name of another one's side
-// file or complete file. A folder may have a plus sign in its name, but not such a
-// name; checkName rejects names that are known only at run time.
+// Every file that a file sink creates beside a data file has a plus sign in its name. The
+// name of a data file has none: neither a topic nor the name of a consumer may contain one,
+// and [CheckPath] rejects it in the configured part. So no data file can have the name of a
+// checkpoint or of a complete file, whatever topics appear at run time. A folder may have a
+// plus sign in its name, but not the name of such a file; [Check] rejects it once the topic
+// is known.
 const (
 	plus             = "+"
 	CheckpointSuffix = plus + "checkpoint"
-	// timeFormat is that of the time in a complete file's name: UTC, so that the
-	// names sort in the order in which the files were completed.
+	// timeFormat is the format of the time in the name of a complete file. It is UTC, so
+	// that the names sort in the order in which the files were completed.
 	timeFormat = "20060102T150405.000Z"
 )
 
 // Limits of the names of files.
 const (
 	maxNameBytes = 255 // bytes, on every common file system
-	// maxSuffixBytes is how many bytes the name of a file beside a data file has more
-	// than that of the data file, at most: those of a complete, compressed one.
+	// maxSuffixBytes is by how much the name of a file beside a data file can be longer than
+	// the name of the data file. The longest is that of a complete, compressed file.
 	maxSuffixBytes = len(plus) + len(timeFormat) + len(".zst")
-	// widestPartition is the partition with the longest number that is
-	// considered before it exists.
+	// widestPartition stands for the partition with the longest number when a path is
+	// checked before its partitions exist.
 	widestPartition = "99999"
 )
 
-// A Error says why a path cannot be that of a data file.
+// An Error says why a path cannot be used for a data file.
 type Error struct {
 	Path  string
 	Cause string
 	Hint  string // the next step
 }
 
-// Error is "use /data/a+b.log: cause; hint".
+// Error returns "use /data/a+b.log as a data file: cause; hint".
 func (e *Error) Error() string {
 	return fmt.Sprintf("use %s as a data file: %s; %s", e.Path, e.Cause, e.Hint)
 }
 
-// CheckPath returns a [*NameError] if a path cannot be that of a file sink, or
-// nil. Placeholders of topics and partitions are not filled in yet, {name} is. It
-// finds what can be known before the first record: nil topics stand for any
-// topic, of which only the rest of the path is checked.
+// CheckPath returns an [*Error] if a path cannot be that of a file sink. {name} is already
+// replaced, {topic} and {partition} are not. CheckPath finds what can be known before the
+// first record. Nil topics stand for any topic, and only the rest of the path is checked.
 func CheckPath(path string, topics []string) error {
 	base := path[strings.LastIndexByte(path, filepath.Separator)+1:]
 	switch {
@@ -65,7 +64,7 @@ func CheckPath(path string, topics []string) error {
 		return &Error{path, "a file name cannot contain +, which marks the files that kcagent keeps beside a data file", "remove the + from the file name"}
 	}
 	if topics == nil {
-		topics = []string{"_"} // one of the shortest
+		topics = []string{"_"} // one of the shortest names
 	}
 	for _, filled := range fillTopics(path, topics) {
 		if err := Check(strings.ReplaceAll(filled, partitionPlaceholder, widestPartition)); err != nil {
@@ -75,9 +74,8 @@ func CheckPath(path string, topics []string) error {
 	return nil
 }
 
-// Check returns a [*NameError] if a path whose placeholders are filled in has
-// an element that is too long, or a folder that is named like a file beside a
-// data file.
+// Check returns an [*Error] if a path without placeholders has an element that is too long,
+// or a folder with the name of a file beside a data file.
 func Check(path string) error {
 	dir, base := filepath.Split(path)
 	if len(base)+maxSuffixBytes > maxNameBytes {
@@ -100,8 +98,8 @@ func Check(path string) error {
 // IsCheckpoint reports whether a path is that of a checkpoint, which holds no records.
 func IsCheckpoint(path string) bool { return strings.HasSuffix(path, CheckpointSuffix) }
 
-// reserved reports whether name could be that of a file that a sink makes beside
-// a data file.
+// reserved reports whether name could be that of a file that a sink creates beside a data
+// file.
 func reserved(name string) bool {
 	if IsCheckpoint(name) {
 		return true
@@ -110,7 +108,7 @@ func reserved(name string) bool {
 	return complete
 }
 
-// compressedExt are the extensions of compressed files.
+// compressedExt is the extension of compressed files.
 var compressedExt = map[sink.Compression]string{sink.Gzip: ".gz", sink.Zstd: ".zst"}
 
 // isCompressedExt reports whether an extension is that of compressed files.
@@ -118,9 +116,9 @@ func isCompressedExt(ext string) bool {
 	return ext == compressedExt[sink.Gzip] || ext == compressedExt[sink.Zstd]
 }
 
-// splitName splits the name of a data file where a complete one has its time. An
-// extension of a compressed file is not split off: else orders+T.gz would belong
-// to orders as well as to orders.gz.
+// splitName splits the name of a data file where the name of a complete file has its time.
+// It does not split off the extension of a compressed file: otherwise orders+T.gz would
+// belong to orders as well as to orders.gz.
 func splitName(base string) (before, ext string) {
 	ext = filepath.Ext(base)
 	if ext == base || isCompressedExt(ext) {
@@ -129,17 +127,17 @@ func splitName(base string) (before, ext string) {
 	return strings.TrimSuffix(base, ext), ext
 }
 
-// Complete is the name of a complete file of path that was completed at a
-// time and is compressed by c: orders+20261123T171500.000Z.log.gz. Each such name
-// belongs to one path, which [parseComplete] returns.
+// Complete returns the name of a file of path that was completed at a time and is compressed
+// by c, such as orders+20261123T171500.000Z.log.gz. Each such name belongs to one path,
+// which [ParseComplete] returns.
 func Complete(path string, at time.Time, c sink.Compression) string {
 	before, ext := splitName(filepath.Base(path))
 	return before + plus + at.UTC().Format(timeFormat) + ext + compressedExt[c]
 }
 
-// ParseComplete is the reverse of completeName: base is the name of the data file
-// to which the complete one belongs. It accepts no name that completeName does
-// not return.
+// ParseComplete is the reverse of [Complete]: it returns the name of the data file to which
+// a complete file belongs, and the time in its name. It rejects names that Complete does not
+// return.
 func ParseComplete(name string) (base string, at time.Time, ok bool) {
 	before, rest, found := strings.Cut(name, plus)
 	if !found || len(rest) < len(timeFormat) {

@@ -13,7 +13,7 @@ import (
 	"kcagent/sink"
 )
 
-// oddNames are names of data files that a careless scheme would mix up.
+// oddNames are names of data files that a careless scheme would confuse.
 var oddNames = []string{
 	"orders", "orders.log", "orders.log.gz", "orders.gz", "orders.zst", "orders.gz.gz", "orders.gz.zst", "orders.log.zst",
 	"orders.next", "orders.checkpoint", "orders.lock", "orders.checkpoint.tmp", "orders-20261123T171500.123Z.log",
@@ -30,8 +30,8 @@ var oddTimes = []time.Time{
 
 var everyCompression = []sink.Compression{sink.Uncompressed, sink.Gzip, sink.Zstd}
 
-// TestCompleteNameBelongsToOnePath: parseComplete returns the name and the time
-// from which completeName made a name, so no two paths share a complete file.
+// TestCompleteNameBelongsToOnePath checks that ParseComplete returns the name and the time
+// of which Complete has made a name, so that no two paths share a complete file.
 func TestCompleteNameBelongsToOnePath(t *testing.T) {
 	owner := make(map[string]string)
 	check := func(base string) {
@@ -60,7 +60,7 @@ func TestCompleteNameBelongsToOnePath(t *testing.T) {
 	}
 }
 
-// randomName is a legal name of parts that have a meaning elsewhere.
+// randomName returns a legal name of parts that have a meaning elsewhere.
 func randomName(r *rand.Rand) string {
 	parts := []string{".", "..", "-", "_", "a", "Z", "0", ".gz", ".zst", ".log", ".next", ".checkpoint", "T", "20261123T171500.000Z"}
 	for {
@@ -74,9 +74,9 @@ func randomName(r *rand.Rand) string {
 	}
 }
 
-// TestNoDataFileHasTheNameOfASideFile: whatever the legal topics are, the name of
-// a data file is never that of a file which a sink makes beside this or another
-// data file, and CheckPath accepts it.
+// TestNoDataFileHasTheNameOfAFileBesideIt checks, for any legal topics, that the name of a
+// data file is never that of a file which a sink creates beside this or another data file,
+// and that CheckPath accepts it.
 func TestNoDataFileHasTheNameOfASideFile(t *testing.T) {
 	topics := slices.DeleteFunc(slices.Clone(oddNames), func(n string) bool {
 		for _, c := range []byte(n) {
@@ -125,8 +125,8 @@ func TestNoDataFileHasTheNameOfASideFile(t *testing.T) {
 	}
 }
 
-// TestParseCompleteAcceptsOnlyItsOwn: retention removes what parseComplete
-// accepts, so names of other programs must not pass.
+// TestParseCompleteRejectsOtherNames checks that ParseComplete rejects names of other
+// programs, because retention removes what it accepts.
 func TestParseCompleteAcceptsOnlyItsOwn(t *testing.T) {
 	for _, name := range []string{
 		"", "+", "orders", "orders.log", "orders+", "orders+checkpoint", "orders+checkpoint", "orders-20261123T171500.123Z.log",
@@ -192,8 +192,8 @@ func TestCheckPath(t *testing.T) {
 	f("/{topic}-"+long(6)+"/x.log", []string{long(249)}, wrong("256 bytes"))
 }
 
-// TestCheckNameAtRunTime: a topic that appears makes names that the
-// configuration could not show.
+// TestCheckRejectsNamesKnownAtRunTime checks names with topics that the configuration does
+// not contain.
 func TestCheckNameAtRunTime(t *testing.T) {
 	for path, want := range map[string]string{
 		"/data/" + strings.Repeat("t", 249): "249 bytes",

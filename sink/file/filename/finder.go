@@ -7,21 +7,20 @@ import (
 	"strings"
 )
 
-// A Finder finds the data files of consumers that exist on this host. It lists
-// each folder once, so it is for one look at many consumers.
+// A Finder finds the data files of consumers on this host. It lists each folder only once,
+// so a new one is needed for each command.
 type Finder struct {
 	folders  map[string][]string
-	compared int // how many names it has compared
+	compared int // number of names that were compared
 }
 
-// maxCompared limits the work of a Finder, so that a folder with very many files
-// delays no caller.
+// maxCompared limits the work of a Finder, so that a folder with very many files delays no
+// command.
 const maxCompared = 200_000
 
-// Checkpointed returns paths of data files beside which a checkpoint lies and that
-// a consumer of the topics may write, at most limit of them. Placeholders of
-// topics and partitions are not filled in yet in path. Nil topics stand for those
-// for which reads returns true.
+// Checkpointed returns at most limit paths of data files that have a checkpoint and that a
+// consumer of the topics may write. path has placeholders of topics and partitions. Nil
+// topics stand for those for which subscribed returns true.
 func (f *Finder) Checkpointed(path string, topics []string, reads func(topic string) bool, limit int) []string {
 	var found []string
 	for _, p := range fillTopics(filepath.Clean(path), topics) {
@@ -36,7 +35,7 @@ func (f *Finder) Checkpointed(path string, topics []string, reads func(topic str
 	return found
 }
 
-// A search looks for the files of one path.
+// A search searches for the files of one path.
 type search struct {
 	*Finder
 	subscribed func(topic string) bool
@@ -44,8 +43,8 @@ type search struct {
 	found      []string
 }
 
-// walk follows the elements of a path below dir. The topic is that which earlier
-// elements stand for; "" if none does.
+// walk follows the elements of a path below dir. topic is the topic in earlier elements; ""
+// if they have none.
 func (s *search) walk(dir string, elements []string, topic string) {
 	if len(s.found) >= s.limit {
 		return
@@ -98,7 +97,7 @@ func (s *search) walk(dir string, elements []string, topic string) {
 	}
 }
 
-// list returns the names in a folder, sorted; none if it cannot be read.
+// list returns the names in a folder, sorted; none if the folder cannot be read.
 func (s *search) list(dir string) []string {
 	if names, ok := s.folders[dir]; ok {
 		return names
@@ -109,7 +108,7 @@ func (s *search) list(dir string) []string {
 		at = "."
 	}
 	if d, err := os.Open(at); err == nil {
-		names, _ = d.Readdirnames(-1) // those before an error are good
+		names, _ = d.Readdirnames(-1) // the names before an error are valid
 		d.Close()
 		slices.Sort(names)
 	}

@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// Overlap reports whether two paths could name the same file once their
-// placeholders are filled in, each with any of its topics and any partition.
-// Nil topics stand for any topic. It compares names alone: links are found out
-// by the lock on the file, when it is opened.
+// Overlap reports whether two paths could name the same file after their placeholders are
+// replaced, each with any of its topics and any partition. Nil topics stand for any topic.
+// Overlap compares names only. Two links to one file are detected when it is opened, by the
+// lock on the file.
 func Overlap(a string, topicsA []string, b string, topicsB []string) bool {
 	a, b = filepath.Clean(a), filepath.Clean(b)
 	headA, _, openA := strings.Cut(a, "{")
@@ -30,8 +30,7 @@ func Overlap(a string, topicsA []string, b string, topicsB []string) bool {
 	return false
 }
 
-// A token is a byte that stands for itself, or one of the classes: any
-// character, once or more.
+// A token is a byte, or a class of characters that occur once or more.
 type token int16
 
 const (
@@ -53,8 +52,8 @@ func tokens(path string) []token {
 	return ts
 }
 
-// intersect reports whether some text matches both patterns, by walking them side
-// by side, one common character a step; a class may stay where it is.
+// intersect reports whether some text matches both patterns. It walks through both, one
+// shared character at a time; a class may match several characters.
 func intersect(a, b []token) bool {
 	type place struct{ a, b int }
 	seen := map[place]bool{}
@@ -87,11 +86,11 @@ func intersect(a, b []token) bool {
 	return false
 }
 
-// shareCharacter reports whether one character is in both tokens.
+// shareCharacter reports whether some character matches both tokens.
 func shareCharacter(x, y token) bool {
 	switch {
 	case x < 0 && y < 0:
-		return true // a number's characters are a topic's too
+		return true // the characters of a number are also characters of a topic
 	case x < 0:
 		return x.contains(y)
 	case y < 0:

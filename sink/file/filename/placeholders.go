@@ -9,7 +9,7 @@ import (
 	"kcagent/sink"
 )
 
-// The placeholders that are filled in for each partition.
+// topicPlaceholder and partitionPlaceholder are replaced for each partition.
 const (
 	topicPlaceholder     = "{topic}"
 	partitionPlaceholder = "{partition}"
@@ -20,8 +20,8 @@ func HasPlaceholders(path string) bool {
 	return strings.Contains(path, topicPlaceholder) || strings.Contains(path, partitionPlaceholder)
 }
 
-// Expand fills the placeholders in. Kafka allows no topic that could lead out
-// of the folder; should one come all the same, it is refused.
+// Expand replaces the placeholders. It rejects a topic whose name could lead to another
+// folder, although Kafka allows no such name.
 func Expand(path string, tp sink.TopicPartition) (string, error) {
 	if tp.Topic == "" || tp.Topic == "." || tp.Topic == ".." || strings.ContainsAny(tp.Topic, "/\\\x00") {
 		return "", fmt.Errorf("write topic %q: its name cannot be part of a path", tp.Topic)
@@ -44,8 +44,8 @@ func fillTopics(path string, topics []string) []string {
 	return filled
 }
 
-// Pattern matches the names that an element of a path with placeholders
-// stands for. Its group, if it has one, is the topic.
+// Pattern returns an expression that matches the names for which an element of a path
+// stands. Its first group, if any, is the topic.
 func Pattern(element string) *regexp.Regexp {
 	expr := regexp.QuoteMeta(element)
 	expr = strings.ReplaceAll(expr, regexp.QuoteMeta(partitionPlaceholder), "[0-9]+")

@@ -1,6 +1,6 @@
 // Package retention completes and removes the files of a file sink that receive no more
-// records: complete files that are too many or too old, and growing files whose partitions are
-// not assigned to this agent any more.
+// records: it removes complete files that are too many or too old, and completes growing
+// files whose partitions are not assigned to this agent any more.
 //
 // Start reading at [Keeper].
 package retention
@@ -14,29 +14,26 @@ import (
 	"kcagent/sink/file/disk"
 )
 
-// Files are the growing files of a sink, as the keeper sees them. The methods are called
-// from one goroutine, without a lock.
+// Files are the growing files of a sink. The keeper calls the methods from one goroutine,
+// and holds no lock.
 type Files interface {
 	// Rules returns the rotation in force; nil if the keeper has nothing to do.
 	Rules() *sink.Rotate
 	// Serves reports whether a partition of the path is assigned.
 	Serves(path string) bool
-	// CompleteDue completes the growing files that the clock ends. False says that it
-	// failed for one.
+	// CompleteDue completes the growing files whose period has ended. It returns false if
+	// one failed.
 	CompleteDue() bool
-	// CompleteUnassigned completes the growing file of a path of which no partition is
-	// assigned. False says that it is to be tried again later.
+	// CompleteUnassigned completes the growing file of a path that no assigned partition
+	// uses. It returns false if it is to be tried again later.
 	CompleteUnassigned(path string) bool
 }
 
-// A Keeper looks after the files of a sink with rotate that get no more records:
-// it removes complete ones that are too many or too old, and completes growing ones
-// whose partitions are not assigned to this agent any more. It works in a goroutine
-// that a timer starts, beside the records.
+// A Keeper completes and removes the files of one sink with rotate that receive no more
+// records. It works in a goroutine of its own, which a timer starts.
 //
-// The folders are listed within a minute after the sink was opened, and seldom again.
-// From then on the keeper knows from the writers which files there are: a folder may
-// hold a hundred thousand.
+// The Keeper lists the folders within a minute after the sink was opened, and rarely again.
+// From then on the writers report new files: a folder may hold 100,000 of them.
 type Keeper struct {
 	files    Files
 	log      *slog.Logger
@@ -47,19 +44,19 @@ type Keeper struct {
 	group    string
 
 	mu           sync.Mutex
-	complete     map[string][]completeFile // by path, the oldest first
-	unassigned   map[string]time.Time      // growing files of partitions that are not assigned, and since when
-	assigned     map[string]bool           // paths of which a partition is, and whose files are open
-	renamed      map[string][]completeFile // like paths, but left by a consumer of another name: a renamed one
+	complete     map[string][]completeFile // complete files by path, the oldest first
+	unassigned   map[string]time.Time // growing files of partitions that are not assigned, and since when
+	assigned     map[string]bool // paths of assigned partitions, whose files are open
+	renamed      map[string][]completeFile // like complete, but of a consumer with another name, which was renamed
 	scanned      bool
 	scanAt       time.Time // when the folders are listed, if scanned is not set
 	lastScan     time.Time
-	retryAt      time.Time // before it nothing is removed or completed that is not assigned, as it failed
-	dueAt        time.Time // when growing files are completed that no flush has; zero if none is due
-	everAssigned bool      // a partition was assigned since the sink was opened
+	retryAt      time.Time // after a failure: nothing is removed, and no unassigned file completed, before this time
+	dueAt        time.Time // when due files are completed that no flush has completed; zero if none is due
+	everAssigned bool // a partition was assigned since the sink was opened
 	timer        *time.Timer
 	running      bool
-	runAgain     bool // there is more to do when running ends
+	runAgain     bool // something was changed while run was running
 	finished     sync.WaitGroup
 	stopped      bool
 }
@@ -70,20 +67,21 @@ type completeFile struct {
 }
 
 const (
-	// MaxTimer is how long a timer runs at most: timers do not follow a clock that is set.
+	// MaxTimer is how long a timer runs at most, because timers ignore changes of the clock.
 	MaxTimer = time.Minute
-	// ScanWithin is when the folders are listed after the start, at the latest. A
-	// thousand consumers spread over it.
+	// ScanWithin is how soon after the start the folders are listed. The lists of a thousand
+	// consumers are spread over this time.
 	ScanWithin = 40 * time.Second
-	// RescanEvery is how often the folders are listed again at most, after partitions
-	// were assigned: another agent may have completed files of theirs.
+	// RescanEvery is the least time between two lists of the folders. They are listed again
+	// after partitions were assigned, because another agent may have completed files of
+	// these partitions.
 	RescanEvery = 10 * time.Minute
-	// DueGrace is how long the keeper leaves a file that is due to a flush: it does the
-	// same, and reports errors to the caller. While the group has no generation, there
-	// is none.
+	// DueGrace is how long the keeper leaves a due file to a flush, which completes it too
+	// and reports errors to the caller. While the group has no generation, no flush comes.
 	DueGrace = 5 * time.Second
-	// UnassignedGrace is how long a partition may be away until its file is completed, if
-	// no clock says when: after a rebalance it often comes back.
+	// UnassignedGrace is how long the keeper waits before it completes the file of an
+	// unassigned partition, if rotate has no period. After a rebalance, the partition often
+	// comes back.
 	UnassignedGrace = time.Minute
 )
 
@@ -97,7 +95,7 @@ func New(o sink.Options, fsys disk.FS, path string, files Files) *Keeper {
 	return k
 }
 
-// hashDelay is a part of d that depends on the text alone.
+// hashDelay returns a part of d that depends on the text only.
 func hashDelay(text string, d time.Duration) time.Duration {
 	sum := uint64(14695981039346656037)
 	for i := range len(text) {
@@ -106,7 +104,7 @@ func hashDelay(text string, d time.Duration) time.Duration {
 	return time.Duration(sum % uint64(d))
 }
 
-// DeadlinePassed records that the clock may have made a growing file due.
+// DeadlinePassed records that the period of a growing file may have ended.
 func (k *Keeper) DeadlinePassed() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -114,14 +112,14 @@ func (k *Keeper) DeadlinePassed() {
 	k.reschedule()
 }
 
-// Reschedule has the keeper look what there is to do now.
+// Reschedule starts the timer again, after rules or files have changed.
 func (k *Keeper) Reschedule() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.reschedule()
 }
 
-// AddComplete records a new complete file.
+// AddComplete records a new complete file of a path.
 func (k *Keeper) AddComplete(path, final string, at time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -129,7 +127,7 @@ func (k *Keeper) AddComplete(path, final string, at time.Time) {
 	k.reschedule()
 }
 
-// Released records that partitions are not assigned any more.
+// Released records that no partition of the paths is assigned any more.
 func (k *Keeper) Released(paths []string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -140,8 +138,8 @@ func (k *Keeper) Released(paths []string) {
 	k.reschedule()
 }
 
-// Resumed records that a partition of the path is assigned, and its file locked: the
-// files that a consumer of another name left there are now this one's.
+// Resumed records that a partition of the path is assigned and its file locked. Files that a
+// consumer of another name left there now belong to this consumer.
 func (k *Keeper) Resumed(path string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -167,7 +165,7 @@ func (k *Keeper) Resumed(path string) {
 	k.reschedule()
 }
 
-// reschedule starts the timer for what is due next. It is called with k.mu.
+// reschedule starts the timer for what is due next. The caller holds k.mu.
 func (k *Keeper) reschedule() {
 	if k.running {
 		k.runAgain = true
@@ -189,7 +187,7 @@ func (k *Keeper) reschedule() {
 	k.timer = time.AfterFunc(min(max(0, next.Sub(now)), MaxTimer), func() { k.RunOnce() })
 }
 
-// next is when something is due.
+// next returns when something is due; zero if nothing is.
 func (k *Keeper) next(r *sink.Rotate, now time.Time) (next time.Time) {
 	sooner := func(t time.Time) {
 		if next.IsZero() || t.Before(next) {
@@ -224,14 +222,13 @@ func (k *Keeper) next(r *sink.Rotate, now time.Time) (next time.Time) {
 	return next
 }
 
-// passed reports whether a time has come. One that was never to be farther away than
-// within has, too: the clock was set back.
+// passed reports whether a time has come. It also reports true if the time is farther away
+// than it can have been set: then the clock was set back.
 func passed(at, now time.Time, within time.Duration) bool {
 	return !now.Before(at) || at.Sub(now) > within
 }
 
-// RunOnce does what is due. The timer calls it. It returns false if that is being done
-// already.
+// RunOnce does what is due. It returns false if another goroutine is doing so.
 func (k *Keeper) RunOnce() bool {
 	k.mu.Lock()
 	if k.stopped || k.running {
@@ -250,7 +247,7 @@ func (k *Keeper) RunOnce() bool {
 	return true
 }
 
-// Stop ends the keeper; end has it complete all growing files first.
+// Stop stops the keeper. If end is set, it then completes all growing files.
 func (k *Keeper) Stop(end bool) {
 	k.mu.Lock()
 	k.stopped = true
@@ -288,8 +285,8 @@ func (k *Keeper) run(end bool) {
 	k.removeFiles(k.takeExpired(r, now))
 }
 
-// takeExpired takes the complete files from the lists that are more than keep or older
-// than keep_for.
+// takeExpired removes from the lists, and returns, the complete files that exceed keep or
+// are older than keep_for.
 func (k *Keeper) takeExpired(r *sink.Rotate, now time.Time) map[string][]completeFile {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -312,8 +309,7 @@ func (k *Keeper) takeExpired(r *sink.Rotate, now time.Time) map[string][]complet
 	return old
 }
 
-// removeFiles removes files. A failure is no reason to stop: it is logged, and tried again
-// later.
+// removeFiles removes files. It logs a failure, and the file is removed later.
 func (k *Keeper) removeFiles(old map[string][]completeFile) {
 	for path, files := range old {
 		var left []completeFile

@@ -14,9 +14,9 @@ import (
 	"kcagent/sink/file/filename"
 )
 
-// scan lists the folders of the sink's path, and finds the files that this
-// consumer has left there: complete ones, and growing ones of partitions that are
-// not assigned. They are its own if the checkpoint beside them says so.
+// scan lists the folders of the sink's path for files of this consumer: complete files, and
+// growing files of partitions that are not assigned. A file belongs to the consumer if the
+// checkpoint beside it says so.
 func (k *Keeper) scan() {
 	found := make(map[string][]completeFile)
 	var growing []string
@@ -77,7 +77,7 @@ func (k *Keeper) scan() {
 	}
 }
 
-// mergeComplete joins two lists, the oldest first, without repeats.
+// mergeComplete merges two lists without repeats, the oldest file first.
 func mergeComplete(a, b []completeFile) []completeFile {
 	all := slices.Concat(a, b)
 	slices.SortFunc(all, func(a, b completeFile) int { return strings.Compare(a.path, b.path) })
@@ -86,8 +86,7 @@ func mergeComplete(a, b []completeFile) []completeFile {
 	return all
 }
 
-// matchFolders calls each with every folder that matches a pattern with
-// placeholders.
+// matchFolders calls each with every folder that matches a pattern with placeholders.
 func matchFolders(fsys disk.FS, pattern string, each func(dir string) error) error {
 	elements := strings.Split(pattern, string(filepath.Separator))
 	open := slices.IndexFunc(elements, filename.HasPlaceholders)

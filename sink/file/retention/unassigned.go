@@ -6,13 +6,13 @@ import (
 	"kcagent/sink"
 )
 
-// unassignedDue is when the growing file of a partition that went away is completed. If
-// no clock says when, it is never before the agent has been assigned partitions: they
-// may be the same.
+// unassignedDue returns when the growing file of an unassigned partition is completed; zero
+// if that is unknown. If rotate has no period, it is unknown until the agent has been
+// assigned partitions, which may include this one.
 func (k *Keeper) unassignedDue(r *sink.Rotate, since, now time.Time) time.Time {
 	switch {
 	case r.Every > 0 && !r.InPeriod(since, now):
-		return now // also if the clock was set back behind the beginning of the period
+		return now // also if the clock was set back to before the period
 	case r.Every > 0:
 		return r.PeriodEnd(since)
 	case k.everAssigned:
@@ -21,7 +21,7 @@ func (k *Keeper) unassignedDue(r *sink.Rotate, since, now time.Time) time.Time {
 	return time.Time{}
 }
 
-// CompleteDue completes growing files of assigned partitions that the clock ends.
+// CompleteDue completes growing files of assigned partitions whose period has ended.
 func (k *Keeper) CompleteDue() {
 	if k.files.CompleteDue() {
 		return
@@ -43,8 +43,8 @@ func (k *Keeper) dueUnassigned(r *sink.Rotate, now time.Time, end bool) (paths [
 	return paths
 }
 
-// completeUnassigned completes the growing file of partitions that are not assigned. If
-// another agent has it, or one was assigned meanwhile, it is left alone.
+// completeUnassigned completes the growing file of partitions that are not assigned, unless
+// another agent has it, or a partition was assigned meanwhile.
 func (k *Keeper) completeUnassigned(path string) {
 	done := k.files.CompleteUnassigned(path)
 	k.mu.Lock()

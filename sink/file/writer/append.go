@@ -9,7 +9,8 @@ import (
 	"kcagent/sink/sinkio"
 )
 
-// append is called with the turn.
+// append appends a chunk. It returns errClosed or errFull if the file has to be opened or
+// completed first. The caller holds mu.
 func (w *Writer) append(ctx context.Context, c sink.Chunk, frame []byte, codec sink.Compression) error {
 	if err := w.checkResumed(c.TopicPartition); err != nil {
 		return err
@@ -39,7 +40,7 @@ func (w *Writer) append(ctx context.Context, c sink.Chunk, frame []byte, codec s
 	return nil
 }
 
-// prepareSegment makes current a segment to which the chunk may be appended.
+// prepareSegment checks that current can take the chunk.
 func (w *Writer) prepareSegment(c sink.Chunk, frame int) error {
 	g := w.current
 	if g == nil || !g.inCheckpoint {
@@ -56,8 +57,8 @@ func (w *Writer) prepareSegment(c sink.Chunk, frame int) error {
 	return nil
 }
 
-// appendData brings data into the file, or, if it is little and to be compressed,
-// into pending. frame is data compressed by codec, if that was done.
+// appendData writes data to the file, or adds it to the buffer if it is small. frame is data
+// compressed by codec, or nil if it is not compressed yet.
 func (w *Writer) appendData(data, frame []byte, codec sink.Compression) error {
 	g := w.current
 	if g.codec == sink.Uncompressed {
@@ -79,26 +80,26 @@ func (w *Writer) appendData(data, frame []byte, codec sink.Compression) error {
 	case frame == nil && len(data) < w.frameLimit():
 		w.buffer = append(w.buffer, data...)
 		return nil
-	case frame == nil || codec != g.codec: // changed since
+	case frame == nil || codec != g.codec: // the compression of the file differs
 		frame = compress.AppendFrame(g.codec, nil, data)
 	}
 	return w.appendBytes(g, frame)
 }
 
-// What is gathered: chunks of some records, until they are a few blocks of the disk.
+// Small chunks are buffered up to a few blocks of the disk.
 const (
 	smallChunkBytes = 4 << 10
 	maxBufferBytes  = 16 << 10
 )
 
-// buffersSmall reports whether an uncompressed chunk waits for the next flush, instead of being
-// written at once. With many files, one that is written several times between two flushes
-// would be on its way to the disk as often: the syncs of the others take it along.
+// buffersSmall reports whether an uncompressed chunk is buffered until the next flush. With
+// many files, a file that is written several times between two flushes would be written to
+// the disk as often, because the syncs of other files include it.
 func (w *Writer) buffersSmall(data []byte) bool {
 	return len(data) <= smallChunkBytes && len(w.buffer)+len(data) <= maxBufferBytes && w.env.pool.manyOpen()
 }
 
-// writeBuffer writes what was gathered, compressed if the file is.
+// writeBuffer writes the buffer to the file, compressed if the file is.
 func (w *Writer) writeBuffer() error {
 	if len(w.buffer) == 0 {
 		return nil
@@ -107,7 +108,7 @@ func (w *Writer) writeBuffer() error {
 		if err := w.appendBytes(w.current, w.buffer); err != nil {
 			return err
 		}
-		w.buffer = nil // an idle consumer holds none
+		w.buffer = nil // an idle consumer holds no buffer
 		return nil
 	}
 	frame := compress.NewFrame(w.current.codec, w.buffer)
@@ -115,11 +116,11 @@ func (w *Writer) writeBuffer() error {
 	if err := w.appendBytes(w.current, frame.Data); err != nil {
 		return err
 	}
-	w.buffer = nil // an idle consumer holds none
+	w.buffer = nil // an idle consumer holds no buffer
 	return nil
 }
 
-// appendBytes appends bytes to the file: all, or none.
+// appendBytes appends bytes to the file: all or none of them.
 func (w *Writer) appendBytes(g *segment, data []byte) error {
 	n, err := sinkio.WriteAll(g.f, data)
 	if err != nil {
@@ -139,14 +140,14 @@ func (w *Writer) recordGrowth(g *segment, n int64) {
 	g.length += n
 }
 
-// isFlushed reports that a flush would find nothing to do.
+// isFlushed reports whether a flush has nothing to do.
 func (w *Writer) isFlushed() bool {
 	g := w.current
 	return w.lost == nil && len(w.buffer) == 0 && w.ledger.Version == w.ledger.StoredVersion &&
 		(g == nil || !g.tornTail && g.length == g.flushed)
 }
 
-// appendLarge appends a record to the file in pieces: all of them, or none.
+// appendLarge appends a record to the file in pieces: all or none of them.
 func (w *Writer) appendLarge(ctx context.Context, r *sink.Record) error {
 	if err := w.writeBuffer(); err != nil {
 		return err

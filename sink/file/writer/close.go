@@ -9,7 +9,7 @@ import (
 	"kcagent/sink/sinkio"
 )
 
-// CompleteLast completes a file that gets no more records.
+// CompleteLast completes a file that receives no more records.
 func (w *Writer) CompleteLast() error {
 	return w.withLocks(context.Background(), w.completeLastLocked)
 }
@@ -32,15 +32,15 @@ func (w *Writer) completeLastLocked() error {
 	return w.syncFolderNames(w.unsyncedFolders)
 }
 
-// closeLocked closes the writer. It is called alone. Under at_least_once it cuts off what a loss made unsafe;
-// under exactly_once the next opening does.
+// closeLocked closes the writer. Under at_least_once, it truncates what is not flushed after
+// a loss; under exactly_once, the next start does so. The caller holds both mutexes.
 func (w *Writer) closeLocked() error {
 	err := w.closeFiles(w.lost != nil && !w.env.ExactlyOnce)
 	w.ledger, w.lastCheckpoint, w.completeFile, w.parked, w.unsyncedFolders, w.movedFile = checkpoint.NewLedger(), nil, nil, nil, nil, nil
 	return err
 }
 
-// closeFiles closes what is open.
+// closeFiles closes what is open. If cut is set, it first truncates what is not flushed.
 func (w *Writer) closeFiles(cut bool) error {
 	var err error
 	if g := w.current; g != nil {
@@ -63,9 +63,9 @@ func (w *Writer) closeFiles(cut bool) error {
 	return err
 }
 
-// truncateToFlushed takes off what no good flush has covered. It does so through a
-// descriptor of its own if the path still names the file: a sync on the old one
-// would mean nothing, and the cut itself is to last.
+// truncateToFlushed truncates what no successful flush has covered. If the path still names
+// the file, it uses a new descriptor: a sync on the old one would prove nothing, and the
+// truncation has to be durable.
 func (w *Writer) truncateToFlushed(g *segment) error {
 	f := w.reopenSegment(g)
 	other := f != nil
@@ -88,10 +88,10 @@ func (w *Writer) truncateToFlushed(g *segment) error {
 	return nil
 }
 
-// CompleteUnassigned completes the growing file of a path of which no partition is
-// assigned, if it is this consumer's. It does nothing if the file serves a partition, or
-// if listed returns false: it served one a moment ago. If forget is not nil, the writer is
-// closed then, and forget called before another may use it.
+// CompleteUnassigned completes the growing file of a path that no assigned partition uses,
+// if it belongs to this consumer. It does nothing if a partition uses the file, or if listed
+// returns false: then one has just used it. If forget is not nil, CompleteUnassigned closes
+// the writer, and calls forget before it unlocks the writer.
 func (w *Writer) CompleteUnassigned(listed func() bool, forget func()) error {
 	return w.withLocks(context.Background(), func() error {
 		if len(w.resumedAt) > 0 || !listed() {

@@ -15,22 +15,22 @@ import (
 	"kcagent/sink/sinkio"
 )
 
-// How a file is completed, so that a crash at any moment loses and repeats nothing:
+// A file is completed in three steps, so that a crash at any moment loses and repeats
+// nothing. Each step is durable before the next one begins:
 //
 //  1. The file is synced. It gets no more bytes.
-//  2. A checkpoint says that it is done, and that no file grows.
-//  3. It is renamed to its final name, which never replaces another file.
+//  2. A checkpoint says that the file is done, and that no file grows.
+//  3. The file is renamed to its final name. This never replaces another file.
 //
-// The next file is created with the next record, and named by a checkpoint before
-// that. A crash between 2 and 3 leaves the file under the path's name: the next
-// opening knows it by the checkpoint, and renames it.
+// The next file is created with the next record, and a checkpoint names it before that. A
+// crash between steps 2 and 3 leaves the file under the name of the path: the next start
+// recognises it by the checkpoint, and renames it.
 
-// MinFrame is how much a frame of a compressed file holds at least while the file
-// approaches rotate.size: smaller ones would hardly be compressed.
+// MinFrame is the least length of a compressed frame while the file approaches rotate.size.
+// Smaller frames would hardly be compressed.
 const MinFrame = 4 << 10
 
-// growingSegment is the growing file, also while it is closed to save descriptors; nil if
-// there is none.
+// growingSegment returns the growing file, also while it is parked; nil if there is none.
 func (w *Writer) growingSegment() *segment {
 	if w.parked != nil {
 		return w.parked.current
@@ -57,9 +57,9 @@ func (w *Writer) completionDue(now time.Time) bool {
 	return r.Every > 0 && !g.firstWrite.IsZero() && !r.InPeriod(g.firstWrite, now)
 }
 
-// exceeds reports whether current would become larger than rotate.size by more than
-// the last record of the chunk, or by more than a small frame. frame is how long the
-// chunk is compressed; 0 if that is not known.
+// exceeds reports whether the chunk would make current larger than rotate.size by more than
+// its last record, or by more than a small frame. frame is the compressed length of the
+// chunk; 0 if unknown.
 func (w *Writer) exceeds(c sink.Chunk, frame int) bool {
 	g, r := w.current, w.env.Spec.Load().Rotate
 	if r == nil || r.Size == 0 || g.length == 0 && len(w.buffer) == 0 || w.env.NoRename.Load() {
@@ -67,7 +67,7 @@ func (w *Writer) exceeds(c sink.Chunk, frame int) bool {
 	}
 	n, most := len(w.buffer)+c.Last, int64(r.Size)
 	if g.codec != sink.Uncompressed {
-		// Frames are at most some bytes larger than their records.
+		// A frame is only a few bytes larger than its records.
 		most += MinFrame
 		if frame > 0 {
 			n = frame
@@ -76,7 +76,7 @@ func (w *Writer) exceeds(c sink.Chunk, frame int) bool {
 	return g.length+int64(n) > most
 }
 
-// frameLimit is how many bytes are compressed together.
+// frameLimit returns how many bytes are compressed together.
 func (w *Writer) frameLimit() int {
 	r := w.env.Spec.Load().Rotate
 	if r == nil || r.Size == 0 || w.current == nil {
@@ -86,8 +86,8 @@ func (w *Writer) frameLimit() int {
 	return int(max(MinFrame, min(left, int64(compress.FrameSize()))))
 }
 
-// roomLocked is how many bytes current can hold until it reaches rotate.size; 0 if that
-// is unknown.
+// roomLocked returns how many bytes current can take before it reaches rotate.size; 0 if
+// unknown. The caller holds mu.
 func (w *Writer) roomLocked() int64 {
 	r, g := w.env.Spec.Load().Rotate, w.current
 	if r == nil || r.Size == 0 || g == nil {
@@ -100,7 +100,7 @@ func (w *Writer) roomLocked() int64 {
 	return left
 }
 
-// deadlineLocked is deadline. It is called with the turn.
+// deadlineLocked is [Writer.Deadline]. The caller holds mu.
 func (w *Writer) deadlineLocked() time.Time {
 	g, r := w.growingSegment(), w.env.Spec.Load().Rotate
 	if g == nil || r == nil || r.Every == 0 || g.firstWrite.IsZero() {
@@ -109,12 +109,13 @@ func (w *Writer) deadlineLocked() time.Time {
 	return r.PeriodEnd(g.firstWrite)
 }
 
-// completeFor completes current if a chunk has no room in it. It is called alone.
+// completeFor completes current if the chunk does not fit in it. The caller holds both
+// mutexes.
 func (w *Writer) completeFor(c sink.Chunk, frame int) error {
 	if w.store == nil || w.current == nil {
 		return nil
 	}
-	if !w.completionDue(w.env.now()) && !w.exceeds(c, frame) { // completed meanwhile
+	if !w.completionDue(w.env.now()) && !w.exceeds(c, frame) { // another goroutine has completed it
 		return nil
 	}
 	return w.complete()
@@ -130,12 +131,12 @@ func (w *Writer) completeIfDueLocked() error {
 		return nil
 	}
 	if err := w.open(); err != nil || w.current == nil || w.current.uncovered > 0 {
-		return err // what is uncovered is cut when a partition resumes
+		return err // uncovered bytes are truncated when a partition resumes
 	}
 	return w.complete()
 }
 
-// complete completes current, if the path still names it. It is called alone.
+// complete completes current, if the path still names it. The caller holds both mutexes.
 func (w *Writer) complete() error {
 	s, g := w.env, w.current
 	if g.tornTail {
@@ -160,7 +161,7 @@ func (w *Writer) complete() error {
 		}
 		mark.Final = at
 		w.completeFile = mark
-		g.inCheckpoint = false // also if it is unknown whether the next checkpoint is stored
+		g.inCheckpoint = false // even if it is unknown whether the next checkpoint is stored
 		if err := w.saveCheckpointOf(nil, w.ledger.Snapshot()); err != nil {
 			w.completeFile = nil
 			return err
@@ -168,8 +169,8 @@ func (w *Writer) complete() error {
 	}
 	g.flushed, g.inCheckpoint = g.length, false
 	if err := w.renameComplete(g.codec, at); err != nil {
-		// More records may go into the file after all. A later checkpoint that said
-		// that it is done would have them cut off.
+		// More records may be appended to the file after all. If a later checkpoint said
+		// that it is done, the next start would truncate them.
 		w.completeFile = nil
 		return w.handleRenameError(err)
 	}
@@ -181,9 +182,9 @@ func (w *Writer) complete() error {
 	return nil
 }
 
-// syncFinal writes what is pending to a file that gets no more bytes, and syncs it. That is
-// done even if nothing was written since the last sync: a cut that is not synced may come
-// undone, and the file will not be cut again.
+// syncFinal writes the buffer to a file that gets no more bytes, and syncs the file. It
+// syncs even if nothing was written since the last sync, because a truncation that is not
+// synced may be undone by a crash, and the file will not be truncated again.
 func (w *Writer) syncFinal(g *segment) error {
 	if err := w.writeBuffer(); err != nil {
 		return err
@@ -201,11 +202,11 @@ func (w *Writer) syncFinal(g *segment) error {
 	return nil
 }
 
-// finalTime is the time in the name of a file that is complete now: names sort in the
-// order of the files also if the clock was set back.
+// finalTime returns the time in the name of a file that is complete now. Names sort in the
+// order of the files even if the clock was set back.
 //
-// An attempt that failed may have left the file under its name, so the next takes it
-// again.
+// A failed attempt may have left the file under its final name, so the next attempt uses the
+// same time.
 func (w *Writer) finalTime() time.Time {
 	if w.triedFinalTime.After(w.lastFinalTime) {
 		return w.triedFinalTime
@@ -217,9 +218,9 @@ func (w *Writer) finalTime() time.Time {
 	return w.triedFinalTime
 }
 
-// renameComplete gives the path's file a final name that no file has, at best that of a
-// time. Where a rename is a link and a removal, a crash or an error may have left it
-// under both names.
+// renameComplete renames the path's file to a final name that no other file has, if possible
+// with the given time. Without a rename call, a rename is a link and a removal. Then a crash
+// or an error may have left the file under both names.
 func (w *Writer) renameComplete(c sink.Compression, at time.Time) error {
 	for {
 		final := filepath.Join(filepath.Dir(w.real), filename.Complete(w.Path, at, c))
@@ -241,15 +242,15 @@ func (w *Writer) renameComplete(c sink.Compression, at time.Time) error {
 	}
 }
 
-// hasFinalName reports whether the path's file has a final name already.
+// hasFinalName reports whether the path's file already has a final name.
 func (w *Writer) hasFinalName(final string) bool {
 	a, err1 := w.env.fs.Lstat(w.Path)
 	b, err2 := w.env.fs.Lstat(final)
 	return err1 == nil && err2 == nil && disk.SameFile(a, b)
 }
 
-// handleRenameError decides what follows from a file that cannot be renamed. Where the file system
-// has no renames, at_least_once lets it grow.
+// handleRenameError handles a file that cannot be renamed. If the file system has no
+// renames, the file keeps growing under at_least_once.
 func (w *Writer) handleRenameError(err error) error {
 	if !errors.Is(err, errors.ErrUnsupported) {
 		return err

@@ -15,28 +15,28 @@ import (
 	"kcagent/sink/sinkio"
 )
 
-// An Env is what the writers of one sink share. Its exported fields are set before the
-// first writer is used and do not change.
+// An Env is what the writers of one sink share. OnDeadline and OnComplete are set before the
+// first writer is used. Only Spec and NoRename change.
 type Env struct {
 	Log         *slog.Logger
 	fs          disk.FS
 	now         func() time.Time
 	consumer    string
 	group       string
-	ExactlyOnce bool // exactly once
+	ExactlyOnce bool // delivery is exactly_once
 	format      sink.Format
-	pool        *Pool // descriptors, shared by all sinks of the process
-	// onDeadline is called with the time at which the clock completes a growing file.
+	pool        *Pool // the descriptors of all sinks of the process
+	// OnDeadline is called with the time at which the period of a growing file ends.
 	OnDeadline func(at time.Time)
-	// onComplete is called when a file of path was renamed to its final name.
+	// OnComplete is called after a file of path was renamed to its final name.
 	OnComplete func(path, final string, at time.Time)
 
-	Spec        atomic.Pointer[sink.FileSpec] // the one in force
-	warnNoLocks sync.Once                     // the warning that the file system has no locks
-	NoRename    atomic.Bool                   // the file system has no renames, so files are not completed
+	Spec        atomic.Pointer[sink.FileSpec] // the spec in force
+	warnNoLocks sync.Once // logs once that the file system has no locks
+	NoRename    atomic.Bool // the file system has no renames, so files are not completed
 }
 
-// NewEnv returns the env of a sink with a log and a clock, opened with spec.
+// NewEnv returns the Env of a sink. The log and the clock in o are set.
 func NewEnv(spec sink.FileSpec, o sink.Options, fsys disk.FS, pool *Pool) *Env {
 	e := &Env{
 		Log: o.Log, fs: fsys, now: o.Now, consumer: o.Consumer, group: o.Group,
@@ -46,10 +46,10 @@ func NewEnv(spec sink.FileSpec, o sink.Options, fsys disk.FS, pool *Pool) *Env {
 	return e
 }
 
-// defaultMode is that of a spec that leaves it open.
+// defaultMode is the mode of a spec without one.
 const defaultMode sink.Mode = 0o640
 
-// mode is that of files made from now on.
+// mode returns the mode of new files.
 func (e *Env) mode() fs.FileMode {
 	if m := e.Spec.Load().Mode; m != 0 {
 		return fs.FileMode(m)
@@ -73,8 +73,8 @@ func (e *Env) compression() sink.Compression {
 	return sink.Uncompressed
 }
 
-// compress makes a large chunk a frame, beside the other chunks; nil if it
-// is to be written as it is, or with others.
+// compress compresses a large chunk to a frame, concurrently with other chunks. It returns
+// no frame if the chunk is to be written as it is, or compressed together with others.
 func (e *Env) compress(data []byte) (compress.Frame, sink.Compression) {
 	c := e.compression()
 	if c == sink.Uncompressed || len(data) < compress.BigChunk {
@@ -83,8 +83,8 @@ func (e *Env) compress(data []byte) (compress.Frame, sink.Compression) {
 	return compress.NewFrame(c, data), c
 }
 
-// lock locks a file of a path. at_least_once does without where the file system has
-// no locks.
+// lock locks a file of a path. Without locks in the file system, at_least_once continues
+// with a warning.
 func (e *Env) lock(f disk.File, path string) error {
 	err := f.Lock()
 	if !errors.Is(err, errors.ErrUnsupported) {

@@ -10,17 +10,17 @@ import (
 	"kcagent/sink/sinkio"
 )
 
-// A flushPoint is how far a flush covers one writer.
+// A flushPoint is what one flush of a writer covers.
 type flushPoint struct {
-	seg         *segment  // nil if there is no file
-	f           disk.File // the segment's at that time; a repair may change it
+	seg         *segment // nil if there is no file
+	f           disk.File // of the segment at that time; a repair may replace it
 	length      int64
 	truncations int64
 	ledger      checkpoint.Snapshot
 	folders     []string // to be synced
 }
 
-// Flush makes safe what the writer has accepted.
+// Flush makes durable what the writer has accepted, and then stores a checkpoint.
 func (w *Writer) Flush(ctx context.Context) error {
 	if err := w.flushMu.Lock(ctx); err != nil {
 		return fmt.Errorf("flush %s: %w", w.Path, err)
@@ -45,9 +45,8 @@ func (w *Writer) Flush(ctx context.Context) error {
 	return nil
 }
 
-// startFlush returns how far the writer has come, after a look at whether the path still
-// names the file that is written, and whether that is to be completed; nil if there
-// is nothing to flush.
+// startFlush detects changes by other programs, completes the file if that is due, and
+// returns what the flush covers; nil if there is nothing to flush.
 func (w *Writer) startFlush(ctx context.Context) (*flushPoint, error) {
 	if err := w.mu.Lock(ctx); err != nil {
 		return nil, fmt.Errorf("flush %s: %w", w.Path, err)
@@ -58,7 +57,7 @@ func (w *Writer) startFlush(ctx context.Context) (*flushPoint, error) {
 	}
 	if w.store == nil {
 		if w.ledger.Version == w.ledger.StoredVersion && !w.completionDue(w.env.now()) {
-			return nil, nil // nothing was accepted since it was closed
+			return nil, nil // nothing was accepted since it was parked
 		}
 		if err := w.open(); err != nil {
 			return nil, err
@@ -88,10 +87,10 @@ func (w *Writer) startFlush(ctx context.Context) (*flushPoint, error) {
 	return m, nil
 }
 
-// finishBuffer writes the pending records to the file, and completes the file if that is due.
+// finishBuffer writes the buffer to the file, and completes the file if that is due.
 func (w *Writer) finishBuffer() error {
 	g := w.current
-	if g == nil || g.tornTail && len(w.buffer) == 0 { // what was accepted is whole; the next Write reports
+	if g == nil || g.tornTail && len(w.buffer) == 0 { // what was accepted is whole; the next Write returns the error
 		return nil
 	}
 	if g.tornTail {
@@ -105,12 +104,12 @@ func (w *Writer) finishBuffer() error {
 	return w.writeBuffer()
 }
 
-// sync makes everything up to the mark safe, with the names of new files and of new
-// folders above them. The kernel may have dropped what it could not write and would
-// call the next sync on the same descriptor good, so there is none.
+// sync makes everything up to the flush point durable, with the names of new files and
+// folders. It does not retry: the kernel may have dropped dirty pages after an error, and a
+// second sync on the same descriptor would succeed.
 func (w *Writer) sync(m *flushPoint) error {
 	if !w.env.durable() {
-		w.completeFile = nil // the process alone may crash, and it has renamed it
+		w.completeFile = nil // only the process may crash, and the file is renamed
 		return nil
 	}
 	if m.seg != nil && (m.seg.synced != m.length || m.seg.syncedTruncations != m.truncations) {
@@ -122,15 +121,15 @@ func (w *Writer) sync(m *flushPoint) error {
 	return w.syncFolders(m.folders)
 }
 
-// markSyncLost is lose, called without the turn.
+// markSyncLost is markLost for a caller that does not hold mu.
 func (w *Writer) markSyncLost(err error) error {
-	_ = w.mu.Lock(context.Background()) // which never ends
+	_ = w.mu.Lock(context.Background()) // a background context does not end
 	defer w.mu.Unlock()
 	return w.markLost(err)
 }
 
-// syncFolders makes the names in folders durable, and forgets them. It may be tried
-// again.
+// syncFolders makes the names in the folders durable, and removes the folders from the list.
+// It may be tried again after an error.
 func (w *Writer) syncFolders(folders []string) error {
 	if len(folders) == 0 {
 		return nil
@@ -157,13 +156,13 @@ func (w *Writer) syncFolderNames(folders []string) error {
 		}
 		synced[dir] = true
 	}
-	w.completeFile = nil // its name is durable
+	w.completeFile = nil // the name of the file is durable
 	return nil
 }
 
-// Failures are the partitions that the error of a flush concerns: all of the writer,
-// and without an error those that have to resume first. serves is false if it has no
-// partition at all.
+// Failures returns the partitions that the error of a flush concerns: all partitions of the
+// writer, or, without an error, those that have to resume first. serves is false if the
+// writer has no partition.
 func (w *Writer) Failures(err error) (failed map[sink.TopicPartition]error, serves bool) {
 	_ = w.mu.Lock(context.Background())
 	defer w.mu.Unlock()

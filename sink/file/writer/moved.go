@@ -10,9 +10,9 @@ import (
 	"kcagent/sink/sinkio"
 )
 
-// detectChanges notices what others did to the file: moved it (its records stay in
-// it, the next one opens the path again), deleted it, or changed its length.
-// None of these is frequent, so the records wait meanwhile. It is called alone.
+// detectChanges detects what other programs did to the file: they may have moved it, deleted
+// it, or changed its length. A moved file keeps its records, and the next record opens the
+// path again. All of this is rare, so records wait meanwhile. The caller holds both mutexes.
 func (w *Writer) detectChanges() error {
 	if w.ledger.Version != w.ledger.StoredVersion {
 		if err := w.checkStore(); err != nil {
@@ -29,7 +29,7 @@ func (w *Writer) detectChanges() error {
 	}
 	held, err := g.f.Stat()
 	if err != nil {
-		g.tornTail = true // have it opened again
+		g.tornTail = true // the next Write opens it again
 		return sinkio.OpError("stat", w.Path, err)
 	}
 	named, err := w.env.fs.Stat(w.Path)
@@ -37,7 +37,7 @@ func (w *Writer) detectChanges() error {
 	case err != nil && !disk.IsNotExist(err):
 		return sinkio.OpError("stat", w.Path, err)
 	case err == nil && disk.SameFile(held, named):
-		if torn != nil { // what was accepted is whole; the next Write reports
+		if torn != nil { // what was accepted is whole; the next Write returns the error
 			return nil
 		}
 		return w.acceptLength(g, held.Size())
@@ -47,7 +47,7 @@ func (w *Writer) detectChanges() error {
 	} else if changed {
 		return w.releaseSegment(g)
 	}
-	if err := w.checkStore(); err != nil { // it may have gone with the file
+	if err := w.checkStore(); err != nil { // it may have been moved with the file
 		return err
 	}
 	if disk.Unlinked(held) && (g.length > g.flushed || len(w.buffer) > 0) {
@@ -59,8 +59,8 @@ func (w *Writer) detectChanges() error {
 	return w.releaseSegment(g)
 }
 
-// acceptLength adopts a length that another program gave the file. Records that it
-// removed cannot be distinguished from records that a copytruncate has copied.
+// acceptLength accepts the length that another program gave the file. Records that were
+// removed cannot be distinguished from records that copytruncate has copied.
 func (w *Writer) acceptLength(g *segment, size int64) error {
 	if size == g.length {
 		return nil
@@ -75,16 +75,16 @@ func (w *Writer) acceptLength(g *segment, size int64) error {
 	return nil
 }
 
-// releaseSegment ends a file that was moved or deleted: once it is safe, and the
-// checkpoint says so, it need not be found again. The checkpoint still names it, for
-// if it cannot be stored for certain, more records go into the file.
+// releaseSegment syncs and closes a file that was moved or deleted. After the checkpoint is
+// stored, the file need not be found again. The checkpoint still names the file: if storing
+// it fails, more records are appended to the file.
 func (w *Writer) releaseSegment(g *segment) error {
 	s := w.env
 	s.Log.Info("file was moved or deleted; the next record opens the path again", "path", w.Path)
 	if err := w.syncFinal(g); err != nil {
 		return err
 	}
-	if s.ExactlyOnce && g.inCheckpoint { // else there is nothing in it
+	if s.ExactlyOnce && g.inCheckpoint { // otherwise the file holds nothing
 		if err := w.saveCheckpoint(g, w.ledger.Snapshot()); err != nil {
 			return err
 		}
@@ -96,8 +96,8 @@ func (w *Writer) releaseSegment(g *segment) error {
 	return nil
 }
 
-// rescueDeleted writes what a deleted file held of unsafe records to a new one: they
-// were accepted, and could not have been read from the deleted one.
+// rescueDeleted copies records that are not flushed from a deleted file to a new one. The
+// sink has accepted them, and nobody else can read the deleted file.
 func (w *Writer) rescueDeleted(old *segment) error {
 	err := w.openRescueFile(old)
 	g := w.current
@@ -112,7 +112,7 @@ func (w *Writer) rescueDeleted(old *segment) error {
 		}
 	}
 	if err != nil {
-		w.rescueSegment, w.current = g, old // and try again
+		w.rescueSegment, w.current = g, old // the next flush tries again
 		return err
 	}
 	_ = old.f.Close()
@@ -121,8 +121,8 @@ func (w *Writer) rescueDeleted(old *segment) error {
 	return nil
 }
 
-// openRescueFile makes current the file that the records of a deleted one are written to:
-// a new one, or that of an attempt before.
+// openRescueFile makes current the file to which the records of a deleted one are copied: a
+// new file, or that of an earlier attempt.
 func (w *Writer) openRescueFile(old *segment) error {
 	if w.current = w.rescueSegment; w.current != nil {
 		w.rescueSegment = nil
@@ -136,7 +136,7 @@ func (w *Writer) openRescueFile(old *segment) error {
 	}
 	switch g := w.current; {
 	case g.length == 0:
-		g.codec = old.codec // compression may have been changed since
+		g.codec = old.codec // the configured compression may have changed
 	case g.codec != old.codec:
 		err := fmt.Errorf("write %s: another program put a file with other compression there; move it away", w.Path)
 		w.current = nil
@@ -145,8 +145,8 @@ func (w *Writer) openRescueFile(old *segment) error {
 	return w.addRescueToCheckpoint()
 }
 
-// addRescueToCheckpoint has a checkpoint name the new file. The ledger in memory is ahead by the
-// records that are to be copied.
+// addRescueToCheckpoint stores a checkpoint with the new file. The ledger in memory already
+// contains the records that are still to be copied, so the checkpoint has the stored ledger.
 func (w *Writer) addRescueToCheckpoint() error {
 	at := checkpoint.Snapshot{ID: w.ledger.ID, Version: w.ledger.StoredVersion}
 	if w.lastCheckpoint != nil {
@@ -155,7 +155,7 @@ func (w *Writer) addRescueToCheckpoint() error {
 	return w.addToCheckpoint(at)
 }
 
-// linkChanged reports whether the path is a symbolic link that leads elsewhere by now.
+// linkChanged reports whether the path is a symbolic link whose target has changed.
 func (w *Writer) linkChanged() (bool, error) {
 	real, err := w.env.fs.Resolve(w.Path)
 	if err != nil {

@@ -15,14 +15,13 @@ import (
 	"kcagent/sink/sinkio"
 )
 
-// openFlags: every write goes to the end, wherever others moved that, and what
-// was written can be read again.
+// openFlags let every write go to the end of the file, even if another program has changed
+// its length. Written data can be read again.
 const openFlags = os.O_RDWR | os.O_APPEND
 
 // openForAppend makes current a file to which records may be appended: it opens the path,
-// and has a checkpoint name the file. Of a file that no checkpoint names it would be
-// unknown after a crash which of its bytes are records of this sink. It is called
-// alone.
+// and stores a checkpoint with the file. After a crash, a checkpoint without the file would
+// not say which of its bytes are records of this sink. The caller holds both mutexes.
 func (w *Writer) openForAppend() error {
 	if err := w.open(); err != nil {
 		return err
@@ -38,9 +37,9 @@ func (w *Writer) openForAppend() error {
 	return w.addToCheckpoint(w.ledger.Snapshot())
 }
 
-// openLiteralPath opens the one file of a path without placeholders before there is a record,
-// so that a bad path shows. A file that has to be found first waits for Resume, which
-// knows what may be cut off it. It is called alone.
+// openLiteralPath opens a path without placeholders before there is a record, so that an
+// unusable path is reported. A file that was moved waits for Resume, which knows what may be
+// truncated. The caller holds both mutexes.
 func (w *Writer) openLiteralPath() error {
 	if err := w.open(); err != nil || w.movedFile != nil {
 		return err
@@ -48,20 +47,21 @@ func (w *Writer) openLiteralPath() error {
 	return w.openForAppend()
 }
 
-// addToCheckpoint has a checkpoint name the growing file, with a ledger whose records are safe.
+// addToCheckpoint stores a checkpoint with the growing file, and with a ledger whose records
+// are durable.
 func (w *Writer) addToCheckpoint(at checkpoint.Snapshot) error {
 	g := w.current
 	if g.inCheckpoint {
 		return nil
 	}
 	if w.env.durable() {
-		// First the names: else a crash could bring back another file under the path's
-		// name, of which the checkpoint knows nothing.
+		// The names are synced first. Otherwise a crash could bring back another file under
+		// the path, which the checkpoint does not describe.
 		if err := w.syncFolderNames(w.unsyncedFolders); err != nil {
 			return err
 		}
 		w.unsyncedFolders = nil
-		if g.length > 0 { // what another program left there
+		if g.length > 0 { // content that another program left in it
 			if err := g.f.Datasync(); err != nil {
 				return sinkio.OpError("sync", w.Path, err)
 			}
@@ -75,9 +75,8 @@ func (w *Writer) addToCheckpoint(at checkpoint.Snapshot) error {
 	return nil
 }
 
-// open opens a writer that is closed: the lock first, then the checkpoint, then the
-// file, which is made what the checkpoint says. It creates no data file. It is called
-// alone.
+// open opens a closed writer: it locks the path, reads the checkpoint, and makes the file
+// what the checkpoint says. It creates no data file. The caller holds both mutexes.
 func (w *Writer) open() error {
 	if w.lost != nil {
 		return w.lost
@@ -93,7 +92,7 @@ func (w *Writer) open() error {
 		return sinkio.OpError("open", w.Path, err)
 	}
 	if w.parked != nil && real != w.real {
-		return w.markLinkLost() // what was closed has its checkpoint elsewhere
+		return w.markLinkLost() // the parked file has its checkpoint elsewhere
 	}
 	w.real = real
 	if err := w.makeFolders(w.env.mode()); err != nil {
@@ -109,13 +108,13 @@ func (w *Writer) open() error {
 	if err != nil {
 		return errors.Join(err, w.closeFiles(false))
 	}
-	if c == nil { // else openSide has synced the folder
+	if c == nil { // otherwise openStore has synced the folder
 		w.unsyncedFolders = append(w.unsyncedFolders, filepath.Dir(w.real))
 	}
 	return nil
 }
 
-// checkPath looks whether the path can be written as the spec says.
+// checkPath checks that the path can be written as the spec says.
 func (w *Writer) checkPath() error {
 	if err := filename.Check(w.Path); err != nil {
 		return err
@@ -132,7 +131,7 @@ func (w *Writer) checkPath() error {
 	return w.checkLink()
 }
 
-// checkLink rejects a symbolic link, which would be renamed instead of the file.
+// checkLink rejects a symbolic link: a rename would rename the link instead of the file.
 func (w *Writer) checkLink() error {
 	info, err := w.env.fs.Lstat(w.Path)
 	switch {
@@ -148,12 +147,12 @@ func LinkError(path string) error {
 	return fmt.Errorf("open %s: a symbolic link cannot be combined with rotate, nor with a change of compression: write the path of the file itself", path)
 }
 
-// create opens the path for the first record. A file that was put there meanwhile is
+// create opens the path for the first record. If another program has put a file there, it is
 // continued.
 func (w *Writer) create() error {
 	if changed, err := w.linkChanged(); err != nil {
 		return err
-	} else if changed { // lock and checkpoint are elsewhere, too
+	} else if changed { // the lock and the checkpoint are elsewhere, too
 		return w.markLinkLost()
 	}
 	if err := w.makeFolders(w.env.mode()); err != nil {
@@ -182,22 +181,22 @@ func (w *Writer) create() error {
 	return nil
 }
 
-// markLinkLost is lose for a path that leads to another file by now.
+// markLinkLost is markLost for a path that now leads to another file.
 func (w *Writer) markLinkLost() error {
 	return w.markLost(fmt.Errorf("open %s: the symbolic link leads elsewhere by now", w.Path))
 }
 
-// match is what is known of a file that is opened.
+// A match says what is known of a file that is opened.
 type match struct {
-	ours         bool             // this writer made it, so a torn end may be cut off
-	exact        bool             // its length is known, and it was cut there
-	length       int64            // if exact
-	same         bool             // it is the file that the checkpoint names, and no copy
+	ours         bool // this writer created it, so a torn end may be truncated
+	exact        bool // its length is known
+	length       int64 // if exact
+	same         bool // it is the file in the checkpoint, and not a copy
 	codec        sink.Compression // "" if unknown
-	inCheckpoint bool             // the durable checkpoint names it
+	inCheckpoint bool // the durable checkpoint names it
 }
 
-// newSegment makes a locked file a segment that ends after its last whole record.
+// newSegment returns the segment of a locked file, up to its last whole record.
 func (w *Writer) newSegment(f disk.File, known match) (*segment, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -220,10 +219,10 @@ func (w *Writer) newSegment(f disk.File, known match) (*segment, error) {
 		g.codec = w.env.compression()
 	}
 	if g.length > 0 {
-		g.firstWrite = info.ModTime() // before anything is cut off
+		g.firstWrite = info.ModTime() // before anything is truncated
 	}
 	if disk.Preallocated(info) > minReserveGrowth/2 {
-		g.reserved = g.length // a process that died reserved it; trim gives it back
+		g.reserved = g.length // reserved by a process that died; trim frees it
 	}
 	g.flushed = g.length
 	return g, nil
@@ -238,10 +237,9 @@ func (w *Writer) recordUncovered(g *segment, known match) {
 	g.length = known.length
 }
 
-// findEnd finds out how a file is compressed and where its last whole record ends.
-// A torn record is cut off a file that this writer made, for the next one would be
-// glued to it, and Kafka brings it again. In any other file it is left, and a newline
-// ends it.
+// findEnd finds the compression of a file and the end of its last whole record. It truncates
+// a torn record only in a file that this writer created: otherwise the next record would be
+// appended to it, and Kafka redelivers it. In any other file it appends a newline.
 func (w *Writer) findEnd(g *segment, known match) (err error) {
 	if g.codec = known.codec; g.codec == "" {
 		if g.codec, err = compress.Detect(g.f, g.length, w.env.compression()); err != nil {
@@ -263,8 +261,8 @@ func (w *Writer) findEnd(g *segment, known match) (err error) {
 	return nil
 }
 
-// truncateTorn cuts off what follows the last whole record of a file that is size
-// bytes long, and returns the new length.
+// truncateTorn truncates what follows the last whole record of a file that is size bytes
+// long, and returns the new length.
 func (w *Writer) truncateTorn(f disk.File, size int64, c sink.Compression) (int64, error) {
 	end, err := compress.WholeEnd(f, size, c)
 	if err != nil || end == size {
@@ -274,16 +272,16 @@ func (w *Writer) truncateTorn(f disk.File, size int64, c sink.Compression) (int6
 	return end, f.Truncate(end)
 }
 
-// chmod gives a new file its mode whatever the umask. Some file systems have modes of
-// their own and reject it.
+// chmod sets the mode of a new file independently of the umask. Some file systems reject it,
+// because they have modes of their own.
 func (w *Writer) chmod(f disk.File, mode fs.FileMode) {
 	if err := f.Chmod(mode); err != nil {
 		w.env.Log.Warn("setting the mode of a file failed", "path", w.Path, "mode", sink.Mode(mode).String(), "error", err)
 	}
 }
 
-// makeFolders makes the folders above the path. Who may read the files may enter
-// them.
+// makeFolders creates the folders above the path. Users who may read the files may enter the
+// folders.
 func (w *Writer) makeFolders(mode fs.FileMode) error {
 	dir := filepath.Dir(w.real)
 	missing, err := disk.MissingFolders(w.env.fs, dir)

@@ -15,38 +15,40 @@ import (
 	"kcagent/sink/sinkio"
 )
 
-// Pool are the writers of all sinks that hold descriptors. When the share for
-// files is used up, the writers that were not used for the longest time are closed, if
-// everything in their files is safe. Their next record opens them again.
+// A Pool holds the writers of all sinks that have open files. When the limit of descriptors
+// is reached, it parks the writers that were not used for the longest time: it closes their
+// files, if everything in them is flushed. The next record of a parked writer opens them
+// again.
 type Pool struct {
 	mu          sync.Mutex
 	writers     map[*Writer]struct{}
 	budget      *limits.Budget
-	openWriters atomic.Int64 // how many writers there are
-	// manyFrom is how many are many: from then on small chunks are gathered.
+	openWriters atomic.Int64 // number of writers
+	// BufferFrom is the number of open files from which on small chunks are buffered.
 	BufferFrom int64
 }
 
-// manyWriters is how many files one agent writes without gathering small chunks.
+// manyWriters is how many files one agent writes without buffering small chunks.
 const manyWriters = 64
 
-// manyOpen reports whether so many files are open that their syncs meet.
+// manyOpen reports whether so many files are open that the sync of one includes data of
+// others.
 func (o *Pool) manyOpen() bool { return o.openWriters.Load() >= o.BufferFrom }
 
-// ProcessPool are those of this process.
+// ProcessPool is the pool of this process.
 var ProcessPool = NewPool(limits.Files())
 
 func NewPool(budget *limits.Budget) *Pool {
 	return &Pool{writers: make(map[*Writer]struct{}), budget: budget, BufferFrom: manyWriters}
 }
 
-// descriptorsPerWriter is how many descriptors a writer needs: the side file, the data file,
-// and for a moment a folder to sync.
+// descriptorsPerWriter is how many descriptors a writer needs: the checkpoint file, the data
+// file, and for a moment a folder to sync.
 const descriptorsPerWriter = 2
 
 var ErrNoDescriptors = errors.New("no file descriptors are left")
 
-// acquire sets descriptors aside for w.
+// acquire reserves descriptors for w.
 func (o *Pool) acquire(w *Writer) error {
 	for !o.budget.Acquire(descriptorsPerWriter) {
 		if !o.ParkOne() {
@@ -60,7 +62,7 @@ func (o *Pool) acquire(w *Writer) error {
 	return nil
 }
 
-// release takes descriptors back that w does not need any more.
+// release frees the descriptors that were reserved for w.
 func (o *Pool) release(w *Writer) {
 	o.mu.Lock()
 	_, held := o.writers[w]
@@ -72,8 +74,8 @@ func (o *Pool) release(w *Writer) {
 	}
 }
 
-// ParkOne closes the writer that was not used for the longest time, of all that can be
-// closed.
+// ParkOne parks the writer that was not used for the longest time, of all that can be
+// parked.
 func (o *Pool) ParkOne() bool {
 	o.mu.Lock()
 	ws := make([]*Writer, 0, len(o.writers))
@@ -81,7 +83,7 @@ func (o *Pool) ParkOne() bool {
 		ws = append(ws, w)
 	}
 	o.mu.Unlock()
-	used := make(map[*Writer]int64, len(ws)) // for an order that does not change meanwhile
+	used := make(map[*Writer]int64, len(ws)) // a copy, because the sort needs an order that does not change
 	for _, w := range ws {
 		used[w] = w.lastUsed.Load()
 	}
@@ -89,14 +91,15 @@ func (o *Pool) ParkOne() bool {
 	return slices.ContainsFunc(ws, (*Writer).TryPark)
 }
 
-// A parkedState is what was closed to save descriptors. Everything in it was safe.
+// A parkedState is what a parked writer needs to open its files again. Everything in them
+// was flushed.
 type parkedState struct {
-	seq     uint64   // of the checkpoint
-	ledger  string   // the id in it; "" if it is none
+	seq     uint64 // sequence number of the checkpoint
+	ledger  string // ID of the ledger in the checkpoint; "" if there is none
 	current *segment // without its descriptor; nil if there was none
 }
 
-// TryPark closes the writer if that loses nothing, and it is not in use.
+// TryPark closes the writer's files if that loses nothing and the writer is not in use.
 func (w *Writer) TryPark() bool {
 	if !w.flushMu.TryLock() {
 		return false
@@ -110,8 +113,8 @@ func (w *Writer) TryPark() bool {
 		return false
 	}
 	if g := w.current; g != nil && (g.synced != g.length || g.syncedTruncations != g.truncations) && w.env.durable() {
-		// A cut that is not synced may come undone, and the file may be moved before it
-		// is opened again.
+		// A crash may undo a truncation that is not synced, and another program may move the
+		// file before it is opened again.
 		if err := g.f.Datasync(); err != nil {
 			_ = w.markLost(sinkio.OpError("sync", w.Path, err))
 			return false
@@ -129,11 +132,11 @@ func (w *Writer) TryPark() bool {
 	return true
 }
 
-// unpark opens again what tryPark closed; f is the file that the path names now. What
-// another writer did meanwhile is a loss: it is not in this ledger.
+// unpark opens what TryPark has closed. f is the file that the path names now. If another
+// writer has written meanwhile, the records are lost: this ledger does not contain them.
 func (w *Writer) unpark(f disk.File, c *checkpoint.Checkpoint) error {
 	p := w.parked
-	if c == nil && p.seq > 0 { // it was removed
+	if c == nil && p.seq > 0 { // the checkpoint was removed
 		w.env.Log.Warn("checkpoint was removed while it was in use; writing it again", "path", w.Path)
 		w.unsyncedFolders = append(w.unsyncedFolders, filepath.Dir(w.real))
 		if err := w.writeCheckpoint(w.lastCheckpoint); err != nil {
@@ -152,14 +155,14 @@ func (w *Writer) unpark(f disk.File, c *checkpoint.Checkpoint) error {
 	if err != nil {
 		return sinkio.OpError("stat", w.Path, err)
 	}
-	// Nothing kept the inode from being used again.
+	// While the file was closed, its inode number may have been reused.
 	if !disk.SameFile(info, p.current.info) || f.BirthTime() != p.current.birthTime {
 		w.parked = nil
 		w.env.Log.Info("file was moved or deleted; the next record opens the path again", "path", w.Path)
 		return closeIf(f)
 	}
 	if w.env.ExactlyOnce {
-		// What another writer has appended, and not covered by a checkpoint.
+		// Another writer may have appended data that no checkpoint covers.
 		if err := w.truncateUncoveredBytes(f, w.Path, info.Size(), min(info.Size(), p.current.length)); err != nil {
 			return err
 		}

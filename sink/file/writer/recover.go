@@ -14,10 +14,10 @@ import (
 	"kcagent/sink/sinkio"
 )
 
-// recover makes the file what the checkpoint says, whatever the process before did
-// when it ended. What it does may be done again, so it may itself be interrupted. It
-// destroys nothing that is not known to be this writer's and to be read from Kafka
-// again. It is called alone, with the lock.
+// recover makes the file what the checkpoint says, whatever the previous process did when it
+// ended. It may be interrupted, because the next start does the same again. It changes only
+// data that is known to be this writer's, and that Kafka redelivers. The caller holds the
+// lock of the path and both mutexes.
 func (w *Writer) recover(c *checkpoint.Checkpoint) error {
 	f, err := w.openDataFile()
 	if err != nil {
@@ -34,9 +34,8 @@ func (w *Writer) recover(c *checkpoint.Checkpoint) error {
 	return err
 }
 
-// openDataFile opens and locks the path's file; nil if there is none. The lock comes
-// before a look at it: another writer that has the file under another name, by a
-// link, must not lose what it writes.
+// openDataFile opens and locks the path's file; nil if there is none. It locks the file
+// before it reads it: another writer may have the same file under another name, by a link.
 func (w *Writer) openDataFile() (disk.File, error) {
 	f, err := w.env.fs.OpenFile(w.Path, openFlags, 0)
 	if disk.IsNotExist(err) {
@@ -77,8 +76,8 @@ func (w *Writer) recoverFile(f disk.File, c *checkpoint.Checkpoint) error {
 	return nil
 }
 
-// restoreLedger takes over the ledger of a checkpoint. Offsets of another group do not
-// say where this one is: the file continues, the ledger begins empty.
+// restoreLedger restores the ledger of a checkpoint. The offsets of another group do not
+// apply to this one: then the file is continued, and the ledger starts empty.
 func (w *Writer) restoreLedger(c *checkpoint.Checkpoint) {
 	switch {
 	case !w.env.ExactlyOnce || c.Delivery != sink.ExactlyOnce:
@@ -90,8 +89,8 @@ func (w *Writer) restoreLedger(c *checkpoint.Checkpoint) {
 	}
 }
 
-// finishCompletion gives a file that is complete its final name, if the process
-// before died in between, and returns the file that the path names then.
+// finishCompletion renames a complete file to its final name, if the previous process died
+// before it did. It returns the file that the path names then.
 func (w *Writer) finishCompletion(f disk.File, m *checkpoint.FileState) (disk.File, error) {
 	if f == nil || m == nil {
 		return f, nil
@@ -111,7 +110,8 @@ func (w *Writer) finishCompletion(f disk.File, m *checkpoint.FileState) (disk.Fi
 		return f, err
 	}
 	if w.env.durable() {
-		// A cut that is not synced may come undone, and the file will not be cut again.
+		// A crash may undo a truncation that is not synced, and the file will not be
+		// truncated again.
 		if err := f.Datasync(); err != nil {
 			return f, sinkio.OpError("sync", w.Path, err)
 		}
@@ -124,8 +124,7 @@ func (w *Writer) finishCompletion(f disk.File, m *checkpoint.FileState) (disk.Fi
 	return nil, f.Close()
 }
 
-// matchFile finds out whether f is the file that the checkpoint describes, and makes it
-// that.
+// matchFile compares f with the file in the checkpoint.
 func (w *Writer) matchFile(f disk.File, c *checkpoint.Checkpoint) (match, error) {
 	m, exact := c.File, c.Delivery == sink.ExactlyOnce
 	switch {
@@ -143,13 +142,13 @@ func (w *Writer) matchFile(f disk.File, c *checkpoint.Checkpoint) (match, error)
 	switch {
 	case exact:
 		return w.matchExactly(f, c, info, same)
-	case same: // its length was not kept
+	case same: // the checkpoint does not record its length
 		return match{ours: true, codec: m.Compression, inCheckpoint: w.isOwnCheckpoint(c)}, nil
 	}
 	return match{}, nil
 }
 
-// isOwnCheckpoint reports whether the checkpoint is one that this sink would have stored.
+// isOwnCheckpoint reports whether this sink could have stored the checkpoint.
 func (w *Writer) isOwnCheckpoint(c *checkpoint.Checkpoint) bool {
 	return c.Group == w.env.group && c.Delivery == w.env.delivery()
 }
@@ -161,7 +160,7 @@ func (w *Writer) matchExactly(f disk.File, c *checkpoint.Checkpoint, info fs.Fil
 		return match{}, sinkio.OpError("read", w.Path, err)
 	}
 	switch {
-	case size == 0 && !same: // created by the program that moved ours
+	case size == 0 && !same: // created by the program that moved this writer's file
 		w.movedFile = m
 		return match{}, nil
 	case size == 0 && m.Length > 0:
@@ -187,7 +186,7 @@ func (w *Writer) matchExactly(f disk.File, c *checkpoint.Checkpoint, info fs.Fil
 		w.Path, w.real+filename.CheckpointSuffix)
 }
 
-// truncateUncoveredBytes cuts off what the checkpoint does not cover.
+// truncateUncoveredBytes truncates a file of size bytes to length.
 func (w *Writer) truncateUncoveredBytes(f disk.File, path string, size, length int64) error {
 	if size == length {
 		return nil
@@ -199,9 +198,10 @@ func (w *Writer) truncateUncoveredBytes(f disk.File, path string, size, length i
 	return nil
 }
 
-// truncateUncovered cuts off what the checkpoint does not cover. If the group has committed
-// more, the checkpoint is an old one, and Kafka would not bring the records again. A copy
-// of the file is cut all the same: the records are in the original.
+// truncateUncovered truncates what the checkpoint does not cover. If the group has committed
+// more than the checkpoint contains, the checkpoint is an old one, and Kafka would not
+// redeliver the records. A copy of the file is truncated in any case: its original has the
+// records.
 func (w *Writer) truncateUncovered(committed sink.Commits) error {
 	g := w.current
 	if g != nil && g.uncovered > 0 {
@@ -218,8 +218,8 @@ func (w *Writer) truncateUncovered(committed sink.Commits) error {
 	return w.truncateMoved(committed)
 }
 
-// checkAge returns an error if the group has committed more under the checkpoint's id
-// than it holds.
+// checkAge returns an error if the group has committed more under the checkpoint's ledger
+// than the ledger contains.
 func (w *Writer) checkAge(committed sink.Commits) error {
 	if committed == nil || w.lastCheckpoint == nil || w.lastCheckpoint.Unsynced {
 		return nil
@@ -234,9 +234,9 @@ func (w *Writer) checkAge(committed sink.Commits) error {
 	return nil
 }
 
-// truncateMoved takes what the checkpoint does not cover off a file that was moved
-// within its folder while it was not open. If it is not found there, it was deleted
-// or moved farther, which its owner may do.
+// truncateMoved truncates a file that was moved within its folder while it was not open, to
+// what the checkpoint covers. If the file is not in the folder, it was deleted or moved
+// elsewhere.
 func (w *Writer) truncateMoved(committed sink.Commits) error {
 	m := w.movedFile
 	if m == nil {
@@ -245,7 +245,7 @@ func (w *Writer) truncateMoved(committed sink.Commits) error {
 	dir := filepath.Dir(w.real)
 	var candidates []string
 	err := w.env.fs.List(dir, func(name string, inode uint64) bool {
-		// A complete file is not the growing one any more, and is never changed.
+		// A complete file is never changed.
 		if _, _, complete := filename.ParseComplete(name); inode == m.Inode && name != filepath.Base(w.real) && !complete {
 			candidates = append(candidates, filepath.Join(dir, name))
 		}
@@ -271,8 +271,8 @@ func (w *Writer) truncateMoved(committed sink.Commits) error {
 	return nil
 }
 
-// truncateIfOurs cuts a file that is the one described. One that another writer has is
-// left alone: it lies beside a checkpoint, or is locked.
+// truncateIfOurs truncates a file if it is the recorded one. It does not change a file that
+// another writer has, which has a checkpoint beside it or is locked.
 func (w *Writer) truncateIfOurs(path string, m *checkpoint.FileState, committed sink.Commits) (bool, error) {
 	if _, err := w.env.fs.Lstat(path + filename.CheckpointSuffix); !disk.IsNotExist(err) {
 		if err != nil {
@@ -313,8 +313,8 @@ func (w *Writer) truncateIfOurs(path string, m *checkpoint.FileState, committed 
 	if err := w.truncateUncoveredBytes(f, path, info.Size(), m.Length); err != nil {
 		return true, err
 	}
-	// The next checkpoint names the new file, so this one is not cut again if the
-	// machine forgets it.
+	// The next checkpoint names the new file, so this one would not be truncated again after
+	// a crash.
 	if err := f.Datasync(); err != nil {
 		return true, sinkio.OpError("sync", path, err)
 	}

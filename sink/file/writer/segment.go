@@ -15,35 +15,35 @@ import (
 type segment struct {
 	path      string
 	f         disk.File
-	info      fs.FileInfo // identifies it, even when f itself is of no use any more
-	birthTime int64       // as File.Born
+	info      fs.FileInfo // identifies the file, even if f cannot be used any more
+	birthTime int64 // as [disk.File.BirthTime]
 	codec     sink.Compression
-	length    int64 // the accepted records end here
-	tornTail  bool  // what a failed write left may follow length
+	length    int64 // the end of the accepted records
+	tornTail  bool // a failed write may have left bytes after length
 	// uncovered is how many bytes followed the length in the checkpoint when the file was
-	// opened. They are not cut off before the committed offsets were looked at.
+	// opened. They are truncated only after a comparison with the committed offsets.
 	uncovered       int64
-	firstWrite      time.Time // when the first record was written, as far as known; zero if it is empty
-	inCheckpoint    bool      // a durable checkpoint names it
-	lastFlushLength int64     // length at the last flush
-	reserved        int64     // the disk is allocated up to here; 0 if nothing is
-	truncations     int64     // how often it was cut or opened again, which a later sync has to cover
+	firstWrite      time.Time // when the first record was written, as far as known; zero if the file is empty
+	inCheckpoint    bool // a durable checkpoint names the file
+	lastFlushLength int64 // length at the last flush
+	reserved        int64 // disk space is allocated up to here; 0 if none is
+	truncations     int64 // how often the file was truncated or opened again, which a later sync has to cover
 
-	// The holder of flushing guards these.
-	synced            int64 // length at the last good fdatasync; -1 if there was none
-	syncedTruncations int64 // cuts at that time
-	flushed           int64 // length at the last good flush
+	// The holder of flushMu guards the following fields.
+	synced            int64 // length at the last successful fdatasync; -1 if there was none
+	syncedTruncations int64 // truncations at the last successful fdatasync
+	flushed           int64 // length at the last successful flush
 }
 
 const (
-	minReserveGrowth = 8 << 20 // between two flushes: a file that grows by that much gets room ahead
+	minReserveGrowth = 8 << 20 // between two flushes; for a file that grows by more, disk space is reserved
 	maxReserve       = 256 << 20
 )
 
-// reserve has the disk allocated ahead of a file that grows fast, half as much
-// again as came since the last flush. Else a sync and the writes beside it wait for
-// each other, for both allocate. It is called before a sync, for it would wait for
-// that itself. A disk that cannot is written all the same.
+// reserve allocates disk space for a file that grows fast: one and a half times the growth
+// since the last flush. Otherwise a sync and concurrent writes wait for each other, because
+// both allocate. reserve is called before a sync, because it would wait for the sync itself.
+// If the file system cannot allocate, the file is written without.
 func (g *segment) reserve() {
 	n := g.length - g.lastFlushLength
 	g.lastFlushLength = g.length
@@ -59,7 +59,7 @@ func (g *segment) reserve() {
 	}
 }
 
-// trim gives back what was reserved and not used.
+// trim frees disk space that was reserved and not used.
 func (g *segment) trim() error {
 	if g.reserved == 0 {
 		return nil
@@ -72,15 +72,15 @@ func (g *segment) trim() error {
 	if disk.Preallocated(info) < minReserveGrowth/2 {
 		return nil
 	}
-	if err := g.f.Truncate(info.Size()); err != nil { // the length that it has
+	if err := g.f.Truncate(info.Size()); err != nil { // its current length
 		return sinkio.OpError("trim", g.path, err)
 	}
 	return nil
 }
 
-// undoWrite cuts off the n bytes of a failed write. The file may meanwhile be
-// shorter than the agent left it (copytruncate): then it must not be made
-// longer again, for that would fill it with zeros.
+// undoWrite truncates the n bytes of a failed write. Another program may have shortened the
+// file meanwhile (copytruncate). Then it must not become longer again, because that would
+// fill it with zeros.
 func (w *Writer) undoWrite(g *segment, n int64) {
 	info, err := g.f.Stat()
 	switch {
@@ -92,16 +92,16 @@ func (w *Writer) undoWrite(g *segment, n int64) {
 	}
 	if left := max(0, info.Size()-n); left < g.length {
 		g.length = left
-		w.ledger.Version++ // the checkpoint says more
+		w.ledger.Version++ // the checkpoint contains more
 	}
 	g.tornTail = g.f.Truncate(g.length) != nil
-	g.truncations++ // a cut that is not synced may come undone
+	g.truncations++ // a crash may undo a truncation that is not synced
 }
 
-// repairTail cuts off what undo could not. The path is opened again if it still
-// names the file, for the descriptor itself may be what fails (a network file
-// system that came back knows it no more). A flush that was about to sync the
-// closed one takes that for a loss, which costs a reopening and no record.
+// repairTail truncates what undoWrite could not. It opens the path again if it still names
+// the file, because the descriptor itself may be the cause, for example after a network file
+// system was away. A concurrent flush that syncs the closed descriptor fails: that costs a
+// reopening, and no record.
 func (w *Writer) repairTail(g *segment) error {
 	if f := w.reopenSegment(g); f != nil {
 		_ = g.f.Close()
@@ -122,8 +122,8 @@ func (w *Writer) repairTail(g *segment) error {
 	return nil
 }
 
-// reopenSegment opens the path once more, or returns nil if it does not name the
-// segment's file any more or cannot be opened.
+// reopenSegment opens the path again. It returns nil if the path does not name the segment's
+// file any more, or cannot be opened.
 func (w *Writer) reopenSegment(g *segment) disk.File {
 	f, err := w.env.fs.OpenFile(g.path, openFlags, 0)
 	if err != nil {
@@ -136,7 +136,7 @@ func (w *Writer) reopenSegment(g *segment) disk.File {
 	return f
 }
 
-// stateOf identifies a segment's file, which f opened, up to a length.
+// stateOf returns the state of a segment's file, which f opened, up to a length.
 func stateOf(g *segment, f disk.File, length int64) (*checkpoint.FileState, error) {
 	m, err := checkpoint.NewFileState(f, g.info, g.birthTime, length, g.codec)
 	if err != nil {

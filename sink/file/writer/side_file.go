@@ -11,7 +11,7 @@ import (
 	"kcagent/sink/sinkio"
 )
 
-// openStore opens and locks the side file, and returns the newest checkpoint in it;
+// openStore opens and locks the checkpoint file, and returns the newest checkpoint in it;
 // nil if there is none.
 func (w *Writer) openStore() (*checkpoint.Checkpoint, error) {
 	at := w.real + filename.CheckpointSuffix
@@ -46,8 +46,8 @@ func (w *Writer) openStore() (*checkpoint.Checkpoint, error) {
 	return c, nil
 }
 
-// damagedCheckpoint is the error of a checkpoint that cannot be read, or nil if durability
-// none explains it: then the file continues without what it said.
+// damagedCheckpoint returns the error of a checkpoint that cannot be read. It returns nil if
+// durability none can be the cause: then the file is continued without the checkpoint.
 func (w *Writer) damagedCheckpoint(err error) error {
 	if w.env.durable() {
 		return checkpoint.DamagedError(w.real, err)
@@ -56,7 +56,7 @@ func (w *Writer) damagedCheckpoint(err error) error {
 	return nil
 }
 
-// checkStore notices that the side file was removed or replaced, and makes it again:
+// checkStore detects that the checkpoint file was removed or replaced, and creates it again:
 // the ledger in memory is newer than any other.
 func (w *Writer) checkStore() error {
 	at := w.real + filename.CheckpointSuffix
@@ -77,20 +77,20 @@ func (w *Writer) checkStore() error {
 		return sinkio.OpError("read", at, err)
 	}
 	w.unsyncedFolders = append(w.unsyncedFolders, filepath.Dir(at))
-	w.ledger.Version++ // what is newer follows with the flush
+	w.ledger.Version++ // the flush stores the newer ledger
 	if w.lastCheckpoint == nil {
 		return nil
 	}
 	return w.writeCheckpoint(w.lastCheckpoint)
 }
 
-// saveCheckpoint makes a checkpoint of the growing file and of the ledger of that moment.
+// saveCheckpoint stores a checkpoint of the growing file and of a ledger.
 func (w *Writer) saveCheckpoint(g *segment, at checkpoint.Snapshot) error {
 	return w.saveCheckpointUpTo(g, g.f, g.length, at)
 }
 
-// saveCheckpointUpTo makes a checkpoint of the growing file, as it was at a length, and of the
-// ledger of that moment. Without a file, g is nil.
+// saveCheckpointUpTo stores a checkpoint of the growing file up to a length, and of a
+// ledger. g is nil if there is no growing file.
 func (w *Writer) saveCheckpointUpTo(g *segment, f disk.File, length int64, at checkpoint.Snapshot) error {
 	if g == nil {
 		return w.saveCheckpointOf(nil, at)
@@ -102,7 +102,7 @@ func (w *Writer) saveCheckpointUpTo(g *segment, f disk.File, length int64, at ch
 	return w.saveCheckpointOf(m, at)
 }
 
-// saveCheckpointOf is storeUpTo for a file that is already described; nil is none.
+// saveCheckpointOf is saveCheckpointUpTo for the state of a file; nil is no file.
 func (w *Writer) saveCheckpointOf(m *checkpoint.FileState, at checkpoint.Snapshot) error {
 	s := w.env
 	c := &checkpoint.Checkpoint{
@@ -119,7 +119,7 @@ func (w *Writer) saveCheckpointOf(m *checkpoint.FileState, at checkpoint.Snapsho
 	return nil
 }
 
-// writeCheckpoint writes a checkpoint.
+// writeCheckpoint writes a checkpoint to the checkpoint file.
 func (w *Writer) writeCheckpoint(c *checkpoint.Checkpoint) error {
 	if err := w.store.Save(c, w.env.durable()); err != nil {
 		return sinkio.OpError("write", w.real+filename.CheckpointSuffix, err)
@@ -127,7 +127,7 @@ func (w *Writer) writeCheckpoint(c *checkpoint.Checkpoint) error {
 	return nil
 }
 
-// openStoreFile opens and locks a side file.
+// openStoreFile opens and locks a checkpoint file.
 func (w *Writer) openStoreFile(at string) (*checkpoint.Store, error) {
 	return checkpoint.OpenStore(w.env.fs, at, w.env.mode(), func(f disk.File) error { return w.env.lock(f, w.Path) })
 }

@@ -6,18 +6,18 @@ import (
 	"kcagent/sink/file/disk"
 )
 
-// What follows is for tests of the sink, which look into a writer or end it.
+// The following methods are for tests of the sink only.
 
-// Abandon closes the writer's files as the end of the process does: nothing is written or
-// cut off.
+// Abandon closes the writer's files as the end of the process does: it writes and truncates
+// nothing.
 func (w *Writer) Abandon() error { return w.closeFiles(false) }
 
-// WritePending writes what is pending to the growing file, as more records would.
+// WritePending writes the buffer to the growing file, as further records would.
 func (w *Writer) WritePending() error { return w.writeBuffer() }
 
-// InspectFlushed calls inspect, while nothing else uses the writer, with the growing file's
-// inode and how many of its bytes the last good flush covers. It does nothing if there is
-// no growing file, or records were lost.
+// InspectFlushed locks the writer, and calls inspect with the growing file's inode and with
+// its length at the last successful flush. It does nothing if there is no growing file, or
+// if records were lost.
 func (w *Writer) InspectFlushed(ctx context.Context, inspect func(inode uint64, safe int64)) error {
 	return w.withLocks(ctx, func() error {
 		if g := w.growingSegment(); w.lost == nil && g != nil {

@@ -1,10 +1,10 @@
-// Package writer writes one path of a file sink: the file that grows, its checkpoint, and its
+// Package writer writes one path of a file sink: the growing file, its checkpoint, and its
 // completion.
 //
-// It implements the argument in the comment of package file: open.go and recover.go a start,
-// append.go a write, flush.go a flush, complete.go the completion of a file, moved.go what
-// happens when another program moves, deletes or truncates the file, and pool.go how files are
-// closed to save descriptors. Start reading at [Writer].
+// It implements what the comment of package file proves. open.go and recover.go implement a
+// start, append.go a write, flush.go a flush, and complete.go the completion of a file.
+// moved.go handles files that another program moved, deleted or truncated, and pool.go
+// closes files to save descriptors. Start reading at [Writer].
 package writer
 
 import (
@@ -19,38 +19,40 @@ import (
 	"kcagent/sink/sinkio"
 )
 
-// A Writer writes one path: a growing file that has the path's name, and the
-// complete files before it. It is open while it holds the path's lock. A record, a
-// flush or Resume opens it, Release closes it, and so does the sink when
-// descriptors are scarce.
+// A Writer writes one path: a growing file with the name of the path, and the complete files
+// before it. It is open while it holds the path's lock. A record, a flush or Resume opens
+// it. Release closes it, and so does the [Pool] when descriptors run out.
+//
+// Exported methods lock the writer. The comments of other methods say which mutexes the
+// caller holds: mu, or both.
 type Writer struct {
 	env  *Env
 	Path string
-	real string // where path leads, if it is a symbolic link; lock, checkpoint and folder are there
+	real string // the target of path, if that is a symbolic link; the lock and the checkpoint are there
 
-	flushMu sinkio.Mutex // one flush, opening or completion at a time; taken before turn
-	mu      sinkio.Mutex // guards what follows
+	flushMu sinkio.Mutex // serialises flushes, openings and completions; locked before mu
+	mu      sinkio.Mutex // guards the following fields
 
-	store          *checkpoint.Store     // the lock and the durable ledger; nil while the writer is closed
-	current        *segment              // takes the records; nil before the first, and after the file was completed or moved
-	movedFile      *checkpoint.FileState // the file of the checkpoint, of which the path is not the name any more; nil if it need not be found
-	isCopy         bool                  // current is a copy of the file that the checkpoint names
-	rescueSegment  *segment              // a new file whose records could not all be copied from a deleted one yet
-	buffer         []byte                // accepted records that wait to be compressed, or gathered
-	ledger         checkpoint.Ledger     // exactly once: which records the files hold
+	store          *checkpoint.Store // the lock and the durable ledger; nil while the writer is closed
+	current        *segment // takes the records; nil before the first, and after the file was completed or moved
+	movedFile      *checkpoint.FileState // the file in the checkpoint, if the path does not name it any more and it is to be found
+	isCopy         bool // current is a copy of the file in the checkpoint
+	rescueSegment  *segment // a new file to which not all records of a deleted one could be copied yet
+	buffer         []byte // accepted records that are not in the file yet
+	ledger         checkpoint.Ledger // under exactly_once: which records the files hold
 	lastCheckpoint *checkpoint.Checkpoint
-	parked         *parkedState // what was closed to save descriptors; nil if nothing was
+	parked         *parkedState // nil unless the writer is parked
 
-	lost      error                       // why the records since the last good flush are gone, until Resume
-	losses    int                         // grows with each loss
-	resumedAt map[sink.TopicPartition]int // the epoch in which a partition resumed
+	lost      error // why the records since the last successful flush are lost; nil after Resume
+	losses    int // how often records were lost
+	resumedAt map[sink.TopicPartition]int // the value of losses when a partition resumed
 
-	lastFinalTime   time.Time             // in the name of the newest complete file
-	triedFinalTime  time.Time             // in that of the next one, if it was tried
-	completeFile    *checkpoint.FileState // a complete file whose name may not be durable yet
-	unsyncedFolders []string              // have entries that were not synced yet
-	lastUsed        atomic.Int64          // in nanoseconds since 1970
-	roomLeft        atomic.Int64          // as room
+	lastFinalTime   time.Time // in the name of the newest complete file
+	triedFinalTime  time.Time // in the name of the next complete file, if a rename was tried
+	completeFile    *checkpoint.FileState // a complete file whose final name may not be durable yet
+	unsyncedFolders []string // folders with names that are not synced yet
+	lastUsed        atomic.Int64 // in nanoseconds since 1970
+	roomLeft        atomic.Int64 // see Room
 }
 
 func New(e *Env, path string) *Writer {
@@ -60,13 +62,13 @@ func New(e *Env, path string) *Writer {
 	}
 }
 
-// What keeps a chunk from being appended for now.
+// errClosed and errFull say why a chunk cannot be appended now.
 var (
 	errClosed = errors.New("the file is not open")
 	errFull   = errors.New("the file is to be completed first")
 )
 
-// Write appends a chunk: all of it, or nothing.
+// Write appends a chunk: all or nothing of it.
 func (w *Writer) Write(ctx context.Context, c sink.Chunk) error {
 	frame, codec := w.env.compress(c.Data)
 	defer frame.Free()
@@ -90,8 +92,8 @@ func (w *Writer) Write(ctx context.Context, c sink.Chunk) error {
 	}
 }
 
-// OpenNow opens the one file of a path without placeholders before there is a record,
-// so that a bad path shows.
+// OpenNow opens a path without placeholders before there is a record, so that an unusable
+// path is reported.
 func (w *Writer) OpenNow(ctx context.Context) error {
 	return w.withLocks(ctx, func() error {
 		err := w.openLiteralPath()
@@ -102,20 +104,20 @@ func (w *Writer) OpenNow(ctx context.Context) error {
 	})
 }
 
-// Resume opens the writer for a partition, cuts off what the checkpoint does not cover,
-// and returns the partition's entry.
+// Resume opens the writer for a partition, truncates what the checkpoint does not cover, and
+// returns the partition's entry in the ledger.
 func (w *Writer) Resume(ctx context.Context, tp sink.TopicPartition, committed sink.Commits) (l sink.Ledger, err error) {
 	err = w.withLocks(ctx, func() error { l, err = w.resumeLocked(tp, committed); return err })
 	return l, err
 }
 
-// Adopt sets the entry of a partition in the ledger, and the ledger's id.
+// Adopt sets the entry of a partition in the ledger, and the ID of the ledger.
 func (w *Writer) Adopt(ctx context.Context, tp sink.TopicPartition, id string, p sink.Position) error {
 	return w.withLocks(ctx, func() error {
 		if err := w.checkResumed(tp); err != nil {
 			return err
 		}
-		// It may have been closed since Resume, and what is closed is not flushed.
+		// The writer may have been parked since Resume, and a parked writer is not flushed.
 		if err := w.open(); err != nil {
 			return err
 		}
@@ -124,9 +126,9 @@ func (w *Writer) Adopt(ctx context.Context, tp sink.TopicPartition, id string, p
 	})
 }
 
-// Release ends the assignment of all partitions of the writer, and reports whether there
-// was one. If forget is not nil, the writer is closed, and forget called before another
-// may use it.
+// Release ends the assignment of all partitions of the writer, and reports whether there was
+// one. If forget is not nil, Release closes the writer, and calls forget before it unlocks
+// the writer.
 func (w *Writer) Release(forget func()) (served bool, err error) {
 	err = w.withLocks(context.Background(), func() error {
 		served = len(w.resumedAt) > 0
@@ -143,18 +145,18 @@ func (w *Writer) Release(forget func()) (served bool, err error) {
 // Close closes the writer.
 func (w *Writer) Close() error { return w.withLocks(context.Background(), w.closeLocked) }
 
-// Deadline is when the clock completes the growing file; zero if it does not.
+// Deadline returns when the period of the growing file ends; zero if it does not.
 func (w *Writer) Deadline() time.Time {
 	_ = w.mu.Lock(context.Background())
 	defer w.mu.Unlock()
 	return w.deadlineLocked()
 }
 
-// Room is how many bytes the growing file can hold until it reaches rotate.size, as far
-// as known.
+// Room returns how many bytes the growing file can take before it reaches rotate.size; 0 if
+// unknown.
 func (w *Writer) Room() int64 { return w.roomLeft.Load() }
 
-// withLocks runs do while nothing else uses the writer.
+// withLocks calls do with both mutexes locked.
 func (w *Writer) withLocks(ctx context.Context, do func() error) error {
 	if err := w.flushMu.Lock(ctx); err != nil {
 		return fmt.Errorf("open %s: %w", w.Path, err)
@@ -167,7 +169,7 @@ func (w *Writer) withLocks(ctx context.Context, do func() error) error {
 	return do()
 }
 
-// resumeLocked is resume. It is called alone.
+// resumeLocked is [Writer.Resume]. The caller holds both mutexes.
 func (w *Writer) resumeLocked(tp sink.TopicPartition, committed sink.Commits) (sink.Ledger, error) {
 	if w.lost != nil && w.resumedAt[tp] != w.losses {
 		if err := w.reopen(); err != nil {
@@ -178,7 +180,7 @@ func (w *Writer) resumeLocked(tp sink.TopicPartition, committed sink.Commits) (s
 		return sink.Ledger{}, err
 	}
 	if err := w.truncateUncovered(committed); err != nil {
-		return sink.Ledger{}, errors.Join(err, w.closeLocked()) // it is to be read again when it was put right
+		return sink.Ledger{}, errors.Join(err, w.closeLocked()) // the next Resume reads the files again
 	}
 	w.resumedAt[tp] = w.losses
 	w.roomLeft.Store(w.roomLocked())
@@ -188,8 +190,7 @@ func (w *Writer) resumeLocked(tp sink.TopicPartition, committed sink.Commits) (s
 	return sink.Ledger{ID: w.ledger.ID, Position: w.ledger.Position(tp)}, nil
 }
 
-// reopen closes a writer that has lost records, so that it is opened as after a
-// crash.
+// reopen closes a writer that has lost records, so that it is opened as after a crash.
 func (w *Writer) reopen() error {
 	if err := w.closeLocked(); err != nil {
 		return err
@@ -198,15 +199,15 @@ func (w *Writer) reopen() error {
 	return nil
 }
 
-// markLost marks everything since the last good flush as lost. Every partition has to
-// resume; see [ErrReopen].
+// markLost marks all records since the last successful flush as lost. Every partition has to
+// resume; see [sink.ErrReopen]. The caller holds mu.
 func (w *Writer) markLost(err error) error {
 	w.losses++
 	w.lost = fmt.Errorf("%w: %w", err, sink.ErrReopen)
 	return w.lost
 }
 
-// checkResumed returns an error if the partition has to resume first.
+// checkResumed returns an error if the partition has to resume first. The caller holds mu.
 func (w *Writer) checkResumed(tp sink.TopicPartition) error {
 	switch epoch, known := w.resumedAt[tp]; {
 	case w.lost != nil:

@@ -12,20 +12,21 @@ import (
 	"kcagent/sink/file/disk"
 )
 
-// A FaultFS is the real file system with faults. It notes the calls that
-// change something, in order, as "op name".
+// A FaultFS is the real file system with faults. It records the calls that change something,
+// in order, as "op name".
 type FaultFS struct {
 	disk.OS
 
 	mu    sync.Mutex
 	calls []string
-	fail  func(op, name string) error // asked before each call; nil lets it through
-	room  int64                       // bytes until the disk is full; negative: endless
+	fail  func(op, name string) error // called before each call, which returns its error; nil injects none
+	room  int64 // bytes until the disk is full; negative: no limit
 }
 
 func NewFaultFS() *FaultFS { return &FaultFS{room: -1} }
 
-// SetFault changes the faults.
+// SetFault sets a function that is called before each call, and whose error the call
+// returns.
 func (f *FaultFS) SetFault(fail func(op, name string) error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -38,7 +39,7 @@ func (f *FaultFS) SetRoom(n int64) {
 	f.room = n
 }
 
-// Trace returns the calls so far and forgets them.
+// Trace returns the calls since the last Trace.
 func (f *FaultFS) Trace() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -47,7 +48,7 @@ func (f *FaultFS) Trace() []string {
 	return calls
 }
 
-// enter notes a call. The fault is asked without the lock, so that it may wait.
+// enter records a call. It calls the fault without the lock, so that the fault may block.
 func (f *FaultFS) enter(op, path string) error {
 	name := filepath.Base(path)
 	f.mu.Lock()
@@ -108,8 +109,8 @@ type faultFile struct {
 	path string
 }
 
-// Write fills what room there is by a short write without an error, as the
-// system call does; only the next one fails.
+// Write fills the disk by a short write without an error, as the system call does. Only the
+// next write fails.
 func (f *faultFile) Write(p []byte) (int, error) {
 	if err := f.fs.enter("write", f.path); err != nil {
 		return 0, err
@@ -127,7 +128,7 @@ func (f *faultFile) Write(p []byte) (int, error) {
 	return f.File.Write(p[:n])
 }
 
-// WriteAt is a write of a checkpoint: it takes no room, but where the disk is full.
+// WriteAt is the write of a checkpoint. It does not count as room on the disk.
 func (f *faultFile) WriteAt(p []byte, off int64) (int, error) {
 	if err := f.fs.enter("writeat", f.path); err != nil {
 		return 0, err
@@ -160,7 +161,7 @@ func (f *faultFile) Stat() (fs.FileInfo, error) {
 	f.fs.mu.Lock()
 	fail := f.fs.fail
 	f.fs.mu.Unlock()
-	if fail != nil { // not noted: it changes nothing
+	if fail != nil { // not recorded: it changes nothing
 		if err := fail("fstat", filepath.Base(f.path)); err != nil {
 			return nil, &fs.PathError{Op: "stat", Path: f.path, Err: err}
 		}
@@ -172,7 +173,7 @@ func (f *faultFile) Lock() error {
 	f.fs.mu.Lock()
 	fail := f.fs.fail
 	f.fs.mu.Unlock()
-	if fail != nil { // not noted: it changes nothing
+	if fail != nil { // not recorded: it changes nothing
 		if err := fail("lock", filepath.Base(f.path)); err != nil {
 			err = &fs.PathError{Op: "lock", Path: f.path, Err: err}
 			if errors.Is(err, syscall.ENOLCK) {

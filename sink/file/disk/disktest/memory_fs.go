@@ -1,5 +1,5 @@
-// Package disktest has file systems for tests of the file sink: [MemoryFS] can lose what was
-// not synced, as a crash of the machine does, and [FaultFS] lets calls of the real file system
+// Package disktest has file systems for tests of the file sink. [MemoryFS] can lose what was
+// not synced, as a crash of the machine does. [FaultFS] lets calls of the real file system
 // fail.
 package disktest
 
@@ -18,20 +18,21 @@ import (
 	"kcagent/sink/file/disk"
 )
 
-// A MemoryFS is a file system of one folder that knows what is on its disk and
-// what only in memory, so that the machine can crash. Files are made safe by
-// Datasync; names by SyncDir, else in the order of the calls, as journals do.
+// A MemoryFS is a file system of one folder that separates what is on its disk from what is
+// only in memory, so that tests can simulate a crash of the machine. Datasync makes content
+// durable, and SyncDir names. Without SyncDir, changes of names become durable in their
+// order, as with a journal.
 type MemoryFS struct {
 	Mu        sync.Mutex
 	Files     map[string]*MemoryInode
 	onDisk    map[string]*MemoryInode
 	since     []func(map[string]*MemoryInode) // changes of names since the last SyncDir
-	LastInode uint64                          // inode
-	made      int64                           // how many files were made
-	Calls     int                             // that change something
-	StopAt    int                             // the process dies before this call; 0: never
-	Fault     func() error                    // asked at each call, if not nil
-	Asking    bool                            // also at those that only ask
+	LastInode uint64 // the last inode number that was used
+	made      int64 // how many files were created
+	Calls     int // number of calls that change something
+	StopAt    int // the process dies before this call; 0: never
+	Fault     func() error // called by each call that changes something, if not nil
+	Asking    bool // Fault is called by calls that only read, too
 	Dead      bool
 }
 
@@ -50,7 +51,7 @@ func NewMemoryFS() *MemoryFS {
 	return &MemoryFS{Files: map[string]*MemoryInode{}, onDisk: map[string]*MemoryInode{}}
 }
 
-// enter counts a call; f.mu is held until the call's end.
+// enter counts a call. It locks f.mu, which the caller unlocks.
 func (f *MemoryFS) enter() error {
 	f.Mu.Lock()
 	f.Calls++
@@ -92,7 +93,7 @@ func (f *MemoryFS) OpenFile(path string, flag int, perm fs.FileMode) (disk.File,
 
 func (f *MemoryFS) MkdirAll(string, fs.FileMode) error { return nil }
 
-// ask is enter for a call that changes nothing, with f.mu held.
+// ask is enter for a call that changes nothing. The caller holds f.mu.
 func (f *MemoryFS) ask() error {
 	if f.Dead {
 		return ErrDied
@@ -183,11 +184,11 @@ func (f *MemoryFS) SyncDir(string) error {
 	return err
 }
 
-// A loss is what a crash of the machine leaves of what was not synced.
+// A loss says what a crash of the machine leaves of what was not synced.
 type loss struct {
 	Name  string
-	names func(changes int) int                           // how many of the changes of names stay
-	data  func(id uint64, onDisk, inMemory []byte) []byte // the content of a file that stays
+	names func(changes int) int // how many of the changes of names are durable
+	data  func(id uint64, onDisk, inMemory []byte) []byte // the durable content of a file
 }
 
 var Losses = []loss{
@@ -230,7 +231,7 @@ var Losses = []loss{
 	}},
 }
 
-// Crash is the file system as the next process finds it.
+// Crash returns the file system as the next process finds it.
 func (f *MemoryFS) Crash(l loss) *MemoryFS {
 	next := NewMemoryFS()
 	next.LastInode, next.made, next.Asking = f.LastInode, f.made, f.Asking
@@ -265,7 +266,7 @@ func (f *memoryFile) Write(p []byte) (int, error) {
 		if f.fs.Dead && f.fs.Calls != f.fs.StopAt {
 			return 0, err
 		}
-		f.i.Data = append(f.i.Data, p[:len(p)/2]...) // it dies, or the disk is full, in the middle of it
+		f.i.Data = append(f.i.Data, p[:len(p)/2]...) // the process dies, or the disk is full, in the middle of the write
 		return len(p) / 2, err
 	}
 	f.i.Data = append(f.i.Data, p...)
@@ -382,7 +383,7 @@ func (i memoryInfo) ModTime() time.Time { return time.Time{} }
 func (i memoryInfo) IsDir() bool        { return i.mode.IsDir() }
 func (i memoryInfo) Sys() any           { return &i.stat }
 
-// FileNames names what is in the folder, sorted.
+// FileNames returns the names of the files, sorted.
 func (f *MemoryFS) FileNames() (names []string) {
 	for _, path := range slices.Sorted(maps.Keys(f.Files)) {
 		names = append(names, filepath.Base(path))
