@@ -91,7 +91,7 @@ func TestUnusableFileIsNamedUntilItIsRepaired(t *testing.T) {
 		cause, step string
 	}{
 		{readonly, "read-only file system", "mount it for writing"},
-		{short, "are safe", "restore the file"},
+		{short, "requires", "restore the file"},
 		{torn, "damaged", "restore it"},
 	} {
 		if c := a.WaitState(want.name, "ERROR"); !strings.Contains(c.Error(), want.path) || !strings.Contains(c.Error(), want.cause) || !strings.Contains(c.Error(), want.step) {

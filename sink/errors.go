@@ -15,7 +15,7 @@ import (
 // A failed fsync is such an error. The kernel may have dropped dirty pages, and a second
 // fsync on the same descriptor would not report that (Rebello et al., "Can Applications
 // Recover from fsync Failures?", USENIX ATC 2020).
-var ErrReopen = errors.New("records that were not safe are read from Kafka again")
+var ErrReopen = errors.New("records that were not flushed will be fetched again")
 
 // A FlushError lists the partitions whose records a Flush did not make durable.
 type FlushError struct {

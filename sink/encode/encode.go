@@ -22,7 +22,7 @@ func For(f sink.Format) (Encoder, error) {
 	case sink.JSON:
 		return appendJSON, nil
 	}
-	return nil, fmt.Errorf("format %q is unknown: use %s", string(f), strings.Join(f.Values(), " or "))
+	return nil, fmt.Errorf("unknown format %q: use %s", string(f), strings.Join(f.Values(), " or "))
 }
 
 // appendRaw appends the value as it is. A null value is an empty line, and a value with

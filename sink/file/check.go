@@ -42,11 +42,11 @@ func Check(spec sink.FileSpec) error {
 		info, err := os.Stat(dir)
 		switch {
 		case err == nil && !info.IsDir():
-			return fmt.Errorf("make folder for %s: %s is not a folder", path, dir)
+			return fmt.Errorf("create folder for %s: %s is not a folder", path, dir)
 		case err == nil:
 			return writable(dir)
 		case !errors.Is(err, fs.ErrNotExist):
-			return sinkio.OpError("make folder for", path, err)
+			return sinkio.OpError("create folder for", path, err)
 		}
 	}
 }

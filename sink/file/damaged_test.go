@@ -56,7 +56,7 @@ func TestFileIsIdentified(t *testing.T) {
 	mustClose(t, s)
 	was := readFile(t, path)
 	setFile(t, path, was[:20])
-	rejected(t, path, "are safe")
+	rejected(t, path, "requires")
 	setFile(t, path, strings.ToUpper(was)+"more\n")
 	rejected(t, path, "its content")
 	replace := func(content string) {

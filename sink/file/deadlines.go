@@ -46,7 +46,7 @@ func (s *fileSink) CompleteUnassigned(path string) bool {
 	case err == nil, errors.Is(err, disk.ErrLocked): // another agent has it
 		return true
 	case !errors.Is(err, writer.ErrNoDescriptors):
-		s.env.Log.Warn("completing the file of a partition that is not assigned failed", "path", path, "error", err)
+		s.env.Log.Warn("completing the file of an unassigned partition failed", "path", path, "error", err)
 	}
 	return false
 }

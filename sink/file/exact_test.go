@@ -74,7 +74,7 @@ func TestCheckpointFails(t *testing.T) {
 				fsys.SetFault(fail(syscall.ENOSPC, call))
 				for range 2 {
 					err := s.Flush(t.Context())
-					if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, sink.ErrReopen) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "make room") {
+					if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, sink.ErrReopen) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "free disk space") {
 						t.Fatalf("got %v", err)
 					}
 				}

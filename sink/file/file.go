@@ -192,7 +192,7 @@ func (s *fileSink) Release() error {
 // new compression completes the file at the next record or Flush.
 func (s *fileSink) Update(spec sink.Spec) error {
 	if spec.File == nil {
-		return fmt.Errorf("update sink %s: the new one is of kind %q", s.path, spec.Kind())
+		return fmt.Errorf("update sink %s: its kind cannot be changed to %q", s.path, spec.Kind())
 	}
 	file := *spec.File
 	s.env.Spec.Store(&file)

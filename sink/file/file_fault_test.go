@@ -52,7 +52,7 @@ func TestQuota(t *testing.T) {
 	mustWrite(t, s, records(0, 0, 3))
 	fsys.SetFault(fail(syscall.EDQUOT, "write out.log"))
 	err := write(t.Context(), s, records(0, 3, 3))
-	if !errors.Is(err, syscall.EDQUOT) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "make room") {
+	if !errors.Is(err, syscall.EDQUOT) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "free disk space") {
 		t.Fatalf("got %v", err)
 	}
 	fsys.SetFault(nil)

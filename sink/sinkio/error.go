@@ -16,16 +16,17 @@ func OpError(op, path string, err error) error {
 	return fmt.Errorf("%s %s: %w%s", op, path, err, advice(err))
 }
 
+// advice returns the next step after an error; "" if there is no obvious one.
 func advice(err error) string {
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return " (make room; the records wait in Kafka)"
+		return "; free disk space, the records stay in Kafka"
 	case errors.Is(err, fs.ErrPermission):
-		return " (let the agent's user write there)"
+		return "; grant the user of the agent write access"
 	case errors.Is(err, syscall.EROFS):
-		return " (mount it for writing)"
+		return "; mount it for writing"
 	case errors.Is(err, syscall.EIO):
-		return " (look at the disk; the records wait in Kafka)"
+		return "; check the disk, the records stay in Kafka"
 	}
 	return ""
 }

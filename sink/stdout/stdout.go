@@ -74,7 +74,7 @@ func (s *stdoutSink) Write(ctx context.Context, c sink.Chunk) error {
 // write writes pieces, and nothing else between them.
 func (o *output) write(ctx context.Context, pieces func(put func([]byte) error) error) error {
 	if err := o.mu.Lock(ctx); err != nil {
-		return fmt.Errorf("write stdout: blocked, its reader does not consume: %w", err)
+		return fmt.Errorf("write stdout: blocked, the reader does not consume: %w", err)
 	}
 	defer o.mu.Unlock()
 	if o.tornLine {
@@ -97,7 +97,7 @@ func (s *stdoutSink) Flush(context.Context) error { return nil }
 // Update implements [sink.Sink]. A stream has no settings that may change.
 func (s *stdoutSink) Update(spec sink.Spec) error {
 	if spec.Stdout == nil {
-		return fmt.Errorf("update sink stdout: the new one is of kind %q", spec.Kind())
+		return fmt.Errorf("update sink stdout: its kind cannot be changed to %q", spec.Kind())
 	}
 	return nil
 }

@@ -95,16 +95,16 @@ func Decode(body []byte) (*Checkpoint, error) {
 func (c *Checkpoint) check() error {
 	for _, f := range []*FileState{c.File, c.Done} {
 		if f != nil && f.Length < 0 {
-			return fmt.Errorf("it has a file of %d bytes", f.Length)
+			return fmt.Errorf("invalid file length %d", f.Length)
 		}
 	}
 	if c.Ledger == "" {
-		return errors.New("it has no id")
+		return errors.New("ledger has no ID")
 	}
 	for _, t := range c.Topics {
 		for p, at := range t.Partitions {
 			if p < 0 || at.Next < -1 {
-				return fmt.Errorf("it has offset %d for %s/%d", at.Next, t.Topic, p)
+				return fmt.Errorf("invalid offset %d of %s/%d", at.Next, t.Topic, p)
 			}
 		}
 	}
@@ -115,7 +115,7 @@ func (c *Checkpoint) check() error {
 // Without the checkpoint it is unknown which records the file holds, and the sink does not
 // guess.
 func DamagedError(path string, err error) error {
-	return fmt.Errorf("read %s: damaged: %w; restore it, or move it and %s away to begin a new file at the committed offsets",
+	return fmt.Errorf("read %s: checkpoint is damaged: %w; restore it, or move it and %s away to start a new file at the committed offsets",
 		path+filename.CheckpointSuffix, err, filepath.Base(path))
 }
 

@@ -43,7 +43,7 @@ func OpenStore(fsys disk.FS, at string, mode fs.FileMode, lock func(disk.File) e
 		}
 		_ = f.Close()
 	}
-	return nil, fmt.Errorf("lock %s: it is removed again and again", at)
+	return nil, fmt.Errorf("lock %s: another program keeps removing it", at)
 }
 
 // HasName reports whether at is still the name of the file.

@@ -77,7 +77,7 @@ func wasUsed(data []byte) bool {
 	return err == nil && seq > 1
 }
 
-var ErrDamaged = errors.New("its checksums do not match its content")
+var ErrDamaged = errors.New("checksum does not match the content")
 
 func parseSlot(data []byte) (seq uint64, body []byte, ok bool) {
 	if len(data) < headerSize {
@@ -113,7 +113,7 @@ func (s *slots) store(body []byte, sync bool) error {
 	}
 	for _, size := slotAt(i); int64(headerSize+len(body)) > size; _, size = slotAt(i) {
 		if i = (i/2 + 1) * 2; i >= maxSlots {
-			return fmt.Errorf("its %d bytes are too many", len(body))
+			return fmt.Errorf("checkpoint of %d bytes is too large", len(body))
 		}
 	}
 	s.Seq++ // also after an error: a checkpoint that was stored nevertheless must not win over the next one

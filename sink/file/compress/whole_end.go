@@ -181,7 +181,7 @@ func endOfLines(f io.ReaderAt, size int64) (int64, error) {
 	block := make([]byte, min(tailBlock, size))
 	for end := size; end > 0; {
 		if size-end >= LongestTail {
-			return 0, fmt.Errorf("no newline in its last %d MiB: not written by this sink, move it away", LongestTail>>20)
+			return 0, fmt.Errorf("no newline in the last %d MiB: not written by this sink; move it away", LongestTail>>20)
 		}
 		part := block[:min(end, tailBlock)]
 		start := end - int64(len(part))

@@ -69,4 +69,4 @@ type File interface {
 
 // ErrLocked says that another writer has the file. Two writers would overwrite each other's
 // records.
-var ErrLocked = errors.New("locked by another consumer or agent: two may not write one file")
+var ErrLocked = errors.New("locked by another consumer or agent; use another path for one of them")

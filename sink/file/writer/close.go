@@ -83,7 +83,7 @@ func (w *Writer) truncateToFlushed(g *segment) error {
 		err = errors.Join(err, f.Close())
 	}
 	if err != nil {
-		return sinkio.OpError("cut the unsafe end of", g.path, err)
+		return sinkio.OpError("truncate the unflushed end of", g.path, err)
 	}
 	return nil
 }

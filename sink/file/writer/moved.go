@@ -68,7 +68,7 @@ func (w *Writer) acceptLength(g *segment, size int64) error {
 	w.env.Log.Warn("another program changed the length of the file", "path", w.Path, "expected_bytes", g.length, "found_bytes", size)
 	end, err := w.truncateTorn(g.f, size, g.codec)
 	if err != nil {
-		return sinkio.OpError("cut the torn end of", w.Path, err)
+		return sinkio.OpError("truncate the torn end of", w.Path, err)
 	}
 	g.length, g.flushed, g.synced = end, min(g.flushed, end), -1
 	w.ledger.Version++
@@ -117,7 +117,7 @@ func (w *Writer) rescueDeleted(old *segment) error {
 	}
 	_ = old.f.Close()
 	w.ledger.Version++
-	w.env.Log.Warn("file was deleted; its unsafe records were written to a new one", "path", w.Path, "bytes", g.length)
+	w.env.Log.Warn("file was deleted; records that were not flushed were copied to a new one", "path", w.Path, "bytes", g.length)
 	return nil
 }
 
@@ -138,7 +138,7 @@ func (w *Writer) openRescueFile(old *segment) error {
 	case g.length == 0:
 		g.codec = old.codec // the configured compression may have changed
 	case g.codec != old.codec:
-		err := fmt.Errorf("write %s: another program put a file with other compression there; move it away", w.Path)
+		err := fmt.Errorf("write %s: another program created a file with another compression there; move it away", w.Path)
 		w.current = nil
 		return errors.Join(err, g.f.Close())
 	}

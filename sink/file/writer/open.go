@@ -144,7 +144,7 @@ func (w *Writer) checkLink() error {
 }
 
 func LinkError(path string) error {
-	return fmt.Errorf("open %s: a symbolic link cannot be combined with rotate, nor with a change of compression: write the path of the file itself", path)
+	return fmt.Errorf("open %s: a symbolic link cannot be combined with rotate or a change of compression; configure the path of the file itself", path)
 }
 
 // create opens the path for the first record. If another program has put a file there, it is
@@ -183,7 +183,7 @@ func (w *Writer) create() error {
 
 // markLinkLost is markLost for a path that now leads to another file.
 func (w *Writer) markLinkLost() error {
-	return w.markLost(fmt.Errorf("open %s: the symbolic link leads elsewhere by now", w.Path))
+	return w.markLost(fmt.Errorf("open %s: the target of the symbolic link has changed", w.Path))
 }
 
 // A match says what is known of a file that is opened.
@@ -268,7 +268,7 @@ func (w *Writer) truncateTorn(f disk.File, size int64, c sink.Compression) (int6
 	if err != nil || end == size {
 		return end, err
 	}
-	w.env.Log.Warn("torn last record was cut off", "path", w.Path, "bytes", size-end)
+	w.env.Log.Warn("torn last record truncated", "path", w.Path, "bytes", size-end)
 	return end, f.Truncate(end)
 }
 
@@ -292,7 +292,7 @@ func (w *Writer) makeFolders(mode fs.FileMode) error {
 		err = w.env.fs.MkdirAll(dir, 0o700|mode|mode&0o444>>2)
 	}
 	if err != nil {
-		return sinkio.OpError("make folder", dir, err)
+		return sinkio.OpError("create folder", dir, err)
 	}
 	return nil
 }

@@ -46,7 +46,7 @@ func NewPool(budget *limits.Budget) *Pool {
 // file, and for a moment a folder to sync.
 const descriptorsPerWriter = 2
 
-var ErrNoDescriptors = errors.New("no file descriptors are left")
+var ErrNoDescriptors = errors.New("no file descriptors left")
 
 // acquire reserves descriptors for w.
 func (o *Pool) acquire(w *Writer) error {
@@ -126,7 +126,7 @@ func (w *Writer) TryPark() bool {
 		p.ledger = w.lastCheckpoint.Ledger
 	}
 	if err := w.closeFiles(false); err != nil {
-		w.env.Log.Warn("closing a file that is not used failed", "path", w.Path, "error", err)
+		w.env.Log.Warn("closing an idle file failed", "path", w.Path, "error", err)
 	}
 	w.parked = p
 	return true
@@ -145,7 +145,7 @@ func (w *Writer) unpark(f disk.File, c *checkpoint.Checkpoint) error {
 		p.seq = w.store.Seq
 	}
 	if w.store.Seq != p.seq || c != nil && c.Ledger != p.ledger {
-		return w.markLost(fmt.Errorf("open %s: its checkpoint was changed by another writer", w.Path))
+		return w.markLost(fmt.Errorf("open %s: another writer changed the checkpoint", w.Path))
 	}
 	if f == nil || p.current == nil {
 		w.parked = nil

@@ -82,7 +82,7 @@ func (w *Writer) restoreLedger(c *checkpoint.Checkpoint) {
 	switch {
 	case !w.env.ExactlyOnce || c.Delivery != sink.ExactlyOnce:
 	case c.Group != w.env.group:
-		w.env.Log.Warn("file was filled for another group; continuing it at this group's offsets",
+		w.env.Log.Warn("file was written for another group; continuing it at the offsets of this group",
 			"path", w.Path, "group", w.env.group, "previous_group", c.Group)
 	default:
 		w.ledger = checkpoint.Restore(c)
@@ -179,10 +179,10 @@ func (w *Writer) matchExactly(f disk.File, c *checkpoint.Checkpoint, info fs.Fil
 		}
 		return match{ours: true, codec: m.Compression}, nil
 	case same && size < m.Length:
-		return match{}, fmt.Errorf("open %s: it has %d bytes, but %s says that %d are safe: restore the file, or move both away to begin a new one at the committed offsets",
+		return match{}, fmt.Errorf("open %s: file has %d bytes, but %s requires %d; restore the file, or move both away to start a new one at the committed offsets",
 			w.Path, size, w.real+filename.CheckpointSuffix, m.Length)
 	}
-	return match{}, fmt.Errorf("open %s: its content is not that of the file in %s: put the right file back, or move both away to begin a new one at the committed offsets",
+	return match{}, fmt.Errorf("open %s: content does not match %s; restore the file, or move both away to start a new one at the committed offsets",
 		w.Path, w.real+filename.CheckpointSuffix)
 }
 
@@ -192,7 +192,7 @@ func (w *Writer) truncateUncoveredBytes(f disk.File, path string, size, length i
 		return nil
 	}
 	if err := f.Truncate(length); err != nil {
-		return sinkio.OpError("cut the unsafe end of", path, err)
+		return sinkio.OpError("truncate the uncovered end of", path, err)
 	}
 	w.env.Log.Info("truncated data not covered by the checkpoint; Kafka will redeliver it", "path", path, "bytes", size-length)
 	return nil
@@ -226,8 +226,8 @@ func (w *Writer) checkAge(committed sink.Commits) error {
 	}
 	for tp, at := range committed(w.lastCheckpoint.Ledger) {
 		if in, known := w.ledger.Entries[tp]; !known || at.Lineage == in.Lineage && at.Next > in.Next {
-			return fmt.Errorf("open %s: %s is older than the group's committed offsets, and than the file: "+
-				"restore the checkpoint that belongs to the file, or move both away to begin a new one at the committed offsets",
+			return fmt.Errorf("open %s: %s is older than the file and the committed offsets; "+
+				"restore the checkpoint of the file, or move both away to start a new one at the committed offsets",
 				w.Path, w.real+filename.CheckpointSuffix)
 		}
 	}

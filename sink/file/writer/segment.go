@@ -116,7 +116,7 @@ func (w *Writer) repairTail(g *segment) error {
 		err = g.f.Truncate(g.length)
 	}
 	if err != nil {
-		return sinkio.OpError("cut the torn end of", g.path, err)
+		return sinkio.OpError("truncate the torn end of", g.path, err)
 	}
 	g.tornTail, g.uncovered = false, 0
 	return nil

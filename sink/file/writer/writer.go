@@ -74,7 +74,7 @@ func (w *Writer) Write(ctx context.Context, c sink.Chunk) error {
 	defer frame.Free()
 	for {
 		if err := w.mu.Lock(ctx); err != nil {
-			return fmt.Errorf("write %s: another write is under way: %w", w.Path, err)
+			return fmt.Errorf("write %s: another write is running: %w", w.Path, err)
 		}
 		err := w.append(ctx, c, frame.Data, codec)
 		w.mu.Unlock()
@@ -213,7 +213,7 @@ func (w *Writer) checkResumed(tp sink.TopicPartition) error {
 	case w.lost != nil:
 		return w.lost
 	case known && epoch != w.losses:
-		return fmt.Errorf("write %s: it was opened again: %w", w.Path, sink.ErrReopen)
+		return fmt.Errorf("write %s: file was reopened: %w", w.Path, sink.ErrReopen)
 	case !known:
 		w.resumedAt[tp] = w.losses
 	}
