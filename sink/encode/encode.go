@@ -15,6 +15,7 @@ import (
 // allocates only to grow dst.
 type Encoder func(dst []byte, r *sink.Record) []byte
 
+// For returns the encoder of a format.
 func For(f sink.Format) (Encoder, error) {
 	switch f {
 	case sink.Raw:

@@ -27,66 +27,67 @@ const (
 )
 
 // set adds a deadline; zero adds none.
-func (a *flushTimer) set(t time.Time) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if t.IsZero() || !a.deadline.IsZero() && !t.Before(a.deadline) {
+func (t *flushTimer) set(at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if at.IsZero() || !t.deadline.IsZero() && !at.Before(t.deadline) {
 		return
 	}
-	a.deadline = t
-	a.arm()
+	t.deadline = at
+	t.arm()
 }
 
-// reset replaces all deadlines by t; zero removes them.
-func (a *flushTimer) reset(t time.Time) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.deadline.Equal(t) {
+// reset replaces all deadlines by at; zero removes them.
+func (t *flushTimer) reset(at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.deadline.Equal(at) {
 		return
 	}
-	a.deadline = t
-	a.arm()
+	t.deadline = at
+	t.arm()
 }
 
-// arm starts the timer for the deadline. The caller holds a.mu.
-func (a *flushTimer) arm() {
-	if a.timer != nil {
-		a.timer.Stop()
-		a.timer = nil
+// arm starts the timer for the deadline. The caller holds t.mu.
+func (t *flushTimer) arm() {
+	if t.timer != nil {
+		t.timer.Stop()
+		t.timer = nil
 	}
-	if a.onDeadline == nil || a.stopped || a.deadline.IsZero() {
+	if t.onDeadline == nil || t.stopped || t.deadline.IsZero() {
 		return
 	}
-	a.armedAt = a.now().Round(0)
-	wait := min(a.deadline.Sub(a.armedAt), maxTimer)
+	t.armedAt = t.now().Round(0)
+	wait := min(t.deadline.Sub(t.armedAt), maxTimer)
 	if wait <= 0 {
 		wait = overdue
 	}
-	a.timer = time.AfterFunc(wait, a.fire)
+	t.timer = time.AfterFunc(wait, t.fire)
 }
 
-func (a *flushTimer) fire() {
-	a.mu.Lock()
-	now := a.now().Round(0)
+// fire calls onDeadline if the deadline has passed, and otherwise starts the timer again.
+func (t *flushTimer) fire() {
+	t.mu.Lock()
+	now := t.now().Round(0)
 	// A file may also be due because the clock was set back.
-	rings := !a.stopped && !a.deadline.IsZero() && (!now.Before(a.deadline) || now.Before(a.armedAt))
-	if rings {
-		a.deadline = time.Time{}
+	due := !t.stopped && !t.deadline.IsZero() && (!now.Before(t.deadline) || now.Before(t.armedAt))
+	if due {
+		t.deadline = time.Time{}
 	} else {
-		a.arm()
+		t.arm()
 	}
-	a.mu.Unlock()
-	if rings {
-		a.onDeadline()
+	t.mu.Unlock()
+	if due {
+		t.onDeadline()
 	}
 }
 
 // stop ends the timer for good.
-func (a *flushTimer) stop() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.stopped = true
-	if a.timer != nil {
-		a.timer.Stop()
+func (t *flushTimer) stop() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.stopped = true
+	if t.timer != nil {
+		t.timer.Stop()
 	}
 }

@@ -7,30 +7,32 @@ import (
 // A Mutex is a mutex whose Lock ends when a context ends.
 type Mutex chan struct{}
 
+// NewMutex returns an unlocked mutex.
 func NewMutex() Mutex { return make(Mutex, 1) }
 
 // Lock locks the mutex, or returns the error of ctx when ctx ends. It locks a free mutex
 // also if ctx has ended: what does not wait does not fail.
-func (t Mutex) Lock(ctx context.Context) error {
+func (m Mutex) Lock(ctx context.Context) error {
 	select {
-	case t <- struct{}{}:
+	case m <- struct{}{}:
 		return nil
 	default:
 	}
 	select {
-	case t <- struct{}{}:
+	case m <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-func (t Mutex) Unlock() { <-t }
+// Unlock unlocks the mutex.
+func (m Mutex) Unlock() { <-m }
 
 // TryLock locks the mutex if it is free.
-func (t Mutex) TryLock() bool {
+func (m Mutex) TryLock() bool {
 	select {
-	case t <- struct{}{}:
+	case m <- struct{}{}:
 		return true
 	default:
 		return false

@@ -31,6 +31,7 @@ type CountingWriter struct {
 	Written int64
 }
 
+// Write implements [io.Writer], with [WriteAll].
 func (c *CountingWriter) Write(p []byte) (int, error) {
 	n, err := WriteAll(c.W, p)
 	c.Written += int64(n)

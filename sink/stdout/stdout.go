@@ -45,6 +45,7 @@ type stdoutSink struct {
 	encode encode.Encoder
 }
 
+// Open opens a sink that writes to the standard output of the process.
 func Open(spec sink.StdoutSpec) (sink.Sink, error) {
 	return newSink(spec, processOutput())
 }

@@ -60,6 +60,7 @@ type TopicState struct {
 	Partitions map[int32]PartitionState `json:"partitions"`
 }
 
+// A PartitionState is the position of one partition.
 type PartitionState struct {
 	Next    int64        `json:"next"` // the offset after the last record
 	Lineage string       `json:"lineage,omitempty"`
@@ -92,6 +93,7 @@ func Decode(body []byte) (*Checkpoint, error) {
 	return c, c.check()
 }
 
+// check returns an error if a decoded checkpoint is not sound.
 func (c *Checkpoint) check() error {
 	for _, f := range []*FileState{c.File, c.Done} {
 		if f != nil && f.Length < 0 {

@@ -76,6 +76,7 @@ type Snapshot struct {
 	Version int64
 }
 
+// Snapshot returns a copy of the ledger, in the order in which a checkpoint stores it.
 func (l *Ledger) Snapshot() Snapshot {
 	type key struct {
 		topic string

@@ -77,8 +77,10 @@ func wasUsed(data []byte) bool {
 	return err == nil && seq > 1
 }
 
+// ErrDamaged says that no slot holds a whole checkpoint, although one was stored.
 var ErrDamaged = errors.New("checksum does not match the content")
 
+// parseSlot returns the sequence number and the body of a slot; ok is false if it is torn.
 func parseSlot(data []byte) (seq uint64, body []byte, ok bool) {
 	if len(data) < headerSize {
 		return 0, nil, false

@@ -73,12 +73,14 @@ type Frame struct {
 
 var frameBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
+// NewFrame returns data as one compressed frame. The caller calls Free when it is written.
 func NewFrame(c sink.Compression, data []byte) Frame {
 	f := Frame{buf: frameBuffers.Get().(*[]byte)}
 	f.Data = AppendFrame(c, (*f.buf)[:0], data)
 	return f
 }
 
+// Free returns the buffer to the pool.
 func (f Frame) Free() {
 	if f.buf != nil && cap(f.Data) <= 8*frameBytes {
 		*f.buf = f.Data[:0]

@@ -137,6 +137,7 @@ func endOfFrames(f io.ReaderAt, size int64) (int64, error) {
 
 var errNoFrame = errors.New("no zstd frame")
 
+// skipFrame skips one frame, or returns an error if there is no whole one.
 func skipFrame(in *bufio.Reader) error {
 	var h zstd.Header
 	head, _ := in.Peek(zstd.HeaderMaxSize)

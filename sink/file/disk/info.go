@@ -56,4 +56,5 @@ func SameFile(a, b fs.FileInfo) bool {
 	return ok1 && ok2 && x.Ino == y.Ino && x.Dev == y.Dev
 }
 
+// IsNotExist reports whether err says that a file does not exist.
 func IsNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -13,6 +13,7 @@ import (
 // OS is the real file system.
 type OS struct{}
 
+// OpenFile implements [FS].
 func (OS) OpenFile(path string, flag int, perm fs.FileMode) (File, error) {
 	f, err := os.OpenFile(path, flag, perm)
 	if err != nil {
@@ -21,12 +22,16 @@ func (OS) OpenFile(path string, flag int, perm fs.FileMode) (File, error) {
 	return &osFile{File: f}, nil
 }
 
+// MkdirAll implements [FS].
 func (OS) MkdirAll(path string, perm fs.FileMode) error { return os.MkdirAll(path, perm) }
 
+// Stat implements [FS].
 func (OS) Stat(path string) (fs.FileInfo, error) { return os.Stat(path) }
 
+// Lstat implements [FS].
 func (OS) Lstat(path string) (fs.FileInfo, error) { return os.Lstat(path) }
 
+// Resolve implements [FS].
 func (OS) Resolve(path string) (string, error) {
 	for range 40 { // as many as the kernel follows
 		info, err := os.Lstat(path)
@@ -48,6 +53,7 @@ func (OS) Resolve(path string) (string, error) {
 	return "", &fs.PathError{Op: "resolve", Path: path, Err: syscall.ELOOP}
 }
 
+// Rename implements [FS].
 func (OS) Rename(from, to string) error {
 	err := unsupported(renameNoReplace(from, to), syscall.EINVAL)
 	if !errors.Is(err, errors.ErrUnsupported) {
@@ -78,12 +84,15 @@ func unsupported(err error, no syscall.Errno) error {
 	return err
 }
 
+// Remove implements [FS].
 func (OS) Remove(path string) error { return os.Remove(path) }
 
+// List implements [FS].
 func (OS) List(dir string, each func(name string, inode uint64) bool) error {
 	return listFolder(dir, each)
 }
 
+// SyncDir implements [FS].
 func (OS) SyncDir(path string) error {
 	d, err := os.Open(path)
 	if err != nil {
@@ -96,6 +105,7 @@ func (OS) SyncDir(path string) error {
 	return errors.Join(err, d.Close())
 }
 
+// An osFile is a file of the real file system.
 type osFile struct {
 	*os.File
 	locked bool

@@ -85,6 +85,7 @@ const (
 	UnassignedGrace = time.Minute
 )
 
+// New returns the Keeper of a sink with the given path. The log and the clock in o are set.
 func New(o sink.Options, fsys disk.FS, path string, files Files) *Keeper {
 	k := &Keeper{
 		files: files, log: o.Log, fs: fsys, now: o.Now, path: path, consumer: o.Consumer, group: o.Group,

@@ -143,6 +143,7 @@ func (w *Writer) checkLink() error {
 	return nil
 }
 
+// LinkError returns the error of a path that is a symbolic link and must not be one.
 func LinkError(path string) error {
 	return fmt.Errorf("open %s: a symbolic link cannot be combined with rotate or a change of compression; configure the path of the file itself", path)
 }

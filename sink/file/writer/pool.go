@@ -38,6 +38,7 @@ func (o *Pool) manyOpen() bool { return o.openWriters.Load() >= o.BufferFrom }
 // ProcessPool is the pool of this process.
 var ProcessPool = NewPool(limits.Files())
 
+// NewPool returns a pool whose writers share the descriptors of a budget.
 func NewPool(budget *limits.Budget) *Pool {
 	return &Pool{writers: make(map[*Writer]struct{}), budget: budget, BufferFrom: manyWriters}
 }
@@ -46,6 +47,7 @@ func NewPool(budget *limits.Budget) *Pool {
 // file, and for a moment a folder to sync.
 const descriptorsPerWriter = 2
 
+// ErrNoDescriptors says that the limit of descriptors is reached, and no writer can be parked.
 var ErrNoDescriptors = errors.New("no file descriptors left")
 
 // acquire reserves descriptors for w.

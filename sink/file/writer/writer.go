@@ -55,6 +55,7 @@ type Writer struct {
 	roomLeft        atomic.Int64 // see Room
 }
 
+// New returns a closed writer of a path.
 func New(e *Env, path string) *Writer {
 	return &Writer{
 		env: e, Path: path, real: path, flushMu: sinkio.NewMutex(), mu: sinkio.NewMutex(),
@@ -209,10 +210,10 @@ func (w *Writer) markLost(err error) error {
 
 // checkResumed returns an error if the partition has to resume first. The caller holds mu.
 func (w *Writer) checkResumed(tp sink.TopicPartition) error {
-	switch epoch, known := w.resumedAt[tp]; {
+	switch losses, known := w.resumedAt[tp]; {
 	case w.lost != nil:
 		return w.lost
-	case known && epoch != w.losses:
+	case known && losses != w.losses:
 		return fmt.Errorf("write %s: file was reopened: %w", w.Path, sink.ErrReopen)
 	case !known:
 		w.resumedAt[tp] = w.losses

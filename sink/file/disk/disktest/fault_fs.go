@@ -23,6 +23,7 @@ type FaultFS struct {
 	room  int64 // bytes until the disk is full; negative: no limit
 }
 
+// NewFaultFS returns a FaultFS without faults.
 func NewFaultFS() *FaultFS { return &FaultFS{room: -1} }
 
 // SetFault sets a function that is called before each call, and whose error the call
@@ -33,6 +34,7 @@ func (f *FaultFS) SetFault(fail func(op, name string) error) {
 	f.fail = fail
 }
 
+// SetRoom sets how many bytes can be written until the disk is full; negative is no limit.
 func (f *FaultFS) SetRoom(n int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -64,6 +66,7 @@ func (f *FaultFS) enter(op, path string) error {
 	return nil
 }
 
+// OpenFile implements [disk.FS].
 func (f *FaultFS) OpenFile(path string, flag int, perm fs.FileMode) (disk.File, error) {
 	if err := f.enter("open", path); err != nil {
 		return nil, err
@@ -75,6 +78,7 @@ func (f *FaultFS) OpenFile(path string, flag int, perm fs.FileMode) (disk.File, 
 	return &faultFile{File: file, fs: f, path: path}, nil
 }
 
+// MkdirAll implements [disk.FS].
 func (f *FaultFS) MkdirAll(path string, perm fs.FileMode) error {
 	if err := f.enter("mkdir", path); err != nil {
 		return err
@@ -82,6 +86,7 @@ func (f *FaultFS) MkdirAll(path string, perm fs.FileMode) error {
 	return f.OS.MkdirAll(path, perm)
 }
 
+// Rename implements [disk.FS].
 func (f *FaultFS) Rename(from, to string) error {
 	if err := f.enter("rename", from); err != nil {
 		return err
@@ -89,6 +94,7 @@ func (f *FaultFS) Rename(from, to string) error {
 	return f.OS.Rename(from, to)
 }
 
+// Remove implements [disk.FS].
 func (f *FaultFS) Remove(path string) error {
 	if err := f.enter("remove", path); err != nil {
 		return err
@@ -96,6 +102,7 @@ func (f *FaultFS) Remove(path string) error {
 	return f.OS.Remove(path)
 }
 
+// SyncDir implements [disk.FS].
 func (f *FaultFS) SyncDir(path string) error {
 	if err := f.enter("syncdir", path); err != nil {
 		return err
@@ -103,6 +110,7 @@ func (f *FaultFS) SyncDir(path string) error {
 	return f.OS.SyncDir(path)
 }
 
+// A faultFile is a file of a FaultFS.
 type faultFile struct {
 	disk.File
 	fs   *FaultFS

@@ -36,6 +36,7 @@ type MemoryFS struct {
 	Dead      bool
 }
 
+// A MemoryInode is a file of a [MemoryFS], with any number of names.
 type MemoryInode struct {
 	ID     uint64
 	born   int64
@@ -45,8 +46,10 @@ type MemoryInode struct {
 	mode   fs.FileMode
 }
 
+// ErrDied is the error of each call after the process has died.
 var ErrDied = errors.New("the process is dead")
 
+// NewMemoryFS returns an empty MemoryFS, with the folder /d.
 func NewMemoryFS() *MemoryFS {
 	return &MemoryFS{Files: map[string]*MemoryInode{}, onDisk: map[string]*MemoryInode{}}
 }
@@ -65,11 +68,13 @@ func (f *MemoryFS) enter() error {
 	return nil
 }
 
+// change applies a change of names. The caller holds f.mu.
 func (f *MemoryFS) change(do func(names map[string]*MemoryInode)) {
 	do(f.Files)
 	f.since = append(f.since, do)
 }
 
+// OpenFile implements [disk.FS].
 func (f *MemoryFS) OpenFile(path string, flag int, perm fs.FileMode) (disk.File, error) {
 	err := f.enter()
 	defer f.Mu.Unlock()
@@ -91,6 +96,7 @@ func (f *MemoryFS) OpenFile(path string, flag int, perm fs.FileMode) (disk.File,
 	return &memoryFile{fs: f, i: i, path: path}, nil
 }
 
+// MkdirAll implements [disk.FS].
 func (f *MemoryFS) MkdirAll(string, fs.FileMode) error { return nil }
 
 // ask is enter for a call that changes nothing. The caller holds f.mu.
@@ -104,14 +110,17 @@ func (f *MemoryFS) ask() error {
 	return nil
 }
 
+// Lstat implements [disk.FS].
 func (f *MemoryFS) Lstat(path string) (fs.FileInfo, error) { return f.Stat(path) }
 
+// Resolve implements [disk.FS].
 func (f *MemoryFS) Resolve(path string) (string, error) {
 	f.Mu.Lock()
 	defer f.Mu.Unlock()
 	return path, f.ask()
 }
 
+// Stat implements [disk.FS].
 func (f *MemoryFS) Stat(path string) (fs.FileInfo, error) {
 	f.Mu.Lock()
 	defer f.Mu.Unlock()
@@ -132,6 +141,7 @@ func (f *MemoryFS) Stat(path string) (fs.FileInfo, error) {
 	return nil, &fs.PathError{Op: "stat", Path: path, Err: syscall.ENOENT}
 }
 
+// Rename implements [disk.FS].
 func (f *MemoryFS) Rename(from, to string) error {
 	err := f.enter()
 	defer f.Mu.Unlock()
@@ -148,6 +158,7 @@ func (f *MemoryFS) Rename(from, to string) error {
 	return nil
 }
 
+// Remove implements [disk.FS].
 func (f *MemoryFS) Remove(path string) error {
 	err := f.enter()
 	defer f.Mu.Unlock()
@@ -161,6 +172,7 @@ func (f *MemoryFS) Remove(path string) error {
 	return nil
 }
 
+// List implements [disk.FS].
 func (f *MemoryFS) List(dir string, each func(name string, inode uint64) bool) error {
 	f.Mu.Lock()
 	defer f.Mu.Unlock()
@@ -175,6 +187,7 @@ func (f *MemoryFS) List(dir string, each func(name string, inode uint64) bool) e
 	return nil
 }
 
+// SyncDir implements [disk.FS].
 func (f *MemoryFS) SyncDir(string) error {
 	err := f.enter()
 	defer f.Mu.Unlock()
@@ -184,75 +197,7 @@ func (f *MemoryFS) SyncDir(string) error {
 	return err
 }
 
-// A loss says what a crash of the machine leaves of what was not synced.
-type loss struct {
-	Name  string
-	names func(changes int) int // how many of the changes of names are durable
-	data  func(id uint64, onDisk, inMemory []byte) []byte // the durable content of a file
-}
-
-var Losses = []loss{
-	{"the process dies", func(n int) int { return n }, func(_ uint64, _, m []byte) []byte { return m }},
-	{"nothing unsynced stays", func(int) int { return 0 }, func(_ uint64, d, _ []byte) []byte { return d }},
-	{"names stay", func(n int) int { return n }, func(_ uint64, d, _ []byte) []byte { return d }},
-	{"data stays", func(int) int { return 0 }, func(_ uint64, _, m []byte) []byte { return m }},
-	{"half of all stays", func(n int) int { return n / 2 }, func(_ uint64, d, m []byte) []byte {
-		same := 0
-		for same < min(len(d), len(m)) && d[same] == m[same] {
-			same++
-		}
-		half := same + (len(m)-same)/2
-		return slices.Concat(m[:half], d[min(half, len(d)):])
-	}},
-	{"names but one, zeros for data", func(n int) int { return max(0, n-1) }, func(_ uint64, d, m []byte) []byte {
-		z := make([]byte, len(m))
-		copy(z, d)
-		return z
-	}},
-	{"every other piece of the data stays", func(n int) int { return n }, func(_ uint64, d, m []byte) []byte {
-		mixed := make([]byte, max(len(m), len(d)))
-		copy(mixed, d)
-		for at := 0; at < len(m); at += 32 {
-			copy(mixed[at:], m[at:min(at+16, len(m))])
-		}
-		return mixed[:len(m)]
-	}},
-	{"the data of every other file stays", func(n int) int { return n }, func(id uint64, d, m []byte) []byte {
-		if id%2 == 0 {
-			return m
-		}
-		return d
-	}},
-	{"the data of the other files stays", func(n int) int { return n / 2 }, func(id uint64, d, m []byte) []byte {
-		if id%2 == 1 {
-			return m
-		}
-		return d
-	}},
-}
-
-// Crash returns the file system as the next process finds it.
-func (f *MemoryFS) Crash(l loss) *MemoryFS {
-	next := NewMemoryFS()
-	next.LastInode, next.made, next.Asking = f.LastInode, f.made, f.Asking
-	for _, do := range f.since[:l.names(len(f.since))] {
-		do(f.onDisk)
-	}
-	copies := make(map[*MemoryInode]*MemoryInode)
-	for path, i := range f.onDisk {
-		if i == nil {
-			continue
-		}
-		if copies[i] == nil {
-			data := slices.Clone(l.data(i.ID, i.OnDisk, i.Data))
-			copies[i] = &MemoryInode{ID: i.ID, born: i.born, Data: data, OnDisk: slices.Clone(data), mode: i.mode}
-		}
-		next.Files[path] = copies[i]
-	}
-	next.onDisk = maps.Clone(next.Files)
-	return next
-}
-
+// A memoryFile is an open file of a MemoryFS.
 type memoryFile struct {
 	fs   *MemoryFS
 	i    *MemoryInode
