@@ -11,9 +11,9 @@ type TopicPartition struct {
 // A Chunk is a number of encoded records of one partition, in the order of their offsets.
 type Chunk struct {
 	TopicPartition
-	Data  []byte // whole records in the form of the sink's Encode; empty if only the position advances
-	Last  int // index in Data at which the last record begins
-	Next  int64 // the offset after the last record
+	Data  []byte       // whole records in the form of the sink's Encode; empty if only the position advances
+	Last  int          // index in Data at which the last record begins
+	Next  int64        // the offset after the last record
 	Epoch leader.Epoch // of the last record before Next
 	// Large, if not nil, is a single record in place of Data. The sink encodes it in pieces
 	// while it writes it, so it needs no memory for the whole encoded record.

@@ -26,9 +26,9 @@ import (
 // A Checkpoint is the durable form of a ledger: it says which file holds the records, up to
 // which length the file is durable, and which records are in front of that length.
 type Checkpoint struct {
-	Ledger   string        `json:"ledger"` // the ID of the ledger
+	Ledger   string        `json:"ledger"`   // the ID of the ledger
 	Consumer string        `json:"consumer"` // the consumer that owns the file
-	Group    string        `json:"group"` // the consumer group of the offsets
+	Group    string        `json:"group"`    // the consumer group of the offsets
 	Delivery sink.Delivery `json:"delivery"` // under at_least_once only the identity of the files is used
 	// Unsynced says that durability was none. After a power loss, the files may hold less
 	// than the checkpoint says.

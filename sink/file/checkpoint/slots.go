@@ -18,7 +18,7 @@ import (
 // the next pair, which is twice as large and lies behind it.
 type slots struct {
 	f      disk.File
-	newest int // index of the slot with the newest checkpoint; -1 if there is none
+	newest int    // index of the slot with the newest checkpoint; -1 if there is none
 	Seq    uint64 // of the newest checkpoint, or of a later one that could not be stored
 }
 

@@ -16,7 +16,6 @@ import (
 	"kcagent/sink"
 )
 
-
 // AppendFrame appends data to dst as one compressed frame.
 func AppendFrame(c sink.Compression, dst, data []byte) []byte {
 	switch c {

@@ -23,12 +23,12 @@ type syncer struct {
 	waiting       []*syncRequest
 	syncingAlone  int // number of files that are synced one by one now
 	syncfsRunning bool
-	lastRound     int // number of files in the last round
-	lastRoundEnd  time.Time // when the last round ended
-	timer         *time.Timer // ends the wait for further files
+	lastRound     int           // number of files in the last round
+	lastRoundEnd  time.Time     // when the last round ended
+	timer         *time.Timer   // ends the wait for further files
 	usualSync     time.Duration // moving average of the time of an fdatasync
-	slowRounds    int // consecutive rounds that took too long
-	aloneUntil    time.Time // until then each file is synced alone
+	slowRounds    int           // consecutive rounds that took too long
+	aloneUntil    time.Time     // until then each file is synced alone
 }
 
 type syncRequest struct {

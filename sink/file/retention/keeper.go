@@ -45,15 +45,15 @@ type Keeper struct {
 
 	mu           sync.Mutex
 	complete     map[string][]completeFile // complete files by path, the oldest first
-	unassigned   map[string]time.Time // growing files of partitions that are not assigned, and since when
-	assigned     map[string]bool // paths of assigned partitions, whose files are open
+	unassigned   map[string]time.Time      // growing files of partitions that are not assigned, and since when
+	assigned     map[string]bool           // paths of assigned partitions, whose files are open
 	renamed      map[string][]completeFile // like complete, but of a consumer with another name, which was renamed
 	scanned      bool
 	scanAt       time.Time // when the folders are listed, if scanned is not set
 	lastScan     time.Time
 	retryAt      time.Time // after a failure: nothing is removed, and no unassigned file completed, before this time
 	dueAt        time.Time // when due files are completed that no flush has completed; zero if none is due
-	everAssigned bool // a partition was assigned since the sink was opened
+	everAssigned bool      // a partition was assigned since the sink was opened
 	timer        *time.Timer
 	running      bool
 	runAgain     bool // something was changed while run was running

@@ -32,8 +32,8 @@ type Env struct {
 	OnComplete func(path, final string, at time.Time)
 
 	Spec        atomic.Pointer[sink.FileSpec] // the spec in force
-	warnNoLocks sync.Once // logs once that the file system has no locks
-	NoRename    atomic.Bool // the file system has no renames, so files are not completed
+	warnNoLocks sync.Once                     // logs once that the file system has no locks
+	NoRename    atomic.Bool                   // the file system has no renames, so files are not completed
 }
 
 // NewEnv returns the Env of a sink. The log and the clock in o are set.

@@ -12,7 +12,7 @@ import (
 
 // A flushPoint is what one flush of a writer covers.
 type flushPoint struct {
-	seg         *segment // nil if there is no file
+	seg         *segment  // nil if there is no file
 	f           disk.File // of the segment at that time; a repair may replace it
 	length      int64
 	truncations int64

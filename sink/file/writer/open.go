@@ -189,12 +189,12 @@ func (w *Writer) markLinkLost() error {
 
 // A match says what is known of a file that is opened.
 type match struct {
-	ours         bool // this writer created it, so a torn end may be truncated
-	exact        bool // its length is known
-	length       int64 // if exact
-	same         bool // it is the file in the checkpoint, and not a copy
+	ours         bool             // this writer created it, so a torn end may be truncated
+	exact        bool             // its length is known
+	length       int64            // if exact
+	same         bool             // it is the file in the checkpoint, and not a copy
 	codec        sink.Compression // "" if unknown
-	inCheckpoint bool // the durable checkpoint names it
+	inCheckpoint bool             // the durable checkpoint names it
 }
 
 // newSegment returns the segment of a locked file, up to its last whole record.

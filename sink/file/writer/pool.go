@@ -96,8 +96,8 @@ func (o *Pool) ParkOne() bool {
 // A parkedState is what a parked writer needs to open its files again. Everything in them
 // was flushed.
 type parkedState struct {
-	seq     uint64 // sequence number of the checkpoint
-	ledger  string // ID of the ledger in the checkpoint; "" if there is none
+	seq     uint64   // sequence number of the checkpoint
+	ledger  string   // ID of the ledger in the checkpoint; "" if there is none
 	current *segment // without its descriptor; nil if there was none
 }
 

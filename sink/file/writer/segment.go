@@ -16,18 +16,18 @@ type segment struct {
 	path      string
 	f         disk.File
 	info      fs.FileInfo // identifies the file, even if f cannot be used any more
-	birthTime int64 // as [disk.File.BirthTime]
+	birthTime int64       // as [disk.File.BirthTime]
 	codec     sink.Compression
 	length    int64 // the end of the accepted records
-	tornTail  bool // a failed write may have left bytes after length
+	tornTail  bool  // a failed write may have left bytes after length
 	// uncovered is how many bytes followed the length in the checkpoint when the file was
 	// opened. They are truncated only after a comparison with the committed offsets.
 	uncovered       int64
 	firstWrite      time.Time // when the first record was written, as far as known; zero if the file is empty
-	inCheckpoint    bool // a durable checkpoint names the file
-	lastFlushLength int64 // length at the last flush
-	reserved        int64 // disk space is allocated up to here; 0 if none is
-	truncations     int64 // how often the file was truncated or opened again, which a later sync has to cover
+	inCheckpoint    bool      // a durable checkpoint names the file
+	lastFlushLength int64     // length at the last flush
+	reserved        int64     // disk space is allocated up to here; 0 if none is
+	truncations     int64     // how often the file was truncated or opened again, which a later sync has to cover
 
 	// The holder of flushMu guards the following fields.
 	synced            int64 // length at the last successful fdatasync; -1 if there was none

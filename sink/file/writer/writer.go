@@ -33,26 +33,26 @@ type Writer struct {
 	flushMu sinkio.Mutex // serialises flushes, openings and completions; locked before mu
 	mu      sinkio.Mutex // guards the following fields
 
-	store          *checkpoint.Store // the lock and the durable ledger; nil while the writer is closed
-	current        *segment // takes the records; nil before the first, and after the file was completed or moved
+	store          *checkpoint.Store     // the lock and the durable ledger; nil while the writer is closed
+	current        *segment              // takes the records; nil before the first, and after the file was completed or moved
 	movedFile      *checkpoint.FileState // the file in the checkpoint, if the path does not name it any more and it is to be found
-	isCopy         bool // current is a copy of the file in the checkpoint
-	rescueSegment  *segment // a new file to which not all records of a deleted one could be copied yet
-	buffer         []byte // accepted records that are not in the file yet
-	ledger         checkpoint.Ledger // under exactly_once: which records the files hold
+	isCopy         bool                  // current is a copy of the file in the checkpoint
+	rescueSegment  *segment              // a new file to which not all records of a deleted one could be copied yet
+	buffer         []byte                // accepted records that are not in the file yet
+	ledger         checkpoint.Ledger     // under exactly_once: which records the files hold
 	lastCheckpoint *checkpoint.Checkpoint
 	parked         *parkedState // nil unless the writer is parked
 
-	lost      error // why the records since the last successful flush are lost; nil after Resume
-	losses    int // how often records were lost
+	lost      error                       // why the records since the last successful flush are lost; nil after Resume
+	losses    int                         // how often records were lost
 	resumedAt map[sink.TopicPartition]int // the value of losses when a partition resumed
 
-	lastFinalTime   time.Time // in the name of the newest complete file
-	triedFinalTime  time.Time // in the name of the next complete file, if a rename was tried
+	lastFinalTime   time.Time             // in the name of the newest complete file
+	triedFinalTime  time.Time             // in the name of the next complete file, if a rename was tried
 	completeFile    *checkpoint.FileState // a complete file whose final name may not be durable yet
-	unsyncedFolders []string // folders with names that are not synced yet
-	lastUsed        atomic.Int64 // in nanoseconds since 1970
-	roomLeft        atomic.Int64 // see Room
+	unsyncedFolders []string              // folders with names that are not synced yet
+	lastUsed        atomic.Int64          // in nanoseconds since 1970
+	roomLeft        atomic.Int64          // see Room
 }
 
 // New returns a closed writer of a path.

@@ -20,7 +20,7 @@ type FaultFS struct {
 	mu    sync.Mutex
 	calls []string
 	fail  func(op, name string) error // called before each call, which returns its error; nil injects none
-	room  int64 // bytes until the disk is full; negative: no limit
+	room  int64                       // bytes until the disk is full; negative: no limit
 }
 
 // NewFaultFS returns a FaultFS without faults.

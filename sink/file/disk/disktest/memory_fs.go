@@ -27,12 +27,12 @@ type MemoryFS struct {
 	Files     map[string]*MemoryInode
 	onDisk    map[string]*MemoryInode
 	since     []func(map[string]*MemoryInode) // changes of names since the last SyncDir
-	LastInode uint64 // the last inode number that was used
-	made      int64 // how many files were created
-	Calls     int // number of calls that change something
-	StopAt    int // the process dies before this call; 0: never
-	Fault     func() error // called by each call that changes something, if not nil
-	Asking    bool // Fault is called by calls that only read, too
+	LastInode uint64                          // the last inode number that was used
+	made      int64                           // how many files were created
+	Calls     int                             // number of calls that change something
+	StopAt    int                             // the process dies before this call; 0: never
+	Fault     func() error                    // called by each call that changes something, if not nil
+	Asking    bool                            // Fault is called by calls that only read, too
 	Dead      bool
 }
 
