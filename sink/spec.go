@@ -58,8 +58,8 @@ type Rotate struct {
 // period is not: if the clock was set back, the file would otherwise grow until the clock
 // has caught up.
 func (r *Rotate) InPeriod(since, now time.Time) bool {
-	begin := since.UTC().Truncate(r.Every)
-	return !now.Before(begin) && now.Before(begin.Add(r.Every))
+	start := since.UTC().Truncate(r.Every)
+	return !now.Before(start) && now.Before(start.Add(r.Every))
 }
 
 // PeriodEnd returns the end of the period of Every that contains t.

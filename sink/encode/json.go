@@ -52,7 +52,7 @@ func appendHeader(dst []byte, h *sink.Header) []byte {
 }
 
 // appendTopic appends the name of a topic. The names that Kafka allows need no escaping. Any
-// other name is made valid.
+// other name is converted to valid UTF-8.
 func appendTopic(dst []byte, topic string) []byte {
 	dst = append(dst, '"')
 	start := len(dst)
@@ -104,7 +104,7 @@ func appendEscaped(dst, b []byte) []byte {
 }
 
 // escapedWord is how many bytes appendWord needs: eight escapes, and eight bytes that it
-// stores behind them.
+// stores after them.
 const escapedWord = 8*len(`\u0000`) + 8
 
 // appendWord escapes eight bytes, the lowest first. A value that is itself JSON has a quote

@@ -51,8 +51,8 @@ func TestAppendRaw(t *testing.T) {
 	f([]byte{0xff, 0}, "x\xff\x00\n")
 }
 
-// TestClean places each byte at each position of a text, on both sides of the step of eight.
-func TestClean(t *testing.T) {
+// TestCleanPrefix places each byte at each position of a text, on both sides of the step of eight.
+func TestCleanPrefix(t *testing.T) {
 	for n := range 20 {
 		for at := range n {
 			for c := range 256 {

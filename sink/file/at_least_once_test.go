@@ -19,9 +19,8 @@ import (
 	"kcagent/sink/file/writer"
 )
 
-// TestAtLeastOnceCrashAtEveryCall stops before every single call, with every kind of
-// loss: what a flush has covered is in the files after the restart, and the files can
-// be read to their ends.
+// TestAtLeastOnceCrashAtEveryCall crashes before each call, with each kind of loss. After
+// the restart, the files contain what a flush has covered, and can be read to their ends.
 func TestAtLeastOnceCrashAtEveryCall(t *testing.T) {
 	for _, compression := range []sink.Compression{sink.Uncompressed, sink.Gzip, sink.Zstd} {
 		for _, rotate := range []*sink.Rotate{nil, {Size: 150}} {
@@ -80,7 +79,7 @@ func checkAtLeastOnce(t *testing.T, spec sink.Spec, m *disktest.MemoryFS, flushe
 	mustClose(t, s)
 	var all strings.Builder
 	for _, name := range m.FileNames() {
-		if isSide(name) {
+		if isCheckpoint(name) {
 			continue
 		}
 		data := m.Files["/d/"+name].Data
@@ -94,10 +93,10 @@ func checkAtLeastOnce(t *testing.T, spec sink.Spec, m *disktest.MemoryFS, flushe
 	}
 }
 
-// TestZerosAfterFramesAreCut: a power loss may leave zeros behind what was synced, for
-// file systems write the length of a file before its data. Committed frames before them
-// stay.
-func TestZerosAfterFramesAreCut(t *testing.T) {
+// TestZerosAfterFramesAreTruncated checks that zeros after synced frames are truncated,
+// which a power loss may leave: file systems write the length of a file before its data.
+// Committed frames before the zeros stay.
+func TestZerosAfterFramesAreTruncated(t *testing.T) {
 	for _, c := range []sink.Compression{sink.Uncompressed, sink.Gzip, sink.Zstd} {
 		for _, checkpoint := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, checkpoint=%v", c, checkpoint), func(t *testing.T) {
@@ -109,8 +108,8 @@ func TestZerosAfterFramesAreCut(t *testing.T) {
 					mustWrite(t, s, records(0, i*25, 25))
 					mustFlush(t, s)
 				}
-				die(t, s)
-				setFile(t, path, readFile(t, path)+strings.Repeat("\x00", 500))
+				abandon(t, s)
+				writeFile(t, path, readFile(t, path)+strings.Repeat("\x00", 500))
 				if !checkpoint {
 					if err := os.Remove(path + filename.CheckpointSuffix); err != nil {
 						t.Fatal(err)
@@ -119,7 +118,7 @@ func TestZerosAfterFramesAreCut(t *testing.T) {
 				s = mustOpen(t, spec, nil)
 				mustWrite(t, s, records(0, 125, 1))
 				mustClose(t, s)
-				if c == sink.Uncompressed && !checkpoint { // not known to be ours: left as it is
+				if c == sink.Uncompressed && !checkpoint { // the file may not be ours, so it stays as it is
 					return
 				}
 				equal(t, contents(t, path), want(0, 0, 126))
@@ -128,8 +127,8 @@ func TestZerosAfterFramesAreCut(t *testing.T) {
 	}
 }
 
-// TestAtLeastOnceWithoutLocks: a file system without locks is written all the same,
-// after one warning; exactly_once says what to do instead.
+// TestAtLeastOnceWithoutLocks checks that a file system without locks is written after one
+// warning, and that exactly_once names the alternatives.
 func TestAtLeastOnceWithoutLocks(t *testing.T) {
 	for _, no := range []error{syscall.ENOLCK, syscall.ENOSYS, syscall.EOPNOTSUPP} {
 		t.Run(no.Error(), func(t *testing.T) {
@@ -168,8 +167,8 @@ func TestAtLeastOnceWithoutLocks(t *testing.T) {
 	}
 }
 
-// TestAtLeastOnceWithoutRenames: where files cannot be renamed they grow, after one
-// warning.
+// TestAtLeastOnceWithoutRenames checks that files grow, after one warning, if they cannot be
+// renamed.
 func TestAtLeastOnceWithoutRenames(t *testing.T) {
 	fsys := disktest.NewFaultFS()
 	fsys.SetFault(func(op, _ string) error {
@@ -196,8 +195,8 @@ func TestAtLeastOnceWithoutRenames(t *testing.T) {
 	}
 }
 
-// TestDurabilityNoneSurvivesAPowerLoss: what the checkpoint says may be missing then.
-// That is a warning, and the file is continued.
+// TestDurabilityNoneSurvivesAPowerLoss checks that the file is continued, after a warning,
+// if it lacks what the checkpoint says.
 func TestDurabilityNoneSurvivesAPowerLoss(t *testing.T) {
 	for _, c := range []sink.Compression{sink.Uncompressed, sink.Zstd} {
 		for _, l := range disktest.Losses {
@@ -220,15 +219,15 @@ func TestDurabilityNoneSurvivesAPowerLoss(t *testing.T) {
 					mustWrite(t, s, records(0, 4+4*i, 4))
 					mustFlush(t, s)
 				}
-				// The checkpoint may be written out long before the data.
+				// The checkpoint may reach the disk long before the data.
 				m.Files["/d/out.log+checkpoint"].OnDisk = m.Files["/d/out.log+checkpoint"].Data
 				m = m.Crash(l)
-				for n, spec := range []sink.Spec{{File: &none}, spec} { // also after a change back
+				for n, spec := range []sink.Spec{{File: &none}, spec} { // also after durability was changed back
 					s, err = openWith(t.Context(), spec, testOptions{FS: m, Group: "g", pool: writer.NewPool(limits.NewBudget(10))})
 					if err != nil {
 						t.Fatal(err)
 					}
-					if next := place(t, s, 0).Next; !slices.Contains([]int64{-1, 4, 40, 41}, next) {
+					if next := resume(t, s, 0).Next; !slices.Contains([]int64{-1, 4, 40, 41}, next) {
 						t.Errorf("continues at %d", next)
 					}
 					mustWrite(t, s, records(0, 40+n, 1))

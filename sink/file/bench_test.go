@@ -13,8 +13,7 @@ import (
 	"kcagent/sink/sinktest"
 )
 
-// BenchmarkFileWrite writes batches of 256 records of 200 bytes; an operation
-// is one batch.
+// BenchmarkFileWrite writes batches of 256 records of 200 bytes. An operation is one batch.
 func BenchmarkFileWrite(b *testing.B) {
 	for _, format := range []sink.Format{sink.Raw, sink.JSON} {
 		for _, payload := range []string{"text", "json"} {
@@ -40,7 +39,7 @@ func BenchmarkFileWrite(b *testing.B) {
 	}
 }
 
-// TestWriteAllocatesNothing: not per record, and not per batch either.
+// TestWriteAllocatesNothing checks that neither a record nor a batch allocates.
 func TestWriteAllocatesNothing(t *testing.T) {
 	for _, format := range []sink.Format{sink.Raw, sink.JSON} {
 		spec := sink.Spec{File: &sink.FileSpec{Path: filepath.Join(t.TempDir(), "{topic}.log"), Format: format}}
@@ -58,8 +57,8 @@ func TestWriteAllocatesNothing(t *testing.T) {
 	}
 }
 
-// BenchmarkRotateInFolder completes a file and flushes, which is what a commit waits for,
-// beside so many complete files, of which keep removes one each time.
+// BenchmarkRotateInFolder completes a file and flushes, which is what a commit waits for.
+// The folder has many complete files, of which keep removes one each time.
 func BenchmarkRotateInFolder(b *testing.B) {
 	for _, n := range []int{100, 100_000} {
 		b.Run(fmt.Sprintf("files=%d", n), func(b *testing.B) { benchmarkRotate(b, n) })

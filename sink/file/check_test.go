@@ -32,18 +32,18 @@ func TestCheck(t *testing.T) {
 	f(filepath.Join(file, "below"), "not a")
 	f(filepath.Join(file, "a", "{topic}"), "not a")
 	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
-		t.Errorf("Check made something: %v", entries)
+		t.Errorf("Check created something: %v", entries)
 	}
 }
 
-func TestCheckFreeNamesAnotherWriter(t *testing.T) {
+func TestCheckFreeReportsAnotherWriter(t *testing.T) {
 	dir := t.TempDir()
 	spec := func(path string) sink.Spec {
 		return sink.Spec{File: &sink.FileSpec{Path: path, Format: sink.Raw, Delivery: sink.ExactlyOnce, Durability: sink.Fsync}}
 	}
 	mine, other := spec(filepath.Join(dir, "mine.log")), spec(filepath.Join(dir, "other.log"))
 	if err := CheckFree(*other.File, nil); err != nil {
-		t.Errorf("a file that nobody has is refused: %v", err)
+		t.Errorf("a free file is rejected: %v", err)
 	}
 	for _, s := range []sink.Spec{mine, other} {
 		open, err := openWith(t.Context(), s, testOptions{})

@@ -13,13 +13,13 @@ import (
 	"kcagent/sink/file/writer"
 )
 
-// TestClockSteps: a file is completed when its period has passed, also by a clock that
-// was set forward, and at once by one that was set back behind the beginning of the
-// period: it would else grow until the clock has caught up.
-func TestClockSteps(t *testing.T) {
+// TestClockStepsCompleteTheFile checks that a file is completed when its period has passed,
+// also if the clock was set forward. If the clock was set back to before the period, the
+// file is completed at once: otherwise it would grow until the clock has caught up.
+func TestClockStepsCompleteTheFile(t *testing.T) {
 	for name, c := range map[string]struct {
-		step     time.Duration
-		complete int
+		step          time.Duration
+		completeFiles int
 	}{
 		"within the period": {40 * time.Minute, 0},
 		"the next period":   {time.Hour, 1},
@@ -34,20 +34,20 @@ func TestClockSteps(t *testing.T) {
 			mustWrite(t, s, records(0, 0, 1))
 			mustFlush(t, s)
 			clk.add(c.step)
-			mustFlush(t, s) // the alarm has it called within a minute
-			if n := len(complete(t, path)); n != c.complete {
-				t.Errorf("%d complete files, want %d", n, c.complete)
+			mustFlush(t, s) // the flush timer causes one within a minute
+			if n := len(completeFiles(t, path)); n != c.completeFiles {
+				t.Errorf("%d complete files, want %d", n, c.completeFiles)
 			}
 			mustWrite(t, s, records(0, 1, 1))
 			mustClose(t, s)
-			equal(t, contents(t, append(complete(t, path), path)...), want(0, 0, 2))
+			equal(t, contents(t, append(completeFiles(t, path), path)...), want(0, 0, 2))
 		})
 	}
 }
 
-// TestRotateIsSetLive: a period that is set while the file holds something applies to
-// that file.
-func TestRotateIsSetLive(t *testing.T) {
+// TestNewRotationAppliesToTheGrowingFile checks that a period that is set later applies to a
+// file with records.
+func TestNewRotationAppliesToTheGrowingFile(t *testing.T) {
 	path, clk := filepath.Join(t.TempDir(), "out.log"), newClock()
 	s := openAt(t, clk, path, nil)
 	mustWrite(t, s, records(0, 0, 1))
@@ -60,7 +60,7 @@ func TestRotateIsSetLive(t *testing.T) {
 		}
 		clk.add(every)
 		mustFlush(t, s)
-		if n := len(complete(t, path)); n != i+1 {
+		if n := len(completeFiles(t, path)); n != i+1 {
 			t.Errorf("%d complete files, want %d", n, i+1)
 		}
 		mustWrite(t, s, records(0, i+1, 1))
@@ -72,10 +72,10 @@ func TestRotateIsSetLive(t *testing.T) {
 	mustClose(t, s)
 }
 
-// TestRotateSizeHolds: a file is larger than rotate.size by less than its last
-// record, however large the chunks that the caller could make, and though several
-// partitions share it. A compressed one is by its last frame.
-func TestRotateSizeHolds(t *testing.T) {
+// TestFileExceedsItsSizeByOneRecordAtMost checks that a file exceeds rotate.size by less
+// than its last record, for large chunks and for partitions that share the file. A
+// compressed file exceeds it by less than its last frame.
+func TestFileExceedsItsSizeByOneRecordAtMost(t *testing.T) {
 	for _, c := range []sink.Compression{sink.Uncompressed, sink.Zstd} {
 		for _, size := range []sink.Size{64, 1 << 10, 100 << 10} {
 			t.Run(fmt.Sprintf("%s/%d", c, size), func(t *testing.T) {
@@ -98,7 +98,7 @@ func TestRotateSizeHolds(t *testing.T) {
 					}
 				}
 				mustClose(t, s)
-				all := append(complete(t, path), path)
+				all := append(completeFiles(t, path), path)
 				for _, p := range all {
 					info, err := os.Stat(p)
 					if os.IsNotExist(err) {
@@ -120,9 +120,10 @@ func TestRotateSizeHolds(t *testing.T) {
 	}
 }
 
-// TestDeletedBeforeItIsComplete: what was accepted after another program deleted the
-// file is in a new one, also if the file is to be completed before the next flush.
-func TestDeletedBeforeItIsComplete(t *testing.T) {
+// TestDeletedFileIsRescuedBeforeCompletion checks that records that were accepted after
+// another program deleted the file are in a new one, also if the file is to be completed
+// before the next flush.
+func TestDeletedFileIsRescuedBeforeCompletion(t *testing.T) {
 	for _, why := range []string{"size", "compression"} {
 		t.Run(why, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "out.log")
@@ -146,21 +147,22 @@ func TestDeletedBeforeItIsComplete(t *testing.T) {
 				mustWrite(t, s, records(0, 6+i, 1))
 			}
 			mustClose(t, s)
-			equal(t, contents(t, append(complete(t, path), path)...), want(0, 3, 23))
+			equal(t, contents(t, append(completeFiles(t, path), path)...), want(0, 3, 23))
 		})
 	}
 }
 
-// TestLastFilesAreCompleted: with rotate, a consumer that ends leaves complete files
-// alone. An agent that ends does not complete them: it comes back.
-func TestLastFilesAreCompleted(t *testing.T) {
+// TestRemovedConsumerCompletesItsFiles checks that, with rotate, a removed consumer leaves
+// only complete files. An agent that stops does not complete them, because it will continue
+// them.
+func TestRemovedConsumerCompletesItsFiles(t *testing.T) {
 	for _, end := range []bool{true, false} {
 		for _, r := range []*sink.Rotate{nil, {Size: 1000}, {Every: time.Hour}} {
 			t.Run(fmt.Sprintf("end=%v rotate=%v", end, r), func(t *testing.T) {
 				dir := t.TempDir()
 				s := openAt(t, newClock(), filepath.Join(dir, "{partition}.log"), r)
 				for p := range int32(3) {
-					place(t, s, p)
+					resume(t, s, p)
 					mustWrite(t, s, records(p, 0, 2))
 				}
 				if err := s.Close(end); err != nil {
@@ -172,18 +174,18 @@ func TestLastFilesAreCompleted(t *testing.T) {
 					if end && r != nil {
 						wantComplete = 1
 					}
-					if n := len(complete(t, path)); n != wantComplete {
+					if n := len(completeFiles(t, path)); n != wantComplete {
 						t.Errorf("%d complete files of %s, want %d", n, filepath.Base(path), wantComplete)
 					}
-					equal(t, contents(t, append(complete(t, path), path)...), want(p, 0, 2))
+					equal(t, contents(t, append(completeFiles(t, path), path)...), want(p, 0, 2))
 				}
 			})
 		}
 	}
 }
 
-// TestFilesAreCompletedWithoutAFlush: while the group has no generation, or a file is
-// closed to save descriptors, the clock completes it all the same.
+// TestFilesAreCompletedWithoutAFlush checks that files are completed at the end of their
+// period while the group has no generation, or while the file is parked.
 func TestFilesAreCompletedWithoutAFlush(t *testing.T) {
 	for _, park := range []bool{false, true} {
 		t.Run(fmt.Sprintf("closed=%v", park), func(t *testing.T) {
@@ -200,25 +202,25 @@ func TestFilesAreCompletedWithoutAFlush(t *testing.T) {
 			}
 			clk.add(time.Hour)
 			s.(*fileSink).timer.fire()
-			tend(s)
-			if n := len(complete(t, path)); n != 0 {
+			runKeeper(s)
+			if n := len(completeFiles(t, path)); n != 0 {
 				t.Error("completed at once, want that a flush has some seconds for it")
 			}
 			clk.add(retention.DueGrace)
-			tend(s)
-			if n := len(complete(t, path)); n != 1 {
+			runKeeper(s)
+			if n := len(completeFiles(t, path)); n != 1 {
 				t.Errorf("%d complete files, want 1", n)
 			}
 			mustWrite(t, s, records(0, 1, 1))
 			mustClose(t, s)
-			equal(t, contents(t, append(complete(t, path), path)...), want(0, 0, 2))
+			equal(t, contents(t, append(completeFiles(t, path), path)...), want(0, 0, 2))
 		})
 	}
 }
 
-// TestCompressedSizeHolds: chunks of several partitions that were made for the same room
-// do not all go into one compressed file, whose size is exceeded by a small frame at most.
-func TestCompressedSizeHolds(t *testing.T) {
+// TestCompressedFileExceedsItsSizeByOneFrameAtMost checks that chunks of several partitions,
+// each made for the room that was left, do not all go into one compressed file.
+func TestCompressedFileExceedsItsSizeByOneFrameAtMost(t *testing.T) {
 	const size, partitions = 300 << 10, 4
 	path := filepath.Join(t.TempDir(), "out.log")
 	spec := exactSpec(path)
@@ -249,7 +251,7 @@ func TestCompressedSizeHolds(t *testing.T) {
 		}
 	}
 	mustClose(t, s)
-	done := complete(t, path)
+	done := completeFiles(t, path)
 	for _, p := range done {
 		if info, err := os.Stat(p); err != nil || info.Size() > size+2*writer.MinFrame {
 			t.Errorf("%s has %d bytes, want about %d; %v", filepath.Base(p), info.Size(), size, err)
@@ -260,9 +262,9 @@ func TestCompressedSizeHolds(t *testing.T) {
 	}
 }
 
-// TestCutKeepsThePeriod: to cut off a torn end changes when the file was last written. It
-// is completed in the period of its records all the same.
-func TestCutKeepsThePeriod(t *testing.T) {
+// TestTruncationKeepsThePeriod checks that a file is completed in the period of its records,
+// although truncating a torn end changes its modification time.
+func TestTruncationKeepsThePeriod(t *testing.T) {
 	for _, torn := range []bool{false, true} {
 		t.Run(fmt.Sprintf("torn=%v", torn), func(t *testing.T) {
 			path, now := filepath.Join(t.TempDir(), "out.log"), time.Now()
@@ -273,18 +275,18 @@ func TestCutKeepsThePeriod(t *testing.T) {
 			if torn {
 				mustWrite(t, s, records(0, 3, 3))
 			}
-			die(t, s)
+			abandon(t, s)
 			if err := os.Chtimes(path, before, before); err != nil {
 				t.Fatal(err)
 			}
 			s = openAt(t, &clock{t: now}, path, &sink.Rotate{Every: time.Hour})
 			wantNext(t, s, 0, 3)
 			mustFlush(t, s)
-			if n := len(complete(t, path)); n != 1 {
+			if n := len(completeFiles(t, path)); n != 1 {
 				t.Errorf("%d complete files, want 1", n)
 			}
 			mustClose(t, s)
-			equal(t, contents(t, append(complete(t, path), path)...), want(0, 0, 3))
+			equal(t, contents(t, append(completeFiles(t, path), path)...), want(0, 0, 3))
 		})
 	}
 }

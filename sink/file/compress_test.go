@@ -14,8 +14,9 @@ import (
 	"kcagent/sink/file/disk/disktest"
 )
 
-// TestStandardTools: gzip and zstd read the files, also one whose process died.
-func TestStandardTools(t *testing.T) {
+// TestStandardToolsReadCompressedFiles checks that gzip and zstd read the files, also after
+// a crash of the process.
+func TestStandardToolsReadCompressedFiles(t *testing.T) {
 	for c, tool := range map[sink.Compression]string{sink.Gzip: "gzip", sink.Zstd: "zstd"} {
 		t.Run(tool, func(t *testing.T) {
 			if _, err := exec.LookPath(tool); err != nil {
@@ -35,7 +36,7 @@ func TestStandardTools(t *testing.T) {
 				if readFile(t, path) == "" {
 					continue
 				}
-				out, err := exec.Command("sh", "-c", tool+" -dc < "+path).Output() // a live file holds whole records only
+				out, err := exec.Command("sh", "-c", tool+" -dc < "+path).Output() // a growing file has whole records only
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -43,7 +44,7 @@ func TestStandardTools(t *testing.T) {
 				equal(t, got, want(0, 0, len(got)))
 			}
 			mustFlush(t, s)
-			die(t, s)
+			abandon(t, s)
 			out, err := exec.Command("sh", "-c", tool+" -dc < "+path).Output()
 			if err != nil {
 				t.Fatal(err)
@@ -56,9 +57,10 @@ func TestStandardTools(t *testing.T) {
 	}
 }
 
-// TestTornFrame: without a checkpoint the last whole frame or member is found,
-// wherever the file was torn; records that begin like a frame are none.
-func TestTornFrame(t *testing.T) {
+// TestTornFrameIsTruncated checks that the last whole frame or member is found without a
+// checkpoint, wherever the file is torn, and that records that begin like a frame are not
+// taken for one.
+func TestTornFrameIsTruncated(t *testing.T) {
 	for _, c := range []sink.Compression{sink.Gzip, sink.Zstd} {
 		t.Run(string(c), func(t *testing.T) {
 			var data []byte
@@ -98,9 +100,9 @@ func TestTornFrame(t *testing.T) {
 	}
 }
 
-// TestWaitsToBeCompressed: what waits is accepted, not safe, and survives a full
-// disk.
-func TestWaitsToBeCompressed(t *testing.T) {
+// TestBufferedRecordsSurviveAFullDisk checks that buffered records are accepted but not
+// flushed, and survive a full disk.
+func TestBufferedRecordsSurviveAFullDisk(t *testing.T) {
 	path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
 	spec := exactSpec(path)
 	spec.File.Compression = sink.Zstd
@@ -118,6 +120,6 @@ func TestWaitsToBeCompressed(t *testing.T) {
 	if err := s.Flush(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	die(t, s)
+	abandon(t, s)
 	equal(t, contents(t, path), want(0, 0, 6))
 }

@@ -13,7 +13,7 @@ import (
 	"kcagent/sink/sinktest"
 )
 
-func TestFileSinkKeepsTheContract(t *testing.T) {
+func TestContract(t *testing.T) {
 	for name, c := range map[string]struct {
 		path   string
 		format sink.Format
@@ -39,7 +39,7 @@ func TestFileSinkKeepsTheContract(t *testing.T) {
 	}
 }
 
-// fileTarget is a sink that writes below dir.
+// fileTarget returns a target that writes below dir.
 func fileTarget(dir string, spec sink.FileSpec) *sinktest.Target {
 	fsys := disktest.NewFaultFS()
 	changed, bad := spec, spec
@@ -55,7 +55,7 @@ func fileTarget(dir string, spec sink.FileSpec) *sinktest.Target {
 		Values: func(t *testing.T) []string {
 			var all []string
 			walk := func(p string, d fs.DirEntry, err error) error {
-				if err != nil || d.IsDir() || isSide(p) {
+				if err != nil || d.IsDir() || isCheckpoint(p) {
 					return err
 				}
 				data := []byte(readFile(t, p))

@@ -21,20 +21,20 @@ import (
 	"kcagent/sink/file/writer"
 )
 
-// A crashTest writes the records of two partitions into a file that may die at
-// any call, as often as it is told, and then looks for each record.
+// A crashTest writes the records of two partitions to a file, over any number of crashes,
+// and then searches for each record.
 type crashTest struct {
-	gather    bool // small chunks wait for the flush
+	buffer    bool // small chunks are buffered until the flush
 	large     bool // one record is written in pieces
 	spec      sink.Spec
 	fs        *disktest.MemoryFS
-	committed [crashPartitions]int64 // what the broker holds; -1: nothing
+	committed [crashPartitions]int64 // what Kafka has stored; -1: nothing
 	owner     [crashPartitions]string
 }
 
 const (
 	crashPartitions = 2
-	crashRecords    = 60 // of each
+	crashRecords    = 60 // of each partition
 )
 
 func newCrashTest(c sink.Compression, r *sink.Rotate) *crashTest {
@@ -46,10 +46,10 @@ func newCrashTest(c sink.Compression, r *sink.Rotate) *crashTest {
 	}
 }
 
-// run goes on from where the sink stands until all is written, or it dies.
+// run continues where the sink does, until all records are written, or the process dies.
 func (c *crashTest) run(t *testing.T) (err error) {
 	files := writer.NewPool(limits.NewBudget(10))
-	if c.gather {
+	if c.buffer {
 		files.BufferFrom = 0
 	}
 	s, err := openWith(t.Context(), c.spec, testOptions{FS: c.fs, Group: "g", pool: files, Log: slog.New(slog.DiscardHandler)})
@@ -57,7 +57,7 @@ func (c *crashTest) run(t *testing.T) (err error) {
 		return err
 	}
 	defer func() {
-		if !c.fs.Dead && err != nil { // of a dead process nothing is left
+		if !c.fs.Dead && err != nil { // a dead process leaves nothing to check
 			_ = s.Close(false)
 		}
 	}()
@@ -68,7 +68,7 @@ func (c *crashTest) run(t *testing.T) (err error) {
 			return err
 		}
 		if place.Next < c.committed[p] {
-			t.Errorf("the sink stands at %d of partition %d, and %d is committed", place.Next, p, c.committed[p])
+			t.Errorf("the sink is at %d of partition %d, and %d is committed", place.Next, p, c.committed[p])
 		}
 		if c.committed[p] >= 0 && place.ID != c.owner[p] {
 			t.Errorf("the ledger of partition %d changed its id", p)
@@ -99,7 +99,7 @@ func (c *crashTest) run(t *testing.T) (err error) {
 // largeAt is the offset of the large record, which is in partition 0.
 const largeAt = 20
 
-// padding makes a record so large that it is written in pieces, also compressed.
+// padding makes a record so large that it is written in several pieces, also if compressed.
 var padding = func() string {
 	b := make([]byte, 200<<10)
 	random := rand.New(rand.NewPCG(3, 4))
@@ -127,12 +127,12 @@ func (c *crashTest) write(t *testing.T, s sink.Sink, recs []sink.Record) error {
 	return write(t.Context(), s, recs[at+1:])
 }
 
-// check demands each record once, in order within its partition.
+// check checks that each record is there once, in order within its partition.
 func (c *crashTest) check(t *testing.T, what string) {
 	var all strings.Builder
 	names := c.fs.FileNames()
 	for _, name := range append(slices.DeleteFunc(slices.Clone(names), func(n string) bool {
-		return isSide(n) || n == "out.log"
+		return isCheckpoint(n) || n == "out.log"
 	}), "out.log") {
 		if f := c.fs.Files["/d/"+name]; f != nil {
 			all.WriteString(unpack(t, c.spec.File.Compression, f.Data))
@@ -175,9 +175,8 @@ func unpack(t *testing.T, c sink.Compression, data []byte) string {
 	return string(text)
 }
 
-// TestCrashAtEveryCall stops before, and in the middle of, every single call
-// that opening, writing, flushing and rotating make, with every kind of loss,
-// and recovers.
+// TestCrashAtEveryCall crashes before, and in the middle of, each call of opening, writing,
+// flushing and rotating, with each kind of loss, and recovers.
 func TestCrashAtEveryCall(t *testing.T) {
 	for _, compression := range []sink.Compression{sink.Uncompressed, sink.Gzip, sink.Zstd} {
 		for _, rotate := range []*sink.Rotate{nil, {Size: 150}} {
@@ -201,7 +200,7 @@ func crashAtEveryCall(t *testing.T, compression sink.Compression, rotate *sink.R
 	t.Helper()
 	newTest := func() *crashTest {
 		c := newCrashTest(compression, rotate)
-		c.gather, c.large = gather, large
+		c.buffer, c.large = gather, large
 		return c
 	}
 	whole := newTest()
@@ -226,8 +225,8 @@ func crashAtEveryCall(t *testing.T, compression sink.Compression, rotate *sink.R
 	}
 }
 
-// TestFaultAtEveryCall fails every single call once, those that only ask included, as
-// a disk or a network file system does that hiccups. Nothing is lost or repeated.
+// TestFaultAtEveryCall fails each call once, also calls that only read, as a disk or a
+// network file system does. No record is lost or repeated.
 func TestFaultAtEveryCall(t *testing.T) {
 	for _, compression := range []sink.Compression{sink.Uncompressed, sink.Zstd} {
 		for _, rotate := range []*sink.Rotate{nil, {Size: 150}} {
@@ -236,7 +235,7 @@ func TestFaultAtEveryCall(t *testing.T) {
 				for at := 1; ; at++ {
 					c := newCrashTest(compression, rotate)
 					c.large = true
-					c.fs.Asking = true
+					c.fs.FaultReads = true
 					calls := 0
 					c.fs.Fault = func() error {
 						if calls++; calls == at {
@@ -244,7 +243,7 @@ func TestFaultAtEveryCall(t *testing.T) {
 						}
 						return nil
 					}
-					for range 3 { // what met the fault is tried again from the beginning
+					for range 3 { // what failed is tried again from the beginning
 						if err := c.run(t); err == nil {
 							break
 						} else if !errors.Is(err, syscall.EIO) && !errors.Is(err, disk.ErrLocked) {
@@ -261,12 +260,12 @@ func TestFaultAtEveryCall(t *testing.T) {
 	}
 }
 
-// TestManyCrashes dies again and again at random calls, in recovery too.
-func TestManyCrashes(t *testing.T) {
+// TestRepeatedCrashes crashes again and again at random calls, also during recovery.
+func TestRepeatedCrashes(t *testing.T) {
 	for seed := range uint64(300) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		c := newCrashTest([]sink.Compression{sink.Uncompressed, sink.Gzip, sink.Zstd}[random.IntN(3)], [](*sink.Rotate){nil, {Size: 150}, {Size: 400}}[random.IntN(3)])
-		c.gather, c.large = seed%2 == 0, seed%3 == 0
+		c.buffer, c.large = seed%2 == 0, seed%3 == 0
 		var what []string
 		for range 8 {
 			c.fs.StopAt = 1 + random.IntN(60)

@@ -15,7 +15,8 @@ import (
 	"kcagent/sink/file/filename"
 )
 
-// TestDamagedCheckpointIsRejected: if neither slot is whole, nothing is guessed.
+// TestDamagedCheckpointIsRejected checks that the sink does not guess if neither slot is
+// whole.
 func TestDamagedCheckpointIsRejected(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out.log")
 	s := openExact(t, path, nil)
@@ -32,43 +33,43 @@ func TestDamagedCheckpointIsRejected(t *testing.T) {
 		return string(b)
 	}
 	for n := range 100 {
-		setFile(t, path+filename.CheckpointSuffix, spoil(n, (n*7)%100))
-		rejected(t, path, "damaged")
+		writeFile(t, path+filename.CheckpointSuffix, spoil(n, (n*7)%100))
+		wantRejected(t, path, "damaged")
 	}
-	setFile(t, path+filename.CheckpointSuffix, strings.ToUpper(good))
-	rejected(t, path, "damaged")
-	for _, n := range []int{50, 100} { // the first slot alone, but not of the first checkpoint
-		setFile(t, path+filename.CheckpointSuffix, good[checkpoint.SlotSize:checkpoint.SlotSize+n])
-		rejected(t, path, "damaged")
+	writeFile(t, path+filename.CheckpointSuffix, strings.ToUpper(good))
+	wantRejected(t, path, "damaged")
+	for _, n := range []int{50, 100} { // only the first slot, but not with the first checkpoint
+		writeFile(t, path+filename.CheckpointSuffix, good[checkpoint.SlotSize:checkpoint.SlotSize+n])
+		wantRejected(t, path, "damaged")
 	}
-	setFile(t, path+filename.CheckpointSuffix, good)
+	writeFile(t, path+filename.CheckpointSuffix, good)
 	s = openExact(t, path, nil)
 	wantNext(t, s, 0, 5)
 	mustClose(t, s)
 }
 
-// TestFileIsIdentified: a file that is not the one in the checkpoint, or holds less,
-// is rejected; a copy of it is continued.
-func TestFileIsIdentified(t *testing.T) {
+// TestOtherFileThanInTheCheckpointIsRejected checks that a file that is not the one in the
+// checkpoint, or is shorter, is rejected, and that a copy of it is continued.
+func TestOtherFileThanInTheCheckpointIsRejected(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out.log")
 	s := openExact(t, path, nil)
 	mustWrite(t, s, records(0, 0, 5))
 	mustClose(t, s)
 	was := readFile(t, path)
-	setFile(t, path, was[:20])
-	rejected(t, path, "requires")
-	setFile(t, path, strings.ToUpper(was)+"more\n")
-	rejected(t, path, "its content")
+	writeFile(t, path, was[:20])
+	wantRejected(t, path, "requires")
+	writeFile(t, path, strings.ToUpper(was)+"more\n")
+	wantRejected(t, path, "its content")
 	replace := func(content string) {
 		t.Helper()
 		other := filepath.Join(t.TempDir(), "other.log")
-		setFile(t, other, content)
+		writeFile(t, other, content)
 		if err := os.Rename(other, path); err != nil {
 			t.Fatal(err)
 		}
 	}
 	replace(strings.ToUpper(was))
-	rejected(t, path, "its content")
+	wantRejected(t, path, "its content")
 
 	replace(was + "p0-000005\ntorn")
 	s = openExact(t, path, nil)
@@ -78,12 +79,13 @@ func TestFileIsIdentified(t *testing.T) {
 	checkFile(t, path, lines(want(0, 0, 7)))
 }
 
-// TestFailedStoreLosesToALargerOne: a checkpoint whose sync failed may be on the disk all
-// the same. One that is stored later wins over it, also if it has outgrown the slot.
-func TestFailedStoreLosesToALargerOne(t *testing.T) {
+// TestFailedCheckpointLosesToALargerOne checks that a later checkpoint wins over one whose
+// sync failed but which is on the disk nevertheless, also if the later one has outgrown the
+// slot.
+func TestFailedCheckpointLosesToALargerOne(t *testing.T) {
 	path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
 	s := openExact(t, path, fsys)
-	id := place(t, s, 0).ID
+	id := resume(t, s, 0).ID
 	mustWrite(t, s, records(0, 0, 10))
 	fsys.SetFault(fail(syscall.EIO, "datasync out.log+checkpoint"))
 	if err := s.Flush(t.Context()); !errors.Is(err, syscall.EIO) {
@@ -95,16 +97,17 @@ func TestFailedStoreLosesToALargerOne(t *testing.T) {
 	}
 	mustWrite(t, s, records(0, 10, 10))
 	mustFlush(t, s)
-	die(t, s)
+	abandon(t, s)
 	s = openExact(t, path, nil)
 	wantNext(t, s, 0, 20)
 	mustClose(t, s)
 	checkFile(t, path, lines(want(0, 0, 20)))
 }
 
-// TestDurabilityNoneCutsNoForeignFile: after a power loss a file may be shorter than its
-// checkpoint says. A shorter file with another inode is that of another program.
-func TestDurabilityNoneCutsNoForeignFile(t *testing.T) {
+// TestDurabilityNoneTruncatesNoForeignFile checks that a shorter file with another inode is
+// the file of another program, although a power loss may shorten a file under durability
+// none.
+func TestDurabilityNoneTruncatesNoForeignFile(t *testing.T) {
 	for _, c := range []sink.Compression{sink.Uncompressed, sink.Zstd} {
 		t.Run(string(c), func(t *testing.T) {
 			dir := t.TempDir()
@@ -118,15 +121,15 @@ func TestDurabilityNoneCutsNoForeignFile(t *testing.T) {
 				t.Fatal(err)
 			}
 			foreign := "a line of another program\nand"
-			setFile(t, path, foreign)
+			writeFile(t, path, foreign)
 			if s, err := openWith(t.Context(), spec, testOptions{}); err == nil {
 				mustClose(t, s)
 			}
-			kept := slices.ContainsFunc(folder(t, dir), func(name string) bool {
+			kept := slices.ContainsFunc(fileNames(t, dir), func(name string) bool {
 				return strings.HasPrefix(readFile(t, filepath.Join(dir, name)), foreign)
 			})
 			if !kept {
-				t.Errorf("the file of the other program was cut; files are %q", folder(t, dir))
+				t.Errorf("the file of the other program was truncated; files are %q", fileNames(t, dir))
 			}
 		})
 	}

@@ -12,8 +12,8 @@ import (
 	"kcagent/sink/file/disk/disktest"
 )
 
-// TestFlushSyncsTwice: a flush syncs the data and the checkpoint, which is written in
-// place; one without news nothing.
+// TestFlushSyncsTwice checks that a flush syncs the data and the checkpoint, which is
+// written in place, and that a flush without new records syncs nothing.
 func TestFlushSyncsTwice(t *testing.T) {
 	path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
 	s := openExact(t, path, fsys)
@@ -32,9 +32,9 @@ func TestFlushSyncsTwice(t *testing.T) {
 	mustClose(t, s)
 }
 
-// TestNotBeforeTheData: no checkpoint is stored when the data could not be made
-// safe, and the sink is opened anew where the last one stands.
-func TestNotBeforeTheData(t *testing.T) {
+// TestNoCheckpointWithoutDurableData checks that no checkpoint is stored if the data could
+// not be synced, and that the sink continues at the last checkpoint when it is opened again.
+func TestNoCheckpointWithoutDurableData(t *testing.T) {
 	path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
 	s := openExact(t, path, fsys)
 	mustWrite(t, s, records(0, 0, 3))
@@ -58,10 +58,10 @@ func TestNotBeforeTheData(t *testing.T) {
 	checkFile(t, path, lines(want(0, 0, 6)))
 }
 
-// TestCheckpointFails: whatever call fails, the flush does, with the path and
-// the cause; records go on, and once it works again all are covered. A crash in
-// between repeats nothing.
-func TestCheckpointFails(t *testing.T) {
+// TestFailedCheckpointIsRetried checks that a flush fails with path and cause, whatever call
+// fails. Records are accepted meanwhile, and a later flush covers all. A crash in between
+// repeats none.
+func TestFailedCheckpointIsRetried(t *testing.T) {
 	for _, call := range []string{"writeat out.log+checkpoint", "datasync out.log+checkpoint", "fstat out.log+checkpoint"} {
 		for _, crash := range []bool{false, true} {
 			t.Run(call, func(t *testing.T) {
@@ -81,11 +81,11 @@ func TestCheckpointFails(t *testing.T) {
 				mustWrite(t, s, records(0, 6, 3))
 				fsys.SetFault(nil)
 				if crash {
-					die(t, s)
+					abandon(t, s)
 					s = openExact(t, path, fsys)
-					next := int(place(t, s, 0).Next)
+					next := int(resume(t, s, 0).Next)
 					if next != 3 && next != 6 {
-						t.Fatalf("it stands at %d", next)
+						t.Fatalf("the position is %d", next)
 					}
 					mustWrite(t, s, records(0, next, 9-next))
 				}
@@ -98,18 +98,17 @@ func TestCheckpointFails(t *testing.T) {
 	}
 }
 
-// TestMovedMeanwhile: the file is moved, or deleted, after a crash. What the
-// checkpoint does not cover is cut off where the file is now, so that it stands
-// in the new one alone.
-func TestMovedMeanwhile(t *testing.T) {
-	for name, create := range map[string]bool{"renamed": false, "renamed and made anew": true} {
+// TestFileMovedAfterACrash checks that a file is truncated where it is if it was moved after
+// a crash, so that its uncovered records are only in the new file.
+func TestFileMovedAfterACrash(t *testing.T) {
+	for name, create := range map[string]bool{"renamed": false, "renamed and created again": true} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "out.log")
 			s := openExact(t, path, nil)
 			mustWrite(t, s, records(0, 0, 3))
 			mustFlush(t, s)
 			mustWrite(t, s, records(0, 3, 3))
-			die(t, s)
+			abandon(t, s)
 			if err := os.Rename(path, path+".1"); err != nil {
 				t.Fatal(err)
 			}
@@ -121,7 +120,7 @@ func TestMovedMeanwhile(t *testing.T) {
 			s = openExact(t, path, nil)
 			wantNext(t, s, 0, 3)
 			mustWrite(t, s, records(0, 3, 3))
-			die(t, s)
+			abandon(t, s)
 			s = openExact(t, path, nil)
 			wantNext(t, s, 0, 3)
 			mustWrite(t, s, records(0, 3, 4))
@@ -132,13 +131,14 @@ func TestMovedMeanwhile(t *testing.T) {
 	}
 }
 
-// TestBeforeTheFirstFlush: a file of which no record is covered yet is known by
-// its inode and birth; another one that got its number is not touched.
-func TestBeforeTheFirstFlush(t *testing.T) {
+// TestEmptyFileIsIdentifiedByBirthTime checks that a file without covered records is
+// identified by inode and birth time, and that another file with the same inode is not
+// changed.
+func TestEmptyFileIsIdentifiedByBirthTime(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out.log")
 	s := openExact(t, path, nil)
 	mustWrite(t, s, records(0, 0, 3))
-	die(t, s)
+	abandon(t, s)
 	for _, moved := range []bool{false, true} {
 		if moved {
 			if err := os.Rename(path, path+".1"); err != nil {
@@ -148,26 +148,26 @@ func TestBeforeTheFirstFlush(t *testing.T) {
 		s = openExact(t, path, nil)
 		wantNext(t, s, 0, -1)
 		mustWrite(t, s, records(0, 0, 3))
-		die(t, s)
+		abandon(t, s)
 		checkFile(t, path, lines(want(0, 0, 3)))
 		if moved {
 			checkFile(t, path+".1", "")
 		}
 	}
-	for range 20 { // until the number comes again, on file systems that use it again
+	for range 20 { // until the file system reuses the inode number, if it does
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.WriteFile(path, []byte("somebody's\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		rejected(t, path, "its content")
+		wantRejected(t, path, "its content")
 	}
 }
 
-// TestDeletedMeanwhile: what was in it is gone by its owner's wish; the rest
-// goes on where it ended.
-func TestDeletedMeanwhile(t *testing.T) {
+// TestFileDeletedAfterACrash checks that the sink continues in a new file, without the
+// deleted records.
+func TestFileDeletedAfterACrash(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out.log")
 	s := openExact(t, path, nil)
 	mustWrite(t, s, records(0, 0, 3))
@@ -182,12 +182,12 @@ func TestDeletedMeanwhile(t *testing.T) {
 	checkFile(t, path, lines(want(0, 3, 2)))
 }
 
-// TestOtherHandsThenACrash: others move, delete or truncate the file while the
-// agent runs, and then it dies.
-func TestOtherHandsThenACrash(t *testing.T) {
+// TestChangedFileThenCrash lets another program move, delete or truncate the file while the
+// agent runs, and then crashes.
+func TestChangedFileThenCrash(t *testing.T) {
 	for name, c := range map[string]struct {
 		act  func(path string) error
-		kept bool // the records before stay somewhere
+		kept bool // the earlier records are in some file
 	}{
 		"moved":     {func(p string) error { return os.Rename(p, p+".1") }, true},
 		"deleted":   {os.Remove, false},
@@ -202,7 +202,7 @@ func TestOtherHandsThenACrash(t *testing.T) {
 				if err := c.act(path); err != nil {
 					t.Fatal(err)
 				}
-				if !flushed { // the flush will see it
+				if !flushed { // the flush detects the change
 					mustWrite(t, s, records(0, 3, 3))
 				}
 				mustFlush(t, s)
@@ -211,7 +211,7 @@ func TestOtherHandsThenACrash(t *testing.T) {
 					mustFlush(t, s)
 				}
 				mustWrite(t, s, records(0, 6, 3)) // not flushed
-				die(t, s)
+				abandon(t, s)
 				s = openExact(t, path, nil)
 				wantNext(t, s, 0, 6)
 				mustWrite(t, s, records(0, 6, 3))

@@ -12,7 +12,7 @@ import (
 	"kcagent/sink/file/disk/disktest"
 )
 
-// fail makes the named calls fail, such as "truncate out.log".
+// fail returns a fault that fails the named calls, such as "truncate out.log".
 func fail(err error, calls ...string) func(op, name string) error {
 	return func(op, name string) error {
 		for _, c := range calls {
@@ -24,9 +24,9 @@ func fail(err error, calls ...string) func(op, name string) error {
 	}
 }
 
-// TestDiskFull: a write that does not fit leaves no byte behind and says what
-// to do; once there is room, the same records go in once.
-func TestDiskFull(t *testing.T) {
+// TestDiskFullKeepsNoPartOfAChunk checks that a write that does not fit leaves no byte and
+// names the next step, and that the same records are written once when there is space.
+func TestDiskFullKeepsNoPartOfAChunk(t *testing.T) {
 	path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
 	s := mustOpen(t, fileSpec(path), fsys)
 	mustWrite(t, s, records(0, 0, 3))
@@ -45,8 +45,9 @@ func TestDiskFull(t *testing.T) {
 	checkFile(t, path, lines(want(0, 0, 13)))
 }
 
-// TestQuota: a quota that is used up says what to do, as a full disk does.
-func TestQuota(t *testing.T) {
+// TestExceededQuotaNamesTheNextStep checks that an exceeded quota names the next step, as a
+// full disk does.
+func TestExceededQuotaNamesTheNextStep(t *testing.T) {
 	path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
 	s := openExact(t, path, fsys)
 	mustWrite(t, s, records(0, 0, 3))
@@ -61,8 +62,8 @@ func TestQuota(t *testing.T) {
 	checkFile(t, path, lines(want(0, 0, 6)))
 }
 
-// TestDiskFullLater: the same, with the fault in a later chunk.
-func TestDiskFullLater(t *testing.T) {
+// TestDiskFullInALaterChunk checks a full disk in a later chunk.
+func TestDiskFullInALaterChunk(t *testing.T) {
 	path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
 	s := mustOpen(t, fileSpec(path), fsys)
 	mustWrite(t, s, records(0, 0, 3))
@@ -78,9 +79,9 @@ func TestDiskFullLater(t *testing.T) {
 	checkFile(t, path, lines(want(0, 0, 3+n)))
 }
 
-// TestFailedCut: if even the cut fails, nothing is written behind the torn
-// record; the path is opened anew and cut before the next write.
-func TestFailedCut(t *testing.T) {
+// TestFailedTruncationIsRepeated checks that nothing is written after a torn record that
+// could not be truncated: the path is opened again and truncated before the next write.
+func TestFailedTruncationIsRepeated(t *testing.T) {
 	path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
 	s := mustOpen(t, fileSpec(path), fsys)
 	mustWrite(t, s, records(0, 0, 3))
@@ -91,17 +92,17 @@ func TestFailedCut(t *testing.T) {
 	}
 	fsys.SetRoom(-1)
 	if err := write(t.Context(), s, records(0, 3, 3)); !errors.Is(err, syscall.EIO) {
-		t.Fatalf("wrote behind a torn record: %v", err)
+		t.Fatalf("wrote after a torn record: %v", err)
 	}
-	mustFlush(t, s) // what was accepted is safe all the same
+	mustFlush(t, s) // the accepted records are durable nevertheless
 	fsys.SetFault(nil)
 	mustWrite(t, s, records(0, 3, 3))
 	mustClose(t, s)
 	checkFile(t, path, lines(want(0, 0, 6)))
 }
 
-// TestCutAtClose: what could not be cut off in time is cut off at the end.
-func TestCutAtClose(t *testing.T) {
+// TestCloseTruncatesATornEnd checks that Close truncates what could not be truncated before.
+func TestCloseTruncatesATornEnd(t *testing.T) {
 	path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
 	s := mustOpen(t, fileSpec(path), fsys)
 	fsys.SetFault(fail(syscall.EIO, "truncate out.log"))
@@ -114,9 +115,9 @@ func TestCutAtClose(t *testing.T) {
 	checkFile(t, path, "")
 }
 
-// TestDeadDescriptor: a descriptor that the file system no longer knows is
-// replaced.
-func TestDeadDescriptor(t *testing.T) {
+// TestDeadDescriptorIsReplaced checks that a descriptor that the file system does not know
+// any more is replaced.
+func TestDeadDescriptorIsReplaced(t *testing.T) {
 	path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
 	s := mustOpen(t, fileSpec(path), fsys)
 	mustWrite(t, s, records(0, 0, 3))
@@ -139,8 +140,8 @@ func TestDeadDescriptor(t *testing.T) {
 	checkFile(t, path, lines(want(0, 0, 6)))
 }
 
-// TestDeadDescriptorAtFlush: the same, first met by a Flush.
-func TestDeadDescriptorAtFlush(t *testing.T) {
+// TestFlushReplacesADeadDescriptor checks the same if a flush detects it first.
+func TestFlushReplacesADeadDescriptor(t *testing.T) {
 	path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
 	s := mustOpen(t, fileSpec(path), fsys)
 	mustWrite(t, s, records(0, 0, 3))
@@ -163,9 +164,10 @@ func TestDeadDescriptorAtFlush(t *testing.T) {
 	checkFile(t, path, lines(want(0, 0, 3)))
 }
 
-// TestFailedSync: nothing is accepted after a loss, that descriptor is not
-// synced again, and Close leaves what the last good Flush covered.
-func TestFailedSync(t *testing.T) {
+// TestFailedSyncLosesTheFile checks that nothing is accepted after a loss, that the
+// descriptor is not synced again, and that Close leaves what the last successful flush
+// covered.
+func TestFailedSyncLosesTheFile(t *testing.T) {
 	path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
 	s := mustOpen(t, fileSpec(path), fsys)
 	mustWrite(t, s, records(0, 0, 3))
@@ -187,7 +189,7 @@ func TestFailedSync(t *testing.T) {
 	equal(t, fsys.Trace(), nil)
 	mustClose(t, s)
 	checkFile(t, path, lines(want(0, 0, 3)))
-	// The cut is synced on a descriptor of its own.
+	// The truncation is synced on a descriptor of its own.
 	equal(t, fsys.Trace(), []string{"open out.log", "truncate out.log", "datasync out.log", "close out.log", "close out.log", "close out.log+checkpoint"})
 
 	s = mustOpen(t, fileSpec(path), fsys)
@@ -196,9 +198,9 @@ func TestFailedSync(t *testing.T) {
 	checkFile(t, path, lines(want(0, 0, 9)))
 }
 
-// TestFailedSyncOfOne: a file that could not be synced loses the records since the last
-// good Flush, and no other does: all others are safe.
-func TestFailedSyncOfOne(t *testing.T) {
+// TestFailedSyncLosesOneFileOnly checks that only the file whose sync failed loses records
+// since the last successful flush.
+func TestFailedSyncLosesOneFileOnly(t *testing.T) {
 	dir, fsys := t.TempDir(), disktest.NewFaultFS()
 	s := mustOpen(t, fileSpec(filepath.Join(dir, "{partition}.log")), fsys)
 	mustWrite(t, s, records(0, 0, 3))
@@ -227,8 +229,8 @@ func TestFailedSyncOfOne(t *testing.T) {
 	checkFile(t, filepath.Join(dir, "2.log"), lines(want(2, 0, 3)))
 }
 
-// TestFailedSyncAtClose: Close tells of a loss that it meets first.
-func TestFailedSyncAtClose(t *testing.T) {
+// TestCloseReportsAFailedSync checks that Close returns a loss that it detects first.
+func TestCloseReportsAFailedSync(t *testing.T) {
 	path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
 	s := mustOpen(t, fileSpec(path), fsys)
 	mustWrite(t, s, records(0, 0, 3))
@@ -244,11 +246,11 @@ func TestFailedSyncAtClose(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	checkFile(t, path, "")
-	mustClose(t, mustOpen(t, fileSpec(path), nil)) // released all the same
+	mustClose(t, mustOpen(t, fileSpec(path), nil)) // released nevertheless
 }
 
-// TestOneFailsTheOtherWorks: two sinks share nothing.
-func TestOneFailsTheOtherWorks(t *testing.T) {
+// TestSinksFailIndependently checks that a fault of one sink does not affect another one.
+func TestSinksFailIndependently(t *testing.T) {
 	dir, fsys := t.TempDir(), disktest.NewFaultFS()
 	bad := mustOpen(t, fileSpec(filepath.Join(dir, "bad.log")), fsys)
 	good := mustOpen(t, fileSpec(filepath.Join(dir, "good.log")), fsys)
@@ -263,12 +265,12 @@ func TestOneFailsTheOtherWorks(t *testing.T) {
 	checkFile(t, filepath.Join(dir, "good.log"), lines(want(0, 0, 3)))
 }
 
-// TestFlushesBesideFailedWrites: writes that fail in the middle are cut off while flushes
-// are under way. The race detector watches both.
-func TestFlushesBesideFailedWrites(t *testing.T) {
+// TestFlushDuringFailedWrites truncates failed writes while flushes run. The race detector
+// checks both.
+func TestFlushDuringFailedWrites(t *testing.T) {
 	path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
 	s := openExact(t, path, fsys)
-	place(t, s, 0)
+	resume(t, s, 0)
 	calls := 0
 	fsys.SetFault(func(op, _ string) error {
 		if op != "write" {

@@ -14,10 +14,9 @@ import (
 	"kcagent/sink/file/disk/disktest"
 )
 
-// TestSyncOrder: the names of the file and of every folder that was made are durable
-// before a checkpoint names the file, that is before the first record; and nothing is
-// synced without need.
-func TestSyncOrder(t *testing.T) {
+// TestNamesAreSyncedBeforeTheCheckpoint checks that the names of the file and of new folders
+// are durable before a checkpoint names the file, and that nothing is synced without need.
+func TestNamesAreSyncedBeforeTheCheckpoint(t *testing.T) {
 	dir, fsys := t.TempDir(), disktest.NewFaultFS()
 	s := mustOpen(t, fileSpec(filepath.Join(dir, "a/b/out.log")), fsys)
 	got := fsys.Trace()
@@ -38,9 +37,9 @@ func TestSyncOrder(t *testing.T) {
 	mustClose(t, s)
 }
 
-// TestFolderSyncRetried: a name that could not be made safe is no loss of
-// records, but no success either.
-func TestFolderSyncRetried(t *testing.T) {
+// TestFailedFolderSyncIsRetried checks that a name that could not be synced loses no record,
+// and fails the write.
+func TestFailedFolderSyncIsRetried(t *testing.T) {
 	dir, fsys := t.TempDir(), disktest.NewFaultFS()
 	s := mustOpen(t, fileSpec(filepath.Join(dir, "new/{topic}.log")), fsys)
 	fsys.SetFault(func(op, _ string) error {
@@ -64,7 +63,7 @@ func TestFolderSyncRetried(t *testing.T) {
 	checkFile(t, filepath.Join(dir, "new/orders.log"), lines(want(0, 0, 3)))
 }
 
-func TestDurabilityNone(t *testing.T) {
+func TestDurabilityNoneSyncsNothing(t *testing.T) {
 	dir, fsys := t.TempDir(), disktest.NewFaultFS()
 	path := filepath.Join(dir, "out.log")
 	spec := fileSpec(path)
@@ -75,7 +74,7 @@ func TestDurabilityNone(t *testing.T) {
 	mustFlush(t, s)
 	equal(t, fsys.Trace(), nil)
 
-	// Once fsync is asked for, what came before is made safe with the rest.
+	// Once durability is fsync, earlier records are synced with the others.
 	if err := s.Update(fileSpec(path)); err != nil {
 		t.Fatal(err)
 	}
@@ -84,9 +83,9 @@ func TestDurabilityNone(t *testing.T) {
 	mustClose(t, s)
 }
 
-// TestFlushStopsNoWrite: a write passes a flush that hangs in fdatasync, and is
-// not covered by it.
-func TestFlushStopsNoWrite(t *testing.T) {
+// TestWriteDuringAFlush checks that a write does not wait for a flush that hangs in
+// fdatasync, and that the flush does not cover the write.
+func TestWriteDuringAFlush(t *testing.T) {
 	dir, fsys := t.TempDir(), disktest.NewFaultFS()
 	s := mustOpen(t, fileSpec(filepath.Join(dir, "out.log")), fsys)
 	mustWrite(t, s, records(0, 0, 3))
@@ -113,7 +112,7 @@ func TestFlushStopsNoWrite(t *testing.T) {
 	mustClose(t, s)
 }
 
-func TestMode(t *testing.T) {
+func TestModeOfNewFiles(t *testing.T) {
 	old := syscall.Umask(0o077)
 	defer syscall.Umask(old)
 	dir := t.TempDir()
@@ -135,7 +134,7 @@ func TestMode(t *testing.T) {
 		}
 	}
 	mustWrite(t, s, []sink.Record{{Topic: "first"}})
-	check("first.log", 0o664) // whatever the umask
+	check("first.log", 0o664) // independent of the umask
 	spec.File.Mode = 0o600
 	if err := s.Update(spec); err != nil {
 		t.Fatal(err)
@@ -148,7 +147,7 @@ func TestMode(t *testing.T) {
 	mustClose(t, s)
 }
 
-func TestFolderMode(t *testing.T) {
+func TestModeOfNewFolders(t *testing.T) {
 	old := syscall.Umask(0)
 	defer syscall.Umask(old)
 	for mode, folder := range map[sink.Mode]fs.FileMode{0o640: 0o750, 0o644: 0o755, 0o600: 0o700} {
@@ -178,15 +177,16 @@ func TestLiteralPathOpensAtOnce(t *testing.T) {
 	if _, err := openWith(t.Context(), fileSpec(dir), testOptions{}); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("got %v for a folder", err)
 	}
-	// With a placeholder there is nothing to open yet.
+	// With a placeholder, nothing is opened yet.
 	mustClose(t, mustOpen(t, fileSpec(filepath.Join(dir, "other/{topic}.log")), nil))
 	if _, err := os.Stat(filepath.Join(dir, "other")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("folder was made before the first record: %v", err)
+		t.Errorf("folder was created before the first record: %v", err)
 	}
 }
 
-// TestLazyOpenRetried: a path that cannot be opened yet holds its records.
-func TestLazyOpenRetried(t *testing.T) {
+// TestFailedOpenIsRetried checks that a path that cannot be opened yet keeps its records
+// back.
+func TestFailedOpenIsRetried(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "orders"), nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -204,7 +204,7 @@ func TestLazyOpenRetried(t *testing.T) {
 	checkFile(t, filepath.Join(dir, "orders/7.log"), lines(want(7, 0, 2)))
 }
 
-func TestTopicCannotLeadOut(t *testing.T) {
+func TestTopicCannotLeaveTheFolder(t *testing.T) {
 	s := mustOpen(t, fileSpec(filepath.Join(t.TempDir(), "{topic}/x.log")), nil)
 	for _, topic := range []string{"", ".", "..", "../x", "a/b", "a\x00"} {
 		if err := write(t.Context(), s, []sink.Record{{Topic: topic}}); err == nil {

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// TestAlarm: it rings at the earliest time that is set, and soon after the clock was
-// set back.
-func TestAlarm(t *testing.T) {
+// TestFlushTimerFiresAtTheEarliestDeadline checks that the timer fires at the earliest
+// deadline, and soon after the clock was set back.
+func TestFlushTimerFiresAtTheEarliestDeadline(t *testing.T) {
 	clk := newClock()
 	a := &flushTimer{onDeadline: func() {}, now: clk.now}
 	at := clk.now().Add(time.Hour)

@@ -29,14 +29,14 @@ var (
 	writeLarge  = sinktest.WriteLarge
 )
 
-// testOptions are [Options], and what only tests of the file sink set.
+// testOptions are [sink.Options], and what only tests of the file sink set.
 type testOptions struct {
-	FS              disk.FS // nil is the real one
+	FS              disk.FS // nil is the real file system
 	Log             *slog.Logger
 	Now             func() time.Time
 	Consumer, Group string
 	Due             func()
-	pool            *writer.Pool // nil is that of the process
+	pool            *writer.Pool // nil is the pool of the process
 }
 
 func openWith(ctx context.Context, spec sink.Spec, o testOptions) (sink.Sink, error) {
@@ -98,7 +98,7 @@ func openExact(t *testing.T, path string, fsys disk.FS) sink.Sink {
 	return s
 }
 
-func place(t *testing.T, s sink.Sink, partition int32) sink.Ledger {
+func resume(t *testing.T, s sink.Sink, partition int32) sink.Ledger {
 	t.Helper()
 	p, err := s.Resume(t.Context(), sink.TopicPartition{Topic: "orders", Partition: partition}, nil)
 	if err != nil {
@@ -109,14 +109,14 @@ func place(t *testing.T, s sink.Sink, partition int32) sink.Ledger {
 
 func wantNext(t *testing.T, s sink.Sink, partition int32, next int64) {
 	t.Helper()
-	if p := place(t, s, partition); p.Next != next {
-		t.Errorf("partition %d stands at %d, want %d", partition, p.Next, next)
+	if p := resume(t, s, partition); p.Next != next {
+		t.Errorf("partition %d is at %d, want %d", partition, p.Next, next)
 	}
 }
 
-// die ends a sink as the end of the process does: its locks are gone, and
-// nothing is flushed.
-func die(t *testing.T, s sink.Sink) {
+// abandon ends a sink as the end of the process does: its locks are released, and nothing is
+// flushed.
+func abandon(t *testing.T, s sink.Sink) {
 	t.Helper()
 	s.(*fileSink).timer.stop()
 	s.(*fileSink).keeper.Stop(false)
@@ -145,8 +145,8 @@ func readFile(t *testing.T, path string) string {
 	return string(data)
 }
 
-// folder lists what is in a folder, sorted.
-func folder(t *testing.T, dir string) (names []string) {
+// fileNames returns the names in a folder, sorted.
+func fileNames(t *testing.T, dir string) (names []string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -158,13 +158,12 @@ func folder(t *testing.T, dir string) (names []string) {
 	return names
 }
 
-// rejected demands an error that names the path and the next step, and that
-// nothing was touched.
-func rejected(t *testing.T, path, cause string) {
+// wantRejected checks that opening fails with the path and the next step, and changes nothing.
+func wantRejected(t *testing.T, path, cause string) {
 	t.Helper()
 	files := func() map[string]string {
 		all := map[string]string{}
-		for _, n := range folder(t, filepath.Dir(path)) {
+		for _, n := range fileNames(t, filepath.Dir(path)) {
 			all[n] = readFile(t, filepath.Join(filepath.Dir(path), n))
 		}
 		return all
@@ -189,17 +188,17 @@ func rejected(t *testing.T, path, cause string) {
 	}
 }
 
-func setFile(t *testing.T, path, content string) {
+func writeFile(t *testing.T, path, content string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(content), 0o640); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// isSide reports whether a path is that of a side file.
-func isSide(path string) bool { return strings.HasSuffix(path, filename.CheckpointSuffix) }
+// isCheckpoint reports whether a path is that of a checkpoint.
+func isCheckpoint(path string) bool { return strings.HasSuffix(path, filename.CheckpointSuffix) }
 
-// A clock is one that tests set.
+// A clock is set by the test.
 type clock struct {
 	mu sync.Mutex
 	t  time.Time
@@ -219,7 +218,7 @@ func (c *clock) add(d time.Duration) {
 	c.t = c.t.Add(d)
 }
 
-// openAt opens a sink whose clock the test sets.
+// openAt opens a sink with a clock.
 func openAt(t *testing.T, c *clock, pattern string, r *sink.Rotate) sink.Sink {
 	t.Helper()
 	spec := exactSpec(pattern)
@@ -231,8 +230,8 @@ func openAt(t *testing.T, c *clock, pattern string, r *sink.Rotate) sink.Sink {
 	return s
 }
 
-// tend has the keeper do what is due, as its timer does.
-func tend(s sink.Sink) {
+// runKeeper lets the keeper do what is due, as its timer does.
+func runKeeper(s sink.Sink) {
 	for !s.(*fileSink).keeper.RunOnce() {
 		time.Sleep(time.Millisecond) // the timer was faster, and may have begun too early
 	}

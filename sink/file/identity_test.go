@@ -15,9 +15,9 @@ import (
 	"kcagent/sink/file/filename"
 )
 
-// TestTopicsCannotTakeSideFiles: whatever a topic is named, its file is no other
-// one's checkpoint, complete or temporary file.
-func TestTopicsCannotTakeSideFiles(t *testing.T) {
+// TestTopicsCannotNameFilesBesideDataFiles checks that the file of a topic with any name is
+// not the checkpoint or a complete file of another topic.
+func TestTopicsCannotNameFilesBesideDataFiles(t *testing.T) {
 	dir := t.TempDir()
 	spec := exactSpec(filepath.Join(dir, "{topic}"))
 	spec.File.Rotate = &sink.Rotate{Size: 30}
@@ -43,14 +43,14 @@ func TestTopicsCannotTakeSideFiles(t *testing.T) {
 	mustClose(t, s)
 	for _, topic := range topics {
 		path := filepath.Join(dir, topic)
-		equal(t, contents(t, append(complete(t, path), path)...), want(0, 0, n))
+		equal(t, contents(t, append(completeFiles(t, path), path)...), want(0, 0, n))
 	}
 }
 
-// TestStaleCheckpointCutsNoOtherFile: a consumer was renamed, and its file moved with
-// it but not the checkpoint. Another consumer that takes the old path later leaves the
-// file alone, whether it is being written or not.
-func TestStaleCheckpointCutsNoOtherFile(t *testing.T) {
+// TestStaleCheckpointTruncatesNoOtherFile renames a consumer, whose file is moved with it
+// but whose checkpoint is not. Another consumer that later uses the old path does not change
+// the moved file, whether it is being written or not.
+func TestStaleCheckpointTruncatesNoOtherFile(t *testing.T) {
 	for _, live := range []bool{true, false} {
 		t.Run(fmt.Sprintf("live=%v", live), func(t *testing.T) {
 			dir := t.TempDir()
@@ -85,8 +85,8 @@ func TestStaleCheckpointCutsNoOtherFile(t *testing.T) {
 	}
 }
 
-// TestResumeLocks: from Resume on no other writer gets the partition's file, so what
-// Resume has returned stays true.
+// TestResumeLocks checks that no other writer gets the file of a partition after Resume, so
+// that what Resume has returned stays true.
 func TestResumeLocks(t *testing.T) {
 	pattern := filepath.Join(t.TempDir(), "{topic}-{partition}.log")
 	one, two := openExact(t, pattern, nil), openExact(t, pattern, nil)
@@ -94,7 +94,7 @@ func TestResumeLocks(t *testing.T) {
 	if _, err := two.Resume(t.Context(), sink.TopicPartition{Topic: "orders", Partition: 0}, nil); !errors.Is(err, disk.ErrLocked) {
 		t.Fatalf("got %v, want ErrLocked", err)
 	}
-	wantNext(t, two, 1, -1) // other partitions can
+	wantNext(t, two, 1, -1) // other partitions can be resumed
 	mustWrite(t, one, records(0, 0, 5))
 	mustFlush(t, one)
 	if err := one.Release(); err != nil {
@@ -105,9 +105,9 @@ func TestResumeLocks(t *testing.T) {
 	mustClose(t, two)
 }
 
-// TestFilesAreMovedAwayTogether: after a kill in the middle of anything, file and
-// checkpoint can be moved away to begin a new file: no other file is left that would be used.
-func TestFilesAreMovedAwayTogether(t *testing.T) {
+// TestFileAndCheckpointCanBeMovedAway checks that, after a crash at any moment, moving file
+// and checkpoint away starts a new file: no third file would be used.
+func TestFileAndCheckpointCanBeMovedAway(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out.log")
 	spec := exactSpec(path)
 	spec.File.Rotate = &sink.Rotate{Size: 50}
@@ -119,7 +119,7 @@ func TestFilesAreMovedAwayTogether(t *testing.T) {
 		for i := range n {
 			mustWrite(t, s, records(0, i, 1))
 		}
-		die(t, s)
+		abandon(t, s)
 		for _, suffix := range []string{"", filename.CheckpointSuffix} {
 			if err := os.Rename(path+suffix, filepath.Join(t.TempDir(), "away")); err != nil && !errors.Is(err, os.ErrNotExist) {
 				t.Fatal(err)
@@ -135,9 +135,9 @@ func TestFilesAreMovedAwayTogether(t *testing.T) {
 	}
 }
 
-// TestRecordsThatRepeatAreNoIdentity: files are distinguished by inode and birth time, so
-// content that repeats misleads nothing: a rotation, and a kill after each record.
-func TestRecordsThatRepeatAreNoIdentity(t *testing.T) {
+// TestRepeatedRecordsDoNotConfuseFiles checks that files with the same content are told
+// apart by inode and birth time, over a rotation and a crash after each record.
+func TestRepeatedRecordsDoNotConfuseFiles(t *testing.T) {
 	for _, size := range []sink.Size{20, 50, 5000} {
 		path := filepath.Join(t.TempDir(), "out.log")
 		spec := exactSpec(path)
@@ -148,7 +148,7 @@ func TestRecordsThatRepeatAreNoIdentity(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			at := max(0, int(place(t, s, 0).Next))
+			at := max(0, int(resume(t, s, 0).Next))
 			for i := range kill % 9 {
 				mustWrite(t, s, []sink.Record{{Topic: "orders", Offset: int64(at + i), Value: []byte("ping")}})
 				if (kill+i)%5 == 0 {
@@ -156,25 +156,25 @@ func TestRecordsThatRepeatAreNoIdentity(t *testing.T) {
 					written = at + i + 1
 				}
 			}
-			die(t, s)
+			abandon(t, s)
 		}
 		s, err := openWith(t.Context(), spec, testOptions{Group: "g"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if next := int(place(t, s, 0).Next); next < written {
+		if next := int(resume(t, s, 0).Next); next < written {
 			t.Errorf("continues at %d, flushed were %d", next, written)
 		}
-		if got, next := len(contents(t, append(complete(t, path), path)...)), int(place(t, s, 0).Next); got != max(0, next) {
+		if got, next := len(contents(t, append(completeFiles(t, path), path)...)), int(resume(t, s, 0).Next); got != max(0, next) {
 			t.Errorf("size %d: the files hold %d records, the ledger says %d", size, got, next)
 		}
 		mustClose(t, s)
 	}
 }
 
-// TestLongNames: a name that leaves no room for the files beside it fails its own
-// partition alone, by name.
-func TestLongNames(t *testing.T) {
+// TestLongNameFailsItsPartition checks that a name that leaves no space for a suffix fails
+// its own partition only, with the name in the error.
+func TestLongNameFailsItsPartition(t *testing.T) {
 	s := openExact(t, filepath.Join(t.TempDir(), "{topic}.log"), nil)
 	for _, n := range []int{200, 249} {
 		topic := strings.Repeat("t", n)
@@ -190,8 +190,9 @@ func TestLongNames(t *testing.T) {
 	mustClose(t, s)
 }
 
-// TestCheckpointRemovedWhileInUse: it is written again, and the lock with it.
-func TestCheckpointRemovedWhileInUse(t *testing.T) {
+// TestRemovedCheckpointIsWrittenAgain checks that a checkpoint that was removed while it was
+// in use is written again, and locked.
+func TestRemovedCheckpointIsWrittenAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out.log")
 	s := openExact(t, path, nil)
 	mustWrite(t, s, records(0, 0, 3))
@@ -205,7 +206,7 @@ func TestCheckpointRemovedWhileInUse(t *testing.T) {
 		t.Errorf("got %v, want ErrLocked", err)
 	}
 	mustWrite(t, s, records(0, 6, 3))
-	die(t, s)
+	abandon(t, s)
 	s = openExact(t, path, nil)
 	wantNext(t, s, 0, 6)
 	mustWrite(t, s, records(0, 6, 3))
@@ -213,9 +214,9 @@ func TestCheckpointRemovedWhileInUse(t *testing.T) {
 	checkFile(t, path, lines(want(0, 0, 9)))
 }
 
-// TestTruncatedToNothing: a file that another program emptied while the agent was
-// away (copytruncate) is continued, as one that it deleted is.
-func TestTruncatedToNothing(t *testing.T) {
+// TestEmptiedFileIsContinued checks that a file that another program emptied while the agent
+// was stopped (copytruncate) is continued, like a file that was deleted.
+func TestEmptiedFileIsContinued(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out.log")
 	s := openExact(t, path, nil)
 	mustWrite(t, s, records(0, 0, 3))
@@ -226,7 +227,7 @@ func TestTruncatedToNothing(t *testing.T) {
 	s = openExact(t, path, nil)
 	wantNext(t, s, 0, 3)
 	mustWrite(t, s, records(0, 3, 2))
-	die(t, s)
+	abandon(t, s)
 	s = openExact(t, path, nil)
 	wantNext(t, s, 0, 3)
 	mustWrite(t, s, records(0, 3, 2))
@@ -234,9 +235,9 @@ func TestTruncatedToNothing(t *testing.T) {
 	checkFile(t, path, lines(want(0, 3, 2)))
 }
 
-// TestOneBadFileFailsAlone: a file that cannot be opened, locked, written or synced
-// fails its own partition, and the flush covers all others.
-func TestOneBadFileFailsAlone(t *testing.T) {
+// TestBadFileFailsItsPartition checks that a file that cannot be opened, locked, written or
+// synced fails its own partition, and that the flush covers all others.
+func TestBadFileFailsItsPartition(t *testing.T) {
 	bad := sink.TopicPartition{Topic: "orders", Partition: 1}
 	for _, call := range []string{"open 1.log+checkpoint", "lock 1.log+checkpoint", "open 1.log", "write 1.log", "datasync 1.log", "writeat 1.log+checkpoint", "fstat 1.log"} {
 		t.Run(call, func(t *testing.T) {
@@ -262,7 +263,7 @@ func TestOneBadFileFailsAlone(t *testing.T) {
 				}
 			}
 			fsys.SetFault(nil)
-			next := place(t, s, 1).Next
+			next := resume(t, s, 1).Next
 			if next < 0 {
 				next = 0
 			}

@@ -16,8 +16,8 @@ import (
 	"kcagent/sink/file/disk/disktest"
 )
 
-// TestLargeRecordIsOneChunk: it is between others, complete, in every format and
-// compression, and needs no memory for what it becomes.
+// TestLargeRecordIsOneChunk checks that a large record is complete and in order, in each
+// format and compression, and that no memory is allocated for its encoded form.
 func TestLargeRecordIsOneChunk(t *testing.T) {
 	zeros := make([]byte, 20<<20)
 	for _, format := range []sink.Format{sink.Raw, sink.JSON} {
@@ -69,10 +69,10 @@ func TestLargeRecordIsOneChunk(t *testing.T) {
 	}
 }
 
-// TestLargeRecordIsGivenUp: when the context ends between two pieces, nothing of the record
-// stays in the file.
-func TestLargeRecordIsGivenUp(t *testing.T) {
-	gone := errors.New("the consumer is paused")
+// TestCancelledLargeRecordLeavesNothing checks that nothing of a record stays in the file if
+// the context ends between two pieces.
+func TestCancelledLargeRecordLeavesNothing(t *testing.T) {
+	paused := errors.New("the consumer is paused")
 	large := records(0, 0, 1)
 	large[0].Value = bytes.Repeat([]byte("x"), 1<<20)
 	for _, c := range []sink.Compression{sink.Uncompressed, sink.Gzip, sink.Zstd} {
@@ -94,11 +94,11 @@ func TestLargeRecordIsGivenUp(t *testing.T) {
 		writes := 0
 		fs.Fault = func() error {
 			if writes++; writes == 2 {
-				cancel(gone)
+				cancel(paused)
 			}
 			return nil
 		}
-		if err := writeLarge(ctx, s, &large[0]); !errors.Is(err, gone) {
+		if err := writeLarge(ctx, s, &large[0]); !errors.Is(err, paused) {
 			t.Errorf("%s: got %v after %d writes", c, err, writes)
 		}
 		fs.Fault = nil
@@ -113,10 +113,10 @@ func TestLargeRecordIsGivenUp(t *testing.T) {
 	}
 }
 
-// TestCompressibleLargeRecordIsGivenUp: compressing gigabytes to nothing takes seconds, in
-// which no write shows that the context has ended.
-func TestCompressibleLargeRecordIsGivenUp(t *testing.T) {
-	gone := errors.New("the consumer is paused")
+// TestCancelledCompressibleLargeRecord checks that a cancelled write ends although its
+// pieces are compressed to nothing, so that no write notices the context.
+func TestCancelledCompressibleLargeRecord(t *testing.T) {
+	paused := errors.New("the consumer is paused")
 	large := records(0, 0, 1)
 	large[0].Value = make([]byte, 512<<10) // several pieces
 	for _, c := range []sink.Compression{sink.Gzip, sink.Zstd} {
@@ -130,8 +130,8 @@ func TestCompressibleLargeRecordIsGivenUp(t *testing.T) {
 		}
 		mustFlush(t, s)
 		ctx, cancel := context.WithCancelCause(t.Context())
-		cancel(gone)
-		if err := writeLarge(ctx, s, &large[0]); !errors.Is(err, gone) {
+		cancel(paused)
+		if err := writeLarge(ctx, s, &large[0]); !errors.Is(err, paused) {
 			t.Errorf("%s: got %v", c, err)
 		}
 		if got := len(fs.Files["/d/out.log"].Data); got != 0 {
@@ -141,9 +141,9 @@ func TestCompressibleLargeRecordIsGivenUp(t *testing.T) {
 	}
 }
 
-// writeLarge writes one record in pieces. At times it is given up between two of them.
-func (s *storm) writeLarge(p int) {
-	gone := errors.New("the consumer is paused")
+// writeLarge writes one record in pieces, and sometimes cancels it between two of them.
+func (s *history) writeLarge(p int) {
+	paused := errors.New("the consumer is paused")
 	r := records(int32(p), s.at[p], 1)[0]
 	r.Value = append(r.Value, padding...)
 	ctx, cancel := context.WithCancelCause(s.Context())
@@ -153,7 +153,7 @@ func (s *storm) writeLarge(p int) {
 		defer func() { s.setFault(before) }()
 		s.setFault(func() error {
 			if left--; left < 0 {
-				cancel(gone)
+				cancel(paused)
 			}
 			if before == nil {
 				return nil
@@ -161,7 +161,7 @@ func (s *storm) writeLarge(p int) {
 			return before()
 		})
 	}
-	if err := writeLarge(ctx, s.sink, &r); !errors.Is(err, gone) && !errors.Is(err, context.Canceled) {
+	if err := writeLarge(ctx, s.sink, &r); !errors.Is(err, paused) && !errors.Is(err, context.Canceled) {
 		s.wrote(p, 1, err)
 	}
 }

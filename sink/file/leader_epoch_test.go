@@ -10,15 +10,15 @@ import (
 	"kcagent/sink/file/filename"
 )
 
-// TestLedgerKeepsLeaderEpochs: each partition's position has the leader epoch of its last
-// record, in the checkpoint, too. Epoch 0 is known, and an absent one is not.
+// TestLedgerKeepsLeaderEpochs checks that the position of a partition has the leader epoch
+// of its last record, also in the checkpoint. Epoch 0 is known, and an absent epoch is not.
 func TestLedgerKeepsLeaderEpochs(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out.log")
 	s := openExact(t, path, nil)
 	epochs := []leader.Epoch{leader.NewEpoch(0), leader.NewEpoch(7), leader.Unknown}
 	for p, e := range epochs {
 		tp := sink.TopicPartition{Topic: "orders", Partition: int32(p)}
-		id := place(t, s, tp.Partition).ID
+		id := resume(t, s, tp.Partition).ID
 		if err := s.Adopt(t.Context(), tp, id, sink.Position{Next: 5, Lineage: "L", Epoch: leader.NewEpoch(3)}); err != nil {
 			t.Fatal(err)
 		}
@@ -30,7 +30,7 @@ func TestLedgerKeepsLeaderEpochs(t *testing.T) {
 	mustClose(t, s)
 	s = openExact(t, path, nil)
 	for p, e := range epochs {
-		if l := place(t, s, int32(p)); l.Next != 6 || l.Epoch != e {
+		if l := resume(t, s, int32(p)); l.Next != 6 || l.Epoch != e {
 			t.Errorf("partition %d is at %d in epoch %s, want epoch %s", p, l.Next, l.Epoch, e)
 		}
 	}

@@ -7,18 +7,18 @@ import (
 	"kcagent/sink"
 )
 
-// TestLedgerIsKept: the ledger knows its partitions again, with lineage and topic,
-// and keeps its id.
-func TestLedgerIsKept(t *testing.T) {
+// TestLedgerSurvivesARestart checks that the ledger keeps its partitions, with lineage and
+// topic, and its ID.
+func TestLedgerSurvivesARestart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out.log")
 	s := openExact(t, path, nil)
-	first := place(t, s, 0)
+	first := resume(t, s, 0)
 	if first.Next != -1 || first.ID == "" {
 		t.Errorf("a new ledger says %+v", first)
 	}
 	at := sink.Position{Next: 10, Lineage: "L", Topic: sink.Identity{Cluster: "cluster", Topic: "topic", Brokers: "brokers"}}
 	for p := range int32(3) {
-		place(t, s, p)
+		resume(t, s, p)
 		if err := s.Adopt(t.Context(), sink.TopicPartition{Topic: "orders", Partition: p}, first.ID, at); err != nil {
 			t.Fatal(err)
 		}
@@ -28,14 +28,14 @@ func TestLedgerIsKept(t *testing.T) {
 
 	s = openExact(t, path, nil)
 	at.Next = 12
-	if got := place(t, s, 2); got != (sink.Ledger{ID: first.ID, Position: at}) {
+	if got := resume(t, s, 2); got != (sink.Ledger{ID: first.ID, Position: at}) {
 		t.Errorf("got %+v, want %+v", got, at)
 	}
 	mustWrite(t, s, records(2, 12, 1))
 	mustClose(t, s)
 	s = openExact(t, path, nil)
-	wantNext(t, s, 0, 12) // was not resumed the time before
-	// The position alone moves, and back.
+	wantNext(t, s, 0, 12) // was not resumed the last time
+	// Only the position changes, also backwards.
 	for _, next := range []int64{40, 5} {
 		if err := s.Write(t.Context(), sink.Chunk{TopicPartition: sink.TopicPartition{Topic: "orders", Partition: 0}, Next: next}); err != nil {
 			t.Fatal(err)
@@ -48,7 +48,7 @@ func TestLedgerIsKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p := place(t, other, 2); p.Next != -1 || p.ID == first.ID {
+	if p := resume(t, other, 2); p.Next != -1 || p.ID == first.ID {
 		t.Errorf("for another group the ledger says %+v", p)
 	}
 	mustWrite(t, other, records(0, 0, 1))
@@ -56,22 +56,22 @@ func TestLedgerIsKept(t *testing.T) {
 	checkFile(t, path, lines(want(0, 10, 2), want(1, 10, 2), want(2, 10, 3), want(0, 0, 1)))
 }
 
-// TestAdoptedPositionIsDurable: what was adopted is in the ledger after the next
-// flush, though no record was written; another id is that of the ledger from then on.
+// TestAdoptedPositionIsDurable checks that an adopted position is in the ledger after the
+// next flush, although no record was written, and that the ledger has the adopted ID.
 func TestAdoptedPositionIsDurable(t *testing.T) {
 	for name, pattern := range map[string]string{"one file": "out.log", "a file for each partition": "{topic}-{partition}.log"} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), pattern)
 			s := openExact(t, path, nil)
-			place(t, s, 4)
+			resume(t, s, 4)
 			at := sink.Position{Next: 100, Lineage: "L", Topic: sink.Identity{Cluster: "c", Topic: "t", Brokers: ""}}
 			if err := s.Adopt(t.Context(), sink.TopicPartition{Topic: "orders", Partition: 4}, "a copy", at); err != nil {
 				t.Fatal(err)
 			}
 			mustFlush(t, s)
-			die(t, s)
+			abandon(t, s)
 			s = openExact(t, path, nil)
-			if got := place(t, s, 4); got != (sink.Ledger{ID: "a copy", Position: at}) {
+			if got := resume(t, s, 4); got != (sink.Ledger{ID: "a copy", Position: at}) {
 				t.Errorf("got %+v", got)
 			}
 			mustClose(t, s)
@@ -79,35 +79,35 @@ func TestAdoptedPositionIsDurable(t *testing.T) {
 	}
 }
 
-// TestChangeOfDelivery: at_least_once keeps no ledger, so a later exactly_once begins
-// a new one. No record is lost or repeated by the change.
-func TestChangeOfDelivery(t *testing.T) {
+// TestChangeOfDeliveryRepeatsNothing checks that at_least_once keeps no ledger, so that a
+// later exactly_once starts a new one, and that the change loses and repeats no record.
+func TestChangeOfDeliveryRepeatsNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out.log")
 	s := openExact(t, path, nil)
 	mustWrite(t, s, records(0, 0, 3))
 	mustFlush(t, s)
 	mustWrite(t, s, records(0, 3, 3))
-	die(t, s)
+	abandon(t, s)
 	s = mustOpen(t, fileSpec(path), nil)
 	mustWrite(t, s, records(0, 3, 6))
 	mustFlush(t, s)
-	die(t, s)
+	abandon(t, s)
 	s = mustOpen(t, fileSpec(path), nil)
 	mustClose(t, s)
 	checkFile(t, path, lines(want(0, 0, 9)))
 	s = openExact(t, path, nil)
 	wantNext(t, s, 0, -1)
 	mustWrite(t, s, records(0, 9, 1))
-	die(t, s)
+	abandon(t, s)
 	s = openExact(t, path, nil)
 	mustWrite(t, s, records(0, 9, 1))
 	mustClose(t, s)
 	checkFile(t, path, lines(want(0, 0, 10)))
 }
 
-// TestReleasedPartitionsCanMove: the files of single partitions are let go of, and
-// continued where they ended.
-func TestReleasedPartitionsCanMove(t *testing.T) {
+// TestReleasedPartitionIsContinuedElsewhere checks that the files of single partitions are
+// released, and continued where they ended.
+func TestReleasedPartitionIsContinuedElsewhere(t *testing.T) {
 	dir := t.TempDir()
 	pattern := filepath.Join(dir, "{topic}-{partition}.log")
 	s := openExact(t, pattern, nil)
@@ -117,7 +117,7 @@ func TestReleasedPartitionsCanMove(t *testing.T) {
 	mustWrite(t, s, records(0, 0, 3))
 	mustWrite(t, s, records(1, 0, 3))
 	mustFlush(t, s)
-	mustWrite(t, s, records(1, 3, 3)) // not flushed: cut off
+	mustWrite(t, s, records(1, 3, 3)) // not flushed: truncated
 	if err := s.Release(); err != nil {
 		t.Fatal(err)
 	}

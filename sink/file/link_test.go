@@ -12,9 +12,9 @@ import (
 	"kcagent/sink/file/disk"
 )
 
-// TestSymbolicLink: a path that is a link is written where the link leads; rotate,
-// which would rename the link, rejects it by name.
-func TestSymbolicLink(t *testing.T) {
+// TestSymbolicLinkIsFollowed checks that a path that is a link writes the target, and that
+// rotate, which would rename the link, rejects it.
+func TestSymbolicLinkIsFollowed(t *testing.T) {
 	dir := t.TempDir()
 	target, link := filepath.Join(dir, "target.log"), filepath.Join(dir, "link.log")
 	if err := os.Symlink(target, link); err != nil {
@@ -43,7 +43,7 @@ func TestSymbolicLink(t *testing.T) {
 	}
 }
 
-// changeLink makes a symbolic link lead elsewhere, as ln -sfn does.
+// changeLink changes the target of a symbolic link, as ln -sfn does.
 func changeLink(t *testing.T, target, link string) {
 	t.Helper()
 	if err := os.Symlink(target, link+"~"); err != nil {
@@ -54,8 +54,8 @@ func changeLink(t *testing.T, target, link string) {
 	}
 }
 
-// TestLinkIsNotRenamedForCompression: another compression completes the file, which
-// would rename the link. That is an error, and the link stays.
+// TestLinkIsNotRenamedForCompression checks that a change of compression, which completes
+// the file and would rename the link, is an error, and that the link stays.
 func TestLinkIsNotRenamedForCompression(t *testing.T) {
 	dir := t.TempDir()
 	target, link := filepath.Join(dir, "big", "out.log"), filepath.Join(dir, "out.log")
@@ -87,8 +87,8 @@ func TestLinkIsNotRenamedForCompression(t *testing.T) {
 	checkFile(t, target, lines(want(0, 0, 6)))
 }
 
-// TestLinkSharesLockAndLedger: a path that is a link to the file of another sink has
-// its lock and its ledger. If each file is closed while the other sink writes, a sink
+// TestLinkSharesLockAndLedger checks that a path that is a link to the file of another sink
+// has its lock and its ledger. If each file is parked while the other sink writes, a sink
 // has to resume, and no record is lost or repeated.
 func TestLinkSharesLockAndLedger(t *testing.T) {
 	dir := t.TempDir()
@@ -127,9 +127,9 @@ func TestLinkSharesLockAndLedger(t *testing.T) {
 	equal(t, got, append(want(0, 0, 9), want(1, 0, 9)...))
 }
 
-// TestChangedLinkHasItsOwnLedger: a link that is changed while the file is open or
-// closed continues in the new target, whose ledger is empty. What was flushed stays in
-// the old one.
+// TestChangedLinkHasItsOwnLedger checks that a link that changes while the file is open or
+// parked continues in the new target, whose ledger is empty. Flushed records stay in the old
+// target.
 func TestChangedLinkHasItsOwnLedger(t *testing.T) {
 	for name, closed := range map[string]bool{"open": false, "closed": true} {
 		t.Run(name, func(t *testing.T) {
@@ -144,7 +144,7 @@ func TestChangedLinkHasItsOwnLedger(t *testing.T) {
 				park(t, s)
 			}
 			changeLink(t, two, link)
-			_ = s.Flush(t.Context()) // it may find out first
+			_ = s.Flush(t.Context()) // the flush may detect it first
 			if err := write(t.Context(), s, records(0, 3, 3)); !errors.Is(err, sink.ErrReopen) {
 				t.Fatalf("got %v, want ErrReopen", err)
 			}

@@ -14,30 +14,30 @@ import (
 	"kcagent/sink/file/filename"
 )
 
-// TestLock: nobody else gets the file while a sink has it, by whichever name,
-// and even if the lock file is deleted.
-func TestLock(t *testing.T) {
+// TestLockedFileIsRejected checks that no other sink opens the file under any name, also if
+// the checkpoint file is deleted.
+func TestLockedFileIsRejected(t *testing.T) {
 	dir := t.TempDir()
 	path, link := filepath.Join(dir, "out.log"), filepath.Join(dir, "link.log")
 	s := mustOpen(t, fileSpec(path), nil)
-	refused := func(path string) {
+	rejected := func(path string) {
 		t.Helper()
 		_, err := openWith(t.Context(), fileSpec(path), testOptions{})
 		if !errors.Is(err, disk.ErrLocked) || !strings.Contains(err.Error(), path) {
 			t.Errorf("got %v, want that %s is locked", err, path)
 		}
 	}
-	refused(path)
+	rejected(path)
 	if err := os.Symlink(path, link); err != nil {
 		t.Fatal(err)
 	}
-	refused(link)
+	rejected(link)
 	if err := os.Remove(path + filename.CheckpointSuffix); err != nil {
 		t.Fatal(err)
 	}
-	refused(path)
+	rejected(path)
 
-	// A sink that was refused keeps nothing, and one that is closed neither.
+	// Neither a rejected sink nor a closed one keeps a lock.
 	mustWrite(t, s, records(0, 0, 1))
 	mustClose(t, s)
 	s = mustOpen(t, fileSpec(link), nil)
@@ -46,7 +46,7 @@ func TestLock(t *testing.T) {
 	checkFile(t, path, lines(want(0, 0, 2)))
 }
 
-// TestLockOutlivesTheFile: the path stays locked while the file is away.
+// TestLockOutlivesTheFile checks that the path stays locked while the file is moved.
 func TestLockOutlivesTheFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out.log")
 	s := mustOpen(t, fileSpec(path), nil)
@@ -60,10 +60,10 @@ func TestLockOutlivesTheFile(t *testing.T) {
 	mustClose(t, s)
 }
 
-// TestTornEnd: a torn record is cut off a file that the sink made. Any other file is
-// continued on a new line.
-func TestTornEnd(t *testing.T) {
-	const tailBlock = 64 << 10 // is read at once from the end
+// TestTornEndIsTruncatedInOwnFiles checks that a torn record is truncated in a file that the
+// sink created. Any other file is continued on a new line.
+func TestTornEndIsTruncatedInOwnFiles(t *testing.T) {
+	const tailBlock = 64 << 10 // the length that is read at once from the end
 	long := strings.Repeat("x", 2*tailBlock+17)
 	for name, c := range map[string]struct{ whole, torn string }{
 		"empty":       {"", ""},
@@ -97,16 +97,16 @@ func TestTornEnd(t *testing.T) {
 	}
 }
 
-// TestForeignFileIsLeftAlone: what has no newline for longer than any record
-// was not written by a sink.
-func TestForeignFileIsLeftAlone(t *testing.T) {
+// TestForeignFileIsNotChanged checks that a file whose end has no newline for longer than
+// any record is rejected and not changed.
+func TestForeignFileIsNotChanged(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "disk.img")
 	if err := os.WriteFile(path, []byte("text\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	defer func(n int64) { compress.LongestTail = n }(compress.LongestTail)
 	compress.LongestTail = 256 << 20
-	size := compress.LongestTail + 100 // a hole, so it takes no room
+	size := compress.LongestTail + 100 // a hole, which needs no disk space
 	if err := os.Truncate(path, size); err != nil {
 		t.Fatal(err)
 	}

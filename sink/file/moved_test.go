@@ -14,9 +14,9 @@ import (
 	"kcagent/sink/file/filename"
 )
 
-// TestMoved: as logrotate does it. Every record is in one of the two files, and
-// the moved one is synced before it is let go.
-func TestMoved(t *testing.T) {
+// TestMovedFileKeepsItsRecords moves the file as logrotate does. Each record is in one of
+// the two files, and the moved one is synced before it is closed.
+func TestMovedFileKeepsItsRecords(t *testing.T) {
 	dir, fsys := t.TempDir(), disktest.NewFaultFS()
 	path, moved := filepath.Join(dir, "out.log"), filepath.Join(dir, "out.log.1")
 	s := mustOpen(t, fileSpec(path), fsys)
@@ -36,9 +36,9 @@ func TestMoved(t *testing.T) {
 	mustClose(t, s)
 }
 
-// TestMovedAndLost: the sync of a moved file fails; it is cut back where it is
-// now, and the path stays free.
-func TestMovedAndLost(t *testing.T) {
+// TestFailedSyncOfAMovedFile checks that a moved file whose sync fails is truncated where it
+// is, and that the path stays free.
+func TestFailedSyncOfAMovedFile(t *testing.T) {
 	dir, fsys := t.TempDir(), disktest.NewFaultFS()
 	path, moved := filepath.Join(dir, "out.log"), filepath.Join(dir, "out.log.1")
 	s := mustOpen(t, fileSpec(path), fsys)
@@ -63,9 +63,9 @@ func TestMovedAndLost(t *testing.T) {
 	}
 }
 
-// TestDeleted: what a deleted file held of records that were not safe yet is
-// in the new one, folders and lock included.
-func TestDeleted(t *testing.T) {
+// TestDeletedFileIsRescued checks that records of a deleted file that were not flushed are
+// in the new file, with new folders and a new lock.
+func TestDeletedFileIsRescued(t *testing.T) {
 	dir, fsys := t.TempDir(), disktest.NewFaultFS()
 	path := filepath.Join(dir, "sub/out.log")
 	s := mustOpen(t, fileSpec(path), fsys)
@@ -94,9 +94,9 @@ func TestDeleted(t *testing.T) {
 	checkFile(t, path, lines(want(0, 3, 9)))
 }
 
-// TestDeletedWhileIdle: a file without unsafe records is made anew by the next
-// record, not before.
-func TestDeletedWhileIdle(t *testing.T) {
+// TestDeletedIdleFileIsCreatedByTheNextRecord checks that a deleted file whose records were
+// all flushed is created again by the next record, and not before.
+func TestDeletedIdleFileIsCreatedByTheNextRecord(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out.log")
 	s := mustOpen(t, fileSpec(path), nil)
 	mustWrite(t, s, records(0, 0, 3))
@@ -106,16 +106,17 @@ func TestDeletedWhileIdle(t *testing.T) {
 	}
 	mustFlush(t, s)
 	if _, err := os.Stat(path); err == nil {
-		t.Error("an empty file was made")
+		t.Error("an empty file was created")
 	}
 	mustWrite(t, s, records(0, 3, 3))
 	mustClose(t, s)
 	checkFile(t, path, lines(want(0, 3, 3)))
 }
 
-// TestTruncated: as logrotate's copytruncate does it. The agent goes on at the
-// new end and never fills the gap with zeros, not even to undo a write.
-func TestTruncated(t *testing.T) {
+// TestTruncatedFileIsNotFilledWithZeros truncates the file as logrotate's copytruncate does.
+// The sink continues at the new end and never fills the gap with zeros, not even to undo a
+// write.
+func TestTruncatedFileIsNotFilledWithZeros(t *testing.T) {
 	for name, flush := range map[string]bool{"noticed": true, "unnoticed": false} {
 		t.Run(name, func(t *testing.T) {
 			path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
@@ -129,7 +130,7 @@ func TestTruncated(t *testing.T) {
 				mustFlush(t, s)
 				fsys.Trace()
 				mustFlush(t, s)
-				equal(t, fsys.Trace(), nil) // noticed once
+				equal(t, fsys.Trace(), nil) // reported once
 			}
 			mustWrite(t, s, records(0, 30, 3))
 			fsys.SetRoom(15)
@@ -145,9 +146,9 @@ func TestTruncated(t *testing.T) {
 	}
 }
 
-// TestLostThenTruncated: the cut after a failed sync does not make a file longer
-// that others have shortened.
-func TestLostThenTruncated(t *testing.T) {
+// TestTruncationAfterALossDoesNotGrowTheFile checks that truncating after a failed sync does
+// not make a file longer that another program has shortened.
+func TestTruncationAfterALossDoesNotGrowTheFile(t *testing.T) {
 	path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
 	s := mustOpen(t, fileSpec(path), fsys)
 	mustWrite(t, s, records(0, 0, 30))
@@ -165,9 +166,10 @@ func TestLostThenTruncated(t *testing.T) {
 	checkFile(t, path, "")
 }
 
-// TestTruncatedThenCut: the cut after a failed sync falls between two records
-// also in a file that others shortened and that has grown again since.
-func TestTruncatedThenCut(t *testing.T) {
+// TestTruncationAfterALossEndsAfterARecord checks that truncating after a failed sync ends
+// after a whole record, also in a file that another program shortened and that has grown
+// since.
+func TestTruncationAfterALossEndsAfterARecord(t *testing.T) {
 	dir, fsys := t.TempDir(), disktest.NewFaultFS()
 	path := filepath.Join(dir, "0.log")
 	s := mustOpen(t, fileSpec(filepath.Join(dir, "{partition}.log")), fsys)
@@ -189,8 +191,8 @@ func TestTruncatedThenCut(t *testing.T) {
 	checkFile(t, path, lines(want(0, 3, 1)))
 }
 
-// deletedFile returns a sink whose file was deleted after a flush that covered the first
-// of five records.
+// deletedFile returns a sink whose file was deleted after a flush that covered the first of
+// five records.
 func deletedFile(t *testing.T, spec sink.Spec, fsys disk.FS) sink.Sink {
 	t.Helper()
 	s := mustOpen(t, spec, fsys)
@@ -208,8 +210,8 @@ func deletedFile(t *testing.T, spec sink.Spec, fsys disk.FS) sink.Sink {
 	return s
 }
 
-// TestFailedRescueIsRepeated: the records of a deleted file are written to a new one. If
-// that fails in the middle, and cannot be undone, the next flush continues there.
+// TestFailedRescueIsRepeated checks that the next flush continues a rescue that failed in
+// the middle and could not be undone.
 func TestFailedRescueIsRepeated(t *testing.T) {
 	path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
 	s := deletedFile(t, exactSpec(path), fsys)
@@ -227,10 +229,10 @@ func TestFailedRescueIsRepeated(t *testing.T) {
 	checkFile(t, path, lines(want(0, 1, 4)))
 }
 
-// TestDeathDuringRescue: after a death in the middle of a rescue, what was written to the
-// new file is cut off, for Kafka redelivers it. Under at_least_once that is the torn
-// record alone.
-func TestDeathDuringRescue(t *testing.T) {
+// TestCrashDuringRescue checks that, after a crash in the middle of a rescue, the rescued
+// records are truncated, because Kafka redelivers them. Under at_least_once, only a torn
+// record is.
+func TestCrashDuringRescue(t *testing.T) {
 	for _, d := range []sink.Delivery{sink.ExactlyOnce, sink.AtLeastOnce} {
 		t.Run(string(d), func(t *testing.T) {
 			path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
@@ -242,7 +244,7 @@ func TestDeathDuringRescue(t *testing.T) {
 			if err := s.Flush(t.Context()); err == nil || errors.Is(err, sink.ErrReopen) {
 				t.Fatalf("got %v", err)
 			}
-			die(t, s)
+			abandon(t, s)
 			s = mustOpen(t, spec, nil)
 			kept := want(0, 1, 2)
 			if d == sink.ExactlyOnce {
@@ -256,8 +258,8 @@ func TestDeathDuringRescue(t *testing.T) {
 	}
 }
 
-// TestRescueKeepsItsCompression: a compression that is changed before a rescue, or in the
-// middle of one, does not apply to the file that the rescue writes.
+// TestRescueKeepsItsCompression checks that a compression that is changed before or during a
+// rescue does not apply to the new file.
 func TestRescueKeepsItsCompression(t *testing.T) {
 	for _, before := range []bool{true, false} {
 		t.Run(fmt.Sprintf("before=%v", before), func(t *testing.T) {
@@ -286,14 +288,14 @@ func TestRescueKeepsItsCompression(t *testing.T) {
 			mustFlush(t, s)
 			mustWrite(t, s, records(0, 5, 2))
 			mustClose(t, s)
-			equal(t, contents(t, append(complete(t, path), path)...), want(0, 1, 6))
+			equal(t, contents(t, append(completeFiles(t, path), path)...), want(0, 1, 6))
 		})
 	}
 }
 
-// TestDeletedWithATornEnd: a flush does not cover records of a deleted file whose torn
-// end could not be cut off, before they are in a new one.
-func TestDeletedWithATornEnd(t *testing.T) {
+// TestDeletedFileWithATornEndIsRescued checks that a flush does not cover records of a
+// deleted file whose torn end could not be truncated, before they are in a new file.
+func TestDeletedFileWithATornEndIsRescued(t *testing.T) {
 	path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
 	s := deletedFile(t, exactSpec(path), fsys)
 	fsys.SetRoom(5)

@@ -13,8 +13,8 @@ import (
 	"kcagent/sink/file/retention"
 )
 
-// An oldCheckpoint is a file of 100 records beside a checkpoint that covers 10: that was
-// restored from a backup.
+// An oldCheckpoint is a file of 100 records with a checkpoint from a backup, which covers
+// 10.
 type oldCheckpoint struct {
 	path      string
 	newest    string      // the content of the checkpoint that belongs to the file
@@ -28,7 +28,7 @@ func newOldCheckpoint(t *testing.T, spec sink.Spec) oldCheckpoint {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := place(t, s, 0).ID
+	id := resume(t, s, 0).ID
 	if err := s.Adopt(t.Context(), sink.TopicPartition{Topic: "orders", Partition: 0}, id, sink.Position{Lineage: "x"}); err != nil {
 		t.Fatal(err)
 	}
@@ -37,10 +37,10 @@ func newOldCheckpoint(t *testing.T, spec sink.Spec) oldCheckpoint {
 	backup := readFile(t, old.path+filename.CheckpointSuffix)
 	mustWrite(t, s, records(0, 10, 90))
 	mustFlush(t, s)
-	old.committed = place(t, s, 0)
+	old.committed = resume(t, s, 0)
 	mustClose(t, s)
 	old.newest = readFile(t, old.path+filename.CheckpointSuffix)
-	setFile(t, old.path+filename.CheckpointSuffix, backup)
+	writeFile(t, old.path+filename.CheckpointSuffix, backup)
 	return old
 }
 
@@ -52,10 +52,10 @@ func (o oldCheckpoint) commits(ledger string) map[sink.TopicPartition]sink.Posit
 	return map[sink.TopicPartition]sink.Position{{Topic: "orders", Partition: 0}: o.committed.Position}
 }
 
-// TestOldCheckpointCutsNothingCommitted: a checkpoint that covers less than the group has
-// committed is an error with the next step, and nothing is cut, wherever the file is in
-// its folder. Once the right checkpoint is back, the file is continued.
-func TestOldCheckpointCutsNothingCommitted(t *testing.T) {
+// TestOldCheckpointTruncatesNoCommittedRecord checks that a checkpoint that covers less than
+// the group has committed is an error with the next step, and that nothing is truncated,
+// wherever the file is in its folder. With the right checkpoint the file is continued.
+func TestOldCheckpointTruncatesNoCommittedRecord(t *testing.T) {
 	for _, name := range []string{"out.log", "{partition}.log"} {
 		for _, moved := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s moved=%v", name, moved), func(t *testing.T) {
@@ -76,7 +76,7 @@ func TestOldCheckpointCutsNothingCommitted(t *testing.T) {
 					}
 				}
 				checkFile(t, file, lines(want(0, 0, 100)))
-				setFile(t, old.path+filename.CheckpointSuffix, old.newest)
+				writeFile(t, old.path+filename.CheckpointSuffix, old.newest)
 				l, err := s.Resume(t.Context(), sink.TopicPartition{Topic: "orders", Partition: 0}, old.commits)
 				if err != nil || l != old.committed {
 					t.Errorf("got %+v, %v, want %+v", l, err, old.committed)
@@ -93,10 +93,10 @@ func TestOldCheckpointCutsNothingCommitted(t *testing.T) {
 	}
 }
 
-// TestUncoveredRecordsAreCut: what a checkpoint does not cover is cut off if the group has
-// not committed it under the ledger's id and lineage, or if the committed offsets are
-// unknown. A copy of the file is always cut.
-func TestUncoveredRecordsAreCut(t *testing.T) {
+// TestUncoveredRecordsAreTruncated checks that uncovered records are truncated if the group
+// has not committed them under the ID and lineage of the ledger, or if the committed offsets
+// are unknown. A copy of the file is always truncated.
+func TestUncoveredRecordsAreTruncated(t *testing.T) {
 	all := func(o oldCheckpoint) sink.Commits { return o.commits }
 	for name, c := range map[string]struct {
 		commits func(oldCheckpoint) sink.Commits
@@ -115,7 +115,7 @@ func TestUncoveredRecordsAreCut(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "out.log")
 			old := newOldCheckpoint(t, exactSpec(path))
 			if c.copied {
-				setFile(t, path+"~", readFile(t, path))
+				writeFile(t, path+"~", readFile(t, path))
 				if err := os.Rename(path+"~", path); err != nil {
 					t.Fatal(err)
 				}
@@ -133,42 +133,42 @@ func TestUncoveredRecordsAreCut(t *testing.T) {
 	}
 }
 
-// TestOldCheckpointCutsNoCompleteFile: a file that was completed after the checkpoint was
-// stored is not the growing one any more, and is never cut.
-func TestOldCheckpointCutsNoCompleteFile(t *testing.T) {
+// TestOldCheckpointTruncatesNoCompleteFile checks that a file that was completed after the
+// checkpoint was stored is never truncated.
+func TestOldCheckpointTruncatesNoCompleteFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out.log")
 	spec := exactSpec(path)
 	spec.File.Rotate = &sink.Rotate{Size: 2000}
 	old := newOldCheckpoint(t, spec)
 	backup := readFile(t, path+filename.CheckpointSuffix)
-	setFile(t, path+filename.CheckpointSuffix, old.newest)
+	writeFile(t, path+filename.CheckpointSuffix, old.newest)
 	s, err := openWith(t.Context(), spec, testOptions{Consumer: "c", Group: "g"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	place(t, s, 0)
+	resume(t, s, 0)
 	if err := s.Close(true); err != nil {
 		t.Fatal(err)
 	}
-	setFile(t, path+filename.CheckpointSuffix, backup)
+	writeFile(t, path+filename.CheckpointSuffix, backup)
 	if s, err = openWith(t.Context(), spec, testOptions{Consumer: "c", Group: "g"}); err == nil {
 		_, _ = s.Resume(t.Context(), sink.TopicPartition{Topic: "orders", Partition: 0}, nil)
 		mustClose(t, s)
 	}
-	equal(t, contents(t, complete(t, path)...), want(0, 0, 100))
+	equal(t, contents(t, completeFiles(t, path)...), want(0, 0, 100))
 }
 
-// TestNothingIsCutBeforeResume: before a partition resumed it is unknown what the group has
-// committed. A file that is due, or the last one of a consumer, is not completed until
-// then, for that would cut it.
-func TestNothingIsCutBeforeResume(t *testing.T) {
+// TestNothingIsTruncatedBeforeResume checks that a due file, or the last file of a consumer,
+// is not completed before a partition has resumed: until then the committed offsets are
+// unknown, and completing the file would truncate it.
+func TestNothingIsTruncatedBeforeResume(t *testing.T) {
 	path, clk := filepath.Join(t.TempDir(), "out.log"), newClock()
 	old := newOldCheckpoint(t, exactSpec(path))
 	clk.t = time.Now().Add(3 * time.Hour)
 	s := openAt(t, clk, path, &sink.Rotate{Every: time.Hour})
 	s.(*fileSink).timer.fire()
 	clk.add(retention.DueGrace)
-	tend(s)
+	runKeeper(s)
 	mustFlush(t, s)
 	if _, err := s.Resume(t.Context(), sink.TopicPartition{Topic: "orders", Partition: 0}, old.commits); err == nil {
 		t.Error("no error")
@@ -178,5 +178,5 @@ func TestNothingIsCutBeforeResume(t *testing.T) {
 	if err := s.Close(true); err != nil {
 		t.Fatal(err)
 	}
-	equal(t, contents(t, append(complete(t, path), path)...), want(0, 0, 100))
+	equal(t, contents(t, append(completeFiles(t, path), path)...), want(0, 0, 100))
 }

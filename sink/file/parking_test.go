@@ -30,10 +30,9 @@ func (f *listingFS) List(dir string, each func(string, uint64) bool) error {
 	return f.OS.List(dir, each)
 }
 
-// TestFilesAreClosedToSaveDescriptors: two hundred partitions are written with room
-// for a few files. Files that are not used are closed and opened again, and each record
-// is there once.
-func TestFilesAreClosedToSaveDescriptors(t *testing.T) {
+// TestFilesAreParkedToSaveDescriptors writes two hundred partitions with descriptors for a
+// few files. Unused files are parked and opened again, and each record is there once.
+func TestFilesAreParkedToSaveDescriptors(t *testing.T) {
 	for _, d := range []sink.Delivery{sink.ExactlyOnce, sink.AtLeastOnce} {
 		t.Run(string(d), func(t *testing.T) {
 			const partitions = 200
@@ -45,7 +44,7 @@ func TestFilesAreClosedToSaveDescriptors(t *testing.T) {
 				t.Fatal(err)
 			}
 			for p := range int32(partitions) {
-				place(t, s, p)
+				resume(t, s, p)
 			}
 			for i := range 5 {
 				for p := range int32(partitions) {
@@ -63,7 +62,7 @@ func TestFilesAreClosedToSaveDescriptors(t *testing.T) {
 	}
 }
 
-// park closes the files of a sink, as the lack of descriptors does.
+// park parks the files of a sink, as a lack of descriptors does.
 func park(t *testing.T, s sink.Sink) {
 	t.Helper()
 	for _, w := range s.(*fileSink).writers() {
@@ -88,12 +87,13 @@ func openBelow(t *testing.T, dir string) (n int) {
 	return n
 }
 
-// TestParkedFileOfAnotherWriter: what another agent did to a file while it was closed
-// is not in the ledger in memory, so the partition has to resume.
-func TestParkedFileOfAnotherWriter(t *testing.T) {
+// TestParkedFileChangedByAnotherWriter checks that the partition has to resume if another
+// agent changed the file while it was parked: the ledger in memory does not contain the
+// change.
+func TestParkedFileChangedByAnotherWriter(t *testing.T) {
 	pattern := filepath.Join(t.TempDir(), "{partition}.log")
 	s := openExact(t, pattern, nil)
-	place(t, s, 0)
+	resume(t, s, 0)
 	mustWrite(t, s, records(0, 0, 3))
 	mustFlush(t, s)
 	park(t, s)
@@ -110,12 +110,12 @@ func TestParkedFileOfAnotherWriter(t *testing.T) {
 	checkFile(t, filepath.Join(filepath.Dir(pattern), "0.log"), lines(want(0, 0, 7)))
 }
 
-// TestAdoptedWhileClosed: a position that is adopted while the file is closed to save
-// descriptors is in the ledger after the next flush.
-func TestAdoptedWhileClosed(t *testing.T) {
+// TestPositionAdoptedWhileParked checks that a position that is adopted while the file is
+// parked is in the ledger after the next flush.
+func TestPositionAdoptedWhileParked(t *testing.T) {
 	pattern := filepath.Join(t.TempDir(), "{partition}.log")
 	s := openExact(t, pattern, nil)
-	id := place(t, s, 0).ID
+	id := resume(t, s, 0).ID
 	if err := s.Adopt(t.Context(), sink.TopicPartition{Topic: "orders", Partition: 0}, id, sink.Position{Next: 7}); err != nil {
 		t.Fatal(err)
 	}
@@ -125,18 +125,18 @@ func TestAdoptedWhileClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustFlush(t, s)
-	die(t, s)
+	abandon(t, s)
 	s = openExact(t, pattern, nil)
 	wantNext(t, s, 0, 9)
 	mustClose(t, s)
 }
 
-// TestNewLedgerIDIsKeptWhileClosed: a ledger that gets another id while the file is
-// closed keeps that and its lineage when the file is opened again.
-func TestNewLedgerIDIsKeptWhileClosed(t *testing.T) {
+// TestLedgerIDIsKeptWhileParked checks that a ledger that gets another ID while the file is
+// parked keeps the ID and its lineage when the file is opened again.
+func TestLedgerIDIsKeptWhileParked(t *testing.T) {
 	pattern := filepath.Join(t.TempDir(), "{partition}.log")
 	s := openExact(t, pattern, nil)
-	place(t, s, 0)
+	resume(t, s, 0)
 	mustWrite(t, s, records(0, 0, 3))
 	mustFlush(t, s)
 	park(t, s)
@@ -144,8 +144,8 @@ func TestNewLedgerIDIsKeptWhileClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustFlush(t, s)
-	for range 2 { // also after it was stored and closed once more
-		if l := place(t, s, 0); l.ID != "new" || l.Lineage != "x" || l.Next != 3 {
+	for range 2 { // also after it was stored and parked once more
+		if l := resume(t, s, 0); l.ID != "new" || l.Lineage != "x" || l.Next != 3 {
 			t.Errorf("the ledger is %+v", l)
 		}
 		park(t, s)
@@ -155,15 +155,15 @@ func TestNewLedgerIDIsKeptWhileClosed(t *testing.T) {
 	checkFile(t, filepath.Join(filepath.Dir(pattern), "0.log"), lines(want(0, 0, 6)))
 }
 
-// TestReusedInodeIsAnotherFile: a file of another program that gets the inode of a file
-// that was removed while it was closed has another birth time, and is not cut.
+// TestReusedInodeIsAnotherFile checks that a file of another program with the inode of a
+// file that was removed while it was parked has another birth time, and is not truncated.
 func TestReusedInodeIsAnotherFile(t *testing.T) {
 	for _, c := range []sink.Compression{sink.Uncompressed, sink.Zstd} {
 		t.Run(string(c), func(t *testing.T) {
 			m, spec := disktest.NewMemoryFS(), exactSpec("/d/{partition}.log")
 			spec.File.Compression = c
 			s := mustOpen(t, spec, m)
-			place(t, s, 0)
+			resume(t, s, 0)
 			mustWrite(t, s, records(0, 0, 3))
 			mustFlush(t, s)
 			park(t, s)
@@ -185,19 +185,19 @@ func TestReusedInodeIsAnotherFile(t *testing.T) {
 			mustClose(t, s)
 			kept := func(i *disktest.MemoryInode) bool { return i.ID == id && strings.HasPrefix(string(i.Data), foreign) }
 			if !slices.ContainsFunc(slices.Collect(maps.Values(m.Files)), kept) {
-				t.Errorf("the file of the other program was cut; files are %q", m.FileNames())
+				t.Errorf("the file of the other program was truncated; files are %q", m.FileNames())
 			}
 		})
 	}
 }
 
-// TestCheckpointRemovedWhileClosed: a checkpoint that was removed while the file was
-// closed is written again from the ledger in memory.
-func TestCheckpointRemovedWhileClosed(t *testing.T) {
+// TestCheckpointRemovedWhileParked checks that a checkpoint that was removed while the file
+// was parked is written again from the ledger in memory.
+func TestCheckpointRemovedWhileParked(t *testing.T) {
 	pattern := filepath.Join(t.TempDir(), "{partition}.log")
 	path := filepath.Join(filepath.Dir(pattern), "0.log")
 	s := openExact(t, pattern, nil)
-	id := place(t, s, 0).ID
+	id := resume(t, s, 0).ID
 	mustWrite(t, s, records(0, 0, 3))
 	mustFlush(t, s)
 	park(t, s)
@@ -205,10 +205,10 @@ func TestCheckpointRemovedWhileClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustWrite(t, s, records(0, 3, 3)) // not flushed
-	if l := place(t, s, 0); l.ID != id || l.Next != 6 {
+	if l := resume(t, s, 0); l.ID != id || l.Next != 6 {
 		t.Errorf("the ledger is %+v", l)
 	}
-	die(t, s)
+	abandon(t, s)
 	s = openExact(t, pattern, nil)
 	wantNext(t, s, 0, 3)
 	mustWrite(t, s, records(0, 3, 3))
@@ -216,19 +216,19 @@ func TestCheckpointRemovedWhileClosed(t *testing.T) {
 	checkFile(t, path, lines(want(0, 0, 6)))
 }
 
-// TestUnflushedRecordsOfAnotherWriterAreCut: another agent wrote to a file while it was
-// closed here, and was killed before it flushed. No checkpoint covers its records, so
-// Kafka redelivers them, and they are cut off.
-func TestUnflushedRecordsOfAnotherWriterAreCut(t *testing.T) {
+// TestUnflushedRecordsOfAnotherWriterAreTruncated checks that records are truncated that
+// another agent wrote while the file was parked here, if that agent died before a flush: no
+// checkpoint covers them, and Kafka redelivers them.
+func TestUnflushedRecordsOfAnotherWriterAreTruncated(t *testing.T) {
 	pattern := filepath.Join(t.TempDir(), "{partition}.log")
 	s, other := openExact(t, pattern, nil), openExact(t, pattern, nil)
-	place(t, s, 0)
+	resume(t, s, 0)
 	mustWrite(t, s, records(0, 0, 3))
 	mustFlush(t, s)
 	park(t, s)
 	wantNext(t, other, 0, 3)
 	mustWrite(t, other, records(0, 3, 3))
-	die(t, other)
+	abandon(t, other)
 	if err := write(t.Context(), s, records(0, 3, 3)); errors.Is(err, sink.ErrReopen) {
 		wantNext(t, s, 0, 3)
 		mustWrite(t, s, records(0, 3, 3))

@@ -2,5 +2,5 @@
 
 package file
 
-// raceEnabled: under the race detector sync.Pool drops things on purpose.
+// raceEnabled: under the race detector, sync.Pool drops items on purpose.
 const raceEnabled = true

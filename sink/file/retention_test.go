@@ -19,37 +19,37 @@ import (
 	"kcagent/sink/file/retention"
 )
 
-// TestFilesOfPartitionsThatMovedAwayAreCompleted: by the clock, or, if there is only
-// a size, a minute later. One that came back in time, or that another agent writes, is
-// left alone.
-func TestFilesOfPartitionsThatMovedAwayAreCompleted(t *testing.T) {
+// TestFilesOfRevokedPartitionsAreCompleted checks that they are completed at the end of the
+// period, or, with a size only, a minute later. A file whose partition is assigned again in
+// time, or that another agent writes, is not completed.
+func TestFilesOfRevokedPartitionsAreCompleted(t *testing.T) {
 	for name, r := range map[string]*sink.Rotate{"every": {Every: time.Hour}, "size": {Size: 1000}} {
 		t.Run(name, func(t *testing.T) {
 			dir, clk := t.TempDir(), newClock()
 			pattern := filepath.Join(dir, "{partition}.log")
 			s := openAt(t, clk, pattern, r)
 			for p := range int32(3) {
-				place(t, s, p)
+				resume(t, s, p)
 				mustWrite(t, s, records(p, 0, 2))
 			}
 			mustFlush(t, s)
 			if err := s.Release(); err != nil {
 				t.Fatal(err)
 			}
-			place(t, s, 0) // came back
+			resume(t, s, 0) // assigned again
 			other := openAt(t, clk, pattern, r)
-			place(t, other, 1) // is written by another agent
-			tend(s)
+			resume(t, other, 1) // another agent writes it
+			runKeeper(s)
 			for p := range int32(3) {
-				if done := complete(t, filepath.Join(dir, fmt.Sprintf("%d.log", p))); len(done) != 0 {
+				if done := completeFiles(t, filepath.Join(dir, fmt.Sprintf("%d.log", p))); len(done) != 0 {
 					t.Errorf("completed at once: %q", done)
 				}
 			}
 			clk.add(time.Hour)
-			tend(s)
+			runKeeper(s)
 			for p, n := range []int{0, 0, 1} {
 				path := filepath.Join(dir, fmt.Sprintf("%d.log", p))
-				if done := complete(t, path); len(done) != n {
+				if done := completeFiles(t, path); len(done) != n {
 					t.Errorf("partition %d has %d complete files, want %d", p, len(done), n)
 				}
 			}
@@ -57,40 +57,39 @@ func TestFilesOfPartitionsThatMovedAwayAreCompleted(t *testing.T) {
 			mustClose(t, s)
 			for p := range int32(3) {
 				path := filepath.Join(dir, fmt.Sprintf("%d.log", p))
-				equal(t, contents(t, append(complete(t, path), path)...), want(p, 0, 2))
+				equal(t, contents(t, append(completeFiles(t, path), path)...), want(p, 0, 2))
 			}
 		})
 	}
 }
 
-// TestFilesThatWereLeftAreCompletedAfterAStart: of partitions and topics that are gone
-// when the agent comes back, within its first minute.
-func TestFilesThatWereLeftAreCompletedAfterAStart(t *testing.T) {
+// TestFilesLeftBehindAreCompletedAfterAStart checks that files of partitions and topics that
+// do not exist any more are completed within a minute after the start.
+func TestFilesLeftBehindAreCompletedAfterAStart(t *testing.T) {
 	dir, clk := t.TempDir(), newClock()
 	pattern, r := filepath.Join(dir, "{topic}", "{partition}.log"), &sink.Rotate{Every: time.Hour}
 	s := openAt(t, clk, pattern, r)
 	for p := range int32(2) {
-		place(t, s, p)
+		resume(t, s, p)
 		mustWrite(t, s, records(p, 0, 2))
 	}
 	mustClose(t, s)
 	stranger := filepath.Join(dir, "orders", "7.log") // not written by this consumer
-	setFile(t, stranger, "x\n")
-	clk.t = time.Now().Add(2 * time.Hour) // behind the files' times of modification
+	writeFile(t, stranger, "x\n")
+	clk.t = time.Now().Add(2 * time.Hour) // after the modification times of the files
 	s = openAt(t, clk, pattern, r)
-	place(t, s, 0)
+	resume(t, s, 0)
 	clk.add(time.Minute)
-	tend(s)
-	if n := len(complete(t, filepath.Join(dir, "orders", "1.log"))); n != 1 {
-		t.Errorf("%d complete files of the partition that is gone, want 1", n)
+	runKeeper(s)
+	if n := len(completeFiles(t, filepath.Join(dir, "orders", "1.log"))); n != 1 {
+		t.Errorf("%d complete files of the removed partition, want 1", n)
 	}
 	checkFile(t, stranger, "x\n")
 	mustClose(t, s)
 }
 
-// TestKeepCoversAllFilesOfTheConsumer: keep and keep_for apply to complete files of
-// partitions that are assigned and of those that are gone, and to no file of another
-// writer.
+// TestKeepCoversAllFilesOfTheConsumer checks that keep and keep_for apply to complete files
+// of assigned partitions and of former ones, and to no file of another writer.
 func TestKeepCoversAllFilesOfTheConsumer(t *testing.T) {
 	for name, r := range map[string]*sink.Rotate{"keep": {Size: 10, Keep: 2}, "keep_for": {Size: 10, KeepFor: 150 * time.Minute}} {
 		t.Run(name, func(t *testing.T) {
@@ -102,9 +101,9 @@ func TestKeepCoversAllFilesOfTheConsumer(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				for i := range 6 { // one an hour
+				for i := range 6 { // one per hour
 					for p := range int32(2) {
-						place(t, s, p)
+						resume(t, s, p)
 						mustWrite(t, s, records(p, 2*i, 2))
 					}
 					clk.add(time.Hour)
@@ -117,17 +116,17 @@ func TestKeepCoversAllFilesOfTheConsumer(t *testing.T) {
 			write6(filepath.Join(dir, "1{partition}.log"), "another")
 			clk.add(6 * time.Hour)
 			stranger := filepath.Join(dir, "0+20200101T000000.000Z.logx")
-			setFile(t, stranger, "x\n")
+			writeFile(t, stranger, "x\n")
 			s := openAt(t, clk, filepath.Join(dir, "{partition}.log"), r)
-			place(t, s, 0)
+			resume(t, s, 0)
 			clk.add(time.Minute)
-			tend(s)
+			runKeeper(s)
 			keeps := 2
 			if r.KeepFor > 0 {
 				keeps = 3
 			}
 			for path, n := range map[string]int{"0.log": keeps, "1.log": keeps, "0.log.gz": 6, "1.log.gz": 6, "10.log": 6, "11.log": 6} {
-				if got := complete(t, filepath.Join(dir, path)); len(got) != n {
+				if got := completeFiles(t, filepath.Join(dir, path)); len(got) != n {
 					t.Errorf("%d complete files of %s, want %d: %q", len(got), path, n, got)
 				}
 			}
@@ -139,9 +138,9 @@ func TestKeepCoversAllFilesOfTheConsumer(t *testing.T) {
 	}
 }
 
-// TestKeepFollowsRenamedConsumers: the complete files under the old name count once the
-// path's partition is assigned, before the first listing of the folder or after it, also
-// if no more records come.
+// TestKeepFollowsRenamedConsumers checks that complete files under the old name count once
+// the partition of the path is assigned, before or after the folder is listed, also if no
+// more records come.
 func TestKeepFollowsRenamedConsumers(t *testing.T) {
 	for _, before := range []bool{true, false} {
 		dir, clk := t.TempDir(), newClock()
@@ -156,61 +155,63 @@ func TestKeepFollowsRenamedConsumers(t *testing.T) {
 		}
 		s := open("old", 0)
 		for i := range 6 {
-			place(t, s, 0)
-			place(t, s, 1)
+			resume(t, s, 0)
+			resume(t, s, 1)
 			mustWrite(t, s, records(0, 2*i, 2))
 			mustWrite(t, s, records(1, 2*i, 2))
 			clk.add(time.Second)
 		}
 		mustClose(t, s)
 		other := filepath.Join(dir, "1.log")
-		others := complete(t, other)
+		others := completeFiles(t, other)
 		s = open("new", 2)
 		if before {
-			place(t, s, 0)
+			resume(t, s, 0)
 		}
 		clk.add(time.Minute)
-		tend(s)
+		runKeeper(s)
 		if !before {
-			place(t, s, 0)
-			tend(s)
+			resume(t, s, 0)
+			runKeeper(s)
 		}
-		if got := complete(t, filepath.Join(dir, "0.log")); len(got) != 2 {
+		if got := completeFiles(t, filepath.Join(dir, "0.log")); len(got) != 2 {
 			t.Errorf("before %v: %d complete files, want 2: %q", before, len(got), got)
 		}
-		if got := complete(t, other); !slices.Equal(got, others) {
+		if got := completeFiles(t, other); !slices.Equal(got, others) {
 			t.Errorf("before %v: of a path that is not assigned the files %q are left, were %q", before, got, others)
 		}
 		mustClose(t, s)
 	}
 }
 
-// TestKeepCoversFilesOfAnotherAgent: two agents share a folder, as in a blue/green
-// roll-out. What the other one has completed counts once its partition is assigned here.
+// TestKeepCoversFilesOfAnotherAgent lets two agents share a folder, as in a blue/green
+// roll-out. Files that the other one has completed count once their partition is assigned
+// here.
 func TestKeepCoversFilesOfAnotherAgent(t *testing.T) {
 	dir, clk := t.TempDir(), newClock()
 	pattern := filepath.Join(dir, "{partition}.log")
 	s := openAt(t, clk, pattern, &sink.Rotate{Size: 10, Keep: 2})
-	place(t, s, 0)
+	resume(t, s, 0)
 	clk.add(time.Minute)
-	tend(s)
+	runKeeper(s)
 	other := openAt(t, clk, pattern, &sink.Rotate{Size: 10})
-	place(t, other, 1)
+	resume(t, other, 1)
 	for i := range 6 {
 		mustWrite(t, other, records(1, 2*i, 2))
 		clk.add(time.Minute)
 	}
 	mustClose(t, other)
-	place(t, s, 1)
+	resume(t, s, 1)
 	clk.add(retention.RescanEvery)
-	tend(s)
-	if got := complete(t, filepath.Join(dir, "1.log")); len(got) != 2 {
+	runKeeper(s)
+	if got := completeFiles(t, filepath.Join(dir, "1.log")); len(got) != 2 {
 		t.Errorf("%d complete files, want 2: %q", len(got), got)
 	}
 	mustClose(t, s)
 }
 
-// TestKeepIsAppliedAfterEachFile: without listing the folder again.
+// TestKeepIsAppliedAfterEachFile checks that keep is applied without listing the folder
+// again.
 func TestKeepIsAppliedAfterEachFile(t *testing.T) {
 	dir, clk := t.TempDir(), newClock()
 	path, fsys := filepath.Join(dir, "out.log"), &listingFS{OS: disk.OS{}}
@@ -225,16 +226,16 @@ func TestKeepIsAppliedAfterEachFile(t *testing.T) {
 		clk.add(time.Second)
 	}
 	clk.add(time.Minute)
-	tend(s)
-	if got := complete(t, path); len(got) != 3 {
+	runKeeper(s)
+	if got := completeFiles(t, path); len(got) != 3 {
 		t.Errorf("%d complete files, want 3: %q", len(got), got)
 	}
 	for i := range 50 {
 		mustWrite(t, s, records(0, 100+2*i, 2))
 		clk.add(time.Second)
 	}
-	tend(s)
-	if got := complete(t, path); len(got) != 3 || !strings.Contains(got[2], clk.now().Add(-time.Second).Format("150405")) {
+	runKeeper(s)
+	if got := completeFiles(t, path); len(got) != 3 || !strings.Contains(got[2], clk.now().Add(-time.Second).Format("150405")) {
 		t.Errorf("complete files are %q", got)
 	}
 	mustClose(t, s)
@@ -243,7 +244,7 @@ func TestKeepIsAppliedAfterEachFile(t *testing.T) {
 	}
 }
 
-// A failingListFS fails the next listings of folders.
+// A failingListFS fails the next lists of folders.
 type failingListFS struct {
 	disk.OS
 	fails atomic.Int32
@@ -256,8 +257,8 @@ func (f *failingListFS) List(dir string, each func(name string, inode uint64) bo
 	return f.OS.List(dir, each)
 }
 
-// TestFailedListingIsRepeated: the complete files of a partition that is not assigned are
-// known from the folder alone, so a listing that failed is repeated.
+// TestFailedListingIsRepeated checks that a failed list is repeated: the complete files of
+// an unassigned partition are known from the folder only.
 func TestFailedListingIsRepeated(t *testing.T) {
 	clk, fsys := newClock(), &failingListFS{}
 	path := filepath.Join(t.TempDir(), "7.log")
@@ -271,7 +272,7 @@ func TestFailedListingIsRepeated(t *testing.T) {
 		return s
 	}
 	s := open()
-	place(t, s, 7)
+	resume(t, s, 7)
 	for i := range 5 {
 		mustWrite(t, s, records(7, 3*i, 3))
 		clk.add(time.Second)
@@ -282,15 +283,15 @@ func TestFailedListingIsRepeated(t *testing.T) {
 	s = open()
 	for range 2 {
 		clk.add(retention.MaxTimer)
-		tend(s)
+		runKeeper(s)
 	}
-	if n := len(complete(t, path)); fsys.fails.Load() > 0 || n != 1 {
+	if n := len(completeFiles(t, path)); fsys.fails.Load() > 0 || n != 1 {
 		t.Errorf("%d complete files, want 1; %d listings are to fail still", n, fsys.fails.Load())
 	}
 	mustClose(t, s)
 }
 
-// TestFailedCompletionIsRepeated: the file of a partition that is not assigned is
+// TestFailedCompletionIsRepeated checks that the file of an unassigned partition is
 // completed although the first attempt failed.
 func TestFailedCompletionIsRepeated(t *testing.T) {
 	clk, fsys := newClock(), disktest.NewFaultFS()
@@ -301,7 +302,7 @@ func TestFailedCompletionIsRepeated(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	place(t, s, 7)
+	resume(t, s, 7)
 	mustWrite(t, s, records(7, 0, 3))
 	mustFlush(t, s)
 	if err := s.Release(); err != nil {
@@ -309,33 +310,33 @@ func TestFailedCompletionIsRepeated(t *testing.T) {
 	}
 	fsys.SetFault(fail(syscall.ENOSPC, "writeat 7.log+checkpoint"))
 	clk.add(time.Hour)
-	tend(s)
-	if n := len(complete(t, path)); n != 0 {
+	runKeeper(s)
+	if n := len(completeFiles(t, path)); n != 0 {
 		t.Fatalf("%d complete files on a full disk", n)
 	}
 	fsys.SetFault(nil)
 	clk.add(retention.MaxTimer)
-	tend(s)
-	if n := len(complete(t, path)); n != 1 {
+	runKeeper(s)
+	if n := len(completeFiles(t, path)); n != 1 {
 		t.Errorf("%d complete files, want 1", n)
 	}
 	mustClose(t, s)
 }
 
-// TestFileIsCompletedWithoutAPartition: the file of a path without placeholders is
-// completed a minute after the last partition was revoked. Its lock is kept.
-func TestFileIsCompletedWithoutAPartition(t *testing.T) {
+// TestFileIsCompletedAfterItsLastPartitionWasRevoked checks that the file of a path without
+// placeholders is completed a minute after the last partition was revoked, and stays locked.
+func TestFileIsCompletedAfterItsLastPartitionWasRevoked(t *testing.T) {
 	path, clk := filepath.Join(t.TempDir(), "out.log"), newClock()
 	s := openAt(t, clk, path, &sink.Rotate{Size: 3000})
-	place(t, s, 7)
+	resume(t, s, 7)
 	mustWrite(t, s, records(7, 0, 3))
 	mustFlush(t, s)
 	if err := s.Release(); err != nil {
 		t.Fatal(err)
 	}
 	clk.add(retention.UnassignedGrace)
-	tend(s)
-	if n := len(complete(t, path)); n != 1 {
+	runKeeper(s)
+	if n := len(completeFiles(t, path)); n != 1 {
 		t.Errorf("%d complete files, want 1", n)
 	}
 	if _, err := openWith(t.Context(), exactSpec(path), testOptions{Group: "g"}); !errors.Is(err, disk.ErrLocked) {
@@ -344,11 +345,11 @@ func TestFileIsCompletedWithoutAPartition(t *testing.T) {
 	wantNext(t, s, 7, 3)
 	mustWrite(t, s, records(7, 3, 3))
 	mustClose(t, s)
-	equal(t, contents(t, append(complete(t, path), path)...), want(7, 0, 6))
+	equal(t, contents(t, append(completeFiles(t, path), path)...), want(7, 0, 6))
 }
 
-// TestClockSetBackDelaysNoRemoval: a clock that is set back by hours right after a start
-// does not delay the first listing by hours.
+// TestClockSetBackDelaysNoRemoval checks that a clock that is set back by hours after a
+// start does not delay the first list of the folders by hours.
 func TestClockSetBackDelaysNoRemoval(t *testing.T) {
 	path, clk := filepath.Join(t.TempDir(), "out.log"), newClock()
 	s := openAt(t, clk, path, &sink.Rotate{Size: 30})
@@ -359,19 +360,19 @@ func TestClockSetBackDelaysNoRemoval(t *testing.T) {
 	mustClose(t, s)
 	s = openAt(t, clk, path, &sink.Rotate{Size: 30, Keep: 1})
 	clk.add(-12 * time.Hour)
-	tend(s)
-	if n := len(complete(t, path)); n != 1 {
+	runKeeper(s)
+	if n := len(completeFiles(t, path)); n != 1 {
 		t.Errorf("%d complete files, want 1", n)
 	}
 	mustClose(t, s)
 }
 
-// TestPipeInPlaceOfACheckpoint: a named pipe that has the name of a checkpoint is not
-// waited for.
+// TestPipeInPlaceOfACheckpoint checks that a named pipe with the name of a checkpoint does
+// not block.
 func TestPipeInPlaceOfACheckpoint(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "9.log")
-	setFile(t, path, "x\n")
+	writeFile(t, path, "x\n")
 	if err := syscall.Mkfifo(path+filename.CheckpointSuffix, 0o600); err != nil {
 		t.Skip(err)
 	}

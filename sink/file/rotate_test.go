@@ -19,8 +19,8 @@ import (
 	"kcagent/sink/file/filename"
 )
 
-// complete lists the complete files of a path, the oldest first.
-func complete(t *testing.T, path string) []string {
+// completeFiles returns the complete files of a path, the oldest first.
+func completeFiles(t *testing.T, path string) []string {
 	t.Helper()
 	var paths []string
 	err := disk.OS{}.List(filepath.Dir(path), func(name string, _ uint64) bool {
@@ -52,8 +52,8 @@ func contents(t *testing.T, paths ...string) (all []string) {
 	return all
 }
 
-// TestRotateBySize: no file is larger than the size, but for one record that
-// is; none is touched after it has its final name; names sort as the records.
+// TestRotateBySize checks that no file is larger than the size, except for one record; that
+// none changes after it has its final name; and that names sort like the records.
 func TestRotateBySize(t *testing.T) {
 	for _, c := range []sink.Compression{sink.Uncompressed, sink.Gzip, sink.Zstd} {
 		for _, d := range []sink.Delivery{sink.ExactlyOnce, sink.AtLeastOnce} {
@@ -68,7 +68,7 @@ func TestRotateBySize(t *testing.T) {
 					if i%4 == 3 {
 						mustFlush(t, s)
 					}
-					for _, p := range complete(t, path) {
+					for _, p := range completeFiles(t, path) {
 						if now := readFile(t, p); seen[p] != "" && seen[p] != now {
 							t.Fatalf("%s was changed after it was complete", p)
 						} else {
@@ -77,7 +77,7 @@ func TestRotateBySize(t *testing.T) {
 					}
 				}
 				mustClose(t, s)
-				done := complete(t, path)
+				done := completeFiles(t, path)
 				if len(done) < 3 || !slices.IsSorted(done) {
 					t.Errorf("complete files are %q", done)
 				}
@@ -92,8 +92,8 @@ func TestRotateBySize(t *testing.T) {
 	}
 }
 
-// TestBackpressure: a file that is full and cannot be completed grows no larger.
-func TestBackpressure(t *testing.T) {
+// TestFullFileDoesNotGrow checks that a full file that cannot be completed does not grow.
+func TestFullFileDoesNotGrow(t *testing.T) {
 	path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
 	spec := exactSpec(path)
 	spec.File.Rotate = &sink.Rotate{Size: 100}
@@ -103,7 +103,7 @@ func TestBackpressure(t *testing.T) {
 	n := 0
 	for ; err == nil && n < 100; n++ {
 		err = write(t.Context(), s, records(0, n, 1))
-		if n == 0 && err != nil { // the file cannot even be named
+		if n == 0 && err != nil { // not even a checkpoint could name the file
 			fsys.SetFault(nil)
 			mustWrite(t, s, records(0, 0, 1))
 			fsys.SetFault(fail(syscall.ENOSPC, "writeat out.log+checkpoint"))
@@ -116,12 +116,12 @@ func TestBackpressure(t *testing.T) {
 	fsys.SetFault(nil)
 	mustWrite(t, s, records(0, n-1, 5))
 	mustClose(t, s)
-	equal(t, contents(t, append(complete(t, path), path)...), want(0, 0, n+4))
+	equal(t, contents(t, append(completeFiles(t, path), path)...), want(0, 0, n+4))
 }
 
-// TestRotateByTheClock: at the full second, whether records come or not, and
-// not while a file is empty.
-func TestRotateByTheClock(t *testing.T) {
+// TestRotateByPeriod checks that files are completed at the full second, with or without
+// records, and not while they are empty.
+func TestRotateByPeriod(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out.log")
 	spec := exactSpec(path)
 	spec.File.Rotate = &sink.Rotate{Every: time.Second}
@@ -137,14 +137,14 @@ func TestRotateByTheClock(t *testing.T) {
 		t.Errorf("due at %v, written at %v", now, began)
 	}
 	mustFlush(t, s)
-	if n := len(complete(t, path)); n != 1 {
+	if n := len(completeFiles(t, path)); n != 1 {
 		t.Errorf("%d complete files, want 1", n)
 	}
 	mustWrite(t, s, records(0, 1, 1))
-	<-due // nobody flushes: the next record comes late
+	<-due // there is no flush, and the next record comes late
 	mustWrite(t, s, records(0, 2, 1))
 	mustClose(t, s)
-	done := complete(t, path)
+	done := completeFiles(t, path)
 	if len(done) != 2 {
 		t.Fatalf("complete files %q, want 2", done)
 	}
@@ -154,9 +154,9 @@ func TestRotateByTheClock(t *testing.T) {
 	}
 }
 
-// TestRotateAtStart: a file of an hour that has passed is ended by the next
-// record, although another process began it.
-func TestRotateAtStart(t *testing.T) {
+// TestFileOfAPastPeriodIsCompletedAfterAStart checks that the next record completes a file
+// of a past hour that another process started.
+func TestFileOfAPastPeriodIsCompletedAfterAStart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out.log")
 	spec := exactSpec(path)
 	spec.File.Rotate = &sink.Rotate{Every: time.Hour}
@@ -171,11 +171,12 @@ func TestRotateAtStart(t *testing.T) {
 	mustWrite(t, s, records(0, 1, 1))
 	mustClose(t, s)
 	checkFile(t, path, lines(want(0, 1, 1)))
-	equal(t, contents(t, complete(t, path)...), want(0, 0, 1))
+	equal(t, contents(t, completeFiles(t, path)...), want(0, 0, 1))
 }
 
-// TestNamesSort: also when the clock was set back.
-func TestNamesSort(t *testing.T) {
+// TestNamesSortAfterTheClockWasSetBack checks that names sort like the files after the clock
+// was set back.
+func TestNamesSortAfterTheClockWasSetBack(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "out.log")
 	spec := exactSpec(path)
@@ -199,16 +200,16 @@ func TestNamesSort(t *testing.T) {
 	}
 	mustWrite(t, s, records(0, 8, 1))
 	mustClose(t, s)
-	done := complete(t, path)
+	done := completeFiles(t, path)
 	if len(done) != 4 {
 		t.Fatalf("complete files %q", done)
 	}
 	equal(t, contents(t, append(done, path)...), want(0, 0, 9))
 }
 
-// TestUpdateInPlace: another compression, and another rotation, hold from the
-// next record on, in a new file; none holds two kinds.
-func TestUpdateInPlace(t *testing.T) {
+// TestUpdateAppliesToTheNextRecord checks that a new compression or rotation applies from
+// the next record on, in a new file, and that no file has two compressions.
+func TestUpdateAppliesToTheNextRecord(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out.log")
 	spec := exactSpec(path)
 	s := mustOpen(t, spec, nil)
@@ -226,7 +227,7 @@ func TestUpdateInPlace(t *testing.T) {
 		}
 	}
 	mustClose(t, s)
-	done := complete(t, path)
+	done := completeFiles(t, path)
 	if len(done) != 3 || !strings.HasSuffix(done[1], ".log.zst") || !strings.HasSuffix(done[2], ".log.gz") {
 		t.Errorf("complete files %q", done)
 	}
@@ -237,14 +238,14 @@ func TestUpdateInPlace(t *testing.T) {
 	s = mustOpen(t, spec, nil)
 	mustWrite(t, s, records(0, next, 1))
 	mustClose(t, s)
-	equal(t, contents(t, append(complete(t, path), path)...), want(0, 0, next+1))
-	if len(complete(t, path)) != 4 {
-		t.Errorf("complete files %q", complete(t, path))
+	equal(t, contents(t, append(completeFiles(t, path), path)...), want(0, 0, next+1))
+	if len(completeFiles(t, path)) != 4 {
+		t.Errorf("complete files %q", completeFiles(t, path))
 	}
 }
 
-// A linkFS renames by a link and a removal, as on a file system whose renames may replace
-// a file.
+// A linkFS renames by a link and a removal, as on a file system whose renames may replace a
+// file.
 type linkFS struct{ *disktest.FaultFS }
 
 func (f linkFS) Rename(from, to string) error {
@@ -254,9 +255,9 @@ func (f linkFS) Rename(from, to string) error {
 	return f.Remove(from)
 }
 
-// TestInterruptedRenameIsFinished: where a rename is a link and a removal, an error or a
-// death in between leaves a complete file under both names. The next attempt removes
-// the other one, and no record is in two files.
+// TestInterruptedRenameIsFinished checks a rename that is a link and a removal. An error or
+// a crash in between leaves a complete file under both names. The next attempt removes the
+// first name, and no record is in two files.
 func TestInterruptedRenameIsFinished(t *testing.T) {
 	for _, death := range []bool{true, false} {
 		t.Run(fmt.Sprintf("death=%v", death), func(t *testing.T) {
@@ -273,31 +274,31 @@ func TestInterruptedRenameIsFinished(t *testing.T) {
 			}
 			fsys.SetFault(nil)
 			if death {
-				die(t, s)
+				abandon(t, s)
 				s = mustOpen(t, spec, fsys)
 				wantNext(t, s, 0, 3)
 			}
 			mustWrite(t, s, records(0, 3, 2))
 			mustClose(t, s)
-			if n := len(complete(t, path)); n != 1 {
+			if n := len(completeFiles(t, path)); n != 1 {
 				t.Errorf("%d complete files, want 1", n)
 			}
-			equal(t, contents(t, append(complete(t, path), path)...), want(0, 0, 5))
+			equal(t, contents(t, append(completeFiles(t, path), path)...), want(0, 0, 5))
 		})
 	}
 }
 
-// TestUncertainCompletionCutsNothing: it is unknown whether the checkpoint is stored that
-// says that the file is complete. If more records go into the file after all, they are
-// not cut off after a death, also if the file was moved.
-func TestUncertainCompletionCutsNothing(t *testing.T) {
+// TestUncertainCompletionTruncatesNothing checks the case that it is unknown whether the
+// checkpoint with the completed file was stored. If more records are appended to the file, a
+// crash does not truncate them, also if the file was moved.
+func TestUncertainCompletionTruncatesNothing(t *testing.T) {
 	path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
 	spec := exactSpec(path)
 	spec.File.Rotate = &sink.Rotate{Size: 30}
 	s := mustOpen(t, spec, fsys)
 	mustWrite(t, s, records(0, 0, 2))
 	mustFlush(t, s)
-	mustWrite(t, s, records(0, 2, 1)) // it is full
+	mustWrite(t, s, records(0, 2, 1)) // the file is full
 	fsys.SetFault(fail(syscall.EIO, "datasync out.log+checkpoint"))
 	if err := write(t.Context(), s, records(0, 3, 1)); !errors.Is(err, syscall.EIO) {
 		t.Fatalf("got %v", err)
@@ -312,9 +313,9 @@ func TestUncertainCompletionCutsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustWrite(t, s, records(0, 3, 2)) // not flushed
-	die(t, s)
+	abandon(t, s)
 	s = mustOpen(t, larger, nil)
-	next := int(place(t, s, 0).Next)
+	next := int(resume(t, s, 0).Next)
 	mustWrite(t, s, records(0, next, 6-next))
 	mustClose(t, s)
 	equal(t, contents(t, path+".1", path), want(0, 0, 6))

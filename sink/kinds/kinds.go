@@ -32,9 +32,9 @@ type kind struct {
 
 type registry []kind
 
-// all are the kinds of sink, by name. A further kind is one entry here, one field of
+// table are the kinds of sink, by name. A further kind is one entry here, one field of
 // [sink.Spec], and one package.
-var all = registry{
+var table = registry{
 	{
 		name: "file",
 		open: func(ctx context.Context, spec sink.Spec, o sink.Options) (sink.Sink, error) {
@@ -75,7 +75,7 @@ func (r registry) of(spec sink.Spec) (kind, error) {
 
 // Open opens the sink that spec describes. The caller closes it.
 func Open(ctx context.Context, spec sink.Spec, o sink.Options) (sink.Sink, error) {
-	return all.openSink(ctx, spec, o)
+	return table.openSink(ctx, spec, o)
 }
 
 func (r registry) openSink(ctx context.Context, spec sink.Spec, o sink.Options) (sink.Sink, error) {
@@ -89,7 +89,7 @@ func (r registry) openSink(ctx context.Context, spec sink.Spec, o sink.Options) 
 // Check reports why a sink could not be opened. It opens, locks and creates nothing. A sink
 // that another process uses now is not an error.
 func Check(spec sink.Spec) error {
-	k, err := all.of(spec)
+	k, err := table.of(spec)
 	if err != nil || k.check == nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func CheckFree(spec sink.Spec, mine []sink.Spec) error {
 	if err := Check(spec); err != nil {
 		return err
 	}
-	k, err := all.of(spec)
+	k, err := table.of(spec)
 	if err != nil || k.checkFree == nil {
 		return err
 	}
@@ -112,6 +112,6 @@ func CheckFree(spec sink.Spec, mine []sink.Spec) error {
 // Conflict reports whether two sinks could write to the same place, for any topics. Sinks of
 // different kinds cannot.
 func Conflict(a, b sink.Spec) bool {
-	k, err := all.of(a)
+	k, err := table.of(a)
 	return err == nil && k.name == b.Kind() && k.conflict != nil && k.conflict(a, b)
 }

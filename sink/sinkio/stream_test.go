@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestWriterThatTakesNothing(t *testing.T) {
+func TestWriteAllReportsAWriterThatWritesNothing(t *testing.T) {
 	n, err := WriteAll(writerFunc(func([]byte) (int, error) { return 0, nil }), []byte("x"))
 	if n != 0 || !errors.Is(err, io.ErrShortWrite) {
 		t.Errorf("got %d, %v", n, err)

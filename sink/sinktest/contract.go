@@ -134,7 +134,7 @@ func testKeepsNoBytes(t *testing.T, c *Target) {
 
 func testRetry(t *testing.T, c *Target) {
 	if c.Buffers {
-		t.Skip("what is compressed is written later")
+		t.Skip("the sink buffers records")
 	}
 	s := c.open(t)
 	if err := Write(t.Context(), s, Records(0, 0, 5)); err != nil {
@@ -161,7 +161,7 @@ func testRetry(t *testing.T, c *Target) {
 // its context.
 func testWaiting(t *testing.T, c *Target) {
 	if c.Buffers {
-		t.Skip("what is compressed is written later")
+		t.Skip("the sink buffers records")
 	}
 	s := c.open(t)
 	hanging, release := make(chan struct{}), make(chan struct{})
@@ -218,7 +218,7 @@ func testUpdate(t *testing.T, c *Target) {
 		t.Fatal(err)
 	}
 	if err := s.Update(other); err == nil {
-		t.Error("a spec of another kind was taken")
+		t.Error("a spec of another kind was accepted")
 	}
 	if err := Write(t.Context(), s, Records(0, 1, 1)); err != nil {
 		t.Fatal(err)

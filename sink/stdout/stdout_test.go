@@ -18,7 +18,7 @@ import (
 	"kcagent/sink/sinktest"
 )
 
-func TestStdoutKeepsTheContract(t *testing.T) {
+func TestContract(t *testing.T) {
 	for _, format := range []sink.Format{sink.Raw, sink.JSON} {
 		t.Run(string(format), func(t *testing.T) {
 			sinktest.TestContract(t, func(*testing.T) *sinktest.Target { return stdoutTarget(format) })
@@ -72,7 +72,7 @@ func (p *pipe) Write(b []byte) (int, error) {
 
 // TestStdoutChunksDoNotMix checks that chunks of several sinks do not mix, although each
 // takes several writes.
-func TestStdoutBatchesStayWhole(t *testing.T) {
+func TestStdoutChunksDoNotMix(t *testing.T) {
 	const sinks, n = 3, 50_000
 	p := new(pipe)
 	out := &output{w: p, mu: sinkio.NewMutex()}
@@ -122,7 +122,7 @@ func (l *leaky) Write(b []byte) (int, error) {
 }
 
 // TestStdoutRetryStartsANewLine checks that the retry after a torn line starts a new line.
-func TestStdoutTornLine(t *testing.T) {
+func TestStdoutRetryStartsANewLine(t *testing.T) {
 	w := &leaky{take: 3}
 	s, err := newSink(sink.StdoutSpec{Format: sink.Raw}, &output{w: w, mu: sinkio.NewMutex()})
 	if err != nil {
@@ -144,7 +144,7 @@ const brokenPipe = "KCAGENT_TEST_BROKEN_PIPE"
 // TestStdoutBrokenPipeIsAnError checks that a reader that has closed the pipe causes an
 // error of this sink, and does not end the process. It runs a process with such a standard
 // output.
-func TestStdoutBrokenPipe(t *testing.T) {
+func TestStdoutBrokenPipeIsAnError(t *testing.T) {
 	if os.Getenv(brokenPipe) != "" {
 		s, err := Open(sink.StdoutSpec{Format: sink.Raw})
 		if err == nil {
@@ -159,7 +159,7 @@ func TestStdoutBrokenPipe(t *testing.T) {
 	}
 	_ = r.Close()
 	var stderr strings.Builder
-	cmd := exec.Command(os.Args[0], "-test.run=^TestStdoutBrokenPipe$")
+	cmd := exec.Command(os.Args[0], "-test.run=^TestStdoutBrokenPipeIsAnError$")
 	cmd.Env = append(os.Environ(), brokenPipe+"=1")
 	cmd.Stdout, cmd.Stderr = w, &stderr
 	err = cmd.Run()
@@ -179,7 +179,7 @@ func TestStdoutIsShared(t *testing.T) {
 
 // TestTornLargeRecordIsFollowedByANewLine checks that a large record of which only a part
 // was written is followed by a line of its own.
-func TestLargeRecordLeavesNoTornLine(t *testing.T) {
+func TestTornLargeRecordIsFollowedByANewLine(t *testing.T) {
 	large := sinktest.Records(0, 0, 1)
 	large[0].Value = bytes.Repeat([]byte("x"), 1<<20)
 	w := &leaky{take: 3}

@@ -50,7 +50,7 @@ func TestSlotsAlternate(t *testing.T) {
 
 // TestFailedStoreWritesTheSameSlotAgain checks that a failed store is followed by a write to
 // the same slot, and never to the one with the newest durable checkpoint.
-func TestSlotsFailedStoreIsRepeated(t *testing.T) {
+func TestFailedStoreWritesTheSameSlotAgain(t *testing.T) {
 	fsys := disktest.NewMemoryFS()
 	f, _ := fsys.OpenFile("/d/x", os.O_CREATE|os.O_RDWR, 0o600)
 	s := slots{f: f, newest: -1}
@@ -96,7 +96,7 @@ func TestCheckpointWithoutLeaderEpochs(t *testing.T) {
 
 // TestPositionWithoutEntryNamesTheCluster checks that a partition without an entry has the
 // cluster of the other entries.
-func TestPartitionWithoutAnEntry(t *testing.T) {
+func TestPositionWithoutEntryNamesTheCluster(t *testing.T) {
 	l := NewLedger()
 	absent := sink.TopicPartition{Topic: "orders", Partition: 1}
 	if at := l.Position(absent); at != (sink.Position{Next: -1}) {

@@ -58,7 +58,7 @@ func (l *Ledger) Adopt(tp sink.TopicPartition, id string, p sink.Position) {
 	l.Version++
 }
 
-// Advance moves the position of a partition behind the records of a chunk.
+// Advance moves the position of a partition to the offset after a chunk.
 func (l *Ledger) Advance(c sink.Chunk) {
 	p, known := l.Entries[c.TopicPartition]
 	if c.Empty() && known && p.Next == c.Next {

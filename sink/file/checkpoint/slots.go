@@ -15,7 +15,7 @@ import (
 // synced: overwriting an existing slot is one write to the disk.
 //
 // Slots come in pairs of the same size. A checkpoint that does not fit in the pair goes to
-// the next pair, which is twice as large and lies behind it.
+// the next pair, which is twice as large and comes after it.
 type slots struct {
 	f      disk.File
 	newest int    // index of the slot with the newest checkpoint; -1 if there is none

@@ -9,7 +9,7 @@ import (
 
 // TestCloseReleasesTheLockDuringASync checks that Close releases the lock although a system
 // call still uses the descriptor.
-func TestCloseGivesTheLockBack(t *testing.T) {
+func TestCloseReleasesTheLockDuringASync(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out.log")
 	open := func() *osFile {
 		f, err := os.Create(path)

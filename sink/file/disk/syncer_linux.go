@@ -93,9 +93,9 @@ func (s *syncer) startTimer() {
 func (s *syncer) syncAlone(f *osFile) error {
 	s.syncingAlone++
 	s.mu.Unlock()
-	began := time.Now()
+	start := time.Now()
 	err := f.fdatasync()
-	took := time.Since(began)
+	took := time.Since(start)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.syncingAlone--
@@ -130,11 +130,11 @@ func (s *syncer) timerFired() {
 
 // syncTogether syncs files by one syncfs. If syncfs fails, it does not say for which file,
 // so each file gets an fdatasync, which returns errors that its descriptor has not reported
-// yet. If syncfs succeeds, each file is asked by a call that writes nothing.
+// yet. If syncfs succeeds, each file is checked by a call that writes nothing.
 func (s *syncer) syncTogether(batch []*syncRequest) {
-	began := time.Now()
+	start := time.Now()
 	err := batch[0].f.call("syncfs", unix.Syncfs)
-	took := time.Since(began)
+	took := time.Since(start)
 	if err != nil {
 		syncEach(batch)
 	} else {
@@ -176,7 +176,7 @@ func (s *syncer) recordRound(d time.Duration, n int) {
 	}
 }
 
-// syncers holds one syncer per device. One that was unmounted leaves a small syncer behind.
+// syncers holds one syncer per device. One that was unmounted leaves a small syncer.
 var syncers struct {
 	sync.Mutex
 	byDevice map[uint64]*syncer

@@ -77,7 +77,7 @@ func randomName(r *rand.Rand) string {
 // TestNoDataFileHasTheNameOfAFileBesideIt checks, for any legal topics, that the name of a
 // data file is never that of a file which a sink creates beside this or another data file,
 // and that CheckPath accepts it.
-func TestNoDataFileHasTheNameOfASideFile(t *testing.T) {
+func TestNoDataFileHasTheNameOfAFileBesideIt(t *testing.T) {
 	topics := slices.DeleteFunc(slices.Clone(oddNames), func(n string) bool {
 		for _, c := range []byte(n) {
 			if !anyTopic.contains(token(c)) {
@@ -90,7 +90,7 @@ func TestNoDataFileHasTheNameOfASideFile(t *testing.T) {
 	for range 500 {
 		topics = append(topics, randomName(random))
 	}
-	data, made := make(map[string]bool), make(map[string]bool)
+	data, beside := make(map[string]bool), make(map[string]bool)
 	for _, path := range []string{"{topic}", "{topic}.log", "{topic}.gz", "{topic}-{partition}", "x{topic}.{partition}.log"} {
 		if err := CheckPath("/data/"+path, nil); err != nil {
 			t.Errorf("%s: %v", path, err)
@@ -103,14 +103,14 @@ func TestNoDataFileHasTheNameOfASideFile(t *testing.T) {
 			base := filepath.Base(full)
 			data[base] = true
 			for _, side := range []string{base + CheckpointSuffix} {
-				made[side] = true
+				beside[side] = true
 			}
 			for _, c := range everyCompression {
-				made[Complete(full, oddTimes[0], c)] = true
+				beside[Complete(full, oddTimes[0], c)] = true
 			}
 		}
 	}
-	for name := range made {
+	for name := range beside {
 		if data[name] {
 			t.Errorf("%s is a data file and a file beside one", name)
 		}
@@ -127,7 +127,7 @@ func TestNoDataFileHasTheNameOfASideFile(t *testing.T) {
 
 // TestParseCompleteRejectsOtherNames checks that ParseComplete rejects names of other
 // programs, because retention removes what it accepts.
-func TestParseCompleteAcceptsOnlyItsOwn(t *testing.T) {
+func TestParseCompleteRejectsOtherNames(t *testing.T) {
 	for _, name := range []string{
 		"", "+", "orders", "orders.log", "orders+", "orders+checkpoint", "orders+checkpoint", "orders-20261123T171500.123Z.log",
 		"+20261123T171500.123Z", "+20261123T171500.123Z.log", ".+20261123T171500.123Z", "..+20261123T171500.123Z",
@@ -137,7 +137,7 @@ func TestParseCompleteAcceptsOnlyItsOwn(t *testing.T) {
 		"orders.log+20261123T171500.123Z", "orders.gz+20261123T171500.123Z.log.gz.zst",
 	} {
 		if base, _, ok := ParseComplete(name); ok {
-			t.Errorf("%q is taken for a complete file of %q", name, base)
+			t.Errorf("%q is accepted as a complete file of %q", name, base)
 		}
 	}
 }
@@ -194,7 +194,7 @@ func TestCheckPath(t *testing.T) {
 
 // TestCheckRejectsNamesKnownAtRunTime checks names with topics that the configuration does
 // not contain.
-func TestCheckNameAtRunTime(t *testing.T) {
+func TestCheckRejectsNamesKnownAtRunTime(t *testing.T) {
 	for path, want := range map[string]string{
 		"/data/" + strings.Repeat("t", 249): "249 bytes",
 		"/data/x+checkpoint/y":              "reserved",

@@ -29,7 +29,7 @@ func TestCheckpointed(t *testing.T) {
 		t.Helper()
 		onlyA := func(topic string) bool { return strings.HasPrefix(topic, "a") }
 		if topics != nil {
-			onlyA = func(string) bool { t.Error("known topics are asked for"); return false }
+			onlyA = func(string) bool { t.Error("the function is called for known topics"); return false }
 		}
 		got := f.Checkpointed(filepath.Join(dir, path), topics, onlyA, 100)
 		for i := range got {

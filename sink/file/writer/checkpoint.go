@@ -14,7 +14,7 @@ import (
 // openStore opens and locks the checkpoint file, and returns the newest checkpoint in it;
 // nil if there is none.
 func (w *Writer) openStore() (*checkpoint.Checkpoint, error) {
-	at := w.real + filename.CheckpointSuffix
+	at := w.realPath + filename.CheckpointSuffix
 	side, err := w.openStoreFile(at)
 	if err != nil {
 		return nil, err
@@ -50,7 +50,7 @@ func (w *Writer) openStore() (*checkpoint.Checkpoint, error) {
 // durability none can be the cause: then the file is continued without the checkpoint.
 func (w *Writer) damagedCheckpoint(err error) error {
 	if w.env.durable() {
-		return checkpoint.DamagedError(w.real, err)
+		return checkpoint.DamagedError(w.realPath, err)
 	}
 	w.env.Log.Warn("checkpoint is damaged; continuing at the committed offsets", "path", w.Path, "durability", string(sink.None), "error", err)
 	return nil
@@ -59,7 +59,7 @@ func (w *Writer) damagedCheckpoint(err error) error {
 // checkStore detects that the checkpoint file was removed or replaced, and creates it again:
 // the ledger in memory is newer than any other.
 func (w *Writer) checkStore() error {
-	at := w.real + filename.CheckpointSuffix
+	at := w.realPath + filename.CheckpointSuffix
 	if named, err := w.store.HasName(w.env.fs, at); err != nil || named {
 		return err
 	}
@@ -122,12 +122,12 @@ func (w *Writer) saveCheckpointOf(m *checkpoint.FileState, at checkpoint.Snapsho
 // writeCheckpoint writes a checkpoint to the checkpoint file.
 func (w *Writer) writeCheckpoint(c *checkpoint.Checkpoint) error {
 	if err := w.store.Save(c, w.env.durable()); err != nil {
-		return sinkio.OpError("write", w.real+filename.CheckpointSuffix, err)
+		return sinkio.OpError("write", w.realPath+filename.CheckpointSuffix, err)
 	}
 	return nil
 }
 
 // openStoreFile opens and locks a checkpoint file.
 func (w *Writer) openStoreFile(at string) (*checkpoint.Store, error) {
-	return checkpoint.OpenStore(w.env.fs, at, w.env.mode(), func(f disk.File) error { return w.env.lock(f, w.Path) })
+	return checkpoint.OpenStore(w.env.fs, at, w.env.mode(), func(f disk.File) error { return w.env.lockFile(f, w.Path) })
 }

@@ -40,11 +40,11 @@ func (w *Writer) closeLocked() error {
 	return err
 }
 
-// closeFiles closes what is open. If cut is set, it first truncates what is not flushed.
-func (w *Writer) closeFiles(cut bool) error {
+// closeFiles closes what is open. If truncate is set, it first truncates what is not flushed.
+func (w *Writer) closeFiles(truncate bool) error {
 	var err error
 	if g := w.current; g != nil {
-		if cut {
+		if truncate {
 			err = w.truncateToFlushed(g)
 		}
 		err = errors.Join(err, g.trim())

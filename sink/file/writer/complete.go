@@ -155,12 +155,12 @@ func (w *Writer) complete() error {
 	}
 	at := w.finalTime()
 	if s.ExactlyOnce {
-		mark, err := stateOf(g, g.f, g.length)
+		state, err := stateOf(g, g.f, g.length)
 		if err != nil {
 			return err
 		}
-		mark.Final = at
-		w.completeFile = mark
+		state.Final = at
+		w.completeFile = state
 		g.inCheckpoint = false // even if it is unknown whether the next checkpoint is stored
 		if err := w.saveCheckpointOf(nil, w.ledger.Snapshot()); err != nil {
 			w.completeFile = nil
@@ -175,7 +175,7 @@ func (w *Writer) complete() error {
 		return w.handleRenameError(err)
 	}
 	w.current = nil
-	w.unsyncedFolders = append(w.unsyncedFolders, filepath.Dir(w.real))
+	w.unsyncedFolders = append(w.unsyncedFolders, filepath.Dir(w.realPath))
 	if err := g.f.Close(); err != nil {
 		s.Log.Warn("closing a complete file failed", "path", w.Path, "error", err)
 	}
@@ -223,7 +223,7 @@ func (w *Writer) finalTime() time.Time {
 // or an error may have left the file under both names.
 func (w *Writer) renameComplete(c sink.Compression, at time.Time) error {
 	for {
-		final := filepath.Join(filepath.Dir(w.real), filename.Complete(w.Path, at, c))
+		final := filepath.Join(filepath.Dir(w.realPath), filename.Complete(w.Path, at, c))
 		err := w.env.fs.Rename(w.Path, final)
 		if errors.Is(err, fs.ErrExist) && w.hasFinalName(final) {
 			err = w.env.fs.Remove(w.Path)

@@ -83,9 +83,9 @@ func (e *Env) compress(data []byte) (compress.Frame, sink.Compression) {
 	return compress.NewFrame(c, data), c
 }
 
-// lock locks a file of a path. Without locks in the file system, at_least_once continues
+// lockFile locks a file of a path. Without locks in the file system, at_least_once continues
 // with a warning.
-func (e *Env) lock(f disk.File, path string) error {
+func (e *Env) lockFile(f disk.File, path string) error {
 	err := f.Lock()
 	if !errors.Is(err, errors.ErrUnsupported) {
 		if err != nil {

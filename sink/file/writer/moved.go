@@ -161,5 +161,5 @@ func (w *Writer) linkChanged() (bool, error) {
 	if err != nil {
 		return false, sinkio.OpError("open", w.Path, err)
 	}
-	return real != w.real, nil
+	return real != w.realPath, nil
 }

@@ -91,10 +91,10 @@ func (w *Writer) open() error {
 	if err != nil {
 		return sinkio.OpError("open", w.Path, err)
 	}
-	if w.parked != nil && real != w.real {
+	if w.parked != nil && real != w.realPath {
 		return w.markLinkLost() // the parked file has its checkpoint elsewhere
 	}
-	w.real = real
+	w.realPath = real
 	if err := w.makeFolders(w.env.mode()); err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func (w *Writer) open() error {
 		return errors.Join(err, w.closeFiles(false))
 	}
 	if c == nil { // otherwise openStore has synced the folder
-		w.unsyncedFolders = append(w.unsyncedFolders, filepath.Dir(w.real))
+		w.unsyncedFolders = append(w.unsyncedFolders, filepath.Dir(w.realPath))
 	}
 	return nil
 }
@@ -168,7 +168,7 @@ func (w *Writer) create() error {
 	if isNew {
 		w.chmod(f, w.env.mode())
 	}
-	if err := w.env.lock(f, w.Path); err != nil {
+	if err := w.env.lockFile(f, w.Path); err != nil {
 		_ = f.Close()
 		return err
 	}
@@ -178,7 +178,7 @@ func (w *Writer) create() error {
 		return sinkio.OpError("open", w.Path, err)
 	}
 	w.current = g
-	w.unsyncedFolders = append(w.unsyncedFolders, filepath.Dir(w.real))
+	w.unsyncedFolders = append(w.unsyncedFolders, filepath.Dir(w.realPath))
 	return nil
 }
 
@@ -284,7 +284,7 @@ func (w *Writer) chmod(f disk.File, mode fs.FileMode) {
 // makeFolders creates the folders above the path. Users who may read the files may enter the
 // folders.
 func (w *Writer) makeFolders(mode fs.FileMode) error {
-	dir := filepath.Dir(w.real)
+	dir := filepath.Dir(w.realPath)
 	missing, err := disk.MissingFolders(w.env.fs, dir)
 	if err == nil && len(missing) > 0 {
 		for _, d := range missing {

@@ -140,7 +140,7 @@ func (w *Writer) unpark(f disk.File, c *checkpoint.Checkpoint) error {
 	p := w.parked
 	if c == nil && p.seq > 0 { // the checkpoint was removed
 		w.env.Log.Warn("checkpoint was removed while it was in use; writing it again", "path", w.Path)
-		w.unsyncedFolders = append(w.unsyncedFolders, filepath.Dir(w.real))
+		w.unsyncedFolders = append(w.unsyncedFolders, filepath.Dir(w.realPath))
 		if err := w.writeCheckpoint(w.lastCheckpoint); err != nil {
 			return err
 		}

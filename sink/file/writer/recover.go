@@ -44,7 +44,7 @@ func (w *Writer) openDataFile() (disk.File, error) {
 	if err != nil {
 		return nil, sinkio.OpError("open", w.Path, err)
 	}
-	if err := w.env.lock(f, w.Path); err != nil {
+	if err := w.env.lockFile(f, w.Path); err != nil {
 		_ = f.Close()
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func (w *Writer) finishCompletion(f disk.File, m *checkpoint.FileState) (disk.Fi
 		return f, err
 	}
 	w.completeFile = m
-	w.unsyncedFolders = append(w.unsyncedFolders, filepath.Dir(w.real))
+	w.unsyncedFolders = append(w.unsyncedFolders, filepath.Dir(w.realPath))
 	return nil, f.Close()
 }
 
@@ -180,10 +180,10 @@ func (w *Writer) matchExactly(f disk.File, c *checkpoint.Checkpoint, info fs.Fil
 		return match{ours: true, codec: m.Compression}, nil
 	case same && size < m.Length:
 		return match{}, fmt.Errorf("open %s: file has %d bytes, but %s requires %d; restore the file, or move both away to start a new one at the committed offsets",
-			w.Path, size, w.real+filename.CheckpointSuffix, m.Length)
+			w.Path, size, w.realPath+filename.CheckpointSuffix, m.Length)
 	}
 	return match{}, fmt.Errorf("open %s: content does not match %s; restore the file, or move both away to start a new one at the committed offsets",
-		w.Path, w.real+filename.CheckpointSuffix)
+		w.Path, w.realPath+filename.CheckpointSuffix)
 }
 
 // truncateUncoveredBytes truncates a file of size bytes to length.
@@ -228,7 +228,7 @@ func (w *Writer) checkAge(committed sink.Commits) error {
 		if in, known := w.ledger.Entries[tp]; !known || at.Lineage == in.Lineage && at.Next > in.Next {
 			return fmt.Errorf("open %s: %s is older than the file and the committed offsets; "+
 				"restore the checkpoint of the file, or move both away to start a new one at the committed offsets",
-				w.Path, w.real+filename.CheckpointSuffix)
+				w.Path, w.realPath+filename.CheckpointSuffix)
 		}
 	}
 	return nil
@@ -242,11 +242,11 @@ func (w *Writer) truncateMoved(committed sink.Commits) error {
 	if m == nil {
 		return nil
 	}
-	dir := filepath.Dir(w.real)
+	dir := filepath.Dir(w.realPath)
 	var candidates []string
 	err := w.env.fs.List(dir, func(name string, inode uint64) bool {
 		// A complete file is never changed.
-		if _, _, complete := filename.ParseComplete(name); inode == m.Inode && name != filepath.Base(w.real) && !complete {
+		if _, _, complete := filename.ParseComplete(name); inode == m.Inode && name != filepath.Base(w.realPath) && !complete {
 			candidates = append(candidates, filepath.Join(dir, name))
 		}
 		return true

@@ -107,7 +107,7 @@ func (w *Writer) repairTail(g *segment) error {
 		_ = g.f.Close()
 		g.f = f
 		g.truncations++
-		if err := w.env.lock(f, g.path); err != nil {
+		if err := w.env.lockFile(f, g.path); err != nil {
 			return err
 		}
 	}

@@ -26,9 +26,9 @@ import (
 // Exported methods lock the writer. The comments of other methods say which mutexes the
 // caller holds: mu, or both.
 type Writer struct {
-	env  *Env
-	Path string
-	real string // the target of path, if that is a symbolic link; the lock and the checkpoint are there
+	env      *Env
+	Path     string
+	realPath string // the target of path, if that is a symbolic link; the lock and the checkpoint are there
 
 	flushMu sinkio.Mutex // serialises flushes, openings and completions; locked before mu
 	mu      sinkio.Mutex // guards the following fields
@@ -58,7 +58,7 @@ type Writer struct {
 // New returns a closed writer of a path.
 func New(e *Env, path string) *Writer {
 	return &Writer{
-		env: e, Path: path, real: path, flushMu: sinkio.NewMutex(), mu: sinkio.NewMutex(),
+		env: e, Path: path, realPath: path, flushMu: sinkio.NewMutex(), mu: sinkio.NewMutex(),
 		ledger: checkpoint.NewLedger(), resumedAt: make(map[sink.TopicPartition]int),
 	}
 }

@@ -56,7 +56,7 @@ var Losses = []loss{
 // Crash returns the file system as the next process finds it.
 func (f *MemoryFS) Crash(l loss) *MemoryFS {
 	next := NewMemoryFS()
-	next.LastInode, next.made, next.Asking = f.LastInode, f.made, f.Asking
+	next.LastInode, next.created, next.FaultReads = f.LastInode, f.created, f.FaultReads
 	for _, do := range f.since[:l.names(len(f.since))] {
 		do(f.onDisk)
 	}

@@ -23,17 +23,17 @@ import (
 // durable, and SyncDir names. Without SyncDir, changes of names become durable in their
 // order, as with a journal.
 type MemoryFS struct {
-	Mu        sync.Mutex
-	Files     map[string]*MemoryInode
-	onDisk    map[string]*MemoryInode
-	since     []func(map[string]*MemoryInode) // changes of names since the last SyncDir
-	LastInode uint64                          // the last inode number that was used
-	made      int64                           // how many files were created
-	Calls     int                             // number of calls that change something
-	StopAt    int                             // the process dies before this call; 0: never
-	Fault     func() error                    // called by each call that changes something, if not nil
-	Asking    bool                            // Fault is called by calls that only read, too
-	Dead      bool
+	Mu         sync.Mutex
+	Files      map[string]*MemoryInode
+	onDisk     map[string]*MemoryInode
+	since      []func(map[string]*MemoryInode) // changes of names since the last SyncDir
+	LastInode  uint64                          // the last inode number that was used
+	created    int64                           // how many files were created
+	Calls      int                             // number of calls that change something
+	StopAt     int                             // the process dies before this call; 0: never
+	Fault      func() error                    // called by each call that changes something, if not nil
+	FaultReads bool                            // Fault is called by calls that only read, too
+	Dead       bool
 }
 
 // A MemoryInode is a file of a [MemoryFS], with any number of names.
@@ -87,8 +87,8 @@ func (f *MemoryFS) OpenFile(path string, flag int, perm fs.FileMode) (disk.File,
 		return nil, &fs.PathError{Op: "open", Path: path, Err: syscall.ENOENT}
 	case i == nil:
 		f.LastInode++
-		f.made++
-		i = &MemoryInode{ID: f.LastInode, born: f.made, mode: perm}
+		f.created++
+		i = &MemoryInode{ID: f.LastInode, born: f.created, mode: perm}
 		f.change(func(n map[string]*MemoryInode) { n[path] = i })
 	case flag&os.O_TRUNC != 0:
 		i.Data = nil
@@ -99,12 +99,12 @@ func (f *MemoryFS) OpenFile(path string, flag int, perm fs.FileMode) (disk.File,
 // MkdirAll implements [disk.FS].
 func (f *MemoryFS) MkdirAll(string, fs.FileMode) error { return nil }
 
-// ask is enter for a call that changes nothing. The caller holds f.mu.
-func (f *MemoryFS) ask() error {
+// read is enter for a call that changes nothing. The caller holds f.mu.
+func (f *MemoryFS) read() error {
 	if f.Dead {
 		return ErrDied
 	}
-	if f.Fault != nil && f.Asking {
+	if f.Fault != nil && f.FaultReads {
 		return f.Fault()
 	}
 	return nil
@@ -117,14 +117,14 @@ func (f *MemoryFS) Lstat(path string) (fs.FileInfo, error) { return f.Stat(path)
 func (f *MemoryFS) Resolve(path string) (string, error) {
 	f.Mu.Lock()
 	defer f.Mu.Unlock()
-	return path, f.ask()
+	return path, f.read()
 }
 
 // Stat implements [disk.FS].
 func (f *MemoryFS) Stat(path string) (fs.FileInfo, error) {
 	f.Mu.Lock()
 	defer f.Mu.Unlock()
-	if err := f.ask(); err != nil {
+	if err := f.read(); err != nil {
 		return nil, &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
 	if i := f.Files[path]; i != nil {
@@ -176,7 +176,7 @@ func (f *MemoryFS) Remove(path string) error {
 func (f *MemoryFS) List(dir string, each func(name string, inode uint64) bool) error {
 	f.Mu.Lock()
 	defer f.Mu.Unlock()
-	if err := f.ask(); err != nil {
+	if err := f.read(); err != nil {
 		return err
 	}
 	for _, path := range slices.Sorted(maps.Keys(f.Files)) {
@@ -238,7 +238,7 @@ func (f *memoryFile) WriteAt(p []byte, off int64) (int, error) {
 func (f *memoryFile) ReadAt(p []byte, off int64) (int, error) {
 	f.fs.Mu.Lock()
 	defer f.fs.Mu.Unlock()
-	if err := f.fs.ask(); err != nil {
+	if err := f.fs.read(); err != nil {
 		return 0, err
 	}
 	if len(p) == 0 {
@@ -300,7 +300,7 @@ func (f *memoryFile) Chmod(fs.FileMode) error { return nil }
 func (f *memoryFile) Stat() (fs.FileInfo, error) {
 	f.fs.Mu.Lock()
 	defer f.fs.Mu.Unlock()
-	if err := f.fs.ask(); err != nil {
+	if err := f.fs.read(); err != nil {
 		return nil, err
 	}
 	return f.i.info(filepath.Base(f.path), slices.Contains(slices.Collect(maps.Values(f.fs.Files)), f.i)), nil

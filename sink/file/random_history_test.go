@@ -22,11 +22,10 @@ import (
 	"kcagent/sink/file/writer"
 )
 
-// A storm is a random history of the files of a sink: writes, also in pieces, flushes, other
-// programs' renames and removals, faults of the disk, edits of the configuration, rebalances,
-// files that are closed to save descriptors, clocks that are set, deaths of the process
-// and of the machine.
-type storm struct {
+// A history is a random sequence of events for the files of a sink: writes, also in pieces,
+// flushes, renames and removals by other programs, faults of the disk, updates, rebalances,
+// parked files, changes of the clock, crashes of the process and of the machine.
+type history struct {
 	*testing.T
 	random  *rand.Rand
 	fs      *disktest.MemoryFS
@@ -34,26 +33,25 @@ type storm struct {
 	sink    sink.Sink
 	files   *writer.Pool
 	clock   *clock
-	at      [stormPartitions]int // written so far
-	flushed [stormPartitions]int // by a flush that was good
-	gather  bool                 // small chunks wait for the flush
-	none    bool                 // durability changes, and only the process dies
+	at      [historyPartitions]int // written so far
+	flushed [historyPartitions]int // by a successful flush
+	buffer  bool                   // small chunks are buffered until the flush
+	none    bool                   // durability changes, and only the process crashes
 	moved   int
-	removed map[string]int // records that were safe in files that were removed
+	removed map[string]int // flushed records in files that were removed
 	history []string
 }
 
-const stormPartitions = 3
+const historyPartitions = 3
 
-func (s *storm) note(format string, args ...any) {
+func (s *history) logf(format string, args ...any) {
 	s.history = append(s.history, fmt.Sprintf(format, args...))
 }
 
-// open opens the sink, again and again while the disk fails, and continues where
-// it ends.
-func (s *storm) open() {
+// open opens the sink, and tries again while calls fail.
+func (s *history) open() {
 	s.files = writer.NewPool(limits.NewBudget(10))
-	if s.gather {
+	if s.buffer {
 		s.files.BufferFrom = 0
 	}
 	for {
@@ -72,12 +70,12 @@ func (s *storm) open() {
 	}
 }
 
-func (s *storm) resume(p int) {
+func (s *history) resume(p int) {
 	for {
 		at, err := s.sink.Resume(s.Context(), sink.TopicPartition{Topic: "orders", Partition: int32(p)}, nil)
 		if err != nil {
 			s.expected(err)
-			s.note("resume %d %v", p, err)
+			s.logf("resume %d %v", p, err)
 			s.calm()
 			continue
 		}
@@ -89,25 +87,25 @@ func (s *storm) resume(p int) {
 	}
 }
 
-func (s *storm) calm() { s.setFault(nil) }
+func (s *history) calm() { s.setFault(nil) }
 
-// setFault returns the fault before. The keeper's goroutine asks for faults, too.
-func (s *storm) setFault(fault func() error) (before func() error) {
+// setFault returns the previous fault. The goroutine of the keeper calls faults, too.
+func (s *history) setFault(fault func() error) (before func() error) {
 	s.fs.Mu.Lock()
 	defer s.fs.Mu.Unlock()
 	before, s.fs.Fault = s.fs.Fault, fault
 	return before
 }
 
-// expected fails the test on an error that nothing caused.
-func (s *storm) expected(err error) {
+// expected fails the test on an error that no fault has caused.
+func (s *history) expected(err error) {
 	if err != nil && !errors.Is(err, disktest.ErrDied) && !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EIO) && !errors.Is(err, sink.ErrReopen) {
 		s.Fatalf("%v\n%q", err, s.history)
 	}
 }
 
-func (s *storm) write() {
-	p := s.random.IntN(stormPartitions)
+func (s *history) write() {
+	p := s.random.IntN(historyPartitions)
 	count := 1 + s.random.IntN(20)
 	if s.random.IntN(8) == 0 {
 		s.writeLarge(p)
@@ -116,8 +114,8 @@ func (s *storm) write() {
 	s.wrote(p, count, write(s.Context(), s.sink, records(int32(p), s.at[p], count)))
 }
 
-func (s *storm) wrote(p, count int, err error) {
-	s.note("write %d+%d %v", p, count, err)
+func (s *history) wrote(p, count int, err error) {
+	s.logf("write %d+%d %v", p, count, err)
 	s.expected(err)
 	switch {
 	case err == nil:
@@ -127,22 +125,22 @@ func (s *storm) wrote(p, count int, err error) {
 	}
 }
 
-// adopt gives a partition another lineage where it is. Long ones make the checkpoint
+// adopt gives a partition another lineage at its position. Long ones make the checkpoint
 // outgrow its slot.
-func (s *storm) adopt() {
-	p := s.random.IntN(stormPartitions)
+func (s *history) adopt() {
+	p := s.random.IntN(historyPartitions)
 	lineage := strings.Repeat("l", s.random.IntN(checkpoint.SlotSize))
 	err := s.sink.Adopt(s.Context(), sink.TopicPartition{Topic: "orders", Partition: int32(p)}, "ledger", sink.Position{Next: int64(s.at[p]), Lineage: lineage})
-	s.note("adopt %d %d %v", p, len(lineage), err)
+	s.logf("adopt %d %d %v", p, len(lineage), err)
 	if s.expected(err); err != nil {
 		s.resume(p)
 	}
 }
 
-func (s *storm) flush() {
+func (s *history) flush() {
 	at := s.at
 	err := s.sink.Flush(s.Context())
-	s.note("flush %v", err)
+	s.logf("flush %v", err)
 	s.expected(err)
 	var some *sink.FlushError
 	if err != nil && !errors.As(err, &some) {
@@ -162,9 +160,9 @@ func (s *storm) flush() {
 	}
 }
 
-// rename does what logrotate does, on a disk that works.
-func (s *storm) rename() {
-	path := strings.ReplaceAll(s.spec.Path, "{partition}", fmt.Sprint(s.random.IntN(stormPartitions)))
+// rename does what logrotate does, without faults.
+func (s *history) rename() {
+	path := strings.ReplaceAll(s.spec.Path, "{partition}", fmt.Sprint(s.random.IntN(historyPartitions)))
 	if s.fs.Files[path] == nil {
 		return
 	}
@@ -176,27 +174,27 @@ func (s *storm) rename() {
 		_, _ = s.fs.OpenFile(path, 0o100, 0o600) // O_CREATE
 	}
 	s.setFault(fault)
-	s.note("rename %s %v", path, create)
+	s.logf("rename %s %v", path, create)
 }
 
-// remove deletes a growing file, on a disk that works. What was safe in it is gone for
-// good. It follows a flush, for after a checkpoint that failed it is unknown what is safe.
-func (s *storm) remove() {
+// remove deletes a growing file, without faults. Flushed records in it are gone. It flushes
+// first, because after a failed checkpoint it is unknown what is flushed.
+func (s *history) remove() {
 	fault := s.setFault(nil)
 	defer func() { s.setFault(fault) }()
 	s.flush()
 	s.write()
-	path := strings.ReplaceAll(s.spec.Path, "{partition}", fmt.Sprint(s.random.IntN(stormPartitions)))
+	path := strings.ReplaceAll(s.spec.Path, "{partition}", fmt.Sprint(s.random.IntN(historyPartitions)))
 	for _, w := range s.sink.(*fileSink).writers() {
 		if w.Path != path {
 			continue
 		}
-		_ = w.InspectFlushed(s.Context(), func(inode uint64, safe int64) {
+		_ = w.InspectFlushed(s.Context(), func(inode uint64, flushed int64) {
 			i := s.fs.Files[path]
 			if i == nil || i.ID != inode {
 				return
 			}
-			data := i.Data[:safe]
+			data := i.Data[:flushed]
 			c, _ := compress.Sniff(bytes.NewReader(data))
 			for _, v := range values(s.T, sink.Raw, unpack(s.T, c, data)) {
 				v, _ = strings.CutSuffix(v, padding)
@@ -204,12 +202,12 @@ func (s *storm) remove() {
 			}
 			_ = s.fs.Remove(path)
 			_ = s.fs.SyncDir(filepath.Dir(path))
-			s.note("remove %s, safe %d", path, len(data))
+			s.logf("remove %s, flushed %d", path, len(data))
 		})
 	}
 }
 
-func (s *storm) update() {
+func (s *history) update() {
 	spec := *s.spec
 	spec.Compression = []sink.Compression{sink.Uncompressed, sink.Gzip, sink.Zstd}[s.random.IntN(3)]
 	spec.Rotate = []*sink.Rotate{nil, {Size: 100}, {Size: 500}, {Every: time.Hour}}[s.random.IntN(4)]
@@ -220,44 +218,44 @@ func (s *storm) update() {
 	if err := s.sink.Update(sink.Spec{File: s.spec}); err != nil {
 		s.Fatal(err)
 	}
-	s.note("update %s %v %s", spec.Compression, spec.Rotate, spec.Durability)
+	s.logf("update %s %v %s", spec.Compression, spec.Rotate, spec.Durability)
 }
 
-func (s *storm) fault() {
+func (s *history) fault() {
 	err := []error{syscall.ENOSPC, syscall.EIO}[s.random.IntN(2)]
 	odds := 1 + s.random.IntN(6)
-	random := rand.New(rand.NewPCG(s.random.Uint64(), 0)) // used with the lock of the file system
+	random := rand.New(rand.NewPCG(s.random.Uint64(), 0)) // used under the lock of the file system
 	s.setFault(func() error {
 		if random.IntN(odds) == 0 {
 			return err
 		}
 		return nil
 	})
-	s.note("fault %v 1/%d", err, odds)
+	s.logf("fault %v 1/%d", err, odds)
 }
 
-func (s *storm) crash() {
+func (s *history) crash() {
 	l := disktest.Losses[s.random.IntN(len(disktest.Losses))]
 	if s.none {
 		l = disktest.Losses[0]
 	}
-	s.note("crash: %s", l.Name)
+	s.logf("crash: %s", l.Name)
 	s.sink.(*fileSink).timer.stop()
 	s.sink.(*fileSink).keeper.Stop(false)
 	s.fs = s.fs.Crash(l)
 	s.open()
 }
 
-func (s *storm) rebalance() {
+func (s *history) rebalance() {
 	s.flush()
-	s.note("rebalance")
+	s.logf("rebalance")
 	s.expected(s.sink.Release())
 	for p := range s.at {
 		s.resume(p)
 	}
 }
 
-func (s *storm) step() {
+func (s *history) step() {
 	switch n := s.random.IntN(100); {
 	case n < 3:
 		s.adopt()
@@ -275,28 +273,28 @@ func (s *storm) step() {
 		s.fault()
 	case n < 87:
 		s.calm()
-		s.note("calm")
+		s.logf("calm")
 	case n < 90:
-		s.note("park %v", s.files.ParkOne())
+		s.logf("park %v", s.files.ParkOne())
 	case n < 92:
 		s.rebalance()
 	case n < 94:
 		s.clock.add(time.Duration(s.random.IntN(400)-200) * time.Minute)
-		s.note("clock %v", s.clock.now())
+		s.logf("clock %v", s.clock.now())
 	case n < 98:
 		s.crash()
 	default:
-		s.note("reopen")
+		s.logf("reopen")
 		s.expected(s.sink.Close(s.random.IntN(2) == 0))
 		s.open()
 	}
 }
 
-// check demands each record once; within a file in order.
-func (s *storm) check() {
+// check checks that each record is there once, and in order within a file.
+func (s *history) check() {
 	count := maps.Clone(s.removed)
 	for _, path := range slices.Sorted(maps.Keys(s.fs.Files)) {
-		if isSide(path) {
+		if isCheckpoint(path) {
 			continue
 		}
 		data := s.fs.Files[path].Data
@@ -304,7 +302,7 @@ func (s *storm) check() {
 		if err != nil {
 			s.Fatal(err)
 		}
-		var last [stormPartitions]string
+		var last [historyPartitions]string
 		for _, v := range values(s.T, sink.Raw, unpack(s.T, c, data)) {
 			v, _ = strings.CutSuffix(v, padding)
 			count[v]++
@@ -331,23 +329,23 @@ func (s *storm) check() {
 	}
 }
 
-// TestStorm: whatever happens, each record is in the files once, in order within its
+// TestRandomHistory checks that each record is in the files once, in order within its
 // partition and file, except records that were removed with a file.
-func TestStorm(t *testing.T) {
+func TestRandomHistory(t *testing.T) {
 	for _, pattern := range []string{"/d/out.log", "/d/{partition}.log"} {
-		for seed := range uint64(stormSeeds) {
-			s := &storm{
+		for seed := range uint64(historySeeds) {
+			s := &history{
 				T: t, random: rand.New(rand.NewPCG(seed, 7)), fs: disktest.NewMemoryFS(), spec: exactSpec(pattern).File,
-				none: seed%4 == 0, gather: seed%3 == 0, clock: newClock(), removed: map[string]int{},
+				none: seed%4 == 0, buffer: seed%3 == 0, clock: newClock(), removed: map[string]int{},
 			}
-			s.fs.Asking = seed%2 == 0
-			s.note("%s seed %d", pattern, seed)
+			s.fs.FaultReads = seed%2 == 0
+			s.logf("%s seed %d", pattern, seed)
 			s.open()
 			for range 120 {
 				s.step()
 			}
 			s.calm()
-			for p := range s.at { // what was lost last is read again
+			for p := range s.at { // the last lost records are fetched again
 				s.resume(p)
 			}
 			if err := s.sink.Close(true); err != nil {
@@ -358,4 +356,4 @@ func TestStorm(t *testing.T) {
 	}
 }
 
-const stormSeeds = 150
+const historySeeds = 150

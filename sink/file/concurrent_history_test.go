@@ -16,9 +16,8 @@ import (
 	"kcagent/sink/file/writer"
 )
 
-// A concurrentStorm is a storm in which writes, flushes, edits of the configuration,
-// faults of the disk, and the closing of files to save descriptors run side by side.
-type concurrentStorm struct {
+// A concurrentHistory runs writes, flushes, updates, faults and parking at the same time.
+type concurrentHistory struct {
 	*testing.T
 	fs     *disktest.MemoryFS
 	spec   *sink.FileSpec
@@ -26,13 +25,13 @@ type concurrentStorm struct {
 	budget *limits.Budget
 	pool   *writer.Pool
 	odds   atomic.Int32 // one of so many calls fails; 0: none does
-	at     [stormPartitions]atomic.Int64
+	at     [historyPartitions]atomic.Int64
 }
 
-func newConcurrentStorm(t *testing.T, pattern string, asking bool) *concurrentStorm {
-	s := &concurrentStorm{T: t, fs: disktest.NewMemoryFS(), spec: exactSpec(pattern).File, budget: limits.NewBudget(20)}
+func newConcurrentHistory(t *testing.T, pattern string, asking bool) *concurrentHistory {
+	s := &concurrentHistory{T: t, fs: disktest.NewMemoryFS(), spec: exactSpec(pattern).File, budget: limits.NewBudget(20)}
 	s.pool = writer.NewPool(s.budget)
-	s.fs.Asking = asking
+	s.fs.FaultReads = asking
 	s.fs.Fault = func() error {
 		if odds := s.odds.Load(); odds > 0 && rand.IntN(int(odds)) == 0 {
 			return syscall.EIO
@@ -42,8 +41,8 @@ func newConcurrentStorm(t *testing.T, pattern string, asking bool) *concurrentSt
 	return s
 }
 
-// open opens the sink, again and again while the disk fails.
-func (s *concurrentStorm) open() {
+// open opens the sink, and tries again while calls fail.
+func (s *concurrentHistory) open() {
 	for {
 		out, err := openWith(s.Context(), sink.Spec{File: s.spec}, testOptions{
 			FS: s.fs, Group: "g", Consumer: "c", Log: slog.New(slog.DiscardHandler), pool: s.pool,
@@ -56,14 +55,14 @@ func (s *concurrentStorm) open() {
 	}
 }
 
-// expected fails the test on an error that nothing caused.
-func (s *concurrentStorm) expected(err error) {
+// expected fails the test on an error that no fault has caused.
+func (s *concurrentHistory) expected(err error) {
 	if err != nil && !errors.Is(err, syscall.EIO) && !errors.Is(err, sink.ErrReopen) {
 		s.Error(err)
 	}
 }
 
-func (s *concurrentStorm) resume(p int) {
+func (s *concurrentHistory) resume(p int) {
 	for {
 		l, err := s.sink.Resume(s.Context(), sink.TopicPartition{Topic: "orders", Partition: int32(p)}, nil)
 		if err == nil {
@@ -75,7 +74,7 @@ func (s *concurrentStorm) resume(p int) {
 	}
 }
 
-func (s *concurrentStorm) write(p int) {
+func (s *concurrentHistory) write(p int) {
 	n := 1 + rand.IntN(10)
 	err := write(s.Context(), s.sink, records(int32(p), int(s.at[p].Load()), n))
 	s.expected(err)
@@ -87,15 +86,15 @@ func (s *concurrentStorm) write(p int) {
 	}
 }
 
-func (s *concurrentStorm) update() {
+func (s *concurrentHistory) update() {
 	spec := *s.spec
 	spec.Rotate = []*sink.Rotate{nil, {Size: 100}, {Size: 500}, {Every: time.Hour}}[rand.IntN(4)]
 	spec.Compression = []sink.Compression{sink.Uncompressed, sink.Gzip, sink.Zstd}[rand.IntN(3)]
 	s.expected(s.sink.Update(sink.Spec{File: &spec}))
 }
 
-// generation runs all side by side for a while, and then flushes on a disk that works.
-func (s *concurrentStorm) generation() {
+// generation runs everything concurrently for a while, and then flushes without faults.
+func (s *concurrentHistory) generation() {
 	stop, all := make(chan struct{}), sync.WaitGroup{}
 	loop := func(pause time.Duration, do func()) {
 		all.Go(func() {
@@ -133,16 +132,16 @@ func (s *concurrentStorm) generation() {
 	}
 }
 
-// TestConcurrentStorm: whatever happens side by side, no flushed record is lost, each
-// record is in the files once, and no descriptor is kept.
-func TestConcurrentStorm(t *testing.T) {
+// TestConcurrentRandomHistory checks that no flushed record is lost, that each record is in
+// the files once, and that no descriptor is leaked.
+func TestConcurrentRandomHistory(t *testing.T) {
 	for _, pattern := range []string{"/d/out.log", "/d/{partition}.log"} {
 		for _, asking := range []bool{false, true} {
-			s := newConcurrentStorm(t, pattern, asking)
+			s := newConcurrentHistory(t, pattern, asking)
 			s.open()
 			for n := range 4 {
 				s.generation()
-				var flushed [stormPartitions]int64
+				var flushed [historyPartitions]int64
 				for p := range flushed {
 					flushed[p] = s.at[p].Load()
 				}
@@ -162,9 +161,9 @@ func TestConcurrentStorm(t *testing.T) {
 				t.Error(err)
 			}
 			if !s.budget.Acquire(20) {
-				t.Error("descriptors are still taken")
+				t.Error("descriptors are still in use")
 			}
-			after := storm{T: t, fs: s.fs, removed: map[string]int{}}
+			after := history{T: t, fs: s.fs, removed: map[string]int{}}
 			for p := range s.at {
 				after.at[p] = int(s.at[p].Load())
 			}
