@@ -51,6 +51,7 @@ func TestContract(t *testing.T, newTarget func(t *testing.T) *Target) {
 	}{
 		{"partitions write at once", testAtOnce},
 		{"large batch", testLargeBatch},
+		{"large record", testLargeRecord},
 		{"keeps no bytes", testKeepsNoBytes},
 		{"retry after an error", testRetry},
 		{"waiting ends with the context", testWaiting},
@@ -114,6 +115,24 @@ func testLargeBatch(t *testing.T, c *Target) {
 		t.Fatal(err)
 	}
 	Equal(t, c.Values(t), append(Want(0, 0, n), Want(1, 0, 1)...))
+}
+
+func testLargeRecord(t *testing.T, c *Target) {
+	s := c.open(t)
+	for i := range 3 {
+		records := Records(0, i, 1)
+		write := func() error { return Write(t.Context(), s, records) }
+		if i == 1 {
+			write = func() error { return WriteLarge(t.Context(), s, &records[0]) }
+		}
+		if err := write(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(false); err != nil {
+		t.Fatal(err)
+	}
+	Equal(t, c.Values(t), Want(0, 0, 3))
 }
 
 func testKeepsNoBytes(t *testing.T, c *Target) {
