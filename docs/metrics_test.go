@@ -112,12 +112,12 @@ func checkAllScraped(t *testing.T, families map[string]*dto.MetricFamily) {
 }
 
 // sources returns the text of each Go file of the program below a folder of the module, by
-// its path: without tests, and without packages for tests, whose names end in test.
+// its path: without tests, and without packages for tests, such as disktest and testkit.
 func sources(t *testing.T, folder string) map[string]string {
 	t.Helper()
 	files := make(map[string]string)
 	err := filepath.WalkDir(filepath.Join("..", folder), func(path string, entry fs.DirEntry, err error) error {
-		if err == nil && entry.IsDir() && strings.HasSuffix(path, "test") {
+		if err == nil && entry.IsDir() && (strings.HasSuffix(path, "test") || strings.HasSuffix(path, "testkit")) {
 			return filepath.SkipDir
 		}
 		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
