@@ -40,7 +40,7 @@ func (s *Size) UnmarshalText(text []byte) error {
 	}
 	n, err := strconv.ParseInt(digits, 10, 64)
 	if err != nil || n < 0 || n > math.MaxInt64/unit {
-		return fmt.Errorf("%q is no size: write bytes, or a whole number with KiB, MiB, GiB, KB, MB or GB", text)
+		return fmt.Errorf("invalid size %q: use bytes or a unit such as 512KiB, 8MiB, 1GiB", text)
 	}
 	*s = Size(n * unit)
 	return nil
@@ -70,7 +70,7 @@ type Mode fs.FileMode
 func (m *Mode) UnmarshalText(text []byte) error {
 	n, err := strconv.ParseUint(strings.TrimPrefix(string(text), "0o"), 8, 32)
 	if err != nil || n > 0o777 {
-		return fmt.Errorf("%q is no file mode: write octal permissions such as \"0640\"", text)
+		return fmt.Errorf("invalid file mode %q: use octal permissions such as \"0640\"", text)
 	}
 	*m = Mode(n)
 	return nil
