@@ -145,6 +145,7 @@ func (w *Writer) syncFolders(folders []string) error {
 	return nil
 }
 
+// syncFolderNames makes the names in the folders durable.
 func (w *Writer) syncFolderNames(folders []string) error {
 	synced := make(map[string]bool, len(folders))
 	for _, dir := range folders {

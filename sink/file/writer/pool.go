@@ -33,7 +33,7 @@ const manyWriters = 64
 
 // manyOpen reports whether so many files are open that the sync of one includes data of
 // others.
-func (o *Pool) manyOpen() bool { return o.openWriters.Load() >= o.BufferFrom }
+func (p *Pool) manyOpen() bool { return p.openWriters.Load() >= p.BufferFrom }
 
 // ProcessPool is the pool of this process.
 var ProcessPool = NewPool(limits.Files())
@@ -51,40 +51,40 @@ const descriptorsPerWriter = 2
 var ErrNoDescriptors = errors.New("no file descriptors left")
 
 // acquire reserves descriptors for w.
-func (o *Pool) acquire(w *Writer) error {
-	for !o.budget.Acquire(descriptorsPerWriter) {
-		if !o.ParkOne() {
-			return fmt.Errorf("%w: %w", ErrNoDescriptors, o.budget.Err())
+func (p *Pool) acquire(w *Writer) error {
+	for !p.budget.Acquire(descriptorsPerWriter) {
+		if !p.ParkOne() {
+			return fmt.Errorf("%w: %w", ErrNoDescriptors, p.budget.Err())
 		}
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.writers[w] = struct{}{}
-	o.openWriters.Store(int64(len(o.writers)))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.writers[w] = struct{}{}
+	p.openWriters.Store(int64(len(p.writers)))
 	return nil
 }
 
 // release frees the descriptors that were reserved for w.
-func (o *Pool) release(w *Writer) {
-	o.mu.Lock()
-	_, held := o.writers[w]
-	delete(o.writers, w)
-	o.openWriters.Store(int64(len(o.writers)))
-	o.mu.Unlock()
+func (p *Pool) release(w *Writer) {
+	p.mu.Lock()
+	_, held := p.writers[w]
+	delete(p.writers, w)
+	p.openWriters.Store(int64(len(p.writers)))
+	p.mu.Unlock()
 	if held {
-		o.budget.Release(descriptorsPerWriter)
+		p.budget.Release(descriptorsPerWriter)
 	}
 }
 
 // ParkOne parks the writer that was not used for the longest time, of all that can be
 // parked.
-func (o *Pool) ParkOne() bool {
-	o.mu.Lock()
-	ws := make([]*Writer, 0, len(o.writers))
-	for w := range o.writers {
+func (p *Pool) ParkOne() bool {
+	p.mu.Lock()
+	ws := make([]*Writer, 0, len(p.writers))
+	for w := range p.writers {
 		ws = append(ws, w)
 	}
-	o.mu.Unlock()
+	p.mu.Unlock()
 	used := make(map[*Writer]int64, len(ws)) // a copy, because the sort needs an order that does not change
 	for _, w := range ws {
 		used[w] = w.lastUsed.Load()
@@ -165,7 +165,7 @@ func (w *Writer) unpark(f disk.File, c *checkpoint.Checkpoint) error {
 	}
 	if w.env.ExactlyOnce {
 		// Another writer may have appended data that no checkpoint covers.
-		if err := w.truncateUncoveredBytes(f, w.Path, info.Size(), min(info.Size(), p.current.length)); err != nil {
+		if err := w.truncateTo(f, w.Path, info.Size(), min(info.Size(), p.current.length)); err != nil {
 			return err
 		}
 		p.current.truncations++

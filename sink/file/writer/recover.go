@@ -16,7 +16,7 @@ import (
 
 // recover makes the file what the checkpoint says, whatever the previous process did when it
 // ended. It may be interrupted, because the next start does the same again. It changes only
-// data that is known to be this writer's, and that Kafka redelivers. The caller holds the
+// data that is known to be this writer's, and that Kafka redelivers. The caller matches the
 // lock of the path and both mutexes.
 func (w *Writer) recover(c *checkpoint.Checkpoint) error {
 	f, err := w.openDataFile()
@@ -51,6 +51,8 @@ func (w *Writer) openDataFile() (disk.File, error) {
 	return f, nil
 }
 
+// recoverFile recovers from the checkpoint of a writer that was not parked; nil if there is
+// none.
 func (w *Writer) recoverFile(f disk.File, c *checkpoint.Checkpoint) error {
 	var known match
 	w.ledger, w.lastCheckpoint, w.isCopy, w.movedFile = checkpoint.NewLedger(), c, false, nil
@@ -99,14 +101,14 @@ func (w *Writer) finishCompletion(f disk.File, m *checkpoint.FileState) (disk.Fi
 	if err != nil {
 		return f, sinkio.OpError("stat", w.Path, err)
 	}
-	holds, err := m.MatchesContent(f, info.Size())
+	matches, err := m.MatchesContent(f, info.Size())
 	if err != nil {
 		return f, sinkio.OpError("read", w.Path, err)
 	}
-	if !holds || !m.IsFile(f, info) {
+	if !matches || !m.IsFile(f, info) {
 		return f, nil
 	}
-	if err := w.truncateUncoveredBytes(f, w.Path, info.Size(), m.Length); err != nil {
+	if err := w.truncateTo(f, w.Path, info.Size(), m.Length); err != nil {
 		return f, err
 	}
 	if w.env.durable() {
@@ -153,9 +155,10 @@ func (w *Writer) isOwnCheckpoint(c *checkpoint.Checkpoint) bool {
 	return c.Group == w.env.group && c.Delivery == w.env.delivery()
 }
 
+// matchExactly compares f with the file in a checkpoint that was stored under exactly_once.
 func (w *Writer) matchExactly(f disk.File, c *checkpoint.Checkpoint, info fs.FileInfo, same bool) (match, error) {
 	m, size, log := c.File, info.Size(), w.env.Log
-	holds, err := m.MatchesContent(f, size)
+	matches, err := m.MatchesContent(f, size)
 	if err != nil {
 		return match{}, sinkio.OpError("read", w.Path, err)
 	}
@@ -166,7 +169,7 @@ func (w *Writer) matchExactly(f disk.File, c *checkpoint.Checkpoint, info fs.Fil
 	case size == 0 && m.Length > 0:
 		log.Warn("file was truncated by another program; continuing it", "path", w.Path, "expected_bytes", m.Length)
 		return match{}, nil
-	case holds && (same || m.Length > 0):
+	case matches && (same || m.Length > 0):
 		if !same {
 			log.Info("file is a copy of the one in the checkpoint; continuing it", "path", w.Path)
 		}
@@ -186,8 +189,8 @@ func (w *Writer) matchExactly(f disk.File, c *checkpoint.Checkpoint, info fs.Fil
 		w.Path, w.realPath+filename.CheckpointSuffix)
 }
 
-// truncateUncoveredBytes truncates a file of size bytes to length.
-func (w *Writer) truncateUncoveredBytes(f disk.File, path string, size, length int64) error {
+// truncateTo truncates a file of size bytes to length.
+func (w *Writer) truncateTo(f disk.File, path string, size, length int64) error {
 	if size == length {
 		return nil
 	}
@@ -210,7 +213,7 @@ func (w *Writer) truncateUncovered(committed sink.Commits) error {
 				return err
 			}
 		}
-		if err := w.truncateUncoveredBytes(g.f, w.Path, g.length+g.uncovered, g.length); err != nil {
+		if err := w.truncateTo(g.f, w.Path, g.length+g.uncovered, g.length); err != nil {
 			return err
 		}
 		g.tornTail, g.uncovered = false, 0
@@ -297,11 +300,11 @@ func (w *Writer) truncateIfOurs(path string, m *checkpoint.FileState, committed 
 	if err != nil {
 		return false, sinkio.OpError("stat", path, err)
 	}
-	holds, err := m.MatchesContent(f, info.Size())
+	matches, err := m.MatchesContent(f, info.Size())
 	if err != nil {
 		return false, sinkio.OpError("read", path, err)
 	}
-	if !holds || !m.IsFile(f, info) || m.Born == 0 && m.Length == 0 {
+	if !matches || !m.IsFile(f, info) || m.Born == 0 && m.Length == 0 {
 		return false, nil
 	}
 	if info.Size() > m.Length {
@@ -310,7 +313,7 @@ func (w *Writer) truncateIfOurs(path string, m *checkpoint.FileState, committed 
 		}
 	}
 	w.env.Log.Info("file was moved; continuing in a new one", "path", w.Path, "to", path)
-	if err := w.truncateUncoveredBytes(f, path, info.Size(), m.Length); err != nil {
+	if err := w.truncateTo(f, path, info.Size(), m.Length); err != nil {
 		return true, err
 	}
 	// The next checkpoint names the new file, so this one would not be truncated again after
