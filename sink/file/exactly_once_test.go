@@ -161,7 +161,7 @@ func TestEmptyFileIsIdentifiedByBirthTime(t *testing.T) {
 		if err := os.WriteFile(path, []byte("somebody's\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		wantRejected(t, path, "its content")
+		wantRejected(t, path, "content does not match")
 	}
 }
 
