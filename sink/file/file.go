@@ -57,7 +57,7 @@ func Open(ctx context.Context, spec sink.FileSpec, o sink.Options) (sink.Sink, e
 
 // openOn is [Open] on a file system, with a pool of descriptors.
 func openOn(ctx context.Context, spec sink.FileSpec, o sink.Options, fsys disk.FS, pool *writer.Pool) (sink.Sink, error) {
-	encode, err := encode.For(spec.Format)
+	encoder, err := encode.For(spec.Format)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", spec.Path, err)
 	}
@@ -69,7 +69,7 @@ func openOn(ctx context.Context, spec sink.FileSpec, o sink.Options, fsys disk.F
 	}
 	s := &fileSink{
 		path:        spec.Path,
-		encode:      encode,
+		encode:      encoder,
 		timer:       &flushTimer{now: o.Now},
 		byPath:      make(map[string]*writer.Writer),
 		byPartition: make(map[sink.TopicPartition]*writer.Writer),

@@ -21,7 +21,7 @@ const flushesAtOnce = 8
 func (s *fileSink) Flush(ctx context.Context) error {
 	ws := s.writers()
 	failed := make(map[sink.TopicPartition]error)
-	var unnamed error // of writers that serve no partition yet
+	var unassigned error // of writers that serve no partition yet
 	var mu sync.Mutex
 	flush := func(w *writer.Writer) {
 		err := w.Flush(ctx)
@@ -30,7 +30,7 @@ func (s *fileSink) Flush(ctx context.Context) error {
 		defer mu.Unlock()
 		maps.Copy(failed, of)
 		if !serves {
-			unnamed = errors.Join(unnamed, err)
+			unassigned = errors.Join(unassigned, err)
 		}
 	}
 	if len(ws) == 1 {
@@ -47,7 +47,7 @@ func (s *fileSink) Flush(ctx context.Context) error {
 	if len(failed) > 0 {
 		return &sink.FlushError{Failed: failed}
 	}
-	return unnamed
+	return unassigned
 }
 
 // Close implements [sink.Sink]. It does not remove checkpoint files: another process may

@@ -51,11 +51,11 @@ func Open(spec sink.StdoutSpec) (sink.Sink, error) {
 }
 
 func newSink(spec sink.StdoutSpec, out *output) (sink.Sink, error) {
-	encode, err := encode.For(spec.Format)
+	encoder, err := encode.For(spec.Format)
 	if err != nil {
 		return nil, fmt.Errorf("open stdout: %w", err)
 	}
-	return &stdoutSink{out: out, format: spec.Format, encode: encode}, nil
+	return &stdoutSink{out: out, format: spec.Format, encode: encoder}, nil
 }
 
 // Encode implements [sink.Sink].
