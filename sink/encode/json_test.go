@@ -64,7 +64,7 @@ func TestCleanPrefix(t *testing.T) {
 						want = at
 					}
 					if got := cleanPrefix(b); got != want {
-						t.Fatalf("clean(%q) = %d, want %d", b, got, want)
+						t.Fatalf("cleanPrefix(%q) = %d, want %d", b, got, want)
 					}
 				}
 			}
@@ -73,7 +73,7 @@ func TestCleanPrefix(t *testing.T) {
 	// An escaped byte can make the byte above it look escaped; only the lowest counts.
 	for _, s := range []string{"\x1f\x20aaaaaa", "\"#aaaaaa", "\\]aaaaaa", "aaaaaa\x00\x20"} {
 		if got, want := cleanPrefix([]byte(s)), strings.IndexAny(s, "\x00\x1f\"\\"); got != want {
-			t.Errorf("clean(%q) = %d, want %d", s, got, want)
+			t.Errorf("cleanPrefix(%q) = %d, want %d", s, got, want)
 		}
 	}
 }

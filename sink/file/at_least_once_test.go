@@ -160,7 +160,7 @@ func TestAtLeastOnceWithoutLocks(t *testing.T) {
 				t.Fatal(err)
 			}
 			if _, err := s.Resume(t.Context(), sink.TopicPartition{Topic: "orders", Partition: 0}, nil); err == nil || !strings.Contains(err.Error(), "delivery: at_least_once") {
-				t.Errorf("got %v, want the way out", err)
+				t.Errorf("got %v, want the next step", err)
 			}
 			mustClose(t, s)
 		})

@@ -53,7 +53,7 @@ func TestCheckFreeReportsAnotherWriter(t *testing.T) {
 		defer open.Close(false)
 	}
 	if err := CheckFree(*other.File, []sink.FileSpec{*mine.File}); !errors.Is(err, disk.ErrLocked) {
-		t.Errorf("a file that another one writes: %v", err)
+		t.Errorf("a file that another sink writes: %v", err)
 	}
 	link := filepath.Join(t.TempDir(), "link")
 	if err := os.Symlink(dir, link); err != nil {

@@ -184,7 +184,7 @@ func TestFailedSyncLosesTheFile(t *testing.T) {
 		t.Errorf("a record was accepted past the hole: %v", err)
 	}
 	if err := s.Flush(t.Context()); !errors.Is(err, sink.ErrReopen) {
-		t.Errorf("a flush after the loss said %v", err)
+		t.Errorf("a flush after the loss returned %v", err)
 	}
 	equal(t, fsys.Trace(), nil)
 	mustClose(t, s)

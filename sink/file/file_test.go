@@ -193,7 +193,7 @@ func TestFailedOpenIsRetried(t *testing.T) {
 	}
 	s := mustOpen(t, fileSpec(filepath.Join(dir, "{topic}/{partition}.log")), nil)
 	if err := write(t.Context(), s, records(7, 0, 2)); err == nil {
-		t.Fatal("a file in the place of the folder went unnoticed")
+		t.Fatal("a file in place of the folder is accepted")
 	}
 	mustFlush(t, s)
 	if err := os.Remove(filepath.Join(dir, "orders")); err != nil {

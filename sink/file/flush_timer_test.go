@@ -9,30 +9,30 @@ import (
 // deadline, and soon after the clock was set back.
 func TestFlushTimerFiresAtTheEarliestDeadline(t *testing.T) {
 	clk := newClock()
-	a := &flushTimer{onDeadline: func() {}, now: clk.now}
+	timer := &flushTimer{onDeadline: func() {}, now: clk.now}
 	at := clk.now().Add(time.Hour)
-	a.set(at.Add(time.Hour))
-	a.set(at)
-	a.set(at.Add(time.Minute))
-	if !a.deadline.Equal(at) {
-		t.Errorf("it rings at %v, want %v", a.deadline, at)
+	timer.set(at.Add(time.Hour))
+	timer.set(at)
+	timer.set(at.Add(time.Minute))
+	if !timer.deadline.Equal(at) {
+		t.Errorf("it fires at %v, want %v", timer.deadline, at)
 	}
-	rang := 0
-	a.onDeadline = func() { rang++ }
-	a.fire()
-	if rang != 0 {
-		t.Error("it rang too early")
+	fired := 0
+	timer.onDeadline = func() { fired++ }
+	timer.fire()
+	if fired != 0 {
+		t.Error("it fired too early")
 	}
 	clk.add(-time.Second)
-	a.fire()
-	if rang != 1 {
-		t.Error("it did not ring after the clock was set back")
+	timer.fire()
+	if fired != 1 {
+		t.Error("it did not fire after the clock was set back")
 	}
-	a.reset(at)
+	timer.reset(at)
 	clk.add(2 * time.Hour)
-	a.fire()
-	if rang != 2 {
-		t.Error("it did not ring in time")
+	timer.fire()
+	if fired != 2 {
+		t.Error("it did not fire in time")
 	}
-	a.stop()
+	timer.stop()
 }

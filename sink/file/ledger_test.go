@@ -14,7 +14,7 @@ func TestLedgerSurvivesARestart(t *testing.T) {
 	s := openExact(t, path, nil)
 	first := resume(t, s, 0)
 	if first.Next != -1 || first.ID == "" {
-		t.Errorf("a new ledger says %+v", first)
+		t.Errorf("the new ledger is %+v", first)
 	}
 	at := sink.Position{Next: 10, Lineage: "L", Topic: sink.Identity{Cluster: "cluster", Topic: "topic", Brokers: "brokers"}}
 	for p := range int32(3) {
@@ -49,7 +49,7 @@ func TestLedgerSurvivesARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	if p := resume(t, other, 2); p.Next != -1 || p.ID == first.ID {
-		t.Errorf("for another group the ledger says %+v", p)
+		t.Errorf("for another group the ledger is %+v", p)
 	}
 	mustWrite(t, other, records(0, 0, 1))
 	mustClose(t, other)

@@ -54,7 +54,7 @@ func TestFailedSyncOfAMovedFile(t *testing.T) {
 	}
 	fsys.SetFault(nil)
 	if err := write(t.Context(), s, records(0, 6, 3)); !errors.Is(err, sink.ErrReopen) {
-		t.Fatalf("a lost sink took records: %v", err)
+		t.Fatalf("a sink accepted records after a loss: %v", err)
 	}
 	mustClose(t, s)
 	checkFile(t, moved, lines(want(0, 0, 3)))

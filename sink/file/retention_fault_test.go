@@ -56,7 +56,7 @@ func TestFailedListingIsRepeated(t *testing.T) {
 		runKeeper(s)
 	}
 	if n := len(completeFiles(t, path)); fsys.fails.Load() > 0 || n != 1 {
-		t.Errorf("%d complete files, want 1; %d listings are to fail still", n, fsys.fails.Load())
+		t.Errorf("%d complete files, want 1; %d lists have not failed yet", n, fsys.fails.Load())
 	}
 	mustClose(t, s)
 }

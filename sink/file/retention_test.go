@@ -304,7 +304,7 @@ func TestPipeInPlaceOfACheckpoint(t *testing.T) {
 			t.Error(err)
 		}
 	case <-time.After(10 * time.Second):
-		t.Fatal("Close waits for the pipe")
+		t.Fatal("Close is blocked by the pipe")
 	}
 	checkFile(t, path, "x\n")
 }

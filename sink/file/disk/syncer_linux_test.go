@@ -59,13 +59,13 @@ func TestSlowFileSystemIsSyncedFileByFile(t *testing.T) {
 	for _, d := range []time.Duration{slowSyncfs, slowSyncfs, 0, slowSyncfs, slowSyncfs} {
 		s.recordRound(d, 10)
 		if !s.aloneUntil.IsZero() {
-			t.Fatal("given up too early")
+			t.Fatal("syncfs is not used too early")
 		}
 	}
 	s.usualSync = slowSyncfs // the disk is slow for each file, too
 	s.recordRound(slowSyncfs, 10)
 	if !s.aloneUntil.IsZero() {
-		t.Fatal("given up although file by file is no faster")
+		t.Fatal("syncfs is not used, although single syncs are no faster")
 	}
 	s.usualSync = time.Millisecond
 	for range maxSlowRounds {

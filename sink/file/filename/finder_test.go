@@ -54,7 +54,7 @@ func TestCheckpointed(t *testing.T) {
 	check("x.log/{topic}", nil)
 
 	if got := f.Checkpointed(filepath.Join(dir, "{topic}-{partition}.log"), nil, func(string) bool { return true }, 2); len(got) != 2 {
-		t.Errorf("%d files, want no more than the limit of 2", len(got))
+		t.Errorf("%d files, want at most 2", len(got))
 	}
 	t.Chdir(dir)
 	if got := new(Finder).Checkpointed("{topic}/{partition}.log", nil, nil, 100); !slices.Equal(got, []string{"a/0.log", "b/0.log"}) {
