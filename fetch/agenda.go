@@ -3,188 +3,194 @@ package fetch
 import (
 	"math"
 	"time"
+
+	"kcagent/fetch/partition"
 )
 
-// A seat names the list of its broker's agenda that a subscription is in.
-type seat int8
+// A state is what the lanes of its broker can do for a subscription. The agenda has a list
+// for each state in which there is something to do.
+type state int8
 
 const (
-	seatNone   seat = iota // nothing to ask: in flight, paused, lost or closed
-	seatAway               // its consumer is busy, and may come back for more
-	seatRest               // waits until retryAt
-	seatUnsure             // its position is to be looked up
-	seatHot                // fetchable, with records waiting
-	seatIdle               // fetchable, without news
+	stateNone     state = iota // not determined yet
+	stateClosed                // Close was called
+	stateFailed                // Read returns an error until Retry
+	stateLost                  // its leader is being looked up
+	stateInFlight              // it is in a request
+	stateResting               // it waits until request.retryAt, after an error
+	stateLookup                // the leader has to look its position up
+	statePaused                // only the end of the partition is requested
+	stateAway                  // its consumer is busy, and may come back for more
+	stateBehind                // fetchable, with records waiting at the broker
+	stateCaughtUp              // fetchable, without new records
 )
 
-// A place is where a subscription is in the agenda of its broker.
-type place struct {
-	seat    seat
-	rank    int64 // in the list of the seat: the lowest is first
-	slot    int   // the index in that list
-	index   int   // in the broker's subs
-	touched bool  // the seat is to be determined again
+// fetchable reports whether a request for records may be sent.
+func (st state) fetchable() bool { return st == stateBehind || st == stateCaughtUp }
+
+// reachable reports whether the broker may be asked for the end of the partition now.
+func (st state) reachable() bool { return st > stateResting }
+
+// currentState determines the state from everything that is known of s. The first rule that
+// applies wins.
+func (s *Subscription) currentState(now time.Time) state {
+	switch {
+	case s.closed:
+		return stateClosed
+	case s.fatal != nil:
+		return stateFailed
+	case s.route.lost || s.route.broker == nil:
+		return stateLost
+	case s.request.inFlight:
+		return stateInFlight
+	case s.request.retryAt.After(now):
+		return stateResting
+	case s.cursor.Lookup != partition.LookupNone && len(s.cursor.Queue) == 0 && !s.reader.taking:
+		return stateLookup // not before the parts that were fetched are read
+	case s.paused:
+		return statePaused
+	case !s.reader.waiting && !s.reader.prefetch, s.reader.moved, s.cursor.Lookup != partition.LookupNone, !s.cursor.HasRoom():
+		return stateAway
+	case s.behind():
+		return stateBehind
+	}
+	return stateCaughtUp
+}
+
+// behind reports whether there are records to fetch, or whether that is unknown.
+func (s *Subscription) behind() bool {
+	end := s.cursor.End(s.iso)
+	return !s.route.drained && (end < 0 || s.cursor.FetchOffset < end)
+}
+
+// An entry is where a subscription is in the agenda of its broker.
+type entry struct {
+	rank  int64 // in the list of its state: the lowest is first
+	slot  int   // the index in that list
+	index int   // in the broker's subs
+	dirty bool  // its state is to be determined again
 }
 
 // An agenda lists what to request from one broker. Only subscriptions that have changed are
 // moved between its lists, so that a wake-up of a lane costs the same with ten partitions
-// and with ten thousand. Subscription.touch notes a change, and settle applies it before
-// the next plan. f.mu guards all of it.
+// and with ten thousand. Subscription.touch records a change, and broker.settle applies it
+// before the next plan. f.mu guards all of it.
 type agenda struct {
-	changed []*Subscription // their seats are to be determined again
-	unsure  queue
-	rest    queue    // by retryAt
-	away    queue    // the one that got records last comes first
-	hot     [2]queue // by isolation level, and by served
-	idle    [2]queue // by isolation level, and by when they took the seat
+	dirty    []*Subscription // their states are to be determined again
+	lookup   queue
+	resting  queue    // by request.retryAt
+	away     queue    // the one that got records last comes first
+	behind   [2]queue // by isolation level, and by request.turn
+	caughtUp [2]queue // by isolation level, and by when they took this state
 }
 
-// fetchable reports whether a request for records of s may be sent.
-func (s *Subscription) fetchable() bool {
-	return (s.reading || s.eager) && s.room() && !s.paused && s.want == lookupNone && s.askable()
-}
-
-// room reports whether another part may be fetched: one ahead of the part that the consumer
-// reads.
-func (s *Subscription) room() bool {
-	return len(s.queue) == 0 || len(s.queue) == 1 && s.queue[0].begun
-}
-
-// unsure reports whether the leader is to be asked for the position now: not before the
-// parts that were fetched are read.
-func (s *Subscription) unsure() bool {
-	return s.want != lookupNone && len(s.queue) == 0 && !s.busy && s.askable()
-}
-
-// askable reports whether a request for s may be sent.
-func (s *Subscription) askable() bool {
-	return !s.closed && s.fatal == nil && !s.inFlight && !s.lost && !s.moved
-}
-
-// touch notes that the seat of s may have changed. It may be called before or after
-// the change, as long as f.mu is held for both.
+// touch records that the state of s may have changed. It may be called before or after the
+// change, as long as f.mu is held for both.
 func (s *Subscription) touch() {
-	if s.broker != nil && !s.touched {
-		s.touched = true
-		s.broker.changed = append(s.broker.changed, s)
+	if b := s.route.broker; b != nil && !s.entry.dirty {
+		s.entry.dirty = true
+		b.dirty = append(b.dirty, s)
 	}
 }
 
-// settle determines the seats of subscriptions that have changed or whose wait is over.
-func (b *broker) settle(now time.Time) {
-	for i := 0; i < len(b.changed); i++ { // toLeader may add to them
-		s := b.changed[i]
-		if s.broker != b {
+// updateStates determines the states of subscriptions that have changed or whose rest is over.
+func (b *broker) updateStates(now time.Time) {
+	for i := 0; i < len(b.dirty); i++ { // toLeader may add to them
+		s := b.dirty[i]
+		if s.route.broker != b {
 			continue
 		}
-		s.touched = false
-		if s.follows() && !s.inFlight && !s.lost && (s.paused || s.want != lookupNone) {
-			s.toLeader(now) // it is to be asked where the partition begins or ends
+		s.entry.dirty = false
+		if s.onReplica() && !s.request.inFlight && !s.route.lost && (s.paused || s.cursor.Lookup != partition.LookupNone) {
+			s.returnToLeader(now) // only the leader knows where the partition begins or ends
 		} else {
-			b.take(s, now)
+			b.relist(s, now)
 		}
 	}
-	clear(b.changed)
-	b.changed = b.changed[:0]
-	for s := b.rest.first(); s != nil && !s.retryAt.After(now); s = b.rest.first() {
-		b.take(s, now)
+	clear(b.dirty)
+	b.dirty = b.dirty[:0]
+	for s := b.resting.first(); s != nil && !s.request.retryAt.After(now); s = b.resting.first() {
+		b.relist(s, now)
 	}
 }
 
-// take puts s into the list in which it belongs now.
-func (b *broker) take(s *Subscription, now time.Time) {
-	to, rank := s.belongs(now), s.rank
+// relist determines the state of s and puts it into the list of that state.
+func (b *broker) relist(s *Subscription, now time.Time) {
+	to, rank := s.currentState(now), s.entry.rank
 	switch to {
-	case seatRest:
-		rank = sinceBoot(s.retryAt)
-	case seatAway:
+	case stateResting:
+		rank = sinceStart(s.request.retryAt)
+	case stateAway:
 		rank = math.MaxInt64
-		if !s.gotAt.IsZero() {
-			rank = -sinceBoot(s.gotAt)
+		if !s.request.recordsAt.IsZero() {
+			rank = -sinceStart(s.request.recordsAt)
 		}
-	case seatHot:
-		rank = int64(s.served)
-	case seatIdle:
-		if s.seat != seatIdle {
-			rank = sinceBoot(now)
+	case stateBehind:
+		rank = int64(s.request.turn)
+	case stateCaughtUp:
+		if s.state != stateCaughtUp {
+			rank = sinceStart(now)
 		}
 	}
-	if to == s.seat && rank == s.rank {
+	if to == s.state && rank == s.entry.rank {
 		return
 	}
-	b.unseat(s)
-	s.seat, s.rank = to, rank
-	if q := b.list(s); q != nil {
+	b.unlist(s)
+	s.state, s.entry.rank = to, rank
+	if q := b.listOf(s); q != nil {
 		q.push(s)
 	}
 }
 
-// belongs returns the seat that s should have.
-func (s *Subscription) belongs(now time.Time) seat {
-	switch {
-	case s.broker == nil || s.inFlight:
-		return seatNone
-	case s.retryAt.After(now):
-		return seatRest
-	case s.unsure():
-		return seatUnsure
-	case s.fetchable() && s.behind():
-		return seatHot
-	case s.fetchable():
-		return seatIdle
-	case !s.closed && s.fatal == nil && !s.lost && !s.paused:
-		return seatAway
-	}
-	return seatNone
-}
-
-// unseat takes s out of its list.
-func (b *broker) unseat(s *Subscription) {
-	if q := b.list(s); q != nil {
+// unlist takes s out of its list.
+func (b *broker) unlist(s *Subscription) {
+	if q := b.listOf(s); q != nil {
 		q.remove(s)
 	}
-	s.seat = seatNone
+	s.state = stateNone
 }
 
-// list returns the list that s is in.
-func (b *broker) list(s *Subscription) *queue {
-	switch s.seat {
-	case seatAway:
+// listOf returns the list that s is in; nil if its state has none.
+func (b *broker) listOf(s *Subscription) *queue {
+	switch s.state {
+	case stateResting:
+		return &b.resting
+	case stateLookup:
+		return &b.lookup
+	case stateAway:
 		return &b.away
-	case seatRest:
-		return &b.rest
-	case seatUnsure:
-		return &b.unsure
-	case seatHot:
-		return &b.hot[s.iso]
-	case seatIdle:
-		return &b.idle[s.iso]
+	case stateBehind:
+		return &b.behind[s.iso]
+	case stateCaughtUp:
+		return &b.caughtUp[s.iso]
 	}
 	return nil
 }
 
-// asks returns how many subscriptions can be fetched.
-func (b *broker) asks() int { return len(b.hot[0]) + len(b.hot[1]) + len(b.idle[0]) + len(b.idle[1]) }
+// fetchable returns how many subscriptions can be fetched.
+func (b *broker) fetchable() int {
+	return len(b.behind[0]) + len(b.behind[1]) + len(b.caughtUp[0]) + len(b.caughtUp[1])
+}
 
-// oldest returns the first of two lists.
-func oldest(queues [2]queue) *Subscription {
+// firstOf returns the subscription that comes first in two lists; nil if both are empty.
+func firstOf(queues [2]queue) *Subscription {
 	a, b := queues[0].first(), queues[1].first()
-	if a == nil || b != nil && b.rank < a.rank {
+	if a == nil || b != nil && b.entry.rank < a.entry.rank {
 		return b
 	}
 	return a
 }
 
-var boot = time.Now()
+var processStart = time.Now()
 
-// sinceBoot converts a time to a rank. It uses the monotonic clock, because the wall clock
-// may be set meanwhile.
-func sinceBoot(t time.Time) int64 { return int64(t.Sub(boot)) }
+// sinceStart converts a time to a rank. It uses the monotonic clock, because the wall clock
+// may be changed meanwhile.
+func sinceStart(t time.Time) int64 { return int64(t.Sub(processStart)) }
 
-// A queue is a heap by rank, whose members know their slots.
+// A queue is a heap of subscriptions by rank, which know their slots in it.
 type queue []*Subscription
 
-// first returns the one with the lowest rank, or nil.
+// first returns the subscription with the lowest rank; nil if there is none.
 func (q queue) first() *Subscription {
 	if len(q) == 0 {
 		return nil
@@ -194,12 +200,12 @@ func (q queue) first() *Subscription {
 
 func (q *queue) push(s *Subscription) {
 	*q = append(*q, s)
-	s.slot = len(*q) - 1
-	q.up(s.slot)
+	s.entry.slot = len(*q) - 1
+	q.up(s.entry.slot)
 }
 
 func (q *queue) remove(s *Subscription) {
-	h, i := *q, s.slot
+	h, i := *q, s.entry.slot
 	last := len(h) - 1
 	h.swap(i, last)
 	h[last] = nil
@@ -212,11 +218,11 @@ func (q *queue) remove(s *Subscription) {
 
 func (q queue) swap(i, j int) {
 	q[i], q[j] = q[j], q[i]
-	q[i].slot, q[j].slot = i, j
+	q[i].entry.slot, q[j].entry.slot = i, j
 }
 
 func (q queue) up(i int) {
-	for i > 0 && q[i].rank < q[(i-1)/2].rank {
+	for i > 0 && q[i].entry.rank < q[(i-1)/2].entry.rank {
 		q.swap(i, (i-1)/2)
 		i = (i - 1) / 2
 	}
@@ -226,7 +232,7 @@ func (q queue) down(i int) {
 	for {
 		least := i
 		for c := 2*i + 1; c <= 2*i+2 && c < len(q); c++ {
-			if q[c].rank < q[least].rank {
+			if q[c].entry.rank < q[least].entry.rank {
 				least = c
 			}
 		}

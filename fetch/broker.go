@@ -5,35 +5,37 @@ import (
 	"sync/atomic"
 	"time"
 
-	"kcagent/retry"
-
 	"github.com/IBM/sarama"
+
+	"kcagent/retry"
 )
 
-// A broker leads, or led, a partition of a subscription, or is the nearest replica of one.
-// f.mu guards it.
+// A broker is one that subscriptions fetch from, as the leader or as the nearest replica of a
+// partition. f.mu guards it.
 type broker struct {
 	id    int32
-	addr  string
+	addr  string // host:port
 	subs  []*Subscription
 	lanes []*lane
 	agenda
 
-	idleAt  [2]time.Time // by isolation level: when partitions without news may be asked for again
-	endsAt  time.Time    // no partition is due for a look at its end before
-	spareAt time.Time    // when the lane beyond the settings was last needed
-	near    bool         // it was logged that records are fetched from it as a replica
-	toldAt  time.Time    // when it was logged that it failed as one
-	emptyAt time.Time    // since when it has no subscription
-	movedAt time.Time    // when an answer brought something for any
-	heldAt  time.Time    // when a quota or the lack of memory last held requests back, or until when
-	retryAt time.Time    // after failures to reach it
-	tries   int
+	caughtUpAt [2]time.Time // by isolation level: caught-up partitions are not requested again before
+	nextEndsAt time.Time    // no end of a partition is looked up before
+	spareAt    time.Time    // when the lane beyond Settings.Lanes was last needed
+	emptyAt    time.Time    // since when it has no subscription
+	recordsAt  time.Time    // when a response last brought records for any subscription
+	heldBackAt time.Time    // when a quota or lack of memory last delayed requests, or until when
+	retryAt    time.Time    // no request is sent before, after failures to reach it
+	failures   int          // to reach it, in a row
 
-	heard atomic.Int64 // Unix nanoseconds of when the middle of an answer came, to about a second
+	loggedAsReplica bool      // its use as a replica was logged
+	loggedErrorAt   time.Time // when its failure as a replica was last logged
+
+	progressAt atomic.Int64 // when a part of a long response last arrived, in Unix nanoseconds; see [wire.Conn.SetProgress]
 }
 
-func (b *broker) lane(index int) *lane {
+// laneAt returns the lane with the index, nil if it does not run.
+func (b *broker) laneAt(index int) *lane {
 	for _, l := range b.lanes {
 		if l.index == index {
 			return l
@@ -42,38 +44,45 @@ func (b *broker) lane(index int) *lane {
 	return nil
 }
 
-// redial has every connection to the broker made anew.
-func (b *broker) redial() {
+// reconnect replaces all connections to the broker, each after its request in flight.
+func (b *broker) reconnect() {
 	for _, l := range b.lanes {
-		l.stale = true
+		l.reconnect = true
 		l.wake.Set()
 	}
-	b.retryAt, b.tries = time.Time{}, 0
+	b.retryAt, b.failures = time.Time{}, 0
 }
 
-// lastFree reports that all lanes but l are at work.
-func (b *broker) lastFree(l *lane) bool {
-	return !slices.ContainsFunc(b.lanes, func(o *lane) bool { return o != l && !o.working })
+// removeLane forgets a lane that ends.
+func (b *broker) removeLane(l *lane) {
+	if i := slices.Index(b.lanes, l); i >= 0 {
+		b.lanes = slices.Delete(b.lanes, i, i+1)
+	}
 }
 
-// assign makes b the leader of s.
-func (f *Fetcher) assign(s *Subscription, b *broker, epoch int32) {
-	s.leader, s.epoch, s.lost = b.id, epoch, false
+// allOthersBusy reports whether all lanes other than l have a request in flight.
+func (b *broker) allOthersBusy(l *lane) bool {
+	return !slices.ContainsFunc(b.lanes, func(o *lane) bool { return o != l && !o.busy })
+}
+
+// assignLeader makes b the leader of s.
+func (f *Fetcher) assignLeader(s *Subscription, b *broker, epoch int32) {
+	s.route.leader, s.route.leaderEpoch, s.route.lost = b.id, epoch, false
 	delete(f.lost, s)
-	s.move(b)
+	s.moveTo(b)
 }
 
-// leave takes s from its broker.
-func (s *Subscription) leave() {
-	b := s.broker
+// leaveBroker removes s from its broker.
+func (s *Subscription) leaveBroker() {
+	b := s.route.broker
 	if b == nil {
 		return
 	}
-	b.unseat(s)
-	s.broker, s.void, s.touched = nil, false, false
-	i, last := s.index, len(b.subs)-1
+	b.unlist(s)
+	s.route.broker, s.sizing.Barren, s.entry.dirty = nil, false, false
+	i, last := s.entry.index, len(b.subs)-1
 	b.subs[i] = b.subs[last]
-	b.subs[i].index = i
+	b.subs[i].entry.index = i
 	b.subs[last] = nil
 	b.subs = b.subs[:last]
 	if last == 0 {
@@ -81,27 +90,27 @@ func (s *Subscription) leave() {
 	}
 }
 
-// wakeLane wakes one waiting lane, because s can be fetched. If the only configured lane
-// waits for records of others, a spare lane is opened.
+// wakeLane wakes an idle lane, because s can be fetched. If the only lane has a long poll in
+// flight, a spare lane is started.
 func (s *Subscription) wakeLane() {
-	if s.broker == nil {
+	if s.route.broker == nil {
 		return
 	}
 	s.touch()
-	if s.broker.wakeOne() {
+	if s.route.broker.wakeIdleLane() {
 		return
 	}
-	if b, now := s.broker, time.Now(); s.f.set.Lanes == 1 && len(b.lanes) == 1 && b.lanes[0].working && b.lanes[0].until.Sub(now) > lastWait {
+	if b, now := s.route.broker, time.Now(); s.f.settings.Lanes == 1 && len(b.lanes) == 1 && b.lanes[0].busy && b.lanes[0].answerBy.Sub(now) > maxLastLongPoll {
 		b.spareAt = now
 		s.f.wake.Set()
 	}
 }
 
-// wakeOne has one of the lanes that had nothing to ask look again; false if there is none.
-func (b *broker) wakeOne() bool {
+// wakeIdleLane makes a lane that had nothing to do plan again. It returns false if there is none.
+func (b *broker) wakeIdleLane() bool {
 	for _, l := range b.lanes {
-		if l.waiting {
-			l.waiting = false
+		if l.idle {
+			l.idle = false
 			l.wake.Set()
 			return true
 		}
@@ -109,62 +118,39 @@ func (b *broker) wakeOne() bool {
 	return false
 }
 
-// laneCount is how many lanes the broker should have.
-func (b *broker) laneCount(set Settings, now time.Time) int {
-	if set.Lanes == 1 && now.Sub(b.spareAt) < laneLinger {
+// wantedLanes returns how many lanes the broker should have.
+func (b *broker) wantedLanes(settings Settings, now time.Time) int {
+	if settings.Lanes == 1 && now.Sub(b.spareAt) < laneLinger {
 		return 2
 	}
-	return set.Lanes
+	return settings.Lanes
 }
 
-// lose has the leader of s looked up, after a wait that grows with the tries.
-func (s *Subscription) lose(now time.Time) {
-	s.lost = true
+// lookUpLeader requests a lookup of the leader of s, after a wait that grows with the failures.
+// Meanwhile s is not fetched.
+func (s *Subscription) lookUpLeader(now time.Time) {
+	s.route.lost = true
 	s.f.lost[s] = struct{}{}
 	s.touch()
-	s.routeAt = now
-	if s.tries > 1 {
-		s.routeAt = now.Add(backoff(s.tries - 2))
+	s.route.lookupAt = now
+	if s.health.Failures > 1 {
+		s.route.lookupAt = now.Add(backoff(s.health.Failures - 2))
 	}
 	s.f.metadata.Wake()
 }
 
-// fail notes a trouble of s that began at since. One that is not grave is shown
-// only when it lasts. The caller calls what fail returns.
-func (s *Subscription) fail(err error, grave bool, since time.Time) (changed func()) {
-	if s.failure == nil {
-		s.failedSince = since
-	}
-	s.failure = err
-	s.tries++
-	s.shown = s.shown || grave || time.Since(s.failedSince) >= hiddenFor
-	if s.shown {
-		return s.spec.Changed
-	}
-	return nil
-}
-
-// recover notes that s was fetched.
-func (s *Subscription) recover() (changed func()) {
-	shown := s.shown
-	s.failure, s.shown, s.tries = nil, false, 0
-	if shown {
-		return s.spec.Changed
-	}
-	return nil
-}
-
+// Bounds of the waits after errors.
 const (
 	backoffFirst = 100 * time.Millisecond
 	backoffLast  = 5 * time.Second
 )
 
-// backoff returns the wait before the next attempt, after a number of failures in a row.
+// backoff returns how long to wait after some failures in a row.
 func backoff(failures int) time.Duration { return retry.Delay(failures, backoffFirst, backoffLast) }
 
-// moved reports errors that a look at the metadata mends: another broker leads
-// the partition, or does so under another epoch.
-func moved(err sarama.KError) bool {
+// fixedByMetadata reports whether a lookup of the leader may end the error: another broker leads
+// the partition, or the leader has another epoch.
+func fixedByMetadata(err sarama.KError) bool {
 	switch err {
 	case sarama.ErrNotLeaderForPartition, sarama.ErrFencedLeaderEpoch, sarama.ErrUnknownLeaderEpoch,
 		sarama.ErrLeaderNotAvailable, sarama.ErrReplicaNotAvailable, sarama.ErrUnknownTopicOrPartition,
@@ -174,8 +160,8 @@ func moved(err sarama.KError) bool {
 	return false
 }
 
-// grave reports errors that do not pass by themselves.
-func grave(err error) bool {
+// severe reports whether an error does not end by itself.
+func severe(err error) bool {
 	return err == sarama.ErrTopicAuthorizationFailed || err == sarama.ErrClusterAuthorizationFailed ||
 		err == sarama.ErrInvalidTopic
 }

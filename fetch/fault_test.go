@@ -17,82 +17,83 @@ import (
 
 	"kcagent/fetch/batch"
 	"kcagent/fetch/metadata"
+	"kcagent/fetch/partition"
 	"kcagent/leader"
 )
 
-// TestRefusedFetches: whatever the broker answers once or twice, everything
-// arrives once, and what passes by itself is not shown.
-func TestRefusedFetches(t *testing.T) {
+// TestTransientErrorsAreRetriedAndHidden: whatever error the broker returns once or twice, every
+// record arrives once, and errors that end by themselves are not visible.
+func TestTransientErrorsAreRetriedAndHidden(t *testing.T) {
 	for _, code := range []sarama.KError{
 		sarama.ErrNotLeaderForPartition, sarama.ErrFencedLeaderEpoch, sarama.ErrUnknownLeaderEpoch,
 		sarama.ErrLeaderNotAvailable, sarama.ErrReplicaNotAvailable, sarama.ErrUnknownTopicOrPartition,
 		sarama.ErrKafkaStorageError, sarama.ErrUnknown, sarama.ErrOffsetOutOfRange, sarama.ErrInvalidMessage,
 	} {
 		t.Run(fmt.Sprint(int16(code)), func(t *testing.T) {
-			r := newRig(t, 2, 2, small)
+			r := newRig(t, 2, 2, smallSettings)
 			r.produce(0, 0, 100)
 			var changed atomic.Int32
-			rd := r.read(Spec{Changed: func() { changed.Add(1) }}, false)
-			other := r.read(Spec{Partition: 1}, false)
-			r.wants(rd, 0, 100)
-			now := times(2)
-			r.fetches(func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
+			rd := r.startReader(Spec{Changed: func() { changed.Add(1) }}, false)
+			other := r.startReader(Spec{Partition: 1}, false)
+			r.waitForRecords(rd, 0, 100)
+			now := countdown(2)
+			r.onFetch(func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
 				if !now() {
 					return nil, nil, false
 				}
-				return refuse(req, code), nil, true
+				return errorResponse(req, code), nil, true
 			})
 			r.produce(0, 100, 100)
 			r.produce(1, 0, 10)
-			r.wants(rd, 0, 200)
-			r.wants(other, 0, 10)
+			r.waitForRecords(rd, 0, 200)
+			r.waitForRecords(other, 0, 10)
 			if n := changed.Load(); n > 0 || len(rd.resets) > 0 {
-				t.Errorf("a passing trouble was shown %d times, with resets %v", n, rd.resets)
+				t.Errorf("a transient error was visible %d times, with resets %v", n, rd.resets)
 			}
 		})
 	}
 }
 
-func TestALastingTroubleIsShownAndHeals(t *testing.T) {
+func TestLastingErrorIsVisibleUntilItEnds(t *testing.T) {
 	for name, answer := range map[string]func(*kmsg.FetchRequest) (kmsg.Response, error, bool){
 		"moved": func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
-			return refuse(req, sarama.ErrNotLeaderForPartition), nil, true
+			return errorResponse(req, sarama.ErrNotLeaderForPartition), nil, true
 		},
 		"forbidden": func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
-			return refuse(req, sarama.ErrTopicAuthorizationFailed), nil, true
+			return errorResponse(req, sarama.ErrTopicAuthorizationFailed), nil, true
 		},
 		"hang up": func(*kmsg.FetchRequest) (kmsg.Response, error, bool) { return nil, errHangUp, true },
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, 1, 1, small)
+			r := newRig(t, 1, 1, smallSettings)
 			var bad atomic.Bool
 			bad.Store(true)
-			r.fetches(func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
+			r.onFetch(func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
 				if bad.Load() {
 					return answer(req)
 				}
 				return nil, nil, false
 			})
 			changed := make(chan struct{}, 100)
-			rd := r.read(Spec{Changed: func() { changed <- struct{}{} }}, false)
+			rd := r.startReader(Spec{Changed: func() { changed <- struct{}{} }}, false)
 			<-changed
 			if err := rd.LastError(); err == nil || !strings.Contains(err.Error(), "fetch") {
 				t.Errorf("the error is %v", err)
 			}
 			bad.Store(false)
 			r.produce(0, 0, 10)
-			r.wants(rd, 0, 10)
-			r.heals(rd)
+			r.waitForRecords(rd, 0, 10)
+			r.waitForRecovery(rd)
 			<-changed
 		})
 	}
 }
 
-func TestLeadersMove(t *testing.T) {
-	r := newRig(t, 3, 3, small)
+func TestReadsAcrossLeaderElections(t *testing.T) {
+	r := newRig(t, 3, 3, smallSettings)
 	var readers []*reader
 	for p := range int32(3) {
-		readers = append(readers, r.read(Spec{Partition: p}, false))
+		readers = append(readers, r.startReader(Spec{Partition: p}, false))
 	}
 	for n := range 10 {
 		for p := range int32(3) {
@@ -102,17 +103,17 @@ func TestLeadersMove(t *testing.T) {
 		}
 		for p, rd := range readers {
 			r.produce(int32(p), 50*n, 50)
-			r.wants(rd, 0, 50*n+50)
+			r.waitForRecords(rd, 0, 50*n+50)
 		}
 	}
 }
 
-// TestBrokersComeAndGo: a new one leads, and one that leads is taken away.
-func TestBrokersComeAndGo(t *testing.T) {
-	r := newRig(t, 1, 1, small)
-	rd := r.read(Spec{}, false)
+// TestBrokersJoinAndLeave: a new broker becomes the leader, and a leader is removed.
+func TestBrokersJoinAndLeave(t *testing.T) {
+	r := newRig(t, 1, 1, smallSettings)
+	rd := r.startReader(Spec{}, false)
 	r.produce(0, 0, 10)
-	r.wants(rd, 0, 10)
+	r.waitForRecords(rd, 0, 10)
 	for n := range 3 {
 		id, _, err := r.cluster.AddNode(int32(10+n), 0)
 		if err != nil {
@@ -122,7 +123,7 @@ func TestBrokersComeAndGo(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.produce(0, 10+20*n, 10)
-		r.wants(rd, 0, 20+20*n)
+		r.waitForRecords(rd, 0, 20+20*n)
 		if err := r.cluster.MoveTopicPartition("t", 0, 0); err != nil {
 			t.Fatal(err)
 		}
@@ -130,23 +131,23 @@ func TestBrokersComeAndGo(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.produce(0, 20+20*n, 10)
-		r.wants(rd, 0, 30+20*n)
+		r.waitForRecords(rd, 0, 30+20*n)
 	}
 }
 
-func TestOutOfRange(t *testing.T) {
+func TestOutOfRangePolicies(t *testing.T) {
 	for _, tt := range []struct {
 		offset int64
-		policy Policy
+		policy partition.Policy
 		from   int // the first record that comes
-	}{{500, Earliest, 0}, {500, Latest, 10}, {3, Earliest, 3}} {
+	}{{500, partition.Earliest, 0}, {500, partition.Latest, 10}, {3, partition.Earliest, 3}} {
 		t.Run(fmt.Sprint(tt.offset, tt.policy), func(t *testing.T) {
-			r := newRig(t, 1, 1, small)
+			r := newRig(t, 1, 1, smallSettings)
 			r.produce(0, 0, 10)
-			rd := r.read(Spec{Offset: tt.offset, OnOutOfRange: tt.policy}, false)
+			rd := r.startReader(Spec{Offset: tt.offset, OnOutOfRange: tt.policy}, false)
 			r.eventually("a position", func() (bool, any) { _, next, _ := rd.seen(); return next >= 0, next })
 			r.produce(0, 10, 5)
-			r.wants(rd, tt.from, 15)
+			r.waitForRecords(rd, tt.from, 15)
 			resets := 1
 			if tt.offset <= 10 {
 				resets = 0
@@ -157,19 +158,19 @@ func TestOutOfRange(t *testing.T) {
 		})
 	}
 	t.Run("fail", func(t *testing.T) {
-		r := newRig(t, 1, 1, small)
+		r := newRig(t, 1, 1, smallSettings)
 		r.produce(0, 0, 10)
-		rd := r.read(Spec{Offset: 500}, false)
-		r.shows(rd, "offset 500 of t/0 is out of range, the partition holds [0, 10)")
+		rd := r.startReader(Spec{Offset: 500}, false)
+		r.waitForError(rd, "offset 500 of t/0 is out of range, the partition holds [0, 10)")
 		<-rd.done
 		_, _, err := rd.seen()
-		if !errors.As(err, new(*OutOfRangeError)) || !errors.Is(err, sarama.ErrOffsetOutOfRange) {
+		if !errors.As(err, new(*partition.OutOfRangeError)) || !errors.Is(err, sarama.ErrOffsetOutOfRange) {
 			t.Errorf("Read returns %v", err)
 		}
 		rd.Retry()
-		r.shows(rd, "out of range") // meanwhile, too
-		if _, err := rd.Read(t.Context(), nil); !errors.As(err, new(*OutOfRangeError)) {
-			t.Errorf("a second look finds %v", err)
+		r.waitForError(rd, "out of range") // until the leader has answered
+		if _, err := rd.Read(t.Context(), nil); !errors.As(err, new(*partition.OutOfRangeError)) {
+			t.Errorf("after Retry, Read returns %v", err)
 		}
 		rd.Rewind(5, leader.Unknown) // as if the group's offset had been reset
 		rd.Retry()
@@ -180,9 +181,9 @@ func TestOutOfRange(t *testing.T) {
 			}
 		}
 		if want := []int64{5, 6, 7, 8, 9}; !slices.Equal(got, want) {
-			t.Errorf("then offsets %v came, want %v", got, want)
+			t.Errorf("got offsets %v, want %v", got, want)
 		}
-		r.heals(rd)
+		r.waitForRecovery(rd)
 	})
 }
 
@@ -217,30 +218,30 @@ func (c *cutConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-func TestConnectionsBreakInTheMiddleOfAnAnswer(t *testing.T) {
+func TestConnectionBreaksDuringResponse(t *testing.T) {
 	cut := &cutter{}
 	cut.after.Store(-1)
-	r := newRig(t, 1, 1, small, kfake.ListenFn(func(network, addr string) (net.Listener, error) {
+	r := newRig(t, 1, 1, smallSettings, kfake.ListenFn(func(network, addr string) (net.Listener, error) {
 		l, err := net.Listen(network, addr)
 		cut.Listener = l
 		return cut, err
 	}))
-	r.producer = r.client(kgo.ProducerBatchCompression(kgo.NoCompression()))
+	r.producer = r.newClient(kgo.ProducerBatchCompression(kgo.NoCompression()))
 	const batch, total = 5000, 50_000 // a batch is about 60 kB
 	for n := 0; n < total; n += batch {
 		r.produce(0, n, batch)
 	}
-	rd := r.read(Spec{}, true)
+	rd := r.startReader(Spec{}, true)
 	r.eventually("the first record", func() (bool, any) { got, _, _ := rd.seen(); return len(got) > 0, len(got) })
 	cut.after.Store(30_000)
 	close(rd.gate)
-	r.shows(rd, "fetch: broker")
+	r.waitForError(rd, "fetch: broker")
 	cut.after.Store(-1)
-	r.wants(rd, 0, total)
-	r.heals(rd)
+	r.waitForRecords(rd, 0, total)
+	r.waitForRecovery(rd)
 }
 
-func TestSlowAnswers(t *testing.T) {
+func TestSlowBrokerDelaysNoOther(t *testing.T) {
 	r := newRig(t, 2, 2, Settings{Lanes: 1, MaxBytes: 1 << 20, MaxWait: 10 * time.Millisecond})
 	for p := range int32(2) {
 		if err := r.cluster.MoveTopicPartition("t", p, p); err != nil {
@@ -248,24 +249,24 @@ func TestSlowAnswers(t *testing.T) {
 		}
 	}
 	slow := true
-	r.fetches(func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
+	r.onFetch(func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
 		if slow && len(req.Topics) > 0 && req.Topics[0].Partitions[0].Partition == 0 {
 			r.cluster.SleepControl(func() { <-time.After(300 * time.Millisecond) })
 		}
 		return nil, nil, false
 	})
-	a, b := r.read(Spec{}, false), r.read(Spec{Partition: 1}, false)
+	a, b := r.startReader(Spec{}, false), r.startReader(Spec{Partition: 1}, false)
 	r.produce(0, 0, 100)
 	r.produce(1, 0, 100)
-	r.wants(b, 0, 100)
-	r.wants(a, 0, 100)
+	r.waitForRecords(b, 0, 100)
+	r.waitForRecords(a, 0, 100)
 	if err := a.LastError(); err != nil {
-		t.Errorf("slowness is shown as %v", err)
+		t.Errorf("a slow response is reported as %v", err)
 	}
 }
 
-func TestTopicsThatCannotBeUsed(t *testing.T) {
-	r := newRig(t, 1, 1, small)
+func TestUnusableTopicIsNamed(t *testing.T) {
+	r := newRig(t, 1, 1, smallSettings)
 	if err := r.fetcher.Refresh(t.Context(), []string{"t"}); err != nil {
 		t.Fatal(err)
 	}
@@ -275,7 +276,7 @@ func TestTopicsThatCannotBeUsed(t *testing.T) {
 	err := r.fetcher.Refresh(t.Context(), []string{"t", "typo"})
 	var topic *metadata.TopicError
 	if !errors.As(err, &topic) || topic.Topic != "typo" || !errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
-		t.Errorf("a typo is %v", err)
+		t.Errorf("the error of an unknown topic is %v", err)
 	}
 	if _, addr, err := r.fetcher.Coordinator(t.Context(), "g"); err != nil || addr != r.cluster.ListenAddrs()[0] {
 		t.Errorf("the coordinator is %s, %v", addr, err)
@@ -288,15 +289,15 @@ func TestTopicsThatCannotBeUsed(t *testing.T) {
 	})
 }
 
-func TestNobodyThere(t *testing.T) {
+func TestUnreachableClusterIsReported(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	addr := l.Addr().String()
 	_ = l.Close()
-	r := newRig(t, 1, 1, small)
-	f := New(Options{Name: "nobody", Brokers: []string{addr}, Config: r.fetcher.o.Config, Settings: small})
+	r := newRig(t, 1, 1, smallSettings)
+	f := New(Options{Name: "nobody", Brokers: []string{addr}, Config: r.fetcher.options.Config, Settings: smallSettings})
 	ended := make(chan error, 1)
 	ctx, cancel := contextOf(t)
 	go func() { ended <- f.Run(ctx) }()
@@ -317,24 +318,24 @@ func TestNobodyThere(t *testing.T) {
 	}
 }
 
-// TestHugeBatches: one larger than what is asked for arrives, one larger than
-// the hard limit is an error of its consumer alone.
-func TestHugeBatches(t *testing.T) {
+// TestBatchLargerThanRequestArrives: a batch that is larger than requested arrives. One that is
+// larger than limits.max_batch is an error of its consumer alone.
+func TestBatchLargerThanRequestArrives(t *testing.T) {
 	r := newRig(t, 1, 3, Settings{Lanes: 2, MaxBytes: 64 << 10, MaxWait: 20 * time.Millisecond}, largeMessages)
 	r.memory.SetMaxBatch(512 << 10)
-	large := r.client(kgo.ProducerBatchMaxBytes(16<<20), kgo.BrokerMaxWriteBytes(100<<20), kgo.ProducerBatchCompression(kgo.NoCompression()))
+	large := r.newClient(kgo.ProducerBatchMaxBytes(16<<20), kgo.BrokerMaxWriteBytes(100<<20), kgo.ProducerBatchCompression(kgo.NoCompression()))
 	pad := func(n int) []byte { return append([]byte("v0"), make([]byte, n)...) }
 	r.send(large, &kgo.Record{Partition: 0, Value: pad(300 << 10)})
 	r.send(large, &kgo.Record{Partition: 1, Value: pad(3 << 20)})
-	huge, over, fine := r.read(Spec{MaxBytes: 4 << 10}, false), r.read(Spec{Partition: 1, MaxBytes: 4 << 10}, false), r.read(Spec{Partition: 2}, false)
+	huge, over, fine := r.startReader(Spec{MaxBytes: 4 << 10}, false), r.startReader(Spec{Partition: 1, MaxBytes: 4 << 10}, false), r.startReader(Spec{Partition: 2}, false)
 	r.eventually("the huge record", func() (bool, any) { got, _, _ := huge.seen(); return len(got) == 1, huge.LastError() })
-	r.shows(over, "read t/1 at offset 0: record batch has 31")
-	r.shows(over, " bytes, more than limits.max_batch (524288): raise limits.max_batch; to skip it, stop the consumer and reset the group's offset to 1")
+	r.waitForError(over, "read t/1 at offset 0: record batch has 31")
+	r.waitForError(over, " bytes, more than limits.max_batch (524288): raise limits.max_batch; to skip it, stop the consumer and reset the group's offset to 1")
 	for n := range 3 {
 		r.produce(2, 100*n, 100)
-		r.wants(fine, 0, 100*n+100)
+		r.waitForRecords(fine, 0, 100*n+100)
 	}
 	if err := errors.Join(huge.LastError(), fine.LastError()); err != nil {
-		t.Errorf("the neighbours fail with %v", err)
+		t.Errorf("other consumers fail with %v", err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/fetch/batch"
+	"kcagent/fetch/partition"
 	"kcagent/leader"
 )
 
@@ -23,19 +24,19 @@ func TestReadsEveryCompression(t *testing.T) {
 		"lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, 1, 1, small)
-			r.producer = r.client(kgo.ProducerBatchCompression(codec), kgo.ProducerLinger(time.Millisecond))
+			r := newRig(t, 1, 1, smallSettings)
+			r.producer = r.newClient(kgo.ProducerBatchCompression(codec), kgo.ProducerLinger(time.Millisecond))
 			r.produce(0, 0, 5000)
-			rd := r.read(Spec{}, false)
-			r.wants(rd, 0, 5000)
+			rd := r.startReader(Spec{}, false)
+			r.waitForRecords(rd, 0, 5000)
 			r.produce(0, 5000, 10) // and what comes later
-			r.wants(rd, 0, 5010)
+			r.waitForRecords(rd, 0, 5010)
 		})
 	}
 }
 
-func TestRecordsArriveWhole(t *testing.T) {
-	r := newRig(t, 1, 1, small)
+func TestRecordFieldsAreKept(t *testing.T) {
+	r := newRig(t, 1, 1, smallSettings)
 	at := time.UnixMilli(1_700_000_000_123)
 	sent := []*kgo.Record{
 		{Key: []byte("k"), Value: []byte("v"), Timestamp: at},
@@ -68,23 +69,23 @@ func TestRecordsArriveWhole(t *testing.T) {
 	}
 }
 
-// same tells null from empty, too.
+// same compares byte slices, and tells null from empty.
 func same(a, b []byte) bool { return string(a) == string(b) && (a == nil) == (b == nil) }
 
-// TestConsumersAtOnePositionShare: each gets everything at its own pace, and the
-// broker sends it once.
-func TestConsumersAtOnePositionShare(t *testing.T) {
-	r := newRig(t, 1, 1, small)
+// TestConsumersAtSamePositionShareRequests: each consumer gets all records at its own pace, and the
+// broker sends them once.
+func TestConsumersAtSamePositionShareRequests(t *testing.T) {
+	r := newRig(t, 1, 1, smallSettings)
 	var readers []*reader
 	for range 5 {
-		readers = append(readers, r.read(Spec{}, false))
+		readers = append(readers, r.startReader(Spec{}, false))
 	}
 	for _, rd := range readers {
 		r.eventually("the end", func() (bool, any) { _, next, _ := rd.seen(); return next == 0, next })
 	}
 	var mu sync.Mutex
 	var asked []int64
-	r.fetches(func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
+	r.onFetch(func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
 		mu.Lock()
 		defer mu.Unlock()
 		for _, topic := range req.Topics {
@@ -96,50 +97,50 @@ func TestConsumersAtOnePositionShare(t *testing.T) {
 	})
 	r.produce(0, 0, 1000)
 	for _, rd := range readers {
-		r.wants(rd, 0, 1000)
+		r.waitForRecords(rd, 0, 1000)
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	// Those that were about to ask at the moment may come with a second request.
+	// Consumers that were about to wait may be in a second request.
 	if len(asked) > 6 {
-		t.Errorf("the records were asked for again and again: %v", asked)
+		t.Errorf("the records were requested several times: %v", asked)
 	}
 }
 
-func TestDifferentPositionsTakeTurns(t *testing.T) {
+func TestConsumersAtDifferentPositionsTakeTurns(t *testing.T) {
 	r := newRig(t, 1, 1, Settings{Lanes: 1, MaxBytes: 64 << 10, MaxWait: 50 * time.Millisecond})
 	r.produce(0, 0, 20_000)
-	a, b, c := r.read(Spec{MaxBytes: 4 << 10}, false), r.read(Spec{Offset: 5000, MaxBytes: 4 << 10}, false), r.read(Spec{Offset: 19_000}, false)
-	r.wants(c, 19_000, 20_000)
-	r.wants(a, 0, 20_000)
-	r.wants(b, 5000, 20_000)
+	a, b, c := r.startReader(Spec{MaxBytes: 4 << 10}, false), r.startReader(Spec{Offset: 5000, MaxBytes: 4 << 10}, false), r.startReader(Spec{Offset: 19_000}, false)
+	r.waitForRecords(c, 19_000, 20_000)
+	r.waitForRecords(a, 0, 20_000)
+	r.waitForRecords(b, 5000, 20_000)
 }
 
-func TestAHotPartitionStarvesNone(t *testing.T) {
+func TestBusyPartitionStarvesNoOther(t *testing.T) {
 	r := newRig(t, 1, 3, Settings{Lanes: 1, MaxBytes: 64 << 10, MaxWait: 50 * time.Millisecond})
 	r.produce(0, 0, 100_000)
-	hot := r.read(Spec{MaxBytes: 1 << 20}, false)
-	r.eventually("the hot one to flow", func() (bool, any) { got, _, _ := hot.seen(); return len(got) > 0, len(got) })
-	slow := []*reader{r.read(Spec{Partition: 1}, false), r.read(Spec{Partition: 2}, false)}
+	hot := r.startReader(Spec{MaxBytes: 1 << 20}, false)
+	r.eventually("records of the busy partition", func() (bool, any) { got, _, _ := hot.seen(); return len(got) > 0, len(got) })
+	slow := []*reader{r.startReader(Spec{Partition: 1}, false), r.startReader(Spec{Partition: 2}, false)}
 	for i := range 5 {
 		for p, rd := range slow {
 			r.produce(int32(p+1), i, 1)
-			r.wants(rd, 0, i+1)
+			r.waitForRecords(rd, 0, i+1)
 		}
 	}
-	r.wants(hot, 0, 100_000)
+	r.waitForRecords(hot, 0, 100_000)
 }
 
-func TestPauseLeavesTheRequests(t *testing.T) {
-	r := newRig(t, 1, 2, small)
+func TestPausedPartitionIsNotFetched(t *testing.T) {
+	r := newRig(t, 1, 2, smallSettings)
 	r.produce(0, 0, 10)
-	rd, other := r.read(Spec{}, false), r.read(Spec{Partition: 1}, false)
-	r.wants(rd, 0, 10)
+	rd, other := r.startReader(Spec{}, false), r.startReader(Spec{Partition: 1}, false)
+	r.waitForRecords(rd, 0, 10)
 	rd.Pause()
-	late := r.read(Spec{Paused: true}, false)
-	r.eventually("a start without a record", func() (bool, any) { _, next, _ := late.seen(); return next == 0, next })
+	late := r.startReader(Spec{Paused: true}, false)
+	r.eventually("a position without a record", func() (bool, any) { _, next, _ := late.seen(); return next == 0, next })
 	var asked atomic.Int32
-	r.fetches(func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
+	r.onFetch(func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
 		for _, topic := range req.Topics {
 			for _, p := range topic.Partitions {
 				if p.Partition == 0 {
@@ -151,21 +152,21 @@ func TestPauseLeavesTheRequests(t *testing.T) {
 	})
 	r.produce(0, 10, 10)
 	r.produce(1, 0, 10)
-	r.wants(other, 0, 10) // by then a request for partition 0 would have gone out
-	r.eventually("a fresh end", func() (bool, any) { n := rd.HighWaterMark(); return n == 20 && late.End() == 20, n })
-	r.wants(rd, 0, 10)
-	if got, _, _ := late.seen(); asked.Load() > 1 || len(got) > 0 { // one may have been under way
-		t.Errorf("%d requests asked for a paused partition, and %d records came", asked.Load(), len(got))
+	r.waitForRecords(other, 0, 10) // until then, a request would have had partition 0
+	r.eventually("the current end", func() (bool, any) { n := rd.HighWaterMark(); return n == 20 && late.End() == 20, n })
+	r.waitForRecords(rd, 0, 10)
+	if got, _, _ := late.seen(); asked.Load() > 1 || len(got) > 0 { // one may have been in flight
+		t.Errorf("%d requests had a paused partition, and %d records arrived", asked.Load(), len(got))
 	}
 	rd.Resume()
 	late.Resume()
-	r.wants(rd, 0, 20)
-	r.wants(late, 0, 20)
+	r.waitForRecords(rd, 0, 20)
+	r.waitForRecords(late, 0, 20)
 }
 
-func TestClose(t *testing.T) {
-	r := newRig(t, 1, 1, small)
-	rd := r.read(Spec{}, false)
+func TestCloseEndsRead(t *testing.T) {
+	r := newRig(t, 1, 1, smallSettings)
+	rd := r.startReader(Spec{}, false)
 	r.eventually("the end", func() (bool, any) { _, next, _ := rd.seen(); return next == 0, next })
 	rd.Close()
 	<-rd.done
@@ -181,13 +182,13 @@ func TestClose(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := s.Read(ctx, func(*batch.Record) bool { return true }); !errors.Is(err, context.Canceled) {
-		t.Errorf("Read with an ended context returns %v", err)
+		t.Errorf("Read with a canceled context returns %v", err)
 	}
 }
 
-// TestRewind: what was not kept comes again.
-func TestRewind(t *testing.T) {
-	r := newRig(t, 1, 1, small)
+// TestRewindRepeatsRecords: records that were not stored are delivered again.
+func TestRewindRepeatsRecords(t *testing.T) {
+	r := newRig(t, 1, 1, smallSettings)
 	r.produce(0, 0, 50)
 	s := r.fetcher.Subscribe(Spec{Topic: "t", MaxBytes: 1 << 20})
 	defer s.Close()
@@ -214,10 +215,10 @@ func TestRewind(t *testing.T) {
 	}
 }
 
-// TestRewoundHoldsNoMemory: a consumer whose sink fails takes part in no request, and
-// nothing waits for it, before it waits again.
-func TestRewoundHoldsNoMemory(t *testing.T) {
-	r := newRig(t, 1, 1, small)
+// TestRewoundConsumerHoldsNoMemory: a consumer whose sink fails takes part in no request, and no
+// part is queued for it, before it waits again.
+func TestRewoundConsumerHoldsNoMemory(t *testing.T) {
+	r := newRig(t, 1, 1, smallSettings)
 	r.produce(0, 0, 1000)
 	s := r.fetcher.Subscribe(Spec{Topic: "t", MaxBytes: 1 << 10})
 	defer s.Close()
@@ -234,12 +235,12 @@ func TestRewoundHoldsNoMemory(t *testing.T) {
 	}
 	read(3)
 	s.Rewind(0, leader.Unknown)
-	time.Sleep(50 * time.Millisecond) // an answer that was on its way is thrown away
+	time.Sleep(50 * time.Millisecond) // a response in flight is discarded
 	f := r.fetcher
 	for range 20 {
 		f.mu.Lock()
-		if f.budget.kept != 0 || len(s.queue) > 0 || s.inFlight {
-			t.Errorf("%d bytes are kept, %d parts queued, in flight: %v", f.budget.kept, len(s.queue), s.inFlight)
+		if f.budget.kept != 0 || len(s.cursor.Queue) > 0 || s.request.inFlight {
+			t.Errorf("%d bytes are kept, %d parts queued, in flight: %v", f.budget.kept, len(s.cursor.Queue), s.request.inFlight)
 		}
 		f.mu.Unlock()
 		time.Sleep(5 * time.Millisecond)
@@ -249,13 +250,13 @@ func TestRewoundHoldsNoMemory(t *testing.T) {
 	}
 }
 
-// TestJumpsAreReported: the first Take after a position out of range reports that the policy
-// chose the new one.
-func TestJumpsAreReported(t *testing.T) {
-	r := newRig(t, 1, 1, small)
+// TestResetPositionIsReportedByTake: the first Take after a position was out of range reports that
+// the policy chose the new one.
+func TestResetPositionIsReportedByTake(t *testing.T) {
+	r := newRig(t, 1, 1, smallSettings)
 	r.produce(0, 0, 5)
 	for offset, want := range map[int64]bool{99: true, 3: false, sarama.OffsetNewest: false} {
-		s := r.fetcher.Subscribe(Spec{Topic: "t", MaxBytes: 1 << 10, Offset: offset, OnOutOfRange: Latest})
+		s := r.fetcher.Subscribe(Spec{Topic: "t", MaxBytes: 1 << 10, Offset: offset, OnOutOfRange: partition.Latest})
 		next, err := s.Read(t.Context(), func(*batch.Record) bool { return true })
 		if err != nil || s.Jumped() != want || want && next != 5 {
 			t.Errorf("offset %d: next is %d, jumped: %v, error: %v", offset, next, s.Jumped(), err)
@@ -264,8 +265,8 @@ func TestJumpsAreReported(t *testing.T) {
 	}
 }
 
-func TestStartsAreLookedUp(t *testing.T) {
-	r := newRig(t, 1, 1, small)
+func TestStartOffsetIsLookedUp(t *testing.T) {
+	r := newRig(t, 1, 1, smallSettings)
 	for i := range 10 {
 		r.send(r.producer, &kgo.Record{Value: fmt.Appendf(nil, "v%d", i), Timestamp: time.UnixMilli(int64(1000 * i))})
 	}
@@ -280,21 +281,21 @@ func TestStartsAreLookedUp(t *testing.T) {
 		{Spec{Offset: sarama.OffsetOldest, Time: time.UnixMilli(99_000)}, 10},
 		{Spec{Offset: sarama.OffsetNewest, Paused: true}, 10},
 	} {
-		rd := r.read(tt.spec, false)
+		rd := r.startReader(tt.spec, false)
 		r.eventually("a start", func() (bool, any) { _, next, _ := rd.seen(); return next >= 0, next })
 		if tt.spec.Paused {
 			rd.Resume()
 		}
-		defer func() { r.wants(rd, tt.want, 11) }()
+		defer func() { r.waitForRecords(rd, tt.want, 11) }()
 	}
 	r.produce(0, 10, 1)
 }
 
-func TestSettingsChangeInPlace(t *testing.T) {
+func TestSettingsChangeWhileRunning(t *testing.T) {
 	r := newRig(t, 1, 4, Settings{Lanes: 1, MaxBytes: 1 << 20, MaxWait: 10 * time.Millisecond})
 	var readers []*reader
 	for p := range int32(4) {
-		readers = append(readers, r.read(Spec{Partition: p}, false))
+		readers = append(readers, r.startReader(Spec{Partition: p}, false))
 	}
 	lanes := func() int {
 		r.fetcher.mu.Lock()
@@ -312,15 +313,16 @@ func TestSettingsChangeInPlace(t *testing.T) {
 		r.eventually(fmt.Sprint(want, " lanes"), func() (bool, any) { return lanes() == want, lanes() })
 		for p, rd := range readers {
 			r.produce(int32(p), n, 100)
-			r.wants(rd, 0, n+100)
+			r.waitForRecords(rd, 0, n+100)
 		}
 		n += 100
 	}
 }
 
-// TestPutBack: a record that is put back is the first of the next Take, wherever it is.
-func TestPutBack(t *testing.T) {
-	r := newRig(t, 1, 1, small)
+// TestPutBackRecordIsNext: a record that is put back is the first one of the next Take, wherever it
+// is in its batch.
+func TestPutBackRecordIsNext(t *testing.T) {
+	r := newRig(t, 1, 1, smallSettings)
 	r.produce(0, 0, 5)
 	r.produce(0, 5, 5)
 	s := r.fetcher.Subscribe(Spec{Topic: "t", MaxBytes: 64 << 10})

@@ -13,73 +13,72 @@ import (
 	"kcagent/retry"
 )
 
-// A lane is one connection to one broker and the goroutine that uses it. Its
-// own goroutine alone uses conn and answered; f.mu guards the rest.
+// A lane is one connection to one broker, and the goroutine that uses it. Only this goroutine uses
+// conn and answered. f.mu guards the other fields.
 type lane struct {
-	f        *Fetcher
-	b        *broker
-	index    int
-	wake     retry.Signal
-	conn     *wire.Conn
-	answered bool // a response came over conn
+	f     *Fetcher
+	b     *broker
+	index int
+	wake  retry.Signal // there may be something to do
 
-	stale   bool // the connection is to be made anew
-	waiting bool // there was nothing to do
-	short   bool // there was no memory
-	working bool // a request is in flight
-	looked  bool // the last job was a look at where partitions end
+	conn     *wire.Conn // nil if there is no connection
+	answered bool       // a response arrived over conn
 
-	until time.Time // when the broker answers the request at the latest, its way aside
-	brief bool      // the wait is shorter than max_wait, because another lane takes over
-	held  bool      // a request was put off until the other lanes' brief ones have ended
+	reconnect   bool // the connection has to be replaced before the next request
+	idle        bool // the last plan had nothing to do
+	outOfMemory bool // the last plan lacked memory
+	busy        bool // a request is in flight
+	askedEnds   bool // the last job was an endsJob
+
+	answerBy  time.Time // when the long poll in flight ends at the latest
+	shortWait bool      // it is shorter than MaxWait, because another lane takes its partitions over
+	postponed bool      // the last plan waited for the short waits of other lanes
 }
 
-// A job is one thing to ask the broker.
+// A job is what a lane does next: a few requests for some subscriptions.
 type job interface {
-	// ask sends the requests and takes in the answers. It is called without
-	// f.mu.
-	ask(l *lane) error
-	// members are those that the job was made for.
-	members() []member
-	// done gives the memory back that the job was granted. It is called with
-	// f.mu, and may be called twice.
-	done()
+	// send sends the requests and applies the responses. It is called without f.mu.
+	send(l *lane) error
+	// participants are the subscriptions that are in flight with the job.
+	participants() []participant
+	// release gives unused memory back. It is called with f.mu held, and may be called twice.
+	release()
 }
 
-// A member is a subscription that takes part in a job.
-type member struct {
+// A participant is a subscription that is in flight with a job.
+type participant struct {
 	*Subscription
-	seq int
+	seq int // request.seq when the job was planned
 }
 
-// enlist makes s a member.
-func enlist(s *Subscription, now time.Time) member {
-	s.inFlight = true
-	s.polled = now
+// addToRequest puts s in flight with a job.
+func addToRequest(s *Subscription, now time.Time) participant {
+	s.request.inFlight = true
+	s.request.sentAt = now
 	s.touch()
-	return member{s, s.seq}
+	return participant{s, s.request.seq}
 }
 
-// current reports that the answer is still wanted, and ends the flight if so.
-func (m member) current() bool {
-	if m.closed || m.Subscription.seq != m.seq {
+// finish reports whether the response is still wanted. If so, p is no longer in flight.
+func (p participant) finish() bool {
+	if p.closed || p.Subscription.request.seq != p.seq {
 		return false
 	}
-	m.inFlight = false
-	m.touch()
+	p.request.inFlight = false
+	p.touch()
 	return true
 }
 
-// run asks until ctx ends or the lane is not needed any more.
+// run executes jobs until ctx is done or the lane is no longer needed.
 func (l *lane) run(ctx context.Context) {
-	defer l.hangUp()
+	defer l.disconnect()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		j, wait := l.next(time.Now())
+		j, wait := l.nextJob(time.Now())
 		switch {
 		case j != nil:
-			l.do(ctx, j)
+			l.execute(ctx, j)
 		case wait < 0:
 			return
 		default:
@@ -93,121 +92,119 @@ func (l *lane) run(ctx context.Context) {
 	}
 }
 
-// next says what to ask now, or how long there is nothing to ask; less than
-// zero if the lane is not needed any more.
-func (l *lane) next(now time.Time) (job, time.Duration) {
+// nextJob returns the next job, or else how long there is nothing to do. A negative wait means that
+// the lane is no longer needed.
+func (l *lane) nextJob(now time.Time) (job, time.Duration) {
 	f, b := l.f, l.b
-	var told calls
-	defer func() { told.run() }()
+	var later callbacks
+	defer func() { later.run() }()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	l.waiting, l.short, l.working, l.brief, l.until = false, false, false, false, now
-	if len(b.subs) == 0 && now.Sub(b.emptyAt) > laneLinger || l.index >= b.laneCount(f.set, now) {
-		b.remove(l)
+	l.idle, l.outOfMemory, l.busy, l.shortWait, l.answerBy = false, false, false, false, now
+	if len(b.subs) == 0 && now.Sub(b.emptyAt) > laneLinger || l.index >= b.wantedLanes(f.settings, now) {
+		b.removeLane(l)
 		f.sizeBudget()
 		return nil, -1
 	}
 	if wait := b.retryAt.Sub(now); wait > 0 {
 		return nil, wait
 	}
-	j := l.plan(now, &told)
+	p := l.plan(now, &later)
 	if f.audit != nil {
 		f.audit(b)
 	}
-	if j.job == nil {
-		l.waiting = true
-		return nil, max(j.wait, time.Millisecond)
+	if p.job == nil {
+		l.idle = true
+		return nil, max(p.wait, time.Millisecond)
 	}
-	l.working = true
-	if b.rest.first() != nil { // what rests may be due before this lane is back
-		b.wakeOne()
+	l.busy = true
+	if b.resting.first() != nil { // its rest may end before this lane is back
+		b.wakeIdleLane()
 	}
-	if l.index >= f.set.Lanes {
+	if l.index >= f.settings.Lanes {
 		b.spareAt = now
 	}
-	return j.job, 0
+	return p.job, 0
 }
 
-// A plan is what to ask now or how long to wait.
+// A plan is a job, or how long to wait if that is nil.
 type plan struct {
 	job
 	wait time.Duration
 }
 
-// plan chooses: a position comes before records, for it is a small thing that a
-// consumer waits for.
-func (l *lane) plan(now time.Time, told *calls) plan {
+// plan chooses the next job. Lookups of positions come before records, because they are small and
+// a consumer waits for each.
+func (l *lane) plan(now time.Time, later *callbacks) plan {
 	b := l.b
-	b.settle(now)
+	b.updateStates(now)
 	p := plan{wait: laneLinger}
-	if s := b.rest.first(); s != nil {
-		p.wait = min(p.wait, s.retryAt.Sub(now))
+	if s := b.resting.first(); s != nil {
+		p.wait = min(p.wait, s.request.retryAt.Sub(now))
 	}
-	if len(b.unsure) > 0 {
-		p.job = l.lookup(now)
+	if len(b.agenda.lookup) > 0 {
+		p.job = l.planLookups(now)
 		return p
 	}
-	if !l.looked || b.asks() == 0 {
-		if j := l.ends(now); j != nil {
-			l.looked = true // over a slow line the next one is due when this one has been answered
+	if !l.askedEnds || b.fetchable() == 0 {
+		if j := l.planEnds(now); j != nil {
+			l.askedEnds = true // over a slow line, the next one would be due at the end of this one
 			p.job = j
 			return p
 		}
 	}
-	p.wait = min(p.wait, l.f.endsEvery)
-	if b.asks() == 0 {
+	p.wait = min(p.wait, l.f.endsInterval)
+	if b.fetchable() == 0 {
 		return p
 	}
-	l.looked = false
-	return l.request(now, p.wait, told)
+	l.askedEnds = false
+	return l.planFetch(now, p.wait, later)
 }
 
-// do makes sure of the connection and asks. A connection that was good before
-// may have been closed by the broker as idle; then the request is sent again at
-// once on a new one.
-func (l *lane) do(ctx context.Context, j job) {
+// execute runs a job and handles its error.
+func (l *lane) execute(ctx context.Context, j job) {
 	began := time.Now()
-	err := l.try(ctx, j)
-	var told calls
-	defer func() { told.run() }()
+	err := l.attempt(ctx, j)
+	var later callbacks
+	defer func() { later.run() }()
 	f := l.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	j.done()
+	j.release()
 	switch {
 	case err == nil:
-		l.b.tries = 0
+		l.b.failures = 0
 		return
 	case ctx.Err() != nil:
 		return
 	case errors.As(err, new(dial.ResponseError)):
-		blame(j, err, &told)
+		isolateBadPartition(j, err, &later)
 		return
 	}
 	now := time.Now()
-	l.b.retryAt = now.Add(backoff(l.b.tries))
-	l.b.tries++
-	for _, m := range j.members() {
-		if !m.current() {
+	l.b.retryAt = now.Add(backoff(l.b.failures))
+	l.b.failures++
+	for _, p := range j.participants() {
+		if !p.finish() {
 			continue
 		}
-		if m.follows() {
-			m.fallBack(err, now, &told)
+		if p.onReplica() {
+			p.abandonReplica(err, now, &later)
 			continue
 		}
-		told.add(m.fail(err, errors.Is(err, sarama.ErrSASLAuthenticationFailed), began))
-		m.lose(now)
+		later.add(p.fail(err, errors.Is(err, sarama.ErrSASLAuthenticationFailed), began))
+		p.lookUpLeader(now)
 	}
-	l.b.desert(err, now, &told)
+	l.b.returnAllToLeaders(err, now, &later)
 	if e, ok := j.(*endsJob); ok {
-		e.lose(l.b, now)
+		e.lookUpLeaders(l.b, now)
 	}
 }
 
-// blame finds out whose records cannot be read: the members of a request are
-// asked for one by one, until one is alone with the error. An answer about
-// offsets concerns all of them.
-func blame(j job, err error, told *calls) {
+// isolateBadPartition handles a response that cannot be read, without knowing which partition is
+// the cause. The participants of a fetch are requested one by one, until one is alone with the
+// error. Other errors concern all participants.
+func isolateBadPartition(j job, err error, later *callbacks) {
 	now := time.Now()
 	_, records := j.(*fetchJob)
 	type position struct {
@@ -215,32 +212,34 @@ func blame(j job, err error, told *calls) {
 		offset int64
 	}
 	positions := make(map[position]bool)
-	for _, m := range j.members() {
-		positions[position{m.topicPartition(), m.pos}] = true
+	for _, p := range j.participants() {
+		positions[position{p.topicPartition(), p.cursor.FetchOffset}] = true
 	}
-	for _, m := range j.members() {
-		if !m.current() {
+	for _, p := range j.participants() {
+		if !p.finish() {
 			continue
 		}
-		m.alone = records
-		if m.follows() {
-			m.fallBack(err, now, told)
+		p.sizing.Alone = records
+		if p.onReplica() {
+			p.abandonReplica(err, now, later)
 			continue
 		}
 		if len(positions) == 1 || !records {
-			told.add(m.fail(fmt.Errorf("read %s/%d at offset %d: %w", m.spec.Topic, m.spec.Partition, m.pos, err), true, now))
-			m.retryAt = now.Add(backoff(m.tries + 3))
+			later.add(p.fail(fmt.Errorf("read %s/%d at offset %d: %w", p.spec.Topic, p.spec.Partition, p.cursor.FetchOffset, err), true, now))
+			p.request.retryAt = now.Add(backoff(p.health.Failures + 3))
 		}
 	}
 }
 
-func (l *lane) try(ctx context.Context, j job) error {
+// attempt connects if necessary and runs the job. If the broker has closed an idle connection, the
+// job is run again at once over a new one.
+func (l *lane) attempt(ctx context.Context, j job) error {
 	l.f.mu.Lock()
-	addr, stale := l.b.addr, l.stale
-	l.stale = false
+	addr, reconnect := l.b.addr, l.reconnect
+	l.reconnect = false
 	l.f.mu.Unlock()
-	if stale || l.conn != nil && l.conn.Addr() != addr {
-		l.hangUp()
+	if reconnect || l.conn != nil && l.conn.Addr() != addr {
+		l.disconnect()
 	}
 	for {
 		fresh := l.conn == nil
@@ -249,72 +248,63 @@ func (l *lane) try(ctx context.Context, j job) error {
 			if err != nil {
 				return err
 			}
-			c.SetProgress(&l.b.heard)
+			c.SetProgress(&l.b.progressAt)
 			l.conn, l.answered = c, false
 		}
-		err := j.ask(l)
+		err := j.send(l)
 		if err == nil {
 			l.answered = true
 			return nil
 		}
 		again := !fresh && l.answered && wire.IsConnectionError(err) && !retry.TimedOut(err)
-		l.hangUp()
+		l.disconnect()
 		if !again {
 			return err
 		}
 	}
 }
 
-func (l *lane) hangUp() {
+// disconnect closes the connection, if there is one.
+func (l *lane) disconnect() {
 	if l.conn != nil {
 		l.conn.Close()
 		l.conn = nil
 	}
 }
 
-// remove takes a lane that ends out of the broker's.
-func (b *broker) remove(l *lane) {
-	for i, o := range b.lanes {
-		if o == l {
-			b.lanes = append(b.lanes[:i:i], b.lanes[i+1:]...)
-			return
-		}
-	}
-}
-
-// patience is how long the broker may hold back the answer to a request for partitions
-// without news. A lane that waits for the answer can ask for nothing else. So the last
-// free lane keeps its wait short. The other lanes end theirs with it, and one of them
-// then asks for the partitions of both: as long as nothing happens, one lane waits for
-// all partitions and the others are free.
-func (l *lane) patience(now time.Time, wait time.Duration) time.Duration {
+// longPoll returns how long the broker may hold back the response to a request for caught-up
+// partitions. A lane that waits for a response can request nothing else. So the last free lane
+// keeps its wait short, and other lanes with a short wait end theirs at the same time. One of them
+// then requests the partitions of all. As long as nothing happens, one lane waits for all
+// partitions, and the others are free.
+func (l *lane) longPoll(now time.Time, wait time.Duration) time.Duration {
 	b := l.b
-	if b.lastFree(l) {
+	if b.allOthersBusy(l) {
 		if s := b.away.first(); s != nil {
-			wait = min(wait, max(shortWait, now.Sub(s.gotAt))) // as long again as the consumer has been away
+			wait = min(wait, max(minLongPoll, now.Sub(s.request.recordsAt))) // as long as the consumer has been away
 		}
 		if len(b.lanes) > 1 {
-			wait = min(wait, lastWait)
+			wait = min(wait, maxLastLongPoll)
 		}
 	}
 	for _, o := range b.lanes {
-		if left := o.until.Sub(now); o != l && o.working && o.brief && left > 0 {
+		if left := o.answerBy.Sub(now); o != l && o.busy && o.shortWait && left > 0 {
 			wait = min(wait, left)
 		}
 	}
-	l.until, l.brief = now.Add(wait), wait < l.f.set.MaxWait
+	l.answerBy, l.shortWait = now.Add(wait), wait < l.f.settings.MaxWait
 	return wait
 }
 
-// gathers reports, once, that a brief request of another lane ends now: one request for
-// the partitions of both is enough.
-func (l *lane) gathers(now time.Time) bool {
-	held := l.held
-	l.held = false
+// waitsForOthers reports, at most once in a row, that a short wait of another lane ends soon: one
+// request for the partitions of both lanes is enough then.
+func (l *lane) waitsForOthers(now time.Time) bool {
+	postponed := l.postponed
+	l.postponed = false
 	for _, o := range l.b.lanes {
-		if o != l && o.working && o.brief && o.until.Sub(now) <= gatherTime {
-			l.held = !held
+		if o != l && o.busy && o.shortWait && o.answerBy.Sub(now) <= gatherTime {
+			l.postponed = !postponed
 		}
 	}
-	return l.held
+	return l.postponed
 }

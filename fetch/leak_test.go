@@ -10,15 +10,15 @@ import (
 	"kcagent/fetch/batch"
 )
 
-// TestReadBatchesAreGarbage: nothing keeps the memory of a large batch that was read.
-func TestReadBatchesAreGarbage(t *testing.T) {
+// TestReadBatchesAreCollected: nothing keeps the memory of a large batch that was read.
+func TestReadBatchesAreCollected(t *testing.T) {
 	const size, partitions = 24 << 20, 4
 	r := newRig(t, 1, partitions, Settings{Lanes: 2, MaxBytes: 1 << 20, MaxWait: 20 * time.Millisecond}, largeMessages)
-	c := r.compressing(kgo.ZstdCompression())
+	c := r.compressingClient(kgo.ZstdCompression())
 	for p := range int32(partitions) {
-		r.send(c, &kgo.Record{Partition: p, Value: padded(0, size)})
+		r.send(c, &kgo.Record{Partition: p, Value: paddedValue(0, size)})
 	}
-	c.Close() // it keeps what it has sent
+	c.Close() // the client keeps the records that it has sent
 	for p := range int32(partitions) {
 		s := r.fetcher.Subscribe(Spec{Topic: "t", Partition: p, MaxBytes: 64 << 10})
 		defer s.Close()

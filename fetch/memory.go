@@ -7,20 +7,21 @@ import (
 	"time"
 
 	"kcagent/fetch/batch"
+	"kcagent/fetch/partition"
 )
 
-// A budget keeps what is asked for and what is fetched and not yet read within
-// lanes × brokers × max_bytes. f.mu guards it.
+// A budget limits the memory of requests in flight and of frames that are not read yet, in bytes.
+// f.mu guards it.
 type budget struct {
-	lanes    int64 // that there may be
-	limit    int64
-	grant    int64 // what a lane asks for
+	lanes    int64 // of all brokers together
+	limit    int64 // of promised and kept together
+	grant    int64 // for one request
 	promised int64 // to requests in flight
-	kept     int64 // in answers of which a part is still to be read
-	most     int64 // the largest sum of the two there has been
+	kept     int64 // in frames with a part that is still to be read
+	peak     int64 // the largest sum of promised and kept so far
 }
 
-// promise sets memory aside for a request; 0 if there is too little.
+// promise reserves memory for a request, and returns how much; 0 if there is too little.
 func (b *budget) promise() int64 {
 	free := b.limit - b.promised - b.kept
 	if free < b.grant/4 {
@@ -28,29 +29,28 @@ func (b *budget) promise() int64 {
 	}
 	n := min(b.grant, free)
 	b.promised += n
-	b.most = max(b.most, b.promised+b.kept)
+	b.peak = max(b.peak, b.promised+b.kept)
 	return n
 }
 
+// keep counts a frame of which a part is still to be read.
 func (b *budget) keep(size int64) {
 	b.kept += size
-	b.most = max(b.most, b.promised+b.kept)
+	b.peak = max(b.peak, b.promised+b.kept)
 }
 
-// unref gives one part of a frame back.
-func (f *Fetcher) unref(fr *batch.Frame) {
-	if fr == nil {
-		return
-	}
-	if !fr.Unref() {
+// releasePart drops one part of a frame, which may be nil. The last one releases the frame, and
+// wakes lanes that lack memory. f.mu is held.
+func (f *Fetcher) releasePart(fr *batch.Frame) {
+	if fr == nil || !fr.Unref() {
 		return
 	}
 	f.budget.kept -= fr.Size()
 	fr.Release()
 	for _, b := range f.brokers {
 		for _, l := range b.lanes {
-			if l.short {
-				l.short = false
+			if l.outOfMemory {
+				l.outOfMemory = false
 				l.wake.Set()
 			}
 		}
@@ -58,118 +58,116 @@ func (f *Fetcher) unref(fr *batch.Frame) {
 }
 
 const (
-	// leftLying is how long what was fetched ahead may wait for its consumer
-	// when somebody else needs the memory. It is also how long a consumer may
-	// be away to have records fetched ahead at all.
-	leftLying = 100 * time.Millisecond
-	// shortRetry is how often a lane without memory looks for such parts.
-	shortRetry = 20 * time.Millisecond
+	// unreadAfter is how long a part that was fetched ahead is kept for its consumer when others
+	// need the memory. Nothing is fetched ahead for a consumer that was away for longer.
+	unreadAfter = 100 * time.Millisecond
+	// memoryRetry is how often a lane without memory tries to reclaim some.
+	memoryRetry = 20 * time.Millisecond
 )
 
-// reclaim drops what consumers have left lying.
-func (f *Fetcher) reclaim(now time.Time) {
+// reclaimUnread drops parts that consumers did not read in time. f.mu is held.
+func (f *Fetcher) reclaimUnread(now time.Time) {
 	for s := range f.subs {
-		if len(s.queue) > 0 && !s.busy && now.Sub(s.queue[0].since) > leftLying {
-			s.drop(s.next)
-			s.eager = false
+		if len(s.cursor.Queue) > 0 && !s.reader.taking && now.Sub(s.cursor.Queue[0].Since) > unreadAfter {
+			s.drop(s.cursor.Next)
+			s.reader.prefetch = false
 		}
 	}
 }
 
 const (
-	// largeRetry is how often a lane asks for the memory that a large batch needs.
+	// largeRetry is how often a lane tries to acquire the memory that a large batch needs.
 	largeRetry = 50 * time.Millisecond
-	// largeLying is how long a large batch may stay unread while another one waits for the
+	// largeUnreadAfter is how long a large batch may stay unread while another one waits for its
 	// memory.
-	largeLying = time.Second
+	largeUnreadAfter = time.Second
 )
 
-// largePatience is how long a batch waits for memory before its consumer reports that.
-// Tests shorten it.
+// largePatience is how long a large batch waits for memory before its consumer reports that. Tests
+// shorten it.
 var largePatience = 10 * time.Second
 
-// hold handles an answer with records for which there was no memory. They are fetched
-// again: first in an answer, or once there is memory for a large batch.
-func (s *Subscription) hold(c *batch.Content, now time.Time, told *calls) {
-	s.missed, s.void = 0, false
-	s.learn(c)
+// handleDeferred handles a response with a batch for which there was no memory. It is fetched again:
+// as the first one of a response, or once there is memory for a large batch.
+func (s *Subscription) handleDeferred(c *batch.Content, now time.Time, later *callbacks) {
+	s.sizing.Misses, s.sizing.Barren = 0, false
+	s.sizing.Learn(c, s.spec.MaxBytes)
 	if c.LargeBytes == 0 {
-		told.add(s.recover())
+		later.add(s.recover())
 		return
 	}
-	s.lack(c.LargeBytes, now, told)
+	s.waitForMemory(c.LargeBytes, now, later)
 }
 
-// lack records that s needs memory for a large batch, which others hold now.
-func (s *Subscription) lack(need int64, now time.Time, told *calls) {
-	if s.needs == 0 {
-		s.lackSince = now
+// waitForMemory records that s needs memory for a large batch that others hold now.
+func (s *Subscription) waitForMemory(need int64, now time.Time, later *callbacks) {
+	if s.sizing.LargeBytes == 0 {
+		s.sizing.WaitingSince = now
 	}
-	s.needs, s.retryAt = need, now.Add(largeRetry)
+	s.sizing.LargeBytes, s.request.retryAt = need, now.Add(largeRetry)
 	s.touch()
-	if s.broker != nil {
-		s.broker.heldAt = now // it is not stalled
+	if s.route.broker != nil {
+		s.route.broker.heldBackAt = now // it is not a stall
 	}
-	if now.Sub(s.lackSince) > largePatience {
-		told.add(s.fail(fmt.Errorf("read %s/%d at offset %d: waiting for memory: record batch needs %d bytes, and other large batches use %d of %d bytes; raise the memory limit if this persists",
-			s.spec.Topic, s.spec.Partition, s.pos, need, s.f.memory.Used(), s.f.memory.Large()), true, now))
+	if now.Sub(s.sizing.WaitingSince) > largePatience {
+		later.add(s.fail(fmt.Errorf("read %s/%d at offset %d: waiting for memory: record batch needs %d bytes, and other large batches use %d of %d bytes; raise the memory limit if this persists",
+			s.spec.Topic, s.spec.Partition, s.cursor.FetchOffset, need, s.f.memory.Used(), s.f.memory.Large()), true, now))
 	}
 }
 
-// acquire takes the memory that the next batch of s is known to need, for a request with
-// s alone.
-func (b *builder) acquire(s *Subscription) bool {
+// acquireLarge acquires the memory that the next batch of s is known to need. It returns false if
+// that is not possible now, or if the request has other entries: a large batch is requested alone.
+func (b *fetchBuilder) acquireLarge(s *Subscription) bool {
 	switch m := b.f.memory; {
-	case s.needs > m.Large(): // the limits were changed
-		s.needs = 0
-	case len(b.wants) > 0:
+	case s.sizing.LargeBytes > m.Large(): // the limits have changed
+		s.sizing.LargeBytes = 0
+	case len(b.entries) > 0:
 		return false
-	case !m.Acquire(s, s.needs):
-		s.lack(s.needs, b.now, b.told)
+	case !m.Acquire(s, s.sizing.LargeBytes):
+		s.waitForMemory(s.sizing.LargeBytes, b.now, b.later)
 		return false
 	default:
-		b.room.AddLarge(s.needs)
+		b.allowance.AddLarge(s.sizing.LargeBytes)
 	}
 	return true
 }
 
-// postpone handles an answer that could not be received for lack of memory; ok is false if
-// err is another error. A batch that is larger than what was asked for is alone in its answer,
-// but the partition is unknown: the members of a request with several are asked for one by one.
-func (j *fetchJob) postpone(l *lane, err error) (ok bool) {
-	var short *batch.MemoryBusyError
-	if !errors.As(err, &short) {
+// handleMemoryBusy handles a response that was not read for lack of memory. It returns false if err
+// is another error. A batch that is larger than requested is alone in its response, but it is
+// unknown which partition that is: the participants are then requested one by one.
+func (j *fetchJob) handleMemoryBusy(l *lane, err error) (ok bool) {
+	busy, ok := errors.AsType[*batch.MemoryBusyError](err)
+	if !ok {
 		return false
 	}
 	now := time.Now()
-	var told calls
-	defer func() { told.run() }()
+	var later callbacks
+	defer func() { later.run() }()
 	j.f.mu.Lock()
 	defer j.f.mu.Unlock()
-	l.stale = true // the rest of the answer is not read
-	for _, m := range j.members() {
-		if !m.current() {
+	l.reconnect = true // the rest of the response is not read
+	for _, p := range j.participants() {
+		if !p.finish() {
 			continue
 		}
-		if len(j.wants) == 1 {
-			m.lack(short.Need, now, &told)
+		if len(j.entries) == 1 {
+			p.waitForMemory(busy.Need, now, &later)
 		} else {
-			m.alone = true
+			p.sizing.Alone = true
 		}
 	}
 	return true
 }
 
-// reclaimLarge drops large batches that consumers do not read while others wait for the
-// memory.
+// reclaimLarge drops large batches that consumers do not read, because others wait for the memory.
 func (f *Fetcher) reclaimLarge(now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for s := range f.subs {
-		if len(s.queue) > 0 && !s.busy && now.Sub(s.queue[0].since) > largeLying &&
-			slices.ContainsFunc(s.queue, func(p *queuedPart) bool { return p.frame.HoldsLarge() }) {
-			s.drop(s.next)
-			s.eager = false
+		if len(s.cursor.Queue) > 0 && !s.reader.taking && now.Sub(s.cursor.Queue[0].Since) > largeUnreadAfter &&
+			slices.ContainsFunc(s.cursor.Queue, func(p *partition.QueuedPart) bool { return p.Frame.HoldsLarge() }) {
+			s.drop(s.cursor.Next)
+			s.reader.prefetch = false
 		}
 	}
 }

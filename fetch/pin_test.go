@@ -17,8 +17,8 @@ import (
 	"kcagent/limits"
 )
 
-// twins is a rig with two clusters that advertise the same address, with the topic "t" each.
-// A has the records v0 to v4, B has 20 others.
+// twins are two clusters that advertise the same address, each with the topic "t". Cluster a has the
+// records v0 to v4, cluster b has 20 others.
 type twins struct {
 	*rig
 	*badnet.TwoClusters
@@ -29,7 +29,7 @@ func newTwins(t *testing.T) *twins {
 	cs := badnet.StartTwoClusters(t)
 	start := func(c *badnet.ClusterBehind) *rig {
 		r := &rig{T: t, cluster: c.Cluster, memory: new(limits.Memory)}
-		r.producer = r.client(kgo.DisableClientMetrics(), c.Direct())
+		r.producer = r.newClient(kgo.DisableClientMetrics(), c.Direct())
 		return r
 	}
 	w := &twins{rig: start(cs.A), TwoClusters: cs}
@@ -39,18 +39,18 @@ func newTwins(t *testing.T) *twins {
 	return w
 }
 
-// TestAnotherClusterAtTheAddress: a cluster that answers at the address of the pinned
-// one gets only the requests that identify it, and nothing of its responses is used. The
-// consumers recover by themselves.
-func TestAnotherClusterAtTheAddress(t *testing.T) {
+// TestForeignClusterGetsNoRequests: a cluster that responds at the address of the pinned one gets only
+// the requests that identify it, and nothing of its responses is used. The consumers recover by
+// themselves.
+func TestForeignClusterGetsNoRequests(t *testing.T) {
 	w := newTwins(t)
-	w.fetcher = w.startAt(small, w.Proxy.Addr())
-	rd := w.read(Spec{}, false)
-	w.wants(rd, 0, 5)
+	w.fetcher = w.startAt(smallSettings, w.Proxy.Addr())
+	rd := w.startReader(Spec{}, false)
+	w.waitForRecords(rd, 0, 5)
 	ctx, _ := contextOf(t)
 	_, topic := w.fetcher.Identity("t")
 	w.Proxy.Redirect(w.B.Addr, false)
-	w.shows(rd, "broker "+w.Proxy.Addr()+" belongs to cluster cluster-b, but this consumer reads from cluster cluster-a: restore the address, or edit brokers to move to another cluster")
+	w.waitForError(rd, "broker "+w.Proxy.Addr()+" belongs to cluster cluster-b, but this consumer reads from cluster cluster-a: restore the address, or edit brokers to move to another cluster")
 	if err := w.fetcher.Refresh(ctx, []string{"t"}); !errors.As(err, new(*dial.ForeignClusterError)) {
 		t.Errorf("Refresh: %v", err)
 	}
@@ -73,32 +73,32 @@ func TestAnotherClusterAtTheAddress(t *testing.T) {
 		t.Errorf("the other cluster got %v", requests)
 	}
 	w.Proxy.Redirect(w.A.Addr, false)
-	w.heals(rd)
+	w.waitForRecovery(rd)
 	w.produce(0, 5, 5)
-	w.wants(rd, 0, 10)
+	w.waitForRecords(rd, 0, 10)
 }
 
-// TestAlternatingClusters: behind an address that leads to either of two clusters, the
-// one that answered first is read, whichever connection breaks.
-func TestAlternatingClusters(t *testing.T) {
+// TestFirstOfAlternatingClustersIsRead: behind an address that leads to either of two clusters, the
+// one that responded first is read, whichever connection breaks.
+func TestFirstOfAlternatingClustersIsRead(t *testing.T) {
 	w := newTwins(t)
-	w.fetcher = w.startAt(small, w.Proxy.Addr())
-	rd := w.read(Spec{}, false)
-	w.wants(rd, 0, 5)
+	w.fetcher = w.startAt(smallSettings, w.Proxy.Addr())
+	rd := w.startReader(Spec{}, false)
+	w.waitForRecords(rd, 0, 5)
 	w.Proxy.Alternate(w.B.Addr, w.A.Addr)
 	for n := 5; n < 25; n += 5 {
 		w.Proxy.Set(badnet.Fault{Refuse: true})
 		w.Proxy.Set(badnet.Fault{})
 		w.produce(0, n, 5)
-		w.wants(rd, 0, n+5)
+		w.waitForRecords(rd, 0, n+5)
 	}
 }
 
-// TestBrokersMoveOneByOne: while some brokers of a cluster are restarted as those of
+// TestOtherBrokersAreReadWhileOneIsForeign: while some brokers of a cluster are restarted as brokers of
 // another one, the others are read.
-func TestBrokersMoveOneByOne(t *testing.T) {
+func TestOtherBrokersAreReadWhileOneIsForeign(t *testing.T) {
 	ways := []*badnet.Proxy{badnet.Start(t, ""), badnet.Start(t, "")}
-	served := make(map[string]string) // by the address of the way
+	served := make(map[string]string) // by the address of the proxy
 	listen := func(network, addr string) (net.Listener, error) {
 		own, err := net.Listen(network, addr)
 		if err != nil {
@@ -114,39 +114,39 @@ func TestBrokersMoveOneByOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(a.Close)
-	b := newRig(t, 1, 8, small, kfake.ClusterID("cluster-b"))
+	b := newRig(t, 1, 8, smallSettings, kfake.ClusterID("cluster-b"))
 	r := &rig{T: t, cluster: a}
-	r.producer = r.client(kgo.Dialer(func(ctx context.Context, network, host string) (net.Conn, error) {
+	r.producer = r.newClient(kgo.Dialer(func(ctx context.Context, network, host string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, served[host])
 	}))
-	r.fetcher = r.start(small)
+	r.fetcher = r.start(smallSettings)
 	led := make(map[int32]int32) // a partition of each broker
 	for p := range int32(8) {
 		led[a.LeaderFor("t", p)] = p
 		r.produce(p, 0, 5)
 		b.produce(p, 1000, 20)
 	}
-	stays, moves := r.read(Spec{Partition: led[0]}, false), r.read(Spec{Partition: led[1]}, false)
-	r.wants(stays, 0, 5)
-	r.wants(moves, 0, 5)
+	stays, moves := r.startReader(Spec{Partition: led[0]}, false), r.startReader(Spec{Partition: led[1]}, false)
+	r.waitForRecords(stays, 0, 5)
+	r.waitForRecords(moves, 0, 5)
 	ways[1].Redirect(b.cluster.ListenAddrs()[0], false)
-	r.shows(moves, "broker "+ways[1].Addr()+" belongs to cluster cluster-b, but this consumer reads from cluster cluster-a")
+	r.waitForError(moves, "broker "+ways[1].Addr()+" belongs to cluster cluster-b, but this consumer reads from cluster cluster-a")
 	r.produce(led[0], 5, 5)
-	r.wants(stays, 0, 10)
-	r.heals(stays)
+	r.waitForRecords(stays, 0, 10)
+	r.waitForRecovery(stays)
 	r.produce(led[1], 5, 5)
 	ways[1].Redirect(served[ways[1].Addr()], false)
-	r.wants(moves, 0, 10)
+	r.waitForRecords(moves, 0, 10)
 }
 
-// TestPinnedClusterAmongAddresses: an address that leads to another cluster does not
-// keep the next one from being used.
-func TestPinnedClusterAmongAddresses(t *testing.T) {
-	a := newRig(t, 1, 1, small, kfake.ClusterID("cluster-a"))
-	b := newRig(t, 1, 1, small, kfake.ClusterID("cluster-b"))
+// TestForeignAddressIsSkipped: an address that leads to another cluster does not prevent using the
+// next one.
+func TestForeignAddressIsSkipped(t *testing.T) {
+	a := newRig(t, 1, 1, smallSettings, kfake.ClusterID("cluster-a"))
+	b := newRig(t, 1, 1, smallSettings, kfake.ClusterID("cluster-b"))
 	for range 5 { // the order of addresses is random
 		f := New(Options{
-			Name: "test", Brokers: slices.Concat(b.cluster.ListenAddrs(), a.cluster.ListenAddrs()), Settings: small,
+			Name: "test", Brokers: slices.Concat(b.cluster.ListenAddrs(), a.cluster.ListenAddrs()), Settings: smallSettings,
 			Pin: dial.NewPin("cluster-a"), Config: func() (*sarama.Config, error) { return sarama.NewConfig(), nil },
 		})
 		ctx, cancel := contextOf(t)

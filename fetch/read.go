@@ -7,38 +7,31 @@ import (
 
 	"kcagent/fetch/batch"
 	"kcagent/fetch/metadata"
+	"kcagent/fetch/partition"
 	"kcagent/leader"
 )
 
-// A queuedPart is a part that was fetched for a subscription and is not read yet.
-type queuedPart struct {
-	part  batch.Part
-	frame *batch.Frame
-	since time.Time // in the queue
-	begun bool      // some of it was taken
-}
-
-// Read is Wait and Take in one.
-func (s *Subscription) Read(ctx context.Context, each func(*batch.Record) bool) (next int64, err error) {
+// Read waits until there is something to take, and takes it. See [Subscription.Take].
+func (s *Subscription) Read(ctx context.Context, receive func(*batch.Record) bool) (next int64, err error) {
 	for {
 		if err := s.Wait(ctx); err != nil {
 			return 0, err
 		}
-		if next, ok, err := s.Take(each); ok || err != nil {
+		if next, ok, err := s.Take(receive); ok || err != nil {
 			return next, err
 		}
 	}
 }
 
-// Wait returns nil when there is something to take, or ctx's error. While
-// nobody waits, and for a moment after a Take, nothing is fetched.
+// Wait returns nil once there is something to take, or the error of ctx. Records are fetched only
+// during Wait, and ahead for a consumer that comes back soon.
 func (s *Subscription) Wait(ctx context.Context) error {
-	for !s.something() {
+	for !s.checkReady() {
 		select {
 		case <-s.ready:
 		case <-ctx.Done():
 			s.f.mu.Lock()
-			s.reading = false
+			s.reader.waiting = false
 			s.touch()
 			s.f.mu.Unlock()
 			return ctx.Err()
@@ -47,72 +40,72 @@ func (s *Subscription) Wait(ctx context.Context) error {
 	return nil
 }
 
-// something reports whether there is something to take; if not, it has it
-// fetched.
-func (s *Subscription) something() bool {
+// checkReady reports whether there is something to take. If not, the partition is fetched.
+func (s *Subscription) checkReady() bool {
 	f := s.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !s.reading {
-		s.eager = time.Since(s.returned) < leftLying
+	if !s.reader.waiting {
+		s.reader.prefetch = time.Since(s.reader.returnedAt) < unreadAfter
 	}
-	s.reading = !s.available()
+	s.reader.waiting = !s.canTake()
 	s.touch()
-	if s.reading && s.fetchable() {
+	if s.reader.waiting && s.currentState(time.Now()).fetchable() {
 		s.wakeLane()
 	}
-	return !s.reading
+	return !s.reader.waiting
 }
 
-func (s *Subscription) available() bool {
-	return s.closed || s.f.ended || s.fatal != nil || s.announce && s.want == lookupNone || len(s.queue) > 0 && !s.paused
+// canTake reports whether there is something to take: records, a position to report, or an error.
+func (s *Subscription) canTake() bool {
+	return s.closed || s.f.ended || s.fatal != nil || s.cursor.Report && s.cursor.Lookup == partition.LookupNone || len(s.cursor.Queue) > 0 && !s.paused
 }
 
-// Take hands the records that are there to each, in order, until each returns
-// false or what one answer brought is used up; ok is false if there is nothing,
-// for what was there may be dropped when others need the memory. It returns the
-// offset to go on at, which is not always the last record's plus one, and there
-// may be no record at all: compaction leaves holes, transactions leave marks, and
-// a position was found good, looked up or reset.
+// Take calls receive for records of one response, in order, until receive returns false or there are
+// no more. It returns the offset to continue at. That is not always the offset after the last
+// record, because compaction and transactions leave gaps. There may be no record at all, because a
+// position was confirmed, looked up or reset. ok is false if there is nothing: records that were
+// fetched ahead may have been dropped because others needed the memory.
 //
-// The Record is the same at each call and its bytes are lent: each copies what
-// it keeps. It must not block, because it holds memory of many consumers, except to write a
-// large record without a copy of it. Each may put the record back before it returns false.
+// The record is the same at each call, and its bytes are valid only during the call. receive must
+// not block, because it holds memory that many consumers share, except to write a large record
+// without a copy. It may put the record back before it returns false.
 //
-// Take fails with [ErrClosed], [ErrEnded], an [OutOfRangeError] or a
-// [RenewedError]; everything else is retried, and shown by LastError meanwhile.
-func (s *Subscription) Take(each func(*batch.Record) bool) (next int64, ok bool, err error) {
-	p, err := s.take()
+// Take fails with [ErrClosed], [ErrEnded], an [OutOfRangeError], a [TruncatedError] or a
+// [RenewedError]. After other errors the fetch is repeated, and LastError reports them meanwhile.
+func (s *Subscription) Take(receive func(*batch.Record) bool) (next int64, ok bool, err error) {
+	p, err := s.takePart()
 	if p == nil {
 		return 0, false, err
 	}
-	next, err = p.part.Each(each)
-	s.settle(p, next, err)
+	next, err = p.Part.Each(receive)
+	s.finishPart(p, next, err)
 	return next, true, nil
 }
 
-// Jumped reports that the last Take moved the position because it was out of range. It
-// is called by the goroutine that calls Take.
+// Jumped reports whether the last Take returned a position that was reset, because the former one
+// was out of range or the log was truncated. The goroutine that calls Take calls it.
 func (s *Subscription) Jumped() bool {
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
-	return s.jumped
+	return s.cursor.Jumped
 }
 
-// Epoch returns the leader epoch of the last record before the position that the last
-// Take returned. It is called by the goroutine that calls Take.
+// Epoch returns the leader epoch of the last record before the position that the last Take
+// returned. The goroutine that calls Take calls it.
 func (s *Subscription) Epoch() leader.Epoch {
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
-	return s.taken
+	return s.cursor.TakenEpoch
 }
 
-// take returns the first part of the queue, or nil if there is none.
-func (s *Subscription) take() (*queuedPart, error) {
+// takePart removes the first part from the queue and returns it, nil if there is none. A part
+// without records reports a position.
+func (s *Subscription) takePart() (*partition.QueuedPart, error) {
 	f := s.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s.jumped = false
+	s.cursor.Jumped = false
 	s.touch()
 	switch {
 	case s.closed:
@@ -121,48 +114,48 @@ func (s *Subscription) take() (*queuedPart, error) {
 		return nil, metadata.ErrEnded
 	case s.fatal != nil:
 		return nil, s.fatal
-	case !s.available():
+	case !s.canTake():
 		return nil, nil
-	case s.announce && s.want == lookupNone:
-		s.jumped, s.reset, s.announce = s.reset, false, false
-		s.busy = true
-		return &queuedPart{part: batch.Part{Next: s.next, Last: s.nextEpoch}}, nil
+	case s.cursor.Report && s.cursor.Lookup == partition.LookupNone:
+		s.cursor.Jumped, s.cursor.WasReset, s.cursor.Report = s.cursor.WasReset, false, false
+		s.reader.taking = true
+		return &partition.QueuedPart{Part: batch.Part{Next: s.cursor.Next, Last: s.cursor.NextEpoch}}, nil
 	}
-	p := s.queue[0]
-	s.queue = slices.Delete(s.queue, 0, 1) // a part that stays in the array would keep its frame's memory
-	s.busy, p.begun, p.part.Epoch = true, true, s.nextEpoch
-	s.wakeLane() // there is room for the next
+	p := s.cursor.Queue[0]
+	s.cursor.Queue = slices.Delete(s.cursor.Queue, 0, 1) // which clears the slot, so that it does not keep the memory of the frame
+	s.reader.taking, p.Begun, p.Part.Epoch = true, true, s.cursor.NextEpoch
+	s.wakeLane() // there is room for the next part
 	return p, nil
 }
 
-// settle takes the part back after Take has used it up to next.
-func (s *Subscription) settle(p *queuedPart, next int64, err error) {
+// finishPart applies the end of a Take that has read the part up to next.
+func (s *Subscription) finishPart(p *partition.QueuedPart, next int64, err error) {
 	f := s.f
-	var told calls
-	defer func() { told.run() }()
+	var later callbacks
+	defer func() { later.run() }()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s.busy, s.returned = false, time.Now()
-	s.next, s.nextEpoch, s.taken = next, p.part.Epoch, p.part.Epoch
+	s.reader.taking, s.reader.returnedAt = false, time.Now()
+	s.cursor.Next, s.cursor.NextEpoch, s.cursor.TakenEpoch = next, p.Part.Epoch, p.Part.Epoch
 	s.touch()
 	if err != nil {
-		f.unref(p.frame)
+		f.releasePart(p.Frame)
 		s.drop(next)
-		s.unreadable(err, &told)
+		s.handleBadBatch(err, &later)
 		return
 	}
 	switch {
-	case s.moved:
-		s.moved = false
-		s.pos, s.posEpoch = next, p.part.Epoch
-		f.unref(p.frame)
+	case s.reader.moved:
+		s.reader.moved = false
+		s.cursor.FetchOffset, s.cursor.FetchEpoch = next, p.Part.Epoch
+		f.releasePart(p.Frame)
 		s.wakeLane()
-	case !p.part.Empty():
-		p.since = s.returned
-		s.queue = append([]*queuedPart{p}, s.queue...)
+	case !p.Part.Empty():
+		p.Since = s.reader.returnedAt
+		s.cursor.Queue = append([]*partition.QueuedPart{p}, s.cursor.Queue...)
 	default:
-		f.unref(p.frame)
-		if s.want != lookupNone {
+		f.releasePart(p.Frame)
+		if s.cursor.Lookup != partition.LookupNone {
 			s.wakeLane()
 		}
 	}

@@ -6,9 +6,9 @@ import (
 	"kcagent/retry"
 )
 
-// TestRedialConcernsOneLeader: a subscription's Redial replaces the connections to its
-// leader. Those to other brokers stay.
-func TestRedialConcernsOneLeader(t *testing.T) {
+// TestRedialReconnectsOnlyItsLeader: a subscription's Redial replaces the connections to its leader,
+// and not those to other brokers.
+func TestRedialReconnectsOnlyItsLeader(t *testing.T) {
 	f := New(Options{})
 	mine := f.Subscribe(Spec{Topic: "t"})
 	for id := range int32(2) {
@@ -18,22 +18,22 @@ func TestRedialConcernsOneLeader(t *testing.T) {
 		}
 	}
 	mine.Redial() // its leader is not known yet
-	if f.brokers[0].lanes[0].stale || f.brokers[1].lanes[0].stale {
-		t.Error("a redial without a leader concerns a broker")
+	if f.brokers[0].lanes[0].reconnect || f.brokers[1].lanes[0].reconnect {
+		t.Error("a redial without a leader reconnects to a broker")
 	}
-	mine.broker = f.brokers[0]
+	mine.route.broker = f.brokers[0]
 	mine.Redial()
 	for i := range 2 {
-		if a, b := f.brokers[0].lanes[i], f.brokers[1].lanes[i]; !a.stale || b.stale {
-			t.Errorf("lane %d: to the leader redialled: %v, to another broker: %v", i, a.stale, b.stale)
+		if a, b := f.brokers[0].lanes[i], f.brokers[1].lanes[i]; !a.reconnect || b.reconnect {
+			t.Errorf("lane %d: reconnects to the leader: %v, to another broker: %v", i, a.reconnect, b.reconnect)
 		}
 	}
 }
 
-// TestRedialReplacesTheMetadataConnection: the leader is looked up over a new connection.
-func TestRedialReplacesTheMetadataConnection(t *testing.T) {
-	r := newRig(t, 1, 1, patient)
-	n := r.count()
+// TestRedialReplacesMetadataConnection: the leader is looked up over a new connection.
+func TestRedialReplacesMetadataConnection(t *testing.T) {
+	r := newRig(t, 1, 1, longPollSettings)
+	n := r.countRequests()
 	refresh := func(want int32) {
 		t.Helper()
 		if err := r.fetcher.Refresh(t.Context(), []string{"t"}); err != nil {

@@ -13,222 +13,225 @@ import (
 )
 
 const (
-	// peekEvery is how often partitions without news are asked for along with
-	// those that have records waiting.
-	peekEvery = 200 * time.Millisecond
-	// idlePace is how long the broker is left alone for each partition without
-	// news in a request. With a thousand of them, each of which gets a record now
-	// and then, one request brings the news of many.
-	idlePace = 20 * time.Microsecond
-	idleRest = 100 * time.Millisecond
-	// shortWait is how long at least the last free lane waits for news while
-	// consumers are about to come back for more.
-	shortWait = 10 * time.Millisecond
-	// lastWait is how long at most it waits for news: a partition that is new, or
-	// that can be fetched again, would otherwise wait for max_wait.
-	lastWait = 250 * time.Millisecond
-	// gatherTime is how long a request is put off until another lane is back.
+	// peekInterval is how often caught-up partitions are requested along with those that are
+	// behind.
+	peekInterval = 200 * time.Millisecond
+	// caughtUpPace is how long caught-up partitions are not requested again, for each one in the
+	// last request, and caughtUpRest is the maximum. So with a thousand partitions, each of
+	// which gets a record now and then, one request brings the records of many.
+	caughtUpPace = 20 * time.Microsecond
+	caughtUpRest = 100 * time.Millisecond
+	// minLongPoll is the shortest long poll of the last free lane while consumers are about to
+	// come back for more.
+	minLongPoll = 10 * time.Millisecond
+	// maxLastLongPoll is its longest one. Otherwise a partition that is new, or that can be
+	// fetched again, would wait for MaxWait.
+	maxLastLongPoll = 250 * time.Millisecond
+	// gatherTime is how long a request waits for another lane to come back.
 	gatherTime = 5 * time.Millisecond
 )
 
-// TopicPartition is the key of s in a request, where each partition stands once.
+// topicPartition returns the key of s in a request, which has each partition once.
 func (s *Subscription) topicPartition() wire.TopicPartition {
 	return wire.TopicPartition{Topic: s.spec.Topic, Partition: s.spec.Partition}
 }
 
-// A wanted is one partition in a request: all members are at one position.
-type wanted struct {
+// A fetchEntry is one partition in a request. All its participants have the same offset.
+type fetchEntry struct {
 	wire.TopicPartition
-	offset int64
-	epoch  int32        // of the leader
-	last   leader.Epoch // of the last record before the position; it may be unknown to some members
-	ask    int64
-	subs   []member
-	// unchecked: the leader was not asked for the end of epoch last.
-	unchecked bool
+	offset      int64
+	leaderEpoch int32
+	lastEpoch   leader.Epoch // of the last record before offset; some participants may not know it
+	bytes       int64        // to request
+	subs        []participant
+	unconfirmed bool // no leader of this epoch has confirmed lastEpoch
 }
 
-// A fetchJob asks for records.
+// A fetchJob requests records.
 type fetchJob struct {
-	f       *Fetcher
-	iso     sarama.IsolationLevel
-	rack    string
-	wait    time.Duration
-	granted int64 // promised by the budget
-	room    batch.Allowance
-	owner   *Subscription // which waits for memory for large batches
-	bytes   int64         // what the answer may have
-	wants   []*wanted
+	f         *Fetcher
+	iso       sarama.IsolationLevel
+	rack      string
+	wait      time.Duration // how long the broker may hold back the response
+	granted   int64         // bytes that the budget has promised
+	allowance batch.Allowance
+	owner     *Subscription // the first participant, for which memory for large batches is acquired
+	bytes     int64         // to request for all entries together
+	entries   []*fetchEntry
 }
 
-func (j *fetchJob) members() []member {
-	var all []member
-	for _, w := range j.wants {
-		all = append(all, w.subs...)
+func (j *fetchJob) participants() []participant {
+	var all []participant
+	for _, e := range j.entries {
+		all = append(all, e.subs...)
 	}
 	return all
 }
 
-func (j *fetchJob) done() {
+func (j *fetchJob) release() {
 	j.f.budget.promised -= j.granted
 	j.granted = 0
-	j.room.Close()
+	j.allowance.Close()
 }
 
-// request chooses whom to ask for. Those with records waiting come first, those
-// that waited longest first of all, and no more of them than this lane's share
-// and its memory: the other lanes are to have something to ask for, too. Those
-// without news are asked for all at once.
-func (l *lane) request(now time.Time, wait time.Duration, told *calls) plan {
-	iso, peek := l.level(now)
+// planFetch chooses the partitions of the next request. Those that are behind come first, beginning
+// with the one that has waited longest, and as many of them as this lane's share and memory allow,
+// so that the other lanes have something to request, too. Caught-up partitions are requested all
+// at once.
+func (l *lane) planFetch(now time.Time, wait time.Duration, later *callbacks) plan {
+	iso, peek := l.chooseIsolation(now)
 	if iso < 0 {
-		for i, at := range l.b.idleAt {
-			if left := at.Sub(now); left > 0 && len(l.b.idle[i]) > 0 {
+		for i, at := range l.b.caughtUpAt {
+			if left := at.Sub(now); left > 0 && len(l.b.caughtUp[i]) > 0 {
 				wait = min(wait, left)
 			}
 		}
 		return plan{wait: wait}
 	}
-	hot := len(l.b.hot[iso]) > 0
-	if !hot && !peek && l.gathers(now) {
+	behind := len(l.b.behind[iso]) > 0
+	if !behind && !peek && l.waitsForOthers(now) {
 		return plan{wait: gatherTime}
 	}
 	l.f.fitBudget()
 	granted := l.f.budget.promise()
 	if granted == 0 {
-		l.f.reclaim(now)
+		l.f.reclaimUnread(now)
 		if granted = l.f.budget.promise(); granted == 0 {
-			l.short, l.b.heldAt = true, now
-			return plan{wait: min(wait, shortRetry)}
+			l.outOfMemory, l.b.heldBackAt = true, now
+			return plan{wait: min(wait, memoryRetry)}
 		}
 	}
-	b := builder{
-		fetchJob: &fetchJob{f: l.f, iso: iso, wait: l.f.set.MaxWait, granted: granted, room: batch.NewAllowance(l.f.memory)},
-		now:      now, byPartition: make(map[wire.TopicPartition]*wanted), told: told,
+	b := fetchBuilder{
+		fetchJob: &fetchJob{f: l.f, iso: iso, wait: l.f.settings.MaxWait, granted: granted, allowance: batch.NewAllowance(l.f.memory)},
+		now:      now, byPartition: make(map[wire.TopicPartition]*fetchEntry), later: later,
 	}
-	b.addHot(l, (len(l.b.hot[0])+len(l.b.hot[1])+l.f.set.Lanes-1)/l.f.set.Lanes)
+	b.addBehind(l, (len(l.b.behind[0])+len(l.b.behind[1])+l.f.settings.Lanes-1)/l.f.settings.Lanes)
 	if !b.alone {
-		b.addIdle(l, len(b.wants) == 0)
+		b.addCaughtUp(l, len(b.entries) == 0)
 	}
-	if len(b.wants) == 0 { // all need memory for large batches, or go back to their leaders
-		b.done()
+	if len(b.entries) == 0 { // all wait for memory for large batches, or return to their leaders
+		b.release()
 		return plan{wait: min(wait, largeRetry)}
 	}
-	b.owner = b.wants[0].subs[0].Subscription
+	b.owner = b.entries[0].subs[0].Subscription
 	switch {
 	case peek:
 		b.wait = 0
-	case !hot:
-		b.wait = l.patience(now, b.wait)
+	case !behind:
+		b.wait = l.longPoll(now, b.wait)
 	}
-	b.rack = b.rackOf(now)
-	b.size()
+	b.rack = b.rackFor(now)
+	b.setSize()
 	return plan{job: b.fetchJob}
 }
 
-// level is the isolation level of the next request; less than 0 if none is due.
-// It is that of those with records waiting, but that now and then the others are
-// looked at, too.
-func (l *lane) level(now time.Time) (iso sarama.IsolationLevel, peek bool) {
-	idle := l.b.idle
-	for i, at := range l.b.idleAt {
+// chooseIsolation returns the isolation level of the next request, less than 0 if none is due.
+// Usually it is that of the partition that is behind and has waited longest. If caught-up
+// partitions of the other level have waited for peekInterval, it is theirs, and peek is true.
+func (l *lane) chooseIsolation(now time.Time) (iso sarama.IsolationLevel, peek bool) {
+	caughtUp := l.b.caughtUp
+	for i, at := range l.b.caughtUpAt {
 		if at.After(now) {
-			idle[i] = nil
+			caughtUp[i] = nil
 		}
 	}
-	hot, first := oldest(l.b.hot), oldest(idle)
+	behind, first := firstOf(l.b.behind), firstOf(caughtUp)
 	switch {
-	case hot == nil && first == nil:
+	case behind == nil && first == nil:
 		return -1, false
-	case hot == nil:
+	case behind == nil:
 		return first.iso, false
-	case first != nil && first.iso != hot.iso && sinceBoot(now)-first.rank >= int64(peekEvery):
+	case first != nil && first.iso != behind.iso && sinceStart(now)-first.entry.rank >= int64(peekInterval):
 		return first.iso, true
 	}
-	return hot.iso, false
+	return behind.iso, false
 }
 
-// A builder makes a fetchJob.
-type builder struct {
+// A fetchBuilder adds subscriptions to a fetchJob.
+type fetchBuilder struct {
 	*fetchJob
 	now         time.Time
-	byPartition map[wire.TopicPartition]*wanted
-	memory      int64   // that the answer is likely to need
-	ratio       float64 // of memory to bytes, at worst
-	alone       bool
-	told        *calls
+	byPartition map[wire.TopicPartition]*fetchEntry
+	memory      int64   // that the response is likely to need
+	ratio       float64 // the largest ratio of memory to requested bytes of an entry
+	alone       bool    // the only entry has to be requested alone
+	later       *callbacks
 }
 
-// addHot takes in share of those with records waiting, as far as the memory goes, and
-// the other consumers at the same positions. Those whose position no broker has confirmed
-// yet are all taken in: the answer confirms it, whether it brings records or not, and a
-// start with a thousand partitions would else take one round trip for every thirty.
-func (b *builder) addHot(l *lane, share int) {
-	hot := &l.b.hot[b.iso]
-	var left []*Subscription
-	for len(*hot) > 0 && !b.alone && len(b.wants) < share {
-		s := hot.first()
-		if s.placed && b.memory >= b.granted {
+// addBehind adds up to share partitions that are behind, as far as the memory allows, and the other
+// subscriptions at the same positions. Those whose positions no broker has confirmed yet are added
+// whatever memory they need, because the response confirms the positions with or without records.
+// Otherwise a start with a thousand partitions would take a round trip for every thirty of them.
+func (b *fetchBuilder) addBehind(l *lane, share int) {
+	behind := &l.b.behind[b.iso]
+	var skipped []*Subscription
+	for len(*behind) > 0 && !b.alone && len(b.entries) < share {
+		s := behind.first()
+		if s.cursor.Confirmed && b.memory >= b.granted {
 			break
 		}
-		l.b.unseat(s)
+		l.b.unlist(s)
 		if !b.add(s) {
-			left = append(left, s)
+			skipped = append(skipped, s)
 			continue
 		}
-		for _, other := range l.f.readers[s.spec.Topic][s.spec.Partition] {
-			if other.broker == l.b && other.seat == seatHot && other.iso == b.iso && b.join(other) {
-				l.b.unseat(other)
+		for _, other := range l.f.byPartition[s.spec.Topic][s.spec.Partition] {
+			if other.route.broker == l.b && other.state == stateBehind && other.iso == b.iso && b.join(other) {
+				l.b.unlist(other)
 			}
 		}
 	}
-	for _, s := range left {
+	for _, s := range skipped {
 		s.touch()
 	}
 }
 
-// add takes s into the request, unless its partition is asked for at another position.
-func (b *builder) add(s *Subscription) bool {
+// add adds s to the request. It returns false if s has to wait: its partition is requested at another
+// offset, or s or another subscription is to be requested alone, for example.
+func (b *fetchBuilder) add(s *Subscription) bool {
 	if b.byPartition[s.topicPartition()] != nil {
 		return b.join(s)
 	}
-	if b.alone || s.alone && len(b.wants) > 0 || s.leaseOver(b.now) {
+	if b.alone || s.sizing.Alone && len(b.entries) > 0 || s.expireLease(b.now) {
 		return false
 	}
-	if s.needs > 0 && !b.acquire(s) {
+	if s.sizing.LargeBytes > 0 && !b.acquireLarge(s) {
 		return false
 	}
-	b.alone = s.alone || s.needs > 0
-	if !s.placed {
-		b.wait = 0 // its consumer waits to hear whether the position is good
+	b.alone = s.sizing.Alone || s.sizing.LargeBytes > 0
+	if !s.cursor.Confirmed {
+		b.wait = 0 // its consumer waits until the position is confirmed
 	}
-	bytes, memory := s.asked()
-	w := &wanted{s.topicPartition(), s.pos, s.epoch, s.posEpoch, bytes, []member{enlist(s, b.now)}, s.unchecked()}
-	b.byPartition[s.topicPartition()] = w
-	b.wants = append(b.wants, w)
+	bytes, memory := s.sizing.Request()
+	e := &fetchEntry{
+		TopicPartition: s.topicPartition(), offset: s.cursor.FetchOffset, leaderEpoch: s.route.leaderEpoch, lastEpoch: s.cursor.FetchEpoch,
+		bytes: bytes, unconfirmed: s.unconfirmed(), subs: []participant{addToRequest(s, b.now)},
+	}
+	b.byPartition[s.topicPartition()] = e
+	b.entries = append(b.entries, e)
 	b.memory += memory
 	b.ratio = max(b.ratio, float64(memory)/float64(bytes))
 	return true
 }
 
-// join takes s in if its position is asked for.
-func (b *builder) join(s *Subscription) bool {
-	w := b.byPartition[s.topicPartition()]
-	if w == nil || w.offset != s.pos || w.epoch != s.epoch || w.last != s.posEpoch && w.last.Known() && s.posEpoch.Known() {
-		return false // its turn comes
+// join adds s to the entry of its partition. It returns false if the entry has another position.
+func (b *fetchBuilder) join(s *Subscription) bool {
+	e := b.byPartition[s.topicPartition()]
+	if e == nil || e.offset != s.cursor.FetchOffset || e.leaderEpoch != s.route.leaderEpoch || e.lastEpoch != s.cursor.FetchEpoch && e.lastEpoch.Known() && s.cursor.FetchEpoch.Known() {
+		return false
 	}
-	if !w.last.Known() {
-		w.last = s.posEpoch
+	if !e.lastEpoch.Known() {
+		e.lastEpoch = s.cursor.FetchEpoch
 	}
-	w.ask = max(w.ask, int64(s.ask))
-	w.subs = append(w.subs, enlist(s, b.now))
-	w.unchecked = w.unchecked || s.unchecked()
+	e.bytes = max(e.bytes, int64(s.sizing.Bytes))
+	e.subs = append(e.subs, addToRequest(s, b.now))
+	e.unconfirmed = e.unconfirmed || s.unconfirmed()
 	return true
 }
 
-// addIdle takes in those without news: all, or beside others those that were not
-// asked for lately.
-func (b *builder) addIdle(l *lane, only bool) {
+// addCaughtUp adds caught-up partitions: all of them if they are the only ones, and otherwise those
+// that were not requested within peekInterval.
+func (b *fetchBuilder) addCaughtUp(l *lane, only bool) {
 	n := 0
 	add := func(s *Subscription) {
 		if b.add(s) {
@@ -237,63 +240,62 @@ func (b *builder) addIdle(l *lane, only bool) {
 			s.touch()
 		}
 	}
-	idle := &l.b.idle[b.iso]
-	if only { // all leave the list, which needs no order for that
-		all := *idle
-		*idle = nil
+	caughtUp := &l.b.caughtUp[b.iso]
+	if only { // emptying the whole list needs no order
+		all := *caughtUp
+		*caughtUp = nil
 		for _, s := range all {
-			s.seat = seatNone
+			s.state = stateNone
 			add(s)
 		}
 	}
-	for s := idle.first(); s != nil && sinceBoot(b.now)-s.rank >= int64(peekEvery); s = idle.first() {
-		l.b.unseat(s)
+	for s := caughtUp.first(); s != nil && sinceStart(b.now)-s.entry.rank >= int64(peekInterval); s = caughtUp.first() {
+		l.b.unlist(s)
 		add(s)
 	}
 	if n > 0 {
-		l.b.idleAt[b.iso] = b.now.Add(min(time.Duration(n)*idlePace, idleRest))
+		l.b.caughtUpAt[b.iso] = b.now.Add(min(time.Duration(n)*caughtUpPace, caughtUpRest))
 	}
 }
 
-// size says how much the answer may have.
-func (b *builder) size() {
-	for _, w := range b.wants {
-		b.bytes += w.ask
+// setSize sets how many bytes to request, so that the response fits into the grant.
+func (b *fetchBuilder) setSize() {
+	for _, e := range b.entries {
+		b.bytes += e.bytes
 	}
 	b.bytes = max(1, min(b.bytes, int64(float64(b.granted)/max(b.ratio, 1))))
 }
 
-// ask implements job. The partitions stand in the order in which they were
-// chosen.
-func (j *fetchJob) ask(l *lane) error {
-	if done, err := j.check(l); done || err != nil {
+// send implements job. The broker reads the partitions in the order of the entries.
+func (j *fetchJob) send(l *lane) error {
+	if done, err := j.confirmEpochs(l); done || err != nil {
 		return err
 	}
 	req := kmsg.NewPtrFetchRequest()
 	req.MaxWaitMillis, req.MinBytes, req.MaxBytes = int32(j.wait.Milliseconds()), 1, int32(j.bytes)
 	req.IsolationLevel, req.Rack = int8(j.iso), j.rack
-	for _, w := range j.wants {
+	for _, e := range j.entries {
 		p := kmsg.NewFetchRequestTopicPartition()
-		p.Partition, p.FetchOffset, p.PartitionMaxBytes, p.CurrentLeaderEpoch = w.Partition, w.offset, int32(w.ask), w.epoch
-		p.LastFetchedEpoch = w.last.Kafka()
+		p.Partition, p.FetchOffset, p.PartitionMaxBytes, p.CurrentLeaderEpoch = e.Partition, e.offset, int32(e.bytes), e.leaderEpoch
+		p.LastFetchedEpoch = e.lastEpoch.Kafka()
 		last := len(req.Topics) - 1
-		if last < 0 || req.Topics[last].Topic != w.Topic {
+		if last < 0 || req.Topics[last].Topic != e.Topic {
 			t := kmsg.NewFetchRequestTopic()
-			t.Topic = w.Topic
+			t.Topic = e.Topic
 			req.Topics = append(req.Topics, t)
 			last++
 		}
 		req.Topics[last].Partitions = append(req.Topics[last].Partitions, p)
 	}
-	j.room.Grant(j.owner, j.granted)
-	fr, resp, err := l.conn.Fetch(req, &j.room)
-	if j.postpone(l, err) {
+	j.allowance.Grant(j.owner, j.granted)
+	fr, resp, err := l.conn.Fetch(req, &j.allowance)
+	if j.handleMemoryBusy(l, err) {
 		return nil
 	}
 	if err != nil {
-		return l.describe("fetch", err)
+		return l.annotate("fetch", err)
 	}
-	if resp.ThrottleMillis > 0 && j.throttled(l.b, time.Duration(resp.ThrottleMillis)*time.Millisecond, len(resp.Topics) == 0) {
+	if resp.ThrottleMillis > 0 && j.throttle(l.b, time.Duration(resp.ThrottleMillis)*time.Millisecond, len(resp.Topics) == 0) {
 		fr.Release()
 		return nil
 	}
@@ -301,21 +303,20 @@ func (j *fetchJob) ask(l *lane) error {
 		fr.Release()
 		return dial.ResponseError{Err: sarama.KError(resp.ErrorCode)}
 	}
-	j.take(fr, resp)
+	j.handleResponse(fr, resp)
 	return nil
 }
 
-// throttled keeps to a quota: the broker will not read the next request before
-// wait is over (KIP-219). An answer that it has emptied for that reason says
-// nothing of the partitions; then throttled reports true.
-func (j *fetchJob) throttled(b *broker, wait time.Duration, empty bool) bool {
+// throttle respects a quota: the broker does not read the next request before wait is over
+// (KIP-219). It returns true if the response is empty for that reason, and so has nothing to apply.
+func (j *fetchJob) throttle(b *broker, wait time.Duration, empty bool) bool {
 	j.f.mu.Lock()
 	defer j.f.mu.Unlock()
 	b.retryAt = time.Now().Add(wait)
-	b.heldAt = b.retryAt
+	b.heldBackAt = b.retryAt
 	if empty {
-		for _, m := range j.members() {
-			m.current()
+		for _, p := range j.participants() {
+			p.finish()
 		}
 	}
 	return empty

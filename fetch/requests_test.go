@@ -13,17 +13,18 @@ import (
 	"kcagent/fetch/batch"
 )
 
-// A tally counts what reaches the brokers, by kind of request. Each connection begins
-// with a request for the versions.
-type tally struct{ fetches, metadata, offsets, versions atomic.Int32 }
+// A requestCount counts the requests that reach the brokers. Each connection begins with a request for the
+// versions.
+type requestCount struct{ fetches, metadata, offsets, versions atomic.Int32 }
 
-func (n *tally) String() string {
+func (n *requestCount) String() string {
 	return fmt.Sprintf("%d fetches, %d metadata requests, %d looks at offsets, %d connections",
 		n.fetches.Load(), n.metadata.Load(), n.offsets.Load(), n.versions.Load())
 }
 
-func (r *rig) count() *tally {
-	n := &tally{}
+// countRequests starts to count requests.
+func (r *rig) countRequests() *requestCount {
+	n := &requestCount{}
 	r.cluster.Control(func(req kmsg.Request) (kmsg.Response, error, bool) {
 		r.cluster.KeepControl()
 		switch kmsg.Key(req.Key()) {
@@ -41,17 +42,17 @@ func (r *rig) count() *tally {
 	return n
 }
 
-var patient = Settings{Lanes: 2, MaxBytes: 1 << 20, MaxWait: 500 * time.Millisecond}
+var longPollSettings = Settings{Lanes: 2, MaxBytes: 1 << 20, MaxWait: 500 * time.Millisecond}
 
-// idle reads partitions without records, with five seconds between two looks at where
-// they end, as in production, and returns once each has been asked for.
-func (r *rig) idle(partitions int) []*reader {
+// readIdle reads partitions without records, and returns once each of them has been requested. Ends are
+// looked up every five seconds, as in production.
+func (r *rig) readIdle(partitions int) []*reader {
 	r.fetcher.mu.Lock()
-	r.fetcher.endsEvery = 5 * time.Second
+	r.fetcher.endsInterval = 5 * time.Second
 	r.fetcher.mu.Unlock()
 	var all []*reader
 	for p := range partitions {
-		all = append(all, r.read(Spec{Partition: int32(p)}, false))
+		all = append(all, r.startReader(Spec{Partition: int32(p)}, false))
 	}
 	for _, rd := range all {
 		r.eventually("the position to be confirmed", func() (bool, any) { _, next, _ := rd.seen(); return next == 0, next })
@@ -59,29 +60,29 @@ func (r *rig) idle(partitions int) []*reader {
 	return all
 }
 
-// TestIdleRequests: partitions without records are all asked for in one request, over
-// one lane, twice a second.
-func TestIdleRequests(t *testing.T) {
-	r := newRig(t, 1, 20, patient)
-	r.idle(20)
-	n := r.count()
+// TestIdlePartitionsShareOneRequest: partitions without records are all in one request, over one lane,
+// twice a second.
+func TestIdlePartitionsShareOneRequest(t *testing.T) {
+	r := newRig(t, 1, 20, longPollSettings)
+	r.readIdle(20)
+	n := r.countRequests()
 	<-time.After(3 * time.Second)
 	if n.fetches.Load() > 12 || n.metadata.Load() > 0 || n.offsets.Load() > 0 {
 		t.Errorf("20 idle partitions cost %v in 3 s", n)
 	}
 }
 
-// TestTrickleRequests: a record now and then costs about one request, and one more for
-// the partitions beside it.
-func TestTrickleRequests(t *testing.T) {
+// TestSparseRecordsCostFewRequests: a record now and then costs about one request, and one more for the
+// other partitions.
+func TestSparseRecordsCostFewRequests(t *testing.T) {
 	for name, next := range map[string]func(i int) int32{
 		"on one of 20 partitions": func(int) int32 { return 7 },
 		"over 20 partitions":      func(i int) int32 { return int32(i * 7 % 20) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, 1, 20, patient)
-			readers := r.idle(20)
-			n := r.count()
+			r := newRig(t, 1, 20, longPollSettings)
+			readers := r.readIdle(20)
+			n := r.countRequests()
 			const records = 20
 			got := func() (sum int) {
 				for _, rd := range readers {
@@ -103,19 +104,18 @@ func TestTrickleRequests(t *testing.T) {
 	}
 }
 
-// TestSlowConsumerRequests: a consumer that takes its time for each record has the other
-// partitions asked for no more often than their settings say, but for a few short waits
-// after each.
-func TestSlowConsumerRequests(t *testing.T) {
-	r := newRig(t, 1, 20, patient)
-	r.idle(19)
+// TestSlowConsumerCausesFewRequests: while a consumer takes long for each record, the other partitions
+// are requested no more often than the settings say, except for a few short waits after each record.
+func TestSlowConsumerCausesFewRequests(t *testing.T) {
+	r := newRig(t, 1, 20, longPollSettings)
+	r.readIdle(19)
 	slow := r.fetcher.Subscribe(Spec{Topic: "t", Partition: 19, MaxBytes: 1 << 20})
 	t.Cleanup(slow.Close)
 	ctx, _ := contextOf(t)
 	if _, err := slow.Read(ctx, func(*batch.Record) bool { return true }); err != nil {
 		t.Fatal(err)
 	}
-	n := r.count()
+	n := r.countRequests()
 	for i := range 5 {
 		r.produce(19, i, 1)
 		if _, err := slow.Read(ctx, func(*batch.Record) bool { return true }); err != nil {
@@ -129,15 +129,15 @@ func TestSlowConsumerRequests(t *testing.T) {
 	}
 }
 
-// TestNewPartitionDuringLongPolls: a partition that is new, or that can be fetched again, is
-// asked for soon, however long the lanes of its broker may wait for news of others.
-func TestNewPartitionDuringLongPolls(t *testing.T) {
+// TestNewPartitionIsFetchedDuringLongPolls: a partition that is new, or that can be fetched again, is
+// requested soon, however long the long polls of its broker may be.
+func TestNewPartitionIsFetchedDuringLongPolls(t *testing.T) {
 	for _, lanes := range []int{1, 2, 3} {
 		t.Run(fmt.Sprint(lanes, " lanes"), func(t *testing.T) {
 			r := newRig(t, 1, 8, Settings{Lanes: lanes, MaxBytes: 1 << 20, MaxWait: time.Minute})
 			var readers []*reader
 			for p := range int32(8) {
-				rd := r.read(Spec{Partition: p}, false)
+				rd := r.startReader(Spec{Partition: p}, false)
 				r.eventually("the position to be confirmed", func() (bool, any) { _, next, _ := rd.seen(); return next == 0, next })
 				readers = append(readers, rd)
 			}
@@ -146,16 +146,16 @@ func TestNewPartitionDuringLongPolls(t *testing.T) {
 					rd.Pause()
 					r.produce(int32(p), round, 1)
 					rd.Resume()
-					r.wants(rd, 0, round+1)
+					r.waitForRecords(rd, 0, round+1)
 				}
 			}
 		})
 	}
 }
 
-// leaderless makes the brokers report that no partition of the topics has a leader, and
-// counts these answers.
-func (r *rig) leaderless(topics []string) *atomic.Int32 {
+// withoutLeaders makes the brokers report that no partition of the topics has a leader, and counts these
+// responses.
+func (r *rig) withoutLeaders(topics []string) *atomic.Int32 {
 	var asked atomic.Int32
 	r.cluster.ControlKey(int16(kmsg.Metadata), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		r.cluster.KeepControl()
@@ -183,16 +183,16 @@ func (r *rig) leaderless(topics []string) *atomic.Int32 {
 	return &asked
 }
 
-// TestLeaderlessRequests: the leaders of any number of partitions without one are looked
-// up together, and another broker is asked now and then instead of each time.
-func TestLeaderlessRequests(t *testing.T) {
-	r := newRig(t, 3, 1, patient)
-	n := r.count()
+// TestLeaderLookupsAreShared: the leaders of any number of partitions without one are looked up
+// together, and another broker is asked only now and then.
+func TestLeaderLookupsAreShared(t *testing.T) {
+	r := newRig(t, 3, 1, longPollSettings)
+	n := r.countRequests()
 	var topics []string
 	for i := range 300 {
 		topics = append(topics, fmt.Sprint("topic-", i))
 	}
-	asked := r.leaderless(topics)
+	asked := r.withoutLeaders(topics)
 	for _, topic := range topics {
 		s := r.fetcher.Subscribe(Spec{Topic: topic, MaxBytes: 1 << 20})
 		t.Cleanup(s.Close)
@@ -204,19 +204,18 @@ func TestLeaderlessRequests(t *testing.T) {
 	}
 }
 
-// TestManyPositionsAreConfirmedAtOnce: a consumer that starts with many partitions is
-// running once its positions are confirmed, so that takes a few requests, however little
-// memory there is for the records.
-func TestManyPositionsAreConfirmedAtOnce(t *testing.T) {
+// TestManyPositionsAreConfirmedTogether: a consumer with many partitions is running once its positions
+// are confirmed. That takes few requests, however little memory there is for records.
+func TestManyPositionsAreConfirmedTogether(t *testing.T) {
 	const partitions = 400
-	r := newRig(t, 1, partitions, patient)
+	r := newRig(t, 1, partitions, longPollSettings)
 	for p := range int32(partitions) {
 		r.produce(p, 0, 2)
 	}
-	n := r.count()
+	n := r.countRequests()
 	var all []*reader
 	for p := range int32(partitions) {
-		all = append(all, r.read(Spec{Partition: p, Offset: 2}, false))
+		all = append(all, r.startReader(Spec{Partition: p, Offset: 2}, false))
 	}
 	for _, rd := range all {
 		r.eventually("the position to be confirmed", func() (bool, any) { _, next, _ := rd.seen(); return next == 2, next })
@@ -226,11 +225,11 @@ func TestManyPositionsAreConfirmedAtOnce(t *testing.T) {
 	}
 }
 
-// TestStartRequests: partitions that are subscribed to one after the other share the
-// look-ups of their leaders.
-func TestStartRequests(t *testing.T) {
-	r := newRig(t, 1, 300, patient)
-	n := r.count()
+// TestSubscriptionsShareLeaderLookups: partitions that are subscribed to one after the other share the
+// lookups of their leaders.
+func TestSubscriptionsShareLeaderLookups(t *testing.T) {
+	r := newRig(t, 1, 300, longPollSettings)
+	n := r.countRequests()
 	var all []*Subscription
 	for p := range int32(300) {
 		s := r.fetcher.Subscribe(Spec{Topic: "t", Partition: p, MaxBytes: 1 << 20})
@@ -247,42 +246,42 @@ func TestStartRequests(t *testing.T) {
 	}
 }
 
-// TestOutageConnections: consumers that keep asking while no broker can be reached share
-// one round of connections a second.
-func TestOutageConnections(t *testing.T) {
-	r := newRig(t, 1, 1, patient)
-	n := r.count()
+// TestOutageLimitsConnections: while no broker can be reached, all callers share one round of
+// connections a second.
+func TestOutageLimitsConnections(t *testing.T) {
+	r := newRig(t, 1, 1, longPollSettings)
+	n := r.countRequests()
 	r.cluster.ControlKey(int16(kmsg.ApiVersions), func(kmsg.Request) (kmsg.Response, error, bool) {
 		r.cluster.KeepControl()
 		n.versions.Add(1)
 		return nil, errHangUp, true
 	})
-	f := r.start(patient)
+	f := r.start(longPollSettings)
 	deadline := time.Now().Add(3 * time.Second)
 	for asked := 0; time.Now().Before(deadline); asked++ {
 		if err := f.Refresh(t.Context(), []string{"t"}); err == nil {
-			t.Fatal("a broker that hangs up was reached")
+			t.Fatal("a broker that closes connections was reached")
 		}
 	}
 	if n.versions.Load() > 12 {
-		t.Errorf("asking for 3 s cost %d connections", n.versions.Load())
+		t.Errorf("requests for 3 s cost %d connections", n.versions.Load())
 	}
 }
 
-// TestRefreshSince: what is known for less time than the caller accepts is not asked
-// for again.
-func TestRefreshSince(t *testing.T) {
-	r := newRig(t, 1, 1, patient)
-	n := r.count()
+// TestRefreshSinceUsesKnownMetadata: metadata that is newer than the caller requires is not requested
+// again.
+func TestRefreshSinceUsesKnownMetadata(t *testing.T) {
+	r := newRig(t, 1, 1, longPollSettings)
+	n := r.countRequests()
 	for range 100 {
 		if err := r.fetcher.RefreshSince(t.Context(), []string{"t"}, time.Now().Add(-time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if n.metadata.Load() != 1 {
-		t.Errorf("100 callers that accept what is known cost %v", n)
+		t.Errorf("100 calls that accept known metadata cost %v", n)
 	}
 	if err := r.fetcher.Refresh(t.Context(), []string{"t"}); err != nil || n.metadata.Load() != 2 {
-		t.Errorf("a caller that does not cost %v in all, error %v", n, err)
+		t.Errorf("with a call that does not, the calls cost %v, error %v", n, err)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"kcagent/fetch/batch"
+	"kcagent/fetch/partition"
 	"kcagent/limits"
 )
 
@@ -36,9 +37,9 @@ type rig struct {
 	version  atomic.Pointer[sarama.KafkaVersion] // of the requests; nil is the newest
 }
 
-var small = Settings{Lanes: 2, MaxBytes: 1 << 20, MaxWait: 100 * time.Millisecond}
+var smallSettings = Settings{Lanes: 2, MaxBytes: 1 << 20, MaxWait: 100 * time.Millisecond}
 
-// largeMessages makes the cluster accept any batch.
+// largeMessages makes the cluster accept batches of any size.
 var largeMessages = kfake.BrokerConfigs(map[string]string{"message.max.bytes": "1000000000"})
 
 func newRig(t *testing.T, brokers int, partitions int32, set Settings, opts ...kfake.Opt) *rig {
@@ -49,12 +50,12 @@ func newRig(t *testing.T, brokers int, partitions int32, set Settings, opts ...k
 	}
 	t.Cleanup(cluster.Close)
 	r := &rig{T: t, cluster: cluster, memory: new(limits.Memory)}
-	r.producer = r.client()
+	r.producer = r.newClient()
 	r.fetcher = r.start(set)
 	return r
 }
 
-func (r *rig) client(opts ...kgo.Opt) *kgo.Client {
+func (r *rig) newClient(opts ...kgo.Opt) *kgo.Client {
 	r.Helper()
 	client, err := kgo.NewClient(append(opts, kgo.SeedBrokers(r.cluster.ListenAddrs()...),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DefaultProduceTopic("t"))...)
@@ -84,7 +85,7 @@ func (r *rig) startWith(o Options) *Fetcher {
 		return c, nil
 	}
 	f := New(o)
-	f.endsEvery = 50 * time.Millisecond
+	f.endsInterval = 50 * time.Millisecond
 	f.audit = func(b *broker) { audit(r.T, b) }
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -104,7 +105,7 @@ func (r *rig) startWith(o Options) *Fetcher {
 	return f
 }
 
-// produce makes count records of partition, "v<n>" from first on.
+// produce writes count records to the partition, with the values v<first>, v<first+1> and so on.
 func (r *rig) produce(partition int32, first, count int) {
 	r.Helper()
 	recs := make([]*kgo.Record, count)
@@ -121,21 +122,21 @@ func (r *rig) send(client *kgo.Client, recs ...*kgo.Record) {
 	}
 }
 
-// A reader collects what a subscription brings.
+// A reader collects the records of a subscription.
 type reader struct {
 	*Subscription
 	mu     sync.Mutex
 	got    []string // "offset=value"
 	next   int64
-	resets []OutOfRangeError
+	resets []partition.OutOfRangeError
 	err    error
-	gate   chan struct{} // closed: reads; open: is stuck in its sink
+	gate   chan struct{} // once it is closed, the reader is not stuck any more
 	done   chan struct{}
 }
 
-// read subscribes and collects in the background. The reader is stuck until its
-// gate is closed if stuck is true.
-func (r *rig) read(spec Spec, stuck bool) *reader {
+// startReader subscribes and collects records in the background. If stuck is true, the reader stops after its
+// first records until its gate is closed.
+func (r *rig) startReader(spec Spec, stuck bool) *reader {
 	rd := &reader{gate: make(chan struct{}), done: make(chan struct{}), next: -1}
 	if !stuck {
 		close(rd.gate)
@@ -144,7 +145,7 @@ func (r *rig) read(spec Spec, stuck bool) *reader {
 	if spec.MaxBytes == 0 {
 		spec.MaxBytes = 64 << 10
 	}
-	spec.Reset = func(e OutOfRangeError) {
+	spec.Reset = func(e partition.OutOfRangeError) {
 		rd.mu.Lock()
 		defer rd.mu.Unlock()
 		rd.resets = append(rd.resets, e)
@@ -195,9 +196,8 @@ func (rd *reader) seen() ([]string, int64, error) {
 	return rd.got[:len(rd.got):len(rd.got)], rd.next, rd.err
 }
 
-// wants waits for the records first to end-1 as produce makes them, with the
-// value v<offset+shift>, and for no other.
-func (r *rig) wants(rd *reader, first, end int) {
+// waitForRecords waits for the records of the offsets first to end-1, as produce writes them, and for no other.
+func (r *rig) waitForRecords(rd *reader, first, end int) {
 	r.Helper()
 	r.eventually(fmt.Sprintf("records %d to %d", first, end), func() (bool, any) {
 		got, next, err := rd.seen()
@@ -223,23 +223,23 @@ func (r *rig) eventually(what string, cond func() (bool, any)) {
 			return
 		}
 		if time.Now().After(deadline) {
-			r.Fatalf("%s did not come; last seen: %v", what, seen)
+			r.Fatalf("timed out waiting for %s; last seen: %v", what, seen)
 		}
 		<-time.After(2 * time.Millisecond)
 	}
 }
 
-// fetches calls see with each fetch request from now on; what it returns is the
-// answer, or nil for the broker's own.
-func (r *rig) fetches(see func(*kmsg.FetchRequest) (kmsg.Response, error, bool)) {
+// onFetch makes the cluster call see with each fetch request. see returns the response, or nil for the
+// broker's own.
+func (r *rig) onFetch(see func(*kmsg.FetchRequest) (kmsg.Response, error, bool)) {
 	r.cluster.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		r.cluster.KeepControl()
 		return see(req.(*kmsg.FetchRequest))
 	})
 }
 
-// refuse answers a fetch with one code for each partition.
-func refuse(req *kmsg.FetchRequest, code sarama.KError) kmsg.Response {
+// errorResponse returns a response to a fetch with the same error for each partition.
+func errorResponse(req *kmsg.FetchRequest, code sarama.KError) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.FetchResponse)
 	for _, t := range req.Topics {
 		rt := kmsg.NewFetchResponseTopic()
@@ -256,8 +256,8 @@ func refuse(req *kmsg.FetchRequest, code sarama.KError) kmsg.Response {
 
 var errHangUp = errors.New("hang up")
 
-// shows waits until LastError has text.
-func (r *rig) shows(rd *reader, text string) {
+// waitForError waits until LastError contains text.
+func (r *rig) waitForError(rd *reader, text string) {
 	r.Helper()
 	r.eventually("the error "+text, func() (bool, any) {
 		err := rd.LastError()
@@ -265,13 +265,14 @@ func (r *rig) shows(rd *reader, text string) {
 	})
 }
 
-func (r *rig) heals(rd *reader) {
+// waitForRecovery waits until LastError is nil.
+func (r *rig) waitForRecovery(rd *reader) {
 	r.Helper()
 	r.eventually("no error", func() (bool, any) { err := rd.LastError(); return err == nil, err })
 }
 
-// times counts down: it returns true n times.
-func times(n int32) func() bool {
+// countdown returns a function that returns true n times, and false afterwards.
+func countdown(n int32) func() bool {
 	var left atomic.Int32
 	left.Store(n)
 	return func() bool { return left.Add(-1) >= 0 }

@@ -17,12 +17,12 @@ import (
 	"kcagent/leader"
 )
 
-// TestTransactions runs committed, aborted and open transactions of two
-// producers and plain records, all interleaved.
+// TestTransactions reads committed, aborted and open transactions of two producers, interleaved with
+// records outside transactions.
 func TestTransactions(t *testing.T) {
-	r := newRig(t, 1, 1, small)
+	r := newRig(t, 1, 1, smallSettings)
 	begin := func(id string) *kgo.Client {
-		c := r.client(kgo.TransactionalID(id))
+		c := r.newClient(kgo.TransactionalID(id))
 		if err := c.BeginTransaction(); err != nil {
 			t.Fatal(err)
 		}
@@ -48,7 +48,7 @@ func TestTransactions(t *testing.T) {
 	r.send(a, value("a3"))
 	r.send(r.producer, value("p2"))
 
-	committed, all := r.read(Spec{ReadCommitted: true}, false), r.read(Spec{}, false)
+	committed, all := r.startReader(Spec{ReadCommitted: true}, false), r.startReader(Spec{}, false)
 	values := func(rd *reader) string {
 		got, _, _ := rd.seen()
 		var vs []string
@@ -69,20 +69,20 @@ func TestTransactions(t *testing.T) {
 	end(a, kgo.TryCommit)
 	wants(committed, "b1 p1 b2 a3 p2")
 	for _, rd := range []*reader{committed, all} {
-		r.eventually("a position behind the marks", func() (bool, any) {
+		r.eventually("a position after the markers", func() (bool, any) {
 			_, next, _ := rd.seen()
 			return next == rd.HighWaterMark(), next
 		})
 	}
 }
 
-// TestStuckConsumersDelayNobody: those who do not read are dropped from the
-// requests, and what was fetched for them is given up, so that little memory is
-// enough for those who do. Then they get everything.
-func TestStuckConsumersDelayNobody(t *testing.T) {
+// TestStuckConsumersDelayNoOther: consumers that do not read take part in no request, and parts that
+// were fetched for them are dropped, so that little memory is enough for the others. Once they read,
+// they get all records.
+func TestStuckConsumersDelayNoOther(t *testing.T) {
 	set := Settings{Lanes: 1, MaxBytes: 256 << 10, MaxWait: 20 * time.Millisecond}
 	r := newRig(t, 1, 8, set)
-	large := r.client(kgo.ProducerBatchCompression(kgo.NoCompression()))
+	large := r.newClient(kgo.ProducerBatchCompression(kgo.NoCompression()))
 	const records = 60
 	pad := strings.Repeat("x", 20<<10)
 	for p := range int32(8) {
@@ -93,13 +93,13 @@ func TestStuckConsumersDelayNobody(t *testing.T) {
 	var stuck []*reader
 	for p := range int32(7) {
 		for range 5 {
-			stuck = append(stuck, r.read(Spec{Partition: p}, true))
+			stuck = append(stuck, r.startReader(Spec{Partition: p}, true))
 		}
 	}
 	for _, rd := range stuck {
-		r.eventually("all to be stuck", func() (bool, any) { got, _, _ := rd.seen(); return len(got) > 0, len(got) })
+		r.eventually("the first records of all", func() (bool, any) { got, _, _ := rd.seen(); return len(got) > 0, len(got) })
 	}
-	free := r.read(Spec{Partition: 7}, false)
+	free := r.startReader(Spec{Partition: 7}, false)
 	r.eventually("all records", func() (bool, any) { got, _, _ := free.seen(); return len(got) == records, len(got) })
 	for _, rd := range stuck {
 		if got, _, _ := rd.seen(); len(got) == records {
@@ -112,12 +112,12 @@ func TestStuckConsumersDelayNobody(t *testing.T) {
 	}
 }
 
-// TestMemoryIsBounded: two hundred consumers on large records hold no more than
-// the settings say, but for one batch.
+// TestMemoryIsBounded: two hundred consumers of large records hold no more memory than the settings
+// allow, and one batch.
 func TestMemoryIsBounded(t *testing.T) {
 	set := Settings{Lanes: 2, MaxBytes: 1 << 20, MaxWait: 20 * time.Millisecond}
 	r := newRig(t, 1, 20, set)
-	large := r.client(kgo.ProducerBatchCompression(kgo.NoCompression()))
+	large := r.newClient(kgo.ProducerBatchCompression(kgo.NoCompression()))
 	value := make([]byte, 200<<10)
 	for p := range int32(20) {
 		for range 10 {
@@ -142,25 +142,25 @@ func TestMemoryIsBounded(t *testing.T) {
 			}
 		}()
 	}
-	r.eventually("all to have read everything", func() (bool, any) { return done.Load() == 200, done.Load() })
+	r.eventually("all records of all consumers", func() (bool, any) { return done.Load() == 200, done.Load() })
 	f := r.fetcher
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	limit := int64(set.Lanes*set.MaxBytes) + 2*256<<10
-	if f.budget.most > limit || f.budget.most < limit/8 {
-		t.Errorf("%d bytes were held or asked for, and %d are the limit", f.budget.most, limit)
+	if f.budget.peak > limit || f.budget.peak < limit/8 {
+		t.Errorf("%d bytes were promised or kept, and the limit is %d", f.budget.peak, limit)
 	}
 	if f.budget.kept != 0 {
 		t.Errorf("%d bytes are still counted", f.budget.kept)
 	}
 }
 
-// TestQuotas: an answer that a broker has emptied because of a quota is no
-// trouble, and the broker is left alone for as long as it says.
-func TestQuotas(t *testing.T) {
-	r := newRig(t, 1, 1, small)
+// TestQuotaIsRespected: a response that is empty because of a quota is not an error, and no request is
+// sent for as long as the broker says.
+func TestQuotaIsRespected(t *testing.T) {
+	r := newRig(t, 1, 1, smallSettings)
 	var asked atomic.Int32
-	r.fetches(func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
+	r.onFetch(func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
 		if asked.Add(1) > 4 {
 			return nil, nil, false
 		}
@@ -171,20 +171,20 @@ func TestQuotas(t *testing.T) {
 	r.produce(0, 0, 10)
 	began := time.Now()
 	var changed atomic.Int32
-	rd := r.read(Spec{Changed: func() { changed.Add(1) }}, false)
-	r.wants(rd, 0, 10)
+	rd := r.startReader(Spec{Changed: func() { changed.Add(1) }}, false)
+	r.waitForRecords(rd, 0, 10)
 	if took := time.Since(began); took < 1200*time.Millisecond || changed.Load() > 0 {
-		t.Errorf("it took %s, and an error was shown %d times", took, changed.Load())
+		t.Errorf("it took %s, and an error was visible %d times", took, changed.Load())
 	}
 }
 
-// TestPausedPartitionsFollowTheirLeader: no fetch tells that it has gone.
-func TestPausedPartitionsFollowTheirLeader(t *testing.T) {
-	r := newRig(t, 2, 1, small)
+// TestPausedPartitionFollowsItsLeader: no fetch reports the new leader of a paused partition.
+func TestPausedPartitionFollowsItsLeader(t *testing.T) {
+	r := newRig(t, 2, 1, smallSettings)
 	if err := r.cluster.MoveTopicPartition("t", 0, 1); err != nil {
 		t.Fatal(err)
 	}
-	rd := r.read(Spec{Paused: true}, false)
+	rd := r.startReader(Spec{Paused: true}, false)
 	r.produce(0, 0, 10)
 	r.eventually("the end", func() (bool, any) { n := rd.HighWaterMark(); return n == 10, n })
 	if err := r.cluster.MoveTopicPartition("t", 0, 0); err != nil {
@@ -196,12 +196,12 @@ func TestPausedPartitionsFollowTheirLeader(t *testing.T) {
 	r.produce(0, 10, 10)
 	r.eventually("the new end", func() (bool, any) { n := rd.HighWaterMark(); return n == 20, n })
 	rd.Resume()
-	r.wants(rd, 0, 20)
+	r.waitForRecords(rd, 0, 20)
 }
 
-// TestNonsenseAboutOffsets: it is asked again, slowly.
-func TestNonsenseAboutOffsets(t *testing.T) {
-	r := newRig(t, 1, 3, small)
+// TestInvalidOffsetResponsesAreRetried: lookups with invalid responses are repeated, with pauses.
+func TestInvalidOffsetResponsesAreRetried(t *testing.T) {
+	r := newRig(t, 1, 3, smallSettings)
 	var asked atomic.Int32
 	var bad atomic.Bool
 	bad.Store(true)
@@ -216,42 +216,43 @@ func TestNonsenseAboutOffsets(t *testing.T) {
 	})
 	var readers []*reader
 	for p := range int32(3) {
-		readers = append(readers, r.read(Spec{Partition: p, Offset: sarama.OffsetOldest}, false))
+		readers = append(readers, r.startReader(Spec{Partition: p, Offset: sarama.OffsetOldest}, false))
 	}
 	for _, rd := range readers {
-		r.shows(rd, "fetch t/")
+		r.waitForError(rd, "fetch t/")
 	}
 	if n := asked.Load(); n > 100 {
-		t.Errorf("it was asked for %d times in a second", n)
+		t.Errorf("it was looked up %d times in a second", n)
 	}
 	bad.Store(false)
 	for p, rd := range readers {
 		r.produce(int32(p), 0, 5)
-		r.wants(rd, 0, 5)
-		r.heals(rd)
+		r.waitForRecords(rd, 0, 5)
+		r.waitForRecovery(rd)
 	}
 }
 
-// TestIsolationLevelsShareALane: they cannot share a request.
-func TestIsolationLevelsShareALane(t *testing.T) {
+// TestIsolationLevelsShareOneLane: subscriptions of different isolation levels cannot share a request.
+func TestIsolationLevelsShareOneLane(t *testing.T) {
 	r := newRig(t, 1, 2, Settings{Lanes: 1, MaxBytes: 64 << 10, MaxWait: 50 * time.Millisecond})
 	r.produce(0, 0, 50_000)
-	hot := r.read(Spec{MaxBytes: 1 << 10}, false)
-	quiet := r.read(Spec{Partition: 1, ReadCommitted: true}, false)
+	hot := r.startReader(Spec{MaxBytes: 1 << 10}, false)
+	quiet := r.startReader(Spec{Partition: 1, ReadCommitted: true}, false)
 	for i := range 5 {
 		r.produce(1, i, 1)
-		r.wants(quiet, 0, i+1)
+		r.waitForRecords(quiet, 0, i+1)
 	}
-	r.wants(hot, 0, 50_000)
+	r.waitForRecords(hot, 0, 50_000)
 }
 
-// TestSlowReadersOfOnePartitionGetTheirTurn: what they know of its end is old.
-func TestSlowReadersOfOnePartitionGetTheirTurn(t *testing.T) {
+// TestConsumerWithOutdatedEndIsFetched: a slow consumer of a partition is fetched although the end that
+// it knows is outdated.
+func TestConsumerWithOutdatedEndIsFetched(t *testing.T) {
 	r := newRig(t, 1, 1, Settings{Lanes: 1, MaxBytes: 64 << 10, MaxWait: 30 * time.Millisecond})
 	r.produce(0, 0, 1)
-	slow, fast := r.read(Spec{}, true), r.read(Spec{}, false)
-	r.wants(fast, 0, 1)
-	r.wants(slow, 0, 1)
+	slow, fast := r.startReader(Spec{}, true), r.startReader(Spec{}, false)
+	r.waitForRecords(fast, 0, 1)
+	r.waitForRecords(slow, 0, 1)
 	ctx, stop := context.WithCancel(t.Context())
 	stopped := make(chan int)
 	go func() {
@@ -263,23 +264,23 @@ func TestSlowReadersOfOnePartitionGetTheirTurn(t *testing.T) {
 		}
 		stopped <- n
 	}()
-	<-time.After(2 * leftLying) // behind, and not expected back soon
+	<-time.After(2 * unreadAfter) // behind, and away for long
 	close(slow.gate)
 	began := time.Now()
-	r.eventually("the slow one to go on", func() (bool, any) { got, _, _ := slow.seen(); return len(got) > 1, len(got) })
+	r.eventually("more records of the slow consumer", func() (bool, any) { got, _, _ := slow.seen(); return len(got) > 1, len(got) })
 	if took := time.Since(began); took > 2*time.Second {
-		t.Errorf("it came to its turn after %s", took)
+		t.Errorf("its records arrived after %s", took)
 	}
 	stop()
 	n := <-stopped
-	r.wants(slow, 0, n)
-	r.wants(fast, 0, n)
+	r.waitForRecords(slow, 0, n)
+	r.waitForRecords(fast, 0, n)
 }
 
-// TestNothingIsSkippedOrRepeated pauses, rewinds and resumes at random while
-// records come, and closes in the end.
-func TestNothingIsSkippedOrRepeated(t *testing.T) {
-	r := newRig(t, 2, 1, small)
+// TestNoRecordIsSkippedOrRepeated pauses, rewinds and resumes at random while records arrive, and
+// closes in the end.
+func TestNoRecordIsSkippedOrRepeated(t *testing.T) {
+	r := newRig(t, 2, 1, smallSettings)
 	const total = 30_000
 	go func() {
 		for i := 0; i < total; i += 100 {
@@ -316,7 +317,7 @@ func TestNothingIsSkippedOrRepeated(t *testing.T) {
 		var size int64
 		next, err := s.Read(t.Context(), func(rec *batch.Record) bool {
 			if rec.Offset != got+size || string(rec.Value) != fmt.Sprint("v", rec.Offset) {
-				t.Fatalf("record %d=%s came where %d should", rec.Offset, rec.Value, got+size)
+				t.Fatalf("got record %d=%s, want offset %d", rec.Offset, rec.Value, got+size)
 			}
 			size++
 			return size < 37
@@ -324,7 +325,7 @@ func TestNothingIsSkippedOrRepeated(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n%5 == 4 { // could not be kept
+		if n%5 == 4 { // could not be stored
 			s.Rewind(got, leader.Unknown)
 			continue
 		}

@@ -17,12 +17,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/fetch/batch"
+	"kcagent/fetch/partition"
 	"kcagent/leader"
 )
 
-// A stormReader is a consumer that pauses, goes back, is late and comes again.
-type stormReader struct {
-	*stormy
+// A randomReader is a consumer that pauses, rewinds, closes and subscribes again at random.
+type randomReader struct {
+	*faultyCluster
 	spec   Spec
 	sub    *Subscription
 	at     int64                  // the next offset
@@ -30,8 +31,8 @@ type stormReader struct {
 	jumps  int
 }
 
-// step takes what there is, and returns whether the storm has brought everything.
-func (r *stormReader) step(ctx context.Context, end int64) (done bool) {
+// step does one thing, and reports whether the consumer has all records.
+func (r *randomReader) step(ctx context.Context, end int64) (done bool) {
 	if r.sub == nil {
 		spec := r.spec
 		spec.Offset = r.at
@@ -44,7 +45,7 @@ func (r *stormReader) step(ctx context.Context, end int64) (done bool) {
 		r.sub.Resume()
 	case rand.N(6) == 0:
 		r.sub.Pause()
-	case rand.N(20) == 0: // the sink is late
+	case rand.N(20) == 0: // the sink is slow
 		<-time.After(rand.N(300 * time.Millisecond))
 	case rand.N(6) == 0 && r.at > 0:
 		r.at = max(r.at-rand.Int64N(20), 0)
@@ -57,16 +58,16 @@ func (r *stormReader) step(ctx context.Context, end int64) (done bool) {
 	wait, cancel := context.WithTimeout(ctx, rand.N(200*time.Millisecond))
 	defer cancel()
 	if r.sub.Wait(wait) != nil {
-		return r.at == end // it had everything before the storm was over
+		return r.at == end // it had all records before the faults ended
 	}
 	left := 1 + rand.N(40)
 	next, ok, err := r.sub.Take(func(rec *batch.Record) bool {
 		switch {
 		case rec.Offset != r.at:
-			r.Errorf("%d of %d/%d came, want %d", rec.Offset, r.spec.Partition, r.spec.MaxBytes, r.at)
+			r.Errorf("got offset %d of %d/%d, want %d", rec.Offset, r.spec.Partition, r.spec.MaxBytes, r.at)
 		}
 		if want := fmt.Sprint("v", rec.Offset); len(rec.Value) < len(want) || string(rec.Value[:len(want)]) != want {
-			r.Errorf("%d of %d is %.20q", rec.Offset, r.spec.Partition, rec.Value)
+			r.Errorf("record %d of %d is %.20q", rec.Offset, r.spec.Partition, rec.Value)
 		}
 		if left--; left == 0 && rand.N(2) == 0 {
 			rec.PutBack()
@@ -87,20 +88,21 @@ func (r *stormReader) step(ctx context.Context, end int64) (done bool) {
 	return r.at == end
 }
 
-// A stormy cluster moves leaders, hangs up, refuses, lies, and claims that logs were truncated.
-type stormy struct {
+// A faultyCluster cluster moves leaders, closes connections, returns errors and invalid responses, and claims
+// that logs were truncated.
+type faultyCluster struct {
 	*rig
 	calm      atomic.Bool
 	mu        sync.Mutex
 	diverging map[int32]int64
 }
 
-func (w *stormy) start() {
-	w.fetches(func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
+func (w *faultyCluster) start() {
+	w.onFetch(func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
 		if w.calm.Load() || len(req.Topics) == 0 {
 			return nil, nil, false
 		}
-		resp := refuse(req, sarama.ErrNoError).(*kmsg.FetchResponse)
+		resp := errorResponse(req, sarama.ErrNoError).(*kmsg.FetchResponse)
 		p := &resp.Topics[0].Partitions[rand.N(len(resp.Topics[0].Partitions))]
 		var asked kmsg.FetchRequestTopicPartition
 		for _, a := range req.Topics[0].Partitions {
@@ -116,7 +118,7 @@ func (w *stormy) start() {
 				sarama.ErrNotLeaderForPartition, sarama.ErrUnknown, sarama.ErrOffsetOutOfRange, sarama.ErrFencedLeaderEpoch,
 				sarama.ErrUnknownLeaderEpoch, sarama.ErrKafkaStorageError, sarama.ErrUnknownTopicOrPartition,
 			}
-			return refuse(req, codes[rand.N(len(codes))]), nil, true
+			return errorResponse(req, codes[rand.N(len(codes))]), nil, true
 		case 2: // a batch that is cut off, one with a wrong checksum, and one of other offsets
 			b := batchOf(asked.FetchOffset, "a", "b")
 			p.HighWatermark = asked.FetchOffset + 10
@@ -130,10 +132,10 @@ func (w *stormy) start() {
 			}
 			p.RecordBatches = b
 			return resp, nil, true
-		case 3: // what is no answer
+		case 3: // a response without the partitions
 			resp.Topics[0].Partitions = resp.Topics[0].Partitions[:0]
 			return resp, nil, true
-		case 4: // an epoch that ends behind the position
+		case 4: // an epoch that ends after the position
 			if asked.LastFetchedEpoch >= 0 {
 				p.HighWatermark = asked.FetchOffset + 1
 				p.DivergingEpoch.Epoch, p.DivergingEpoch.EndOffset = asked.LastFetchedEpoch, asked.FetchOffset+3
@@ -181,8 +183,8 @@ func (w *stormy) start() {
 	})
 }
 
-// TestStorm: with little memory, large batches, lying brokers and restless consumers, each
-// consumer gets each record, in order, from where it stands, and all memory is given back.
+// TestStorm: with little memory, large batches, faulty brokers and restless consumers, each consumer
+// gets each record in order from its position on, and all memory is released.
 func TestStorm(t *testing.T) {
 	for _, version := range []sarama.KafkaVersion{sarama.MaxVersion, sarama.V2_6_0_0} {
 		t.Run(version.String(), func(t *testing.T) { storm(t, version) })
@@ -192,14 +194,14 @@ func TestStorm(t *testing.T) {
 func storm(t *testing.T, version sarama.KafkaVersion) {
 	const partitions, each = 4, 150
 	r := newRig(t, 2, partitions, Settings{Lanes: 2, MaxBytes: 512 << 10, MaxWait: 50 * time.Millisecond}, largeMessages)
-	r.older(version)
+	r.useVersion(version)
 	r.memory.SetLimit(24 << 20)
-	w := &stormy{rig: r, diverging: make(map[int32]int64)}
+	w := &faultyCluster{rig: r, diverging: make(map[int32]int64)}
 	w.start()
 	ctx, cancel := contextOf(t)
 	var running sync.WaitGroup
 	running.Go(func() {
-		z, plain := r.compressing(kgo.ZstdCompression()), r.compressing(kgo.NoCompression())
+		z, plain := r.compressingClient(kgo.ZstdCompression()), r.compressingClient(kgo.NoCompression())
 		for i := range each {
 			for p := range int32(partitions) {
 				c, size := plain, rand.N(2000)
@@ -211,7 +213,7 @@ func storm(t *testing.T, version sarama.KafkaVersion) {
 				case 2:
 					c = z
 				}
-				if err := c.ProduceSync(ctx, &kgo.Record{Partition: p, Value: padded(i, size)}).FirstErr(); err != nil && !errors.Is(err, context.Canceled) {
+				if err := c.ProduceSync(ctx, &kgo.Record{Partition: p, Value: paddedValue(i, size)}).FirstErr(); err != nil && !errors.Is(err, context.Canceled) {
 					t.Error(err)
 				}
 			}
@@ -228,11 +230,11 @@ func storm(t *testing.T, version sarama.KafkaVersion) {
 		<-time.After(time.Second)
 		w.calm.Store(true)
 	})
-	var readers []*stormReader
+	var readers []*randomReader
 	var left atomic.Int32
 	for i := range 3 * partitions {
-		rd := &stormReader{stormy: w, epochs: make(map[int64]leader.Epoch), spec: Spec{
-			Topic: "t", Partition: int32(i % partitions), MaxBytes: 256 << 10, OnOutOfRange: Earliest, ReadCommitted: i%2 == 0,
+		rd := &randomReader{faultyCluster: w, epochs: make(map[int64]leader.Epoch), spec: Spec{
+			Topic: "t", Partition: int32(i % partitions), MaxBytes: 256 << 10, OnOutOfRange: partition.Earliest, ReadCommitted: i%2 == 0,
 		}}
 		readers = append(readers, rd)
 		left.Add(1)
@@ -253,7 +255,7 @@ func storm(t *testing.T, version sarama.KafkaVersion) {
 		<-time.After(10 * time.Millisecond)
 	}
 	if n := left.Load(); n > 0 {
-		t.Errorf("%d consumers have not got everything", n)
+		t.Errorf("%d consumers do not have all records", n)
 		for _, rd := range readers {
 			if s := rd.sub; s != nil {
 				t.Logf("%d at %d: %+v, %v", rd.spec.Partition, rd.at, s.Look(), s.LastError())
@@ -267,7 +269,7 @@ func storm(t *testing.T, version sarama.KafkaVersion) {
 		jumps += rd.jumps
 	}
 	t.Log(jumps, "jumps")
-	r.eventually("all memory", func() (bool, any) {
+	r.eventually("the release of all memory", func() (bool, any) {
 		f := r.fetcher
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -275,7 +277,7 @@ func storm(t *testing.T, version sarama.KafkaVersion) {
 	})
 }
 
-// batchOf builds a batch of records from the offset base on.
+// batchOf returns a record batch with values from the offset base on.
 func batchOf(base int64, values ...string) []byte {
 	var records []byte
 	for i, v := range values {

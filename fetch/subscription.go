@@ -6,222 +6,153 @@ import (
 
 	"github.com/IBM/sarama"
 
-	"kcagent/fetch/batch"
+	"kcagent/fetch/partition"
 	"kcagent/leader"
 	"kcagent/retry"
-)
-
-// A Policy says where a subscription goes on when its position is out of range.
-type Policy int
-
-// The policies.
-const (
-	Fail     Policy = iota // Read returns an [OutOfRangeError]
-	Earliest               // at the first record there is
-	Latest                 // at the end
 )
 
 // A Spec says what a subscription reads.
 type Spec struct {
 	Topic     string
 	Partition int32
-	// Offset is the first to deliver. sarama.OffsetOldest and OffsetNewest are
-	// looked up. The first Read returns without records, once it is known that the
-	// position is good; if paused, once the position is known.
+	// Offset is the first offset to read. sarama.OffsetOldest and sarama.OffsetNewest are
+	// looked up. The first Read returns without records, once a broker has confirmed that
+	// the position is in range, or, if Paused, once the position is known.
 	Offset int64
-	// Epoch is the leader epoch of the last record that was consumed before Offset. A
-	// known one lets the leader detect that its log was truncated meanwhile.
+	// Epoch is the leader epoch of the last record that was consumed before Offset. If it is
+	// known, the leader detects that its log was truncated since then.
 	Epoch leader.Epoch
-	// Time, if it is not zero and Offset is negative, begins at the first record
-	// that is not older, or at the end if there is none.
+	// Time, if it is not zero and Offset is negative, selects the first record that is not
+	// older, or the end of the log if there is none.
 	Time time.Time
-	// ReadCommitted leaves out aborted and undecided transactions.
+	// ReadCommitted leaves out records of aborted and open transactions.
 	ReadCommitted bool
-	// MaxBytes is how much of the partition one answer may bring; a single batch
-	// of records that is larger arrives still.
+	// MaxBytes limits how many bytes of the partition one response may have. A single record
+	// batch that is larger is received all the same.
 	MaxBytes int
-	// OnOutOfRange is what happens when the position is no longer, or not yet,
-	// in the partition.
-	OnOutOfRange Policy
-	// Paused begins with a pause.
+	// OnOutOfRange says where to continue when the position is not in the log.
+	OnOutOfRange partition.Policy
+	// Paused makes the subscription start paused.
 	Paused bool
 
-	// Reset, if not nil, is called with each jump that OnOutOfRange made out of range,
-	// Truncated with each that it made in a truncated log. Changed, if not nil, is
-	// called when LastError may have changed. All are called without a lock, from the
-	// fetcher's goroutines, and must not block; two calls may come in any order, so
-	// Changed looks at LastError.
-	Reset     func(OutOfRangeError)
-	Truncated func(TruncatedError)
+	// Reset is called when OnOutOfRange has moved a position that was out of range, and
+	// Truncated when the log was truncated and the position was moved. Changed is called when
+	// LastError may have changed. Each of them may be nil. They are called without a lock,
+	// from goroutines of the fetcher, and must not block. Two calls may come in any order, so
+	// Changed must read LastError.
+	Reset     func(partition.OutOfRangeError)
+	Truncated func(partition.TruncatedError)
 	Changed   func()
 }
 
 // ErrClosed is what Read returns after Close.
 var ErrClosed = errors.New("subscription is closed")
 
-// lookup is what a subscription has to ask its leader before it can fetch.
-type lookup int
-
-const (
-	lookupNone  lookup = iota
-	lookupRange        // whether the position is really out of range
-	lookupStart        // where Spec.Offset or Spec.Time is
-)
-
-// A Subscription reads one partition for one consumer. Read is called by one
-// goroutine at a time; the other methods are safe for concurrent use.
+// A Subscription reads one partition for one consumer. Read, Wait and Take are called by one
+// goroutine at a time. The other methods are safe for concurrent use.
 type Subscription struct {
 	f     *Fetcher
 	spec  Spec
 	iso   sarama.IsolationLevel
-	ready retry.Signal // something to tell to Read
+	ready retry.Signal // something changed that Wait waits for
 
-	// All below is guarded by f.mu.
+	// f.mu guards all fields below.
 
-	seq    int // grows when what is in flight for it is no longer wanted
-	paused bool
-	closed bool
-	fatal  error  // what Read returns
-	topic  string // the id of the topic; "" if unknown
+	paused  bool
+	closed  bool
+	fatal   error  // what Read returns until Retry; nil if it can continue
+	topicID string // of the topic that is read; "" if it is unknown
 
-	next      int64        // the position of the consumer
-	nextEpoch leader.Epoch // of the last record before next
-	announce  bool         // next was confirmed, looked up or reset, and Read has to report it
-	reset     bool         // it was reset
-	jumped    bool         // so was what the last Take said
-	placed    bool         // it was once
-	pos       int64        // where the next request begins: behind what is queued
-	posEpoch  leader.Epoch // of the last record before pos
-	taken     leader.Epoch // of the last record before what the last Take returned
-	checked   leader.Epoch // of the leader that confirmed posEpoch, see check
-	want      lookup
-	queue     []*queuedPart
-
-	reading  bool      // Read waits
-	busy     bool      // Read works on a part
-	moved    bool      // drop came while busy: Read says where to go on
-	eager    bool      // the consumer comes back soon: fetch ahead
-	returned time.Time // when Read returned last
-
-	place // in the agenda of the broker
-
-	near
-	broker   *broker // the one asked: the leader or a replica; nil at first
-	epoch    int32   // of the leader
-	lost     bool    // the leader is to be looked up
-	routeAt  time.Time
-	inFlight bool
-	retryAt  time.Time
-	tries    int
-	served   uint64    // the answer that last brought something: the lowest is first
-	gotAt    time.Time // when that was
-	polled   time.Time // when it was last in a request
-	answered time.Time // when a broker last said something of it
-
-	needs     int64     // memory for large batches that the next batch needs; 0 if none is known
-	lackSince time.Time // when others held that memory first
-
-	ask    int     // bytes to ask for; grows to spec.MaxBytes
-	ratio  float64 // memory that an answer needs, per byte asked for; 0 if unknown
-	alone  bool    // to be asked for alone: in a request with others something could not be read
-	missed int     // answers in a row that had nothing although there was something
-	void   bool    // one of them was such an answer in which it came first
-
-	highWater, stable int64 // -1: unknown
-
-	failure     error
-	failedSince time.Time
-	shown       bool
+	state  state // what the lanes of its broker can do for it, as of the last updateStates
+	entry  entry // where it is in the agenda of its broker
+	cursor partition.Cursor
+	reader readerState
+	route  route
+	// request is about the requests that it takes part in.
+	request requestState
+	sizing  partition.Sizing
+	health  partition.Health
 }
 
-const (
-	// firstAsk is what a partition is asked for first. How much memory its
-	// records need is known when they are decoded.
-	firstAsk = 64 << 10
-	// guessedRatio is that of a partition of which nothing is known.
-	guessedRatio = 4
-)
-
-// Subscribe begins to read a partition. It never blocks.
+// Subscribe starts to read a partition. It never blocks.
 func (f *Fetcher) Subscribe(spec Spec) *Subscription {
 	spec.MaxBytes = max(spec.MaxBytes, 1)
 	s := &Subscription{
-		f: f, spec: spec, ready: retry.NewSignal(), next: spec.Offset, pos: spec.Offset, paused: spec.Paused,
-		nextEpoch: spec.Epoch, posEpoch: spec.Epoch,
-		epoch: -1, highWater: -1, stable: -1, ask: min(firstAsk, spec.MaxBytes), lost: true,
+		f: f, spec: spec, ready: retry.NewSignal(), paused: spec.Paused,
+		cursor: partition.NewCursor(spec.Offset, spec.Epoch, spec.Paused),
+		route:  route{leaderEpoch: -1, lost: true},
+		sizing: partition.NewSizing(spec.MaxBytes),
 	}
 	if spec.ReadCommitted {
 		s.iso = sarama.ReadCommitted
 	}
-	if spec.Offset < 0 {
-		s.want = lookupStart
-	}
-	s.announce = s.paused && spec.Offset >= 0
-	s.placed = s.announce
-	f.o.Pin.Finalize()
-	_, s.topic = f.metadata.Identity(spec.Topic) // before s is added: what is learned from now on applies to it
+	f.options.Pin.Finalize()
+	// The id is read before s is added: metadata that arrives from now on is compared with it.
+	_, s.topicID = f.metadata.Identity(spec.Topic)
 	f.mu.Lock()
-	f.served++
-	s.served, s.polled, s.answered = f.served, time.Now(), time.Now()
+	f.responses++
+	s.request.turn, s.request.sentAt, s.request.answeredAt = f.responses, time.Now(), time.Now()
 	f.subs[s], f.lost[s] = struct{}{}, struct{}{}
-	f.readers.add(s)
+	f.byPartition.add(s)
 	f.mu.Unlock()
 	f.metadata.Wake()
 	return s
 }
 
-// Pause takes the partition out of the requests. When it returns, nothing more
-// is delivered before Resume, but by a Read that is at it already. What was
-// queued is dropped, to be fetched again.
+// Pause takes the partition out of the requests. After it has returned, no records are
+// delivered before Resume, except by a Take that was running already. Records that were
+// fetched ahead are dropped, and fetched again later.
 func (s *Subscription) Pause() {
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
-	if !s.paused {
-		s.paused = true
-		s.drop(s.next)
-		if !s.placed && s.next >= 0 {
-			s.announce, s.placed = true, true
-		}
-		s.ready.Set()
+	if s.paused {
+		return
 	}
+	s.paused = true
+	s.drop(s.cursor.Next)
+	if !s.cursor.Confirmed && s.cursor.Next >= 0 {
+		s.cursor.Report, s.cursor.Confirmed = true, true
+	}
+	s.ready.Set()
 }
 
-// Resume ends a pause, at the record after the last delivered. The metadata is asked
-// for first: no fetch has told that the topic was deleted and made anew meanwhile,
-// and in the new one the position means nothing.
+// Resume ends a pause, at the record after the last delivered one. The metadata is looked up
+// first: during the pause, no fetch could report that the topic was recreated, and the position
+// would mean nothing in the new topic.
 func (s *Subscription) Resume() {
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
 	if s.paused {
 		s.paused = false
-		s.lose(time.Now())
+		s.lookUpLeader(time.Now())
 		s.ready.Set()
 	}
 }
 
-// Rewind makes offset the next to deliver, and epoch the leader epoch of the last record
-// before it: a consumer calls it if it could not store the records. It must not be called
-// during Read. Nothing is fetched ahead until the consumer waits again, which may take long
-// if its sink fails.
+// Rewind makes offset the next one to deliver, and epoch the leader epoch of the last record
+// before it. A consumer calls it when it could not store the records. It must not be called
+// during Take. Nothing is fetched ahead until the next Wait, which may take long if the sink
+// fails.
 func (s *Subscription) Rewind(offset int64, epoch leader.Epoch) {
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
-	s.eager, s.nextEpoch = false, epoch
+	s.reader.prefetch, s.cursor.NextEpoch = false, epoch
 	s.drop(offset)
 	s.wakeLane()
 }
 
-// Retry takes an [OutOfRangeError] or a [TruncatedError] back and looks again.
+// Retry discards an [OutOfRangeError] or a [TruncatedError] and asks the leader again.
+// LastError keeps the error until the leader has answered.
 func (s *Subscription) Retry() {
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
-	if s.fatal != nil {
-		// It is shown until the leader has answered.
-		s.failure, s.shown = s.fatal, true
-		s.fatal, s.want = nil, lookupRange
-		s.touch()
-		s.wakeLane()
+	if s.fatal == nil {
+		return
 	}
+	s.health.Err, s.health.Visible = s.fatal, true
+	s.fatal, s.cursor.Lookup = nil, partition.LookupRange
+	s.touch()
+	s.wakeLane()
 }
 
 // SetMaxBytes changes Spec.MaxBytes, from the next request on.
@@ -229,11 +160,26 @@ func (s *Subscription) SetMaxBytes(n int) {
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
 	s.spec.MaxBytes = max(n, 1)
-	s.ask = min(s.ask, s.spec.MaxBytes)
+	s.sizing.Bytes = min(s.sizing.Bytes, s.spec.MaxBytes)
 }
 
-// Close ends the subscription. Nothing is delivered after it, and a blocked
-// Read returns [ErrClosed].
+// Redial makes the lanes of the partition's leader reconnect, each after its request in
+// flight, and makes the next metadata request use a new connection. The lanes of other
+// brokers keep their connections.
+func (s *Subscription) Redial() {
+	s.f.metadata.Reconnect()
+	s.f.mu.Lock()
+	defer s.f.mu.Unlock()
+	if s.route.broker != nil {
+		for _, l := range s.route.broker.lanes {
+			l.reconnect = true
+			l.wake.Set()
+		}
+	}
+}
+
+// Close ends the subscription. No records are delivered after it, and a blocked Read returns
+// [ErrClosed].
 func (s *Subscription) Close() {
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
@@ -241,92 +187,149 @@ func (s *Subscription) Close() {
 		return
 	}
 	s.closed = true
-	s.drop(s.next)
-	s.leave()
+	s.drop(s.cursor.Next)
+	s.leaveBroker()
 	delete(s.f.subs, s)
 	delete(s.f.lost, s)
-	s.f.readers.remove(s)
+	s.f.byPartition.remove(s)
 	s.ready.Set()
 }
 
-// drop discards what is queued and in flight, and continues at offset, which nextEpoch
-// belongs to.
-func (s *Subscription) drop(offset int64) {
-	s.seq++
-	s.touch()
-	s.inFlight, s.needs = false, 0
-	s.moved = s.busy
-	for _, p := range s.queue {
-		s.f.unref(p.frame)
-	}
-	s.queue, s.pos, s.next, s.posEpoch = nil, offset, offset, s.nextEpoch
-	if offset < 0 {
-		s.want = lookupStart
-	}
-}
-
-// end is where the records end that the subscription may see; -1 if unknown.
-func (s *Subscription) end() int64 {
-	if s.iso == sarama.ReadCommitted && s.stable >= 0 {
-		return min(s.stable, s.highWater)
-	}
-	return s.highWater
-}
-
-// behind reports that there are records to fetch, or that nobody knows.
-func (s *Subscription) behind() bool {
-	end := s.end()
-	return !s.drained && (end < 0 || s.pos < end)
-}
-
-// asked is how much to ask for, and how much memory that is likely to need.
-func (s *Subscription) asked() (bytes, memory int64) {
-	bytes = int64(s.ask)
-	ratio := s.ratio
-	if ratio == 0 {
-		ratio = guessedRatio
-	}
-	return bytes, int64(float64(bytes) * ratio)
-}
-
-// learn takes in what an answer was like.
-func (s *Subscription) learn(c *batch.Content) {
-	if c.WireBytes >= int64(s.ask)/2 && !c.Deferred {
-		s.ask = min(s.ask*2, s.spec.MaxBytes)
-	}
-	if now := float64(c.MemoryBytes) / float64(max(c.DecodedBytes, 1)); c.DecodedBytes > 1024 || s.ratio == 0 || c.Deferred {
-		s.ratio = max(now, s.ratio*0.9+now*0.1, 1) // up at once, down slowly
-	}
-}
-
-// HighWaterMark is the offset after the partition's last record, -1 if it is
-// not known yet. It stays fresh while the subscription is paused.
+// HighWaterMark returns the high-water mark of the partition, -1 if it is not known yet. It
+// is kept up to date while the subscription is paused.
 func (s *Subscription) HighWaterMark() int64 {
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
-	return s.highWater
+	return s.cursor.HighWater
 }
 
-// End is the offset up to which the subscription may read: the high-water mark,
-// or under read_committed the last stable offset, before which every
-// transaction has ended. It is -1 if it is not known yet.
+// End returns the offset up to which the subscription may read: the high-water mark, or under
+// read_committed the last stable offset, before which no transaction is open. It is -1 if
+// that is not known yet.
 func (s *Subscription) End() int64 {
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
-	return s.end()
+	return s.cursor.End(s.iso)
 }
 
-// LastError says what keeps the partition from being fetched: nil if its last
-// request succeeded, or if the trouble is young and of a kind that ends by
-// itself.
+// LastError returns what keeps the partition from being fetched. It is nil if the last request
+// succeeded, or if the error is recent and of a kind that ends by itself.
 func (s *Subscription) LastError() error {
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
-	if s.fatal != nil {
+	switch {
+	case s.fatal != nil:
 		return s.fatal
-	}
-	if s.shown {
-		return s.failure
+	case s.health.Visible:
+		return s.health.Err
 	}
 	return nil
+}
+
+// drop discards the parts that were fetched and the request in flight, and continues at
+// offset, to which cursor.nextEpoch belongs.
+func (s *Subscription) drop(offset int64) {
+	s.touch()
+	s.request.seq++
+	s.request.inFlight, s.sizing.LargeBytes = false, 0
+	s.reader.moved = s.reader.taking
+	for _, p := range s.cursor.Queue {
+		s.f.releasePart(p.Frame)
+	}
+	s.cursor.Queue = nil
+	s.cursor.Next = offset
+	s.cursor.FetchOffset, s.cursor.FetchEpoch = offset, s.cursor.NextEpoch
+	if offset < 0 {
+		s.cursor.Lookup = partition.LookupStart
+	}
+}
+
+// fail records an error that began at since; see [partition.Health.Fail]. The caller runs the
+// function that it returns once f.mu is free.
+func (s *Subscription) fail(err error, severe bool, since time.Time) (changed func()) {
+	if s.health.Fail(err, severe, since) {
+		return s.spec.Changed
+	}
+	return nil
+}
+
+// recover records a successful request. The caller runs the function that it returns once f.mu is
+// free.
+func (s *Subscription) recover() (changed func()) {
+	if s.health.Recover() {
+		return s.spec.Changed
+	}
+	return nil
+}
+
+// A readerState is what the consumer of a subscription is doing.
+type readerState struct {
+	waiting    bool      // Wait is blocked
+	taking     bool      // Take works on a part
+	moved      bool      // the cursor was moved during a Take, which settles where to continue
+	prefetch   bool      // the consumer is likely to come back soon: fetch ahead
+	returnedAt time.Time // when Take last returned
+}
+
+// A requestState is about the requests that a subscription takes part in: one at a time at
+// most.
+type requestState struct {
+	seq        int       // grows when the response to the request in flight is no longer wanted
+	inFlight   bool      // a request waits for its response
+	retryAt    time.Time // no request is sent before, after an error
+	turn       uint64    // number of the response that last brought records; the lowest comes first
+	recordsAt  time.Time // when that response arrived
+	sentAt     time.Time // when it was last in a request
+	answeredAt time.Time // when a broker last answered for it
+}
+
+// A Look is a snapshot of how a subscription makes progress.
+type Look struct {
+	// Waiting says that the consumer waits for records, and that no pause and no visible error
+	// explains why there are none.
+	Waiting  bool
+	Next     int64     // position of the consumer; negative if it is not known yet
+	End      int64     // see [Subscription.End]
+	Answered time.Time // when a broker last answered for the partition
+	Broker   string    // address of the broker that it is fetched from; "" if it is not known
+	InFlight bool      // a request waits for its response
+	// Progress is when something last happened that explains why there are no records yet: the
+	// broker sends a long response, or records for other subscriptions, a replica is on trial,
+	// or a quota or lack of memory delays requests. It is in the future if such a cause has a
+	// known end.
+	Progress time.Time
+}
+
+// Look returns how the subscription makes progress now.
+func (s *Subscription) Look() Look {
+	s.f.mu.Lock()
+	defer s.f.mu.Unlock()
+	l := Look{
+		Waiting: s.reader.waiting && !s.paused && s.fatal == nil && !s.health.Visible && !s.closed,
+		Next:    s.cursor.Next, End: s.cursor.End(s.iso), Answered: s.request.answeredAt, InFlight: s.request.inFlight,
+	}
+	if s.route.broker != nil {
+		l.Broker, l.Progress = s.route.broker.addr, s.lastProgress()
+	}
+	return l
+}
+
+// lastProgress returns Look.Progress. Responses for other subscriptions explain nothing any more
+// once s came first in a request that brought no records.
+func (s *Subscription) lastProgress() time.Time {
+	b := s.route.broker
+	at := b.heldBackAt
+	if s.onReplica() && s.route.onTrial && s.route.leaseEnds.After(at) {
+		at = s.route.leaseEnds // the leader is asked then
+	}
+	if s.sizing.Barren {
+		return at
+	}
+	if b.recordsAt.After(at) {
+		at = b.recordsAt
+	}
+	if progress := time.Unix(0, b.progressAt.Load()); progress.After(at) {
+		at = progress
+	}
+	return at
 }

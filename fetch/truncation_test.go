@@ -3,7 +3,6 @@ package fetch
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/fetch/batch"
+	"kcagent/fetch/partition"
 	"kcagent/fetch/wire"
 	"kcagent/leader"
 	"kcagent/retry"
@@ -19,95 +19,82 @@ import (
 // comparingVersion is the version of the fetch request since which leaders compare epochs.
 const comparingVersion = 12
 
-// A truncationCase is what a subscription does at a position, with what the leader reports
-// of its log.
+// A truncationCase is what a subscription does at a position, for what the leader reports of its log.
 type truncationCase struct {
 	pos        int64
 	end        wire.EpochEnd // for the epoch of the position, which is 4
 	start, hwm int64
-	policy     Policy
+	policy     partition.Policy
 	truncated  bool
 	diverging  int64
 	to         int64
 	epoch      leader.Epoch // of the position where it continues
 }
 
-// TestTruncated has one case for each rule.
-func TestTruncated(t *testing.T) {
+// TestTruncationRules has one case for each rule.
+func TestTruncationRules(t *testing.T) {
 	at := func(epoch int32, offset int64) wire.EpochEnd {
 		return wire.EpochEnd{Of: leader.NewEpoch(4), Epoch: leader.NewEpoch(epoch), Offset: offset}
 	}
 	e4, e3, none := leader.NewEpoch(4), leader.NewEpoch(3), at(-1, -1)
 	for name, c := range map[string]truncationCase{
-		"the epoch ends before the position":           {500, at(4, 350), 0, 600, Earliest, true, 350, 350, e4},
-		"it does so with latest, too":                  {500, at(4, 350), 0, 600, Latest, true, 350, 350, e4},
-		"it does so with fail":                         {500, at(4, 350), 0, 600, Fail, true, 350, -1, e4},
-		"a smaller epoch ends before the position":     {500, at(3, 350), 0, 600, Earliest, true, 350, 350, e3},
-		"the log is shorter than the position":         {500, at(4, 350), 0, 350, Earliest, true, 350, 350, e4},
-		"the log lacks every record of the epoch":      {500, at(4, 0), 0, 600, Earliest, true, 0, 0, e4},
-		"the epoch ends at the position":               {500, at(4, 500), 0, 600, Earliest, false, 0, 0, e4},
-		"the epoch goes on behind the position":        {500, at(4, 600), 0, 600, Earliest, false, 0, 0, e4},
-		"a smaller epoch ends behind the position":     {500, at(3, 550), 0, 600, Earliest, false, 0, 0, e4},
-		"what was consumed was deleted by retention":   {500, at(4, 600), 500, 600, Earliest, false, 0, 0, e4},
-		"so was the position":                          {500, at(4, 550), 550, 600, Earliest, false, 0, 0, e4},
-		"no epoch in common":                           {500, none, 100, 600, Earliest, true, -1, 100, leader.Unknown},
-		"no epoch in common with latest":               {500, none, 100, 600, Latest, true, -1, 600, leader.Unknown},
-		"no epoch in common with fail":                 {500, none, 100, 600, Fail, true, -1, -1, e4},
-		"no epoch in common and out of range":          {500, none, 100, 400, Earliest, false, 0, 0, e4},
-		"the diverging offset was deleted":             {500, at(4, 350), 400, 600, Earliest, true, 350, 400, leader.Unknown},
-		"the diverging offset was deleted with latest": {500, at(4, 350), 400, 600, Latest, true, 350, 600, leader.Unknown},
+		"the epoch ends before the position":           {500, at(4, 350), 0, 600, partition.Earliest, true, 350, 350, e4},
+		"it does so with latest, too":                  {500, at(4, 350), 0, 600, partition.Latest, true, 350, 350, e4},
+		"it does so with fail":                         {500, at(4, 350), 0, 600, partition.Fail, true, 350, -1, e4},
+		"a smaller epoch ends before the position":     {500, at(3, 350), 0, 600, partition.Earliest, true, 350, 350, e3},
+		"the log is shorter than the position":         {500, at(4, 350), 0, 350, partition.Earliest, true, 350, 350, e4},
+		"the log lacks every record of the epoch":      {500, at(4, 0), 0, 600, partition.Earliest, true, 0, 0, e4},
+		"the epoch ends at the position":               {500, at(4, 500), 0, 600, partition.Earliest, false, 0, 0, e4},
+		"the epoch ends after the position":            {500, at(4, 600), 0, 600, partition.Earliest, false, 0, 0, e4},
+		"a smaller epoch ends after the position":      {500, at(3, 550), 0, 600, partition.Earliest, false, 0, 0, e4},
+		"what was consumed was deleted by retention":   {500, at(4, 600), 500, 600, partition.Earliest, false, 0, 0, e4},
+		"so was the position":                          {500, at(4, 550), 550, 600, partition.Earliest, false, 0, 0, e4},
+		"no epoch in common":                           {500, none, 100, 600, partition.Earliest, true, -1, 100, leader.Unknown},
+		"no epoch in common with latest":               {500, none, 100, 600, partition.Latest, true, -1, 600, leader.Unknown},
+		"no epoch in common with fail":                 {500, none, 100, 600, partition.Fail, true, -1, -1, e4},
+		"no epoch in common and out of range":          {500, none, 100, 400, partition.Earliest, false, 0, 0, e4},
+		"the diverging offset was deleted":             {500, at(4, 350), 400, 600, partition.Earliest, true, 350, 400, leader.Unknown},
+		"the diverging offset was deleted with latest": {500, at(4, 350), 400, 600, partition.Latest, true, 350, 600, leader.Unknown},
 	} {
-		var told []TruncatedError
+		var reported []partition.TruncatedError
 		s := &Subscription{
-			f: New(Options{}), ready: retry.NewSignal(), want: lookupRange, epoch: 7, next: c.pos, pos: c.pos, nextEpoch: e4, posEpoch: e4,
-			spec: Spec{Topic: "t", OnOutOfRange: c.policy, Truncated: func(e TruncatedError) { told = append(told, e) }},
+			f: New(Options{}), ready: retry.NewSignal(), route: route{leaderEpoch: 7},
+			cursor: partition.Cursor{Lookup: partition.LookupRange, Next: c.pos, FetchOffset: c.pos, NextEpoch: e4, FetchEpoch: e4},
+			spec:   Spec{Topic: "t", OnOutOfRange: c.policy, Truncated: func(e partition.TruncatedError) { reported = append(reported, e) }},
 		}
-		var call calls
-		got := s.truncated(c.end, c.start, c.hwm, &call)
+		var call callbacks
+		got := s.applyTruncation(c.end, c.start, c.hwm, &call)
 		call.run()
 		if got != c.truncated {
 			t.Errorf("%s: truncated is %v", name, got)
 			continue
 		}
-		want := TruncatedError{"t", 0, c.pos, e4, c.diverging, leader.NewEpoch(7), c.to}
+		want := TruncatedError{Topic: "t", Offset: c.pos, Epoch: e4, Diverging: c.diverging, Leader: leader.NewEpoch(7), To: c.to}
 		switch {
 		case !got:
-			if s.pos != c.pos || len(told) > 0 || s.fatal != nil {
-				t.Errorf("%s: the position is %d, told %v, error %v", name, s.pos, told, s.fatal)
+			if s.cursor.FetchOffset != c.pos || len(reported) > 0 || s.fatal != nil {
+				t.Errorf("%s: the position is %d, reported %v, error %v", name, s.cursor.FetchOffset, reported, s.fatal)
 			}
 		case c.to < 0:
-			if e, ok := s.fatal.(*TruncatedError); !ok || *e != want || s.pos != c.pos || len(told) > 0 {
-				t.Errorf("%s: the position is %d, told %v, error %v", name, s.pos, told, s.fatal)
+			if e, ok := s.fatal.(*partition.TruncatedError); !ok || *e != want || s.cursor.FetchOffset != c.pos || len(reported) > 0 {
+				t.Errorf("%s: the position is %d, reported %v, error %v", name, s.cursor.FetchOffset, reported, s.fatal)
 			}
 		default:
-			if s.next != c.to || s.pos != c.to || s.posEpoch != c.epoch || s.nextEpoch != c.epoch || !s.reset || !slices.Equal(told, []TruncatedError{want}) {
-				t.Errorf("%s: continues at %d in epoch %s, reset %v, told %v", name, s.pos, s.posEpoch, s.reset, told)
+			if s.cursor.Next != c.to || s.cursor.FetchOffset != c.to || s.cursor.FetchEpoch != c.epoch || s.cursor.NextEpoch != c.epoch || !s.cursor.WasReset || !slices.Equal(reported, []partition.TruncatedError{want}) {
+				t.Errorf("%s: continues at %d in epoch %s, reset %v, reported %v", name, s.cursor.FetchOffset, s.cursor.FetchEpoch, s.cursor.WasReset, reported)
 			}
 		}
 	}
 }
 
-func TestTruncatedErrorsNameTheNextStep(t *testing.T) {
-	e := TruncatedError{"t", 3, 500, leader.NewEpoch(4), 350, leader.NewEpoch(7), -1}
-	want := "log of t/3 was truncated: it diverges at offset 350 from what was consumed up to offset 500 in leader epoch 4, the leader epoch is now 7, " +
-		"and on_offset_out_of_range is fail: choose earliest or latest to continue at offset 350, or stop the consumer and reset the group's offsets"
-	if e.Error() != want {
-		t.Errorf("got  %s\nwant %s", e.Error(), want)
-	}
-	e.Diverging = -1
-	if !strings.Contains(e.Error(), "has no leader epoch in common with what was consumed up to offset 500") || strings.Contains(e.Error(), "-1") {
-		t.Error(e.Error())
-	}
-}
-
-// A truncatedLeader answers like a leader whose log was truncated, until it is asked for
-// what its log holds: the records of the rig are those of both branches.
+// A truncatedLeader responds like a leader whose log was truncated, until the end of its log is looked
+// up. The records of the rig are those of both branches.
 type truncatedLeader struct {
 	mu         sync.Mutex
-	epoch      int32 // what it answers
+	epoch      int32 // of its responses
 	end        int64 // -1: no epoch in common
 	cut        bool
-	pos        int64   // truncated is what was consumed up to here
+	pos        int64   // records were truncated that were consumed up to here
 	lost       int32   // in this epoch
 	last       []int32 // LastFetchedEpoch of each fetch
 	positions  []int64 // and its offset
@@ -115,7 +102,7 @@ type truncatedLeader struct {
 }
 
 func (l *truncatedLeader) start(r *rig) {
-	r.fetches(func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
+	r.onFetch(func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		p := req.Topics[0].Partitions[0]
@@ -128,9 +115,9 @@ func (l *truncatedLeader) start(r *rig) {
 			return nil, nil, false
 		}
 		if l.end < 0 {
-			return refuse(req, sarama.ErrOffsetOutOfRange), nil, true
+			return errorResponse(req, sarama.ErrOffsetOutOfRange), nil, true
 		}
-		resp := refuse(req, sarama.ErrNoError).(*kmsg.FetchResponse)
+		resp := errorResponse(req, sarama.ErrNoError).(*kmsg.FetchResponse)
 		d := &resp.Topics[0].Partitions[0]
 		d.HighWatermark, d.DivergingEpoch.Epoch, d.DivergingEpoch.EndOffset = 60, l.epoch, l.end
 		return resp, nil, true
@@ -161,30 +148,30 @@ func (l *truncatedLeader) truncate(pos int64, lost, epoch int32, end int64) {
 	l.cut, l.pos, l.lost, l.epoch, l.end, l.epochCalls = true, pos, lost, epoch, end, 0
 }
 
-// older limits the versions of requests, on connections from now on.
-func (r *rig) older(v sarama.KafkaVersion) { r.version.Store(&v) }
+// useVersion limits the versions of requests on later connections.
+func (r *rig) useVersion(v sarama.KafkaVersion) { r.version.Store(&v) }
 
-// TestTruncatedLogIsReadFromTheDivergingOffset: whatever the leader's version, which
-// detects it in a fetch since Kafka 2.7, and is asked at a new leader epoch before.
-func TestTruncatedLogIsReadFromTheDivergingOffset(t *testing.T) {
+// TestTruncatedLogIsReadFromDivergingOffset: with any version of the leader. Since Kafka 2.7 it detects
+// the truncation in a fetch. Before, it is asked after each change of the leader epoch.
+func TestTruncatedLogIsReadFromDivergingOffset(t *testing.T) {
 	for _, version := range []sarama.KafkaVersion{sarama.MaxVersion, sarama.V2_7_0_0, sarama.V2_6_0_0} {
 		for name, tt := range map[string]struct {
-			policy    Policy
+			policy    partition.Policy
 			epoch     int32
 			end       int64
 			from      int // where it continues; -1: nowhere
 			truncated bool
 		}{
-			"diverging":               {Earliest, 1, 30, 30, true},
-			"diverging with latest":   {Latest, 1, 30, 30, true},
-			"diverging with fail":     {Fail, 1, 30, -1, true},
-			"an epoch is gone":        {Earliest, 0, 55, 50, false},
-			"no epoch in common":      {Earliest, -1, -1, 0, true},
-			"the position is the end": {Earliest, 1, 50, 50, false},
+			"diverging":               {partition.Earliest, 1, 30, 30, true},
+			"diverging with latest":   {partition.Latest, 1, 30, 30, true},
+			"diverging with fail":     {partition.Fail, 1, 30, -1, true},
+			"an epoch is gone":        {partition.Earliest, 0, 55, 50, false},
+			"no epoch in common":      {partition.Earliest, -1, -1, 0, true},
+			"the position is the end": {partition.Earliest, 1, 50, 50, false},
 		} {
 			t.Run(fmt.Sprintf("%s %s", version, name), func(t *testing.T) {
-				r := newRig(t, 2, 1, small)
-				r.older(version)
+				r := newRig(t, 2, 1, smallSettings)
+				r.useVersion(version)
 				move := func(to int32) {
 					t.Helper()
 					if err := r.cluster.MoveTopicPartition("t", 0, to); err != nil {
@@ -198,26 +185,26 @@ func TestTruncatedLogIsReadFromTheDivergingOffset(t *testing.T) {
 				l.start(r)
 				r.produce(0, 0, 50)
 				var mu sync.Mutex
-				var told []TruncatedError
-				rd := r.read(Spec{OnOutOfRange: tt.policy, Truncated: func(e TruncatedError) {
+				var reported []partition.TruncatedError
+				rd := r.startReader(Spec{OnOutOfRange: tt.policy, Truncated: func(e partition.TruncatedError) {
 					mu.Lock()
 					defer mu.Unlock()
-					told = append(told, e)
+					reported = append(reported, e)
 				}}, false)
-				r.wants(rd, 0, 50)
+				r.waitForRecords(rd, 0, 50)
 				l.truncate(50, 3, tt.epoch, tt.end)
 				move(0)
 				r.produce(0, 50, 10)
 				if tt.from < 0 {
 					for range 2 {
-						r.shows(rd, "was truncated: it diverges at offset 30 from what was consumed up to offset 50")
+						r.waitForError(rd, "was truncated: it diverges at offset 30 from what was consumed up to offset 50")
 						<-rd.done
 						if got, next, _ := rd.seen(); len(got) != 50 || next != 50 {
 							t.Errorf("%d records, next %d", len(got), next)
 						}
 						rd.Retry()
 						if _, err := rd.Read(t.Context(), nil); err == nil {
-							t.Error("a second look finds nothing wrong")
+							t.Error("after Retry, there is no error")
 						}
 					}
 					return
@@ -232,8 +219,8 @@ func TestTruncatedLogIsReadFromTheDivergingOffset(t *testing.T) {
 				}
 				mu.Lock()
 				defer mu.Unlock()
-				if len(got) != want || (len(told) == 1) != tt.truncated {
-					t.Errorf("%d records, want %d; told %v", len(got), want, told)
+				if len(got) != want || (len(reported) == 1) != tt.truncated {
+					t.Errorf("%d records, want %d; reported %v", len(got), want, reported)
 				}
 				if len(rd.resets) > 0 {
 					t.Errorf("resets: %v", rd.resets)
@@ -243,53 +230,53 @@ func TestTruncatedLogIsReadFromTheDivergingOffset(t *testing.T) {
 	}
 }
 
-// TestNewLeaderEpochIsNoTruncation: clean elections cost an older broker one question for
-// each, a newer one none, and nothing comes twice.
+// TestNewLeaderEpochIsNoTruncation: an election costs one lookup if the leader is older, and none
+// otherwise, and no record is repeated.
 func TestNewLeaderEpochIsNoTruncation(t *testing.T) {
 	for version, questions := range map[sarama.KafkaVersion]int{sarama.MaxVersion: 0, sarama.V2_6_0_0: 3} {
 		t.Run(version.String(), func(t *testing.T) {
-			r := newRig(t, 2, 1, small)
-			r.older(version)
+			r := newRig(t, 2, 1, smallSettings)
+			r.useVersion(version)
 			l := &truncatedLeader{}
 			l.start(r)
-			rd := r.read(Spec{}, false)
+			rd := r.startReader(Spec{}, false)
 			r.produce(0, 0, 10)
-			r.wants(rd, 0, 10)
+			r.waitForRecords(rd, 0, 10)
 			for n := range int32(3) {
 				if err := r.cluster.MoveTopicPartition("t", 0, (n+1)%2); err != nil {
 					t.Fatal(err)
 				}
 				r.produce(0, 10+10*int(n), 10)
-				r.wants(rd, 0, 20+10*int(n))
+				r.waitForRecords(rd, 0, 20+10*int(n))
 			}
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			if l.epochCalls < questions || l.epochCalls > questions+1 { // the first leader may be asked, too
-				t.Errorf("%d questions for epochs, want %d", l.epochCalls, questions)
+			if l.epochCalls < questions || l.epochCalls > questions+1 { // the first leader may also be asked
+				t.Errorf("%d lookups of epochs, want %d", l.epochCalls, questions)
 			}
 		})
 	}
 }
 
-// TestUnknownEpochsShareARequest: subscriptions at one position are in one request although
-// the epoch is unknown to some. Those that know different epochs take turns.
-func TestUnknownEpochsShareARequest(t *testing.T) {
-	b := builder{fetchJob: &fetchJob{}, byPartition: make(map[wire.TopicPartition]*wanted)}
+// TestUnknownEpochSharesRequest: subscriptions at the same position share a request although some do not
+// know the epoch. Those that know different epochs take turns.
+func TestUnknownEpochSharesRequest(t *testing.T) {
+	b := fetchBuilder{fetchJob: &fetchJob{}, byPartition: make(map[wire.TopicPartition]*fetchEntry)}
 	in := func(e leader.Epoch) bool {
-		return b.add(&Subscription{spec: Spec{Topic: "t"}, pos: 5, epoch: 7, posEpoch: e, checked: leader.NewEpoch(7)})
+		return b.add(&Subscription{spec: Spec{Topic: "t"}, route: route{leaderEpoch: 7}, cursor: partition.Cursor{FetchOffset: 5, FetchEpoch: e, CheckedBy: leader.NewEpoch(7)}})
 	}
 	if !in(leader.Unknown) || !in(leader.NewEpoch(3)) || !in(leader.Unknown) || !in(leader.NewEpoch(3)) || in(leader.NewEpoch(4)) {
-		t.Error("epochs share a request that should not, or do not and should")
+		t.Error("the wrong epochs share a request")
 	}
-	if w := b.wants[0]; len(b.wants) != 1 || w.last != leader.NewEpoch(3) || len(w.subs) != 4 || w.unchecked {
-		t.Errorf("%d positions, epoch %s, %d subscriptions, unchecked %v", len(b.wants), w.last, len(w.subs), w.unchecked)
+	if w := b.entries[0]; len(b.entries) != 1 || w.lastEpoch != leader.NewEpoch(3) || len(w.subs) != 4 || w.unconfirmed {
+		t.Errorf("%d positions, epoch %s, %d subscriptions, unconfirmed %v", len(b.entries), w.lastEpoch, len(w.subs), w.unconfirmed)
 	}
 }
 
-// TestLastFetchedEpoch: fetches name the epoch of the last record that was consumed, also
-// after what was fetched was given back, and none where nothing was consumed.
-func TestLastFetchedEpoch(t *testing.T) {
-	r := newRig(t, 2, 1, small)
+// TestFetchNamesLastEpoch: fetches name the epoch of the last record that was consumed, also after parts
+// were dropped, and none where no record was consumed.
+func TestFetchNamesLastEpoch(t *testing.T) {
+	r := newRig(t, 2, 1, smallSettings)
 	l := &truncatedLeader{}
 	l.start(r)
 	r.produce(0, 0, 10)

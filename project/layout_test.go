@@ -36,8 +36,9 @@ var arrows = []struct{ name, imports string }{
 
 	{"agent", "config config/filewatch fetch leader limits retry sink sink/file/filename sink/kinds"},
 
-	{"fetch", "fetch/batch fetch/dial fetch/metadata fetch/wire leader limits retry"},
+	{"fetch", "fetch/batch fetch/dial fetch/metadata fetch/partition fetch/wire leader limits retry"},
 	{"fetch/metadata", "fetch/dial fetch/wire retry"},
+	{"fetch/partition", "fetch/batch fetch/wire leader"},
 	{"fetch/wire", "fetch/batch fetch/dial leader"},
 	{"fetch/dial", "limits retry"},
 	{"fetch/batch", "leader limits"},

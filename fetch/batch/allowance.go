@@ -9,29 +9,29 @@ import (
 	"kcagent/limits"
 )
 
-// An Allowance is the memory that one response may use: what the budget granted and, for a
-// larger first batch, memory for large batches, which the whole process shares. One goroutine
-// at a time uses it.
+// An Allowance is the memory that one response may use: a grant and, for a first batch that is
+// larger, memory for large batches, which the whole process shares. It is not safe for concurrent
+// use.
 type Allowance struct {
-	memory *limits.Memory
-	owner  any   // for which memory for large batches is acquired
-	left   int64 // of the grant
-	spare  int64 // acquired, and not used
-	fed    bool  // the response has a batch
+	memory   *limits.Memory
+	owner    any   // who acquires memory for large batches
+	left     int64 // bytes of the grant that are not used
+	spare    int64 // bytes of memory for large batches that are acquired and not used
+	hasBatch bool  // a batch of the response was decoded
 }
 
-// NewAllowance returns an allowance without a grant. memory is where the memory for large
-// batches comes from.
+// NewAllowance returns an allowance without a grant. Memory for large batches is acquired from
+// memory.
 func NewAllowance(memory *limits.Memory) Allowance { return Allowance{memory: memory} }
 
-// Grant sets the memory for a response to n bytes. owner identifies who waits for memory for
-// large batches.
+// Grant allows a response to use n bytes. owner identifies who waits for memory for large
+// batches; see [limits.Memory.Acquire].
 func (a *Allowance) Grant(owner any, n int64) { a.owner, a.left = owner, n }
 
-// AddLarge hands over n bytes that the caller has acquired from the memory for large batches.
+// AddLarge adds n bytes of memory for large batches that the caller has acquired.
 func (a *Allowance) AddLarge(n int64) { a.spare += n }
 
-// Close gives back memory for large batches that was not used.
+// Close releases memory for large batches that was not used.
 func (a *Allowance) Close() {
 	if a.spare > 0 {
 		a.memory.Release(a.spare)
@@ -39,38 +39,39 @@ func (a *Allowance) Close() {
 	}
 }
 
-// errNoRoom means that a batch does not fit beside what was decompressed before. It is
-// fetched again.
-var errNoRoom = errors.New("no room for a batch of records")
+// errNoMemory reports that a batch does not fit beside the batches before it. It is fetched
+// again.
+var errNoMemory = errors.New("no room for a batch of records")
 
 // A MemoryBusyError reports that other batches hold the memory for large batches.
 type MemoryBusyError struct {
-	Need int64 // bytes of that memory that the batch needs
+	Need int64 // bytes that the batch needs
 }
 
 func (e *MemoryBusyError) Error() string {
 	return fmt.Sprintf("other large batches use the memory for a batch of records that needs %d bytes", e.Need)
 }
 
-// most is how large the next batch may be.
-func (a *Allowance) most() int64 {
-	if a.fed {
+// maxBatch returns how large the next batch may be, in bytes.
+func (a *Allowance) maxBatch() int64 {
+	if a.hasBatch {
 		return max(a.left, 0)
 	}
 	return min(a.memory.MaxBatch(), max(a.left, a.memory.Large()))
 }
 
-// need takes n bytes for a part of fr.
-func (a *Allowance) need(fr *Frame, n int64) error {
+// reserve takes n bytes for the frame, from the grant or else, for the first batch, from the memory
+// for large batches.
+func (a *Allowance) reserve(fr *Frame, n int64) error {
 	switch {
 	case n <= a.left:
 		a.left -= n
 		fr.size += n
 		return nil
-	case a.fed:
-		return errNoRoom
+	case a.hasBatch:
+		return errNoMemory
 	case fr.large+n > a.memory.Large():
-		return &sizeError{size: fr.large + n, total: true}
+		return &sizeError{size: fr.large + n, withResponse: true}
 	}
 	if extra := n - a.spare; extra > 0 {
 		if !a.memory.Acquire(a.owner, extra) {
@@ -86,8 +87,9 @@ func (a *Allowance) need(fr *Frame, n int64) error {
 }
 
 // NewFrame returns a frame for a response of n bytes. Its error is a [*MemoryBusyError] or a
-// [*TooLargeError]. For the latter, peek is called for the first bytes of the response: the header
-// of the batch that is too large is in them, and has its last offset.
+// [*TooLargeError]. For the latter, NewFrame calls peek, which returns at most n of the first bytes
+// of the response: they contain the header of the batch that is too large, and so the offset after
+// it.
 func (a *Allowance) NewFrame(n int64, peek func(n int64) []byte) (*Frame, error) {
 	fr := &Frame{}
 	if n <= a.left {
@@ -96,10 +98,9 @@ func (a *Allowance) NewFrame(n int64, peek func(n int64) []byte) (*Frame, error)
 		fr.buf, fr.size = b[:n], int64(cap(b))
 		return fr, nil
 	}
-	err := a.needFrame(fr, n)
-	var size *sizeError
-	if errors.As(err, &size) {
-		err = &TooLargeError{sizeError: *size, next: afterBatch(peek(min(n, 4<<10)), n), memory: a.memory}
+	err := a.reserveFrame(fr, n)
+	if tooLarge, ok := errors.AsType[*sizeError](err); ok {
+		err = &TooLargeError{sizeError: *tooLarge, next: afterBatch(peek(min(n, 4<<10)), n), memory: a.memory}
 	}
 	if err != nil {
 		return nil, err
@@ -108,26 +109,27 @@ func (a *Allowance) NewFrame(n int64, peek func(n int64) []byte) (*Frame, error)
 	return fr, nil
 }
 
-func (a *Allowance) needFrame(fr *Frame, n int64) error {
+// reserveFrame reserves a response of n bytes, which is more than the grant.
+func (a *Allowance) reserveFrame(fr *Frame, n int64) error {
 	if n > a.memory.MaxBatch()+responseOverhead || n > a.memory.Large() {
 		return &sizeError{size: n}
 	}
-	return a.need(fr, n)
+	return a.reserve(fr, n)
 }
 
-// responseOverhead is the size of a response without its batch: it has an entry for each
+// responseOverhead is the largest size of a response without its batches. It has an entry for each
 // partition of the request.
 const responseOverhead = 1 << 20
 
-// inflate decompresses a part of a frame.
-func (a *Allowance) inflate(fr *Frame, codec sarama.CompressionCodec, b []byte) ([]byte, error) {
+// decompress decompresses a batch, and makes the result a part of the frame.
+func (a *Allowance) decompress(fr *Frame, codec sarama.CompressionCodec, b []byte) ([]byte, error) {
 	large := false
-	data, err := inflate(codec, b, a.most(), func(n int64) error {
+	data, err := decompress(codec, b, a.maxBatch(), func(n int64) error {
 		large = true
-		return a.need(fr, n)
+		return a.reserve(fr, n)
 	})
 	if err == nil && !large {
-		err = a.need(fr, int64(cap(data)))
+		err = a.reserve(fr, int64(cap(data)))
 	}
 	if err != nil {
 		if data != nil && !large {
@@ -139,7 +141,7 @@ func (a *Allowance) inflate(fr *Frame, codec sarama.CompressionCodec, b []byte) 
 	return data, nil
 }
 
-// A TooLargeError reports that a batch of records is too large, and names the next step.
+// A TooLargeError reports that a record batch is too large. Its text names the next step.
 type TooLargeError struct {
 	sizeError
 	next   int64 // the offset after the batch; -1 if it is unknown
@@ -148,7 +150,7 @@ type TooLargeError struct {
 
 func (e *TooLargeError) Error() string {
 	size := fmt.Sprintf("%d bytes", e.size)
-	if e.least {
+	if e.atLeast {
 		size = "at least " + size
 	}
 	skip := "to the offset after the batch"
@@ -156,7 +158,7 @@ func (e *TooLargeError) Error() string {
 		skip = fmt.Sprintf("to %d", e.next)
 	}
 	skip = "; to skip it, stop the consumer and reset the group's offset " + skip
-	if most, large := e.memory.MaxBatch(), e.memory.Large(); e.total && large < 2*most || large < most {
+	if most, large := e.memory.MaxBatch(), e.memory.Large(); e.withResponse && large < 2*most || large < most {
 		return fmt.Sprintf("record batch needs %s of memory, and the memory limit of %d bytes allows %d for a batch: raise the memory limit (GOMEMLIMIT, or that of the container)%s",
 			size, e.memory.Limit(), min(most, large), skip)
 	}

@@ -12,8 +12,8 @@ import (
 	"kcagent/limits"
 )
 
-// bomb is a batch of one record with a value of zeros, which zstd makes very small.
-func bomb(base int64, size int) []byte {
+// zeroBatch returns a batch of one record with a value of zeros, which zstd makes very small.
+func zeroBatch(base int64, size int) []byte {
 	r := kmsg.Record{Value: make([]byte, size)}
 	r.Length = int32(len(r.AppendTo(nil)) - 1)
 	records := r.AppendTo(nil)
@@ -22,54 +22,54 @@ func bomb(base int64, size int) []byte {
 	return batchSpec{base: base, raw: encoder.EncodeAll(records, nil), count: 1, attributes: codecZstd}.bytes()
 }
 
-func limited(limit int64) *limits.Memory {
+// memoryWithLimit returns the memory of a process with the limit.
+func memoryWithLimit(limit int64) *limits.Memory {
 	m := new(limits.Memory)
 	m.SetLimit(limit)
 	return m
 }
 
-// TestDecodeWithinTheGrant: the batches of an answer are decompressed as long as they fit
-// into what the request was granted. The first batch always is; what does not fit is
-// fetched again.
-func TestDecodeWithinTheGrant(t *testing.T) {
+// TestDecodeStaysWithinGrant: the batches of a response are decompressed as long as they fit into the
+// grant. The first batch always is. The others are fetched again.
+func TestDecodeStaysWithinGrant(t *testing.T) {
 	const size, grant = 10 << 20, 32 << 20
 	var raw []byte
 	for i := range int64(20) {
-		raw = append(raw, bomb(i, size)...)
+		raw = append(raw, zeroBatch(i, size)...)
 	}
 	p := &kmsg.FetchResponseTopicPartition{RecordBatches: raw}
-	fr, ro := NewFrame(1), Allowance{memory: limited(64 << 20), left: grant}
+	fr, ro := NewFrame(1), Allowance{memory: memoryWithLimit(64 << 20), left: grant}
 	first := Decode(fr, &ro, p, 0, sarama.ReadCommitted)
 	if first.Next != 3 || !first.Deferred || first.Err != nil || first.LargeBytes != 0 || fr.large != 0 || fr.size > grant {
-		t.Errorf("next is %d, held %v, error %v, %d bytes and %d for large batches", first.Next, first.Deferred, first.Err, fr.size, fr.large)
+		t.Errorf("next is %d, deferred %v, error %v, %d bytes and %d for large batches", first.Next, first.Deferred, first.Err, fr.size, fr.large)
 	}
 	if ratio := first.MemoryBytes / first.DecodedBytes; ratio < 500 {
 		t.Errorf("the ratio is %d", ratio)
 	}
-	// Another partition of the answer gets what is left, which is nothing.
+	// Another partition of the response gets the rest of the grant, which is nothing.
 	second := Decode(fr, &ro, p, 0, sarama.ReadCommitted)
 	if second.Next != 0 || !second.Deferred || second.Err != nil {
-		t.Errorf("next is %d, held %v, error %v", second.Next, second.Deferred, second.Err)
+		t.Errorf("next is %d, deferred %v, error %v", second.Next, second.Deferred, second.Err)
 	}
-	// A batch that needs no memory is read nevertheless.
+	// A batch that needs no memory is read all the same.
 	plain := &kmsg.FetchResponseTopicPartition{RecordBatches: batchSpec{base: 0, values: []string{"a"}}.bytes()}
 	if c := Decode(fr, &ro, plain, 0, sarama.ReadCommitted); c.Next != 1 || c.Deferred {
-		t.Errorf("next is %d, held %v", c.Next, c.Deferred)
+		t.Errorf("next is %d, deferred %v", c.Next, c.Deferred)
 	}
 	fr.Release()
 	// The first batch takes memory for large batches.
-	fr, ro = NewFrame(1), Allowance{memory: limited(64 << 20), left: 1 << 20}
+	fr, ro = NewFrame(1), Allowance{memory: memoryWithLimit(64 << 20), left: 1 << 20}
 	c := Decode(fr, &ro, p, 0, sarama.ReadCommitted)
 	if used := ro.memory.Used(); c.Next != 1 || !c.Deferred || used < size || used > size+100 || fr.large != used {
-		t.Errorf("next is %d, held %v, %d bytes for large batches", c.Next, c.Deferred, used)
+		t.Errorf("next is %d, deferred %v, %d bytes for large batches", c.Next, c.Deferred, used)
 	}
-	// The next answer does not get it.
+	// The next response does not get it.
 	other := Allowance{memory: ro.memory, left: 1 << 20}
 	if !other.memory.Acquire("test", 15<<20) {
-		t.Fatal("there is too little memory")
+		t.Fatal("the memory cannot be acquired")
 	}
 	if c := Decode(NewFrame(1), &other, p, 0, sarama.ReadCommitted); c.Next != 0 || !c.Deferred || c.LargeBytes < size || c.Err != nil {
-		t.Errorf("next is %d, held %v, %d needed, error %v", c.Next, c.Deferred, c.LargeBytes, c.Err)
+		t.Errorf("next is %d, deferred %v, %d needed, error %v", c.Next, c.Deferred, c.LargeBytes, c.Err)
 	}
 	fr.Release()
 	if used := ro.memory.Used(); used != 15<<20 {
@@ -77,9 +77,9 @@ func TestDecodeWithinTheGrant(t *testing.T) {
 	}
 }
 
-// TestTooLargeBatches: the error has the size of the batch and both next steps.
-func TestTooLargeBatches(t *testing.T) {
-	p := &kmsg.FetchResponseTopicPartition{RecordBatches: append(batchSpec{base: 4, values: []string{"a"}}.bytes(), bomb(5, 20<<20)...)}
+// TestTooLargeBatchNamesNextSteps: the error has the size of the batch and both next steps.
+func TestTooLargeBatchNamesNextSteps(t *testing.T) {
+	p := &kmsg.FetchResponseTopicPartition{RecordBatches: append(batchSpec{base: 4, values: []string{"a"}}.bytes(), zeroBatch(5, 20<<20)...)}
 	for _, tt := range []struct {
 		limit, batch int64
 		want         string
@@ -89,37 +89,37 @@ func TestTooLargeBatches(t *testing.T) {
 		{64 << 20, 20 << 20, "record batch has 20971533 bytes, more than limits.max_batch (20971520): raise"},
 		{64 << 20, 21 << 20, ""},
 	} {
-		ro := Allowance{memory: limited(tt.limit), left: 1 << 20}
+		ro := Allowance{memory: memoryWithLimit(tt.limit), left: 1 << 20}
 		ro.memory.SetMaxBatch(tt.batch)
 		fr := NewFrame(1)
 		c := Decode(fr, &ro, p, 5, sarama.ReadCommitted)
 		if tt.want == "" && (c.Err != nil || c.Next != 6) || tt.want != "" && (c.Next != 5 || c.Err == nil || !strings.HasPrefix(c.Err.Error(), tt.want)) {
 			t.Errorf("limit %d, max_batch %d: next %d, %v; want %q", tt.limit, tt.batch, c.Next, c.Err, tt.want)
 		}
-		// Behind other records it is fetched again.
-		ro.left, ro.fed = 1<<20, false
+		// After other records, it is fetched again.
+		ro.left, ro.hasBatch = 1<<20, false
 		if c := Decode(fr, &ro, p, 4, sarama.ReadCommitted); c.Next != 5 || !c.Deferred || c.Err != nil {
-			t.Errorf("limit %d, max_batch %d, behind another batch: next %d, held %v, error %v", tt.limit, tt.batch, c.Next, c.Deferred, c.Err)
+			t.Errorf("limit %d, max_batch %d, after another batch: next %d, deferred %v, error %v", tt.limit, tt.batch, c.Next, c.Deferred, c.Err)
 		}
 		fr.Release()
 	}
 }
 
-// TestAfterBatch finds the batch that makes up a response.
-func TestAfterBatch(t *testing.T) {
+// TestAfterBatchFindsLargeBatch: it finds the batch that makes up nearly all of a response.
+func TestAfterBatchFindsLargeBatch(t *testing.T) {
 	b := batchSpec{base: 41, values: []string{"a", "b"}, raw: make([]byte, 8000), count: 2, last: 1}.bytes()
 	resp := append(bytes.Repeat([]byte{0, 2}, 30), b...)
 	if got := afterBatch(resp[:4096], int64(len(resp)+20)); got != 43 {
 		t.Errorf("the offset after the batch is %d, want 43", got)
 	}
 	if got := afterBatch(make([]byte, 4096), 3<<20); got != -1 {
-		t.Errorf("the offset after nothing is %d", got)
+		t.Errorf("the offset after no batch is %d", got)
 	}
 }
 
-// TestBatchErrorNamesTheSettingToRaise: the memory limit where that is what bounds a batch,
-// otherwise limits.max_batch.
-func TestBatchErrorNamesTheSettingToRaise(t *testing.T) {
+// TestTooLargeErrorNamesSettingToRaise: the memory limit if that is what limits a batch, and otherwise
+// limits.max_batch.
+func TestTooLargeErrorNamesSettingToRaise(t *testing.T) {
 	for name, c := range map[string]struct {
 		limit, max int64
 		total      bool
@@ -134,7 +134,7 @@ func TestBatchErrorNamesTheSettingToRaise(t *testing.T) {
 		m := new(limits.Memory)
 		m.SetLimit(c.limit)
 		m.SetMaxBatch(c.max)
-		err := &TooLargeError{sizeError{size: 99 << 20, total: c.total}, 7, m}
+		err := &TooLargeError{sizeError{size: 99 << 20, withResponse: c.total}, 7, m}
 		if !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %q, want %q", name, err, c.want)
 		}

@@ -15,8 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// BenchmarkDecode decodes an answer with eight batches of 100 KB of records as a producer
-// compresses them.
+// BenchmarkDecode decodes a response with eight batches of 100 KB of records, as a producer compresses
+// them.
 func BenchmarkDecode(b *testing.B) {
 	random := rand.New(rand.NewPCG(1, 2))
 	var records []byte
@@ -57,7 +57,7 @@ func BenchmarkDecode(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				fr := NewFrame(1)
-				if c := Decode(fr, ample(), p, 0, sarama.ReadCommitted); c.Next != 8*int64(count) {
+				if c := Decode(fr, largeAllowance(), p, 0, sarama.ReadCommitted); c.Next != 8*int64(count) {
 					b.Fatal(c.Next, c.Err)
 				}
 				fr.Release()

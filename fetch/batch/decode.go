@@ -26,33 +26,35 @@ import (
 	"kcagent/leader"
 )
 
-// A Content is what a response holds for one position of one partition: all
-// subscriptions that asked for it share it.
+// A Content is what a response has for one position of one partition. All subscriptions at
+// this position share it.
 type Content struct {
-	batches      []Batch
-	Next         int64        // the offset to continue at; the position itself if there was no record
-	Last         leader.Epoch // of the last batch before next, if anything came
-	WireBytes    int64        // bytes of the response
-	DecodedBytes int64        // of them, up to the last batch that was looked at
-	MemoryBytes  int64        // bytes in memory, those used included
-	Err          error        // why the batch at next cannot be read; nil if there is no such batch
-	Deferred     bool         // next is a batch that the answer brought and for which there was no memory
-	LargeBytes   int64        // memory for large batches that it needs; 0 if none
+	batches []Batch
+	Next    int64        // the offset to continue at; the position itself if no batch was read
+	Last    leader.Epoch // of the last batch before Next; unknown if no batch was read
+	Err     error        // why the batch at Next cannot be read; nil if there is no such batch
+
+	WireBytes    int64 // size of the response
+	DecodedBytes int64 // of WireBytes, up to the end of the last batch that was examined
+	MemoryBytes  int64 // memory that DecodedBytes and the decompressed batches need
+
+	Deferred   bool  // the batch at Next was received, and there was no memory to decompress it
+	LargeBytes int64 // memory for large batches that a deferred batch needs; 0 if none
 }
 
-// Decode takes from a response what a subscription at pos may see. What it
-// decompresses becomes part of the frame. The order is Kafka's: a transaction of
-// a producer is aborted from its first offset, which the broker lists, to the
-// abort mark of that producer.
+// Decode returns what a subscription at the offset pos may see of the partition p of a response.
+// Batches that it decompresses become part of the frame, within the allowance. A transaction of
+// a producer is aborted from its first offset, which the broker lists, up to the abort marker of
+// that producer.
 //
-// A batch that cannot be read, or for which there is no room, ends the content; the batches
-// before it are valid. The first batch of an answer may always be decompressed, so that
-// each answer has at least one batch.
-func Decode(fr *Frame, ro *Allowance, p *kmsg.FetchResponseTopicPartition, pos int64, iso sarama.IsolationLevel) Content {
-	d := decoder{Content: Content{Next: pos, WireBytes: int64(len(p.RecordBatches))}, frame: fr, room: ro, pos: pos}
+// A batch that cannot be read, or for which there is no memory, ends the content. The batches
+// before it are valid. The first batch of a response may always be decompressed, so that each
+// response brings at least one batch.
+func Decode(fr *Frame, allowance *Allowance, p *kmsg.FetchResponseTopicPartition, pos int64, iso sarama.IsolationLevel) Content {
+	d := decoder{Content: Content{Next: pos, WireBytes: int64(len(p.RecordBatches))}, frame: fr, allowance: allowance, pos: pos}
 	if iso == sarama.ReadCommitted && len(p.AbortedTransactions) > 0 {
-		d.ahead = slices.Clone(p.AbortedTransactions)
-		slices.SortFunc(d.ahead, func(a, b kmsg.FetchResponseTopicPartitionAbortedTransaction) int {
+		d.upcoming = slices.Clone(p.AbortedTransactions)
+		slices.SortFunc(d.upcoming, func(a, b kmsg.FetchResponseTopicPartitionAbortedTransaction) int {
 			return cmp.Compare(a.FirstOffset, b.FirstOffset)
 		})
 		d.aborted = make(map[int64]bool)
@@ -60,16 +62,14 @@ func Decode(fr *Frame, ro *Allowance, p *kmsg.FetchResponseTopicPartition, pos i
 	for b := p.RecordBatches; len(b) > batchPrefix && d.Err == nil && !d.Deferred; {
 		length := int(binary.BigEndian.Uint32(b[8:])) + batchLength
 		if length > len(b) || length <= batchPrefix {
-			break // cut off: it comes whole with a request that begins with it
+			break // cut off: the next request begins with it
 		}
 		if magic := b[16]; magic >= 2 {
 			d.Err = d.batch(b[:length])
 		} else {
 			d.Err = d.message(b[:length])
 		}
-		if d.Err != nil {
-			d.stop()
-		}
+		d.deferBatch()
 		d.DecodedBytes += int64(length)
 		b = b[length:]
 	}
@@ -77,43 +77,41 @@ func Decode(fr *Frame, ro *Allowance, p *kmsg.FetchResponseTopicPartition, pos i
 	return d.Content
 }
 
-// stop finds out whether the error means that there is no memory for a batch now.
-func (d *decoder) stop() {
-	var short *MemoryBusyError
-	switch {
-	case errors.As(d.Err, &short):
-		d.LargeBytes = short.Need
-	case !errors.Is(d.Err, errNoRoom):
-		return
+// deferBatch turns the error of a batch for which there is no memory now into Deferred.
+func (d *decoder) deferBatch() {
+	if busy, ok := errors.AsType[*MemoryBusyError](d.Err); ok {
+		d.Err, d.Deferred, d.LargeBytes = nil, true, busy.Need
+	} else if errors.Is(d.Err, errNoMemory) {
+		d.Err, d.Deferred = nil, true
 	}
-	d.Deferred, d.Err = true, nil
 }
 
-// A record batch: where its fields are (KIP-98).
+// Offsets in the header of a record batch (KIP-98).
 const (
-	batchLength  = 12 // of what comes before that which the length counts
-	batchPrefix  = 16
-	batchChecked = 21 // the checksum covers what follows
-	batchHeader  = 61
+	batchLength  = 12 // end of the length field, which counts the bytes after it
+	batchPrefix  = 16 // start of the magic byte
+	batchChecked = 21 // start of the bytes that the checksum covers
+	batchHeader  = 61 // start of the records
 )
 
+// A decoder is the state of Decode.
 type decoder struct {
 	Content
-	frame   *Frame
-	room    *Allowance
-	pos     int64
-	ahead   []kmsg.FetchResponseTopicPartitionAbortedTransaction // whose first offset is ahead, in order
-	aborted map[int64]bool                                       // producers inside an aborted transaction
+	frame     *Frame
+	allowance *Allowance
+	pos       int64
+	upcoming  []kmsg.FetchResponseTopicPartitionAbortedTransaction // that begin at a later offset, in order
+	aborted   map[int64]bool                                       // producers inside an aborted transaction
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-var errChecksum = errors.New("checksum of a batch of records is wrong")
+var errChecksum = errors.New("record batch has a wrong checksum")
 
-// batch takes one record batch.
+// batch decodes one record batch.
 func (d *decoder) batch(b []byte) error {
 	if len(b) < batchHeader {
-		return fmt.Errorf("a batch of records has %d bytes, less than its header", len(b))
+		return fmt.Errorf("invalid record batch: %d bytes, less than its header", len(b))
 	}
 	base := int64(binary.BigEndian.Uint64(b))
 	last := base + int64(int32(binary.BigEndian.Uint32(b[23:])))
@@ -126,9 +124,9 @@ func (d *decoder) batch(b []byte) error {
 	epoch := int32(binary.BigEndian.Uint32(b[12:])) // brokers set it; the checksum does not cover it
 	attributes := binary.BigEndian.Uint16(b[21:])
 	producer := int64(binary.BigEndian.Uint64(b[43:]))
-	for len(d.ahead) > 0 && d.ahead[0].FirstOffset <= last {
-		d.aborted[d.ahead[0].ProducerID] = true
-		d.ahead = d.ahead[1:]
+	for len(d.upcoming) > 0 && d.upcoming[0].FirstOffset <= last {
+		d.aborted[d.upcoming[0].ProducerID] = true
+		d.upcoming = d.upcoming[1:]
 	}
 	const appendTime, transactional, control = 0x08, 0x10, 0x20
 	switch count := binary.BigEndian.Uint32(b[57:]); {
@@ -138,53 +136,54 @@ func (d *decoder) batch(b []byte) error {
 		}
 	case attributes&transactional != 0 && d.aborted[producer], count == 0:
 	default:
-		data, err := d.inflate(sarama.CompressionCodec(attributes&7), b[batchHeader:], last+1)
+		data, err := d.decompress(sarama.CompressionCodec(attributes&7), b[batchHeader:], last+1)
 		if err != nil {
 			return err
 		}
-		u := Batch{data: data, left: int(count), base: base, from: max(d.pos, base), epoch: leader.NewEpoch(epoch)}
-		u.first = int64(binary.BigEndian.Uint64(b[27:]))
+		records := Batch{data: data, count: int(count), base: base, from: max(d.pos, base), epoch: leader.NewEpoch(epoch)}
+		records.baseTime = int64(binary.BigEndian.Uint64(b[27:]))
 		if attributes&appendTime != 0 {
-			u.first, u.sameTime = int64(binary.BigEndian.Uint64(b[35:])), true
+			records.baseTime, records.sameTime = int64(binary.BigEndian.Uint64(b[35:])), true
 		}
-		d.batches = append(d.batches, u)
-		d.room.fed = true
+		d.batches = append(d.batches, records)
+		d.allowance.hasBatch = true
 	}
 	d.Next, d.Last = last+1, leader.NewEpoch(epoch)
 	return nil
 }
 
-// inflate returns the records of a batch themselves. next is the offset after it.
-func (d *decoder) inflate(codec sarama.CompressionCodec, b []byte, next int64) ([]byte, error) {
+// decompress returns the decompressed records of a batch. next is the offset after it.
+func (d *decoder) decompress(codec sarama.CompressionCodec, b []byte, next int64) ([]byte, error) {
 	if codec == sarama.CompressionNone {
 		return b, nil
 	}
-	data, err := d.room.inflate(d.frame, codec, b)
-	var size *sizeError
-	switch {
-	case errors.As(err, &size):
-		d.MemoryBytes += size.size // the next request takes it into account
-		if d.room.fed {
-			return nil, errNoRoom
-		}
-		return nil, &TooLargeError{sizeError: *size, next: next, memory: d.room.memory}
-	case err != nil:
+	data, err := d.allowance.decompress(d.frame, codec, b)
+	if err == nil {
+		d.MemoryBytes += int64(cap(data))
+		return data, nil
+	}
+	tooLarge, ok := errors.AsType[*sizeError](err)
+	if !ok {
 		return nil, fmt.Errorf("decompress %s: %w", codec, err)
 	}
-	d.MemoryBytes += int64(cap(data))
-	return data, nil
+	d.MemoryBytes += tooLarge.size // so that the next request is smaller
+	if d.allowance.hasBatch {
+		return nil, errNoMemory
+	}
+	return nil, &TooLargeError{sizeError: *tooLarge, next: next, memory: d.allowance.memory}
 }
 
-// isAbort reads a control record's key: version, then type, 0 for an abort.
+// isAbort reports whether a control batch is an abort marker. The key of its record is a version
+// and a type, which is 0 for an abort.
 func isAbort(records []byte) bool {
 	var r Record
-	c := cursor{b: records}
-	c.record(&r, &Batch{})
-	return !c.bad && len(r.Key) >= 4 && binary.BigEndian.Uint16(r.Key[2:]) == 0
+	in := byteReader{b: records}
+	in.record(&r, &Batch{})
+	return !in.short && len(r.Key) >= 4 && binary.BigEndian.Uint16(r.Key[2:]) == 0
 }
 
-// afterBatch looks in the first bytes of a response of n bytes for the batch that makes up
-// nearly all of it, and returns the offset after that; -1 if there is none.
+// afterBatch searches the first bytes of a response of n bytes for the batch that makes up nearly
+// all of it, and returns the offset after that batch; -1 if there is none.
 func afterBatch(start []byte, n int64) int64 {
 	for i := 0; i+batchHeader <= len(start); i++ {
 		b := start[i:]

@@ -17,7 +17,7 @@ import (
 	"kcagent/limits"
 )
 
-// A batchSpec is a record batch to build.
+// A batchSpec describes a record batch to build.
 type batchSpec struct {
 	base       int64
 	values     []string
@@ -46,7 +46,7 @@ func (s batchSpec) bytes() []byte {
 	return seal(b.AppendTo(nil))
 }
 
-// seal sets length and checksum.
+// seal sets the length and the checksum.
 func seal(b []byte) []byte {
 	binary.BigEndian.PutUint32(b[8:], uint32(len(b)-12))
 	binary.BigEndian.PutUint32(b[17:], crc32.Checksum(b[21:], castagnoli))
@@ -56,7 +56,7 @@ func seal(b []byte) []byte {
 func decodeAll(t *testing.T, raw []byte, pos int64, aborted ...kmsg.FetchResponseTopicPartitionAbortedTransaction) (got []string, c Content, next int64, err error) {
 	t.Helper()
 	fr := NewFrame(1)
-	c = Decode(fr, ample(), &kmsg.FetchResponseTopicPartition{RecordBatches: raw, AbortedTransactions: aborted}, pos, sarama.ReadCommitted)
+	c = Decode(fr, largeAllowance(), &kmsg.FetchResponseTopicPartition{RecordBatches: raw, AbortedTransactions: aborted}, pos, sarama.ReadCommitted)
 	p := Part{batches: slices.Clone(c.batches), Next: c.Next}
 	next, err = p.Each(func(r *Record) bool {
 		ms := int64(-1)
@@ -86,10 +86,10 @@ func TestDecode(t *testing.T) {
 	}{
 		{"in the middle of a batch", []batchSpec{{base: 5, values: []string{"a", "b", "c"}}}, 6, nil, []string{"6@1001=b", "7@1002=c"}, 8},
 		{"a batch before the position", []batchSpec{{base: 0, values: []string{"a"}}, {base: 1, values: []string{"b"}}}, 1, nil, []string{"1@1000=b"}, 2},
-		{"holes of compaction", []batchSpec{{base: 0, values: []string{"a"}, last: 9}, {base: 20, values: []string{"b"}}}, 0, nil, []string{"0@1000=a", "20@1000=b"}, 21},
+		{"gaps of compaction", []batchSpec{{base: 0, values: []string{"a"}, last: 9}, {base: 20, values: []string{"b"}}}, 0, nil, []string{"0@1000=a", "20@1000=b"}, 21},
 		{"a batch that compaction has emptied", []batchSpec{{base: 0, last: 9}}, 0, nil, nil, 10},
 		{"the broker's time", []batchSpec{{base: 0, values: []string{"a", "b"}, attributes: appendTime}}, 0, nil, []string{"0@5000=a", "1@5000=b"}, 2},
-		{"marks", []batchSpec{
+		{"transaction markers", []batchSpec{
 			{base: 0, values: []string{"a"}, attributes: transactional, producer: 7},
 			{base: 1, attributes: transactional | control, producer: 7, raw: commit, count: 1},
 		}, 0, nil, []string{"0@1000=a"}, 2},
@@ -123,7 +123,7 @@ func TestDecode(t *testing.T) {
 			if !slices.Equal(got, tt.want) || c.Next != tt.next || next != tt.next || err != nil || c.Err != nil {
 				t.Errorf("got %v, next %d and %d, errors %v and %v; want %v, next %d", got, c.Next, next, c.Err, err, tt.want, tt.next)
 			}
-			for cut := range raw { // an answer may end anywhere
+			for cut := range raw { // a response may end anywhere
 				if _, c, next, err := decodeAll(t, raw[:cut], tt.pos, tt.aborted...); next > tt.next || err != nil || c.Err != nil {
 					t.Fatalf("cut at %d: next %d, errors %v and %v", cut, next, c.Err, err)
 				}
@@ -132,9 +132,9 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// TestBatchesThatCannotBeRead: what is before them is good, and the position
-// stays at the first record that is not.
-func TestBatchesThatCannotBeRead(t *testing.T) {
+// TestUnreadableBatchStopsAtItsRecord: the records before it are delivered, and the position stays at the
+// first record that cannot be read.
+func TestUnreadableBatchStopsAtItsRecord(t *testing.T) {
 	good := batchSpec{base: 498, values: []string{"a", "b"}}.bytes()
 	flipped := batchSpec{base: 500, values: []string{"c"}}.bytes()
 	flipped[len(flipped)-2] ^= 1
@@ -143,7 +143,7 @@ func TestBatchesThatCannotBeRead(t *testing.T) {
 	}
 	zip := batchSpec{base: 500, raw: []byte("no gzip"), count: 1, attributes: 1}.bytes()
 	if got, c, _, _ := decodeAll(t, append(slices.Clone(good), zip...), 498); len(got) != 2 || c.Next != 500 || c.Err == nil {
-		t.Errorf("nonsense for gzip: %v, next %d, %v", got, c.Next, c.Err)
+		t.Errorf("invalid gzip: %v, next %d, %v", got, c.Next, c.Err)
 	}
 	codec := batchSpec{base: 500, raw: []byte("x"), count: 1, attributes: 7}.bytes()
 	if _, c, _, _ := decodeAll(t, codec, 500); c.Next != 500 || c.Err == nil {
@@ -155,12 +155,12 @@ func TestBatchesThatCannotBeRead(t *testing.T) {
 		count int32
 		next  int64
 	}{
-		"a bad length":             {[]byte{0x7f, 1, 2}, 1, 500},
-		"an empty record":          {[]byte{0}, 1, 500},
-		"fewer records than said":  {one.AppendTo(nil), 2, 501},
-		"a bad length of a value":  {[]byte{14, 0, 0, 0x88, 0x0e, 1, 100, 0}, 1, 500},
-		"a bad number of headers":  {[]byte{14, 0, 0, 0, 1, 2, 'x', 100}, 1, 500},
-		"a number that never ends": {bytes.Repeat([]byte{0xff}, 20), 1, 500},
+		"a bad length":                       {[]byte{0x7f, 1, 2}, 1, 500},
+		"an empty record":                    {[]byte{0}, 1, 500},
+		"fewer records than the header says": {one.AppendTo(nil), 2, 501},
+		"a bad length of a value":            {[]byte{14, 0, 0, 0x88, 0x0e, 1, 100, 0}, 1, 500},
+		"a bad number of headers":            {[]byte{14, 0, 0, 0, 1, 2, 'x', 100}, 1, 500},
+		"a number without an end":            {bytes.Repeat([]byte{0xff}, 20), 1, 500},
 	} {
 		raw := append(slices.Clone(good), batchSpec{base: 500, raw: tt.raw, count: tt.count, last: 9}.bytes()...)
 		got, _, next, err := decodeAll(t, raw, 498)
@@ -170,21 +170,21 @@ func TestBatchesThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// TestOldMessages reads the formats before Kafka 0.11, plain and compressed.
-// TestRecordsOfHeaders: a header is small in a batch, and large in memory. What has too many
-// is not read.
-func TestRecordsOfHeaders(t *testing.T) {
-	for _, n := range []int{mostHeaders, mostHeaders + 1} {
+// TestTooManyHeadersAreAnError: a header is small in a batch and large in memory, so a record with too
+// many headers is not read.
+func TestTooManyHeadersAreAnError(t *testing.T) {
+	for _, n := range []int{maxHeaders, maxHeaders + 1} {
 		r := kmsg.Record{Value: []byte("v"), Headers: make([]kmsg.Header, n)}
 		r.Length = int32(len(r.AppendTo(nil)) - 1)
 		got, _, _, err := decodeAll(t, batchSpec{raw: r.AppendTo(nil), count: 1}.bytes(), 0)
-		if tooMany := n > mostHeaders; errors.Is(err, errHeaders) != tooMany || (len(got) == 1) == tooMany {
+		if tooMany := n > maxHeaders; errors.Is(err, errHeaders) != tooMany || (len(got) == 1) == tooMany {
 			t.Errorf("%d headers: %d records, %v", n, len(got), err)
 		}
 	}
 }
 
-func TestOldMessages(t *testing.T) {
+// TestMessagesBeforeKafka011 reads the old message formats, plain and compressed.
+func TestMessagesBeforeKafka011(t *testing.T) {
 	v0 := func(offset int64, attributes int8, value []byte) []byte {
 		m := kmsg.MessageV0{Offset: offset, Attributes: attributes, Value: value}
 		m.MessageSize = int32(len(m.AppendTo(nil)) - 12)
@@ -199,7 +199,7 @@ func TestOldMessages(t *testing.T) {
 		binary.BigEndian.PutUint32(b[12:], crc32.ChecksumIEEE(b[16:]))
 		return b
 	}
-	zip := zipped
+	zip := gzipped
 	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 	for name, tt := range map[string]struct {
 		raw  []byte
@@ -228,8 +228,8 @@ func TestOldMessages(t *testing.T) {
 	}
 }
 
-// zipped compresses with gzip.
-func zipped(parts ...[]byte) []byte {
+// gzipped returns the parts compressed by gzip.
+func gzipped(parts ...[]byte) []byte {
 	var buf bytes.Buffer
 	w := gzip.NewWriter(&buf)
 	for _, p := range parts {
@@ -239,7 +239,7 @@ func zipped(parts ...[]byte) []byte {
 	return buf.Bytes()
 }
 
-// FuzzDecode: no answer makes the agent panic, or skip beyond what it brought.
+// FuzzDecode: no response makes the agent panic, or skip records after it.
 func FuzzDecode(f *testing.F) {
 	f.Add(batchSpec{base: 5, values: []string{"a", "bb"}}.bytes(), int64(5), true)
 	f.Add(batchSpec{base: 0, raw: []byte{1, 2, 3}, count: 9, attributes: 1}.bytes(), int64(0), true)
@@ -248,24 +248,24 @@ func FuzzDecode(f *testing.F) {
 		raw = slices.Clone(raw)
 		if sealed && len(raw) >= batchHeader {
 			raw[16] = 2
-			seal(raw) // or the checksum would refuse nearly everything
+			seal(raw) // otherwise nearly all batches would have a wrong checksum
 		}
 		_, c, next, err := decodeAll(t, raw, max(0, pos))
 		if err == nil && next != c.Next || len(c.batches) == 0 && next != c.Next {
-			t.Errorf("next is %d after all of %d", next, c.Next)
+			t.Errorf("next is %d after all records, want %d", next, c.Next)
 		}
 	})
 }
 
-// TestReadingAllocatesNothing: not for any record.
-func TestReadingAllocatesNothing(t *testing.T) {
+// TestEachAllocatesNothing: reading a record needs no allocation.
+func TestEachAllocatesNothing(t *testing.T) {
 	spec := batchSpec{base: 0}
 	for i := range 1000 {
 		spec.values = append(spec.values, fmt.Sprint("value", i))
 	}
 	raw := spec.bytes()
 	fr := NewFrame(1)
-	c := Decode(fr, ample(), &kmsg.FetchResponseTopicPartition{RecordBatches: raw}, 0, sarama.ReadCommitted)
+	c := Decode(fr, largeAllowance(), &kmsg.FetchResponseTopicPartition{RecordBatches: raw}, 0, sarama.ReadCommitted)
 	var sum int
 	each := func(r *Record) bool { sum += len(r.Value); return true }
 	runs := make([]Batch, len(c.batches))
@@ -277,17 +277,18 @@ func TestReadingAllocatesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	if allocs > 1 { // the Record that each is given
+	if allocs > 1 { // of the Record
 		t.Errorf("%.0f allocations for 1000 records", allocs)
 	}
 }
 
-func BenchmarkHand(b *testing.B) {
+// BenchmarkEach reads a batch of 1000 records.
+func BenchmarkEach(b *testing.B) {
 	spec := batchSpec{base: 0}
 	for range 1000 {
 		spec.values = append(spec.values, string(bytes.Repeat([]byte("x"), 50)))
 	}
-	c := Decode(NewFrame(1), ample(), &kmsg.FetchResponseTopicPartition{RecordBatches: spec.bytes()}, 0, sarama.ReadCommitted)
+	c := Decode(NewFrame(1), largeAllowance(), &kmsg.FetchResponseTopicPartition{RecordBatches: spec.bytes()}, 0, sarama.ReadCommitted)
 	var last time.Time
 	for b.Loop() {
 		p := Part{batches: slices.Clone(c.batches), Next: c.Next}
@@ -299,5 +300,5 @@ func BenchmarkHand(b *testing.B) {
 	b.SetBytes(1000)
 }
 
-// ample is a room for any answer of a test.
-func ample() *Allowance { return &Allowance{memory: new(limits.Memory), left: 64 << 20} }
+// largeAllowance returns an allowance that is enough for any response of a test.
+func largeAllowance() *Allowance { return &Allowance{memory: new(limits.Memory), left: 64 << 20} }

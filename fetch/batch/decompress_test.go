@@ -16,14 +16,14 @@ import (
 	"github.com/pierrec/lz4/v4"
 )
 
-// A packer compresses as a client of Kafka does.
-type packer struct {
+// A compressor compresses as a Kafka client does.
+type compressor struct {
 	name  string
 	codec sarama.CompressionCodec
 	pack  func([]byte) []byte
 }
 
-func packers() []packer {
+func compressors() []compressor {
 	stream := func(open func(io.Writer) io.WriteCloser) func([]byte) []byte {
 		return func(b []byte) []byte {
 			var out bytes.Buffer
@@ -38,8 +38,8 @@ func packers() []packer {
 		}
 	}
 	encoder, _ := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
-	return []packer{
-		{"gzip", sarama.CompressionGZIP, func(b []byte) []byte { return zipped(b) }},
+	return []compressor{
+		{"gzip", sarama.CompressionGZIP, func(b []byte) []byte { return gzipped(b) }},
 		{"lz4", sarama.CompressionLZ4, stream(func(w io.Writer) io.WriteCloser { return lz4.NewWriter(w) })},
 		{"snappy", sarama.CompressionSnappy, func(b []byte) []byte { return s2.EncodeSnappy(nil, b) }},
 		{"snappy, framed", sarama.CompressionSnappy, func(b []byte) []byte { return xerial.Encode(nil, b) }},
@@ -58,29 +58,29 @@ func packers() []packer {
 	}
 }
 
-// TestInflateAllocatesExactly: a large batch needs as much memory as it has bytes, and that
-// is asked for before it is allocated.
-func TestInflateAllocatesExactly(t *testing.T) {
+// TestDecompressAllocatesExactly: a large batch needs as much memory as it has bytes, which is reserved
+// before it is allocated.
+func TestDecompressAllocatesExactly(t *testing.T) {
 	const size = 48<<20 + 1234
 	zeros := make([]byte, size)
-	for _, p := range packers() {
+	for _, p := range compressors() {
 		src := p.pack(zeros)
 		var asked int64
 		var before, after runtime.MemStats
 		inflate1 := func(most int64) ([]byte, error) {
-			return inflate(p.codec, src, most, func(n int64) error { asked += n; return nil })
+			return decompress(p.codec, src, most, func(n int64) error { asked += n; return nil })
 		}
-		_, _ = inflate1(smallBatch) // the pools are filled
+		_, _ = inflate1(maxPooled) // the pools are filled
 		asked = 0
 		runtime.ReadMemStats(&before)
 		got, err := inflate1(size + zstdBlock)
 		runtime.ReadMemStats(&after)
 		slack := int64(0)
 		if p.name == "zstd with a large window" {
-			slack = zstdBlock // it is not counted, for that would take a large window
+			slack = zstdBlock // its size is not counted, because that would need a large window
 		}
 		if err != nil || !bytes.Equal(got, zeros) || asked < size || asked > size+slack || int64(cap(got)) > size+slack+8192 {
-			t.Errorf("%s: %d of %d bytes, capacity %d, %d asked for, error %v", p.name, len(got), size, cap(got), asked, err)
+			t.Errorf("%s: %d of %d bytes, capacity %d, %d reserved, error %v", p.name, len(got), size, cap(got), asked, err)
 		}
 		if allocated := int64(after.TotalAlloc - before.TotalAlloc); allocated > size+size/2 {
 			t.Errorf("%s: %d bytes were allocated for %d", p.name, allocated, size)
@@ -88,18 +88,18 @@ func TestInflateAllocatesExactly(t *testing.T) {
 		asked = 0
 		var tooLarge *sizeError
 		if _, err := inflate1(size - 1); !errors.As(err, &tooLarge) || tooLarge.size < size-1 || asked != 0 {
-			t.Errorf("%s: with a limit of %d: %v, %d asked for", p.name, size-1, err, asked)
+			t.Errorf("%s: with a limit of %d: %v, %d reserved", p.name, size-1, err, asked)
 		}
 		refusal := errors.New("no")
-		if _, err := inflate(p.codec, src, size+zstdBlock, func(int64) error { return refusal }); !errors.Is(err, refusal) {
-			t.Errorf("%s: refused memory, and the error is %v", p.name, err)
+		if _, err := decompress(p.codec, src, size+zstdBlock, func(int64) error { return refusal }); !errors.Is(err, refusal) {
+			t.Errorf("%s: without memory, the error is %v", p.name, err)
 		}
 	}
 }
 
-// TestZstdSizeLies: a frame that claims a gigabyte and holds a few bytes is an error, and
+// TestZstdSizeBeyondContentIsAnError: a frame that claims a gigabyte and has a few bytes is an error, and
 // nothing is allocated for the claim.
-func TestZstdSizeLies(t *testing.T) {
+func TestZstdSizeBeyondContentIsAnError(t *testing.T) {
 	encoder, _ := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
 	honest := encoder.EncodeAll(make([]byte, 100_000), nil)
 	var h zstd.Header
@@ -109,10 +109,10 @@ func TestZstdSizeLies(t *testing.T) {
 	const magic = "\x28\xb5\x2f\xfd"
 	lie := append([]byte(magic), 0x80|honest[4]&4, 0x58, 0, 0, 0, 0x40) // four bytes of size, a window, and 1 GiB
 	lie = append(lie, honest[h.HeaderSize:]...)
-	for name, src := range map[string][]byte{"alone": lie, "behind another": append(append([]byte{}, honest...), lie...)} {
+	for name, src := range map[string][]byte{"alone": lie, "after another": append(append([]byte{}, honest...), lie...)} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		out, err := inflate(sarama.CompressionZSTD, src, 128<<20, func(int64) error { return nil })
+		out, err := decompress(sarama.CompressionZSTD, src, 128<<20, func(int64) error { return nil })
 		runtime.ReadMemStats(&after)
 		if err == nil {
 			t.Errorf("%s: %d bytes, no error", name, len(out))
@@ -123,21 +123,21 @@ func TestZstdSizeLies(t *testing.T) {
 	}
 }
 
-// TestInflateAnySize compares sizes around those at which buffers change, of data that
-// cannot be compressed and of data that can.
-func TestInflateAnySize(t *testing.T) {
-	random := make([]byte, 2*smallBatch)
+// TestDecompressAnySize tries sizes around those at which buffers change, with data that can be
+// compressed and data that cannot.
+func TestDecompressAnySize(t *testing.T) {
+	random := make([]byte, 2*maxPooled)
 	for i := range random {
 		random[i] = byte(rand.Uint32())
 	}
-	for _, size := range []int{2, 100, 4096, 100_000, 128 << 10, 1 << 20, smallBatch - 1, smallBatch, smallBatch + 1, 2 * smallBatch} {
+	for _, size := range []int{2, 100, 4096, 100_000, 128 << 10, 1 << 20, maxPooled - 1, maxPooled, maxPooled + 1, 2 * maxPooled} {
 		for name, data := range map[string][]byte{"random": random[:size], "zero": make([]byte, size), "text": bytes.Repeat([]byte("ab"), size)[:size]} {
-			for _, p := range packers() {
-				got, err := inflate(p.codec, p.pack(data), int64(size)+zstdBlock, func(int64) error { return nil })
+			for _, p := range compressors() {
+				got, err := decompress(p.codec, p.pack(data), int64(size)+zstdBlock, func(int64) error { return nil })
 				if err != nil || !bytes.Equal(got, data) {
 					t.Errorf("%s: %d %s bytes became %d: %v", p.name, size, name, len(got), err)
 				}
-				if _, err := inflate(p.codec, p.pack(data), int64(size)-1, func(int64) error { return nil }); err == nil && p.name != "zstd with a large window" {
+				if _, err := decompress(p.codec, p.pack(data), int64(size)-1, func(int64) error { return nil }); err == nil && p.name != "zstd with a large window" {
 					t.Errorf("%s: %d %s bytes are not more than %d", p.name, size, name, size-1)
 				}
 			}
@@ -145,8 +145,8 @@ func TestInflateAnySize(t *testing.T) {
 	}
 }
 
-// TestBufferClasses: a buffer has room for what was asked, at most a quarter more, and goes
-// back to where it is found again.
+// TestBufferClasses: a buffer has room for what was requested, is at most a quarter larger, and returns to
+// the pool that it came from.
 func TestBufferClasses(t *testing.T) {
 	for n := 1; n < 40<<20; n += 1 + n/97 {
 		for _, n := range []int{n - 1, n, n + 1} {
@@ -159,9 +159,9 @@ func TestBufferClasses(t *testing.T) {
 	}
 }
 
-// FuzzZstdSize: frames never hold more than their headers say.
+// FuzzZstdSize: frames never have more bytes than zstdSize returns.
 func FuzzZstdSize(f *testing.F) {
-	for _, p := range packers() {
+	for _, p := range compressors() {
 		if p.codec == sarama.CompressionZSTD {
 			f.Add(p.pack(make([]byte, 300_000)))
 			f.Add(p.pack(fmt.Append(nil, "some text")))

@@ -6,34 +6,36 @@ import (
 	"kcagent/leader"
 )
 
-// A Part is what one response brought for one subscription, as far as it has not been read.
+// A Part is what one response brought for one subscription, without the records that were read
+// already.
 type Part struct {
 	batches []Batch
-	Next    int64        // the offset after it
-	Last    leader.Epoch // of the last batch before next
-	Epoch   leader.Epoch // of the last record before the position that hand has reached
+	Next    int64        // the offset to continue at after all records
+	Last    leader.Epoch // leader epoch of the last batch before Next
+	Epoch   leader.Epoch // leader epoch of the last record before the offset that Each returned
+}
+
+// Part returns the content for one subscription. Others read the same records at their own pace.
+func (c *Content) Part() Part {
+	return Part{batches: slices.Clone(c.batches), Next: c.Next, Last: c.Last}
 }
 
 // Empty reports whether all records were read.
 func (p *Part) Empty() bool { return len(p.batches) == 0 }
 
-// Part returns the content for one subscription: others read the same records at their own
-// pace.
-func (c *Content) Part() Part {
-	return Part{batches: slices.Clone(c.batches), Next: c.Next, Last: c.Last}
-}
-
-// Each gives the records to each and returns where to go on.
-func (p *Part) Each(each func(*Record) bool) (next int64, err error) {
+// Each calls receive for the records in order until it returns false. It returns the offset to
+// continue at, also with an error. The record is the same at each call, and its bytes are valid
+// only during the call.
+func (p *Part) Each(receive func(*Record) bool) (next int64, err error) {
 	var r Record
 	for len(p.batches) > 0 {
 		from, epoch := p.batches[0].from, p.batches[0].epoch
-		all, next, err := p.batches[0].each(&r, each)
+		all, next, err := p.batches[0].each(&r, receive)
 		if all || p.batches[0].from > from {
 			p.Epoch = epoch
 		}
 		if all {
-			p.batches[0] = Batch{} // it would keep the batch
+			p.batches[0] = Batch{} // so that the array does not keep its memory
 			p.batches = p.batches[1:]
 		}
 		if !all || next > 0 || err != nil {

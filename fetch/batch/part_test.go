@@ -11,9 +11,9 @@ import (
 	"kcagent/leader"
 )
 
-// TestEpochOfAPosition: a position has the leader epoch of the last batch before it, also
-// if that batch brought no record, and wherever a Take ends.
-func TestEpochOfAPosition(t *testing.T) {
+// TestPartHasEpochOfEachPosition: a position has the leader epoch of the last batch before it, also if that
+// batch has no records, and wherever Each ends.
+func TestPartHasEpochOfEachPosition(t *testing.T) {
 	const transactional, control = 0x10, 0x20
 	abort := []byte{20, 0, 0, 0, 8, 0, 0, 0, 0, 1, 0}
 	var raw []byte
@@ -28,9 +28,9 @@ func TestEpochOfAPosition(t *testing.T) {
 	aborted := []kmsg.FetchResponseTopicPartitionAbortedTransaction{{ProducerID: 7, FirstOffset: 3}}
 	fr := NewFrame(1)
 	defer fr.Release()
-	c := Decode(fr, ample(), &kmsg.FetchResponseTopicPartition{RecordBatches: raw, AbortedTransactions: aborted}, 1, sarama.ReadCommitted)
+	c := Decode(fr, largeAllowance(), &kmsg.FetchResponseTopicPartition{RecordBatches: raw, AbortedTransactions: aborted}, 1, sarama.ReadCommitted)
 	if c.Next != 6 || c.Last != leader.NewEpoch(6) {
-		t.Errorf("behind all, %d has epoch %s", c.Next, c.Last)
+		t.Errorf("at the end, %d has epoch %s", c.Next, c.Last)
 	}
 	p := Part{batches: c.batches, Next: c.Next, Last: c.Last, Epoch: leader.NewEpoch(2)}
 	var got []string
@@ -44,7 +44,7 @@ func TestEpochOfAPosition(t *testing.T) {
 	if want := []string{"2:3", "3:3", "6:6"}; !slices.Equal(got, want) {
 		t.Errorf("positions and epochs %v, want %v", got, want)
 	}
-	cut := Decode(fr, ample(), &kmsg.FetchResponseTopicPartition{RecordBatches: raw[:len(raw)-1], AbortedTransactions: aborted}, 1, sarama.ReadCommitted)
+	cut := Decode(fr, largeAllowance(), &kmsg.FetchResponseTopicPartition{RecordBatches: raw[:len(raw)-1], AbortedTransactions: aborted}, 1, sarama.ReadCommitted)
 	if cut.Next != 5 || cut.Last != leader.NewEpoch(5) {
 		t.Errorf("before the batch that is cut off, %d has epoch %s", cut.Next, cut.Last)
 	}

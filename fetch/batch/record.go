@@ -9,135 +9,135 @@ import (
 	"kcagent/leader"
 )
 
-// A Record is one record. Nil as key or value is Kafka's null.
+// A Record is one record of a partition. A nil key or value is Kafka's null. Its bytes are lent:
+// they are valid only until the function that receives the record returns.
 type Record struct {
 	Offset  int64
-	Time    time.Time // zero if the record has none
+	Time    time.Time // zero if the record has no timestamp
 	Key     []byte
 	Value   []byte
 	Headers []Header
-	Epoch   leader.Epoch // of the batch
+	Epoch   leader.Epoch // leader epoch of its batch
 
 	putBack bool
 }
 
-// PutBack is called by the function that receives a record, before it returns false: the
-// record does not count as taken, and the next Take begins with it.
+// PutBack makes the record the first one of the next Take. The function that receives the record
+// calls PutBack before it returns false.
 func (r *Record) PutBack() { r.putBack = true }
 
 // A Header is one header of a record.
 type Header struct{ Key, Value []byte }
 
-// A Batch is a record batch, decompressed, or what is left of one.
+// A Batch is a decompressed record batch, or the rest of one.
 type Batch struct {
 	data     []byte
-	left     int   // records in data
-	base     int64 // offset that the deltas count from
-	from     int64 // records before this offset are left out: a batch comes whole
-	first    int64 // milliseconds since 1970 that the deltas of times count from; may be negative
-	sameTime bool  // all records have the time first
-	old      bool  // data is messages, as before Kafka 0.11
+	count    int   // records in data
+	base     int64 // the offset that offset deltas are relative to
+	from     int64 // records before this offset are skipped: brokers send whole batches
+	baseTime int64 // what timestamp deltas are relative to, in milliseconds since 1970; may be negative
+	sameTime bool  // all records have the timestamp baseTime
+	legacy   bool  // data is messages of the formats before Kafka 0.11
 	epoch    leader.Epoch
 }
 
-// errMalformed means that the producer wrote nonsense: the checksum was right.
-var errMalformed = errors.New("a record is malformed")
+// errMalformed reports a record that the producer wrote wrongly: the checksum of the batch is right.
+var errMalformed = errors.New("malformed record")
 
-// mostHeaders is how many headers a record may have. A header takes two bytes of the batch at
-// least, and many times that in memory.
-const mostHeaders = 100_000
+// maxHeaders is how many headers a record may have. A header needs only two bytes of a batch, and
+// many times that in memory.
+const maxHeaders = 100_000
 
-var errHeaders = fmt.Errorf("a record has more than %d headers: to skip it, stop the consumer and reset the group's offset to the one after it", mostHeaders)
+var errHeaders = fmt.Errorf("record has more than %d headers: to skip it, stop the consumer and reset the group's offset to the one after it", maxHeaders)
 
-// each gives the records to each until it returns false, and reports how far it
-// came: all of the run, or the offset after the last record. What stands in a
-// record that cannot be read counts for nothing, its offset least of all. A record that is put
-// back is the first of the next call.
-func (u *Batch) each(r *Record, each func(*Record) bool) (all bool, next int64, err error) {
-	c := cursor{b: u.data}
-	r.Epoch = u.epoch
-	for u.left > 0 {
-		if u.old {
-			c.message(r, u)
+// each calls receive for the records until it returns false. It reports whether all records were
+// received, and otherwise the offset to continue at. Nothing of a malformed record is used, not
+// even its offset. A record that was put back is the first one of the next call.
+func (b *Batch) each(r *Record, receive func(*Record) bool) (all bool, next int64, err error) {
+	in := byteReader{b: b.data}
+	r.Epoch = b.epoch
+	for b.count > 0 {
+		if b.legacy {
+			in.message(r, b)
 		} else {
-			c.record(r, u)
+			in.record(r, b)
 		}
-		if c.crowded {
-			return false, u.from, errHeaders
+		if in.tooManyHeaders {
+			return false, b.from, errHeaders
 		}
-		if c.bad {
-			return false, u.from, errMalformed
+		if in.short {
+			return false, b.from, errMalformed
 		}
 		more := true
-		if r.Offset >= u.from {
-			if more = each(r); r.putBack {
-				r.putBack, u.from = false, r.Offset
-				return false, u.from, nil
+		if r.Offset >= b.from {
+			if more = receive(r); r.putBack {
+				r.putBack, b.from = false, r.Offset
+				return false, b.from, nil
 			}
-			u.from = r.Offset + 1
+			b.from = r.Offset + 1
 		}
-		u.left--
-		u.data = c.b
+		b.count--
+		b.data = in.b
 		if !more {
-			return u.left == 0, u.from, nil
+			return b.count == 0, b.from, nil
 		}
 	}
 	return true, 0, nil
 }
 
-// A cursor reads what Kafka wrote; bad says that there was too little of it.
-type cursor struct {
-	b       []byte
-	bad     bool
-	crowded bool // there are too many headers
+// A byteReader reads values from bytes. Methods return zero values once there are too few bytes.
+type byteReader struct {
+	b              []byte
+	short          bool // there were too few bytes, or a length was invalid
+	tooManyHeaders bool // a record has more than maxHeaders
 }
 
-// record reads one record (KIP-98). All of its bytes lie in the cursor's.
-func (c *cursor) record(r *Record, u *Batch) {
+// record reads one record of the batch u (KIP-98). Its keys and values point into c.b.
+func (c *byteReader) record(r *Record, u *Batch) {
 	length := c.varint()
 	if length < 0 || length > int64(len(c.b)) {
-		c.bad = true
+		c.short = true
 		return
 	}
 	rest := c.b[length:]
 	c.b = c.b[:length]
-	if c.bad = c.bad || length == 0; c.bad {
+	if c.short = c.short || length == 0; c.short {
 		return
 	}
-	c.b = c.b[1:] // attributes, unused
-	at := c.varint()
+	c.b = c.b[1:] // attributes, which are unused
+	delta := c.varint()
 	r.Offset = u.base + c.varint()
 	if u.sameTime {
-		at = 0
+		delta = 0
 	}
-	r.Time = timeOf(u.first + at)
+	r.Time = timestamp(u.baseTime + delta)
 	r.Key = c.bytes()
 	r.Value = c.bytes()
 	r.Headers = r.Headers[:0]
 	n := c.varint()
-	if c.crowded = n > mostHeaders; c.crowded {
+	if c.tooManyHeaders = n > maxHeaders; c.tooManyHeaders {
 		return
 	}
-	for ; n > 0 && !c.bad; n-- {
+	for ; n > 0 && !c.short; n-- {
 		r.Headers = append(r.Headers, Header{c.bytes(), c.bytes()})
 	}
 	c.b = rest
 }
 
-// noTimestamp is Kafka's timestamp of a record without one. All other negative
-// numbers are times before 1970.
+// noTimestamp is Kafka's timestamp of a record without one. Other negative timestamps are times
+// before 1970.
 const noTimestamp = -1
 
-// timeOf converts a Kafka timestamp, in milliseconds since 1970. The result is the zero
+// timestamp converts a Kafka timestamp, in milliseconds since 1970. The result is the zero
 // time if and only if the record has no timestamp.
-func timeOf(ms int64) time.Time {
+func timestamp(ms int64) time.Time {
 	if ms < 0 {
-		return timeBefore1970(ms)
+		return timestampBefore1970(ms)
 	}
 	return time.UnixMilli(ms)
 }
 
-func timeBefore1970(ms int64) time.Time {
+func timestampBefore1970(ms int64) time.Time {
 	if ms == noTimestamp {
 		return time.Time{}
 	}
@@ -148,34 +148,35 @@ func timeBefore1970(ms int64) time.Time {
 	return t
 }
 
-// varint reads a zigzag number.
-func (c *cursor) varint() int64 {
-	if len(c.b) > 0 && c.b[0] < 0x80 { // by far the most are small
+// varint reads a zigzag-encoded number.
+func (c *byteReader) varint() int64 {
+	if len(c.b) > 0 && c.b[0] < 0x80 { // most are small
 		v := c.b[0]
 		c.b = c.b[1:]
 		return int64(v>>1) ^ -int64(v&1)
 	}
 	v, n := binary.Varint(c.b)
 	if n <= 0 {
-		c.bad = true
+		c.short = true
 		return 0
 	}
 	c.b = c.b[n:]
 	return v
 }
 
-// bytes reads a length and as many bytes; nil if it is negative.
-func (c *cursor) bytes() []byte {
+// bytes reads a length and as many bytes. It returns nil if the length is negative.
+func (c *byteReader) bytes() []byte {
 	n := c.varint()
 	if n < 0 {
 		return nil
 	}
-	return c.span(n)
+	return c.next(n)
 }
 
-func (c *cursor) span(n int64) []byte {
+// next returns the next n bytes.
+func (c *byteReader) next(n int64) []byte {
 	if n > int64(len(c.b)) {
-		c.bad = true
+		c.short = true
 		return nil
 	}
 	b := c.b[:n:n]

@@ -11,15 +11,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// yearOne is the timestamp that has the value of Go's zero time.
+// yearOne is the timestamp whose time equals Go's zero time.
 const yearOne = -62135596800000
 
-// timesOf decodes an answer and returns the time of each record; nil is none.
+// timesOf decodes a response and returns the time of each record, nil for a record without one.
 func timesOf(t *testing.T, raw []byte) (times []any) {
 	t.Helper()
 	fr := NewFrame(1)
 	defer fr.Release()
-	c := Decode(fr, ample(), &kmsg.FetchResponseTopicPartition{RecordBatches: raw}, 0, sarama.ReadCommitted)
+	c := Decode(fr, largeAllowance(), &kmsg.FetchResponseTopicPartition{RecordBatches: raw}, 0, sarama.ReadCommitted)
 	p := Part{batches: c.batches, Next: c.Next}
 	if _, err := p.Each(func(r *Record) bool {
 		if r.Time.IsZero() {
@@ -34,9 +34,9 @@ func timesOf(t *testing.T, raw []byte) (times []any) {
 	return times
 }
 
-// TestTimesOfABatch: a record's timestamp is the sum of base and delta, and only the sum -1
-// means that it has none. With the topic's LogAppendTime it is the batch's maximum.
-func TestTimesOfABatch(t *testing.T) {
+// TestRecordTimestamps: the timestamp of a record is the sum of base and delta, and only the sum -1 means
+// that it has none. With LogAppendTime it is the maximum timestamp of the batch.
+func TestRecordTimestamps(t *testing.T) {
 	const appendTime = 0x08
 	for name, tt := range map[string]struct {
 		attributes int16
@@ -47,7 +47,7 @@ func TestTimesOfABatch(t *testing.T) {
 		"usual":                            {0, 1000, 1005, []int64{0, 5}, []any{int64(1000), int64(1005)}},
 		"the first record has none":        {0, -1, 1000, []int64{0, 1001, 0, 1}, []any{nil, int64(1000), nil, int64(0)}},
 		"a later record has none":          {0, 1000, 1000, []int64{0, -1001, 7}, []any{int64(1000), nil, int64(1007)}},
-		"none has one":                     {0, -1, -1, []int64{0, 0}, []any{nil, nil}},
+		"no record has one":                {0, -1, -1, []int64{0, 0}, []any{nil, nil}},
 		"before 1970":                      {0, -5, 3, []int64{0, 4, 5, 8}, []any{int64(-5), nil, int64(0), int64(3)}},
 		"the zero time of Go is a time":    {0, yearOne, yearOne, []int64{0}, []any{int64(yearOne)}},
 		"the largest and the least number": {0, math.MaxInt64, math.MaxInt64, []int64{0, 1}, []any{int64(math.MaxInt64), int64(math.MinInt64)}},
@@ -74,9 +74,9 @@ func TestTimesOfABatch(t *testing.T) {
 	}
 }
 
-// TestTimesOfOldMessages: format 1 has a timestamp in each message, and that of the outer
-// message counts where the broker has set it.
-func TestTimesOfOldMessages(t *testing.T) {
+// TestMessageTimestamps: messages of format 1 have timestamps. If the broker has set that of the outer
+// message, it applies to all.
+func TestMessageTimestamps(t *testing.T) {
 	message := func(offset int64, attributes int8, at int64, value []byte) []byte {
 		m := kmsg.MessageV1{Offset: offset, Magic: 1, Attributes: attributes, Timestamp: at, Value: value}
 		m.MessageSize = int32(len(m.AppendTo(nil)) - 12)
@@ -91,10 +91,10 @@ func TestTimesOfOldMessages(t *testing.T) {
 		want []any
 	}{
 		"plain":                       {inner, []any{nil, int64(77), int64(-3), int64(yearOne)}},
-		"compressed":                  {message(3, zip, 50, zipped(inner)), []any{nil, int64(77), int64(-3), int64(yearOne)}},
-		"the broker's time":           {message(3, zip|appendTime, 50, zipped(inner)), []any{int64(50), int64(50), int64(50), int64(50)}},
-		"the broker has none":         {message(3, zip|appendTime, -1, zipped(inner)), []any{nil, nil, nil, nil}},
-		"the broker's is before 1970": {message(3, zip|appendTime, -2, zipped(inner)), []any{int64(-2), int64(-2), int64(-2), int64(-2)}},
+		"compressed":                  {message(3, zip, 50, gzipped(inner)), []any{nil, int64(77), int64(-3), int64(yearOne)}},
+		"the broker's time":           {message(3, zip|appendTime, 50, gzipped(inner)), []any{int64(50), int64(50), int64(50), int64(50)}},
+		"the broker has none":         {message(3, zip|appendTime, -1, gzipped(inner)), []any{nil, nil, nil, nil}},
+		"the broker's is before 1970": {message(3, zip|appendTime, -2, gzipped(inner)), []any{int64(-2), int64(-2), int64(-2), int64(-2)}},
 	} {
 		if got := timesOf(t, tt.raw); !slices.Equal(got, tt.want) {
 			t.Errorf("%s: got %v, want %v", name, got, tt.want)

@@ -14,28 +14,28 @@ import (
 	"kcagent/limits"
 )
 
-// badFor is how long an address is tried after the others of its name, once it did not
-// respond. One that accepts connections and does not respond costs ten seconds.
-const badFor = 5 * time.Minute
+// unresponsiveFor is how long an address that did not respond is tried after the others of its
+// name. An address that accepts connections and does not respond costs ten seconds.
+const unresponsiveFor = 5 * time.Minute
 
-// addresses remembers which addresses of a name did not respond lately. A name may have
-// several: IPv6 and IPv4, or those of a load balancer, some of which may be dead. The
-// system's dialer moves on to the next one only if there is no connection at all.
+// addresses remembers which addresses of a host name did not respond lately. A name may have
+// several, such as IPv6 and IPv4, or those of a load balancer, and some of them may be
+// unresponsive. [net.Dialer] would use the next one only if an address refuses connections.
 type addresses struct {
 	lookup func(ctx context.Context, host string) ([]netip.Addr, error)
 
-	mu  sync.Mutex
-	bad map[string]time.Time // by ip:port: when it last did not respond
-	all map[string]int       // how many addresses host:port has, if it is a name
+	mu             sync.Mutex
+	unresponsiveAt map[string]time.Time // when ip:port last did not respond
+	counts         map[string]int       // addresses of host:port, if host is a name
 }
 
-// lookUp is the system's.
-func lookUp(ctx context.Context, host string) ([]netip.Addr, error) {
+// systemLookup resolves host with the system's resolver.
+func systemLookup(ctx context.Context, host string) ([]netip.Addr, error) {
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 }
 
-// dial connects to the first address of addr that accepts a connection, and returns
-// which one that is, as ip:port. Its error has those of all of them.
+// dial connects to the first address of addr that accepts a connection, and returns that address
+// as ip:port. Its error has the errors of all addresses.
 func (a *addresses) dial(ctx context.Context, addr string) (conn net.Conn, at string, err error) {
 	all, err := a.resolve(ctx, addr)
 	if err != nil {
@@ -49,7 +49,7 @@ func (a *addresses) dial(ctx context.Context, addr string) (conn net.Conn, at st
 			return conn, at, nil
 		}
 		if ctx.Err() == nil {
-			a.note(at, false)
+			a.record(at, false)
 		}
 		failed[at] = err
 	}
@@ -59,18 +59,19 @@ func (a *addresses) dial(ctx context.Context, addr string) (conn net.Conn, at st
 	return nil, "", Unreachable(failed)
 }
 
-// dialOne leaves time for the addresses that are left, as [net.Dialer] does.
+// dialOne connects to one address. It leaves time for those after it, as [net.Dialer] does; left
+// is how many there are, this one included.
 func dialOne(ctx context.Context, dialer *net.Dialer, at string, left int) (net.Conn, error) {
-	const least = 2 * time.Second
+	const minTimeout = 2 * time.Second
 	if by, ok := ctx.Deadline(); ok && left > 1 {
 		var stop context.CancelFunc
-		ctx, stop = context.WithTimeout(ctx, max(time.Until(by)/time.Duration(left), least))
+		ctx, stop = context.WithTimeout(ctx, max(time.Until(by)/time.Duration(left), minTimeout))
 		defer stop()
 	}
 	return limits.Brokers().Dial(ctx, dialer, "tcp", at)
 }
 
-// resolve returns the addresses of addr, those that responded lately first.
+// resolve returns the addresses of addr as ip:port. Those that did not respond lately come last.
 func (a *addresses) resolve(ctx context.Context, addr string) ([]string, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -94,56 +95,57 @@ func (a *addresses) resolve(ctx context.Context, addr string) ([]string, error) 
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for at, since := range a.bad {
-		if time.Since(since) > badFor {
-			delete(a.bad, at)
+	for at, since := range a.unresponsiveAt {
+		if time.Since(since) > unresponsiveFor {
+			delete(a.unresponsiveAt, at)
 		}
 	}
-	if a.all == nil {
-		a.all = make(map[string]int)
+	if a.counts == nil {
+		a.counts = make(map[string]int)
 	}
-	a.all[addr] = len(all)
-	slices.SortStableFunc(all, func(x, y string) int { return a.bad[x].Compare(a.bad[y]) })
+	a.counts[addr] = len(all)
+	slices.SortStableFunc(all, func(x, y string) int { return a.unresponsiveAt[x].Compare(a.unresponsiveAt[y]) })
 	return all, nil
 }
 
-// count returns how many addresses addr had when it was last resolved.
+// count returns how many addresses addr had when it was last resolved, at least 1.
 func (a *addresses) count(addr string) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return max(a.all[addr], 1)
+	return max(a.counts[addr], 1)
 }
 
-// note records whether an address responded.
-func (a *addresses) note(at string, responded bool) {
+// record records whether the address ip:port responded.
+func (a *addresses) record(at string, responded bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if responded {
-		delete(a.bad, at)
+		delete(a.unresponsiveAt, at)
 		return
 	}
-	if a.bad == nil {
-		a.bad = make(map[string]time.Time)
+	if a.unresponsiveAt == nil {
+		a.unresponsiveAt = make(map[string]time.Time)
 	}
-	a.bad[at] = time.Now()
+	a.unresponsiveAt[at] = time.Now()
 }
 
-// named is addr with the address that it was resolved to.
-func named(addr, at string) string {
+// withAddress returns addr, followed by the address that it was resolved to if that is another.
+func withAddress(addr, at string) string {
 	if strings.EqualFold(addr, at) {
 		return addr
 	}
 	return fmt.Sprintf("%s (%s)", addr, at)
 }
 
-// An UnreachableError says why no broker answered.
+// An UnreachableError has the errors of several brokers, or of several addresses of one, of which
+// none responded.
 type UnreachableError struct {
 	each []string
 	last error
 }
 
-// Unreachable joins errors in the order of their keys: brokers and the addresses of a
-// name are tried in an order that changes, and the same causes are to have the same text.
+// Unreachable joins errors in the order of their keys. Brokers and addresses are tried in a random
+// order, and errors with the same causes must have the same text.
 func Unreachable(failed map[string]error) *UnreachableError {
 	e := new(UnreachableError)
 	for _, addr := range slices.Sorted(maps.Keys(failed)) {
@@ -153,4 +155,6 @@ func Unreachable(failed map[string]error) *UnreachableError {
 }
 
 func (e *UnreachableError) Error() string { return strings.Join(e.each, "; ") }
+
+// Unwrap returns one of the errors.
 func (e *UnreachableError) Unwrap() error { return e.last }

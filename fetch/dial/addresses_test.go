@@ -34,17 +34,17 @@ func TestUnresponsiveAddressesComeLast(t *testing.T) {
 		}
 	}
 	order("127.0.0.2", "127.0.0.3")
-	a.note("127.0.0.2:"+port, false)
+	a.record("127.0.0.2:"+port, false)
 	order("127.0.0.3", "127.0.0.2")
-	a.bad["127.0.0.2:"+port] = time.Now().Add(-badFor)
+	a.unresponsiveAt["127.0.0.2:"+port] = time.Now().Add(-unresponsiveFor)
 	order("127.0.0.2", "127.0.0.3")
-	a.note("127.0.0.3:"+port, true)
+	a.record("127.0.0.3:"+port, true)
 	order("127.0.0.3", "127.0.0.2")
 }
 
-// TestErrorsOfANameStayTheSame: neither the port from which a name server was asked nor
-// the order in which the addresses are tried is in the error.
-func TestErrorsOfANameStayTheSame(t *testing.T) {
+// TestErrorTextIsStable: neither the local port of a name lookup nor the order in which addresses are
+// tried is in the error.
+func TestErrorTextIsStable(t *testing.T) {
 	local := 40000
 	a := &addresses{lookup: func(context.Context, string) ([]netip.Addr, error) {
 		local++

@@ -22,23 +22,23 @@ import (
 	"time"
 )
 
-// A Options describes how to connect to a broker, and why.
+// Options describe how to connect to a broker, and for whom.
 type Options struct {
-	TLS *tls.Config // nil without TLS
-	Who string      // what errors call the other end
-	// Member is the consumer that the connection to its coordinator is for; nil for a
-	// connection of the fetcher.
+	TLS *tls.Config // nil means without TLS
+	Who string      // how errors name the other end
+	// Member is the consumer that connects to its coordinator; nil for a connection of the
+	// fetcher.
 	Member *Membership
-	Evicts bool // a member's connection may be closed for it
-	// Wrap is called with the connection before anything is sent. Its error ends the
-	// attempt; the connection is closed by then.
+	Evict  bool // a member's connection may be closed for this one
+	// Wrap is called with the connection before anything is sent, and returns the connection
+	// to use. Its error ends the attempt. Wrap then has closed the connection.
 	Wrap func(net.Conn) (net.Conn, error)
 }
 
 // A Dialer connects to the brokers of one cluster. Its methods are safe for concurrent use.
 type Dialer struct {
 	pin       *Pin
-	links     links
+	limiter   limiter
 	addresses addresses
 }
 
@@ -46,7 +46,7 @@ type Dialer struct {
 // the system's resolver.
 func NewDialer(pin *Pin, lookup func(ctx context.Context, host string) ([]netip.Addr, error)) *Dialer {
 	if lookup == nil {
-		lookup = lookUp
+		lookup = systemLookup
 	}
 	return &Dialer{pin: pin, addresses: addresses{lookup: lookup}}
 }
@@ -54,110 +54,112 @@ func NewDialer(pin *Pin, lookup func(ctx context.Context, host string) ([]netip.
 // Pin returns the pin that each connection is checked against.
 func (d *Dialer) Pin() *Pin { return d.pin }
 
-// Full reports whether the broker at addr rejected a connection lately, presumably because
-// it limits them.
-func (d *Dialer) Full(addr string) bool { return d.links.full(addr) }
+// Full reports whether the broker at addr rejected a connection lately, presumably because it
+// limits them.
+func (d *Dialer) Full(addr string) bool { return d.limiter.full(addr) }
 
 // AddressCount returns how many addresses addr had when it was last resolved, at least 1.
 func (d *Dialer) AddressCount(addr string) int { return d.addresses.count(addr) }
 
-// Connect connects to a broker of the cluster at one of the addresses of addr. Where the
-// broker limits connections, a consumer that has not joined has to wait for its turn. Only
-// the requests that open a connection are sent to another cluster.
-func (d *Dialer) Connect(ctx context.Context, addr string, w Options) (*Conn, error) {
-	link, err := d.links.enter(addr, w)
+// Connect connects to a broker of the cluster at one of the addresses of addr. Where the broker
+// limits connections, a consumer that has not joined gets a [*FullError] while it has to wait.
+// Only the requests that open a connection are sent to another cluster.
+func (d *Dialer) Connect(ctx context.Context, addr string, o Options) (*Conn, error) {
+	slot, err := d.limiter.admit(addr, o)
 	if err != nil {
 		return nil, err
 	}
-	wire, at, err := d.addresses.dial(ctx, addr)
+	raw, at, err := d.addresses.dial(ctx, addr)
 	if err != nil {
-		link.leave()
+		slot.release()
 		return nil, err
 	}
-	way := &way{addresses: &d.addresses, link: link, at: at, broker: named(addr, at), heard: d.links.heard(addr)}
+	a := &attempt{addresses: &d.addresses, slot: slot, at: at, broker: withAddress(addr, at), respondedAt: d.limiter.respondedAt(addr)}
 	if at != addr {
-		w.Who += " (" + at + ")"
+		o.Who += " (" + at + ")"
 	}
-	conn, err := w.Wrap(&linkedConn{wire, link})
+	conn, err := o.Wrap(&slotConn{raw, slot})
 	if err != nil {
 		return nil, err
 	}
-	link.conn = conn
-	ready, err := handshake(ctx, conn, addr, w.TLS, w.Who, way)
+	slot.conn = conn
+	ready, err := handshake(ctx, conn, addr, o.TLS, o.Who, a)
 	if err != nil {
 		return nil, err
 	}
-	return d.pin.guard(ready, way), nil
+	return d.pin.guard(ready, a), nil
 }
 
-// A way records the results of opening a connection.
-type way struct {
-	addresses *addresses
-	link      *linkConn
-	at        string // ip:port
-	broker    string // the address, and the one that it was resolved to
-	heard     *atomic.Int64
+// An attempt records the result of opening one connection: for its address, and for the limit of
+// its broker.
+type attempt struct {
+	addresses   *addresses
+	slot        *slot
+	at          string // ip:port
+	broker      string // the address as it was given, and the one that it was resolved to
+	respondedAt *atomic.Int64
 }
 
-// hear records that n bytes of a later response were received.
-func (w *way) hear(n int) {
+// recordBytes records that n bytes of a response after the first one arrived.
+func (a *attempt) recordBytes(n int) {
 	if n > 0 {
-		w.heard.Store(time.Now().UnixNano())
+		a.respondedAt.Store(time.Now().UnixNano())
 	}
 }
 
-// answer records the first response.
-func (w *way) answer() {
-	w.addresses.note(w.at, true)
-	w.link.answer()
+// succeed records the first response.
+func (a *attempt) succeed() {
+	a.addresses.record(a.at, true)
+	a.slot.recordResponse()
 }
 
-// fail returns what err means. The error of a connection that the agent closed says nothing
-// about the broker.
-func (w *way) fail(err error) error {
-	if err = w.evicted(err); errors.Is(err, net.ErrClosed) || errors.As(err, new(*FullError)) {
+// fail records an error before the first response, and returns what it means. If the agent closed
+// the connection, the error says nothing about the broker.
+func (a *attempt) fail(err error) error {
+	if err = a.evictionOr(err); errors.Is(err, net.ErrClosed) || errors.As(err, new(*FullError)) {
 		return err
 	}
-	w.addresses.note(w.at, false)
-	if err = w.link.fail(w.broker, err); w.at == w.link.addr || errors.As(err, new(*FullError)) {
+	a.addresses.record(a.at, false)
+	if err = a.slot.recordFailure(a.broker, err); a.at == a.slot.addr || errors.As(err, new(*FullError)) {
 		return err
 	}
-	return &AddressError{w.at, err}
+	return &AddressError{a.at, err}
 }
 
-// An AddressError is why one address of a name did not respond.
+// evictionOr returns err, or why the agent closed the connection in favour of another one.
+func (a *attempt) evictionOr(err error) error {
+	if err != nil {
+		if eviction := a.slot.evictedFor(); eviction != nil {
+			return eviction
+		}
+	}
+	return err
+}
+
+// An AddressError says why one address of a name did not respond.
 type AddressError struct {
 	at  string // ip:port
 	err error
 }
 
 func (e *AddressError) Error() string {
-	if errors.As(e.err, new(StrangerError)) { // which names it
+	if errors.As(e.err, new(StrangerError)) { // its text has the address
 		return e.err.Error()
 	}
 	return "address " + e.at + ": " + e.err.Error()
 }
 
+// Unwrap returns the cause.
 func (e *AddressError) Unwrap() error { return e.err }
 
-// evicted returns why the agent closed the connection, if it did for another one.
-func (w *way) evicted(err error) error {
-	if err != nil {
-		if why := w.link.why(); why != nil {
-			return why
-		}
-	}
-	return err
-}
-
-// A linkedConn counts as a connection to its broker until it is closed.
-type linkedConn struct {
+// A slotConn occupies its slot until it is closed.
+type slotConn struct {
 	net.Conn
-	link *linkConn
+	slot *slot
 }
 
 // Close implements [net.Conn].
-func (c *linkedConn) Close() error {
-	c.link.leave()
+func (c *slotConn) Close() error {
+	c.slot.release()
 	return c.Conn.Close()
 }

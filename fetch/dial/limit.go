@@ -14,50 +14,56 @@ import (
 	"kcagent/retry"
 )
 
-// links counts the connections to the brokers of one cluster, and decides who may
-// connect where a broker does not accept enough of them (max.connections.per.ip). Such
-// a broker closes a connection at once, so a rejection looks like a port that wants TLS.
+// A limiter counts the connections to the brokers of one cluster, and decides who may connect
+// where a broker limits them (max.connections.per.ip). Such a broker closes a connection at once,
+// so a rejection looks like a port that requires TLS.
 //
-//   - Connections that fetch come first: without them, no consumer gets records. If one of
-//     them is rejected while the broker still answers others, a member's connection is
-//     closed for it.
+//   - Connections that fetch come first: without them, no consumer gets records. If one of them
+//     is rejected while the broker still answers others, a member's connection is closed for it.
 //   - Members of a group come next: consumers that have not joined must not cost them their
 //     membership.
-//   - Consumers that have not joined wait. They try one after the other, with growing
-//     waits, and more of them at a time once one has succeeded.
-type links struct {
+//   - Consumers that have not joined wait. They try one after the other, with growing waits, and
+//     more of them at a time once one has succeeded.
+type limiter struct {
 	mu       sync.Mutex
 	answered bool // a broker of the cluster has answered once
-	byAddr   map[string]*link
+	byAddr   map[string]*brokerLimit
 }
 
-// A link is what is known of one broker. links.mu guards it.
-type link struct {
-	open    int         // connections that were answered
-	members []*linkConn // the connections among them that belong to consumers, oldest first
+// A brokerLimit is what the limiter knows of one broker. limiter.mu guards it.
+type brokerLimit struct {
+	open    int     // connections over which the broker has answered
+	members []*slot // those of them that belong to consumers, oldest first
 
-	fullAt  time.Time // when a connection was last rejected; zero if none was
-	broker  string    // which address that was
-	most    int       // connections that were open at such a time
-	wait    time.Duration
-	next    time.Time // when consumers that have not joined may try again
-	width   int       // how many of them at a time
-	trying  int       // how many do
-	evicted int       // connections of members that were closed since one that fetches was answered
-	starved time.Time // when one that fetches was rejected for the first time since then
+	rejectedAt      time.Time     // when a connection was last rejected; zero if none was
+	rejectedBy      string        // the address that rejected it
+	openThen        int           // the most connections that were open at a rejection
+	wait            time.Duration // between tries of consumers that have not joined
+	nextTry         time.Time     // when they may try again
+	width           int           // how many of them may try at a time
+	trying          int           // how many of them are trying
+	evicted         int           // connections of members that were closed since one that fetches was answered
+	fetchRejectedAt time.Time     // when one that fetches was first rejected since then
 
-	heard atomic.Int64 // Unix nanoseconds of when a response came over any
+	respondedAt atomic.Int64 // when a response last arrived over any connection, in Unix nanoseconds
 }
 
 const (
-	// fullFor is how long a broker counts as full after the last rejection.
-	fullFor   = 5 * time.Minute
-	firstTurn = time.Second
-	lastTurn  = 30 * time.Second
-	mostTurns = 64
+	// limitedFor is how long a broker counts as full after the last rejection.
+	limitedFor = 5 * time.Minute
+	// responsiveFor is longer than the time between two heartbeats of a member.
+	responsiveFor = 5 * time.Second
+
+	firstWait = time.Second
+	lastWait  = 30 * time.Second
+	maxWidth  = 64
+	// maxEvicted is how many connections of members are closed before one that fetches is
+	// answered. If that does not help, the limit is not the cause.
+	maxEvicted = 4
 )
 
-// A Membership records whether a consumer is a member of its group. The zero value is not.
+// A Membership records whether a consumer is a member of its group. The zero value is not. Its
+// methods are safe for concurrent use.
 type Membership struct {
 	until atomic.Int64 // Unix nanoseconds
 }
@@ -65,22 +71,23 @@ type Membership struct {
 // Begin records that a generation began.
 func (m *Membership) Begin() { m.until.Store(math.MaxInt64) }
 
-// End records that the generation ended, and for how long the group keeps the member.
+// End records that the generation ended, and for how long the group still keeps the member.
 func (m *Membership) End(kept time.Duration) {
 	m.until.CompareAndSwap(math.MaxInt64, time.Now().Add(kept).UnixNano())
 }
 
-// InGeneration reports whether a generation is on.
+// InGeneration reports whether a generation has begun and not ended.
 func (m *Membership) InGeneration() bool { return m.until.Load() == math.MaxInt64 }
 
+// joined reports whether the group keeps the member.
 func (m *Membership) joined() bool { return time.Now().UnixNano() < m.until.Load() }
 
-// A FullError reports that a broker closed a connection before it answered, although the
-// cluster has answered others: it is not about TLS or SASL.
+// A FullError reports that a broker closed a connection before it answered, although the cluster
+// has answered others. So the cause is neither TLS nor SASL.
 type FullError struct {
 	Broker  string // its address
-	Open    int    // connections of this agent to it
-	Evicted bool   // it was the agent that closed the connection, for one that fetches
+	Open    int    // connections of this agent to it; 0 if that is not known to be the cause
+	Evicted bool   // the agent closed the connection, in favour of one that fetches
 	Err     error
 }
 
@@ -99,171 +106,171 @@ func (e *FullError) Error() string {
 // Unwrap returns Err.
 func (e *FullError) Unwrap() error { return e.Err }
 
-func (ls *links) of(addr string) *link {
-	l := ls.byAddr[addr]
-	if l == nil {
-		if ls.byAddr == nil {
-			ls.byAddr = make(map[string]*link)
+// limitOf returns what is known of the broker at addr. l.mu is held.
+func (l *limiter) limitOf(addr string) *brokerLimit {
+	b := l.byAddr[addr]
+	if b == nil {
+		if l.byAddr == nil {
+			l.byAddr = make(map[string]*brokerLimit)
 		}
-		l = &link{}
-		ls.byAddr[addr] = l
+		b = &brokerLimit{}
+		l.byAddr[addr] = b
 	}
-	return l
+	return b
 }
-
-// aliveFor is longer than the time between two heartbeats of a member.
-const aliveFor = 5 * time.Second
-
-// alive reports whether the broker has answered lately. A connection that is idle looks
-// open for some time after its broker is gone.
-func (l *link) alive() bool { return time.Since(time.Unix(0, l.heard.Load())) < aliveFor }
-
-// full reports whether a broker rejected a connection lately.
-func (l *link) full() bool { return !l.fullAt.IsZero() && time.Since(l.fullAt) < fullFor }
 
 // full reports whether the broker at addr rejected a connection lately.
-func (ls *links) full(addr string) bool {
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	return ls.of(addr).full()
+func (l *limiter) full(addr string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.limitOf(addr).full()
 }
 
-// heard is when the broker at addr last sent something.
-func (ls *links) heard(addr string) *atomic.Int64 {
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	return &ls.of(addr).heard
+// respondedAt returns where connections record when the broker at addr last sent something.
+func (l *limiter) respondedAt(addr string) *atomic.Int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return &l.limitOf(addr).respondedAt
 }
 
-// A linkConn is one connection, from before it is dialled.
-type linkConn struct {
-	ls     *links
-	addr   string
-	member *Membership // nil if the connection is the fetcher's
-	evicts bool        // a member's connection may be closed for it
-	turn   bool        // it takes one of the turns
-
-	state  linkState
-	conn   net.Conn // nil until it is dialled
-	failed error    // why it was not answered
-	reason error    // why it was evicted
+// respondedLately reports whether the broker has sent something lately. An idle connection looks
+// open for some time after its broker is gone.
+func (b *brokerLimit) respondedLately() bool {
+	return time.Since(time.Unix(0, b.respondedAt.Load())) < responsiveFor
 }
 
-type linkState int
+// full reports whether the broker rejected a connection lately.
+func (b *brokerLimit) full() bool {
+	return !b.rejectedAt.IsZero() && time.Since(b.rejectedAt) < limitedFor
+}
+
+// A slot stands for one connection, from before it is dialled until it is closed. limiter.mu
+// guards its state and errors.
+type slot struct {
+	limiter *limiter
+	addr    string
+	member  *Membership // nil if the connection is the fetcher's
+	evict   bool        // a member's connection may be closed for it
+	turn    bool        // it counts in brokerLimit.trying
+
+	state    slotState
+	conn     net.Conn // nil until it is dialled
+	failed   error    // why the broker did not answer
+	eviction error    // why the agent closed the connection; nil if it did not
+}
+
+type slotState int
 
 const (
-	opening linkState = iota
-	answered
-	over
+	slotOpening slotState = iota
+	slotAnswered
+	slotClosed
 )
 
-// enter permits the dial of a connection to addr, or returns why it has to wait. The caller
-// reports the results by answer, fail and leave.
-func (ls *links) enter(addr string, w Options) (*linkConn, error) {
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	c := &linkConn{ls: ls, addr: addr, member: w.Member, evicts: w.Evicts}
-	l := ls.of(addr)
-	if w.Member == nil || w.Member.joined() || !l.full() {
-		return c, nil
+// admit permits the dial of a connection to addr, or returns a [*FullError] if it has to wait.
+// The caller reports the results by recordResponse, recordFailure and release.
+func (l *limiter) admit(addr string, o Options) (*slot, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := &slot{limiter: l, addr: addr, member: o.Member, evict: o.Evict}
+	b := l.limitOf(addr)
+	if o.Member == nil || o.Member.joined() || !b.full() {
+		return s, nil
 	}
-	if l.trying >= l.width || time.Now().Before(l.next) {
-		return nil, &FullError{Broker: l.broker, Open: l.most, Err: io.EOF}
+	if b.trying >= b.width || time.Now().Before(b.nextTry) {
+		return nil, &FullError{Broker: b.rejectedBy, Open: b.openThen, Err: io.EOF}
 	}
-	c.turn = true
-	l.trying++
-	return c, nil
+	s.turn = true
+	b.trying++
+	return s, nil
 }
 
-// answer records the first response.
-func (c *linkConn) answer() {
-	c.ls.mu.Lock()
-	defer c.ls.mu.Unlock()
-	if c.state != opening {
+// recordResponse records the first response.
+func (s *slot) recordResponse() {
+	s.limiter.mu.Lock()
+	defer s.limiter.mu.Unlock()
+	if s.state != slotOpening {
 		return
 	}
-	c.state = answered
-	c.ls.answered = true
-	l := c.ls.of(c.addr)
-	l.heard.Store(time.Now().UnixNano())
-	l.open++
+	s.state = slotAnswered
+	s.limiter.answered = true
+	b := s.limiter.limitOf(s.addr)
+	b.respondedAt.Store(time.Now().UnixNano())
+	b.open++
 	switch {
-	case c.member != nil:
-		l.members = append(l.members, c)
-	case c.evicts:
-		l.evicted, l.starved = 0, time.Time{}
+	case s.member != nil:
+		b.members = append(b.members, s)
+	case s.evict:
+		b.evicted, b.fetchRejectedAt = 0, time.Time{}
 	}
-	if c.turn {
-		l.trying--
-		l.width, l.wait, l.next = min(2*l.width, mostTurns), 0, time.Time{}
+	if s.turn {
+		b.trying--
+		b.width, b.wait, b.nextTry = min(2*b.width, maxWidth), 0, time.Time{}
 	}
 }
 
-// fail handles an error before the first response, and returns what it means.
-func (c *linkConn) fail(broker string, err error) error {
-	c.ls.mu.Lock()
+// recordFailure handles an error before the first response, and returns what it means.
+func (s *slot) recordFailure(broker string, err error) error {
+	s.limiter.mu.Lock()
 	switch {
-	case c.failed != nil:
-		err = c.failed
+	case s.failed != nil:
+		err = s.failed
 		fallthrough
-	case c.state != opening, !hungUp(err), !c.ls.answered:
-		c.ls.mu.Unlock()
+	case s.state != slotOpening, !closedByPeer(err), !s.limiter.answered:
+		s.limiter.mu.Unlock()
 		return err
 	}
-	l := c.ls.of(c.addr)
-	var victim *linkConn
+	b := s.limiter.limitOf(s.addr)
+	var victim *slot
 	full := &FullError{Broker: broker, Err: err}
-	if l.open > 0 && l.alive() { // otherwise the broker accepts none, or a proxy has no server
-		victim = l.reject(c)
-		l.broker = broker
-		full.Open = l.most
+	if b.open > 0 && b.respondedLately() { // otherwise the broker is down, or a proxy has no broker behind it
+		victim = b.recordRejection(s)
+		b.rejectedBy = broker
+		full.Open = b.openThen
 	}
-	c.failed = full
+	s.failed = full
 	if victim != nil {
-		victim.reason = &FullError{Broker: broker, Open: l.most, Evicted: true, Err: io.EOF}
+		victim.eviction = &FullError{Broker: broker, Open: b.openThen, Evicted: true, Err: io.EOF}
 		victim.member.until.Store(0)
 	}
-	c.ls.mu.Unlock()
+	s.limiter.mu.Unlock()
 	if victim != nil {
 		_ = victim.conn.Close()
 	}
 	return full
 }
 
-// reject records that c was rejected, and returns the connection to be closed for it.
-func (l *link) reject(c *linkConn) (victim *linkConn) {
+// recordRejection records that the broker rejected s. It returns the connection to close for it,
+// nil if there is none.
+func (b *brokerLimit) recordRejection(s *slot) (victim *slot) {
 	now := time.Now()
-	if !l.full() {
-		l.most, l.wait, l.next = 0, 0, time.Time{}
+	if !b.full() {
+		b.openThen, b.wait, b.nextTry = 0, 0, time.Time{}
 	}
-	if !now.Before(l.next) { // otherwise it began before that was known
-		l.wait = min(max(2*l.wait, firstTurn), lastTurn)
-		l.next = now.Add(retry.Jitter(l.wait))
+	if !now.Before(b.nextTry) { // otherwise s began before the last rejection
+		b.wait = min(max(2*b.wait, firstWait), lastWait)
+		b.nextTry = now.Add(retry.Jitter(b.wait))
 	}
-	l.fullAt, l.width, l.most = now, 1, max(l.most, l.open)
+	b.rejectedAt, b.width, b.openThen = now, 1, max(b.openThen, b.open)
 	switch {
-	case c.evicts && l.starved.IsZero():
-		l.starved = now
-	case c.evicts && l.evicted < mostEvicted && l.heard.Load() > l.starved.UnixNano():
-		if victim = l.newest(true); victim != nil {
-			l.evicted++
+	case s.evict && b.fetchRejectedAt.IsZero():
+		b.fetchRejectedAt = now
+	case s.evict && b.evicted < maxEvicted && b.respondedAt.Load() > b.fetchRejectedAt.UnixNano():
+		if victim = b.newestMember(true); victim != nil {
+			b.evicted++
 		}
-	case c.member != nil && c.member.joined():
-		victim = l.newest(false)
+	case s.member != nil && s.member.joined():
+		victim = b.newestMember(false)
 	}
 	return victim
 }
 
-// mostEvicted is how many members' connections are closed before one that fetches was
-// answered: if that does not help, it is not the limit.
-const mostEvicted = 4
-
-// newest returns the newest connection of a consumer that has not joined, or else, if
-// joined, of one that has.
-func (l *link) newest(joined bool) (victim *linkConn) {
-	for _, m := range l.members {
+// newestMember returns the newest connection of a consumer that has not joined. If there is none
+// and joined is true, it returns the newest one of a consumer that has joined.
+func (b *brokerLimit) newestMember(joined bool) (victim *slot) {
+	for _, m := range b.members {
 		switch {
-		case m.reason != nil:
+		case m.eviction != nil:
 		case !m.member.joined():
 			victim = m
 		case joined && (victim == nil || victim.member.joined()):
@@ -273,37 +280,37 @@ func (l *link) newest(joined bool) (victim *linkConn) {
 	return victim
 }
 
-// leave handles the end of the connection, whatever its cause.
-func (c *linkConn) leave() {
-	c.ls.mu.Lock()
-	defer c.ls.mu.Unlock()
-	l := c.ls.of(c.addr)
-	switch c.state {
-	case opening:
-		if c.turn {
-			l.trying--
+// release records that the connection was closed, whatever the cause.
+func (s *slot) release() {
+	s.limiter.mu.Lock()
+	defer s.limiter.mu.Unlock()
+	b := s.limiter.limitOf(s.addr)
+	switch s.state {
+	case slotOpening:
+		if s.turn {
+			b.trying--
 		}
-	case answered:
-		l.open--
-		for i, m := range l.members {
-			if m == c {
-				l.members = append(l.members[:i:i], l.members[i+1:]...)
+	case slotAnswered:
+		b.open--
+		for i, m := range b.members {
+			if m == s {
+				b.members = append(b.members[:i:i], b.members[i+1:]...)
 				break
 			}
 		}
 	}
-	c.state = over
+	s.state = slotClosed
 }
 
-// why returns the reason of an eviction; nil if there was none.
-func (c *linkConn) why() error {
-	c.ls.mu.Lock()
-	defer c.ls.mu.Unlock()
-	return c.reason
+// evictedFor returns why the agent closed the connection; nil if it did not.
+func (s *slot) evictedFor() error {
+	s.limiter.mu.Lock()
+	defer s.limiter.mu.Unlock()
+	return s.eviction
 }
 
-// hungUp reports whether the other end closed the connection.
-func hungUp(err error) bool {
+// closedByPeer reports whether err means that the other end closed the connection.
+func closedByPeer(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// A stubConn notes that it was closed.
+// A stubConn records that it was closed.
 type stubConn struct {
 	net.Conn
 	closed bool
@@ -22,10 +22,10 @@ func (c *stubConn) Close() error {
 	return nil
 }
 
-// connected is a connection of a test to the broker b:9092.
-func connected(t *testing.T, ls *links, w Options) (*linkConn, *stubConn) {
+// newSlot returns a slot for the broker b:9092.
+func newSlot(t *testing.T, ls *limiter, w Options) (*slot, *stubConn) {
 	t.Helper()
-	c, err := ls.enter("b:9092", w)
+	c, err := ls.admit("b:9092", w)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,134 +34,135 @@ func connected(t *testing.T, ls *links, w Options) (*linkConn, *stubConn) {
 	return c, conn
 }
 
+// joinedMember returns the membership of a consumer that has joined.
 func joinedMember() *Membership {
 	m := new(Membership)
 	m.Begin()
 	return m
 }
 
-// TestRejectionNamesTheLimit: only where the cluster has answered once, and the other
-// end has closed the connection.
-func TestRejectionNamesTheLimit(t *testing.T) {
-	ls := &links{}
+// TestRejectionNamesLimit: only if the cluster has responded before, and the other end has closed the
+// connection.
+func TestRejectionNamesLimit(t *testing.T) {
+	ls := &limiter{}
 	member := Options{Member: new(Membership)}
-	first, _ := connected(t, ls, member)
-	if err := first.fail("b:9092", io.EOF); err != io.EOF {
+	first, _ := newSlot(t, ls, member)
+	if err := first.recordFailure("b:9092", io.EOF); err != io.EOF {
 		t.Errorf("before the cluster has answered: %v", err)
 	}
-	first.leave()
-	lane, _ := connected(t, ls, Options{})
-	lane.answer()
-	late, _ := connected(t, ls, member)
-	if err := late.fail("b:9092", StrangerError("it accepts connections and has not answered")); errors.As(err, new(*FullError)) {
+	first.release()
+	lane, _ := newSlot(t, ls, Options{})
+	lane.recordResponse()
+	late, _ := newSlot(t, ls, member)
+	if err := late.recordFailure("b:9092", StrangerError("it accepts connections and has not answered")); errors.As(err, new(*FullError)) {
 		t.Errorf("of an unresponsive broker: %v", err)
 	}
-	late.leave()
-	lane.leave()
-	gone, _ := connected(t, ls, Options{})
-	if err := gone.fail("b:9092", io.EOF); !strings.HasSuffix(err.Error(), "before: it may be restarting, or clients at this address may have reached its limit max.connections.per.ip") || ls.full("b:9092") {
+	late.release()
+	lane.release()
+	gone, _ := newSlot(t, ls, Options{})
+	if err := gone.recordFailure("b:9092", io.EOF); !strings.HasSuffix(err.Error(), "before: it may be restarting, or clients at this address may have reached its limit max.connections.per.ip") || ls.full("b:9092") {
 		t.Errorf("without another connection: %v", err)
 	}
-	lane, _ = connected(t, ls, Options{})
-	lane.answer()
-	ls.heard("b:9092").Store(time.Now().Add(-aliveFor).UnixNano())
-	idle, _ := connected(t, ls, Options{})
-	if err := idle.fail("b:9092", io.EOF); !strings.Contains(err.Error(), ": it may be restarting, or clients at this address ") || ls.full("b:9092") {
-		t.Errorf("with a connection over which nothing has come lately: %v", err)
+	lane, _ = newSlot(t, ls, Options{})
+	lane.recordResponse()
+	ls.respondedAt("b:9092").Store(time.Now().Add(-responsiveFor).UnixNano())
+	idle, _ := newSlot(t, ls, Options{})
+	if err := idle.recordFailure("b:9092", io.EOF); !strings.Contains(err.Error(), ": it may be restarting, or clients at this address ") || ls.full("b:9092") {
+		t.Errorf("with an unresponsive connection: %v", err)
 	}
-	idle.leave()
-	ls.heard("b:9092").Store(time.Now().UnixNano())
+	idle.release()
+	ls.respondedAt("b:9092").Store(time.Now().UnixNano())
 	for _, why := range []error{io.EOF, syscall.ECONNRESET, syscall.EPIPE, &HandshakeError{io.EOF}} {
-		c, _ := connected(t, ls, Options{Member: joinedMember()})
+		c, _ := newSlot(t, ls, Options{Member: joinedMember()})
 		want := "broker b:9092 closed the connection before answering, but the cluster has answered others: " +
 			"the broker's limit max.connections.per.ip may be reached (this agent has 1 connections to it); raise the limit or run fewer consumers per agent"
 		for range 2 { // sarama tries again on the same connection
-			if err := c.fail("b:9092", why); err.Error() != want || !errors.Is(err, why) {
+			if err := c.recordFailure("b:9092", why); err.Error() != want || !errors.Is(err, why) {
 				t.Errorf("%v: %v", why, err)
 			}
 		}
-		c.leave()
+		c.release()
 	}
 }
 
-// TestTurns: where a broker is full, consumers that have not joined try one after the
-// other with growing waits, and more at a time once one has succeeded. Those that have,
-// and the fetcher, do not wait.
-func TestTurns(t *testing.T) {
-	ls := &links{}
+// TestUnjoinedConsumersTakeTurns: where a broker limits connections, consumers that have not joined try
+// one after the other with growing waits, and more of them at a time once one has succeeded. Those
+// that have joined, and the fetcher, do not wait.
+func TestUnjoinedConsumersTakeTurns(t *testing.T) {
+	ls := &limiter{}
 	member := Options{Member: new(Membership)}
-	mayEnter := func(want bool, w Options, when string) *linkConn {
+	mayEnter := func(want bool, w Options, when string) *slot {
 		t.Helper()
-		c, err := ls.enter("b:9092", w)
+		c, err := ls.admit("b:9092", w)
 		if (err == nil) != want || err != nil && !strings.Contains(err.Error(), "max.connections.per.ip") {
 			t.Fatalf("%s: %v", when, err)
 		}
 		return c
 	}
-	l := ls.of("b:9092")
-	later := func() { l.next = time.Now().Add(-time.Millisecond) }
-	mayEnter(true, Options{}, "at first").answer()
-	crowd := make([]*linkConn, 10)
+	l := ls.limitOf("b:9092")
+	later := func() { l.nextTry = time.Now().Add(-time.Millisecond) }
+	mayEnter(true, Options{}, "at first").recordResponse()
+	crowd := make([]*slot, 10)
 	for i := range crowd {
 		crowd[i] = mayEnter(true, member, "before a rejection")
 	}
 	for _, c := range crowd {
-		_ = c.fail("b:9092", io.EOF)
-		c.leave()
+		_ = c.recordFailure("b:9092", io.EOF)
+		c.release()
 	}
-	if l.wait != firstTurn {
-		t.Errorf("the wait is %v after rejections at a time", l.wait)
+	if l.wait != firstWait {
+		t.Errorf("the wait is %v after simultaneous rejections", l.wait)
 	}
 	mayEnter(false, member, "right after a rejection")
 	mayEnter(true, Options{Member: joinedMember()}, "of one that has joined")
 	mayEnter(true, Options{}, "of the fetcher")
-	if ls.of("other:9092").full() {
-		t.Error("another broker is full, too")
+	if ls.limitOf("other:9092").full() {
+		t.Error("another broker counts as full")
 	}
-	for wait := 2 * firstTurn; wait < 8*lastTurn; wait *= 2 {
+	for wait := 2 * firstWait; wait < 8*lastWait; wait *= 2 {
 		later()
 		c := mayEnter(true, member, "the next turn")
 		mayEnter(false, member, "during another one's turn")
-		_ = c.fail("b:9092", io.EOF)
-		c.leave()
-		if want := min(wait, lastTurn); l.wait != want || time.Until(l.next) > want || time.Until(l.next) < want/2-time.Second {
-			t.Errorf("the wait is %v until %v, want %v", l.wait, time.Until(l.next), want)
+		_ = c.recordFailure("b:9092", io.EOF)
+		c.release()
+		if want := min(wait, lastWait); l.wait != want || time.Until(l.nextTry) > want || time.Until(l.nextTry) < want/2-time.Second {
+			t.Errorf("the wait is %v until %v, want %v", l.wait, time.Until(l.nextTry), want)
 		}
 		mayEnter(false, member, "right after the turn")
 	}
 	later()
 	c := mayEnter(true, member, "a turn that ends without an answer")
-	c.leave()
-	for width := 1; width < 2*mostTurns; width *= 2 {
+	c.release()
+	for width := 1; width < 2*maxWidth; width *= 2 {
 		later()
-		turns := make([]*linkConn, min(width, mostTurns))
+		turns := make([]*slot, min(width, maxWidth))
 		for i := range turns {
 			turns[i] = mayEnter(true, member, fmt.Sprint("turn ", i, " of ", width))
 		}
 		mayEnter(false, member, "beyond the width")
-		turns[0].answer()
+		turns[0].recordResponse()
 		for _, c := range turns {
-			c.leave()
+			c.release()
 		}
 	}
-	l.fullAt = time.Now().Add(-fullFor)
-	for range mostTurns + 1 {
+	l.rejectedAt = time.Now().Add(-limitedFor)
+	for range maxWidth + 1 {
 		mayEnter(true, member, "long after a rejection")
 	}
 }
 
-// TestEviction: where a broker is full, a connection that fetches takes that of the
-// newest consumer that has not joined, or else of the newest one.
-func TestEviction(t *testing.T) {
-	ls := &links{}
-	lane := Options{Evicts: true}
-	router, _ := connected(t, ls, Options{})
-	router.answer()
+// TestFetchConnectionEvictsNewestMember: where a broker limits connections, a connection that fetches
+// takes the place of the newest consumer that has not joined, or else of the newest one.
+func TestFetchConnectionEvictsNewestMember(t *testing.T) {
+	ls := &limiter{}
+	lane := Options{Evict: true}
+	router, _ := newSlot(t, ls, Options{})
+	router.recordResponse()
 	var conns []*stubConn
-	var seats []*linkConn
+	var seats []*slot
 	for _, m := range []*Membership{joinedMember(), new(Membership), new(Membership), joinedMember(), joinedMember(), joinedMember()} {
-		c, conn := connected(t, ls, Options{Member: m})
-		c.answer()
+		c, conn := newSlot(t, ls, Options{Member: m})
+		c.recordResponse()
 		seats, conns = append(seats, c), append(conns, conn)
 	}
 	closed := func() (list []int) {
@@ -174,37 +175,37 @@ func TestEviction(t *testing.T) {
 	}
 	reject := func(w Options, want string) {
 		t.Helper()
-		c, _ := connected(t, ls, w)
-		defer c.leave()
-		if err := c.fail("b:9092", io.EOF); !errors.As(err, new(*FullError)) {
+		c, _ := newSlot(t, ls, w)
+		defer c.release()
+		if err := c.recordFailure("b:9092", io.EOF); !errors.As(err, new(*FullError)) {
 			t.Fatal(err)
 		}
 		if got := fmt.Sprint(closed()); got != want {
-			t.Errorf("the closed ones are %s, want %s", got, want)
+			t.Errorf("the closed connections are %s, want %s", got, want)
 		}
 	}
 	reject(Options{}, "[]")
 	reject(lane, "[]")
-	reject(lane, "[]") // the broker may be gone for all
-	ls.heard("b:9092").Store(time.Now().UnixNano())
+	reject(lane, "[]") // the broker may be down
+	ls.respondedAt("b:9092").Store(time.Now().UnixNano())
 	reject(lane, "[2]")
-	if why := seats[2].why(); why == nil || !strings.HasPrefix(why.Error(), "the connection to broker b:9092 was closed in favour of one that fetches: ") {
+	if why := seats[2].evictedFor(); why == nil || !strings.HasPrefix(why.Error(), "the connection to broker b:9092 was closed in favour of one that fetches: ") {
 		t.Errorf("the reason is %v", why)
 	}
-	seats[2].leave()
-	reject(Options{Member: joinedMember()}, "[1 2]") // must not lose its membership
-	reject(Options{Member: joinedMember()}, "[1 2]") // but not for that of another
+	seats[2].release()
+	reject(Options{Member: joinedMember()}, "[1 2]") // a member must not lose its membership
+	reject(Options{Member: joinedMember()}, "[1 2]") // and must not cost another one its membership
 	reject(lane, "[1 2 5]")
 	if seats[5].member.joined() {
-		t.Error("a member that was evicted comes before others")
+		t.Error("a member that was evicted counts as joined")
 	}
 	reject(lane, "[1 2 4 5]")
 	reject(lane, "[1 2 3 4 5]")
-	reject(lane, "[1 2 3 4 5]") // it does not help
-	if c, _ := connected(t, ls, lane); c != nil {
-		c.answer()
+	reject(lane, "[1 2 3 4 5]") // more evictions would not help
+	if c, _ := newSlot(t, ls, lane); c != nil {
+		c.recordResponse()
 	}
 	reject(lane, "[1 2 3 4 5]")
-	ls.heard("b:9092").Store(time.Now().UnixNano())
+	ls.respondedAt("b:9092").Store(time.Now().UnixNano())
 	reject(lane, "[0 1 2 3 4 5]")
 }

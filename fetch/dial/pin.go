@@ -12,61 +12,61 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// A Pin holds the id of the cluster that a list of broker addresses leads to. Brokers
-// that name their cluster set it, until the first partition is subscribed to. From then on
-// no connection to another cluster is used: behind the same address (DNS, a load balancer,
-// a rebuilt machine) there may be topics and groups of the same names, and the records of
-// the other cluster would enter the file. Its methods are safe for concurrent use.
+// A Pin holds the id of the cluster that a list of broker addresses leads to. Brokers that report
+// their cluster set it, until the first subscription makes it final. From then on, no connection to
+// another cluster is used. Otherwise, behind the same address (DNS, a load balancer, a rebuilt
+// machine), a cluster with topics and groups of the same names could answer, and its records would
+// enter the sink. Its methods are safe for concurrent use.
 //
-// It is not final before a subscription, because what the sinks hold decides whether it is
-// the right cluster: if a wrong one answers first, and no partition resumes for that reason,
-// the right one is used as soon as it answers.
+// It is not final before the first subscription, because the ledgers of the sinks decide whether
+// it is the right cluster. If a wrong cluster answers first, no partition resumes, and the right
+// one is used as soon as it answers.
 type Pin struct {
 	mu    sync.Mutex
 	id    string
 	final bool
 }
 
-// NewPin returns a pin to a cluster; "" is set by brokers.
+// NewPin returns a pin to the cluster with the id, which is final. If id is "", brokers set it.
 func NewPin(id string) *Pin { return &Pin{id: id, final: id != ""} }
 
-// Finalize makes the pin final: the id that is known, or the next one that a broker names.
+// Finalize makes the pin final: its id, or the next one that a broker reports.
 func (p *Pin) Finalize() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.final = true
 }
 
-// ID returns the id of the cluster; "" if it is not known, or if its brokers do not report
-// one.
+// ID returns the id of the cluster, "" if it is unknown.
 func (p *Pin) ID() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.id
 }
 
-// redpandaStarting is what Redpanda names before its cluster has an id.
+// redpandaStarting is what Redpanda reports before its cluster has an id.
 const redpandaStarting = "redpanda.initializing"
 
-// Check compares the id that the broker at addr named. Brokers that name none are
-// used, like those before Kafka 0.10.1.
+// Check compares the id that the broker at addr reported with that of the pin, or sets that of
+// the pin. Its error is a [*ForeignClusterError]. Brokers that report none, like those before Kafka
+// 0.10.1, pass.
 func (p *Pin) Check(addr string, id *string) error {
-	named := ClusterID(id)
-	if named == "" {
+	reported := ClusterID(id)
+	if reported == "" {
 		return nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case p.id == "" || !p.final:
-		p.id = named
-	case p.id != named:
-		return &ForeignClusterError{Addr: addr, Cluster: named, Pinned: p.id}
+		p.id = reported
+	case p.id != reported:
+		return &ForeignClusterError{Addr: addr, Cluster: reported, Pinned: p.id}
 	}
 	return nil
 }
 
-// ClusterID is the cluster id in a metadata response; "" if there is none.
+// ClusterID returns the cluster id of a metadata response, "" if it has none.
 func ClusterID(id *string) string {
 	if id == nil || *id == redpandaStarting {
 		return ""
@@ -74,8 +74,7 @@ func ClusterID(id *string) string {
 	return *id
 }
 
-// A ForeignClusterError reports that a broker belongs to another cluster than the pinned
-// one.
+// A ForeignClusterError reports that a broker belongs to another cluster than the pinned one.
 type ForeignClusterError struct{ Addr, Cluster, Pinned string }
 
 func (e *ForeignClusterError) Error() string {
@@ -83,36 +82,34 @@ func (e *ForeignClusterError) Error() string {
 		e.Addr, e.Cluster, e.Pinned)
 }
 
-// Unwrap returns an error of a kind for which sarama closes the connection, like that of
-// [StrangerError], and for which the next address is tried.
+// Unwrap returns an error of a kind for which sarama closes the connection, and for which the next
+// address is tried.
 func (e *ForeignClusterError) Unwrap() error { return io.ErrClosedPipe }
 
-// guard returns conn so that its first request, apart from those that open a
-// connection, is sent only after the broker has named the pinned cluster. Fetches,
-// commits and joins do not name a cluster themselves: a broker of another one would
-// answer them.
-func (p *Pin) guard(conn net.Conn, way *way) *Conn {
-	return &Conn{Conn: conn, pin: p, way: way}
+// guard returns a connection that is checked against the pin.
+func (p *Pin) guard(conn net.Conn, a *attempt) *Conn {
+	return &Conn{Conn: conn, pin: p, attempt: a}
 }
 
-// A Conn asks for the cluster before the first request that matters. Like
-// sarama's, its Write is called by one goroutine at a time, with one request or
-// several whole ones.
+// A Conn asks the broker for its cluster before the first request other than those that open a
+// connection. Fetches, commits and joins do not name a cluster, so a broker of another cluster
+// would answer them. Write is called by one goroutine at a time, with one or several whole
+// requests, as sarama does.
 type Conn struct {
 	net.Conn
 	pin     *Pin
-	way     *way
-	cluster string // that the broker has named; "" if it has named none
+	attempt *attempt
+	cluster string // as the broker reported it; "" if it did not
 	checked bool
 	err     error // of the check
 }
 
 // Write implements [net.Conn].
 func (c *Conn) Write(p []byte) (int, error) {
-	if err := c.stays(); err != nil {
+	if err := c.checkPin(); err != nil {
 		return 0, err
 	}
-	if !opens(p) {
+	if !opensConnection(p) {
 		if err := c.VerifyCluster(); err != nil {
 			return 0, err
 		}
@@ -120,35 +117,36 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// stays returns an error once the pin has moved from the cluster of the connection: the
-// other end still answers, and what it says of topics, groups and offsets would be mixed
-// with what the right cluster says.
-func (c *Conn) stays() error {
+// checkPin returns an error once the pin has moved to another cluster than that of the connection.
+// The other end still answers, and its topics, groups and offsets would be mixed with those of the
+// right cluster.
+func (c *Conn) checkPin() error {
 	pinned := c.pin.ID()
 	if c.cluster == "" || c.cluster == pinned {
 		return nil
 	}
 	_ = c.Close()
-	return &ForeignClusterError{Addr: c.way.broker, Cluster: c.cluster, Pinned: pinned}
+	return &ForeignClusterError{Addr: c.attempt.broker, Cluster: c.cluster, Pinned: pinned}
 }
 
-// VerifyCluster checks the cluster once.
+// VerifyCluster checks the cluster of the broker, once for the connection.
 func (c *Conn) VerifyCluster() error {
 	if !c.checked {
 		c.checked = true
-		if c.err = c.check(); c.err != nil {
+		if c.err = c.askCluster(); c.err != nil {
 			_ = c.Close()
 		}
 	}
 	return c.err
 }
 
-// SetCluster records the cluster that the broker has named in a response to the caller.
+// SetCluster records the cluster id of a metadata response that the caller has read from the
+// connection.
 func (c *Conn) SetCluster(id *string) { c.cluster = ClusterID(id) }
 
-// opens reports whether a request may be sent to any cluster: those that open a
-// connection, and Metadata, whose response names the cluster itself.
-func opens(request []byte) bool {
+// opensConnection reports whether a request may be sent to any cluster: those that open a
+// connection, and Metadata, whose response has the cluster id.
+func opensConnection(request []byte) bool {
 	if len(request) < 6 {
 		return false
 	}
@@ -159,16 +157,16 @@ func opens(request []byte) bool {
 	return false
 }
 
-// checkVersion is a version of Metadata that names the cluster and that all brokers
-// since Kafka 0.11 support.
-const checkVersion = 4
+// metadataVersion is a version of Metadata that reports the cluster and that all brokers since
+// Kafka 0.11 support.
+const metadataVersion = 4
 
-// check asks which cluster the broker belongs to. No response is outstanding at that
-// time, so the next one is that to this request.
-func (c *Conn) check() error {
+// askCluster asks which cluster the broker belongs to. No other response is outstanding at that
+// time, so the next one answers this request.
+func (c *Conn) askCluster() error {
 	const correlation = 1
 	req := kmsg.NewPtrMetadataRequest()
-	req.Version, req.Topics = checkVersion, []kmsg.MetadataRequestTopic{} // none; nil would be all
+	req.Version, req.Topics = metadataVersion, []kmsg.MetadataRequestTopic{} // no topics; nil would mean all
 	out := kmsg.NewRequestFormatter(kmsg.FormatterClientID("kcagent")).AppendRequest(nil, req, correlation)
 	_ = c.Conn.SetReadDeadline(time.Now().Add(ResponseTimeout))
 	if _, err := c.Conn.Write(out); err != nil {
@@ -186,7 +184,7 @@ func (c *Conn) check() error {
 	if _, err := io.ReadFull(c.Conn, b); err != nil {
 		return err
 	}
-	resp := &kmsg.MetadataResponse{Version: checkVersion}
+	resp := &kmsg.MetadataResponse{Version: metadataVersion}
 	body, err := ResponseBody(b, correlation, false)
 	if err == nil {
 		err = resp.ReadFrom(body)
@@ -194,8 +192,8 @@ func (c *Conn) check() error {
 	if err != nil {
 		return ResponseError{Err: fmt.Errorf("read metadata response: %w", err)}
 	}
-	if err := c.pin.Check(c.way.broker, resp.ClusterID); err != nil {
-		c.way.addresses.note(c.way.at, false) // another address of the name may be right
+	if err := c.pin.Check(c.attempt.broker, resp.ClusterID); err != nil {
+		c.attempt.addresses.record(c.attempt.at, false) // another address of the name may be right
 		return err
 	}
 	c.cluster = ClusterID(resp.ClusterID)

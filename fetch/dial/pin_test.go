@@ -11,14 +11,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestPinIgnoresWhatNamesNoCluster: brokers that do not report an id are used.
-func TestPinIgnoresWhatNamesNoCluster(t *testing.T) {
+// TestPinAcceptsBrokersWithoutClusterID: brokers that do not report an id are used.
+func TestPinAcceptsBrokersWithoutClusterID(t *testing.T) {
 	id := func(s string) *string { return &s }
 	for _, c := range []struct {
-		pinned string
-		named  *string
-		then   string
-		fails  bool
+		pinned      string
+		withAddress *string
+		then        string
+		fails       bool
 	}{
 		{"", nil, "", false},
 		{"", id(""), "", false},
@@ -31,7 +31,7 @@ func TestPinIgnoresWhatNamesNoCluster(t *testing.T) {
 		{"a", id("b"), "a", true},
 	} {
 		p := NewPin(c.pinned)
-		err := p.Check("k:9092", c.named)
+		err := p.Check("k:9092", c.withAddress)
 		if (err != nil) != c.fails || p.ID() != c.then {
 			t.Errorf("%+v: the pin is %q, error %v", c, p.ID(), err)
 		}
@@ -41,29 +41,28 @@ func TestPinIgnoresWhatNamesNoCluster(t *testing.T) {
 	}
 }
 
-// TestGuardFollowsThePin: a connection is not used once the pin has moved to another
-// cluster.
-func TestGuardFollowsThePin(t *testing.T) {
+// TestConnFailsOncePinMoves: a connection is not used after the pin has moved to another cluster.
+func TestConnFailsOncePinMoves(t *testing.T) {
 	a, b := "a", "b"
 	p := NewPin("")
 	_ = p.Check("k:9092", &a)
 	client, server := net.Pipe()
 	t.Cleanup(func() { _ = client.Close(); _ = server.Close() })
 	go func() { _, _ = io.Copy(io.Discard, server) }()
-	c := &Conn{Conn: client, pin: p, way: &way{broker: "k:9092", addresses: new(addresses)}, checked: true, cluster: "a"}
+	c := &Conn{Conn: client, pin: p, attempt: &attempt{broker: "k:9092", addresses: new(addresses)}, checked: true, cluster: "a"}
 	heartbeat := []byte{0, 0, 0, 10, 0, byte(kmsg.Heartbeat), 0, 0, 0, 0, 0, 0, 0, 0}
 	if _, err := c.Write(heartbeat); err != nil {
 		t.Errorf("before the pin moves: %v", err)
 	}
 	_ = p.Check("l:9092", &b)
 	if _, err := c.Write(heartbeat); !errors.As(err, new(*ForeignClusterError)) || p.ID() != "b" {
-		t.Errorf("afterwards: %v, and the pin is %s", err, p.ID())
+		t.Errorf("after the pin has moved: %v, and the pin is %s", err, p.ID())
 	}
 }
 
-// TestGuardSendsWholeRequests: what the guard asks comes before the request that it
-// holds back, once a connection.
-func TestGuardSendsWholeRequests(t *testing.T) {
+// TestConnAsksForClusterFirst: the request for the cluster is sent before the request that it holds back,
+// once for a connection.
+func TestConnAsksForClusterFirst(t *testing.T) {
 	client, server := net.Pipe()
 	t.Cleanup(func() { _ = client.Close(); _ = server.Close() })
 	var got []string
@@ -80,7 +79,7 @@ func TestGuardSendsWholeRequests(t *testing.T) {
 			got = append(got, fmt.Sprint(key.Name(), " ", n))
 			if key == kmsg.Metadata {
 				resp := kmsg.NewPtrMetadataResponse()
-				resp.Version, resp.ClusterID = checkVersion, kmsg.StringPtr("a")
+				resp.Version, resp.ClusterID = metadataVersion, kmsg.StringPtr("a")
 				out := resp.AppendTo([]byte{0, 0, 0, 0, 0, 0, 0, 1})
 				out[3] = byte(len(out) - 4)
 				if _, err := server.Write(out); err != nil {
@@ -89,7 +88,7 @@ func TestGuardSendsWholeRequests(t *testing.T) {
 			}
 		}
 	}()
-	c := NewPin("a").guard(client, &way{broker: "k:9092"})
+	c := NewPin("a").guard(client, &attempt{broker: "k:9092"})
 	request := func(key kmsg.Key) []byte { return []byte{0, 0, 0, 10, 0, byte(key), 0, 0, 0, 0, 0, 0, 0, 0} }
 	for _, key := range []kmsg.Key{kmsg.ApiVersions, kmsg.SASLHandshake, kmsg.SASLAuthenticate, kmsg.JoinGroup, kmsg.Heartbeat} {
 		if _, err := c.Write(request(key)); err != nil {
@@ -103,9 +102,9 @@ func TestGuardSendsWholeRequests(t *testing.T) {
 	}
 }
 
-// TestPinMoves: before the pin is final, another cluster can take the place of the first.
-// From then on no request is sent to the first one on the connections that live on.
-func TestPinMoves(t *testing.T) {
+// TestPinMovesBeforeItIsFinal: before the pin is final, another cluster can replace the first one. From
+// then on, no request is sent to the first one over connections that are still open.
+func TestPinMovesBeforeItIsFinal(t *testing.T) {
 	pin := NewPin("")
 	connection := func(cluster string) *Conn {
 		c, s := net.Pipe()
@@ -114,7 +113,7 @@ func TestPinMoves(t *testing.T) {
 		if err := pin.Check("k:9092", &cluster); err != nil {
 			t.Fatal(err)
 		}
-		g := pin.guard(c, &way{broker: "k:9092"})
+		g := pin.guard(c, &attempt{broker: "k:9092"})
 		g.cluster, g.checked = cluster, true
 		return g
 	}

@@ -21,61 +21,62 @@ import (
 	"kcagent/retry"
 )
 
-// ErrEnded is what every call returns once Run has returned.
+// ErrEnded is what every call returns after Run has returned.
 var ErrEnded = errors.New("fetcher has ended")
 
 const (
-	// lookupPause is the least time between two requests for leaders: consumers that start
-	// one after the other share them.
+	// lookupPause is the shortest time between two requests for leaders, so that consumers that
+	// start one after the other share them.
 	lookupPause = 10 * time.Millisecond
-	// linger is how long the client keeps its connection without work. Brokers close idle
-	// ones too, and then the first request on them would fail.
+	// linger is how long the client keeps an idle connection. Brokers also close idle
+	// connections, and then the first request on one would fail.
 	linger = 10 * time.Second
+	// backoffFirst and backoffLast bound the waits after failed lookups of leaders.
+	backoffFirst = 100 * time.Millisecond
+	backoffLast  = 5 * time.Second
 )
 
-// Leaders is what a [Client] looks leaders up for: the subscriptions of a fetcher. The client
-// calls it from one goroutine, without a lock of its own.
+// A Leaders knows the partitions whose leaders the [Client] has to look up: the subscriptions of a
+// fetcher. The client calls it from one goroutine, and holds no lock during the call.
 type Leaders interface {
-	// Due adds to topics those with a partition whose leader has to be looked up now, or
-	// returns how long there is none.
+	// Due adds to topics those of partitions whose leaders have to be looked up now. If there
+	// are none, it returns how long that stays so.
 	Due(now time.Time, topics map[string]bool) (wait time.Duration)
-	// Addrs returns the addresses of the brokers in use.
+	// Addrs returns the addresses of the brokers in use, host:port.
 	Addrs() []string
 	// Learn applies a response.
 	Learn(u *Update)
-	// Fail handles that the leaders of topics could not be looked up since began. They are
-	// looked up again after wait.
+	// Fail records that the leaders of topics could not be looked up. began is when the failed
+	// request was made. They are looked up again after wait.
 	Fail(topics map[string]bool, err error, began time.Time, wait time.Duration)
 	// Unresolved reports whether the leader of a partition is still unknown after several
 	// lookups.
 	Unresolved() bool
 }
 
-// A Client asks the brokers of one cluster what is not for one partition's leader: which
-// topics there are, who leads their partitions, and which broker coordinates a group. It uses
-// one connection, and one request for all topics that are asked for at a time. Its methods
-// are safe for concurrent use; only Run blocks for long.
+// A Client asks the brokers of one cluster for topics, leaders and coordinators. Its methods are
+// safe for concurrent use.
 type Client struct {
 	opener  *wire.Opener
-	brokers []string // addresses to start from
+	brokers []string // addresses to begin with, host:port
 	leaders Leaders
 	wake    retry.Signal
 
 	mu       sync.Mutex
 	ended    bool
-	topics   map[string]*topic // those in use
+	topics   map[string]*topic // in use, by name
 	list     topicList
 	requests []*request
-	stale    bool // the connection is to be replaced
+	stale    bool // the next request uses a new connection
 }
 
-// NewClient returns a client that does nothing before Run. brokers are the addresses,
-// host:port, to ask for the others.
+// NewClient returns a client that does nothing before Run. brokers are the addresses to begin with,
+// host:port.
 func NewClient(opener *wire.Opener, brokers []string, leaders Leaders) *Client {
 	return &Client{opener: opener, brokers: brokers, leaders: leaders, wake: retry.NewSignal(), topics: make(map[string]*topic)}
 }
 
-// Wake makes the client ask its Leaders what is due.
+// Wake makes the client ask its Leaders which lookups are due. It never blocks.
 func (c *Client) Wake() { c.wake.Set() }
 
 // Reconnect makes the next request use a new connection.
@@ -85,12 +86,12 @@ func (c *Client) Reconnect() {
 	c.stale = true
 }
 
-// A request is a question to the cluster.
+// A request is one call of Refresh, Topics or Coordinator that waits for a response.
 type request struct {
-	topics []string
-	group  string
-	since  time.Time  // which topics there are, as of then or later; zero: not asked
-	done   chan error // capacity 1
+	topics []string  // of Refresh
+	group  string    // of Coordinator
+	since  time.Time // of Topics: the list must not be older
+	done   chan error
 
 	id   int32 // of the coordinator
 	addr string
@@ -98,8 +99,8 @@ type request struct {
 
 func (r *request) answer(err error) { r.done <- err }
 
-// do asks and waits.
-func (c *Client) do(ctx context.Context, r *request) error {
+// send hands a request to Run and waits for the result.
+func (c *Client) send(ctx context.Context, r *request) error {
 	r.done = make(chan error, 1)
 	c.mu.Lock()
 	if c.ended {
@@ -117,12 +118,16 @@ func (c *Client) do(ctx context.Context, r *request) error {
 	}
 }
 
-// Run answers requests and looks leaders up until ctx ends. It is called once. When it
-// returns, its connection is closed, and every request fails with [ErrEnded].
+// Run answers requests and looks leaders up until ctx is done. It is called once. When it returns,
+// its connection is closed, and all requests fail with [ErrEnded].
 func (c *Client) Run(ctx context.Context) {
-	r := &runner{c: c, conn: connection{c: c, bad: make(map[string]time.Time)}, backoff: retry.Backoff{First: 100 * time.Millisecond, Last: 5 * time.Second}}
-	r.run(ctx)
-	r.conn.close()
+	l := &loop{
+		c:       c,
+		conn:    connection{c: c, failedAt: make(map[string]time.Time)},
+		backoff: retry.Backoff{First: backoffFirst, Last: backoffLast},
+	}
+	l.run(ctx)
+	l.conn.close()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ended = true
@@ -132,20 +137,20 @@ func (c *Client) Run(ctx context.Context) {
 	c.requests = nil
 }
 
-// A runner is the goroutine of a Client.
-type runner struct {
-	c       *Client
-	conn    connection
-	backoff retry.Backoff // of requests for leaders
-	asked   time.Time     // when the leaders were last asked for
+// A loop is the state of the goroutine that calls Client.Run.
+type loop struct {
+	c           *Client
+	conn        connection
+	backoff     retry.Backoff // of lookups of leaders
+	refreshedAt time.Time     // when leaders were last looked up
 }
 
-func (r *runner) run(ctx context.Context) {
+func (l *loop) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
 		now := time.Now()
-		if left := lookupPause - now.Sub(r.asked); left > 0 {
+		if left := lookupPause - now.Sub(l.refreshedAt); left > 0 {
 			timer.Reset(left)
 			select {
 			case <-timer.C:
@@ -153,104 +158,104 @@ func (r *runner) run(ctx context.Context) {
 			}
 			continue
 		}
-		requests, topics, wait := r.c.due(now)
+		requests, topics, wait := l.c.due(now)
 		if len(topics) > 0 {
-			r.asked = now
-			wait = r.refresh(ctx, topics, requests)
+			l.refreshedAt = now
+			wait = l.refresh(ctx, topics, requests)
 		}
 		var groups []*request
-		for _, q := range requests {
+		for _, r := range requests {
 			switch {
-			case q.group != "":
-				groups = append(groups, q)
+			case r.group != "":
+				groups = append(groups, r)
 				wait = 0
-			case !q.since.IsZero():
-				q.answer(r.listTopics(ctx, q.since))
+			case !r.since.IsZero():
+				r.answer(l.listTopics(ctx, r.since))
 				wait = 0
 			}
 		}
-		r.findCoordinators(ctx, groups)
+		l.findCoordinators(ctx, groups)
 		timer.Reset(wait)
 		select {
-		case <-r.c.wake:
+		case <-l.c.wake:
 		case <-timer.C:
-			if wait == linger && !r.conn.precious() {
-				r.conn.close()
+			if wait == linger && !l.conn.atLimit() {
+				l.conn.close()
 			}
 		case <-ctx.Done():
 		}
 	}
 }
 
-// due returns the requests, and the topics to ask for now, or else how long there is nothing
-// to do.
+// due returns the requests, and the topics whose metadata to request now, or else how long there is
+// nothing to do.
 func (c *Client) due(now time.Time) (requests []*request, topics map[string]bool, wait time.Duration) {
 	topics = make(map[string]bool)
 	wait = min(linger, c.leaders.Due(now, topics))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	requests, c.requests = c.requests, nil
-	for _, q := range requests {
-		for _, t := range q.topics {
+	for _, r := range requests {
+		for _, t := range r.topics {
 			topics[t] = true
 		}
 	}
 	return requests, topics, min(wait, c.dueTopics(now, topics))
 }
 
-// dueTopics forgets topics that are no longer in use, and adds those in use if one is due, or
-// returns how long none is. c.mu is held.
+// dueTopics forgets topics that are no longer in use. It adds those in use to topics if one of them
+// is due for a refresh, or else returns how long none is. c.mu is held.
 func (c *Client) dueTopics(now time.Time, topics map[string]bool) (wait time.Duration) {
 	oldest := now
 	for name, t := range c.topics {
-		if now.Sub(t.used) > topicForgotten {
+		if now.Sub(t.usedAt) > forgetAfter {
 			delete(c.topics, name)
-		} else if t.at.Before(oldest) {
-			oldest = t.at
+		} else if t.refreshedAt.Before(oldest) {
+			oldest = t.refreshedAt
 		}
 	}
-	if left := refreshEvery - now.Sub(oldest); left > 0 {
+	if left := refreshInterval - now.Sub(oldest); left > 0 {
 		return left
 	}
-	for name, t := range c.topics { // all at once: it is one request
-		topics[name], t.at = true, now
+	for name, t := range c.topics { // all of them, because it is one request
+		topics[name], t.refreshedAt = true, now
 	}
 	return linger
 }
 
-// Coordinator asks which broker coordinates a group. Many calls at a time do not
-// wait for each other's answers.
+// Coordinator returns the id and the address of the broker that coordinates a group. Concurrent
+// calls do not wait for each other's responses.
 func (c *Client) Coordinator(ctx context.Context, group string) (id int32, addr string, err error) {
 	r := &request{group: group}
-	if err := c.do(ctx, r); err != nil {
+	if err := c.send(ctx, r); err != nil {
 		return 0, "", err
 	}
 	return r.id, r.addr, nil
 }
 
-// findCoordinators answers requests for coordinators, many on the way at a time: a thousand
-// groups that start would wait a thousand times for a broker that is far away. sarama's broker
-// sends a request only after the answer to the one before.
-func (r *runner) findCoordinators(ctx context.Context, requests []*request) {
+// findCoordinators answers requests for coordinators, with many of them in flight at a time. Sent
+// one after the other, as sarama does, a thousand groups that start would wait for a thousand round
+// trips.
+func (l *loop) findCoordinators(ctx context.Context, requests []*request) {
 	for some := range slices.Chunk(requests, wire.MaxPipelined) {
 		groups := make([]string, len(some))
-		for i, q := range some {
-			groups[i] = q.group
+		for i, r := range some {
+			groups[i] = r.group
 		}
 		var found []wire.Coordinator
-		err := r.conn.ask(ctx, func(c *wire.Conn) (err error) {
+		err := l.conn.do(ctx, func(c *wire.Conn) (err error) {
 			found, err = c.FindCoordinators(groups)
 			return err
 		})
 		if err != nil {
-			r.conn.close() // answers may be under way that nobody reads
+			l.conn.close() // responses that are not read may still arrive
 		}
-		for i, q := range some {
+		for i, r := range some {
 			if err == nil {
-				q.id, q.addr = found[i].ID, found[i].Addr
-				q.answer(found[i].Err)
+				r.id, r.addr = found[i].ID, found[i].Addr
+				r.answer(found[i].Err)
 			} else {
-				q.answer(err)
+				r.answer(err)
 			}
 		}
 	}

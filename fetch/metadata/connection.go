@@ -14,45 +14,45 @@ import (
 )
 
 const (
-	// refusalHolds is how long a cluster that refused the credentials is not asked
-	// again: a thousand consumers that keep asking would lock the account.
-	refusalHolds = 5 * time.Second
-	// outageHolds is how long a cluster of which no broker could be reached is not dialled
-	// again: a thousand consumers share one round of connections.
-	outageHolds = time.Second
-	// dialsAtOnce is how many brokers are tried at a time once one has taken its time:
-	// each that is deaf takes ten seconds, and a consumer that waits for all of them
-	// would say nothing for minutes.
+	// rejectedFor is how long no request is made after the cluster has rejected the credentials:
+	// the requests of a thousand consumers would lock the account.
+	rejectedFor = 5 * time.Second
+	// outageFor is how long no request is made after no broker could be reached, so that a
+	// thousand consumers share one round of connections.
+	outageFor = time.Second
+	// dialsAtOnce is how many brokers are dialled at a time once the first ones did not respond
+	// within a second. Each unresponsive broker costs ten seconds, and a consumer that waits for
+	// all of them would report nothing for minutes.
 	dialsAtOnce = 8
 )
 
 // A connection is a client's connection to any of the brokers.
 type connection struct {
-	c    *Client
-	conn *wire.Conn
-	bad  map[string]time.Time // when an address failed last
-	full bool                 // the brokers did not accept its last connection
+	c        *Client
+	conn     *wire.Conn
+	failedAt map[string]time.Time // when an address last failed
+	limited  bool                 // the brokers limit connections and rejected the last one
 
-	switches int       // how often in a row another broker was asked because leaders stayed unknown
-	switchAt time.Time // not before
+	switches int       // changes of the broker in a row because leaders stayed unknown
+	switchAt time.Time // the next change is not before
 
-	refusal error // why no broker answers, assumed to last until then
-	until   time.Time
+	failure     error     // what requests return before failedUntil
+	failedUntil time.Time // no broker is dialled before
 }
 
-// ask makes a request: on the connection at hand, else to the brokers in random
-// order, first one by one, until one answers.
-func (n *connection) ask(ctx context.Context, request func(*wire.Conn) error) error {
+// do makes a request over the open connection. If there is none, or if it fails, it tries the
+// brokers in random order until one responds, first one by one.
+func (n *connection) do(ctx context.Context, request func(*wire.Conn) error) error {
 	n.c.mu.Lock()
 	stale := n.c.stale
 	n.c.stale = false
 	n.c.mu.Unlock()
 	if stale {
 		n.close()
-		n.until = time.Time{}
+		n.failedUntil = time.Time{}
 	}
-	if time.Now().Before(n.until) {
-		return n.refusal
+	if time.Now().Before(n.failedUntil) {
+		return n.failure
 	}
 	if n.conn != nil {
 		if err := request(n.conn); err == nil || !wire.IsConnectionError(err) {
@@ -68,7 +68,7 @@ func (n *connection) ask(ctx context.Context, request func(*wire.Conn) error) er
 			some = min(len(left), dialsAtOnce)
 		}
 		var errs map[string]error
-		if n.conn, errs = n.c.opener.OpenFirst(ctx, left[:some], n.full); n.conn != nil {
+		if n.conn, errs = n.c.opener.OpenFirst(ctx, left[:some], n.limited); n.conn != nil {
 			err := request(n.conn)
 			if err == nil || !wire.IsConnectionError(err) {
 				return err
@@ -78,11 +78,11 @@ func (n *connection) ask(ctx context.Context, request func(*wire.Conn) error) er
 		}
 		for addr, e := range errs {
 			if wire.LoginRejected(e) {
-				n.refusal, n.until = e, time.Now().Add(refusalHolds)
+				n.failure, n.failedUntil = e, time.Now().Add(rejectedFor)
 				return e
 			}
 			failed[addr] = e
-			n.bad[addr] = time.Now()
+			n.failedAt[addr] = time.Now()
 		}
 		if ctx.Err() != nil {
 			return dial.Unreachable(failed)
@@ -90,14 +90,14 @@ func (n *connection) ask(ctx context.Context, request func(*wire.Conn) error) er
 		left = slices.DeleteFunc(left, func(addr string) bool { return errs[addr] != nil })
 	}
 	all := dial.Unreachable(failed)
-	n.full = errors.As(all, new(*dial.FullError))
-	n.refusal = fmt.Errorf("reach brokers %s: %w", strings.Join(n.c.brokers, ","), all)
-	n.until = time.Now().Add(outageHolds)
-	return n.refusal
+	n.limited = errors.As(all, new(*dial.FullError))
+	n.failure = fmt.Errorf("reach brokers %s: %w", strings.Join(n.c.brokers, ","), all)
+	n.failedUntil = time.Now().Add(outageFor)
+	return n.failure
 }
 
-// addrs are the brokers known, then those to start from; those that failed lately come last,
-// for one that does not answer takes seconds.
+// addrs returns the addresses to try: the brokers in use, then those to begin with. Those that
+// failed last come last, because an unresponsive broker costs seconds.
 func (n *connection) addrs() []string {
 	known := n.c.leaders.Addrs()
 	rand.Shuffle(len(known), func(i, j int) { known[i], known[j] = known[j], known[i] })
@@ -106,29 +106,30 @@ func (n *connection) addrs() []string {
 			known = append(known, addr)
 		}
 	}
-	slices.SortStableFunc(known, func(a, b string) int { return n.bad[a].Compare(n.bad[b]) })
+	slices.SortStableFunc(known, func(a, b string) int { return n.failedAt[a].Compare(n.failedAt[b]) })
 	return known
 }
 
-// switchBroker closes the connection if leaders stay unknown, because another broker may
-// know them. It does so less often while no broker knows them.
+// switchBroker closes the connection if leaders stay unknown, because another broker may know them.
+// It does so less and less often while no broker knows them.
 func (n *connection) switchBroker(now time.Time) {
 	switch {
 	case !n.c.leaders.Unresolved():
 		n.switches = 0
 	case n.conn != nil && !now.Before(n.switchAt):
-		n.bad[n.conn.Addr()] = now
+		n.failedAt[n.conn.Addr()] = now
 		n.close()
-		n.switchAt = now.Add(min(time.Second<<min(n.switches, 10), refreshEvery))
+		n.switchAt = now.Add(min(time.Second<<min(n.switches, 10), refreshInterval))
 		n.switches++
 	}
 }
 
-// precious reports whether the broker might reject the next connection.
-func (n *connection) precious() bool {
+// atLimit reports whether the broker limits connections, so that it might reject the next one.
+func (n *connection) atLimit() bool {
 	return n.conn != nil && n.c.opener.Dialer().Full(n.conn.Addr())
 }
 
+// close closes the connection, if there is one.
 func (n *connection) close() {
 	if n.conn != nil {
 		n.conn.Close()

@@ -11,25 +11,24 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// A front passes requests on to a broker, counts those for coordinators, and holds
-// answers back.
-type front struct {
+// A holdingProxy forwards requests to a broker, counts those for coordinators, and holds responses back.
+type holdingProxy struct {
 	net.Listener
 	running sync.WaitGroup
 
 	mu    sync.Mutex
 	moved *sync.Cond
 	asked int                  // for coordinators
-	holds func(asked int) bool // answers, now
+	holds func(asked int) bool // responses are held back now
 }
 
-func newFront(t *testing.T, broker string) *front {
+func newHoldingProxy(t *testing.T, broker string) *holdingProxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &front{Listener: l, holds: func(int) bool { return false }}
+	f := &holdingProxy{Listener: l, holds: func(int) bool { return false }}
 	f.moved = sync.NewCond(&f.mu)
 	t.Cleanup(func() {
 		_ = l.Close()
@@ -54,20 +53,20 @@ func newFront(t *testing.T, broker string) *front {
 	return f
 }
 
-func (f *front) hold(when func(asked int) bool) {
+func (f *holdingProxy) hold(when func(asked int) bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.holds = when
 	f.moved.Broadcast()
 }
 
-func (f *front) seen() int {
+func (f *holdingProxy) seen() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.asked
 }
 
-func (f *front) requests(server, client net.Conn) {
+func (f *holdingProxy) requests(server, client net.Conn) {
 	defer server.Close()
 	for {
 		frame := make([]byte, 4)
@@ -90,7 +89,7 @@ func (f *front) requests(server, client net.Conn) {
 	}
 }
 
-func (f *front) answers(client, server net.Conn) {
+func (f *holdingProxy) answers(client, server net.Conn) {
 	defer client.Close()
 	buf := make([]byte, 4096)
 	for {
@@ -109,12 +108,12 @@ func (f *front) answers(client, server net.Conn) {
 	}
 }
 
-// TestCoordinatorsAreAskedForAtOnce: no lookup of a coordinator waits for the answer
-// to another one, but for those in flight. Else groups of a cluster that is far away
-// start one after the other.
-func TestCoordinatorsAreAskedForAtOnce(t *testing.T) {
+// TestCoordinatorLookupsArePipelined: no lookup of a coordinator waits for the response to another one,
+// except for those in flight. Otherwise the groups of a distant cluster would start one after the
+// other.
+func TestCoordinatorLookupsArePipelined(t *testing.T) {
 	const groups = 20
-	far := newFront(t, newCluster(t).ListenAddrs()[0])
+	far := newHoldingProxy(t, newCluster(t).ListenAddrs()[0])
 	client := start(t, far.Addr().String())
 	far.hold(func(asked int) bool { return asked > 0 })
 	found := make(chan error, groups)
@@ -123,17 +122,17 @@ func TestCoordinatorsAreAskedForAtOnce(t *testing.T) {
 		found <- err
 	}
 	go ask(0)
-	eventually(t, "the first question", func() (bool, any) { return far.seen() == 1, far.seen() })
+	eventually(t, "the first request", func() (bool, any) { return far.seen() == 1, far.seen() })
 	for i := 1; i < groups; i++ {
 		go ask(i)
 	}
-	eventually(t, "the other questions", func() (bool, any) {
+	eventually(t, "the other requests", func() (bool, any) {
 		client.mu.Lock()
 		defer client.mu.Unlock()
 		return len(client.requests) == groups-1, len(client.requests)
 	})
 	far.hold(func(asked int) bool { return asked > 1 && asked < groups })
-	eventually(t, "all of them before an answer", func() (bool, any) { return far.seen() == groups, far.seen() })
+	eventually(t, "all requests before a response", func() (bool, any) { return far.seen() == groups, far.seen() })
 	for range groups {
 		if err := <-found; err != nil {
 			t.Error(err)

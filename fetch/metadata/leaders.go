@@ -13,28 +13,28 @@ import (
 	"kcagent/fetch/wire"
 )
 
-// An Update is what a metadata response says of the topics in it.
+// An Update is what a metadata response reports.
 type Update struct {
-	Addrs  map[int32]string // of all brokers, by their ids
+	Addrs  map[int32]string // addresses of all brokers, host:port, by id
 	Topics []TopicUpdate
 }
 
-// A TopicUpdate is what a metadata response says of a topic.
+// A TopicUpdate is what a metadata response reports of a topic.
 type TopicUpdate struct {
 	Name string
-	// ID of the topic; "" if the brokers are too old to report it.
+	// ID is the id of the topic, "" if the brokers are too old to report it.
 	ID string
-	// Disputed says that this response named another id. It is not accepted yet.
+	// Disputed says that a response had another id, which is not accepted yet.
 	Disputed bool
-	// All says that it concerns all consumers of the topic, not only those that look for a
-	// leader, because the id is another one than in the last update.
-	All bool
+	// ForAll says that the update concerns all partitions of the topic, and not only those
+	// without a known leader, because ID has changed or is disputed.
+	ForAll bool
 
 	meta       *sarama.TopicMetadata
 	partitions map[int32]*sarama.PartitionMetadata
 }
 
-// NewUpdate returns what meta says. It needs no lock.
+// NewUpdate returns the update of a response, without the ids of topics.
 func NewUpdate(meta *sarama.MetadataResponse) *Update {
 	u := &Update{Addrs: make(map[int32]string, len(meta.Brokers)), Topics: make([]TopicUpdate, len(meta.Topics))}
 	for _, b := range meta.Brokers {
@@ -52,12 +52,12 @@ func NewUpdate(meta *sarama.MetadataResponse) *Update {
 // A Leader is the broker that leads a partition.
 type Leader struct {
 	ID    int32
-	Addr  string
-	Epoch int32 // -1 if the broker is too old to report it
+	Addr  string // host:port
+	Epoch int32  // -1 if the brokers are too old to report it
 }
 
-// Leader returns the leader of a partition of the topic t of the update, or why it is not
-// known.
+// Leader returns the leader of a partition of t, which is one of u.Topics. Its error says why the
+// leader is unknown.
 func (u *Update) Leader(t *TopicUpdate, partition int32) (Leader, error) {
 	if t.meta.Err != sarama.ErrNoError && t.meta.Err != sarama.ErrLeaderNotAvailable {
 		return Leader{}, t.meta.Err
@@ -74,7 +74,8 @@ func (u *Update) Leader(t *TopicUpdate, partition int32) (Leader, error) {
 	return Leader{p.Leader, u.Addrs[p.Leader], p.LeaderEpoch}, nil
 }
 
-// apply records the metadata that the broker at from sent, and hands it to the leaders.
+// apply records the metadata that the broker at the address from sent, and passes it on to the
+// leaders. If onlyUsed is true, topics that are not in use are ignored.
 func (c *Client) apply(meta *sarama.MetadataResponse, u *Update, from string, onlyUsed bool) {
 	now := time.Now()
 	c.mu.Lock()
@@ -85,26 +86,27 @@ func (c *Client) apply(meta *sarama.MetadataResponse, u *Update, from string, on
 		t := &u.Topics[i]
 		c.record(t.meta, dial.ClusterID(meta.ClusterID), from, now)
 		known := c.topics[t.Name]
-		t.ID, t.Disputed = known.id, known.rival != ""
-		if t.All = t.Disputed || known.recognised != known.id; t.All {
-			known.recognised = known.id
+		t.ID, t.Disputed = known.id, known.rivalID != ""
+		if t.ForAll = t.Disputed || known.announcedID != known.id; t.ForAll {
+			known.announcedID = known.id
 		}
 	}
 	c.mu.Unlock()
 	c.leaders.Learn(u)
 }
 
-// refresh asks for the leaders of topics, and says when to look again.
-func (r *runner) refresh(ctx context.Context, topics map[string]bool, requests []*request) time.Duration {
+// refresh asks for the metadata of topics and answers the requests for it. It returns how long to
+// wait before the next lookup.
+func (l *loop) refresh(ctx context.Context, topics map[string]bool, requests []*request) time.Duration {
 	began := time.Now()
 	var meta *sarama.MetadataResponse
-	err := r.conn.ask(ctx, func(c *wire.Conn) (err error) {
+	err := l.conn.do(ctx, func(c *wire.Conn) (err error) {
 		names := make([]string, 0, len(topics))
 		for t := range topics {
 			names = append(names, t)
 		}
 		if meta, err = c.Metadata(names); err == nil && len(meta.Brokers) == 0 {
-			err = errors.New("the metadata names no broker")
+			err = errors.New("metadata response has no brokers")
 		}
 		return err
 	})
@@ -112,19 +114,19 @@ func (r *runner) refresh(ctx context.Context, topics map[string]bool, requests [
 		err = ErrEnded
 	}
 	defer func() {
-		for _, q := range requests {
-			if len(q.topics) > 0 {
-				q.answer(err)
+		for _, r := range requests {
+			if len(r.topics) > 0 {
+				r.answer(err)
 			}
 		}
 	}()
 	if err != nil {
-		wait := r.backoff.Next()
-		r.c.leaders.Fail(topics, fmt.Errorf("look up leader: %w", err), began, wait)
+		wait := l.backoff.Next()
+		l.c.leaders.Fail(topics, fmt.Errorf("look up leader: %w", err), began, wait)
 		return wait
 	}
-	r.backoff.Reset()
-	r.c.apply(meta, NewUpdate(meta), r.conn.conn.Addr(), false)
-	r.conn.switchBroker(time.Now())
+	l.backoff.Reset()
+	l.c.apply(meta, NewUpdate(meta), l.conn.conn.Addr(), false)
+	l.conn.switchBroker(time.Now())
 	return 0
 }

@@ -10,23 +10,22 @@ import (
 	"kcagent/fetch/wire"
 )
 
-// A topicList is which topics the cluster has, its internal ones aside.
+// A topicList has the topics of the cluster, without its internal ones.
 type topicList struct {
-	at     time.Time       // zero: nobody has asked
-	topics map[string]bool // false: the newest list lacked it, and the one before did not
+	at     time.Time       // when it was requested; zero if it was not
+	topics map[string]bool // false for a topic that only the newest response lacked
 }
 
-// Topics lists the topics of the cluster, sorted, without its internal ones. The
-// list is no older than maxAge, so that a thousand callers at a time cost one
-// request. A topic is left out only when two lists have lacked it: one broker
-// may not have heard of it yet.
+// Topics returns the topics of the cluster, sorted, without its internal ones. The list is not older
+// than maxAge, so that a thousand concurrent callers cost one request. A topic disappears from it
+// only when two responses lacked the topic, because a single broker may not know it yet.
 func (c *Client) Topics(ctx context.Context, maxAge time.Duration) ([]string, error) {
 	since := time.Now().Add(-maxAge)
 	c.mu.Lock()
 	fresh := c.list.at.After(since)
 	c.mu.Unlock()
 	if !fresh {
-		if err := c.do(ctx, &request{since: since}); err != nil {
+		if err := c.send(ctx, &request{since: since}); err != nil {
 			return nil, err
 		}
 	}
@@ -40,9 +39,9 @@ func (c *Client) Topics(ctx context.Context, maxAge time.Duration) ([]string, er
 	return names, nil
 }
 
-// listTopics asks which topics there are, unless that was done since.
-func (r *runner) listTopics(ctx context.Context, since time.Time) error {
-	c := r.c
+// listTopics requests the list of topics, unless that was done after since.
+func (l *loop) listTopics(ctx context.Context, since time.Time) error {
+	c := l.c
 	c.mu.Lock()
 	fresh := c.list.at.After(since)
 	c.mu.Unlock()
@@ -50,15 +49,15 @@ func (r *runner) listTopics(ctx context.Context, since time.Time) error {
 		return nil
 	}
 	var meta *sarama.MetadataResponse
-	err := r.conn.ask(ctx, func(c *wire.Conn) (err error) {
+	err := l.conn.do(ctx, func(c *wire.Conn) (err error) {
 		meta, err = c.Metadata(nil)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	// It has all there is to know of the topics in use.
-	c.apply(meta, NewUpdate(meta), r.conn.conn.Addr(), true)
+	// The response has the metadata of the topics in use, too.
+	c.apply(meta, NewUpdate(meta), l.conn.conn.Addr(), true)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	before := c.list.topics
@@ -68,8 +67,8 @@ func (r *runner) listTopics(ctx context.Context, since time.Time) error {
 			c.list.topics[t.Name] = true
 		}
 	}
-	for name, there := range before {
-		if there && !c.list.topics[name] {
+	for name, listed := range before {
+		if listed && !c.list.topics[name] {
 			c.list.topics[name] = false
 		}
 	}

@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// noLeaders are the [Leaders] of a client that nobody subscribes for.
+// noLeaders are the [Leaders] of a client without subscriptions.
 type noLeaders struct{}
 
 func (noLeaders) Due(time.Time, map[string]bool) time.Duration { return time.Hour }
@@ -68,7 +68,7 @@ func eventually(t *testing.T, what string, cond func() (bool, any)) {
 		case ok:
 			return
 		case time.Now().After(deadline):
-			t.Fatalf("%s did not come; last seen: %v", what, seen)
+			t.Fatalf("timed out waiting for %s; last seen: %v", what, seen)
 		}
 	}
 }

@@ -10,40 +10,39 @@ import (
 )
 
 const (
-	// refreshEvery is how often the metadata of all topics in use is asked for:
-	// new partitions are seen that soon.
-	refreshEvery = 30 * time.Second
-	// topicForgotten is when a topic that nobody asks for is no longer in use.
-	topicForgotten = 5 * time.Minute
+	// refreshInterval is how often the metadata of all topics in use is refreshed, and so how
+	// soon new partitions are found.
+	refreshInterval = 30 * time.Second
+	// forgetAfter is how long a topic is in use after the last call of Partitions.
+	forgetAfter = 5 * time.Minute
 )
 
-// A topic is what is known of one.
+// A topic is the metadata of one topic in use.
 type topic struct {
-	err        error
-	failed     int       // answers in a row that were an error
-	partitions []int32   // sorted
-	cluster    string    // of the last answer; "" if it named none
-	id         string    // "" if the brokers are too old to tell
-	rival      string    // another id that one answer named; "" if none did
-	rivalFrom  string    // the address of the broker that named it first
-	rivalAt    time.Time // when that was
-	recognised string    // the id that the subscriptions were compared with last
-	at         time.Time // of the last answer
-	used       time.Time // when somebody asked
+	err         error
+	failures    int       // responses in a row with an error
+	partitions  []int32   // sorted
+	cluster     string    // that sent the last response; "" if it reports no id
+	id          string    // "" if the brokers are too old to report it
+	rivalID     string    // another id that a response had and that is not accepted yet; "" if none
+	rivalFrom   string    // address of the broker that reported rivalID first
+	rivalAt     time.Time // when that was
+	announcedID string    // the id in the last update for all partitions
+	refreshedAt time.Time // when the last response arrived
+	usedAt      time.Time // when Partitions was last called
 }
 
-// Refresh asks the cluster for topics: whether they are there, and their
-// partitions. Its error names the first that cannot be used. Many calls at a
-// time share one request.
+// Refresh requests the metadata of topics. Its error is a [*TopicError] for the first topic that
+// cannot be used, or says why the cluster cannot be asked. Concurrent calls share one request.
 func (c *Client) Refresh(ctx context.Context, topics []string) error {
 	return c.RefreshSince(ctx, topics, time.Now())
 }
 
-// RefreshSince is Refresh, but answers without asking if what is known of each topic is
-// as of since or later.
+// RefreshSince is Refresh, but makes no request if the metadata of each topic was refreshed at or
+// after since.
 func (c *Client) RefreshSince(ctx context.Context, topics []string, since time.Time) error {
-	if !c.known(topics, since) {
-		if err := c.do(ctx, &request{topics: topics}); err != nil {
+	if !c.isFresh(topics, since) {
+		if err := c.send(ctx, &request{topics: topics}); err != nil {
 			return err
 		}
 	}
@@ -55,12 +54,12 @@ func (c *Client) RefreshSince(ctx context.Context, topics []string, since time.T
 	return nil
 }
 
-// known reports that all topics were asked for at since or later.
-func (c *Client) known(topics []string, since time.Time) bool {
+// isFresh reports whether all topics were refreshed at or after since.
+func (c *Client) isFresh(topics []string, since time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, name := range topics {
-		if t := c.topics[name]; t == nil || t.at.Before(since) {
+		if t := c.topics[name]; t == nil || t.refreshedAt.Before(since) {
 			return false
 		}
 	}
@@ -78,8 +77,8 @@ func (e *TopicError) Error() string { return fmt.Sprintf("topic %q: %v", e.Topic
 // Unwrap returns Err.
 func (e *TopicError) Unwrap() error { return e.Err }
 
-// Partitions lists the partitions of a topic as they were known at the last
-// Refresh, or half a minute ago at most for a topic in use.
+// Partitions returns the partitions of a topic as of the last Refresh, or at most half a minute ago
+// for a topic in use. The caller must not change them.
 func (c *Client) Partitions(name string) ([]int32, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -87,37 +86,37 @@ func (c *Client) Partitions(name string) ([]int32, error) {
 	if t == nil {
 		return nil, sarama.ErrUnknownTopicOrPartition
 	}
-	t.used = time.Now()
+	t.usedAt = time.Now()
 	return t.partitions, t.err
 }
 
-// record keeps what the metadata of a cluster says of a topic. What another cluster said
-// before, at which the pin was not final, is forgotten. c.mu is held.
+// record stores the metadata of a topic that the broker at from, of the cluster, sent. It forgets
+// what another cluster reported before, while the pin was not final. c.mu is held.
 func (c *Client) record(m *sarama.TopicMetadata, cluster, from string, now time.Time) {
 	t := c.topics[m.Name]
 	if t != nil && cluster != "" && t.cluster != cluster {
 		if t.cluster != "" {
-			*t = topic{used: t.used}
+			*t = topic{usedAt: t.usedAt}
 		}
 		t.cluster = cluster
 	}
 	if t == nil {
-		t = &topic{used: now, cluster: cluster}
+		t = &topic{usedAt: now, cluster: cluster}
 		c.topics[m.Name] = t
 	}
-	t.at = now
+	t.refreshedAt = now
 	if m.Err != sarama.ErrNoError && m.Err != sarama.ErrLeaderNotAvailable {
-		// One broker may not have heard of it yet, and a group whose topic seems
-		// to be gone is rebalanced.
-		if t.failed++; t.failed > 1 || len(t.partitions) == 0 {
+		// Two responses must agree, because a single broker may not know the topic yet, and a
+		// group whose topic is missing is rebalanced.
+		if t.failures++; t.failures > 1 || len(t.partitions) == 0 {
 			t.err, t.partitions = m.Err, nil
 		} else {
-			t.soon()
+			t.refreshSoon()
 		}
 		return
 	}
-	t.err, t.partitions, t.failed = nil, nil, 0
-	t.identify(m.Uuid, from, now)
+	t.err, t.partitions, t.failures = nil, nil, 0
+	t.updateID(m.Uuid, from, now)
 	for _, p := range m.Partitions {
 		t.partitions = append(t.partitions, p.ID)
 	}
@@ -128,11 +127,10 @@ func (c *Client) record(m *sarama.TopicMetadata, cluster, from string, now time.
 // accepted.
 const rivalTime = time.Second
 
-// identify records the id of a topic that the broker at from reported. Another id than
-// before means that the topic was recreated. But a broker that was partitioned off may name
-// an old id, so two responses must agree, and the second one must come from another broker
-// or later.
-func (t *topic) identify(uuid sarama.Uuid, from string, now time.Time) {
+// updateID records the id of a topic that the broker at from reported. Another id than before means
+// that the topic was recreated. But a broker that was partitioned off may report an old id, so two
+// responses must agree, and the second one must come from another broker, or later.
+func (t *topic) updateID(uuid sarama.Uuid, from string, now time.Time) {
 	id := ""
 	if uuid != (sarama.Uuid{}) {
 		id = uuid.String()
@@ -140,27 +138,27 @@ func (t *topic) identify(uuid sarama.Uuid, from string, now time.Time) {
 	switch {
 	case id == "":
 	case t.id == "" || t.id == id:
-		t.id, t.rival = id, ""
-	case t.rival != id:
-		t.rival, t.rivalFrom, t.rivalAt = id, from, now
-		t.soon()
+		t.id, t.rivalID = id, ""
+	case t.rivalID != id:
+		t.rivalID, t.rivalFrom, t.rivalAt = id, from, now
+		t.refreshSoon()
 	case t.rivalFrom != from || now.Sub(t.rivalAt) >= rivalTime:
-		t.id, t.rival = id, ""
+		t.id, t.rivalID = id, ""
 	default:
-		t.soon()
+		t.refreshSoon()
 	}
 }
 
-// soon has the topic asked for again in a second: two answers must agree.
-func (t *topic) soon() { t.at = t.at.Add(time.Second - refreshEvery) }
+// refreshSoon makes the next refresh of the topic due in a second, because two responses must agree.
+func (t *topic) refreshSoon() { t.refreshedAt = t.refreshedAt.Add(time.Second - refreshInterval) }
 
-// Identity returns the ids of the cluster and of a topic as they were known at
-// the last Refresh; "" for what the brokers are too old to tell.
+// Identity returns the ids of the cluster and of a topic as of the last Refresh. An id is "" if the
+// brokers are too old to report it.
 func (c *Client) Identity(name string) (cluster, id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if t := c.topics[name]; t != nil {
-		cluster, id = t.cluster, t.id // of one answer
+		cluster, id = t.cluster, t.id // of the same response
 	}
 	if cluster == "" {
 		cluster = c.opener.Dialer().Pin().ID()

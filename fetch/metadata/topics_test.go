@@ -12,9 +12,9 @@ import (
 	"kcagent/fetch/wire"
 )
 
-// TestAnotherTopicIDNeedsAnotherBrokerOrTime: a broker that was partitioned off may name
-// an old id, in every response.
-func TestAnotherTopicIDNeedsAnotherBrokerOrTime(t *testing.T) {
+// TestTopicIDChangeNeedsSecondResponse: a broker that was partitioned off may report an old id, in every
+// response.
+func TestTopicIDChangeNeedsSecondResponse(t *testing.T) {
 	old, young := sarama.Uuid{1}, sarama.Uuid{2}
 	type answer struct {
 		from string
@@ -37,54 +37,54 @@ func TestAnotherTopicIDNeedsAnotherBrokerOrTime(t *testing.T) {
 	} {
 		began := time.Now()
 		topic := &topic{}
-		topic.identify(old, "a", began)
+		topic.updateID(old, "a", began)
 		for _, a := range c.answers {
-			topic.identify(a.id, a.from, began.Add(a.at))
+			topic.updateID(a.id, a.from, began.Add(a.at))
 		}
-		if topic.id != c.then.String() || (topic.rival != "") != c.rival {
-			t.Errorf("%s: the id is %s, rival %q", c.what, topic.id, topic.rival)
+		if topic.id != c.then.String() || (topic.rivalID != "") != c.rival {
+			t.Errorf("%s: the id is %s, rival %q", c.what, topic.id, topic.rivalID)
 		}
 	}
 }
 
-// TestDeafBrokers: those that accept connections and say nothing are not waited for
-// one after the other.
-func TestDeafBrokers(t *testing.T) {
+// TestUnresponsiveBrokersAreDialledTogether: brokers that accept connections and do not respond are not
+// waited for one after the other.
+func TestUnresponsiveBrokersAreDialledTogether(t *testing.T) {
 	t.Parallel()
-	deaf := make([]string, 6)
-	for i := range deaf {
-		deaf[i] = badnet.Listen(t, func(net.Conn) {})
+	unresponsive := make([]string, 6)
+	for i := range unresponsive {
+		unresponsive[i] = badnet.Listen(t, func(net.Conn) {})
 	}
 	cluster := newCluster(t)
-	for name, last := range map[string]string{"all": deaf[5], "but one": cluster.ListenAddrs()[0]} {
+	for name, last := range map[string]string{"all": unresponsive[5], "but one": cluster.ListenAddrs()[0]} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			client := start(t, append(deaf[:5:5], last)...)
+			client := start(t, append(unresponsive[:5:5], last)...)
 			began := time.Now()
 			err := client.Refresh(t.Context(), []string{"t"})
-			if took := time.Since(began); took > 2*dial.ResponseTimeout+5*time.Second || last != deaf[5] && took > dial.ResponseTimeout+5*time.Second {
+			if took := time.Since(began); took > 2*dial.ResponseTimeout+5*time.Second || last != unresponsive[5] && took > dial.ResponseTimeout+5*time.Second {
 				t.Errorf("it took %v", took)
 			}
-			if (err != nil) != (last == deaf[5]) {
-				t.Errorf("it says %v", err)
+			if (err != nil) != (last == unresponsive[5]) {
+				t.Errorf("the error is %v", err)
 			}
 		})
 	}
 }
 
-// TestTopicIDsOfAnotherClusterAreForgotten: before the pin is final, another cluster can take
-// the place of the first.
-func TestTopicIDsOfAnotherClusterAreForgotten(t *testing.T) {
+// TestTopicIDsOfFormerClusterAreForgotten: before the pin is final, another cluster can replace the first
+// one.
+func TestTopicIDsOfFormerClusterAreForgotten(t *testing.T) {
 	c := NewClient(wire.NewOpener(dial.NewDialer(dial.NewPin(""), nil), nil), nil, noLeaders{})
 	tell := func(cluster string, id byte) {
 		c.record(&sarama.TopicMetadata{Name: "t", Uuid: sarama.Uuid{id}}, cluster, "k:9092", time.Now())
 	}
 	tell("b", 1)
 	if cluster, id := c.Identity("t"); cluster != "b" || id != (sarama.Uuid{1}).String() {
-		t.Errorf("the topic has id %s in cluster %s, want both of one answer", id, cluster)
+		t.Errorf("the topic has id %s in cluster %s, want both of the same response", id, cluster)
 	}
 	tell("a", 2)
 	if cluster, id := c.Identity("t"); cluster != "a" || id != (sarama.Uuid{2}).String() {
-		t.Errorf("the topic has id %s in cluster %s after the first answer of that", id, cluster)
+		t.Errorf("the topic has id %s in cluster %s after its first response", id, cluster)
 	}
 }

@@ -8,31 +8,31 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// MaxPipelined is how many requests are sent before the first answer is read.
+// MaxPipelined is how many requests are sent before the first response is read.
 const MaxPipelined = 64
 
-// A Coordinator is the broker that coordinates a group, or err, which says why that is not
-// known.
+// A Coordinator is the broker that coordinates a group, or the error Err of its lookup.
 type Coordinator struct {
 	ID   int32
 	Addr string
 	Err  error
 }
 
-// FindCoordinators asks for the coordinators of groups, which are pipeline at most. All requests
-// are sent before the first response is read.
+// FindCoordinators asks for the coordinators of groups, at most MaxPipelined of them, in the same
+// order. All requests are sent before the first response is read. After an error, the connection
+// must be closed, because responses may still arrive.
 func (c *Conn) FindCoordinators(groups []string) ([]Coordinator, error) {
 	if err := c.prepare(); err != nil {
 		return nil, err
 	}
 	req := kmsg.NewPtrFindCoordinatorRequest()
-	switch { // from 3 on the request has another form, and brings nothing new for one group
+	switch { // later versions have another form, and nothing new for a single group
 	case c.conf.Version.IsAtLeast(sarama.V2_0_0_0):
 		req.Version = 2
 	case c.conf.Version.IsAtLeast(sarama.V0_11_0_0):
 		req.Version = 1
 	}
-	req.Version = min(req.Version, c.speaks[kmsg.FindCoordinator].MaxVersion)
+	req.Version = min(req.Version, c.versions[kmsg.FindCoordinator].MaxVersion)
 	var first int32
 	for i, group := range groups {
 		req.CoordinatorKey = group
@@ -47,7 +47,7 @@ func (c *Conn) FindCoordinators(groups []string) ([]Coordinator, error) {
 	found := make([]Coordinator, len(groups))
 	for i := range groups {
 		resp := &kmsg.FindCoordinatorResponse{Version: req.Version}
-		fr, err := c.answer(first+int32(i), resp, nil)
+		fr, err := c.readResponse(first+int32(i), resp, nil)
 		if err != nil {
 			return nil, err
 		}

@@ -7,11 +7,10 @@ import (
 	"kcagent/leader"
 )
 
-// OffsetForLeaderEpoch: consumers may send it since version 3, which needs the same
-// permission as a fetch.
+// Versions of OffsetForLeaderEpoch: those that need no other permission than a fetch.
 const (
-	leastEpochs = 3
-	mostEpochs  = 4
+	minEpochsVersion = 3
+	maxEpochsVersion = 4
 )
 
 // A TopicPartition names a partition.
@@ -23,16 +22,16 @@ type TopicPartition struct {
 // An EpochQuery asks a leader where its log ends for an epoch.
 type EpochQuery struct {
 	TopicPartition
-	Current int32        // the epoch that the leader has to be of; -1 if that is unknown
-	Epoch   leader.Epoch // to look for
+	Current int32        // the epoch that the leader must have; -1 if it is unknown
+	Epoch   leader.Epoch // whose end is asked for
 }
 
 // An EpochEnd is where a leader's log ends for an epoch.
 type EpochEnd struct {
-	Of     leader.Epoch // what was asked for
-	Epoch  leader.Epoch // the largest one of the leader that is not larger; unknown if there is none
-	Offset int64        // after its last record
-	Err    error
+	Of     leader.Epoch // the epoch of the query
+	Epoch  leader.Epoch // the largest epoch of the leader's log up to Of; unknown if there is none
+	Offset int64        // after the last record of Epoch
+	Err    error        // why the leader did not answer for the partition
 }
 
 // EpochEnds asks the leader where its log ends for epochs. Of several queries for a partition,
@@ -45,14 +44,14 @@ func (c *Conn) EpochEnds(queries []EpochQuery) (map[TopicPartition]EpochEnd, err
 	if err := c.prepare(); err != nil {
 		return nil, err
 	}
-	k, ok := c.speaks[kmsg.OffsetForLeaderEpoch]
-	if !ok || k.MaxVersion < leastEpochs || k.MinVersion > mostEpochs || !c.conf.Version.IsAtLeast(sarama.V2_3_0_0) {
+	k, ok := c.versions[kmsg.OffsetForLeaderEpoch]
+	if !ok || k.MaxVersion < minEpochsVersion || k.MinVersion > maxEpochsVersion || !c.conf.Version.IsAtLeast(sarama.V2_3_0_0) {
 		return nil, nil
 	}
 	req := kmsg.NewPtrOffsetForLeaderEpochRequest()
-	req.Version, req.ReplicaID = min(mostEpochs, k.MaxVersion), -1
+	req.Version, req.ReplicaID = min(maxEpochsVersion, k.MaxVersion), -1
 	if !c.conf.Version.IsAtLeast(sarama.V2_8_0_0) {
-		req.Version = leastEpochs
+		req.Version = minEpochsVersion
 	}
 	ends := make(map[TopicPartition]EpochEnd, len(queries))
 	for _, q := range queries {
@@ -76,7 +75,7 @@ func (c *Conn) EpochEnds(queries []EpochQuery) (map[TopicPartition]EpochEnd, err
 		return nil, err
 	}
 	resp := &kmsg.OffsetForLeaderEpochResponse{Version: req.Version}
-	fr, err := c.answer(id, resp, nil)
+	fr, err := c.readResponse(id, resp, nil)
 	if err != nil {
 		return nil, err
 	}

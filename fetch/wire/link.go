@@ -9,8 +9,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// A Link is a connection to one broker for requests that are not about records. Only one
-// goroutine at a time may use it.
+// A Link is a connection to one broker for requests of the caller. Only one goroutine at a time may
+// use it.
 type Link struct{ conn *Conn }
 
 // Link connects to a broker and authenticates. The link ends with ctx.
@@ -22,16 +22,16 @@ func (o *Opener) Link(ctx context.Context, addr string) (*Link, error) {
 	return &Link{c}, nil
 }
 
-// An UnsupportedError reports that a broker does not support a request, or not in the
-// version that is needed.
+// An UnsupportedError names a request that a broker does not support, or not in the version that is
+// needed.
 type UnsupportedError string
 
 func (e UnsupportedError) Error() string {
 	return fmt.Sprintf("the broker does not support %s requests", string(e))
 }
 
-// Ask sends a request in the newest version that both sides support, but at least in the
-// version that is set in it, and waits for the response.
+// Ask sends a request and waits for the response. It uses the newest version that both sides
+// support, at least the one that is set in the request.
 func (l *Link) Ask(req kmsg.Request) (kmsg.Response, error) {
 	resps, err := l.AskAll([]kmsg.Request{req})
 	if err != nil {
@@ -40,7 +40,8 @@ func (l *Link) Ask(req kmsg.Request) (kmsg.Response, error) {
 	return resps[0], nil
 }
 
-// AskAll is Ask for many requests, which do not wait for each other's responses.
+// AskAll is Ask for many requests, which do not wait for each other's responses. The responses have
+// the order of the requests.
 func (l *Link) AskAll(reqs []kmsg.Request) ([]kmsg.Response, error) {
 	if err := l.conn.prepare(); err != nil {
 		return nil, err
@@ -59,11 +60,11 @@ func (l *Link) AskAll(reqs []kmsg.Request) ([]kmsg.Response, error) {
 		}
 		for i, req := range some {
 			resp := req.ResponseKind()
-			fr, err := l.conn.answer(ids[i], resp, nil)
+			fr, err := l.conn.readResponse(ids[i], resp, nil)
 			if err != nil {
 				return nil, err
 			}
-			fr.Detach() // the response refers to parts of it: it is left to the garbage collector
+			fr.Detach() // the response points into it
 			fr.Release()
 			resps = append(resps, resp)
 		}
@@ -71,9 +72,9 @@ func (l *Link) AskAll(reqs []kmsg.Request) ([]kmsg.Response, error) {
 	return resps, nil
 }
 
-// negotiate sets the version of a request.
+// negotiate chooses the version of a request.
 func (l *Link) negotiate(req kmsg.Request) error {
-	k, ok := l.conn.speaks[kmsg.Key(req.Key())]
+	k, ok := l.conn.versions[kmsg.Key(req.Key())]
 	version := min(req.MaxVersion(), k.MaxVersion)
 	if !ok || version < max(req.GetVersion(), k.MinVersion) {
 		return UnsupportedError(kmsg.NameForKey(req.Key()))

@@ -38,19 +38,19 @@ func newOpener(secure bool, ips ...string) *Opener {
 	})
 }
 
-// reach connects to addr, by TLS if secure, and returns what Reach says.
-func reach(t *testing.T, addr string, secure bool) string {
+// reachError connects to addr, by TLS if secure, and returns the error of Reach.
+func reachError(t *testing.T, addr string, secure bool) string {
 	t.Helper()
 	err := newOpener(secure).Reach(t.Context(), addr)
 	if err == nil {
-		t.Fatal("it counts as reached")
+		t.Fatal("the broker counts as reachable")
 	}
 	return err.Error()
 }
 
-// TestWhatDoesNotSpeakKafka: what another kind of server says is shown, and its
-// first bytes are not taken for a length, for which there would be no memory.
-func TestWhatDoesNotSpeakKafka(t *testing.T) {
+// TestOtherProtocolIsReported: the error has the response of another kind of server. Its first bytes are
+// not used as the length of a response, for which there would not be enough memory.
+func TestOtherProtocolIsReported(t *testing.T) {
 	for text, want := range map[string]string{
 		"HTTP/1.1 400 Bad Request\r\n\r\n": "it does not speak Kafka",
 		"SSH-2.0-OpenSSH_9.6\r\n":          "it does not speak Kafka",
@@ -59,8 +59,8 @@ func TestWhatDoesNotSpeakKafka(t *testing.T) {
 		"\x15\x03\x03\x00\x02\x02\x50":     "it speaks TLS: add tls",
 	} {
 		addr := badnet.Listen(t, func(c net.Conn) { _, _ = c.Write([]byte(text)) })
-		if err := reach(t, addr, false); !strings.Contains(err, want) || !strings.Contains(err, addr) {
-			t.Errorf("%q is told as %s", text, err)
+		if err := reachError(t, addr, false); !strings.Contains(err, want) || !strings.Contains(err, addr) {
+			t.Errorf("%q is reported as %s", text, err)
 		}
 	}
 	piecemeal := badnet.Listen(t, func(c net.Conn) {
@@ -69,29 +69,29 @@ func TestWhatDoesNotSpeakKafka(t *testing.T) {
 			<-time.After(10 * time.Millisecond)
 		}
 	})
-	if err := reach(t, piecemeal, false); !strings.Contains(err, `what came begins with "HTTP"`) {
-		t.Errorf("what comes in pieces is told as %s", err)
+	if err := reachError(t, piecemeal, false); !strings.Contains(err, `what came begins with "HTTP"`) {
+		t.Errorf("a response in pieces is reported as %s", err)
 	}
-	web := httptest.NewTLSServer(nil) // for its certificate
+	web := httptest.NewTLSServer(nil) // which has a certificate
 	t.Cleanup(web.Close)
 	secure := badnet.Listen(t, func(c net.Conn) { _, _ = tls.Server(c, web.TLS).Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n")) })
-	if err := reach(t, secure, true); !strings.Contains(err, `what came begins with "HTTP/1.1 400`) || strings.Contains(err, "add tls") {
-		t.Errorf("a web server is told as %s", err)
+	if err := reachError(t, secure, true); !strings.Contains(err, `what came begins with "HTTP/1.1 400`) || strings.Contains(err, "add tls") {
+		t.Errorf("a web server is reported as %s", err)
 	}
 }
 
-// TestSilence: who accepts a connection and never says a word is not reached, and
-// not waited for longer than for an answer.
-func TestSilence(t *testing.T) {
+// TestUnresponsiveBrokerTimesOut: a server that accepts a connection and never responds is not waited
+// for longer than for a response.
+func TestUnresponsiveBrokerTimesOut(t *testing.T) {
 	t.Parallel()
 	began := time.Now()
-	err := reach(t, badnet.Listen(t, func(net.Conn) {}), false)
+	err := reachError(t, badnet.Listen(t, func(net.Conn) {}), false)
 	if took := time.Since(began); took > dial.ResponseTimeout+5*time.Second || !strings.Contains(err, "accepts connections and has not answered within 10s") {
 		t.Errorf("after %v: %s", took, err)
 	}
 }
 
-// TestErrorNamesEveryAddress: if no address of a name responds, the error has them all.
+// TestErrorNamesEveryAddress: if no address of a name responds, the error names all of them.
 func TestErrorNamesEveryAddress(t *testing.T) {
 	opener := newOpener(false, "127.0.0.3", "::ffff:127.0.0.2", "127.0.0.3")
 	gone := badnet.ListenAt(t, map[string]func(net.Conn){"127.0.0.2": nil, "127.0.0.3": nil})
@@ -107,7 +107,7 @@ func TestErrorNamesEveryAddress(t *testing.T) {
 			}
 		}
 		if !IsConnectionError(err) {
-			t.Errorf("%s: %v is not of the network", addr, err)
+			t.Errorf("%s: %v is not an error of the connection", addr, err)
 		}
 	}
 	if err := opener.Reach(t.Context(), "no-port"); err == nil || errors.Is(err, sarama.ErrNotConnected) {

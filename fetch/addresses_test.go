@@ -12,8 +12,8 @@ import (
 	"kcagent/fetch/dial"
 )
 
-// resolving makes a host resolve to ips.
-func (r *rig) resolving(pin *dial.Pin, host, port string, ips ...string) *Fetcher {
+// startResolving starts a fetcher for which host resolves to ips.
+func (r *rig) startResolving(pin *dial.Pin, host, port string, ips ...string) *Fetcher {
 	return r.startWith(Options{Pin: pin, Brokers: []string{net.JoinHostPort(host, port)}, Lookup: func(_ context.Context, name string) (all []netip.Addr, _ error) {
 		if name != host {
 			return nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
@@ -25,10 +25,10 @@ func (r *rig) resolving(pin *dial.Pin, host, port string, ips ...string) *Fetche
 	}})
 }
 
-// TestNextAddressOfAName: an address of a name that accepts connections and does not
-// respond, or leads to another cluster, is named in the error, and the next one is used
-// after it, for fetches and for members.
-func TestNextAddressOfAName(t *testing.T) {
+// TestNextAddressIsUsed: the error names an address of a host name that accepts connections and does
+// not respond, or that leads to another cluster. The next address is used after it, for fetches and
+// for members.
+func TestNextAddressIsUsed(t *testing.T) {
 	t.Parallel()
 	unresponsive := func(string) func(net.Conn) { return func(net.Conn) {} }
 	closes := func(string) func(net.Conn) { return func(c net.Conn) { _ = c.Close() } }
@@ -49,7 +49,7 @@ func TestNextAddressOfAName(t *testing.T) {
 			t.Parallel()
 			w := newTwins(t)
 			port := badnet.ListenAt(t, map[string]func(net.Conn){"127.0.0.3": c.bad(w.B.Addr), "127.0.0.2": badnet.Forward(t, w.A.Addr)})
-			w.fetcher = w.resolving(dial.NewPin("cluster-a"), "kafka.test", port, "127.0.0.3", "127.0.0.2")
+			w.fetcher = w.startResolving(dial.NewPin("cluster-a"), "kafka.test", port, "127.0.0.3", "127.0.0.2")
 			try := func() (err error) {
 				if c.member {
 					_, err = w.connectMember(new(dial.Membership), "kafka.test:"+port)
@@ -63,7 +63,7 @@ func TestNextAddressOfAName(t *testing.T) {
 				t.Errorf("the first attempt: %v, want %q", err, want)
 			}
 			if err != nil {
-				time.Sleep(time.Second) // the first attempt's result is used until then
+				time.Sleep(time.Second) // failures are remembered for a second
 			}
 			if err := try(); err != nil {
 				t.Errorf("the second attempt: %v", err)
@@ -74,7 +74,7 @@ func TestNextAddressOfAName(t *testing.T) {
 		t.Parallel()
 		w := newTwins(t)
 		port := badnet.ListenAt(t, map[string]func(net.Conn){"127.0.0.3": func(net.Conn) {}, "127.0.0.2": func(net.Conn) {}})
-		w.fetcher = w.resolving(nil, "kafka.test", port, "127.0.0.3", "127.0.0.2")
+		w.fetcher = w.startResolving(nil, "kafka.test", port, "127.0.0.3", "127.0.0.2")
 		err := w.fetcher.Reach(t.Context(), "kafka.test:"+port)
 		for _, ip := range []string{"127.0.0.2", "127.0.0.3"} {
 			if want := "it (" + ip + ":" + port + ") accepts connections and has not answered within 10s"; err == nil || !strings.Contains(err.Error(), want) {

@@ -9,21 +9,21 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// A rack is an embedded cluster of which broker 0 leads the partition and broker 1 is the
-// replica in the rack "near".
+// A rack is an embedded cluster in which broker 0 leads the partition, and broker 1 is the replica in
+// the rack "near".
 type rack struct {
 	*rig
 	mu       sync.Mutex
-	fetches  [2]int          // that brought records or waited for them, by broker
-	advice   int             // answers that named the replica
-	code     sarama.KError   // of the answers of the replica; 0: it answers
+	fetches  [2]int          // that brought records or were held back, by broker
+	advice   int             // responses that named the replica
+	code     sarama.KError   // of the responses of the replica; 0 means no error
 	behind   bool            // the replica has no records
 	diverges bool            // its log ends in an older epoch
 	always   bool            // the leader advises every client
 	advised  int32           // the replica that the leader names; -1: none
-	offsets  []int32         // brokers that were asked where the partition begins or ends
-	accepted map[string]bool // racks that were named to the leader
-	empty    int             // answers of the replica that is behind
+	offsets  []int32         // brokers that looked up where the partition begins or ends
+	accepted map[string]bool // racks in requests to the leader
+	empty    int             // responses of the replica while it is behind
 }
 
 func newRack(t *testing.T, set Settings, times leaseTimes) *rack {
@@ -34,7 +34,7 @@ func newRack(t *testing.T, set Settings, times leaseTimes) *rack {
 	}
 	r.cluster.SetFollowers("t", 0, []int32{1})
 	r.fetcher.mu.Lock()
-	r.fetcher.times, r.fetcher.endsEvery = times, time.Hour
+	r.fetcher.leases, r.fetcher.endsInterval = times, time.Hour
 	r.fetcher.mu.Unlock()
 	r.advise()
 	return r
@@ -49,7 +49,7 @@ func (r *rack) advise() {
 		r.offsets = append(r.offsets, r.cluster.CurrentNode())
 		return nil, nil, false
 	})
-	r.rig.fetches(func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
+	r.rig.onFetch(func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		node := r.cluster.CurrentNode()
@@ -59,20 +59,20 @@ func (r *rack) advise() {
 		switch {
 		case node == 0 && (r.always || req.Rack == "near") && r.advised >= 0:
 			r.advice++
-			resp := refuse(req, 0).(*kmsg.FetchResponse)
+			resp := errorResponse(req, 0).(*kmsg.FetchResponse)
 			p := &resp.Topics[0].Partitions[0]
 			p.PreferredReadReplica, p.HighWatermark, p.LastStableOffset = r.advised, r.end(), r.end()
 			return resp, nil, true
 		case node == 1 && r.code != 0:
-			return refuse(req, r.code), nil, true
+			return errorResponse(req, r.code), nil, true
 		case node == 1 && r.diverges:
-			resp := refuse(req, 0).(*kmsg.FetchResponse)
+			resp := errorResponse(req, 0).(*kmsg.FetchResponse)
 			e := &resp.Topics[0].Partitions[0].DivergingEpoch
 			e.Epoch, e.EndOffset = 0, 5
 			return resp, nil, true
 		case node == 1 && r.behind:
 			r.empty++
-			resp := refuse(req, 0).(*kmsg.FetchResponse)
+			resp := errorResponse(req, 0).(*kmsg.FetchResponse)
 			<-time.After(10 * time.Millisecond)
 			return resp, nil, true
 		}
@@ -83,7 +83,7 @@ func (r *rack) advise() {
 
 func (r *rack) end() int64 { return r.cluster.PartitionInfo("t", 0).HighWatermark }
 
-// from returns how often the broker was asked for records and sent some or waited.
+// from returns how many fetches the broker answered with records or held back.
 func (r *rack) from(node int) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()

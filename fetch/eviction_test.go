@@ -30,8 +30,8 @@ func (r *rig) connectMember(m *dial.Membership, addr string) (net.Conn, error) {
 	return conn, askVersions(conn)
 }
 
-// newMember returns the membership of a consumer that has joined.
-func newMember() *dial.Membership {
+// joinedMember returns the membership of a consumer that has joined.
+func joinedMember() *dial.Membership {
 	m := new(dial.Membership)
 	m.Begin()
 	return m
@@ -50,28 +50,28 @@ func askVersions(conn net.Conn) error {
 	return err
 }
 
-// TestFetchingComesFirst: members that have taken all connections of a broker do not
+// TestFetchEvictsMemberConnection: group members that have taken all connections of a broker do not
 // prevent fetching from it.
-func TestFetchingComesFirst(t *testing.T) {
+func TestFetchEvictsMemberConnection(t *testing.T) {
 	w := newTwins(t)
 	r := w.rig
 	const most = 6
 	w.Proxy.Set(badnet.Fault{Most: most})
-	r.fetcher = r.startAt(small, w.Proxy.Addr())
+	r.fetcher = r.startAt(smallSettings, w.Proxy.Addr())
 	if err := r.fetcher.Refresh(t.Context(), []string{"t"}); err != nil {
 		t.Fatal(err)
 	}
 	var conns []net.Conn
 	var err error
 	for {
-		conn, e := r.connectMember(newMember(), w.Proxy.Addr())
+		conn, e := r.connectMember(joinedMember(), w.Proxy.Addr())
 		if err = e; err != nil {
 			break
 		}
 		conns = append(conns, conn)
 	}
 	want := fmt.Sprintf("broker %s closed the connection before answering, but the cluster has answered others: the broker's limit max.connections.per.ip may be reached (this agent has %d connections to it)", w.Proxy.Addr(), most)
-	if len(conns) != most-1 || !strings.HasPrefix(err.Error(), want) { // the router has one
+	if len(conns) != most-1 || !strings.HasPrefix(err.Error(), want) { // the metadata client has one
 		t.Fatalf("after %d connections: %v", len(conns), err)
 	}
 	made := w.Proxy.Connections()
@@ -99,12 +99,12 @@ func TestFetchingComesFirst(t *testing.T) {
 			}
 		})
 	}
-	rd := r.read(Spec{}, false)
-	w.wants(rd, 0, 5)
-	r.eventually("a member that notices", func() (bool, any) { return evicted.Load() > 0, len(conns) })
+	rd := r.startReader(Spec{}, false)
+	w.waitForRecords(rd, 0, 5)
+	r.eventually("a member without a connection", func() (bool, any) { return evicted.Load() > 0, len(conns) })
 	stop()
 	beating.Wait()
-	if evicted := int(evicted.Load()); evicted < 1 || evicted > small.Lanes {
-		t.Errorf("%d members lost their connection for %d lanes", evicted, small.Lanes)
+	if evicted := int(evicted.Load()); evicted < 1 || evicted > smallSettings.Lanes {
+		t.Errorf("%d members lost their connection for %d lanes", evicted, smallSettings.Lanes)
 	}
 }

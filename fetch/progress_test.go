@@ -11,24 +11,24 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// A thinLine is the listener of a broker whose answers come slowly, a few bytes
-// every 100 ms, once it is thin.
-type thinLine struct {
+// A slowListener is the listener of a broker. Once it is thin, responses arrive slowly, a few bytes every
+// 100 ms.
+type slowListener struct {
 	net.Listener
 	thin atomic.Bool
 }
 
-func (l *thinLine) Accept() (net.Conn, error) {
+func (l *slowListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
-	return &thinConn{conn, l}, err
+	return &slowConn{conn, l}, err
 }
 
-type thinConn struct {
+type slowConn struct {
 	net.Conn
-	line *thinLine
+	line *slowListener
 }
 
-func (c *thinConn) Write(p []byte) (n int, err error) {
+func (c *slowConn) Write(p []byte) (n int, err error) {
 	for n < len(p) && err == nil {
 		piece := p[n:]
 		if c.line.thin.Load() {
@@ -42,18 +42,18 @@ func (c *thinConn) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
-// TestProgressOverAThinLine: while an answer comes, and it takes its time, there is
-// progress for those that wait for it.
-func TestProgressOverAThinLine(t *testing.T) {
+// TestSlowResponseIsProgress: while a long response arrives, there is progress for the subscriptions
+// that wait for it.
+func TestSlowResponseIsProgress(t *testing.T) {
 	t.Parallel()
-	line := &thinLine{}
+	line := &slowListener{}
 	r := newRig(t, 1, 2, Settings{Lanes: 1, MaxBytes: 1 << 20, MaxWait: 100 * time.Millisecond}, kfake.ListenFn(func(network, addr string) (net.Listener, error) {
 		l, err := net.Listen(network, addr)
 		line.Listener = l
 		return line, err
 	}))
-	r.producer = r.client(kgo.ProducerBatchCompression(kgo.NoCompression()))
-	readers := []*reader{r.read(Spec{}, false), r.read(Spec{Partition: 1}, false)}
+	r.producer = r.newClient(kgo.ProducerBatchCompression(kgo.NoCompression()))
+	readers := []*reader{r.startReader(Spec{}, false), r.startReader(Spec{Partition: 1}, false)}
 	for _, rd := range readers {
 		r.eventually("a position", func() (bool, any) { _, next, _ := rd.seen(); return next == 0, next })
 	}
@@ -63,67 +63,66 @@ func TestProgressOverAThinLine(t *testing.T) {
 		go r.produce(p, 0, 8000) // 100 kB: five seconds
 	}
 	for _, rd := range readers {
-		r.eventually("progress while the answer comes", func() (bool, any) {
+		r.eventually("progress during the response", func() (bool, any) {
 			look := rd.Look()
 			return look.Next == 0 && look.Progress.Sub(began) > 3*time.Second, look
 		})
 	}
 	line.thin.Store(false)
 	for _, rd := range readers {
-		r.wants(rd, 0, 8000)
+		r.waitForRecords(rd, 0, 8000)
 	}
 }
 
-// TestProgressOfOthers: what others of the leader get is a reason to wait, but not
-// for who was first in a request that brought nothing.
-func TestProgressOfOthers(t *testing.T) {
-	r := newRig(t, 1, 2, small)
+// TestRecordsOfOthersAreProgress: records for other subscriptions of the broker are progress, but not
+// for one that came first in a request without records for it.
+func TestRecordsOfOthersAreProgress(t *testing.T) {
+	r := newRig(t, 1, 2, smallSettings)
 	var stuck atomic.Bool
-	r.fetches(func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
+	r.onFetch(func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
 		if !stuck.Load() || len(req.Topics) == 0 || req.Topics[0].Partitions[0].Partition != 0 {
 			return nil, nil, false
 		}
-		resp := refuse(req, 0).(*kmsg.FetchResponse)
+		resp := errorResponse(req, 0).(*kmsg.FetchResponse)
 		for i := range resp.Topics[0].Partitions {
 			p := &resp.Topics[0].Partitions[i]
 			p.HighWatermark, p.LastStableOffset = 1<<20, 1<<20
 		}
 		return resp, nil, true
 	})
-	still, busy := r.read(Spec{}, false), r.read(Spec{Partition: 1}, false)
-	r.wants(still, 0, 0)
+	still, busy := r.startReader(Spec{}, false), r.startReader(Spec{Partition: 1}, false)
+	r.waitForRecords(still, 0, 0)
 	r.produce(1, 0, 10)
-	r.wants(busy, 0, 10)
+	r.waitForRecords(busy, 0, 10)
 	if l := still.Look(); time.Since(l.Progress) > time.Minute {
-		t.Errorf("what others get is no progress: %+v", l)
+		t.Errorf("records for others are not progress: %+v", l)
 	}
 	stuck.Store(true)
 	made := 10
 	r.eventually("no more progress", func() (bool, any) {
 		r.produce(1, made, 10)
 		made += 10
-		r.wants(busy, 0, made)
+		r.waitForRecords(busy, 0, made)
 		l := still.Look()
 		return l.Progress.IsZero(), l
 	})
 	r.produce(0, 0, 10)
 	stuck.Store(false)
-	r.wants(still, 0, 10)
+	r.waitForRecords(still, 0, 10)
 	if l := still.Look(); l.Progress.IsZero() {
-		t.Errorf("it moved, and %+v", l)
+		t.Errorf("records arrived, and the look is %+v", l)
 	}
 }
 
-// TestProgressUnderAQuota: as long as a quota holds requests back, waiting is no
-// standstill.
-func TestProgressUnderAQuota(t *testing.T) {
-	r := newRig(t, 1, 1, small)
-	r.fetches(func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
+// TestQuotaIsProgress: as long as a quota delays requests, waiting is not a stall.
+func TestQuotaIsProgress(t *testing.T) {
+	r := newRig(t, 1, 1, smallSettings)
+	r.onFetch(func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
 		resp := req.ResponseKind().(*kmsg.FetchResponse)
 		resp.ThrottleMillis = 60_000
 		return resp, nil, true
 	})
-	rd := r.read(Spec{}, false)
+	rd := r.startReader(Spec{}, false)
 	r.eventually("a wait", func() (bool, any) {
 		l := rd.Look()
 		return time.Until(l.Progress) > 30*time.Second, l

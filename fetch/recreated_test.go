@@ -5,15 +5,17 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/fetch/partition"
 )
 
-// TestTopicMadeAnewDuringAPause: the first fetch after it does not take the position
-// in the old topic for one in the new.
-func TestTopicMadeAnewDuringAPause(t *testing.T) {
-	r := newRig(t, 1, 1, small)
+// TestTopicRecreatedDuringPause: the first fetch after the pause does not use the position in the
+// former topic.
+func TestTopicRecreatedDuringPause(t *testing.T) {
+	r := newRig(t, 1, 1, smallSettings)
 	r.produce(0, 0, 5)
-	rd := r.read(Spec{}, false)
-	r.wants(rd, 0, 5)
+	rd := r.startReader(Spec{}, false)
+	r.waitForRecords(rd, 0, 5)
 	rd.Pause()
 	drop := kmsg.NewPtrDeleteTopicsRequest()
 	named := kmsg.NewDeleteTopicsRequestTopic()
@@ -29,12 +31,12 @@ func TestTopicMadeAnewDuringAPause(t *testing.T) {
 	if resp, err := again.RequestWith(t.Context(), r.producer); err != nil || resp.Topics[0].ErrorCode != 0 {
 		t.Fatal(err, resp)
 	}
-	r.producer = r.client() // the former one knows the former topic
+	r.producer = r.newClient() // the former client knows the former topic
 	r.produce(0, 100, 10)
 	rd.Resume()
 	r.eventually("the end of the subscription", func() (bool, any) {
 		_, _, err := rd.seen()
-		return errors.As(err, new(*RenewedError)), err
+		return errors.As(err, new(*partition.RenewedError)), err
 	})
-	r.wants(rd, 0, 5)
+	r.waitForRecords(rd, 0, 5)
 }
