@@ -112,7 +112,7 @@ func New(o Options) *Agent {
 			Buckets: []float64{.0001, .001, .01, .1, 1},
 		}),
 	}
-	a.api = web.NewAPI(web.APIOptions{
+	a.api = web.New(web.Options{
 		Log: o.Log, Version: o.Version, Started: time.Now(),
 		Snapshot: a.snapshot.Load, Alive: a.Alive, Collectors: []prometheus.Collector{a.reconcileSeconds},
 	})

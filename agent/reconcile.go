@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"kcagent/agent/consumer"
-	"kcagent/agent/generation"
 	"kcagent/agent/plan"
 	"kcagent/config"
 	"kcagent/limits"
@@ -38,8 +37,8 @@ func (a *Agent) accept(u config.Update) {
 	r.Applied++
 	r.SHA256, r.AppliedAt, r.Problems = u.SHA256, u.At, nil
 	a.config = u.Config
-	limits.Records.SetMaxBatch(int64(u.Config.Limits.MaxBatch))                        // fetches in progress keep what they have
-	limits.Records.SetBuffers((generation.ChunksAtOnce + 1) * len(u.Config.Consumers)) // the chunks, and the data of a frame that is not compressed yet
+	limits.Records.SetMaxBatch(int64(u.Config.Limits.MaxBatch)) // fetches in progress keep what they have
+	limits.Records.SetBuffers(consumer.Buffers * len(u.Config.Consumers))
 	a.files.Watch(secretFiles(u.Config))
 	a.log.Info("configuration accepted", "path", u.Path, "sha256", u.SHA256, "consumers", len(u.Config.Consumers))
 }

@@ -118,7 +118,7 @@ func (a *Agent) handleEnd(e *entry) {
 	e.cancel = nil
 	if !e.zombieSince.IsZero() {
 		a.zombies = slices.DeleteFunc(a.zombies, func(z *entry) bool { return z == e })
-		a.log.Info("zombie ended", "consumer", e.name, "after", time.Since(e.zombieSince).Round(time.Millisecond).String())
+		a.log.Info("zombie ended", "consumer", e.name, "lasted", time.Since(e.zombieSince).Round(time.Millisecond).String())
 		return
 	}
 	if e.ending {

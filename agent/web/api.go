@@ -26,14 +26,14 @@ import (
 // snapshots, so no request waits for the agent's loop, except /healthz, which is there to
 // find out whether the loop responds. All methods may be called from any goroutine.
 type API struct {
-	o       APIOptions
+	o       Options
 	ready   atomic.Bool // latched by Ready
 	secrets secretHashCache
 	zombies atomic.Pointer[zombieCount] // nil before the first scrape
 }
 
-// APIOptions are what an API shows. All but Collectors are required.
-type APIOptions struct {
+// Options are what an API shows. All but Collectors are required.
+type Options struct {
 	Log     *slog.Logger
 	Version string
 	Started time.Time
@@ -48,8 +48,8 @@ type APIOptions struct {
 	Collectors []prometheus.Collector
 }
 
-// NewAPI returns an API that is ready to use.
-func NewAPI(o APIOptions) *API { return &API{o: o} }
+// New returns an API that is ready to use.
+func New(o Options) *API { return &API{o: o} }
 
 // aliveTimeout is how long /healthz waits for the loop, which never blocks.
 const aliveTimeout = 2 * time.Second

@@ -35,7 +35,7 @@ func (c *shownConsumer) Snapshot() consumer.Snapshot { return consumer.Snapshot(
 func newAPITest(t *testing.T) *apiTest {
 	t.Helper()
 	a := &apiTest{T: t}
-	a.API = NewAPI(APIOptions{
+	a.API = New(Options{
 		Log: slog.New(slog.DiscardHandler), Version: "1.2.3", Started: time.Now(), Snapshot: a.published.Load,
 		Alive:      func(time.Duration) bool { return true },
 		Collectors: []prometheus.Collector{prometheus.NewHistogram(prometheus.HistogramOpts{Name: "kcagent_reconcile_duration_seconds"})},
@@ -309,7 +309,7 @@ func BenchmarkStatus(b *testing.B) {
 				one := *c
 				s.Rows = append(s.Rows, Row{ID: c.Name, Spec: config.Consumer{Name: c.Name, State: config.Running}, Consumer: &one})
 			}
-			h := NewAPI(APIOptions{Log: slog.New(slog.DiscardHandler), Snapshot: func() *Snapshot { return s }}).Handler()
+			h := New(Options{Log: slog.New(slog.DiscardHandler), Snapshot: func() *Snapshot { return s }}).Handler()
 			b.ReportAllocs()
 			for b.Loop() {
 				w := httptest.NewRecorder()

@@ -1,14 +1,18 @@
 package web
 
 import (
+	"runtime"
 	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	dto "github.com/prometheus/client_model/go"
 
 	"kcagent/agent/consumer"
 )
+
+var goVersion = runtime.Version()
 
 // The metrics are computed from snapshots at each scrape, so a consumer that was terminated
 // leaves no series behind, and reading records costs nothing for them.
@@ -168,4 +172,25 @@ func (a *API) zombieGoroutines() float64 {
 	}
 	a.zombies.Store(now)
 	return now.goroutines
+}
+
+// A labelledHistogram shows a consumer's own histogram under the common name of the
+// metric, with the consumer as a label. A histogram with labels would be shared by all
+// consumers, and each would have to remove its own series.
+type labelledHistogram struct {
+	prometheus.Metric
+	consumer string
+}
+
+// Desc implements [prometheus.Metric].
+func (labelledHistogram) Desc() *prometheus.Desc { return descFlush }
+
+// Write implements [prometheus.Metric].
+func (h labelledHistogram) Write(m *dto.Metric) error {
+	if err := h.Metric.Write(m); err != nil {
+		return err
+	}
+	name := consumer.LabelConsumer
+	m.Label = []*dto.LabelPair{{Name: &name, Value: &h.consumer}}
+	return nil
 }

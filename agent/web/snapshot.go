@@ -7,7 +7,7 @@ import (
 	"kcagent/config"
 )
 
-// An Snapshot is what the agent's loop publishes after each round. It is never
+// A Snapshot is what the agent's loop publishes after each round. It is never
 // changed afterwards.
 type Snapshot struct {
 	Config     *config.Config // in force; nil before the first valid one
