@@ -81,6 +81,7 @@ type StopReason struct {
 
 func (r StopReason) Error() string { return r.Why }
 
+// New returns a consumer in the state CREATED.
 func New(spec config.Consumer, log *slog.Logger, open OpenSink, clusters *kafka.Clusters, outages *outage.OutageLog) *Consumer {
 	c := &Consumer{
 		id:             offsets.NewID(),

@@ -266,7 +266,7 @@ func (m *member) runGeneration(ctx context.Context, listAge time.Duration) gener
 		baseline.Subscribe(spec.TopicsRegex, topics, m.consumer.awaitedTopics())
 		j := newJoinAttempt(m, spec, topics, absent, abandon)
 		err = j.run(ctx)
-		end.unsaved = j.generation.Unsaved
+		end.unsaved = j.generation.Unsaved()
 		if j.generation.Joined() {
 			m.ended = time.Now()
 		}

@@ -116,7 +116,7 @@ func (m *stateMachine) handleEvent(e event) {
 		m.faults = make(map[string]error) // what still fails is reported again
 		m.consumer.publish(func(s *publicState) {
 			g := e.generation
-			s.MemberID, s.Generation, s.Partitions = g.Session.MemberID(), g.Session.GenerationID(), g.SortedPartitions()
+			s.MemberID, s.Generation, s.Partitions = g.MemberID(), g.ID(), g.SortedPartitions()
 			s.Topics, s.StartedWith = g.Topics, g.StartedWith
 		})
 		m.flushForPause()
@@ -160,7 +160,7 @@ func (m *stateMachine) deriveState() {
 	switch {
 	case len(m.faults) > 0:
 		m.fail()
-	case m.generation == nil, !m.generation.Positioned.Load():
+	case m.generation == nil, !m.generation.AllPositioned():
 		// Between generations the former state remains. RUNNING would be wrong before all
 		// partitions have a position: a start at the end may still skip new records.
 	case m.quiet:

@@ -14,10 +14,10 @@ import (
 )
 
 // An Env is what a generation uses of its consumer. Everything in it outlives the
-// generation.
+// generation. All fields are required.
 type Env struct {
 	Log         *slog.Logger                     // names the consumer
-	Spec        *atomic.Pointer[config.Consumer] // the settings in force; see [generation.applySpec]
+	Spec        *atomic.Pointer[config.Consumer] // the settings in force; see [Generation.ApplySpec]
 	Sink        sink.Sink
 	Cluster     *kafka.Cluster
 	Client      *group.Client // the connection to the coordinator
@@ -48,6 +48,7 @@ type History struct {
 	holes    holes
 }
 
+// NewHistory returns the history of a consumer that has had no generation.
 func NewHistory() History { return History{holes: make(holes)} }
 
 // Origins of faults that concern a consumer as a whole.

@@ -110,14 +110,14 @@ type chunk struct {
 	stored  error // why that failed
 }
 
-// The memory that a consumer needs in addition to the fetcher's: one of its partitions
-// encodes a chunk while that of another is written.
-const (
-	// chunkBytes is the size from which on a chunk is complete, so it may be longer by its
-	// last record. The memory limit may require less, see chunkSize.
-	chunkBytes   = 128 << 10
-	ChunksAtOnce = 2
-)
+// ChunksAtOnce is how many chunks of a consumer are in progress at a time: one of its
+// partitions encodes a chunk while that of another is written. This is the memory that a
+// consumer needs in addition to the fetcher's.
+const ChunksAtOnce = 2
+
+// chunkBytes is the size from which on a chunk is complete, so it may be longer by its last
+// record. The memory limit may require less, see chunkSize.
+const chunkBytes = 128 << 10
 
 // chunkSize returns the size from which on a chunk is complete now.
 func chunkSize() int { return limits.Records.Buffer(chunkBytes) }

@@ -22,36 +22,38 @@ import (
 // A Generation is one generation of a consumer's group membership: the time between two
 // rebalances. sarama calls Setup when the partitions are assigned, and Cleanup before
 // they are given up. Between the two, the generation's own goroutines read the
-// partitions. sarama starts none, because [groupClient] reports that partitions are not
+// partitions. sarama starts none, because [group.Client] reports that partitions are not
 // readable.
 type Generation struct {
-	env         Env
-	StartedWith *config.Consumer        // the settings when the generation started
-	Topics      []string                // subscribed to
-	Absent      []error                 // why other topics of the consumer are left out
-	abandon     context.CancelCauseFunc // ends the generation with a cause
+	// Set by New, and not changed.
+	StartedWith *config.Consumer // the settings when the generation started
+	Topics      []string         // subscribed to
+	Absent      []error          // why other topics of the consumer are left out
 
-	Session    sarama.ConsumerGroupSession // set by Setup
+	env     Env
+	abandon context.CancelCauseFunc // ends the generation with a cause
+
+	session    sarama.ConsumerGroupSession // set by Setup
 	clusterID  string                      // of the cluster that the group is in; "" if unknown
 	partitions map[sink.TopicPartition]*Partition
 	running    sync.WaitGroup // goroutines that read and watch
 	slots      slots
 	flusher    *flusher // nil until Setup has succeeded
-	Unsaved    error    // what the last flush and commit could not save
+	unsaved    error    // what the last flush and commit could not save
 
 	subscribing  sync.Mutex   // held while subscriptions get the settings in force
 	unpositioned atomic.Int32 // partitions that have not had a position yet
-	Positioned   atomic.Bool  // there is none left
+	positioned   atomic.Bool  // unpositioned is 0
 	unopened     atomic.Int32 // partitions that the sink was not asked to open yet
 	starts       startCount
 	fetchChanged retry.Signal // a partition may have started or stopped failing
 }
 
-// New returns a generation of the given topics. abandon must end the context
-// with which the group is joined.
+// New returns a generation of the given topics, before it is joined. abandon must end the
+// context with which the group is joined.
 func New(e Env, startedWith *config.Consumer, topics []string, absent []error, abandon context.CancelCauseFunc) *Generation {
 	return &Generation{
-		env: e, StartedWith: startedWith, Topics: topics, Absent: absent, abandon: abandon,
+		StartedWith: startedWith, Topics: topics, Absent: absent, env: e, abandon: abandon,
 		partitions:   make(map[sink.TopicPartition]*Partition),
 		fetchChanged: retry.NewSignal(),
 		slots:        make(slots, ChunksAtOnce),
@@ -61,7 +63,7 @@ func New(e Env, startedWith *config.Consumer, topics []string, absent []error, a
 // Setup implements [sarama.ConsumerGroupHandler]. It finds out where the partitions
 // resume and starts to read them.
 func (g *Generation) Setup(session sarama.ConsumerGroupSession) error {
-	g.Session = session
+	g.session = session
 	for topic, ids := range session.Claims() {
 		for _, id := range ids {
 			tp := sink.TopicPartition{Topic: topic, Partition: id}
@@ -74,7 +76,7 @@ func (g *Generation) Setup(session sarama.ConsumerGroupSession) error {
 	}
 	g.unpositioned.Store(int32(len(g.partitions)))
 	g.unopened.Store(int32(len(g.partitions)))
-	g.Positioned.Store(len(g.partitions) == 0)
+	g.positioned.Store(len(g.partitions) == 0)
 	g.flusher = newFlusher(&g.env, g.StartedWith, session, source, g.partitions)
 	if !g.followsPattern() {
 		g.flusher.absent = kafka.MissingTopics(errors.Join(g.Absent...))
@@ -102,7 +104,7 @@ func (g *Generation) followsPattern() bool { return g.StartedWith.TopicsRegex !=
 // opened affects no other partition.
 func (g *Generation) prepare(source group.Offsets) error {
 	g.clusterID = g.env.Cluster.Pin().ID()
-	committed, err := source.Fetch(g.Session.Claims())
+	committed, err := source.Fetch(g.session.Claims())
 	if err == nil && g.env.Cluster.Pin().ID() != g.clusterID {
 		err = ErrClusterChanged
 	}
@@ -111,7 +113,7 @@ func (g *Generation) prepare(source group.Offsets) error {
 	}
 	for tp, p := range g.partitions {
 		p.committed = committed[tp]
-		p.committed.WhileMember = g.env.History.held.Hold(tp, g.Session.MemberID())
+		p.committed.WhileMember = g.env.History.held.Hold(tp, g.session.MemberID())
 	}
 	g.env.History.Baseline.SetCluster(g.clusterID)
 	return g.findBaseline(source)
@@ -188,25 +190,39 @@ func (g *Generation) Cleanup(sarama.ConsumerGroupSession) error {
 	}
 	g.running.Wait()
 	g.flusher.stop()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(g.Session.Context()), group.RebalanceTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(g.session.Context()), group.RebalanceTimeout)
 	defer cancel()
 	if err := g.flusher.flushLast(ctx); err != nil {
-		g.Unsaved = err
+		g.unsaved = err
 		g.env.Log.Warn("last flush of a generation failed; its records will be read again", "error", err)
 	}
 	if err := g.env.Sink.Release(); err != nil {
 		g.env.Log.Warn("closing files of released partitions failed", "error", err)
 	}
-	g.env.Log.Info("partitions released", "group", g.StartedWith.Group, "reason", fmt.Sprint(context.Cause(g.Session.Context())))
+	g.env.Log.Info("partitions released", "group", g.StartedWith.Group, "reason", fmt.Sprint(context.Cause(g.session.Context())))
 	g.env.Observer.Left()
 	return nil
 }
 
-// Joined reports that Setup has succeeded.
+// Joined reports that Setup has succeeded. It must not be called while Setup runs, and
+// neither must the methods below before Setup has succeeded.
 func (g *Generation) Joined() bool { return g.flusher != nil }
 
-// ApplySpec applies settings that have changed in env.spec, and a gate that was opened or
-// shut. Changed topics end the generation.
+// MemberID returns the id of the member, which the coordinator has chosen.
+func (g *Generation) MemberID() string { return g.session.MemberID() }
+
+// ID returns the number of the generation.
+func (g *Generation) ID() int32 { return g.session.GenerationID() }
+
+// AllPositioned reports that every partition has, or has had, a position that survives a
+// crash. It may be called from any goroutine.
+func (g *Generation) AllPositioned() bool { return g.positioned.Load() }
+
+// Unsaved returns why the last flush or commit failed, after Cleanup; nil if it succeeded.
+func (g *Generation) Unsaved() error { return g.unsaved }
+
+// ApplySpec applies settings that have changed in Env.Spec, and a gate that was opened or
+// shut. Changed topics end the generation. It does not block.
 func (g *Generation) ApplySpec() {
 	spec := g.env.Spec.Load()
 	g.tuneSubscriptions(spec)
@@ -220,8 +236,8 @@ func (g *Generation) ApplySpec() {
 	}
 }
 
-// FlushNow requests a flush and a commit. If the gate is shut, Clean is called once both
-// have succeeded.
+// FlushNow requests a flush and a commit. If the gate is shut, the observer's Clean is called
+// once both have succeeded.
 func (g *Generation) FlushNow() { g.flusher.now.Set() }
 
 // SortedPartitions returns the partitions by topic and number.

@@ -46,7 +46,7 @@ type Partition struct {
 
 	// Set by Setup, before the partition's goroutine starts.
 	initialPartitions int32 // how many partitions the topic had when the group first read it; -1 if unknown
-	addedLater        bool  // it was added after that, see partitionBaseline
+	addedLater        bool  // it was added after that, see [offsets.Baseline]
 	recreated         bool  // this agent saw the topic deleted and recreated
 
 	// Used by the partition's goroutine alone.

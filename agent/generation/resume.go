@@ -218,7 +218,7 @@ func (g *Generation) adoptPosition(ctx context.Context, p *Partition, pos sink.P
 	if !p.flowed {
 		p.flowed = true
 		if g.unpositioned.Add(-1) == 0 {
-			g.Positioned.Store(true)
+			g.positioned.Store(true)
 			g.env.Observer.Positioned()
 		}
 	}
@@ -258,8 +258,8 @@ func (g *Generation) resetPosition(ctx context.Context, p *Partition, to int64, 
 }
 
 // commitEarlyStart commits an early start offset for a partition whose sink cannot be opened,
-// if a later start would skip records that are produced meanwhile. Once the sink is open, decide
-// finds this commit, and prefers a ledger that has the partition.
+// if a later start would skip records that are produced meanwhile. Once the sink is open,
+// [offsets.Decide] finds this commit, and prefers a ledger that has the partition.
 func (g *Generation) commitEarlyStart(ctx context.Context, p *Partition) error {
 	l, now := sink.Ledger{Position: sink.Position{Next: -1}}, g.identity(p)
 	if offsets.Differ(now.Cluster, g.clusterID) {

@@ -24,6 +24,7 @@ type Stats struct {
 	sampled, sampledAtNano int64         // only sample uses them
 }
 
+// NewStats returns counters that are 0.
 func NewStats() Stats {
 	return Stats{flushSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "kcagent_consumer_flush_duration_seconds",
@@ -64,6 +65,7 @@ type Counters struct {
 	FlushSeconds         prometheus.Metric // a histogram; live
 }
 
+// Counters returns the present values.
 func (s *Stats) Counters() Counters {
 	return Counters{
 		Records: s.records.Load(), Bytes: s.bytes.Load(), RecordsPerSecond: s.perSecond(),

@@ -11,12 +11,12 @@ import (
 	"kcagent/sink"
 )
 
-// A Committed is what the coordinator holds for a partition.
+// A Committed is the committed offset of a partition, as its coordinator has it.
 type Committed struct {
 	Offset  int64        // -1: no committed offset
 	Epoch   leader.Epoch // of the last record before it
-	ByAgent bool         // an agent committed it, and meta is valid
-	// whileMember: this agent has been a member of the group since the partition was last
+	ByAgent bool         // an agent committed it, and Meta is valid
+	// WhileMember: this agent has been a member of the group since the partition was last
 	// assigned to it. Only members can have committed meanwhile, because the coordinator
 	// rejects commits of administration tools until the group is empty.
 	WhileMember bool
@@ -34,22 +34,22 @@ type StartPoint struct {
 type Policy struct {
 	Start      StartPoint
 	OutOfRange config.OutOfRange
-	// recreated: this agent saw that the topic was deleted and created again. So a position
+	// Recreated: this agent saw that the topic was deleted and created again. So a position
 	// that does not name the current topic is about the deleted one.
 	Recreated bool
 }
 
 // A Decision is where a partition resumes, and why.
 type Decision struct {
-	Offset  int64        // -1: see start
-	Epoch   leader.Epoch // of the last record before offset
-	Start   StartPoint   // if offset is -1
+	Offset  int64        // -1: see Start
+	Epoch   leader.Epoch // of the last record before Offset
+	Start   StartPoint   // if Offset is -1
 	Lineage string       // "": the caller chooses a new one
 	Reason  Reason
 	Adopt   bool // the ledger must get the position before the first record
 	Commit  bool // the offset must be committed before the first record
 	Copied  bool // the ledger is a copy, and must get a new id
-	// blocked: the partition does not resume. Its topic was recreated, and
+	// Blocked: the partition does not resume. Its topic was recreated, and
 	// on_offset_out_of_range is fail, or its cluster was replaced.
 	Blocked bool
 }
@@ -63,8 +63,8 @@ type Reason struct {
 // The reasons for a decision.
 var (
 	AtCommitted           = Reason{"resuming at the committed offset", slog.LevelDebug}
-	atLedger              = Reason{"the file is ahead of the committed offset; resuming where the file ends", slog.LevelInfo}
-	atOtherMembers        = Reason{"another member continued with the partition; resuming at its committed offset", slog.LevelInfo}
+	AtLedger              = Reason{"the file is ahead of the committed offset; resuming where the file ends", slog.LevelInfo}
+	AtOtherMembers        = Reason{"another member continued with the partition; resuming at its committed offset", slog.LevelInfo}
 	AtOthersReset         = Reason{"another member applied an offset reset; resuming at its committed offset", slog.LevelInfo}
 	AtExternal            = Reason{"committed offset was set externally; resuming there", slog.LevelInfo}
 	AtExternalReset       = Reason{"committed offset was changed externally; resuming there", slog.LevelWarn}
@@ -72,8 +72,8 @@ var (
 	AtMirrored            = Reason{"committed offset was copied from another cluster; resuming there", slog.LevelInfo}
 	AtCommitOfCopy        = Reason{"checkpoint is a copy or a restored backup; its file lacks records", slog.LevelWarn}
 	AtMismatch            = Reason{"checkpoint does not match the committed offset; its file may lack records", slog.LevelWarn}
-	atLedgerAlone         = Reason{"no committed offset; resuming where the file ends", slog.LevelInfo}
-	atLedgerOfTopic       = Reason{"committed offset is about a deleted topic; resuming where the file ends", slog.LevelInfo}
+	AtLedgerAlone         = Reason{"no committed offset; resuming where the file ends", slog.LevelInfo}
+	AtLedgerOfTopic       = Reason{"committed offset is about a deleted topic; resuming where the file ends", slog.LevelInfo}
 	ClusterReplaced       = Reason{"another cluster is at the addresses of the brokers that the file was written from", slog.LevelWarn}
 	TopicRecreated        = Reason{"topic was deleted and recreated; applying on_offset_out_of_range", slog.LevelWarn}
 	AtLedgerNotEarlyStart = Reason{"the offset was committed while the sink could not be opened; resuming where the file ends", slog.LevelInfo}
@@ -120,7 +120,7 @@ func Decide(c Committed, l sink.Ledger, now sink.Identity, p Policy) Decision {
 	case c.ofLedger(l) && (Differ(l.Topic.Topic, now.Topic) || Differ(l.Lineage, c.Meta.Lineage)):
 		d.Copied, d.Reason = true, AtMismatch
 	case Differ(l.Topic.Topic, now.Topic):
-		d.Reason = atOtherMembers
+		d.Reason = AtOtherMembers
 	case Differ(l.Lineage, c.Meta.Lineage):
 		d.Reason = AtOthersReset
 	default:
@@ -155,13 +155,13 @@ func decideInLineage(c Committed, l sink.Ledger) Decision {
 	}
 	switch {
 	case l.Next > c.Offset:
-		d.Reason = atLedger
+		d.Reason = AtLedger
 	case l.Next == c.Offset:
 		d.Reason = AtCommitted
 	case c.ofLedger(l):
 		d.Copied, d.Reason = true, AtCommitOfCopy
 	default:
-		d.Reason = atOtherMembers
+		d.Reason = AtOtherMembers
 	}
 	return d
 }
@@ -189,9 +189,9 @@ func decideWithoutCommit(c Committed, l sink.Ledger, now sink.Identity, p Policy
 	current := now.Topic != "" && l.Topic.Topic == now.Topic
 	switch {
 	case ledgerCovers(l, now) && (current || !deleted):
-		d := Decision{Offset: l.Next, Lineage: l.Lineage, Reason: atLedgerAlone, Commit: true}
+		d := Decision{Offset: l.Next, Lineage: l.Lineage, Reason: AtLedgerAlone, Commit: true}
 		if c.Offset >= 0 {
-			d.Reason = atLedgerOfTopic
+			d.Reason = AtLedgerOfTopic
 		}
 		return d
 	case deleted, l.Next >= 0 && !Differ(l.Topic.Cluster, now.Cluster) && Differ(l.Topic.Topic, now.Topic):

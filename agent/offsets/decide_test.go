@@ -135,11 +135,11 @@ var decisionCases = map[string]decisionCase{
 
 	"The leader epoch of the position is that of the committed offset where the offset wins.": {
 		committedIn(4, ours(12, "theirs", "a", here)), in(3, ledgerAt(9, "a", here)), here, earliest,
-		Decision{Offset: 12, Epoch: leader.NewEpoch(4), Lineage: "a", Reason: atOtherMembers, Adopt: true},
+		Decision{Offset: 12, Epoch: leader.NewEpoch(4), Lineage: "a", Reason: AtOtherMembers, Adopt: true},
 	},
 	"The leader epoch of the position is that of the ledger where the ledger wins.": {
 		committedIn(3, ours(7, "mine", "a", here)), in(4, ledgerAt(9, "a", here)), here, earliest,
-		Decision{Offset: 9, Epoch: leader.NewEpoch(4), Lineage: "a", Reason: atLedger},
+		Decision{Offset: 9, Epoch: leader.NewEpoch(4), Lineage: "a", Reason: AtLedger},
 	},
 	"The leader epoch of an external commit is not used, because some clients commit one of an earlier offset.": {
 		foreign(9, 3), in(4, ledgerAt(9, "a", here)), here, earliest,
@@ -160,7 +160,7 @@ var decisionCases = map[string]decisionCase{
 
 	"The leader epoch of a commit about the deleted topic is ignored where the ledger in the new topic is at the same offset.": {
 		committedIn(4, ours(5, "mine", "a", hereOld)), ledgerAt(5, "b", here), here, latest,
-		Decision{Offset: 5, Lineage: "b", Reason: atLedgerOfTopic, Commit: true},
+		Decision{Offset: 5, Lineage: "b", Reason: AtLedgerOfTopic, Commit: true},
 	},
 
 	"A commit of an agent in another cluster wins, and begins a new lineage.": {
@@ -182,11 +182,11 @@ var decisionCases = map[string]decisionCase{
 	},
 	"A commit about the deleted topic is ignored where the ledger is in the new topic: the partition resumes where the file ends.": {
 		ours(5, "mine", "a", hereOld), ledgerAt(2, "b", here), here, latest,
-		Decision{Offset: 2, Lineage: "b", Reason: atLedgerOfTopic, Commit: true},
+		Decision{Offset: 2, Lineage: "b", Reason: AtLedgerOfTopic, Commit: true},
 	},
 	"A commit about the new topic wins over a ledger about the deleted one: another member continued there.": {
 		ours(2, "theirs", "b", here), ledgerAt(5, "a", hereOld), here, latest,
-		Decision{Offset: 2, Lineage: "b", Reason: atOtherMembers, Adopt: true},
+		Decision{Offset: 2, Lineage: "b", Reason: AtOtherMembers, Adopt: true},
 	},
 	"Without a commit, a ledger about the deleted topic makes on_offset_out_of_range apply.": {
 		nothing, ledgerAt(5, "a", hereOld), here, earliest,
@@ -217,19 +217,19 @@ var decisionCases = map[string]decisionCase{
 
 	"Of two positions of one lineage the higher one wins: the ledger is ahead after a crash between a flush and its commit.": {
 		ours(5, "mine", "a", here), ledgerAt(9, "a", here), here, earliest,
-		Decision{Offset: 9, Lineage: "a", Reason: atLedger},
+		Decision{Offset: 9, Lineage: "a", Reason: AtLedger},
 	},
 	"The ledger wins also if another member has committed a lower offset since.": {
 		ours(7, "theirs", "a", here), ledgerAt(9, "a", here), here, earliest,
-		Decision{Offset: 9, Lineage: "a", Reason: atLedger},
+		Decision{Offset: 9, Lineage: "a", Reason: AtLedger},
 	},
 	"A commit of another ledger that is ahead is an ordinary hand-over.": {
 		ours(12, "theirs", "a", here), ledgerAt(9, "a", here), here, earliest,
-		Decision{Offset: 12, Lineage: "a", Reason: atOtherMembers, Adopt: true},
+		Decision{Offset: 12, Lineage: "a", Reason: AtOtherMembers, Adopt: true},
 	},
 	"A commit of another ledger of a sink without one is an ordinary hand-over, too.": {
 		ours(12, "", "a", here), ledgerAt(9, "a", here), here, earliest,
-		Decision{Offset: 12, Lineage: "a", Reason: atOtherMembers, Adopt: true},
+		Decision{Offset: 12, Lineage: "a", Reason: AtOtherMembers, Adopt: true},
 	},
 	"A commit of the ledger's own id that is ahead of it shows that the checkpoint is a copy or a restored backup: the committed offset wins, the ledger gets a new id, and the missing records are reported.": {
 		ours(12, "mine", "a", here), ledgerAt(9, "a", here), here, earliest,
@@ -305,7 +305,7 @@ var decisionCases = map[string]decisionCase{
 
 	"Without a commit the partition resumes where the file ends: deleting committed offsets does not count as a reset.": {
 		nothing, ledgerAt(9, "a", here), here, latest,
-		Decision{Offset: 9, Lineage: "a", Reason: atLedgerAlone, Commit: true},
+		Decision{Offset: 9, Lineage: "a", Reason: AtLedgerAlone, Commit: true},
 	},
 	"Without a commit and without an entry in the ledger the start policy applies.": {
 		nothing, noEntry, here, earliest,

@@ -29,7 +29,7 @@ func (c *LedgerCopies) Original(id string, tp sink.TopicPartition) string {
 	return id
 }
 
-// MarkDecided records that a partition of a ledger was decided; see original.
+// MarkDecided records that a partition of a ledger was decided; see Original.
 func (c *LedgerCopies) MarkDecided(id string, tp sink.TopicPartition) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

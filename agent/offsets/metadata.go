@@ -18,10 +18,10 @@ import (
 // another program, or another version of the agent committed it.
 type Metadata struct {
 	Ledger     string        // id of the ledger that holds the records below the offset; "" if the sink keeps none
-	Lineage    string        // see decide
+	Lineage    string        // see [Decide]
 	Topic      sink.Identity // the topic that the offset is about, and its cluster
 	Partitions int32         // how many partitions the topic had when the group first read it; -1 if unknown
-	Awaits     string        // topics of the consumer that did not exist, see joinAwaited
+	Awaits     string        // topics of the consumer that did not exist, see [JoinAwaited]
 	EarlyStart bool          // key pinned: the offset is an early start offset, see decideEarlyStart
 }
 
