@@ -133,16 +133,10 @@ func (m *member) open(ctx context.Context) error {
 		return err
 	}
 	m.consumer.fingerprints.Store(&creds.Fingerprints)
-	// The group keeps the settings that it is created with, for its heartbeats. Requests
-	// before a generation use those of the client, and must not be retried for minutes
-	// without a report.
-	patient := *conf
-	patient.Metadata.Retry.Max = group.HeartbeatRetries
-	m.client = group.NewClient(ctx, &patient, creds, m.spec.Group, m.dialer, m.cluster.Fetcher)
-	if m.group, err = sarama.NewConsumerGroupFromClient(m.spec.Group, m.client); err != nil {
+	m.client = group.NewClient(ctx, conf, creds, m.spec.Group, m.dialer, m.cluster.Fetcher)
+	if m.group, err = m.client.ConsumerGroup(); err != nil {
 		return fmt.Errorf("join group %s: %w", m.spec.Group, err)
 	}
-	m.client.Conf, m.client.Dial = conf, conf
 	return nil
 }
 

@@ -23,13 +23,13 @@ type Client struct {
 	sarama.Client // nil: a method that a group does not use would panic
 
 	ctx     context.Context // of the attempt to join: ends waiting for metadata
-	Conf    *sarama.Config  // of the group
+	conf    *sarama.Config  // of requests
 	group   string
 	dialer  *kafka.Dialer
 	cluster *fetch.Fetcher
 
 	mu          sync.Mutex
-	Dial        *sarama.Config     // of new connections
+	dial        *sarama.Config     // of new connections
 	credentials *kafka.Credentials // of new connections
 	coordinator *sarama.Broker     // nil if unknown
 	opened      bool               // the coordinator's connection has been opened once
@@ -39,12 +39,28 @@ type Client struct {
 	closing sync.WaitGroup // connections that are being closed
 }
 
+// NewClient returns a client of one group. Nothing is dialled before it is used. ctx ends a
+// wait for metadata.
 func NewClient(ctx context.Context, conf *sarama.Config, c *kafka.Credentials, group string, d *kafka.Dialer, cluster *fetch.Fetcher) *Client {
-	return &Client{ctx: ctx, Conf: conf, Dial: conf, credentials: c, group: group, dialer: d, cluster: cluster}
+	return &Client{ctx: ctx, conf: conf, dial: conf, credentials: c, group: group, dialer: d, cluster: cluster}
+}
+
+// ConsumerGroup returns sarama's consumer group that uses c. It must be called once, before
+// any other method.
+//
+// The group keeps the settings that it is created with, for its heartbeats. Requests before
+// a generation use those of the client, and must not be retried for minutes without a
+// report.
+func (c *Client) ConsumerGroup() (sarama.ConsumerGroup, error) {
+	conf, patient := c.conf, *c.conf
+	patient.Metadata.Retry.Max = heartbeatRetries
+	c.conf = &patient
+	defer func() { c.conf = conf }()
+	return sarama.NewConsumerGroupFromClient(c.group, c)
 }
 
 // Config implements sarama.Client.
-func (c *Client) Config() *sarama.Config { return c.Conf }
+func (c *Client) Config() *sarama.Config { return c.conf }
 
 // Closed implements sarama.Client.
 func (c *Client) Closed() bool {
@@ -118,7 +134,7 @@ func (c *Client) open() (b *sarama.Broker, broke bool, err error) {
 		return nil, false, c.credentials.Breaker.Blocked() // a lookup would serve no connection
 	}
 	// An error says that it is open already; an error of the dial comes with the first request.
-	broke = c.coordinator.Open(c.Dial) == nil && c.opened
+	broke = c.coordinator.Open(c.dial) == nil && c.opened
 	c.opened = true
 	return c.coordinator, broke, nil
 }
@@ -235,7 +251,7 @@ func (c *Client) drop(b *sarama.Broker, err error) {
 func (c *Client) Reconnect(conf *sarama.Config, credentials *kafka.Credentials) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.Dial, c.credentials = conf, credentials
+	c.dial, c.credentials = conf, credentials
 	old := c.coordinator
 	if old == nil {
 		return

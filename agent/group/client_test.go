@@ -102,7 +102,7 @@ func TestClientDoesNotWaitForAnUnresponsiveCoordinator(t *testing.T) {
 	}
 	for range 3 {
 		open()
-		c.Reconnect(c.Conf, c.credentials)
+		c.Reconnect(c.conf, c.credentials)
 	}
 	cut()
 	_ = c.Close()
@@ -144,7 +144,7 @@ func TestRejectedCredentialsAreNotSentAgain(t *testing.T) {
 	if now := logins.Load(); now != made {
 		t.Errorf("%d more logins were sent", now-made)
 	}
-	conf := *c.Conf
+	conf := *c.conf
 	conf.Net.SASL.Password = "right"
 	c.Reconnect(&conf, right)
 	eventually(t, "a connection", func() (bool, any) {

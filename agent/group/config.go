@@ -17,11 +17,11 @@ const (
 	// how long the last flush of a generation may take.
 	RebalanceTimeout = 25 * time.Second
 
-	// HeartbeatRetries is how often sarama retries a heartbeat that fails: for at least ten
+	// heartbeatRetries is how often sarama retries a heartbeat that fails: for at least ten
 	// seconds, with two tries and one pause each time. So the restart of a broker does not
 	// end a generation, nor does its failure, which a cluster detects after nine seconds by
 	// default.
-	HeartbeatRetries = 2 * 10 * 4
+	heartbeatRetries = 2 * 10 * 4
 
 	Assignor         = sarama.StickyBalanceStrategyName // of each member of kcagent
 	ConsumerProtocol = "consumer"                       // protocol type of groups of consumers
