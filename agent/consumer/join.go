@@ -48,8 +48,8 @@ func newJoinAttempt(m *member, spec *config.Consumer, topics []string, absent []
 }
 
 // run joins, and returns when the generation has ended. The first join, and one after a
-// long outage, waits for the admission of the cluster. That the cluster is reachable is
-// known by then, because the topics were looked up.
+// long outage, waits for the admission of the cluster. The cluster is reachable, because the
+// topics were looked up before.
 func (j *joinAttempt) run(ctx context.Context) error {
 	m := j.member
 	if time.Since(m.ended) > group.SessionTimeout(&m.spec) {
