@@ -195,7 +195,6 @@ func (x partitionIndex) remove(s *Subscription) {
 // Types of the packages below that callers of a [Fetcher] need.
 type (
 	Record              = batch.Record
-	Header              = batch.Header
 	Pin                 = dial.Pin
 	Way                 = dial.Options
 	Membership          = dial.Membership

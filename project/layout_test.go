@@ -41,7 +41,7 @@ var arrows = []struct{ name, imports string }{
 	{"fetch/partition", "fetch/batch fetch/wire leader"},
 	{"fetch/wire", "fetch/batch fetch/dial leader"},
 	{"fetch/dial", "limits retry"},
-	{"fetch/batch", "leader limits"},
+	{"fetch/batch", "leader limits record"},
 
 	{"config", "config/filewatch config/strictyaml limits sink sink/file/filename"},
 	{"config/strictyaml", ""},
@@ -58,9 +58,10 @@ var arrows = []struct{ name, imports string }{
 	{"sink/file/disk", ""},
 	{"sink/encode", "sink"},
 	{"sink/sinkio", ""},
-	{"sink", "leader"},
+	{"sink", "leader record"},
 
 	{"retry", ""},
+	{"record", ""},
 	{"limits", ""},
 	{"leader", ""},
 }

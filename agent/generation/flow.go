@@ -149,19 +149,16 @@ func (g *Generation) read(ctx context.Context, p *Partition, sub *fetch.Subscrip
 	if room := g.env.Sink.Room(p.TopicPartition); room > 0 {
 		limit = min(limit, room)
 	}
-	r := sink.Record{Topic: p.Topic, Partition: p.Partition}
 	c.Next, c.moved, err = sub.Take(func(f *fetch.Record) bool {
-		size := sizeOf(f)
+		r := &f.Record
+		size := sizeOf(r)
 		if size >= LargeRecord && c.records > 0 {
 			f.PutBack()
 			return false
 		}
-		r.Offset, r.Time, r.Key, r.Value, r.Headers = f.Offset, f.Time, f.Key, f.Value, r.Headers[:0]
-		for _, h := range f.Headers {
-			r.Headers = append(r.Headers, sink.Header{Key: h.Key, Value: h.Value})
-		}
+		r.Topic, r.Partition = p.Topic, p.Partition
 		if size >= LargeRecord {
-			c.large, c.stored = true, g.storeLarge(ctx, p, &r, f.Epoch)
+			c.large, c.stored = true, g.storeLarge(ctx, p, r, f.Epoch)
 			return false
 		}
 		if c.buf == nil {
@@ -169,9 +166,9 @@ func (g *Generation) read(ctx context.Context, p *Partition, sub *fetch.Subscrip
 			c.Data = *c.buf
 		}
 		c.Last = len(c.Data)
-		c.Data = g.env.Sink.Encode(c.Data, &r)
+		c.Data = g.env.Sink.Encode(c.Data, r)
 		c.records++
-		c.bytes += int64(len(f.Key) + len(f.Value))
+		c.bytes += int64(len(r.Key) + len(r.Value))
 		return len(c.Data) < limit
 	})
 	c.reset, c.Epoch = c.moved && sub.Jumped(), sub.Epoch()
@@ -219,7 +216,7 @@ const (
 
 // sizeOf returns how many bytes a record may need in any format. It does not count that a
 // quote has two bytes in JSON.
-func sizeOf(r *fetch.Record) int {
+func sizeOf(r *sink.Record) int {
 	n := len(r.Key) + len(r.Value) + headerBytes*len(r.Headers)
 	for _, h := range r.Headers {
 		n += len(h.Key) + len(h.Value)

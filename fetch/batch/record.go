@@ -7,17 +7,14 @@ import (
 	"time"
 
 	"kcagent/leader"
+	"kcagent/record"
 )
 
-// A Record is one record of a partition. A nil key or value is Kafka's null. Its bytes are lent:
-// they are valid only until the function that receives the record returns.
+// A Record is one record of a partition, without its topic and partition. Its bytes are valid only
+// until the function that receives the record returns.
 type Record struct {
-	Offset  int64
-	Time    time.Time // zero if the record has no timestamp
-	Key     []byte
-	Value   []byte
-	Headers []Header
-	Epoch   leader.Epoch // leader epoch of its batch
+	record.Record
+	Epoch leader.Epoch // leader epoch of its batch
 
 	putBack bool
 }
@@ -25,9 +22,6 @@ type Record struct {
 // PutBack makes the record the first one of the next Take. The function that receives the record
 // calls PutBack before it returns false.
 func (r *Record) PutBack() { r.putBack = true }
-
-// A Header is one header of a record.
-type Header struct{ Key, Value []byte }
 
 // A Batch is a decompressed record batch, or the rest of one.
 type Batch struct {
@@ -119,7 +113,7 @@ func (c *byteReader) record(r *Record, u *Batch) {
 		return
 	}
 	for ; n > 0 && !c.short; n-- {
-		r.Headers = append(r.Headers, Header{c.bytes(), c.bytes()})
+		r.Headers = append(r.Headers, record.Header{Key: c.bytes(), Value: c.bytes()})
 	}
 	c.b = rest
 }

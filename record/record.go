@@ -1,0 +1,19 @@
+// Package record has the type of a Kafka record, which the fetcher reads and sinks write.
+package record
+
+import "time"
+
+// A Record is one Kafka record. A nil key or value is Kafka's null. Who owns its bytes, and how
+// long they are valid, is up to the function that hands it over.
+type Record struct {
+	Topic     string
+	Partition int32
+	Offset    int64
+	Time      time.Time // zero if the record has no timestamp
+	Key       []byte
+	Value     []byte
+	Headers   []Header
+}
+
+// A Header is one header of a record.
+type Header struct{ Key, Value []byte }
