@@ -176,8 +176,8 @@ func exitCode(name string, stderr io.Writer, err error) int {
 	return exitFailure
 }
 
-// parse reads the flags and refuses what is left over. Help goes to stdout,
-// for it was asked for.
+// parse reads the flags, and rejects arguments that remain. Help goes to stdout, because the
+// user requested it.
 func parse(io streams, flags *flag.FlagSet, args []string) error {
 	for _, a := range args {
 		if a == "-h" || a == "-help" || a == "--help" {

@@ -153,7 +153,7 @@ func TestValidatePrintsProblemsToStdout(t *testing.T) {
 }
 
 func TestValidateOnlineReportsUnreachableBrokers(t *testing.T) {
-	path := writeFile(t, good) // port 1 on this host refuses
+	path := writeFile(t, good) // port 1 on this host rejects connections
 	code, out, _ := kcagent(t, "validate", "--config", path, "--online")
 	if code != exitUsage || !strings.HasPrefix(out, path+":2:") || !strings.Contains(out, "localhost:1") {
 		t.Errorf("exit %d, stdout %q", code, out)
@@ -211,8 +211,8 @@ func TestHealthFailsWithoutAnAgent(t *testing.T) {
 	}
 }
 
-// TestRunEndsIfItsServerFails: an agent that nobody can see is not what was asked
-// for, so the end of its server ends it, after the consumers were stopped.
+// TestRunEndsIfItsServerFails: an agent without its HTTP API cannot be monitored, so the end
+// of the server ends it, after the consumers were stopped.
 func TestRunEndsIfItsServerFails(t *testing.T) {
 	err := runAgent(t.Context(), runOptions{
 		config: writeFile(t, "consumers: []\n"), listen: "127.0.0.1:0", webConfig: "/nowhere/web.yaml", log: slog.New(slog.DiscardHandler),

@@ -64,7 +64,7 @@ func (b *logBuffer) String() string {
 	return b.text.String()
 }
 
-// startDemo runs a demo until the test ends and returns what it logs.
+// startDemo runs a demo until the test ends and returns its log.
 func startDemo(t *testing.T, dir string) *logBuffer {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -37,7 +37,7 @@ consumers:
 - {name: same, state: stopped, cluster: main}
 `
 
-// running is an agent, in this process, that has a file in force.
+// running starts an agent in this process that has applied a file.
 func running(t *testing.T, text string) (url string) {
 	t.Helper()
 	c, problems := config.Parse("consumers.yaml", []byte(text), os.LookupEnv)
@@ -87,7 +87,7 @@ func TestPlanShowsChangesAndTheirCost(t *testing.T) {
 	}
 }
 
-// TestPlanWarnsOfATakeover: a new entry on the file of a removed one, with another
+// TestPlanWarnsOfATakeover: a new entry writes to the file of a removed one, with another
 // group.
 func TestPlanWarnsOfATakeover(t *testing.T) {
 	url := running(t, planHave)
@@ -101,7 +101,7 @@ func TestPlanWarnsOfATakeover(t *testing.T) {
 	golden(t, "plan-takeover.json", out)
 }
 
-// TestPlanComparesSecrets: another password is a replace, and neither is shown.
+// TestPlanComparesSecrets: another password causes a replace, and no password is printed.
 func TestPlanComparesSecrets(t *testing.T) {
 	url := running(t, planHave)
 	other := writeFile(t, strings.ReplaceAll(planHave, "swordfish", "swordfisk"))

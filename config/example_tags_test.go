@@ -7,7 +7,7 @@ import (
 )
 
 // TestExamplesDecode: the example of each key is a value that the key accepts. Rules
-// that concern several keys are not checked, for each example stands alone.
+// that concern several keys are not checked, because each example is checked alone.
 func TestExamplesDecode(t *testing.T) {
 	for _, block := range []reflect.Type{reflect.TypeFor[Consumer](), reflect.TypeFor[Cluster](), reflect.TypeFor[Limits]()} {
 		checkExamples(t, block)

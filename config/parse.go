@@ -107,7 +107,7 @@ func newParser(file string, getenv func(string) (string, bool)) *parser {
 	})}
 }
 
-// isSecret tells whether the value at a path is a [Secret].
+// isSecret reports whether the value at a path is a [Secret].
 func isSecret(path string) bool {
 	return strings.HasSuffix(path, ".password") || strings.HasSuffix(path, ".client_secret")
 }

@@ -143,8 +143,7 @@ func TestMemoryOfTheBrokerIsBounded(t *testing.T) {
 	}
 }
 
-// produce writes values of size bytes in all, which no compression makes
-// smaller, to the topic with one partition.
+// produce writes incompressible values of size bytes in all to the topic with one partition.
 func produce(t *testing.T, b *broker, size int) {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(b.addr))

@@ -24,7 +24,7 @@ func testOptions(t *testing.T, stdout io.Writer) Options {
 	return Options{Dir: t.TempDir(), Listen: "127.0.0.1:8080", Stdout: stdout, Log: slog.New(slog.DiscardHandler)}
 }
 
-// brokerOf is the broker that an agent finds in the file.
+// brokerOf returns the broker that an agent finds in the file.
 func brokerOf(path string) (string, error) {
 	c, _, problems := config.Load(path, os.LookupEnv)
 	if len(problems) > 0 {
@@ -90,7 +90,7 @@ func TestTwoDemosRunAtTheSameTime(t *testing.T) {
 				return err
 			}
 			if second == first || !strings.Contains(out.String(), BrokerEnv+"="+second) {
-				t.Errorf("brokers %s and %s, told\n%s", first, second, out.String())
+				t.Errorf("brokers %s and %s, printed\n%s", first, second, out.String())
 			}
 			return ping(second)
 		})

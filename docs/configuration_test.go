@@ -170,7 +170,7 @@ func defaultOf(t *testing.T, s setting, root string, defaults map[string]any) st
 	return "`" + text + "`"
 }
 
-// costOf asks the planner what a change of the key costs a running consumer. at finds
+// costOf returns what a change of the key costs a running consumer, by the planner. at finds
 // the block that holds the keys in a consumer; nil is the consumer itself.
 func costOf(s setting, at func(*config.Consumer) reflect.Value) string {
 	if at == nil {

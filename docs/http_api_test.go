@@ -41,7 +41,7 @@ var endpoints = []endpoint{
 	{path: "/readyz", shows: "`{\"status\": \"ready\"}` once a valid file is applied and every consumer has left `STARTING` once", others: []answer{{503, "not ready yet"}}},
 }
 
-// httpPage is the reference of the HTTP API. It asks a running agent for each endpoint.
+// httpPage is the reference of the HTTP API. It requests each endpoint from a running agent.
 func httpPage(t *testing.T, a demoAgent) string {
 	checkEndpoints(t, a)
 	checkRoutes(t)

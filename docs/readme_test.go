@@ -14,7 +14,7 @@ import (
 	"kcagent/config"
 )
 
-// blocks are the contents of the fenced blocks of a language.
+// blocks returns the contents of the fenced blocks of a language.
 func blocks(text, language string) []string {
 	var found []string
 	for _, m := range regexp.MustCompile("(?ms)^```"+language+"\n(.*?)^```$").FindAllStringSubmatch(text, -1) {
@@ -36,9 +36,9 @@ func TestFirstScreen(t *testing.T) {
 	}
 }
 
-// TestMistakeIsShownAsItIs: the sample of the demo has the misspelt key where
-// the README's message says.
-func TestMistakeIsShownAsItIs(t *testing.T) {
+// TestMistakeInTheReadmeHasItsRealPlace: the misspelt key is in the sample of the demo where
+// the message in the README says.
+func TestMistakeInTheReadmeHasItsRealPlace(t *testing.T) {
 	before, _, _ := strings.Cut(read(t, "demo/consumers.yaml.tmpl"), "topics: [audit]")
 	line, column := strings.Count(before, "\n")+1, len(before)-strings.LastIndex(before, "\n")
 	want := fmt.Sprintf("consumers.yaml:%d:%d: consumers[2].topcs: unknown key", line, column)
@@ -63,8 +63,8 @@ func TestFilesInDocumentsAreValid(t *testing.T) {
 	}
 }
 
-// TestSampleFileIsGood: as it is shipped, and with its example taken in.
-func TestSampleFileIsGood(t *testing.T) {
+// TestSampleFileIsValid, as shipped and with its example uncommented.
+func TestSampleFileIsValid(t *testing.T) {
 	shipped := read(t, "consumers.yaml")
 	head, example, _ := strings.Cut(shipped, "consumers: []\n")
 	opened := head + "consumers:\n" + regexp.MustCompile(`(?m)^#`).ReplaceAllString(example, "")
@@ -83,8 +83,8 @@ var inlineCode = regexp.MustCompile("`[^`\n]+`")
 // invocation matches a command line, and a command in running text.
 var invocation = regexp.MustCompile("(?m)^ *(?:#- |# )?(?:kcagent|go run \\.) ([a-z].*)$|`kcagent ([a-z][^`\n]*)`")
 
-// TestCommandsExist: every command and flag that the documents show.
-func TestCommandsExist(t *testing.T) {
+// TestCommandsInDocumentsExist: every command and flag that the documents show.
+func TestCommandsInDocumentsExist(t *testing.T) {
 	seen := make(map[string]bool)
 	pages := documents(t)
 	pages["consumers.yaml"] = read(t, "consumers.yaml")

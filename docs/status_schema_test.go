@@ -176,7 +176,7 @@ func TestStatusFieldsAreDescribed(t *testing.T) {
 }
 
 // TestStatusMatchesItsSchema validates the /status of a running agent, and shows that
-// the schema rejects what is no status.
+// the schema rejects an invalid status.
 func TestStatusMatchesItsSchema(t *testing.T) {
 	schema := compile(t, statusSchema())
 	validate := func(text string) error {

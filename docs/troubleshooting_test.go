@@ -225,7 +225,7 @@ func constantText(e ast.Expr) (text string, ok bool) {
 	return "", false
 }
 
-// unseen are the errors that no user sees, and why.
+// unseen are the errors that no user sees, with the reason.
 var unseen = map[string]string{
 	"cluster":                        "a part of other messages, the cluster's name",
 	"bytes":                          "a part of other messages, a size",

@@ -48,8 +48,8 @@ func TestBudgetIsNotExceeded(t *testing.T) {
 	d.Release(1)
 }
 
-// TestDialCountsUntilClose: a connection counts until it is closed, once, however often that
-// is, and one that fails does not count.
+// TestDialCountsUntilClose: a connection counts until it is closed for the first time, and one
+// that fails does not count.
 func TestDialCountsUntilClose(t *testing.T) {
 	b := Descriptors{Limit: 256, Brokers: 2}.brokers()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -45,8 +45,8 @@ func TestBuffersUseAnEighthOfTheLimit(t *testing.T) {
 	}
 }
 
-// TestAcquireServesCallersInOrder: the first caller gets the memory first, as long as it repeats its
-// call.
+// TestAcquireServesCallersInOrder: the first caller gets the memory first, as long as it
+// repeats its call.
 func TestAcquireServesCallersInOrder(t *testing.T) {
 	var m Memory
 	m.SetLimit(200) // 100 for large batches
@@ -79,8 +79,8 @@ func TestAcquireServesCallersInOrder(t *testing.T) {
 	}
 }
 
-// TestSharesShrinkByTheSameFraction: fetchers that want more than a quarter of the memory limit get equal parts of
-// what they want.
+// TestSharesShrinkByTheSameFraction: fetchers that want more than a quarter of the memory
+// limit get the same fraction of what they want.
 func TestSharesShrinkByTheSameFraction(t *testing.T) {
 	var m Memory
 	a, b := m.Join(), m.Join()

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// TestStableErrorsHaveTheSameText: errors of two connections to one server have the same text, which
-// names the server, and the same type and cause as before.
+// TestStableErrorsHaveTheSameText: errors of two connections to one server have the same text,
+// which names the server, and keep their type and cause.
 func TestStableErrorsHaveTheSameText(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func TestCheckScript(t *testing.T) {
+func TestCheckScriptRunsAllChecks(t *testing.T) {
 	info, err := os.Stat(".ci/run")
 	if err != nil {
 		t.Fatal(err)
@@ -30,9 +30,9 @@ func TestCheckScript(t *testing.T) {
 	}
 }
 
-// TestMakefile: each target is declared as one, and the packages that the
-// recipes name exist.
-func TestMakefile(t *testing.T) {
+// TestMakefileTargetsAndPackagesExist: each target is declared as phony, and the packages that
+// the recipes name exist.
+func TestMakefileTargetsAndPackagesExist(t *testing.T) {
 	makefile := read(t, "Makefile")
 	phony := strings.Fields(regexp.MustCompile(`(?m)^\.PHONY: (.*)$`).FindStringSubmatch(makefile)[1])
 	var targets []string

@@ -18,7 +18,7 @@ import (
 	"kcagent/cli"
 )
 
-// An instruction is one of the Dockerfile, such as COPY with its arguments.
+// An instruction of the Dockerfile, such as COPY with its arguments.
 type instruction struct {
 	stage int // 1 for the first FROM
 	name  string
@@ -42,8 +42,8 @@ func dockerfile(t *testing.T) []instruction {
 	return all
 }
 
-// last returns the arguments of the last instruction of a name in the stage
-// that becomes the image.
+// last returns the arguments of the last instruction with a name, in the stage that becomes
+// the image.
 func last(t *testing.T, all []instruction, name string) string {
 	t.Helper()
 	final := all[len(all)-1].stage
@@ -69,12 +69,12 @@ func words(t *testing.T, args string) []string {
 	return list
 }
 
-func TestImageRunsAsNobody(t *testing.T) {
+func TestImageRunsWithoutRoot(t *testing.T) {
 	all := dockerfile(t)
 	user := last(t, all, "USER")
 	uid, _, _ := strings.Cut(user, ":")
 	if n, err := strconv.Atoi(uid); err != nil || n == 0 {
-		t.Errorf("USER %s is no number other than 0", user)
+		t.Errorf("USER %s is not a number other than 0", user)
 	}
 	data := last(t, all, "VOLUME")
 	for _, i := range all {
@@ -85,9 +85,9 @@ func TestImageRunsAsNobody(t *testing.T) {
 	t.Errorf("%s does not belong to %s", data, user)
 }
 
-// TestImageRunsWhatExists: the entry point is the copied binary, the commands
-// and their flags are ones that it has, and the file they name is in the image.
-func TestImageRunsWhatExists(t *testing.T) {
+// TestImageRunsExistingCommands: the entry point is the copied binary, its commands and flags
+// exist, and the file that they name is in the image.
+func TestImageRunsExistingCommands(t *testing.T) {
 	all := dockerfile(t)
 	entry, run := words(t, last(t, all, "ENTRYPOINT")), words(t, last(t, all, "CMD"))
 	health := words(t, last(t, all, "HEALTHCHECK"))
@@ -98,7 +98,7 @@ func TestImageRunsWhatExists(t *testing.T) {
 		}
 	}
 	if len(entry) != 1 || !targets[entry[0]] || health[0] != entry[0] {
-		t.Errorf("the image runs %v and asks %v, but holds %v", entry, health, targets)
+		t.Errorf("the image runs %v, its health check %v, but it holds %v", entry, health, targets)
 	}
 	for _, command := range [][]string{run, health[1:]} {
 		help := help(t, "Dockerfile", command[0])
@@ -113,9 +113,9 @@ func TestImageRunsWhatExists(t *testing.T) {
 	}
 }
 
-// TestImageHasItsSources: what is copied exists and is not ignored, and so is
-// everything that the program is built from.
-func TestImageHasItsSources(t *testing.T) {
+// TestImageBuildHasItsSources: the copied files and all sources of the program exist and are
+// not ignored.
+func TestImageBuildHasItsSources(t *testing.T) {
 	ignored := dockerignore(t)
 	check := func(file string) {
 		t.Helper()
@@ -155,13 +155,13 @@ func TestImageHasItsSources(t *testing.T) {
 	}
 	for _, file := range []string{"cli/cli_test.go", "config/testdata/bad", "e2e", ".git"} {
 		if !ignored(file) {
-			t.Errorf("%s goes into the build for nothing", file)
+			t.Errorf("%s is not needed for the build, but not ignored", file)
 		}
 	}
 }
 
-// dockerignore reports whether a file is kept out. It knows the patterns that
-// we use: of a whole path or of one above it, and **/ for any depth.
+// dockerignore returns a function that reports whether a file is ignored. It knows the
+// patterns that we use: of a path or of one above it, and **/ for any depth.
 func dockerignore(t *testing.T) func(file string) bool {
 	t.Helper()
 	patterns := strings.Fields(regexp.MustCompile(`(?m)^#.*$`).ReplaceAllString(read(t, ".dockerignore"), ""))
@@ -181,9 +181,9 @@ func dockerignore(t *testing.T) func(file string) bool {
 	}
 }
 
-// TestImageHasTheNameThatIsShown: what the documents run is what `make image`
-// makes. A name without a tag is latest's, which another tag does not give.
-func TestImageHasTheNameThatIsShown(t *testing.T) {
+// TestDocumentsShowTheNameOfTheImage: the documents run the image that `make image` builds. A
+// name without a tag means the tag latest, which another tag does not set.
+func TestDocumentsShowTheNameOfTheImage(t *testing.T) {
 	recipe := regexp.MustCompile(`(?m)^\tdocker build .*$`).FindString(read(t, "Makefile"))
 	made := make(map[string]bool)
 	for _, m := range regexp.MustCompile(` -t (\S+)`).FindAllStringSubmatch(recipe, -1) {
@@ -203,9 +203,9 @@ func TestImageHasTheNameThatIsShown(t *testing.T) {
 	}
 }
 
-// TestImageBinary runs the build of the Dockerfile: the binary needs no loader
-// and no library, for the image has none, and knows its version.
-func TestImageBinary(t *testing.T) {
+// TestImageBinaryIsStatic runs the build of the Dockerfile: the binary requires no loader and
+// no library, because the image has none, and knows its version.
+func TestImageBinaryIsStatic(t *testing.T) {
 	build := ""
 	for _, i := range dockerfile(t) {
 		if i.name == "RUN" && strings.Contains(i.args, "go build") {

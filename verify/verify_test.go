@@ -19,7 +19,7 @@ func line(topic string, partition, offset int) string {
 	return fmt.Sprintf(`{"topic":%q,"partition":%d,"offset":%d,"timestamp":null,"key":null,"value":"v","headers":[]}`+"\n", topic, partition, offset)
 }
 
-// run builds a file of partition 0 with these offsets.
+// run returns the content of a file of partition 0 with these offsets.
 func run(offsets ...int) string {
 	var b strings.Builder
 	for _, o := range offsets {
@@ -140,7 +140,7 @@ func TestLinesThatAreNotRecordsAreErrors(t *testing.T) {
 			t.Errorf("%s: the good lines were not counted", name)
 		}
 	}
-	// What another program writes counts as well.
+	// Records of another program count, too.
 	trail := New(nil)
 	if err := trail.File(write(t, `{"offset": 4, "partition": 0, "topic": "t\u0020x"}`+"\n")); err != nil || trail.Partitions[Partition{"t x", 0}] == nil {
 		t.Errorf("%v %v", err, trail.Partitions)

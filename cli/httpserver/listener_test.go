@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// soon is within which a new client must be answered, whatever others hold.
+// soon is the time within which a new client must be served, whatever others hold.
 const soon = time.Second
 
 // serveClients serves h over at most limit connections, and counts them.
@@ -29,7 +29,7 @@ func serveClients(t *testing.T, h http.Handler, limit int) (ts *httptest.Server,
 	return &httptest.Server{Listener: Limit(s, counted, limit), Config: s}, &counted.most
 }
 
-// A countingListener notes how many of its connections were open at a time.
+// A countingListener records how many of its connections were open at the same time.
 type countingListener struct {
 	net.Listener
 	open, most atomic.Int64
@@ -87,7 +87,7 @@ func get(c net.Conn, within time.Duration) error {
 	return err
 }
 
-// isClosed returns whether the server closes c within the time.
+// isClosed reports whether the server closes c within the time.
 func isClosed(t *testing.T, c net.Conn, within time.Duration) bool {
 	t.Helper()
 	if err := c.SetReadDeadline(time.Now().Add(within)); err != nil {
@@ -135,8 +135,8 @@ func TestIdleClientIsClosedForANewOne(t *testing.T) {
 	}
 }
 
-// TestConnectionStatesAreKnownOverTLS: the states of connections are also known where the server wraps
-// them, with HTTP/2, too. A busy one stays open while idle ones are closed.
+// TestConnectionStatesAreKnownOverTLS: with TLS and HTTP/2 the server wraps connections, and
+// their states are known all the same. A busy one stays open while idle ones are closed.
 func TestConnectionStatesAreKnownOverTLS(t *testing.T) {
 	t.Parallel()
 	const limit = 4
@@ -233,9 +233,9 @@ func TestBusyClientsAreNotClosed(t *testing.T) {
 	}
 }
 
-// TestSilentClientsAreClosed: connections without a request, or with only a part of
+// TestClientsWithoutARequestAreClosed: connections without a request, or with only a part of
 // one, are closed for a new client, the oldest first, but not before idle ones.
-func TestSilentClientsAreClosed(t *testing.T) {
+func TestClientsWithoutARequestAreClosed(t *testing.T) {
 	t.Parallel()
 	const limit = 4
 	ts, most := serveClients(t, ok, limit)
@@ -256,15 +256,15 @@ func TestSilentClientsAreClosed(t *testing.T) {
 		}
 	}
 	if err := get(dialClient(t, ts), soon); err != nil {
-		t.Errorf("a client beside silent ones: %v", err)
+		t.Errorf("a client among unresponsive ones: %v", err)
 	}
 	if n := most.Load(); n > limit {
 		t.Errorf("%d connections were open at a time, want %d at most", n, limit)
 	}
 }
 
-// TestBurstOfClientsIsServed: more clients at a time than connections are all answered, over
-// new connections and over kept ones.
+// TestBurstOfClientsIsServed: more clients at the same time than connections are all served,
+// over new connections and over kept ones.
 func TestBurstOfClientsIsServed(t *testing.T) {
 	t.Parallel()
 	const limit, clients, each = 4, 32, 20
@@ -294,8 +294,8 @@ func TestBurstOfClientsIsServed(t *testing.T) {
 	}
 }
 
-// TestWaitingClientsDoNotDelayTheEnd: a client that waits for its turn does not keep the
-// server from ending.
+// TestWaitingClientsDoNotDelayTheEnd: a client that waits for a connection does not delay the
+// end of the server.
 func TestWaitingClientsDoNotDelayTheEnd(t *testing.T) {
 	t.Parallel()
 	arrived, release := make(chan struct{}), make(chan struct{})

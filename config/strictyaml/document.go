@@ -84,7 +84,7 @@ func (d *Document) ReportField(n *yaml.Node, path, field, message, hint string) 
 	d.Report(Find(n, field), at, message, hint)
 }
 
-// Reported tells whether the value at path has a problem.
+// Reported reports whether the value at path has a problem.
 func (d *Document) Reported(path string) bool { return d.reported[path] }
 
 // Inherit marks n and all nodes below it as part of the defaults at path, so that a
