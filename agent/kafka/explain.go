@@ -93,12 +93,6 @@ func expiredToken(file string) string {
 	return ""
 }
 
-// LoginRejected reports whether the cluster rejected the credentials, or no token could be
-// obtained.
-func LoginRejected(err error) bool {
-	return errors.Is(err, sarama.ErrSASLAuthenticationFailed) || errors.As(err, new(*tokenError))
-}
-
 // meaningOfTLS returns what an error of a handshake means; "" if it is none.
 func meaningOfTLS(cluster config.Cluster, err error, first bool) string {
 	roots := "a root certificate of the system; set tls.ca_file to the certificate of its authority"

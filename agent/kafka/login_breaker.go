@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/IBM/sarama"
+
 	"kcagent/config"
 	"kcagent/config/filewatch"
 )
@@ -174,4 +176,10 @@ func (bs *loginBreakers) put(b *LoginBreaker) {
 	if !b.idle() && !slices.Contains(bs.unused, b) {
 		bs.unused = append(bs.unused, b)
 	}
+}
+
+// LoginRejected reports whether the cluster rejected the credentials, or no token could be
+// obtained.
+func LoginRejected(err error) bool {
+	return errors.Is(err, sarama.ErrSASLAuthenticationFailed) || errors.As(err, new(*tokenError))
 }

@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -96,12 +95,6 @@ func TestTokenIsUsedWhileItsServerFails(t *testing.T) {
 	if token, err := ts.Token(); err != nil || token.Token == "t" {
 		t.Errorf("once the server is back the token is %v, %v", token, err)
 	}
-}
-
-// jwt returns a token that contains its expiry.
-func jwt(exp any) string {
-	payload, _ := json.Marshal(map[string]any{"sub": "reader", "exp": exp})
-	return "e30." + base64.RawURLEncoding.EncodeToString(payload) + ".c2lnbmF0dXJl"
 }
 
 // TestExpiryOfJWT: a JWT contains its expiry, so the server need not report it.
