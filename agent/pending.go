@@ -4,7 +4,7 @@ import (
 	"errors"
 	"time"
 
-	"kcagent/agent/kafka"
+	"kcagent/agent/kafka/login"
 	"kcagent/agent/outage"
 	"kcagent/agent/plan"
 	"kcagent/agent/web"
@@ -65,7 +65,7 @@ func (p *pendingChange) pass() { p.phase, p.err = ready, nil }
 // fail ends a pre-check that found err, and returns the time until the next one.
 func (p *pendingChange) fail(err error, now time.Time) (wait time.Duration) {
 	p.phase, p.err = inBackoff, err
-	if kafka.LoginRejected(err) {
+	if login.Rejected(err) {
 		p.wait.Slow()
 	}
 	wait = p.wait.Next()

@@ -20,9 +20,9 @@ import (
 	"go.uber.org/goleak"
 
 	"kcagent/agent/consumer"
-	"kcagent/agent/generation"
 	"kcagent/agent/kafka"
 	"kcagent/agent/outage"
+	"kcagent/agent/stats"
 	"kcagent/agent/testkit"
 	"kcagent/agent/web"
 	"kcagent/config"
@@ -174,7 +174,7 @@ func (r *rig) metrics() string {
 	return w.Body.String()
 }
 
-func (r *rig) counters() generation.Counters {
+func (r *rig) counters() stats.Counters {
 	return r.agent.snapshot.Load().Rows[0].Consumer.Snapshot().Counters
 }
 

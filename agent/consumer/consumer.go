@@ -13,6 +13,7 @@ import (
 	"kcagent/agent/kafka"
 	"kcagent/agent/offsets"
 	"kcagent/agent/outage"
+	"kcagent/agent/stats"
 	"kcagent/config"
 	"kcagent/config/filewatch"
 	"kcagent/retry"
@@ -54,7 +55,7 @@ type Consumer struct {
 	events       chan event // to the state machine
 
 	published atomic.Pointer[publicState]
-	stats     generation.Stats
+	stats     stats.Stats
 }
 
 // A publicState is the part of a [Snapshot] that the state machine determines. It is
@@ -97,7 +98,7 @@ func New(spec config.Consumer, log *slog.Logger, open OpenSink, clusters *kafka.
 		flushDue:       retry.NewSignal(),
 		history:        generation.NewHistory(),
 		events:         make(chan event, 16),
-		stats:          generation.NewStats(),
+		stats:          stats.New(),
 	}
 	c.spec.Store(&spec)
 	c.published.Store(&publicState{State: Created, Since: c.created})

@@ -11,8 +11,8 @@ import (
 	"syscall"
 	"testing"
 
-	"kcagent/agent/generation"
 	"kcagent/agent/kafka"
+	"kcagent/agent/stats"
 	"kcagent/agent/testkit"
 	"kcagent/config"
 	"kcagent/fetch"
@@ -35,7 +35,7 @@ func TestHintsOfOutages(t *testing.T) {
 		{handshake(errors.New("tls: something else")), "", ""},
 		{handshake(testkit.ServerHello11(t)), kafka.NoVersion, kafka.NoVersion},
 	} {
-		m := &member{consumer: &Consumer{stats: generation.NewStats()}, spec: spec}
+		m := &member{consumer: &Consumer{stats: stats.New()}, spec: spec}
 		for _, want := range []string{c.first, c.then} {
 			got := m.explain(c.err).Error()
 			if hinted := strings.Contains(got, "by TLS: "); hinted != (want != "") || !strings.Contains(got, want) {

@@ -14,6 +14,7 @@ import (
 	"kcagent/agent/generation"
 	"kcagent/agent/group"
 	"kcagent/agent/kafka"
+	"kcagent/agent/kafka/login"
 	"kcagent/config"
 	"kcagent/fetch"
 	"kcagent/retry"
@@ -34,7 +35,7 @@ func (c *Consumer) keepJoined(ctx context.Context) {
 		if err != nil {
 			c.report(faultOrigin(err), err)
 			c.stats.Restarts.Add(1)
-			if kafka.LoginRejected(err) {
+			if login.Rejected(err) {
 				wait.Slow()
 			}
 			wait.Wait(ctx, c.retryNow)

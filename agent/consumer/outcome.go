@@ -7,7 +7,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"kcagent/agent/generation"
-	"kcagent/agent/kafka"
+	"kcagent/agent/kafka/login"
 	"kcagent/fetch"
 )
 
@@ -81,7 +81,7 @@ func classify(e generationEnd) outcome {
 // times out. A coordinator that has forgotten the id says so, and sarama joins without.
 func needsNewClient(err error, everJoined bool) bool {
 	return !everJoined ||
-		kafka.LoginRejected(err) && !kafka.InLoginBackoff(err) ||
+		login.Rejected(err) && !login.InBackoff(err) ||
 		errors.Is(err, sarama.ErrClosedClient) ||
 		errors.Is(err, sarama.ErrClosedConsumerGroup)
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"kcagent/agent/generation"
-	"kcagent/agent/kafka"
+	"kcagent/agent/kafka/login"
 	"kcagent/fetch"
 )
 
@@ -72,7 +72,7 @@ func TestClassifyEndOfGeneration(t *testing.T) {
 		},
 		"A login that was not attempted, because of the backoff after rejected credentials, does not.": {
 			ended(func(e *generationEnd) {
-				e.err = &kafka.LoginBackoffError{Rejection: sarama.ErrSASLAuthenticationFailed}
+				e.err = &login.BackoffError{Rejection: sarama.ErrSASLAuthenticationFailed}
 			}), retryJoin,
 		},
 		"A closed client needs a new one.": {

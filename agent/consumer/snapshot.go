@@ -3,8 +3,8 @@ package consumer
 import (
 	"time"
 
-	"kcagent/agent/generation"
 	"kcagent/agent/kafka"
+	"kcagent/agent/stats"
 	"kcagent/config/filewatch"
 )
 
@@ -37,7 +37,7 @@ type Snapshot struct {
 	// until the consumer has read them.
 	Fingerprints filewatch.Fingerprints
 
-	generation.Counters
+	stats.Counters
 }
 
 // A PartitionSnapshot is one assigned partition.

@@ -9,7 +9,7 @@ import (
 
 	"github.com/IBM/sarama"
 
-	"kcagent/agent/kafka"
+	"kcagent/agent/kafka/login"
 	"kcagent/agent/outage"
 	"kcagent/config"
 	"kcagent/fetch"
@@ -22,7 +22,7 @@ func TestClusterCauseConcernsAllConsumers(t *testing.T) {
 	reset.Err = fmt.Errorf("read: %w", syscall.ECONNRESET)
 	dial := *reset
 	dial.Op = "dial"
-	login := fmt.Errorf("login: %w", sarama.ErrSASLAuthenticationFailed)
+	user := fmt.Errorf("login: %w", sarama.ErrSASLAuthenticationFailed)
 	for name, c := range map[string]struct {
 		err        error
 		cause, key string // empty: it is about the consumer
@@ -34,8 +34,8 @@ func TestClusterCauseConcernsAllConsumers(t *testing.T) {
 		"or restarts":              {&fetch.FullError{Broker: "b:9092", Err: io.EOF}, (&fetch.FullError{Broker: "b:9092"}).Error(), "connection closed"},
 		"no name server":           {fmt.Errorf("look up leader: %w", &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "timeout", Name: "k"}}), "look up leader: dial tcp: lookup k: timeout", "dial tcp: lookup k: timeout"},
 		"no broker":                {fmt.Errorf("x: %w", fetch.StrangerError("it speaks TLS")), "x: it speaks TLS", "it speaks TLS"},
-		"login":                    {fmt.Errorf("join group g: %w", login), login.Error(), sarama.ErrSASLAuthenticationFailed.Error()},
-		"login not tried":          {&kafka.LoginBackoffError{Rejection: login}, (&kafka.LoginBackoffError{Rejection: login}).Error(), sarama.ErrSASLAuthenticationFailed.Error()},
+		"login":                    {fmt.Errorf("join group g: %w", user), user.Error(), sarama.ErrSASLAuthenticationFailed.Error()},
+		"login not tried":          {&login.BackoffError{Rejection: user}, (&login.BackoffError{Rejection: user}).Error(), sarama.ErrSASLAuthenticationFailed.Error()},
 		"a missing topic":          {fmt.Errorf("subscribe: %w", sarama.ErrUnknownTopicOrPartition), "", ""},
 		"the disk is full":         {SinkError{Err: syscall.ENOSPC}, "", ""},
 		"the group is not allowed": {sarama.ErrGroupAuthorizationFailed, "", ""},

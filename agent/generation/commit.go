@@ -54,7 +54,7 @@ func (f *flusher) commit(points map[*Partition]flushPoint) error {
 		_ = f.env.Client.RefreshCoordinator(f.group)
 	}
 	if err != nil {
-		f.env.Stats.commitErrors.Add(1)
+		f.env.Stats.CommitErrors.Add(1)
 		return fmt.Errorf("commit offsets of group %s: %w", f.group, err)
 	}
 	if f.awaits() != awaits {

@@ -61,18 +61,18 @@ func (g *Generation) logDecision(p *Partition, d offsets.Decision, c offsets.Com
 	log := g.env.Log.With("topic", p.Topic, "partition", p.Partition)
 	switch d.Reason {
 	case offsets.NoCommittedStart:
-		g.env.Stats.starts.Add(1)
+		g.env.Stats.Starts.Add(1)
 		if g.starts.add(p.addedLater) {
 			g.logStarts()
 		}
 		return
 	case offsets.TopicRecreated:
-		g.env.Stats.offsetResets.Add(1)
+		g.env.Stats.OffsetResets.Add(1)
 		log = log.With("policy", string(g.StartedWith.OnOutOfRange))
 	case offsets.AtExternalReset:
-		g.env.Stats.offsetResets.Add(1)
+		g.env.Stats.OffsetResets.Add(1)
 	case offsets.AtCommitOfCopy:
-		g.env.Stats.ledgerCopies.Add(1)
+		g.env.Stats.LedgerCopies.Add(1)
 		from, gap, offset := any("unknown"), any("unknown"), "FROM"
 		if l.Next >= 0 {
 			from, gap, offset = l.Next, c.Offset-l.Next, strconv.FormatInt(l.Next, 10)
@@ -81,7 +81,7 @@ func (g *Generation) logDecision(p *Partition, d offsets.Decision, c offsets.Com
 			"to read the missing records again, stop the consumer, run kafka-consumer-groups --group %s --topic %s:%d --reset-offsets --to-offset %s --execute, and start it",
 			g.StartedWith.Group, p.Topic, p.Partition, offset))
 	case offsets.AtMismatch:
-		g.env.Stats.ledgerCopies.Add(1)
+		g.env.Stats.LedgerCopies.Add(1)
 		log = log.With("next_step", "if the file and its checkpoint are a copy or a restored backup, find the first record that is missing, stop the consumer, reset the group's offset to it, and start the consumer")
 	}
 	log.Log(context.Background(), d.Reason.Level, d.Reason.Message, "offset", d.Offset, "committed", c.Offset, "in_file", l.Next)

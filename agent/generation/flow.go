@@ -196,9 +196,9 @@ func (g *Generation) store(ctx context.Context, p *Partition, c chunk) error {
 func (g *Generation) recordAccepted(p *Partition, c chunk) {
 	p.accept(c.Next, c.Epoch)
 	if c.records > 0 {
-		g.env.Stats.records.Add(c.records)
-		g.env.Stats.bytes.Add(c.bytes)
-		g.env.Stats.lastRecord.Store(time.Now().UnixNano())
+		g.env.Stats.Records.Add(c.records)
+		g.env.Stats.Bytes.Add(c.bytes)
+		g.env.Stats.LastRecord.Store(time.Now().UnixNano())
 	}
 	g.flusher.recordAccepted(c.bytes)
 }

@@ -173,10 +173,10 @@ func (f *flusher) flushSink(ctx context.Context, points map[*Partition]flushPoin
 	err := f.env.Sink.Flush(ctx)
 	if err == nil {
 		f.always = false
-		f.env.Stats.flushSeconds.Observe(time.Since(began).Seconds())
-		f.env.Stats.lastFlush.Store(time.Now().UnixNano())
+		f.env.Stats.FlushSeconds.Observe(time.Since(began).Seconds())
+		f.env.Stats.LastFlush.Store(time.Now().UnixNano())
 	} else {
-		f.env.Stats.sinkErrors.Add(1)
+		f.env.Stats.SinkErrors.Add(1)
 	}
 	failed := make(map[sink.TopicPartition]error)
 	for p, at := range points {

@@ -296,7 +296,7 @@ func (g *Generation) commitEarlyStart(ctx context.Context, p *Partition) error {
 func (g *Generation) reportSinkFault(p *Partition, err error) {
 	// The flusher counts its own errors, and the others are not the sink's.
 	if !errors.As(err, new(*flushError)) && !errors.As(err, new(*recreatedError)) && !errors.As(err, new(*kafka.ClusterReplacedError)) {
-		g.env.Stats.sinkErrors.Add(1)
+		g.env.Stats.SinkErrors.Add(1)
 	}
 	p.sinkFailed = true
 	g.env.Observer.Report(sinkOrigin(p), err)

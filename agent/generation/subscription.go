@@ -48,7 +48,7 @@ var outOfRangePolicies = map[config.OutOfRange]fetch.Policy{
 // logOutOfRange logs and counts that on_offset_out_of_range moved the position of a
 // partition.
 func (g *Generation) logOutOfRange(e fetch.OutOfRangeError) {
-	g.env.Stats.offsetResets.Add(1)
+	g.env.Stats.OffsetResets.Add(1)
 	g.env.Log.Warn("offset out of range was reset", "topic", e.Topic, "partition", e.Partition,
 		"offset", e.Offset, "first", e.Start, "end", e.End, "policy", string(g.env.Spec.Load().OnOutOfRange))
 }
@@ -56,8 +56,8 @@ func (g *Generation) logOutOfRange(e fetch.OutOfRangeError) {
 // logTruncated logs and counts that the log of a partition was truncated, and that
 // on_offset_out_of_range moved its position.
 func (g *Generation) logTruncated(e fetch.TruncatedError) {
-	g.env.Stats.offsetResets.Add(1)
-	g.env.Stats.truncations.Add(1)
+	g.env.Stats.OffsetResets.Add(1)
+	g.env.Stats.Truncations.Add(1)
 	diverging := any("unknown")
 	if e.Diverging >= 0 {
 		diverging = e.Diverging

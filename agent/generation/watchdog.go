@@ -1,14 +1,18 @@
 package generation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/IBM/sarama"
 
 	"kcagent/fetch"
+	"kcagent/sink"
 )
 
 const (
@@ -78,4 +82,169 @@ func (g *Generation) deletedTopic() (topic string, ok bool) {
 		}
 	}
 	return "", false
+}
+
+// A StallError reports that a partition makes no progress without a known reason. Faults of
+// Kafka clients (sarama issues 2219, 2621 and 3628) and of brokers have had no other
+// symptom, so the consumer is restarted.
+type StallError struct {
+	partition  *Partition
+	limit      time.Duration
+	look       fetch.Look
+	unanswered bool // no broker has responded for the partition either
+}
+
+// Error implements error. The text contains no measured time, so that it stays the same
+// while the stall lasts.
+func (e *StallError) Error() string {
+	responds := "responds without records"
+	if e.unanswered {
+		responds = "has not responded for it"
+	}
+	request := "no request is in flight"
+	if e.look.InFlight {
+		request = "a request is in flight"
+	}
+	return fmt.Sprintf("no progress on %s/%d for %s: position %d, end of the log %d, broker %s %s, %s; restarting the consumer",
+		e.partition.Topic, e.partition.Partition, e.limit, e.look.Next, e.look.End, cmp.Or(e.look.Broker, "unknown"), responds, request)
+}
+
+// A lastProgress is when a partition last made progress, and its position then.
+type lastProgress struct {
+	next int64
+	at   time.Time
+}
+
+// A stallPoint is where a partition is stalled: its position, and the end of the log.
+type stallPoint struct{ next, end int64 }
+
+// stalledAt returns the stall point of a partition that gets no records although its log
+// continues. There is none if position or end are unknown, or if no broker has responded
+// for the partition: a restart may change that.
+func stalledAt(look fetch.Look, limit time.Duration, now time.Time) (at stallPoint, ok bool) {
+	return stallPoint{look.Next, look.End}, look.Next >= 0 && look.End > look.Next && now.Sub(look.Answered) < limit
+}
+
+// holes records for which stalls the consumer was restarted. If a restart leads to the same
+// stall point, it does not help: the last records of the log were compacted away, and the
+// broker still counts them, as Redpanda does. The record must outlive the generation that
+// the restart ends. Only the watchdog uses it, and there is one at a time.
+type holes map[sink.TopicPartition]*hole
+
+// A hole is a stall point for which the consumer was restarted.
+type hole struct {
+	stallPoint
+	since  time.Time // when the stall began
+	logged time.Time // when it was last logged that the restart did not help; zero if never
+}
+
+// observe forgets the hole of tp once position or end are beyond it. A position before the
+// hole was reset, and leads to the hole again.
+func (hs holes) observe(tp sink.TopicPartition, look fetch.Look, log *slog.Logger) {
+	h := hs[tp]
+	if h == nil || look.Next <= h.next && look.End <= h.end {
+		return
+	}
+	delete(hs, tp)
+	if !h.logged.IsZero() {
+		log.Info("end of the log has moved; no longer waiting for it", "topic", tp.Topic, "partition", tp.Partition,
+			"position", look.Next, "end", look.End)
+	}
+}
+
+// at returns the hole of tp if the partition is at it.
+func (hs holes) at(tp sink.TopicPartition, look fetch.Look, limit time.Duration, now time.Time) *hole {
+	h := hs[tp]
+	if at, ok := stalledAt(look, limit, now); h == nil || !ok || at != h.stallPoint {
+		return nil
+	}
+	return h
+}
+
+// warn logs that a restart did not help, and again from time to time while that lasts.
+func (h *hole) warn(tp sink.TopicPartition, look fetch.Look, every time.Duration, now time.Time, log *slog.Logger) {
+	if !h.logged.IsZero() && now.Sub(h.logged) < every {
+		return
+	}
+	h.logged = now
+	log.Warn("broker has no records up to the end of the log; waiting for the end to move", "topic", tp.Topic, "partition", tp.Partition,
+		"position", h.next, "end", h.end, "lag", h.end-h.next, "broker", look.Broker, "lasts", now.Sub(h.since).Round(time.Second).String())
+}
+
+// checkPartitions returns an error if partitions are stalled and a restart of the consumer
+// may help. Then it also prepares the restart.
+func (g *Generation) checkPartitions(progress map[*Partition]lastProgress, limit time.Duration) error {
+	now := time.Now()
+	var stalled []*StallError
+	for _, p := range g.partitions {
+		if sub := p.subscription.Load(); sub != nil {
+			if err := g.checkProgress(p, progress, sub.Look(), limit, now); err != nil {
+				stalled = append(stalled, err)
+			}
+		}
+	}
+	if len(stalled) == 0 {
+		return nil
+	}
+	g.rememberHoles(progress, limit, now)
+	for _, e := range stalled {
+		e.partition.subscription.Load().Redial()
+	}
+	g.env.Stats.Stalls.Add(int64(len(stalled)))
+	return slices.MinFunc(stalled, func(a, b *StallError) int { return comparePartitions(a.partition, b.partition) })
+}
+
+// rememberHoles remembers where partitions are stalled before a restart. Partitions without
+// progress for half of the limit are included: otherwise partitions with holes would
+// restart the consumer one after the other.
+func (g *Generation) rememberHoles(progress map[*Partition]lastProgress, limit time.Duration, now time.Time) {
+	for _, p := range g.partitions {
+		sub, was := p.subscription.Load(), progress[p]
+		if sub == nil || now.Sub(was.at) < limit/2 {
+			continue
+		}
+		look := sub.Look()
+		if at, ok := stalledAt(look, limit, now); ok && look.Waiting && look.Next == was.next {
+			g.env.History.holes[p.TopicPartition] = &hole{stallPoint: at, since: was.at}
+		}
+	}
+}
+
+// checkProgress returns an error for p if it is stalled, unless a restart has led to the
+// same stall point before.
+func (g *Generation) checkProgress(p *Partition, progress map[*Partition]lastProgress, look fetch.Look, limit time.Duration, now time.Time) *StallError {
+	g.env.History.holes.observe(p.TopicPartition, look, g.env.Log)
+	h := g.env.History.holes.at(p.TopicPartition, look, limit, now)
+	known := h != nil && !h.logged.IsZero() && look.Waiting
+	var stalled *StallError
+	if !known {
+		stalled = p.checkStall(progress, look, limit, now)
+	}
+	if h != nil && (known || stalled != nil) {
+		h.warn(p.TopicPartition, look, g.env.RemindEvery, now, g.env.Log)
+		// This counts as progress: once the end moves, the broker has the whole limit to
+		// return new records.
+		progress[p] = lastProgress{look.Next, now}
+		return nil
+	}
+	return stalled
+}
+
+// checkStall records progress of p, and returns an error if there was none for limit. A
+// partition that has nothing to wait for makes progress by definition.
+func (p *Partition) checkStall(progress map[*Partition]lastProgress, look fetch.Look, limit time.Duration, now time.Time) *StallError {
+	was, seen := progress[p]
+	if look.Progress.After(was.at) {
+		was.at = look.Progress
+		progress[p] = was
+	}
+	unanswered := now.Sub(look.Answered) >= limit
+	nothing := look.Next >= 0 && look.End >= 0 && look.Next >= look.End && !unanswered
+	switch {
+	case !look.Waiting || nothing || !seen || was.next != look.Next:
+		progress[p] = lastProgress{look.Next, now}
+	case now.Sub(was.at) >= limit:
+		return &StallError{p, limit, look, unanswered}
+	}
+	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"kcagent/agent/kafka"
+	"kcagent/agent/kafka/login"
 	"kcagent/fetch"
 	"kcagent/retry"
 )
@@ -30,7 +31,7 @@ type Client struct {
 
 	mu          sync.Mutex
 	dial        *sarama.Config     // of new connections
-	credentials *kafka.Credentials // of new connections
+	credentials *login.Credentials // of new connections
 	coordinator *sarama.Broker     // nil if unknown
 	opened      bool               // the coordinator's connection has been opened once
 	retired     *sarama.Broker     // lives on for requests in flight
@@ -41,7 +42,7 @@ type Client struct {
 
 // NewClient returns a client of one group. Nothing is dialled before it is used. ctx ends a
 // wait for metadata.
-func NewClient(ctx context.Context, conf *sarama.Config, c *kafka.Credentials, group string, d *kafka.Dialer, cluster *fetch.Fetcher) *Client {
+func NewClient(ctx context.Context, conf *sarama.Config, c *login.Credentials, group string, d *kafka.Dialer, cluster *fetch.Fetcher) *Client {
 	return &Client{ctx: ctx, conf: conf, dial: conf, credentials: c, group: group, dialer: d, cluster: cluster}
 }
 
@@ -248,7 +249,7 @@ func (c *Client) drop(b *sarama.Broker, err error) {
 // in what follows from the credentials. The present connection lives on until its requests
 // in flight must have been answered: sarama closes abruptly, and a heartbeat or a join that
 // fails costs the membership.
-func (c *Client) Reconnect(conf *sarama.Config, credentials *kafka.Credentials) {
+func (c *Client) Reconnect(conf *sarama.Config, credentials *login.Credentials) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.dial, c.credentials = conf, credentials

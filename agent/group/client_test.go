@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/agent/kafka"
+	"kcagent/agent/kafka/login"
 	"kcagent/agent/testkit"
 	"kcagent/config"
 	"kcagent/e2e/badnet"
@@ -26,7 +27,7 @@ import (
 // joining returns the client of a group that logs in with password, the credentials with
 // the password "right", with which the other connections to the cluster log in, and a
 // function that closes the client's connections.
-func joining(t *testing.T, broker *kfake.Cluster, sasl *config.SASL, password string) (c *Client, right *kafka.Credentials, cut func()) {
+func joining(t *testing.T, broker *kfake.Cluster, sasl *config.SASL, password string) (c *Client, right *login.Credentials, cut func()) {
 	t.Helper()
 	cs := kafka.NewClusters(slog.New(slog.DiscardHandler))
 	with := func(password string) (config.Consumer, *kafka.Cluster) {
@@ -164,10 +165,10 @@ func TestLoginBackoffIsNotARejection(t *testing.T) {
 		want error
 	}{
 		{sarama.ErrSASLAuthenticationFailed, sarama.ErrSASLAuthenticationFailed},
-		{&kafka.LoginBackoffError{Rejection: sarama.ErrSASLAuthenticationFailed}, nil},
+		{&login.BackoffError{Rejection: sarama.ErrSASLAuthenticationFailed}, nil},
 		{sarama.ErrNotConnected, nil},
 	} {
-		client := &Client{coordinator: sarama.NewBroker("127.0.0.1:1"), credentials: &kafka.Credentials{Breaker: new(kafka.LoginBreaker)}}
+		client := &Client{coordinator: sarama.NewBroker("127.0.0.1:1"), credentials: &login.Credentials{Breaker: new(login.Breaker)}}
 		client.drop(client.coordinator, c.err)
 		if _, _, err := client.open(); !errors.Is(err, c.want) {
 			t.Errorf("after %v the coordinator's connection is %v", c.err, err)

@@ -8,6 +8,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"kcagent/agent/kafka"
+	"kcagent/agent/kafka/login"
 	"kcagent/config"
 	"kcagent/fetch"
 )
@@ -38,7 +39,7 @@ func SessionTimeout(spec *config.Consumer) time.Duration {
 func heartbeatInterval(session time.Duration) time.Duration { return min(2*time.Second, session/6) }
 
 // Config returns the settings with which sarama takes part in the consumer's group.
-func Config(spec config.Consumer, creds *kafka.Credentials, d *kafka.Dialer, cluster *fetch.Fetcher) (*sarama.Config, error) {
+func Config(spec config.Consumer, creds *login.Credentials, d *kafka.Dialer, cluster *fetch.Fetcher) (*sarama.Config, error) {
 	s, err := kafka.SaramaConfig("kcagent/"+spec.Name, spec.Cluster, creds)
 	if err != nil {
 		return nil, err

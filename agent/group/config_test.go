@@ -13,6 +13,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"kcagent/agent/kafka"
+	"kcagent/agent/kafka/login"
 	"kcagent/agent/testkit"
 	"kcagent/config"
 )
@@ -34,7 +35,7 @@ func TestRejectedLoginBlocksTheWholeCluster(t *testing.T) {
 	spec := config.Consumer{Name: "a", Group: "g", Cluster: config.Cluster{
 		Brokers: []string{"127.0.0.1:1"}, SASL: &config.SASL{Mechanism: config.Plain, Username: "u", PasswordFile: file},
 	}}
-	login := func(c *kafka.Cluster) (byFetcher, byMember error) {
+	user := func(c *kafka.Cluster) (byFetcher, byMember error) {
 		t.Helper()
 		creds, err := c.Credentials()
 		if err != nil {
@@ -53,7 +54,7 @@ func TestRejectedLoginBlocksTheWholeCluster(t *testing.T) {
 	}
 	first := cs.Acquire(spec)
 	first.RecordError(errors.New("something else"))
-	if byFetcher, byMember := login(first); byFetcher != nil || kafka.LoginRejected(byMember) {
+	if byFetcher, byMember := user(first); byFetcher != nil || login.Rejected(byMember) {
 		t.Fatalf("before a rejection: %v, %v", byFetcher, byMember)
 	}
 	first.RecordError(fmt.Errorf("join group g: %w", sarama.ErrSASLAuthenticationFailed))
@@ -62,23 +63,23 @@ func TestRejectedLoginBlocksTheWholeCluster(t *testing.T) {
 	if second == first {
 		t.Fatal("the cluster was kept")
 	}
-	byFetcher, byMember := login(second)
+	byFetcher, byMember := user(second)
 	for _, err := range []error{byFetcher, byMember} {
-		if !kafka.LoginRejected(err) || strings.Contains(err.Error(), "join group") {
+		if !login.Rejected(err) || strings.Contains(err.Error(), "join group") {
 			t.Errorf("after a rejection: %v", err)
 		}
 	}
 	cs.Release(second)
 	write("right")
 	third := cs.Acquire(spec)
-	if byFetcher, byMember := login(third); byFetcher != nil || kafka.LoginRejected(byMember) {
+	if byFetcher, byMember := user(third); byFetcher != nil || login.Rejected(byMember) {
 		t.Errorf("with other credentials: %v, %v", byFetcher, byMember)
 	}
 	write("wrong")
 	if _, err := third.ReloadCredentials(); err != nil {
 		t.Fatal(err)
 	}
-	if byFetcher, byMember := login(third); !kafka.LoginRejected(byFetcher) || !kafka.LoginRejected(byMember) {
+	if byFetcher, byMember := user(third); !login.Rejected(byFetcher) || !login.Rejected(byMember) {
 		t.Errorf("with the rejected credentials again: %v, %v", byFetcher, byMember)
 	}
 	cs.Release(third)
@@ -89,7 +90,7 @@ func TestRejectedLoginBlocksTheWholeCluster(t *testing.T) {
 func TestLoginsUseFrames(t *testing.T) {
 	for _, mechanism := range []config.Mechanism{"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"} {
 		spec := config.Consumer{Name: "c", Cluster: config.Cluster{SASL: &config.SASL{Mechanism: mechanism, Username: "u", Password: config.NewSecret("p")}}}
-		creds, err := kafka.ReadCredentials(spec.Cluster)
+		creds, err := login.ReadCredentials(spec.Cluster)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -105,7 +106,7 @@ func TestLoginsUseFrames(t *testing.T) {
 
 func TestCoordinatorReceivesTheSessionTimeoutOfTheFile(t *testing.T) {
 	spec := testkit.Parse(t, "clusters: {k: {brokers: [a:1], session_timeout: 6s}}\nconsumers: [{name: c, cluster: k, topics: [t], sink: {stdout: {}}}]\n").Consumers[0]
-	conf, err := Config(spec, &kafka.Credentials{}, kafka.NewDialer(), nil)
+	conf, err := Config(spec, &login.Credentials{}, kafka.NewDialer(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

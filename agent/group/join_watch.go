@@ -12,7 +12,7 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"kcagent/agent/kafka"
+	"kcagent/agent/kafka/login"
 	"kcagent/fetch"
 	"kcagent/limits"
 )
@@ -141,7 +141,7 @@ func (w *JoinWatch) describeAt(ctx context.Context, addr string) (kmsg.DescribeG
 	}
 	switch {
 	case errors.As(err, new(fetch.UnsupportedError)), errors.As(err, new(*fetch.FullError)),
-		errors.As(err, new(limits.DescriptorError)), kafka.LoginRejected(err):
+		errors.As(err, new(limits.DescriptorError)), login.Rejected(err):
 		none.ErrorCode = int16(sarama.ErrGroupAuthorizationFailed)
 		return none, nil
 	case err != nil:

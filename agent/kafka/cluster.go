@@ -7,6 +7,7 @@ import (
 
 	"github.com/IBM/sarama"
 
+	"kcagent/agent/kafka/login"
 	"kcagent/config"
 	"kcagent/fetch"
 )
@@ -19,10 +20,10 @@ type Cluster struct {
 	users     int            // guarded by clusters.mu
 	end       context.CancelFunc
 	Admission admission // for members that join for the first time
-	breakers  *loginBreakers
+	breakers  *login.Breakers
 
 	mu      sync.Mutex
-	current *Credentials // in use; nil until they could be read
+	current *login.Credentials // in use; nil until they could be read
 }
 
 // Joining returns how many members are joining for the first time, of those that
@@ -39,25 +40,25 @@ func ReachOf(c config.Cluster) config.Cluster {
 // Credentials returns those that all connections to the cluster use: the first that could
 // be read, until reloadCredentials. So a file that becomes invalid does not break
 // connections that are opened again.
-func (c *Cluster) Credentials() (*Credentials, error) {
+func (c *Cluster) Credentials() (*login.Credentials, error) {
 	if creds := c.credentialsInUse(); creds != nil {
 		return creds, nil
 	}
-	creds, err := ReadCredentials(c.Reach)
+	creds, err := login.ReadCredentials(c.Reach)
 	if err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.current == nil {
-		creds.Breaker = c.breakers.get(c.Reach, creds.Fingerprints)
+		creds.Breaker = c.breakers.Get(c.Reach, creds.Fingerprints)
 		c.current = creds
 	}
 	return c.current, nil
 }
 
 // credentialsInUse returns the credentials that connections use; nil until they could be read.
-func (c *Cluster) credentialsInUse() *Credentials {
+func (c *Cluster) credentialsInUse() *login.Credentials {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.current
@@ -65,8 +66,8 @@ func (c *Cluster) credentialsInUse() *Credentials {
 
 // ReloadCredentials reads the credentials again. If they have changed, the fetcher
 // reconnects with them, each connection after its request in flight.
-func (c *Cluster) ReloadCredentials() (*Credentials, error) {
-	creds, err := ReadCredentials(c.Reach)
+func (c *Cluster) ReloadCredentials() (*login.Credentials, error) {
+	creds, err := login.ReadCredentials(c.Reach)
 	if err != nil {
 		return nil, err
 	}
@@ -76,12 +77,12 @@ func (c *Cluster) ReloadCredentials() (*Credentials, error) {
 		c.mu.Unlock()
 		return former, nil
 	}
-	creds.Breaker = c.breakers.get(c.Reach, creds.Fingerprints)
-	creds.Breaker.replace()
+	creds.Breaker = c.breakers.Get(c.Reach, creds.Fingerprints)
+	creds.Breaker.Replace()
 	c.current = creds
 	c.mu.Unlock()
 	if former != nil {
-		c.breakers.put(former.Breaker)
+		c.breakers.Put(former.Breaker)
 	}
 	c.Reconnect()
 	return creds, nil
@@ -98,7 +99,7 @@ func (c *Cluster) RecordError(err error) {
 // RecordSuccess records that the cluster has answered requests.
 func (c *Cluster) RecordSuccess() {
 	if creds := c.credentialsInUse(); creds != nil {
-		creds.Breaker.recordSuccess()
+		creds.Breaker.RecordSuccess()
 	}
 }
 
@@ -106,7 +107,7 @@ func (c *Cluster) RecordSuccess() {
 func (c *Cluster) Config() (*sarama.Config, error) {
 	creds, err := c.Credentials()
 	if err == nil {
-		err = creds.Breaker.allow()
+		err = creds.Breaker.Allow()
 	}
 	if err != nil {
 		return nil, err

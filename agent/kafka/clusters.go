@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"kcagent/agent/kafka/login"
 	"kcagent/config"
 	"kcagent/fetch"
 )
@@ -26,7 +27,7 @@ type Clusters struct {
 	log     *slog.Logger
 	Rematch time.Duration // how often members check which topics match; tests shorten it
 
-	breakers loginBreakers
+	breakers login.Breakers
 
 	mu      sync.Mutex
 	inUse   []*Cluster
@@ -74,7 +75,7 @@ func (cs *Clusters) Release(c *Cluster) {
 	}
 	c.end()
 	if creds := c.credentialsInUse(); creds != nil {
-		cs.breakers.put(creds.Breaker)
+		cs.breakers.Put(creds.Breaker)
 	}
 	cs.inUse = slices.DeleteFunc(cs.inUse, func(o *Cluster) bool { return o == c })
 }

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"kcagent/agent/kafka/login"
 	"kcagent/fetch"
 )
 
@@ -123,7 +124,7 @@ func (d *Dialer) CutJoins() {
 
 // ToCoordinator returns a dialer that opens connections to coordinators of the cluster with
 // certain credentials, except during their login backoff. d tracks the connections.
-func (d *Dialer) ToCoordinator(creds *Credentials, cluster *fetch.Fetcher) interface {
+func (d *Dialer) ToCoordinator(creds *login.Credentials, cluster *fetch.Fetcher) interface {
 	Dial(network, addr string) (net.Conn, error)
 } {
 	return coordinatorDialer{d, creds, cluster}
@@ -131,20 +132,20 @@ func (d *Dialer) ToCoordinator(creds *Credentials, cluster *fetch.Fetcher) inter
 
 type coordinatorDialer struct {
 	*Dialer
-	credentials *Credentials
+	credentials *login.Credentials
 	cluster     *fetch.Fetcher
 }
 
 // Dial implements proxy.Dialer. It takes at most five seconds.
 func (d coordinatorDialer) Dial(_, addr string) (net.Conn, error) {
-	if err := d.credentials.Breaker.allow(); err != nil {
+	if err := d.credentials.Breaker.Allow(); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(d.Ctx, dialTimeout)
 	defer cancel()
 	var wire *trackedConn
 	conn, err := d.cluster.Connect(ctx, addr, fetch.Way{
-		TLS: d.credentials.tls, Who: "its coordinator at " + addr, Member: &d.Membership,
+		TLS: d.credentials.TLS, Who: "its coordinator at " + addr, Member: &d.Membership,
 		Wrap: func(conn net.Conn) (_ net.Conn, err error) {
 			wire, err = d.Track(conn)
 			return wire, err

@@ -1,6 +1,5 @@
-// Package kafka is the way to a Kafka cluster: settings of sarama, credentials and SASL,
-// the login breaker, connections to coordinators, and what all consumers of a cluster
-// share. Start with [Clusters] and [Cluster]; [Dialer] opens the connections of one
+// Package kafka is the way to a Kafka cluster: settings of sarama, connections to
+// coordinators, and what all consumers of a cluster share; package login has the credentials. Start with [Clusters] and [Cluster]; [Dialer] opens the connections of one
 // consumer, and [Explain] says what a user can do about an error.
 //
 // Consumers share a cluster, and so a fetcher, if their cluster settings are equal apart
@@ -12,9 +11,6 @@
 //   - All connections to a cluster use the credentials that were read first, until new ones
 //     have passed a pre-check: a connection that breaks while a credentials file is invalid
 //     reconnects with the old ones.
-//   - The fingerprint of credentials is taken before their content is read. A rotation
-//     between the two makes them look older than they are, which costs a reconnect but
-//     never misses a change.
 //   - A login that is rejected just after new credentials were applied may have used the
 //     old ones. If the rejection counted for the new ones, the login backoff would delay
 //     the coordinator's connection until the membership is lost.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/IBM/sarama"
 
+	"kcagent/agent/kafka/login"
 	"kcagent/config"
 	"kcagent/fetch"
 	"kcagent/retry"
@@ -73,21 +74,21 @@ func missingSettings(cluster config.Cluster) string {
 func meaningOfLogin(cluster config.Cluster, err error) (rejected bool, meaning string) {
 	switch a := cluster.SASL; {
 	case a == nil:
-		return LoginRejected(err), ""
+		return login.Rejected(err), ""
 	case errors.Is(err, sarama.ErrUnsupportedSASLMechanism):
 		return true, fmt.Sprintf(": the listener does not support sasl.mechanism %s", a.Mechanism)
 	case errors.Is(err, sarama.ErrIllegalSASLState):
 		return true, ": the listener does not use SASL; remove sasl, or use the port of another listener"
-	case LoginRejected(err) && a.OAuth != nil && a.OAuth.TokenFile != "":
+	case login.Rejected(err) && a.OAuth != nil && a.OAuth.TokenFile != "":
 		return true, expiredToken(a.OAuth.TokenFile)
 	}
-	return LoginRejected(err), ""
+	return login.Rejected(err), ""
 }
 
 // expiredToken returns the meaning if the token in a file has expired; else "".
 func expiredToken(file string) string {
-	text, err := readSecret("sasl.oauth.token_file", file)
-	if expiry := expiryOf(text); err == nil && !expiry.IsZero() && time.Now().After(expiry) {
+	text, err := login.ReadSecret("sasl.oauth.token_file", file)
+	if expiry := login.ExpiryOf(text); err == nil && !expiry.IsZero() && time.Now().After(expiry) {
 		return fmt.Sprintf(": the token in sasl.oauth.token_file %s expired at %s", file, expiry.UTC().Format(time.RFC3339))
 	}
 	return ""
@@ -166,11 +167,11 @@ func clientCertificate(cluster config.Cluster) string {
 		return "without a client certificate; if it requires one, set tls.cert_file and tls.key_file"
 	}
 	text := "with tls.cert_file " + path
-	creds, err := ReadCredentials(cluster)
-	if err != nil || len(creds.tls.Certificates) == 0 {
+	creds, err := login.ReadCredentials(cluster)
+	if err != nil || len(creds.TLS.Certificates) == 0 {
 		return text
 	}
-	if leaf := creds.tls.Certificates[0].Leaf; leaf != nil && time.Now().After(leaf.NotAfter) {
+	if leaf := creds.TLS.Certificates[0].Leaf; leaf != nil && time.Now().After(leaf.NotAfter) {
 		return text + ", which expired at " + leaf.NotAfter.UTC().Format(time.RFC3339)
 	}
 	return text + "; check that the brokers trust its authority"

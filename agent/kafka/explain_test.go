@@ -11,6 +11,7 @@ import (
 
 	"github.com/IBM/sarama"
 
+	"kcagent/agent/testkit"
 	"kcagent/config"
 	"kcagent/fetch"
 )
@@ -58,9 +59,9 @@ func TestExpiredTokenIsReported(t *testing.T) {
 	end := time.Now().Add(-time.Hour)
 	said := ": the token in sasl.oauth.token_file " + file + " expired at " + end.UTC().Format(time.RFC3339)
 	for text, want := range map[string]string{
-		jwt(end.Unix()):                       said,
-		jwt(time.Now().Add(time.Hour).Unix()): "",
-		"opaque":                              "",
+		testkit.JWT(end.Unix()):                       said,
+		testkit.JWT(time.Now().Add(time.Hour).Unix()): "",
+		"opaque": "",
 	} {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)

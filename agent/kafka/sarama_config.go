@@ -9,6 +9,7 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/rcrowley/go-metrics"
 
+	"kcagent/agent/kafka/login"
 	"kcagent/config"
 	"kcagent/retry"
 )
@@ -39,7 +40,7 @@ const (
 )
 
 // SaramaConfig returns the settings with which sarama reaches a cluster.
-func SaramaConfig(clientID string, cluster config.Cluster, c *Credentials) (*sarama.Config, error) {
+func SaramaConfig(clientID string, cluster config.Cluster, c *login.Credentials) (*sarama.Config, error) {
 	s := sarama.NewConfig()
 	s.ClientID = clientID
 	s.Version = sarama.MaxVersion // an upper limit: each request is negotiated down
@@ -56,6 +57,6 @@ func SaramaConfig(clientID string, cluster config.Cluster, c *Credentials) (*sar
 	s.Metadata.Timeout = 15 * time.Second
 	s.Metadata.Retry.Max = 3
 	s.Metadata.Retry.BackoffFunc = func(n, _ int) time.Duration { return retry.Jitter(100 * time.Millisecond << min(n, 5)) }
-	c.configure(s, cluster)
+	c.Configure(s, cluster)
 	return s, nil
 }

@@ -10,7 +10,7 @@ import (
 
 	"github.com/IBM/sarama"
 
-	"kcagent/agent/kafka"
+	"kcagent/agent/kafka/login"
 	"kcagent/config"
 	"kcagent/fetch"
 )
@@ -83,7 +83,7 @@ func ClusterCause(spec *config.Consumer, err error) (cause, key string, ok bool)
 
 // ofCluster reports whether err concerns the connection to a broker, or the login.
 func ofCluster(err error) bool {
-	return kafka.LoginRejected(err) || errors.As(err, new(fetch.StrangerError)) || errors.As(err, new(*fetch.HandshakeError)) ||
+	return login.Rejected(err) || errors.As(err, new(fetch.StrangerError)) || errors.As(err, new(*fetch.HandshakeError)) ||
 		errors.As(err, new(*net.OpError)) || connectionClosed(err)
 }
 
@@ -99,8 +99,8 @@ func clusterKey(err error) string {
 	var stranger fetch.StrangerError
 	var full *fetch.FullError
 	switch {
-	case kafka.LoginRejected(err):
-		for inner := errors.Unwrap(err); inner != nil && kafka.LoginRejected(inner); inner = errors.Unwrap(inner) {
+	case login.Rejected(err):
+		for inner := errors.Unwrap(err); inner != nil && login.Rejected(inner); inner = errors.Unwrap(inner) {
 			err = inner
 		}
 	case errors.As(err, &stranger):

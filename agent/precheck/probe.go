@@ -24,6 +24,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"kcagent/agent/kafka"
+	"kcagent/agent/kafka/login"
 	"kcagent/config"
 	"kcagent/fetch"
 	"kcagent/sink"
@@ -122,7 +123,7 @@ func probeCluster(ctx context.Context, consumers []config.Consumer, pinned strin
 	p := &clusterProbe{brokers: brokers, coordinators: make(map[string]*coordinatorProbe), reached: make(map[string]func() error), Fetcher: fetch.New(fetch.Options{
 		Name: "probe", Brokers: cluster.Brokers, Pin: fetch.NewPin(pinned),
 		Config: func() (*sarama.Config, error) {
-			creds, err := kafka.ReadCredentials(cluster)
+			creds, err := login.ReadCredentials(cluster)
 			if err != nil {
 				return nil, err
 			}

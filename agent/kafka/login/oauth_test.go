@@ -1,4 +1,4 @@
-package kafka
+package login
 
 import (
 	"encoding/base64"
@@ -101,14 +101,14 @@ func TestTokenIsUsedWhileItsServerFails(t *testing.T) {
 func TestExpiryOfJWT(t *testing.T) {
 	end := time.Now().Add(time.Hour).Truncate(time.Second)
 	for text, want := range map[string]time.Time{
-		"opaque":                            {},
-		"a.b.c":                             {},
-		"e30.e30.c2ln":                      {},
-		jwt("soon"):                         {},
-		jwt(end.Unix()):                     end,
-		jwt(float64(end.UnixMilli()) / 1e3): end,
+		"opaque":                {},
+		"a.b.c":                 {},
+		"e30.e30.c2ln":          {},
+		testkit.JWT("soon"):     {},
+		testkit.JWT(end.Unix()): end,
+		testkit.JWT(float64(end.UnixMilli()) / 1e3): end,
 	} {
-		if got := expiryOf(text); !got.Equal(want) {
+		if got := ExpiryOf(text); !got.Equal(want) {
 			t.Errorf("%s expires at %v, want %v", text, got, want)
 		}
 		s := testkit.NewTokenServer(t, 0)
@@ -130,7 +130,7 @@ func TestExpiryOfJWT(t *testing.T) {
 // a request for each login.
 func TestTokenExpiredByTheLocalClockIsUsed(t *testing.T) {
 	s := testkit.NewTokenServer(t, 0)
-	s.Token = func(int) string { return jwt(time.Now().Add(-time.Hour).Unix()) }
+	s.Token = func(int) string { return testkit.JWT(time.Now().Add(-time.Hour).Unix()) }
 	ts := tokensOf(t, s, "top-secret")
 	for range 3 {
 		if _, err := ts.Token(); err != nil {
@@ -149,7 +149,7 @@ func TestRejectedTokenRequest(t *testing.T) {
 	ts := tokensOf(t, s, "wrong-secret")
 	_, err := ts.Token()
 	const want = ": 401 Unauthorized: invalid_client: no such client"
-	if err == nil || !strings.Contains(err.Error(), "request token from "+s.URL+want) || !LoginRejected(err) || strings.Contains(err.Error(), "wrong-secret") {
+	if err == nil || !strings.Contains(err.Error(), "request token from "+s.URL+want) || !Rejected(err) || strings.Contains(err.Error(), "wrong-secret") {
 		t.Errorf("the error is %v", err)
 	}
 	requests := s.Requests.Load()
@@ -240,7 +240,7 @@ func TestSignedToken(t *testing.T) {
 	}
 	t.Setenv("AWS_ACCESS_KEY_ID", "")
 	ts, _ = newTokenSource(sasl)
-	if _, err := ts.Token(); err == nil || !LoginRejected(err) || !strings.Contains(err.Error(), "sign token with AWS credentials") {
+	if _, err := ts.Token(); err == nil || !Rejected(err) || !strings.Contains(err.Error(), "sign token with AWS credentials") {
 		t.Errorf("without credentials the error is %v", err)
 	}
 }

@@ -1,4 +1,6 @@
-package generation
+// Package stats counts what a consumer does: [Stats] is written by many goroutines, and
+// [Counters] is what the HTTP API shows.
+package stats
 
 import (
 	"math"
@@ -10,23 +12,23 @@ import (
 
 // Stats are what a consumer counts, over all its runs. Many goroutines write and read them.
 type Stats struct {
-	records, bytes         atomic.Int64
-	lastRecord, lastFlush  atomic.Int64 // Unix nanoseconds; 0 for never
+	Records, Bytes         atomic.Int64
+	LastRecord, LastFlush  atomic.Int64 // Unix nanoseconds; 0 for never
 	Rebalances, Restarts   atomic.Int64
-	commitErrors           atomic.Int64
-	sinkErrors             atomic.Int64
-	offsetResets, stalls   atomic.Int64
-	truncations            atomic.Int64
-	starts                 atomic.Int64
-	ledgerCopies           atomic.Int64
-	flushSeconds           prometheus.Histogram
+	CommitErrors           atomic.Int64
+	SinkErrors             atomic.Int64
+	OffsetResets, Stalls   atomic.Int64
+	Truncations            atomic.Int64
+	Starts                 atomic.Int64
+	LedgerCopies           atomic.Int64
+	FlushSeconds           prometheus.Histogram
 	rate                   atomic.Uint64 // records per second, as float bits; written by sample
 	sampled, sampledAtNano int64         // only sample uses them
 }
 
-// NewStats returns counters that are 0.
-func NewStats() Stats {
-	return Stats{flushSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+// New returns counters that are 0.
+func New() Stats {
+	return Stats{FlushSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "kcagent_consumer_flush_duration_seconds",
 		Buckets: []float64{.001, .005, .025, .1, .5, 2.5, 10},
 	})}
@@ -34,7 +36,7 @@ func NewStats() Stats {
 
 // Sample measures the rate since the last sample, smoothed over a few samples.
 func (s *Stats) Sample(now int64) {
-	records, since := s.records.Load(), now-s.sampledAtNano
+	records, since := s.Records.Load(), now-s.sampledAtNano
 	if s.sampledAtNano != 0 && since > 0 {
 		current := float64(records-s.sampled) / (float64(since) / 1e9)
 		smooth := (s.perSecond() + current) / 2
@@ -68,13 +70,13 @@ type Counters struct {
 // Counters returns the present values.
 func (s *Stats) Counters() Counters {
 	return Counters{
-		Records: s.records.Load(), Bytes: s.bytes.Load(), RecordsPerSecond: s.perSecond(),
-		LastRecord: timeOf(s.lastRecord.Load()), LastFlush: timeOf(s.lastFlush.Load()),
+		Records: s.Records.Load(), Bytes: s.Bytes.Load(), RecordsPerSecond: s.perSecond(),
+		LastRecord: timeOf(s.LastRecord.Load()), LastFlush: timeOf(s.LastFlush.Load()),
 		Rebalances: s.Rebalances.Load(), Restarts: s.Restarts.Load(),
-		CommitErrors: s.commitErrors.Load(), SinkErrors: s.sinkErrors.Load(),
-		OffsetResets: s.offsetResets.Load(), Truncations: s.truncations.Load(),
-		OffsetStarts: s.starts.Load(), CheckpointCopies: s.ledgerCopies.Load(), Stalls: s.stalls.Load(),
-		FlushSeconds: s.flushSeconds,
+		CommitErrors: s.CommitErrors.Load(), SinkErrors: s.SinkErrors.Load(),
+		OffsetResets: s.OffsetResets.Load(), Truncations: s.Truncations.Load(),
+		OffsetStarts: s.Starts.Load(), CheckpointCopies: s.LedgerCopies.Load(), Stalls: s.Stalls.Load(),
+		FlushSeconds: s.FlushSeconds,
 	}
 }
 

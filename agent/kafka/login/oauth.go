@@ -1,4 +1,4 @@
-package kafka
+package login
 
 import (
 	"context"
@@ -91,7 +91,7 @@ func (t *tokenSource) usable() bool {
 func (t *tokenSource) set(token *oauth2.Token) {
 	t.current, t.obtained, t.err = token, time.Now(), nil
 	if token.Expiry.IsZero() {
-		token.Expiry = expiryOf(token.AccessToken)
+		token.Expiry = ExpiryOf(token.AccessToken)
 	}
 	switch lifetime := token.Expiry.Sub(t.obtained); {
 	case token.Expiry.IsZero():
@@ -114,9 +114,9 @@ func (t *tokenSource) discard() {
 	}
 }
 
-// expiryOf returns when a token expires, if it is a JWT (RFC 7519) that says so; else zero.
+// ExpiryOf returns when a token expires, if it is a JWT (RFC 7519) that says so; else zero.
 // The signature need not be verified for that.
-func expiryOf(token string) time.Time {
+func ExpiryOf(token string) time.Time {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
 		return time.Time{}
@@ -140,7 +140,7 @@ func newTokenSource(s config.SASL) (*tokenSource, error) {
 	case s.Mechanism != config.OAuthBearer:
 		return nil, nil
 	case o.TokenFile != "":
-		text, err := readSecret("sasl.oauth.token_file", o.TokenFile)
+		text, err := ReadSecret("sasl.oauth.token_file", o.TokenFile)
 		if err != nil {
 			return nil, err
 		}
@@ -157,7 +157,7 @@ func clientCredentials(o config.OAuth) (func(context.Context) (*oauth2.Token, er
 	secret := o.ClientSecret.Reveal()
 	if o.ClientSecretFile != "" {
 		var err error
-		if secret, err = readSecret("sasl.oauth.client_secret_file", o.ClientSecretFile); err != nil {
+		if secret, err = ReadSecret("sasl.oauth.client_secret_file", o.ClientSecretFile); err != nil {
 			return nil, err
 		}
 	}

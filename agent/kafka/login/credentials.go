@@ -1,4 +1,4 @@
-package kafka
+package login
 
 import (
 	"bytes"
@@ -20,13 +20,13 @@ import (
 // Credentials are what the files of a cluster with certificates and secrets contained when
 // they were read. They are never changed, only replaced.
 type Credentials struct {
-	tls      *tls.Config  // nil without TLS
+	TLS      *tls.Config  // nil without TLS
 	password string       // "" if the mechanism needs none
 	tokens   *tokenSource // nil if the mechanism needs none
 	// fingerprints are those of the files, taken before the files were read: if one changes
 	// in between, it is read again.
 	Fingerprints filewatch.Fingerprints
-	Breaker      *LoginBreaker // nil for a pre-check
+	Breaker      *Breaker // nil for a pre-check
 }
 
 // ReadCredentials reads the files that the configuration names. Its error names the file
@@ -35,7 +35,7 @@ func ReadCredentials(cluster config.Cluster) (*Credentials, error) {
 	c := &Credentials{Fingerprints: filewatch.Fingerprint(maps.Values(cluster.Files()))}
 	var err error
 	if cluster.TLS != nil {
-		if c.tls, err = tlsConfig(*cluster.TLS); err != nil {
+		if c.TLS, err = tlsConfig(*cluster.TLS); err != nil {
 			return nil, err
 		}
 	}
@@ -50,10 +50,10 @@ func ReadCredentials(cluster config.Cluster) (*Credentials, error) {
 	return c, nil
 }
 
-// configure sets TLS and SASL.
-func (c *Credentials) configure(s *sarama.Config, cluster config.Cluster) {
-	if c.tls != nil {
-		s.Net.TLS.Enable, s.Net.TLS.Config = true, c.tls
+// Configure sets TLS and SASL.
+func (c *Credentials) Configure(s *sarama.Config, cluster config.Cluster) {
+	if c.TLS != nil {
+		s.Net.TLS.Enable, s.Net.TLS.Config = true, c.TLS
 	}
 	if a := cluster.SASL; a != nil {
 		s.Net.SASL.Enable = true
@@ -142,11 +142,11 @@ func readPassword(a config.SASL) (string, error) {
 	if a.PasswordFile == "" {
 		return a.Password.Reveal(), nil
 	}
-	return readSecret("sasl.password_file", a.PasswordFile)
+	return ReadSecret("sasl.password_file", a.PasswordFile)
 }
 
-// readSecret reads a file without the newlines at its end. An empty file is an error.
-func readSecret(field, path string) (string, error) {
+// ReadSecret reads a file without the newlines at its end. An empty file is an error.
+func ReadSecret(field, path string) (string, error) {
 	text, err := readFile(path)
 	if err != nil {
 		return "", fmt.Errorf("read %s: %w", field, err)

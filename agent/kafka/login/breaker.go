@@ -1,4 +1,4 @@
-package kafka
+package login
 
 import (
 	"errors"
@@ -25,7 +25,7 @@ const (
 	breakerKept = time.Minute
 )
 
-// A LoginBreaker is the circuit breaker of one cluster and one set of credentials. It is
+// A Breaker is the circuit breaker of one cluster and one set of credentials. It is
 // asked before each connection is opened, for all consumers of the cluster:
 //
 //   - closed: connections are opened.
@@ -35,7 +35,7 @@ const (
 //
 // It outlives the cluster, because consumers that wait before a retry do not use the
 // cluster. A nil breaker is always closed. Its methods are safe for concurrent use.
-type LoginBreaker struct {
+type Breaker struct {
 	reach        config.Cluster
 	fingerprints filewatch.Fingerprints // of the files with the credentials
 
@@ -54,20 +54,20 @@ const (
 	breakerHalfOpen
 )
 
-// A LoginBackoffError reports that no login was sent, because the same credentials were
+// A BackoffError reports that no login was sent, because the same credentials were
 // rejected a moment ago. It wraps the rejection.
-type LoginBackoffError struct{ Rejection error }
+type BackoffError struct{ Rejection error }
 
-func (e *LoginBackoffError) Error() string { return "login is not retried yet: " + e.Rejection.Error() }
+func (e *BackoffError) Error() string { return "login is not retried yet: " + e.Rejection.Error() }
 
-func (e *LoginBackoffError) Unwrap() error { return e.Rejection }
+func (e *BackoffError) Unwrap() error { return e.Rejection }
 
-// InLoginBackoff reports whether err says that no login was sent.
-func InLoginBackoff(err error) bool { return errors.As(err, new(*LoginBackoffError)) }
+// InBackoff reports whether err says that no login was sent.
+func InBackoff(err error) bool { return errors.As(err, new(*BackoffError)) }
 
-// allow returns nil if a connection may be opened now. The caller must open it, because it
+// Allow returns nil if a connection may be opened now. The caller must open it, because it
 // may be the trial.
-func (b *LoginBreaker) allow() error {
+func (b *Breaker) Allow() error {
 	if b == nil {
 		return nil
 	}
@@ -78,7 +78,7 @@ func (b *LoginBreaker) allow() error {
 	case b.state == breakerClosed:
 		return nil
 	case now.Before(b.until):
-		return &LoginBackoffError{Rejection: b.err}
+		return &BackoffError{Rejection: b.err}
 	case b.state == breakerHalfOpen:
 		b.close()
 	default:
@@ -88,20 +88,20 @@ func (b *LoginBreaker) allow() error {
 }
 
 // Blocked returns what allow would return, and starts no trial.
-func (b *LoginBreaker) Blocked() error {
+func (b *Breaker) Blocked() error {
 	if b == nil {
 		return nil
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.state != breakerClosed && time.Now().Before(b.until) {
-		return &LoginBackoffError{Rejection: b.err}
+		return &BackoffError{Rejection: b.err}
 	}
 	return nil
 }
 
-// recordSuccess records that the cluster has answered: a trial was accepted.
-func (b *LoginBreaker) recordSuccess() {
+// RecordSuccess records that the cluster has answered: a trial was accepted.
+func (b *Breaker) RecordSuccess() {
 	if b == nil {
 		return
 	}
@@ -115,8 +115,8 @@ func (b *LoginBreaker) recordSuccess() {
 // recordError records an error of a connection with these credentials. It reports whether
 // that opened the breaker. Logins that were in flight when it opened, and logins that were
 // not sent, do not extend the backoff.
-func (b *LoginBreaker) recordError(err error) (opened bool) {
-	if b == nil || !LoginRejected(err) || InLoginBackoff(err) {
+func (b *Breaker) recordError(err error) (opened bool) {
+	if b == nil || !Rejected(err) || InBackoff(err) {
 		return false
 	}
 	b.mu.Lock()
@@ -125,52 +125,52 @@ func (b *LoginBreaker) recordError(err error) (opened bool) {
 	if now.Before(b.ignoreUntil) || b.state == breakerOpen && now.Before(b.until) {
 		return false
 	}
-	for inner := errors.Unwrap(err); inner != nil && LoginRejected(inner); inner = errors.Unwrap(inner) {
+	for inner := errors.Unwrap(err); inner != nil && Rejected(inner); inner = errors.Unwrap(inner) {
 		err = inner // the text around it concerns one consumer and one broker
 	}
 	b.state, b.err, b.until = breakerOpen, err, now.Add(loginBackoff)
 	return true
 }
 
-// replace records that the credentials have just replaced others, after a pre-check with
+// Replace records that the credentials have just replaced others, after a pre-check with
 // which they were accepted. Connections with the former ones may still report errors.
-func (b *LoginBreaker) replace() {
+func (b *Breaker) Replace() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.ignoreUntil = time.Now().Add(loginBackoff)
 }
 
 // close closes the breaker. b.mu is held.
-func (b *LoginBreaker) close() { b.state, b.err = breakerClosed, nil }
+func (b *Breaker) close() { b.state, b.err = breakerClosed, nil }
 
 // idle reports whether the breaker need not be remembered.
-func (b *LoginBreaker) idle() bool {
+func (b *Breaker) idle() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.state == breakerClosed || time.Since(b.until) > breakerKept
 }
 
-// loginBreakers remembers the breakers of clusters and credentials that are not in use.
-type loginBreakers struct {
+// Breakers remembers the breakers of clusters and credentials that are not in use.
+type Breakers struct {
 	mu     sync.Mutex
-	unused []*LoginBreaker
+	unused []*Breaker
 }
 
-// get returns the breaker of a cluster and the fingerprints of its credentials.
-func (bs *loginBreakers) get(reach config.Cluster, fingerprints filewatch.Fingerprints) *LoginBreaker {
+// Get returns the breaker of a cluster and the fingerprints of its credentials.
+func (bs *Breakers) Get(reach config.Cluster, fingerprints filewatch.Fingerprints) *Breaker {
 	bs.mu.Lock()
 	defer bs.mu.Unlock()
-	bs.unused = slices.DeleteFunc(bs.unused, (*LoginBreaker).idle)
+	bs.unused = slices.DeleteFunc(bs.unused, (*Breaker).idle)
 	for _, b := range bs.unused {
 		if maps.Equal(b.fingerprints, fingerprints) && reflect.DeepEqual(b.reach, reach) {
 			return b
 		}
 	}
-	return &LoginBreaker{reach: reach, fingerprints: fingerprints}
+	return &Breaker{reach: reach, fingerprints: fingerprints}
 }
 
-// put remembers a breaker that is not in use any more.
-func (bs *loginBreakers) put(b *LoginBreaker) {
+// Put remembers a breaker that is not in use any more.
+func (bs *Breakers) Put(b *Breaker) {
 	bs.mu.Lock()
 	defer bs.mu.Unlock()
 	if !b.idle() && !slices.Contains(bs.unused, b) {
@@ -178,8 +178,8 @@ func (bs *loginBreakers) put(b *LoginBreaker) {
 	}
 }
 
-// LoginRejected reports whether the cluster rejected the credentials, or no token could be
+// Rejected reports whether the cluster rejected the credentials, or no token could be
 // obtained.
-func LoginRejected(err error) bool {
+func Rejected(err error) bool {
 	return errors.Is(err, sarama.ErrSASLAuthenticationFailed) || errors.As(err, new(*tokenError))
 }

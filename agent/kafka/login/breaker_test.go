@@ -1,4 +1,4 @@
-package kafka
+package login
 
 import (
 	"errors"
@@ -17,31 +17,31 @@ import (
 // after it.
 func TestLoginBreakerTransitions(t *testing.T) {
 	rejected := fmt.Errorf("connect to a:1: %w", sarama.ErrSASLAuthenticationFailed)
-	fails := func(err error, opens bool) func(*testing.T, *LoginBreaker) {
-		return func(t *testing.T, b *LoginBreaker) {
+	fails := func(err error, opens bool) func(*testing.T, *Breaker) {
+		return func(t *testing.T, b *Breaker) {
 			if opened := b.recordError(err); opened != opens {
 				t.Errorf("recordError(%v) returned %v", err, opened)
 			}
 		}
 	}
-	dial := func(allowed bool) func(*testing.T, *LoginBreaker) {
-		return func(t *testing.T, b *LoginBreaker) {
-			blocked, err := b.Blocked(), b.allow()
+	dial := func(allowed bool) func(*testing.T, *Breaker) {
+		return func(t *testing.T, b *Breaker) {
+			blocked, err := b.Blocked(), b.Allow()
 			if (err == nil) != allowed || (blocked == nil) != allowed {
 				t.Errorf("blocked returned %v, and allow returned %v", blocked, err)
 			}
-			if err != nil && (!InLoginBackoff(err) || !errors.Is(err, sarama.ErrSASLAuthenticationFailed)) {
+			if err != nil && (!InBackoff(err) || !errors.Is(err, sarama.ErrSASLAuthenticationFailed)) {
 				t.Errorf("the error is %v", err)
 			}
 		}
 	}
-	answers := func(_ *testing.T, b *LoginBreaker) { b.recordSuccess() }
+	answers := func(_ *testing.T, b *Breaker) { b.RecordSuccess() }
 	const almost = loginBackoff - time.Millisecond
 	for _, c := range []struct {
 		name  string
 		from  breakerState
 		after time.Duration // since it is in that state
-		event func(*testing.T, *LoginBreaker)
+		event func(*testing.T, *Breaker)
 		to    breakerState
 		fresh bool // the time of the backoff or of the trial begins now
 	}{
@@ -49,25 +49,25 @@ func TestLoginBreakerTransitions(t *testing.T) {
 		{"a rejection opens", breakerClosed, 0, fails(rejected, true), breakerOpen, true},
 		{"a failed token opens", breakerClosed, 0, fails(&tokenError{errors.New("no token")}, true), breakerOpen, true},
 		{"another error does not open", breakerClosed, 0, fails(errors.New("connection reset"), false), breakerClosed, false},
-		{"a login that was not sent does not open", breakerClosed, 0, fails(&LoginBackoffError{Rejection: rejected}, false), breakerClosed, false},
+		{"a login that was not sent does not open", breakerClosed, 0, fails(&BackoffError{Rejection: rejected}, false), breakerClosed, false},
 		{"open blocks", breakerOpen, almost, dial(false), breakerOpen, false},
 		{"a login in flight does not extend the backoff", breakerOpen, almost, fails(rejected, false), breakerOpen, false},
 		{"an answer on an older connection does not close", breakerOpen, almost, answers, breakerOpen, false},
 		{"the first login after the backoff is the trial", breakerOpen, loginBackoff, dial(true), breakerHalfOpen, true},
 		{"half-open blocks others", breakerHalfOpen, 0, dial(false), breakerHalfOpen, false},
 		{"a trial that is rejected opens", breakerHalfOpen, 0, fails(rejected, true), breakerOpen, true},
-		{"a login that waits for the trial changes nothing", breakerHalfOpen, 0, fails(&LoginBackoffError{Rejection: rejected}, false), breakerHalfOpen, false},
+		{"a login that waits for the trial changes nothing", breakerHalfOpen, 0, fails(&BackoffError{Rejection: rejected}, false), breakerHalfOpen, false},
 		{"an answer closes", breakerHalfOpen, 0, answers, breakerClosed, false},
 		{"a trial without an error closes", breakerHalfOpen, trialTime, dial(true), breakerClosed, false},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			b := new(LoginBreaker)
+			b := new(Breaker)
 			if c.from != breakerClosed {
 				b.recordError(rejected)
 			}
 			if c.from == breakerHalfOpen {
 				time.Sleep(loginBackoff)
-				_ = b.allow()
+				_ = b.Allow()
 			}
 			if b.state != c.from {
 				t.Fatalf("%s: the state is %d, want %d", c.name, b.state, c.from)
@@ -84,9 +84,9 @@ func TestLoginBreakerTransitions(t *testing.T) {
 
 // TestLoginBreakerStoresTheRejectionAlone: the text around it concerns one consumer.
 func TestLoginBreakerStoresTheRejectionAlone(t *testing.T) {
-	b := new(LoginBreaker)
+	b := new(Breaker)
 	b.recordError(fmt.Errorf("join group g: %w", fmt.Errorf("connect to a:1: %w", sarama.ErrSASLAuthenticationFailed)))
-	if err := b.allow(); err == nil || err.Error() != "login is not retried yet: "+sarama.ErrSASLAuthenticationFailed.Error() {
+	if err := b.Allow(); err == nil || err.Error() != "login is not retried yet: "+sarama.ErrSASLAuthenticationFailed.Error() {
 		t.Errorf("the error is %v", err)
 	}
 }
@@ -95,10 +95,10 @@ func TestLoginBreakerStoresTheRejectionAlone(t *testing.T) {
 // may fail just after they were replaced.
 func TestLoginBreakerIgnoresErrorsOfFormerCredentials(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := new(LoginBreaker)
-		b.replace()
+		b := new(Breaker)
+		b.Replace()
 		time.Sleep(loginBackoff - time.Millisecond)
-		if b.recordError(sarama.ErrSASLAuthenticationFailed) || b.allow() != nil {
+		if b.recordError(sarama.ErrSASLAuthenticationFailed) || b.Allow() != nil {
 			t.Error("the rejection of the former credentials counts")
 		}
 		time.Sleep(time.Millisecond)
@@ -112,25 +112,25 @@ func TestLoginBreakerIgnoresErrorsOfFormerCredentials(t *testing.T) {
 // find the breaker that they left.
 func TestUnusedLoginBreakersAreRememberedForAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var bs loginBreakers
+		var bs Breakers
 		reach, other := rejectedLogin(), rejectedLogin()
 		other.SASL.Username = "v"
-		b := bs.get(reach, nil)
-		bs.put(b)
-		if bs.get(reach, nil) == b {
+		b := bs.Get(reach, nil)
+		bs.Put(b)
+		if bs.Get(reach, nil) == b {
 			t.Error("a closed breaker is remembered")
 		}
 		b.recordError(sarama.ErrSASLAuthenticationFailed)
-		bs.put(b)
-		bs.put(b)
-		if bs.get(rejectedLogin(), nil) != b {
+		bs.Put(b)
+		bs.Put(b)
+		if bs.Get(rejectedLogin(), nil) != b {
 			t.Error("the breaker is not found")
 		}
-		if bs.get(other, nil) == b || bs.get(reach, filewatch.Fingerprints{"f": "1"}) == b {
+		if bs.Get(other, nil) == b || bs.Get(reach, filewatch.Fingerprints{"f": "1"}) == b {
 			t.Error("another login has the breaker")
 		}
 		time.Sleep(loginBackoff + breakerKept + time.Second)
-		if bs.get(reach, nil) == b || len(bs.unused) > 0 {
+		if bs.Get(reach, nil) == b || len(bs.unused) > 0 {
 			t.Error("the breaker is still remembered")
 		}
 	})

@@ -1,0 +1,14 @@
+// Package login is what is used to log in to a cluster: [Credentials], read from the file
+// and the files that it names, SASL mechanisms, tokens, and the [Breaker] that keeps
+// rejected credentials from being used again at once.
+//
+// # Rules
+//
+//   - The fingerprint of credentials is taken before their content is read. A rotation
+//     between the two makes them look older than they are, which costs a reconnect but
+//     never misses a change.
+//   - Rejected credentials are not used again at once by any consumer of the cluster:
+//     a thousand consumers with independent retries would lock the account.
+//   - Redirects of a token server are not followed, because the client secret would be
+//     sent to the other server.
+package login
