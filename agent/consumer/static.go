@@ -111,9 +111,9 @@ func holderOf(group *sarama.GroupDescription, instance string) *sarama.GroupMemb
 }
 
 // watchAssignment ends the generation if a partition is assigned to no member. The leader of
-// a group watches for new partitions. But a static member that was the leader is not told
-// so after a restart (KAFKA-13435): then no member watches, and each is given its former
-// assignment, although partitions were added meanwhile.
+// a group watches for new partitions. But a static leader does not learn after a restart
+// that it leads (KAFKA-13435). Then no member watches, and each gets its former assignment,
+// although partitions were added meanwhile.
 func (j *joinAttempt) watchAssignment(ctx context.Context) {
 	for pause := firstAssignmentCheck; ; pause = j.member.consumer.clusters.Rematch {
 		select {
