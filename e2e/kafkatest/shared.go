@@ -28,6 +28,9 @@ func (s *Shared) Cluster(t testing.TB) *Cluster {
 	defer s.mu.Unlock()
 	if s.cluster == nil && s.err == nil { // a second start would fail again, after another timeout
 		s.cluster, s.err = start(s.Options)
+		if s.err == nil {
+			s.cluster.Coordinator(t, "any") // creates the topic of committed offsets, so that no first join fails for it
+		}
 	}
 	if s.err != nil {
 		t.Fatal(s.err)
