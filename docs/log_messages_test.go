@@ -123,6 +123,9 @@ func logCalls(t *testing.T, pkg *packages.Package, decl ast.Decl, found func(log
 		if levelArg != nil {
 			m.level = levelOf(pkg, decl, levelArg)
 		}
+		if call.Ellipsis.IsValid() && len(m.attrs) == 0 {
+			t.Errorf("%s: the attributes of the log message are not found: append them to the slice in the same function", pkg.Fset.Position(call.Pos()))
+		}
 		if text, ok := text(pkg, call.Args[at]); ok {
 			m.text = text
 			found(m)

@@ -119,19 +119,31 @@ func (o *outage) consumers() (n int) {
 // write logs the new causes of an outage, and the reminder when it is due.
 func (l *OutageLog) write(o *outage) {
 	l.mu.Lock()
-	var lines [][]any
+	var lines []outageLine
 	if now := time.Now(); len(o.failing) > 0 {
 		lines = o.lines(l.Every, now)
 		o.timer.Reset(l.Delay)
 	}
 	l.mu.Unlock()
-	for _, attrs := range lines {
+	for _, line := range lines {
+		attrs := []any{"cluster", o.name, "consumers", line.consumers}
+		if line.consumer != "" {
+			attrs = append(attrs, "consumer", line.consumer)
+		}
+		attrs = append(attrs, "cause", line.cause, "lasts", line.lasts)
 		l.log.Warn("connections to the cluster fail", attrs...)
 	}
 }
 
-// lines returns the attributes of each line to log.
-func (o *outage) lines(every time.Duration, now time.Time) (lines [][]any) {
+// An outageLine is what is logged of an outage at one time.
+type outageLine struct {
+	consumers    int
+	consumer     string // the name of the consumer, if there is only one
+	cause, lasts string
+}
+
+// lines returns what is to be logged now.
+func (o *outage) lines(every time.Duration, now time.Time) (lines []outageLine) {
 	count := make(map[string]int)
 	cause := make(map[string]string)
 	for _, f := range o.failing {
@@ -154,21 +166,22 @@ func (o *outage) lines(every time.Duration, now time.Time) (lines [][]any) {
 		}
 		if news || many && !o.announced {
 			o.announced, o.causes.last = true, now
-			lines = append(lines, append(o.affected(), "cause", cause[key], "lasts", o.causes.Lasts(now)))
+			lines = append(lines, outageLine{o.consumers(), o.onlyConsumer(), cause[key], o.causes.Lasts(now)})
 		}
 	}
 	o.due = true
 	return lines
 }
 
-// affected returns the attributes that name the affected consumers.
-func (o *outage) affected() []any {
-	n := o.consumers()
-	attrs := []any{"cluster", o.name, "consumers", n}
-	for _, f := range o.failing {
-		if n == 1 && f != (clusterFault{}) {
-			attrs = append(attrs, "consumer", f.consumer)
+// onlyConsumer returns the name of the consumer for which the cluster fails; "" if there are
+// several.
+func (o *outage) onlyConsumer() string {
+	if o.consumers() == 1 {
+		for _, f := range o.failing {
+			if f != (clusterFault{}) {
+				return f.consumer
+			}
 		}
 	}
-	return attrs
+	return ""
 }
