@@ -11,6 +11,7 @@ import (
 	"kcagent/agent/plan"
 	"kcagent/agent/precheck"
 	"kcagent/config"
+	"kcagent/logkey"
 	"kcagent/sink"
 	"kcagent/sink/kinds"
 )
@@ -92,16 +93,16 @@ func (a *Agent) handlePreCheck(r preCheckResult) {
 	if e.pending != p {
 		return
 	}
-	log := a.log.With("consumer", e.name, "action", string(p.change.Op), "fields", strings.Join(p.change.Fields, ","))
+	log := a.log.With(logkey.Consumer, e.name, logkey.Action, string(p.change.Op), logkey.Fields, strings.Join(p.change.Fields, ","))
 	if r.err == nil {
 		p.pass()
-		log.Info("pre-check passed", "tries", p.checks)
+		log.Info("pre-check passed", logkey.Tries, p.checks)
 		return
 	}
 	e.runner.AwaitTopics(kafka.MissingTopics(r.err))
 	wait := p.fail(r.err, time.Now())
 	if p.causes.News(outage.CauseKey(r.err.Error()), outage.RemindEvery, time.Now()) {
-		log.Warn("pre-check failed; keeping the current configuration", "error", r.err, "next_try_in", wait.Round(time.Millisecond).String())
+		log.Warn("pre-check failed; keeping the current configuration", logkey.Error, r.err, logkey.NextTryIn, wait.Round(time.Millisecond).String())
 	}
 }
 

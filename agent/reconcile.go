@@ -9,6 +9,7 @@ import (
 	"kcagent/agent/plan"
 	"kcagent/config"
 	"kcagent/limits"
+	"kcagent/logkey"
 )
 
 // accept takes over a new configuration. If the file has problems, the last valid
@@ -26,7 +27,7 @@ func (a *Agent) accept(u config.Update) {
 		r.Rejected++
 		r.Problems = u.Problems
 		for _, p := range u.Problems {
-			a.log.Error("configuration rejected", "problem", p.String())
+			a.log.Error("configuration rejected", logkey.Problem, p.String())
 		}
 		return
 	}
@@ -40,7 +41,7 @@ func (a *Agent) accept(u config.Update) {
 	limits.Records.SetMaxBatch(int64(u.Config.Limits.MaxBatch)) // fetches in progress keep what they have
 	limits.Records.SetBuffers(consumer.Buffers * len(u.Config.Consumers))
 	a.files.Watch(secretFiles(u.Config))
-	a.log.Info("configuration accepted", "path", u.Path, "sha256", u.SHA256, "consumers", len(u.Config.Consumers))
+	a.log.Info("configuration accepted", logkey.Path, u.Path, logkey.SHA256, u.SHA256, logkey.Consumers, len(u.Config.Consumers))
 }
 
 // forgetPins releases the brokers that no consumer used before the edit: the edit may
@@ -79,9 +80,9 @@ func (a *Agent) reconcile(ctx context.Context) {
 }
 
 func (a *Agent) announce(c plan.Change) {
-	a.log.Info("change planned", "action", string(c.Op), "consumer", c.Name, "fields", strings.Join(c.Fields, ","), "cost", c.Cost())
+	a.log.Info("change planned", logkey.Action, string(c.Op), logkey.Consumer, c.Name, logkey.Fields, strings.Join(c.Fields, ","), logkey.Cost, c.Cost())
 	if c.Warning != "" {
-		a.log.Warn("change may repeat records", "action", string(c.Op), "consumer", c.Name, "reason", c.Warning)
+		a.log.Warn("change may repeat records", logkey.Action, string(c.Op), logkey.Consumer, c.Name, logkey.Reason, c.Warning)
 	}
 }
 

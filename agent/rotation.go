@@ -7,6 +7,7 @@ import (
 	"kcagent/agent/plan"
 	"kcagent/config"
 	"kcagent/config/filewatch"
+	"kcagent/logkey"
 	"kcagent/sink"
 )
 
@@ -54,7 +55,7 @@ func (a *Agent) checkCredentials() (changed bool) {
 		switch {
 		case len(fields) == 0 && reconnecting:
 			e.pending, changed = nil, true
-			a.log.Info("credentials changed back; no reconnect is needed", "consumer", e.name)
+			a.log.Info("credentials changed back; no reconnect is needed", logkey.Consumer, e.name)
 		case len(fields) > 0 && (e.pending == nil || reconnecting && !maps.Equal(e.pending.fingerprints, fingerprints)):
 			a.queueReconnect(e, fields, fingerprints)
 			changed = true

@@ -8,12 +8,13 @@ import (
 	"time"
 
 	"kcagent/agent/consumer"
+	"kcagent/logkey"
 )
 
 // shutdown stops all consumers at once and waits for them, within ShutdownTimeout. Its
 // error names those that did not end cleanly.
 func (a *Agent) shutdown() error {
-	a.log.Info("shutting down", "timeout", a.opts.ShutdownTimeout.String())
+	a.log.Info("shutting down", logkey.Timeout, a.opts.ShutdownTimeout.String())
 	deadline := time.NewTimer(a.opts.ShutdownTimeout)
 	defer deadline.Stop()
 	alive := a.stopAll()

@@ -10,6 +10,7 @@ import (
 	"kcagent/agent/web"
 	"kcagent/config"
 	"kcagent/config/filewatch"
+	"kcagent/logkey"
 )
 
 // An entry is a consumer of the table. Only Run's goroutine uses it.
@@ -118,7 +119,7 @@ func (a *Agent) handleEnd(e *entry) {
 	e.cancel = nil
 	if !e.zombieSince.IsZero() {
 		a.zombies = slices.DeleteFunc(a.zombies, func(z *entry) bool { return z == e })
-		a.log.Info("zombie ended", "consumer", e.name, "lasted", time.Since(e.zombieSince).Round(time.Millisecond).String())
+		a.log.Info("zombie ended", logkey.Consumer, e.name, logkey.Lasted, time.Since(e.zombieSince).Round(time.Millisecond).String())
 		return
 	}
 	if e.ending {
@@ -153,7 +154,7 @@ func (a *Agent) markZombie(e *entry) {
 	e.zombieSince = time.Now()
 	a.zombies = append(a.zombies, e)
 	a.log.Error("consumer did not stop in time; it is a zombie and keeps its sink until it ends",
-		"consumer", e.name, "sink", e.spec.Sink.String(), "timeout", a.opts.StopTimeout.String())
+		logkey.Consumer, e.name, logkey.Sink, e.spec.Sink.String(), logkey.Timeout, a.opts.StopTimeout.String())
 	wasEnding := e.ending
 	a.retire(e, errors.New("did not stop in time"))
 	if !wasEnding { // stopped, not removed: its entry gets a new consumer

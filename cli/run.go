@@ -23,6 +23,7 @@ import (
 	"kcagent/config"
 	"kcagent/config/filewatch"
 	"kcagent/limits"
+	"kcagent/logkey"
 )
 
 // runOptions configure a running agent; the commands run and demo set them.
@@ -124,7 +125,7 @@ func runAgent(ctx context.Context, o runOptions) error {
 	}
 	kafka.SetUpSarama(o.log)
 	if err := limits.SetUpGC(o.log); err != nil {
-		o.log.Warn("memory is not limited", "error", err)
+		o.log.Warn("memory is not limited", logkey.Error, err)
 	}
 	files := filewatch.NewFiles(filewatch.Options{Log: o.log, Events: o.watch})
 	a := agent.New(agent.Options{Log: o.log, Version: version(), ShutdownTimeout: o.shutdownTimeout, Files: files})

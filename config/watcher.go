@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"kcagent/config/filewatch"
+	"kcagent/logkey"
 )
 
 // An Update is what the watcher read: a valid configuration or problems, never both.
@@ -52,8 +53,8 @@ func (w *Watcher) parse(c filewatch.Content) {
 	} else {
 		u.Config, u.Problems = Parse(c.Path, c.Data, w.getenv)
 	}
-	w.log.Info("configuration file read", "path", c.Path, "trigger", c.Trigger,
-		"sha256", c.SHA256, "bytes", len(c.Data), "problems", len(u.Problems))
+	w.log.Info("configuration file read", logkey.Path, c.Path, logkey.Trigger, c.Trigger,
+		logkey.SHA256, c.SHA256, logkey.Bytes, len(c.Data), logkey.Problems, len(u.Problems))
 	select {
 	case <-w.updates: // was not received yet
 	default:

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net"
 
+	"kcagent/logkey"
+
 	"github.com/twmb/franz-go/pkg/kfake"
 )
 
@@ -69,6 +71,6 @@ func (l brokerLog) Logf(level kfake.LogLevel, format string, args ...any) {
 		return
 	}
 	if ctx := context.Background(); l.log.Enabled(ctx, to) {
-		l.log.Log(ctx, to, "embedded broker", "message", fmt.Sprintf(format, args...))
+		l.log.Log(ctx, to, "embedded broker", logkey.Message, fmt.Sprintf(format, args...))
 	}
 }

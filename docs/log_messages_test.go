@@ -52,7 +52,11 @@ func logMessagesPage(t *testing.T) string {
 	var b strings.Builder
 	b.WriteString(generated)
 	b.WriteString(logMessagesIntro)
-	b.WriteString("\n| message | level | attributes | package |\n|---|---|---|---|\n")
+	b.WriteString("\n## Attributes\n\n| attribute | meaning |\n|---|---|\n")
+	for _, key := range keys(t, pkgs) {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", key.name, key.meaning)
+	}
+	b.WriteString("\n## Messages\n\n| message | level | attributes | package |\n|---|---|---|---|\n")
 	for _, key := range slices.Sorted(maps.Keys(found)) {
 		m := found[key]
 		if !phrase.MatchString(m.text) {
@@ -61,6 +65,30 @@ func logMessagesPage(t *testing.T) string {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", m.text, m.level, code(m.attrs), code(slices.Sorted(maps.Keys(m.sources))))
 	}
 	return b.String()
+}
+
+type logKey struct{ name, meaning string }
+
+// keys lists the constants of package logkey with their comments.
+func keys(t *testing.T, program []*packages.Package) (all []logKey) {
+	for _, p := range program {
+		if p.Name != "logkey" {
+			continue
+		}
+		for _, file := range p.Syntax {
+			ast.Inspect(file, func(n ast.Node) bool {
+				if spec, ok := n.(*ast.ValueSpec); ok {
+					name, _ := text(p, spec.Values[0])
+					if spec.Comment == nil {
+						t.Errorf("logkey.%s has no comment that says what it means", spec.Names[0].Name)
+					}
+					all = append(all, logKey{name, strings.TrimSpace(spec.Comment.Text())})
+				}
+				return true
+			})
+		}
+	}
+	return all
 }
 
 // phrase is what a log message looks like. Kafka and similar names begin in upper case.
@@ -119,7 +147,7 @@ func logCalls(t *testing.T, pkg *packages.Package, decl ast.Decl, found func(log
 		default:
 			return true
 		}
-		m := logMessage{level: strings.ToUpper(f.Name()), attrs: attributes(pkg, decl, call, at+1)}
+		m := logMessage{level: strings.ToUpper(f.Name()), attrs: attributes(t, pkg, decl, call, at+1)}
 		if levelArg != nil {
 			m.level = levelOf(pkg, decl, levelArg)
 		}
@@ -153,12 +181,14 @@ func text(pkg *packages.Package, e ast.Expr) (string, bool) {
 }
 
 // attributes lists the keys of a call's attributes, and of the slice that it passes.
-func attributes(pkg *packages.Package, decl ast.Decl, call *ast.CallExpr, first int) (keys []string) {
+func attributes(t *testing.T, pkg *packages.Package, decl ast.Decl, call *ast.CallExpr, first int) (keys []string) {
 	every := func(args []ast.Expr) {
 		for i := 0; i < len(args); i += 2 {
-			if key, ok := text(pkg, args[i]); ok {
-				keys = append(keys, key)
+			key, ok := text(pkg, args[i])
+			if _, literal := args[i].(*ast.BasicLit); literal || !ok {
+				t.Errorf("%s: use a constant of package logkey as the key of a log attribute", pkg.Fset.Position(args[i].Pos()))
 			}
+			keys = append(keys, key)
 		}
 	}
 	if !call.Ellipsis.IsValid() {

@@ -75,6 +75,7 @@ import (
 	"kcagent/fetch/metadata"
 	"kcagent/fetch/wire"
 	"kcagent/limits"
+	"kcagent/logkey"
 	"kcagent/retry"
 )
 
@@ -157,7 +158,7 @@ func New(o Options) *Fetcher {
 	}
 	f := &Fetcher{
 		memory: o.Memory, share: o.Memory.Join(),
-		options: o, log: o.Log.With("cluster", o.Name), settings: o.normalized(), endsInterval: 5 * time.Second, leases: defaultLeases,
+		options: o, log: o.Log.With(logkey.Cluster, o.Name), settings: o.normalized(), endsInterval: 5 * time.Second, leases: defaultLeases,
 		wake: retry.NewSignal(), dialer: dial.NewDialer(o.Pin, o.Lookup),
 		subs: make(map[*Subscription]struct{}), lost: make(map[*Subscription]struct{}), byPartition: make(partitionIndex),
 		brokers: make(map[int32]*broker),

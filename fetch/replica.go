@@ -10,6 +10,7 @@ import (
 
 	"kcagent/fetch/batch"
 	"kcagent/fetch/partition"
+	"kcagent/logkey"
 )
 
 // Fetching from the nearest replica (KIP-392). A request to a leader names Settings.Rack, and the
@@ -112,7 +113,7 @@ func (s *Subscription) followAdvice(id int32, now time.Time, later *callbacks) {
 	}
 	if !b.loggedAsReplica {
 		b.loggedAsReplica = true
-		later.add(func() { f.log.Info("fetching from nearest replica", "broker", addr) })
+		later.add(func() { f.log.Info("fetching from nearest replica", logkey.Broker, addr) })
 	}
 	s.moveTo(b)
 }
@@ -122,7 +123,9 @@ func (s *Subscription) abandonReplica(err error, now time.Time, later *callbacks
 	if b := s.route.broker; now.Sub(b.loggedErrorAt) > 5*time.Minute {
 		b.loggedErrorAt = now
 		log, addr := s.f.log, b.addr
-		later.add(func() { log.Info("nearest replica failed; fetching from the leader", "broker", addr, "error", err) })
+		later.add(func() {
+			log.Info("nearest replica failed; fetching from the leader", logkey.Broker, addr, logkey.Error, err)
+		})
 	}
 	s.route.replicaFrom = now.Add(s.f.leases.afterError)
 	s.returnToLeader(now)

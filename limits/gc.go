@@ -8,6 +8,8 @@ import (
 	"os"
 	"runtime/debug"
 
+	"kcagent/logkey"
+
 	"github.com/KimMachineGun/automemlimit/memlimit"
 )
 
@@ -29,7 +31,7 @@ func SetUpGC(log *slog.Logger) error {
 	}
 	if limit := debug.SetMemoryLimit(-1); limit != math.MaxInt64 { // a negative limit is not set
 		Records.SetLimit(limit)
-		log.Info("memory limit set", "bytes", limit)
+		log.Info("memory limit set", logkey.Bytes, limit)
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"kcagent/agent/stats"
 	"kcagent/config"
 	"kcagent/config/filewatch"
+	"kcagent/logkey"
 	"kcagent/retry"
 	"kcagent/sink"
 )
@@ -88,7 +89,7 @@ func New(spec config.Consumer, log *slog.Logger, open OpenSink, clusters *kafka.
 		id:             offsets.NewID(),
 		name:           spec.Name,
 		created:        time.Now(),
-		log:            log.With("consumer", spec.Name),
+		log:            log.With(logkey.Consumer, spec.Name),
 		openSink:       open,
 		clusters:       clusters,
 		outages:        outages,
@@ -190,7 +191,7 @@ func (c *Consumer) setState(to State, reason string) {
 		return
 	}
 	if !legal(from, to) {
-		c.log.Error("illegal state change rejected", "from", string(from), "to", string(to), "reason", reason)
+		c.log.Error("illegal state change rejected", logkey.From, string(from), logkey.To, string(to), logkey.Reason, reason)
 		return
 	}
 	level := slog.LevelInfo
@@ -207,7 +208,7 @@ func (c *Consumer) setState(to State, reason string) {
 			s.Started, s.EndError = false, nil
 		}
 	})
-	c.log.Log(context.Background(), level, "consumer state changed", "from", string(from), "to", string(to), "reason", reason)
+	c.log.Log(context.Background(), level, "consumer state changed", logkey.From, string(from), logkey.To, string(to), logkey.Reason, reason)
 }
 
 // publish replaces the public state by a changed copy.

@@ -14,6 +14,7 @@ import (
 	"kcagent/agent/group"
 	"kcagent/agent/kafka"
 	"kcagent/config"
+	"kcagent/logkey"
 )
 
 var (
@@ -96,7 +97,7 @@ func (j *joinAttempt) Setup(session sarama.ConsumerGroupSession) error {
 		j.admitted()
 	}
 	if topic, found := j.foreignTopic(session.Claims()); found {
-		m.log.Info("a topic of a former subscription is assigned; leaving the group to join it again", "topic", topic)
+		m.log.Info("a topic of a former subscription is assigned; leaving the group to join it again", logkey.Topic, topic)
 		return errForeignTopic
 	}
 	if err := j.generation.Setup(session); err != nil {

@@ -17,6 +17,7 @@ import (
 	"kcagent/agent/kafka/login"
 	"kcagent/config"
 	"kcagent/fetch"
+	"kcagent/logkey"
 	"kcagent/retry"
 	"kcagent/sink"
 )
@@ -156,12 +157,12 @@ func (m *member) keepAuthenticated(ctx context.Context) {
 			conf, err = group.Config(m.spec, creds, m.dialer, m.cluster.Fetcher)
 		}
 		if err != nil { // they have changed again since; the agent will report that, too
-			m.log.Warn("changed credentials cannot be used", "error", err)
+			m.log.Warn("changed credentials cannot be used", logkey.Error, err)
 			continue
 		}
 		m.client.Reconnect(conf, creds)
 		m.consumer.fingerprints.Store(&creds.Fingerprints)
-		m.log.Info("reconnecting with updated credentials", "cluster", kafka.ClusterName(&m.spec))
+		m.log.Info("reconnecting with updated credentials", logkey.Cluster, kafka.ClusterName(&m.spec))
 	}
 }
 
@@ -170,11 +171,11 @@ func (m *member) keepAuthenticated(ctx context.Context) {
 func (m *member) close(ctx context.Context) {
 	if leavesForGood(ctx) {
 		if err := m.leaveGroup(); err != nil {
-			m.log.Warn("leaving the group failed; its partitions are not consumed until the session timeout", "instance_id", m.spec.InstanceID, "error", err)
+			m.log.Warn("leaving the group failed; its partitions are not consumed until the session timeout", logkey.InstanceID, m.spec.InstanceID, logkey.Error, err)
 		}
 	}
 	if err := m.group.Close(); err != nil {
-		m.log.Debug("leaving the group failed", "error", err)
+		m.log.Debug("leaving the group failed", logkey.Error, err)
 	}
 	_ = m.client.Close()
 	m.consumer.clusters.Release(m.cluster)
@@ -205,7 +206,7 @@ func (m *member) consume(ctx context.Context) error {
 			short, listAge = 0, 0
 		case leaveAndRejoin:
 			if err := m.leaveGroup(); err != nil {
-				m.log.Warn("leaving the group for a rebalance failed", "error", err)
+				m.log.Warn("leaving the group for a rebalance failed", logkey.Error, err)
 			}
 			short = m.pace(ctx, short)
 		case instanceTaken:

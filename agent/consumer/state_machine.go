@@ -9,6 +9,7 @@ import (
 	"kcagent/agent/generation"
 	"kcagent/agent/outage"
 	"kcagent/config"
+	"kcagent/logkey"
 )
 
 // CloseConnectionsAfter is how long after a stop the consumer's connections are closed, if
@@ -214,7 +215,7 @@ func (m *stateMachine) fail() {
 	}
 	c.outages.ReportOther(c.id)
 	if m.causes.News(outage.FaultKey(err), every, now) && !entered {
-		c.log.Warn("consumer still fails", "cause", text, "lasts", m.causes.Lasts(now))
+		c.log.Warn("consumer still fails", logkey.Cause, text, logkey.Lasts, m.causes.Lasts(now))
 		m.reminder.Reset(every)
 	}
 }

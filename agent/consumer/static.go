@@ -8,6 +8,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"kcagent/agent/generation"
+	"kcagent/logkey"
 	"kcagent/retry"
 )
 
@@ -126,7 +127,7 @@ func (j *joinAttempt) watchAssignment(ctx context.Context) {
 			continue
 		}
 		if topic, id, ok := j.unassigned(group); ok {
-			j.member.log.Info("partition is assigned to no member of the group", "topic", topic, "partition", id)
+			j.member.log.Info("partition is assigned to no member of the group", logkey.Topic, topic, logkey.Partition, id)
 			j.abandon(errUnassignedPartition)
 			return
 		}

@@ -11,6 +11,7 @@ import (
 
 	"kcagent/agent/offsets"
 	"kcagent/agent/outage"
+	"kcagent/logkey"
 )
 
 // commitState is what the flusher knows of its commits.
@@ -111,15 +112,15 @@ func (f *flusher) verifyCommits() {
 	committed, err := f.offsets.Fetch(f.session.Claims())
 	if err != nil {
 		if f.commits.causes.News(outage.CauseKey(err.Error()), f.env.RemindEvery, time.Now()) {
-			f.env.Log.Warn("verifying committed offsets failed", "error", err)
+			f.env.Log.Warn("verifying committed offsets failed", logkey.Error, err)
 		}
 		f.commits.verifyAt = time.Now().Add(verifyAfter)
 		return
 	}
 	for tp, p := range f.partitions {
 		if was, behind := p.checkCommitted(committed[tp]); behind {
-			f.env.Log.Warn("a late commit moved the committed offset back; committing again", "topic", p.Topic, "partition", p.Partition,
-				"from", was, "to", committed[tp].Offset)
+			f.env.Log.Warn("a late commit moved the committed offset back; committing again", logkey.Topic, p.Topic, logkey.Partition, p.Partition,
+				logkey.From, was, logkey.To, committed[tp].Offset)
 		}
 	}
 }

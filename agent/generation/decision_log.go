@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"kcagent/agent/offsets"
+	"kcagent/logkey"
 	"kcagent/sink"
 )
 
@@ -52,13 +53,13 @@ func (g *Generation) countOpened(p *Partition) {
 
 func (g *Generation) logStarts() {
 	if all, later := g.starts.take(); all > 0 {
-		g.env.Log.Info(offsets.NoCommittedStart.Message, "start", g.StartedWith.Start.String(), "partitions", all, "added_later", later)
+		g.env.Log.Info(offsets.NoCommittedStart.Message, logkey.Start, g.StartedWith.Start.String(), logkey.Partitions, all, logkey.AddedLater, later)
 	}
 }
 
 // logDecision logs why p resumes where it does, and counts it.
 func (g *Generation) logDecision(p *Partition, d offsets.Decision, c offsets.Committed, l sink.Ledger) {
-	log := g.env.Log.With("topic", p.Topic, "partition", p.Partition)
+	log := g.env.Log.With(logkey.Topic, p.Topic, logkey.Partition, p.Partition)
 	switch d.Reason {
 	case offsets.NoCommittedStart:
 		g.env.Stats.Starts.Add(1)
@@ -68,7 +69,7 @@ func (g *Generation) logDecision(p *Partition, d offsets.Decision, c offsets.Com
 		return
 	case offsets.TopicRecreated:
 		g.env.Stats.OffsetResets.Add(1)
-		log = log.With("policy", string(g.StartedWith.OnOutOfRange))
+		log = log.With(logkey.Policy, string(g.StartedWith.OnOutOfRange))
 	case offsets.AtExternalReset:
 		g.env.Stats.OffsetResets.Add(1)
 	case offsets.AtCommitOfCopy:
@@ -77,12 +78,12 @@ func (g *Generation) logDecision(p *Partition, d offsets.Decision, c offsets.Com
 		if l.Next >= 0 {
 			from, gap, offset = l.Next, c.Offset-l.Next, strconv.FormatInt(l.Next, 10)
 		}
-		log = log.With("from", from, "to", c.Offset, "gap", gap, "next_step", fmt.Sprintf(
+		log = log.With(logkey.From, from, logkey.To, c.Offset, logkey.Gap, gap, logkey.NextStep, fmt.Sprintf(
 			"to read the missing records again, stop the consumer, run kafka-consumer-groups --group %s --topic %s:%d --reset-offsets --to-offset %s --execute, and start it",
 			g.StartedWith.Group, p.Topic, p.Partition, offset))
 	case offsets.AtMismatch:
 		g.env.Stats.LedgerCopies.Add(1)
-		log = log.With("next_step", "if the file and its checkpoint are a copy or a restored backup, find the first record that is missing, stop the consumer, reset the group's offset to it, and start the consumer")
+		log = log.With(logkey.NextStep, "if the file and its checkpoint are a copy or a restored backup, find the first record that is missing, stop the consumer, reset the group's offset to it, and start the consumer")
 	}
-	log.Log(context.Background(), d.Reason.Level, d.Reason.Message, "offset", d.Offset, "committed", c.Offset, "in_file", l.Next)
+	log.Log(context.Background(), d.Reason.Level, d.Reason.Message, logkey.Offset, d.Offset, logkey.Committed, c.Offset, logkey.InFile, l.Next)
 }

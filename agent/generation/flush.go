@@ -14,6 +14,7 @@ import (
 	"kcagent/agent/group"
 	"kcagent/agent/offsets"
 	"kcagent/config"
+	"kcagent/logkey"
 	"kcagent/retry"
 	"kcagent/sink"
 )
@@ -232,7 +233,7 @@ func (f *flusher) reportCommit(err error, failed bool) error {
 	case generationOver(err):
 		// Not a fault: the group is about to assign the partitions again, and the next
 		// generation reads again what was not committed.
-		f.env.Log.Info("commit rejected: the generation is over", "error", err)
+		f.env.Log.Info("commit rejected: the generation is over", logkey.Error, err)
 		return nil
 	case err == nil || errors.As(err, new(*sink.FlushError)):
 		if failed {

@@ -19,6 +19,7 @@ import (
 	"kcagent/agent/stats"
 	"kcagent/config"
 	"kcagent/fetch"
+	"kcagent/logkey"
 	"kcagent/retry"
 	"kcagent/sink"
 )
@@ -88,8 +89,8 @@ func (g *Generation) Setup(session sarama.ConsumerGroupSession) error {
 	}
 	g.flusher.start(context.WithoutCancel(session.Context()))
 	g.env.Stats.Rebalances.Add(1)
-	g.env.Log.Info("partitions assigned", "group", g.StartedWith.Group, "member_id", session.MemberID(),
-		"generation", session.GenerationID(), "partitions", len(g.partitions))
+	g.env.Log.Info("partitions assigned", logkey.Group, g.StartedWith.Group, logkey.MemberID, session.MemberID(),
+		logkey.Generation, session.GenerationID(), logkey.Partitions, len(g.partitions))
 	g.env.Observer.Joined(g)
 	if !g.followsPattern() { // a topic that matches and cannot be used is being deleted
 		for _, err := range g.Absent {
@@ -198,12 +199,12 @@ func (g *Generation) Cleanup(sarama.ConsumerGroupSession) error {
 	defer cancel()
 	if err := g.flusher.flushLast(ctx); err != nil {
 		g.unsaved = err
-		g.env.Log.Warn("last flush of a generation failed; its records will be read again", "error", err)
+		g.env.Log.Warn("last flush of a generation failed; its records will be read again", logkey.Error, err)
 	}
 	if err := g.env.Sink.Release(); err != nil {
-		g.env.Log.Warn("closing files of released partitions failed", "error", err)
+		g.env.Log.Warn("closing files of released partitions failed", logkey.Error, err)
 	}
-	g.env.Log.Info("partitions released", "group", g.StartedWith.Group, "reason", fmt.Sprint(context.Cause(g.session.Context())))
+	g.env.Log.Info("partitions released", logkey.Group, g.StartedWith.Group, logkey.Reason, fmt.Sprint(context.Cause(g.session.Context())))
 	g.env.Observer.Left()
 	return nil
 }
@@ -232,7 +233,7 @@ func (g *Generation) ApplySpec() {
 	g.tuneSubscriptions(spec)
 	g.env.Cluster.Update(kafka.FetchSettings(spec.Cluster))
 	if err := g.env.Sink.Update(spec.Sink); err != nil {
-		g.env.Log.Error("sink rejected changed settings", "error", err)
+		g.env.Log.Error("sink rejected changed settings", logkey.Error, err)
 	}
 	g.flusher.intervalChanged.Set()
 	if !kafka.SameTopics(spec, g.StartedWith) {

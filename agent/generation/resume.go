@@ -13,6 +13,7 @@ import (
 	"kcagent/agent/offsets"
 	"kcagent/fetch"
 	"kcagent/leader"
+	"kcagent/logkey"
 	"kcagent/retry"
 	"kcagent/sink"
 )
@@ -107,7 +108,7 @@ func (g *Generation) openPartition(ctx context.Context, p *Partition) (offsets.D
 		return d, fmt.Errorf("resume %s/%d: %w, and on_offset_out_of_range is fail: choose earliest or latest, or stop the consumer and reset the group's offsets",
 			p.Topic, p.Partition, &recreatedError{p.Topic})
 	case before.reopened && d.Reason.Level < slog.LevelWarn:
-		g.env.Log.Info("sink was reopened; resuming after the last flushed record", "topic", p.Topic, "partition", p.Partition, "offset", d.Offset)
+		g.env.Log.Info("sink was reopened; resuming after the last flushed record", logkey.Topic, p.Topic, logkey.Partition, p.Partition, logkey.Offset, d.Offset)
 	case d.Reason != before.reason:
 		g.logDecision(p, d, c, l)
 	}

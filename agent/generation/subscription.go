@@ -8,6 +8,7 @@ import (
 	"kcagent/agent/offsets"
 	"kcagent/config"
 	"kcagent/fetch"
+	"kcagent/logkey"
 )
 
 // subscribe subscribes to the position of a decision, with the settings in force.
@@ -49,8 +50,8 @@ var outOfRangePolicies = map[config.OutOfRange]fetch.Policy{
 // partition.
 func (g *Generation) logOutOfRange(e fetch.OutOfRangeError) {
 	g.env.Stats.OffsetResets.Add(1)
-	g.env.Log.Warn("offset out of range was reset", "topic", e.Topic, "partition", e.Partition,
-		"offset", e.Offset, "first", e.Start, "end", e.End, "policy", string(g.env.Spec.Load().OnOutOfRange))
+	g.env.Log.Warn("offset out of range was reset", logkey.Topic, e.Topic, logkey.Partition, e.Partition,
+		logkey.Offset, e.Offset, logkey.First, e.Start, logkey.End, e.End, logkey.Policy, string(g.env.Spec.Load().OnOutOfRange))
 }
 
 // logTruncated logs and counts that the log of a partition was truncated, and that
@@ -62,8 +63,8 @@ func (g *Generation) logTruncated(e fetch.TruncatedError) {
 	if e.Diverging >= 0 {
 		diverging = e.Diverging
 	}
-	g.env.Log.Warn("log truncated", "topic", e.Topic, "partition", e.Partition, "from", e.Offset, "to", e.To, "diverging", diverging,
-		"epoch", e.Epoch.String(), "leader_epoch", e.Leader.String(), "policy", string(g.env.Spec.Load().OnOutOfRange))
+	g.env.Log.Warn("log truncated", logkey.Topic, e.Topic, logkey.Partition, e.Partition, logkey.From, e.Offset, logkey.To, e.To, logkey.Diverging, diverging,
+		logkey.Epoch, e.Epoch.String(), logkey.LeaderEpoch, e.Leader.String(), logkey.Policy, string(g.env.Spec.Load().OnOutOfRange))
 }
 
 // tuneSubscriptions applies settings, and the gate, to every subscription. Later ones are

@@ -12,6 +12,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"kcagent/fetch"
+	"kcagent/logkey"
 	"kcagent/sink"
 )
 
@@ -41,7 +42,7 @@ func (g *Generation) watch(ctx context.Context) {
 		}
 		unresponsive = g.checkCoordinator(unresponsive)
 		if topic, deleted := g.deletedTopic(); deleted {
-			g.env.Log.Warn("topic was deleted", "topic", topic)
+			g.env.Log.Warn("topic was deleted", logkey.Topic, topic)
 			g.abandon(ErrTopicsChanged)
 			return
 		}
@@ -147,8 +148,8 @@ func (hs holes) observe(tp sink.TopicPartition, look fetch.Look, log *slog.Logge
 	}
 	delete(hs, tp)
 	if !h.logged.IsZero() {
-		log.Info("end of the log has moved; no longer waiting for it", "topic", tp.Topic, "partition", tp.Partition,
-			"position", look.Next, "end", look.End)
+		log.Info("end of the log has moved; no longer waiting for it", logkey.Topic, tp.Topic, logkey.Partition, tp.Partition,
+			logkey.Position, look.Next, logkey.End, look.End)
 	}
 }
 
@@ -167,8 +168,8 @@ func (h *hole) warn(tp sink.TopicPartition, look fetch.Look, every time.Duration
 		return
 	}
 	h.logged = now
-	log.Warn("broker has no records up to the end of the log; waiting for the end to move", "topic", tp.Topic, "partition", tp.Partition,
-		"position", h.next, "end", h.end, "lag", h.end-h.next, "broker", look.Broker, "lasts", now.Sub(h.since).Round(time.Second).String())
+	log.Warn("broker has no records up to the end of the log; waiting for the end to move", logkey.Topic, tp.Topic, logkey.Partition, tp.Partition,
+		logkey.Position, h.next, logkey.End, h.end, logkey.Lag, h.end-h.next, logkey.Broker, look.Broker, logkey.Lasts, now.Sub(h.since).Round(time.Second).String())
 }
 
 // checkPartitions returns an error if partitions are stalled and a restart of the consumer

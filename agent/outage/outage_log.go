@@ -12,6 +12,7 @@ import (
 
 	"kcagent/agent/kafka"
 	"kcagent/config"
+	"kcagent/logkey"
 )
 
 // outageDelay is how long an outage lasts before it is logged, so that the first line
@@ -102,7 +103,7 @@ func (l *OutageLog) change(id string, change func(*outage)) {
 	logs := ends && o.announced && o.recovered
 	l.mu.Unlock()
 	if logs {
-		l.log.Info("connections to the cluster work again", "cluster", o.name, "lasted", o.causes.Lasts(time.Now()))
+		l.log.Info("connections to the cluster work again", logkey.Cluster, o.name, logkey.Lasted, o.causes.Lasts(time.Now()))
 	}
 }
 
@@ -126,11 +127,11 @@ func (l *OutageLog) write(o *outage) {
 	}
 	l.mu.Unlock()
 	for _, line := range lines {
-		attrs := []any{"cluster", o.name, "consumers", line.consumers}
+		attrs := []any{logkey.Cluster, o.name, logkey.Consumers, line.consumers}
 		if line.consumer != "" {
-			attrs = append(attrs, "consumer", line.consumer)
+			attrs = append(attrs, logkey.Consumer, line.consumer)
 		}
-		attrs = append(attrs, "cause", line.cause, "lasts", line.lasts)
+		attrs = append(attrs, logkey.Cause, line.cause, logkey.Lasts, line.lasts)
 		l.log.Warn("connections to the cluster fail", attrs...)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"kcagent/agent/consumer"
+	"kcagent/logkey"
 )
 
 var goVersion = runtime.Version()
@@ -163,7 +164,7 @@ func (a *API) zombieGoroutines() float64 {
 	}
 	t, err := a.Threads()
 	if err != nil {
-		a.o.Log.Warn("counting zombies failed", "error", err)
+		a.o.Log.Warn("counting zombies failed", logkey.Error, err)
 		return 0
 	}
 	now := &zombieCount{at: time.Now()}

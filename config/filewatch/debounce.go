@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"kcagent/logkey"
+
 	"github.com/fsnotify/fsnotify"
 )
 
@@ -103,7 +105,7 @@ func (m *monitor) run(ctx context.Context, check func(trigger string)) {
 				m.next.event(time.Now())
 			}
 		case err := <-errs:
-			m.options.Log.Debug("file events may be missing", "paths", m.names(), "error", err)
+			m.options.Log.Debug("file events may be missing", logkey.Paths, m.names(), logkey.Error, err)
 			m.next.event(time.Now())
 		case <-m.options.Reload:
 			m.check(triggerSignal, check)
@@ -159,10 +161,10 @@ func (m *monitor) updateWatches() {
 	}
 	switch polling := err != nil; {
 	case polling && !m.polling:
-		m.options.Log.Warn("file events are not available; polling for edits", "paths", m.names(),
-			"interval", min(m.options.Poll, fallbackPoll), "error", err)
+		m.options.Log.Warn("file events are not available; polling for edits", logkey.Paths, m.names(),
+			logkey.Interval, min(m.options.Poll, fallbackPoll), logkey.Error, err)
 	case !polling && m.polling:
-		m.options.Log.Info("file events are available again", "paths", m.names())
+		m.options.Log.Info("file events are available again", logkey.Paths, m.names())
 	}
 	m.polling = err != nil
 }

@@ -3,6 +3,8 @@ package filewatch
 import (
 	"context"
 	"time"
+
+	"kcagent/logkey"
 )
 
 // A File watches one file and delivers each change of its content.
@@ -42,7 +44,7 @@ func (f *File) check(trigger string, deliver func(Content)) {
 	switch {
 	case o.key == f.delivered:
 		delete(f.monitor.candidates, f.path)
-		f.monitor.options.Log.Debug("file is unchanged", "path", f.path, "trigger", trigger)
+		f.monitor.options.Log.Debug("file is unchanged", logkey.Path, f.path, logkey.Trigger, trigger)
 	case wait > 0:
 		f.monitor.next.confirmBy(o.at.Add(wait))
 	default:

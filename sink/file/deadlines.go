@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"kcagent/logkey"
 	"kcagent/sink"
 	"kcagent/sink/file/disk"
 	"kcagent/sink/file/writer"
@@ -30,7 +31,7 @@ func (s *fileSink) CompleteDue() bool {
 	ok := true
 	for _, w := range s.writers() {
 		if err := w.CompleteIfDue(); err != nil {
-			s.env.Log.Warn("completing a file failed", "path", w.Path, "error", err)
+			s.env.Log.Warn("completing a file failed", logkey.Path, w.Path, logkey.Error, err)
 			ok = false
 		}
 	}
@@ -46,7 +47,7 @@ func (s *fileSink) CompleteUnassigned(path string) bool {
 	case err == nil, errors.Is(err, disk.ErrLocked): // another agent has it
 		return true
 	case !errors.Is(err, writer.ErrNoDescriptors):
-		s.env.Log.Warn("completing the file of an unassigned partition failed", "path", path, "error", err)
+		s.env.Log.Warn("completing the file of an unassigned partition failed", logkey.Path, path, logkey.Error, err)
 	}
 	return false
 }

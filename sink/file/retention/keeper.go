@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"kcagent/logkey"
 	"kcagent/sink"
 	"kcagent/sink/file/disk"
 )
@@ -318,9 +319,9 @@ func (k *Keeper) removeFiles(old map[string][]completeFile) {
 			err := k.fs.Remove(f.path)
 			switch {
 			case err == nil:
-				k.log.Info("old file removed", "path", f.path)
+				k.log.Info("old file removed", logkey.Path, f.path)
 			case !disk.IsNotExist(err):
-				k.log.Warn("removing an old file failed", "path", f.path, "error", err)
+				k.log.Warn("removing an old file failed", logkey.Path, f.path, logkey.Error, err)
 				left = append(left, f)
 			}
 		}

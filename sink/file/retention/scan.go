@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"kcagent/logkey"
 	"kcagent/sink/file/checkpoint"
 	"kcagent/sink/file/disk"
 	"kcagent/sink/file/filename"
@@ -60,7 +61,7 @@ func (k *Keeper) scan() {
 	defer k.mu.Unlock()
 	k.scanned, k.lastScan = err == nil, k.now()
 	if err != nil {
-		k.log.Warn("listing the folders of a sink failed", "path", k.path, "error", err)
+		k.log.Warn("listing the folders of a sink failed", logkey.Path, k.path, logkey.Error, err)
 		k.scanAt = k.lastScan.Add(MaxTimer)
 	}
 	for path, files := range found {

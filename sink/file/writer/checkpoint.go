@@ -4,6 +4,7 @@ import (
 	"errors"
 	"path/filepath"
 
+	"kcagent/logkey"
 	"kcagent/sink"
 	"kcagent/sink/file/checkpoint"
 	"kcagent/sink/file/disk"
@@ -52,7 +53,7 @@ func (w *Writer) damagedCheckpoint(err error) error {
 	if w.env.durable() {
 		return checkpoint.DamagedError(w.realPath, err)
 	}
-	w.env.Log.Warn("checkpoint is damaged; continuing at the committed offsets", "path", w.Path, "durability", string(sink.None), "error", err)
+	w.env.Log.Warn("checkpoint is damaged; continuing at the committed offsets", logkey.Path, w.Path, logkey.Durability, string(sink.None), logkey.Error, err)
 	return nil
 }
 
@@ -70,7 +71,7 @@ func (w *Writer) checkStore() error {
 	if err != nil {
 		return err
 	}
-	w.env.Log.Warn("checkpoint was removed or replaced while it was in use; writing it again", "path", w.Path)
+	w.env.Log.Warn("checkpoint was removed or replaced while it was in use; writing it again", logkey.Path, w.Path)
 	_ = w.store.Close()
 	w.store = side
 	if _, err := w.store.Load(); err != nil && !errors.Is(err, checkpoint.ErrDamaged) {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"kcagent/logkey"
 	"kcagent/sink"
 	"kcagent/sink/file/compress"
 	"kcagent/sink/file/disk"
@@ -177,7 +178,7 @@ func (w *Writer) complete() error {
 	w.current = nil
 	w.unsyncedFolders = append(w.unsyncedFolders, filepath.Dir(w.realPath))
 	if err := g.f.Close(); err != nil {
-		s.Log.Warn("closing a complete file failed", "path", w.Path, "error", err)
+		s.Log.Warn("closing a complete file failed", logkey.Path, w.Path, logkey.Error, err)
 	}
 	return nil
 }
@@ -231,7 +232,7 @@ func (w *Writer) renameComplete(c sink.Compression, at time.Time) error {
 		switch {
 		case err == nil:
 			w.lastFinalTime, w.triedFinalTime = at, at
-			w.env.Log.Info("file is complete", "path", final)
+			w.env.Log.Info("file is complete", logkey.Path, final)
 			w.env.OnComplete(w.Path, final, at)
 			return nil
 		case errors.Is(err, fs.ErrExist):
@@ -259,7 +260,7 @@ func (w *Writer) handleRenameError(err error) error {
 		return fmt.Errorf("%w; rotate requires renames: use another file system or delivery: at_least_once", err)
 	}
 	if !w.env.NoRename.Swap(true) {
-		w.env.Log.Warn("file system has no renames; files are not rotated", "path", w.Path, "error", err)
+		w.env.Log.Warn("file system has no renames; files are not rotated", logkey.Path, w.Path, logkey.Error, err)
 	}
 	w.current.inCheckpoint = true
 	return nil

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"kcagent/logkey"
 	"kcagent/sink"
 	"kcagent/sink/file/compress"
 	"kcagent/sink/file/disk"
@@ -97,7 +98,7 @@ func (e *Env) lockFile(f disk.File, path string) error {
 		return fmt.Errorf("%w; exactly_once requires locks: use another file system or delivery: at_least_once", sinkio.OpError("lock", path, err))
 	}
 	e.warnNoLocks.Do(func() {
-		e.Log.Warn("file system has no locks; make sure that no other agent writes the file", "path", path, "error", err)
+		e.Log.Warn("file system has no locks; make sure that no other agent writes the file", logkey.Path, path, logkey.Error, err)
 	})
 	return nil
 }

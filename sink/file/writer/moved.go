@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"kcagent/logkey"
 	"kcagent/sink/file/checkpoint"
 	"kcagent/sink/file/disk"
 	"kcagent/sink/sinkio"
@@ -65,7 +66,7 @@ func (w *Writer) acceptLength(g *segment, size int64) error {
 	if size == g.length {
 		return nil
 	}
-	w.env.Log.Warn("another program changed the length of the file", "path", w.Path, "expected_bytes", g.length, "found_bytes", size)
+	w.env.Log.Warn("another program changed the length of the file", logkey.Path, w.Path, logkey.ExpectedBytes, g.length, logkey.FoundBytes, size)
 	end, err := w.truncateTorn(g.f, size, g.codec)
 	if err != nil {
 		return sinkio.OpError("truncate the torn end of", w.Path, err)
@@ -80,7 +81,7 @@ func (w *Writer) acceptLength(g *segment, size int64) error {
 // it fails, more records are appended to the file.
 func (w *Writer) releaseSegment(g *segment) error {
 	s := w.env
-	s.Log.Info("file was moved or deleted; the next record opens the path again", "path", w.Path)
+	s.Log.Info("file was moved or deleted; the next record opens the path again", logkey.Path, w.Path)
 	if err := w.syncFinal(g); err != nil {
 		return err
 	}
@@ -91,7 +92,7 @@ func (w *Writer) releaseSegment(g *segment) error {
 	}
 	w.current = nil
 	if err := g.f.Close(); err != nil {
-		s.Log.Warn("closing a moved file failed", "path", w.Path, "error", err)
+		s.Log.Warn("closing a moved file failed", logkey.Path, w.Path, logkey.Error, err)
 	}
 	return nil
 }
@@ -117,7 +118,7 @@ func (w *Writer) rescueDeleted(old *segment) error {
 	}
 	_ = old.f.Close()
 	w.ledger.Version++
-	w.env.Log.Warn("file was deleted; records that were not flushed were copied to a new one", "path", w.Path, "bytes", g.length)
+	w.env.Log.Warn("file was deleted; records that were not flushed were copied to a new one", logkey.Path, w.Path, logkey.Bytes, g.length)
 	return nil
 }
 

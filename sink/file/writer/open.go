@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"kcagent/logkey"
 	"kcagent/sink"
 	"kcagent/sink/file/checkpoint"
 	"kcagent/sink/file/compress"
@@ -269,7 +270,7 @@ func (w *Writer) truncateTorn(f disk.File, size int64, c sink.Compression) (int6
 	if err != nil || end == size {
 		return end, err
 	}
-	w.env.Log.Warn("torn last record truncated", "path", w.Path, "bytes", size-end)
+	w.env.Log.Warn("torn last record truncated", logkey.Path, w.Path, logkey.Bytes, size-end)
 	return end, f.Truncate(end)
 }
 
@@ -277,7 +278,7 @@ func (w *Writer) truncateTorn(f disk.File, size int64, c sink.Compression) (int6
 // because they have modes of their own.
 func (w *Writer) chmod(f disk.File, mode fs.FileMode) {
 	if err := f.Chmod(mode); err != nil {
-		w.env.Log.Warn("setting the mode of a file failed", "path", w.Path, "mode", sink.Mode(mode).String(), "error", err)
+		w.env.Log.Warn("setting the mode of a file failed", logkey.Path, w.Path, logkey.Mode, sink.Mode(mode).String(), logkey.Error, err)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"kcagent/limits"
+	"kcagent/logkey"
 	"kcagent/sink/file/checkpoint"
 	"kcagent/sink/file/disk"
 	"kcagent/sink/sinkio"
@@ -128,7 +129,7 @@ func (w *Writer) TryPark() bool {
 		p.ledger = w.lastCheckpoint.Ledger
 	}
 	if err := w.closeFiles(false); err != nil {
-		w.env.Log.Warn("closing an idle file failed", "path", w.Path, "error", err)
+		w.env.Log.Warn("closing an idle file failed", logkey.Path, w.Path, logkey.Error, err)
 	}
 	w.parked = p
 	return true
@@ -139,7 +140,7 @@ func (w *Writer) TryPark() bool {
 func (w *Writer) unpark(f disk.File, c *checkpoint.Checkpoint) error {
 	p := w.parked
 	if c == nil && p.seq > 0 { // the checkpoint was removed
-		w.env.Log.Warn("checkpoint was removed while it was in use; writing it again", "path", w.Path)
+		w.env.Log.Warn("checkpoint was removed while it was in use; writing it again", logkey.Path, w.Path)
 		w.unsyncedFolders = append(w.unsyncedFolders, filepath.Dir(w.realPath))
 		if err := w.writeCheckpoint(w.lastCheckpoint); err != nil {
 			return err
@@ -160,7 +161,7 @@ func (w *Writer) unpark(f disk.File, c *checkpoint.Checkpoint) error {
 	// While the file was closed, its inode number may have been reused.
 	if !disk.SameFile(info, p.current.info) || f.BirthTime() != p.current.birthTime {
 		w.parked = nil
-		w.env.Log.Info("file was moved or deleted; the next record opens the path again", "path", w.Path)
+		w.env.Log.Info("file was moved or deleted; the next record opens the path again", logkey.Path, w.Path)
 		return closeIf(f)
 	}
 	if w.env.ExactlyOnce {

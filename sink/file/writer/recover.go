@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"kcagent/logkey"
 	"kcagent/sink"
 	"kcagent/sink/file/checkpoint"
 	"kcagent/sink/file/disk"
@@ -85,7 +86,7 @@ func (w *Writer) restoreLedger(c *checkpoint.Checkpoint) {
 	case !w.env.ExactlyOnce || c.Delivery != sink.ExactlyOnce:
 	case c.Group != w.env.group:
 		w.env.Log.Warn("file was written for another group; continuing it at the offsets of this group",
-			"path", w.Path, "group", w.env.group, "previous_group", c.Group)
+			logkey.Path, w.Path, logkey.Group, w.env.group, logkey.PreviousGroup, c.Group)
 	default:
 		w.ledger = checkpoint.Restore(c)
 	}
@@ -167,16 +168,16 @@ func (w *Writer) matchExactly(f disk.File, c *checkpoint.Checkpoint, info fs.Fil
 		w.movedFile = m
 		return match{}, nil
 	case size == 0 && m.Length > 0:
-		log.Warn("file was truncated by another program; continuing it", "path", w.Path, "expected_bytes", m.Length)
+		log.Warn("file was truncated by another program; continuing it", logkey.Path, w.Path, logkey.ExpectedBytes, m.Length)
 		return match{}, nil
 	case matches && (same || m.Length > 0):
 		if !same {
-			log.Info("file is a copy of the one in the checkpoint; continuing it", "path", w.Path)
+			log.Info("file is a copy of the one in the checkpoint; continuing it", logkey.Path, w.Path)
 		}
 		return match{ours: true, exact: true, same: same, length: m.Length, codec: m.Compression, inCheckpoint: same && w.isOwnCheckpoint(c)}, nil
 	case c.Unsynced && (same || size < m.Length):
-		log.Warn("file holds less than its checkpoint says; continuing at its end, records are missing", "path", w.Path,
-			"durability", string(sink.None), "expected_bytes", m.Length, "found_bytes", size)
+		log.Warn("file holds less than its checkpoint says; continuing at its end, records are missing", logkey.Path, w.Path,
+			logkey.Durability, string(sink.None), logkey.ExpectedBytes, m.Length, logkey.FoundBytes, size)
 		if !same {
 			return match{}, nil
 		}
@@ -197,7 +198,7 @@ func (w *Writer) truncateTo(f disk.File, path string, size, length int64) error 
 	if err := f.Truncate(length); err != nil {
 		return sinkio.OpError("truncate the uncovered end of", path, err)
 	}
-	w.env.Log.Info("truncated data not covered by the checkpoint; Kafka will redeliver it", "path", path, "bytes", size-length)
+	w.env.Log.Info("truncated data not covered by the checkpoint; Kafka will redeliver it", logkey.Path, path, logkey.Bytes, size-length)
 	return nil
 }
 
@@ -268,7 +269,7 @@ func (w *Writer) truncateMoved(committed sink.Commits) error {
 		}
 	}
 	if m.Length > 0 {
-		w.env.Log.Warn("file was removed; continuing in a new one", "path", w.Path, "bytes", m.Length)
+		w.env.Log.Warn("file was removed; continuing in a new one", logkey.Path, w.Path, logkey.Bytes, m.Length)
 	}
 	w.movedFile = nil
 	return nil
@@ -312,7 +313,7 @@ func (w *Writer) truncateIfOurs(path string, m *checkpoint.FileState, committed 
 			return false, err
 		}
 	}
-	w.env.Log.Info("file was moved; continuing in a new one", "path", w.Path, "to", path)
+	w.env.Log.Info("file was moved; continuing in a new one", logkey.Path, w.Path, logkey.To, path)
 	if err := w.truncateTo(f, path, info.Size(), m.Length); err != nil {
 		return true, err
 	}
