@@ -90,7 +90,7 @@ func New(o Options) *Agent {
 		o.Files = filewatch.NewFiles(filewatch.Options{})
 	}
 	clusters := kafka.NewClusters(o.Log)
-	outages := outage.NewOutageLog(o.Log)
+	outages := outage.NewLog(o.Log)
 	a := &Agent{
 		opts: o, log: o.Log,
 		newRunner: func(spec config.Consumer) runner { return consumer.New(spec, o.Log, kinds.Open, clusters, outages) },

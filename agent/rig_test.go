@@ -39,7 +39,7 @@ type rig struct {
 	cluster *kfake.Cluster
 	client  *kgo.Client
 	agent   *Agent
-	outages *outage.OutageLog // of the consumers
+	outages *outage.Log // of the consumers
 	memory  *memory
 	open    consumer.OpenSink // nil: that of memory
 	files   *filewatch.Files  // nil: none are watched
@@ -90,7 +90,7 @@ func (r *rig) start() {
 	if open == nil {
 		open = r.memory.open
 	}
-	clusters, outages := r.agent.clusters, outage.NewOutageLog(log)
+	clusters, outages := r.agent.clusters, outage.NewLog(log)
 	r.outages = outages
 	r.agent.newRunner = func(spec config.Consumer) runner { return consumer.New(spec, log, open, clusters, outages) }
 	ctx, cancel := context.WithCancel(context.Background())

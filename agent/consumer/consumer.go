@@ -38,7 +38,7 @@ type Consumer struct {
 	log      *slog.Logger
 	openSink OpenSink
 	clusters *kafka.Clusters
-	outages  *outage.OutageLog
+	outages  *outage.Log
 
 	// What others ask of it. Channels have capacity 1.
 	spec           atomic.Pointer[config.Consumer]
@@ -84,7 +84,7 @@ type StopReason struct {
 func (r StopReason) Error() string { return r.Why }
 
 // New returns a consumer in the state CREATED.
-func New(spec config.Consumer, log *slog.Logger, open OpenSink, clusters *kafka.Clusters, outages *outage.OutageLog) *Consumer {
+func New(spec config.Consumer, log *slog.Logger, open OpenSink, clusters *kafka.Clusters, outages *outage.Log) *Consumer {
 	c := &Consumer{
 		id:             offsets.NewID(),
 		name:           spec.Name,

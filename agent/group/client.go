@@ -141,7 +141,7 @@ func (c *Client) open() (b *sarama.Broker, broke bool, err error) {
 }
 
 // RefreshCoordinator implements sarama.Client.
-func (c *Client) RefreshCoordinator(string) error { return c.refresh(c.dialer.Ctx) }
+func (c *Client) RefreshCoordinator(string) error { return c.refresh(c.dialer.Context()) }
 
 // refresh is RefreshCoordinator that ends with ctx.
 func (c *Client) refresh(ctx context.Context) error {

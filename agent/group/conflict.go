@@ -10,20 +10,22 @@ import (
 	"kcagent/config"
 )
 
-// A groupKind is what the members of a group use, as far as it is known.
-type groupKind struct {
+// A Kind is what the members of a group use, as far as it is known.
+type Kind struct {
 	protocolType string // "consumer" for consumers
 	assignor     string // "" while the group is not stable
 	modern       bool   // the consumer protocol of KIP-848
 }
 
-func KindOf(g kmsg.DescribeGroupsResponseGroup, modern bool) groupKind {
-	return groupKind{g.ProtocolType, g.Protocol, modern}
+// KindOf returns the kind of a described group. modern says that the group uses the consumer
+// protocol of KIP-848, which the description does not have.
+func KindOf(g kmsg.DescribeGroupsResponseGroup, modern bool) Kind {
+	return Kind{g.ProtocolType, g.Protocol, modern}
 }
 
 // ExplainConflict explains why a member of kcagent cannot join a group. The coordinator reports
 // only that the protocols are inconsistent.
-func ExplainConflict(group string, kind groupKind, err error) error {
+func ExplainConflict(group string, kind Kind, err error) error {
 	var why string
 	switch {
 	case kind.modern:
@@ -55,10 +57,10 @@ func (c *Client) ExplainJoin(spec *config.Consumer, err error) error {
 	case sarama.ErrInvalidSessionTimeout:
 		return fmt.Errorf("join group %s: %w", c.group, WrongSession(spec, err))
 	case sarama.ErrInconsistentGroupProtocol:
-		kind := groupKind{}
+		kind := Kind{}
 		if g, e := c.Describe(); e == nil {
 			// DescribeGroups does not show the members of KIP-848.
-			kind = groupKind{protocolType: g.ProtocolType, assignor: g.Protocol, modern: len(g.Members) == 0}
+			kind = Kind{protocolType: g.ProtocolType, assignor: g.Protocol, modern: len(g.Members) == 0}
 		}
 		return ExplainConflict(c.group, kind, err)
 	}

@@ -19,18 +19,18 @@ const (
 	admissionSpread = 20 * time.Millisecond
 )
 
-// An admission limits how many members join for the first time at once. Without it,
+// An Admission limits how many members join for the first time at once. Without it,
 // thousands of consumers that start together would connect to their coordinators together,
 // each with a TLS handshake and a login. The backlog of the coordinators would overflow, and
 // joins would time out. Each cluster has its own admission, so that a cluster that is down
 // does not delay the others.
-type admission chan struct{}
+type Admission chan struct{}
 
-func newAdmission() admission { return make(admission, MaxFirstJoins) }
+func newAdmission() Admission { return make(Admission, MaxFirstJoins) }
 
 // Enter waits until the member may join. The caller calls leave after the join; more than
 // once is allowed. admittedFor later, the next member is admitted in any case.
-func (a admission) Enter(ctx context.Context) (leave func(), err error) {
+func (a Admission) Enter(ctx context.Context) (leave func(), err error) {
 	select {
 	case a <- struct{}{}:
 	default:

@@ -15,11 +15,11 @@ import (
 // A Cluster is a Kafka cluster in use: its fetcher, and what its consumers share besides.
 type Cluster struct {
 	*fetch.Fetcher
-	Reach     config.Cluster // how it is reached; see reachOf
-	Brokers   string         // identifies the brokers; see hashBrokers
-	users     int            // guarded by clusters.mu
+	Reach     config.Cluster // how it is reached; see [ReachOf]
+	Brokers   string         // identifies the brokers in a checkpoint; see hashBrokers
+	users     int            // guarded by Clusters.mu
 	end       context.CancelFunc
-	Admission admission // for members that join for the first time
+	Admission Admission // for members that join for the first time
 	breakers  *login.Breakers
 
 	mu      sync.Mutex
@@ -38,7 +38,7 @@ func ReachOf(c config.Cluster) config.Cluster {
 }
 
 // Credentials returns those that all connections to the cluster use: the first that could
-// be read, until reloadCredentials. So a file that becomes invalid does not break
+// be read, until ReloadCredentials. So a file that becomes invalid does not break
 // connections that are opened again.
 func (c *Cluster) Credentials() (*login.Credentials, error) {
 	if creds := c.credentialsInUse(); creds != nil {

@@ -36,11 +36,12 @@ type Clusters struct {
 	running sync.WaitGroup
 }
 
+// NewClusters returns no clusters yet. The fetchers log to log.
 func NewClusters(log *slog.Logger) *Clusters {
 	return &Clusters{log: log, Rematch: rematchInterval}
 }
 
-// Acquire returns the cluster of spec. Each call needs a release.
+// Acquire returns the cluster of spec. Each call needs a Release.
 func (cs *Clusters) Acquire(spec config.Consumer) *Cluster {
 	reach := ReachOf(spec.Cluster)
 	settings := FetchSettings(spec.Cluster)

@@ -27,7 +27,7 @@ import (
 // with any connection, one goroutine at a time may read, and one may write.
 type coordinatorConn struct {
 	net.Conn
-	wire *trackedConn
+	wire *TrackedConn
 	// inGeneration reports that a generation has begun: OffsetFetch requests are the agent's own.
 	inGeneration func() bool
 
@@ -195,7 +195,7 @@ func (c *coordinatorConn) pop() {
 // SetReadDeadline implements net.Conn. sarama calls it before it reads a response.
 func (c *coordinatorConn) SetReadDeadline(t time.Time) error {
 	if r, ok := c.next(); ok && r.waits() {
-		t = time.Time{} // joinWatch closes the connection if the broker does not respond
+		t = time.Time{} // group.JoinWatch closes the connection if the broker does not respond
 	}
 	return c.Conn.SetReadDeadline(t)
 }

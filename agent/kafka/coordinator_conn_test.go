@@ -60,7 +60,7 @@ func TestOffsetFetchIsAnsweredInTheOrderOfRequests(t *testing.T) {
 		}
 		t.Cleanup(func() { _ = near.Close() })
 		begun := false
-		c := &coordinatorConn{Conn: near, wire: &trackedConn{}, inGeneration: func() bool { return begun }}
+		c := &coordinatorConn{Conn: near, wire: &TrackedConn{}, inGeneration: func() bool { return begun }}
 		send := func(frames ...[]byte) {
 			for piece := range slices.Chunk(slices.Concat(frames...), 7) {
 				if _, err := c.Write(piece); err != nil {
@@ -119,7 +119,7 @@ func TestCoordinatorConnRejectsInvalidFrames(t *testing.T) {
 	near, far := net.Pipe()
 	defer near.Close()
 	defer far.Close()
-	c := &coordinatorConn{Conn: near, wire: &trackedConn{}, inGeneration: func() bool { return false }}
+	c := &coordinatorConn{Conn: near, wire: &TrackedConn{}, inGeneration: func() bool { return false }}
 	if _, err := c.Write([]byte{0, 0, 0, 3, 'a', 0, 'b'}); err == nil {
 		t.Error("a token of 3 bytes was sent as a request")
 	}

@@ -16,30 +16,31 @@ import (
 // them. sarama's requests cannot be cancelled, but they end with their connection; so an
 // unresponsive broker does not delay a stop. Its methods are safe for concurrent use.
 type Dialer struct {
-	Ctx    context.Context // ends with cut
+	ctx    context.Context // ends with Cut
 	cancel context.CancelFunc
 
 	received   atomic.Int64     // Unix nanoseconds of the last bytes from the coordinator
 	Membership fetch.Membership // whether the consumer is a member of its group
 
 	mu    sync.Mutex
-	conns map[*trackedConn]struct{}
+	conns map[*TrackedConn]struct{}
 }
 
+// NewDialer returns a dialer without connections.
 func NewDialer() *Dialer {
-	d := &Dialer{conns: make(map[*trackedConn]struct{})}
-	d.Ctx, d.cancel = context.WithCancel(context.Background())
+	d := &Dialer{conns: make(map[*TrackedConn]struct{})}
+	d.ctx, d.cancel = context.WithCancel(context.Background())
 	return d
 }
 
 var errCut = errors.New("connections were closed: the consumer did not stop in time")
 
-// Track registers conn, so that cut closes it.
-func (d *Dialer) Track(conn net.Conn) (*trackedConn, error) {
-	t := &trackedConn{Conn: conn, dialer: d}
+// Track registers conn, so that Cut closes it. Its error says that Cut was called before.
+func (d *Dialer) Track(conn net.Conn) (*TrackedConn, error) {
+	t := &TrackedConn{Conn: conn, dialer: d}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.Ctx.Err() != nil {
+	if d.ctx.Err() != nil {
 		_ = conn.Close()
 		return nil, errCut
 	}
@@ -47,12 +48,15 @@ func (d *Dialer) Track(conn net.Conn) (*trackedConn, error) {
 	return t, nil
 }
 
+// Context ends when Cut is called.
+func (d *Dialer) Context() context.Context { return d.ctx }
+
 // Cut closes every connection, and those that are opened later.
 func (d *Dialer) Cut() {
 	d.cancel()
 	d.mu.Lock()
 	conns := d.conns
-	d.conns = make(map[*trackedConn]struct{})
+	d.conns = make(map[*TrackedConn]struct{})
 	d.mu.Unlock()
 	for c := range conns {
 		_ = c.Conn.Close()
@@ -72,7 +76,7 @@ func (d *Dialer) Open() []net.Conn {
 
 // Overdue returns the connections on which a response has been outstanding for longer than
 // limit, and when bytes last arrived on any connection.
-func (d *Dialer) Overdue(limit time.Duration) (late []*trackedConn, received time.Time) {
+func (d *Dialer) Overdue(limit time.Duration) (late []*TrackedConn, received time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for c := range d.conns {
@@ -110,7 +114,7 @@ func (d *Dialer) JoiningAs() string {
 // CutJoins closes the connections on which a join waits.
 func (d *Dialer) CutJoins() {
 	d.mu.Lock()
-	var waiting []*trackedConn
+	var waiting []*TrackedConn
 	for c := range d.conns {
 		if c.joinSent.Load() != 0 {
 			waiting = append(waiting, c)
@@ -141,9 +145,9 @@ func (d coordinatorDialer) Dial(_, addr string) (net.Conn, error) {
 	if err := d.credentials.Breaker.Allow(); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(d.Ctx, dialTimeout)
+	ctx, cancel := context.WithTimeout(d.ctx, dialTimeout)
 	defer cancel()
-	var wire *trackedConn
+	var wire *TrackedConn
 	conn, err := d.cluster.Connect(ctx, addr, fetch.Way{
 		TLS: d.credentials.TLS, Who: "its coordinator at " + addr, Member: &d.Membership,
 		Wrap: func(conn net.Conn) (_ net.Conn, err error) {
@@ -157,8 +161,8 @@ func (d coordinatorDialer) Dial(_, addr string) (net.Conn, error) {
 	return &coordinatorConn{Conn: conn, wire: wire, inGeneration: d.Membership.InGeneration}, nil
 }
 
-// A trackedConn is a connection below TLS that records when a response is outstanding.
-type trackedConn struct {
+// A TrackedConn is a connection below TLS that records when a response is outstanding.
+type TrackedConn struct {
 	net.Conn
 	dialer   *Dialer
 	sent     atomic.Int64           // Unix nanoseconds of the first request without a later response; 0 if there is none
@@ -167,13 +171,13 @@ type trackedConn struct {
 }
 
 // Write implements net.Conn.
-func (c *trackedConn) Write(p []byte) (int, error) {
+func (c *TrackedConn) Write(p []byte) (int, error) {
 	c.sent.CompareAndSwap(0, time.Now().UnixNano())
 	return c.Conn.Write(p)
 }
 
 // Read implements net.Conn.
-func (c *trackedConn) Read(p []byte) (int, error) {
+func (c *TrackedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if n > 0 {
 		c.sent.Store(0)
@@ -183,7 +187,7 @@ func (c *trackedConn) Read(p []byte) (int, error) {
 }
 
 // Close implements net.Conn.
-func (c *trackedConn) Close() error {
+func (c *TrackedConn) Close() error {
 	c.dialer.mu.Lock()
 	delete(c.dialer.conns, c)
 	c.dialer.mu.Unlock()

@@ -24,7 +24,7 @@ import (
 // file that causes it, which the libraries do not know. Other errors are returned as they are.
 func Explain(spec *config.Consumer, err error) error { return explainWith(spec, err, false) }
 
-// ExplainFirst is explain for a cluster that has not answered before. If a cluster has
+// ExplainFirst is [Explain] for a cluster that has not answered before. If a cluster has
 // answered, a connection that breaks does not mean that the settings are wrong.
 func ExplainFirst(spec *config.Consumer, err error) error { return explainWith(spec, err, true) }
 
@@ -139,6 +139,7 @@ func closedByBroker(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 }
 
+// NoVersion is the meaning of a TLS version that only one side supports.
 const NoVersion = "the broker does not support TLS 1.2 or newer"
 
 // Alerts of RFC 8446, 6.2.

@@ -75,6 +75,7 @@ type ClusterReplacedError struct {
 	Was, Now string // ids of the clusters
 }
 
+// Error names both clusters and the next step.
 func (e *ClusterReplacedError) Error() string {
 	return fmt.Sprintf("brokers %s belong to cluster %s now, and the file was written from cluster %s: restore the former cluster; "+
 		"to read the new one, edit brokers to name it by other addresses, or stop the consumer and move the file and its +checkpoint away",

@@ -35,7 +35,7 @@ const (
 
 	dialTimeout = 5 * time.Second
 	// ReadTimeout is how long sarama waits for a response. A join may take longer (sarama
-	// issue 2820); see coordinatorConn and joinWatch.
+	// issue 2820); see coordinatorConn and group.JoinWatch.
 	ReadTimeout = 30 * time.Second
 )
 

@@ -12,6 +12,7 @@ import (
 	"kcagent/fetch"
 )
 
+// ErrNoTopic reports that topics_regex matches no topic of the cluster.
 var ErrNoTopic = errors.New("no topic matches topics_regex")
 
 // Matching returns the topics that match pattern. As with grep, the match may be anywhere

@@ -54,7 +54,7 @@ var varying = regexp.MustCompile(`(?i)\b(request|trace|correlation)[ _-]?id[:=]?
 // CauseKey identifies a cause across retries.
 func CauseKey(text string) string { return varying.ReplaceAllString(text, "") }
 
-// FaultKey is causeKey for a fault of a consumer. Partitions without a leader are one cause,
+// FaultKey is [CauseKey] for a fault of a consumer. Partitions without a leader are one cause,
 // however many there are: a broker that fails is the leader of many.
 func FaultKey(err error) string {
 	var code sarama.KError

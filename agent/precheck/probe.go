@@ -72,7 +72,7 @@ type Options struct {
 }
 
 // ProbeEach calls report once for each consumer, with its findings, as soon as they are
-// known. report is called by several goroutines, with the consumer's index. probeEach returns
+// known. report is called by several goroutines, with the consumer's index. ProbeEach returns
 // when all clusters are checked, which takes probeTimeout at most and ends soon after ctx;
 // a check of a sink on a file system that hangs may be reported later.
 func ProbeEach(ctx context.Context, consumers []config.Consumer, o Options, report func(i int, found []Finding)) {

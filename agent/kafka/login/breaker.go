@@ -87,7 +87,7 @@ func (b *Breaker) Allow() error {
 	return nil
 }
 
-// Blocked returns what allow would return, and starts no trial.
+// Blocked returns what Allow would return, and starts no trial.
 func (b *Breaker) Blocked() error {
 	if b == nil {
 		return nil

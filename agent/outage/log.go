@@ -19,11 +19,11 @@ import (
 // counts all consumers that lose the cluster together.
 const outageDelay = 5 * time.Second
 
-// An OutageLog logs which clusters fail for how many consumers: one line for a cluster and a
+// An Log logs which clusters fail for how many consumers: one line for a cluster and a
 // cause, instead of one for each consumer. Each consumer logs only when it goes to ERROR
 // and back. An outage outlives the cluster's fetcher, which ends while all its consumers
 // wait for their next retry. Its methods are safe for concurrent use.
-type OutageLog struct {
+type Log struct {
 	log   *slog.Logger
 	Delay time.Duration // tests shorten both
 	Every time.Duration
@@ -32,9 +32,9 @@ type OutageLog struct {
 	open []*outage
 }
 
-// An outage is one cluster that fails for at least one consumer. outageLog.mu guards it.
+// An outage is one cluster that fails for at least one consumer. Log.mu guards it.
 type outage struct {
-	reach     config.Cluster // see reachOf
+	reach     config.Cluster // see [kafka.ReachOf]
 	name      string
 	failing   map[string]clusterFault // by consumer id; zero: in ERROR for another cause by now
 	recovered bool                    // a consumer has left ERROR since
@@ -47,13 +47,14 @@ type outage struct {
 // A clusterFault is why a cluster fails for one consumer.
 type clusterFault struct{ consumer, cause, key string }
 
-func NewOutageLog(log *slog.Logger) *OutageLog {
-	return &OutageLog{log: log, Delay: outageDelay, Every: RemindEvery}
+// NewLog returns a log of outages that writes to log.
+func NewLog(log *slog.Logger) *Log {
+	return &Log{log: log, Delay: outageDelay, Every: RemindEvery}
 }
 
 // Report records that the consumer with this id is in ERROR because its cluster fails; see
-// clusterCause for cause and key.
-func (l *OutageLog) Report(id string, spec *config.Consumer, cause, key string) {
+// [ClusterCause] for cause and key.
+func (l *Log) Report(id string, spec *config.Consumer, cause, key string) {
 	reach := kafka.ReachOf(spec.Cluster)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -71,13 +72,13 @@ func (l *OutageLog) Report(id string, spec *config.Consumer, cause, key string) 
 // ReportOther records that the consumer is in ERROR for another cause now. Until a consumer
 // recovers the outage may continue: while brokers restart, causes of the cluster alternate
 // with others.
-func (l *OutageLog) ReportOther(id string) {
+func (l *Log) ReportOther(id string) {
 	l.change(id, func(o *outage) { o.failing[id] = clusterFault{} })
 }
 
 // Resolve records that the consumer is no longer in ERROR. recovered is false if it was
 // stopped.
-func (l *OutageLog) Resolve(id string, recovered bool) {
+func (l *Log) Resolve(id string, recovered bool) {
 	l.change(id, func(o *outage) {
 		delete(o.failing, id)
 		o.recovered = o.recovered || recovered
@@ -85,7 +86,7 @@ func (l *OutageLog) Resolve(id string, recovered bool) {
 }
 
 // change changes the outage of the consumer, if there is one, and logs its end.
-func (l *OutageLog) change(id string, change func(*outage)) {
+func (l *Log) change(id string, change func(*outage)) {
 	l.mu.Lock()
 	i := slices.IndexFunc(l.open, func(o *outage) bool { _, ok := o.failing[id]; return ok })
 	if i < 0 {
@@ -118,7 +119,7 @@ func (o *outage) consumers() (n int) {
 }
 
 // write logs the new causes of an outage, and the reminder when it is due.
-func (l *OutageLog) write(o *outage) {
+func (l *Log) write(o *outage) {
 	l.mu.Lock()
 	var lines []outageLine
 	if now := time.Now(); len(o.failing) > 0 {

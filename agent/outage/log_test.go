@@ -22,7 +22,7 @@ import (
 func TestOutageIsLoggedPerCause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log testkit.LogBuffer
-		outages := NewOutageLog(slog.New(slog.NewJSONHandler(&log, nil)))
+		outages := NewLog(slog.New(slog.NewJSONHandler(&log, nil)))
 		spec := &config.Consumer{ClusterName: "main", Cluster: config.Cluster{Brokers: []string{"k:9092"}}}
 		wait := func(d time.Duration) { time.Sleep(d); synctest.Wait() }
 		count := func(want int, what string) {
@@ -92,7 +92,7 @@ func TestOutageIsLoggedPerCause(t *testing.T) {
 func TestAlternatingCausesAreOneOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log testkit.LogBuffer
-		outages := NewOutageLog(slog.New(slog.NewJSONHandler(&log, nil)))
+		outages := NewLog(slog.New(slog.NewJSONHandler(&log, nil)))
 		spec := &config.Consumer{ClusterName: "main"}
 		wait := func(d time.Duration) { time.Sleep(d); synctest.Wait() }
 		for range 10 { // brokers restart
