@@ -207,7 +207,7 @@ func TestUnusableCoordinatorIsReported(t *testing.T) {
 		want  string
 	}{
 		"deaf":     {func(net.Conn) {}, "accepts connections and has not answered within 10s"},
-		"stranger": {func(c net.Conn) { _, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\n")) }, `does not speak Kafka: what came begins with "HTTP/1.1 400`},
+		"stranger": {func(c net.Conn) { _, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\n")) }, `does not speak Kafka: its response begins with "HTTP/1.1 400`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

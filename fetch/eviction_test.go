@@ -21,7 +21,7 @@ import (
 
 // connectMember opens a connection of a consumer and waits for a response of the broker.
 func (r *rig) connectMember(m *dial.Membership, addr string) (net.Conn, error) {
-	conn, err := r.fetcher.Connect(context.Background(), addr, dial.Options{Who: "it", Member: m, Wrap: func(c net.Conn) (net.Conn, error) { return c, nil }})
+	conn, err := r.fetcher.Connect(context.Background(), addr, dial.Options{Peer: "it", Member: m, Wrap: func(c net.Conn) (net.Conn, error) { return c, nil }})
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func TestFetchEvictsMemberConnection(t *testing.T) {
 	}
 	made := w.Proxy.Connections()
 	for range 100 { // others wait
-		if _, err := r.connectMember(new(dial.Membership), w.Proxy.Addr()); !errors.As(err, new(*dial.FullError)) {
+		if _, err := r.connectMember(new(dial.Membership), w.Proxy.Addr()); !errors.As(err, new(*dial.ConnectionLimitError)) {
 			t.Fatal(err)
 		}
 	}
@@ -90,7 +90,7 @@ func TestFetchEvictsMemberConnection(t *testing.T) {
 		beating.Go(func() {
 			for last := false; !last; {
 				last = ctx.Err() != nil
-				full := new(dial.FullError)
+				full := new(dial.ConnectionLimitError)
 				if err := askVersions(c); errors.As(err, &full) && full.Evicted {
 					evicted.Add(1)
 					return

@@ -258,8 +258,8 @@ func TestResetPositionIsReportedByTake(t *testing.T) {
 	for offset, want := range map[int64]bool{99: true, 3: false, sarama.OffsetNewest: false} {
 		s := r.fetcher.Subscribe(Spec{Topic: "t", MaxBytes: 1 << 10, Offset: offset, OnOutOfRange: partition.Latest})
 		next, err := s.Read(t.Context(), func(*batch.Record) bool { return true })
-		if err != nil || s.Jumped() != want || want && next != 5 {
-			t.Errorf("offset %d: next is %d, jumped: %v, error: %v", offset, next, s.Jumped(), err)
+		if err != nil || s.WasReset() != want || want && next != 5 {
+			t.Errorf("offset %d: next is %d, jumped: %v, error: %v", offset, next, s.WasReset(), err)
 		}
 		s.Close()
 	}

@@ -190,7 +190,7 @@ func (s *Subscription) applyOffsets(start, end int64, later *callbacks) {
 		later.add(s.spec.Changed)
 		return
 	}
-	s.cursor.HighWater, s.cursor.WasReset = end, true
+	s.cursor.HighWater, s.cursor.Reset = end, true
 	if s.spec.Reset != nil {
 		later.add(func() { s.spec.Reset(e) })
 	}
@@ -213,7 +213,7 @@ func (s *Subscription) applyTruncation(e wire.EpochEnd, start, end int64, later 
 	}
 	later.add(s.recover())
 	s.jumpTo(t.To, epoch)
-	s.cursor.WasReset, s.cursor.CheckedBy, s.cursor.HighWater = true, t.Leader, end
+	s.cursor.Reset, s.cursor.CheckedBy, s.cursor.HighWater = true, t.Leader, end
 	if s.spec.Truncated != nil {
 		later.add(func() { s.spec.Truncated(*t) })
 	}

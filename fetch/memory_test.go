@@ -165,7 +165,7 @@ func TestLongWaitForMemoryIsReported(t *testing.T) {
 	r.produce(1, 0, 100)
 	r.waitForRecords(fine, 0, 100)
 	r.eventually("progress", func() (bool, any) {
-		p := late.Look().Progress
+		p := late.Progress().LastEvent
 		return time.Since(p) < time.Second, p
 	})
 	r.memory.Release(20 << 20)

@@ -158,7 +158,7 @@ func (s *Subscription) checkTopicID(t *metadata.TopicUpdate, later *callbacks) e
 	case t.Disputed:
 		return sarama.ErrUnknownTopicOrPartition // until one of the ids is accepted
 	case s.topicID != t.ID && s.fatal == nil:
-		s.fatal = &partition.RenewedError{Topic: s.spec.Topic}
+		s.fatal = &partition.RecreatedError{Topic: s.spec.Topic}
 		s.drop(s.cursor.Next)
 		s.ready.Set()
 		later.add(s.spec.Changed)
@@ -194,21 +194,21 @@ func (x partitionIndex) remove(s *Subscription) {
 
 // Types of the packages below that callers of a [Fetcher] need.
 type (
-	Record              = batch.Record
-	Pin                 = dial.Pin
-	Way                 = dial.Options
-	Membership          = dial.Membership
-	FullError           = dial.FullError
-	StrangerError       = dial.StrangerError
-	HandshakeError      = dial.HandshakeError
-	ForeignClusterError = dial.ForeignClusterError
-	Link                = wire.Link
-	UnsupportedError    = wire.UnsupportedError
-	TopicError          = metadata.TopicError
-	Policy              = partition.Policy
-	OutOfRangeError     = partition.OutOfRangeError
-	TruncatedError      = partition.TruncatedError
-	RenewedError        = partition.RenewedError
+	Record               = batch.Record
+	Pin                  = dial.Pin
+	ConnectOptions       = dial.Options
+	Membership           = dial.Membership
+	ConnectionLimitError = dial.ConnectionLimitError
+	NotKafkaError        = dial.NotKafkaError
+	HandshakeError       = dial.HandshakeError
+	ForeignClusterError  = dial.ForeignClusterError
+	Link                 = wire.Link
+	UnsupportedError     = wire.UnsupportedError
+	TopicError           = metadata.TopicError
+	Policy               = partition.Policy
+	OutOfRangeError      = partition.OutOfRangeError
+	TruncatedError       = partition.TruncatedError
+	RecreatedError       = partition.RecreatedError
 )
 
 // The policies.
@@ -228,7 +228,7 @@ func NewPin(id string) *Pin { return dial.NewPin(id) }
 func (f *Fetcher) Pin() *Pin { return f.options.Pin }
 
 // Connect is [dial.Dialer.Connect].
-func (f *Fetcher) Connect(ctx context.Context, addr string, w Way) (net.Conn, error) {
+func (f *Fetcher) Connect(ctx context.Context, addr string, w ConnectOptions) (net.Conn, error) {
 	c, err := f.dialer.Connect(ctx, addr, w)
 	if err != nil {
 		return nil, err // not an interface that holds a nil pointer

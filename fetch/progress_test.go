@@ -64,8 +64,8 @@ func TestSlowResponseIsProgress(t *testing.T) {
 	}
 	for _, rd := range readers {
 		r.eventually("progress during the response", func() (bool, any) {
-			look := rd.Look()
-			return look.Next == 0 && look.Progress.Sub(began) > 3*time.Second, look
+			look := rd.Progress()
+			return look.Next == 0 && look.LastEvent.Sub(began) > 3*time.Second, look
 		})
 	}
 	line.thin.Store(false)
@@ -94,7 +94,7 @@ func TestRecordsOfOthersAreProgress(t *testing.T) {
 	r.waitForRecords(still, 0, 0)
 	r.produce(1, 0, 10)
 	r.waitForRecords(busy, 0, 10)
-	if l := still.Look(); time.Since(l.Progress) > time.Minute {
+	if l := still.Progress(); time.Since(l.LastEvent) > time.Minute {
 		t.Errorf("records for others are not progress: %+v", l)
 	}
 	stuck.Store(true)
@@ -103,13 +103,13 @@ func TestRecordsOfOthersAreProgress(t *testing.T) {
 		r.produce(1, made, 10)
 		made += 10
 		r.waitForRecords(busy, 0, made)
-		l := still.Look()
-		return l.Progress.IsZero(), l
+		l := still.Progress()
+		return l.LastEvent.IsZero(), l
 	})
 	r.produce(0, 0, 10)
 	stuck.Store(false)
 	r.waitForRecords(still, 0, 10)
-	if l := still.Look(); l.Progress.IsZero() {
+	if l := still.Progress(); l.LastEvent.IsZero() {
 		t.Errorf("records arrived, and the look is %+v", l)
 	}
 }
@@ -124,7 +124,7 @@ func TestQuotaIsProgress(t *testing.T) {
 	})
 	rd := r.startReader(Spec{}, false)
 	r.eventually("a wait", func() (bool, any) {
-		l := rd.Look()
-		return time.Until(l.Progress) > 30*time.Second, l
+		l := rd.Progress()
+		return time.Until(l.LastEvent) > 30*time.Second, l
 	})
 }

@@ -72,7 +72,7 @@ func (s *Subscription) canTake() bool {
 // without a copy. It may put the record back before it returns false.
 //
 // Take fails with [ErrClosed], [ErrEnded], an [OutOfRangeError], a [TruncatedError] or a
-// [RenewedError]. After other errors the fetch is repeated, and LastError reports them meanwhile.
+// [RecreatedError]. After other errors the fetch is repeated, and LastError reports them meanwhile.
 func (s *Subscription) Take(receive func(*batch.Record) bool) (next int64, ok bool, err error) {
 	p, err := s.takePart()
 	if p == nil {
@@ -83,12 +83,12 @@ func (s *Subscription) Take(receive func(*batch.Record) bool) (next int64, ok bo
 	return next, true, nil
 }
 
-// Jumped reports whether the last Take returned a position that was reset, because the former one
+// WasReset reports whether the last Take returned a position that was reset, because the former one
 // was out of range or the log was truncated. The goroutine that calls Take calls it.
-func (s *Subscription) Jumped() bool {
+func (s *Subscription) WasReset() bool {
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
-	return s.cursor.Jumped
+	return s.cursor.ReportedReset
 }
 
 // Epoch returns the leader epoch of the last record before the position that the last Take
@@ -105,7 +105,7 @@ func (s *Subscription) takePart() (*partition.QueuedPart, error) {
 	f := s.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s.cursor.Jumped = false
+	s.cursor.ReportedReset = false
 	s.touch()
 	switch {
 	case s.closed:
@@ -117,7 +117,7 @@ func (s *Subscription) takePart() (*partition.QueuedPart, error) {
 	case !s.canTake():
 		return nil, nil
 	case s.cursor.Report && s.cursor.Lookup == partition.LookupNone:
-		s.cursor.Jumped, s.cursor.WasReset, s.cursor.Report = s.cursor.WasReset, false, false
+		s.cursor.ReportedReset, s.cursor.Reset, s.cursor.Report = s.cursor.Reset, false, false
 		s.reader.taking = true
 		return &partition.QueuedPart{Part: batch.Part{Next: s.cursor.Next, Last: s.cursor.NextEpoch}}, nil
 	}

@@ -36,7 +36,7 @@ func TestTopicRecreatedDuringPause(t *testing.T) {
 	rd.Resume()
 	r.eventually("the end of the subscription", func() (bool, any) {
 		_, _, err := rd.seen()
-		return errors.As(err, new(*partition.RenewedError)), err
+		return errors.As(err, new(*partition.RecreatedError)), err
 	})
 	r.waitForRecords(rd, 0, 5)
 }

@@ -207,7 +207,7 @@ func TestReplicaWithoutRecordsIsAbandoned(t *testing.T) {
 	r.set(func() { r.behind = true })
 	r.eventually("a response without records", func() (bool, any) { r.mu.Lock(); defer r.mu.Unlock(); return r.empty > 0, r.empty })
 	r.produce(0, 10, 10)
-	r.eventually("a trial, which counts as progress", func() (bool, any) { l := rd.Look(); return l.Progress.After(time.Now()), l })
+	r.eventually("a trial, which counts as progress", func() (bool, any) { l := rd.Progress(); return l.LastEvent.After(time.Now()), l })
 	r.waitForRecords(rd, 0, 20)
 }
 

@@ -238,7 +238,7 @@ func TestSubscriptionsShareLeaderLookups(t *testing.T) {
 		<-time.After(time.Millisecond)
 	}
 	for _, s := range all {
-		r.eventually("a leader", func() (bool, any) { l := s.Look(); return l.Broker != "", l })
+		r.eventually("a leader", func() (bool, any) { l := s.Progress(); return l.Broker != "", l })
 	}
 	t.Log(n)
 	if n.metadata.Load() > 100 {

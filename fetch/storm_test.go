@@ -79,7 +79,7 @@ func (r *randomReader) step(ctx context.Context, end int64) (done bool) {
 	switch {
 	case err != nil:
 		r.Errorf("Take: %v", err)
-	case ok && r.sub.Jumped():
+	case ok && r.sub.WasReset():
 		r.at = next
 		r.jumps++
 	case ok && next != r.at:
@@ -258,7 +258,7 @@ func storm(t *testing.T, version sarama.KafkaVersion) {
 		t.Errorf("%d consumers do not have all records", n)
 		for _, rd := range readers {
 			if s := rd.sub; s != nil {
-				t.Logf("%d at %d: %+v, %v", rd.spec.Partition, rd.at, s.Look(), s.LastError())
+				t.Logf("%d at %d: %+v, %v", rd.spec.Partition, rd.at, s.Progress(), s.LastError())
 			}
 		}
 	}

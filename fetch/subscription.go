@@ -163,10 +163,10 @@ func (s *Subscription) SetMaxBytes(n int) {
 	s.sizing.Bytes = min(s.sizing.Bytes, s.spec.MaxBytes)
 }
 
-// Redial makes the lanes of the partition's leader reconnect, each after its request in
+// Reconnect makes the lanes of the partition's leader reconnect, each after its request in
 // flight, and makes the next metadata request use a new connection. The lanes of other
 // brokers keep their connections.
-func (s *Subscription) Redial() {
+func (s *Subscription) Reconnect() {
 	s.f.metadata.Reconnect()
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
@@ -283,8 +283,8 @@ type requestState struct {
 	answeredAt time.Time // when a broker last answered for it
 }
 
-// A Look is a snapshot of how a subscription makes progress.
-type Look struct {
+// Progress is a snapshot of how a subscription makes progress.
+type Progress struct {
 	// Waiting says that the consumer waits for records, and that no pause and no visible error
 	// explains why there are none.
 	Waiting  bool
@@ -293,30 +293,30 @@ type Look struct {
 	Answered time.Time // when a broker last answered for the partition
 	Broker   string    // address of the broker that it is fetched from; "" if it is not known
 	InFlight bool      // a request waits for its response
-	// Progress is when something last happened that explains why there are no records yet: the
+	// LastEvent is when something last happened that explains why there are no records yet: the
 	// broker sends a long response, or records for other subscriptions, a replica is on trial,
 	// or a quota or lack of memory delays requests. It is in the future if such a cause has a
 	// known end.
-	Progress time.Time
+	LastEvent time.Time
 }
 
-// Look returns how the subscription makes progress now.
-func (s *Subscription) Look() Look {
+// Progress returns how the subscription makes progress now.
+func (s *Subscription) Progress() Progress {
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
-	l := Look{
+	p := Progress{
 		Waiting: s.reader.waiting && !s.paused && s.fatal == nil && !s.health.Visible && !s.closed,
 		Next:    s.cursor.Next, End: s.cursor.End(s.iso), Answered: s.request.answeredAt, InFlight: s.request.inFlight,
 	}
 	if s.route.broker != nil {
-		l.Broker, l.Progress = s.route.broker.addr, s.lastProgress()
+		p.Broker, p.LastEvent = s.route.broker.addr, s.lastEvent()
 	}
-	return l
+	return p
 }
 
-// lastProgress returns Look.Progress. Responses for other subscriptions explain nothing any more
+// lastEvent returns Progress.LastEvent. Responses for other subscriptions explain nothing any more
 // once s came first in a request that brought no records.
-func (s *Subscription) lastProgress() time.Time {
+func (s *Subscription) lastEvent() time.Time {
 	b := s.route.broker
 	at := b.heldBackAt
 	if s.onReplica() && s.route.onTrial && s.route.leaseEnds.After(at) {

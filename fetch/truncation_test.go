@@ -80,8 +80,8 @@ func TestTruncationRules(t *testing.T) {
 				t.Errorf("%s: the position is %d, reported %v, error %v", name, s.cursor.FetchOffset, reported, s.fatal)
 			}
 		default:
-			if s.cursor.Next != c.to || s.cursor.FetchOffset != c.to || s.cursor.FetchEpoch != c.epoch || s.cursor.NextEpoch != c.epoch || !s.cursor.WasReset || !slices.Equal(reported, []partition.TruncatedError{want}) {
-				t.Errorf("%s: continues at %d in epoch %s, reset %v, reported %v", name, s.cursor.FetchOffset, s.cursor.FetchEpoch, s.cursor.WasReset, reported)
+			if s.cursor.Next != c.to || s.cursor.FetchOffset != c.to || s.cursor.FetchEpoch != c.epoch || s.cursor.NextEpoch != c.epoch || !s.cursor.Reset || !slices.Equal(reported, []partition.TruncatedError{want}) {
+				t.Errorf("%s: continues at %d in epoch %s, reset %v, reported %v", name, s.cursor.FetchOffset, s.cursor.FetchEpoch, s.cursor.Reset, reported)
 			}
 		}
 	}

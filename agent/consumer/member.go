@@ -274,8 +274,8 @@ func (m *member) runGeneration(ctx context.Context, listAge time.Duration) gener
 		baseline.NothingMatched(spec.TopicsRegex)
 	}
 	end.cause, end.err = context.Cause(ctx), err
-	if renewed, ok := errors.AsType[*fetch.RenewedError](end.cause); ok {
-		baseline.Recreate(renewed.Topic)
+	if recreated, ok := errors.AsType[*fetch.RecreatedError](end.cause); ok {
+		baseline.Recreate(recreated.Topic)
 	}
 	m.dialer.Membership.End(group.SessionTimeout(&m.spec))
 	end.stopped, end.everJoined = outer.Err() != nil, !m.ended.IsZero()

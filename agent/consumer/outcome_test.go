@@ -85,7 +85,7 @@ func TestClassifyEndOfGeneration(t *testing.T) {
 			ended(func(e *generationEnd) { e.err = io.EOF }), retryJoin,
 		},
 		"A generation that was ended because its topic was recreated is followed by the next at once.": {
-			ended(func(e *generationEnd) { e.cause = &fetch.RenewedError{Topic: "t"} }), rejoin,
+			ended(func(e *generationEnd) { e.cause = &fetch.RecreatedError{Topic: "t"} }), rejoin,
 		},
 		"A generation that was ended because the cluster was replaced is followed by the next at once.": {
 			ended(func(e *generationEnd) { e.cause = generation.ErrClusterChanged }), rejoin,

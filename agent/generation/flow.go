@@ -171,7 +171,7 @@ func (g *Generation) read(ctx context.Context, p *Partition, sub *fetch.Subscrip
 		c.bytes += int64(len(r.Key) + len(r.Value))
 		return len(c.Data) < limit
 	})
-	c.reset, c.Epoch = c.moved && sub.Jumped(), sub.Epoch()
+	c.reset, c.Epoch = c.moved && sub.WasReset(), sub.Epoch()
 	return c, err
 }
 

@@ -47,7 +47,7 @@ func (g *Generation) runPartition(ctx context.Context, p *Partition) {
 func (g *Generation) mustEnd(ctx context.Context, err error) bool {
 	switch {
 	case ctx.Err() != nil:
-	case errors.As(err, new(*fetch.RenewedError)), errors.Is(err, ErrClusterChanged):
+	case errors.As(err, new(*fetch.RecreatedError)), errors.Is(err, ErrClusterChanged):
 		g.abandon(err)
 	case errors.Is(err, fetch.ErrClosed), errors.Is(err, fetch.ErrEnded): // the agent ends
 	default:
@@ -152,7 +152,7 @@ func (g *Generation) resume(ctx context.Context, p *Partition, d offsets.Decisio
 	sub := g.subscribe(p, d)
 	defer sub.Close()
 	if pos, _ := p.position(); offsets.Differ(g.identity(p).Topic, pos.Topic.Topic) { // recreated between the two
-		return &fetch.RenewedError{Topic: p.Topic}
+		return &fetch.RecreatedError{Topic: p.Topic}
 	}
 	next, outOfRange, err := g.resolvePosition(ctx, p, sub)
 	if err != nil {
@@ -190,7 +190,7 @@ func (g *Generation) resolvePosition(ctx context.Context, p *Partition, sub *fet
 		case err != nil:
 			return 0, false, err
 		case ok:
-			return next, sub.Jumped(), nil
+			return next, sub.WasReset(), nil
 		}
 	}
 }
@@ -281,7 +281,7 @@ func (g *Generation) commitEarlyStart(ctx context.Context, p *Partition) error {
 		sub := g.subscribe(p, d)
 		defer sub.Close()
 		if pos, _ = p.position(); offsets.Differ(g.identity(p).Topic, pos.Topic.Topic) {
-			return &fetch.RenewedError{Topic: p.Topic}
+			return &fetch.RecreatedError{Topic: p.Topic}
 		}
 		next, _, err := g.resolvePosition(ctx, p, sub)
 		if err != nil {

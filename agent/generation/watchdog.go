@@ -65,7 +65,7 @@ func (g *Generation) checkCoordinator(since time.Time) time.Time {
 			since = time.Now()
 		}
 		g.env.Observer.Report(OriginGroup, fmt.Errorf("stay in group %s: %w", g.StartedWith.Group,
-			fetch.StrangerError(fmt.Sprintf("its coordinator at %s has not responded within %s", addr, responseTimeout))))
+			fetch.NotKafkaError(fmt.Sprintf("its coordinator at %s has not responded within %s", addr, responseTimeout))))
 	case !since.IsZero() && received.After(since):
 		g.env.Observer.Report(OriginGroup, nil)
 		return time.Time{}
@@ -91,7 +91,7 @@ func (g *Generation) deletedTopic() (topic string, ok bool) {
 type StallError struct {
 	partition  *Partition
 	limit      time.Duration
-	look       fetch.Look
+	look       fetch.Progress
 	unanswered bool // no broker has responded for the partition either
 }
 
@@ -122,7 +122,7 @@ type stallPoint struct{ next, end int64 }
 // stalledAt returns the stall point of a partition that gets no records although its log
 // continues. There is none if position or end are unknown, or if no broker has responded
 // for the partition: a restart may change that.
-func stalledAt(look fetch.Look, limit time.Duration, now time.Time) (at stallPoint, ok bool) {
+func stalledAt(look fetch.Progress, limit time.Duration, now time.Time) (at stallPoint, ok bool) {
 	return stallPoint{look.Next, look.End}, look.Next >= 0 && look.End > look.Next && now.Sub(look.Answered) < limit
 }
 
@@ -141,7 +141,7 @@ type hole struct {
 
 // observe forgets the hole of tp once position or end are beyond it. A position before the
 // hole was reset, and leads to the hole again.
-func (hs holes) observe(tp sink.TopicPartition, look fetch.Look, log *slog.Logger) {
+func (hs holes) observe(tp sink.TopicPartition, look fetch.Progress, log *slog.Logger) {
 	h := hs[tp]
 	if h == nil || look.Next <= h.next && look.End <= h.end {
 		return
@@ -154,7 +154,7 @@ func (hs holes) observe(tp sink.TopicPartition, look fetch.Look, log *slog.Logge
 }
 
 // at returns the hole of tp if the partition is at it.
-func (hs holes) at(tp sink.TopicPartition, look fetch.Look, limit time.Duration, now time.Time) *hole {
+func (hs holes) at(tp sink.TopicPartition, look fetch.Progress, limit time.Duration, now time.Time) *hole {
 	h := hs[tp]
 	if at, ok := stalledAt(look, limit, now); h == nil || !ok || at != h.stallPoint {
 		return nil
@@ -163,7 +163,7 @@ func (hs holes) at(tp sink.TopicPartition, look fetch.Look, limit time.Duration,
 }
 
 // warn logs that a restart did not help, and again from time to time while that lasts.
-func (h *hole) warn(tp sink.TopicPartition, look fetch.Look, every time.Duration, now time.Time, log *slog.Logger) {
+func (h *hole) warn(tp sink.TopicPartition, look fetch.Progress, every time.Duration, now time.Time, log *slog.Logger) {
 	if !h.logged.IsZero() && now.Sub(h.logged) < every {
 		return
 	}
@@ -179,7 +179,7 @@ func (g *Generation) checkPartitions(progress map[*Partition]lastProgress, limit
 	var stalled []*StallError
 	for _, p := range g.partitions {
 		if sub := p.subscription.Load(); sub != nil {
-			if err := g.checkProgress(p, progress, sub.Look(), limit, now); err != nil {
+			if err := g.checkProgress(p, progress, sub.Progress(), limit, now); err != nil {
 				stalled = append(stalled, err)
 			}
 		}
@@ -189,7 +189,7 @@ func (g *Generation) checkPartitions(progress map[*Partition]lastProgress, limit
 	}
 	g.rememberHoles(progress, limit, now)
 	for _, e := range stalled {
-		e.partition.subscription.Load().Redial()
+		e.partition.subscription.Load().Reconnect()
 	}
 	g.env.Stats.Stalls.Add(int64(len(stalled)))
 	return slices.MinFunc(stalled, func(a, b *StallError) int { return comparePartitions(a.partition, b.partition) })
@@ -204,7 +204,7 @@ func (g *Generation) rememberHoles(progress map[*Partition]lastProgress, limit t
 		if sub == nil || now.Sub(was.at) < limit/2 {
 			continue
 		}
-		look := sub.Look()
+		look := sub.Progress()
 		if at, ok := stalledAt(look, limit, now); ok && look.Waiting && look.Next == was.next {
 			g.env.History.holes[p.TopicPartition] = &hole{stallPoint: at, since: was.at}
 		}
@@ -213,7 +213,7 @@ func (g *Generation) rememberHoles(progress map[*Partition]lastProgress, limit t
 
 // checkProgress returns an error for p if it is stalled, unless a restart has led to the
 // same stall point before.
-func (g *Generation) checkProgress(p *Partition, progress map[*Partition]lastProgress, look fetch.Look, limit time.Duration, now time.Time) *StallError {
+func (g *Generation) checkProgress(p *Partition, progress map[*Partition]lastProgress, look fetch.Progress, limit time.Duration, now time.Time) *StallError {
 	g.env.History.holes.observe(p.TopicPartition, look, g.env.Log)
 	h := g.env.History.holes.at(p.TopicPartition, look, limit, now)
 	known := h != nil && !h.logged.IsZero() && look.Waiting
@@ -233,10 +233,10 @@ func (g *Generation) checkProgress(p *Partition, progress map[*Partition]lastPro
 
 // checkStall records progress of p, and returns an error if there was none for limit. A
 // partition that has nothing to wait for makes progress by definition.
-func (p *Partition) checkStall(progress map[*Partition]lastProgress, look fetch.Look, limit time.Duration, now time.Time) *StallError {
+func (p *Partition) checkStall(progress map[*Partition]lastProgress, look fetch.Progress, limit time.Duration, now time.Time) *StallError {
 	was, seen := progress[p]
-	if look.Progress.After(was.at) {
-		was.at = look.Progress
+	if look.LastEvent.After(was.at) {
+		was.at = look.LastEvent
 		progress[p] = was
 	}
 	unanswered := now.Sub(look.Answered) >= limit

@@ -31,7 +31,7 @@ func TestHoleIsForgottenOnceItMoves(t *testing.T) {
 		"no broker responds":                          {3, 5, now.Add(-limit), false, true},
 	} {
 		hs := holes{tp: {stallPoint: stallPoint{3, 5}}}
-		look := fetch.Look{Waiting: true, Next: c.next, End: c.end, Answered: c.answered}
+		look := fetch.Progress{Waiting: true, Next: c.next, End: c.end, Answered: c.answered}
 		hs.observe(tp, look, slog.New(slog.DiscardHandler))
 		if at := hs.at(tp, look, limit, now) != nil; at != c.at || (hs[tp] != nil) != c.remember {
 			t.Errorf("%s: at the hole: %v, remembered: %v", name, at, hs[tp] != nil)
@@ -44,7 +44,7 @@ func TestHoleIsLoggedAgainWhileItLasts(t *testing.T) {
 	var log strings.Builder
 	h := &hole{stallPoint: stallPoint{3, 5}, since: time.Now()}
 	for minute := range 11 {
-		h.warn(sink.TopicPartition{}, fetch.Look{}, outage.RemindEvery, h.since.Add(time.Duration(minute)*time.Minute), slog.New(slog.NewJSONHandler(&log, nil)))
+		h.warn(sink.TopicPartition{}, fetch.Progress{}, outage.RemindEvery, h.since.Add(time.Duration(minute)*time.Minute), slog.New(slog.NewJSONHandler(&log, nil)))
 	}
 	if n := strings.Count(log.String(), "\n"); n != 3 || !strings.Contains(log.String(), `"lag":2`) || !strings.Contains(log.String(), `"lasts":"10m0s"`) {
 		t.Errorf("%d lines in ten minutes, want 3:\n%s", n, log.String())
@@ -55,21 +55,21 @@ func TestHoleIsLoggedAgainWhileItLasts(t *testing.T) {
 func TestPartitionWithAReasonIsNotStalled(t *testing.T) {
 	const limit = time.Second
 	now := time.Now()
-	stuck := fetch.Look{Waiting: true, Next: 3, End: 5, Answered: now}
+	stuck := fetch.Progress{Waiting: true, Next: 3, End: 5, Answered: now}
 	for name, c := range map[string]struct {
-		change func(l *fetch.Look)
+		change func(l *fetch.Progress)
 		before int64 // position when limit began
 		want   bool
 	}{
-		"no records are returned":                  {func(*fetch.Look) {}, 3, true},
-		"the position is unknown":                  {func(l *fetch.Look) { l.Next = -1 }, -1, true},
-		"the end is unknown":                       {func(l *fetch.Look) { l.End = -1 }, 3, true},
-		"no broker responds for it":                {func(l *fetch.Look) { l.End, l.Answered = 3, now.Add(-limit) }, 3, true},
-		"a response is being received":             {func(l *fetch.Look) { l.Progress = now }, 3, false},
-		"the last progress was long ago":           {func(l *fetch.Look) { l.Progress = now.Add(-limit) }, 3, true},
-		"the position has moved":                   {func(*fetch.Look) {}, 2, false},
-		"there is nothing to read":                 {func(l *fetch.Look) { l.End = 3 }, 3, false},
-		"a pause, a slow sink or a reported error": {func(l *fetch.Look) { l.Waiting = false }, 3, false},
+		"no records are returned":                  {func(*fetch.Progress) {}, 3, true},
+		"the position is unknown":                  {func(l *fetch.Progress) { l.Next = -1 }, -1, true},
+		"the end is unknown":                       {func(l *fetch.Progress) { l.End = -1 }, 3, true},
+		"no broker responds for it":                {func(l *fetch.Progress) { l.End, l.Answered = 3, now.Add(-limit) }, 3, true},
+		"a response is being received":             {func(l *fetch.Progress) { l.LastEvent = now }, 3, false},
+		"the last progress was long ago":           {func(l *fetch.Progress) { l.LastEvent = now.Add(-limit) }, 3, true},
+		"the position has moved":                   {func(*fetch.Progress) {}, 2, false},
+		"there is nothing to read":                 {func(l *fetch.Progress) { l.End = 3 }, 3, false},
+		"a pause, a slow sink or a reported error": {func(l *fetch.Progress) { l.Waiting = false }, 3, false},
 	} {
 		look := stuck
 		c.change(&look)

@@ -137,10 +137,10 @@ func (w *JoinWatch) describeAt(ctx context.Context, addr string) (kmsg.DescribeG
 		defer link.Close()
 		req := kmsg.NewPtrDescribeGroupsRequest()
 		req.Groups = []string{w.Client.group}
-		resp, err = link.Ask(req)
+		resp, err = link.Request(req)
 	}
 	switch {
-	case errors.As(err, new(fetch.UnsupportedError)), errors.As(err, new(*fetch.FullError)),
+	case errors.As(err, new(fetch.UnsupportedError)), errors.As(err, new(*fetch.ConnectionLimitError)),
 		errors.As(err, new(limits.DescriptorError)), login.Rejected(err):
 		none.ErrorCode = int16(sarama.ErrGroupAuthorizationFailed)
 		return none, nil

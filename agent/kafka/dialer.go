@@ -148,8 +148,8 @@ func (d coordinatorDialer) Dial(_, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(d.ctx, dialTimeout)
 	defer cancel()
 	var wire *TrackedConn
-	conn, err := d.cluster.Connect(ctx, addr, fetch.Way{
-		TLS: d.credentials.TLS, Who: "its coordinator at " + addr, Member: &d.Membership,
+	conn, err := d.cluster.Connect(ctx, addr, fetch.ConnectOptions{
+		TLS: d.credentials.TLS, Peer: "its coordinator at " + addr, Member: &d.Membership,
 		Wrap: func(conn net.Conn) (_ net.Conn, err error) {
 			wire, err = d.Track(conn)
 			return wire, err

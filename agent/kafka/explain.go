@@ -40,10 +40,10 @@ func meaningOf(spec *config.Consumer, err error, first bool) string {
 	if rejected, meaning := meaningOfLogin(spec.Cluster, err); rejected {
 		return "authenticate to " + name + meaning
 	}
-	if errors.As(err, new(*fetch.FullError)) {
+	if errors.As(err, new(*fetch.ConnectionLimitError)) {
 		return "" // the broker answers on other connections, so the settings are not the cause
 	}
-	if errors.As(err, new(fetch.StrangerError)) && spec.ClusterName != "" {
+	if errors.As(err, new(fetch.NotKafkaError)) && spec.ClusterName != "" {
 		return name // the error has the address, but not the name
 	}
 	if spec.Cluster.TLS != nil {

@@ -34,8 +34,8 @@ func TestErrorsNameTheMissingSetting(t *testing.T) {
 		{login, io.ErrUnexpectedEOF, hungUp + "tls: "},
 		{encrypted, io.EOF, hungUp + "sasl: "},
 		{both, io.EOF, ""},
-		{plain, &fetch.FullError{Err: io.EOF}, ""},
-		{encrypted, &fetch.FullError{Err: &fetch.HandshakeError{Err: io.EOF}}, ""},
+		{plain, &fetch.ConnectionLimitError{Err: io.EOF}, ""},
+		{encrypted, &fetch.ConnectionLimitError{Err: &fetch.HandshakeError{Err: io.EOF}}, ""},
 		{both, sarama.ErrUnsupportedSASLMechanism, "authenticate to cluster c: the listener does not support sasl.mechanism SCRAM-SHA-512: "},
 		{both, sarama.ErrIllegalSASLState, "authenticate to cluster c: the listener does not use SASL; remove sasl, or use the port of another listener: "},
 	} {

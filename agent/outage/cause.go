@@ -83,7 +83,7 @@ func ClusterCause(spec *config.Consumer, err error) (cause, key string, ok bool)
 
 // ofCluster reports whether err concerns the connection to a broker, or the login.
 func ofCluster(err error) bool {
-	return login.Rejected(err) || errors.As(err, new(fetch.StrangerError)) || errors.As(err, new(*fetch.HandshakeError)) ||
+	return login.Rejected(err) || errors.As(err, new(fetch.NotKafkaError)) || errors.As(err, new(*fetch.HandshakeError)) ||
 		errors.As(err, new(*net.OpError)) || connectionClosed(err)
 }
 
@@ -96,15 +96,15 @@ func connectionClosed(err error) bool {
 // clusterKey identifies a cause, whichever request failed for it.
 func clusterKey(err error) string {
 	var of *net.OpError
-	var stranger fetch.StrangerError
-	var full *fetch.FullError
+	var notKafka fetch.NotKafkaError
+	var full *fetch.ConnectionLimitError
 	switch {
 	case login.Rejected(err):
 		for inner := errors.Unwrap(err); inner != nil && login.Rejected(inner); inner = errors.Unwrap(inner) {
 			err = inner
 		}
-	case errors.As(err, &stranger):
-		err = stranger
+	case errors.As(err, &notKafka):
+		err = notKafka
 	case errors.As(err, &full) && full.Open > 0: // else the broker may be restarting, which closes connections too
 		return full.Broker + " accepts no more connections"
 	case errors.As(err, &of) && of.Addr != nil && of.Err != nil:

@@ -129,7 +129,7 @@ func (c *coordinatorProbe) checkGroups(ctx context.Context, checks []*groupCheck
 		tested = append(tested, q)
 		joins = append(joins, testJoin(q.spec))
 	}
-	resps, err := c.link.AskAll(joins)
+	resps, err := c.link.RequestAll(joins)
 	if err != nil {
 		return err
 	}
@@ -177,7 +177,7 @@ func (c *coordinatorProbe) describe(ctx context.Context, checks []*groupCheck) (
 	slices.Sort(req.Groups)
 	req.Groups = slices.Compact(req.Groups)
 	for {
-		resp, err := c.link.Ask(req)
+		resp, err := c.link.Request(req)
 		if err != nil {
 			return nil, err
 		}
@@ -211,7 +211,7 @@ func (c *coordinatorProbe) modern(groups map[string]kmsg.DescribeGroupsResponseG
 	if len(req.Groups) == 0 {
 		return nil, nil
 	}
-	resp, err := c.link.Ask(req)
+	resp, err := c.link.Request(req)
 	switch {
 	case errors.As(err, new(fetch.UnsupportedError)):
 		return nil, nil
@@ -260,7 +260,7 @@ func (c *coordinatorProbe) findLeaders(checks []*groupCheck) error {
 		return nil
 	}
 	req.Version = 4 // older ones create topics
-	resp, err := c.link.Ask(req)
+	resp, err := c.link.Request(req)
 	switch {
 	case errors.As(err, new(fetch.UnsupportedError)):
 		return nil

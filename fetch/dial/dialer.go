@@ -3,11 +3,11 @@
 //
 //   - A host name may have several addresses. The [Dialer] tries those that did not respond
 //     lately last, and its errors name every one of them.
-//   - What is not a broker is detected before sarama reads from it: see [StrangerError].
+//   - What is not a broker is detected before sarama reads from it: see [NotKafkaError].
 //   - Connections to another cluster than the one of the [Pin] are used only for the requests
 //     that open a connection and identify the cluster.
 //   - Where a broker limits connections, those that fetch come first, then those of consumers
-//     that have joined their groups: see [FullError].
+//     that have joined their groups: see [ConnectionLimitError].
 //
 // Start reading at [Dialer.Connect].
 package dial
@@ -24,8 +24,8 @@ import (
 
 // Options describe how to connect to a broker, and for whom.
 type Options struct {
-	TLS *tls.Config // nil means without TLS
-	Who string      // how errors name the other end
+	TLS  *tls.Config // nil means without TLS
+	Peer string      // how errors name the other end
 	// Member is the consumer that connects to its coordinator; nil for a connection of the
 	// fetcher.
 	Member *Membership
@@ -54,15 +54,15 @@ func NewDialer(pin *Pin, lookup func(ctx context.Context, host string) ([]netip.
 // Pin returns the pin that each connection is checked against.
 func (d *Dialer) Pin() *Pin { return d.pin }
 
-// Full reports whether the broker at addr rejected a connection lately, presumably because it
+// AtLimit reports whether the broker at addr rejected a connection lately, presumably because it
 // limits them.
-func (d *Dialer) Full(addr string) bool { return d.limiter.full(addr) }
+func (d *Dialer) AtLimit(addr string) bool { return d.limiter.atLimit(addr) }
 
 // AddressCount returns how many addresses addr had when it was last resolved, at least 1.
 func (d *Dialer) AddressCount(addr string) int { return d.addresses.count(addr) }
 
 // Connect connects to a broker of the cluster at one of the addresses of addr. Where the broker
-// limits connections, a consumer that has not joined gets a [*FullError] while it has to wait.
+// limits connections, a consumer that has not joined gets a [*ConnectionLimitError] while it has to wait.
 // Only the requests that open a connection are sent to another cluster.
 func (d *Dialer) Connect(ctx context.Context, addr string, o Options) (*Conn, error) {
 	slot, err := d.limiter.admit(addr, o)
@@ -76,14 +76,14 @@ func (d *Dialer) Connect(ctx context.Context, addr string, o Options) (*Conn, er
 	}
 	a := &attempt{addresses: &d.addresses, slot: slot, at: at, broker: withAddress(addr, at), respondedAt: d.limiter.respondedAt(addr)}
 	if at != addr {
-		o.Who += " (" + at + ")"
+		o.Peer += " (" + at + ")"
 	}
 	conn, err := o.Wrap(&slotConn{raw, slot})
 	if err != nil {
 		return nil, err
 	}
 	slot.conn = conn
-	ready, err := handshake(ctx, conn, addr, o.TLS, o.Who, a)
+	ready, err := handshake(ctx, conn, addr, o.TLS, o.Peer, a)
 	if err != nil {
 		return nil, err
 	}
@@ -116,11 +116,11 @@ func (a *attempt) succeed() {
 // fail records an error before the first response, and returns what it means. If the agent closed
 // the connection, the error says nothing about the broker.
 func (a *attempt) fail(err error) error {
-	if err = a.evictionOr(err); errors.Is(err, net.ErrClosed) || errors.As(err, new(*FullError)) {
+	if err = a.evictionOr(err); errors.Is(err, net.ErrClosed) || errors.As(err, new(*ConnectionLimitError)) {
 		return err
 	}
 	a.addresses.record(a.at, false)
-	if err = a.slot.recordFailure(a.broker, err); a.at == a.slot.addr || errors.As(err, new(*FullError)) {
+	if err = a.slot.recordFailure(a.broker, err); a.at == a.slot.addr || errors.As(err, new(*ConnectionLimitError)) {
 		return err
 	}
 	return &AddressError{a.at, err}
@@ -143,7 +143,7 @@ type AddressError struct {
 }
 
 func (e *AddressError) Error() string {
-	if errors.As(e.err, new(StrangerError)) { // its text has the address
+	if errors.As(e.err, new(NotKafkaError)) { // its text has the address
 		return e.err.Error()
 	}
 	return "address " + e.at + ": " + e.err.Error()

@@ -79,7 +79,7 @@ func (c *openingConn) Read(p []byte) (int, error) {
 		c.received.Store(true)
 	case c.received.Load():
 	case retry.TimedOut(err):
-		return 0, c.attempt.fail(StrangerError(fmt.Sprintf("%s accepts connections and has not answered within %s", c.peer, ResponseTimeout)))
+		return 0, c.attempt.fail(NotKafkaError(fmt.Sprintf("%s accepts connections and has not answered within %s", c.peer, ResponseTimeout)))
 	case err != nil:
 		return 0, c.attempt.fail(err)
 	}
@@ -108,9 +108,9 @@ func (c *openingConn) Write(p []byte) (int, error) {
 // notKafka returns the error for a response that is not Kafka's. start is its first bytes.
 func (c *openingConn) notKafka(start []byte) error {
 	if !c.encrypted && bytes.HasPrefix(start, []byte{tlsAlert, 3}) {
-		return StrangerError(c.peer + " speaks TLS: add tls")
+		return NotKafkaError(c.peer + " speaks TLS: add tls")
 	}
-	return StrangerError(fmt.Sprintf("%s does not speak Kafka: what came begins with %q", c.peer, start[:min(len(start), 24)]))
+	return NotKafkaError(fmt.Sprintf("%s does not speak Kafka: its response begins with %q", c.peer, start[:min(len(start), 24)]))
 }
 
 // tlsAlert is the type of the TLS record with which a server rejects other protocols. The version
@@ -125,11 +125,11 @@ func (c *openingConn) SetReadDeadline(t time.Time) error {
 	return c.Conn.SetReadDeadline(t)
 }
 
-// A StrangerError reports that there is no broker at the other end, or an unresponsive one.
-type StrangerError string
+// A NotKafkaError reports that there is no broker at the other end, or an unresponsive one.
+type NotKafkaError string
 
-func (e StrangerError) Error() string { return string(e) }
+func (e NotKafkaError) Error() string { return string(e) }
 
 // Unwrap returns an error of a kind for which sarama closes the connection. After a timeout, it
 // would send the next request.
-func (e StrangerError) Unwrap() error { return io.ErrClosedPipe }
+func (e NotKafkaError) Unwrap() error { return io.ErrClosedPipe }

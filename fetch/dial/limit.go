@@ -82,16 +82,16 @@ func (m *Membership) InGeneration() bool { return m.until.Load() == math.MaxInt6
 // joined reports whether the group keeps the member.
 func (m *Membership) joined() bool { return time.Now().UnixNano() < m.until.Load() }
 
-// A FullError reports that a broker closed a connection before it answered, although the cluster
+// A ConnectionLimitError reports that a broker closed a connection before it answered, although the cluster
 // has answered others. So the cause is neither TLS nor SASL.
-type FullError struct {
+type ConnectionLimitError struct {
 	Broker  string // its address
 	Open    int    // connections of this agent to it; 0 if that is not known to be the cause
 	Evicted bool   // the agent closed the connection, in favour of one that fetches
 	Err     error
 }
 
-func (e *FullError) Error() string {
+func (e *ConnectionLimitError) Error() string {
 	what := "broker " + e.Broker + " closed the connection before answering, but the cluster has answered others"
 	switch {
 	case e.Open == 0:
@@ -104,7 +104,7 @@ func (e *FullError) Error() string {
 }
 
 // Unwrap returns Err.
-func (e *FullError) Unwrap() error { return e.Err }
+func (e *ConnectionLimitError) Unwrap() error { return e.Err }
 
 // limitOf returns what is known of the broker at addr. l.mu is held.
 func (l *limiter) limitOf(addr string) *brokerLimit {
@@ -119,11 +119,11 @@ func (l *limiter) limitOf(addr string) *brokerLimit {
 	return b
 }
 
-// full reports whether the broker at addr rejected a connection lately.
-func (l *limiter) full(addr string) bool {
+// atLimit reports whether the broker at addr rejected a connection lately.
+func (l *limiter) atLimit(addr string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.limitOf(addr).full()
+	return l.limitOf(addr).rejectedLately()
 }
 
 // respondedAt returns where connections record when the broker at addr last sent something.
@@ -139,8 +139,8 @@ func (b *brokerLimit) respondedLately() bool {
 	return time.Since(time.Unix(0, b.respondedAt.Load())) < responsiveFor
 }
 
-// full reports whether the broker rejected a connection lately.
-func (b *brokerLimit) full() bool {
+// rejectedLately reports whether the broker rejected a connection lately.
+func (b *brokerLimit) rejectedLately() bool {
 	return !b.rejectedAt.IsZero() && time.Since(b.rejectedAt) < limitedFor
 }
 
@@ -167,18 +167,18 @@ const (
 	slotClosed
 )
 
-// admit permits the dial of a connection to addr, or returns a [*FullError] if it has to wait.
+// admit permits the dial of a connection to addr, or returns a [*ConnectionLimitError] if it has to wait.
 // The caller reports the results by recordResponse, recordFailure and release.
 func (l *limiter) admit(addr string, o Options) (*slot, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := &slot{limiter: l, addr: addr, member: o.Member, evict: o.Evict}
 	b := l.limitOf(addr)
-	if o.Member == nil || o.Member.joined() || !b.full() {
+	if o.Member == nil || o.Member.joined() || !b.rejectedLately() {
 		return s, nil
 	}
 	if b.trying >= b.width || time.Now().Before(b.nextTry) {
-		return nil, &FullError{Broker: b.rejectedBy, Open: b.openThen, Err: io.EOF}
+		return nil, &ConnectionLimitError{Broker: b.rejectedBy, Open: b.openThen, Err: io.EOF}
 	}
 	s.turn = true
 	b.trying++
@@ -222,7 +222,7 @@ func (s *slot) recordFailure(broker string, err error) error {
 	}
 	b := s.limiter.limitOf(s.addr)
 	var victim *slot
-	full := &FullError{Broker: broker, Err: err}
+	full := &ConnectionLimitError{Broker: broker, Err: err}
 	if b.open > 0 && b.respondedLately() { // otherwise the broker is down, or a proxy has no broker behind it
 		victim = b.recordRejection(s)
 		b.rejectedBy = broker
@@ -230,7 +230,7 @@ func (s *slot) recordFailure(broker string, err error) error {
 	}
 	s.failed = full
 	if victim != nil {
-		victim.eviction = &FullError{Broker: broker, Open: b.openThen, Evicted: true, Err: io.EOF}
+		victim.eviction = &ConnectionLimitError{Broker: broker, Open: b.openThen, Evicted: true, Err: io.EOF}
 		victim.member.until.Store(0)
 	}
 	s.limiter.mu.Unlock()
@@ -244,7 +244,7 @@ func (s *slot) recordFailure(broker string, err error) error {
 // nil if there is none.
 func (b *brokerLimit) recordRejection(s *slot) (victim *slot) {
 	now := time.Now()
-	if !b.full() {
+	if !b.rejectedLately() {
 		b.openThen, b.wait, b.nextTry = 0, 0, time.Time{}
 	}
 	if !now.Before(b.nextTry) { // otherwise s began before the last rejection

@@ -54,20 +54,20 @@ func TestRejectionNamesLimit(t *testing.T) {
 	lane, _ := newSlot(t, ls, Options{})
 	lane.recordResponse()
 	late, _ := newSlot(t, ls, member)
-	if err := late.recordFailure("b:9092", StrangerError("it accepts connections and has not answered")); errors.As(err, new(*FullError)) {
+	if err := late.recordFailure("b:9092", NotKafkaError("it accepts connections and has not answered")); errors.As(err, new(*ConnectionLimitError)) {
 		t.Errorf("of an unresponsive broker: %v", err)
 	}
 	late.release()
 	lane.release()
 	gone, _ := newSlot(t, ls, Options{})
-	if err := gone.recordFailure("b:9092", io.EOF); !strings.HasSuffix(err.Error(), "before: it may be restarting, or clients at this address may have reached its limit max.connections.per.ip") || ls.full("b:9092") {
+	if err := gone.recordFailure("b:9092", io.EOF); !strings.HasSuffix(err.Error(), "before: it may be restarting, or clients at this address may have reached its limit max.connections.per.ip") || ls.atLimit("b:9092") {
 		t.Errorf("without another connection: %v", err)
 	}
 	lane, _ = newSlot(t, ls, Options{})
 	lane.recordResponse()
 	ls.respondedAt("b:9092").Store(time.Now().Add(-responsiveFor).UnixNano())
 	idle, _ := newSlot(t, ls, Options{})
-	if err := idle.recordFailure("b:9092", io.EOF); !strings.Contains(err.Error(), ": it may be restarting, or clients at this address ") || ls.full("b:9092") {
+	if err := idle.recordFailure("b:9092", io.EOF); !strings.Contains(err.Error(), ": it may be restarting, or clients at this address ") || ls.atLimit("b:9092") {
 		t.Errorf("with an unresponsive connection: %v", err)
 	}
 	idle.release()
@@ -116,7 +116,7 @@ func TestUnjoinedConsumersTakeTurns(t *testing.T) {
 	mayEnter(false, member, "right after a rejection")
 	mayEnter(true, Options{Member: joinedMember()}, "of one that has joined")
 	mayEnter(true, Options{}, "of the fetcher")
-	if ls.limitOf("other:9092").full() {
+	if ls.limitOf("other:9092").rejectedLately() {
 		t.Error("another broker counts as full")
 	}
 	for wait := 2 * firstWait; wait < 8*lastWait; wait *= 2 {
@@ -177,7 +177,7 @@ func TestFetchConnectionEvictsNewestMember(t *testing.T) {
 		t.Helper()
 		c, _ := newSlot(t, ls, w)
 		defer c.release()
-		if err := c.recordFailure("b:9092", io.EOF); !errors.As(err, new(*FullError)) {
+		if err := c.recordFailure("b:9092", io.EOF); !errors.As(err, new(*ConnectionLimitError)) {
 			t.Fatal(err)
 		}
 		if got := fmt.Sprint(closed()); got != want {

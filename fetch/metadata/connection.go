@@ -90,7 +90,7 @@ func (n *connection) do(ctx context.Context, request func(*wire.Conn) error) err
 		left = slices.DeleteFunc(left, func(addr string) bool { return errs[addr] != nil })
 	}
 	all := dial.Unreachable(failed)
-	n.limited = errors.As(all, new(*dial.FullError))
+	n.limited = errors.As(all, new(*dial.ConnectionLimitError))
 	n.failure = fmt.Errorf("reach brokers %s: %w", strings.Join(n.c.brokers, ","), all)
 	n.failedUntil = time.Now().Add(outageFor)
 	return n.failure
@@ -126,7 +126,7 @@ func (n *connection) switchBroker(now time.Time) {
 
 // atLimit reports whether the broker limits connections, so that it might reject the next one.
 func (n *connection) atLimit() bool {
-	return n.conn != nil && n.c.opener.Dialer().Full(n.conn.Addr())
+	return n.conn != nil && n.c.opener.Dialer().AtLimit(n.conn.Addr())
 }
 
 // close closes the connection, if there is one.

@@ -45,12 +45,12 @@ const (
 // A Cursor is where a subscription is in its partition. Whatever moves Next or FetchOffset moves the
 // epoch that belongs to it as well.
 type Cursor struct {
-	Next      int64        // the position of the consumer
-	NextEpoch leader.Epoch // of the last record before Next
-	Report    bool         // Take has to return Next: it was confirmed, looked up or reset
-	WasReset  bool         // Next was reset, and Take has not reported that yet
-	Jumped    bool         // the last Take reported a reset
-	Confirmed bool         // a broker has confirmed once that Next is in range
+	Next          int64        // the position of the consumer
+	NextEpoch     leader.Epoch // of the last record before Next
+	Report        bool         // Take has to return Next: it was confirmed, looked up or reset
+	Reset         bool         // Next was reset, and Take has not reported that yet
+	ReportedReset bool         // the last Take reported a reset
+	Confirmed     bool         // a broker has confirmed once that Next is in range
 
 	FetchOffset int64         // of the next request: after everything in Queue
 	FetchEpoch  leader.Epoch  // of the last record before FetchOffset

@@ -65,10 +65,10 @@ func (e *TruncatedError) Error() string {
 // Unwrap returns Kafka's error.
 func (e *TruncatedError) Unwrap() error { return sarama.ErrOffsetOutOfRange }
 
-// A RenewedError reports that a topic was deleted and created again under the same name, so that
+// A RecreatedError reports that a topic was deleted and created again under the same name, so that
 // positions in it have lost their meaning.
-type RenewedError struct{ Topic string }
+type RecreatedError struct{ Topic string }
 
-func (e *RenewedError) Error() string {
+func (e *RecreatedError) Error() string {
 	return fmt.Sprintf("topic %q was deleted and recreated", e.Topic)
 }

@@ -30,19 +30,19 @@ func (e UnsupportedError) Error() string {
 	return fmt.Sprintf("the broker does not support %s requests", string(e))
 }
 
-// Ask sends a request and waits for the response. It uses the newest version that both sides
+// Request sends a request and waits for the response. It uses the newest version that both sides
 // support, at least the one that is set in the request.
-func (l *Link) Ask(req kmsg.Request) (kmsg.Response, error) {
-	resps, err := l.AskAll([]kmsg.Request{req})
+func (l *Link) Request(req kmsg.Request) (kmsg.Response, error) {
+	resps, err := l.RequestAll([]kmsg.Request{req})
 	if err != nil {
 		return nil, err
 	}
 	return resps[0], nil
 }
 
-// AskAll is Ask for many requests, which do not wait for each other's responses. The responses have
+// RequestAll is Ask for many requests, which do not wait for each other's responses. The responses have
 // the order of the requests.
-func (l *Link) AskAll(reqs []kmsg.Request) ([]kmsg.Response, error) {
+func (l *Link) RequestAll(reqs []kmsg.Request) ([]kmsg.Response, error) {
 	if err := l.conn.prepare(); err != nil {
 		return nil, err
 	}

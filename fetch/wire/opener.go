@@ -153,7 +153,7 @@ func (d *saramaDialer) Dial(_, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(d.ctx, d.timeout)
 	defer cancel()
 	var raw net.Conn
-	socket, err := d.dialer.Connect(ctx, addr, dial.Options{TLS: d.tls, Who: "it", Evict: d.evict, Wrap: func(c net.Conn) (net.Conn, error) {
+	socket, err := d.dialer.Connect(ctx, addr, dial.Options{TLS: d.tls, Peer: "it", Evict: d.evict, Wrap: func(c net.Conn) (net.Conn, error) {
 		raw = c
 		return c, nil
 	}})

@@ -69,13 +69,13 @@ func TestOtherProtocolIsReported(t *testing.T) {
 			<-time.After(10 * time.Millisecond)
 		}
 	})
-	if err := reachError(t, piecemeal, false); !strings.Contains(err, `what came begins with "HTTP"`) {
+	if err := reachError(t, piecemeal, false); !strings.Contains(err, `its response begins with "HTTP"`) {
 		t.Errorf("a response in pieces is reported as %s", err)
 	}
 	web := httptest.NewTLSServer(nil) // which has a certificate
 	t.Cleanup(web.Close)
 	secure := badnet.Listen(t, func(c net.Conn) { _, _ = tls.Server(c, web.TLS).Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n")) })
-	if err := reachError(t, secure, true); !strings.Contains(err, `what came begins with "HTTP/1.1 400`) || strings.Contains(err, "add tls") {
+	if err := reachError(t, secure, true); !strings.Contains(err, `its response begins with "HTTP/1.1 400`) || strings.Contains(err, "add tls") {
 		t.Errorf("a web server is reported as %s", err)
 	}
 }

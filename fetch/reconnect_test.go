@@ -6,9 +6,9 @@ import (
 	"kcagent/retry"
 )
 
-// TestRedialReconnectsOnlyItsLeader: a subscription's Redial replaces the connections to its leader,
+// TestReconnectReplacesOnlyConnectionsToLeader: a subscription's Reconnect replaces the connections to its leader,
 // and not those to other brokers.
-func TestRedialReconnectsOnlyItsLeader(t *testing.T) {
+func TestReconnectReplacesOnlyConnectionsToLeader(t *testing.T) {
 	f := New(Options{})
 	mine := f.Subscribe(Spec{Topic: "t"})
 	for id := range int32(2) {
@@ -17,12 +17,12 @@ func TestRedialReconnectsOnlyItsLeader(t *testing.T) {
 			b.lanes = append(b.lanes, &lane{f: f, b: b, wake: retry.NewSignal()})
 		}
 	}
-	mine.Redial() // its leader is not known yet
+	mine.Reconnect() // its leader is not known yet
 	if f.brokers[0].lanes[0].reconnect || f.brokers[1].lanes[0].reconnect {
-		t.Error("a redial without a leader reconnects to a broker")
+		t.Error("a reconnect without a leader reconnects to a broker")
 	}
 	mine.route.broker = f.brokers[0]
-	mine.Redial()
+	mine.Reconnect()
 	for i := range 2 {
 		if a, b := f.brokers[0].lanes[i], f.brokers[1].lanes[i]; !a.reconnect || b.reconnect {
 			t.Errorf("lane %d: reconnects to the leader: %v, to another broker: %v", i, a.reconnect, b.reconnect)
@@ -30,8 +30,8 @@ func TestRedialReconnectsOnlyItsLeader(t *testing.T) {
 	}
 }
 
-// TestRedialReplacesMetadataConnection: the leader is looked up over a new connection.
-func TestRedialReplacesMetadataConnection(t *testing.T) {
+// TestReconnectReplacesMetadataConnection: the leader is looked up over a new connection.
+func TestReconnectReplacesMetadataConnection(t *testing.T) {
 	r := newRig(t, 1, 1, longPollSettings)
 	n := r.countRequests()
 	refresh := func(want int32) {
@@ -47,6 +47,6 @@ func TestRedialReplacesMetadataConnection(t *testing.T) {
 	refresh(1)
 	s := r.fetcher.Subscribe(Spec{Topic: "no-such-topic"})
 	defer s.Close()
-	s.Redial()
+	s.Reconnect()
 	refresh(2)
 }
