@@ -36,7 +36,8 @@ func TestLatencyDoesNotMultiplyByPartitions(t *testing.T) {
 		}
 	}
 	configText := func(e entry) string { return configText(map[string][]string{"main": n.AdvertisedAddrs()}, e) }
-	agenttest.Binary(t)
+	agenttest.Binary(t)       // do not measure the build
+	n.Coordinator(t, e.group) // nor the creation of the topic of committed offsets
 	began := time.Now()
 	a := agenttest.Start(t, agenttest.Options{Config: configText(e)})
 	share(a, partitions)

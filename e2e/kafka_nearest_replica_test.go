@@ -73,6 +73,7 @@ func TestNearestReplicaIsReadUntilItFails(t *testing.T) {
 	const partitions, chunk, size = 6, 2000, 180 // of a record, at least
 	z := newRackScene(t, partitions, nil)
 	e := z.entry("near", z.topic)
+	z.Coordinator(t, e.group) // creates the topic of committed offsets, for which the consumer would restart
 	a := agenttest.Start(t, agenttest.Options{Config: z.configWithRack(e)})
 	f := z.newFeed(z.topic, partitions)
 	produce := func() {
