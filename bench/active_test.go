@@ -285,7 +285,7 @@ func fields(b *testing.B, path string) []int64 {
 		b.Fatal(err)
 	}
 	var values []int64
-	for _, f := range strings.Fields(string(text)) {
+	for f := range strings.FieldsSeq(string(text)) {
 		n, err := strconv.ParseInt(f, 10, 64)
 		if err != nil {
 			b.Fatalf("read %s: %v", path, err)

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"kcagent/cli/client"
@@ -202,10 +203,8 @@ func outputFlag(flags *flag.FlagSet) *string {
 }
 
 func checkOneOf(flagName, value string, legal ...string) error {
-	for _, l := range legal {
-		if value == l {
-			return nil
-		}
+	if slices.Contains(legal, value) {
+		return nil
 	}
 	return usageError{fmt.Errorf("invalid --%s %q: use %s", flagName, value, strings.Join(legal, " or "))}
 }

@@ -63,7 +63,7 @@ func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
 func TestExamplesUseExistingFlags(t *testing.T) {
 	for _, c := range commands() {
 		_, help, _ := kcagent(t, c.name, "--help")
-		for _, word := range strings.Fields(c.example) {
+		for word := range strings.FieldsSeq(c.example) {
 			if name, ok := strings.CutPrefix(word, "--"); ok && !strings.Contains(help, "\n  --"+name+" ") {
 				t.Errorf("the example of %s uses --%s, which it does not have", c.name, name)
 			}

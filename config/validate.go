@@ -269,10 +269,5 @@ func (p *parser) pathProblem(n *yaml.Node, c *Consumer) (message, hint string) {
 }
 
 func escapes(path string) bool {
-	for _, e := range strings.Split(filepath.ToSlash(path), "/") {
-		if e == ".." {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(strings.Split(filepath.ToSlash(path), "/"), "..")
 }

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -31,9 +32,7 @@ func newRackScene(t *testing.T, partitions int, near map[string]string) *rackSce
 		PropertiesOf: func(id int) map[string]string {
 			props := map[string]string{"broker.rack": fmt.Sprint("rack-", id)}
 			if id == 3 {
-				for name, value := range near {
-					props[name] = value
-				}
+				maps.Copy(props, near)
 			}
 			return props
 		},

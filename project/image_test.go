@@ -146,7 +146,7 @@ func TestImageBuildHasItsSources(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, file := range strings.Fields(string(out)) {
+	for file := range strings.FieldsSeq(string(out)) {
 		name, err := filepath.Rel(here, file)
 		if err != nil {
 			t.Fatal(err)

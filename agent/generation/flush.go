@@ -206,8 +206,7 @@ func (f *flusher) flushSink(ctx context.Context, points map[*Partition]flushPoin
 // flushErrorOf is what an error of a flush says about p. An error that is no
 // [sink.FlushError] is about all partitions.
 func flushErrorOf(err error, p *Partition) error {
-	var each *sink.FlushError
-	if errors.As(err, &each) {
+	if each, ok := errors.AsType[*sink.FlushError](err); ok {
 		return each.Failed[p.TopicPartition]
 	}
 	return err

@@ -57,8 +57,7 @@ func CauseKey(text string) string { return varying.ReplaceAllString(text, "") }
 // FaultKey is [CauseKey] for a fault of a consumer. Partitions without a leader are one cause,
 // however many there are: a broker that fails is the leader of many.
 func FaultKey(err error) string {
-	var code sarama.KError
-	if errors.As(err, &code) {
+	if code, ok := errors.AsType[sarama.KError](err); ok {
 		switch code {
 		case sarama.ErrLeaderNotAvailable, sarama.ErrNotLeaderForPartition, sarama.ErrFencedLeaderEpoch, sarama.ErrUnknownLeaderEpoch,
 			sarama.ErrReplicaNotAvailable, sarama.ErrKafkaStorageError, sarama.ErrBrokerNotAvailable:

@@ -75,7 +75,7 @@ func TestPlanGoldens(t *testing.T) {
 			for _, c := range parseConsumers(t, text("have.yaml")) {
 				have[c.Name] = Have{Spec: c}
 			}
-			for _, name := range strings.Fields(text("ending")) {
+			for name := range strings.FieldsSeq(text("ending")) {
 				h := have[name]
 				h.Ending = true
 				have[name] = h

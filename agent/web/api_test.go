@@ -127,7 +127,7 @@ func TestStatusHasEveryField(t *testing.T) {
 	if err := json.Unmarshal([]byte(body), &status); err != nil {
 		t.Fatal(err)
 	}
-	for _, key := range strings.Fields(statusKeys) {
+	for key := range strings.FieldsSeq(statusKeys) {
 		block, field, _ := strings.Cut(key, ".")
 		v := status[block]
 		if list, ok := v.([]any); ok {

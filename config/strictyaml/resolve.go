@@ -2,6 +2,7 @@ package strictyaml
 
 import (
 	"fmt"
+	"slices"
 
 	"gopkg.in/yaml.v3"
 )
@@ -30,11 +31,9 @@ func (d *Document) resolve(n *yaml.Node, path string, depth int, open []*yaml.No
 	}
 	switch n.Kind {
 	case yaml.AliasNode:
-		for _, o := range open {
-			if o == n.Alias {
-				d.Report(n, path, "the alias *"+n.Value+" contains itself", "")
-				return empty(n)
-			}
+		if slices.Contains(open, n.Alias) {
+			d.Report(n, path, "the alias *"+n.Value+" contains itself", "")
+			return empty(n)
 		}
 		return d.resolve(n.Alias, path, depth+1, append(open[:len(open):len(open)], n.Alias))
 	case yaml.ScalarNode:

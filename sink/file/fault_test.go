@@ -3,6 +3,7 @@ package file
 import (
 	"errors"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -15,10 +16,8 @@ import (
 // fail returns a fault that fails the named calls, such as "truncate out.log".
 func fail(err error, calls ...string) func(op, name string) error {
 	return func(op, name string) error {
-		for _, c := range calls {
-			if c == op+" "+name {
-				return err
-			}
+		if slices.Contains(calls, op+" "+name) {
+			return err
 		}
 		return nil
 	}

@@ -263,10 +263,7 @@ func TestBadFileFailsItsPartition(t *testing.T) {
 				}
 			}
 			fsys.SetFault(nil)
-			next := resume(t, s, 1).Next
-			if next < 0 {
-				next = 0
-			}
+			next := max(resume(t, s, 1).Next, 0)
 			mustWrite(t, s, records(1, int(next), 3-int(next)))
 			mustClose(t, s)
 			for p := range int32(3) {
