@@ -91,7 +91,7 @@ func (g *Generation) deletedTopic() (topic string, ok bool) {
 type StallError struct {
 	partition  *Partition
 	limit      time.Duration
-	look       fetch.Progress
+	seen       fetch.Progress
 	unanswered bool // no broker has responded for the partition either
 }
 
@@ -103,11 +103,11 @@ func (e *StallError) Error() string {
 		responds = "has not responded for it"
 	}
 	request := "no request is in flight"
-	if e.look.InFlight {
+	if e.seen.InFlight {
 		request = "a request is in flight"
 	}
 	return fmt.Sprintf("no progress on %s/%d for %s: position %d, end of the log %d, broker %s %s, %s; restarting the consumer",
-		e.partition.Topic, e.partition.Partition, e.limit, e.look.Next, e.look.End, cmp.Or(e.look.Broker, "unknown"), responds, request)
+		e.partition.Topic, e.partition.Partition, e.limit, e.seen.Next, e.seen.End, cmp.Or(e.seen.Broker, "unknown"), responds, request)
 }
 
 // A lastProgress is when a partition last made progress, and its position then.
@@ -122,8 +122,8 @@ type stallPoint struct{ next, end int64 }
 // stalledAt returns the stall point of a partition that gets no records although its log
 // continues. There is none if position or end are unknown, or if no broker has responded
 // for the partition: a restart may change that.
-func stalledAt(look fetch.Progress, limit time.Duration, now time.Time) (at stallPoint, ok bool) {
-	return stallPoint{look.Next, look.End}, look.Next >= 0 && look.End > look.Next && now.Sub(look.Answered) < limit
+func stalledAt(seen fetch.Progress, limit time.Duration, now time.Time) (at stallPoint, ok bool) {
+	return stallPoint{seen.Next, seen.End}, seen.Next >= 0 && seen.End > seen.Next && now.Sub(seen.Answered) < limit
 }
 
 // holes records for which stalls the consumer was restarted. If a restart leads to the same
@@ -141,35 +141,35 @@ type hole struct {
 
 // observe forgets the hole of tp once position or end are beyond it. A position before the
 // hole was reset, and leads to the hole again.
-func (hs holes) observe(tp sink.TopicPartition, look fetch.Progress, log *slog.Logger) {
+func (hs holes) observe(tp sink.TopicPartition, seen fetch.Progress, log *slog.Logger) {
 	h := hs[tp]
-	if h == nil || look.Next <= h.next && look.End <= h.end {
+	if h == nil || seen.Next <= h.next && seen.End <= h.end {
 		return
 	}
 	delete(hs, tp)
 	if !h.logged.IsZero() {
 		log.Info("end of the log has moved; no longer waiting for it", logkey.Topic, tp.Topic, logkey.Partition, tp.Partition,
-			logkey.Position, look.Next, logkey.End, look.End)
+			logkey.Position, seen.Next, logkey.End, seen.End)
 	}
 }
 
 // at returns the hole of tp if the partition is at it.
-func (hs holes) at(tp sink.TopicPartition, look fetch.Progress, limit time.Duration, now time.Time) *hole {
+func (hs holes) at(tp sink.TopicPartition, seen fetch.Progress, limit time.Duration, now time.Time) *hole {
 	h := hs[tp]
-	if at, ok := stalledAt(look, limit, now); h == nil || !ok || at != h.stallPoint {
+	if at, ok := stalledAt(seen, limit, now); h == nil || !ok || at != h.stallPoint {
 		return nil
 	}
 	return h
 }
 
 // warn logs that a restart did not help, and again from time to time while that lasts.
-func (h *hole) warn(tp sink.TopicPartition, look fetch.Progress, every time.Duration, now time.Time, log *slog.Logger) {
+func (h *hole) warn(tp sink.TopicPartition, seen fetch.Progress, every time.Duration, now time.Time, log *slog.Logger) {
 	if !h.logged.IsZero() && now.Sub(h.logged) < every {
 		return
 	}
 	h.logged = now
 	log.Warn("broker has no records up to the end of the log; waiting for the end to move", logkey.Topic, tp.Topic, logkey.Partition, tp.Partition,
-		logkey.Position, h.next, logkey.End, h.end, logkey.Lag, h.end-h.next, logkey.Broker, look.Broker, logkey.Lasts, now.Sub(h.since).Round(time.Second).String())
+		logkey.Position, h.next, logkey.End, h.end, logkey.Lag, h.end-h.next, logkey.Broker, seen.Broker, logkey.Lasts, now.Sub(h.since).Round(time.Second).String())
 }
 
 // checkPartitions returns an error if partitions are stalled and a restart of the consumer
@@ -204,8 +204,8 @@ func (g *Generation) rememberHoles(progress map[*Partition]lastProgress, limit t
 		if sub == nil || now.Sub(was.at) < limit/2 {
 			continue
 		}
-		look := sub.Progress()
-		if at, ok := stalledAt(look, limit, now); ok && look.Waiting && look.Next == was.next {
+		seen := sub.Progress()
+		if at, ok := stalledAt(seen, limit, now); ok && seen.Waiting && seen.Next == was.next {
 			g.env.History.holes[p.TopicPartition] = &hole{stallPoint: at, since: was.at}
 		}
 	}
@@ -213,19 +213,19 @@ func (g *Generation) rememberHoles(progress map[*Partition]lastProgress, limit t
 
 // checkProgress returns an error for p if it is stalled, unless a restart has led to the
 // same stall point before.
-func (g *Generation) checkProgress(p *Partition, progress map[*Partition]lastProgress, look fetch.Progress, limit time.Duration, now time.Time) *StallError {
-	g.env.History.holes.observe(p.TopicPartition, look, g.env.Log)
-	h := g.env.History.holes.at(p.TopicPartition, look, limit, now)
-	known := h != nil && !h.logged.IsZero() && look.Waiting
+func (g *Generation) checkProgress(p *Partition, progress map[*Partition]lastProgress, seen fetch.Progress, limit time.Duration, now time.Time) *StallError {
+	g.env.History.holes.observe(p.TopicPartition, seen, g.env.Log)
+	h := g.env.History.holes.at(p.TopicPartition, seen, limit, now)
+	known := h != nil && !h.logged.IsZero() && seen.Waiting
 	var stalled *StallError
 	if !known {
-		stalled = p.checkStall(progress, look, limit, now)
+		stalled = p.checkStall(progress, seen, limit, now)
 	}
 	if h != nil && (known || stalled != nil) {
-		h.warn(p.TopicPartition, look, g.env.RemindEvery, now, g.env.Log)
+		h.warn(p.TopicPartition, seen, g.env.RemindEvery, now, g.env.Log)
 		// This counts as progress: once the end moves, the broker has the whole limit to
 		// return new records.
-		progress[p] = lastProgress{look.Next, now}
+		progress[p] = lastProgress{seen.Next, now}
 		return nil
 	}
 	return stalled
@@ -233,19 +233,19 @@ func (g *Generation) checkProgress(p *Partition, progress map[*Partition]lastPro
 
 // checkStall records progress of p, and returns an error if there was none for limit. A
 // partition that has nothing to wait for makes progress by definition.
-func (p *Partition) checkStall(progress map[*Partition]lastProgress, look fetch.Progress, limit time.Duration, now time.Time) *StallError {
-	was, seen := progress[p]
-	if look.LastEvent.After(was.at) {
-		was.at = look.LastEvent
+func (p *Partition) checkStall(progress map[*Partition]lastProgress, seen fetch.Progress, limit time.Duration, now time.Time) *StallError {
+	was, known := progress[p]
+	if seen.LastEvent.After(was.at) {
+		was.at = seen.LastEvent
 		progress[p] = was
 	}
-	unanswered := now.Sub(look.Answered) >= limit
-	nothing := look.Next >= 0 && look.End >= 0 && look.Next >= look.End && !unanswered
+	unanswered := now.Sub(seen.Answered) >= limit
+	nothing := seen.Next >= 0 && seen.End >= 0 && seen.Next >= seen.End && !unanswered
 	switch {
-	case !look.Waiting || nothing || !seen || was.next != look.Next:
-		progress[p] = lastProgress{look.Next, now}
+	case !seen.Waiting || nothing || !known || was.next != seen.Next:
+		progress[p] = lastProgress{seen.Next, now}
 	case now.Sub(was.at) >= limit:
-		return &StallError{p, limit, look, unanswered}
+		return &StallError{p, limit, seen, unanswered}
 	}
 	return nil
 }
