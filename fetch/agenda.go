@@ -73,7 +73,7 @@ type entry struct {
 
 // An agenda lists what to request from one broker. Only subscriptions that have changed are
 // moved between its lists, so that a wake-up of a lane costs the same with ten partitions
-// and with ten thousand. Subscription.touch records a change, and broker.settle applies it
+// and with ten thousand. Subscription.touch records a change, and broker.updateStates applies it
 // before the next plan. f.mu guards all of it.
 type agenda struct {
 	dirty    []*Subscription // their states are to be determined again
@@ -95,7 +95,7 @@ func (s *Subscription) touch() {
 
 // updateStates determines the states of subscriptions that have changed or whose rest is over.
 func (b *broker) updateStates(now time.Time) {
-	for i := 0; i < len(b.dirty); i++ { // toLeader may add to them
+	for i := 0; i < len(b.dirty); i++ { // returnToLeader may add to them
 		s := b.dirty[i]
 		if s.route.broker != b {
 			continue

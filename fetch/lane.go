@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/IBM/sarama"
-
 	"kcagent/fetch/dial"
 	"kcagent/fetch/wire"
 	"kcagent/retry"
@@ -192,7 +190,7 @@ func (l *lane) execute(ctx context.Context, j job) {
 			p.abandonReplica(err, now, &later)
 			continue
 		}
-		later.add(p.fail(err, errors.Is(err, sarama.ErrSASLAuthenticationFailed), began))
+		later.add(p.fail(err, wire.LoginRejected(err), began))
 		p.lookUpLeader(now)
 	}
 	l.b.returnAllToLeaders(err, now, &later)

@@ -192,7 +192,8 @@ func (x partitionIndex) remove(s *Subscription) {
 	}
 }
 
-// Types of the packages below that callers of a [Fetcher] need.
+// Types of the packages below that callers of a [Fetcher] need, so that they depend on this package
+// alone.
 type (
 	Record               = batch.Record
 	Pin                  = dial.Pin

@@ -40,7 +40,7 @@ type route struct {
 	lookupAt    time.Time // the next lookup is not before
 
 	leaseEnds   time.Time // when the leader is asked again, if broker is a replica
-	leaseOffset int64     // cursor.fetchOffset when the lease began
+	leaseOffset int64     // cursor.FetchOffset when the lease began
 	onTrial     bool      // the leader had records then, and the replica has sent none yet
 	drained     bool      // the last response of the replica had no records, whatever the leader has
 	replicaFrom time.Time // no replica is used before

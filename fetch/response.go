@@ -129,7 +129,7 @@ func (s *Subscription) handleNoRecords(c *batch.Content, later *callbacks) {
 	s.handleBadBatch(fmt.Errorf("broker sent no complete record batch in a response of %d bytes", s.sizing.Bytes), later)
 }
 
-// handleBadBatch handles records at fetchOffset that cannot be read. Nothing is skipped. They are
+// handleBadBatch handles records at the fetch offset that cannot be read. Nothing is skipped. They are
 // fetched again, because the cause may have been the transfer.
 func (s *Subscription) handleBadBatch(err error, later *callbacks) {
 	now := time.Now()

@@ -227,7 +227,7 @@ func (s *Subscription) LastError() error {
 }
 
 // drop discards the parts that were fetched and the request in flight, and continues at
-// offset, to which cursor.nextEpoch belongs.
+// offset, to which cursor.NextEpoch belongs.
 func (s *Subscription) drop(offset int64) {
 	s.touch()
 	s.request.seq++
