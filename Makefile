@@ -34,7 +34,7 @@ test:
 # Tests that need no server. Many of them wait, so more run at a time than there are
 # processors.
 test-quick:
-	go test -short -parallel 8 ./...
+	go test -short -p 4 -parallel 8 ./...
 
 # The tests without real Kafka under the race detector.
 test-race:

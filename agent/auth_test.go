@@ -81,6 +81,7 @@ func TestPlainLoginOverTLS(t *testing.T) {
 // TestCorrectedPasswordFileEndsTheError: files with credentials are read again for each
 // retry, so a corrected one needs no restart.
 func TestCorrectedPasswordFileEndsTheError(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "password")
 	r, apply := secured(t, fmt.Sprintf("password_file: %q", file), nil)
 	apply()

@@ -82,6 +82,7 @@ func noBroker(_ int, conn *net.TCPConn) {
 // what changes is logged once for the cluster, with the number of consumers. No text has
 // an ephemeral port.
 func TestClusterOutageIsLoggedOnce(t *testing.T) {
+	t.Parallel()
 	const consumers = 100
 	listener := &badListener{}
 	r := newRig(t, 1, kfake.ListenFn(func(network, addr string) (net.Listener, error) {

@@ -177,6 +177,7 @@ func TestGoroutinesHaveTheLabelOfTheirConsumer(t *testing.T) {
 // TestMemberWithoutPartitionsIsRunning: in a group with more members than partitions,
 // a member without any is RUNNING like the others.
 func TestMemberWithoutPartitionsIsRunning(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1)
 	r.edit(`, topics: [t], flush: {interval: 20ms}, sink: {stdout: {}}}
   - {name: spare, topics: [t], group: kcagent-c, brokers: ["` + r.cluster.ListenAddrs()[0] + `"], sink: {stdout: {}}`)

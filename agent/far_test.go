@@ -74,6 +74,7 @@ func TestGenerationNeedsOneRequestForOffsets(t *testing.T) {
 // TestJoinWaitsForTheCoordinatorOfANewCluster: a new cluster has no coordinator for some
 // seconds. That is not an error, and the join does not start again.
 func TestJoinWaitsForTheCoordinatorOfANewCluster(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1)
 	var asked atomic.Int32
 	r.cluster.ControlKey(int16(kmsg.FindCoordinator), func(k kmsg.Request) (kmsg.Response, error, bool) {

@@ -162,6 +162,7 @@ consumers:
 // and nothing else in later generations either: no restart, no connection, no error. Other
 // consumers are not affected. A stall that begins once the end moves is detected.
 func TestCompactedEndOfTheLogRestartsTheConsumerOnce(t *testing.T) {
+	t.Parallel()
 	r := newHoledCluster(t, 3)
 	for p := range int32(3) {
 		r.produce(p, "a", "b", "c")

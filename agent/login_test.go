@@ -74,6 +74,7 @@ func allMore(now, before map[string]int64) bool {
 // TestRejectedTokenIsReplaced: if a broker rejects the current token, the next connection
 // uses another one, although connections with the former token still work.
 func TestRejectedTokenIsReplaced(t *testing.T) {
+	t.Parallel()
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "t"))
 	if err != nil {
 		t.Fatal(err)

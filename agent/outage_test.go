@@ -18,6 +18,7 @@ import (
 )
 
 func TestMissingTopicIsReadOnceCreated(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1)
 	r.edit(", topics: [t, late]")
 	r.wantStatus(consumer.Failing)
@@ -140,6 +141,7 @@ func TestConsumerStartsOnceTheBrokerIsUp(t *testing.T) {
 }
 
 func TestConsumerResumesAfterAnOutage(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1)
 	r.edit("")
 	r.produce(0, "a")
@@ -156,6 +158,7 @@ func TestConsumerResumesAfterAnOutage(t *testing.T) {
 // TestPausedConsumerStaysPausedAfterAnOutage: a paused consumer that has to rejoin is shown
 // in ERROR, and then as paused, never as running.
 func TestPausedConsumerStaysPausedAfterAnOutage(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1)
 	r.edit(", state: paused")
 	r.wantStatus(consumer.Paused)
@@ -229,6 +232,7 @@ func TestUnusableCoordinatorIsReported(t *testing.T) {
 // TestForgottenMemberRejoins: a coordinator that has forgotten the member accepts it again,
 // although it rejoins with its former id.
 func TestForgottenMemberRejoins(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1)
 	r.edit("")
 	r.wantStatus(consumer.Running)

@@ -32,6 +32,7 @@ func TestPauseKeepsTheMembershipAndStoresNothing(t *testing.T) {
 }
 
 func TestPauseSurvivesRebalanceAndRestart(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 2)
 	r.edit(", state: paused")
 	r.wantStatus(consumer.Paused)

@@ -88,6 +88,7 @@ func (w *twins) untouched() {
 // back. Its replacement and the pre-check of that stay with the cluster, too. Only an edit
 // of brokers moves the consumer.
 func TestOtherClusterAtTheAddressIsNotRead(t *testing.T) {
+	t.Parallel()
 	w := newTwins(t)
 	proxy := fmt.Sprintf("%q", w.Proxy.Addr())
 	w.edit(proxy, "")
@@ -161,6 +162,7 @@ func TestRebuiltClusterIsReadOnceTheFileWasMovedAway(t *testing.T) {
 // one, and resumes once that is back. Nothing of the responses of the wrong cluster counts
 // then, and nothing is committed there, even if its connections live on.
 func TestWrongClusterAtTheStartIsNotRead(t *testing.T) {
+	t.Parallel()
 	for _, keep := range []bool{false, true} {
 		t.Run(fmt.Sprintf("keep=%v", keep), func(t *testing.T) {
 			w := newTwins(t)
@@ -203,6 +205,7 @@ func TestWrongClusterAtTheStartIsNotRead(t *testing.T) {
 // former cluster did not have. Nevertheless it gets nothing from the other cluster, and the
 // former one is used once it is back.
 func TestPartitionsOfTheWrongClusterAreNotRead(t *testing.T) {
+	t.Parallel()
 	w := newTwins(t)
 	proxy := fmt.Sprintf("%q", w.Proxy.Addr())
 	w.edit(proxy, "")

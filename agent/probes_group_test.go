@@ -198,6 +198,7 @@ func TestProbeFindsAMissingPermissionToJoin(t *testing.T) {
 // TestProbeWaitsForTheCoordinatorOfANewCluster: there is none until the brokers have
 // created the topic of committed offsets.
 func TestProbeWaitsForTheCoordinatorOfANewCluster(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1)
 	var asked atomic.Int32
 	r.cluster.ControlKey(int16(kmsg.FindCoordinator), func(k kmsg.Request) (kmsg.Response, error, bool) {

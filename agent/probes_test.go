@@ -36,6 +36,7 @@ func TestProbeReportsAnUnresponsiveCoordinator(t *testing.T) {
 
 // TestProbeReportsItsTimeout: the error says how long the probe waited, and for what.
 func TestProbeReportsItsTimeout(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1)
 	deaf := badnet.Listen(t, func(net.Conn) {})
 	r.coordinatorAt(deaf, "kcagent-a")

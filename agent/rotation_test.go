@@ -146,6 +146,7 @@ func TestRotatedCertificateIsUsed(t *testing.T) {
 }
 
 func TestInvalidCertificateKeepsTheConnections(t *testing.T) {
+	t.Parallel()
 	g := newTLSRig(t)
 	g.edit()
 	g.produce(0, "a")
@@ -220,6 +221,7 @@ func TestInvalidPasswordKeepsTheConnections(t *testing.T) {
 // TestCorrectedFileEndsTheError: a consumer that fails because of a file retries as soon as
 // the file has changed.
 func TestCorrectedFileEndsTheError(t *testing.T) {
+	t.Parallel()
 	g := newTLSRig(t)
 	g.put("key", []byte("rubbish"))
 	g.edit()

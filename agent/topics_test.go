@@ -173,6 +173,7 @@ func TestPatternFollowsCreatedAndDeletedTopics(t *testing.T) {
 // TestPatternConsumersShareTopicLists: consumers with topics_regex share the lists of
 // topics. They request no metadata of a topic that the list describes completely.
 func TestPatternConsumersShareTopicLists(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1)
 	r.agent.clusters.Rematch = time.Second
 	const consumers = 30
@@ -208,6 +209,7 @@ func TestPatternConsumersShareTopicLists(t *testing.T) {
 // TestEditEndsTheWaitBeforeARetry: a consumer that waits before a retry applies an
 // edit at once.
 func TestEditEndsTheWaitBeforeARetry(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1)
 	r.edit(", topics: [missing]")
 	r.wantStatus(consumer.Failing)
@@ -223,6 +225,7 @@ func TestEditEndsTheWaitBeforeARetry(t *testing.T) {
 // TestMissingTopicDoesNotStopTheOthers: it is an error. Once the topic is created, it is
 // read from its first record.
 func TestMissingTopicDoesNotStopTheOthers(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1)
 	r.agent.clusters.Rematch = 100 * time.Millisecond
 	r.produce(0, "a")

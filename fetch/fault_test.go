@@ -55,6 +55,7 @@ func TestTransientErrorsAreRetriedAndHidden(t *testing.T) {
 }
 
 func TestLastingErrorIsVisibleUntilItEnds(t *testing.T) {
+	t.Parallel()
 	for name, answer := range map[string]func(*kmsg.FetchRequest) (kmsg.Response, error, bool){
 		"moved": func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
 			return errorResponse(req, sarama.ErrNotLeaderForPartition), nil, true
@@ -219,6 +220,7 @@ func (c *cutConn) Write(p []byte) (int, error) {
 }
 
 func TestConnectionBreaksDuringResponse(t *testing.T) {
+	t.Parallel()
 	cut := &cutter{}
 	cut.after.Store(-1)
 	r := newRig(t, 1, 1, smallSettings, kfake.ListenFn(func(network, addr string) (net.Listener, error) {
@@ -266,6 +268,7 @@ func TestSlowBrokerDelaysNoOther(t *testing.T) {
 }
 
 func TestUnusableTopicIsNamed(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1, 1, smallSettings)
 	if err := r.fetcher.Refresh(t.Context(), []string{"t"}); err != nil {
 		t.Fatal(err)
@@ -290,6 +293,7 @@ func TestUnusableTopicIsNamed(t *testing.T) {
 }
 
 func TestUnreachableClusterIsReported(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -43,6 +43,7 @@ func newTwins(t *testing.T) *twins {
 // the requests that identify it, and nothing of its responses is used. The consumers recover by
 // themselves.
 func TestForeignClusterGetsNoRequests(t *testing.T) {
+	t.Parallel()
 	w := newTwins(t)
 	w.fetcher = w.startAt(smallSettings, w.Proxy.Addr())
 	rd := w.startReader(Spec{}, false)
@@ -97,6 +98,7 @@ func TestFirstOfAlternatingClustersIsRead(t *testing.T) {
 // TestOtherBrokersAreReadWhileOneIsForeign: while some brokers of a cluster are restarted as brokers of
 // another one, the others are read.
 func TestOtherBrokersAreReadWhileOneIsForeign(t *testing.T) {
+	t.Parallel()
 	ways := []*badnet.Proxy{badnet.Start(t, ""), badnet.Start(t, "")}
 	served := make(map[string]string) // by the address of the proxy
 	listen := func(network, addr string) (net.Listener, error) {

@@ -132,6 +132,7 @@ func TestSlowConsumerCausesFewRequests(t *testing.T) {
 // TestNewPartitionIsFetchedDuringLongPolls: a partition that is new, or that can be fetched again, is
 // requested soon, however long the long polls of its broker may be.
 func TestNewPartitionIsFetchedDuringLongPolls(t *testing.T) {
+	t.Parallel()
 	for _, lanes := range []int{1, 2, 3} {
 		t.Run(fmt.Sprint(lanes, " lanes"), func(t *testing.T) {
 			r := newRig(t, 1, 8, Settings{Lanes: lanes, MaxBytes: 1 << 20, MaxWait: time.Minute})
@@ -186,6 +187,7 @@ func (r *rig) withoutLeaders(topics []string) *atomic.Int32 {
 // TestLeaderLookupsAreShared: the leaders of any number of partitions without one are looked up
 // together, and another broker is asked only now and then.
 func TestLeaderLookupsAreShared(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 3, 1, longPollSettings)
 	n := r.countRequests()
 	var topics []string
@@ -249,6 +251,7 @@ func TestSubscriptionsShareLeaderLookups(t *testing.T) {
 // TestOutageLimitsConnections: while no broker can be reached, all callers share one round of
 // connections a second.
 func TestOutageLimitsConnections(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1, 1, longPollSettings)
 	n := r.countRequests()
 	r.cluster.ControlKey(int16(kmsg.ApiVersions), func(kmsg.Request) (kmsg.Response, error, bool) {

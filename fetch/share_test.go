@@ -80,6 +80,7 @@ func TestTransactions(t *testing.T) {
 // were fetched for them are dropped, so that little memory is enough for the others. Once they read,
 // they get all records.
 func TestStuckConsumersDelayNoOther(t *testing.T) {
+	t.Parallel()
 	set := Settings{Lanes: 1, MaxBytes: 256 << 10, MaxWait: 20 * time.Millisecond}
 	r := newRig(t, 1, 8, set)
 	large := r.newClient(kgo.ProducerBatchCompression(kgo.NoCompression()))
@@ -201,6 +202,7 @@ func TestPausedPartitionFollowsItsLeader(t *testing.T) {
 
 // TestInvalidOffsetResponsesAreRetried: lookups with invalid responses are repeated, with pauses.
 func TestInvalidOffsetResponsesAreRetried(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1, 3, smallSettings)
 	var asked atomic.Int32
 	var bad atomic.Bool
