@@ -27,6 +27,7 @@ import (
 	"kcagent/agent/web"
 	"kcagent/config"
 	"kcagent/config/filewatch"
+	"kcagent/e2e/wait"
 )
 
 func TestMain(m *testing.M) {
@@ -134,7 +135,7 @@ func (r *rig) produce(partition int32, values ...string) {
 
 func (r *rig) eventually(what string, cond func() (bool, any)) {
 	r.Helper()
-	r.within(30*time.Second, what, cond)
+	r.within(wait.Timeout, what, cond)
 }
 
 // within waits until cond is true, for limit at most.

@@ -244,3 +244,31 @@ func TestSignedToken(t *testing.T) {
 		t.Errorf("without credentials the error is %v", err)
 	}
 }
+
+// TestRejectedTokenIsDiscardedUnlessRecent: the successor of a token that was just obtained
+// would be no better, and the server would receive a request for each login.
+func TestRejectedTokenIsDiscardedUnlessRecent(t *testing.T) {
+	s := testkit.NewTokenServer(t, 3600)
+	ts := tokensOf(t, s, "top-secret")
+	for _, c := range []struct {
+		age      time.Duration
+		requests int32
+	}{
+		{0, 1},
+		{2 * tokenPause, 2},
+	} {
+		if _, err := ts.Token(); err != nil {
+			t.Fatal(err)
+		}
+		ts.mu.Lock()
+		ts.obtained = time.Now().Add(-c.age)
+		ts.mu.Unlock()
+		ts.discard()
+		if _, err := ts.Token(); err != nil {
+			t.Fatal(err)
+		}
+		if n := s.Requests.Load(); n != c.requests {
+			t.Errorf("after a rejection at age %v, the server has received %d requests, want %d", c.age, n, c.requests)
+		}
+	}
+}
