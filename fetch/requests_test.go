@@ -222,7 +222,8 @@ func TestManyPositionsAreConfirmedTogether(t *testing.T) {
 	for _, rd := range all {
 		r.eventually("the position to be confirmed", func() (bool, any) { _, next, _ := rd.seen(); return next == 2, next })
 	}
-	if n.fetches.Load() > 20 {
+	// On a busy machine the partitions are subscribed to over several requests.
+	if n.fetches.Load() > partitions/10 {
 		t.Errorf("%d partitions cost %v until their positions were confirmed", partitions, n)
 	}
 }
