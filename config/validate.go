@@ -186,19 +186,23 @@ func (p *parser) checkTopics(n *yaml.Node, path string, c *Consumer) {
 
 func (p *parser) checkSink(n *yaml.Node, path string, c *Consumer) {
 	node := strictyaml.Child(n, "sink")
-	f := c.Sink.File
-	switch {
+	switch set := c.Sink.Kinds(); {
 	case node == nil:
 		p.doc.ReportField(n, path, "sink", "missing: set where the records are written", "write `sink: {file: {path: …}}`")
 		return
-	case f != nil && c.Sink.Stdout != nil:
-		p.doc.ReportField(n, path, "sink.stdout", "cannot be combined with file: a consumer has one kind of sink", "remove one")
-	case f == nil && c.Sink.Stdout == nil:
-		p.doc.ReportField(n, path, "sink", "missing: set the kind of sink", "write file or stdout")
+	case len(set) > 1:
+		p.doc.ReportField(n, path, "sink."+set[1], fmt.Sprintf("cannot be combined with %s: a consumer has one kind of sink", set[0]), "remove one")
+	case len(set) == 0:
+		p.doc.ReportField(n, path, "sink", "missing: set the kind of sink", "write "+strings.Join(sink.KindNames(), " or "))
 	}
-	if f == nil {
-		return
+	if c.Sink.File != nil {
+		p.checkFileSink(n, path, c)
 	}
+}
+
+// checkFileSink checks the settings of a file sink.
+func (p *parser) checkFileSink(n *yaml.Node, path string, c *Consumer) {
+	node, f := strictyaml.Child(n, "sink"), c.Sink.File
 	if strictyaml.Child(strictyaml.Child(node, "file"), "path") == nil {
 		p.doc.ReportField(n, path, "sink.file.path", "missing: set the file to write", "")
 		return

@@ -11,14 +11,30 @@ type Spec struct {
 	Stdout *StdoutSpec `yaml:"stdout" doc:"Writes to the standard output of the agent." default:"this or file is required"`
 }
 
-// Kind returns the name of the kind that is set, as in the configuration: "file" or
-// "stdout". It returns "" if none is set.
-func (s Spec) Kind() string {
+// KindNames lists the kinds of sink, as in the configuration.
+func KindNames() (names []string) {
+	for f := range reflect.TypeFor[Spec]().Fields() {
+		names = append(names, f.Tag.Get("yaml"))
+	}
+	return names
+}
+
+// Kinds returns the names of the kinds that are set: one in a valid Spec.
+func (s Spec) Kinds() (set []string) {
 	v := reflect.ValueOf(s)
-	for i := range v.NumField() {
+	for i, name := range KindNames() {
 		if !v.Field(i).IsNil() {
-			return v.Type().Field(i).Tag.Get("yaml")
+			set = append(set, name)
 		}
+	}
+	return set
+}
+
+// Kind returns the name of the kind that is set: "file" or "stdout". It returns "" if none
+// is set.
+func (s Spec) Kind() string {
+	if set := s.Kinds(); len(set) > 0 {
+		return set[0]
 	}
 	return ""
 }
