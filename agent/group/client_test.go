@@ -113,8 +113,14 @@ func TestClientDoesNotWaitForAnUnresponsiveCoordinator(t *testing.T) {
 }
 
 // TestRejectedCredentialsAreNotSentAgain: the client sends no further login with rejected
-// credentials, and uses others at once.
+// credentials, also if they have just replaced others, and uses others at once.
 func TestRejectedCredentialsAreNotSentAgain(t *testing.T) {
+	for _, replaced := range []bool{false, true} {
+		t.Run(fmt.Sprintf("replaced=%v", replaced), func(t *testing.T) { testRejectedCredentials(t, replaced) })
+	}
+}
+
+func testRejectedCredentials(t *testing.T, replaced bool) {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.EnableSASL(), kfake.Superuser("PLAIN", "u", "right"))
 	if err != nil {
 		t.Fatal(err)
@@ -132,6 +138,9 @@ func TestRejectedCredentialsAreNotSentAgain(t *testing.T) {
 		return resp, nil, true
 	})
 	c, right, _ := joining(t, cluster, &config.SASL{Mechanism: config.Plain, Username: "u"}, "wrong")
+	if replaced {
+		c.credentials.Breaker.Replace()
+	}
 	eventually(t, "a rejection", func() (bool, any) {
 		_, err := c.Coordinator("kcagent-c")
 		return errors.Is(err, sarama.ErrSASLAuthenticationFailed), err

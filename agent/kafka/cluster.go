@@ -92,7 +92,7 @@ func (c *Cluster) ReloadCredentials() (*login.Credentials, error) {
 // rejected once are rejected on every new connection, even if older connections live on.
 func (c *Cluster) RecordError(err error) {
 	if creds := c.credentialsInUse(); creds != nil {
-		creds.RecordError(err)
+		creds.RecordClusterError(err)
 	}
 }
 

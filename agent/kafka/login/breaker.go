@@ -39,11 +39,11 @@ type Breaker struct {
 	reach        config.Cluster
 	fingerprints filewatch.Fingerprints // of the files with the credentials
 
-	mu          sync.Mutex
-	state       breakerState
-	err         error     // the rejection; nil if closed
-	until       time.Time // open: when a trial may start; half-open: when the trial counts as accepted
-	ignoreUntil time.Time // errors until then concern the credentials before these
+	mu         sync.Mutex
+	state      breakerState
+	err        error     // the rejection; nil if closed
+	until      time.Time // open: when a trial may start; half-open: when the trial counts as accepted
+	replacedAt time.Time // when these credentials replaced others; zero if they did not
 }
 
 type breakerState int
@@ -112,9 +112,9 @@ func (b *Breaker) RecordSuccess() {
 	}
 }
 
-// recordError records an error of a connection with these credentials. It reports whether
-// that opened the breaker. Logins that were in flight when it opened, and logins that were
-// not sent, do not extend the backoff.
+// recordError records an error of a connection that was opened with these credentials. It
+// reports whether that opened the breaker. Logins that were in flight when it opened, and
+// logins that were not sent, do not extend the backoff.
 func (b *Breaker) recordError(err error) (opened bool) {
 	if b == nil || !Rejected(err) || InBackoff(err) {
 		return false
@@ -122,7 +122,7 @@ func (b *Breaker) recordError(err error) (opened bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
-	if now.Before(b.ignoreUntil) || b.state == breakerOpen && now.Before(b.until) {
+	if b.state == breakerOpen && now.Before(b.until) {
 		return false
 	}
 	for inner := errors.Unwrap(err); inner != nil && Rejected(inner); inner = errors.Unwrap(inner) {
@@ -137,7 +137,17 @@ func (b *Breaker) recordError(err error) (opened bool) {
 func (b *Breaker) Replace() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.ignoreUntil = time.Now().Add(loginBackoff)
+	b.replacedAt = time.Now()
+}
+
+// replacedLately reports whether an error may still be one of the former credentials.
+func (b *Breaker) replacedLately() bool {
+	if b == nil {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return time.Since(b.replacedAt) < loginBackoff
 }
 
 // close closes the breaker. b.mu is held.

@@ -91,21 +91,29 @@ func TestLoginBreakerStoresTheRejectionAlone(t *testing.T) {
 	}
 }
 
-// TestLoginBreakerIgnoresErrorsOfFormerCredentials: connections with the former credentials
-// may fail just after they were replaced.
-func TestLoginBreakerIgnoresErrorsOfFormerCredentials(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := new(Breaker)
-		b.Replace()
-		time.Sleep(loginBackoff - time.Millisecond)
-		if b.recordError(sarama.ErrSASLAuthenticationFailed) || b.Allow() != nil {
-			t.Error("the rejection of the former credentials counts")
-		}
-		time.Sleep(time.Millisecond)
-		if !b.recordError(sarama.ErrSASLAuthenticationFailed) {
-			t.Error("a rejection does not count")
-		}
-	})
+// TestReplacedCredentialsIgnoreErrorsOfFormerOnes: connections with the former credentials
+// may fail just after they were replaced. An error of a connection with the new ones counts.
+func TestReplacedCredentialsIgnoreErrorsOfFormerOnes(t *testing.T) {
+	for _, own := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			c := &Credentials{Breaker: new(Breaker)}
+			record := c.RecordClusterError
+			if own {
+				record = c.RecordError
+			}
+			c.Breaker.Replace()
+			time.Sleep(loginBackoff - time.Millisecond)
+			record(sarama.ErrSASLAuthenticationFailed)
+			if counts := c.Breaker.Allow() != nil; counts != own {
+				t.Errorf("own connection %v: the rejection counts: %v", own, counts)
+			}
+			time.Sleep(2 * loginBackoff)
+			record(sarama.ErrSASLAuthenticationFailed)
+			if c.Breaker.Allow() == nil {
+				t.Errorf("own connection %v: a later rejection does not count", own)
+			}
+		})
+	}
 }
 
 // TestUnusedLoginBreakersAreRememberedForAWhile: credentials that come back within a minute

@@ -66,11 +66,19 @@ func (c *Credentials) Configure(s *sarama.Config, cluster config.Cluster) {
 	}
 }
 
-// RecordError records an error of a connection with these credentials. A token that was
-// rejected is not used for the next login.
+// RecordError records an error of a connection that was opened with these credentials. A
+// token that was rejected is not used for the next login.
 func (c *Credentials) RecordError(err error) {
 	if c.Breaker.recordError(err) && c.tokens != nil && errors.Is(err, sarama.ErrSASLAuthenticationFailed) {
 		c.tokens.discard()
+	}
+}
+
+// RecordClusterError is [Credentials.RecordError] if the connection is unknown: it may have
+// been opened with the credentials that these have replaced a moment ago.
+func (c *Credentials) RecordClusterError(err error) {
+	if !c.Breaker.replacedLately() {
+		c.RecordError(err)
 	}
 }
 
