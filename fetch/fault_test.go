@@ -1,8 +1,10 @@
 package fetch
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"net"
 	"slices"
 	"strings"
@@ -241,6 +243,49 @@ func TestConnectionBreaksDuringResponse(t *testing.T) {
 	cut.after.Store(-1)
 	r.waitForRecords(rd, 0, total)
 	r.waitForRecovery(rd)
+}
+
+// TestMalformedRecordIsFetchedAgainAfterBackoff: the consumer's goroutine finds the malformed record,
+// after the lanes have found nothing to do. None of them may sleep through the end of the backoff.
+func TestMalformedRecordIsFetchedAgainAfterBackoff(t *testing.T) {
+	r := newRig(t, 1, 1, smallSettings)
+	r.fetcher.mu.Lock()
+	r.fetcher.endsInterval = time.Minute
+	r.fetcher.mu.Unlock()
+	malformed := batchOf(0, "v0", "v1")
+	binary.BigEndian.PutUint32(malformed[23:], 2) // the last offset, of a record that is missing
+	binary.BigEndian.PutUint32(malformed[57:], 3)
+	binary.BigEndian.PutUint32(malformed[17:], crc32.Checksum(malformed[21:], crc32.MakeTable(crc32.Castagnoli)))
+	var fetches atomic.Int32
+	r.onFetch(func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
+		fetches.Add(1)
+		resp := errorResponse(req, sarama.ErrNoError).(*kmsg.FetchResponse)
+		p := &resp.Topics[0].Partitions[0]
+		p.HighWatermark, p.LastStableOffset, p.RecordBatches = 3, 3, malformed
+		return resp, nil, true
+	})
+	s := r.fetcher.Subscribe(Spec{Topic: "t", MaxBytes: 64 << 10})
+	defer s.Close()
+	ctx, cancel := contextOf(t)
+	var found time.Time
+	for s.LastError() == nil {
+		time.Sleep(2 * unreadAfter) // so that nothing is fetched ahead
+		if _, err := s.Read(ctx, func(*batch.Record) bool { time.Sleep(unreadAfter / 2); return true }); err != nil {
+			t.Fatal(err)
+		}
+		found = time.Now()
+	}
+	before := fetches.Load()
+	waiting := make(chan struct{})
+	go func() {
+		defer close(waiting)
+		_ = s.Wait(ctx)
+	}()
+	defer func() { cancel(); <-waiting }()
+	r.eventually("another fetch", func() (bool, any) { n := fetches.Load(); return n > before, n })
+	if took := time.Since(found); took > 4*time.Second {
+		t.Errorf("it was fetched again after %v", took)
+	}
 }
 
 func TestSlowBrokerDelaysNoOther(t *testing.T) {

@@ -142,6 +142,7 @@ func (s *Subscription) finishPart(p *partition.QueuedPart, next int64, err error
 		f.releasePart(p.Frame)
 		s.drop(next)
 		s.handleBadBatch(err, &later)
+		s.wakeLane() // it has to know when the rest ends
 		return
 	}
 	switch {
