@@ -16,7 +16,7 @@ import (
 func newRotationTest() (*Agent, *entry, *fakeRunner) {
 	a := New(Options{Log: slog.New(slog.DiscardHandler)})
 	f := newFakeRunner(config.Consumer{Name: "c", Topics: []string{"t"}, Cluster: config.Cluster{TLS: &config.TLS{CAFile: "ca"}}})
-	f.snapshot.Fingerprints = filewatch.Fingerprints{"ca": "1"}
+	f.fingerprints = filewatch.Fingerprints{"ca": "1"}
 	e := &entry{name: "c", spec: f.spec, runner: f, cancel: func(error) {}}
 	a.entries["c"] = e
 	return a, e, f
@@ -57,11 +57,14 @@ func TestChangedCredentialsAreQueued(t *testing.T) {
 	if files("2") || e.pending != nil {
 		t.Error("a reconnect was queued again before the consumer has read the files")
 	}
+	if f.snapshots > 0 {
+		t.Errorf("%d snapshots, each of which looks at all partitions", f.snapshots)
+	}
 }
 
 func TestCredentialsAreCheckedOnlyWhileAConsumerUsesThem(t *testing.T) {
 	for name, change := range map[string]func(*entry, *fakeRunner){
-		"not read yet": func(_ *entry, f *fakeRunner) { f.snapshot.Fingerprints = nil },
+		"not read yet": func(_ *entry, f *fakeRunner) { f.fingerprints = nil },
 		"not running":  func(e *entry, _ *fakeRunner) { e.cancel = nil },
 		"ending":       func(e *entry, _ *fakeRunner) { e.ending = true },
 		"stopping":     func(e *entry, _ *fakeRunner) { e.timer = time.NewTimer(time.Hour) },
@@ -78,17 +81,18 @@ func TestCredentialsAreCheckedOnlyWhileAConsumerUsesThem(t *testing.T) {
 }
 
 // TestChangedFileEndsAWait: a consumer that waits before a retry, perhaps because of a
-// file, retries when the file has changed.
+// file, retries when the file has changed. It applies no settings: that would flush the
+// sinks of all consumers that use the file.
 func TestChangedFileEndsAWait(t *testing.T) {
 	a, _, f := newRotationTest()
 	a.updateFingerprints(filewatch.Fingerprints{"ca": "1", "other": "1"})
-	was := f.updates
+	was := f.retries
 	a.updateFingerprints(filewatch.Fingerprints{"ca": "1", "other": "2"})
-	if f.updates != was {
-		t.Error("a file of no consumer caused an update")
+	if f.retries != was {
+		t.Error("a file of no consumer ended a wait")
 	}
 	a.updateFingerprints(filewatch.Fingerprints{"ca": "2", "other": "2"})
-	if f.updates != was+1 {
-		t.Errorf("%d updates, want one", f.updates-was)
+	if f.retries != was+1 || f.updates > 0 {
+		t.Errorf("%d waits were ended, want one, and %d updates, want none", f.retries-was, f.updates)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"kcagent/agent/consumer"
 	"kcagent/agent/web"
 	"kcagent/config"
+	"kcagent/config/filewatch"
 )
 
 func (a *Agent) Status() web.Status { return a.api.Status() }
@@ -21,13 +22,16 @@ func (a *Agent) Threads() (web.Threads, error) { return a.api.Threads() }
 type fakeRunner struct {
 	run func(context.Context) // while it is RUNNING
 
-	mu         sync.Mutex
-	spec       config.Consumer // as last asked for
-	snapshot   consumer.Snapshot
-	updates    int
-	awaited    []string
-	reconnects int
-	reopens    int
+	mu           sync.Mutex
+	spec         config.Consumer // as last asked for
+	snapshot     consumer.Snapshot
+	fingerprints filewatch.Fingerprints
+	snapshots    int
+	updates      int
+	awaited      []string
+	reconnects   int
+	retries      int
+	reopens      int
 }
 
 func newFakeRunner(spec config.Consumer) *fakeRunner {
@@ -78,6 +82,18 @@ func (f *fakeRunner) Reconnect() {
 	f.reconnects++
 }
 
+func (f *fakeRunner) RetryNow() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.retries++
+}
+
+func (f *fakeRunner) Fingerprints() filewatch.Fingerprints {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.fingerprints
+}
+
 func (f *fakeRunner) Reopen() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -103,5 +119,6 @@ func (f *fakeRunner) Sample(time.Time) {}
 func (f *fakeRunner) Snapshot() consumer.Snapshot {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.snapshots++
 	return f.snapshot
 }

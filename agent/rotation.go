@@ -29,7 +29,7 @@ func (a *Agent) updateFingerprints(fingerprints filewatch.Fingerprints) {
 	for _, e := range a.entries {
 		for path := range maps.Values(e.spec.Cluster.Files()) {
 			if fingerprints[path] != a.fingerprints[path] {
-				e.update(e.spec) // ends the wait
+				e.runner.RetryNow()
 			}
 		}
 	}
@@ -79,7 +79,7 @@ func (a *Agent) queueReconnect(e *entry, fields []string, fingerprints filewatch
 // outdated returns the fields whose files differ from what the consumer uses or was last
 // asked to use, and the fingerprints of all its files.
 func (a *Agent) outdated(e *entry) (fields []string, fingerprints filewatch.Fingerprints) {
-	used := e.runner.Snapshot().Fingerprints
+	used := e.runner.Fingerprints()
 	if used == nil {
 		return nil, nil // it has not read them yet
 	}

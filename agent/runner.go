@@ -6,6 +6,7 @@ import (
 
 	"kcagent/agent/consumer"
 	"kcagent/config"
+	"kcagent/config/filewatch"
 )
 
 // A runner is what the loop needs of a consumer; the real one is a [consumer.Consumer]. Only
@@ -18,11 +19,19 @@ type runner interface {
 	Run(ctx context.Context)
 
 	// Update hands over the spec that the consumer has to apply from now on: settings,
-	// topics, pause. It also ends a wait before a retry, even if the spec is the same.
+	// topics, pause. It also ends a wait before a retry.
 	Update(spec config.Consumer)
 
 	// Reconnect has the consumer read its credentials again and reconnect with them.
 	Reconnect()
+
+	// RetryNow ends a wait before a retry.
+	RetryNow()
+
+	// Fingerprints returns those of the files with the credentials in use, by path; nil
+	// until the consumer has read them. The loop calls it for every consumer every two
+	// seconds, so it must cost less than Snapshot, which looks at each partition.
+	Fingerprints() filewatch.Fingerprints
 
 	// Reopen has the sink look whether its files were moved away.
 	Reopen()

@@ -119,6 +119,18 @@ func (c *Consumer) Reconnect() {
 	c.retryNow.Set()
 }
 
+// RetryNow ends a wait before a retry.
+func (c *Consumer) RetryNow() { c.retryNow.Set() }
+
+// Fingerprints returns those of the files with the credentials in use, by path; nil until
+// the consumer has read them.
+func (c *Consumer) Fingerprints() filewatch.Fingerprints {
+	if prints := c.fingerprints.Load(); prints != nil {
+		return *prints
+	}
+	return nil
+}
+
 // Reopen has the sink check whether its files were moved away.
 func (c *Consumer) Reopen() { c.flushDue.Set() }
 

@@ -5,7 +5,6 @@ import (
 
 	"kcagent/agent/kafka"
 	"kcagent/agent/stats"
-	"kcagent/config/filewatch"
 )
 
 // The labels that every goroutine of a consumer inherits from its run.
@@ -33,10 +32,6 @@ type Snapshot struct {
 	Resubscribing bool                // it was asked for other topics than its generation reads
 	Partitions    []PartitionSnapshot // assigned, sorted by topic and number
 
-	// Fingerprints are those of the files with the credentials in use, by path; nil
-	// until the consumer has read them.
-	Fingerprints filewatch.Fingerprints
-
 	stats.Counters
 }
 
@@ -60,9 +55,6 @@ func (c *Consumer) Snapshot() Snapshot {
 		MemberID: v.MemberID, Generation: v.Generation, Topics: v.Topics,
 		Resubscribing: v.StartedWith != nil && !kafka.SameTopics(v.StartedWith, c.spec.Load()),
 		Counters:      c.stats.Counters(),
-	}
-	if prints := c.fingerprints.Load(); prints != nil {
-		s.Fingerprints = *prints
 	}
 	if len(v.Partitions) > 0 {
 		s.Partitions = make([]PartitionSnapshot, len(v.Partitions))
