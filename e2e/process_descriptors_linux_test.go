@@ -171,8 +171,8 @@ func measureDelay() (stop func() time.Duration) {
 }
 
 // TestDescriptorLimitForConnectionsIsNamed: with more consumers than the agent may have
-// connections, it responds over HTTP, names the limit, and works again with fewer
-// consumers.
+// connections, it responds over HTTP, names the limit, and those that have a connection
+// read. All of them read again with fewer consumers.
 func TestDescriptorLimitForConnectionsIsNamed(t *testing.T) {
 	t.Parallel()
 	const limit, consumers, fewer = 128, 60, 4
@@ -189,6 +189,15 @@ func TestDescriptorLimitForConnectionsIsNamed(t *testing.T) {
 		return slices.ContainsFunc(st.Consumers, func(c agenttest.Consumer) bool {
 			return c.Status == "ERROR" && strings.Contains(c.Error(), fmt.Sprintf("limit of %d descriptors", limit))
 		})
+	})
+	a.WaitStatus("the consumers with a connection to read", func(st agenttest.Status) bool {
+		reading := 0
+		for _, c := range st.Consumers {
+			if c.Status == "RUNNING" && c.Lag == 0 && c.RecordsTotal == 100 {
+				reading++
+			}
+		}
+		return reading >= consumers/4
 	})
 	a.Apply(s.config(entries[:fewer]...))
 	for _, e := range entries[:fewer] {

@@ -48,6 +48,36 @@ func TestBudgetIsNotExceeded(t *testing.T) {
 	d.Release(1)
 }
 
+// TestMembersLeaveConnectionsForFetching: connections to coordinators count in the budget of
+// all connections to brokers, and do not use it up.
+func TestMembersLeaveConnectionsForFetching(t *testing.T) {
+	d := divide(128)
+	brokers := d.brokers()
+	members := d.members(brokers)
+	for range d.Members {
+		if !members.Acquire(1) {
+			t.Fatalf("%d of %d are taken, and there is no further one", members.used.Load(), d.Members)
+		}
+	}
+	if members.Acquire(1) {
+		t.Error("members get more than their share")
+	}
+	if text := members.Err().Error(); !strings.Contains(text, "(24 for connections to coordinators)") {
+		t.Errorf("the error is %q", text)
+	}
+	if !brokers.Acquire(d.Brokers-d.Members) || brokers.Acquire(1) {
+		t.Errorf("%d of %d are taken, want all of them", brokers.used.Load(), d.Brokers)
+	}
+	members.Release(1)
+	if !brokers.Acquire(1) || members.Acquire(1) {
+		t.Error("a connection of a member that was closed cannot be taken, or more can")
+	}
+	brokers.Release(1)
+	if !members.Acquire(1) {
+		t.Error("a failed attempt of a member is counted")
+	}
+}
+
 // TestDialCountsUntilClose: a connection counts until it is closed for the first time, and one
 // that fails does not count.
 func TestDialCountsUntilClose(t *testing.T) {

@@ -20,6 +20,7 @@ type Descriptors struct {
 	Files       int // for the files of sinks
 	Connections int // for clients of the HTTP API
 	Brokers     int // for connections to brokers
+	Members     int // of Brokers, for connections of members to their coordinators
 	// The rest is not counted: configuration, secrets, folders that are synced, the log,
 	// and the watches and polls of the runtime.
 }
@@ -33,6 +34,8 @@ func divide(limit int) Descriptors {
 	d.Files = d.Limit / 2
 	d.Connections = min(max(d.Limit/8, 8), 256)
 	d.Brokers = max(d.Limit-d.Files-d.Connections-max(d.Limit/16, 16), 4)
+	// Without a connection that fetches, no consumer gets records.
+	d.Members = d.Brokers - min(max(d.Brokers/8, 8), d.Brokers/2)
 	return d
 }
 
@@ -49,10 +52,11 @@ var Of = sync.OnceValue(func() Descriptors {
 // A Budget counts the open descriptors of one kind. Its methods neither wait nor
 // allocate, and are safe for concurrent use.
 type Budget struct {
-	limit int // of the process
-	share int // of it, for this kind
-	kind  string
-	used  atomic.Int64
+	limit  int // of the process
+	share  int // of it, for this kind
+	kind   string
+	parent *Budget // of which share is a part; nil if there is none
+	used   atomic.Int64
 }
 
 // NewBudget returns a budget of n descriptors for files of sinks.
@@ -68,15 +72,33 @@ func (d Descriptors) brokers() *Budget {
 	return &Budget{limit: d.Limit, share: d.Brokers, kind: "connections to brokers"}
 }
 
-// Files is the budget of all file sinks of the process, and Brokers that of all its
-// connections to brokers.
+// members returns a budget for connections to coordinators, which count in brokers as well.
+func (d Descriptors) members(brokers *Budget) *Budget {
+	return &Budget{limit: d.Limit, share: d.Members, kind: "connections to coordinators", parent: brokers}
+}
+
+// Files is the budget of all file sinks of the process, Brokers that of all its connections
+// to brokers, and Members the part of Brokers for connections to coordinators.
 var (
 	Files   = sync.OnceValue(func() *Budget { return Of().files() })
 	Brokers = sync.OnceValue(func() *Budget { return Of().brokers() })
+	Members = sync.OnceValue(func() *Budget { return Of().members(Brokers()) })
 )
 
 // Acquire takes n descriptors; if fewer are left it takes none and returns false.
 func (b *Budget) Acquire(n int) bool {
+	if !b.acquire(n) {
+		return false
+	}
+	if b.parent != nil && !b.parent.Acquire(n) {
+		b.used.Add(int64(-n))
+		return false
+	}
+	return true
+}
+
+// acquire is Acquire without the parent.
+func (b *Budget) acquire(n int) bool {
 	for {
 		used := b.used.Load()
 		if used+int64(n) > int64(b.share) {
@@ -92,6 +114,9 @@ func (b *Budget) Acquire(n int) bool {
 func (b *Budget) Release(n int) {
 	if b.used.Add(int64(-n)) < 0 {
 		panic("limits: more descriptors were released than acquired")
+	}
+	if b.parent != nil {
+		b.parent.Release(n)
 	}
 }
 

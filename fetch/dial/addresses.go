@@ -35,8 +35,8 @@ func systemLookup(ctx context.Context, host string) ([]netip.Addr, error) {
 }
 
 // dial connects to the first address of addr that accepts a connection, and returns that address
-// as ip:port. Its error has the errors of all addresses.
-func (a *addresses) dial(ctx context.Context, addr string) (conn net.Conn, at string, err error) {
+// as ip:port. Its error has the errors of all addresses. The connection counts in the budget.
+func (a *addresses) dial(ctx context.Context, addr string, budget *limits.Budget) (conn net.Conn, at string, err error) {
 	all, err := a.resolve(ctx, addr)
 	if err != nil {
 		return nil, "", limits.StableError(&net.OpError{Op: "dial", Net: "tcp", Err: err}, nil)
@@ -44,7 +44,7 @@ func (a *addresses) dial(ctx context.Context, addr string) (conn net.Conn, at st
 	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
 	failed := make(map[string]error)
 	for i, at := range all {
-		conn, err := dialOne(ctx, &dialer, at, len(all)-i)
+		conn, err := dialOne(ctx, &dialer, at, len(all)-i, budget)
 		if err == nil {
 			return conn, at, nil
 		}
@@ -61,14 +61,14 @@ func (a *addresses) dial(ctx context.Context, addr string) (conn net.Conn, at st
 
 // dialOne connects to one address. It leaves time for those after it, as [net.Dialer] does; left
 // is how many there are, this one included.
-func dialOne(ctx context.Context, dialer *net.Dialer, at string, left int) (net.Conn, error) {
+func dialOne(ctx context.Context, dialer *net.Dialer, at string, left int, budget *limits.Budget) (net.Conn, error) {
 	const minTimeout = 2 * time.Second
 	if by, ok := ctx.Deadline(); ok && left > 1 {
 		var stop context.CancelFunc
 		ctx, stop = context.WithTimeout(ctx, max(time.Until(by)/time.Duration(left), minTimeout))
 		defer stop()
 	}
-	return limits.Brokers().Dial(ctx, dialer, "tcp", at)
+	return budget.Dial(ctx, dialer, "tcp", at)
 }
 
 // resolve returns the addresses of addr as ip:port. Those that did not respond lately come last.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"kcagent/e2e/badnet"
+	"kcagent/limits"
 )
 
 // TestUnresponsiveAddressesComeLast: an address that refuses connections costs no attempt, and
@@ -19,7 +20,7 @@ func TestUnresponsiveAddressesComeLast(t *testing.T) {
 	a := &addresses{lookup: func(context.Context, string) ([]netip.Addr, error) {
 		return []netip.Addr{netip.MustParseAddr("127.0.0.3"), netip.MustParseAddr("::ffff:127.0.0.2"), netip.MustParseAddr("127.0.0.3")}, nil
 	}}
-	conn, at, err := a.dial(t.Context(), "kafka.test:"+port)
+	conn, at, err := a.dial(t.Context(), "kafka.test:"+port, limits.Brokers())
 	if err != nil || at != "127.0.0.2:"+port {
 		t.Fatalf("connected to %s, error %v", at, err)
 	}
@@ -53,7 +54,7 @@ func TestErrorTextIsStable(t *testing.T) {
 		return nil, &net.DNSError{Err: failed.Error(), Name: "kafka.test", IsTimeout: true}
 	}}
 	for range 2 {
-		if _, _, err := a.dial(t.Context(), "kafka.test:9092"); err == nil || err.Error() != "dial tcp: lookup kafka.test: read udp 127.0.0.53:53: context deadline exceeded" {
+		if _, _, err := a.dial(t.Context(), "kafka.test:9092", limits.Brokers()); err == nil || err.Error() != "dial tcp: lookup kafka.test: read udp 127.0.0.53:53: context deadline exceeded" {
 			t.Errorf("no name server: %v", err)
 		}
 	}
@@ -62,7 +63,7 @@ func TestErrorTextIsStable(t *testing.T) {
 	texts := make(map[string]bool)
 	for range 2 {
 		a = &addresses{lookup: func(context.Context, string) ([]netip.Addr, error) { return ips, nil }}
-		_, _, err := a.dial(t.Context(), "kafka.test:"+port)
+		_, _, err := a.dial(t.Context(), "kafka.test:"+port, limits.Brokers())
 		texts[err.Error()] = true
 		slices.Reverse(ips)
 	}

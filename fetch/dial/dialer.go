@@ -20,6 +20,8 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"time"
+
+	"kcagent/limits"
 )
 
 // Options describe how to connect to a broker, and for whom.
@@ -69,7 +71,11 @@ func (d *Dialer) Connect(ctx context.Context, addr string, o Options) (*Conn, er
 	if err != nil {
 		return nil, err
 	}
-	raw, at, err := d.addresses.dial(ctx, addr)
+	budget := limits.Brokers()
+	if o.Member != nil {
+		budget = limits.Members()
+	}
+	raw, at, err := d.addresses.dial(ctx, addr, budget)
 	if err != nil {
 		slot.release()
 		return nil, err
