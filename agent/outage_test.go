@@ -92,7 +92,7 @@ func TestOutOfRangePolicyDecidesTheNextRecord(t *testing.T) {
 		r.wantStatus(consumer.Running)
 		r.produce(0, "new")
 		r.wantRecords("t/0@2=new")
-		if log := r.log.String(); resets(r) != 1 || !strings.Contains(log, "offset out of range was reset") || !strings.Contains(log, `"policy":"latest"`) {
+		if log := r.log.String(); resets(r) != 1 || !strings.Contains(log, "offset out of range; applying on_offset_out_of_range") || !strings.Contains(log, `"policy":"latest"`) {
 			t.Errorf("%d resets were counted; the log:\n%s", resets(r), log)
 		}
 	})

@@ -125,7 +125,7 @@ func runAgent(ctx context.Context, o runOptions) error {
 	}
 	kafka.SetUpSarama(o.log)
 	if err := limits.SetUpGC(o.log); err != nil {
-		o.log.Warn("memory is not limited", logkey.Error, err)
+		o.log.Warn("memory limit is unknown; memory is not limited", logkey.Error, err)
 	}
 	files := filewatch.NewFiles(filewatch.Options{Log: o.log, Events: o.watch})
 	a := agent.New(agent.Options{Log: o.log, Version: version(), ShutdownTimeout: o.shutdownTimeout, Files: files})

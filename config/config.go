@@ -1,6 +1,5 @@
-// Package config is what a user may write: the structure of the file, the rules that it
-// must obey, its normal form, its JSON Schema, and a watcher that parses it again after
-// each edit.
+// Package config defines the configuration file: its structure, its rules, its normal form,
+// its JSON Schema, and a watcher that parses it again after each edit.
 //
 // It guarantees that a [Config] is valid as a whole, that two consumers mean the same if
 // they are deeply equal, and that a [Secret] is never printed. Start reading with the

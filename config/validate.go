@@ -56,7 +56,7 @@ func (p *parser) checkCluster(n *yaml.Node, path string, c Cluster) {
 		}
 	}
 	if r := c.Rack; len(r) > 255 || strings.TrimSpace(r) != r || strings.ContainsFunc(r, unicode.IsControl) {
-		p.doc.ReportField(n, path, "rack", fmt.Sprintf("invalid rack %q: it must be at most 255 bytes, without spaces at its ends or control characters", r), "use the name in broker.rack of the brokers")
+		p.doc.ReportField(n, path, "rack", fmt.Sprintf("invalid rack %q: must be at most 255 bytes, without spaces at its ends or control characters", r), "use the name in broker.rack of the brokers")
 	}
 	if l := c.Fetch.Lanes; l < 1 || l > 64 {
 		p.doc.ReportField(n, path, "fetch.lanes", fmt.Sprintf("invalid number %d: must be from 1 to 64", l), "")

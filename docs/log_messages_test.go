@@ -96,7 +96,7 @@ var phrase = regexp.MustCompile(`^[\pL][^%=]*[\pL\d]$`)
 
 const logMessagesIntro = `# Log messages
 
-The agent logs constant messages; values are attributes. Messages that concern one consumer also have the attribute ` + "`consumer`" + `, and a sink's messages the attributes of its consumer.
+The agent logs constant messages; values are attributes. Messages that concern one consumer also have the attribute ` + "`consumer`" + `, and messages of a sink have the attributes of its consumer. Messages with ` + "`committed` and `in_file`" + ` say where a partition resumes; they also have ` + "`topic` and `partition`" + `, and ` + "`policy` or `next_step`" + ` if it is needed.
 
 [troubleshooting.md](troubleshooting.md) explains each warning and error with its cause and the action to take. ` + "`--log-level debug`" + ` shows the messages of level DEBUG.
 `

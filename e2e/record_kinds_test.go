@@ -173,7 +173,7 @@ func TestRetentionDuringAPauseCountsAsReset(t *testing.T) {
 		t.Errorf("the file holds %v", got)
 	}
 	s.wantResets(t, a, e, 1)
-	if !strings.Contains(a.Log(), "offset out of range was reset") {
+	if !strings.Contains(a.Log(), "offset out of range; applying on_offset_out_of_range") {
 		t.Error("the log does not report the reset")
 	}
 }

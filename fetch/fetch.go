@@ -14,7 +14,7 @@
 //   - No records are delivered after Pause or Close has returned, except by a Take that was running
 //     already.
 //   - A consumer that does not read takes part in no request. What was fetched ahead for it is
-//     dropped once others need the memory, and fetched again when the consumer comes back. So a
+//     dropped once others need the memory, and fetched again when the consumer reads again. So a
 //     slow consumer delays no other.
 //   - Requests in flight and parts that are not read yet stay together below lanes × brokers ×
 //     max_bytes, and with a memory limit below the fetcher's share of a quarter of it (see
@@ -39,7 +39,7 @@
 //   - cursor.Next is the position of the consumer. cursor.FetchOffset is where the next request
 //     begins, after everything in cursor.Queue. After drop, both are equal.
 //   - cursor.NextEpoch and cursor.FetchEpoch are the leader epochs of the last records before them.
-//     Whatever moves an offset moves its epoch as well.
+//     An offset is never changed without its epoch.
 //   - A subscription is in one request at most (request.inFlight). If request.seq has changed
 //     meanwhile, the response is discarded.
 //   - Only the goroutine that calls Take looks at records, without the lock. It holds the part that

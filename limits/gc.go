@@ -18,9 +18,9 @@ import (
 // could be measured. It saves a third of the memory of a thousand idle consumers.
 const gcPercent = 40
 
-// SetUpGC has the garbage collector keep the process a tenth below the memory limit of its
-// cgroup, so that a container is not killed because of garbage, and tells Records the
-// limit. The environment variables GOMEMLIMIT and GOGC take precedence.
+// SetUpGC sets the limit of the garbage collector a tenth below the memory limit of the
+// cgroup, so that a container is not killed because of garbage, and passes the limit to
+// Records. The environment variables GOMEMLIMIT and GOGC take precedence.
 func SetUpGC(log *slog.Logger) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)

@@ -3,7 +3,7 @@
 // open, the agent still serves the HTTP API and reads its configuration.
 //
 // [Descriptors] and [Budget] are for descriptors, [Memory] for the records in memory, and
-// [SetUpGC] sets the memory limit of the process. All of them count; none of them waits.
+// [SetUpGC] sets the memory limit of the process. They count, and never wait.
 package limits
 
 import (

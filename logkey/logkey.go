@@ -16,7 +16,7 @@ const (
 	Consumer      = "consumer"       // name of the consumer
 	Consumers     = "consumers"      // number of consumers
 	Cost          = "cost"           // what the change costs, such as a rebalance
-	Diverging     = "diverging"      // last offset that the log of the leader shares, -1 if unknown
+	Diverging     = "diverging"      // first offset at which the log of the leader may have other records, unknown if there is none
 	Durability    = "durability"     // durability that the file sink is set to
 	End           = "end"            // offset after the last record of the log
 	Epoch         = "epoch"          // leader epoch of the position

@@ -1,6 +1,6 @@
 // Package retry has what every retry loop of the agent needs: how long to wait
 // before the next attempt, a signal that ends a wait early, and whether an error
-// is a timeout. It knows nothing of Kafka and does no I/O.
+// is a timeout. It does not depend on Kafka and does no I/O.
 //
 // Start reading at [Backoff].
 package retry

@@ -1,4 +1,5 @@
-// Package sink says what a sink is: the place to which the records of a consumer go.
+// Package sink defines what a sink is: the place to which the records of a consumer are
+// written.
 //
 // It holds the contract between a kind of sink and its caller ([Sink]), the types that
 // both exchange ([Record], [Chunk], [Position], [Ledger]), and the settings of every kind
@@ -8,13 +9,13 @@
 //
 // # The contract
 //
-// A consumer encodes records, collects them to chunks of one partition, and writes the
+// A consumer encodes records, collects them in chunks of one partition, and writes the
 // chunks. A nil error of Write means that the sink has accepted the records, not that they
 // are durable. Flush makes durable what was accepted before; then the consumer commits the
 // offsets. So three rules hold for every kind of sink:
 //
 //   - After an error of Write, nothing of the chunk is in the sink. The consumer writes the
-//     same chunk again.
+//     same records again.
 //   - After a Flush without an error, everything that was accepted before is as durable as
 //     the sink promises. After an error that wraps [ErrReopen], the records since the last
 //     good Flush are gone: the consumer calls Resume and fetches them again.

@@ -1,5 +1,5 @@
-// Package consumer is the life of one consumer: its states, its faults, and its membership
-// in the group. [Consumer] is created once for an entry of the file; each Run is one start.
+// Package consumer runs one consumer: its states, its faults, and its membership in the
+// group. [Consumer] is created once for an entry of the file; each Run is one start.
 // One goroutine owns the state (state_machine.go) and derives it from the events of the
 // others. Another one joins the group and runs one generation after the other (member.go,
 // join.go); how one ended decides what comes next (outcome.go).
@@ -16,7 +16,7 @@
 //   - A static member whose instance ID another agent has taken waits until it is free: if it
 //     rejoined, it would fence the other one, which would do the same. It leaves by its own
 //     member ID, never by instance ID alone.
-//   - A restarted static leader does not learn that it leads (KAFKA-13435), and gets its
+//   - A restarted static leader is not told that it is the leader (KAFKA-13435), and gets its
 //     former assignment. So every static member checks whether each partition has a member,
 //     and the first one that finds one without leaves and rejoins.
 //   - 12 s after a stop began, the consumer's connections are closed: sarama's requests

@@ -97,7 +97,7 @@ func (j *joinAttempt) Setup(session sarama.ConsumerGroupSession) error {
 		j.admitted()
 	}
 	if topic, found := j.foreignTopic(session.Claims()); found {
-		m.log.Info("a topic of a former subscription is assigned; leaving the group to join it again", logkey.Topic, topic)
+		m.log.Info("a topic of a former subscription is assigned; leaving and rejoining the group", logkey.Topic, topic)
 		return errForeignTopic
 	}
 	if err := j.generation.Setup(session); err != nil {

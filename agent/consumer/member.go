@@ -157,7 +157,7 @@ func (m *member) keepAuthenticated(ctx context.Context) {
 			conf, err = group.Config(m.spec, creds, m.dialer, m.cluster.Fetcher)
 		}
 		if err != nil { // they have changed again since; the agent will report that, too
-			m.log.Warn("changed credentials cannot be used", logkey.Error, err)
+			m.log.Warn("changed credentials cannot be used; keeping the current ones", logkey.Error, err)
 			continue
 		}
 		m.client.Reconnect(conf, creds)
@@ -206,7 +206,7 @@ func (m *member) consume(ctx context.Context) error {
 			short, listAge = 0, 0
 		case leaveAndRejoin:
 			if err := m.leaveGroup(); err != nil {
-				m.log.Warn("leaving the group for a rebalance failed", logkey.Error, err)
+				m.log.Warn("leaving the group to rejoin it failed", logkey.Error, err)
 			}
 			short = m.pace(ctx, short)
 		case instanceTaken:

@@ -179,7 +179,7 @@ func runningReason(from State) string {
 	case Paused:
 		return "state: running"
 	case Failing:
-		return "works again"
+		return "recovered"
 	}
 	return "joined the group"
 }

@@ -112,8 +112,8 @@ func holderOf(group *sarama.GroupDescription, instance string) *sarama.GroupMemb
 }
 
 // watchAssignment ends the generation if a partition is assigned to no member. The leader of
-// a group watches for new partitions. But a static leader does not learn after a restart
-// that it leads (KAFKA-13435). Then no member watches, and each gets its former assignment,
+// a group watches for new partitions. But a static leader is not told after a restart
+// that it is the leader (KAFKA-13435). Then no member watches, and each gets its former assignment,
 // although partitions were added meanwhile.
 func (j *joinAttempt) watchAssignment(ctx context.Context) {
 	for pause := firstAssignmentCheck; ; pause = j.member.consumer.clusters.Rematch {

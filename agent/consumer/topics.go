@@ -62,7 +62,7 @@ func (j *joinAttempt) watchTopics(ctx context.Context) {
 			continue // reported by those who need the metadata
 		}
 		if !slices.Equal(topics, j.generation.Topics) {
-			j.member.log.Info("topics to subscribe to have changed", logkey.Before, len(j.generation.Topics), logkey.Now, len(topics))
+			j.member.log.Info("subscribed topics have changed", logkey.Before, len(j.generation.Topics), logkey.Now, len(topics))
 			j.abandon(generation.ErrTopicsChanged)
 			return
 		}

@@ -82,7 +82,7 @@ func recordCommits(resp *sarama.OffsetCommitResponse, points map[*Partition]flus
 		case ok:
 			err = fmt.Errorf("%s/%d: %w", p.Topic, p.Partition, code)
 		default:
-			err = fmt.Errorf("the response lacks %s/%d", p.Topic, p.Partition)
+			err = fmt.Errorf("no result for %s/%d in the response", p.Topic, p.Partition)
 		}
 		first = p
 	}

@@ -3,7 +3,7 @@
 // consumer. The goroutine of a partition takes it through its phases (partition.go,
 // resume.go) to the hot path (flow.go). The flusher (flush.go, commit.go) makes records
 // durable and then commits their offsets. The watchdog restarts a consumer whose partitions
-// make no progress (watchdog.go, stall.go).
+// make no progress (watchdog.go).
 //
 // # Rules
 //

@@ -315,6 +315,6 @@ func (e SinkError) Unwrap() error { return e.Err }
 
 // Causes for which a generation is ended before the group requires it.
 var (
-	ErrTopicsChanged  = errors.New("topics to subscribe to have changed")
-	ErrClusterChanged = errors.New("the cluster at the addresses is not the one in which the group was joined")
+	ErrTopicsChanged  = errors.New("subscribed topics have changed")
+	ErrClusterChanged = errors.New("the brokers belong to another cluster than the one in which the consumer joined its group")
 )

@@ -50,7 +50,7 @@ var outOfRangePolicies = map[config.OutOfRange]fetch.Policy{
 // partition.
 func (g *Generation) logOutOfRange(e fetch.OutOfRangeError) {
 	g.env.Stats.OffsetResets.Add(1)
-	g.env.Log.Warn("offset out of range was reset", logkey.Topic, e.Topic, logkey.Partition, e.Partition,
+	g.env.Log.Warn("offset out of range; applying on_offset_out_of_range", logkey.Topic, e.Topic, logkey.Partition, e.Partition,
 		logkey.Offset, e.Offset, logkey.First, e.Start, logkey.End, e.End, logkey.Policy, string(g.env.Spec.Load().OnOutOfRange))
 }
 

@@ -33,7 +33,7 @@ func (o Offsets) Fetch(claims map[string][]int32) (map[sink.TopicPartition]offse
 			case block == nil && resp.GroupError() != sarama.ErrNoError:
 				return nil, resp.GroupError()
 			case block == nil:
-				return nil, fmt.Errorf("the response lacks %s/%d", topic, id)
+				return nil, fmt.Errorf("no result for %s/%d in the response", topic, id)
 			case block.Err != sarama.ErrNoError:
 				return nil, block.Err
 			}

@@ -1,6 +1,7 @@
-// Package kafka is the way to a Kafka cluster: settings of sarama, connections to
-// coordinators, and what all consumers of a cluster share; package login has the credentials. Start with [Clusters] and [Cluster]; [Dialer] opens the connections of one
-// consumer, and [Explain] says what a user can do about an error.
+// Package kafka connects consumers to Kafka clusters. It has the settings of sarama, the
+// connections to coordinators, and what all consumers of a cluster share; package login has
+// the credentials. Start with [Clusters] and [Cluster]. [Dialer] opens the connections of
+// one consumer, and [Explain] adds the meaning and the next step to an error.
 //
 // Consumers share a cluster, and so a fetcher, if their cluster settings are equal apart
 // from fetch and rack, which change in place. A pin belongs to a list of brokers, whatever

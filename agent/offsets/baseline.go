@@ -11,7 +11,7 @@ import (
 // partitions that a topic had when the group first read it is part of the commit metadata.
 //
 // Only the goroutine that keeps the consumer a member of its group uses a baseline. The
-// zero value knows nothing.
+// zero value is empty.
 type Baseline struct {
 	cluster    string           // id of the cluster that all of it is about; "" if unknown
 	pattern    string           // topics_regex that the subscribed topics match; "" if they are named

@@ -73,8 +73,8 @@ var (
 	AtCommitOfCopy        = Reason{"checkpoint is a copy or a restored backup; its file lacks records", slog.LevelWarn}
 	AtMismatch            = Reason{"checkpoint does not match the committed offset; its file may lack records", slog.LevelWarn}
 	AtLedgerAlone         = Reason{"no committed offset; resuming where the file ends", slog.LevelInfo}
-	AtLedgerOfTopic       = Reason{"committed offset is about a deleted topic; resuming where the file ends", slog.LevelInfo}
-	ClusterReplaced       = Reason{"another cluster is at the addresses of the brokers that the file was written from", slog.LevelWarn}
+	AtLedgerOfTopic       = Reason{"committed offset belongs to a deleted topic; resuming where the file ends", slog.LevelInfo}
+	ClusterReplaced       = Reason{"the brokers belong to another cluster than the records of the file", slog.LevelWarn}
 	TopicRecreated        = Reason{"topic was deleted and recreated; applying on_offset_out_of_range", slog.LevelWarn}
 	AtLedgerNotEarlyStart = Reason{"the offset was committed while the sink could not be opened; resuming where the file ends", slog.LevelInfo}
 	AtEarlyStart          = Reason{"resuming at the offset that was committed while the sink could not be opened", slog.LevelInfo}

@@ -72,7 +72,7 @@ func (a *API) Handler() http.Handler {
 	mux.Handle("/metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{EnableOpenMetrics: true, MaxRequestsInFlight: 4}))
 	mux.HandleFunc("/{$}", servePage)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		replyError(w, http.StatusNotFound, "no such page: "+r.URL.Path)
+		replyError(w, http.StatusNotFound, "page not found: "+r.URL.Path)
 	})
 	return readOnly(mux)
 }
@@ -97,7 +97,7 @@ func (a *API) serveConsumer(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	replyError(w, http.StatusNotFound, "no consumer is named "+strings.ToValidUTF8(name, "?"))
+	replyError(w, http.StatusNotFound, "consumer not found: "+strings.ToValidUTF8(name, "?"))
 }
 
 func (a *API) serveThreads(w http.ResponseWriter, _ *http.Request) {
@@ -128,8 +128,8 @@ func (a *API) serveConfig(w http.ResponseWriter, _ *http.Request) {
 	}{snap.Reloads.Path, snap.Reloads.SHA256, snap.Config.Normalised(), seals})
 }
 
-// A secretHashCache has the hashes of the secrets of the configuration that was asked
-// for last. They are slow to compute on purpose, so that nobody can guess secrets.
+// A secretHashCache has the hashes of the secrets of the configuration that was requested
+// last. They are slow to compute on purpose, so that nobody can guess secrets.
 type secretHashCache struct {
 	mu     sync.Mutex
 	config *config.Config

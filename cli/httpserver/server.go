@@ -1,6 +1,7 @@
-// Package httpserver serves the HTTP API so that no client can hold more than a little of
-// the agent: every phase of a request has a deadline, and the number of connections is
-// limited without locking anybody out. It knows nothing of the API itself.
+// Package httpserver serves the HTTP API so that no client can use up the resources of the
+// agent. Every phase of a request has a deadline. The number of connections is limited, and
+// at the limit an idle connection is closed for a new one. The package does not depend on
+// the API itself.
 package httpserver
 
 import (

@@ -1,7 +1,7 @@
 // Package filewatch reports when the content of files changes, however they are
 // written: in place, by renaming, through symbolic links, as a volume of Kubernetes, or
-// on a file system without events. It knows bytes and their hashes; what they mean is
-// the caller's business.
+// on a file system without events. It handles bytes and their hashes;
+// the caller interprets them.
 //
 // It guarantees:
 //

@@ -1,6 +1,6 @@
 // Package strictyaml reads one YAML document into Go values and reports every mistake in
-// it with line, column, path and hint. It knows the shape of values, not what they mean:
-// package config adds the rules.
+// it with line, column, path and hint. It checks the types of values; package config adds
+// the rules for their content.
 //
 // It is strict where YAML libraries are not: unknown and duplicate keys, wrong types and
 // second documents are problems, and a problem does not end the decoding, so that all of

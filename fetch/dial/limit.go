@@ -97,7 +97,7 @@ func (e *ConnectionLimitError) Error() string {
 	case e.Open == 0:
 		return what + " before: it may be restarting, or clients at this address may have reached its limit max.connections.per.ip"
 	case e.Evicted:
-		what = "the connection to broker " + e.Broker + " was closed in favour of one that fetches"
+		what = "the connection to broker " + e.Broker + " was closed by the agent, which needed one for fetching"
 	}
 	return fmt.Sprintf("%s: the broker's limit max.connections.per.ip may be reached (this agent has %d connections to it); "+
 		"raise the limit or run fewer consumers per agent", what, e.Open)

@@ -189,7 +189,7 @@ func TestFetchConnectionEvictsNewestMember(t *testing.T) {
 	reject(lane, "[]") // the broker may be down
 	ls.respondedAt("b:9092").Store(time.Now().UnixNano())
 	reject(lane, "[2]")
-	if why := seats[2].evictedFor(); why == nil || !strings.HasPrefix(why.Error(), "the connection to broker b:9092 was closed in favour of one that fetches: ") {
+	if why := seats[2].evictedFor(); why == nil || !strings.HasPrefix(why.Error(), "the connection to broker b:9092 was closed by the agent, which needed one for fetching: ") {
 		t.Errorf("the reason is %v", why)
 	}
 	seats[2].release()

@@ -18,13 +18,13 @@ func (e ResponseError) Unwrap() error { return e.Err }
 // that the header of the response may have tags.
 func ResponseBody(b []byte, id int32, flexible bool) ([]byte, error) {
 	if got := int32(binary.BigEndian.Uint32(b)); got != id {
-		return nil, errors.New("correlation id of another request")
+		return nil, errors.New("invalid response: correlation id of another request")
 	}
 	if b = b[4:]; !flexible {
 		return b, nil
 	}
 	if len(b) == 0 || b[0] != 0 {
-		return nil, errors.New("unexpected tags in the header")
+		return nil, errors.New("invalid response: unexpected tags in the header")
 	}
 	return b[1:], nil
 }

@@ -1,9 +1,9 @@
-// Package metadata asks the brokers of one cluster which topics there are, who leads their
-// partitions, and which brokers coordinate groups.
+// Package metadata looks up the topics of one cluster, the leaders of their partitions, and
+// the coordinators of groups.
 //
-//   - All callers share one connection, and those that ask at the same time share one request.
-//   - A cluster that cannot be reached, or that rejects the credentials, is not asked again
-//     for some time: callers get the former error.
+//   - All callers share one connection, and simultaneous callers share one request.
+//   - If a cluster cannot be reached, or rejects the credentials, the client sends it no
+//     request for some time: callers get the former error.
 //   - A topic is reported as missing, or as recreated, only when two responses agree, because
 //     a single broker may have outdated metadata.
 //

@@ -4,8 +4,9 @@
 // would answer with an object for each record, or one after the other, are sent between two of
 // its own: fetches, lookups of coordinators and leader epochs, and those of a [Link].
 //
-// Every error is either one of the connection ([IsConnectionError]), after which another
-// connection or another broker may do, or a [dial.ResponseError], for which it would not help.
+// Every error is either an error of the connection ([IsConnectionError]) or a
+// [dial.ResponseError]. Only after an error of the connection is it useful to try another
+// connection or another broker.
 //
 // Start reading at [Opener.Open] and [Conn.Fetch].
 package wire

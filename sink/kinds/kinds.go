@@ -1,7 +1,8 @@
 // Package kinds lists the kinds of sink and opens them.
 //
-// A further kind is one entry in the table of this package, one field of [sink.Spec], and one
-// package with a [sink.Sink] whose tests call sinktest.TestContract.
+// A further kind is one entry in the table of this package, one field of [sink.Spec] with its
+// defaults and rules in package config, and one package with a [sink.Sink] whose tests call
+// sinktest.TestContract.
 package kinds
 
 import (

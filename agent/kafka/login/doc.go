@@ -1,6 +1,6 @@
-// Package login is what is used to log in to a cluster: [Credentials], read from the file
-// and the files that it names, SASL mechanisms, tokens, and the [Breaker] that keeps
-// rejected credentials from being used again at once.
+// Package login authenticates to clusters. It has the [Credentials], which are read from the
+// configuration and the files that it names, the SASL mechanisms, the tokens, and the
+// [Breaker], which delays the next login with rejected credentials.
 //
 // # Rules
 //

@@ -270,7 +270,7 @@ func (w *Writer) truncateTorn(f disk.File, size int64, c sink.Compression) (int6
 	if err != nil || end == size {
 		return end, err
 	}
-	w.env.Log.Warn("torn last record truncated", logkey.Path, w.Path, logkey.Bytes, size-end)
+	w.env.Log.Warn("incomplete last record truncated", logkey.Path, w.Path, logkey.Bytes, size-end)
 	return end, f.Truncate(end)
 }
 

@@ -168,7 +168,7 @@ func (w *Writer) matchExactly(f disk.File, c *checkpoint.Checkpoint, info fs.Fil
 		w.movedFile = m
 		return match{}, nil
 	case size == 0 && m.Length > 0:
-		log.Warn("file was truncated by another program; continuing it", logkey.Path, w.Path, logkey.ExpectedBytes, m.Length)
+		log.Warn("file was truncated by another program; continuing in the empty file", logkey.Path, w.Path, logkey.ExpectedBytes, m.Length)
 		return match{}, nil
 	case matches && (same || m.Length > 0):
 		if !same {

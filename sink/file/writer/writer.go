@@ -76,7 +76,7 @@ func (w *Writer) Write(ctx context.Context, c sink.Chunk) error {
 	defer frame.Free()
 	for {
 		if err := w.mu.Lock(ctx); err != nil {
-			return fmt.Errorf("write %s: another write is running: %w", w.Path, err)
+			return fmt.Errorf("write %s: another write is in progress: %w", w.Path, err)
 		}
 		err := w.append(ctx, c, frame.Data, codec)
 		w.mu.Unlock()
