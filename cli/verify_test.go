@@ -29,7 +29,7 @@ func TestVerifyExitsWith1ForHolesAndRepeats(t *testing.T) {
 		{[]string{whole, far}, exitFailure, []string{"orders/3: offsets 9 to 19 are missing before " + far + ":1\n"}, ""},
 		{[]string{"--allow-holes", whole, far}, exitSuccess, []string{"offsets 9 to 19"}, ""},
 		{[]string{"--allow-holes", whole, whole}, exitFailure, []string{"  2     0\n"}, ""},
-		{[]string{whole, next, torn}, exitFailure, []string{torn + ":2: torn last line", "  10        4"}, ""},
+		{[]string{whole, next, torn}, exitFailure, []string{torn + ":2: incomplete last line", "  10        4"}, ""},
 		{[]string{filepath.Join(dir, "none")}, exitFailure, nil, "no such file"},
 		{nil, exitUsage, nil, "no files"},
 		{[]string{"--nope", whole}, exitUsage, nil, "not defined"},

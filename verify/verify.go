@@ -138,7 +138,7 @@ func (t *Trail) lines(path string, r *bufio.Reader) error {
 		case errors.Is(err, io.EOF) && len(line) == 0:
 			return nil
 		case errors.Is(err, io.EOF):
-			return &LineError{path, n, "torn last line: no newline"}
+			return &LineError{path, n, "incomplete last line: no newline"}
 		case err != nil:
 			return fmt.Errorf("verify %s:%d: %w", path, n, err)
 		}

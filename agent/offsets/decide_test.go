@@ -158,7 +158,7 @@ var decisionCases = map[string]decisionCase{
 		Decision{Offset: 5, Reason: AtMirrored, Adopt: true, Commit: true},
 	},
 
-	"The leader epoch of a commit about the deleted topic is ignored where the ledger in the new topic is at the same offset.": {
+	"The leader epoch of a commit about the deleted topic is ignored where the ledger is at the same offset of the new topic.": {
 		committedIn(4, ours(5, "mine", "a", hereOld)), ledgerAt(5, "b", here), here, latest,
 		Decision{Offset: 5, Lineage: "b", Reason: AtLedgerOfTopic, Commit: true},
 	},
@@ -180,7 +180,7 @@ var decisionCases = map[string]decisionCase{
 		ours(5, "", "a", hereOld), noLedger, here, earliest,
 		Decision{Offset: -1, Start: oldest, Reason: TopicRecreated, Commit: true},
 	},
-	"A commit about the deleted topic is ignored where the ledger is in the new topic: the partition resumes where the file ends.": {
+	"A commit about the deleted topic is ignored where the ledger is about the new topic: the partition resumes where the file ends.": {
 		ours(5, "mine", "a", hereOld), ledgerAt(2, "b", here), here, latest,
 		Decision{Offset: 2, Lineage: "b", Reason: AtLedgerOfTopic, Commit: true},
 	},
@@ -188,7 +188,7 @@ var decisionCases = map[string]decisionCase{
 		ours(2, "theirs", "b", here), ledgerAt(5, "a", hereOld), here, latest,
 		Decision{Offset: 2, Lineage: "b", Reason: AtOtherMembers, Adopt: true},
 	},
-	"Without a commit, a ledger about the deleted topic makes on_offset_out_of_range apply.": {
+	"Without a commit, on_offset_out_of_range applies if the ledger is about the deleted topic.": {
 		nothing, ledgerAt(5, "a", hereOld), here, earliest,
 		Decision{Offset: -1, Start: oldest, Reason: TopicRecreated, Adopt: true, Commit: true},
 	},
@@ -200,15 +200,15 @@ var decisionCases = map[string]decisionCase{
 		ours(5, "mine", "a", hereOld), ledgerAt(5, "a", hereOld), here, blocking(earliest),
 		Decision{Offset: -1, Reason: TopicRecreated, Blocked: true},
 	},
-	"A recreation that this agent saw makes an offset without a topic id obsolete.": {
+	"If this agent has detected the recreation, an offset without a topic id is ignored.": {
 		external(5), noLedger, here, seen(earliest),
 		Decision{Offset: -1, Start: oldest, Reason: TopicRecreated, Commit: true},
 	},
-	"A recreation that this agent saw does not make an offset in the new topic obsolete.": {
+	"If this agent has detected the recreation, an offset in the new topic is not ignored.": {
 		ours(2, "theirs", "b", here), noLedger, here, seen(earliest),
 		Decision{Offset: 2, Lineage: "b", Reason: AtCommitted},
 	},
-	"If the brokers do not report topic ids, it is not detected that a topic was recreated.": {
+	"A recreated topic is not detected if the brokers do not report topic ids.": {
 		ours(5, "mine", "a", hereOld), ledgerAt(5, "a", hereOld),
 		sink.Identity{Cluster: "here"},
 		earliest,
@@ -227,7 +227,7 @@ var decisionCases = map[string]decisionCase{
 		ours(12, "theirs", "a", here), ledgerAt(9, "a", here), here, earliest,
 		Decision{Offset: 12, Lineage: "a", Reason: AtOtherMembers, Adopt: true},
 	},
-	"A commit of another ledger of a sink without one is an ordinary hand-over, too.": {
+	"A commit of a member whose sink keeps no ledger is an ordinary hand-over, too.": {
 		ours(12, "", "a", here), ledgerAt(9, "a", here), here, earliest,
 		Decision{Offset: 12, Lineage: "a", Reason: AtOtherMembers, Adopt: true},
 	},
@@ -247,7 +247,7 @@ var decisionCases = map[string]decisionCase{
 		ours(12, "mine", "b", here), ledgerAt(19, "a", hereOld), here, earliest,
 		Decision{Offset: 12, Lineage: "b", Reason: AtMismatch, Adopt: true, Copied: true},
 	},
-	"A commit of the ledger's own id is ordinary if the ledger is about another cluster: the consumer was moved there and back.": {
+	"A commit of the ledger's own id is an ordinary one if the ledger is about another cluster: the consumer was moved there and back.": {
 		ours(12, "mine", "a", here), ledgerAt(19, "b", elsewhere), here, earliest,
 		Decision{Offset: 12, Lineage: "a", Reason: AtCommitted, Adopt: true},
 	},
@@ -327,7 +327,7 @@ var decisionCases = map[string]decisionCase{
 		committedEarly(12, "b", here), ledgerAt(9, "a", here), here, latest,
 		Decision{Offset: 9, Lineage: "a", Reason: AtLedgerNotEarlyStart, Commit: true},
 	},
-	"A ledger about the deleted topic makes on_offset_out_of_range apply, although there is an early start offset.": {
+	"With an early start offset, too, on_offset_out_of_range applies if the ledger is about the deleted topic.": {
 		committedEarly(12, "b", here), ledgerAt(19, "a", hereOld), here, earliest,
 		Decision{Offset: -1, Start: oldest, Reason: TopicRecreated, Adopt: true, Commit: true},
 	},
