@@ -14,7 +14,7 @@ var demoCommand = command{
 	name:    "demo",
 	summary: "run an agent with an embedded Kafka broker, generated records and a sample file",
 	details: `
-The folder gets a sample file to edit; a file that exists already is used unchanged. The
+The command writes a sample file to the folder. It uses an existing file unchanged. The
 demo ends on SIGINT or SIGTERM, or after --duration.`,
 	example: "kcagent demo --dir /tmp/kcagent-demo --duration 1m",
 	run:     runDemo,
@@ -25,7 +25,7 @@ func runDemo(ctx context.Context, io streams, flags *flag.FlagSet, args []string
 	flags.StringVar(&o.Dir, "dir", "./"+demo.DefaultDir, "`folder` for the sample file and the data")
 	flags.IntVar(&o.Rate, "rate", demo.DefaultRate, "`number` of records to generate per second")
 	flags.StringVar(&o.Listen, "listen", "127.0.0.1:8080", "`address` of the read-only HTTP API")
-	flags.DurationVar(&o.Duration, "duration", 0, "end after this `duration`; 0 is until a signal")
+	flags.DurationVar(&o.Duration, "duration", 0, "end after this `duration`; with 0, run until a signal")
 	level, format := logFlags(flags)
 	if err := parse(io, flags, args); err != nil {
 		return err

@@ -11,7 +11,7 @@ var schemaCommand = command{
 	name:    "schema",
 	summary: "print the JSON Schema of the file, for editors",
 	details: `
-The schema is a little more lenient than validate, which also knows rules that a schema
+The schema is a little more lenient than validate, which also checks rules that a schema
 cannot express.`,
 	example: "kcagent schema > consumers.schema.json",
 	run:     runSchema,

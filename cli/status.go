@@ -25,7 +25,7 @@ The table has one line per consumer, consumers with errors first. With --output 
 stdout is the response of /status, see docs/http-api.md.
 
 With --wait FILE the command waits until the agent has applied exactly this file and
-every consumer is in the state that the file asks for. It ends at once if the agent
+every consumer is in its desired state. The command ends at once if the agent
 rejects the file.`,
 	exits: []exit{
 		{exitSuccess, "success"},

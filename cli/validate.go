@@ -17,7 +17,7 @@ import (
 
 var validateCommand = command{
 	name:    "validate",
-	summary: "validate a file, and with --online also what it names",
+	summary: "validate a file, and with --online also its brokers, topics, groups and sinks",
 	details: `
 Problems go to stdout, in the order of the file:
 

@@ -23,7 +23,7 @@ how many offsets are missing, repeated, or late (after a higher one). The first 
 of each partition are listed below it.`,
 	exits: []exit{
 		{exitSuccess, "no offset is missing, repeated or late"},
-		{exitFailure, "an offset is, or a line cannot be read"},
+		{exitFailure, "an offset is missing, repeated or late, or a line cannot be read"},
 		{exitUsage, "invalid usage"},
 	},
 	example: "kcagent verify /data/orders*.jsonl",

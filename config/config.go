@@ -22,11 +22,11 @@ import (
 // expanded, clusters resolved, topics sorted and unique.
 type Config struct {
 	Clusters  map[string]Cluster `yaml:"clusters" doc:"Kafka clusters by name."`
-	Limits    Limits             `yaml:"limits" doc:"Limits that guard against an edit that goes too far, and the memory for one record batch."`
+	Limits    Limits             `yaml:"limits" doc:"Limits for the number of consumers, for what one edit may remove, and for the size of one record batch."`
 	Consumers []Consumer         `yaml:"consumers" doc:"The consumers. Each has a name of its own; an empty list means none."`
 }
 
-// Limits guard against an edit that goes too far, and bound the memory for one record batch.
+// Limits bound the number of consumers, what one edit may remove, and the size of one record batch.
 type Limits struct {
 	MaxConsumers      int `yaml:"max_consumers" doc:"Maximum number of consumers; a file with more is rejected." example:"500"`
 	MaxRemovedPercent int `yaml:"max_removed_percent" doc:"Maximum share of the running consumers that one edit may terminate, in percent; the agent rejects an edit that would terminate more." example:"20"`
@@ -71,7 +71,7 @@ type Consumer struct {
 	Topics            []string      `yaml:"topics" doc:"Topics to read. A missing topic is reported as an error; the others are still read." default:"this or topics_regex is required" example:"[orders, refunds]"`
 	TopicsRegex       string        `yaml:"topics_regex" doc:"Instead of topics: a pattern in Go's syntax, matched anywhere in the name of a topic. Topics that are created or deleted are noticed within a minute." default:"none" example:"'^orders[.]'"`
 	Group             string        `yaml:"group" doc:"Consumer group." default:"kcagent-<name>" example:"billing-orders"`
-	State             State         `yaml:"state" doc:"running; paused: fetching stops, membership and assignment are kept; stopped: the consumer leaves its group and holds no goroutine, connection or file." example:"paused"`
+	State             State         `yaml:"state" doc:"running: the consumer fetches. paused: it stays a member and keeps its assignment, but does not fetch. stopped: it leaves its group and holds no goroutine, connection or file." example:"paused"`
 	Start             Start         `yaml:"start" doc:"Start policy for partitions without a committed offset: earliest, latest or an RFC 3339 time. Partitions and topics that are added later are read from their first record." example:"'2026-01-31T08:00:00Z'"`
 	OnOutOfRange      OutOfRange    `yaml:"on_offset_out_of_range" doc:"What to do if the next offset is no longer in the log, or the topic was recreated: continue at earliest or latest, or fail: the partition stops and the consumer goes to ERROR." example:"fail"`
 	InstanceID        string        `yaml:"instance_id" doc:"Makes the consumer a static member (KIP-345): a restart of the agent within session_timeout causes no rebalance. Each agent needs its own id; if two agents use the same one, the second reports it and waits." default:"none" example:"${HOSTNAME:-agent-1}"`
@@ -92,7 +92,7 @@ type Flush struct {
 	Bytes    sink.Size     `yaml:"bytes" doc:"Flush earlier once this much is unflushed, from 1KiB to 1TiB." example:"8MiB"`
 }
 
-// State is the state that the file asks for.
+// State is the desired state of a consumer.
 type State string
 
 // The desired states.

@@ -12,7 +12,7 @@ import (
 )
 
 // Schema returns the JSON Schema of the file, for editors. It is made from the structs
-// that the file is decoded into. It is a little more lenient than Parse, which knows rules
+// that the file is decoded into. It is a little more lenient than Parse, which checks rules
 // that a schema cannot express.
 func Schema() []byte {
 	consumer := block(reflect.TypeFor[Consumer]())

@@ -315,7 +315,7 @@ const consumersIntro = "`consumers` is a list with one entry per consumer. `defa
 
 const clustersIntro = "`clusters` names the Kafka clusters. A change of a cluster applies to each consumer that uses it. A new name for a cluster with the same content costs nothing."
 
-const limitsIntro = "`limits` guards against an edit that goes too far, and bounds the memory for one record batch."
+const limitsIntro = "`limits` bounds the number of consumers, what one edit may remove, and the size of one record batch."
 
 const envelope = `
 ## The JSON envelope
@@ -326,5 +326,5 @@ With ` + "`format: json`" + ` each record is one line:
 {"topic":"orders","partition":0,"offset":42,"timestamp":"2026-01-31T08:00:00.000Z","key":"7","value":"…","headers":[{"key":"source","value":"shop"}]}
 ` + "```" + `
 
-A key or value that is not valid UTF-8 is encoded as ` + "`key_base64` or `value_base64`" + `; a null is ` + "`null`" + `. The timestamp is that of the record, or ` + "`null`" + ` if the record has none. RFC 3339 ends at the years 0000 and 9999: an earlier or later timestamp is written as ` + "`0000-01-01T00:00:00.000Z` or `9999-12-31T23:59:59.999Z`" + `.
+A key or value that is not valid UTF-8 is encoded as ` + "`key_base64` or `value_base64`" + `; a null is ` + "`null`" + `. The timestamp is that of the record, or ` + "`null`" + ` if the record has none. RFC 3339 covers the years 0000 to 9999: an earlier or later timestamp is written as ` + "`0000-01-01T00:00:00.000Z` or `9999-12-31T23:59:59.999Z`" + `.
 `

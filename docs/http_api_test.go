@@ -131,7 +131,7 @@ The API is read-only: the configuration file is the only control. It accepts GET
 - An error is ` + "`{\"error\": \"…\"}`" + `. An unknown path gets 404. If the agent cannot produce a response, the status is 500.
 - Times are RFC 3339, with the time zone of the host. Sizes are bytes.
 - The API listens on ` + "`--listen`, `127.0.0.1:8080`" + ` by default, without TLS and authentication. ` + "`--web.config.file`" + ` adds both, as in Prometheus exporters.
-- Clients share an eighth of the open files that the agent may have. At the limit the agent closes the connection that has been idle for the longest time, so idle clients cannot block a health check.
+- Clients share an eighth of the files that the agent may open. At the limit the agent closes the connection that has been idle for the longest time, so idle clients cannot block a health check.
 `
 
 const statusIntro = "[status.schema.json](status.schema.json) is the JSON Schema. All fields are always present, except those that are marked as optional.\n"

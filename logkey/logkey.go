@@ -55,7 +55,7 @@ const (
 	Reason        = "reason"         // why it happened
 	SHA256        = "sha256"         // SHA-256 of the configuration file, in hex
 	Sink          = "sink"           // kind and target of the sink
-	Start         = "start"          // value of start
+	Start         = "start"          // start policy of the consumer
 	Timeout       = "timeout"        // duration after which the agent does not wait any longer
 	To            = "to"             // current state, offset or path
 	Topic         = "topic"          // topic

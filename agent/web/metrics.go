@@ -19,9 +19,9 @@ var goVersion = runtime.Version()
 // leaves no series behind, and reading records costs nothing for them.
 var (
 	descBuildInfo  = describeMetric("build_info", "Version of the agent; always 1.", "version", "go_version")
-	descReloadOK   = describeMetric("config_last_reload_successful", "Whether the file as it is now is in force: 1, or 0 if it was rejected.")
+	descReloadOK   = describeMetric("config_last_reload_successful", "1 if the file as last read is in force, 0 if it was rejected.")
 	descReloadTime = describeMetric("config_last_reload_success_timestamp_seconds", "When the configuration in force was applied.")
-	descReloads    = describeMetric("config_reloads_total", "Changed files seen, by result.", "result")
+	descReloads    = describeMetric("config_reloads_total", "Changes of the file that were read, by result.", "result")
 	descConfigInfo = describeMetric("config_info", "Hash of the configuration in force; always 1.", "sha256")
 	descConsumers  = describeMetric("consumers", "Consumers by status.", "status")
 	descStatus     = describeMetric("consumer_status", "1 for the status a consumer has, 0 for the others.", "consumer", "status")
@@ -42,7 +42,7 @@ var (
 	descPending    = describeMetric("consumer_change_pending", "1 while a change of the consumer waits for its pre-check.", "consumer")
 	descNext       = describeMetric("partition_next_offset", "Offset after the last record that the sink accepted.", "consumer", "topic", "partition")
 	descPartLag    = describeMetric("partition_lag_records", "Records between what the sink accepted and the end of the log.", "consumer", "topic", "partition")
-	descZombies    = describeMetric("zombie_goroutines", "Goroutines of consumers that were terminated.")
+	descZombies    = describeMetric("zombie_goroutines", "Goroutines of zombies, which are consumers that should have ended.")
 	allDescs       = []*prometheus.Desc{
 		descBuildInfo, descReloadOK, descReloadTime, descReloads, descConfigInfo, descConsumers, descStatus, descRecords,
 		descBytes, descLag, descLastRecord, descFlush, descCommitErrs, descSinkErrs, descRebalances, descRestarts,

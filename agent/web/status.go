@@ -43,7 +43,7 @@ type ConsumerStatus struct {
 	ID               string            `json:"id" doc:"Identifies this instance of the consumer; it changes with each replace."`
 	Name             string            `json:"name" doc:"Name of the consumer."`
 	Status           consumer.State    `json:"status" doc:"State of the consumer."`
-	Desired          config.State      `json:"desired" doc:"State that the file asks for."`
+	Desired          config.State      `json:"desired" doc:"Desired state, as in the file."`
 	Brokers          []string          `json:"brokers" doc:"Bootstrap brokers of the cluster."`
 	Cluster          string            `json:"cluster" doc:"Name of the cluster in the file; empty if the consumer has brokers of its own."`
 	Group            string            `json:"group" doc:"Consumer group."`
