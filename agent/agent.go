@@ -191,9 +191,9 @@ func (a *Agent) Run(ctx context.Context, updates <-chan config.Update) error {
 	}
 }
 
-// Reopen has every sink look whether its files were moved away, and open new ones, as a
-// program that rotates files requires. It also looks at the files with secrets. It does
-// not wait.
+// Reopen makes every sink check whether its files were moved away, and open new ones, as a
+// program that rotates files requires. It also checks the files with secrets. It does not
+// wait.
 func (a *Agent) Reopen() {
 	a.files.Check()
 	a.reopen.Set()

@@ -11,8 +11,8 @@ import (
 	"kcagent/config/filewatch"
 )
 
-// A rotationTest is an agent, whose loop does not run, with one consumer that uses the file
-// "ca". The consumer has read the fingerprint "1".
+// newRotationTest returns an agent, whose loop does not run, with one consumer that uses the
+// file "ca". The consumer has read the fingerprint "1".
 func newRotationTest() (*Agent, *entry, *fakeRunner) {
 	a := New(Options{Log: slog.New(slog.DiscardHandler)})
 	f := newFakeRunner(config.Consumer{Name: "c", Topics: []string{"t"}, Cluster: config.Cluster{TLS: &config.TLS{CAFile: "ca"}}})

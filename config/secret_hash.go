@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// A SecretHash lets a holder of the secret find out whether it is the same, and reveals
-// it to nobody else: guessing passwords is as slow as OWASP requires of stored ones
+// A SecretHash shows a holder of a secret whether it is the same one, and does not reveal
+// it to anybody else: guessing passwords is as slow as OWASP requires of stored ones
 // (PBKDF2-HMAC-SHA256, 600,000 rounds).
 type SecretHash struct {
 	Salt []byte `json:"salt"`

@@ -29,7 +29,7 @@ type Watcher struct {
 	getenv  func(string) (string, bool)
 }
 
-// NewWatcher returns a watcher of the file at path. It touches nothing before Run.
+// NewWatcher returns a watcher of the file at path. It accesses no file before Run.
 // getenv is os.LookupEnv except in tests.
 func NewWatcher(path string, getenv func(string) (string, bool), o filewatch.Options) *Watcher {
 	return &Watcher{

@@ -4,7 +4,7 @@ import (
 	"sync"
 )
 
-// A Gate is passed by each write to the sink. It makes a pause certain: once the channel
+// A Gate admits or blocks the writes to the sink. It guarantees a pause: once the channel
 // that Shut returned is closed, no write is in progress and none will begin. Its methods
 // are safe for concurrent use. The zero value is open.
 type Gate struct {

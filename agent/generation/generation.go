@@ -104,8 +104,8 @@ func (g *Generation) Setup(session sarama.ConsumerGroupSession) error {
 // followsPattern reports that the topics are those that match topics_regex.
 func (g *Generation) followsPattern() bool { return g.StartedWith.TopicsRegex != "" }
 
-// prepare finds out what is committed, and which partitions were added later. It does not
-// ask the sink: each partition's own goroutine does, so that one file that cannot be
+// prepare fetches the committed offsets, and finds out which partitions were added later. It
+// does not use the sink: each partition's own goroutine does, so that one file that cannot be
 // opened affects no other partition.
 func (g *Generation) prepare(source group.Offsets) error {
 	g.clusterID = g.env.Cluster.Pin().ID()
@@ -287,7 +287,7 @@ type Observer interface {
 	Report(origin string, err error) // origin fails with err, or works again if err is nil
 }
 
-// A History is what a consumer remembers from one generation to the next. Each part says
+// A History is what a consumer keeps from one generation to the next. Each part says
 // which goroutine may use it.
 type History struct {
 	Baseline offsets.Baseline

@@ -205,7 +205,8 @@ func (c *Client) Describe() (*sarama.GroupDescription, error) {
 }
 
 // Forget drops the coordinator, so that it is looked up again: it may have moved. sarama
-// does so only when the former coordinator says that it is none, and that may be dead.
+// does so only if the former coordinator responds that the group has moved, and it may be
+// down.
 func (c *Client) Forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -36,11 +36,12 @@ func (b *Baseline) Subscribe(pattern string, topics []string, awaited map[string
 	b.pattern, b.subscribed = pattern, now
 }
 
-// TopicMissing records that a topic does not exist: it will have been created later.
+// TopicMissing records that a topic does not exist: if it exists in future, it was created
+// later.
 func (b *Baseline) TopicMissing(topic string) { b.setAddedLater(topic, true) }
 
-// NothingMatched records that no topic matches pattern: each one that does will have been
-// created later.
+// NothingMatched records that no topic matches pattern: a topic that matches it in future
+// was created later.
 func (b *Baseline) NothingMatched(pattern string) {
 	b.pattern, b.subscribed = pattern, map[string]bool{}
 }

@@ -19,7 +19,7 @@ import (
 // counts all consumers that lose the cluster together.
 const outageDelay = 5 * time.Second
 
-// An Log logs which clusters fail for how many consumers: one line for a cluster and a
+// A Log logs which clusters fail for how many consumers: one line for a cluster and a
 // cause, instead of one for each consumer. Each consumer logs only when it goes to ERROR
 // and back. An outage outlives the cluster's fetcher, which ends while all its consumers
 // wait for their next retry. Its methods are safe for concurrent use.

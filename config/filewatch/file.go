@@ -25,7 +25,7 @@ type Content struct {
 	Trigger string // what caused the check: start, signal, event, poll or confirm
 }
 
-// NewFile returns a watcher of the file at path. It touches nothing before Run.
+// NewFile returns a watcher of the file at path. It accesses no file before Run.
 func NewFile(path string, o Options) *File {
 	return &File{monitor: newMonitor(o, path), path: path}
 }

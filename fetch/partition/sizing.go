@@ -12,7 +12,7 @@ type Sizing struct {
 	Bytes  int     // to request; grows up to the maximum of the subscription
 	ratio  float64 // bytes of memory for each byte of a response; 0 if it is unknown
 	Misses int     // responses in a row without records although there are some
-	Barren bool    // in one of them it came first, so that others did not displace its records
+	Barren bool    // in one of them the partition came first, so that others did not displace its records
 	Alone  bool    // to be requested alone: a request with others failed because of a batch
 
 	LargeBytes   int64     // memory for large batches that the next batch needs; 0 if none is known

@@ -40,7 +40,7 @@ func (l *Link) Request(req kmsg.Request) (kmsg.Response, error) {
 	return resps[0], nil
 }
 
-// RequestAll is Ask for many requests, which do not wait for each other's responses. The responses have
+// RequestAll is [Link.Request] for many requests, which do not wait for each other's responses. The responses have
 // the order of the requests.
 func (l *Link) RequestAll(reqs []kmsg.Request) ([]kmsg.Response, error) {
 	if err := l.conn.prepare(); err != nil {

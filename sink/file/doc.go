@@ -46,7 +46,7 @@
 //     step 3. So a record that Kafka does not redeliver is in front of the length.
 //
 // A start locks the checkpoint file before it reads anything. It reads the newer checkpoint,
-// and writes it again in the same slot, because the previous process may have died before
+// and writes it again in the same slot, because the previous process may have crashed before
 // its sync. It truncates the file to the length, and continues each partition at the offset
 // in the ledger or at the committed offset, whichever is larger. The truncated records have
 // offsets at or above those of the ledger, so Kafka redelivers them. The remaining records

@@ -130,7 +130,7 @@ func tailChecksum(f io.ReaderAt, length int64) (uint32, error) {
 	return crc32.Checksum(b, castagnoli), nil
 }
 
-// NewFileState returns the state of an open file, created at birthTime, up to a length.
+// NewFileState returns the state of an open file, created at born, up to a length.
 func NewFileState(f disk.File, info fs.FileInfo, born, length int64, codec sink.Compression) (*FileState, error) {
 	tail, err := tailChecksum(f, length)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"kcagent/sink/file/disk"
 )
 
-// Slots store checkpoints in one file, alternating between two places, so that a crash
+// slots store checkpoints in one file, alternating between two places, so that a crash
 // leaves the previous checkpoint or the new one, whole. Nothing is renamed, and no folder is
 // synced: overwriting an existing slot is one write to the disk.
 //

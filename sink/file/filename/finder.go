@@ -20,7 +20,7 @@ const maxCompared = 200_000
 
 // Checkpointed returns at most limit paths of data files that have a checkpoint and that a
 // consumer of the topics may write. path has placeholders of topics and partitions. Nil
-// topics stand for those for which subscribed returns true.
+// topics stand for those for which reads returns true.
 func (f *Finder) Checkpointed(path string, topics []string, reads func(topic string) bool, limit int) []string {
 	var found []string
 	for _, p := range fillTopics(filepath.Clean(path), topics) {

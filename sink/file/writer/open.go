@@ -224,7 +224,7 @@ func (w *Writer) newSegment(f disk.File, known match) (*segment, error) {
 		g.firstWrite = info.ModTime() // before anything is truncated
 	}
 	if disk.Preallocated(info) > minReserveGrowth/2 {
-		g.reserved = g.length // reserved by a process that died; trim frees it
+		g.reserved = g.length // reserved by a process that crashed; trim frees it
 	}
 	g.flushed = g.length
 	return g, nil

@@ -92,7 +92,7 @@ func (w *Writer) restoreLedger(c *checkpoint.Checkpoint) {
 	}
 }
 
-// finishCompletion renames a complete file to its final name, if the previous process died
+// finishCompletion renames a complete file to its final name, if the previous process crashed
 // before it did. It returns the file that the path names then.
 func (w *Writer) finishCompletion(f disk.File, m *checkpoint.FileState) (disk.File, error) {
 	if f == nil || m == nil {
