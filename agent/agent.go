@@ -10,8 +10,8 @@
 //   - A file with problems changes nothing.
 //
 // Start reading at [Agent.Run], then reconcile, which every edit goes through. A change that
-// needs a pre-check is a pendingChange. What the loop needs of a consumer is the interface
-// runner; its tests use a fake of it and need no Kafka.
+// needs a pre-check is a pendingChange. The loop uses consumers through the interface runner,
+// so its tests use fake ones and need no Kafka.
 package agent
 
 import (

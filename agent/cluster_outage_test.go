@@ -78,8 +78,8 @@ func noBroker(_ int, conn *net.TCPConn) {
 }
 
 // TestClusterOutageIsLoggedOnce: a hundred consumers lose their cluster, over connections
-// that end in a different way each time. Each logs its transition, once. What lasts and
-// what changes is logged once for the cluster, with the number of consumers. No text has
+// that end in a different way each time. Each logs its transition, once. The outage and
+// a change of its cause are logged once for the cluster, with the number of consumers. No text has
 // an ephemeral port.
 func TestClusterOutageIsLoggedOnce(t *testing.T) {
 	t.Parallel()

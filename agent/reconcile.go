@@ -54,8 +54,8 @@ func (a *Agent) forgetPins() {
 	a.clusters.ForgetPins(inUse)
 }
 
-// reconcile applies what differs between the configuration and the table. What has to
-// wait, because a consumer or a pre-check has not ended yet, is done in a later round.
+// reconcile applies the differences between the configuration and the table. A change that
+// has to wait, because a consumer or a pre-check has not ended yet, is made in a later round.
 func (a *Agent) reconcile(ctx context.Context) {
 	began := time.Now()
 	applied := 0

@@ -166,10 +166,10 @@ func TestRewoundPositionKeepsItsEpoch(t *testing.T) {
 	}
 }
 
-// TestCommitOfAnotherClientIsNoReset: the partition resumes at the offset that another
+// TestCommitOfAnotherClientDoesNotCountAsReset: the partition resumes at the offset that another
 // client committed with a leader epoch while the agent was down. That does not count as a
 // reset.
-func TestCommitOfAnotherClientIsNoReset(t *testing.T) {
+func TestCommitOfAnotherClientDoesNotCountAsReset(t *testing.T) {
 	r := newRig(t, 1)
 	r.memory.keepsLedger = true
 	r.produce(0, "a", "b")

@@ -36,7 +36,7 @@ func TestArchitectureNamesExistingTests(t *testing.T) {
 	}
 }
 
-// TestFileMapHasEachPackage: a stranger finds each package in the file map.
+// TestFileMapHasEachPackage: a newcomer finds each package in the file map.
 func TestFileMapHasEachPackage(t *testing.T) {
 	page, err := os.ReadFile("../ARCHITECTURE.md")
 	if err != nil {
@@ -55,7 +55,7 @@ func TestFileMapHasEachPackage(t *testing.T) {
 }
 
 // TestDevelopersPagesNameExistingFiles: each package and file that the pages for developers
-// name is there. A stranger follows them.
+// name exists. A newcomer follows them.
 func TestDevelopersPagesNameExistingFiles(t *testing.T) {
 	path := regexp.MustCompile("`((?:agent|bench|cli|config|demo|docs|e2e|examples|fetch|leader|limits|project|retry|sink|verify)/[a-z_/]*(?:\\.go)?)`")
 	for _, name := range []string{"ARCHITECTURE.md", "CONTRIBUTING.md"} {

@@ -7,10 +7,10 @@ import (
 	"kcagent/e2e/agenttest"
 )
 
-// TestProgressOfAnotherClientIsNoReset: a Java consumer in the group takes over a
+// TestProgressOfAnotherClientDoesNotCountAsReset: a Java consumer in the group takes over a
 // partition, commits and gives it back, while the agent runs and while it is down. The
 // agent continues after the commits, and neither the log nor the metrics report a reset.
-func TestProgressOfAnotherClientIsNoReset(t *testing.T) {
+func TestProgressOfAnotherClientDoesNotCountAsReset(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	topic := s.newTopic(t, "foreign", 2)

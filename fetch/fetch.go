@@ -13,9 +13,9 @@
 //     and reports that.
 //   - No records are delivered after Pause or Close has returned, except by a Take that was running
 //     already.
-//   - A consumer that does not read takes part in no request. What was fetched ahead for it is
-//     dropped once others need the memory, and fetched again when the consumer reads again. So a
-//     slow consumer delays no other.
+//   - A consumer that does not read takes part in no request. Records that were fetched ahead
+//     for it are dropped once others need the memory, and fetched again when the consumer reads
+//     again. So a slow consumer delays no other.
 //   - Requests in flight and parts that are not read yet stay together below lanes × brokers ×
 //     max_bytes, and with a memory limit below the fetcher's share of a quarter of it (see
 //     [limits.Memory]). A response is decompressed batch by batch as far as the grant of its

@@ -116,7 +116,7 @@ func TestConsumersAtDifferentPositionsTakeTurns(t *testing.T) {
 	r.waitForRecords(b, 5000, 20_000)
 }
 
-func TestBusyPartitionStarvesNoOther(t *testing.T) {
+func TestBusyPartitionDelaysNoOther(t *testing.T) {
 	r := newRig(t, 1, 3, Settings{Lanes: 1, MaxBytes: 64 << 10, MaxWait: 50 * time.Millisecond})
 	r.produce(0, 0, 100_000)
 	hot := r.startReader(Spec{MaxBytes: 1 << 20}, false)

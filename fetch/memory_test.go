@@ -176,9 +176,9 @@ func TestLongWaitForMemoryIsReported(t *testing.T) {
 	r.waitForRecovery(late)
 }
 
-// TestWaitForMemoryStartsAnewAfterRecords: the wait of a batch begins when the batch before it has
+// TestWaitForMemoryRestartsAfterRecords: the wait of a batch begins when the batch before it has
 // arrived.
-func TestWaitForMemoryStartsAnewAfterRecords(t *testing.T) {
+func TestWaitForMemoryRestartsAfterRecords(t *testing.T) {
 	r := newRig(t, 1, 1, Settings{Lanes: 1, MaxBytes: 1 << 20, MaxWait: 20 * time.Millisecond})
 	r.produce(0, 0, 1)
 	rd := r.startReader(Spec{}, false)

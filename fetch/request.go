@@ -74,10 +74,10 @@ func (j *fetchJob) release() {
 	j.allowance.Close()
 }
 
-// planFetch chooses the partitions of the next request. Those that are behind come first, beginning
-// with the one that has waited longest, and as many of them as this lane's share and memory allow,
-// so that the other lanes have something to request, too. Caught-up partitions are requested all
-// at once.
+// planFetch chooses the partitions of the next request. Partitions that are behind come first,
+// beginning with the one that has waited longest. The lane takes as many of them as its share and
+// the memory allow, so that the other lanes have something to request, too. Caught-up partitions
+// are requested all at once.
 func (l *lane) planFetch(now time.Time, wait time.Duration, later *callbacks) plan {
 	iso, peek := l.chooseIsolation(now)
 	if iso < 0 {
@@ -159,8 +159,8 @@ type fetchBuilder struct {
 }
 
 // addBehind adds up to share partitions that are behind, as far as the memory allows, and the other
-// subscriptions at the same positions. Those whose positions no broker has confirmed yet are added
-// whatever memory they need, because the response confirms the positions with or without records.
+// subscriptions at the same positions. If no broker has confirmed a position yet, it is added
+// whatever memory it needs, because the response confirms it with or without records.
 // Otherwise a start with a thousand partitions would take a round trip for every thirty of them.
 func (b *fetchBuilder) addBehind(l *lane, share int) {
 	behind := &l.b.behind[b.iso]

@@ -19,12 +19,12 @@ import (
 )
 
 // arrows lists each package of the program and the packages of this module that it may
-// import. It is the map of the house: a package that is not listed, and an import that is
-// not allowed, is an error. Imports point down this list only.
+// import. A package that is not listed, or an import that is not allowed, is an error.
+// Imports point down this list only.
 //
 // To add a package, add its row above the packages that it imports. To add an import,
-// first ask whether the importing package is the right place for the code; then add it
-// here, so that the review sees it.
+// first check whether the importing package is the right place for the code; then add it
+// here, so that a reviewer sees it.
 var arrows = []struct{ name, imports string }{
 	{".", "cli"},
 	{"cli", "agent agent/consumer agent/kafka agent/plan agent/precheck agent/web cli/client cli/httpserver cli/statustable config config/filewatch demo limits logkey sink/file sink/file/filename verify"},
@@ -78,8 +78,8 @@ var arrows = []struct{ name, imports string }{
 	{"logkey", ""},
 }
 
-// Bounds of the layout. A package must be small enough that a stranger can understand it,
-// a file that it can be read in one sitting, a function that it fits on a screen.
+// Bounds of the layout. A package must be small enough that a newcomer can understand it,
+// a file small enough to be read in one sitting, and a function small enough for a screen.
 const (
 	maxFiles         = 12  // of a package
 	maxShare         = 5   // a package holds at most 1/maxShare of the program's lines

@@ -3,8 +3,8 @@ package record
 
 import "time"
 
-// A Record is one Kafka record. A nil key or value is Kafka's null. Who owns its bytes, and how
-// long they are valid, is up to the function that hands it over.
+// A Record is one Kafka record. A nil key or value is Kafka's null. The function that hands over a
+// record says who owns its bytes, and how long they are valid.
 type Record struct {
 	Topic     string
 	Partition int32

@@ -40,7 +40,7 @@ type Consumer struct {
 	clusters *kafka.Clusters
 	outages  *outage.Log
 
-	// What others ask of it. Channels have capacity 1.
+	// Requests of other goroutines. Channels have capacity 1.
 	spec           atomic.Pointer[config.Consumer]
 	specChanged    retry.Signal
 	retryNow       retry.Signal // ends a wait before a retry

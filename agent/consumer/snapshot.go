@@ -13,8 +13,8 @@ const (
 	LabelID       = "consumer_id"
 )
 
-// A Snapshot is what a consumer is and has done at one moment. What its slices and maps
-// hold is shared and must not be changed.
+// A Snapshot is the state of a consumer, and what it has counted, at one moment. The content
+// of its slices and maps is shared and must not be changed.
 type Snapshot struct {
 	ID      string // of this life of the consumer: a replacement has another one
 	Name    string

@@ -58,8 +58,8 @@ func join(path string, block reflect.Type, f reflect.StructField) string {
 	return path + "." + tag
 }
 
-// What a changed field costs a running consumer. A field that is not in costs, such as a
-// new one, costs a replace, which is always correct.
+// The costs of a changed field for a running consumer. A field that is not in costs, such as
+// a new one, costs a replace, which is always correct.
 const (
 	costLive         = iota // applied without leaving the group
 	costSubscription        // the same member rejoins

@@ -71,7 +71,7 @@ func dialOne(ctx context.Context, dialer *net.Dialer, at string, left int, budge
 	return budget.Dial(ctx, dialer, "tcp", at)
 }
 
-// resolve returns the addresses of addr as ip:port. Those that did not respond lately come last.
+// resolve returns the addresses of addr as ip:port. Addresses that did not respond lately come last.
 func (a *addresses) resolve(ctx context.Context, addr string) ([]string, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {

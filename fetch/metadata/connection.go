@@ -96,8 +96,8 @@ func (n *connection) do(ctx context.Context, request func(*wire.Conn) error) err
 	return n.failure
 }
 
-// addrs returns the addresses to try: the brokers in use, then those to begin with. Those that
-// failed last come last, because an unresponsive broker costs seconds.
+// addrs returns the addresses to try: the brokers in use, then the configured ones. The brokers
+// that failed last come last, because an unresponsive broker costs seconds.
 func (n *connection) addrs() []string {
 	known := n.c.leaders.Addrs()
 	rand.Shuffle(len(known), func(i, j int) { known[i], known[j] = known[j], known[i] })

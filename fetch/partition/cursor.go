@@ -42,8 +42,8 @@ const (
 // an OffsetForLeaderEpoch request is sent whenever the leader epoch changes. Before Kafka 2.3,
 // consumers may not send it, and truncation is not detected.
 
-// A Cursor is where a subscription is in its partition. Whatever moves Next or FetchOffset moves the
-// epoch that belongs to it as well.
+// A Cursor is where a subscription is in its partition. Next and FetchOffset are never changed without
+// the epochs that belong to them.
 type Cursor struct {
 	Next          int64        // the position of the consumer
 	NextEpoch     leader.Epoch // of the last record before Next

@@ -22,7 +22,7 @@ import (
 //   - Each path has one writer. It holds a lock on <path>+checkpoint while it is open, and
 //     one on the data file, because links give a file several paths.
 //   - A file ends after a whole record whenever nothing writes, and so do the frames of a
-//     compressed file. What a failed write leaves is truncated at once, or, if that fails
+//     compressed file. The part that a failed write leaves is truncated at once, or, if that fails
 //     too, before the next write.
 //   - Only a successful fdatasync makes data durable, and the folders with the names of the
 //     file are synced before the first Flush returns.

@@ -21,8 +21,8 @@ type flushTimer struct {
 const (
 	// maxTimer is how long a timer runs at most, because timers ignore changes of the clock.
 	maxTimer = time.Minute
-	// overdue is how long the timer runs for a time that has passed. What was due and failed
-	// is tried again, but not at once.
+	// overdue is how long the timer runs for a time that has passed. A task that was due and
+	// failed is retried, but not at once.
 	overdue = 250 * time.Millisecond
 )
 

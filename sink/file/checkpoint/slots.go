@@ -126,8 +126,8 @@ func (s *slots) store(body []byte, sync bool) error {
 	return nil
 }
 
-// Rewrite makes the newest checkpoint durable in the same slot. The process before may have
-// died between the write and its sync, so what is read may not be on the disk.
+// Rewrite makes the newest checkpoint durable in the same slot. The previous process may have
+// crashed between the write and its sync, so what is read may not be on the disk.
 func (s *slots) Rewrite(body []byte) error {
 	return s.write(s.newest, s.Seq, body, true)
 }
