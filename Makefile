@@ -1,7 +1,7 @@
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
 # Packages whose tests need seconds of waiting, or real Kafka: make check leaves them out.
-SLOW  := ^kcagent/(fetch|agent|agent/consumer|agent/generation|agent/group|agent/kafka|agent/precheck|e2e|e2e/.*|bench|bench/.*)$$
+SLOW  := ^kcagent/(fetch|agent|agent/group|agent/precheck|sink/file|e2e|e2e/.*|bench|bench/.*)$$
 QUICK = $(shell go list ./... | grep -Ev '$(SLOW)')
 
 # With make e2e and make bench: which tests to run, such as RUN=TestKill.
@@ -17,7 +17,7 @@ check:
 	go vet ./...
 	@unformatted=$$(go run mvdan.cc/gofumpt@v0.12.0 -l .); [ -z "$$unformatted" ] || { echo "run gofumpt -w on:"; echo "$$unformatted"; exit 1; }
 	go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
-	go test -short $(QUICK)
+	go test -short -p 4 $(QUICK)
 
 # Everything that must hold before a change is merged.
 ci:
