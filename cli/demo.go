@@ -40,7 +40,7 @@ func runDemo(ctx context.Context, io streams, flags *flag.FlagSet, args []string
 	case o.Duration < 0:
 		return usageError{fmt.Errorf("invalid --duration %s: use a duration such as 1m, or 0 to run until a signal", o.Duration)}
 	case o.Dir == "":
-		return usageError{fmt.Errorf("--dir is empty: set a folder, or remove the flag")}
+		return usageError{fmt.Errorf("invalid --dir: it is empty; set a folder, or remove the flag")}
 	}
 	if o.Listen, err = freeAddress(o.Listen); err != nil {
 		return err

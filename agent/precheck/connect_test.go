@@ -88,7 +88,7 @@ func TestTLSErrorsNameTheSetting(t *testing.T) {
 			"mismatch", guarded, "tls: {cert_file: DIR/cert.pem, key_file: DIR/other-key.pem}",
 			"load tls.cert_file DIR/cert.pem with tls.key_file DIR/other-key.pem: tls: private key does not match public key",
 		},
-		{"no PEM", guarded, "tls: {ca_file: DIR/empty.pem}", "read tls.ca_file DIR/empty.pem: no PEM certificate found"},
+		{"no PEM", guarded, "tls: {ca_file: DIR/empty.pem}", "read tls.ca_file: parse DIR/empty.pem: no PEM certificate found"},
 		{"no file", guarded, "tls: {ca_file: DIR/none.pem}", "read tls.ca_file: open DIR/none.pem: no such file"},
 		{"nothing shown", guarded, "tls: {ca_file: DIR/ca.pem}", "without a client certificate; if it requires one, set tls.cert_file and tls.key_file"},
 		{"old client", guarded, "tls: {ca_file: DIR/ca.pem, cert_file: DIR/old-cert.pem, key_file: DIR/other-key.pem}", "with tls.cert_file DIR/old-cert.pem, which expired at "},

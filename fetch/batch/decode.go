@@ -106,7 +106,7 @@ type decoder struct {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-var errChecksum = errors.New("record batch has a wrong checksum")
+var errChecksum = errors.New("invalid record batch: checksum does not match the content")
 
 // batch decodes one record batch.
 func (d *decoder) batch(b []byte) error {

@@ -106,7 +106,7 @@ func (l *loop) refresh(ctx context.Context, topics map[string]bool, requests []*
 			names = append(names, t)
 		}
 		if meta, err = c.Metadata(names); err == nil && len(meta.Brokers) == 0 {
-			err = errors.New("metadata response has no brokers")
+			err = errors.New("invalid metadata response: no brokers")
 		}
 		return err
 	})

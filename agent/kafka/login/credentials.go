@@ -89,13 +89,9 @@ func tlsConfig(t config.TLS) (*tls.Config, error) {
 		InsecureSkipVerify: t.InsecureSkipVerify, // declared by the user, for tests
 	}
 	if t.CAFile != "" {
-		text, err := readFile(t.CAFile)
-		if err != nil {
+		var err error
+		if conf.RootCAs, err = authorities(t.CAFile); err != nil {
 			return nil, fmt.Errorf("read tls.ca_file: %w", err)
-		}
-		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("read tls.ca_file %s: no PEM certificate found", t.CAFile)
 		}
 	}
 	if t.CertFile != "" {
@@ -106,6 +102,20 @@ func tlsConfig(t config.TLS) (*tls.Config, error) {
 		conf.Certificates = []tls.Certificate{cert}
 	}
 	return conf, nil
+}
+
+// authorities reads the certificates of authorities. Its error has no name of a setting,
+// because two settings name such files.
+func authorities(path string) (*x509.CertPool, error) {
+	text, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("parse %s: no PEM certificate found", path)
+	}
+	return pool, nil
 }
 
 func keyPair(certFile, keyFile string) (tls.Certificate, error) {

@@ -35,6 +35,7 @@ func TestSecretFilesAreReadWithoutEditorTraces(t *testing.T) {
 	for want, cluster := range map[string]config.Cluster{
 		"read sasl.password_file: open " + pipe + ": not a regular file": password(pipe),
 		"read tls.ca_file: open " + pipe + ": not a regular file":        {TLS: &config.TLS{CAFile: pipe}},
+		"read sasl.oauth.ca_file: open " + pipe + ": not a regular file": {SASL: &config.SASL{Mechanism: config.OAuthBearer, OAuth: &config.OAuth{TokenURL: "https://login", CAFile: pipe}}},
 	} {
 		if _, err := ReadCredentials(cluster); err == nil || err.Error() != want {
 			t.Errorf("a pipe is %v, want %s", err, want)

@@ -2,6 +2,7 @@ package login
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -164,11 +165,11 @@ func clientCredentials(o config.OAuth) (func(context.Context) (*oauth2.Token, er
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DisableKeepAlives = true // requests are rare
 	if o.CAFile != "" {
-		conf, err := tlsConfig(config.TLS{CAFile: o.CAFile})
+		pool, err := authorities(o.CAFile)
 		if err != nil {
-			return nil, fmt.Errorf("sasl.oauth.ca_file: %w", err)
+			return nil, fmt.Errorf("read sasl.oauth.ca_file: %w", err)
 		}
-		transport.TLSClientConfig = conf
+		transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}
 	}
 	conf := clientcredentials.Config{ClientID: o.ClientID, ClientSecret: secret, TokenURL: o.TokenURL, Scopes: o.Scopes}
 	if o.Audience != "" {
