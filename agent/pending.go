@@ -79,7 +79,7 @@ func (p *pendingChange) fail(err error, now time.Time) (wait time.Duration) {
 // passed reports whether the pre-check has passed.
 func (p *pendingChange) passed() bool { return p.phase == ready || p.phase == blocked }
 
-// block has a change whose pre-check has passed wait for holder.
+// block makes a change whose pre-check has passed wait for holder.
 func (p *pendingChange) block(holder *entry) {
 	p.phase = blocked
 	p.err = errors.New("waits until " + holder.String() + " releases " + p.change.Spec.Sink.String())

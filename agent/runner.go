@@ -22,7 +22,7 @@ type runner interface {
 	// topics, pause. It also ends a wait before a retry.
 	Update(spec config.Consumer)
 
-	// Reconnect has the consumer read its credentials again and reconnect with them.
+	// Reconnect makes the consumer read its credentials again and reconnect with them.
 	Reconnect()
 
 	// RetryNow ends a wait before a retry.
@@ -33,7 +33,7 @@ type runner interface {
 	// seconds, so it must cost less than Snapshot, which looks at each partition.
 	Fingerprints() filewatch.Fingerprints
 
-	// Reopen has the sink look whether its files were moved away.
+	// Reopen makes the sink look whether its files were moved away.
 	Reopen()
 
 	// AwaitTopics names topics that a pre-check did not find: once they are created,

@@ -113,7 +113,7 @@ func (c *Consumer) Update(spec config.Consumer) {
 	c.retryNow.Set()
 }
 
-// Reconnect has the consumer read its credentials again and reconnect with them.
+// Reconnect makes the consumer read its credentials again and reconnect with them.
 func (c *Consumer) Reconnect() {
 	c.newCredentials.Set()
 	c.retryNow.Set()
@@ -131,7 +131,7 @@ func (c *Consumer) Fingerprints() filewatch.Fingerprints {
 	return nil
 }
 
-// Reopen has the sink check whether its files were moved away.
+// Reopen makes the sink check whether its files were moved away.
 func (c *Consumer) Reopen() { c.flushDue.Set() }
 
 // AwaitTopics names topics that a pre-check did not find. Once they are created, their

@@ -16,7 +16,7 @@ import (
 // flow is the hot path of one partition: record → chunk → sink. It returns when the round
 // is over. Records that the sink does not store are released at once, with their memory,
 // and fetched again later. Meanwhile the partition takes part in no fetch, so that others
-// are not held up.
+// are not delayed.
 func (g *Generation) flow(ctx context.Context, p *Partition, sub *fetch.Subscription) error {
 	var wait retry.Backoff
 	for g.awaitRecords(ctx, p, sub) == nil {

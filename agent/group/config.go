@@ -33,8 +33,8 @@ func SessionTimeout(spec *config.Consumer) time.Duration {
 	return cmp.Or(spec.Cluster.SessionTimeout, config.DefaultSessionTimeout)
 }
 
-// heartbeatInterval returns the time between two heartbeats. A member learns from the
-// response that another one has joined, so the interval is most of the duration of a
+// heartbeatInterval returns the time between two heartbeats. The response reports to a
+// member that another one has joined, so the interval accounts for most of the duration of a
 // rebalance. A thousand consumers send 500 heartbeats a second.
 func heartbeatInterval(session time.Duration) time.Duration { return min(2*time.Second, session/6) }
 

@@ -127,8 +127,8 @@ func assigning(state string) bool {
 }
 
 // describeAt describes the group over a connection of its own. If no second connection is
-// possible, or the broker cannot describe groups, the coordinator may well be alive: the
-// description then says that the permission is missing.
+// possible, or the broker cannot describe groups, the coordinator may still answer the
+// join: describeAt then reports a missing permission.
 func (w *JoinWatch) describeAt(ctx context.Context, addr string) (kmsg.DescribeGroupsResponseGroup, error) {
 	none := kmsg.DescribeGroupsResponseGroup{}
 	var resp kmsg.Response

@@ -17,7 +17,7 @@ import (
 
 // recover makes the file what the checkpoint says, whatever the previous process did when it
 // ended. It may be interrupted, because the next start does the same again. It changes only
-// data that is known to be this writer's, and that Kafka redelivers. The caller matches the
+// data that is known to be this writer's, and that Kafka redelivers. The caller holds the
 // lock of the path and both mutexes.
 func (w *Writer) recover(c *checkpoint.Checkpoint) error {
 	f, err := w.openDataFile()

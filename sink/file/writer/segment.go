@@ -100,7 +100,7 @@ func (w *Writer) undoWrite(g *segment, n int64) {
 
 // repairTail truncates what undoWrite could not. It opens the path again if it still names
 // the file, because the descriptor itself may be the cause, for example after a network file
-// system was away. A concurrent flush that syncs the closed descriptor fails: that costs a
+// system was unavailable. A concurrent flush that syncs the closed descriptor fails: that costs a
 // reopening, and no record.
 func (w *Writer) repairTail(g *segment) error {
 	if f := w.reopenSegment(g); f != nil {
