@@ -57,7 +57,7 @@ func (p *parser) checkConflicts(entries []entry) {
 // consumers are a million pairs: the tree compares only elements that begin alike.
 //
 // The files beside a data file need no place in the tree. The names of all of them
-// contain a plus sign. [sink.CheckPath] rejects a data file with one, and a folder
+// contain a plus sign. [filename.CheckPath] rejects a data file with one, and a folder
 // with such a name, and neither topics nor names of consumers can contain one.
 type pathTree struct{ root pathNode }
 

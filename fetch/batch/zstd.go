@@ -101,8 +101,8 @@ const zstdSlack = 16
 // would allocate as much as it claims.
 var errZstdSize = errors.New("invalid zstd frame: shorter than the size in its header")
 
-// zstdSize returns how large frames are when they are decompressed: exactly, or at limit. Of
-// what is no zstd frame it returns 0, for the decoder reports that.
+// zstdSize returns how large frames are when they are decompressed: exactly, or at limit. It
+// returns 0 if src is not a sequence of zstd frames, which the decoder reports.
 func zstdSize(src []byte) (size int64, exact bool, err error) {
 	exact = true
 	for len(src) > 0 {

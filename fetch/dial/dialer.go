@@ -3,7 +3,7 @@
 //
 //   - A host name may have several addresses. The [Dialer] tries those that did not respond
 //     lately last, and its errors name every one of them.
-//   - What is not a broker is detected before sarama reads from it: see [NotKafkaError].
+//   - A server that is not a broker is detected before sarama reads from it: see [NotKafkaError].
 //   - Connections to another cluster than the one of the [Pin] are used only for the requests
 //     that open a connection and identify the cluster.
 //   - Where a broker limits connections, those that fetch come first, then those of consumers
