@@ -87,10 +87,10 @@ func (a *Agent) announce(c plan.Change) {
 }
 
 // have describes the table for Plan.
-func (a *Agent) have() map[string]plan.Have {
-	have := make(map[string]plan.Have, len(a.entries))
+func (a *Agent) have() map[string]plan.Current {
+	have := make(map[string]plan.Current, len(a.entries))
 	for name, e := range a.entries {
-		h := plan.Have{Spec: e.spec, Ending: e.ending}
+		h := plan.Current{Spec: e.spec, Ending: e.ending}
 		if e.hasPendingSpec() {
 			h.Pending = &e.pending.change.Spec
 		}

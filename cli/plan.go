@@ -133,9 +133,9 @@ type planned struct {
 }
 
 func newPlan(have, want *config.Config) planReport {
-	running := make(map[string]plan.Have, len(have.Consumers))
+	running := make(map[string]plan.Current, len(have.Consumers))
 	for _, c := range have.Consumers {
-		running[c.Name] = plan.Have{Spec: c}
+		running[c.Name] = plan.Current{Spec: c}
 	}
 	p := planReport{Changes: []planned{}, Summary: map[string]int{}}
 	touched := make(map[string]bool)

@@ -201,7 +201,7 @@ func costOf(s setting, at func(*config.Consumer) reflect.Value) string {
 
 func planCost(before, after config.Consumer) string {
 	costs := "none"
-	for _, c := range plan.Plan([]config.Consumer{after}, map[string]plan.Have{before.Name: {Spec: before}}) {
+	for _, c := range plan.Plan([]config.Consumer{after}, map[string]plan.Current{before.Name: {Spec: before}}) {
 		costs = c.Cost()
 	}
 	return costs

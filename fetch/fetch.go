@@ -54,7 +54,7 @@
 //
 // Start at [Fetcher.Subscribe] and [Subscription.Take], then follow a request through lane.go
 // (nextJob, execute), request.go (planFetch) and response.go (handleResponse). What the lanes of a
-// broker may do for a subscription is its state, in agenda.go.
+// broker may do for a subscription is its state, in subscription_state.go.
 //
 // The packages below do not know subscriptions: batch decodes record batches, dial and wire connect
 // to brokers and send requests, metadata looks up topics, leaders and coordinators, and partition

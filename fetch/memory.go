@@ -91,7 +91,7 @@ var largePatience = 10 * time.Second
 // as the first one of a response, or once there is memory for a large batch.
 func (s *Subscription) handleDeferred(c *batch.Content, now time.Time, later *callbacks) {
 	s.sizing.Misses, s.sizing.Barren = 0, false
-	s.sizing.Learn(c, s.spec.MaxBytes)
+	s.sizing.Adjust(c, s.spec.MaxBytes)
 	if c.LargeBytes == 0 {
 		later.add(s.recover())
 		return

@@ -97,7 +97,7 @@ func (s *Subscription) accept(part *kmsg.FetchResponseTopicPartition, c *batch.C
 		return
 	}
 	later.add(s.recover())
-	s.sizing.Learn(c, s.spec.MaxBytes)
+	s.sizing.Adjust(c, s.spec.MaxBytes)
 	s.sizing.Misses, s.sizing.Barren, s.sizing.WaitingSince = 0, false, now
 	s.request.turn, s.request.recordsAt = s.f.responses, now
 	if s.route.broker != nil {

@@ -33,7 +33,7 @@ func TestHintsOfOutages(t *testing.T) {
 		{handshake(tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}), noTLS, noTLS},
 		{handshake(context.DeadlineExceeded), noAnswer, noAnswer},
 		{handshake(errors.New("tls: something else")), "", ""},
-		{handshake(testkit.ServerHello11(t)), kafka.NoVersion, kafka.NoVersion},
+		{handshake(testkit.TLS11Error(t)), kafka.UnsupportedTLSVersion, kafka.UnsupportedTLSVersion},
 	} {
 		m := &member{consumer: &Consumer{stats: stats.New()}, spec: spec}
 		for _, want := range []string{c.first, c.then} {

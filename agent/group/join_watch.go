@@ -20,14 +20,14 @@ import (
 const (
 	// joinTick is how often the watch checks whether the join is still needed.
 	joinTick = time.Second
-	// joinLook is how long a join waits before its group is described, and between two
+	// describeInterval is how long a join waits before its group is described, and between two
 	// descriptions. An ordinary rebalance is over by then.
-	joinLook = 10 * time.Second
+	describeInterval = 10 * time.Second
 	// joinAnswer is how long the coordinator may take to describe the group.
 	joinAnswer = 8 * time.Second
-	// joinShown is how long a join waits before it is reported. Until then the wait may
+	// reportAfter is how long a join waits before it is reported. Until then the wait may
 	// be due to flushes of other members.
-	joinShown = 30 * time.Second
+	reportAfter = 30 * time.Second
 	// staticGrace is how long a static member that is stopped waits for its join: it
 	// learns its member id from the response, and cannot leave the group without it.
 	staticGrace = 5 * time.Second
@@ -73,7 +73,7 @@ func (w *JoinWatch) Run(ctx, over context.Context) (gaveUp error) {
 				w.Client.dialer.CutJoins() // sarama cannot cancel the request
 			}
 		case w.Superseded():
-		case time.Since(since) >= joinLook && time.Since(looked) >= joinLook:
+		case time.Since(since) >= describeInterval && time.Since(looked) >= describeInterval:
 			err := w.check(ctx, over, since)
 			looked = time.Now()
 			if unexplained++; err == nil || ctx.Err() != nil || over.Err() != nil {
@@ -112,7 +112,7 @@ func (w *JoinWatch) check(ctx, over context.Context, since time.Time) error {
 	case code != sarama.ErrNoError || !rebalancing(group.State):
 		return errNotRebalancing
 	}
-	if time.Since(since) >= joinShown {
+	if time.Since(since) >= reportAfter {
 		w.Report(fmt.Errorf("join group %s: %s", w.Client.group, waitsFor(group, w.Client.dialer.JoiningAs())))
 	}
 	return nil

@@ -121,7 +121,7 @@ func meaningOfTLS(cluster config.Cluster, err error, first bool) string {
 	case errors.As(err, &alert) && alert.Op == "remote error":
 		return meaningOfAlert(cluster, alert.Err)
 	case strings.Contains(err.Error(), "server selected unsupported protocol version"):
-		return NoVersion
+		return UnsupportedTLSVersion
 	case errors.As(err, new(*tls.CertificateVerificationError)):
 		return "the broker's certificate is invalid"
 	case inHandshake(err) && retry.TimedOut(err):
@@ -139,8 +139,8 @@ func closedByBroker(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 }
 
-// NoVersion is the meaning of a TLS version that only one side supports.
-const NoVersion = "the broker does not support TLS 1.2 or newer"
+// UnsupportedTLSVersion is the meaning of a TLS version that only one side supports.
+const UnsupportedTLSVersion = "the broker does not support TLS 1.2 or newer"
 
 // Alerts of RFC 8446, 6.2.
 const (
@@ -154,7 +154,7 @@ func meaningOfAlert(cluster config.Cluster, alert error) string {
 	rejected := "the broker rejected the TLS handshake " + clientCertificate(cluster)
 	switch alert.Error() {
 	case alertProtocolVersion.Error():
-		return NoVersion
+		return UnsupportedTLSVersion
 	case alertHandshakeFailure.Error():
 		return rejected + "; or there is no cipher that both sides support"
 	}

@@ -89,8 +89,8 @@ func (c Change) String() string {
 	return s
 }
 
-// A Have is a consumer that exists now.
-type Have struct {
+// Current is a consumer that exists now.
+type Current struct {
 	Spec    config.Consumer  // that it was last asked to apply
 	Ending  bool             // it was asked to terminate or to make room for its replacement
 	Pending *config.Consumer // the spec of its pending change; nil if there is none
@@ -105,7 +105,7 @@ type Have struct {
 // file before the new name can use it. The others follow in the order of want, at most one
 // for each consumer. A consumer that is ending gets none: once it has ended, the next Plan
 // creates it.
-func Plan(want []config.Consumer, have map[string]Have) []Change {
+func Plan(want []config.Consumer, have map[string]Current) []Change {
 	var changes []Change
 	wanted := make(map[string]bool, len(want))
 	for _, w := range want {
@@ -133,7 +133,7 @@ func Plan(want []config.Consumer, have map[string]Have) []Change {
 }
 
 // planOne plans the change of one consumer. The zero Op means that there is none.
-func planOne(h Have, want config.Consumer) Change {
+func planOne(h Current, want config.Consumer) Change {
 	if h.Pending == nil {
 		return Compare(h.Spec, want)
 	}

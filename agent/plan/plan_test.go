@@ -71,9 +71,9 @@ func TestPlanGoldens(t *testing.T) {
 				}
 				return ""
 			}
-			have := make(map[string]Have)
+			have := make(map[string]Current)
 			for _, c := range parseConsumers(t, text("have.yaml")) {
-				have[c.Name] = Have{Spec: c}
+				have[c.Name] = Current{Spec: c}
 			}
 			for name := range strings.FieldsSeq(text("ending")) {
 				h := have[name]
@@ -114,13 +114,13 @@ func TestPlanGoldens(t *testing.T) {
 }
 
 // applied returns the consumers after all changes were applied.
-func applied(changes []Change, have map[string]Have) map[string]Have {
+func applied(changes []Change, have map[string]Current) map[string]Current {
 	for _, c := range changes {
 		switch c.Op {
 		case Terminate:
 			delete(have, c.Name)
 		default:
-			have[c.Name] = Have{Spec: c.Spec}
+			have[c.Name] = Current{Spec: c.Spec}
 		}
 	}
 	return have
@@ -128,7 +128,7 @@ func applied(changes []Change, have map[string]Have) map[string]Have {
 
 // started returns the consumers after the changes were started, while those that need a
 // pre-check are pending.
-func started(changes []Change, have map[string]Have) map[string]Have {
+func started(changes []Change, have map[string]Current) map[string]Current {
 	for _, c := range changes {
 		h := have[c.Name]
 		switch {
@@ -142,7 +142,7 @@ func started(changes []Change, have map[string]Have) map[string]Have {
 			h.Pending = &c.Spec
 			h.Spec.State = c.Spec.State
 		default:
-			h = Have{Spec: c.Spec}
+			h = Current{Spec: c.Spec}
 		}
 		have[c.Name] = h
 	}
@@ -172,7 +172,7 @@ func TestEveryFieldIsPlanned(t *testing.T) {
 		fields++
 		old := reflect.ValueOf(v.Interface())
 		set(t, v)
-		if got := Plan([]config.Consumer{*of}, map[string]Have{base.Name: {Spec: base}}); len(got) == 0 {
+		if got := Plan([]config.Consumer{*of}, map[string]Current{base.Name: {Spec: base}}); len(got) == 0 {
 			t.Errorf("Plan ignores a change of %s", path)
 		}
 		v.Set(old)
@@ -227,9 +227,9 @@ func set(t *testing.T, v reflect.Value) {
 func FuzzPlan(f *testing.F) {
 	f.Add([]byte{1, 2, 3, 4}, []byte{4, 3, 2, 1})
 	f.Fuzz(func(t *testing.T, a, b []byte) {
-		have := make(map[string]Have)
+		have := make(map[string]Current)
 		for _, c := range consumersFrom(a) {
-			have[c.Name] = Have{Spec: c}
+			have[c.Name] = Current{Spec: c}
 		}
 		// Two edits: the second while the changes of the first are pending.
 		for cs := range slices.Chunk(b, len(b)/2+1) {
@@ -242,7 +242,7 @@ func FuzzPlan(f *testing.F) {
 		}
 		for name, h := range have {
 			if h.Pending != nil {
-				have[name] = Have{Spec: *h.Pending}
+				have[name] = Current{Spec: *h.Pending}
 			}
 		}
 		want := consumersFrom(b)
@@ -274,12 +274,12 @@ func consumersFrom(data []byte) []config.Consumer {
 
 // BenchmarkPlan plans an edit of one consumer among a thousand.
 func BenchmarkPlan(b *testing.B) {
-	have := make(map[string]Have)
+	have := make(map[string]Current)
 	var want []config.Consumer
 	for i := range 1000 {
 		c := fullConsumer()
 		c.Name = fmt.Sprintf("c%d", i)
-		have[c.Name] = Have{Spec: c}
+		have[c.Name] = Current{Spec: c}
 		if i == 500 {
 			c.Group = "other"
 		}

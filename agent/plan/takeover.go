@@ -17,7 +17,7 @@ import (
 // current spec, or of a consumer that is removed or will write elsewhere. The new group does
 // not start where the file ends, but at its own committed offsets or at its start policy,
 // so the file usually gets the whole topic again.
-func warnTakeovers(changes []Change, have map[string]Have) {
+func warnTakeovers(changes []Change, have map[string]Current) {
 	var former []formerWriter
 	for i := range changes {
 		c := &changes[i]
@@ -51,7 +51,7 @@ type formerWriter struct {
 	head string // its path up to the first placeholder
 }
 
-func formerWriters(have map[string]Have) []formerWriter {
+func formerWriters(have map[string]Current) []formerWriter {
 	var all []formerWriter
 	for _, h := range have {
 		if f := h.Spec.Sink.File; f != nil {

@@ -41,9 +41,9 @@ func (z *Sizing) Request() (bytes, memory int64) {
 	return bytes, int64(float64(bytes) * ratio)
 }
 
-// Learn adjusts the size of the next request to the content of a response. The ratio rises at
+// Adjust adjusts the size of the next request to the content of a response. The ratio rises at
 // once and falls slowly.
-func (z *Sizing) Learn(c *batch.Content, maxBytes int) {
+func (z *Sizing) Adjust(c *batch.Content, maxBytes int) {
 	if c.WireBytes >= int64(z.Bytes)/2 && !c.Deferred {
 		z.Bytes = min(z.Bytes*2, maxBytes)
 	}

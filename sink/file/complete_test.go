@@ -120,10 +120,10 @@ func TestFileExceedsItsSizeByOneRecordAtMost(t *testing.T) {
 	}
 }
 
-// TestDeletedFileIsRescuedBeforeCompletion checks that records that were accepted after
+// TestDeletedFileIsCopiedBeforeCompletion checks that records that were accepted after
 // another program deleted the file are in a new one, also if the file is to be completed
 // before the next flush.
-func TestDeletedFileIsRescuedBeforeCompletion(t *testing.T) {
+func TestDeletedFileIsCopiedBeforeCompletion(t *testing.T) {
 	for _, why := range []string{"size", "compression"} {
 		t.Run(why, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "out.log")

@@ -135,9 +135,9 @@ func TestFileAndCheckpointCanBeMovedAway(t *testing.T) {
 	}
 }
 
-// TestRepeatedRecordsDoNotConfuseFiles checks that files with the same content are told
+// TestFilesWithEqualContentAreDistinguished checks that files with the same content are told
 // apart by inode and birth time, over a rotation and a crash after each record.
-func TestRepeatedRecordsDoNotConfuseFiles(t *testing.T) {
+func TestFilesWithEqualContentAreDistinguished(t *testing.T) {
 	for _, size := range []sink.Size{20, 50, 5000} {
 		path := filepath.Join(t.TempDir(), "out.log")
 		spec := exactSpec(path)

@@ -63,9 +63,9 @@ func TestFailedSyncOfAMovedFile(t *testing.T) {
 	}
 }
 
-// TestDeletedFileIsRescued checks that records of a deleted file that were not flushed are
+// TestUnflushedRecordsOfADeletedFileAreCopied checks that records of a deleted file that were not flushed are
 // in the new file, with new folders and a new lock.
-func TestDeletedFileIsRescued(t *testing.T) {
+func TestUnflushedRecordsOfADeletedFileAreCopied(t *testing.T) {
 	dir, fsys := t.TempDir(), disktest.NewFaultFS()
 	path := filepath.Join(dir, "sub/out.log")
 	s := mustOpen(t, fileSpec(path), fsys)
@@ -210,9 +210,9 @@ func deletedFile(t *testing.T, spec sink.Spec, fsys disk.FS) sink.Sink {
 	return s
 }
 
-// TestFailedRescueIsRepeated checks that the next flush continues a rescue that failed in
+// TestFailedCopyOfADeletedFileIsRepeated checks that the next flush continues a rescue that failed in
 // the middle and could not be undone.
-func TestFailedRescueIsRepeated(t *testing.T) {
+func TestFailedCopyOfADeletedFileIsRepeated(t *testing.T) {
 	path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
 	s := deletedFile(t, exactSpec(path), fsys)
 	fsys.SetRoom(25) // two records and a half
@@ -229,10 +229,10 @@ func TestFailedRescueIsRepeated(t *testing.T) {
 	checkFile(t, path, lines(want(0, 1, 4)))
 }
 
-// TestCrashDuringRescue checks that, after a crash in the middle of a rescue, the rescued
+// TestCrashWhileADeletedFileIsCopied checks that, after a crash in the middle of a rescue, the rescued
 // records are truncated, because Kafka redelivers them. Under at_least_once, only a torn
 // record is.
-func TestCrashDuringRescue(t *testing.T) {
+func TestCrashWhileADeletedFileIsCopied(t *testing.T) {
 	for _, d := range []sink.Delivery{sink.ExactlyOnce, sink.AtLeastOnce} {
 		t.Run(string(d), func(t *testing.T) {
 			path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
@@ -258,9 +258,9 @@ func TestCrashDuringRescue(t *testing.T) {
 	}
 }
 
-// TestRescueKeepsItsCompression checks that a compression that is changed before or during a
+// TestCopyOfADeletedFileKeepsItsCompression checks that a compression that is changed before or during a
 // rescue does not apply to the new file.
-func TestRescueKeepsItsCompression(t *testing.T) {
+func TestCopyOfADeletedFileKeepsItsCompression(t *testing.T) {
 	for _, before := range []bool{true, false} {
 		t.Run(fmt.Sprintf("before=%v", before), func(t *testing.T) {
 			path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
@@ -293,9 +293,9 @@ func TestRescueKeepsItsCompression(t *testing.T) {
 	}
 }
 
-// TestDeletedFileWithATornEndIsRescued checks that a flush does not cover records of a
+// TestDeletedFileWithATornEndIsCopied checks that a flush does not cover records of a
 // deleted file whose torn end could not be truncated, before they are in a new file.
-func TestDeletedFileWithATornEndIsRescued(t *testing.T) {
+func TestDeletedFileWithATornEndIsCopied(t *testing.T) {
 	path, fsys := filepath.Join(t.TempDir(), "out.log"), disktest.NewFaultFS()
 	s := deletedFile(t, exactSpec(path), fsys)
 	fsys.SetRoom(5)

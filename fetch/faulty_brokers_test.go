@@ -183,9 +183,9 @@ func (w *faultyCluster) start() {
 	})
 }
 
-// TestStorm: with little memory, large batches, faulty brokers and restless consumers, each consumer
+// TestConsumersGetEachRecordWithFaultyBrokers: with little memory, large batches, faulty brokers and restless consumers, each consumer
 // gets each record in order from its position on, and all memory is released.
-func TestStorm(t *testing.T) {
+func TestConsumersGetEachRecordWithFaultyBrokers(t *testing.T) {
 	for _, version := range []sarama.KafkaVersion{sarama.MaxVersion, sarama.V2_6_0_0} {
 		t.Run(version.String(), func(t *testing.T) { storm(t, version) })
 	}

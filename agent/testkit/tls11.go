@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// ServerHello11 is what a client says to a server that chooses TLS 1.1, whatever
+// TLS11Error is what a client says to a server that chooses TLS 1.1, whatever
 // it was offered.
-func ServerHello11(t testing.TB) error {
+func TLS11Error(t testing.TB) error {
 	t.Helper()
 	client, server := net.Pipe()
 	defer client.Close()

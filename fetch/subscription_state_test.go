@@ -30,9 +30,9 @@ func audit(t *testing.T, b *broker) {
 	}
 }
 
-// TestLastServedConsumerIsFirstAway: the consumer that got records last comes first of those that
+// TestRecentlyServedConsumerComesFirst: the consumer that got records last comes first of those that
 // are away. One that never got any comes last, or long polls would not end in time for the others.
-func TestLastServedConsumerIsFirstAway(t *testing.T) {
+func TestRecentlyServedConsumerComesFirst(t *testing.T) {
 	now := time.Now()
 	b := new(broker)
 	var subs []*Subscription
