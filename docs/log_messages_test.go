@@ -250,6 +250,11 @@ func levelOf(pkg *packages.Package, decl ast.Decl, level ast.Expr) string {
 	return strings.Join(all, " or ")
 }
 
+// neverLogged are rows of tables that the program does not log.
+var neverLogged = map[string]bool{
+	"ClusterReplaced": true, // an error reports it, with the ids of both clusters
+}
+
 // messageTable returns the rows of the table whose field a call logs: all values of the
 // struct that has the field, such as the reasons of a decision.
 func messageTable(pkg *packages.Package, e ast.Expr, program []*packages.Package) (rows []logMessage) {
@@ -288,7 +293,7 @@ func messageTable(pkg *packages.Package, e ast.Expr, program []*packages.Package
 						lit, ok = u.X.(*ast.CompositeLit)
 					}
 					if ok {
-						if row, ok := tableRow(p, lit, field); ok {
+						if row, ok := tableRow(p, lit, field); ok && !neverLogged[spec.Names[i].Name] {
 							row.sources = map[string]bool{spec.Names[i].Name: true}
 							rows = append(rows, row)
 						}
