@@ -96,7 +96,7 @@ var phrase = regexp.MustCompile(`^[\pL][^%=]*[\pL\d]$`)
 
 const logMessagesIntro = `# Log messages
 
-The agent logs constant messages; values are attributes. Messages that concern one consumer also have the attribute ` + "`consumer`" + `, and messages of a sink have the attributes of its consumer. Messages with ` + "`committed` and `in_file`" + ` say where a partition resumes; they also have ` + "`topic` and `partition`" + `, and ` + "`policy` or `next_step`" + ` if it is needed.
+The agent logs constant messages; values are attributes. Messages that concern one consumer also have the attribute ` + "`consumer`" + `, and messages of a sink have the attributes of its consumer. An attribute is absent where it does not apply: a message that says where a partition resumes has ` + "`policy`" + ` or ` + "`next_step`" + ` only if needed.
 
 [troubleshooting.md](troubleshooting.md) explains each warning and error with its cause and the action to take. ` + "`--log-level debug`" + ` shows the messages of level DEBUG.
 `
@@ -188,9 +188,12 @@ func attributes(t *testing.T, pkg *packages.Package, decl ast.Decl, call *ast.Ca
 			if _, literal := args[i].(*ast.BasicLit); literal || !ok {
 				t.Errorf("%s: use a constant of package logkey as the key of a log attribute", pkg.Fset.Position(args[i].Pos()))
 			}
-			keys = append(keys, key)
+			if !slices.Contains(keys, key) {
+				keys = append(keys, key)
+			}
 		}
 	}
+	every(inherited(pkg, decl, call.Fun.(*ast.SelectorExpr).X))
 	if !call.Ellipsis.IsValid() {
 		every(call.Args[first:])
 		return keys
@@ -217,6 +220,32 @@ func attributes(t *testing.T, pkg *packages.Package, decl ast.Decl, call *ast.Ca
 		return true
 	})
 	return keys
+}
+
+// inherited returns the arguments of the calls of With that made a logger in the same
+// function.
+func inherited(pkg *packages.Package, decl ast.Decl, logger ast.Expr) (args []ast.Expr) {
+	variable, ok := logger.(*ast.Ident)
+	if !ok {
+		return nil
+	}
+	ast.Inspect(decl, func(n ast.Node) bool {
+		assign, ok := n.(*ast.AssignStmt)
+		if !ok || len(assign.Lhs) != 1 || len(assign.Rhs) != 1 {
+			return true
+		}
+		to, ok := assign.Lhs[0].(*ast.Ident)
+		if !ok || pkg.TypesInfo.ObjectOf(to) != pkg.TypesInfo.ObjectOf(variable) {
+			return true
+		}
+		if call, ok := assign.Rhs[0].(*ast.CallExpr); ok {
+			if sel, ok := call.Fun.(*ast.SelectorExpr); ok && sel.Sel.Name == "With" {
+				args = append(args, call.Args...)
+			}
+		}
+		return true
+	})
+	return args
 }
 
 // levelOf returns the constant levels that an expression can have.
