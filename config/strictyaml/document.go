@@ -113,6 +113,10 @@ func (d *Document) Problems() Problems {
 	})
 }
 
+// bracesInText matches braces that touch other text, as in ${NAME}, {topic}.log and
+// /data/{topic}. YAML reads them as a mapping if the value has no quotes.
+var bracesInText = regexp.MustCompile(`[^\s{\["',:]\{|\}[^\s,}\]]`)
+
 // Read parses the one YAML document and returns its root, a mapping, with aliases, merge
 // keys and variables resolved; nil if there is none.
 func (d *Document) Read(data []byte) *yaml.Node {
@@ -130,8 +134,8 @@ func (d *Document) Read(data []byte) *yaml.Node {
 		return whole(1, "the file is empty", d.options.Empty)
 	case err != nil:
 		line, message, hint := syntaxError(data, err)
-		if bytes.Contains(data, []byte("${")) && strings.Contains(message, "expected ','") {
-			hint = "inside { } or [ ] quote a value with ${NAME}"
+		if bracesInText.Match(data) && strings.Contains(message, "expected ','") {
+			hint = "inside { } or [ ] quote a value with ${NAME} or {topic}"
 		}
 		return whole(line, message, hint)
 	}
