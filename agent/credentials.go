@@ -37,8 +37,8 @@ func (a *Agent) updateFingerprints(fingerprints filewatch.Fingerprints) {
 }
 
 // checkCredentials queues a reconnect for each consumer that runs with other credentials
-// than its files hold, and removes it if the files hold the former ones again. It reports
-// whether it changed anything.
+// than its files hold. It removes it if the files hold the former ones again, or if the
+// consumer has read the new ones meanwhile. It reports whether it changed anything.
 //
 // It compares the credentials that the consumer has read with the files, not the files with
 // themselves some time ago, so it misses no change.
@@ -55,7 +55,7 @@ func (a *Agent) checkCredentials() (changed bool) {
 		switch {
 		case len(fields) == 0 && reconnecting:
 			e.pending, changed = nil, true
-			a.log.Info("credentials changed back; no reconnect is needed", logkey.Consumer, e.name)
+			a.log.Info("credentials in use are current; no reconnect is needed", logkey.Consumer, e.name)
 		case len(fields) > 0 && (e.pending == nil || reconnecting && !maps.Equal(e.pending.fingerprints, fingerprints)):
 			a.queueReconnect(e, fields, fingerprints)
 			changed = true

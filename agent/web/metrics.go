@@ -42,7 +42,7 @@ var (
 	descPending    = describeMetric("consumer_change_pending", "1 while a change of the consumer waits for its pre-check.", "consumer")
 	descNext       = describeMetric("partition_next_offset", "Offset after the last record that the sink accepted.", "consumer", "topic", "partition")
 	descPartLag    = describeMetric("partition_lag_records", "Records between what the sink accepted and the end of the log.", "consumer", "topic", "partition")
-	descZombies    = describeMetric("zombie_goroutines", "Goroutines of zombies, which are consumers that should have ended.")
+	descZombies    = describeMetric("zombie_goroutines", "Goroutines of consumers that did not stop in time.")
 	allDescs       = []*prometheus.Desc{
 		descBuildInfo, descReloadOK, descReloadTime, descReloads, descConfigInfo, descConsumers, descStatus, descRecords,
 		descBytes, descLag, descLastRecord, descFlush, descCommitErrs, descSinkErrs, descRebalances, descRestarts,

@@ -51,7 +51,7 @@ func (c Client) Get(ctx context.Context, path string) ([]byte, error) {
 	}
 	resp, err := connections.Do(req)
 	if err != nil { // whose text has the URL in it, redacted
-		return nil, fmt.Errorf("request the agent: %w; check that it runs, and that --url is its address", err)
+		return nil, fmt.Errorf("reach the agent: %w; check that it runs, and that --url is its address", err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
