@@ -76,6 +76,9 @@ func (d *Dialer) Connect(ctx context.Context, addr string, o Options) (*Conn, er
 		budget = limits.Members()
 	}
 	raw, at, err := d.addresses.dial(ctx, addr, budget)
+	if o.Evict && errors.As(err, new(limits.DescriptorError)) && d.limiter.evictFor(err) {
+		raw, at, err = d.addresses.dial(ctx, addr, budget)
+	}
 	if err != nil {
 		slot.release()
 		return nil, err

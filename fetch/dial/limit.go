@@ -280,6 +280,28 @@ func (b *brokerLimit) newestMember(joined bool) (victim *slot) {
 	return victim
 }
 
+// evictFor closes the newest connection of a member to any broker, because the process has no
+// descriptor left for one that fetches, and reports whether there was one. cause is the error of
+// the one that fetches.
+func (l *limiter) evictFor(cause error) bool {
+	l.mu.Lock()
+	var victim *slot
+	for _, b := range l.byAddr {
+		if m := b.newestMember(true); m != nil && (victim == nil || victim.member.joined() && !m.member.joined()) {
+			victim = m
+		}
+	}
+	if victim == nil {
+		l.mu.Unlock()
+		return false
+	}
+	victim.eviction = cause
+	victim.member.until.Store(0)
+	l.mu.Unlock()
+	_ = victim.conn.Close()
+	return true
+}
+
 // release records that the connection was closed, whatever the cause.
 func (s *slot) release() {
 	s.limiter.mu.Lock()

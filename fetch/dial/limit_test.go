@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"kcagent/limits"
 )
 
 // A stubConn records that it was closed.
@@ -148,6 +150,31 @@ func TestUnjoinedConsumersTakeTurns(t *testing.T) {
 	l.rejectedAt = time.Now().Add(-limitedFor)
 	for range maxWidth + 1 {
 		mayEnter(true, member, "long after a rejection")
+	}
+}
+
+// TestFetchConnectionGetsDescriptorOfMember: without a descriptor for a connection that fetches,
+// one connection of a member is closed, first of those that have not joined. Its error is the
+// cause, and its consumer counts as not joined.
+func TestFetchConnectionGetsDescriptorOfMember(t *testing.T) {
+	ls := &limiter{}
+	cause := limits.DescriptorError("no descriptors")
+	if ls.evictFor(cause) {
+		t.Error("a connection is closed although there is none")
+	}
+	first, firstConn := newSlot(t, ls, Options{Member: joinedMember()})
+	second, secondConn := newSlot(t, ls, Options{Member: new(Membership)})
+	for _, s := range []*slot{first, second} {
+		s.recordResponse()
+	}
+	if !ls.evictFor(cause) || !secondConn.closed || firstConn.closed {
+		t.Error("the first to close is not that of the consumer that has not joined")
+	}
+	if !ls.evictFor(cause) || !firstConn.closed || first.member.joined() || first.evictedFor() != cause {
+		t.Errorf("the next one: closed %v, joined %v, error %v", firstConn.closed, first.member.joined(), first.evictedFor())
+	}
+	if ls.evictFor(cause) {
+		t.Error("a connection is closed twice")
 	}
 }
 
