@@ -6,9 +6,9 @@ import (
 	"log/slog"
 	"net"
 
-	"kcagent/logkey"
-
 	"github.com/twmb/franz-go/pkg/kfake"
+
+	"kcagent/logkey"
 )
 
 // preferredAddr is where the broker listens if the port is free. It is constant, because

@@ -8,9 +8,9 @@ import (
 	"os"
 	"runtime/debug"
 
-	"kcagent/logkey"
-
 	"github.com/KimMachineGun/automemlimit/memlimit"
+
+	"kcagent/logkey"
 )
 
 // gcPercent is how much the heap may grow between two garbage collections. Buffers of

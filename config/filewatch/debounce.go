@@ -11,9 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"kcagent/logkey"
-
 	"github.com/fsnotify/fsnotify"
+
+	"kcagent/logkey"
 )
 
 // Options configure what makes a watcher check its files, and how long it waits.
