@@ -18,8 +18,8 @@ import (
 )
 
 // A badListener is the listener of a broker behind a proxy that can fail: it passes
-// connections to fail instead of the broker, and closes those that exist. It works while fail
-// is nil.
+// connections to fail instead of the broker, and closes the open ones. While fail is nil, it
+// passes connections to the broker.
 type badListener struct {
 	net.Listener
 	mu    sync.Mutex

@@ -28,8 +28,8 @@ type runner interface {
 	// RetryNow ends a wait before a retry.
 	RetryNow()
 
-	// Fingerprints returns those of the files with the credentials in use, by path; nil
-	// until the consumer has read them. The loop calls it for every consumer every two
+	// Fingerprints returns the fingerprints of the credentials files in use, by path. It
+	// returns nil until the consumer has read them. The loop calls it for every consumer every two
 	// seconds, so it must cost less than Snapshot, which looks at each partition.
 	Fingerprints() filewatch.Fingerprints
 

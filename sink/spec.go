@@ -2,6 +2,7 @@ package sink
 
 import (
 	"reflect"
+	"slices"
 	"time"
 )
 
@@ -11,18 +12,22 @@ type Spec struct {
 	Stdout *StdoutSpec `yaml:"stdout" doc:"Writes to the standard output of the agent." default:"this or file is required"`
 }
 
-// KindNames lists the kinds of sink, as in the configuration.
-func KindNames() (names []string) {
+// kindNames are the keys of the fields of Spec, in their order. Each status and each plan
+// names the kind of every consumer, so they are read once.
+var kindNames = func() (names []string) {
 	for f := range reflect.TypeFor[Spec]().Fields() {
 		names = append(names, f.Tag.Get("yaml"))
 	}
 	return names
-}
+}()
+
+// KindNames lists the kinds of sink, as in the configuration.
+func KindNames() []string { return slices.Clone(kindNames) }
 
 // Kinds returns the names of the kinds that are set: one in a valid Spec.
 func (s Spec) Kinds() (set []string) {
 	v := reflect.ValueOf(s)
-	for i, name := range KindNames() {
+	for i, name := range kindNames {
 		if !v.Field(i).IsNil() {
 			set = append(set, name)
 		}

@@ -122,8 +122,8 @@ func (c *Consumer) Reconnect() {
 // RetryNow ends a wait before a retry.
 func (c *Consumer) RetryNow() { c.retryNow.Set() }
 
-// Fingerprints returns those of the files with the credentials in use, by path; nil until
-// the consumer has read them.
+// Fingerprints returns the fingerprints of the credentials files in use, by path. It returns
+// nil until the consumer has read them.
 func (c *Consumer) Fingerprints() filewatch.Fingerprints {
 	if prints := c.fingerprints.Load(); prints != nil {
 		return *prints

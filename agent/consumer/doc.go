@@ -2,7 +2,7 @@
 // group. [Consumer] is created once for an entry of the file; each Run is one start.
 // One goroutine owns the state (state_machine.go) and derives it from the events of the
 // others. Another one joins the group and runs one generation after the other (member.go,
-// join.go); how one ended decides what comes next (outcome.go).
+// join.go); the end of each generation decides what the member does next (outcome.go).
 //
 // # Rules
 //

@@ -18,7 +18,7 @@ type generationEnd struct {
 	err     error // what the join returned; nil after a rebalance
 	unsaved error // what the last flush and commit could not save
 
-	followsPattern bool // the topics are those that match topics_regex
+	followsPattern bool // the consumer subscribes to the topics that match topics_regex
 	listedTopics   bool // the topics were found, and an error came later
 	everJoined     bool // the member has had a generation
 	lasted         time.Duration

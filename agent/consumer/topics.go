@@ -15,8 +15,8 @@ import (
 	"kcagent/retry"
 )
 
-// topics returns what spec subscribes to now: its topics, or those of the cluster that
-// match. The list of the cluster's topics may be as old as listAge, and the metadata of each
+// topics returns the topics that spec subscribes to now: the listed ones, or the topics of
+// the cluster that match the pattern. The list of the cluster's topics may be as old as listAge, and the metadata of each
 // topic as old as topicAge. A topic that cannot be used is left out, so that the others are
 // read, and absent says why. An error says that no topic can be used.
 func (m *member) topics(ctx context.Context, spec *config.Consumer, listAge, topicAge time.Duration) (topics []string, absent []error, err error) {

@@ -11,8 +11,8 @@ import (
 	"kcagent/sink"
 )
 
-// A startCount counts the partitions to which the start policy was applied, so that one line
-// can report those of a new group.
+// A startCount counts the partitions to which the start policy was applied, so that one log
+// line reports all partitions of a new group.
 type startCount struct {
 	mu         sync.Mutex
 	all, later int  // not reported yet; later: added after the group started

@@ -250,8 +250,8 @@ func (f *flusher) awaits() string {
 	return offsets.JoinAwaited(slices.Concat(f.absent, f.later))
 }
 
-// hasCommitted reports that a partition of the topic, of those of this generation, has a
-// committed offset.
+// hasCommitted reports whether a partition of the topic that this generation has been
+// assigned has a committed offset.
 func (f *flusher) hasCommitted(topic string) bool {
 	for tp, p := range f.partitions {
 		if tp.Topic == topic && p.CommittedOffset() >= 0 {

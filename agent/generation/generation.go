@@ -101,7 +101,7 @@ func (g *Generation) Setup(session sarama.ConsumerGroupSession) error {
 	return nil
 }
 
-// followsPattern reports that the topics are those that match topics_regex.
+// followsPattern reports whether the consumer subscribes to the topics that match topics_regex.
 func (g *Generation) followsPattern() bool { return g.StartedWith.TopicsRegex != "" }
 
 // prepare fetches the committed offsets, and finds out which partitions were added later. It

@@ -139,8 +139,8 @@ func (g *Generation) commitsOf(ledgerID string) map[sink.TopicPartition]sink.Pos
 	return commits
 }
 
-// identity distinguishes the current topic of p from deleted ones of its name, and from
-// those of other clusters.
+// identity distinguishes the current topic of p from deleted topics of its name, and from
+// topics of that name in other clusters.
 func (g *Generation) identity(p *Partition) sink.Identity {
 	cluster, topic := g.env.Cluster.Identity(p.Topic)
 	return sink.Identity{Cluster: cluster, Topic: topic, Brokers: g.env.Cluster.Brokers}

@@ -50,7 +50,7 @@ func NewClient(ctx context.Context, conf *sarama.Config, c *login.Credentials, g
 // any other method.
 //
 // The group keeps the settings that it is created with, for its heartbeats. Requests before
-// a generation use those of the client, and must not be retried for minutes without a
+// a generation use the settings of the client, and must not be retried for minutes without a
 // report.
 func (c *Client) ConsumerGroup() (sarama.ConsumerGroup, error) {
 	conf, patient := c.conf, *c.conf

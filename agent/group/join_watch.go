@@ -43,7 +43,7 @@ const (
 type JoinWatch struct {
 	Client *Client
 	Static bool // the member has an instance_id
-	// superseded is called while a join waits. It ends the context of run if the join is not
+	// Superseded is called while a join waits. It ends the context of run if the join is not
 	// needed any more, because other topics are to be read, and reports whether it did.
 	Superseded func() bool
 	Report     func(error) // reports what a join waits for, or why it was given up

@@ -6,8 +6,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestWaitingJoinNamesOtherMembers: an error names a few of the members, those of other
-// programs first, and never our own.
+// TestWaitingJoinNamesOtherMembers: an error names a few of the members: first members of
+// other programs, and never our own.
 func TestWaitingJoinNamesOtherMembers(t *testing.T) {
 	member := func(id, client, host string) kmsg.DescribeGroupsResponseGroupMember {
 		return kmsg.DescribeGroupsResponseGroupMember{MemberID: id, ClientID: client, ClientHost: host}

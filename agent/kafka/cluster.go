@@ -26,8 +26,7 @@ type Cluster struct {
 	current *login.Credentials // in use; nil until they could be read
 }
 
-// Joining returns how many members are joining for the first time, of those that
-// admission counts.
+// Joining returns how many members admission has let in whose first join is in progress.
 func (c *Cluster) Joining() int { return len(c.Admission) }
 
 // ReachOf returns c without the settings that can be changed in place. Consumers for which
@@ -37,9 +36,9 @@ func ReachOf(c config.Cluster) config.Cluster {
 	return c
 }
 
-// Credentials returns those that all connections to the cluster use: the first that could
-// be read, until ReloadCredentials. So a file that becomes invalid does not break
-// connections that are opened again.
+// Credentials returns the credentials that all connections to the cluster use. The first
+// valid ones stay in use until ReloadCredentials, so a file that becomes invalid does not
+// break connections that are opened again.
 func (c *Cluster) Credentials() (*login.Credentials, error) {
 	if creds := c.credentialsInUse(); creds != nil {
 		return creds, nil

@@ -51,7 +51,7 @@ func (d *Dialer) Track(conn net.Conn) (*TrackedConn, error) {
 // Context ends when Cut is called.
 func (d *Dialer) Context() context.Context { return d.ctx }
 
-// Cut closes every connection, and those that are opened later.
+// Cut closes every open connection, and each one that is opened later.
 func (d *Dialer) Cut() {
 	d.cancel()
 	d.mu.Lock()

@@ -154,8 +154,8 @@ func TestUnjoinedConsumersTakeTurns(t *testing.T) {
 }
 
 // TestFetchConnectionGetsDescriptorOfMember: without a descriptor for a connection that fetches,
-// one connection of a member is closed, first of those that have not joined. Its error is the
-// cause, and its consumer counts as not joined.
+// one connection of a member is closed; a member that has not joined comes first. The connection
+// fails with the cause, and its consumer counts as not joined.
 func TestFetchConnectionGetsDescriptorOfMember(t *testing.T) {
 	ls := &limiter{}
 	cause := limits.DescriptorError("no descriptors")

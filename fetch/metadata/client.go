@@ -39,8 +39,8 @@ const (
 // A Leaders knows the partitions whose leaders the [Client] has to look up: the subscriptions of a
 // fetcher. The client calls it from one goroutine, and holds no lock during the call.
 type Leaders interface {
-	// Due adds to topics those of partitions whose leaders have to be looked up now. If there
-	// are none, it returns how long that stays so.
+	// Due adds the topics of partitions whose leaders have to be looked up now. If there are
+	// none, it returns how long no lookup is needed.
 	Due(now time.Time, topics map[string]bool) (wait time.Duration)
 	// Addrs returns the addresses of the brokers in use, host:port.
 	Addrs() []string

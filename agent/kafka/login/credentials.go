@@ -23,8 +23,8 @@ type Credentials struct {
 	TLS      *tls.Config  // nil without TLS
 	password string       // "" if the mechanism needs none
 	tokens   *tokenSource // nil if the mechanism needs none
-	// fingerprints are those of the files, taken before the files were read: if one changes
-	// in between, it is read again.
+	// Fingerprints are the fingerprints of the files. They are taken before the files are read,
+	// so a file that changes in between is read again.
 	Fingerprints filewatch.Fingerprints
 	Breaker      *Breaker // nil for a pre-check
 }
