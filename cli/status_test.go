@@ -45,7 +45,7 @@ var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 func sample() web.Status {
 	trouble := "write orders/3: write /data/a/very/long/path/to/orders.log: no space left on device (make room; the records wait in Kafka), and this goes on"
 	at := noon.Add(-3 * time.Minute)
-	one := func(name string, state consumer.State, desired config.State, since time.Duration, lag int64, rate float64, records int64) web.ConsumerStatus {
+	one := func(name string, state consumer.State, desired config.State, since time.Duration, lag *int64, rate float64, records int64) web.ConsumerStatus {
 		return web.ConsumerStatus{
 			Name: name, Status: state, Desired: desired, StatusSince: noon.Add(-since), Lag: lag, RecordsPerSecond: rate, RecordsTotal: records,
 			Group: "kcagent-" + name, Sink: "file:/data/" + name + ".log",
@@ -55,12 +55,12 @@ func sample() web.Status {
 		Config:  web.ConfigStatus{Path: "/etc/kcagent/consumers.yaml", State: "synced", SHA256: "abc", FileSHA256: "abc", AppliedAt: &at},
 		Summary: map[consumer.State]int{consumer.Running: 2, consumer.Failing: 1, consumer.Paused: 1, consumer.Created: 1, consumer.Starting: 1},
 		Consumers: []web.ConsumerStatus{
-			one("audit", consumer.Paused, config.Paused, 26*time.Hour, 1_234, 0, 99),
-			one("clicks", consumer.Running, config.Running, 59*time.Second, 0, 12.34, 1_000),
-			one("new", consumer.Starting, config.Running, 0, 0, 0, 0),
-			one("old", consumer.Created, config.Stopped, 72*time.Hour, 0, 0, 0),
-			one("orders", consumer.Failing, config.Running, 90*time.Second, 123_456_789, 0, 98_765_432_100),
-			one("a-consumer-with-quite-a-long-name", consumer.Running, config.Running, 7*time.Minute, 12, 99_900, 1_000_000),
+			one("audit", consumer.Paused, config.Paused, 26*time.Hour, new(int64(1_234)), 0, 99),
+			one("clicks", consumer.Running, config.Running, 59*time.Second, new(int64(0)), 12.34, 1_000),
+			one("new", consumer.Starting, config.Running, 0, nil, 0, 0),
+			one("old", consumer.Created, config.Stopped, 72*time.Hour, nil, 0, 0),
+			one("orders", consumer.Failing, config.Running, 90*time.Second, new(int64(123_456_789)), 0, 98_765_432_100),
+			one("a-consumer-with-quite-a-long-name", consumer.Running, config.Running, 7*time.Minute, new(int64(12)), 99_900, 1_000_000),
 		},
 	}
 	s.Consumers[4].LastError = &trouble

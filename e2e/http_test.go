@@ -22,9 +22,9 @@ var contract = map[string]string{
  "resources": {"goroutines": 0, "os_threads": 0, "open_fds": 0, "rss_bytes": 0, "heap_bytes": 0, "memory_limit_bytes": 0, "cpu_seconds": 0.0},
  "consumers": [{"id": "", "name": "", "status": "", "desired": "",
    "brokers": [""], "cluster": "", "group": "", "topics": [""], "sink": "", "member_ids": [""], "generation": 0,
-   "created_at": "", "status_since": "", "records_total": 0, "bytes_total": 0, "records_per_second": 0.0, "lag": 0, "rebalances_total": 0, "restarts_total": 0,
+   "created_at": "", "status_since": "", "records_total": 0, "bytes_total": 0, "records_per_second": 0.0, "lag": 0, "lag_seconds": 0.0, "catch_up_seconds": 0.0, "rebalances_total": 0, "restarts_total": 0,
    "last_record_at": null, "last_flush_at": null, "last_error": null, "pending_change": null,
-   "partitions": [{"topic": "", "partition": 0, "next_offset": 0, "committed_offset": 0, "high_water_mark": 0, "lag": 0}]}],
+   "partitions": [{"topic": "", "partition": 0, "next_offset": 0, "committed_offset": 0, "high_water_mark": 0, "lag": 0, "lag_seconds": 0.0, "catch_up_seconds": 0.0}]}],
  "terminated": [{"name": "", "at": "", "clean": true, "records_total": 0}]}`,
 	"/threads": `{"goroutines": 0, "os_threads": 0,
  "threads": [{"consumer": null, "recognized": true, "count": 0, "function": "", "state": ""}],
@@ -57,8 +57,12 @@ func TestHTTPKeepsItsContract(t *testing.T) {
 		c.RecordsTotal != 10 || c.BytesTotal < 10 || len(c.Brokers) != 1 || len(c.Topics) != 1 || c.Topics[0] != topic {
 		t.Errorf("the consumer is shown as %+v", c)
 	}
-	if len(c.Partitions) != 1 || c.Partitions[0] != (agenttest.Partition{Topic: topic, NextOffset: 10, CommittedOffset: 10, HighWaterMark: 10}) {
-		t.Errorf("its partitions are shown as %+v", c.Partitions)
+	if len(c.Partitions) != 1 || !c.HasLag(0) {
+		t.Fatalf("the consumer is shown as %+v", c)
+	}
+	p := c.Partitions[0]
+	if p.Topic != topic || p.NextOffset != 10 || p.CommittedOffset != 10 || p.HighWaterMark != 10 || p.Lag == nil || *p.Lag != 0 {
+		t.Errorf("its partition is shown as %+v", p)
 	}
 }
 

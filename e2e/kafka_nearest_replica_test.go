@@ -79,7 +79,7 @@ func TestNearestReplicaIsReadUntilItFails(t *testing.T) {
 		t.Helper()
 		f.produce(t, chunk)
 		a.WaitConsumer("near", "read everything", func(c agenttest.Consumer) bool {
-			return c.Status == "RUNNING" && c.Lag == 0 && c.Committed() >= f.total()
+			return c.Status == "RUNNING" && c.HasLag(0) && c.Committed() >= f.total()
 		})
 	}
 	produce()

@@ -193,7 +193,7 @@ func TestDescriptorLimitForConnectionsIsNamed(t *testing.T) {
 	a.WaitStatus("the consumers with a connection to read", func(st agenttest.Status) bool {
 		reading := 0
 		for _, c := range st.Consumers {
-			if c.Status == "RUNNING" && c.Lag == 0 && c.RecordsTotal == 100 {
+			if c.Status == "RUNNING" && c.HasLag(0) && c.RecordsTotal == 100 {
 				reading++
 			}
 		}

@@ -77,7 +77,7 @@ func TestAbortedTransactionsAreSkipped(t *testing.T) {
 	for e, want := range map[*entry][]string{&committed: wantCommitted, &all: wantAllWithRepeats} {
 		a.WaitConsumer(e.name, "read everything, including the transaction markers", func(c agenttest.Consumer) bool {
 			// The broker writes the last markers a moment after the end of the transaction.
-			return c.RecordsTotal == int64(len(want)) && c.Lag == 0 && c.Committed() == c.Partitions[0].HighWaterMark
+			return c.RecordsTotal == int64(len(want)) && c.HasLag(0) && c.Committed() == c.Partitions[0].HighWaterMark
 		})
 		got := string(bytes.Join(lines(t, e.path), []byte(" ")))
 		if got != strings.Join(want, " ") {
@@ -102,7 +102,7 @@ func TestOpenTransactionIsNotLag(t *testing.T) {
 	produceValues(t, tx, "b")
 	produceValues(t, plain, "c")
 	a.WaitConsumer("open", "stop before the transaction", func(c agenttest.Consumer) bool {
-		return c.RecordsTotal == 1 && c.Lag == 0 && c.Partitions[0].HighWaterMark == 3
+		return c.RecordsTotal == 1 && c.HasLag(0) && c.Partitions[0].HighWaterMark == 3
 	})
 	if err := tx.EndTransaction(context.Background(), kgo.TryCommit); err != nil {
 		t.Fatal(err)
@@ -208,7 +208,7 @@ func TestCompactedTopicIsReadToItsEnd(t *testing.T) {
 	e := s.entry("compacted", topic).withFormat("json")
 	a := agenttest.Start(t, agenttest.Options{Config: s.config(e)})
 	a.WaitConsumer("compacted", "reach the end", func(c agenttest.Consumer) bool {
-		return c.Lag == 0 && c.Committed() == keys*rounds+1
+		return c.HasLag(0) && c.Committed() == keys*rounds+1
 	})
 	send("k1", []byte("last"))
 	last := fmt.Sprintf(`"offset":%d,`, keys*rounds+1)

@@ -114,7 +114,7 @@ func (s *scene) keepProducingEvery(t *testing.T, pause time.Duration, topic stri
 func (s *scene) waitCommitted(t *testing.T, a *agenttest.Agent, e entry, n int64) {
 	t.Helper()
 	a.WaitConsumer(e.name, fmt.Sprintf("commit %d records", n), func(c agenttest.Consumer) bool {
-		return c.Lag == 0 && c.Committed() >= n
+		return c.HasLag(0) && c.Committed() >= n
 	})
 	if got := s.committed(t, e); got != n {
 		t.Fatalf("%s has committed %d records on the broker, want %d", e.name, got, n)

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"kcagent/agent/kafka"
+	"kcagent/agent/lag"
 	"kcagent/agent/stats"
 )
 
@@ -31,6 +32,7 @@ type Snapshot struct {
 	Topics        []string            // subscribed to
 	Resubscribing bool                // it was asked for other topics than its generation reads
 	Partitions    []PartitionSnapshot // assigned, sorted by topic and number
+	Lag           lag.Lag             // over Partitions
 
 	stats.Counters
 }
@@ -42,7 +44,7 @@ type PartitionSnapshot struct {
 	NextOffset      int64 // after what the sink accepted; -1 if unknown
 	CommittedOffset int64 // -1 while the group has committed nothing
 	HighWaterMark   int64 // 0 if unknown
-	Lag             int64 // records between NextOffset and the end of the log
+	Lag             lag.Lag
 }
 
 // Snapshot may be called by any goroutine. It waits for nothing but the mutexes of
@@ -59,11 +61,14 @@ func (c *Consumer) Snapshot() Snapshot {
 	if len(v.Partitions) > 0 {
 		s.Partitions = make([]PartitionSnapshot, len(v.Partitions))
 	}
+	lags := make([]lag.Lag, len(v.Partitions))
 	for i, p := range v.Partitions {
+		lags[i] = p.Lag()
 		s.Partitions[i] = PartitionSnapshot{
 			Topic: p.Topic, Partition: p.Partition, NextOffset: p.NextOffset(),
-			CommittedOffset: p.CommittedOffset(), HighWaterMark: p.HighWaterMark(), Lag: p.Lag(),
+			CommittedOffset: p.CommittedOffset(), HighWaterMark: p.HighWaterMark(), Lag: lags[i],
 		}
 	}
+	s.Lag = lag.Sum(lags)
 	return s
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"kcagent/agent/lag"
 	"kcagent/agent/offsets"
 	"kcagent/fetch"
 	"kcagent/leader"
@@ -288,18 +289,14 @@ func (p *Partition) checkCommitted(now offsets.Committed) (was int64, behind boo
 	return was, false
 }
 
-// Lag is how many records lie between what was accepted and the end, which under
-// read_committed is the last stable offset; 0 if either is unknown.
-func (p *Partition) Lag() int64 {
+// Lag is how far what was accepted is behind the end, which under read_committed is the last
+// stable offset.
+func (p *Partition) Lag() lag.Lag {
 	sub := p.subscription.Load()
 	if sub == nil {
-		return 0
+		return lag.Lag{}
 	}
-	next, end := p.NextOffset(), sub.End()
-	if next < 0 || end < 0 {
-		return 0
-	}
-	return max(0, end-next)
+	return lag.Between(p.NextOffset(), sub.End())
 }
 
 // HighWaterMark is 0 if it is unknown.

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"kcagent/agent/consumer"
+	"kcagent/agent/lag"
 	"kcagent/config"
 )
 
@@ -111,8 +112,8 @@ func TestAPIIsReadOnlyAndRepliesInJSON(t *testing.T) {
 // statusKeys are the fields that other programs rely on.
 const statusKeys = `agent.hostname agent.pid agent.started_at agent.version
 config.applied_at config.file_sha256 config.path config.problems config.sha256 config.state
-consumers.brokers consumers.bytes_total consumers.cluster consumers.created_at consumers.desired consumers.generation
-consumers.group consumers.id consumers.lag consumers.last_error consumers.last_flush_at consumers.last_record_at
+consumers.brokers consumers.bytes_total consumers.catch_up_seconds consumers.cluster consumers.created_at consumers.desired consumers.generation
+consumers.group consumers.id consumers.lag consumers.lag_seconds consumers.last_error consumers.last_flush_at consumers.last_record_at
 consumers.member_ids consumers.name consumers.partitions consumers.pending_change consumers.rebalances_total
 consumers.records_per_second consumers.records_total consumers.restarts_total consumers.sink consumers.status
 consumers.status_since consumers.topics
@@ -139,7 +140,7 @@ func TestStatusHasEveryField(t *testing.T) {
 			t.Errorf("/status has no %s", key)
 		}
 	}
-	if p := reflect.TypeFor[PartitionStatus](); p.NumField() != 6 {
+	if p := reflect.TypeFor[PartitionStatus](); p.NumField() != 8 {
 		t.Errorf("a partition has %d fields", p.NumField())
 	}
 }
@@ -267,14 +268,17 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// TestMetricsOfPartitions: the lag of a consumer is that of its partitions, and unknown
-// while it has none.
+// TestMetricsOfPartitions: a lag that is unknown is null in /status, and has no series.
 func TestMetricsOfPartitions(t *testing.T) {
 	a := newAPITest(t)
-	a.publish("  - {name: a}\n  - {name: b}", func(s *Snapshot) {
-		s.Rows[0].Consumer.(*shownConsumer).Partitions = []consumer.PartitionSnapshot{
-			{Topic: "t", Partition: 0, NextOffset: 7, Lag: 2}, {Topic: "t", Partition: 1, NextOffset: 9, Lag: 3},
+	a.publish("  - {name: a}\n  - {name: b}\n  - {name: c}", func(s *Snapshot) {
+		known := s.Rows[0].Consumer.(*shownConsumer)
+		known.Partitions = []consumer.PartitionSnapshot{
+			{Topic: "t", Partition: 0, NextOffset: 7, Lag: lag.Lag{Records: new(int64(2))}},
+			{Topic: "t", Partition: 1, NextOffset: 9, Lag: lag.Lag{Records: new(int64(3))}},
 		}
+		known.Lag = lag.Lag{Records: new(int64(5))}
+		s.Rows[2].Consumer.(*shownConsumer).Partitions = []consumer.PartitionSnapshot{{Topic: "t", Partition: 2, NextOffset: 11}}
 	})
 	_, text := get(t, a.Handler(), http.MethodGet, "/metrics")
 	for _, line := range []string{
@@ -286,11 +290,22 @@ func TestMetricsOfPartitions(t *testing.T) {
 			t.Errorf("no line %s", line)
 		}
 	}
-	if strings.Contains(text, `kcagent_consumer_lag_records{consumer="b"}`) {
-		t.Error("a consumer without partitions has a lag")
+	if !strings.Contains(text, `kcagent_partition_next_offset{consumer="c",partition="2",topic="t"} 11`) {
+		t.Error("c has no position")
 	}
-	if c := a.Status().Consumers; c[0].Lag != 5 || len(c[0].Partitions) != 2 || c[0].Partitions[1].NextOffset != 9 || c[1].Lag != 0 {
-		t.Errorf("/status has %+v", c)
+	for _, series := range []string{`consumer_lag_records{consumer="b"`, `consumer_lag_records{consumer="c"`, `partition_lag_records{consumer="c"`} {
+		if strings.Contains(text, "kcagent_"+series) {
+			t.Errorf("a lag that is unknown has the series %s", series)
+		}
+	}
+	c := a.Status().Consumers
+	if *c[0].Lag != 5 || *c[0].Partitions[1].Lag != 3 || c[0].Partitions[1].NextOffset != 9 {
+		t.Errorf("/status has %+v", c[0])
+	}
+	for _, line := range []string{`"lag": null`, `"lag_seconds": null`, `"catch_up_seconds": null`} {
+		if _, body := get(t, a.Handler(), http.MethodGet, "/status/c"); strings.Count(body, line) != 2 {
+			t.Errorf("/status/c does not have %s for the consumer and its partition:\n%s", line, body)
+		}
 	}
 }
 

@@ -126,17 +126,19 @@ func (r *Row) collect(s *consumer.Snapshot, gauge, counter emit) {
 	if !s.LastRecord.IsZero() {
 		gauge(descLastRecord, seconds(s.LastRecord), s.Name)
 	}
-	if len(s.Partitions) == 0 {
-		return // not a member: the lag is unknown, which is not the same as 0
-	}
-	var lag int64
 	for _, p := range s.Partitions {
-		lag += p.Lag
 		id := strconv.Itoa(int(p.Partition))
 		gauge(descNext, float64(p.NextOffset), s.Name, p.Topic, id)
-		gauge(descPartLag, float64(p.Lag), s.Name, p.Topic, id)
+		known(gauge, descPartLag, p.Lag.Records, s.Name, p.Topic, id)
 	}
-	gauge(descLag, float64(lag), s.Name)
+	known(gauge, descLag, s.Lag.Records, s.Name)
+}
+
+// known emits a value unless it is unknown: an unknown lag is not a lag of 0.
+func known[T int64 | float64](to emit, d *prometheus.Desc, v *T, labels ...string) {
+	if v != nil {
+		to(d, float64(*v), labels...)
+	}
 }
 
 func oneIf(b bool) float64 {

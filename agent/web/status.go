@@ -57,7 +57,9 @@ type ConsumerStatus struct {
 	RecordsTotal     int64             `json:"records_total" doc:"Records that the sink accepted since created_at."`
 	BytesTotal       int64             `json:"bytes_total" doc:"Bytes of the keys and values of those records."`
 	RecordsPerSecond float64           `json:"records_per_second" doc:"Records that the sink accepted per second, smoothed over some seconds."`
-	Lag              int64             `json:"lag" doc:"Records between the position and the high-water mark, over the assigned partitions."`
+	Lag              *int64            `json:"lag" doc:"Sum of the lags of the assigned partitions; null if one of them is unknown, or if no partition is assigned."`
+	LagSeconds       *float64          `json:"lag_seconds" doc:"Maximum of lag_seconds over the assigned partitions; null if one of them is unknown, or if no partition is assigned."`
+	CatchUpSeconds   *float64          `json:"catch_up_seconds" doc:"Seconds until lag is 0, at the rate at which the sum falls now; 0 if lag is 0. null if unknown, or if lag does not fall."`
 	RebalancesTotal  int64             `json:"rebalances_total" doc:"Generations of the group that the consumer joined."`
 	RestartsTotal    int64             `json:"restarts_total" doc:"Restarts of the consumer after an error."`
 	LastRecordAt     *time.Time        `json:"last_record_at" doc:"When the sink last accepted a record; null before the first one."`
@@ -81,12 +83,14 @@ type PendingChange struct {
 // PartitionStatus is one assigned partition. CommittedOffset is -1 while the
 // group has committed nothing.
 type PartitionStatus struct {
-	Topic           string `json:"topic" doc:"Topic."`
-	Partition       int32  `json:"partition" doc:"Number of the partition."`
-	NextOffset      int64  `json:"next_offset" doc:"Position: the offset after the last record that the sink accepted."`
-	CommittedOffset int64  `json:"committed_offset" doc:"Committed offset of the group; -1 if there is none."`
-	HighWaterMark   int64  `json:"high_water_mark" doc:"End of the log, as the broker reported last."`
-	Lag             int64  `json:"lag" doc:"Records between the position and the high-water mark."`
+	Topic           string   `json:"topic" doc:"Topic."`
+	Partition       int32    `json:"partition" doc:"Number of the partition."`
+	NextOffset      int64    `json:"next_offset" doc:"Position: the offset after the last record that the sink accepted."`
+	CommittedOffset int64    `json:"committed_offset" doc:"Committed offset of the group; -1 if there is none."`
+	HighWaterMark   int64    `json:"high_water_mark" doc:"End of the log, as the broker reported last."`
+	Lag             *int64   `json:"lag" doc:"Records between the position and the high-water mark or, with read_committed, the last stable offset; null if either is unknown."`
+	LagSeconds      *float64 `json:"lag_seconds" doc:"0 if lag is 0, else the age of the next record to be written, as far as its timestamp is known; an upper bound. null if unknown."`
+	CatchUpSeconds  *float64 `json:"catch_up_seconds" doc:"Seconds until lag is 0, at the rate at which it falls now; 0 if lag is 0. null if unknown, or if lag does not fall."`
 }
 
 // Ended is a consumer that was terminated.
@@ -166,6 +170,7 @@ func (r *Row) status(c *consumer.Snapshot) ConsumerStatus {
 		MemberIDs: []string{}, Generation: c.Generation,
 		CreatedAt: c.Created, StatusSince: c.Since,
 		RecordsTotal: c.Records, BytesTotal: c.Bytes, RecordsPerSecond: c.RecordsPerSecond,
+		Lag: c.Lag.Records, LagSeconds: c.Lag.Seconds, CatchUpSeconds: c.Lag.CatchUp,
 		RebalancesTotal: c.Rebalances, RestartsTotal: c.Restarts,
 		LastRecordAt: orNull(c.LastRecord), LastFlushAt: orNull(c.LastFlush),
 		PendingChange: r.Pending, Partitions: make([]PartitionStatus, len(c.Partitions)),
@@ -180,8 +185,10 @@ func (r *Row) status(c *consumer.Snapshot) ConsumerStatus {
 		s.LastError = &fault
 	}
 	for i, p := range c.Partitions {
-		s.Lag += p.Lag
-		s.Partitions[i] = PartitionStatus(p)
+		s.Partitions[i] = PartitionStatus{
+			Topic: p.Topic, Partition: p.Partition, NextOffset: p.NextOffset, CommittedOffset: p.CommittedOffset, HighWaterMark: p.HighWaterMark,
+			Lag: p.Lag.Records, LagSeconds: p.Lag.Seconds, CatchUpSeconds: p.Lag.CatchUp,
+		}
 	}
 	return s
 }

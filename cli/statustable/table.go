@@ -82,7 +82,7 @@ func Render(s web.Status, now time.Time, coloured bool) string {
 	for _, c := range rows {
 		cells := make([]string, len(columns))
 		for i, text := range []string{
-			c.Name, string(c.Status), age(now.Sub(c.StatusSince)), figure(float64(c.Lag)),
+			c.Name, string(c.Status), age(now.Sub(c.StatusSince)), lagOf(&c),
 			figure(c.RecordsPerSecond), figure(float64(c.RecordsTotal)), c.Group, strings.TrimPrefix(c.Sink, "file:"),
 		} {
 			cells[i] = columns[i].cell(text)
@@ -161,6 +161,14 @@ func age(d time.Duration) string {
 		return fmt.Sprintf("%dh", int(d.Hours()))
 	}
 	return fmt.Sprintf("%dd", int(d.Hours()/24))
+}
+
+// lagOf returns the lag of a consumer, - if it is unknown.
+func lagOf(c *web.ConsumerStatus) string {
+	if c.Lag == nil {
+		return "-"
+	}
+	return figure(float64(*c.Lag))
 }
 
 // figure returns a number in at most five characters, such as 12.3k.

@@ -74,7 +74,9 @@ type Consumer struct {
 	RecordsTotal     int64       `json:"records_total"`
 	BytesTotal       int64       `json:"bytes_total"`
 	RecordsPerSecond float64     `json:"records_per_second"`
-	Lag              int64       `json:"lag"`
+	Lag              *int64      `json:"lag"`
+	LagSeconds       *float64    `json:"lag_seconds"`
+	CatchUpSeconds   *float64    `json:"catch_up_seconds"`
 	RebalancesTotal  int64       `json:"rebalances_total"`
 	RestartsTotal    int64       `json:"restarts_total"`
 	LastRecordAt     *time.Time  `json:"last_record_at"`
@@ -95,12 +97,14 @@ type Pending struct {
 
 // A Partition is one assigned partition of a consumer.
 type Partition struct {
-	Topic           string `json:"topic"`
-	Partition       int32  `json:"partition"`
-	NextOffset      int64  `json:"next_offset"`
-	CommittedOffset int64  `json:"committed_offset"`
-	HighWaterMark   int64  `json:"high_water_mark"`
-	Lag             int64  `json:"lag"`
+	Topic           string   `json:"topic"`
+	Partition       int32    `json:"partition"`
+	NextOffset      int64    `json:"next_offset"`
+	CommittedOffset int64    `json:"committed_offset"`
+	HighWaterMark   int64    `json:"high_water_mark"`
+	Lag             *int64   `json:"lag"`
+	LagSeconds      *float64 `json:"lag_seconds"`
+	CatchUpSeconds  *float64 `json:"catch_up_seconds"`
 }
 
 // A Terminated is a consumer that has ended.
@@ -138,6 +142,9 @@ func (c Consumer) Error() string {
 	}
 	return *c.LastError
 }
+
+// HasLag reports whether the lag is known to be n records.
+func (c Consumer) HasLag(n int64) bool { return c.Lag != nil && *c.Lag == n }
 
 // Committed returns the sum of the committed offsets of its partitions.
 func (c Consumer) Committed() int64 {
