@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"text/tabwriter"
 	"time"
 
 	"kcagent/verify"
@@ -17,47 +16,35 @@ var verifyCommand = command{
 	args:    "FILE…",
 	summary: "prove from JSON-format files that no offset is missing or repeated",
 	details: `
-Name the files, compressed or not, in the order in which they were written. Stdout is a
-table with one line per partition: the first and last offset, the number of records, and
-how many offsets are missing, repeated, or late (after a higher one). The first ten holes
-of each partition are listed below it.`,
+Name the files of one consumer, compressed or not, in any order. A folder stands for the
+files below it, without checkpoints. Stdout is a table with one line per partition: the
+first and last offset, the number of records, and how many offsets are missing, repeated,
+or late (after a higher one). The first ten holes and repeats of each partition are listed
+below it.`,
 	exits: []exit{
 		{exitSuccess, "no offset is missing, repeated or late"},
-		{exitFailure, "an offset is missing, repeated or late, or a line cannot be read"},
+		{exitFailure, "an offset is missing, repeated or late, a line cannot be read, or there is no record"},
 		{exitUsage, "invalid usage"},
 	},
 	example: "kcagent verify /data/orders*.jsonl",
 	run:     runVerify,
 }
 
-// runVerify reads the files of one trail, in the order in which they were written.
+// runVerify reads the files of one consumer.
 func runVerify(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
 	allowHoles := flags.Bool("allow-holes", false, "accept missing offsets, which compaction and transactions leave")
 	files, err := parseFiles(io, flags, args)
 	if err != nil {
 		return err
 	}
-	trail := verify.New(progressOf(io, files))
-	var bad error
-	for _, file := range files {
-		err := trail.File(file)
-		if errors.As(err, new(*verify.LineError)) {
-			fmt.Fprintln(io.out, err)
-			bad = reportedError{exitFailure}
-		} else if err != nil {
-			return err
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-	}
-	if err := report(io, trail); err != nil {
+	if files, err = verify.Files(files); err != nil {
 		return err
 	}
-	if bad == nil && !trail.Good(*allowHoles) {
-		bad = reportedError{exitFailure}
+	good, err := verify.Prove(ctx, verify.New(progressOf(io, files)), files, *allowHoles, io.out, io.err)
+	if err == nil && !good {
+		err = reportedError{exitFailure}
 	}
-	return bad
+	return err
 }
 
 // parseFiles is parse for a command with files as arguments.
@@ -67,7 +54,7 @@ func parseFiles(io streams, flags *flag.FlagSet, args []string) ([]string, error
 		err = nil
 	}
 	if err == nil && flags.NArg() == 0 {
-		err = usageError{errors.New("no files: list them in the order in which they were written")}
+		err = usageError{errors.New("no files: name the files, folders or patterns to verify")}
 	}
 	return flags.Args(), err
 }
@@ -90,30 +77,4 @@ func progressOf(io streams, files []string) func(int64) {
 			fmt.Fprintf(io.err, "\r%3d %% of %d MB\r", 100*read/total, total/1e6)
 		}
 	}
-}
-
-// shownHoles is how many holes of each partition are listed.
-const shownHoles = 10
-
-func report(io streams, t *verify.Trail) error {
-	w := tabwriter.NewWriter(io.out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "topic\tpartition\tfirst\tlast\trecords\tmissing\trepeated\tlate\t")
-	for _, p := range t.Sorted() {
-		c := t.Partitions[p]
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t\n", p.Topic, p.ID, c.First, c.Last, c.Records, c.Missing, c.Repeats, c.Late)
-	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	for _, p := range t.Sorted() {
-		holes := t.Partitions[p].Holes
-		for i, h := range holes {
-			if i == shownHoles {
-				fmt.Fprintf(io.out, "%s/%d: and %d more holes\n", p.Topic, p.ID, len(holes)-i)
-				break
-			}
-			fmt.Fprintf(io.out, "%s/%d: offsets %d to %d are missing before %s\n", p.Topic, p.ID, h.From, h.To, h.At)
-		}
-	}
-	return nil
 }

@@ -8,24 +8,28 @@ import (
 	"bytes"
 	"cmp"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"math"
 	"os"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 )
 
-// A Trail is the content of all files together, in the order in which they are read. Its
-// memory grows with the number of partitions and, up to a bound, with the holes, never with
-// the records. It is not safe for concurrent use.
+// A Trail is the content of all files together, in any order. Its memory grows with the
+// number of partitions in each file and, up to a bound, with the holes, never with the
+// records. It is not safe for concurrent use.
 type Trail struct {
-	Partitions map[Partition]*Count
+	files map[Partition][]*Count // one for each file with the partition
 
-	progress func(read int64) // bytes of the files read so far
+	progress func(read int64)
 	read     int64
 }
 
@@ -35,31 +39,10 @@ type Partition struct {
 	ID    int32
 }
 
-// A Count is what the files hold of a partition. Holes and repeats are found between its
-// first and its last offset.
-type Count struct {
-	First, Last int64
-	Records     int64 // lines, repeats included
-	Missing     int64 // offsets without a line
-	Repeats     int64 // lines whose offset an earlier line has
-	Late        int64 // lines after one with a higher offset, whose own offset is new
-
-	Holes []Hole // the first ones, in order of their offsets
-}
-
-// A Hole is a run of missing offsets.
-type Hole struct {
-	From, To int64  // both are missing
-	At       string // file:line of the record after it
-}
-
-// maxHoles bounds the memory of a partition. Beyond it a late offset counts as a repeat.
-const maxHoles = 10_000
-
 // New returns an empty trail. progress, if not nil, is called after each read with the
 // bytes read so far.
 func New(progress func(read int64)) *Trail {
-	return &Trail{Partitions: make(map[Partition]*Count), progress: progress}
+	return &Trail{files: make(map[Partition][]*Count), progress: progress}
 }
 
 // A LineError reports a line that is not a record.
@@ -71,21 +54,40 @@ type LineError struct {
 
 func (e *LineError) Error() string { return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.Reason) }
 
-// File reads one file, compressed or not. The error is a [LineError] if a line is torn or
-// not a record; the lines before it are counted.
-func (t *Trail) File(path string) error {
+// errFormat reports a file in another format than JSON.
+func errFormat(path string, line []byte) error {
+	return fmt.Errorf("read %s: file is not in the json format: line 1 is %s; use sink.file.format: json", path, excerpt(line))
+}
+
+// File reads one file, compressed or not, and returns how many records it counted. The
+// error is a [LineError] if a line after the first one is not a record, or the last one is
+// incomplete; the lines before it are counted. It is the cause of ctx if that ends.
+func (t *Trail) File(ctx context.Context, path string) (records int64, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return fmt.Errorf("verify: %w", err)
+		return 0, err // names the operation and the path
 	}
 	defer f.Close()
-	raw := bufio.NewReaderSize(&counter{f, t}, 1<<20)
+	raw := bufio.NewReaderSize(&counter{ctx, f, t}, 1<<20)
 	r, done, err := decompress(raw)
 	if err != nil {
-		return fmt.Errorf("verify %s: %w", path, err)
+		return 0, fmt.Errorf("read %s: %w", path, err)
 	}
 	defer done()
-	return t.lines(path, bufio.NewReaderSize(r, 1<<20))
+	counts := make(map[Partition]*Count)
+	err = lines(path, bufio.NewReaderSize(r, 1<<20), func(p Partition, offset, line int64) {
+		c := counts[p]
+		if c == nil {
+			counts[p] = newCount(offset, path, line)
+		} else {
+			c.add(offset, path, line)
+		}
+	})
+	for p, c := range counts {
+		t.files[p] = append(t.files[p], c)
+		records += c.Records
+	}
+	return records, err
 }
 
 // decompress returns a reader of the content; the first bytes of a file tell how it is
@@ -109,12 +111,17 @@ func decompress(raw *bufio.Reader) (r io.Reader, done func(), err error) {
 	return raw, func() {}, nil
 }
 
+// A counter reports how much was read, and ends with its context.
 type counter struct {
+	ctx context.Context
 	io.Reader
 	trail *Trail
 }
 
 func (c *counter) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, context.Cause(c.ctx)
+	}
 	n, err := c.Reader.Read(p)
 	c.trail.read += int64(n)
 	if c.trail.progress != nil {
@@ -123,50 +130,96 @@ func (c *counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (t *Trail) lines(path string, r *bufio.Reader) error {
+// Bounds of the wait for the end of a line that the agent is writing.
+const (
+	growPoll = 10 * time.Millisecond
+	growWait = 300 * time.Millisecond
+)
+
+// lines passes the place of each record to found.
+func lines(path string, r *bufio.Reader, found func(p Partition, offset, line int64)) error {
 	var long []byte
 	for n := int64(1); ; n++ {
-		line, err := r.ReadSlice('\n')
-		if errors.Is(err, bufio.ErrBufferFull) {
-			for long = long[:0]; errors.Is(err, bufio.ErrBufferFull); line, err = r.ReadSlice('\n') {
-				long = append(long, line...)
-			}
-			long = append(long, line...)
-			line = long
-		}
+		line, err := readLine(r, &long)
 		switch {
 		case errors.Is(err, io.EOF) && len(line) == 0:
 			return nil
+		case errors.Is(err, io.EOF) && n == 1 && line[0] != '{':
+			return errFormat(path, line)
 		case errors.Is(err, io.EOF):
-			return &LineError{path, n, "incomplete last line: no newline"}
+			return &LineError{path, n, "incomplete last line: no newline; if the agent writes the file, verify it again once it has flushed"}
+		case errors.Is(err, io.ErrUnexpectedEOF):
+			return &LineError{path, n, "compressed data ends in the middle of a block; if the agent writes the file, verify it again once it has flushed"}
 		case err != nil:
-			return fmt.Errorf("verify %s:%d: %w", path, n, err)
+			return fmt.Errorf("read %s:%d: %w", path, n, err)
 		}
-		p, offset, err := parse(line[:len(line)-1])
-		if err != nil {
+		line = line[:len(line)-1]
+		p, offset, err := parse(line)
+		switch {
+		case err != nil && n == 1:
+			return errFormat(path, line)
+		case err != nil:
 			return &LineError{path, n, err.Error()}
 		}
-		t.add(p, offset, path, n)
+		found(p, offset, n)
 	}
 }
 
+// readLine returns the next line with its newline. If the file ends within a line, it waits
+// until the writer has completed the line. The result is valid until the next call; long is
+// the memory for lines that do not fit into the buffer of r.
+func readLine(r *bufio.Reader, long *[]byte) ([]byte, error) {
+	line, err := r.ReadSlice('\n')
+	if err == nil || errors.Is(err, io.EOF) && len(line) == 0 {
+		return line, err
+	}
+	*long = append((*long)[:0], line...)
+	var deadline time.Time
+	for {
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull):
+		case errors.Is(err, io.EOF) && len(line) > 0: // the writer made progress
+			deadline = time.Now().Add(growWait)
+		case errors.Is(err, io.EOF) && time.Now().Before(deadline):
+			time.Sleep(growPoll)
+		default:
+			return *long, err
+		}
+		line, err = r.ReadSlice('\n')
+		*long = append(*long, line...)
+	}
+}
+
+// excerpt quotes the start of a line.
+func excerpt(line []byte) string {
+	const most = 60
+	if len(line) > most {
+		return fmt.Sprintf("%q…", line[:most])
+	}
+	return fmt.Sprintf("%q", line)
+}
+
 // parse takes topic, partition and offset from an envelope.
-func parse(line []byte) (Partition, int64, error) {
+func parse(line []byte) (p Partition, offset int64, err error) {
 	if !json.Valid(line) { // two torn lines that were joined begin like a valid one
-		return Partition{}, 0, fmt.Errorf("not JSON: %.60q", line)
+		return p, 0, fmt.Errorf("not JSON: %s", excerpt(line))
 	}
-	if p, offset, ok := parseFast(line); ok {
-		return p, offset, nil
+	p, offset, ok := parseFast(line)
+	if !ok {
+		var e struct {
+			Topic     *string
+			Partition *int32
+			Offset    *int64
+		}
+		if err := json.Unmarshal(line, &e); err != nil || e.Topic == nil || e.Partition == nil || e.Offset == nil {
+			return p, 0, fmt.Errorf("not a record with topic, partition and offset: %s", excerpt(line))
+		}
+		p, offset = Partition{*e.Topic, *e.Partition}, *e.Offset
 	}
-	var e struct {
-		Topic     *string
-		Partition *int32
-		Offset    *int64
+	if p.ID < 0 || offset < 0 || offset == math.MaxInt64 {
+		return p, 0, fmt.Errorf("not a record with topic, partition and offset: %s", excerpt(line))
 	}
-	if err := json.Unmarshal(line, &e); err != nil || e.Topic == nil || e.Partition == nil || e.Offset == nil {
-		return Partition{}, 0, fmt.Errorf("not a record with topic, partition and offset: %.60q", line)
-	}
-	return Partition{*e.Topic, *e.Partition}, *e.Offset, nil
+	return p, offset, nil
 }
 
 // parseFast reads the form that kcagent writes: valid JSON with the fields in order, and a
@@ -187,76 +240,21 @@ func parseFast(line []byte) (p Partition, offset int64, ok bool) {
 	return Partition{string(topic), int32(number)}, offset, err1 == nil && err2 == nil
 }
 
-// add counts one record.
-func (t *Trail) add(p Partition, offset int64, file string, line int64) {
-	c := t.Partitions[p]
-	if c == nil {
-		t.Partitions[p] = &Count{First: offset, Last: offset, Records: 1}
-		return
-	}
-	c.Records++
-	switch {
-	case offset == c.Last+1:
-		c.Last = offset
-	case offset > c.Last:
-		c.Missing += offset - c.Last - 1
-		if len(c.Holes) < maxHoles {
-			c.Holes = append(c.Holes, Hole{c.Last + 1, offset - 1, fmt.Sprintf("%s:%d", file, line)})
-		}
-		c.Last = offset
-	case offset < c.First:
-		c.Missing += c.First - offset - 1
-		if c.First-offset > 1 {
-			c.Holes = slices.Insert(c.Holes, 0, Hole{offset + 1, c.First - 1, fmt.Sprintf("%s:%d", file, line)})
-		}
-		c.First = offset
-		c.Late++
-	case c.fill(offset):
-		c.Late++
-		c.Missing--
-	default:
-		c.Repeats++
-	}
+// Partitions returns the partitions by topic and number.
+func (t *Trail) Partitions() []Partition {
+	return slices.SortedFunc(maps.Keys(t.files), func(a, b Partition) int {
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.ID, b.ID))
+	})
 }
 
-// fill removes an offset from the hole that contains it, and reports whether there is one.
-func (c *Count) fill(offset int64) bool {
-	i, _ := slices.BinarySearchFunc(c.Holes, offset, func(h Hole, at int64) int { return cmp.Compare(h.To, at) })
-	if i == len(c.Holes) || offset < c.Holes[i].From {
-		return false
+// Count returns what all files hold of a partition. The order in which the files were read
+// does not matter: the one with the lowest offset comes first.
+func (t *Trail) Count(p Partition) Count {
+	files := slices.Clone(t.files[p])
+	slices.SortStableFunc(files, func(a, b *Count) int { return cmp.Compare(a.First, b.First) })
+	whole := files[0].clone()
+	for _, c := range files[1:] {
+		whole.join(c)
 	}
-	switch h := &c.Holes[i]; {
-	case h.From == h.To:
-		c.Holes = slices.Delete(c.Holes, i, i+1)
-	case offset == h.From:
-		h.From++
-	case offset == h.To:
-		h.To--
-	default:
-		after := Hole{offset + 1, h.To, h.At}
-		h.To = offset - 1
-		c.Holes = slices.Insert(c.Holes, i+1, after)
-	}
-	return true
-}
-
-// Good reports whether no partition has a repeat, a late record or, unless they are
-// allowed, a hole.
-func (t *Trail) Good(allowHoles bool) bool {
-	for _, c := range t.Partitions {
-		if c.Repeats > 0 || c.Late > 0 || c.Missing > 0 && !allowHoles {
-			return false
-		}
-	}
-	return true
-}
-
-// Sorted returns the partitions by topic and number.
-func (t *Trail) Sorted() []Partition {
-	ps := make([]Partition, 0, len(t.Partitions))
-	for p := range t.Partitions {
-		ps = append(ps, p)
-	}
-	slices.SortFunc(ps, func(a, b Partition) int { return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.ID, b.ID)) })
-	return ps
+	return whole
 }
