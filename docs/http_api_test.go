@@ -41,9 +41,32 @@ var endpoints = []endpoint{
 	{path: "/readyz", shows: "`{\"status\": \"ready\"}` once a valid file is applied and every consumer has left `STARTING` once", others: []answer{{503, "not ready yet"}}},
 }
 
+// A parameter is one that the queries of some paths may have.
+type parameter struct {
+	name, paths, meaning string
+	valid, invalid       string // requests for the test
+}
+
+var parameters = []parameter{
+	{
+		"fields", "`/status`, `/status/{name}`, `/list-consumers`",
+		"Names of fields, separated by commas: only these are shown, as compact JSON. For `/status` the names are those of the table below without `[]`, such as `summary,consumers.name,consumers.lag`; for the other paths they are those of a consumer, such as `name,lag`.",
+		"/status?fields=summary,consumers.name", "/status?fields=nme",
+	},
+	{
+		"limit", "`/status`, `/list-consumers`", "Maximum number of consumers to show; `summary` and `config` concern all of them.",
+		"/status?limit=1", "/status?limit=ten",
+	},
+	{
+		"offset", "`/status`, `/list-consumers`", "Number of consumers to leave out before the first one that is shown.",
+		"/list-consumers?offset=1&limit=1", "/list-consumers?offset=-1",
+	},
+}
+
 // httpPage is the reference of the HTTP API. It requests each endpoint from a running agent.
 func httpPage(t *testing.T, a demoAgent) string {
 	checkEndpoints(t, a)
+	checkParameters(t, a)
 	checkRoutes(t)
 	var b strings.Builder
 	b.WriteString(generated)
@@ -63,6 +86,10 @@ func httpPage(t *testing.T, a demoAgent) string {
 			others = append(others, fmt.Sprintf("%d: %s", o.status, o.meaning))
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", path, content, e.shows, strings.Join(others, "; "))
+	}
+	b.WriteString(parametersIntro)
+	for _, p := range parameters {
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", p.name, p.paths, p.meaning)
 	}
 	b.WriteString("\n## /status\n\n" + statusIntro)
 	writeFields(&b, reflect.TypeFor[web.Status]())
@@ -103,6 +130,18 @@ func checkEndpoints(t *testing.T, a demoAgent) {
 	}
 }
 
+func checkParameters(t *testing.T, a demoAgent) {
+	t.Helper()
+	for _, p := range parameters {
+		if r := a.get(t, p.valid); r.status != http.StatusOK || r.header.Get("X-Total-Count") != "3" {
+			t.Errorf("GET %s: status %d, headers %v", p.valid, r.status, r.header)
+		}
+		if r := a.get(t, p.invalid); r.status != http.StatusBadRequest || !strings.Contains(r.body, `"error"`) {
+			t.Errorf("GET %s: status %d, body %s", p.invalid, r.status, r.body)
+		}
+	}
+}
+
 // checkRoutes finds the paths that the handler serves in its source: each must be an
 // endpoint of the page.
 func checkRoutes(t *testing.T) {
@@ -126,12 +165,23 @@ func checkRoutes(t *testing.T) {
 
 const httpIntro = `# The HTTP API
 
-The API is read-only: the configuration file is the only control. It accepts GET and HEAD; other methods get 405. Responses are JSON, are never cached (` + "`Cache-Control: no-store`" + `), and may have further fields in later versions.
+The API is read-only: the configuration file is the only control. It accepts GET and HEAD; other methods get 405. Responses are JSON, and may have further fields in later versions.
 
 - An error is ` + "`{\"error\": \"…\"}`" + `. An unknown path gets 404. If the agent cannot produce a response, the status is 500.
+- Responses from 1 KiB are compressed with gzip if ` + "`Accept-Encoding`" + ` allows it.
+- A response has a weak ` + "`ETag`" + `, which depends on its content alone, and ` + "`Cache-Control: no-cache`" + `. A request whose ` + "`If-None-Match`" + ` names this tag gets 304 without a body. The field ` + "`resources`" + ` of ` + "`/status`" + ` changes with each request, so select fields without it. ` + "`/metrics`" + ` has no tag.
 - Times are RFC 3339, with the time zone of the host. Sizes are bytes.
 - The API listens on ` + "`--listen`, `127.0.0.1:8080`" + ` by default, without TLS and authentication. ` + "`--web.config.file`" + ` adds both, as in Prometheus exporters.
 - Clients share an eighth of the files that the agent may open. At the limit the agent closes the connection that has been idle for the longest time, so idle clients cannot block a health check.
+`
+
+const parametersIntro = `
+## Parameters
+
+` + "`curl 'http://127.0.0.1:8080/status?fields=summary,consumers.name,consumers.lag&limit=100'`" + ` shows the summary, and the names and lags of the first 100 consumers. The header ` + "`X-Total-Count`" + ` of ` + "`/status` and `/list-consumers`" + ` is the number of all consumers. An unknown field or an invalid number gets 400, and the error lists what is valid. Unknown parameters are ignored.
+
+| parameter | paths | meaning |
+|---|---|---|
 `
 
 const statusIntro = "[status.schema.json](status.schema.json) is the JSON Schema. All fields are always present, except those that are marked as optional.\n"

@@ -104,7 +104,7 @@ var speaking = map[string][]int{
 	"Warn": {0}, "Error": {0}, "Log": {2}, // of slog
 	"New": {0}, "Errorf": {0}, // errors.New, fmt.Errorf
 	"NotKafkaError": {0}, "DescriptorError": {0},
-	"replyError":  {2},                              // of the HTTP API
+	"replyError":  {3},                              // of the HTTP API
 	"ReportField": {3}, "Report": {2}, "whole": {1}, // of strictyaml.Document
 }
 

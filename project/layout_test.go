@@ -35,7 +35,8 @@ var arrows = []struct{ name, imports string }{
 	{"verify", ""},
 
 	{"agent", "agent/consumer agent/kafka agent/kafka/login agent/outage agent/plan agent/precheck agent/web config config/filewatch limits logkey retry sink sink/kinds"},
-	{"agent/web", "agent/consumer agent/plan config logkey"},
+	{"agent/web", "agent/consumer agent/plan agent/web/fields config logkey"},
+	{"agent/web/fields", ""},
 	{"agent/plan", "config sink/file/filename"},
 	{"agent/consumer", "agent/generation agent/group agent/kafka agent/kafka/login agent/lag agent/offsets agent/outage agent/stats config config/filewatch fetch logkey retry sink"},
 	{"agent/precheck", "agent/group agent/kafka agent/kafka/login config fetch sink sink/kinds"},

@@ -7,10 +7,9 @@
 package web
 
 import (
-	"bytes"
-	"encoding/json"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -61,66 +60,102 @@ func (a *API) Handler() http.Handler {
 	reg.MustRegister(a.collectors()...)
 
 	mux := http.NewServeMux()
-	mux.HandleFunc("/status", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, a.Status()) })
+	mux.HandleFunc("/status", a.serveStatus)
 	mux.HandleFunc("/status/{name}", a.serveConsumer)
-	mux.HandleFunc("/list-consumers", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, a.Status().Consumers) })
+	mux.HandleFunc("/list-consumers", a.serveConsumers)
 	mux.HandleFunc("/threads", a.serveThreads)
 	mux.HandleFunc("/monitor-threads", a.serveThreads)
 	mux.HandleFunc("/config", a.serveConfig)
 	mux.HandleFunc("/healthz", a.serveHealth)
 	mux.HandleFunc("/readyz", a.serveReady)
-	mux.Handle("/metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{EnableOpenMetrics: true, MaxRequestsInFlight: 4}))
 	mux.HandleFunc("/{$}", servePage)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		replyError(w, http.StatusNotFound, "page not found: "+r.URL.Path)
+		replyError(w, r, http.StatusNotFound, "page not found: "+r.URL.Path)
 	})
-	return readOnly(mux)
+	all := http.NewServeMux()
+	all.Handle("/", compress(mux))
+	all.Handle("/metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{EnableOpenMetrics: true, MaxRequestsInFlight: 4})) // compresses by itself
+	return readOnly(all)
 }
 
 func readOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
-			replyError(w, http.StatusMethodNotAllowed, "method not allowed: use GET or HEAD; to change anything, edit the configuration file")
+			replyError(w, r, http.StatusMethodNotAllowed, "method not allowed: use GET or HEAD; to change anything, edit the configuration file")
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
+// totalHeader has the number of all consumers, for clients that request a page of them.
+const totalHeader = "X-Total-Count"
+
+func (a *API) serveStatus(w http.ResponseWriter, r *http.Request) {
+	q, err := parseQuery(r, statusFields)
+	if err != nil {
+		replyError(w, r, http.StatusBadRequest, err.Error())
+		return
+	}
+	snap := a.o.Snapshot()
+	s := a.status(snap, q)
+	w.Header().Set(totalHeader, strconv.Itoa(len(snap.Rows)))
+	replySelected(w, r, http.StatusOK, &s, q)
+}
+
+func (a *API) serveConsumers(w http.ResponseWriter, r *http.Request) {
+	q, err := parseQuery(r, consumerFields)
+	if err != nil {
+		replyError(w, r, http.StatusBadRequest, err.Error())
+		return
+	}
+	snap := a.o.Snapshot()
+	consumers, _, _ := snap.consumers(q, q.fields, false)
+	w.Header().Set(totalHeader, strconv.Itoa(len(snap.Rows)))
+	replySelected(w, r, http.StatusOK, &consumers, q)
+}
+
 func (a *API) serveConsumer(w http.ResponseWriter, r *http.Request) {
+	q, err := parseQuery(r, consumerFields)
+	if err != nil {
+		replyError(w, r, http.StatusBadRequest, err.Error())
+		return
+	}
 	name := r.PathValue("name")
 	for _, row := range a.o.Snapshot().Rows {
 		if row.Spec.Name == name {
-			s := row.Consumer.Snapshot()
-			reply(w, http.StatusOK, row.status(&s))
+			c := row.Consumer.Snapshot()
+			s := row.status(&c)
+			replySelected(w, r, http.StatusOK, &s, q)
 			return
 		}
 	}
-	replyError(w, http.StatusNotFound, "consumer not found: "+strings.ToValidUTF8(name, "?"))
+	replyError(w, r, http.StatusNotFound, "consumer not found: "+strings.ToValidUTF8(name, "?"))
 }
 
-func (a *API) serveThreads(w http.ResponseWriter, _ *http.Request) {
+func (a *API) serveThreads(w http.ResponseWriter, r *http.Request) {
 	t, err := a.Threads()
 	if err != nil {
-		replyError(w, http.StatusInternalServerError, err.Error())
+		replyError(w, r, http.StatusInternalServerError, err.Error())
 		return
 	}
-	reply(w, http.StatusOK, t)
+	reply(w, r, http.StatusOK, t)
 }
 
-func (a *API) serveConfig(w http.ResponseWriter, _ *http.Request) {
+func (a *API) serveConfig(w http.ResponseWriter, r *http.Request) {
 	snap := a.o.Snapshot()
 	if snap.Config == nil {
-		replyError(w, http.StatusServiceUnavailable, "no configuration was applied yet")
+		replyError(w, r, http.StatusServiceUnavailable, "no configuration was applied yet")
 		return
 	}
 	seals, err := a.secrets.of(snap.Config)
 	if err != nil {
-		replyError(w, http.StatusInternalServerError, err.Error())
+		replyError(w, r, http.StatusInternalServerError, err.Error())
 		return
 	}
-	reply(w, http.StatusOK, struct {
+	reply(w, r, http.StatusOK, struct {
 		Path   string                       `json:"path"`
 		SHA256 string                       `json:"sha256"`
 		Config any                          `json:"config"`
@@ -149,38 +184,18 @@ func (s *secretHashCache) of(c *config.Config) (map[string]config.SecretHash, er
 	return s.hashes, nil
 }
 
-func (a *API) serveHealth(w http.ResponseWriter, _ *http.Request) {
+func (a *API) serveHealth(w http.ResponseWriter, r *http.Request) {
 	if !a.o.Alive(aliveTimeout) {
-		replyError(w, http.StatusServiceUnavailable, "the agent's loop does not respond")
+		replyError(w, r, http.StatusServiceUnavailable, "the agent's loop does not respond")
 		return
 	}
-	reply(w, http.StatusOK, map[string]string{"status": "ok"})
+	reply(w, r, http.StatusOK, map[string]string{"status": "ok"})
 }
 
-func (a *API) serveReady(w http.ResponseWriter, _ *http.Request) {
+func (a *API) serveReady(w http.ResponseWriter, r *http.Request) {
 	if !a.Ready() {
-		replyError(w, http.StatusServiceUnavailable, "no configuration was applied yet, or a consumer has not left STARTING yet")
+		replyError(w, r, http.StatusServiceUnavailable, "no configuration was applied yet, or a consumer has not left STARTING yet")
 		return
 	}
-	reply(w, http.StatusOK, map[string]string{"status": "ready"})
-}
-
-func reply(w http.ResponseWriter, code int, body any) {
-	var text bytes.Buffer
-	enc := json.NewEncoder(&text)
-	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false)                 // the reply is not HTML, and people read it
-	if err := enc.Encode(body); err != nil { // a value that JSON cannot hold: a defect
-		http.Error(w, `{"error": "encode the reply as JSON"}`, http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(code)
-	_, _ = w.Write(text.Bytes()) // fails if the client has gone
-}
-
-func replyError(w http.ResponseWriter, code int, message string) {
-	reply(w, code, map[string]string{"error": message})
+	reply(w, r, http.StatusOK, map[string]string{"status": "ready"})
 }

@@ -6,6 +6,7 @@ import (
 
 	"kcagent/agent/consumer"
 	"kcagent/agent/plan"
+	"kcagent/agent/web/fields"
 	"kcagent/config"
 )
 
@@ -103,26 +104,51 @@ type Ended struct {
 }
 
 // Status returns the current status of everything. It does not block.
-func (a *API) Status() Status {
-	snap := a.o.Snapshot()
-	host, _ := os.Hostname()
-	s := Status{
-		Agent:      AgentStatus{Version: a.o.Version, Hostname: host, PID: os.Getpid(), StartedAt: a.o.Started},
-		Summary:    make(map[consumer.State]int),
-		Resources:  readResources(),
-		Consumers:  make([]ConsumerStatus, 0, len(snap.Rows)),
-		Terminated: append([]Ended{}, snap.Terminated...),
+func (a *API) Status() Status { return a.status(a.o.Snapshot(), everything) }
+
+// status returns the parts that a client requests; the others are not computed.
+func (a *API) status(snap *Snapshot, q query) Status {
+	var s Status
+	if q.fields.Has("agent") {
+		host, _ := os.Hostname()
+		s.Agent = AgentStatus{Version: a.o.Version, Hostname: host, PID: os.Getpid(), StartedAt: a.o.Started}
 	}
-	changing := false
-	for i := range snap.Rows {
-		row := &snap.Rows[i]
-		c := row.Consumer.Snapshot()
-		s.Summary[c.State]++
-		s.Consumers = append(s.Consumers, row.status(&c))
-		changing = changing || row.changing(&c)
+	if q.fields.Has("resources") {
+		s.Resources = readResources()
 	}
+	if q.fields.Has("terminated") {
+		s.Terminated = append([]Ended{}, snap.Terminated...)
+	}
+	all := q.fields.Has("config") || q.fields.Has("summary")
+	var changing bool
+	s.Consumers, s.Summary, changing = snap.consumers(q, q.fields.Below("consumers"), all)
 	s.Config = snap.configStatus(changing)
 	return s
+}
+
+// consumers reads the requested consumers with their selected fields, none if selected is
+// nil. If all is set, it reads the others, too: summary has the number of consumers by
+// status, and changing says whether one has not reached its desired state yet.
+func (s *Snapshot) consumers(q query, selected *fields.Selection, all bool) (list []ConsumerStatus, summary map[consumer.State]int, changing bool) {
+	from, to := 0, 0
+	if selected != nil {
+		from, to = q.page(len(s.Rows))
+	}
+	list, summary = make([]ConsumerStatus, 0, to-from), make(map[consumer.State]int)
+	for i := range s.Rows {
+		listed := from <= i && i < to
+		if !listed && !all {
+			continue
+		}
+		row := &s.Rows[i]
+		c := row.Consumer.Snapshot()
+		summary[c.State]++
+		changing = changing || row.changing(&c)
+		if listed {
+			list = append(list, row.status(&c))
+		}
+	}
+	return list, summary, changing
 }
 
 func (s *Snapshot) configStatus(changing bool) ConfigStatus {
