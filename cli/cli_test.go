@@ -14,8 +14,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
 	"go.uber.org/goleak"
 
+	"kcagent/cli/command"
 	"kcagent/config"
 )
 
@@ -45,27 +47,50 @@ const (
 
 func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
 	code, out, _ := kcagent(t, "help")
-	if code != exitSuccess {
+	if code != command.Success {
 		t.Errorf("help exits with %d", code)
 	}
-	for _, c := range commands() {
-		if !strings.Contains(out, "\n  "+c.name+" ") {
-			t.Errorf("help does not name %s", c.name)
+	for _, c := range commands(t) {
+		if !strings.Contains(out, "\n  "+c.Name()+" ") {
+			t.Errorf("help does not name %s", c.Name())
 		}
-		code, help, stderr := kcagent(t, c.name, "--help")
-		if code != exitSuccess || stderr != "" || !strings.Contains(help, c.example) {
-			t.Errorf("%s --help exits with %d, prints\n%s%s", c.name, code, help, stderr)
+		_, want, _ := kcagent(t, c.Name(), "--help")
+		for _, args := range [][]string{{c.Name(), "--help"}, {c.Name(), "-h"}, {c.Name(), "-help"}, {"help", c.Name()}} {
+			code, help, stderr := kcagent(t, args...)
+			if code != command.Success || stderr != "" || help != want || !strings.Contains(help, c.Example) {
+				t.Errorf("kcagent %v exits with %d, prints\n%s%s", args, code, help, stderr)
+			}
+		}
+	}
+	for _, args := range [][]string{{"-h"}, {"-help"}, {"--help"}, {"help", "help"}} {
+		if code, text, stderr := kcagent(t, args...); code != command.Success || stderr != "" || text == "" {
+			t.Errorf("kcagent %v exits with %d, prints\n%s%s", args, code, text, stderr)
 		}
 	}
 }
 
+// commands returns all commands that the overview lists.
+func commands(t *testing.T) (all []*cobra.Command) {
+	t.Helper()
+	root := New()
+	command.Prepare(root)
+	for _, c := range root.Commands() {
+		if !c.Hidden {
+			all = append(all, c)
+		}
+	}
+	if len(all) == 0 {
+		t.Fatal("there are no commands")
+	}
+	return all
+}
+
 // TestExamplesUseExistingFlags: every flag that an example shows is one the command has.
 func TestExamplesUseExistingFlags(t *testing.T) {
-	for _, c := range commands() {
-		_, help, _ := kcagent(t, c.name, "--help")
-		for word := range strings.FieldsSeq(c.example) {
-			if name, ok := strings.CutPrefix(word, "--"); ok && !strings.Contains(help, "\n  --"+name+" ") {
-				t.Errorf("the example of %s uses --%s, which it does not have", c.name, name)
+	for _, c := range commands(t) {
+		for word := range strings.FieldsSeq(c.Example) {
+			if name, ok := strings.CutPrefix(word, "--"); ok && c.Flags().Lookup(name) == nil {
+				t.Errorf("the example of %s uses --%s, which it does not have", c.Name(), name)
 			}
 		}
 	}
@@ -73,12 +98,12 @@ func TestExamplesUseExistingFlags(t *testing.T) {
 
 // TestHelpShowsTheJSONOutput: --help names each field of the output, and no other.
 func TestHelpShowsTheJSONOutput(t *testing.T) {
-	for command, output := range map[string]any{"plan": planReport{Changes: []planned{{}}, Summary: map[string]int{"replace": 1}}, "validate": problemReport{Problems: config.Problems{{}}}} {
+	for name, output := range map[string]any{"plan": planReport{Changes: []planned{{}}, Summary: map[string]int{"replace": 1}}, "validate": problemReport{Problems: config.Problems{{}}}} {
 		text, err := json.Marshal(output)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, help, _ := kcagent(t, command, "--help")
+		_, help, _ := kcagent(t, name, "--help")
 		field := regexp.MustCompile(`"([a-z]+)":`)
 		names := func(text string) []string {
 			var found []string
@@ -88,7 +113,7 @@ func TestHelpShowsTheJSONOutput(t *testing.T) {
 			return found
 		}
 		if got, want := names(help), names(string(text)); !slices.Equal(got, want) {
-			t.Errorf("%s --help shows the fields %v, the output has %v", command, got, want)
+			t.Errorf("%s --help shows the fields %v, the output has %v", name, got, want)
 		}
 	}
 }
@@ -97,7 +122,7 @@ func TestInvalidUsageExitsWith2(t *testing.T) {
 	f := func(args ...string) {
 		t.Helper()
 		code, out, stderr := kcagent(t, args...)
-		if code != exitUsage || stderr == "" || out != "" {
+		if code != command.Usage || stderr == "" || out != "" {
 			t.Errorf("kcagent %v exits with %d, stdout %q, stderr %q", args, code, out, stderr)
 		}
 	}
@@ -117,26 +142,29 @@ func TestInvalidUsageExitsWith2(t *testing.T) {
 }
 
 func TestVersionIsPrinted(t *testing.T) {
-	if code, out, _ := kcagent(t, "version"); code != exitSuccess || !strings.HasPrefix(out, "kcagent ") {
-		t.Errorf("version exits with %d, prints %q", code, out)
+	for _, arg := range []string{"version", "--version", "-version", "-v"} {
+		want := "kcagent " + version() + " ("
+		if code, out, stderr := kcagent(t, arg); code != command.Success || !strings.HasPrefix(out, want) || stderr != "" {
+			t.Errorf("kcagent %s exits with %d, prints %q, stderr %q", arg, code, out, stderr)
+		}
 	}
 }
 
 func TestSchemaIsJSON(t *testing.T) {
 	code, out, _ := kcagent(t, "schema")
-	if code != exitSuccess || !json.Valid([]byte(out)) || !strings.Contains(out, `"topics"`) {
+	if code != command.Success || !json.Valid([]byte(out)) || !strings.Contains(out, `"topics"`) {
 		t.Errorf("schema exits with %d, prints %.100q", code, out)
 	}
 }
 
 func TestValidatePrintsProblemsToStdout(t *testing.T) {
 	path := writeFile(t, good)
-	if code, out, stderr := kcagent(t, "validate", "--config", path); code != exitSuccess || out != "" || !strings.Contains(stderr, "1 consumer") {
+	if code, out, stderr := kcagent(t, "validate", "--config", path); code != command.Success || out != "" || !strings.Contains(stderr, "1 consumer") {
 		t.Errorf("good: exit %d, stdout %q, stderr %q", code, out, stderr)
 	}
 	path = writeFile(t, bad)
 	code, out, _ := kcagent(t, "validate", "--config", path)
-	if code != exitUsage || !strings.HasPrefix(out, path+":2:") || !strings.Contains(out, `"topics"`) {
+	if code != command.Usage || !strings.HasPrefix(out, path+":2:") || !strings.Contains(out, `"topics"`) {
 		t.Errorf("bad: exit %d, stdout %q", code, out)
 	}
 	code, out, _ = kcagent(t, "validate", "--config", path, "--output", "json")
@@ -144,10 +172,10 @@ func TestValidatePrintsProblemsToStdout(t *testing.T) {
 		Valid    bool
 		Problems []struct{ Line, Column int }
 	}
-	if err := json.Unmarshal([]byte(out), &result); err != nil || code != exitUsage || result.Valid || result.Problems[0].Line != 2 {
+	if err := json.Unmarshal([]byte(out), &result); err != nil || code != command.Usage || result.Valid || result.Problems[0].Line != 2 {
 		t.Errorf("bad as JSON: exit %d, %v, stdout %s", code, err, out)
 	}
-	if code, out, _ := kcagent(t, "validate", "--config", "/nowhere/consumers.yaml"); code != exitUsage || !strings.Contains(out, "/nowhere/consumers.yaml") {
+	if code, out, _ := kcagent(t, "validate", "--config", "/nowhere/consumers.yaml"); code != command.Usage || !strings.Contains(out, "/nowhere/consumers.yaml") {
 		t.Errorf("missing: exit %d, stdout %q", code, out)
 	}
 }
@@ -155,7 +183,7 @@ func TestValidatePrintsProblemsToStdout(t *testing.T) {
 func TestValidateOnlineReportsUnreachableBrokers(t *testing.T) {
 	path := writeFile(t, good) // port 1 on this host rejects connections
 	code, out, _ := kcagent(t, "validate", "--config", path, "--online")
-	if code != exitUsage || !strings.HasPrefix(out, path+":2:") || !strings.Contains(out, "localhost:1") {
+	if code != command.Usage || !strings.HasPrefix(out, path+":2:") || !strings.Contains(out, "localhost:1") {
 		t.Errorf("exit %d, stdout %q", code, out)
 	}
 }
@@ -163,7 +191,7 @@ func TestValidateOnlineReportsUnreachableBrokers(t *testing.T) {
 func TestRunRejectsAnInvalidFirstFile(t *testing.T) {
 	path := writeFile(t, bad)
 	code, out, stderr := kcagent(t, "run", "--config", path, "--listen", "127.0.0.1:0")
-	if code != exitUsage || out != "" || !strings.Contains(stderr, path+":2:") {
+	if code != command.Usage || out != "" || !strings.Contains(stderr, path+":2:") {
 		t.Errorf("exit %d, stdout %q, stderr %q", code, out, stderr)
 	}
 }
@@ -176,7 +204,7 @@ func TestRunReportsAnAddressInUse(t *testing.T) {
 	}
 	defer l.Close()
 	code, _, stderr := kcagent(t, "run", "--config", path, "--listen", l.Addr().String())
-	if code != exitFailure || !strings.Contains(stderr, l.Addr().String()) {
+	if code != command.Failure || !strings.Contains(stderr, l.Addr().String()) {
 		t.Errorf("exit %d, stderr %q", code, stderr)
 	}
 }
@@ -198,7 +226,7 @@ func TestPasswordsInURLsAreHidden(t *testing.T) {
 		{"health", "--url", "http://admin:hunter2@host:port"},
 	} {
 		code, out, stderr := kcagent(t, args...)
-		if code == exitSuccess || stderr == "" || strings.Contains(out+stderr, "hunter2") {
+		if code == command.Success || stderr == "" || strings.Contains(out+stderr, "hunter2") {
 			t.Errorf("%v exits with %d and says %s%s", args, code, out, stderr)
 		}
 	}
@@ -206,7 +234,7 @@ func TestPasswordsInURLsAreHidden(t *testing.T) {
 
 func TestHealthFailsWithoutAnAgent(t *testing.T) {
 	code, _, stderr := kcagent(t, "health", "--url", "http://127.0.0.1:1")
-	if code != exitFailure || stderr == "" {
+	if code != command.Failure || stderr == "" {
 		t.Errorf("exit %d, stderr %q", code, stderr)
 	}
 }

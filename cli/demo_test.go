@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,13 +14,15 @@ import (
 	"sync"
 	"testing"
 
+	"kcagent/cli/command"
+	"kcagent/demo"
 	"kcagent/e2e/wait"
 )
 
 func TestDemoWritesRecordsAndReportsThem(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "demo")
 	code, out, stderr := kcagent(t, "demo", "--dir", dir, "--duration", "3s", "--listen", "127.0.0.1:0")
-	if code != exitSuccess {
+	if code != command.Success {
 		t.Fatalf("exit %d, stderr\n%s", code, stderr)
 	}
 	for _, name := range []string{"orders.log", "payments.jsonl"} {
@@ -70,8 +72,9 @@ func startDemo(t *testing.T, dir string) *logBuffer {
 	ctx, cancel := context.WithCancel(context.Background())
 	log, ended := new(logBuffer), make(chan error, 1)
 	go func() {
-		ended <- runDemo(ctx, streams{new(logBuffer), log}, flag.NewFlagSet("demo", flag.ContinueOnError),
-			[]string{"--dir", dir, "--listen", "127.0.0.1:0"})
+		ended <- runDemo(ctx, demo.Options{
+			Dir: dir, Rate: demo.DefaultRate, Listen: "127.0.0.1:0", Stdout: new(logBuffer), Log: slog.New(slog.NewTextHandler(log, nil)),
+		})
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -145,7 +148,7 @@ func edit(t *testing.T, path, from, to string) {
 func TestDemoKeepsAnInvalidFileOfTheUser(t *testing.T) {
 	path := writeFile(t, bad)
 	code, _, stderr := kcagent(t, "demo", "--dir", filepath.Dir(path), "--listen", "127.0.0.1:0")
-	if code != exitUsage || !strings.Contains(stderr, path+":2:") {
+	if code != command.Usage || !strings.Contains(stderr, path+":2:") {
 		t.Errorf("exit %d, stderr %q", code, stderr)
 	}
 	if text, err := os.ReadFile(path); string(text) != bad {
@@ -167,10 +170,10 @@ func TestDemoRejectsInvalidFlagsBeforeItWrites(t *testing.T) {
 			t.Errorf("demo %v exits with %d, stdout %q, stderr %q", args, code, out, stderr)
 		}
 	}
-	f(exitUsage, "--rate", "0")
-	f(exitUsage, "--duration", "-1s")
-	f(exitUsage, "--dir", "")
-	f(exitFailure, "--listen", l.Addr().String())
+	f(command.Usage, "--rate", "0")
+	f(command.Usage, "--duration", "-1s")
+	f(command.Usage, "--dir", "")
+	f(command.Failure, "--listen", l.Addr().String())
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
 		t.Errorf("something was written: %v", err)
 	}

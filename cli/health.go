@@ -2,30 +2,37 @@ package cli
 
 import (
 	"context"
-	"flag"
 	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"kcagent/cli/command"
 )
 
-var healthCommand = command{
-	name:    "health",
-	summary: "request /healthz from a running agent, for health checks of containers",
-	example: "kcagent health --url http://127.0.0.1:8080",
-	run:     runHealth,
+func newHealth() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "health",
+		Short:   "request /healthz from a running agent, for health checks of containers",
+		Example: "kcagent health --url http://127.0.0.1:8080",
+		Args:    command.NoArgs,
+	}
+	address := urlFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return runHealth(c.Context(), c.OutOrStdout(), *address)
+	}
+	return c
 }
 
 // runHealth requests /healthz, so that an image without a shell can check itself.
-func runHealth(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
-	address := urlFlag(flags)
-	if err := parse(io, flags, args); err != nil {
-		return err
-	}
-	c, err := newClient(*address)
+func runHealth(ctx context.Context, w io.Writer, address string) error {
+	c, err := newClient(address)
 	if err != nil {
 		return err
 	}
 	if _, err := c.Get(ctx, "/healthz"); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(io.out, "ok")
+	_, err = fmt.Fprintln(w, "ok")
 	return err
 }

@@ -3,25 +3,28 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"flag"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"kcagent/agent/plan"
 	"kcagent/cli/client"
+	"kcagent/cli/command"
 	"kcagent/config"
 )
 
 // exitChanges is the exit code of a plan with changes. Every error of this command is
-// exitFailure, because 2 has another meaning here.
+// [command.Failure], because 2 has another meaning here.
 const exitChanges = 2
 
-var planCommand = command{
-	name:    "plan",
-	summary: "show what a file would change in the running agent",
-	details: `
+func newPlan() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "plan",
+		Short: "show what a file would change in the running agent",
+		Long: `
 Each change is one line with the keys that cause it and its cost to the consumer group:
 
   ! replace orders  cost: leave and join  (group)
@@ -35,50 +38,38 @@ With --output json stdout is one object:
 
 The actions are create, start, pause, resume, update, resubscribe, stop, replace and
 terminate.`,
-	exits: []exit{
-		{exitSuccess, "the file changes nothing"},
-		{exitFailure, "an error, also if the agent would reject the file"},
-		{exitChanges, "the file changes something"},
-	},
-	example: "kcagent plan --config consumers.yaml --url http://127.0.0.1:8080",
-	run:     runPlan,
+		Example: "kcagent plan --config consumers.yaml --url http://127.0.0.1:8080",
+	}
+	command.Exits(c, "the file changes nothing", "an error, also if the agent would reject the file", "the file changes something")
+	command.UsageFails(c)
+	var file, address string
+	configFlag(c, &file, "configuration `file` to compare with the agent, the same as the argument")
+	command.FileArg(c, &file)
+	c.Flags().StringVar(&address, "url", "http://127.0.0.1:8080", "`address` of the agent; if empty, the file is compared with an agent without consumers")
+	command.CompleteNothing(c, "url")
+	output := outputFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		changes, err := runPlan(c.Context(), c.OutOrStdout(), file, address, *output)
+		if err == nil && changes > 0 {
+			return command.Reported(exitChanges)
+		}
+		return err
+	}
+	return c
 }
 
 // runPlan shows what a file would change in the running agent, or in one without consumers.
-func runPlan(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
-	changes, err := planFile(ctx, io, flags, args)
-	var reported reportedError
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return err
-	case errors.As(err, &reported):
-		return reportedError{exitFailure}
-	case err != nil:
-		fmt.Fprintf(io.err, "kcagent plan: %v\n", err)
-		return reportedError{exitFailure}
-	case changes > 0:
-		return reportedError{exitChanges}
-	}
-	return nil
-}
-
-func planFile(ctx context.Context, io streams, flags *flag.FlagSet, args []string) (changes int, err error) {
-	file := flags.String("config", "consumers.yaml", "configuration `file` to compare with the agent")
-	address := flags.String("url", "http://127.0.0.1:8080", "`address` of the agent; if empty, the file is compared with an agent without consumers")
-	output := outputFlag(flags)
-	if err := parse(io, flags, args); err != nil {
+func runPlan(ctx context.Context, w io.Writer, file, address, output string) (changes int, err error) {
+	if err := checkExists(file); err != nil {
 		return 0, err
 	}
-	if err := checkOneOf("output", *output, "text", "json"); err != nil {
-		return 0, err
-	}
-	want, _, problems := config.Load(*file, os.LookupEnv)
+	want, _, problems := config.Load(file, os.LookupEnv)
 	if len(problems) > 0 {
 		return 0, problems
 	}
 	have := &config.Config{}
-	if *address != "" {
-		c, err := newClient(*address)
+	if address != "" {
+		c, err := newClient(address)
 		if err != nil {
 			return 0, err
 		}
@@ -86,18 +77,18 @@ func planFile(ctx context.Context, io streams, flags *flag.FlagSet, args []strin
 			return 0, err
 		}
 		if p := plan.Guard(have.Consumers, want); p != nil {
-			p.File = *file
-			return 0, fmt.Errorf("the agent would reject the file: %w", config.Problems{*p})
+			p.File = file
+			return 0, fmt.Errorf("the agent would reject the file: %s", p)
 		}
 	}
-	plan := newPlan(have, want)
-	if *output == "json" {
-		enc := json.NewEncoder(io.out)
+	report := comparePlan(have, want)
+	if output == "json" {
+		enc := json.NewEncoder(w)
 		enc.SetIndent("", "  ")
-		return len(plan.Changes), enc.Encode(plan)
+		return len(report.Changes), enc.Encode(report)
 	}
-	_, err = fmt.Fprint(io.out, plan.text(coloured(io.out)))
-	return len(plan.Changes), err
+	_, err = fmt.Fprint(w, report.text(coloured(w)))
+	return len(report.Changes), err
 }
 
 // runningConfig returns the configuration that the agent has applied. Secrets that are the
@@ -132,7 +123,7 @@ type planned struct {
 	Warning  string   `json:"warning"` // "" if there is none
 }
 
-func newPlan(have, want *config.Config) planReport {
+func comparePlan(have, want *config.Config) planReport {
 	running := make(map[string]plan.Current, len(have.Consumers))
 	for _, c := range have.Consumers {
 		running[c.Name] = plan.Current{Spec: c}
@@ -188,7 +179,7 @@ func (p planReport) text(coloured bool) string {
 		}
 	}
 	if len(p.Changes) == 0 {
-		fmt.Fprintf(&b, "no changes; %d %s untouched\n", p.Untouched, plural(p.Untouched, "consumer"))
+		fmt.Fprintf(&b, "no changes; %s untouched\n", count(p.Untouched, "consumer"))
 		return b.String()
 	}
 	var parts []string
@@ -197,7 +188,7 @@ func (p planReport) text(coloured bool) string {
 			parts = append(parts, fmt.Sprintf("%d %s", n, op))
 		}
 	}
-	fmt.Fprintf(&b, "%d %s: %s; %d %s untouched\n", len(p.Changes), plural(len(p.Changes), "change"),
-		strings.Join(parts, ", "), p.Untouched, plural(p.Untouched, "consumer"))
+	fmt.Fprintf(&b, "%s: %s; %s untouched\n", count(len(p.Changes), "change"),
+		strings.Join(parts, ", "), count(p.Untouched, "consumer"))
 	return b.String()
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"kcagent/agent"
+	"kcagent/cli/command"
 	"kcagent/config"
 )
 
@@ -78,10 +79,10 @@ func TestPlanShowsChangesAndTheirCost(t *testing.T) {
 		t.Errorf("json: exit %d", code)
 	}
 	golden(t, "plan.json", out)
-	if code, out, stderr = kcagent(t, "plan", "--config", writeFile(t, planHave), "--url", url); code != exitSuccess || out != "no changes; 4 consumers untouched\n" {
+	if code, out, stderr = kcagent(t, "plan", "--config", writeFile(t, planHave), "--url", url); code != command.Success || out != "no changes; 4 consumers untouched\n" {
 		t.Errorf("the same file: exit %d: %s%s", code, out, stderr)
 	}
-	coloured := newPlan(&config.Config{}, &config.Config{Consumers: []config.Consumer{{Name: "a"}}}).text(true)
+	coloured := comparePlan(&config.Config{}, &config.Config{Consumers: []config.Consumer{{Name: "a"}}}).text(true)
 	if !strings.HasPrefix(coloured, "\x1b[32m+ create") {
 		t.Errorf("coloured: %q", coloured)
 	}
@@ -118,14 +119,14 @@ func TestPlanErrorsExitWith1(t *testing.T) {
 		text string
 	}{
 		{[]string{"--config", writeFile(t, bad), "--url", url}, "topcs"},
-		{[]string{"--config", "/no/such/file", "--url", url}, "no such file"},
+		{[]string{"--config", "/no/such/file", "--url", url}, "file not found"},
 		{[]string{"--config", writeFile(t, good), "--url", "http://127.0.0.1:1"}, "check that it runs"},
 		{[]string{"--config", writeFile(t, good), "--url", "nonsense"}, "--url"},
 		{[]string{"--nonsense"}, "nonsense"},
 		{[]string{"--config", writeFile(t, "limits: {max_removed_percent: 50}\n"+good), "--url", url}, "would terminate 4 of 4 consumers"},
 	} {
 		code, out, stderr := kcagent(t, append([]string{"plan"}, c.args...)...)
-		if code != exitFailure || out != "" || !strings.Contains(stderr, c.text) {
+		if code != command.Failure || out != "" || !strings.Contains(stderr, c.text) {
 			t.Errorf("%q: exit %d: %s%s", c.args, code, out, stderr)
 		}
 	}

@@ -3,22 +3,24 @@ package cli
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/prometheus/exporter-toolkit/web"
+	"github.com/spf13/cobra"
 
 	"kcagent/agent"
 	"kcagent/agent/kafka"
+	"kcagent/cli/command"
 	"kcagent/cli/httpserver"
 	"kcagent/config"
 	"kcagent/config/filewatch"
@@ -36,77 +38,85 @@ type runOptions struct {
 	log             *slog.Logger
 }
 
-var runCommand = command{
-	name:    "run",
-	summary: "run the consumers that the file declares",
-	details: `
+func newRun() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "run",
+		Short: "run the consumers that the file declares",
+		Long: `
 The agent applies each edit of the file and of the files that it names, such as
 certificates and passwords, as soon as it has not changed for 100 ms. SIGHUP makes it
 read them at once. On SIGTERM or SIGINT it drains, flushes, commits and closes every
 consumer; a second signal ends the process at once. The log goes to stderr.`,
-	exits: []exit{
-		{exitSuccess, "every consumer stopped in time"},
-		{exitFailure, "a consumer did not stop in time, or the HTTP API failed"},
-		{exitUsage, "invalid usage, or the first file has problems"},
-	},
-	example: "kcagent run --config consumers.yaml --listen 127.0.0.1:8080",
-	run:     runRun,
-}
-
-func runRun(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
+		Example: "kcagent run --config consumers.yaml --listen 127.0.0.1:8080",
+		Args:    command.NoArgs,
+	}
+	command.Exits(c, "every consumer stopped in time", "a consumer did not stop in time, or the HTTP API failed", "invalid usage, or the first file has problems")
 	var o runOptions
-	flags.StringVar(&o.config, "config", "consumers.yaml", "configuration `file`")
+	configFlag(c, &o.config, "configuration `file`")
+	flags := c.Flags()
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "`address` of the read-only HTTP API")
-	flags.BoolVar(&o.watch, "watch", true, "watch the configuration file and the files that it names; if false, the agent reads them again on SIGHUP only")
+	flags.BoolVar(&o.watch, "watch", true, "watch the configuration file and the files that it names; with --watch=false, the agent reads them again on SIGHUP only")
 	flags.DurationVar(&o.shutdownTimeout, "shutdown-timeout", 25*time.Second, "maximum `duration` for consumers to stop at shutdown")
 	flags.StringVar(&o.webConfig, "web.config.file", "", "`file` with TLS and basic authentication for the HTTP API, as in Prometheus exporters")
-	level, format := logFlags(flags)
-	if err := parse(io, flags, args); err != nil {
-		return err
+	command.CompleteYAML(c, "web.config.file")
+	command.CompleteNothing(c, "listen", "shutdown-timeout")
+	log := logFlags(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		o.log = log.logger(c.ErrOrStderr())
+		if err := o.check(); err != nil {
+			return err
+		}
+		command.SurviveBrokenPipes()
+		return runAgent(c.Context(), o)
 	}
-	var err error
-	if o.log, err = newLogger(io.err, *level, *format); err != nil {
-		return err
-	}
-	if err := o.check(); err != nil {
-		return err
-	}
-	surviveBrokenPipes()
-	return runAgent(ctx, o)
+	return c
 }
 
 // check validates the flags.
 func (o *runOptions) check() error {
 	if o.shutdownTimeout < 0 {
-		return usageError{fmt.Errorf("invalid --shutdown-timeout %s: use a duration such as 25s", o.shutdownTimeout)}
+		return command.Usagef("invalid --shutdown-timeout %s: it is negative; use a duration such as 25s", o.shutdownTimeout)
 	}
-	if _, err := net.ResolveTCPAddr("tcp", o.listen); err != nil {
-		return usageError{fmt.Errorf("invalid --listen %q: %w; use an address such as 127.0.0.1:8080", o.listen, err)}
+	if err := checkListen(o.listen); err != nil {
+		return err
 	}
 	if err := web.Validate(o.webConfig); err != nil {
-		return usageError{fmt.Errorf("read --web.config.file: %w", err)}
+		if pe, ok := errors.AsType[*fs.PathError](err); ok {
+			return command.Usagef("read --web.config.file %s: %w", pe.Path, pe.Err)
+		}
+		return command.Usagef("invalid --web.config.file %s: %s", o.webConfig, strings.Join(strings.Fields(err.Error()), " "))
+	}
+	return checkExists(o.config)
+}
+
+func checkListen(address string) error {
+	if err := httpserver.CheckAddress(address); err != nil {
+		return command.Usagef("invalid --listen %w", err)
 	}
 	return nil
 }
 
-func logFlags(flags *flag.FlagSet) (level, format *string) {
-	return flags.String("log-level", "info", "minimum level to log: `debug|info|warn|error`"),
-		flags.String("log-format", "text", "format of the log: `text|json`")
+// logOptions are the flags of the commands that log.
+type logOptions struct{ level, format *string }
+
+func logFlags(c *cobra.Command) logOptions {
+	return logOptions{
+		level:  command.Choice(c, "log-level", "info", "minimum level to log", "debug", "info", "warn", "error"),
+		format: command.Choice(c, "log-format", "text", "format of the log", "text", "json"),
+	}
 }
 
-func newLogger(w io.Writer, level, format string) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, usageError{fmt.Errorf("invalid --log-level %q: use debug, info, warn or error", level)}
+// logger returns the logger that the flags describe.
+func (l logOptions) logger(w io.Writer) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(*l.level)); err != nil {
+		panic(err) // the flag accepts the names of levels only
 	}
-	o := &slog.HandlerOptions{Level: l}
-	switch format {
-	case "text":
-		return slog.New(slog.NewTextHandler(w, o)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(w, o)), nil
+	o := &slog.HandlerOptions{Level: level}
+	if *l.format == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
 	}
-	return nil, checkOneOf("log-format", format, "text", "json")
+	return slog.New(slog.NewTextHandler(w, o))
 }
 
 // serverGrace is how long requests in progress may take once the agent has ended.
@@ -119,9 +129,9 @@ func runAgent(ctx context.Context, o runOptions) error {
 	signal.Notify(hup, syscall.SIGHUP) // before anything else, because the default action ends the process
 	defer signal.Stop(hup)
 
-	listener, err := net.Listen("tcp", o.listen)
+	listener, err := httpserver.Listen(o.listen)
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w", o.listen, err)
+		return err
 	}
 	kafka.SetUpSarama(o.log)
 	if err := limits.SetUpGC(o.log); err != nil {

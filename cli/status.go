@@ -2,14 +2,21 @@ package cli
 
 import (
 	"context"
-	"errors"
-	"flag"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"os"
+	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
+	"kcagent/agent/consumer"
 	"kcagent/agent/web"
 	"kcagent/cli/client"
+	"kcagent/cli/command"
 	"kcagent/cli/statustable"
+	"kcagent/config"
 )
 
 const (
@@ -17,51 +24,44 @@ const (
 	waitInterval  = 200 * time.Millisecond
 )
 
-var statusCommand = command{
-	name:    "status",
-	summary: "show the consumers of a running agent, or wait until it has applied a file",
-	details: `
+func newStatus() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "show the consumers of a running agent, or wait until it has applied a file",
+		Long: `
 The table has one line per consumer, consumers with errors first. With --output json
 stdout is the response of /status, see docs/http-api.md.
 
 With --wait FILE the command waits until the agent has applied exactly this file and
 every consumer is in its desired state. The command ends at once if the agent
 rejects the file.`,
-	exits: []exit{
-		{exitSuccess, "success"},
-		{exitFailure, "the agent does not respond, or the wait failed; stderr says what is missing"},
-		{exitUsage, "invalid usage"},
-	},
-	example: "kcagent status --wait consumers.yaml --timeout 60s",
-	run:     runStatus,
-}
-
-// runStatus shows the consumers of a running agent, or waits until it has applied a file.
-func runStatus(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
-	address := urlFlag(flags)
-	watch := flags.Bool("watch", false, "repeat every two seconds")
-	file := flags.String("wait", "", "wait until the agent has applied exactly this `file`")
-	timeout := flags.Duration("timeout", time.Minute, "maximum `duration` of --wait")
-	output := outputFlag(flags)
-	if err := parse(io, flags, args); err != nil {
-		return err
+		Example: "kcagent status --wait consumers.yaml --timeout 60s",
+		Args:    command.NoArgs,
 	}
-	if err := checkOneOf("output", *output, "text", "json"); err != nil {
-		return err
+	command.Exits(c, "success", "the agent does not respond, or the wait failed; stderr says what is missing", "invalid usage")
+	address := urlFlag(c)
+	watch := c.Flags().Bool("watch", false, "repeat every two seconds")
+	file := c.Flags().String("wait", "", "wait until the agent has applied exactly this `file`")
+	timeout := c.Flags().Duration("timeout", time.Minute, "maximum `duration` of --wait")
+	output := outputFlag(c)
+	command.CompleteYAML(c, "wait")
+	command.CompleteNothing(c, "timeout")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		io := streamsOf(c)
+		agent, err := newClient(*address)
+		switch {
+		case err != nil:
+			return err
+		case *watch && *file != "":
+			return command.Usagef("--watch cannot be combined with --wait")
+		case *watch:
+			return watchStatus(c.Context(), io, agent, *output)
+		case *file != "":
+			return waitFor(c.Context(), io, agent, *file, *timeout)
+		}
+		return showStatus(c.Context(), io, agent, *output)
 	}
-	c, err := newClient(*address)
-	if err != nil {
-		return err
-	}
-	switch {
-	case *watch && *file != "":
-		return usageError{errors.New("--watch cannot be combined with --wait")}
-	case *watch:
-		return watchStatus(ctx, io, c, *output)
-	case *file != "":
-		return waitFor(ctx, io, c, *file, *timeout)
-	}
-	return showStatus(ctx, io, c, *output)
+	return c
 }
 
 // showStatus prints the status once.
@@ -102,4 +102,82 @@ func watchStatus(ctx context.Context, io streams, c client.Client, output string
 		case <-time.After(watchInterval):
 		}
 	}
+}
+
+// waitFor waits until the agent has applied exactly the file and every consumer is in its
+// desired state. It ends at once if the agent rejects the file. Its error says what is
+// missing.
+func waitFor(ctx context.Context, io streams, c client.Client, file string, timeout time.Duration) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return command.Usagef("read --wait %s: %w", file, cause(err))
+	}
+	sum := sha256.Sum256(text)
+	sha := hex.EncodeToString(sum[:])
+	deadline := time.NewTimer(timeout)
+	defer deadline.Stop()
+	for {
+		missing, rejected := missingFor(ctx, c, sha)
+		switch {
+		case len(missing) == 0:
+			_, err := fmt.Fprintf(io.out, "%s is applied, and every consumer is in its desired state\n", file)
+			return err
+		case rejected:
+			return fmt.Errorf("wait for %s: %s", file, strings.Join(missing, "\n  "))
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for %s: interrupted; missing:\n  %s", file, strings.Join(missing, "\n  "))
+		case <-deadline.C:
+			return fmt.Errorf("wait for %s: timeout after %s; missing:\n  %s", file, timeout, strings.Join(missing, "\n  "))
+		case <-time.After(waitInterval):
+		}
+	}
+}
+
+// missingFor returns what is missing for the agent to have applied the file with a hash.
+// A rejected file will never be applied.
+func missingFor(ctx context.Context, c client.Client, sha string) (missing []string, rejected bool) {
+	var s web.Status
+	if err := c.Decode(ctx, "/status", &s); err != nil {
+		return []string{err.Error()}, false
+	}
+	switch {
+	case s.Config.State == "rejected" && s.Config.FileSHA256 == sha:
+		missing = append(missing, "the agent rejected the file:")
+		for _, p := range s.Config.Problems {
+			missing = append(missing, p.String())
+		}
+		return missing, true
+	case s.Config.SHA256 != sha:
+		return []string{fmt.Sprintf("the agent runs another file: %s, sha256 %.12s…, want %.12s…", s.Config.Path, s.Config.SHA256, sha)}, false
+	}
+	for _, one := range s.Consumers {
+		if m := missingOf(one); m != "" {
+			missing = append(missing, m)
+		}
+	}
+	if len(missing) == 0 && s.Config.State != "synced" {
+		missing = append(missing, "the configuration is being applied")
+	}
+	return missing, false
+}
+
+// goals are the states that each desired state converges to.
+var goals = map[config.State]consumer.State{
+	config.Running: consumer.Running, config.Paused: consumer.Paused, config.Stopped: consumer.Created,
+}
+
+// missingOf says what one consumer lacks to be in its desired state; "" if nothing.
+func missingOf(c web.ConsumerStatus) string {
+	goal := goals[c.Desired]
+	switch {
+	case c.Status == goal && c.PendingChange == nil:
+		return ""
+	case c.Status == goal:
+		return c.Name + ": " + statustable.PendingChange(c.PendingChange)
+	case c.LastError != nil:
+		return fmt.Sprintf("%s is %s, want %s: %s", c.Name, c.Status, goal, *c.LastError)
+	}
+	return fmt.Sprintf("%s is %s, want %s", c.Name, c.Status, goal)
 }

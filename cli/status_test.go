@@ -16,6 +16,7 @@ import (
 	"kcagent/agent/consumer"
 	"kcagent/agent/plan"
 	"kcagent/agent/web"
+	"kcagent/cli/command"
 	"kcagent/cli/statustable"
 	"kcagent/config"
 )
@@ -106,23 +107,23 @@ func serve(t *testing.T, answers ...web.Status) (url string) {
 func TestStatusReportsAnAgentThatDoesNotRespond(t *testing.T) {
 	url := serve(t, sample())
 	code, out, _ := kcagent(t, "status", "--url", url+"/")
-	if code != exitSuccess || !strings.HasPrefix(out, "/etc/kcagent/consumers.yaml: synced") || strings.Contains(out, "\x1b") {
+	if code != command.Success || !strings.HasPrefix(out, "/etc/kcagent/consumers.yaml: synced") || strings.Contains(out, "\x1b") {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
 	code, out, _ = kcagent(t, "status", "--url", url, "--output", "json")
 	var s web.Status
-	if err := json.Unmarshal([]byte(out), &s); code != exitSuccess || err != nil || len(s.Consumers) != 6 {
+	if err := json.Unmarshal([]byte(out), &s); code != command.Success || err != nil || len(s.Consumers) != 6 {
 		t.Errorf("exit %d, %v:\n%s", code, err, out)
 	}
 	for _, args := range [][]string{{"--url", "localhost"}, {"--url", "ftp://x"}, {"--output", "xml"}, {"--watch", "--wait", "x"}, {"--wait", "/no/such/file"}} {
-		if code, _, stderr := kcagent(t, append([]string{"status"}, args...)...); code != exitUsage {
+		if code, _, stderr := kcagent(t, append([]string{"status"}, args...)...); code != command.Usage {
 			t.Errorf("%q: exit %d: %s", args, code, stderr)
 		}
 	}
-	if code, _, stderr := kcagent(t, "status", "--url", "http://127.0.0.1:1"); code != exitFailure || !strings.Contains(stderr, "check that it runs") {
+	if code, _, stderr := kcagent(t, "status", "--url", "http://127.0.0.1:1"); code != command.Failure || !strings.Contains(stderr, "check that it runs") {
 		t.Errorf("no agent: exit %d: %s", code, stderr)
 	}
-	if code, _, stderr := kcagent(t, "status", "--url", url+"/wrong"); code != exitFailure || !strings.Contains(stderr, "404") {
+	if code, _, stderr := kcagent(t, "status", "--url", url+"/wrong"); code != command.Failure || !strings.Contains(stderr, "404") {
 		t.Errorf("not an agent: exit %d: %s", code, stderr)
 	}
 }
@@ -142,7 +143,7 @@ func TestStatusWaitsUntilTheFileIsApplied(t *testing.T) {
 		code, out, stderr := kcagent(t, "status", "--url", serve(t, answers...), "--wait", file, "--timeout", timeout)
 		return code, out + stderr
 	}
-	if code, text := wait("10s", sample(), applied, applying, done); code != exitSuccess || !strings.Contains(text, "is applied") {
+	if code, text := wait("10s", sample(), applied, applying, done); code != command.Success || !strings.Contains(text, "is applied") {
 		t.Errorf("exit %d: %s", code, text)
 	}
 	for _, c := range []struct {
@@ -155,7 +156,7 @@ func TestStatusWaitsUntilTheFileIsApplied(t *testing.T) {
 		{"applying", applying, []string{"being applied"}},
 	} {
 		code, text := wait("1ms", c.status)
-		if code != exitFailure {
+		if code != command.Failure {
 			t.Errorf("%s: exit %d", c.name, code)
 		}
 		for _, m := range c.missing {
@@ -168,10 +169,10 @@ func TestStatusWaitsUntilTheFileIsApplied(t *testing.T) {
 	bad.Config.State, bad.Config.SHA256 = "rejected", "old"
 	bad.Config.Problems = config.Problems{{File: "c.yaml", Message: "wrong"}}
 	start := time.Now()
-	if code, text := wait("10m", bad); code != exitFailure || !strings.Contains(text, "c.yaml: wrong") || time.Since(start) > time.Minute {
+	if code, text := wait("10m", bad); code != command.Failure || !strings.Contains(text, "c.yaml: wrong") || time.Since(start) > time.Minute {
 		t.Errorf("rejected: exit %d: %s", code, text)
 	}
-	if code, _, stderr := kcagent(t, "status", "--url", "http://127.0.0.1:1", "--wait", file, "--timeout", "1ms"); code != exitFailure || !strings.Contains(stderr, "check that it runs") {
+	if code, _, stderr := kcagent(t, "status", "--url", "http://127.0.0.1:1", "--wait", file, "--timeout", "1ms"); code != command.Failure || !strings.Contains(stderr, "check that it runs") {
 		t.Errorf("no agent: exit %d: %s", code, stderr)
 	}
 }

@@ -3,22 +3,25 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"os"
 	"regexp"
 
+	"github.com/spf13/cobra"
+
 	"kcagent/agent/kafka"
 	"kcagent/agent/precheck"
+	"kcagent/cli/command"
 	"kcagent/config"
 	"kcagent/sink/file"
 	"kcagent/sink/file/filename"
 )
 
-var validateCommand = command{
-	name:    "validate",
-	summary: "validate a file, and with --online also its brokers, topics, groups and sinks",
-	details: `
+func newValidate() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "validate",
+		Short: "validate a file, and with --online also its brokers, topics, groups and sinks",
+		Long: `
 Problems go to stdout, in the order of the file:
 
   FILE:LINE:COLUMN: KEY: MESSAGE
@@ -33,43 +36,41 @@ With --output json stdout is one object, and warnings are part of it:
   {"valid": false,
    "problems": [{"file": "", "line": 0, "column": 0, "path": "", "message": "", "hint": ""}],
    "warnings": []}`,
-	exits: []exit{
-		{exitSuccess, "the file is valid"},
-		{exitFailure, "the result cannot be printed"},
-		{exitUsage, "the file has problems, or invalid usage"},
-	},
-	example: "kcagent validate --config consumers.yaml --online",
-	run:     runValidate,
+		Example: "kcagent validate --config consumers.yaml --online",
+	}
+	command.Exits(c, "the file is valid", "the result cannot be printed", "the file has problems, or invalid usage")
+	var file string
+	configFlag(c, &file, "configuration `file` to validate, the same as the argument")
+	command.FileArg(c, &file)
+	online := c.Flags().Bool("online", false, "also check brokers, topics, groups and sinks")
+	output := outputFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return runValidate(c.Context(), streamsOf(c), file, *online, *output)
+	}
+	return c
 }
 
 // runValidate validates a file. The problems are its result and go to stdout, one per line
 // or as JSON. The summary goes to stderr, and so do warnings unless the output is JSON.
-func runValidate(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
-	file := flags.String("config", "consumers.yaml", "configuration `file` to validate")
-	online := flags.Bool("online", false, "also check brokers, topics, groups and sinks")
-	output := outputFlag(flags)
-	if err := parse(io, flags, args); err != nil {
-		return err
-	}
-	if err := checkOneOf("output", *output, "text", "json"); err != nil {
-		return err
-	}
-	c, _, problems := config.Load(*file, os.LookupEnv)
-	if len(problems) == 0 && *online {
-		problems = probe(ctx, *file, c)
+func runValidate(ctx context.Context, io streams, file string, online bool, output string) error {
+	c, _, problems := config.Load(file, os.LookupEnv)
+	if len(problems) == 0 && online {
+		problems = probe(ctx, file, c)
 	}
 	var warnings config.Problems
 	if len(problems) == 0 {
-		warnings = takeovers(*file, c)
+		warnings = takeovers(file, c)
 	}
-	if err := printProblems(io, *output, problems, warnings); err != nil {
+	if err := printProblems(io, output, problems, warnings); err != nil {
 		return err
 	}
 	if len(problems) > 0 {
-		fmt.Fprintf(io.err, "kcagent validate: %s: %d %s\n", *file, len(problems), plural(len(problems), "problem"))
-		return reportedError{exitUsage}
+		if err := checkExists(file); err != nil {
+			return err
+		}
+		return command.Usagef("%s: %s", file, count(len(problems), "problem"))
 	}
-	fmt.Fprintf(io.err, "%s: valid, %d %s\n", *file, len(c.Consumers), plural(len(c.Consumers), "consumer"))
+	fmt.Fprintf(io.err, "%s: valid, %s\n", file, count(len(c.Consumers), "consumer"))
 	return nil
 }
 

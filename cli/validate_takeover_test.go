@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"kcagent/cli/command"
 )
 
 // TestValidateWarnsOfATakeover: a file whose checkpoint names another group is a
@@ -39,7 +41,7 @@ consumers:
 `, dir)
 	path := writeFile(t, text)
 	code, out, stderr := kcagent(t, "validate", "--config", path)
-	if code != exitSuccess || out != "" || strings.Count(stderr, "warning: ") != 2 {
+	if code != command.Success || out != "" || strings.Count(stderr, "warning: ") != 2 {
 		t.Errorf("exit %d, stdout %q, stderr %q; want two warnings", code, out, stderr)
 	}
 	for _, want := range []string{
@@ -61,11 +63,11 @@ consumers:
 			Path, Message, Hint string
 		}
 	}
-	if err := json.Unmarshal([]byte(out), &result); err != nil || code != exitSuccess || !result.Valid || len(result.Problems) != 0 || len(result.Warnings) != 2 || result.Warnings[0].Line != 4 {
+	if err := json.Unmarshal([]byte(out), &result); err != nil || code != command.Success || !result.Valid || len(result.Problems) != 0 || len(result.Warnings) != 2 || result.Warnings[0].Line != 4 {
 		t.Errorf("as JSON: exit %d, %v, %s", code, err, out)
 	}
 	code, out, _ = kcagent(t, "validate", "--config", writeFile(t, good), "--output", "json")
-	if code != exitSuccess || !strings.Contains(out, `"warnings": []`) {
+	if code != command.Success || !strings.Contains(out, `"warnings": []`) {
 		t.Errorf("without warnings: exit %d, %s", code, out)
 	}
 }

@@ -2,61 +2,54 @@ package cli
 
 import (
 	"context"
-	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"time"
 
+	"github.com/spf13/cobra"
+
+	"kcagent/cli/command"
 	"kcagent/verify"
 )
 
-var verifyCommand = command{
-	name:    "verify",
-	args:    "FILE…",
-	summary: "prove from JSON-format files that no offset is missing or repeated",
-	details: `
+func newVerify() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "verify FILE…",
+		Short: "prove from JSON-format files that no offset is missing or repeated",
+		Long: `
 Name the files of one consumer, compressed or not, in any order. A folder stands for the
 files below it, without checkpoints. Stdout is a table with one line per partition: the
 first and last offset, the number of records, and how many offsets are missing, repeated,
 or late (after a higher one). The first ten holes and repeats of each partition are listed
 below it.`,
-	exits: []exit{
-		{exitSuccess, "no offset is missing, repeated or late"},
-		{exitFailure, "an offset is missing, repeated or late, a line cannot be read, or there is no record"},
-		{exitUsage, "invalid usage"},
-	},
-	example: "kcagent verify /data/orders*.jsonl",
-	run:     runVerify,
+		Example: "kcagent verify /data/orders*.jsonl",
+		Args: func(_ *cobra.Command, files []string) error {
+			if len(files) == 0 {
+				return command.Usagef("no files: name the files, folders or patterns to verify")
+			}
+			return nil
+		},
+	}
+	command.Exits(c, "no offset is missing, repeated or late",
+		"an offset is missing, repeated or late, a line cannot be read, or there is no record", "invalid usage")
+	allowHoles := c.Flags().Bool("allow-holes", false, "accept missing offsets, which compaction and transactions leave")
+	c.RunE = func(c *cobra.Command, files []string) error {
+		return runVerify(c.Context(), streamsOf(c), files, *allowHoles)
+	}
+	return c
 }
 
 // runVerify reads the files of one consumer.
-func runVerify(ctx context.Context, io streams, flags *flag.FlagSet, args []string) error {
-	allowHoles := flags.Bool("allow-holes", false, "accept missing offsets, which compaction and transactions leave")
-	files, err := parseFiles(io, flags, args)
+func runVerify(ctx context.Context, io streams, names []string, allowHoles bool) error {
+	files, err := verify.Files(names)
 	if err != nil {
 		return err
 	}
-	if files, err = verify.Files(files); err != nil {
-		return err
-	}
-	good, err := verify.Prove(ctx, verify.New(progressOf(io, files)), files, *allowHoles, io.out, io.err)
+	good, err := verify.Prove(ctx, verify.New(progressOf(io, files)), files, allowHoles, io.out, io.err)
 	if err == nil && !good {
-		err = reportedError{exitFailure}
+		err = command.Reported(command.Failure)
 	}
 	return err
-}
-
-// parseFiles is parse for a command with files as arguments.
-func parseFiles(io streams, flags *flag.FlagSet, args []string) ([]string, error) {
-	err := parse(io, flags, args)
-	if errors.As(err, new(usageError)) { // the remaining arguments are the files
-		err = nil
-	}
-	if err == nil && flags.NArg() == 0 {
-		err = usageError{errors.New("no files: name the files, folders or patterns to verify")}
-	}
-	return flags.Args(), err
 }
 
 // progressOf returns a function that shows the progress on a terminal; nil elsewhere.

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"kcagent/cli/command"
 )
 
 func TestVerifyExitsWith1ForHolesAndRepeats(t *testing.T) {
@@ -25,14 +27,15 @@ func TestVerifyExitsWith1ForHolesAndRepeats(t *testing.T) {
 		out  []string // what stdout has
 		err  string   // what stderr has
 	}{
-		{[]string{whole, next}, exitSuccess, []string{"topic  partition  first  last  records  missing  repeated  late\n", "orders          3      7     9        3        0         0     0\n"}, ""},
-		{[]string{whole, far}, exitFailure, []string{"orders/3: offsets 9 to 19 are missing before " + far + ":1\n"}, ""},
-		{[]string{"--allow-holes", whole, far}, exitSuccess, []string{"offsets 9 to 19"}, ""},
-		{[]string{"--allow-holes", whole, whole}, exitFailure, []string{"  2     0\n"}, ""},
-		{[]string{whole, next, torn}, exitFailure, []string{torn + ":2: incomplete last line", "  10        4"}, ""},
-		{[]string{filepath.Join(dir, "none")}, exitFailure, nil, "no such file"},
-		{nil, exitUsage, nil, "no files"},
-		{[]string{"--nope", whole}, exitUsage, nil, "not defined"},
+		{[]string{whole, next}, command.Success, []string{"topic  partition  first  last  records  missing  repeated  late\n", "orders          3      7     9        3        0         0     0\n"}, ""},
+		{[]string{whole, far}, command.Failure, []string{"orders/3: offsets 9 to 19 are missing before " + far + ":1\n"}, ""},
+		{[]string{"--allow-holes", whole, far}, command.Success, []string{"offsets 9 to 19"}, ""},
+		{[]string{"--allow-holes", whole, whole}, command.Failure, []string{"  2     0\n"}, ""},
+		{[]string{whole, next, torn}, command.Failure, []string{torn + ":2: incomplete last line", "  10        4"}, ""},
+		{[]string{filepath.Join(dir, "none")}, command.Failure, nil, "no such file"},
+		{nil, command.Usage, nil, "no files"},
+		{[]string{"--nope", whole}, command.Usage, nil, "unknown flag --nope"},
+		{[]string{whole, far, "--allow-holes"}, command.Success, []string{"offsets 9 to 19"}, ""},
 	} {
 		code, out, stderr := kcagent(t, append([]string{"verify"}, tt.args...)...)
 		if code != tt.code || !strings.Contains(stderr, tt.err) {

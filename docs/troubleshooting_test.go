@@ -102,7 +102,7 @@ var (
 // is. A constant without a space is another kind of argument.
 var speaking = map[string][]int{
 	"Warn": {0}, "Error": {0}, "Log": {2}, // of slog
-	"New": {0}, "Errorf": {0}, // errors.New, fmt.Errorf
+	"New": {0}, "Errorf": {0}, "Usagef": {0}, // errors.New, fmt.Errorf, command.Usagef
 	"NotKafkaError": {0}, "DescriptorError": {0},
 	"replyError":  {3},                              // of the HTTP API
 	"ReportField": {3}, "Report": {2}, "whole": {1}, // of strictyaml.Document

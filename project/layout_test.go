@@ -27,8 +27,9 @@ import (
 // here, so that a reviewer sees it.
 var arrows = []struct{ name, imports string }{
 	{".", "cli"},
-	{"cli", "agent agent/consumer agent/kafka agent/plan agent/precheck agent/web cli/client cli/httpserver cli/statustable config config/filewatch demo limits logkey sink/file sink/file/filename verify"},
+	{"cli", "agent agent/consumer agent/kafka agent/plan agent/precheck agent/web cli/client cli/command cli/httpserver cli/statustable config config/filewatch demo limits logkey sink/file sink/file/filename verify"},
 	{"cli/client", ""},
+	{"cli/command", "config config/strictyaml"},
 	{"cli/httpserver", ""},
 	{"cli/statustable", "agent/consumer agent/web"},
 	{"demo", "logkey sink/file/filename"},

@@ -90,7 +90,7 @@ func keysOf(t reflect.Type) []string {
 
 // UnknownKey reports a key of the block at path that is not among its keys.
 func (d *Document) UnknownKey(key *yaml.Node, path string, keys []string) {
-	near := nearest(key.Value, keys)
+	near := Nearest(key.Value, keys)
 	d.Report(key, Join(path, key.Value), "unknown key", didYouMean(near))
 	if near != "" {
 		d.reported[Join(path, near)] = true // not reported as missing, too

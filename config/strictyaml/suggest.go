@@ -7,7 +7,7 @@ import (
 
 // Suggest returns the hint "did you mean …?" if a known word is near to the given one,
 // else "".
-func Suggest(word string, known []string) string { return didYouMean(nearest(word, known)) }
+func Suggest(word string, known []string) string { return didYouMean(Nearest(word, known)) }
 
 func didYouMean(word string) string {
 	if word == "" {
@@ -16,7 +16,8 @@ func didYouMean(word string) string {
 	return "did you mean " + strconv.Quote(word) + "?"
 }
 
-func nearest(word string, known []string) string {
+// Nearest returns the known word that is most like the given one, or "" if none is like it.
+func Nearest(word string, known []string) string {
 	best, distance := "", 3
 	for _, k := range known {
 		if k == "-" || k == "" {

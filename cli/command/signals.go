@@ -1,4 +1,4 @@
-package cli
+package command
 
 import (
 	"context"
@@ -22,7 +22,7 @@ func signals(stderr io.Writer) (ctx context.Context, stop func()) {
 			case s := <-got:
 				if n > 0 {
 					fmt.Fprintf(stderr, "kcagent: second signal (%s): terminated at once\n", s)
-					os.Exit(exitFailure)
+					os.Exit(Failure)
 				}
 				cancel(fmt.Errorf("received %s", s))
 			case <-done:
@@ -37,10 +37,10 @@ func signals(stderr io.Writer) (ctx context.Context, stop func()) {
 	}
 }
 
-// surviveBrokenPipes makes a write to a standard stream without a reader fail with EPIPE,
+// SurviveBrokenPipes makes a write to a standard stream without a reader fail with EPIPE,
 // for the rest of the process. Otherwise the Go runtime would end the process with SIGPIPE,
 // and with it every consumer, undrained, when the reader of the log exits. The signal is
 // caught, not ignored, because child processes would inherit an ignored one.
-func surviveBrokenPipes() {
+func SurviveBrokenPipes() {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // the signal is not used
 }

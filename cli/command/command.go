@@ -1,0 +1,158 @@
+// Package command makes cobra read and print as kcagent does: the layout of help, errors of
+// one line that say what to write instead, exit codes, shell completion, signals. It knows
+// no command of kcagent.
+//
+// [Execute] is where to start reading.
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"kcagent/config"
+)
+
+// Exit codes.
+const (
+	Success = 0
+	Failure = 1
+	Usage   = 2 // invalid usage or configuration
+)
+
+// A UsageError is one for which the user has to change the command line.
+type UsageError struct{ error }
+
+func (e UsageError) Unwrap() error { return e.error }
+
+// Usagef returns a [UsageError].
+func Usagef(format string, args ...any) error { return UsageError{fmt.Errorf(format, args...)} }
+
+// A Reported is the exit code of a command that has printed its failure already.
+type Reported int
+
+func (e Reported) Error() string { return fmt.Sprintf("exit %d", int(e)) }
+
+// Options configure [Execute].
+type Options struct {
+	// Explain returns what to do instead of an unknown command; "" if there is nothing to
+	// say.
+	Explain func(name string) string
+}
+
+// Execute runs the command that args name and returns the exit code. It adds the commands
+// help and completion to root. Results and requested help go to stdout, everything else to
+// stderr.
+func Execute(root *cobra.Command, args []string, stdout, stderr io.Writer, o Options) int {
+	Prepare(root)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	args = longHelp(args)
+	root.SetArgs(args)
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") && !isCommand(root, args[0]) {
+		return report(root, stderr, unknownCommand(root, args[0], o))
+	}
+	ctx, stop := signals(stderr)
+	defer stop()
+	c, err := root.ExecuteContextC(ctx)
+	return report(c, stderr, err)
+}
+
+// Prepare adds what all commands have in common to root. Execute calls it; the generator of
+// the man pages does without running a command.
+func Prepare(root *cobra.Command) {
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetFlagErrorFunc(flagError)
+	root.SetHelpFunc(func(c *cobra.Command, _ []string) { help(c.OutOrStdout(), c) })
+	root.SetHelpCommand(helpCommand())
+	root.AddCommand(completionCommand())
+}
+
+// longHelp replaces -help, which many programs written in Go accept.
+func longHelp(args []string) []string {
+	args = slices.Clone(args)
+	for i, a := range args {
+		if a == "--" {
+			break
+		}
+		if a == "-help" || a == "-version" {
+			args[i] = "-" + a
+		}
+	}
+	return args
+}
+
+// isCommand reports whether a first argument is for cobra to resolve. The commands that
+// begin with two underscores are requests of the completion scripts.
+func isCommand(root *cobra.Command, name string) bool {
+	return name == "help" || strings.HasPrefix(name, cobra.ShellCompRequestCmd) || find(root, name) != nil
+}
+
+func find(root *cobra.Command, name string) *cobra.Command {
+	for _, c := range root.Commands() {
+		if c.Name() == name {
+			return c
+		}
+	}
+	return nil
+}
+
+// report prints an error once, after the command that failed, and returns the exit code.
+func report(c *cobra.Command, stderr io.Writer, err error) int {
+	usage := Usage
+	if c.Annotations[usageFails] != "" {
+		usage = Failure
+	}
+	var problems config.Problems
+	var reported Reported
+	switch {
+	case err == nil:
+		return Success
+	case errors.As(err, &reported):
+		return int(reported)
+	case errors.As(err, &problems):
+		fmt.Fprintln(stderr, problems.Error())
+		return usage
+	case errors.Is(err, context.Canceled):
+		err = errors.New("interrupted")
+	}
+	fmt.Fprintf(stderr, "%s: %v\n", c.CommandPath(), err)
+	if errors.As(err, new(UsageError)) {
+		return usage
+	}
+	return Failure
+}
+
+const usageFails = "usage fails"
+
+// UsageFails makes invalid usage of a command exit with [Failure], because it uses the exit
+// code 2 for a result.
+func UsageFails(c *cobra.Command) { annotate(c, usageFails, "true") }
+
+// Exits sets what the exit codes 0, 1 and 2 of a command mean, for its help.
+func Exits(c *cobra.Command, meanings ...string) {
+	annotate(c, exitCodes, strings.Join(meanings, "\n"))
+}
+
+const exitCodes = "exit codes"
+
+// ExitCodes returns what the exit codes of a command mean, beginning with 0.
+func ExitCodes(c *cobra.Command) []string {
+	if text, ok := c.Annotations[exitCodes]; ok {
+		return strings.Split(text, "\n")
+	}
+	return []string{"success", "failure", "invalid usage or configuration"}
+}
+
+func annotate(c *cobra.Command, key, value string) {
+	if c.Annotations == nil {
+		c.Annotations = make(map[string]string)
+	}
+	c.Annotations[key] = value
+}
