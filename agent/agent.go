@@ -55,6 +55,7 @@ type Agent struct {
 
 	clusters *kafka.Clusters
 	files    *filewatch.Files
+	outages  *outage.Log // and other conditions that last
 
 	// Only Run's goroutine uses these.
 	config       *config.Config         // in force; nil before the first valid one
@@ -98,6 +99,7 @@ func New(o Options) *Agent {
 
 		files:      o.Files,
 		clusters:   clusters,
+		outages:    outages,
 		entries:    make(map[string]*entry),
 		retry:      time.NewTimer(time.Hour),
 		preChecked: make(chan preCheckResult),

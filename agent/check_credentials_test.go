@@ -63,15 +63,15 @@ func TestChangedCredentialsAreQueued(t *testing.T) {
 }
 
 func TestCredentialsAreCheckedOnlyWhileAConsumerUsesThem(t *testing.T) {
-	for name, change := range map[string]func(*entry, *fakeRunner){
-		"not read yet": func(_ *entry, f *fakeRunner) { f.fingerprints = nil },
-		"not running":  func(e *entry, _ *fakeRunner) { e.cancel = nil },
-		"ending":       func(e *entry, _ *fakeRunner) { e.ending = true },
-		"stopping":     func(e *entry, _ *fakeRunner) { e.timer = time.NewTimer(time.Hour) },
-		"pending":      func(e *entry, _ *fakeRunner) { e.queue(plan.Change{Op: plan.Replace}) }, // the new consumer will read them
+	for name, change := range map[string]func(*Agent, *entry, *fakeRunner){
+		"not read yet": func(_ *Agent, _ *entry, f *fakeRunner) { f.fingerprints = nil },
+		"not running":  func(_ *Agent, e *entry, _ *fakeRunner) { e.cancel = nil },
+		"ending":       func(_ *Agent, e *entry, _ *fakeRunner) { e.ending = true },
+		"stopping":     func(_ *Agent, e *entry, _ *fakeRunner) { e.timer = time.NewTimer(time.Hour) },
+		"pending":      func(a *Agent, e *entry, _ *fakeRunner) { a.queue(e, plan.Change{Op: plan.Replace}) }, // the new consumer will read them
 	} {
 		a, e, f := newRotationTest()
-		change(e, f)
+		change(a, e, f)
 		was := e.pending
 		a.updateFingerprints(filewatch.Fingerprints{"ca": "2"})
 		if a.checkCredentials() || e.pending != was {

@@ -54,7 +54,8 @@ func (a *Agent) checkCredentials() (changed bool) {
 		reconnecting := e.pending != nil && e.pending.change.Op == plan.Reconnect
 		switch {
 		case len(fields) == 0 && reconnecting:
-			e.pending, changed = nil, true
+			a.discard(e, filesChanged)
+			changed = true
 			a.log.Info("credentials in use are current; no reconnect is needed", logkey.Consumer, e.name)
 		case len(fields) > 0 && (e.pending == nil || reconnecting && !maps.Equal(e.pending.fingerprints, fingerprints)):
 			a.queueReconnect(e, fields, fingerprints)
@@ -72,7 +73,7 @@ func (a *Agent) queueReconnect(e *entry, fields []string, fingerprints filewatch
 	spec.Topics, spec.TopicsRegex, spec.Sink = nil, "", sink.Spec{}
 	c := plan.Change{Op: plan.Reconnect, Name: e.name, Fields: fields, Spec: spec}
 	a.announce(c)
-	e.queue(c)
+	a.queue(e, c)
 	e.pending.fingerprints = fingerprints
 }
 

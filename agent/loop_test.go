@@ -33,7 +33,9 @@ type loopTest struct {
 }
 
 func startLoop(t *testing.T, o Options) (s *loopTest, stop func() error) {
-	o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	if o.Log == nil {
+		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
 	s = &loopTest{
 		t: t, agent: New(o), updates: make(chan config.Update), done: make(chan error, 1),
 		fails: make(map[string]error), slow: make(map[string]time.Duration), alive: make(map[string]int),

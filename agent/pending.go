@@ -8,7 +8,9 @@ import (
 	"kcagent/agent/outage"
 	"kcagent/agent/plan"
 	"kcagent/agent/web"
+	"kcagent/condition"
 	"kcagent/config/filewatch"
+	"kcagent/logkey"
 	"kcagent/retry"
 )
 
@@ -107,11 +109,55 @@ func (e *entry) hasPendingSpec() bool {
 	return e.pending != nil && e.pending.change.Op != plan.Reconnect
 }
 
+// Why a pending change is discarded.
+const (
+	newerEdit     = "a newer edit"
+	filesChanged  = "the files have changed again"
+	consumerStops = "the consumer stops"
+)
+
 // queue makes c the pending change, in place of another one. A change of state does not
 // wait for the pre-check.
-func (e *entry) queue(c plan.Change) {
+func (a *Agent) queue(e *entry, c plan.Change) {
+	why := newerEdit
+	if c.Op == plan.Reconnect {
+		why = filesChanged
+	}
+	a.discard(e, why)
 	e.pending = newPendingChange(c, time.Now())
 	if c.Op != plan.Reconnect {
 		e.updateState(c.Spec.State)
 	}
+}
+
+// remind lets the log remind of a change that is not applied for the reason p.err.
+func (a *Agent) remind(e *entry, first bool) {
+	p := e.pending
+	a.outages.Begin(condition.ChangePending, e.id, condition.Report{
+		Consumer: e.name, Cause: string(p.change.Op) + ": " + p.err.Error(), Key: string(p.change.Op) + outage.SharedKey(&p.change.Spec, p.err),
+		Since: p.since, Logged: first,
+	})
+}
+
+// discard removes the pending change of e, if there is one. It logs that if the log has said
+// that the change waits.
+func (a *Agent) discard(e *entry, reason string) {
+	if e.pending == nil {
+		return
+	}
+	p := e.pending
+	e.pending = nil
+	if lasted, ok := a.outages.End(condition.ChangePending, e.id); ok {
+		a.log.Info("pending change discarded", logkey.Consumer, e.name, logkey.Action, string(p.change.Op), logkey.Reason, reason, logkey.Lasted, lasted)
+	}
+}
+
+// takePending removes the pending change of e, because it is applied now.
+func (a *Agent) takePending(e *entry) *pendingChange {
+	p := e.pending
+	e.pending = nil
+	if lasted, ok := a.outages.End(condition.ChangePending, e.id); ok {
+		a.log.Info("pending change applied", logkey.Consumer, e.name, logkey.Action, string(p.change.Op), logkey.Lasted, lasted)
+	}
+	return p
 }

@@ -101,7 +101,9 @@ func (a *Agent) handlePreCheck(r preCheckResult) {
 	}
 	e.runner.AwaitTopics(kafka.MissingTopics(r.err))
 	wait := p.fail(r.err, time.Now())
-	if p.causes.News(outage.CauseKey(r.err.Error()), outage.RemindEvery, time.Now()) {
+	first := p.causes.First(outage.CauseKey(r.err.Error()), time.Now())
+	a.remind(e, first)
+	if first {
 		log.Warn("pre-check failed; keeping the current configuration", logkey.Error, r.err, logkey.NextTryIn, wait.Round(time.Millisecond).String())
 	}
 }
@@ -125,18 +127,28 @@ func (a *Agent) applyReady() {
 		for e := range passed {
 			blocks := func(o *entry) bool { return o != e && !passed[o] }
 			if o := held.of(e.pending.change.Spec.Sink, blocks); o != nil {
-				e.pending.block(o)
+				a.block(e, o)
 				delete(passed, e)
 				again = true
 			}
 		}
 	}
 	for e := range passed {
-		p := e.pending
+		p := a.takePending(e)
 		if p.change.Op == plan.Reconnect {
 			e.reconnected = p.fingerprints
 		}
-		e.pending = nil
 		a.applyNow(e, p.change)
+	}
+}
+
+// block makes a change whose pre-check has passed wait until o releases its file.
+func (a *Agent) block(e, o *entry) {
+	p := e.pending
+	p.block(o)
+	first := p.causes.First(p.err.Error(), time.Now())
+	a.remind(e, first)
+	if first {
+		a.log.Info("change waits for the file of another consumer", logkey.Consumer, e.name, logkey.Action, string(p.change.Op), logkey.Reason, p.err.Error())
 	}
 }

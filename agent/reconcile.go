@@ -2,11 +2,13 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
 	"kcagent/agent/consumer"
 	"kcagent/agent/plan"
+	"kcagent/condition"
 	"kcagent/config"
 	"kcagent/limits"
 	"kcagent/logkey"
@@ -26,13 +28,11 @@ func (a *Agent) accept(u config.Update) {
 	if len(u.Problems) > 0 {
 		r.Rejected++
 		r.Problems = u.Problems
-		for _, p := range u.Problems {
-			a.log.Error("configuration rejected", logkey.Problem, p.String())
-		}
+		a.reportRejected(u.Problems)
 		return
 	}
-	if r.Problems != nil {
-		a.log.Info("configuration is valid again")
+	if lasted, ok := a.outages.End(condition.ConfigRejected, ""); ok {
+		a.log.Info("configuration is valid again", logkey.Lasted, lasted)
 	}
 	a.forgetPins()
 	r.Applied++
@@ -42,6 +42,22 @@ func (a *Agent) accept(u config.Update) {
 	limits.Records.SetBuffers(consumer.Buffers * len(u.Config.Consumers))
 	a.files.Watch(secretFiles(u.Config))
 	a.log.Info("configuration accepted", logkey.Path, u.Path, logkey.SHA256, u.SHA256, logkey.Consumers, len(u.Config.Consumers))
+}
+
+// reportRejected logs the problems of a file, and reminds of them while the agent runs with
+// an earlier file: otherwise only the log of the edit would show that.
+func (a *Agent) reportRejected(problems config.Problems) {
+	for _, p := range problems {
+		a.log.Error("configuration rejected", logkey.Problem, p.String())
+	}
+	if a.config == nil {
+		return // the agent ends
+	}
+	cause := problems[0].String()
+	if more := len(problems) - 1; more > 0 {
+		cause += fmt.Sprintf(" (problems: %d more)", more)
+	}
+	a.outages.Begin(condition.ConfigRejected, "", condition.Report{Cause: cause, Key: cause, Logged: true})
 }
 
 // forgetPins releases the brokers that no consumer used before the edit: the edit may
@@ -109,19 +125,20 @@ func (a *Agent) apply(c plan.Change) {
 		a.terminate(e, "removed from the configuration")
 	case plan.Replace, plan.Resubscribe:
 		if e.cancel != nil && e.timer == nil && c.Spec.State != config.Stopped {
-			e.queue(c)
+			a.queue(e, c)
 			return
 		}
-		e.pending = nil // the consumer does not run, or is to stop: no pre-check could protect it
+		a.discard(e, newerEdit) // the consumer does not run, or is to stop: no pre-check could protect it
 		a.applyNow(e, c)
 	case plan.Stop:
-		e.pending = nil
+		a.discard(e, newerEdit)
+		a.outages.End(condition.StartWaits, e.id)
 		e.update(c.Spec)
 		if e.cancel != nil {
 			a.stop(e, consumer.StopReason{To: consumer.Created, Why: "state: stopped"})
 		}
 	case plan.Keep:
-		e.pending = nil
+		a.discard(e, newerEdit)
 		e.update(c.Spec)
 	case plan.Start, plan.Pause, plan.Resume, plan.Update:
 		if e.hasPendingSpec() { // the rest of the change is pending, too

@@ -42,6 +42,7 @@ func (a *Agent) shutdown() error {
 			alive = nil
 		}
 	}
+	a.outages.Close()
 	a.clusters.Close()
 	a.publish()
 	if len(unclean) > 0 {
@@ -58,7 +59,8 @@ func (a *Agent) stopAll() map[*entry]bool {
 	alive := make(map[*entry]bool)
 	for _, e := range a.entries {
 		if e.cancel != nil {
-			e.ending, e.pending = true, nil
+			e.ending = true
+			a.discard(e, consumerStops)
 			a.stop(e, consumer.StopReason{To: consumer.Terminated, Why: "the agent shuts down", Restarts: true})
 			alive[e] = true
 		}

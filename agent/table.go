@@ -8,6 +8,7 @@ import (
 
 	"kcagent/agent/consumer"
 	"kcagent/agent/web"
+	"kcagent/condition"
 	"kcagent/config"
 	"kcagent/config/filewatch"
 	"kcagent/logkey"
@@ -67,7 +68,9 @@ func (a *Agent) startAll(ctx context.Context) {
 			continue
 		}
 		if o := held.of(e.spec.Sink, func(o *entry) bool { return o != e }); o != nil {
-			e.runner.Wait("waits until " + o.String() + " releases " + e.spec.Sink.String())
+			reason := "waits until " + o.String() + " releases " + e.spec.Sink.String()
+			e.runner.Wait(reason)
+			a.outages.Begin(condition.StartWaits, e.id, condition.Report{Consumer: e.name, Cause: reason, Key: reason})
 			continue
 		}
 		a.start(ctx, e)
@@ -77,6 +80,9 @@ func (a *Agent) startAll(ctx context.Context) {
 func (a *Agent) start(ctx context.Context, e *entry) {
 	runCtx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	e.cancel = cancel
+	if lasted, ok := a.outages.End(condition.StartWaits, e.id); ok {
+		a.log.Info("file was released; starting the consumer", logkey.Consumer, e.name, logkey.Sink, e.spec.Sink.String(), logkey.Lasted, lasted)
+	}
 	go func() {
 		e.runner.Run(runCtx)
 		select {
@@ -88,7 +94,8 @@ func (a *Agent) start(ctx context.Context, e *entry) {
 
 // terminate stops a consumer for good.
 func (a *Agent) terminate(e *entry, why string) {
-	e.ending, e.pending = true, nil
+	e.ending = true
+	a.discard(e, consumerStops)
 	if e.cancel == nil { // it does not run
 		a.retire(e, nil)
 		return
@@ -119,7 +126,8 @@ func (a *Agent) handleEnd(e *entry) {
 	e.cancel = nil
 	if !e.zombieSince.IsZero() {
 		a.zombies = slices.DeleteFunc(a.zombies, func(z *entry) bool { return z == e })
-		a.log.Info("zombie ended", logkey.Consumer, e.name, logkey.Lasted, time.Since(e.zombieSince).Round(time.Millisecond).String())
+		a.outages.End(condition.Zombie, e.id)
+		a.log.Info("zombie ended", logkey.Consumer, e.name, logkey.Lasted, condition.Duration(time.Since(e.zombieSince)))
 		return
 	}
 	if e.ending {
@@ -136,6 +144,7 @@ func (a *Agent) retire(e *entry, unclean error) {
 	if a.entries[e.name] == e {
 		delete(a.entries, e.name)
 	}
+	a.outages.End(condition.StartWaits, e.id)
 	e.runner.Retire()
 	a.terminated = append(a.terminated, web.Ended{
 		Name: e.name, ID: e.id, At: time.Now(), Clean: unclean == nil, RecordsTotal: e.runner.Snapshot().Records,
@@ -155,6 +164,7 @@ func (a *Agent) markZombie(e *entry) {
 	a.zombies = append(a.zombies, e)
 	a.log.Error("consumer did not stop in time; it is a zombie and keeps its sink until it ends",
 		logkey.Consumer, e.name, logkey.Sink, e.spec.Sink.String(), logkey.Timeout, a.opts.StopTimeout.String())
+	a.outages.Begin(condition.Zombie, e.id, condition.Report{Consumer: e.name, Cause: "did not stop within " + a.opts.StopTimeout.String(), Key: "zombie"})
 	wasEnding := e.ending
 	a.retire(e, errors.New("did not stop in time"))
 	if !wasEnding { // stopped, not removed: its entry gets a new consumer

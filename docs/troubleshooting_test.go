@@ -73,7 +73,7 @@ func documented(t *testing.T) (rows, foreign map[string]bool) {
 // messages lists what the packages say to users.
 func messages(t *testing.T) []message {
 	var all []message
-	for _, dir := range []string{"agent", "fetch", "sink", "limits", "config", "cli", "verify"} {
+	for _, dir := range []string{"agent", "condition", "fetch", "sink", "limits", "config", "cli", "verify"} {
 		for path, source := range sources(t, dir) {
 			set := token.NewFileSet()
 			file, err := parser.ParseFile(set, path, source, parser.SkipObjectResolution)
@@ -112,7 +112,7 @@ var speaking = map[string][]int{
 var explaining = map[string]bool{"Error": true, "brokerProblem": true, "ExplainConflict": true, "waitsFor": true}
 
 // collect finds the messages in a declaration: arguments of speaking functions, warnings
-// among the reasons of a decision, the texts of problems and of invalid file names, and
+// among the reasons of a decision, reminders of conditions, the texts of problems and of invalid file names, and
 // those in explaining functions and in explain.go.
 func collect(decl ast.Decl, found func(text string, pos token.Pos), path string) {
 	method, ok := decl.(*ast.FuncDecl)
@@ -163,6 +163,8 @@ func collect(decl ast.Decl, found func(text string, pos token.Pos), path string)
 			at := -1
 			switch id := typeName(n); {
 			case strings.EqualFold(id, "reason") && len(n.Elts) == 2 && called(&ast.CallExpr{Fun: n.Elts[1]}) == "LevelWarn":
+				at = 0
+			case id == "Kind" && len(n.Elts) == 2: // of package condition
 				at = 0
 			case id == "Error" && len(n.Elts) == 3: // of package filename
 				at = 1

@@ -11,6 +11,7 @@ const (
 	Broker        = "broker"         // address of a broker
 	Bytes         = "bytes"          // size in bytes
 	Cause         = "cause"          // text of the error
+	Causes        = "causes"         // number of different causes, if the line has only one of them
 	Cluster       = "cluster"        // name of the cluster in the file, or its brokers
 	Committed     = "committed"      // committed offset, -1 if there is none
 	Consumer      = "consumer"       // name of the consumer

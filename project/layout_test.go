@@ -35,15 +35,15 @@ var arrows = []struct{ name, imports string }{
 	{"demo", "logkey sink/file/filename"},
 	{"verify", ""},
 
-	{"agent", "agent/consumer agent/kafka agent/kafka/login agent/outage agent/plan agent/precheck agent/web config config/filewatch limits logkey retry sink sink/kinds"},
+	{"agent", "agent/consumer agent/kafka agent/kafka/login agent/outage agent/plan agent/precheck agent/web condition config config/filewatch limits logkey retry sink sink/kinds"},
 	{"agent/web", "agent/consumer agent/plan agent/web/fields config logkey"},
 	{"agent/web/fields", ""},
 	{"agent/plan", "config sink/file/filename"},
-	{"agent/consumer", "agent/generation agent/group agent/kafka agent/kafka/login agent/lag agent/offsets agent/outage agent/stats config config/filewatch fetch logkey retry sink"},
+	{"agent/consumer", "agent/generation agent/group agent/kafka agent/kafka/login agent/lag agent/offsets agent/outage agent/stats condition config config/filewatch fetch logkey retry sink"},
 	{"agent/precheck", "agent/group agent/kafka agent/kafka/login config fetch sink sink/kinds"},
-	{"agent/generation", "agent/group agent/kafka agent/lag agent/offsets agent/outage agent/stats config fetch leader limits logkey retry sink"},
+	{"agent/generation", "agent/group agent/kafka agent/lag agent/offsets agent/outage agent/stats condition config fetch leader limits logkey retry sink"},
 	{"agent/group", "agent/kafka agent/kafka/login agent/offsets config fetch leader limits retry sink"},
-	{"agent/outage", "agent/kafka agent/kafka/login config fetch logkey"},
+	{"agent/outage", "agent/kafka agent/kafka/login condition config fetch logkey"},
 	{"agent/kafka", "agent/kafka/login config fetch retry"},
 	{"agent/kafka/login", "config config/filewatch limits retry"},
 	{"agent/offsets", "config leader sink"},
@@ -59,7 +59,7 @@ var arrows = []struct{ name, imports string }{
 
 	{"config", "config/filewatch config/strictyaml limits logkey sink sink/file/filename"},
 	{"config/strictyaml", ""},
-	{"config/filewatch", "logkey"},
+	{"config/filewatch", "condition logkey"},
 
 	{"sink/kinds", "sink sink/file sink/file/filename sink/stdout"},
 	{"sink/stdout", "sink sink/encode sink/sinkio"},
@@ -74,6 +74,7 @@ var arrows = []struct{ name, imports string }{
 	{"sink/sinkio", ""},
 	{"sink", "leader record"},
 
+	{"condition", "logkey"},
 	{"record", ""},
 	{"retry", ""},
 	{"limits", "logkey"},

@@ -14,6 +14,7 @@ import (
 	"kcagent/agent/offsets"
 	"kcagent/agent/outage"
 	"kcagent/agent/stats"
+	"kcagent/condition"
 	"kcagent/config"
 	"kcagent/config/filewatch"
 	"kcagent/logkey"
@@ -198,7 +199,8 @@ func (c *Consumer) report(origin string, err error) {
 // setState changes the state and logs that with its reason. It does nothing if the
 // consumer is in the state already.
 func (c *Consumer) setState(to State, reason string) {
-	from := c.published.Load().State
+	was := c.published.Load()
+	from := was.State
 	if from == to {
 		return
 	}
@@ -220,7 +222,11 @@ func (c *Consumer) setState(to State, reason string) {
 			s.Started, s.EndError = false, nil
 		}
 	})
-	c.log.Log(context.Background(), level, "consumer state changed", logkey.From, string(from), logkey.To, string(to), logkey.Reason, reason)
+	log := c.log
+	if from == Failing {
+		log = log.With(logkey.Lasted, condition.Duration(time.Since(was.Since)))
+	}
+	log.Log(context.Background(), level, "consumer state changed", logkey.From, string(from), logkey.To, string(to), logkey.Reason, reason)
 }
 
 // publish replaces the public state by a changed copy.

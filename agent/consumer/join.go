@@ -43,7 +43,7 @@ func newJoinAttempt(m *member, spec *config.Consumer, topics []string, absent []
 	j.generation = generation.New(generation.Env{
 		Log: c.log, Spec: &c.spec, Sink: m.sink, Cluster: m.cluster, Client: m.client,
 		Gate: &c.gate, Stats: &c.stats, History: &c.history, FlushDue: c.flushDue,
-		RemindEvery: c.outages.Every, Observer: j,
+		Conditions: c.outages.Log, Observer: j,
 	}, spec, topics, absent, abandon)
 	return j
 }

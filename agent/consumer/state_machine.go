@@ -8,6 +8,7 @@ import (
 
 	"kcagent/agent/generation"
 	"kcagent/agent/outage"
+	"kcagent/condition"
 	"kcagent/config"
 	"kcagent/logkey"
 )
@@ -24,16 +25,13 @@ type stateMachine struct {
 	faults     map[string]error       // by origin
 	latest     string                 // origin of the newest fault
 	causes     outage.CauseLog        // of the present ERROR
-	reminder   *time.Timer            // runs in ERROR: when to log again that it lasts
 	pausing    bool                   // the gate is shut
 	drained    <-chan struct{}        // closed when no write is in progress; nil if not waited for
 	quiet      bool                   // paused, and everything is flushed and committed
 }
 
 func newStateMachine(c *Consumer) *stateMachine {
-	m := &stateMachine{consumer: c, faults: make(map[string]error), reminder: time.NewTimer(time.Hour)}
-	m.reminder.Stop()
-	return m
+	return &stateMachine{consumer: c, faults: make(map[string]error)}
 }
 
 // run handles events until everything is closed after ctx has ended.
@@ -43,11 +41,11 @@ func (m *stateMachine) run(ctx context.Context) {
 	done := ctx.Done()
 	var stopped time.Time
 	var closeConnections *time.Timer
-	defer m.reminder.Stop()
 	stop := func() {
 		done, stopped = nil, time.Now()
 		c.setState(Stopping, context.Cause(ctx).Error())
 		c.outages.Resolve(c.id, false)
+		c.outages.End(condition.ConsumerFails, c.id)
 		closeConnections = time.AfterFunc(CloseConnectionsAfter, c.dialer.Cut)
 	}
 	for {
@@ -56,8 +54,6 @@ func (m *stateMachine) run(ctx context.Context) {
 			stop()
 		case <-c.specChanged:
 			m.applySpec()
-		case <-m.reminder.C: // deriveState logs it
-			m.reminder.Reset(c.outages.Every)
 		case <-m.drained:
 			m.drained = nil
 			m.flushForPause()
@@ -186,37 +182,40 @@ func runningReason(from State) string {
 
 // markRecovered ends the logging of causes of the present ERROR.
 func (m *stateMachine) markRecovered() {
-	m.reminder.Stop()
 	m.consumer.outages.Resolve(m.consumer.id, true)
+	m.consumer.outages.End(condition.ConsumerFails, m.consumer.id) // the change of state has its duration
 }
 
 // fail changes the state to ERROR with the newest fault, or shows a new one there. During
-// one ERROR each cause is logged once, and the present one again every few minutes. Causes
-// that concern the cluster as a whole are logged once for all its consumers.
+// one ERROR each cause is logged once, and outages reminds of the present one. Causes that
+// concern the cluster as a whole are logged once for all its consumers.
 func (m *stateMachine) fail() {
 	c := m.consumer
 	err := m.newestFault()
-	now, every := time.Now(), c.outages.Every
+	now := time.Now()
 	text := err.Error()
 	entered := c.published.Load().State != Failing
 	switch s := c.published.Load(); {
 	case entered:
 		m.causes = outage.CauseLog{}
 		c.setState(Failing, text)
-		m.reminder.Reset(every)
 	case s.Fault != text:
 		c.publish(func(s *publicState) { s.Fault = text })
 	}
 	spec := c.spec.Load()
 	if cause, key, ok := outage.ClusterCause(spec, err); ok && !errors.As(err, new(generation.SinkError)) {
 		c.outages.Report(c.id, spec, cause, key)
-		m.causes.News(key, every, now) // outages logs it
+		c.outages.Begin(condition.ConsumerFails, c.id, condition.Report{Consumer: c.name, Cause: text})
+		m.causes.First(key, now) // outages logs it
 		return
 	}
 	c.outages.ReportOther(c.id)
-	if m.causes.News(outage.FaultKey(err), every, now) && !entered {
-		c.log.Warn("consumer still fails", logkey.Cause, text, logkey.Lasts, m.causes.Lasts(now))
-		m.reminder.Reset(every)
+	first := m.causes.First(outage.FaultKey(err), now)
+	c.outages.Begin(condition.ConsumerFails, c.id, condition.Report{
+		Consumer: c.name, Cause: text, Key: outage.SharedKey(spec, err), Logged: first,
+	})
+	if first && !entered {
+		c.log.Warn(condition.ConsumerFails.Reminder, logkey.Cause, text, logkey.Lasts, m.causes.Lasts(now))
 	}
 }
 

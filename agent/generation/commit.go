@@ -11,6 +11,7 @@ import (
 
 	"kcagent/agent/offsets"
 	"kcagent/agent/outage"
+	"kcagent/condition"
 	"kcagent/logkey"
 )
 
@@ -111,17 +112,29 @@ func (f *flusher) verifyCommits() {
 	f.commits.verifyAt = time.Time{}
 	committed, err := f.offsets.Fetch(f.session.Claims())
 	if err != nil {
-		if f.commits.causes.News(outage.CauseKey(err.Error()), f.env.RemindEvery, time.Now()) {
-			f.env.Log.Warn("verifying committed offsets failed", logkey.Error, err)
-		}
+		f.reportVerifyError(err)
 		f.commits.verifyAt = time.Now().Add(verifyAfter)
 		return
+	}
+	if lasted, ok := f.env.Conditions.End(condition.OffsetsUnknown, f.env.Spec.Load().Name); ok {
+		f.env.Log.Info("verifying committed offsets succeeds again", logkey.Lasted, lasted)
 	}
 	for tp, p := range f.partitions {
 		if was, behind := p.checkCommitted(committed[tp]); behind {
 			f.env.Log.Warn("a late commit moved the committed offset back; committing again", logkey.Topic, p.Topic, logkey.Partition, p.Partition,
 				logkey.From, was, logkey.To, committed[tp].Offset)
 		}
+	}
+}
+
+func (f *flusher) reportVerifyError(err error) {
+	spec, now := f.env.Spec.Load(), time.Now()
+	first := f.commits.causes.First(outage.CauseKey(err.Error()), now)
+	f.env.Conditions.Begin(condition.OffsetsUnknown, spec.Name, condition.Report{
+		Consumer: spec.Name, Cause: err.Error(), Key: outage.SharedKey(spec, err), Logged: first,
+	})
+	if first {
+		f.env.Log.Warn("verifying committed offsets failed", logkey.Error, err)
 	}
 }
 

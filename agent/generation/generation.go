@@ -9,7 +9,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/IBM/sarama"
 
@@ -17,6 +16,7 @@ import (
 	"kcagent/agent/kafka"
 	"kcagent/agent/offsets"
 	"kcagent/agent/stats"
+	"kcagent/condition"
 	"kcagent/config"
 	"kcagent/fetch"
 	"kcagent/logkey"
@@ -264,17 +264,17 @@ var _ sarama.ConsumerGroupHandler = (*Generation)(nil)
 // An Env is what a generation uses of its consumer. Everything in it outlives the
 // generation. All fields are required.
 type Env struct {
-	Log         *slog.Logger                     // names the consumer
-	Spec        *atomic.Pointer[config.Consumer] // the settings in force; see [Generation.ApplySpec]
-	Sink        sink.Sink
-	Cluster     *kafka.Cluster
-	Client      *group.Client // the connection to the coordinator
-	Gate        *Gate         // shut while the consumer is paused
-	Stats       *stats.Stats
-	History     *History
-	FlushDue    <-chan struct{} // the sink requests a flush, even if nothing was written
-	RemindEvery time.Duration   // how often a condition that lasts is logged again
-	Observer    Observer
+	Log        *slog.Logger                     // names the consumer
+	Spec       *atomic.Pointer[config.Consumer] // the settings in force; see [Generation.ApplySpec]
+	Sink       sink.Sink
+	Cluster    *kafka.Cluster
+	Client     *group.Client // the connection to the coordinator
+	Gate       *Gate         // shut while the consumer is paused
+	Stats      *stats.Stats
+	History    *History
+	FlushDue   <-chan struct{} // the sink requests a flush, even if nothing was written
+	Conditions *condition.Log  // reminds of what lasts
+	Observer   Observer
 }
 
 // An Observer follows a generation. Its methods are called from several goroutines and

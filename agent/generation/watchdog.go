@@ -5,12 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"time"
 
 	"github.com/IBM/sarama"
 
+	"kcagent/condition"
 	"kcagent/fetch"
 	"kcagent/logkey"
 	"kcagent/sink"
@@ -28,6 +28,7 @@ const (
 // generation if one of them makes no progress without a known reason. It runs in a
 // goroutine of its own that never blocks, so that it can report whatever does.
 func (g *Generation) watch(ctx context.Context) {
+	defer g.endReminders()
 	progress := make(map[*Partition]lastProgress, len(g.partitions))
 	var unresponsive time.Time // since when the coordinator does not respond
 	for {
@@ -136,21 +137,18 @@ type holes map[sink.TopicPartition]*hole
 type hole struct {
 	stallPoint
 	since  time.Time // when the stall began
-	logged time.Time // when it was last logged that the restart did not help; zero if never
+	logged bool      // that the restart did not help
 }
 
 // observe forgets the hole of tp once position or end are beyond it. A position before the
-// hole was reset, and leads to the hole again.
-func (hs holes) observe(tp sink.TopicPartition, seen fetch.Progress, log *slog.Logger) {
+// hole was reset, and leads to the hole again. It returns the hole that it has forgotten.
+func (hs holes) observe(tp sink.TopicPartition, seen fetch.Progress) (over *hole) {
 	h := hs[tp]
 	if h == nil || seen.Next <= h.next && seen.End <= h.end {
-		return
+		return nil
 	}
 	delete(hs, tp)
-	if !h.logged.IsZero() {
-		log.Info("end of the log has moved; no longer waiting for it", logkey.Topic, tp.Topic, logkey.Partition, tp.Partition,
-			logkey.Position, seen.Next, logkey.End, seen.End)
-	}
+	return h
 }
 
 // at returns the hole of tp if the partition is at it.
@@ -162,14 +160,40 @@ func (hs holes) at(tp sink.TopicPartition, seen fetch.Progress, limit time.Durat
 	return h
 }
 
-// warn logs that a restart did not help, and again from time to time while that lasts.
-func (h *hole) warn(tp sink.TopicPartition, seen fetch.Progress, every time.Duration, now time.Time, log *slog.Logger) {
-	if !h.logged.IsZero() && now.Sub(h.logged) < every {
+// waitAtHole logs that a restart did not help, and reminds of it while that lasts.
+func (g *Generation) waitAtHole(h *hole, tp sink.TopicPartition, seen fetch.Progress, now time.Time) {
+	if !h.logged {
+		g.env.Log.Warn("broker has no records up to the end of the log; waiting for the end to move", logkey.Topic, tp.Topic, logkey.Partition, tp.Partition,
+			logkey.Position, h.next, logkey.End, h.end, logkey.Lag, h.end-h.next, logkey.Broker, seen.Broker, logkey.Lasts, condition.Duration(now.Sub(h.since)))
+	}
+	h.logged = true
+	g.env.Conditions.Begin(condition.EndNotReached, g.holeID(tp), condition.Report{
+		Consumer: g.env.Spec.Load().Name, Key: "hole", Since: h.since,
+		Cause: fmt.Sprintf("%s/%d has no records from position %d to the end of the log, %d", tp.Topic, tp.Partition, h.next, h.end),
+	})
+}
+
+// leaveHole logs that the partition no longer waits at h, which may be nil.
+func (g *Generation) leaveHole(h *hole, tp sink.TopicPartition, seen fetch.Progress, now time.Time) {
+	if h == nil || !h.logged {
 		return
 	}
-	h.logged = now
-	log.Warn("broker has no records up to the end of the log; waiting for the end to move", logkey.Topic, tp.Topic, logkey.Partition, tp.Partition,
-		logkey.Position, h.next, logkey.End, h.end, logkey.Lag, h.end-h.next, logkey.Broker, seen.Broker, logkey.Lasts, now.Sub(h.since).Round(time.Second).String())
+	g.env.Conditions.End(condition.EndNotReached, g.holeID(tp))
+	g.env.Log.Info("end of the log has moved; no longer waiting for it", logkey.Topic, tp.Topic, logkey.Partition, tp.Partition,
+		logkey.Position, seen.Next, logkey.End, seen.End, logkey.Lasted, condition.Duration(now.Sub(h.since)))
+}
+
+// endReminders ends the reminders of holes with the generation: another member may have the
+// partitions next.
+func (g *Generation) endReminders() {
+	for tp := range g.env.History.holes {
+		g.env.Conditions.End(condition.EndNotReached, g.holeID(tp))
+	}
+}
+
+// holeID identifies a hole among those of all consumers.
+func (g *Generation) holeID(tp sink.TopicPartition) string {
+	return fmt.Sprintf("%s %s/%d", g.env.Spec.Load().Name, tp.Topic, tp.Partition)
 }
 
 // checkPartitions returns an error if partitions are stalled and a restart of the consumer
@@ -214,15 +238,15 @@ func (g *Generation) rememberHoles(progress map[*Partition]lastProgress, limit t
 // checkProgress returns an error for p if it is stalled, unless a restart has led to the
 // same stall point before.
 func (g *Generation) checkProgress(p *Partition, progress map[*Partition]lastProgress, seen fetch.Progress, limit time.Duration, now time.Time) *StallError {
-	g.env.History.holes.observe(p.TopicPartition, seen, g.env.Log)
+	g.leaveHole(g.env.History.holes.observe(p.TopicPartition, seen), p.TopicPartition, seen, now)
 	h := g.env.History.holes.at(p.TopicPartition, seen, limit, now)
-	known := h != nil && !h.logged.IsZero() && seen.Waiting
+	known := h != nil && h.logged && seen.Waiting
 	var stalled *StallError
 	if !known {
 		stalled = p.checkStall(progress, seen, limit, now)
 	}
 	if h != nil && (known || stalled != nil) {
-		h.warn(p.TopicPartition, seen, g.env.RemindEvery, now, g.env.Log)
+		g.waitAtHole(h, p.TopicPartition, seen, now)
 		// This counts as progress: once the end moves, the broker has the whole limit to
 		// return new records.
 		progress[p] = lastProgress{seen.Next, now}

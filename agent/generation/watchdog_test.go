@@ -3,10 +3,13 @@ package generation
 import (
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
-	"kcagent/agent/outage"
+	"kcagent/condition"
+	"kcagent/config"
 	"kcagent/fetch"
 	"kcagent/sink"
 )
@@ -32,23 +35,49 @@ func TestHoleIsForgottenOnceItMoves(t *testing.T) {
 	} {
 		hs := holes{tp: {stallPoint: stallPoint{3, 5}}}
 		look := fetch.Progress{Waiting: true, Next: c.next, End: c.end, Answered: c.answered}
-		hs.observe(tp, look, slog.New(slog.DiscardHandler))
+		hs.observe(tp, look)
 		if at := hs.at(tp, look, limit, now) != nil; at != c.at || (hs[tp] != nil) != c.remember {
 			t.Errorf("%s: at the hole: %v, remembered: %v", name, at, hs[tp] != nil)
 		}
 	}
 }
 
-// TestHoleIsLoggedAgainWhileItLasts: it is logged once, and again every few minutes.
+// TestHoleIsLoggedAgainWhileItLasts: it is logged once when it begins, in each interval
+// with the time since the stall, and once when it is over.
 func TestHoleIsLoggedAgainWhileItLasts(t *testing.T) {
-	var log strings.Builder
-	h := &hole{stallPoint: stallPoint{3, 5}, since: time.Now()}
-	for minute := range 11 {
-		h.warn(sink.TopicPartition{}, fetch.Progress{}, outage.RemindEvery, h.since.Add(time.Duration(minute)*time.Minute), slog.New(slog.NewJSONHandler(&log, nil)))
-	}
-	if n := strings.Count(log.String(), "\n"); n != 3 || !strings.Contains(log.String(), `"lag":2`) || !strings.Contains(log.String(), `"lasts":"10m0s"`) {
-		t.Errorf("%d lines in ten minutes, want 3:\n%s", n, log.String())
-	}
+	synctest.Test(t, func(t *testing.T) {
+		var out strings.Builder
+		log := slog.New(slog.NewTextHandler(&out, nil))
+		var spec atomic.Pointer[config.Consumer]
+		spec.Store(&config.Consumer{Name: "c"})
+		history, conditions := NewHistory(), condition.NewLog(log)
+		g := &Generation{env: Env{Log: log, Spec: &spec, History: &history, Conditions: conditions}}
+		tp := sink.TopicPartition{Topic: "t", Partition: 1}
+		seen := fetch.Progress{Waiting: true, Next: 3, End: 5}
+		history.holes[tp] = &hole{stallPoint: stallPoint{3, 5}, since: time.Now().Add(-time.Minute)}
+		for range 11 * 60 {
+			g.waitAtHole(history.holes[tp], tp, seen, time.Now())
+			time.Sleep(time.Second)
+		}
+		seen.End = 6
+		g.leaveHole(history.holes.observe(tp, seen), tp, seen, time.Now())
+		time.Sleep(condition.RemindEvery)
+		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+		for i, want := range []string{
+			"broker has no records up to the end of the log; waiting for the end to move", " lasts=6m0s consumer=c", " lasts=11m0s consumer=c", " lasted=12m0s",
+		} {
+			if len(lines) != 4 || !strings.Contains(lines[i], want) {
+				t.Fatalf("line %d lacks %q:\n%s", i, want, out.String())
+			}
+		}
+		g.waitAtHole(&hole{logged: true}, tp, seen, time.Now())
+		history.holes[tp] = &hole{}
+		g.endReminders()
+		time.Sleep(2 * condition.RemindEvery)
+		if n := strings.Count(out.String(), "\n"); n != 4 {
+			t.Errorf("a reminder after the end of the generation:\n%s", out.String())
+		}
+	})
 }
 
 // TestPartitionWithAReasonIsNotStalled: there are many reasons for no progress.

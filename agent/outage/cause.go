@@ -3,24 +3,24 @@ package outage
 import (
 	"errors"
 	"io"
+	"math"
 	"net"
 	"regexp"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/IBM/sarama"
 
 	"kcagent/agent/kafka/login"
+	"kcagent/condition"
 	"kcagent/config"
 	"kcagent/fetch"
 )
 
-// RemindEvery is how often a condition that lasts is logged again.
-const RemindEvery = 5 * time.Minute
-
-// A CauseLog decides what is logged about a condition that lasts and whose cause may change
-// with each retry: each cause once, and the current one again every few minutes. The zero
-// value is a condition that has not begun. It is not safe for concurrent use.
+// A CauseLog decides which causes are logged of a condition that lasts and whose cause may
+// change with each retry: each cause once. The zero value is a condition that has not begun.
+// It is not safe for concurrent use.
 type CauseLog struct {
 	since  time.Time
 	last   time.Time           // when a cause was last due
@@ -31,8 +31,13 @@ type CauseLog struct {
 // cause with a text that varies.
 const causesLogged = 32
 
-// News reports whether the cause with this key is to be logged now. every is the time after
-// which the same cause is logged again.
+// First reports whether the cause with this key has not been logged yet. It is logged then.
+// A text that varies is logged a limited number of times.
+func (l *CauseLog) First(key string, now time.Time) bool {
+	return l.News(key, math.MaxInt64, now)
+}
+
+// News is like First, but the same cause is also logged again after every.
 func (l *CauseLog) News(key string, every time.Duration, now time.Time) bool {
 	if l.logged == nil {
 		l.since, l.logged = now, make(map[string]struct{})
@@ -45,7 +50,7 @@ func (l *CauseLog) News(key string, every time.Duration, now time.Time) bool {
 }
 
 // Lasts returns how long the condition has lasted, for logs.
-func (l *CauseLog) Lasts(now time.Time) string { return now.Sub(l.since).Round(time.Second).String() }
+func (l *CauseLog) Lasts(now time.Time) string { return condition.Duration(now.Sub(l.since)) }
 
 // varying matches what differs between the responses of token servers and AWS to the same
 // request: identifiers of requests and times.
@@ -65,6 +70,22 @@ func FaultKey(err error) string {
 		}
 	}
 	return CauseKey(err.Error())
+}
+
+// SharedKey is the key of a cause that is the same for several consumers, although its text
+// names the consumer, its group or its file.
+func SharedKey(spec *config.Consumer, err error) string {
+	if _, key, ok := ClusterCause(spec, err); ok {
+		return key
+	}
+	if code, ok := root(err).(syscall.Errno); ok {
+		return code.Error()
+	}
+	names := []string{spec.Sink.String(), "", spec.Group, "", spec.Name, ""}
+	if spec.Sink.File != nil {
+		names = append([]string{spec.Sink.File.Path, ""}, names...)
+	}
+	return strings.NewReplacer(names...).Replace(FaultKey(err))
 }
 
 // ClusterCause returns the part of err that concerns all consumers of the cluster, and the

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"kcagent/agent/kafka"
+	"kcagent/condition"
 	"kcagent/config"
 	"kcagent/logkey"
 )
@@ -24,9 +25,10 @@ const outageDelay = 5 * time.Second
 // and back. An outage outlives the cluster's fetcher, which ends while all its consumers
 // wait for their next retry. Its methods are safe for concurrent use.
 type Log struct {
+	*condition.Log // reminders of what concerns single consumers
+
 	log   *slog.Logger
-	Delay time.Duration // tests shorten both
-	Every time.Duration
+	Delay time.Duration // tests shorten it
 
 	mu   sync.Mutex
 	open []*outage
@@ -49,7 +51,7 @@ type clusterFault struct{ consumer, cause, key string }
 
 // NewLog returns a log of outages that writes to log.
 func NewLog(log *slog.Logger) *Log {
-	return &Log{log: log, Delay: outageDelay, Every: RemindEvery}
+	return &Log{Log: condition.NewLog(log), log: log, Delay: outageDelay}
 }
 
 // Report records that the consumer with this id is in ERROR because its cluster fails; see

@@ -12,6 +12,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"kcagent/agent/testkit"
+	"kcagent/condition"
 	"kcagent/config"
 	"kcagent/limits"
 )
@@ -41,7 +42,7 @@ func TestOutageIsLoggedPerCause(t *testing.T) {
 		resolve := func(name string, recovered bool) { outages.Resolve("id of "+name, recovered) }
 
 		fails("a", reset)
-		wait(RemindEvery - time.Second)
+		wait(condition.RemindEvery - time.Second)
 		count(0, "one consumer")
 		fails("b", reset)
 		fails("c", reset)
@@ -57,14 +58,14 @@ func TestOutageIsLoggedPerCause(t *testing.T) {
 			wait(outageDelay / 5)
 		}
 		count(2, "a second cause")
-		wait(RemindEvery)
+		wait(condition.RemindEvery)
 		count(3, "a reminder")
 		resolve("a", true)
 		resolve("b", false)
 		count(3, "one still fails")
 		resolve("c", true)
 		count(4, "none fails")
-		wait(2 * RemindEvery)
+		wait(2 * condition.RemindEvery)
 		count(4, "it is over")
 
 		fails("b", reset)
@@ -81,7 +82,7 @@ func TestOutageIsLoggedPerCause(t *testing.T) {
 		fails("b", reset)
 		resolve("b", true)
 		before := strings.Count(log.String(), "\n")
-		wait(2 * RemindEvery)
+		wait(2 * condition.RemindEvery)
 		count(before, "it is over although settings have changed meanwhile")
 	})
 }
@@ -113,7 +114,7 @@ func TestAlternatingCausesAreOneOutage(t *testing.T) {
 			t.Errorf("%d lines say that it works again:\n%s", n, log.String())
 		}
 		outages.Resolve("b", true)
-		wait(2 * RemindEvery)
+		wait(2 * condition.RemindEvery)
 		if n := strings.Count(log.String(), "\n"); n != 2 {
 			t.Errorf("%d lines in all:\n%s", n, log.String())
 		}
@@ -129,7 +130,7 @@ func TestCauseIsLoggedOnceAndAgainAsAReminder(t *testing.T) {
 	count := func(minutes int, key func(i int) string) (n int) {
 		for i := range minutes * 60 {
 			now = now.Add(time.Second)
-			if l.News(key(i), RemindEvery, now) {
+			if l.News(key(i), condition.RemindEvery, now) {
 				n++
 			}
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 
+	"kcagent/condition"
 	"kcagent/logkey"
 )
 
@@ -59,6 +60,7 @@ type monitor struct {
 
 	source     eventSource // nil while events are not available
 	polling    bool        // some or all events are not available: poll faster
+	conditions *condition.Log
 	next       schedule
 	candidates map[string]candidate // by path: content that has not settled yet
 }
@@ -75,12 +77,16 @@ func newMonitor(o Options, paths ...string) monitor {
 	o.Quiet = cmp.Or(o.Quiet, 100*time.Millisecond)
 	o.MaxDelay = cmp.Or(o.MaxDelay, 2*time.Second)
 	o.Poll = cmp.Or(o.Poll, 5*time.Second)
-	return monitor{options: o, paths: paths, read: ReadFile, open: openFSWatcher, candidates: make(map[string]candidate)}
+	return monitor{
+		options: o, paths: paths, read: ReadFile, open: openFSWatcher,
+		conditions: condition.NewLog(o.Log), candidates: make(map[string]candidate),
+	}
 }
 
 // run calls check whenever there is a reason to, until ctx ends. The function reads the
 // files, and asks for another check with m.next.confirmBy.
 func (m *monitor) run(ctx context.Context, check func(trigger string)) {
+	defer m.conditions.Close()
 	defer func() {
 		if m.source != nil {
 			m.source.close()
@@ -159,12 +165,16 @@ func (m *monitor) updateWatches() {
 	if err == nil {
 		err = m.source.update()
 	}
-	switch polling := err != nil; {
-	case polling && !m.polling:
-		m.options.Log.Warn("file events are not available; polling for edits", logkey.Paths, m.names(),
-			logkey.Interval, min(m.options.Poll, fallbackPoll), logkey.Error, err)
-	case !polling && m.polling:
-		m.options.Log.Info("file events are available again", logkey.Paths, m.names())
+	switch was := m.polling; {
+	case err != nil:
+		if !was {
+			m.options.Log.Warn("file events are not available; polling for edits", logkey.Paths, m.names(),
+				logkey.Interval, min(m.options.Poll, fallbackPoll), logkey.Error, err)
+		}
+		m.conditions.Begin(condition.EventsAreAbsent, "", condition.Report{Cause: err.Error(), Key: "events"})
+	case was:
+		lasted, _ := m.conditions.End(condition.EventsAreAbsent, "")
+		m.options.Log.Info("file events are available again", logkey.Paths, m.names(), logkey.Lasted, lasted)
 	}
 	m.polling = err != nil
 }
