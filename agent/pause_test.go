@@ -66,17 +66,6 @@ func TestPauseSurvivesRebalanceAndRestart(t *testing.T) {
 	r.eventually("both records", func() (bool, any) { got := r.memory.all(); return len(got) == 2, got })
 }
 
-func TestLagIsUpdatedWhilePaused(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits for a ten-second poll")
-	}
-	r := newRig(t, 1)
-	r.edit(", state: paused")
-	r.wantStatus(consumer.Paused)
-	r.produce(0, "a", "b", "c")
-	r.eventually("lag 3", func() (bool, any) { c := r.consumer(); return c.Lag != nil && *c.Lag == 3, c.Lag })
-}
-
 func TestFetchSettingsAreAppliedInPlace(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit("")

@@ -139,6 +139,6 @@ const metricsIntro = `# Metrics
 
 - The column *series* is the number of time series. A histogram has one per bucket, one for the sum and one for the count.
 - A terminated consumer has no series.
-- Offsets and lag cover the partitions that are assigned to this member, and are absent while it has none: an unknown lag is not a lag of 0.
+- Offsets and lag cover the partitions that are assigned to this member, and are absent while it has none. A lag that is unknown for another reason is absent, too: it is not a lag of 0. [operations.md](operations.md#lag) describes what it means, and an alert for its absence.
 - ` + "`/metrics`" + ` also has the Go collectors (` + "`go_…`" + `) and the process collectors (` + "`process_…`" + `).
 `

@@ -112,6 +112,12 @@ type Settings struct {
 const (
 	// laneLinger is how long a lane without a partition keeps its connection.
 	laneLinger = 10 * time.Second
+	// defaultEndsInterval is Fetcher.endsInterval, except in tests.
+	defaultEndsInterval = 5 * time.Second
+	// endLasts is Fetcher.endLasts, except in tests. A broker that responds reports the end of
+	// each partition sooner: after the longest long poll (10 s), the time within which it must
+	// respond (10 s), and an interval of the lookups.
+	endLasts = 30 * time.Second
 	// minMaxBytes is the least memory with which a lane can request anything.
 	minMaxBytes = 64 << 10
 )
@@ -124,6 +130,7 @@ type Fetcher struct {
 	memory       *limits.Memory
 	share        *limits.Share // of memory
 	endsInterval time.Duration // how often the end of a partition that is in no request is looked up; tests shorten it
+	endLasts     time.Duration // how long the end of a partition counts as known; tests shorten it
 	leases       leaseTimes
 	audit        func(*broker) // is called after each plan; nil except in tests
 
@@ -158,7 +165,7 @@ func New(o Options) *Fetcher {
 	}
 	f := &Fetcher{
 		memory: o.Memory, share: o.Memory.Join(),
-		options: o, log: o.Log.With(logkey.Cluster, o.Name), settings: o.normalized(), endsInterval: 5 * time.Second, leases: defaultLeases,
+		options: o, log: o.Log.With(logkey.Cluster, o.Name), settings: o.normalized(), endsInterval: defaultEndsInterval, endLasts: endLasts, leases: defaultLeases,
 		wake: retry.NewSignal(), dialer: dial.NewDialer(o.Pin, o.Lookup),
 		subs: make(map[*Subscription]struct{}), lost: make(map[*Subscription]struct{}), byPartition: make(partitionIndex),
 		brokers: make(map[int32]*broker),

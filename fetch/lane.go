@@ -151,7 +151,9 @@ func (l *lane) plan(now time.Time, later *callbacks) plan {
 			return p
 		}
 	}
-	p.wait = min(p.wait, l.f.endsInterval)
+	if p.wait = min(p.wait, l.f.endsInterval); b.nextEndsAt.After(now) {
+		p.wait = min(p.wait, b.nextEndsAt.Sub(now))
+	}
 	if b.fetchable() == 0 {
 		return p
 	}

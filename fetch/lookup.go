@@ -104,8 +104,10 @@ func (j *lookupJob) send(l *lane) error {
 		case asked && e.Err != nil:
 			p.handleError(e.Err, &later)
 		case asked && p.applyTruncation(e, start, end, &later):
+			p.foundEnd(j.iso, end)
 		default:
 			p.applyOffsets(start, end, &later)
+			p.foundEnd(j.iso, end)
 		}
 	}
 	return nil
@@ -220,6 +222,17 @@ func (s *Subscription) applyTruncation(e wire.EpochEnd, start, end int64, later 
 	return true
 }
 
+// foundEnd records that a lookup with the isolation level iso reported the end of the partition.
+func (s *Subscription) foundEnd(iso sarama.IsolationLevel, end int64) {
+	if iso != s.iso {
+		return
+	}
+	s.cursor.EndAt, s.cursor.HighWater = time.Now(), max(s.cursor.HighWater, end)
+	if iso == sarama.ReadCommitted {
+		s.cursor.LastStable = end
+	}
+}
+
 // jumpTo continues at another offset. epoch is that of the last record before it.
 func (s *Subscription) jumpTo(to int64, epoch leader.Epoch) {
 	s.cursor.Jump(to, epoch)
@@ -302,11 +315,9 @@ func (j *endsJob) send(l *lane) error {
 	for _, s := range j.subs {
 		end, err := offsetOf(resp, s)
 		if err == nil {
-			s.cursor.HighWater, s.request.answeredAt = max(s.cursor.HighWater, end), time.Now()
+			s.request.answeredAt = time.Now()
+			s.foundEnd(j.iso, end)
 			s.touch()
-			if s.iso == sarama.ReadCommitted {
-				s.cursor.LastStable = end
-			}
 		}
 		switch {
 		case s.closed || !s.paused: // a fetch finds out whether it can be fetched

@@ -43,7 +43,7 @@ func (c *slowConn) Write(p []byte) (n int, err error) {
 }
 
 // TestSlowResponseIsProgress: while a long response arrives, there is progress for the subscriptions
-// that wait for it.
+// that wait for it, and their ends stay known.
 func TestSlowResponseIsProgress(t *testing.T) {
 	t.Parallel()
 	line := &slowListener{}
@@ -57,6 +57,7 @@ func TestSlowResponseIsProgress(t *testing.T) {
 	for _, rd := range readers {
 		r.eventually("a position", func() (bool, any) { _, next, _ := rd.seen(); return next == 0, next })
 	}
+	r.setEndTimes(50*time.Millisecond, 2500*time.Millisecond)
 	line.thin.Store(true)
 	began := time.Now()
 	for p := range int32(2) {
@@ -67,6 +68,9 @@ func TestSlowResponseIsProgress(t *testing.T) {
 			look := rd.Progress()
 			return look.Next == 0 && look.LastEvent.Sub(began) > 3*time.Second, look
 		})
+		if rd.end() < 0 {
+			t.Error("the end is unknown because a response takes long")
+		}
 	}
 	line.thin.Store(false)
 	for _, rd := range readers {

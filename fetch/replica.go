@@ -62,7 +62,8 @@ func (s *Subscription) reroute(part *kmsg.FetchResponseTopicPartition, now time.
 		if part == nil || part.ErrorCode != 0 || part.PreferredReadReplica < 0 || part.PreferredReadReplica == s.route.leader {
 			return false
 		}
-		s.cursor.HighWater, s.cursor.LastStable, s.request.answeredAt = part.HighWatermark, part.LastStableOffset, now
+		s.request.answeredAt = now
+		s.setEnds(part, now)
 		s.followAdvice(part.PreferredReadReplica, now, later)
 	case part == nil:
 		s.abandonReplica(sarama.ErrIncompleteResponse, now, later)
@@ -148,6 +149,9 @@ func (s *Subscription) moveTo(b *broker) {
 		b.subs = append(b.subs, s)
 	}
 	s.route.drained = false
+	if soon := time.Now().Add(s.f.endsInterval / 10); s.paused && s.request.sentAt.IsZero() && b.nextEndsAt.After(soon) {
+		b.nextEndsAt = soon
+	}
 	s.wakeLane()
 	if len(b.lanes) < s.f.settings.Lanes {
 		s.f.wake.Set()
@@ -180,12 +184,17 @@ func (s *Subscription) recordReplicaResponse(c *batch.Content, now time.Time) {
 
 // updateEnds records where the partition ends. A replica may know less than its leader has reported
 // before.
-func (s *Subscription) updateEnds(part *kmsg.FetchResponseTopicPartition) {
+func (s *Subscription) updateEnds(part *kmsg.FetchResponseTopicPartition, now time.Time) {
+	before := s.cursor
+	s.setEnds(part, now)
 	if s.onReplica() {
-		s.cursor.HighWater, s.cursor.LastStable = max(s.cursor.HighWater, part.HighWatermark), max(s.cursor.LastStable, part.LastStableOffset)
-		return
+		s.cursor.HighWater, s.cursor.LastStable = max(s.cursor.HighWater, before.HighWater), max(s.cursor.LastStable, before.LastStable)
 	}
-	s.cursor.HighWater, s.cursor.LastStable = part.HighWatermark, part.LastStableOffset
+}
+
+// setEnds records where the partition ends, as a response to a fetch reports it.
+func (s *Subscription) setEnds(part *kmsg.FetchResponseTopicPartition, now time.Time) {
+	s.cursor.HighWater, s.cursor.LastStable, s.cursor.EndAt = part.HighWatermark, part.LastStableOffset, now
 }
 
 // returnAllToLeaders returns the subscriptions that fetch from b as a replica to their leaders.

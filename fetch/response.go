@@ -79,7 +79,7 @@ func (s *Subscription) accept(part *kmsg.FetchResponseTopicPartition, c *batch.C
 		s.ready.Set()
 	}
 	s.request.answeredAt = now
-	s.updateEnds(part)
+	s.updateEnds(part, now)
 	s.recordReplicaResponse(c, now)
 	s.sizing.Alone = s.sizing.Alone && c.Err != nil
 	if !c.Deferred {
@@ -144,7 +144,8 @@ func (s *Subscription) handleBadBatch(err error, later *callbacks) {
 // handleDivergence handles the response to a fetch in which the leader reports an epoch at which its
 // log diverges.
 func (s *Subscription) handleDivergence(part *kmsg.FetchResponseTopicPartition, now time.Time) {
-	s.request.retryAt, s.cursor.HighWater, s.cursor.LastStable, s.request.answeredAt = time.Time{}, part.HighWatermark, part.LastStableOffset, now
+	s.request.retryAt, s.request.answeredAt = time.Time{}, now
+	s.setEnds(part, now)
 	e := wire.EpochEnd{Of: s.cursor.FetchEpoch, Epoch: leader.NewEpoch(part.DivergingEpoch.Epoch), Offset: part.DivergingEpoch.EndOffset}
 	if !s.cursor.ConfirmedBy(e) {
 		s.cursor.Lookup = partition.LookupRange

@@ -91,7 +91,10 @@ func (f *Fetcher) Subscribe(spec Spec) *Subscription {
 	_, s.topicID = f.metadata.Identity(spec.Topic)
 	f.mu.Lock()
 	f.responses++
-	s.request.turn, s.request.sentAt, s.request.answeredAt = f.responses, time.Now(), time.Now()
+	s.request.turn, s.request.answeredAt = f.responses, time.Now()
+	if !s.paused { // the end of a paused one is looked up soon
+		s.request.sentAt = time.Now()
+	}
 	f.subs[s], f.lost[s] = struct{}{}, struct{}{}
 	f.byPartition.add(s)
 	f.mu.Unlock()
@@ -203,15 +206,6 @@ func (s *Subscription) HighWaterMark() int64 {
 	return s.cursor.HighWater
 }
 
-// End returns the offset up to which the subscription may read: the high-water mark, or under
-// read_committed the last stable offset, before which no transaction is open. It is -1 if
-// that is not known yet.
-func (s *Subscription) End() int64 {
-	s.f.mu.Lock()
-	defer s.f.mu.Unlock()
-	return s.cursor.End(s.iso)
-}
-
 // LastError returns what keeps the partition from being fetched. It is nil if the last request
 // succeeded, or if the error is recent and of a kind that ends by itself.
 func (s *Subscription) LastError() error {
@@ -289,7 +283,7 @@ type Progress struct {
 	// explains why there are none.
 	Waiting  bool
 	Next     int64     // position of the consumer; negative if it is not known yet
-	End      int64     // see [Subscription.End]
+	End      int64     // as last reported, see [Outlook]; -1 if that is not known yet
 	Answered time.Time // when a broker last answered for the partition
 	Broker   string    // address of the broker that it is fetched from; "" if it is not known
 	InFlight bool      // a request waits for its response

@@ -63,6 +63,43 @@ func (s *Subscription) behind() bool {
 	return !s.route.drained && (end < 0 || s.cursor.FetchOffset < end)
 }
 
+// An Outlook is what is known of the records that a subscription has not delivered yet.
+type Outlook struct {
+	// End is the offset up to which the subscription may read: the high-water mark, or under
+	// read_committed the last stable offset, before which no transaction is open. It is -1 if that
+	// is not known now: no broker has reported it, the last report is too old, or the position of
+	// the subscription is lost.
+	End int64
+	// Queued is a time that is not later than the timestamp of the first record that was fetched
+	// ahead. It is zero if there is none, or if that is not known.
+	Queued time.Time
+}
+
+// Outlook returns what is known of the records ahead now. The end is kept up to date while the
+// subscription is paused, and while its consumer does not read. While a broker takes long to send a
+// response, what it reported before counts: it can be asked nothing else.
+func (s *Subscription) Outlook(now time.Time) Outlook {
+	s.f.mu.Lock()
+	defer s.f.mu.Unlock()
+	o := Outlook{End: -1}
+	reported := s.cursor.EndAt
+	if reported.IsZero() || s.fatal != nil {
+		return o
+	}
+	if s.route.broker != nil && !s.route.lost && s.health.Err == nil {
+		if progress := time.Unix(0, s.route.broker.progressAt.Load()); progress.After(reported) {
+			reported = progress
+		}
+	}
+	if now.Sub(reported) <= s.f.endLasts {
+		o.End = s.cursor.End(s.iso)
+	}
+	if len(s.cursor.Queue) > 0 {
+		o.Queued = s.cursor.Queue[0].Part.Since()
+	}
+	return o
+}
+
 // An entry is where a subscription is in the agenda of its broker.
 type entry struct {
 	rank  int64 // in the list of its state: the lowest is first

@@ -11,6 +11,7 @@ import (
 
 	"kcagent/agent/generation"
 	"kcagent/agent/kafka"
+	"kcagent/agent/lag"
 	"kcagent/agent/offsets"
 	"kcagent/agent/outage"
 	"kcagent/agent/stats"
@@ -58,6 +59,8 @@ type Consumer struct {
 
 	published atomic.Pointer[publicState]
 	stats     stats.Stats
+	trend     lag.Trend             // of the lag, over all partitions
+	sampled   *generation.Partition // the first one of the last sample; only Sample uses it
 }
 
 // A publicState is the part of a [Snapshot] that the state machine determines. It is
@@ -156,8 +159,24 @@ func (c *Consumer) awaitedTopics() map[string]bool {
 // Connections returns the consumer's own open connections, to its coordinators.
 func (c *Consumer) Connections() []net.Conn { return c.dialer.Open() }
 
-// Sample measures the rate of records since the last sample.
-func (c *Consumer) Sample(now time.Time) { c.stats.Sample(now.UnixNano()) }
+// Sample measures the rate of records, and how fast the lag falls, since the last sample. One
+// goroutine calls it.
+func (c *Consumer) Sample(now time.Time) {
+	c.stats.Sample(now.UnixNano())
+	var first *generation.Partition
+	lags := []lag.Lag{}
+	for i, p := range c.published.Load().Partitions {
+		if i == 0 {
+			first = p
+		}
+		lags = append(lags, p.SampleLag(now))
+	}
+	if first != c.sampled { // the partitions of another generation have another sum
+		c.sampled = first
+		c.trend.Sample(nil, now)
+	}
+	c.trend.Sample(lag.Sum(lags).Records, now)
+}
 
 // Wait shows what the start of a consumer that does not run waits for.
 func (c *Consumer) Wait(reason string) {

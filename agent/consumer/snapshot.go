@@ -61,14 +61,15 @@ func (c *Consumer) Snapshot() Snapshot {
 	if len(v.Partitions) > 0 {
 		s.Partitions = make([]PartitionSnapshot, len(v.Partitions))
 	}
-	lags := make([]lag.Lag, len(v.Partitions))
+	now, lags := time.Now(), make([]lag.Lag, len(v.Partitions))
 	for i, p := range v.Partitions {
-		lags[i] = p.Lag()
+		lags[i] = p.Lag(now)
 		s.Partitions[i] = PartitionSnapshot{
 			Topic: p.Topic, Partition: p.Partition, NextOffset: p.NextOffset(),
 			CommittedOffset: p.CommittedOffset(), HighWaterMark: p.HighWaterMark(), Lag: lags[i],
 		}
 	}
 	s.Lag = lag.Sum(lags)
+	s.Lag.CatchUp = c.trend.CatchUp(s.Lag.Records)
 	return s
 }

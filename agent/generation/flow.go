@@ -107,7 +107,9 @@ type chunk struct {
 	records int64
 	bytes   int64 // of keys and values
 	large   bool  // a single large record, which was stored already
-	stored  error // why that failed
+
+	first, last time.Time // timestamps of its first and last record; zero if there is none
+	stored      error     // why that failed
 }
 
 // ChunksAtOnce is how many chunks of a consumer are in progress at a time: one of its
@@ -149,11 +151,13 @@ func (g *Generation) read(ctx context.Context, p *Partition, sub *fetch.Subscrip
 	if room := g.env.Sink.Room(p.TopicPartition); room > 0 {
 		limit = min(limit, room)
 	}
+	var latest *fetch.Record // the same one in each call, so that it costs nothing to know the last
 	c.Next, c.moved, err = sub.Take(func(f *fetch.Record) bool {
 		r := &f.Record
 		size := sizeOf(r)
 		if size >= LargeRecord && c.records > 0 {
 			f.PutBack()
+			latest = nil
 			return false
 		}
 		r.Topic, r.Partition = p.Topic, p.Partition
@@ -162,6 +166,7 @@ func (g *Generation) read(ctx context.Context, p *Partition, sub *fetch.Subscrip
 			return false
 		}
 		if c.buf == nil {
+			c.first, c.last, latest = r.Time, r.Time, f
 			c.buf = buffers.Get().(*[]byte)
 			c.Data = *c.buf
 		}
@@ -171,6 +176,9 @@ func (g *Generation) read(ctx context.Context, p *Partition, sub *fetch.Subscrip
 		c.bytes += int64(len(r.Key) + len(r.Value))
 		return len(c.Data) < limit
 	})
+	if latest != nil {
+		c.last = latest.Time
+	}
 	c.reset, c.Epoch = c.moved && sub.WasReset(), sub.Epoch()
 	return c, err
 }
@@ -181,6 +189,9 @@ var errPaused = errors.New("the consumer is paused")
 // store writes a chunk to the sink, and does not retry. A chunk without records moves the
 // position in the ledger, too.
 func (g *Generation) store(ctx context.Context, p *Partition, c chunk) error {
+	if c.records > 0 {
+		p.willWrite(c.first)
+	}
 	if !g.env.Gate.Enter() {
 		return errPaused
 	}
@@ -194,7 +205,7 @@ func (g *Generation) store(ctx context.Context, p *Partition, c chunk) error {
 
 // recordAccepted records what the sink accepted, and counts it.
 func (g *Generation) recordAccepted(p *Partition, c chunk) {
-	p.accept(c.Next, c.Epoch)
+	p.accept(c.Next, c.Epoch, c.last)
 	if c.records > 0 {
 		g.env.Stats.Records.Add(c.records)
 		g.env.Stats.Bytes.Add(c.bytes)
@@ -263,8 +274,8 @@ func (g *Generation) storeLarge(ctx context.Context, p *Partition, r *sink.Recor
 	}()
 	err := g.store(ctx, p, chunk{
 		Chunk:   sink.Chunk{TopicPartition: p.TopicPartition, Large: r, Next: r.Offset + 1, Epoch: epoch},
-		records: 1,
-		bytes:   int64(len(r.Key) + len(r.Value)),
+		records: 1, first: r.Time, last: r.Time,
+		bytes: int64(len(r.Key) + len(r.Value)),
 	})
 	if err != nil && !errors.Is(err, sink.ErrReopen) && errors.Is(context.Cause(ctx), errPaused) {
 		return errPaused

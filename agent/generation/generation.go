@@ -14,6 +14,7 @@ import (
 
 	"kcagent/agent/group"
 	"kcagent/agent/kafka"
+	"kcagent/agent/lag"
 	"kcagent/agent/offsets"
 	"kcagent/agent/stats"
 	"kcagent/condition"
@@ -72,7 +73,9 @@ func (g *Generation) Setup(session sarama.ConsumerGroupSession) error {
 	for topic, ids := range session.Claims() {
 		for _, id := range ids {
 			tp := sink.TopicPartition{Topic: topic, Partition: id}
-			g.partitions[tp] = newPartition(tp)
+			p := newPartition(tp)
+			p.times = g.env.History.times[tp]
+			g.partitions[tp] = p
 		}
 	}
 	source := group.Offsets{Client: g.env.Client, Group: g.StartedWith.Group}
@@ -195,6 +198,9 @@ func (g *Generation) Cleanup(sarama.ConsumerGroupSession) error {
 	}
 	g.running.Wait()
 	g.flusher.stop()
+	for tp, p := range g.partitions {
+		g.env.History.times[tp] = p.times
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(g.session.Context()), group.RebalanceTimeout)
 	defer cancel()
 	if err := g.flusher.flushLast(ctx); err != nil {
@@ -294,10 +300,13 @@ type History struct {
 	held     offsets.Held
 	copies   offsets.LedgerCopies
 	holes    holes
+	times    map[sink.TopicPartition]lag.Times // used between generations
 }
 
 // NewHistory returns the history of a consumer that has had no generation.
-func NewHistory() History { return History{holes: make(holes)} }
+func NewHistory() History {
+	return History{holes: make(holes), times: make(map[sink.TopicPartition]lag.Times)}
+}
 
 // Origins of faults that concern a consumer as a whole.
 const (

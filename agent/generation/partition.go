@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"kcagent/agent/lag"
 	"kcagent/agent/offsets"
@@ -58,6 +59,8 @@ type Partition struct {
 	fetchFault string // the reported fault of its subscription, "" if none; used by the watchdog alone
 	flushFault string // the reported fault of its flush, "" if none; used by the flusher alone
 
+	trend lag.Trend // of the lag
+
 	mu             sync.Mutex
 	phase          phase
 	round          int                     // grows with each change that makes flush points obsolete
@@ -75,6 +78,7 @@ type Partition struct {
 	unconfirmed bool
 	decided     offsets.Reason    // of the last decision
 	committed   offsets.Committed // what the coordinator holds
+	times       lag.Times         // of the records around pos
 }
 
 func newPartition(tp sink.TopicPartition) *Partition {
@@ -182,11 +186,20 @@ func (p *Partition) becomeReady() {
 	}
 }
 
-// accept records that the sink accepted everything before next, and the leader epoch of
-// the last record.
-func (p *Partition) accept(next int64, epoch leader.Epoch) {
+// willWrite records that the records from the position on were read, and the timestamp of the
+// first one.
+func (p *Partition) willWrite(first time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.times.Read(p.pos.Next, first)
+}
+
+// accept records that the sink accepted everything before next, and the leader epoch and
+// timestamp of the last record.
+func (p *Partition) accept(next int64, epoch leader.Epoch, last time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.times.Accept(p.pos.Next, next, last)
 	p.pos.Next, p.pos.Epoch = next, epoch
 }
 
@@ -289,14 +302,28 @@ func (p *Partition) checkCommitted(now offsets.Committed) (was int64, behind boo
 	return was, false
 }
 
-// Lag is how far what was accepted is behind the end, which under read_committed is the last
-// stable offset.
-func (p *Partition) Lag() lag.Lag {
+// Lag returns how far what was accepted is behind the end, which under read_committed is the
+// last stable offset.
+func (p *Partition) Lag(now time.Time) lag.Lag {
 	sub := p.subscription.Load()
 	if sub == nil {
 		return lag.Lag{}
 	}
-	return lag.Between(p.NextOffset(), sub.End())
+	o := sub.Outlook(now)
+	p.mu.Lock()
+	r := lag.Reading{Position: p.pos.Next, End: o.End, Next: p.times.Next(p.pos.Next, o.Queued)}
+	p.mu.Unlock()
+	l := r.Lag(now)
+	l.CatchUp = p.trend.CatchUp(l.Records)
+	return l
+}
+
+// SampleLag measures how fast the lag falls since the last sample, and returns the lag. One
+// goroutine calls it.
+func (p *Partition) SampleLag(now time.Time) lag.Lag {
+	l := p.Lag(now)
+	p.trend.Sample(l.Records, now)
+	return l
 }
 
 // HighWaterMark is 0 if it is unknown.

@@ -2,6 +2,7 @@ package generation
 
 import (
 	"testing"
+	"time"
 
 	"github.com/IBM/sarama"
 
@@ -122,7 +123,7 @@ func TestFlushPointsOfEarlierRoundsAreObsolete(t *testing.T) {
 	p.beginRound(func(cause error) { ended = cause })
 	p.setDecision(offsets.Decision{Offset: 3}, "", sink.Identity{})
 	p.setPosition(sink.Position{Next: 3}, false, false)
-	p.accept(5, leader.Unknown)
+	p.accept(5, leader.Unknown, time.Time{})
 	at, _ := p.flushPoint()
 	if !at.unflushed {
 		t.Error("accepted records need no flush")

@@ -1,31 +1,48 @@
-// Package lag computes how far a consumer is behind the end of what it reads. It is pure: it
-// knows neither brokers nor clocks.
+// Package lag computes how far a consumer is behind the end of what it reads: in records, by
+// the age of the next record, and as the time that it needs to catch up. It knows neither
+// brokers nor clocks.
+//
+// Start reading at [Reading.Lag].
 package lag
+
+import (
+	"time"
+)
 
 // A Lag is how far a partition, or a whole consumer, is behind. Nil is unknown, which is not
 // the same as 0.
 type Lag struct {
 	Records *int64   // records between the position and the end
 	Seconds *float64 // age of the next record to be written; an upper bound
-	CatchUp *float64 // seconds until Records is 0, at the present trend
+	CatchUp *float64 // seconds until Records is 0, at the rate at which it falls now
 }
 
-// Between returns the lag of a partition from its position and its end. Either is negative if
-// it is unknown.
-func Between(position, end int64) Lag {
-	if position < 0 || end < 0 {
+// A Reading is what is known of a partition at one moment.
+type Reading struct {
+	Position int64     // of the consumer; negative if it is unknown
+	End      int64     // up to which the consumer may read; negative if it is unknown
+	Next     time.Time // not later than the timestamp of the next record; zero if it is unknown
+}
+
+// Lag returns the lag at the time now, without CatchUp unless it is 0. A timestamp in the
+// future gives an age of 0.
+func (r Reading) Lag(now time.Time) Lag {
+	if r.Position < 0 || r.End < 0 {
 		return Lag{}
 	}
-	l := Lag{Records: new(max(0, end-position))}
-	if *l.Records == 0 {
+	l := Lag{Records: new(max(0, r.End-r.Position))}
+	switch {
+	case *l.Records == 0:
 		l.Seconds, l.CatchUp = new(0.0), new(0.0)
+	case !r.Next.IsZero():
+		l.Seconds = new(max(0, now.Sub(r.Next).Seconds()))
 	}
 	return l
 }
 
 // Sum returns the lag of a consumer from those of its partitions: the sum of the records, and
 // the maximum age. A value is unknown if that of one partition is unknown, or if there is no
-// partition.
+// partition. CatchUp is unknown unless it is 0: see [Trend].
 func Sum(partitions []Lag) Lag {
 	if len(partitions) == 0 {
 		return Lag{}

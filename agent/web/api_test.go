@@ -275,14 +275,17 @@ func TestMetricsOfPartitions(t *testing.T) {
 		known := s.Rows[0].Consumer.(*shownConsumer)
 		known.Partitions = []consumer.PartitionSnapshot{
 			{Topic: "t", Partition: 0, NextOffset: 7, Lag: lag.Lag{Records: new(int64(2))}},
-			{Topic: "t", Partition: 1, NextOffset: 9, Lag: lag.Lag{Records: new(int64(3))}},
+			{Topic: "t", Partition: 1, NextOffset: 9, Lag: lag.Lag{Records: new(int64(3)), Seconds: new(2.5)}},
 		}
-		known.Lag = lag.Lag{Records: new(int64(5))}
+		known.Lag = lag.Lag{Records: new(int64(5)), Seconds: new(3.5), CatchUp: new(60.0)}
 		s.Rows[2].Consumer.(*shownConsumer).Partitions = []consumer.PartitionSnapshot{{Topic: "t", Partition: 2, NextOffset: 11}}
 	})
 	_, text := get(t, a.Handler(), http.MethodGet, "/metrics")
 	for _, line := range []string{
 		`kcagent_consumer_lag_records{consumer="a"} 5`,
+		`kcagent_consumer_lag_seconds{consumer="a"} 3.5`,
+		`kcagent_consumer_catch_up_seconds{consumer="a"} 60`,
+		`kcagent_partition_lag_seconds{consumer="a",partition="1",topic="t"} 2.5`,
 		`kcagent_partition_next_offset{consumer="a",partition="1",topic="t"} 9`,
 		`kcagent_partition_lag_records{consumer="a",partition="0",topic="t"} 2`,
 	} {
@@ -293,13 +296,17 @@ func TestMetricsOfPartitions(t *testing.T) {
 	if !strings.Contains(text, `kcagent_partition_next_offset{consumer="c",partition="2",topic="t"} 11`) {
 		t.Error("c has no position")
 	}
-	for _, series := range []string{`consumer_lag_records{consumer="b"`, `consumer_lag_records{consumer="c"`, `partition_lag_records{consumer="c"`} {
-		if strings.Contains(text, "kcagent_"+series) {
-			t.Errorf("a lag that is unknown has the series %s", series)
+	for _, unknown := range []string{
+		`consumer_lag_records{consumer="b"`, `consumer_lag_records{consumer="c"`, `consumer_lag_seconds{consumer="b"`, `consumer_lag_seconds{consumer="c"`,
+		`consumer_catch_up_seconds{consumer="b"`, `consumer_catch_up_seconds{consumer="c"`,
+		`partition_lag_records{consumer="c"`, `partition_lag_seconds{consumer="c"`, `partition_lag_seconds{consumer="a",partition="0"`,
+	} {
+		if strings.Contains(text, "kcagent_"+unknown) {
+			t.Errorf("a value that is unknown has the series %s", unknown)
 		}
 	}
 	c := a.Status().Consumers
-	if *c[0].Lag != 5 || *c[0].Partitions[1].Lag != 3 || c[0].Partitions[1].NextOffset != 9 {
+	if *c[0].Lag != 5 || *c[0].LagSeconds != 3.5 || *c[0].CatchUpSeconds != 60 || *c[0].Partitions[1].LagSeconds != 2.5 || *c[0].Partitions[1].Lag != 3 || c[0].Partitions[1].NextOffset != 9 {
 		t.Errorf("/status has %+v", c[0])
 	}
 	for _, line := range []string{`"lag": null`, `"lag_seconds": null`, `"catch_up_seconds": null`} {

@@ -27,7 +27,9 @@ var (
 	descStatus     = describeMetric("consumer_status", "1 for the status a consumer has, 0 for the others.", "consumer", "status")
 	descRecords    = describeMetric("consumer_records_total", "Records that the sink accepted.", "consumer")
 	descBytes      = describeMetric("consumer_bytes_total", "Bytes of keys and values that the sink accepted.", "consumer")
-	descLag        = describeMetric("consumer_lag_records", "Records between what the sink accepted and the end of the log, over the assigned partitions.", "consumer")
+	descLag        = describeMetric("consumer_lag_records", "Records between what the sink accepted and the end of the log, over the assigned partitions; absent while unknown.", "consumer")
+	descLagAge     = describeMetric("consumer_lag_seconds", "Age of the next record to be written, at most; the maximum over the assigned partitions. 0 without lag, absent while unknown.", "consumer")
+	descCatchUp    = describeMetric("consumer_catch_up_seconds", "Time until the lag is 0, at the rate at which it falls now. 0 without lag, absent while unknown or while the lag does not fall.", "consumer")
 	descLastRecord = describeMetric("consumer_last_record_timestamp_seconds", "When the sink last accepted a record.", "consumer")
 	descFlush      = describeMetric("consumer_flush_duration_seconds", "Duration of a flush of the sink.", "consumer")
 	descCommitErrs = describeMetric("consumer_commit_errors_total", "Commits of offsets that failed.", "consumer")
@@ -41,12 +43,13 @@ var (
 	descCopies     = describeMetric("consumer_checkpoint_copies_total", "Partitions whose checkpoint was a copy or a restored backup, or did not match the committed offset, so that the file may lack records that are committed.", "consumer")
 	descPending    = describeMetric("consumer_change_pending", "1 while a change of the consumer waits for its pre-check.", "consumer")
 	descNext       = describeMetric("partition_next_offset", "Offset after the last record that the sink accepted.", "consumer", "topic", "partition")
-	descPartLag    = describeMetric("partition_lag_records", "Records between what the sink accepted and the end of the log.", "consumer", "topic", "partition")
+	descPartLag    = describeMetric("partition_lag_records", "Records between what the sink accepted and the end of the log; absent while unknown.", "consumer", "topic", "partition")
+	descPartLagAge = describeMetric("partition_lag_seconds", "Age of the next record to be written, at most. 0 without lag, absent while unknown.", "consumer", "topic", "partition")
 	descZombies    = describeMetric("zombie_goroutines", "Goroutines of consumers that did not stop in time.")
 	allDescs       = []*prometheus.Desc{
 		descBuildInfo, descReloadOK, descReloadTime, descReloads, descConfigInfo, descConsumers, descStatus, descRecords,
-		descBytes, descLag, descLastRecord, descFlush, descCommitErrs, descSinkErrs, descRebalances, descRestarts,
-		descResets, descTruncs, descStarts, descCopies, descStalls, descPending, descNext, descPartLag, descZombies,
+		descBytes, descLag, descLagAge, descCatchUp, descLastRecord, descFlush, descCommitErrs, descSinkErrs, descRebalances, descRestarts,
+		descResets, descTruncs, descStarts, descCopies, descStalls, descPending, descNext, descPartLag, descPartLagAge, descZombies,
 	}
 )
 
@@ -130,8 +133,11 @@ func (r *Row) collect(s *consumer.Snapshot, gauge, counter emit) {
 		id := strconv.Itoa(int(p.Partition))
 		gauge(descNext, float64(p.NextOffset), s.Name, p.Topic, id)
 		known(gauge, descPartLag, p.Lag.Records, s.Name, p.Topic, id)
+		known(gauge, descPartLagAge, p.Lag.Seconds, s.Name, p.Topic, id)
 	}
 	known(gauge, descLag, s.Lag.Records, s.Name)
+	known(gauge, descLagAge, s.Lag.Seconds, s.Name)
+	known(gauge, descCatchUp, s.Lag.CatchUp, s.Name)
 }
 
 // known emits a value unless it is unknown: an unknown lag is not a lag of 0.

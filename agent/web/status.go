@@ -60,7 +60,7 @@ type ConsumerStatus struct {
 	RecordsPerSecond float64           `json:"records_per_second" doc:"Records that the sink accepted per second, smoothed over some seconds."`
 	Lag              *int64            `json:"lag" doc:"Sum of the lags of the assigned partitions; null if one of them is unknown, or if no partition is assigned."`
 	LagSeconds       *float64          `json:"lag_seconds" doc:"Maximum of lag_seconds over the assigned partitions; null if one of them is unknown, or if no partition is assigned."`
-	CatchUpSeconds   *float64          `json:"catch_up_seconds" doc:"Seconds until lag is 0, at the rate at which the sum falls now; 0 if lag is 0. null if unknown, or if lag does not fall."`
+	CatchUpSeconds   *float64          `json:"catch_up_seconds" doc:"Seconds until lag is 0, at the rate at which the sum fell in the last 10 s; 0 if lag is 0. null if unknown, or if lag does not fall."`
 	RebalancesTotal  int64             `json:"rebalances_total" doc:"Generations of the group that the consumer joined."`
 	RestartsTotal    int64             `json:"restarts_total" doc:"Restarts of the consumer after an error."`
 	LastRecordAt     *time.Time        `json:"last_record_at" doc:"When the sink last accepted a record; null before the first one."`
@@ -89,9 +89,9 @@ type PartitionStatus struct {
 	NextOffset      int64    `json:"next_offset" doc:"Position: the offset after the last record that the sink accepted."`
 	CommittedOffset int64    `json:"committed_offset" doc:"Committed offset of the group; -1 if there is none."`
 	HighWaterMark   int64    `json:"high_water_mark" doc:"End of the log, as the broker reported last."`
-	Lag             *int64   `json:"lag" doc:"Records between the position and the high-water mark or, with read_committed, the last stable offset; null if either is unknown."`
+	Lag             *int64   `json:"lag" doc:"Records between the position and the high-water mark or, with read_committed, the last stable offset; null if either is unknown, or if no broker has reported the end for 30 s."`
 	LagSeconds      *float64 `json:"lag_seconds" doc:"0 if lag is 0, else the age of the next record to be written, as far as its timestamp is known; an upper bound. null if unknown."`
-	CatchUpSeconds  *float64 `json:"catch_up_seconds" doc:"Seconds until lag is 0, at the rate at which it falls now; 0 if lag is 0. null if unknown, or if lag does not fall."`
+	CatchUpSeconds  *float64 `json:"catch_up_seconds" doc:"Seconds until lag is 0, at the rate at which it fell in the last 10 s; 0 if lag is 0. null if unknown, or if lag does not fall."`
 }
 
 // Ended is a consumer that was terminated.

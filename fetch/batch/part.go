@@ -2,6 +2,7 @@ package batch
 
 import (
 	"slices"
+	"time"
 
 	"kcagent/leader"
 )
@@ -22,6 +23,15 @@ func (c *Content) Part() Part {
 
 // Empty reports whether all records were read.
 func (p *Part) Empty() bool { return len(p.batches) == 0 }
+
+// Since returns a time that is not later than the timestamp of the first record, if producers write
+// records in the order of their timestamps. It is zero if that is unknown.
+func (p *Part) Since() time.Time {
+	if len(p.batches) == 0 || p.batches[0].legacy {
+		return time.Time{}
+	}
+	return timestamp(p.batches[0].baseTime)
+}
 
 // Each calls receive for the records in order until it returns false. It returns the offset to
 // continue at, also with an error. The record is the same at each call, and its bytes are valid

@@ -61,6 +61,9 @@ type Cursor struct {
 
 	HighWater  int64 // high-water mark; -1 if it is unknown
 	LastStable int64 // last stable offset; -1 if it is unknown
+	// EndAt is when a broker last reported what End returns; zero if none has. A lookup that
+	// reports only the high-water mark does not count for a reader of committed records.
+	EndAt time.Time
 }
 
 // NewCursor returns a cursor at offset. epoch is that of the last record before it. A negative
