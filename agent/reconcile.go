@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,6 +35,7 @@ func (a *Agent) accept(u config.Update) {
 	if lasted, ok := a.outages.End(condition.ConfigRejected, ""); ok {
 		a.log.Info("configuration is valid again", logkey.Lasted, lasted)
 	}
+	a.logWarnings(u.Config.Warnings)
 	a.forgetPins()
 	r.Applied++
 	r.SHA256, r.AppliedAt, r.Problems = u.SHA256, u.At, nil
@@ -58,6 +60,18 @@ func (a *Agent) reportRejected(problems config.Problems) {
 		cause += fmt.Sprintf(" (problems: %d more)", more)
 	}
 	a.outages.Begin(condition.ConfigRejected, "", condition.Report{Cause: cause, Key: cause, Logged: true})
+}
+
+// logWarnings logs the warnings of a new configuration that the current one has not.
+func (a *Agent) logWarnings(warnings config.Problems) {
+	for _, w := range warnings {
+		known := a.config != nil && slices.ContainsFunc(a.config.Warnings, func(old config.Problem) bool {
+			return old.Path == w.Path && old.Message == w.Message
+		})
+		if !known {
+			a.log.Warn("configuration contains a probable mistake", logkey.Problem, w.String())
+		}
+	}
 }
 
 // forgetPins releases the brokers that no consumer used before the edit: the edit may

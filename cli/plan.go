@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
@@ -49,7 +48,7 @@ terminate.`,
 	command.CompleteNothing(c, "url")
 	output := outputFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		changes, err := runPlan(c.Context(), c.OutOrStdout(), file, address, *output)
+		changes, err := runPlan(c.Context(), streamsOf(c), file, address, *output)
 		if err == nil && changes > 0 {
 			return command.Reported(exitChanges)
 		}
@@ -59,7 +58,7 @@ terminate.`,
 }
 
 // runPlan shows what a file would change in the running agent, or in one without consumers.
-func runPlan(ctx context.Context, w io.Writer, file, address, output string) (changes int, err error) {
+func runPlan(ctx context.Context, io streams, file, address, output string) (changes int, err error) {
 	if err := checkExists(file); err != nil {
 		return 0, err
 	}
@@ -67,6 +66,7 @@ func runPlan(ctx context.Context, w io.Writer, file, address, output string) (ch
 	if len(problems) > 0 {
 		return 0, problems
 	}
+	printWarnings(io, want.Warnings)
 	have := &config.Config{}
 	if address != "" {
 		c, err := newClient(address)
@@ -83,11 +83,11 @@ func runPlan(ctx context.Context, w io.Writer, file, address, output string) (ch
 	}
 	report := comparePlan(have, want)
 	if output == "json" {
-		enc := json.NewEncoder(w)
+		enc := json.NewEncoder(io.out)
 		enc.SetIndent("", "  ")
 		return len(report.Changes), enc.Encode(report)
 	}
-	_, err = fmt.Fprint(w, report.text(coloured(w)))
+	_, err = fmt.Fprint(io.out, report.text(coloured(io.out)))
 	return len(report.Changes), err
 }
 

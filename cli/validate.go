@@ -59,7 +59,7 @@ func runValidate(ctx context.Context, io streams, file string, online bool, outp
 	}
 	var warnings config.Problems
 	if len(problems) == 0 {
-		warnings = takeovers(file, c)
+		warnings = append(c.Warnings, takeovers(file, c)...)
 	}
 	if err := printProblems(io, output, problems, warnings); err != nil {
 		return err
@@ -104,15 +104,19 @@ func printProblems(io streams, output string, problems, warnings config.Problems
 		enc.SetIndent("", "  ")
 		return enc.Encode(problemReport{len(problems) == 0, append(config.Problems{}, problems...), append(config.Problems{}, warnings...)})
 	}
-	for _, w := range warnings {
-		fmt.Fprintln(io.err, "warning: "+w.String())
-	}
+	printWarnings(io, warnings)
 	for _, p := range problems {
 		if _, err := fmt.Fprintln(io.out, p); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func printWarnings(io streams, warnings config.Problems) {
+	for _, w := range warnings {
+		fmt.Fprintln(io.err, "warning: "+w.String())
+	}
 }
 
 // groupOf is [file.GroupOf]; tests replace it.

@@ -13,6 +13,7 @@ package config
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"kcagent/sink"
@@ -24,6 +25,10 @@ type Config struct {
 	Clusters  map[string]Cluster `yaml:"clusters" doc:"Kafka clusters by name."`
 	Limits    Limits             `yaml:"limits" doc:"Limits for the number of consumers, for what one edit may remove, and for the size of one record batch."`
 	Consumers []Consumer         `yaml:"consumers" doc:"The consumers. Each has a name of its own; an empty list means none."`
+
+	// Warnings are what the file may say and its author probably did not mean, in the
+	// order of the file.
+	Warnings Problems `yaml:"-"`
 }
 
 // Limits bound the number of consumers, what one edit may remove, and the size of one record batch.
@@ -70,11 +75,11 @@ type Consumer struct {
 	Brokers           []string      `yaml:"brokers" doc:"Instead of cluster: brokers, host:port, of a cluster without TLS and SASL." default:"none" example:"[localhost:9092]"`
 	Topics            []string      `yaml:"topics" doc:"Topics to read. A missing topic is reported as an error; the others are still read." default:"this or topics_regex is required" example:"[orders, refunds]"`
 	TopicsRegex       string        `yaml:"topics_regex" doc:"Instead of topics: a pattern in Go's syntax, matched anywhere in the name of a topic. Topics that are created or deleted are noticed within a minute." default:"none" example:"'^orders[.]'"`
-	Group             string        `yaml:"group" doc:"Consumer group." default:"kcagent-<name>" example:"billing-orders"`
+	Group             string        `yaml:"group" doc:"Consumer group; {name} is replaced. Each consumer should have its own: members of one group share its partitions and its rebalances." default:"kcagent-<name>" example:"'billing-{name}'"`
 	State             State         `yaml:"state" doc:"running: the consumer fetches. paused: it stays a member and keeps its assignment, but does not fetch. stopped: it leaves its group and holds no goroutine, connection or file." example:"paused"`
 	Start             Start         `yaml:"start" doc:"Start policy for partitions without a committed offset: earliest, latest or an RFC 3339 time. Partitions and topics that are added later are read from their first record." example:"'2026-01-31T08:00:00Z'"`
 	OnOutOfRange      OutOfRange    `yaml:"on_offset_out_of_range" doc:"What to do if the next offset is no longer in the log, or the topic was recreated: continue at earliest or latest, or fail: the partition stops and the consumer goes to ERROR." example:"fail"`
-	InstanceID        string        `yaml:"instance_id" doc:"Makes the consumer a static member (KIP-345): a restart of the agent within session_timeout causes no rebalance. Each agent needs its own id; if two agents use the same one, the second reports it and waits." default:"none" example:"${HOSTNAME:-agent-1}"`
+	InstanceID        string        `yaml:"instance_id" doc:"Makes the consumer a static member (KIP-345): a restart of the agent within session_timeout causes no rebalance. Each agent needs its own id; if two agents use the same one, the second reports it and waits. {name} is replaced." default:"none" example:"${HOSTNAME:-agent-1}"`
 	Isolation         Isolation     `yaml:"isolation" doc:"read_committed hides records of open and aborted transactions; read_uncommitted does not." example:"read_uncommitted"`
 	MaxPartitionBytes sink.Size     `yaml:"max_partition_bytes" doc:"Maximum size of one partition's records in a fetch response, from 1KiB to 1GiB." example:"256KiB"`
 	StallTimeout      time.Duration `yaml:"stall_timeout" doc:"The consumer goes to ERROR and is restarted if a partition with records to read makes no progress for this time, and no pause, sink or error is the reason; from 1s to 24h. A partition that stalls again at the same place is only logged." example:"5m"`
@@ -149,12 +154,32 @@ func (s *Start) UnmarshalText(text []byte) error {
 		*s = Start{Latest: true}
 	default:
 		at, err := time.Parse(time.RFC3339, string(text))
+		if hint := startHint(string(text)); err != nil && hint != "" {
+			return fmt.Errorf("invalid start %q: write %s", text, hint)
+		}
 		if err != nil {
 			return fmt.Errorf("invalid start %q: use earliest, latest or an RFC 3339 time such as 2026-01-31T08:00:00Z", text)
 		}
 		*s = Start{At: at.UTC()}
 	}
 	return nil
+}
+
+// startHint returns how to write a start that is spelled as in other programs; "" if it is
+// unknown.
+func startHint(text string) string {
+	switch strings.ToLower(text) {
+	case "earliest", "beginning", "smallest", "oldest":
+		return "earliest"
+	case "latest", "end", "largest", "newest", "now":
+		return "latest"
+	}
+	for _, layout := range []string{time.DateOnly, time.DateTime, "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02T15:04", "2006-01-02 15:04:05Z07:00"} {
+		if at, err := time.Parse(layout, text); err == nil {
+			return at.Format(time.RFC3339)
+		}
+	}
+	return ""
 }
 
 // String writes the start as UnmarshalText reads it.

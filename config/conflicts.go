@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"kcagent/config/strictyaml"
 	"kcagent/sink/file/filename"
 )
 
@@ -48,6 +49,34 @@ func (p *parser) checkConflicts(entries []entry) {
 				"consumer "+strconv.Quote(other.consumer.Name)+" may write the same file "+other.consumer.Sink.File.Path,
 				fmt.Sprintf("the other path is in line %d; use a path of its own for each consumer, for example with {name}", other.node.Line))
 		}
+	}
+}
+
+// warnSharedGroups warns of each group that several consumers share, at the second one. It
+// is allowed: a stopped consumer is no member, and static members are on purpose.
+func (p *parser) warnSharedGroups(entries []entry) {
+	groups := make(map[string][]*entry)
+	var second []*entry
+	for i := range entries {
+		c := &entries[i].consumer
+		if c.State == Stopped || c.InstanceID != "" {
+			continue
+		}
+		key := strings.Join(append([]string{c.Group}, c.Cluster.Brokers...), "\n")
+		if groups[key] = append(groups[key], &entries[i]); len(groups[key]) == 2 {
+			second = append(second, &entries[i])
+		}
+	}
+	for _, e := range second {
+		members := groups[strings.Join(append([]string{e.consumer.Group}, e.consumer.Cluster.Brokers...), "\n")]
+		first := members[0].consumer
+		effect := "each record reaches only one of them"
+		if !slices.Equal(first.Topics, e.consumer.Topics) || first.TopicsRegex != e.consumer.TopicsRegex {
+			effect = "a rebalance of one interrupts the others"
+		}
+		p.doc.Warn(strictyaml.Find(e.node, "group"), e.path+".group",
+			fmt.Sprintf("%d consumers share the group %s, such as %q and %q: %s", len(members), e.consumer.Group, first.Name, e.consumer.Name, effect),
+			"give each its own group, such as {name}, or leave group out")
 	}
 }
 

@@ -21,14 +21,12 @@ const DefaultSessionTimeout = 45 * time.Second
 // normalise sets the defaults and resolves names, so that two consumers mean the same if
 // they are deeply equal.
 func normalise(c *Consumer, conf *Config) {
-	setDefault(&c.Group, "kcagent-"+c.Name)
+	setDefault(&c.Group, "kcagent-{name}")
+	c.Group = strings.ReplaceAll(c.Group, "{name}", c.Name)
+	c.InstanceID = strings.ReplaceAll(c.InstanceID, "{name}", c.Name)
 	setDefault(&c.State, Running)
 	setDefault(&c.OnOutOfRange, ResetEarliest)
 	setDefault(&c.Isolation, ReadCommitted)
-	setDefault(&c.MaxPartitionBytes, 1<<20)
-	setDefault(&c.StallTimeout, time.Minute)
-	setDefault(&c.Flush.Interval, time.Second)
-	setDefault(&c.Flush.Bytes, 64<<20)
 	c.Topics = sortedSet(c.Topics)
 	c.Brokers = sortedSet(c.Brokers)
 	if c.Brokers != nil {
@@ -41,7 +39,6 @@ func normalise(c *Consumer, conf *Config) {
 		setDefault(&f.Delivery, sink.ExactlyOnce)
 		setDefault(&f.Durability, sink.Fsync)
 		setDefault(&f.Compression, sink.Uncompressed)
-		setDefault(&f.Mode, 0o640)
 		if f.Path != "" {
 			f.Path = filepath.Clean(strings.ReplaceAll(f.Path, "{name}", c.Name))
 		}
@@ -53,6 +50,16 @@ func normalise(c *Consumer, conf *Config) {
 		setDefault(&s.Format, sink.JSON)
 	}
 }
+
+// SetDefaults sets the numbers and durations that the file may leave out. An explicit zero
+// replaces them, and is rejected.
+func (c *Consumer) SetDefaults() {
+	c.MaxPartitionBytes, c.StallTimeout = 1<<20, time.Minute
+	c.Flush = Flush{Interval: time.Second, Bytes: 64 << 20}
+}
+
+// SetDefaults sets the numbers and durations that the file may leave out.
+func (c *Cluster) SetDefaults() { c.Fetch, c.SessionTimeout = defaultFetch, DefaultSessionTimeout }
 
 func setDefault[T comparable](v *T, value T) {
 	var zero T
@@ -74,10 +81,6 @@ func (p *parser) clusters(root *yaml.Node, conf *Config) {
 	for name, c := range conf.Clusters {
 		path := "clusters." + name
 		node := strictyaml.Child(nodes, name)
-		setDefault(&c.Fetch.Lanes, defaultFetch.Lanes)
-		setDefault(&c.Fetch.MaxBytes, defaultFetch.MaxBytes)
-		setDefault(&c.Fetch.MaxWait, defaultFetch.MaxWait)
-		setDefault(&c.SessionTimeout, DefaultSessionTimeout)
 		c.Brokers = sortedSet(c.Brokers)
 		conf.Clusters[name] = c
 		if !p.doc.Reported(path) { // else it is not a block

@@ -62,6 +62,7 @@ func Parse(file string, data []byte, getenv func(string) (string, bool)) (*Confi
 	if problems := p.doc.Problems(); len(problems) > 0 {
 		return nil, problems
 	}
+	c.Warnings = p.doc.Warnings()
 	return c, nil
 }
 
@@ -103,13 +104,26 @@ type parser struct{ doc *strictyaml.Document }
 
 func newParser(file string, getenv func(string) (string, bool)) *parser {
 	return &parser{strictyaml.New(strictyaml.Options{
-		File: file, Getenv: getenv, Secret: isSecret, Root: "consumers", Empty: emptyHint,
+		File: file, Getenv: getenv, Kind: textKind, Ignore: isExtension, Root: "consumers", Empty: emptyHint,
 	})}
 }
 
-// isSecret reports whether the value at a path is a [Secret].
-func isSecret(path string) bool {
-	return strings.HasSuffix(path, ".password") || strings.HasSuffix(path, ".client_secret")
+// isExtension reports whether a key of the root is ignored. Such a key holds anchors.
+func isExtension(key string) bool { return strings.HasPrefix(key, "x-") }
+
+// textKind returns what the text at a path may contain.
+func textKind(path string) strictyaml.TextKind {
+	switch key := path[strings.LastIndexByte(path, '.')+1:]; {
+	case key == "password" || key == "client_secret":
+		return strictyaml.Secret
+	case key == "username" || strings.Contains(path, ".extensions."):
+		return strictyaml.Free
+	case key == "topics_regex":
+		return strictyaml.Pattern
+	case key == "path" || strings.HasSuffix(key, "_file"):
+		return strictyaml.Path
+	}
+	return strictyaml.Identifier
 }
 
 // config decodes, normalises and checks the whole file.
@@ -166,6 +180,7 @@ func (p *parser) consumers(root, defaults *yaml.Node, c *Config) {
 		c.Consumers = []Consumer{}
 	}
 	p.checkConflicts(entries)
+	p.warnSharedGroups(entries)
 	if n := len(entries); c.Limits.MaxConsumers > 0 && n > c.Limits.MaxConsumers {
 		p.doc.Report(list, "consumers", fmt.Sprintf("%d consumers exceed limits.max_consumers, %d", n, c.Limits.MaxConsumers),
 			"raise limits.max_consumers if this is intended")

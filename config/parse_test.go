@@ -24,6 +24,7 @@ var update = flag.Bool("update", false, "rewrite the goldens")
 func testEnv(name string) (string, bool) {
 	v, ok := map[string]string{
 		"EMPTY": "", "NUMBER": "7", "WORD": "word", "BROKER": "localhost:9092", "PASSWORD": "hunter2-hunter2",
+		"BROKERS": "b:2, a:1,", "TOPICS": "orders,refunds", "LINE": "line\n", "PASSWORD_LINE": "hunter2-hunter2\r\n",
 	}[name]
 	return v, ok
 }
@@ -90,6 +91,22 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 			t.Error("a secret shows")
 		}
 		return append(text, '\n')
+	})
+}
+
+// TestWarningsDoNotRejectTheFile: one golden for each warning.
+func TestWarningsDoNotRejectTheFile(t *testing.T) {
+	goldens(t, "warned", 3, func(t *testing.T, in []byte) []byte {
+		c, problems := Parse("consumers.yaml", in, testEnv)
+		if len(problems) > 0 {
+			t.Fatal(problems)
+		}
+		for _, w := range c.Warnings {
+			if w.Line < 1 || w.Column < 1 || strings.Contains(w.String(), "hunter2") {
+				t.Errorf("warning without its place, or with a secret: %s", w)
+			}
+		}
+		return []byte(c.Warnings.Error() + "\n")
 	})
 }
 

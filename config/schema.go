@@ -32,6 +32,7 @@ func Schema() []byte {
 		"title":                "kcagent consumers.yaml",
 		"type":                 "object",
 		"properties":           properties,
+		"patternProperties":    map[string]any{"^x-": true}, // ignored, for anchors
 		"required":             []string{"consumers"},
 		"additionalProperties": false,
 	}, "", "  ")

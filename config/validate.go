@@ -30,11 +30,6 @@ var (
 // checkCluster applies the rules for one cluster.
 func (p *parser) checkCluster(n *yaml.Node, path string, c Cluster) {
 	p.checkBrokers(n, path, c.Brokers, true)
-	for field := range c.Files() {
-		if message, hint := p.doc.Unexpanded(strictyaml.Find(n, field), true); message != "" {
-			p.doc.ReportField(n, path, field, message, hint)
-		}
-	}
 	if t := c.TLS; t != nil {
 		switch {
 		case t.CertFile != "" && t.KeyFile == "":
@@ -76,13 +71,12 @@ func (p *parser) checkBrokers(n *yaml.Node, path string, brokers []string, requi
 	list := strictyaml.Find(n, "brokers")
 	for i, e := range list.Content {
 		at := fmt.Sprintf("brokers[%d]", i)
-		literal, hint := p.doc.Unexpanded(e, false)
 		switch problem := brokerProblem(e.Value); {
 		case e.Kind != yaml.ScalarNode:
-		case literal != "":
-			p.doc.ReportField(n, path, at, literal, hint)
 		case strings.Contains(e.Value, "@"):
 			p.doc.ReportField(n, path, at, "contains a user or a password, which would be visible", "use host:port, such as kafka-1:9092, and set sasl")
+		case problem != "" && strings.Contains(e.Value, ","):
+			p.doc.ReportField(n, path, at, "invalid address "+strconv.Quote(e.Value)+": "+problem, "write a list: one element for each broker")
 		case problem != "":
 			p.doc.ReportField(n, path, at, "invalid address "+strconv.Quote(e.Value)+": "+problem, "use host:port, such as kafka-1:9092")
 		}
@@ -124,6 +118,11 @@ func (p *parser) check(e *entry, conf *Config) {
 	}
 	p.checkTarget(n, path, c, conf)
 	p.checkTopics(n, path, c)
+	for field, value := range map[string]string{"group": c.Group, "instance_id": c.InstanceID} {
+		if found := placeholder.FindString(value); found != "" {
+			p.doc.ReportField(n, path, field, "unknown placeholder "+found, "use {name}, which is the name of the consumer")
+		}
+	}
 	if !legalGroup(c.Group) {
 		p.doc.ReportField(n, path, "group", "invalid group "+strconv.Quote(c.Group)+": must be 1 to 255 bytes, without line breaks or spaces at its ends", "")
 	}
@@ -178,10 +177,20 @@ func (p *parser) checkTopics(n *yaml.Node, path string, c *Consumer) {
 	default:
 		for i, e := range list.Content {
 			if t := e.Value; e.Kind == yaml.ScalarNode && (!legalTopic.MatchString(t) || t == "." || t == "..") {
-				p.doc.ReportField(n, path, fmt.Sprintf("topics[%d]", i), "invalid topic "+strconv.Quote(t)+": must be letters, digits, dot, underscore or dash, at most 249 characters", "")
+				p.doc.ReportField(n, path, fmt.Sprintf("topics[%d]", i), "invalid topic "+strconv.Quote(t)+": must be letters, digits, dot, underscore or dash, at most 249 characters", topicHint(t))
 			}
 		}
 	}
+}
+
+func topicHint(topic string) string {
+	switch {
+	case strings.Contains(topic, ","):
+		return "write a list: one element for each topic"
+	case strings.ContainsAny(topic, "*^$|+?("):
+		return "use topics_regex for a pattern"
+	}
+	return ""
 }
 
 func (p *parser) checkSink(n *yaml.Node, path string, c *Consumer) {
@@ -209,6 +218,9 @@ func (p *parser) checkFileSink(n *yaml.Node, path string, c *Consumer) {
 	}
 	if message, hint := p.pathProblem(strictyaml.Find(n, "sink.file.path"), c); message != "" {
 		p.doc.ReportField(n, path, "sink.file.path", message, hint)
+	}
+	if m := f.Mode; m&0o600 != 0o600 {
+		p.doc.ReportField(n, path, "sink.file.mode", fmt.Sprintf("invalid file mode %q: the owner must be able to read and write the file", m), "use octal permissions such as \"0640\"")
 	}
 	if r := f.Rotate; r != nil {
 		p.checkRotate(n, path, *r)
@@ -245,9 +257,6 @@ func (p *parser) pathProblem(n *yaml.Node, c *Consumer) (message, hint string) {
 	path := n.Value
 	if path == "" {
 		return "missing: set the file to write", ""
-	}
-	if message, hint = p.doc.Unexpanded(n, true); message != "" {
-		return message, hint
 	}
 	hasPlaceholder := false
 	for _, found := range placeholder.FindAllString(path, -1) {

@@ -297,7 +297,11 @@ consumers:
 
 The agent validates the file strictly. An unknown key, a duplicate key or name, a wrong type, an invalid combination or a second document is an error with line, column, path and often a hint. All errors are reported together.
 
-- **Variables.** ` + "`${NAME}` and `${NAME:-default}`" + ` in a value are replaced from the environment; ` + "`$$`" + ` is a dollar sign. A variable that is not set is an error. Inside ` + "`{ }` or `[ ]`" + ` such a value needs quotes.
+- **Variables.** ` + "`${NAME}` and `${NAME:-default}`" + ` in a value are replaced from the environment; ` + "`$$`" + ` is a dollar sign. A variable that is not set is an error. Inside ` + "`{ }` or `[ ]`" + ` such a value needs quotes. A newline at the end of a variable is ignored. A variable in a list of texts may hold several elements, separated by commas: ` + "`brokers: ${BROKERS}`" + `, or ` + "`topics: [audit, \"${TOPICS}\"]`" + `. A text in the file is not split. ` + "`$NAME`, `$(command)`, `~/`, `%NAME%`, `<name>` and `{{ template }}`" + ` are not expanded, and are errors; in a password or user name, which may look like this, they cause a warning.
+- **Placeholders.** ` + "`{name}` in `group`, `instance_id` and `sink.file.path`" + ` is the name of the consumer, also in ` + "`defaults`: `group: \"team-{name}\"`" + `.
+- **Anchors.** Keys of the top level that begin with ` + "`x-`" + ` are ignored. They can hold blocks for aliases and merge keys: ` + "`x-file: &file {format: json}`, then `file: {<<: *file, path: …}`" + `.
+- **An explicit zero** is not the default. It is an error, except in ` + "`sink.file.rotate`" + `, where it means no limit.
+- **Warnings.** Secrets and user names that look like a mistake, and groups that several consumers share, are reported by ` + "`kcagent validate`, `kcagent plan`" + ` and the log. The file is still applied.
 - **Sizes** are ` + "`512KiB`, `8MiB`, `1GiB`, `10MB`" + `, or a number of bytes.
 - **Durations** are ` + "`250ms`, `1s`, `1h30m`" + `.
 - **An empty file** is an error, and so is a missing one. To run no consumers, write ` + "`consumers: []`" + `.

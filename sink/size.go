@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,10 +41,28 @@ func (s *Size) UnmarshalText(text []byte) error {
 	}
 	n, err := strconv.ParseInt(digits, 10, 64)
 	if err != nil || n < 0 || n > math.MaxInt64/unit {
+		if near := otherSize(string(text)); near != "" {
+			return fmt.Errorf("invalid size %q: write %s", text, near)
+		}
 		return fmt.Errorf("invalid size %q: use bytes or a unit such as 512KiB, 8MiB, 1GiB", text)
 	}
 	*s = Size(n * unit)
 	return nil
+}
+
+var otherUnit = regexp.MustCompile(`(?i)^(\d+) *([kmgt])(i?b?|ib)$`)
+
+// otherSize returns how to write a size that has a unit of other programs, such as 64M or
+// 256Mi; "" if it is not one.
+func otherSize(text string) string {
+	m := otherUnit.FindStringSubmatch(text)
+	switch {
+	case m == nil:
+		return ""
+	case strings.EqualFold(m[3], "b"):
+		return m[1] + strings.ToUpper(m[2]) + "B"
+	}
+	return m[1] + strings.ToUpper(m[2]) + "iB"
 }
 
 // String formats the size with the largest unit that divides it.

@@ -63,8 +63,12 @@ type FileSpec struct {
 	Durability  Durability  `yaml:"durability" doc:"fsync: offsets are committed after fdatasync. none: after write, so a crash of the machine may lose records." example:"none"`
 	Rotate      *Rotate     `yaml:"rotate" doc:"When a file is complete and a new one is started." default:"none" example:"{size: 256MiB, every: 1h, keep: 24}"`
 	Compression Compression `yaml:"compression" doc:"How the file is compressed." example:"zstd"`
-	Mode        Mode        `yaml:"mode" doc:"Permissions of a new file, octal." example:"'0600'"`
+	Mode        Mode        `yaml:"mode" doc:"Permissions of a new file, octal, with or without quotes. The owner must be able to read and write it." example:"'0600'"`
 }
+
+// SetDefaults sets the mode that the file may leave out. An explicit zero replaces it, and
+// is rejected.
+func (f *FileSpec) SetDefaults() { f.Mode = 0o640 }
 
 // Rotate says when a file is complete, and how long complete files are kept. A zero field is
 // no limit.

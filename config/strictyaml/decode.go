@@ -2,7 +2,9 @@ package strictyaml
 
 import (
 	"encoding"
+	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,7 +16,8 @@ import (
 // Decode stores n in the value that v points to, and reports everything that does not
 // fit. path is that of n. Structs name their keys by yaml tags; types may implement
 // [encoding.TextUnmarshaler], whose error text is "message: hint", or list their legal
-// texts by a method Values. The decoder of the YAML library gives no columns, ends at the
+// texts by a method Values. A method SetDefaults sets what the document leaves out, so that
+// an explicit zero is not taken for a default. The decoder of the YAML library gives no columns, ends at the
 // first problem, and loses strictness below a custom unmarshaler.
 func (d *Document) Decode(n *yaml.Node, path string, v any) {
 	d.decode(n, path, reflect.ValueOf(v).Elem())
@@ -26,15 +29,24 @@ func (d *Document) decode(n *yaml.Node, path string, v reflect.Value) {
 	}
 	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" && !d.expanded[n] {
 		hint := "set a value, or remove the key"
-		if v.Kind() == reflect.Pointer {
+		switch {
+		case v.Kind() == reflect.Pointer:
 			hint = "write {} for the defaults, or remove the key"
+		case n.Value != "":
+			hint = "quote it if it is a text, or remove it"
 		}
 		d.Report(n, path, "missing value", hint)
+		return
+	}
+	if n.Kind == yaml.ScalarNode && d.leftover(n, path) {
 		return
 	}
 	if v.Kind() == reflect.Pointer {
 		v.Set(reflect.New(v.Type().Elem()))
 		v = v.Elem()
+	}
+	if s, ok := v.Addr().Interface().(interface{ SetDefaults() }); ok {
+		s.SetDefaults()
 	}
 	switch {
 	case v.Type() == reflect.TypeFor[time.Duration]():
@@ -91,7 +103,11 @@ func keysOf(t reflect.Type) []string {
 // UnknownKey reports a key of the block at path that is not among its keys.
 func (d *Document) UnknownKey(key *yaml.Node, path string, keys []string) {
 	near := Nearest(key.Value, keys)
-	d.Report(key, Join(path, key.Value), "unknown key", didYouMean(near))
+	hint := didYouMean(near)
+	if d.options.Ignore(key.Value) {
+		hint = "keys that begin with x- are ignored at the top level only"
+	}
+	d.Report(key, Join(path, key.Value), "unknown key", hint)
 	if near != "" {
 		d.reported[Join(path, near)] = true // not reported as missing, too
 	}
@@ -111,6 +127,9 @@ func (d *Document) decodeMap(n *yaml.Node, path string, v reflect.Value) {
 }
 
 func (d *Document) decodeSlice(n *yaml.Node, path string, v reflect.Value) {
+	if v.Type().Elem().Kind() == reflect.String {
+		d.splitVariables(n)
+	}
 	if n.Kind != yaml.SequenceNode {
 		d.expect(n, path, "a list", "write it in brackets: [ … ]")
 		return
@@ -122,15 +141,55 @@ func (d *Document) decodeSlice(n *yaml.Node, path string, v reflect.Value) {
 	v.Set(s)
 }
 
+// splitVariables splits texts of variables at commas, because a variable cannot hold a
+// list: [${BROKERS}] and ${BROKERS} are as many elements as the variable names.
+func (d *Document) splitVariables(n *yaml.Node) {
+	if n.Kind == yaml.ScalarNode && d.expanded[n] {
+		element := *n
+		d.expanded[&element] = true
+		if at, ok := d.inherited[n]; ok {
+			d.inherited[&element] = at
+		}
+		n.Kind, n.Tag, n.Value, n.Content = yaml.SequenceNode, "!!seq", "", []*yaml.Node{&element}
+	}
+	if n.Kind != yaml.SequenceNode {
+		return
+	}
+	elements := make([]*yaml.Node, 0, len(n.Content))
+	for _, e := range n.Content {
+		if e.Kind != yaml.ScalarNode || !d.expanded[e] || d.broken[e] {
+			elements = append(elements, e)
+			continue
+		}
+		for part := range strings.SplitSeq(e.Value, ",") {
+			if part = strings.TrimSpace(part); part == "" {
+				continue
+			}
+			c := *e
+			c.Value = part
+			d.expanded[&c] = true
+			if at, ok := d.inherited[e]; ok {
+				d.inherited[&c] = at
+			}
+			elements = append(elements, &c)
+		}
+	}
+	n.Content = elements
+}
+
 func (d *Document) decodeText(n *yaml.Node, path string, v reflect.Value) {
 	_, secret := v.Interface().(interface{ Reveal() string })
 	switch {
 	case n.Kind != yaml.ScalarNode:
-		d.expect(n, path, "a text", "")
+		d.expect(n, path, "a text", d.quoteHint(n, path))
 	case secret && !d.isString(n):
-		d.expect(n, path, "a text", "quote it")
+		d.expect(n, path, "a text", d.quoteHint(n, path))
 	default:
-		if err := v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(n.Value)); err != nil {
+		text := n.Value
+		if secret {
+			text = strings.TrimRight(text, "\r\n") // as at the end of a file that holds one
+		}
+		if err := v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(text)); err != nil {
 			message, hint, _ := strings.Cut(err.Error(), ": ")
 			d.Report(n, path, message, hint)
 		}
@@ -145,11 +204,37 @@ func (d *Document) decodeDuration(n *yaml.Node, path string, v reflect.Value) {
 	duration, err := time.ParseDuration(n.Value)
 	switch {
 	case err != nil:
-		d.Report(n, path, "invalid duration "+strconv.Quote(n.Value), "use a duration such as 500ms, 1s or 2h30m")
+		d.Report(n, path, "invalid duration "+strconv.Quote(n.Value), durationHint(n.Value))
 	case duration < 0:
 		d.Report(n, path, "invalid duration "+strconv.Quote(n.Value)+": it is negative", "")
 	}
 	v.SetInt(int64(duration))
+}
+
+var otherDuration = regexp.MustCompile(`^(\d+) *([A-Za-z]*)$`)
+
+// durationHint returns how to write a duration that has no unit, or one of other programs.
+func durationHint(text string) string {
+	if m := otherDuration.FindStringSubmatch(text); m != nil {
+		n, err := strconv.Atoi(m[1])
+		unit := strings.ToLower(m[2])
+		switch {
+		case err != nil || n > 1e6:
+		case unit == "":
+			return "add a unit: " + m[1] + "s or " + m[1] + "ms"
+		case strings.HasPrefix("days", unit):
+			return fmt.Sprintf("write %dh", 24*n)
+		case strings.HasPrefix("weeks", unit):
+			return fmt.Sprintf("write %dh", 7*24*n)
+		case strings.HasPrefix("hours", unit) || unit == "hrs":
+			return "write " + m[1] + "h"
+		case strings.HasPrefix("minutes", unit) || unit == "mins":
+			return "write " + m[1] + "m"
+		case strings.HasPrefix("seconds", unit) || unit == "secs":
+			return "write " + m[1] + "s"
+		}
+	}
+	return "use a duration such as 500ms, 1s or 2h30m"
 }
 
 // isString reports whether a scalar is a text. A plain 2024 or true is not, but the value
@@ -161,12 +246,8 @@ func (d *Document) isString(n *yaml.Node) bool {
 func (d *Document) decodeScalar(n *yaml.Node, path string, v reflect.Value) {
 	switch v.Kind() {
 	case reflect.String:
-		if !d.isString(n) {
-			hint := ""
-			if n.Kind == yaml.ScalarNode {
-				hint = "quote it"
-			}
-			d.expect(n, path, "a text", hint)
+		if _, enum := v.Interface().(interface{ Values() []string }); !d.isString(n) && (!enum || n.Kind != yaml.ScalarNode) {
+			d.expect(n, path, "a text", d.quoteHint(n, path))
 			return
 		}
 		v.SetString(n.Value)
@@ -188,6 +269,19 @@ func (d *Document) decodeScalar(n *yaml.Node, path string, v reflect.Value) {
 	default:
 		panic("strictyaml: cannot decode a " + v.Type().String())
 	}
+}
+
+// quoteHint returns the hint for a value that YAML reads as another type than a text.
+func (d *Document) quoteHint(n *yaml.Node, path string) string {
+	switch {
+	case n.Kind == yaml.ScalarNode && d.options.Kind(path) == Secret:
+		return "quote it"
+	case n.Kind == yaml.ScalarNode:
+		return "quote it: " + strconv.Quote(n.Value)
+	case n.Kind == yaml.MappingNode && len(n.Content) == 2 && n.Content[1].Tag == "!!null" && n.Content[1].Value == "":
+		return "quote a text with a placeholder: " + strconv.Quote("{"+n.Content[0].Value+"}")
+	}
+	return ""
 }
 
 // checkEnum reports a text that is not among the values of its type.

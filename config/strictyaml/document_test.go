@@ -38,7 +38,7 @@ f:3:7: wait: invalid duration "soon"
 f:5:10: inner.count: environment variable UNSET is not set
   hint: set it, or use ${UNSET:-default}
 f:6:9: inner.name: expected a text, found a number
-  hint: quote it`
+  hint: quote it: "5"`
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

@@ -3,6 +3,7 @@ package strictyaml
 import (
 	"fmt"
 	"slices"
+	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
 )
@@ -29,6 +30,12 @@ func (d *Document) resolve(n *yaml.Node, path string, depth int, open []*yaml.No
 	case d.copied > maxNodes:
 		return empty(n)
 	}
+	if hint, unknown := unknownTag(n); unknown && n.Kind != yaml.AliasNode {
+		d.Report(n, path, "the tag "+n.ShortTag()+" is not supported", hint)
+		e := empty(n)
+		d.broken[e] = true
+		return e
+	}
 	switch n.Kind {
 	case yaml.AliasNode:
 		if slices.Contains(open, n.Alias) {
@@ -37,6 +44,10 @@ func (d *Document) resolve(n *yaml.Node, path string, depth int, open []*yaml.No
 		}
 		return d.resolve(n.Alias, path, depth+1, append(open[:len(open):len(open)], n.Alias))
 	case yaml.ScalarNode:
+		if d.reportLookalike(n, path) {
+			d.broken[n] = true
+			return n
+		}
 		return d.expand(n, path)
 	case yaml.SequenceNode:
 		c := *n
@@ -61,6 +72,10 @@ func (d *Document) resolveMapping(n *yaml.Node, path string, depth int, open []*
 		}
 		at := Join(path, key.Value)
 		switch line, twice := seen[key.Value]; {
+		case key.Kind == yaml.MappingNode && n.Style&yaml.FlowStyle != 0:
+			d.Report(n, path, "a template is not rendered", renderHint) // {{ name }} without quotes
+			d.broken[&c] = true
+			return &c
 		case key.Kind != yaml.ScalarNode:
 			d.Report(key, path, "invalid key: expected a text, found "+KindOf(key), "")
 			continue
@@ -69,6 +84,12 @@ func (d *Document) resolveMapping(n *yaml.Node, path string, depth int, open []*
 			continue
 		}
 		seen[key.Value] = key.Line
+		if path == "" && d.options.Ignore(key.Value) {
+			continue
+		}
+		if d.reportLookalike(key, Join(path, cleaned(key.Value))) {
+			continue
+		}
 		v := d.resolve(value, at, depth+1, open)
 		if key.Tag == "!!merge" {
 			merged = append(merged, d.mergeSources(v, at)...)
@@ -85,6 +106,21 @@ func (d *Document) resolveMapping(n *yaml.Node, path string, depth int, open []*
 		}
 	}
 	return &c
+}
+
+// reportLookalike reports a text without quotes that contains a character by accident.
+func (d *Document) reportLookalike(n *yaml.Node, path string) bool {
+	if n.Style != 0 {
+		return false
+	}
+	at, p := lookalike(n.Value)
+	if p.Message == "" {
+		return false
+	}
+	place := *n
+	place.Column += utf8.RuneCountInString(n.Value[:at])
+	d.Report(&place, path, p.Message, p.Hint)
+	return true
 }
 
 // mergeSources returns the mappings that a << key refers to.

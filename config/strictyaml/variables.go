@@ -13,8 +13,7 @@ var (
 )
 
 // expand replaces ${NAME}, ${NAME:-default} and $$ in a value. Any other dollar sign
-// stands for itself, as in a regular expression; [Document.Unexpanded] finds those that
-// are mistakes.
+// stands for itself, as in a regular expression; leftover finds those that are mistakes.
 func (d *Document) expand(n *yaml.Node, path string) *yaml.Node {
 	if !strings.Contains(n.Value, "$") {
 		return n
@@ -42,12 +41,13 @@ func (d *Document) expand(n *yaml.Node, path string) *yaml.Node {
 				return n
 			}
 			value, set := d.options.Getenv(name)
+			value = strings.TrimRight(value, "\r\n") // as a shell does, because files of secrets often end in one
 			if hasFallback && value == "" {
 				value, set = fallback, true
 			}
 			if !set {
 				message, hint := "environment variable "+name+" is not set", "set it, or use ${"+name+":-default}"
-				if d.options.Secret(path) && n.Value != "${"+name+"}" { // a secret may contain such a text
+				if d.options.Kind(path) == Secret && n.Value != "${"+name+"}" { // a secret may contain such a text
 					message, hint = "the environment variable in this value is not set", "set it; a dollar sign is $$"
 				}
 				d.Report(n, path, message, hint)
@@ -58,6 +58,9 @@ func (d *Document) expand(n *yaml.Node, path string) *yaml.Node {
 		default:
 			if bare == "" {
 				bare = bareVariable.FindString(rest)
+			}
+			if bare == "" && strings.HasPrefix(rest, "$(") {
+				bare = "$("
 			}
 			out.WriteByte('$')
 			rest = rest[1:]
@@ -75,18 +78,4 @@ func (d *Document) expand(n *yaml.Node, path string) *yaml.Node {
 		d.bare[&c] = bare
 	}
 	return &c
-}
-
-// Unexpanded returns a message and a hint if a shell would expand the value and kcagent
-// does not: a variable without braces or, in a path, a tilde.
-func (d *Document) Unexpanded(n *yaml.Node, isPath bool) (message, hint string) {
-	home, _, _ := strings.Cut(n.Value, "/")
-	switch {
-	case d.bare[n] != "":
-		name := d.bare[n]
-		return name + " is not expanded", "use ${" + name[1:] + "}; a dollar sign is $$"
-	case isPath && strings.HasPrefix(home, "~"):
-		return home + " is not expanded", "write the whole path or ${HOME}/…; for a folder of this name write ./" + home
-	}
-	return "", ""
 }
