@@ -25,6 +25,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"kcagent/agent/consumer"
+	"kcagent/agent/diskspace"
 	"kcagent/agent/kafka"
 	"kcagent/agent/outage"
 	"kcagent/agent/web"
@@ -56,6 +57,7 @@ type Agent struct {
 	clusters *kafka.Clusters
 	files    *filewatch.Files
 	outages  *outage.Log // and other conditions that last
+	disks    *diskspace.Sampler
 
 	// Only Run's goroutine uses these.
 	config       *config.Config         // in force; nil before the first valid one
@@ -100,6 +102,7 @@ func New(o Options) *Agent {
 		files:      o.Files,
 		clusters:   clusters,
 		outages:    outages,
+		disks:      diskspace.New(),
 		entries:    make(map[string]*entry),
 		retry:      time.NewTimer(time.Hour),
 		preChecked: make(chan preCheckResult),
@@ -116,7 +119,7 @@ func New(o Options) *Agent {
 	}
 	a.api = web.New(web.Options{
 		Log: o.Log, Version: o.Version, Started: time.Now(),
-		Snapshot: a.snapshot.Load, Alive: a.Alive, Collectors: []prometheus.Collector{a.reconcileSeconds},
+		Snapshot: a.snapshot.Load, Alive: a.Alive, DiskSpace: a.diskSpace, Collectors: []prometheus.Collector{a.reconcileSeconds},
 	})
 	a.publish()
 	return a
@@ -137,10 +140,13 @@ const gatherTime = 5 * time.Millisecond
 // Run is one goroutine with one select, and nothing in it blocks.
 func (a *Agent) Run(ctx context.Context, updates <-chan config.Update) error {
 	ctx, cancel := context.WithCancel(ctx)
+	var background sync.WaitGroup
+	defer background.Wait()
 	defer a.preChecks.Wait()
 	defer close(a.done)
 	defer cancel()
 	defer a.retry.Stop()
+	background.Go(func() { a.disks.Run(ctx) })
 	tick := time.NewTicker(sampleInterval)
 	defer tick.Stop()
 	var gathered <-chan time.Time // nil while nothing is gathered
@@ -191,6 +197,11 @@ func (a *Agent) Run(ctx context.Context, updates <-chan config.Update) error {
 		a.reconcile(ctx)
 		a.publish()
 	}
+}
+
+func (a *Agent) diskSpace(path string) (free, size uint64, ok bool) {
+	s, ok := a.disks.Space(path)
+	return s.Free, s.Size, ok
 }
 
 // Reopen makes every sink check whether its files were moved away, and open new ones, as a

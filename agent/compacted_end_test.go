@@ -195,6 +195,9 @@ func TestCompactedEndOfTheLogRestartsTheConsumerOnce(t *testing.T) {
 	r.eventually("another generation", func() (bool, any) { return r.counts()["join kcagent-c"] > once["join kcagent-c"], r.counts() })
 	r.wantStatus(consumer.Running)
 	r.looks()
+	if n := r.counters().StalledPartitions; n != 2 {
+		t.Errorf("%d partitions are stalled, want 2", n)
+	}
 	if c := r.consumer(); c.RestartsTotal != 1 || c.Status != consumer.Running || c.LastError != nil || c.Lag == nil || *c.Lag != 3 || r.warnings() != 2 {
 		t.Errorf("after another generation: %+v, %d warnings", c, r.warnings())
 	}
@@ -210,6 +213,11 @@ func TestCompactedEndOfTheLogRestartsTheConsumerOnce(t *testing.T) {
 	r.eventually("the records after it", func() (bool, any) {
 		got := r.memory.all()
 		return slices.Contains(got, "t/0@5=f"), got
+	})
+	r.set(1, 0)
+	r.eventually("no partition to be stalled", func() (bool, any) {
+		n := r.counters().StalledPartitions
+		return n == 0, n
 	})
 	if want := "end of the log has moved; no longer waiting for it"; !strings.Contains(r.log.String(), want) {
 		t.Errorf("%q is not logged", want)

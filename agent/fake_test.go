@@ -6,9 +6,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"kcagent/agent/consumer"
+	"kcagent/agent/stats"
 	"kcagent/agent/web"
 	"kcagent/config"
 	"kcagent/config/filewatch"
@@ -41,7 +40,8 @@ func newFakeRunner(spec config.Consumer) *fakeRunner {
 		spec:     spec,
 		snapshot: consumer.Snapshot{ID: rand.Text(), Name: spec.Name, Created: now, State: consumer.Created, Since: now},
 	}
-	f.snapshot.FlushSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "flush"})
+	counted := stats.New()
+	f.snapshot.Counters = counted.Counters()
 	return f
 }
 

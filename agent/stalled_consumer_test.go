@@ -13,7 +13,8 @@ import (
 
 // TestStalledPartitionRestartsTheConsumer: a broker that reports records and returns
 // none is an error with the details. The consumer is restarted, and the restart is counted.
-// The records are consumed once the broker returns them.
+// The partition counts as
+// stalled until the broker returns the records.
 func TestStalledPartitionRestartsTheConsumer(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit(", stall_timeout: 1s")
@@ -45,12 +46,19 @@ func TestStalledPartitionRestartsTheConsumer(t *testing.T) {
 		c := r.consumer()
 		return c.RestartsTotal > 0, c
 	})
+	if n := r.counters().StalledPartitions; n != 1 {
+		t.Errorf("%d partitions are stalled after the restart, want 1: it made no progress", n)
+	}
 	stuck.Store(false)
 	r.wantRecords("t/0@0=a", "t/0@1=b", "t/0@2=c")
 	r.wantStatus(consumer.Running)
 	if c := r.consumer(); c.ID != id || c.LastError != nil {
 		t.Errorf("the consumer is %+v", c)
 	}
+	r.eventually("no partition to be stalled", func() (bool, any) {
+		n := r.counters().StalledPartitions
+		return n == 0, n
+	})
 	if n := r.counters().Stalls; n < 1 {
 		t.Errorf("%d stalls are counted", n)
 	}

@@ -198,4 +198,11 @@ func (a *Agent) publish() {
 		s.Zombies = append(s.Zombies, web.ZombieConsumer{ID: z.id, Name: z.name, Since: z.zombieSince})
 	}
 	a.snapshot.Store(s)
+	var paths []string
+	for i := range s.Rows {
+		if f := s.Rows[i].Spec.Sink.File; f != nil {
+			paths = append(paths, f.Path)
+		}
+	}
+	a.disks.Watch(paths)
 }

@@ -67,8 +67,10 @@ func (a demoAgent) waitForRecords(t *testing.T) {
 		resp.Body.Close()
 		metrics := a.get(t, "/metrics").body
 		flushed := regexp.MustCompile(`kcagent_consumer_flush_duration_seconds_count\{consumer="orders"\} [1-9]`)
-		if resp.StatusCode == http.StatusOK && flushed.MatchString(metrics) &&
-			strings.Contains(metrics, `kcagent_partition_next_offset{consumer="audit"`) {
+		committed := regexp.MustCompile(`kcagent_consumer_commit_duration_seconds_count\{consumer="orders"\} [1-9]`)
+		if resp.StatusCode == http.StatusOK && flushed.MatchString(metrics) && committed.MatchString(metrics) &&
+			strings.Contains(metrics, `kcagent_partition_next_offset{consumer="audit"`) &&
+			strings.Contains(metrics, `kcagent_consumer_sink_free_bytes{consumer="orders"}`) {
 			return
 		}
 	}

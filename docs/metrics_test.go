@@ -28,6 +28,8 @@ func metricsPage(t *testing.T, agent demoAgent) string {
 	var b strings.Builder
 	b.WriteString(generated)
 	b.WriteString(metricsIntro)
+	var factors []int // series of the agent, of each consumer, of each partition
+	var tables strings.Builder
 	for _, scope := range []struct {
 		title string
 		has   func(labels []string) bool
@@ -38,15 +40,21 @@ func metricsPage(t *testing.T, agent demoAgent) string {
 		}},
 		{"Each assigned partition", func(labels []string) bool { return slices.Contains(labels, "partition") }},
 	} {
-		fmt.Fprintf(&b, "\n## %s\n\n| metric | type | labels | series | meaning |\n|---|---|---|---|---|\n", scope.title)
+		total := 0
+		fmt.Fprintf(&tables, "\n## %s\n\n| metric | type | labels | series | meaning |\n|---|---|---|---|---|\n", scope.title)
 		for _, name := range slices.Sorted(maps.Keys(families)) {
 			f := families[name]
 			if labels := labelsOf(f); strings.HasPrefix(name, prefix) && scope.has(labels) {
-				fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", name, strings.ToLower(f.GetType().String()),
-					code(labels), series(f, labels), cell(f.GetHelp()))
+				n, per := series(f, labels)
+				total += n
+				fmt.Fprintf(&tables, "| `%s` | %s | %s | %d%s | %s |\n", name, strings.ToLower(f.GetType().String()),
+					code(labels), n, per, cell(f.GetHelp()))
 			}
 		}
+		factors = append(factors, total)
 	}
+	fmt.Fprintf(&b, metricsCardinality, factors[0], factors[1], factors[2], factors[0]+1000*factors[1]+10_000*factors[2])
+	b.WriteString(tables.String())
 	checkAllScraped(t, families)
 	return b.String()
 }
@@ -68,8 +76,8 @@ func code(words []string) string {
 	return strings.Join(quoted, ", ")
 }
 
-// series says how many time series the metric has.
-func series(f *dto.MetricFamily, labels []string) string {
+// series returns how many time series the metric has, and for what.
+func series(f *dto.MetricFamily, labels []string) (n int, per string) {
 	perConsumer, all := 0, 0
 	for _, m := range f.GetMetric() {
 		n := 1
@@ -85,18 +93,18 @@ func series(f *dto.MetricFamily, labels []string) string {
 	}
 	switch {
 	case slices.Contains(labels, "partition"):
-		return "1 per partition"
+		return 1, " per partition"
 	case slices.Contains(labels, "consumer"):
-		return fmt.Sprintf("%d per consumer", perConsumer)
+		return perConsumer, " per consumer"
 	}
-	return fmt.Sprint(all)
+	return all, ""
 }
 
 // checkAllScraped compares the scraped metrics with those that the source declares: one
 // that has no series yet would be missing on the page.
 func checkAllScraped(t *testing.T, families map[string]*dto.MetricFamily) {
 	t.Helper()
-	declared := regexp.MustCompile(`describeMetric\("([a-z_]+)"|Name: +"kcagent_([a-z_]+)"`)
+	declared := regexp.MustCompile(`describe(?:Metric|Histogram)\("([a-z_]+)"|Name: +"kcagent_([a-z_]+)"`)
 	found := false
 	for _, source := range sources(t, "agent") {
 		for _, m := range declared.FindAllStringSubmatch(source, -1) {
@@ -137,8 +145,15 @@ const metricsIntro = `# Metrics
 
 ` + "`/metrics`" + ` serves the Prometheus and the OpenMetrics format. All names begin with ` + "`kcagent_`" + `, and all values are in base units: seconds, bytes, records.
 
+- The labels of a consumer's metrics are its name, and the topic and number of a partition for the metrics of partitions. There is no label for a group, member or error, so the number of series does not grow with time.
 - The column *series* is the number of time series. A histogram has one per bucket, one for the sum and one for the count.
 - A terminated consumer has no series.
 - Offsets and lag cover the partitions that are assigned to this member, and are absent while it has none. A lag that is unknown for another reason is absent, too: it is not a lag of 0. [operations.md](operations.md#lag) describes what it means, and an alert for its absence.
 - ` + "`/metrics`" + ` also has the Go collectors (` + "`go_…`" + `) and the process collectors (` + "`process_…`" + `).
+`
+
+const metricsCardinality = `
+## Number of series
+
+An agent has at most ` + "`%d + %d × consumers + %d × partitions`" + ` series of its own, where *partitions* are those that are assigned to all its consumers together, plus fewer than 100 of the Go and process collectors. With 1,000 consumers of 10 partitions each, these are %d series. To store fewer, drop ` + "`kcagent_partition_.*`" + ` with ` + "`metric_relabel_configs`" + `: no alert needs them.
 `

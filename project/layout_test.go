@@ -35,7 +35,7 @@ var arrows = []struct{ name, imports string }{
 	{"demo", "logkey sink/file/filename"},
 	{"verify", ""},
 
-	{"agent", "agent/consumer agent/kafka agent/kafka/login agent/outage agent/plan agent/precheck agent/web condition config config/filewatch limits logkey retry sink sink/kinds"},
+	{"agent", "agent/consumer agent/diskspace agent/kafka agent/kafka/login agent/outage agent/plan agent/precheck agent/web condition config config/filewatch limits logkey retry sink sink/kinds"},
 	{"agent/web", "agent/consumer agent/plan agent/web/fields config logkey"},
 	{"agent/web/fields", ""},
 	{"agent/plan", "config sink/file/filename"},
@@ -47,6 +47,7 @@ var arrows = []struct{ name, imports string }{
 	{"agent/kafka", "agent/kafka/login config fetch retry"},
 	{"agent/kafka/login", "config config/filewatch limits retry"},
 	{"agent/offsets", "config leader sink"},
+	{"agent/diskspace", "retry"},
 	{"agent/stats", ""},
 	{"agent/lag", ""},
 

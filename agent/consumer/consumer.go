@@ -206,6 +206,7 @@ func (c *Consumer) Run(ctx context.Context) {
 		c.publish(func(s *publicState) { s.Fault = "" }) // what the start waited for, see Wait
 		go c.keepJoined(ctx)
 		newStateMachine(c).run(ctx)
+		c.stats.StalledPartitions.Store(0) // the watchdog has ended
 	})
 }
 

@@ -48,8 +48,10 @@ func (f *flusher) commit(points map[*Partition]flushPoint) error {
 	if len(sent) == 0 {
 		return nil
 	}
+	began := time.Now()
 	resp, err := f.sendCommit(req)
 	if err == nil {
+		f.env.Stats.CommitSeconds.Observe(time.Since(began).Seconds())
 		err = recordCommits(resp, points, sent)
 	}
 	if errors.Is(err, sarama.ErrNotCoordinatorForConsumer) || errors.Is(err, sarama.ErrConsumerCoordinatorNotAvailable) {

@@ -300,12 +300,13 @@ type History struct {
 	held     offsets.Held
 	copies   offsets.LedgerCopies
 	holes    holes
+	stalls   stalls
 	times    map[sink.TopicPartition]lag.Times // used between generations
 }
 
 // NewHistory returns the history of a consumer that has had no generation.
 func NewHistory() History {
-	return History{holes: make(holes), times: make(map[sink.TopicPartition]lag.Times)}
+	return History{holes: make(holes), stalls: make(stalls), times: make(map[sink.TopicPartition]lag.Times)}
 }
 
 // Origins of faults that concern a consumer as a whole.

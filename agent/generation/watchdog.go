@@ -11,6 +11,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"kcagent/condition"
+	"kcagent/config"
 	"kcagent/fetch"
 	"kcagent/logkey"
 	"kcagent/sink"
@@ -127,6 +128,30 @@ func stalledAt(seen fetch.Progress, limit time.Duration, now time.Time) (at stal
 	return stallPoint{seen.Next, seen.End}, seen.Next >= 0 && seen.End > seen.Next && now.Sub(seen.Answered) < limit
 }
 
+// stalls has the stalled partitions of a consumer, with their positions. It must outlive the
+// generation that a stall ends: a partition is stalled until it makes progress, and not only
+// until the consumer is restarted. Only the watchdog uses it, and there is one at a time.
+type stalls map[sink.TopicPartition]int64
+
+// retain forgets the partitions that the consumer does not have or does not read any more.
+func (s stalls) retain(assigned map[sink.TopicPartition]*Partition, state config.State) {
+	for tp := range s {
+		if assigned[tp] == nil || state == config.Paused {
+			delete(s, tp)
+		}
+	}
+}
+
+// observe forgets tp once its position has changed, or a broker has responded that there is
+// nothing to read.
+func (s stalls) observe(tp sink.TopicPartition, seen fetch.Progress, limit time.Duration, now time.Time) {
+	was, stalled := s[tp]
+	atEnd := seen.End >= 0 && seen.Next >= seen.End && now.Sub(seen.Answered) < limit
+	if stalled && seen.Next >= 0 && (seen.Next != was || atEnd) {
+		delete(s, tp)
+	}
+}
+
 // holes records for which stalls the consumer was restarted. If a restart leads to the same
 // stall point, it does not help: the last records of the log were compacted away, and the
 // broker still counts them, as Redpanda does. The record must outlive the generation that
@@ -201,13 +226,18 @@ func (g *Generation) holeID(tp sink.TopicPartition) string {
 func (g *Generation) checkPartitions(progress map[*Partition]lastProgress, limit time.Duration) error {
 	now := time.Now()
 	var stalled []*StallError
+	stalls := g.env.History.stalls
+	stalls.retain(g.partitions, g.env.Spec.Load().State)
 	for _, p := range g.partitions {
 		if sub := p.subscription.Load(); sub != nil {
-			if err := g.checkProgress(p, progress, sub.Progress(), limit, now); err != nil {
+			seen := sub.Progress()
+			stalls.observe(p.TopicPartition, seen, limit, now)
+			if err := g.checkProgress(p, progress, seen, limit, now); err != nil {
 				stalled = append(stalled, err)
 			}
 		}
 	}
+	g.env.Stats.StalledPartitions.Store(int64(len(stalls)))
 	if len(stalled) == 0 {
 		return nil
 	}
@@ -250,7 +280,11 @@ func (g *Generation) checkProgress(p *Partition, progress map[*Partition]lastPro
 		// This counts as progress: once the end moves, the broker has the whole limit to
 		// return new records.
 		progress[p] = lastProgress{seen.Next, now}
+		g.env.History.stalls[p.TopicPartition] = seen.Next
 		return nil
+	}
+	if stalled != nil {
+		g.env.History.stalls[p.TopicPartition] = seen.Next
 	}
 	return stalled
 }

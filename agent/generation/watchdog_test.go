@@ -42,6 +42,38 @@ func TestHoleIsForgottenOnceItMoves(t *testing.T) {
 	}
 }
 
+// TestStallLastsUntilProgress: a partition counts as stalled until its position changes, a
+// broker responds that nothing is left to read, or the consumer does not read it any more.
+func TestStallLastsUntilProgress(t *testing.T) {
+	const limit = time.Second
+	now := time.Now()
+	tp := sink.TopicPartition{Topic: "t"}
+	assigned := map[sink.TopicPartition]*Partition{tp: {}}
+	for name, c := range map[string]struct {
+		was      int64
+		seen     fetch.Progress
+		assigned map[sink.TopicPartition]*Partition
+		state    config.State
+		want     bool
+	}{
+		"nothing has changed":                     {3, fetch.Progress{Next: 3, End: 5, Answered: now}, assigned, config.Running, true},
+		"the position is unknown after a restart": {3, fetch.Progress{Next: -1, End: -1}, assigned, config.Running, true},
+		"the position was unknown":                {-1, fetch.Progress{Next: 3, End: 5, Answered: now}, assigned, config.Running, false},
+		"a record was read":                       {3, fetch.Progress{Next: 4, End: 5, Answered: now}, assigned, config.Running, false},
+		"the log was truncated":                   {3, fetch.Progress{Next: 3, End: 3, Answered: now}, assigned, config.Running, false},
+		"at the end, and no broker responds":      {3, fetch.Progress{Next: 3, End: 3, Answered: now.Add(-limit)}, assigned, config.Running, true},
+		"paused":                                  {3, fetch.Progress{Next: 3, End: 5, Answered: now}, assigned, config.Paused, false},
+		"not assigned":                            {3, fetch.Progress{Next: 3, End: 5, Answered: now}, nil, config.Running, false},
+	} {
+		s := stalls{tp: c.was}
+		s.retain(c.assigned, c.state)
+		s.observe(tp, c.seen, limit, now)
+		if _, got := s[tp]; got != c.want {
+			t.Errorf("%s: stalled: %v", name, got)
+		}
+	}
+}
+
 // TestHoleIsLoggedAgainWhileItLasts: it is logged once when it begins, in each interval
 // with the time since the stall, and once when it is over.
 func TestHoleIsLoggedAgainWhileItLasts(t *testing.T) {

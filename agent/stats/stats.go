@@ -18,20 +18,28 @@ type Stats struct {
 	CommitErrors           atomic.Int64
 	SinkErrors             atomic.Int64
 	OffsetResets, Stalls   atomic.Int64
+	StalledPartitions      atomic.Int64 // now
 	Truncations            atomic.Int64
 	Starts                 atomic.Int64
 	LedgerCopies           atomic.Int64
 	FlushSeconds           prometheus.Histogram
+	CommitSeconds          prometheus.Histogram
 	rate                   atomic.Uint64 // records per second, as float bits; written by sample
 	sampled, sampledAtNano int64         // only sample uses them
 }
 
 // New returns counters that are 0.
 func New() Stats {
-	return Stats{FlushSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name:    "kcagent_consumer_flush_duration_seconds",
-		Buckets: []float64{.001, .005, .025, .1, .5, 2.5, 10},
-	})}
+	return Stats{
+		FlushSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "kcagent_consumer_flush_duration_seconds",
+			Buckets: []float64{.001, .005, .025, .1, .5, 2.5, 10},
+		}),
+		CommitSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "kcagent_consumer_commit_duration_seconds",
+			Buckets: []float64{.005, .025, .1, .5, 2.5, 10},
+		}),
+	}
 }
 
 // Sample measures the rate since the last sample, smoothed over a few samples.
@@ -64,7 +72,9 @@ type Counters struct {
 	OffsetStarts         int64 // partitions for which the start policy was applied
 	CheckpointCopies     int64
 	Stalls               int64
+	StalledPartitions    int64             // now
 	FlushSeconds         prometheus.Metric // a histogram; live
+	CommitSeconds        prometheus.Metric // a histogram; live
 }
 
 // Counters returns the present values.
@@ -76,7 +86,8 @@ func (s *Stats) Counters() Counters {
 		CommitErrors: s.CommitErrors.Load(), SinkErrors: s.SinkErrors.Load(),
 		OffsetResets: s.OffsetResets.Load(), Truncations: s.Truncations.Load(),
 		OffsetStarts: s.Starts.Load(), CheckpointCopies: s.LedgerCopies.Load(), Stalls: s.Stalls.Load(),
-		FlushSeconds: s.FlushSeconds,
+		StalledPartitions: s.StalledPartitions.Load(),
+		FlushSeconds:      s.FlushSeconds, CommitSeconds: s.CommitSeconds,
 	}
 }
 

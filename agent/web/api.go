@@ -31,7 +31,7 @@ type API struct {
 	zombies atomic.Pointer[zombieCount] // nil before the first scrape
 }
 
-// Options are what an API shows. All but Collectors are required.
+// Options are what an API shows. All but Collectors and DiskSpace are required.
 type Options struct {
 	Log     *slog.Logger
 	Version string
@@ -42,6 +42,11 @@ type Options struct {
 
 	// Alive reports whether the agent's loop responds within timeout.
 	Alive func(timeout time.Duration) bool
+
+	// DiskSpace returns the space of the file system to which the file sink with a path writes,
+	// in bytes; ok is false if it is unknown. It does not block. Nil means that it is unknown
+	// for all.
+	DiskSpace func(path string) (free, size uint64, ok bool)
 
 	// Collectors are shown by /metrics beside the API's own.
 	Collectors []prometheus.Collector
@@ -56,9 +61,6 @@ const aliveTimeout = 2 * time.Second
 // Handler serves all paths. It rejects other methods than GET and HEAD before it looks
 // at the path.
 func (a *API) Handler() http.Handler {
-	reg := prometheus.NewRegistry()
-	reg.MustRegister(a.collectors()...)
-
 	mux := http.NewServeMux()
 	mux.HandleFunc("/status", a.serveStatus)
 	mux.HandleFunc("/status/{name}", a.serveConsumer)
@@ -74,7 +76,7 @@ func (a *API) Handler() http.Handler {
 	})
 	all := http.NewServeMux()
 	all.Handle("/", compress(mux))
-	all.Handle("/metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{EnableOpenMetrics: true, MaxRequestsInFlight: 4})) // compresses by itself
+	all.Handle("/metrics", promhttp.HandlerFor(a.gatherer(), promhttp.HandlerOpts{EnableOpenMetrics: true, MaxRequestsInFlight: 4})) // compresses by itself
 	return readOnly(all)
 }
 

@@ -8,7 +8,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"reflect"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -18,6 +17,7 @@ import (
 
 	"kcagent/agent/consumer"
 	"kcagent/agent/lag"
+	"kcagent/agent/stats"
 	"kcagent/config"
 )
 
@@ -57,7 +57,8 @@ func (a *apiTest) publish(consumers string, change func(*Snapshot)) {
 	s := &Snapshot{Config: c, Reloads: Reloads{Path: "consumers.yaml", SHA256: "abc", AppliedAt: time.Now(), Applied: 1}}
 	for _, spec := range c.Consumers {
 		shown := &shownConsumer{ID: "id-" + spec.Name, Name: spec.Name, State: steadyState[spec.State], Started: true}
-		shown.FlushSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "flush"})
+		counted := stats.New()
+		shown.Counters = counted.Counters()
 		s.Rows = append(s.Rows, Row{ID: shown.ID, Spec: spec, Consumer: shown})
 	}
 	if change != nil {
@@ -318,27 +319,5 @@ func TestMetricsOfPartitions(t *testing.T) {
 
 // BenchmarkStatus shows a thousand consumers with ten partitions each.
 func BenchmarkStatus(b *testing.B) {
-	for _, path := range []string{"/status", "/metrics"} {
-		b.Run(path, func(b *testing.B) {
-			c := &shownConsumer{State: consumer.Running, Partitions: make([]consumer.PartitionSnapshot, 10)}
-			c.FlushSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "flush"})
-			for i := range c.Partitions {
-				c.Partitions[i].Topic, c.Partitions[i].Partition = "t", int32(i)
-			}
-			s := &Snapshot{Config: &config.Config{}}
-			for i := range 1000 {
-				c.Name = "c" + strconv.Itoa(i)
-				one := *c
-				s.Rows = append(s.Rows, Row{ID: c.Name, Spec: config.Consumer{Name: c.Name, State: config.Running}, Consumer: &one})
-			}
-			h := New(Options{Log: slog.New(slog.DiscardHandler), Snapshot: func() *Snapshot { return s }}).Handler()
-			b.ReportAllocs()
-			for b.Loop() {
-				w := httptest.NewRecorder()
-				if h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, http.NoBody)); w.Code != http.StatusOK {
-					b.Fatal(w.Code)
-				}
-			}
-		})
-	}
+	benchmarkPage(b, "/status", 10, "")
 }
