@@ -214,7 +214,8 @@ func checkMetrics(t *testing.T, a *agenttest.Agent) {
 	for name, want := range map[string]float64{
 		"consumer_records_total": 10, "consumer_lag_records": 0, "consumer_commit_errors_total": 0,
 		"consumer_sink_errors_total": 0, "consumer_restarts_total": 0, "consumer_offset_resets_total": 0,
-		"partition_next_offset": 10, "partition_lag_records": 0,
+		"partition_next_offset": 10, "partition_lag_records": 0, "partition_lag_seconds": 0,
+		"consumer_lag_seconds": 0, "consumer_catch_up_seconds": 0,
 	} {
 		if got, ok := m.Value("kcagent_"+name, "consumer=shown"); !ok || got != want {
 			t.Errorf("kcagent_%s is %v (%v), want %v", name, got, ok, want)

@@ -87,13 +87,14 @@ func TestAbortedTransactionsAreSkipped(t *testing.T) {
 }
 
 // TestOpenTransactionIsNotLag: records of an open transaction and those after it are not
-// read yet, and do not count as lag.
+// read yet, and do not count as lag, whether the consumer runs or is paused. Once the
+// transaction has ended, they do.
 func TestOpenTransactionIsNotLag(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	topic := s.newTopic(t, "open", 1)
-	e := s.entry("open", topic)
-	a := agenttest.Start(t, agenttest.Options{Config: s.config(e)})
+	e, paused := s.entry("open", topic), s.entry("idle", topic).with("state: paused")
+	a := agenttest.Start(t, agenttest.Options{Config: s.config(e, paused)})
 	plain, tx := s.newProducer(t, topic), s.newProducer(t, topic, kgo.TransactionalID(topic))
 	produceValues(t, plain, "a")
 	if err := tx.BeginTransaction(); err != nil {
@@ -104,12 +105,19 @@ func TestOpenTransactionIsNotLag(t *testing.T) {
 	a.WaitConsumer("open", "stop before the transaction", func(c agenttest.Consumer) bool {
 		return c.RecordsTotal == 1 && c.HasLag(0) && c.Partitions[0].HighWaterMark == 3
 	})
+	a.WaitConsumer("idle", "have a lag up to the transaction", func(c agenttest.Consumer) bool { return c.HasLag(1) })
 	if err := tx.EndTransaction(context.Background(), kgo.TryCommit); err != nil {
 		t.Fatal(err)
 	}
 	waitLines(t, e.path, 3)
 	if got := string(bytes.Join(lines(t, e.path), []byte(" "))); got != "a b c" {
 		t.Errorf("got %s", got)
+	}
+	a.WaitConsumer("idle", "have a lag up to the end", func(c agenttest.Consumer) bool {
+		return c.HasLag(4) && c.CatchUpSeconds == nil // the marker of the transaction has an offset, too
+	})
+	if lag, ok := a.Metrics().Value("kcagent_consumer_lag_records", "consumer=idle"); !ok || lag != 4 {
+		t.Errorf("the lag in the metrics is %v (%v), want 4", lag, ok)
 	}
 }
 
