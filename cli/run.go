@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -142,8 +143,7 @@ func runAgent(ctx context.Context, o runOptions) error {
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	server := httpserver.New(a.Handler(), o.log)
-	clients := httpserver.Limit(server, listener, limits.Of().Connections)
+	server, clients := newServer(a.Handler(), listener, limits.Of().Connections, o.log)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		err := web.Serve(clients, server, &web.FlagConfig{WebConfigFile: &o.webConfig}, o.log)
@@ -181,6 +181,24 @@ func runAgent(ctx context.Context, o runOptions) error {
 	_ = server.Close()
 	wg.Wait()
 	return err
+}
+
+// newServer returns a server of the HTTP API and the listener that it must serve, which has at
+// most this many connections open.
+func newServer(api http.Handler, l net.Listener, connections int, log *slog.Logger) (*http.Server, net.Listener) {
+	server := httpserver.New(httpserver.Admit(api, connections, requestClass), log)
+	return server, httpserver.Limit(server, l, connections)
+}
+
+// requestClass keeps health checks and scrapes apart from other requests.
+func requestClass(r *http.Request) httpserver.Class {
+	switch r.URL.Path {
+	case "/healthz", "/readyz":
+		return httpserver.Health
+	case "/metrics":
+		return httpserver.Scrape
+	}
+	return httpserver.Other
 }
 
 // A serverError is the reason why the HTTP API ended on its own. It ends the agent, because

@@ -173,6 +173,8 @@ The API is read-only: the configuration file is the only control. It accepts GET
 - Times are RFC 3339, with the time zone of the host. Sizes are bytes.
 - The API listens on ` + "`--listen`, `127.0.0.1:8080`" + ` by default, without TLS and authentication. ` + "`--web.config.file`" + ` adds both, as in Prometheus exporters.
 - Clients share an eighth of the files that the agent may open. At the limit the agent closes the connection that has been idle for the longest time, so idle clients cannot block a health check.
+- At most four requests are processed at a time, and as many scrapes of ` + "`/metrics`" + ` beside them. Further requests wait for up to 2 s, on at most a quarter of the connections, and then get 503 with ` + "`Retry-After`" + `. ` + "`/healthz` and `/readyz`" + ` are never limited.
+- A client that does not send its request within 5 s, or reads less than 64 KiB of a response within 5 s, is disconnected. At the limit of connections, one that sends nothing for 100 ms is disconnected in favour of another client.
 `
 
 const parametersIntro = `

@@ -104,6 +104,7 @@ var speaking = map[string][]int{
 	"Warn": {0, 2}, "Error": {0}, "Log": {2}, // of slog; Warn also of strictyaml.Document
 	"New": {0}, "Errorf": {0}, "Usagef": {0}, // errors.New, fmt.Errorf, command.Usagef
 	"NotKafkaError": {0}, "DescriptorError": {0},
+	"reject":      {1},
 	"replyError":  {3},                                                      // of the HTTP API
 	"ReportField": {3}, "Report": {2}, "whole": {1}, "at": {1}, "here": {0}, // of strictyaml
 }

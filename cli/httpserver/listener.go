@@ -1,17 +1,26 @@
 package httpserver
 
 import (
+	"bytes"
 	"crypto/tls"
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// newConnGrace is how long a new connection has for its first request before it may be
-// closed in favour of another one. Without it, the clients of a burst would close each
-// other's connections while their requests are in transit.
-const newConnGrace = 500 * time.Millisecond
+// A new connection may be closed in favour of another one once nothing has arrived on it for
+// newConnGrace, or at the latest after newConnMax. Without that time, the clients of a burst
+// would close each other's connections while their requests are in transit. With more time, a
+// crowd of clients that send nothing would delay a health check that waits behind them.
+const (
+	newConnGrace = 100 * time.Millisecond
+	newConnMax   = 500 * time.Millisecond
+)
 
 // A clientListener limits how many connections of HTTP clients are open. At the limit it
 // closes a connection that is not in use, so that idle clients cannot lock out a health
@@ -51,8 +60,49 @@ func Limit(server *http.Server, l net.Listener, limit int) net.Listener {
 type clientConn struct {
 	net.Conn
 	listener *clientListener
+	accepted time.Time
+	received atomic.Int64   // when something arrived last, as time since accepted
+	complete atomic.Bool    // what arrived last ends a request
 	state    http.ConnState // guarded by listener.mu
 	since    time.Time      // of that state
+}
+
+// Read implements [net.Conn].
+func (c *clientConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.complete.Store(bytes.HasSuffix(p[:n], []byte("\r\n\r\n"))) // never with TLS
+		c.received.Store(int64(time.Since(c.accepted)))
+	}
+	return n, err
+}
+
+// grace returns how long the connection without a request must not be closed yet.
+func (c *clientConn) grace() time.Duration {
+	end := min(time.Duration(c.received.Load())+newConnGrace, newConnMax)
+	rest := end - time.Since(c.accepted)
+	if rest <= 0 && (c.complete.Load() || hasInput(c.Conn)) {
+		return newConnGrace // the host is too busy to process what has arrived
+	}
+	return rest
+}
+
+// hasInput reports whether something has arrived that was not read.
+func hasInput(c net.Conn) bool {
+	s, ok := c.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return false
+	}
+	arrived := false
+	_ = raw.Control(func(fd uintptr) { // an error means that the connection is closed
+		n, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		arrived = err == nil && n > 0
+	})
+	return arrived
 }
 
 // Accept implements [net.Listener].
@@ -65,7 +115,8 @@ func (l *clientListener) Accept() (net.Conn, error) {
 		conn.Close()
 		return nil, &net.OpError{Op: "accept", Net: l.Addr().Network(), Addr: l.Addr(), Err: net.ErrClosed}
 	}
-	c := &clientConn{Conn: conn, listener: l, state: http.StateNew, since: time.Now()}
+	now := time.Now()
+	c := &clientConn{Conn: conn, listener: l, accepted: now, state: http.StateNew, since: now}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.conns[c] = struct{}{}
@@ -105,22 +156,25 @@ func (l *clientListener) takeUnused() (unused *clientConn, wait time.Duration, f
 	if len(l.conns) < l.limit {
 		return nil, 0, false
 	}
+	wait = time.Hour // until one changes
 	for c := range l.conns {
-		switch {
-		case c.state != http.StateIdle && c.state != http.StateNew:
-		case unused == nil,
-			c.state == http.StateIdle && unused.state == http.StateNew,
-			c.state == unused.state && c.since.Before(unused.since):
+		switch c.state {
+		case http.StateIdle:
+		case http.StateNew:
+			if grace := c.grace(); grace > 0 {
+				wait = min(wait, grace)
+				continue
+			}
+		default:
+			continue
+		}
+		if unused == nil || c.state == http.StateIdle && unused.state == http.StateNew ||
+			c.state == unused.state && c.since.Before(unused.since) {
 			unused = c
 		}
 	}
 	if unused == nil {
-		return nil, time.Hour, true // until one changes
-	}
-	if unused.state == http.StateNew {
-		if wait = newConnGrace - time.Since(unused.since); wait > 0 {
-			return nil, wait, true
-		}
+		return nil, wait, true
 	}
 	delete(l.conns, unused)
 	return unused, 0, true
