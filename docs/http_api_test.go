@@ -30,7 +30,8 @@ type answer struct {
 }
 
 var endpoints = []endpoint{
-	{path: "/", shows: "a live page for people: the consumers with state, lag, rate and last error, and the state of the file", content: "text/html"},
+	{path: "/", shows: "the [page](operations.md#the-page) for people, which updates itself", content: "text/html"},
+	{path: "/assets/{file}", example: "/assets/page.css", shows: "the style sheets, scripts and icons of the page", content: "text/css", others: []answer{{404, "no file has this name"}}},
 	{path: "/status", shows: "the agent, the configuration, resources, and every consumer with its partitions"},
 	{path: "/status/{name}", example: "/status/orders", shows: "one consumer, as in `consumers` of `/status`", others: []answer{{404, "no consumer has this name"}}},
 	{path: "/list-consumers", shows: "`consumers` of `/status`, as an array"},

@@ -230,6 +230,7 @@ func constantText(e ast.Expr) (text string, ok bool) {
 
 // unseen are the errors that no user sees, with the reason.
 var unseen = map[string]string{
+	"render the page":                "only if the template is wrong, which its tests find",
 	"cluster":                        "a part of other messages, the cluster's name",
 	"bytes":                          "a part of other messages, a size",
 	"at least":                       "a part of other messages, before a size",

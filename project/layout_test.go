@@ -36,8 +36,9 @@ var arrows = []struct{ name, imports string }{
 	{"verify", ""},
 
 	{"agent", "agent/consumer agent/diskspace agent/kafka agent/kafka/login agent/outage agent/plan agent/precheck agent/web condition config config/filewatch limits logkey retry sink sink/kinds"},
-	{"agent/web", "agent/consumer agent/plan agent/web/fields config logkey"},
+	{"agent/web", "agent/consumer agent/plan agent/web/fields agent/web/page config logkey"},
 	{"agent/web/fields", ""},
+	{"agent/web/page", ""},
 	{"agent/plan", "config sink/file/filename"},
 	{"agent/consumer", "agent/generation agent/group agent/kafka agent/kafka/login agent/lag agent/offsets agent/outage agent/stats condition config config/filewatch fetch logkey retry sink"},
 	{"agent/precheck", "agent/group agent/kafka agent/kafka/login config fetch sink sink/kinds"},

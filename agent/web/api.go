@@ -70,7 +70,8 @@ func (a *API) Handler() http.Handler {
 	mux.HandleFunc("/config", a.serveConfig)
 	mux.HandleFunc("/healthz", a.serveHealth)
 	mux.HandleFunc("/readyz", a.serveReady)
-	mux.HandleFunc("/{$}", servePage)
+	mux.HandleFunc("/{$}", a.servePage)
+	mux.HandleFunc("/assets/{file}", servePageAsset)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		replyError(w, r, http.StatusNotFound, "page not found: "+r.URL.Path)
 	})
