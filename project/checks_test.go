@@ -23,7 +23,7 @@ func TestCheckScriptRunsAllChecks(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 	script := read(t, ".ci/run")
-	for _, want := range []string{"set -euo pipefail", "KCAGENT_REQUIRE_KAFKA=1 go test -race -count=1", "KCAGENT_REQUIRE_PROMETHEUS=1", "gofumpt@v", "go vet ./...", "staticcheck@"} {
+	for _, want := range []string{"set -euo pipefail", "KCAGENT_REQUIRE_KAFKA=1 go test -race -count=1", "KCAGENT_REQUIRE_PROMETHEUS=1", "KCAGENT_REQUIRE_BROWSER=1", "packages+=(chromium)", "gofumpt@v", "go vet ./...", "staticcheck@"} {
 		if !strings.Contains(script, want) {
 			t.Errorf(".ci/run does not do %q", want)
 		}
