@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"kcagent/config"
 	"kcagent/sink"
 	"kcagent/sink/kinds"
 )
@@ -33,25 +34,38 @@ func (a *Agent) holders() *holders {
 }
 
 func (h *holders) add(e *entry) {
-	file := e.spec.Sink.File
-	switch {
-	case file == nil:
-	case strings.Contains(file.Path, "{"):
-		h.patterns = append(h.patterns, e)
-	default:
-		path := filepath.Clean(file.Path)
-		h.byPath[path] = append(h.byPath[path], e)
+	for _, s := range e.spec.Sinks() {
+		switch {
+		case s.File == nil:
+		case strings.Contains(s.File.Path, "{"):
+			h.patterns = append(h.patterns, e)
+		default:
+			path := filepath.Clean(s.File.Path)
+			h.byPath[path] = append(h.byPath[path], e)
+		}
 	}
 }
 
-// of returns a holder of a file that s would write, among those for which blocks is true;
-// nil if there is none.
-func (h *holders) of(s sink.Spec, blocks func(*entry) bool) *entry {
+// of returns a holder of a file that a consumer with this spec would write, among those for
+// which blocks is true; nil if there is none.
+func (h *holders) of(spec *config.Consumer, blocks func(*entry) bool) *entry {
+	for _, s := range spec.Sinks() {
+		if e := h.ofSink(s, blocks); e != nil {
+			return e
+		}
+	}
+	return nil
+}
+
+func (h *holders) ofSink(s sink.Spec, blocks func(*entry) bool) *entry {
 	if s.File == nil {
 		return nil
 	}
+	conflicts := func(e *entry) bool {
+		return slices.ContainsFunc(e.spec.Sinks(), func(own sink.Spec) bool { return kinds.Conflict(own, s) })
+	}
 	among := func(es []*entry) *entry {
-		i := slices.IndexFunc(es, func(e *entry) bool { return blocks(e) && kinds.Conflict(e.spec.Sink, s) })
+		i := slices.IndexFunc(es, func(e *entry) bool { return blocks(e) && conflicts(e) })
 		if i < 0 {
 			return nil
 		}

@@ -71,7 +71,7 @@ func (a *Agent) startPreChecks(ctx context.Context) {
 	var own []sink.Spec
 	for _, e := range a.entries {
 		if e.cancel != nil {
-			own = append(own, e.spec.Sink)
+			own = append(own, e.spec.Sinks()...)
 		}
 	}
 	a.preChecks.Go(func() {
@@ -126,7 +126,7 @@ func (a *Agent) applyReady() {
 		again = false
 		for e := range passed {
 			blocks := func(o *entry) bool { return o != e && !passed[o] }
-			if o := held.of(e.pending.change.Spec.Sink, blocks); o != nil {
+			if o := held.of(&e.pending.change.Spec, blocks); o != nil {
 				a.block(e, o)
 				delete(passed, e)
 				again = true

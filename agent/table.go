@@ -67,7 +67,7 @@ func (a *Agent) startAll(ctx context.Context) {
 		if e == nil || e.cancel != nil || e.ending || e.spec.State == config.Stopped || ctx.Err() != nil {
 			continue
 		}
-		if o := held.of(e.spec.Sink, func(o *entry) bool { return o != e }); o != nil {
+		if o := held.of(&e.spec, func(o *entry) bool { return o != e }); o != nil {
 			reason := "waits until " + o.String() + " releases " + e.spec.Sink.String()
 			e.runner.Wait(reason)
 			a.outages.Begin(condition.StartWaits, e.id, condition.Report{Consumer: e.name, Cause: reason, Key: reason})

@@ -84,6 +84,8 @@ type Consumer struct {
 	MaxPartitionBytes sink.Size     `yaml:"max_partition_bytes" doc:"Maximum size of one partition's records in a fetch response, from 1KiB to 1GiB." example:"256KiB"`
 	StallTimeout      time.Duration `yaml:"stall_timeout" doc:"The consumer goes to ERROR and is restarted if a partition with records to read makes no progress for this time, and no pause, sink or error is the reason; from 1s to 24h. A partition that stalls again at the same place is only logged." example:"5m"`
 	Flush             Flush         `yaml:"flush" doc:"When records are flushed and their offsets committed."`
+	Decode            Decode        `yaml:"decode" doc:"Which parts of a record are decoded. A decoded part is embedded in the JSON envelope; requires format: json."`
+	OnError           OnError       `yaml:"on_error" doc:"What to do with a record that cannot be decoded. stop: the partition stops before it, and the consumer goes to ERROR. skip: it is counted and logged, but not written. dead_letter: it is written to a second file, as Kafka has it, with the reason in its last header, kcagent.error; the keys below file are those of sink.file, and format is json." example:"{dead_letter: {file: {path: '/data/dead/{name}-{topic}-{partition}.jsonl'}}}"`
 	Sink              sink.Spec     `yaml:"sink" doc:"Where the records are written. Exactly one kind of sink is required."`
 
 	// Cluster is what ClusterName or Brokers resolved to.
@@ -95,6 +97,14 @@ type Consumer struct {
 type Flush struct {
 	Interval time.Duration `yaml:"interval" doc:"Maximum time until records are flushed and their offsets committed, from 10ms to 1h." example:"500ms"`
 	Bytes    sink.Size     `yaml:"bytes" doc:"Flush earlier once this much is unflushed, from 1KiB to 1TiB." example:"8MiB"`
+}
+
+// Sinks returns the sink of the records, and that of the dead letters, if there is one.
+func (c *Consumer) Sinks() []sink.Spec {
+	if letters, ok := c.OnError.Sink(); ok {
+		return []sink.Spec{c.Sink, letters}
+	}
+	return []sink.Spec{c.Sink}
 }
 
 // State is the desired state of a consumer.

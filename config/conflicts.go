@@ -34,21 +34,41 @@ func (p *parser) checkConflicts(entries []entry) {
 			}
 			members[id] = e
 		}
-		f := e.consumer.Sink.File
-		if f == nil || f.Path == "" {
-			continue
+		for _, f := range filesOf(e) {
+			p.addFile(&files, f)
 		}
-		switch other, folder := files.add(e); {
-		case other == nil:
-		case folder:
-			p.doc.ReportField(e.node, e.path, "sink.file.path",
-				fmt.Sprintf("conflicts with %s of consumer %q: a folder of one path may be the file of the other", other.consumer.Sink.File.Path, other.consumer.Name),
-				fmt.Sprintf("the other path is in line %d; use another folder", other.node.Line))
-		default:
-			p.doc.ReportField(e.node, e.path, "sink.file.path",
-				"consumer "+strconv.Quote(other.consumer.Name)+" may write the same file "+other.consumer.Sink.File.Path,
-				fmt.Sprintf("the other path is in line %d; use a path of its own for each consumer, for example with {name}", other.node.Line))
+	}
+}
+
+// A writtenFile is a file that a consumer may write.
+type writtenFile struct {
+	*entry
+	key  string // of the path in the entry
+	file string // the path, with placeholders
+}
+
+// filesOf lists the files of a consumer that have a path.
+func filesOf(e *entry) (files []writtenFile) {
+	for i, s := range e.consumer.Sinks() {
+		if s.File != nil && s.File.Path != "" {
+			files = append(files, writtenFile{e, [...]string{"sink.file.path", deadLetterFile + ".path"}[i], s.File.Path})
 		}
+	}
+	return files
+}
+
+// addFile adds a file to the tree, or reports its conflict with another one.
+func (p *parser) addFile(files *pathTree, f writtenFile) {
+	switch other, folder := files.add(&f); {
+	case other == nil:
+	case folder:
+		p.doc.ReportField(f.node, f.path, f.key,
+			fmt.Sprintf("conflicts with %s of consumer %q: a folder of one path may be the file of the other", other.file, other.consumer.Name),
+			fmt.Sprintf("the other path is in line %d; use another folder", other.node.Line))
+	default:
+		p.doc.ReportField(f.node, f.path, f.key,
+			"consumer "+strconv.Quote(other.consumer.Name)+" may write the same file "+other.file,
+			fmt.Sprintf("the other path is in line %d; use a path of its own for each consumer, for example with {name}", other.node.Line))
 	}
 }
 
@@ -92,8 +112,8 @@ type pathTree struct{ root pathNode }
 
 type pathNode struct {
 	pattern
-	file     *entry               // the consumer that may write a file here
-	below    *entry               // a consumer that needs a folder here
+	file     *writtenFile         // that may be here
+	below    *writtenFile         // a file that needs a folder here
 	byText   map[string]*pathNode // the children
 	children []*pathNode          // sorted by their heads
 }
@@ -118,24 +138,24 @@ func (p pattern) meets(o pattern) bool {
 		filename.Overlap(p.text, nil, o.text, nil)
 }
 
-// add enters the files that e may write. If another consumer may write one of them, it
-// enters nothing and returns that consumer; with folder, one of the two paths needs a
-// folder where the other one needs a file.
-func (t *pathTree) add(e *entry) (other *entry, folder bool) {
-	paths := pathsOf(e)
+// add enters a file. If another file may be the same, it enters nothing and returns the
+// other one; with folder, one of the two paths needs a folder where the other one needs a
+// file.
+func (t *pathTree) add(f *writtenFile) (other *writtenFile, folder bool) {
+	paths := pathsOf(f)
 	for _, path := range paths {
 		if other, folder = t.root.find(path); other != nil {
 			return other, folder
 		}
 	}
 	for _, path := range paths {
-		t.root.insert(path, e)
+		t.root.insert(path, f)
 	}
 	return nil, false
 }
 
 // find looks for a path that conflicts with the one whose rest below n is given.
-func (n *pathNode) find(rest []pattern) (other *entry, folder bool) {
+func (n *pathNode) find(rest []pattern) (other *writtenFile, folder bool) {
 	switch {
 	case n.file != nil:
 		return n.file, len(rest) > 0
@@ -177,12 +197,12 @@ func (n *pathNode) search(head string) int {
 	return at
 }
 
-func (n *pathNode) insert(rest []pattern, e *entry) {
+func (n *pathNode) insert(rest []pattern, f *writtenFile) {
 	for _, element := range rest {
-		n.below = e
+		n.below = f
 		n = n.child(element)
 	}
-	n.file = e
+	n.file = f
 }
 
 // child returns the node for an element, a new one if there is none.
@@ -199,12 +219,12 @@ func (n *pathNode) child(p pattern) *pathNode {
 	return child
 }
 
-// pathsOf returns the elements of each path that e may write, with topics filled in if
+// pathsOf returns the elements of each path that f may stand for, with topics filled in if
 // they are known.
-func pathsOf(e *entry) [][]pattern {
-	path := absolute(e.consumer.Sink.File.Path)
+func pathsOf(f *writtenFile) [][]pattern {
+	path := absolute(f.file)
 	paths := []string{path}
-	if topics := e.consumer.Topics; len(topics) > 0 && strings.Contains(path, "{topic}") {
+	if topics := f.consumer.Topics; len(topics) > 0 && strings.Contains(path, "{topic}") {
 		paths = nil
 		for _, topic := range topics {
 			paths = append(paths, strings.ReplaceAll(path, "{topic}", topic))

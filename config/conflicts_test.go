@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"kcagent/sink"
 	"kcagent/sink/file/filename"
 )
 
@@ -19,8 +18,8 @@ func TestPathTreeFindsConflicts(t *testing.T) {
 	}
 	add := func(first, second path) string {
 		var tree pathTree
-		entryOf := func(p path) *entry {
-			return &entry{consumer: Consumer{Topics: p.topics, Sink: sink.Spec{File: &sink.FileSpec{Path: p.path}}}}
+		entryOf := func(p path) *writtenFile {
+			return &writtenFile{entry: &entry{consumer: Consumer{Topics: p.topics}}, file: p.path}
 		}
 		if other, _ := tree.add(entryOf(first)); other != nil {
 			return "a conflict with itself"
@@ -88,7 +87,7 @@ func TestPathTreeFindsWhatAllPairsFind(t *testing.T) {
 			for _, b := range before {
 				want = want || conflicts(path, b)
 			}
-			other, _ := tree.add(&entry{consumer: Consumer{Sink: sink.Spec{File: &sink.FileSpec{Path: path}}}})
+			other, _ := tree.add(&writtenFile{entry: &entry{}, file: path})
 			if (other != nil) != want {
 				t.Fatalf("%s after %q: conflict %v, want %v", path, before, other != nil, want)
 			}
@@ -116,19 +115,18 @@ func conflicts(a, b string) bool {
 func BenchmarkPathTree(b *testing.B) {
 	for _, path := range []string{"/data/{name}.log", "/data/{name}/{topic}-{partition}.log", "/data/{topic}-{partition}.log", "/data/{topic}/{partition}.log"} {
 		b.Run(path, func(b *testing.B) {
-			var entries []*entry
+			var files []*writtenFile
 			for i := range 1000 {
 				c := Consumer{Name: fmt.Sprint("c", i)}
 				for t := range 10 {
 					c.Topics = append(c.Topics, fmt.Sprintf("topic.%d.of.%d", t, i))
 				}
-				c.Sink.File = &sink.FileSpec{Path: strings.ReplaceAll(path, "{name}", c.Name)}
-				entries = append(entries, &entry{consumer: c})
+				files = append(files, &writtenFile{entry: &entry{consumer: c}, file: strings.ReplaceAll(path, "{name}", c.Name)})
 			}
 			for b.Loop() {
 				var tree pathTree
-				for _, e := range entries {
-					if other, _ := tree.add(e); other != nil {
+				for _, f := range files {
+					if other, _ := tree.add(f); other != nil {
 						b.Fatal(other.consumer.Name)
 					}
 				}

@@ -35,19 +35,25 @@ func normalise(c *Consumer, conf *Config) {
 		c.Cluster = cluster
 	}
 	if f := c.Sink.File; f != nil {
-		setDefault(&f.Format, sink.Raw)
-		setDefault(&f.Delivery, sink.ExactlyOnce)
-		setDefault(&f.Durability, sink.Fsync)
-		setDefault(&f.Compression, sink.Uncompressed)
-		if f.Path != "" {
-			f.Path = filepath.Clean(strings.ReplaceAll(f.Path, "{name}", c.Name))
-		}
-		if f.Rotate != nil && *f.Rotate == (sink.Rotate{}) {
-			f.Rotate = nil
-		}
+		normaliseFile(f, c.Name)
 	}
 	if s := c.Sink.Stdout; s != nil {
 		setDefault(&s.Format, sink.JSON)
+	}
+	normaliseOnError(c)
+}
+
+// normaliseFile sets the defaults of a file that the consumer with this name writes.
+func normaliseFile(f *sink.FileSpec, name string) {
+	setDefault(&f.Format, sink.Raw)
+	setDefault(&f.Delivery, sink.ExactlyOnce)
+	setDefault(&f.Durability, sink.Fsync)
+	setDefault(&f.Compression, sink.Uncompressed)
+	if f.Path != "" {
+		f.Path = filepath.Clean(strings.ReplaceAll(f.Path, "{name}", name))
+	}
+	if f.Rotate != nil && *f.Rotate == (sink.Rotate{}) {
+		f.Rotate = nil
 	}
 }
 

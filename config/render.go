@@ -14,6 +14,10 @@ func render(v reflect.Value) any {
 	switch x := v.Interface().(type) {
 	case time.Duration:
 		return x.String()
+	case OnError:
+		if x.DeadLetter == nil {
+			return string(x.Action)
+		}
 	case encoding.TextMarshaler:
 		text, _ := x.MarshalText() // those of a Config never fail
 		return string(text)

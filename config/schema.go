@@ -79,6 +79,8 @@ func schemaOf(t reflect.Type) map[string]any {
 		return orVariable(map[string]any{"enum": e.Values()})
 	}
 	switch t {
+	case reflect.TypeFor[OnError]():
+		return map[string]any{"anyOf": []any{orVariable(map[string]any{"enum": []string{string(StopPartition), string(Skip)}}), block(t)}}
 	case reflect.TypeFor[time.Duration]():
 		return map[string]any{"type": "string", "examples": []string{"500ms", "1s", "1h"}}
 	case reflect.TypeFor[sink.Size]():

@@ -134,6 +134,7 @@ func (p *parser) check(e *entry, conf *Config) {
 	p.checkDuration(n, path, "flush.interval", c.Flush.Interval, 10*time.Millisecond, time.Hour)
 	p.checkSize(n, path, "flush.bytes", c.Flush.Bytes, 1<<10, 1<<40)
 	p.checkSink(n, path, c)
+	p.checkOnError(n, path, c)
 }
 
 func legalGroup(g string) bool {
@@ -205,31 +206,31 @@ func (p *parser) checkSink(n *yaml.Node, path string, c *Consumer) {
 		p.doc.ReportField(n, path, "sink", "missing: set the kind of sink", "write "+strings.Join(sink.KindNames(), " or "))
 	}
 	if c.Sink.File != nil {
-		p.checkFileSink(n, path, c)
+		p.checkFile(n, path, "sink.file", c.Sink.File, c)
 	}
 }
 
-// checkFileSink checks the settings of a file sink.
-func (p *parser) checkFileSink(n *yaml.Node, path string, c *Consumer) {
-	node, f := strictyaml.Child(n, "sink"), c.Sink.File
-	if strictyaml.Child(strictyaml.Child(node, "file"), "path") == nil {
-		p.doc.ReportField(n, path, "sink.file.path", "missing: set the file to write", "")
+// checkFile checks the settings of a file below the key at.
+func (p *parser) checkFile(n *yaml.Node, path, at string, f *sink.FileSpec, c *Consumer) {
+	node := strictyaml.Find(n, at)
+	if strictyaml.Child(node, "path") == nil {
+		p.doc.ReportField(n, path, at+".path", "missing: set the file to write", "")
 		return
 	}
-	if message, hint := p.pathProblem(strictyaml.Find(n, "sink.file.path"), c); message != "" {
-		p.doc.ReportField(n, path, "sink.file.path", message, hint)
+	if message, hint := p.pathProblem(strictyaml.Child(node, "path"), c); message != "" {
+		p.doc.ReportField(n, path, at+".path", message, hint)
 	}
 	if m := f.Mode; m&0o600 != 0o600 {
 		p.doc.ReportField(n, path, "sink.file.mode", fmt.Sprintf("invalid file mode %q: the owner must be able to read and write the file", m), "use octal permissions such as \"0640\"")
 	}
 	if r := f.Rotate; r != nil {
-		p.checkRotate(n, path, *r)
+		p.checkRotate(n, path, at+".rotate.", *r)
 	}
 }
 
-// checkRotate checks when a file is complete. A field that is zero is no limit.
-func (p *parser) checkRotate(n *yaml.Node, path string, r sink.Rotate) {
-	const at = "sink.file.rotate."
+// checkRotate checks when a file is complete, below the keys at. A field that is zero is no
+// limit.
+func (p *parser) checkRotate(n *yaml.Node, path, at string, r sink.Rotate) {
 	if r.Size != 0 {
 		p.checkSize(n, path, at+"size", r.Size, 1<<10, 1<<50)
 	}

@@ -92,6 +92,8 @@ func typeOf(t reflect.Type) string {
 		return "octal number"
 	case reflect.TypeFor[config.Start]():
 		return "`earliest`, `latest`, time"
+	case reflect.TypeFor[config.OnError]():
+		return "`stop`, `skip`, block"
 	case reflect.TypeFor[config.Secret]():
 		return "secret text"
 	}
@@ -231,6 +233,8 @@ func alter(v reflect.Value) {
 	switch {
 	case v.Type() == reflect.TypeFor[config.Start]():
 		v.Set(reflect.ValueOf(config.Start{Latest: true}))
+	case v.Type() == reflect.TypeFor[config.OnError]():
+		v.Set(reflect.ValueOf(config.OnError{Action: config.Skip}))
 	case v.Type() == reflect.TypeFor[config.Secret]():
 		v.Set(reflect.ValueOf(config.NewSecret("another")))
 	case v.Kind() == reflect.Pointer:

@@ -13,6 +13,10 @@ type Record struct {
 	Key       []byte
 	Value     []byte
 	Headers   []Header
+
+	// KeyJSON and ValueJSON say that Key and Value are each one JSON value in valid UTF-8,
+	// which the JSON format embeds as it is.
+	KeyJSON, ValueJSON bool
 }
 
 // A Header is one header of a record.

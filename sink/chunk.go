@@ -18,6 +18,9 @@ type Chunk struct {
 	// Large, if not nil, is a single record in place of Data. The sink encodes it in pieces
 	// while it writes it, so it needs no memory for the whole encoded record.
 	Large *Record
+	// DeadLetters are the records between the records of the chunk that cannot be decoded,
+	// each as a chunk of its own. Only a sink with a second sink for them gets any.
+	DeadLetters []Chunk
 }
 
 // Empty reports whether the chunk holds no record, so that only the position advances.

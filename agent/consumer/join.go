@@ -13,6 +13,7 @@ import (
 	"kcagent/agent/generation"
 	"kcagent/agent/group"
 	"kcagent/agent/kafka"
+	"kcagent/agent/reject"
 	"kcagent/config"
 	"kcagent/logkey"
 )
@@ -41,7 +42,7 @@ func newJoinAttempt(m *member, spec *config.Consumer, topics []string, absent []
 	c := m.consumer
 	j := &joinAttempt{member: m, spec: spec, abandon: abandon}
 	j.generation = generation.New(generation.Env{
-		Log: c.log, Spec: &c.spec, Sink: m.sink, Cluster: m.cluster, Client: m.client,
+		Log: c.log, Spec: &c.spec, Sink: m.sink, Rejects: reject.New(spec, m.sink), Cluster: m.cluster, Client: m.client,
 		Gate: &c.gate, Stats: &c.stats, History: &c.history, FlushDue: c.flushDue,
 		Conditions: c.outages.Log, Observer: j,
 	}, spec, topics, absent, abandon)

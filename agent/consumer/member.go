@@ -20,6 +20,7 @@ import (
 	"kcagent/logkey"
 	"kcagent/retry"
 	"kcagent/sink"
+	"kcagent/sink/deadletter"
 )
 
 // keepJoined keeps the consumer a member of its group until ctx ends. When nothing is left
@@ -56,9 +57,7 @@ func faultOrigin(err error) string {
 // opened again, and closes them. Once ctx has ended, the error says what was not saved.
 func (c *Consumer) runMember(ctx context.Context, wait *retry.Backoff) (err error) {
 	spec := *c.spec.Load()
-	snk, err := c.openSink(ctx, spec.Sink, sink.Options{
-		Log: c.log, Group: spec.Group, Consumer: spec.Name, Due: func() { c.flushDue.Set() },
-	})
+	snk, err := c.openSinks(ctx, &spec)
 	if err != nil {
 		return generation.SinkError{Err: err}
 	}
@@ -80,6 +79,21 @@ func (c *Consumer) runMember(ctx context.Context, wait *retry.Backoff) (err erro
 		defer stop()
 	}
 	return m.consume(ctx)
+}
+
+// openSinks opens the sink, together with that of the dead letters, if there is one.
+func (c *Consumer) openSinks(ctx context.Context, spec *config.Consumer) (sink.Sink, error) {
+	o := sink.Options{Log: c.log, Group: spec.Group, Consumer: spec.Name, Due: func() { c.flushDue.Set() }}
+	snk, err := c.openSink(ctx, spec.Sink, o)
+	letters, ok := spec.OnError.Sink()
+	if err != nil || !ok {
+		return snk, err
+	}
+	second, err := c.openSink(ctx, letters, o)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("dead letters: %w", err), snk.Close(false))
+	}
+	return deadletter.New(snk, second), nil
 }
 
 // leavesForGood reports that ctx has ended because the consumer is stopped, replaced or

@@ -6,8 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"kcagent/agent/reject"
 	"kcagent/fetch"
-	"kcagent/leader"
 	"kcagent/limits"
 	"kcagent/retry"
 	"kcagent/sink"
@@ -101,15 +101,17 @@ func (s slots) give() { <-s }
 // A chunk is a number of encoded records for the sink.
 type chunk struct {
 	sink.Chunk
-	buf     *[]byte // of Data; nil if there is no record
-	moved   bool    // the position has moved, perhaps without records
-	reset   bool    // on_offset_out_of_range chose the position
-	records int64
-	bytes   int64 // of keys and values
-	large   bool  // a single large record, which was stored already
+	buf      *[]byte // of Data; nil if there is no record
+	moved    bool    // the position has moved, perhaps without records
+	reset    bool    // on_offset_out_of_range chose the position
+	records  int64   // without the rejected ones
+	bytes    int64   // of their keys and values
+	rejected reject.Tally
+	consumed int  // size of all records, the rejected ones included
+	large    bool // a single large record, which was stored already
 
 	first, last time.Time // timestamps of its first and last record; zero if there is none
-	stored      error     // why that failed
+	stored      error     // why storing it failed, or why it cannot be stored
 }
 
 // ChunksAtOnce is how many chunks of a consumer are in progress at a time: one of its
@@ -155,14 +157,27 @@ func (g *Generation) read(ctx context.Context, p *Partition, sub *fetch.Subscrip
 	c.Next, c.moved, err = sub.Take(func(f *fetch.Record) bool {
 		r := &f.Record
 		size := sizeOf(r)
-		if size >= LargeRecord && c.records > 0 {
+		if size >= LargeRecord && c.consumed > 0 {
 			f.PutBack()
 			latest = nil
 			return false
 		}
 		r.Topic, r.Partition = p.Topic, p.Partition
+		if err := g.env.Rejects.Decode(r); err != nil {
+			more := g.reject(ctx, p, &c, f, size, err)
+			if !more {
+				latest = nil
+			}
+			c.consumed += size
+			return more && c.consumed < limit
+		}
+		c.consumed += size
 		if size >= LargeRecord {
-			c.large, c.stored = true, g.storeLarge(ctx, p, r, f.Epoch)
+			c.large, c.stored = true, g.storeLarge(ctx, p, chunk{
+				Chunk:   sink.Chunk{TopicPartition: p.TopicPartition, Large: r, Next: r.Offset + 1, Epoch: f.Epoch},
+				records: 1, first: r.Time, last: r.Time,
+				bytes: int64(len(r.Key) + len(r.Value)),
+			})
 			return false
 		}
 		if c.buf == nil {
@@ -181,6 +196,28 @@ func (g *Generation) read(ctx context.Context, p *Partition, sub *fetch.Subscrip
 	}
 	c.reset, c.Epoch = c.moved && sub.WasReset(), sub.Epoch()
 	return c, err
+}
+
+// reject applies on_error to a record that cannot be decoded. It reports whether the chunk
+// may have further records.
+func (g *Generation) reject(ctx context.Context, p *Partition, c *chunk, f *fetch.Record, size int, cause error) (more bool) {
+	err := g.env.Rejects.Reject(&c.Chunk, &c.rejected, &f.Record, f.Epoch, cause)
+	switch {
+	case err != nil && c.consumed > 0: // store the records before it first
+		f.PutBack()
+		return false
+	case err != nil:
+		c.stored = err
+		return false
+	case size < LargeRecord:
+		return true
+	}
+	// It is the first record of the chunk. Its dead letter uses the record's bytes, so it is
+	// written now.
+	large := chunk{Chunk: c.Chunk, rejected: c.rejected}
+	large.Next, large.Epoch = f.Offset+1, f.Epoch
+	c.large, c.stored = true, g.storeLarge(ctx, p, large)
+	return false
 }
 
 // errPaused says that a chunk was not stored because the gate is shut.
@@ -211,6 +248,7 @@ func (g *Generation) recordAccepted(p *Partition, c chunk) {
 		g.env.Stats.Bytes.Add(c.bytes)
 		g.env.Stats.LastRecord.Store(time.Now().UnixNano())
 	}
+	p.rejected.Accepted(&c.rejected, p.TopicPartition, g.env.Stats, g.env.Log)
 	g.flusher.recordAccepted(c.bytes)
 }
 
@@ -252,10 +290,10 @@ func controls(b []byte) (n int) {
 	return n
 }
 
-// storeLarge writes a large record to the sink, which uses its bytes until storeLarge
-// returns. A pause does not wait for a slow sink: the write is aborted, and the record is
+// storeLarge writes the chunk of a large record to the sink, which uses its bytes until
+// storeLarge returns. A pause does not wait for a slow sink: the write is aborted, and the record is
 // fetched again later.
-func (g *Generation) storeLarge(ctx context.Context, p *Partition, r *sink.Record, epoch leader.Epoch) error {
+func (g *Generation) storeLarge(ctx context.Context, p *Partition, c chunk) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	written := make(chan struct{})
 	watched := make(chan struct{})
@@ -272,11 +310,7 @@ func (g *Generation) storeLarge(ctx context.Context, p *Partition, r *sink.Recor
 		<-watched
 		cancel(nil)
 	}()
-	err := g.store(ctx, p, chunk{
-		Chunk:   sink.Chunk{TopicPartition: p.TopicPartition, Large: r, Next: r.Offset + 1, Epoch: epoch},
-		records: 1, first: r.Time, last: r.Time,
-		bytes: int64(len(r.Key) + len(r.Value)),
-	})
+	err := g.store(ctx, p, c)
 	if err != nil && !errors.Is(err, sink.ErrReopen) && errors.Is(context.Cause(ctx), errPaused) {
 		return errPaused
 	}

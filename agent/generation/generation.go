@@ -16,6 +16,7 @@ import (
 	"kcagent/agent/kafka"
 	"kcagent/agent/lag"
 	"kcagent/agent/offsets"
+	"kcagent/agent/reject"
 	"kcagent/agent/stats"
 	"kcagent/condition"
 	"kcagent/config"
@@ -273,6 +274,7 @@ type Env struct {
 	Log        *slog.Logger                     // names the consumer
 	Spec       *atomic.Pointer[config.Consumer] // the settings in force; see [Generation.ApplySpec]
 	Sink       sink.Sink
+	Rejects    *reject.Rules // what happens to records that cannot be decoded
 	Cluster    *kafka.Cluster
 	Client     *group.Client // the connection to the coordinator
 	Gate       *Gate         // shut while the consumer is paused

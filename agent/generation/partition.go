@@ -8,6 +8,7 @@ import (
 
 	"kcagent/agent/lag"
 	"kcagent/agent/offsets"
+	"kcagent/agent/reject"
 	"kcagent/fetch"
 	"kcagent/leader"
 	"kcagent/sink"
@@ -55,6 +56,7 @@ type Partition struct {
 	openAttempted bool // the sink was asked to open it
 	flowed        bool // it has been flowing in this generation
 	sinkFailed    bool // an error of its sink is reported
+	rejected      reject.Log
 
 	fetchFault string // the reported fault of its subscription, "" if none; used by the watchdog alone
 	flushFault string // the reported fault of its flush, "" if none; used by the flusher alone

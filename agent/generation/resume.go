@@ -11,6 +11,7 @@ import (
 
 	"kcagent/agent/kafka"
 	"kcagent/agent/offsets"
+	"kcagent/agent/reject"
 	"kcagent/fetch"
 	"kcagent/leader"
 	"kcagent/logkey"
@@ -296,7 +297,8 @@ func (g *Generation) commitEarlyStart(ctx context.Context, p *Partition) error {
 // reportSinkFault reports an error of the sink that concerns p.
 func (g *Generation) reportSinkFault(p *Partition, err error) {
 	// The flusher counts its own errors, and the others are not the sink's.
-	if !errors.As(err, new(*flushError)) && !errors.As(err, new(*recreatedError)) && !errors.As(err, new(*kafka.ClusterReplacedError)) {
+	if !errors.As(err, new(*flushError)) && !errors.As(err, new(*recreatedError)) && !errors.As(err, new(*kafka.ClusterReplacedError)) &&
+		!errors.As(err, new(*reject.StopError)) {
 		g.env.Stats.SinkErrors.Add(1)
 	}
 	p.sinkFailed = true

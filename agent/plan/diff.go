@@ -50,8 +50,10 @@ func join(path string, block reflect.Type, f reflect.StructField) string {
 		// A consumer's own brokers are a cluster without a name. Their addresses are
 		// compared with the fields of the cluster.
 		return "cluster"
-	case tag == "-": // the resolved cluster: its fields are named without a prefix
+	case tag == "-" && block == reflect.TypeFor[config.Consumer](): // the resolved cluster: its fields are named without a prefix
 		return ""
+	case tag == "-": // a text that is written in place of the block
+		return path
 	case path == "":
 		return tag
 	}

@@ -179,7 +179,7 @@ func TestEveryFieldIsPlanned(t *testing.T) {
 	}
 	changed := fullConsumer()
 	visit("", reflect.ValueOf(&changed).Elem(), &changed)
-	if fields < 44 {
+	if fields < 60 {
 		t.Errorf("only %d fields were changed; does the walk reach the blocks?", fields)
 	}
 	if !reflect.DeepEqual(changed, base) {
@@ -191,6 +191,7 @@ func fullConsumer() config.Consumer {
 	return config.Consumer{
 		Name: "c", Brokers: []string{"a:1"}, Topics: []string{"t"}, State: config.Running,
 		Cluster: config.Cluster{Brokers: []string{"a:1"}, TLS: &config.TLS{}, SASL: &config.SASL{OAuth: &config.OAuth{}, AWS: &config.AWS{}}},
+		OnError: config.OnError{DeadLetter: &config.DeadLetter{File: &sink.FileSpec{Rotate: &sink.Rotate{}}}},
 		Sink:    sink.Spec{File: &sink.FileSpec{Rotate: &sink.Rotate{}}, Stdout: &sink.StdoutSpec{}},
 	}
 }

@@ -84,7 +84,9 @@ next:
 		go func() {
 			var err error
 			if c.Sink.Kind() != "" { // a pre-check of new credentials checks the cluster alone
-				err = o.CheckSink(c.Sink)
+				for _, s := range c.Sinks() {
+					err = errors.Join(err, o.CheckSink(s))
+				}
 			}
 			found := <-answers[i]
 			if err != nil {

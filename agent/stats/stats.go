@@ -19,6 +19,9 @@ type Stats struct {
 	SinkErrors             atomic.Int64
 	OffsetResets, Stalls   atomic.Int64
 	StalledPartitions      atomic.Int64 // now
+	SkippedKeys            atomic.Int64 // records that were skipped because of their key
+	SkippedValues          atomic.Int64 // records that were skipped because of their value
+	DeadLetters            atomic.Int64
 	Truncations            atomic.Int64
 	Starts                 atomic.Int64
 	LedgerCopies           atomic.Int64
@@ -72,7 +75,10 @@ type Counters struct {
 	OffsetStarts         int64 // partitions for which the start policy was applied
 	CheckpointCopies     int64
 	Stalls               int64
-	StalledPartitions    int64             // now
+	StalledPartitions    int64 // now
+	SkippedKeys          int64 // records that were skipped because of their key
+	SkippedValues        int64 // records that were skipped because of their value
+	DeadLetters          int64
 	FlushSeconds         prometheus.Metric // a histogram; live
 	CommitSeconds        prometheus.Metric // a histogram; live
 }
@@ -88,6 +94,7 @@ func (s *Stats) Counters() Counters {
 		OffsetStarts: s.Starts.Load(), CheckpointCopies: s.LedgerCopies.Load(), Stalls: s.Stalls.Load(),
 		StalledPartitions: s.StalledPartitions.Load(),
 		FlushSeconds:      s.FlushSeconds, CommitSeconds: s.CommitSeconds,
+		SkippedKeys: s.SkippedKeys.Load(), SkippedValues: s.SkippedValues.Load(), DeadLetters: s.DeadLetters.Load(),
 	}
 }
 

@@ -46,6 +46,8 @@ var (
 	metricTruncs     = describeMetric("consumer_log_truncations_total", "Positions that moved back because the log was truncated, such as by an unclean leader election.")
 	metricCopies     = describeMetric("consumer_checkpoint_copies_total", "Partitions whose checkpoint was a copy or a restored backup, or did not match the committed offset, so that the file may lack records that are committed.")
 	metricPending    = describeMetric("consumer_change_pending", "1 while a change of the consumer waits for its pre-check.")
+	metricSkipped    = describeMetric("consumer_skipped_records_total", "Records that could not be decoded and were not written, by reason: invalid_key or invalid_value.")
+	metricDead       = describeMetric("consumer_dead_letters_total", "Records that could not be decoded and were written to the dead letters.")
 	metricNext       = describeMetric("partition_next_offset", "Offset after the last record that the sink accepted.")
 	metricPartLag    = describeMetric("partition_lag_records", "Records between what the sink accepted and the end of the log; absent while unknown.")
 	metricPartLagAge = describeMetric("partition_lag_seconds", "Age of the next record to be written, at most. 0 without lag, absent while unknown.")
@@ -100,6 +102,9 @@ var statusLabels = func() (labels []*dto.LabelPair) {
 	return labels
 }()
 
+// reasonKey and reasonValue say why records were skipped.
+var reasonKey, reasonValue = labelPair("reason", "invalid_key"), labelPair("reason", "invalid_value")
+
 func (r *Row) collect(s *consumer.Snapshot, disk func(path string) (free, size uint64, ok bool), e *exposition) error {
 	of := []*dto.LabelPair{labelPair("consumer", s.Name)}
 	for i, state := range shownStates {
@@ -117,6 +122,9 @@ func (r *Row) collect(s *consumer.Snapshot, disk func(path string) (free, size u
 	e.add(metricCopies, float64(s.CheckpointCopies), of...)
 	e.add(metricStalls, float64(s.Stalls), of...)
 	e.add(metricStalled, float64(s.StalledPartitions), of...)
+	e.add(metricSkipped, float64(s.SkippedKeys), of[0], reasonKey)
+	e.add(metricSkipped, float64(s.SkippedValues), of[0], reasonValue)
+	e.add(metricDead, float64(s.DeadLetters), of...)
 	e.add(metricPending, oneIf(r.Pending != nil), of...)
 	if !s.LastRecord.IsZero() {
 		e.add(metricLastRecord, seconds(s.LastRecord), of...)

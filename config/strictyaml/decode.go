@@ -51,7 +51,7 @@ func (d *Document) decode(n *yaml.Node, path string, v reflect.Value) {
 	switch {
 	case v.Type() == reflect.TypeFor[time.Duration]():
 		d.decodeDuration(n, path, v)
-	case isText(v):
+	case isText(v) && !(n.Kind == yaml.MappingNode && v.Kind() == reflect.Struct && hasKeys(v.Type())):
 		d.decodeText(n, path, v)
 	case v.Kind() == reflect.Struct:
 		d.decodeStruct(n, path, v)
@@ -67,6 +67,12 @@ func (d *Document) decode(n *yaml.Node, path string, v reflect.Value) {
 func isText(v reflect.Value) bool {
 	_, ok := v.Addr().Interface().(encoding.TextUnmarshaler)
 	return ok
+}
+
+// hasKeys reports whether a type may be a block. One that is a text as well is written as
+// either.
+func hasKeys(t reflect.Type) bool {
+	return slices.ContainsFunc(keysOf(t), func(key string) bool { return key != "" && key != "-" })
 }
 
 // expect reports a node of the wrong kind.

@@ -24,9 +24,9 @@ func appendJSON(dst []byte, r *sink.Record) []byte {
 	dst = append(dst, `,"timestamp":`...)
 	dst = appendTime(dst, r.Time)
 	dst = append(dst, ',')
-	dst = appendBytes(dst, "key", r.Key)
+	dst = appendField(dst, "key", r.Key, r.KeyJSON)
 	dst = append(dst, ',')
-	dst = appendBytes(dst, "value", r.Value)
+	dst = appendField(dst, "value", r.Value, r.ValueJSON)
 	dst = append(dst, `,"headers":[`...)
 	for i := range r.Headers {
 		if i > 0 {
@@ -61,6 +61,30 @@ func appendTopic(dst []byte, topic string) []byte {
 		dst = appendEscaped(dst[:start], []byte(strings.ToValidUTF8(topic, "\uFFFD")))
 	}
 	return append(dst, '"')
+}
+
+// appendField appends a key or a value: as it is if it is JSON, else as appendBytes.
+func appendField(dst []byte, name string, b []byte, isJSON bool) []byte {
+	if !isJSON || b == nil {
+		return appendBytes(dst, name, b)
+	}
+	dst = append(dst, '"')
+	dst = append(dst, name...)
+	dst = append(dst, `":`...)
+	return appendOneLine(dst, b)
+}
+
+// appendOneLine appends a JSON value as one line. A line break in it is between two tokens,
+// because in a string it would be escaped, so a space has the same meaning.
+func appendOneLine(dst, b []byte) []byte {
+	start := len(dst)
+	dst = append(dst, b...)
+	for i, c := range dst[start:] {
+		if c == '\n' || c == '\r' {
+			dst[start+i] = ' '
+		}
+	}
+	return dst
 }
 
 // appendBytes appends a member of an object: "name":"text" for valid UTF-8,

@@ -34,6 +34,10 @@ func TestAppendJSON(t *testing.T) {
 		`{"topic":"t","partition":0,"offset":0,"timestamp":null,"key":null,"value":"\"\\/\u0008\u000c\n\r\t\u0000\u001f`+"\x7f<é\u2028𝄞"+`","headers":[]}`)
 	f(sink.Record{Topic: "t", Headers: []sink.Header{{Key: []byte("h"), Value: []byte("1")}, {Key: []byte("h")}, {Key: []byte{0xfe}, Value: []byte{0xfd}}, {}}},
 		`{"topic":"t","partition":0,"offset":0,"timestamp":null,"key":null,"value":null,"headers":[{"key":"h","value":"1"},{"key":"h","value":null},{"key_base64":"/g==","value_base64":"/Q=="},{"key":"","value":null}]}`)
+	f(sink.Record{Topic: "t", Key: []byte(`"k"`), Value: []byte("{\"a\":\r\n \"\\n\"}"), KeyJSON: true, ValueJSON: true},
+		`{"topic":"t","partition":0,"offset":0,"timestamp":null,"key":"k","value":{"a":   "\n"},"headers":[]}`)
+	f(sink.Record{Topic: "t", KeyJSON: true, ValueJSON: true},
+		`{"topic":"t","partition":0,"offset":0,"timestamp":null,"key":null,"value":null,"headers":[]}`)
 	f(sink.Record{Topic: "a\"\n\xff", Partition: -1, Offset: -1},
 		`{"topic":"a\"\n`+"\uFFFD"+`","partition":-1,"offset":-1,"timestamp":null,"key":null,"value":null,"headers":[]}`)
 }

@@ -97,9 +97,9 @@ func (p *pieceWriter) json(r *sink.Record) {
 	p.buf = append(p.buf, `,"timestamp":`...)
 	p.buf = appendTime(p.buf, r.Time)
 	p.text(`,"key`)
-	p.member(r.Key)
+	p.field(r.Key, r.KeyJSON)
 	p.text(`,"value`)
-	p.member(r.Value)
+	p.field(r.Value, r.ValueJSON)
 	p.text(`,"headers":[`)
 	for i, h := range r.Headers {
 		if i > 0 {
@@ -115,6 +115,21 @@ func (p *pieceWriter) json(r *sink.Record) {
 		p.text("}")
 	}
 	p.text("]}\n")
+}
+
+// field writes what appendField appends after the name.
+func (p *pieceWriter) field(b []byte, isJSON bool) {
+	if !isJSON || b == nil {
+		p.member(b)
+		return
+	}
+	p.text(`":`)
+	for len(b) > 0 && p.err == nil {
+		n := min(len(b), pieceBytes)
+		p.reserve(n)
+		p.buf = appendOneLine(p.buf, b[:n])
+		b = b[n:]
+	}
 }
 
 // member writes what appendBytes appends after the name.

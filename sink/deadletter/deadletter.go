@@ -1,0 +1,223 @@
+// Package deadletter adds a second sink to that of a consumer, for the records that cannot
+// be decoded.
+//
+// # Why each dead letter is there once
+//
+// A chunk carries its dead letters. [Sink.Write] writes and flushes them before it writes the
+// chunk to the consumer's own sink, so they are durable before the position moves past them:
+// a crash loses none. If the chunk is read again, because of a crash or because the second
+// write failed, the ledger of the dead letters says which of them are there already;
+// [Sink.Has] reports it. That ledger is compared only while it has the lineage of the
+// consumer's own ledger. After a reset by an operator, or in a recreated topic, offsets are
+// read again on purpose, and their dead letters are written again, too.
+//
+// A sink without a ledger may repeat dead letters after a crash, as it repeats records.
+package deadletter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"kcagent/leader"
+	"kcagent/sink"
+)
+
+// A Sink writes records to the sink of a consumer, and dead letters to a second one. It is
+// safe for concurrent use, as both sinks are.
+type Sink struct {
+	sink.Sink // of the consumer
+	letters   sink.Sink
+
+	mu      sync.Mutex
+	entries map[sink.TopicPartition]entry // of partitions that have resumed
+}
+
+// An entry is what the sink of the dead letters holds of a partition.
+type entry struct {
+	sink.Ledger       // durable; Next is -1 if the sink keeps no ledger
+	accepted    int64 // Next, or further while dead letters are written and not durable
+}
+
+// New returns a sink of both. It closes them when it is closed.
+func New(records, letters sink.Sink) *Sink {
+	return &Sink{Sink: records, letters: letters, entries: make(map[sink.TopicPartition]entry)}
+}
+
+// Has reports whether the dead letter with this offset is durable already.
+func (s *Sink) Has(tp sink.TopicPartition, offset int64) bool { return offset < s.entry(tp).Next }
+
+func (s *Sink) setEntry(tp sink.TopicPartition, e entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.entries[tp] = e
+}
+
+func (s *Sink) entry(tp sink.TopicPartition) entry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e, ok := s.entries[tp]; ok {
+		return e
+	}
+	return entry{sink.Ledger{Position: sink.Position{Next: -1}}, -1}
+}
+
+// ErrorHeader is the key of the header that says why a record is a dead letter. It comes after
+// the record's own headers.
+const ErrorHeader = "kcagent.error"
+
+// largeLetter is the size in bytes from which on a dead letter is not copied.
+const largeLetter = 256 << 10
+
+// Letter returns the dead letter of a record, with its bytes as Kafka has them, and why it
+// cannot be decoded as a header. If the record is large, the chunk uses its bytes.
+func (s *Sink) Letter(r *sink.Record, epoch leader.Epoch, cause error) sink.Chunk {
+	letter := *r
+	letter.Headers = append(slices.Clip(r.Headers), sink.Header{Key: []byte(ErrorHeader), Value: []byte(cause.Error())})
+	c := sink.Chunk{TopicPartition: sink.TopicPartition{Topic: r.Topic, Partition: r.Partition}, Next: r.Offset + 1, Epoch: epoch}
+	if len(r.Key)+len(r.Value) >= largeLetter {
+		c.Large = &letter
+	} else {
+		c.Data = s.letters.Encode(nil, &letter)
+	}
+	return c
+}
+
+// Resume implements [sink.Sink]. The ledger is that of the consumer's own sink.
+func (s *Sink) Resume(ctx context.Context, tp sink.TopicPartition, committed sink.Commits) (sink.Ledger, error) {
+	own, err := s.Sink.Resume(ctx, tp, committed)
+	if err != nil {
+		return own, err
+	}
+	// Nothing is committed under the ledger of the dead letters.
+	l, err := s.letters.Resume(ctx, tp, nil)
+	if err != nil {
+		return sink.Ledger{}, inLetters(err)
+	}
+	s.setEntry(tp, entry{l, l.Next})
+	if own.Next >= 0 {
+		err = s.follow(ctx, tp, own.Position)
+	}
+	return own, err
+}
+
+// Adopt implements [sink.Sink].
+func (s *Sink) Adopt(ctx context.Context, tp sink.TopicPartition, id string, p sink.Position) error {
+	if err := s.Sink.Adopt(ctx, tp, id, p); err != nil {
+		return err
+	}
+	return s.follow(ctx, tp, p)
+}
+
+// follow gives the ledger of the dead letters the lineage of a position of the consumer's
+// own sink. Within one lineage it keeps its entry, which may be ahead of that position.
+func (s *Sink) follow(ctx context.Context, tp sink.TopicPartition, p sink.Position) error {
+	e := s.entry(tp)
+	if e.Next >= 0 && e.Lineage == p.Lineage {
+		return nil
+	}
+	if err := s.letters.Adopt(ctx, tp, e.ID, p); err != nil {
+		return inLetters(err)
+	}
+	if e.ID != "" {
+		e.Position, e.accepted = p, p.Next
+		s.setEntry(tp, e)
+	}
+	return nil
+}
+
+// Write implements [sink.Sink]. It writes and flushes the dead letters of the chunk first.
+func (s *Sink) Write(ctx context.Context, c sink.Chunk) error {
+	if len(c.DeadLetters) > 0 {
+		if err := s.writeLetters(ctx, c.TopicPartition, c.DeadLetters); err != nil {
+			return inLetters(err)
+		}
+	}
+	return s.Sink.Write(ctx, c)
+}
+
+func (s *Sink) writeLetters(ctx context.Context, tp sink.TopicPartition, letters []sink.Chunk) error {
+	e := s.entry(tp)
+	for _, c := range letters {
+		if c.Next <= e.accepted { // an earlier attempt wrote it
+			continue
+		}
+		if err := s.letters.Write(ctx, c); err != nil {
+			return err
+		}
+		e.accepted = c.Next
+		s.setEntry(tp, e)
+	}
+	if err := ofPartition(s.letters.Flush(ctx), tp); err != nil {
+		return err
+	}
+	if e.ID == "" { // the sink has no ledger: an offset that is read again is written again
+		e.accepted = -1
+	} else {
+		e.Next = e.accepted
+	}
+	s.setEntry(tp, e)
+	return nil
+}
+
+// ofPartition is what an error of a flush says about a partition.
+func ofPartition(err error, tp sink.TopicPartition) error {
+	if each, ok := errors.AsType[*sink.FlushError](err); ok {
+		return each.Failed[tp]
+	}
+	return err
+}
+
+// Flush implements [sink.Sink]. Dead letters are durable already, but their ledger may have
+// a new lineage, or their file may be complete.
+func (s *Sink) Flush(ctx context.Context) error {
+	err := s.Sink.Flush(ctx)
+	if own, ok := errors.AsType[*sink.FlushError](err); err != nil && !ok {
+		return err
+	} else if e := s.letters.Flush(ctx); e != nil {
+		return merge(own, e)
+	}
+	return err
+}
+
+// merge adds an error of the dead letters to those of the records; own may be nil. An error
+// that is about all partitions stays one.
+func merge(own *sink.FlushError, letters error) error {
+	each, ok := errors.AsType[*sink.FlushError](letters)
+	if !ok {
+		return inLetters(letters)
+	}
+	failed := make(map[sink.TopicPartition]error)
+	for tp, err := range each.Failed {
+		failed[tp] = inLetters(err)
+	}
+	if own != nil {
+		for tp, err := range own.Failed {
+			failed[tp] = err
+		}
+	}
+	return &sink.FlushError{Failed: failed}
+}
+
+// Release implements [sink.Sink].
+func (s *Sink) Release() error {
+	s.mu.Lock()
+	clear(s.entries)
+	s.mu.Unlock()
+	return errors.Join(s.Sink.Release(), inLetters(s.letters.Release()))
+}
+
+// Close implements [sink.Sink].
+func (s *Sink) Close(end bool) error {
+	return errors.Join(s.Sink.Close(end), inLetters(s.letters.Close(end)))
+}
+
+// inLetters says that an error is about the dead letters.
+func inLetters(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("dead letters: %w", err)
+}
