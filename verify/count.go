@@ -13,7 +13,7 @@ type Count struct {
 	Records     int64 // lines, repeats included
 	Missing     int64 // offsets without a line
 	Repeats     int64 // lines whose offset an earlier line, or another file, has
-	Late        int64 // lines after one with a higher offset, whose own offset is new
+	Late        int64 // lines after one with a higher offset in the same file, whose own offset is new
 
 	Holes    []Run // the first ones, in order of their offsets
 	Repeated []Run // the first ones, in the order in which they were found
@@ -68,7 +68,7 @@ func (c *Count) add(offset int64, file string, line int64) {
 		c.First, c.start = offset, place(file, line)
 		c.Late++
 	default:
-		c.cover(offset, offset, func() string { return place(file, line) })
+		c.Late += c.cover(offset, offset, func() string { return place(file, line) })
 	}
 }
 
@@ -92,9 +92,9 @@ func (c *Count) repeat(from, to int64, at func() string) {
 	}
 }
 
-// cover counts offsets between the first and the last one. Those in a hole are late, the
-// others are repeats.
-func (c *Count) cover(from, to int64, at func() string) {
+// cover counts offsets between the first and the last one. It returns how many of them fill
+// a hole; the others are repeats.
+func (c *Count) cover(from, to int64, at func() string) (filled int64) {
 	repeat := func(from, to int64) {
 		if from <= to {
 			c.repeat(from, to, at)
@@ -105,7 +105,7 @@ func (c *Count) cover(from, to int64, at func() string) {
 		h := c.Holes[i]
 		first, last := max(h.From, from), min(h.To, to)
 		repeat(from, first-1)
-		c.Late += last - first + 1
+		filled += last - first + 1
 		c.Missing -= last - first + 1
 		var rest []Run
 		if h.From < first {
@@ -119,10 +119,12 @@ func (c *Count) cover(from, to int64, at func() string) {
 		from = last + 1
 	}
 	repeat(from, to)
+	return filled
 }
 
 // join adds what another file holds, whose first offset is not lower. Offsets that both hold
-// are repeats; offsets of the other file that are missing in this one are late.
+// are repeats. The offsets of one may be between those of the other: a file of dead letters
+// has those that the file of the records lacks.
 func (c *Count) join(o *Count) {
 	c.Records += o.Records
 	c.Late += o.Late

@@ -74,7 +74,8 @@ func TestHolesAndRepeatsAreCounted(t *testing.T) {
 		{"the same records twice", []string{run(0, 1), run(0, 1)}, Count{Last: 1, Records: 4, Repeats: 2}, false},
 		{"files that overlap", []string{run(2, 3, 4), run(0, 1, 2, 3)}, Count{Last: 4, Records: 7, Repeats: 2}, false},
 		{"a file within another", []string{run(0, 1, 2, 3, 4), run(1, 3)}, Count{Last: 4, Records: 7, Repeats: 2}, false},
-		{"a file fills holes and repeats", []string{run(0, 1, 4, 7, 9), run(1, 2, 3, 4, 5)}, Count{Last: 9, Records: 10, Repeats: 2, Late: 3, Missing: 2}, false},
+		{"a file fills the holes of another", []string{run(0, 1, 4, 7), run(2, 3, 5, 6)}, Count{Last: 7, Records: 8}, true},
+		{"a file fills holes and repeats", []string{run(0, 1, 4, 7, 9), run(1, 2, 3, 4, 5)}, Count{Last: 9, Records: 10, Repeats: 2, Missing: 2}, false},
 		{"a repeat within the second file", []string{run(0, 1), run(2, 2)}, Count{Last: 2, Records: 4, Repeats: 1}, false},
 		{"a hole within the second file", []string{run(0, 1), run(2, 5)}, Count{Last: 5, Records: 4, Missing: 2}, false},
 	} {
