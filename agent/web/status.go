@@ -63,6 +63,8 @@ type ConsumerStatus struct {
 	CatchUpSeconds   *float64          `json:"catch_up_seconds" doc:"Seconds until lag is 0, at the rate at which the sum fell in the last 10 s; 0 if lag is 0. null if unknown, or if lag does not fall."`
 	RebalancesTotal  int64             `json:"rebalances_total" doc:"Generations of the group that the consumer joined."`
 	RestartsTotal    int64             `json:"restarts_total" doc:"Restarts of the consumer after an error."`
+	SkippedTotal     int64             `json:"skipped_records_total" doc:"Records that could not be decoded and were not written."`
+	DeadLettersTotal int64             `json:"dead_letters_total" doc:"Records that could not be decoded and were written to the dead letters."`
 	LastRecordAt     *time.Time        `json:"last_record_at" doc:"When the sink last accepted a record; null before the first one."`
 	LastFlushAt      *time.Time        `json:"last_flush_at" doc:"When the sink was last flushed; null before the first flush."`
 	LastError        *string           `json:"last_error" doc:"Cause of the error while the consumer or a partition fails, else null."`
@@ -198,6 +200,7 @@ func (r *Row) status(c *consumer.Snapshot) ConsumerStatus {
 		RecordsTotal: c.Records, BytesTotal: c.Bytes, RecordsPerSecond: c.RecordsPerSecond,
 		Lag: c.Lag.Records, LagSeconds: c.Lag.Seconds, CatchUpSeconds: c.Lag.CatchUp,
 		RebalancesTotal: c.Rebalances, RestartsTotal: c.Restarts,
+		SkippedTotal: c.SkippedKeys + c.SkippedValues, DeadLettersTotal: c.DeadLetters,
 		LastRecordAt: orNull(c.LastRecord), LastFlushAt: orNull(c.LastFlush),
 		PendingChange: r.Pending, Partitions: make([]PartitionStatus, len(c.Partitions)),
 	}
