@@ -205,6 +205,9 @@ func TestCatchUpFollowsASlowSink(t *testing.T) {
 		t.Errorf("a blocked consumer catches up in %v", pointed(c.CatchUpSeconds))
 	}
 
+	r.produceAt(0, "another")
+	r.wantLag(records + 1)
+
 	ctx, cancel := context.WithCancel(t.Context())
 	var feeder sync.WaitGroup
 	feeder.Go(func() {

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kcagent/fetch/batch"
 	"kcagent/fetch/partition"
 )
 
@@ -103,6 +104,41 @@ func TestEndOfLostPositionIsUnknown(t *testing.T) {
 	r.waitForError(rd, "out of range")
 	if end := rd.end(); end != -1 {
 		t.Errorf("the end is %d", end)
+	}
+}
+
+// TestTimeOfFetchedRecordsIsKnown before the consumer takes them, and unknown once it has taken all.
+func TestTimeOfFetchedRecordsIsKnown(t *testing.T) {
+	r := newRig(t, 1, 1, smallSettings)
+	first := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	r.send(r.producer, &kgo.Record{Timestamp: first}, &kgo.Record{Timestamp: first.Add(time.Minute)})
+	s := r.fetcher.Subscribe(Spec{Topic: "t", MaxBytes: 1 << 20})
+	t.Cleanup(s.Close)
+	ctx, _ := contextOf(t)
+	queued := func() time.Time { return s.Outlook(time.Now()).Queued }
+	for queued().IsZero() {
+		if err := s.Wait(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if !queued().IsZero() {
+			break
+		}
+		if _, _, err := s.Take(func(*batch.Record) bool { return false }); err != nil { // takes the position
+			t.Fatal(err)
+		}
+	}
+	if got := queued(); !got.Equal(first) {
+		t.Errorf("the time is %v, want %v", got, first)
+	}
+	for !queued().IsZero() {
+		if _, err := s.Read(ctx, func(*batch.Record) bool {
+			if at := queued(); !at.IsZero() {
+				t.Errorf("the time is %v while the records are taken", at)
+			}
+			return true
+		}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -94,7 +94,7 @@ func (s *Subscription) Outlook(now time.Time) Outlook {
 	if now.Sub(reported) <= s.f.endLasts {
 		o.End = s.cursor.End(s.iso)
 	}
-	if len(s.cursor.Queue) > 0 {
+	if len(s.cursor.Queue) > 0 && !s.reader.taking { // otherwise it is not the next part
 		o.Queued = s.cursor.Queue[0].Part.Since()
 	}
 	return o
