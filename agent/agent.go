@@ -42,6 +42,9 @@ type Options struct {
 	StopTimeout     time.Duration    // a consumer that takes longer to stop is a zombie; 0 means 20 s
 	ShutdownTimeout time.Duration    // for all consumers, once Run's context has ended; 0 means 25 s
 	Files           *filewatch.Files // reports changed files with secrets; nil means that none is watched
+	// SetLogLevel applies the log level of each configuration that is accepted; "" means that
+	// the file names none. nil ignores it. It must not block.
+	SetLogLevel func(config.LogLevel)
 }
 
 // An Agent runs consumers. Its methods may be called at any time from any goroutine, and
@@ -88,6 +91,9 @@ func New(o Options) *Agent {
 	}
 	if o.ShutdownTimeout == 0 {
 		o.ShutdownTimeout = 25 * time.Second
+	}
+	if o.SetLogLevel == nil {
+		o.SetLogLevel = func(config.LogLevel) {}
 	}
 	if o.Files == nil {
 		o.Files = filewatch.NewFiles(filewatch.Options{})

@@ -44,6 +44,30 @@ func TestRejectedEditChangesNothing(t *testing.T) {
 	})
 }
 
+// TestLogLevelOfAcceptedFilesOnly: an accepted file sets the log level and touches no
+// consumer. A rejected one does not set it.
+func TestLogLevelOfAcceptedFilesOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var levels []config.LogLevel
+		s, stop := startLoop(t, Options{SetLogLevel: func(l config.LogLevel) { levels = append(levels, l) }})
+		defer stop()
+		s.edit("  - {name: a}")
+		id := s.consumer("a").ID
+		debug := updateOf(t, "  - {name: a}")
+		debug.Config.LogLevel = "debug"
+		s.updates <- debug
+		s.badEdit()
+		settle()
+		s.edit("  - {name: a}")
+		if fmt.Sprint(levels) != "[ debug ]" {
+			t.Errorf("the levels are %q", levels)
+		}
+		if f := s.runner(0); f.updates > 0 || s.consumer("a").ID != id || s.states() != "a=RUNNING" {
+			t.Errorf("a change of the log level touched the consumer: %d updates", f.updates)
+		}
+	})
+}
+
 func TestEditKeepsOtherConsumersRunning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, stop := startLoop(t, Options{})

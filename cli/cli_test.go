@@ -3,7 +3,7 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
-	"log/slog"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"kcagent/cli/command"
+	"kcagent/cli/logging"
 	"kcagent/config"
 )
 
@@ -98,7 +99,7 @@ func TestExamplesUseExistingFlags(t *testing.T) {
 
 // TestHelpShowsTheJSONOutput: --help names each field of the output, and no other.
 func TestHelpShowsTheJSONOutput(t *testing.T) {
-	for name, output := range map[string]any{"plan": planReport{Changes: []planned{{}}, Summary: map[string]int{"replace": 1}}, "validate": problemReport{Problems: config.Problems{{}}}} {
+	for name, output := range map[string]any{"plan": planReport{Changes: []planned{{}}, Summary: map[string]int{"replace": 1}, Settings: []setting{{}}}, "validate": problemReport{Problems: config.Problems{{}}}} {
 		text, err := json.Marshal(output)
 		if err != nil {
 			t.Fatal(err)
@@ -243,7 +244,7 @@ func TestHealthFailsWithoutAnAgent(t *testing.T) {
 // of the server ends it, after the consumers were stopped.
 func TestRunEndsIfItsServerFails(t *testing.T) {
 	err := runAgent(t.Context(), runOptions{
-		config: writeFile(t, "consumers: []\n"), listen: "127.0.0.1:0", webConfig: "/nowhere/web.yaml", log: slog.New(slog.DiscardHandler),
+		config: writeFile(t, "consumers: []\n"), listen: "127.0.0.1:0", webConfig: "/nowhere/web.yaml", log: logging.New(io.Discard, "info", false),
 	})
 	if err == nil || !strings.Contains(err.Error(), "/nowhere/web.yaml") {
 		t.Errorf("it ends with %v", err)

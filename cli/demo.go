@@ -8,6 +8,7 @@ import (
 
 	"kcagent/cli/command"
 	"kcagent/cli/httpserver"
+	"kcagent/cli/logging"
 	"kcagent/demo"
 )
 
@@ -31,13 +32,14 @@ demo ends on SIGINT or SIGTERM, or after --duration.`,
 	command.CompleteNothing(c, "rate", "listen", "duration")
 	log := logFlags(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		o.Stdout, o.Log = c.OutOrStdout(), log.logger(c.ErrOrStderr())
-		return runDemo(c.Context(), o)
+		l := log.open(c.ErrOrStderr())
+		o.Stdout, o.Log = c.OutOrStdout(), l.Logger
+		return runDemo(c.Context(), o, l)
 	}
 	return c
 }
 
-func runDemo(ctx context.Context, o demo.Options) error {
+func runDemo(ctx context.Context, o demo.Options, log *logging.Log) error {
 	switch {
 	case o.Rate < 1:
 		return command.Usagef("invalid --rate %d: must be at least 1", o.Rate)
@@ -56,7 +58,7 @@ func runDemo(ctx context.Context, o demo.Options) error {
 	command.SurviveBrokenPipes()
 	return demo.Run(ctx, o, func(ctx context.Context, configPath string) error {
 		return runAgent(ctx, runOptions{
-			config: configPath, listen: o.Listen, watch: true, shutdownTimeout: 25 * time.Second, log: o.Log,
+			config: configPath, listen: o.Listen, watch: true, shutdownTimeout: 25 * time.Second, log: log,
 		})
 	})
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"testing"
 
 	"kcagent/cli/command"
+	"kcagent/cli/logging"
 	"kcagent/demo"
 	"kcagent/e2e/wait"
 )
@@ -71,10 +71,11 @@ func startDemo(t *testing.T, dir string) *logBuffer {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	log, ended := new(logBuffer), make(chan error, 1)
+	l := logging.New(log, "info", false)
 	go func() {
 		ended <- runDemo(ctx, demo.Options{
-			Dir: dir, Rate: demo.DefaultRate, Listen: "127.0.0.1:0", Stdout: new(logBuffer), Log: slog.New(slog.NewTextHandler(log, nil)),
-		})
+			Dir: dir, Rate: demo.DefaultRate, Listen: "127.0.0.1:0", Stdout: new(logBuffer), Log: l.Logger,
+		}, l)
 	}()
 	t.Cleanup(func() {
 		cancel()

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -33,10 +34,12 @@ With --output json stdout is one object:
   {"changes": [{"action": "replace", "consumer": "orders", "fields": ["group"],
                 "cost": "leave and join", "warning": ""}],
    "summary": {"replace": 1},
-   "untouched": 2}
+   "untouched": 2,
+   "settings": [{"key": "log_level", "from": "", "to": "debug"}]}
 
 The actions are create, start, pause, resume, update, resubscribe, stop, replace and
-terminate.`,
+terminate. Settings are keys of the agent itself, which touch no consumer; "" means that
+the file does not set the key.`,
 		Example: "kcagent plan --config consumers.yaml --url http://127.0.0.1:8080",
 	}
 	command.Exits(c, "the file changes nothing", "an error, also if the agent would reject the file", "the file changes something")
@@ -85,10 +88,10 @@ func runPlan(ctx context.Context, io streams, file, address, output string) (cha
 	if output == "json" {
 		enc := json.NewEncoder(io.out)
 		enc.SetIndent("", "  ")
-		return len(report.Changes), enc.Encode(report)
+		return report.changes(), enc.Encode(report)
 	}
 	_, err = fmt.Fprint(io.out, report.text(coloured(io.out)))
-	return len(report.Changes), err
+	return report.changes(), err
 }
 
 // runningConfig returns the configuration that the agent has applied. Secrets that are the
@@ -113,7 +116,18 @@ type planReport struct {
 	Changes   []planned      `json:"changes"`
 	Summary   map[string]int `json:"summary"` // by action
 	Untouched int            `json:"untouched"`
+	Settings  []setting      `json:"settings"` // of the agent itself
 }
+
+// A setting is a changed key of the agent itself.
+type setting struct {
+	Key  string `json:"key"`
+	From string `json:"from"` // "" if it was not set
+	To   string `json:"to"`
+}
+
+// changes counts everything that the file changes.
+func (p planReport) changes() int { return len(p.Changes) + len(p.Settings) }
 
 type planned struct {
 	Action   string   `json:"action"`
@@ -128,7 +142,10 @@ func comparePlan(have, want *config.Config) planReport {
 	for _, c := range have.Consumers {
 		running[c.Name] = plan.Current{Spec: c}
 	}
-	p := planReport{Changes: []planned{}, Summary: map[string]int{}}
+	p := planReport{Changes: []planned{}, Summary: map[string]int{}, Settings: []setting{}}
+	if from, to := have.LogLevel, want.LogLevel; from != to {
+		p.Settings = append(p.Settings, setting{"log_level", string(from), string(to)})
+	}
 	touched := make(map[string]bool)
 	for _, c := range plan.Plan(want.Consumers, running) {
 		fields := c.Fields
@@ -178,8 +195,15 @@ func (p planReport) text(coloured bool) string {
 			b.WriteString("  warning: " + c.Warning + "\n")
 		}
 	}
-	if len(p.Changes) == 0 {
+	for _, s := range p.Settings {
+		fmt.Fprintf(&b, "~ %s  cost: none  (from %s to %s)\n", s.Key, cmp.Or(s.From, "unset"), cmp.Or(s.To, "unset"))
+	}
+	switch {
+	case p.changes() == 0:
 		fmt.Fprintf(&b, "no changes; %s untouched\n", count(p.Untouched, "consumer"))
+		return b.String()
+	case len(p.Changes) == 0:
+		fmt.Fprintf(&b, "%s; %s untouched\n", count(len(p.Settings), "setting"), count(p.Untouched, "consumer"))
 		return b.String()
 	}
 	var parts []string

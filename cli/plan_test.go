@@ -88,6 +88,25 @@ func TestPlanShowsChangesAndTheirCost(t *testing.T) {
 	}
 }
 
+// TestPlanShowsSettingsOfTheAgent: a change of log_level is a change of the agent that
+// touches no consumer.
+func TestPlanShowsSettingsOfTheAgent(t *testing.T) {
+	url, want := running(t, planHave), writeFile(t, "log_level: debug\n"+planHave)
+	code, out, stderr := kcagent(t, "plan", "--config", want, "--url", url)
+	if text := "~ log_level  cost: none  (from unset to debug)\n1 setting; 4 consumers untouched\n"; code != exitChanges || out != text || stderr != "" {
+		t.Errorf("exit %d: %s%s", code, out, stderr)
+	}
+	_, out, _ = kcagent(t, "plan", "--config", want, "--url", url, "--output", "json")
+	golden(t, "plan-settings.json", out)
+	url = running(t, "log_level: warn\n"+planHave)
+	if code, out, _ := kcagent(t, "plan", "--config", writeFile(t, planHave), "--url", url); code != exitChanges || !strings.Contains(out, "(from warn to unset)") {
+		t.Errorf("removed: exit %d: %s", code, out)
+	}
+	if code, out, _ := kcagent(t, "plan", "--config", writeFile(t, "log_level: warn\n"+planHave), "--url", url); code != command.Success {
+		t.Errorf("the same level: exit %d: %s", code, out)
+	}
+}
+
 // TestPlanWarnsOfATakeover: a new entry writes to the file of a removed one, with another
 // group.
 func TestPlanWarnsOfATakeover(t *testing.T) {

@@ -23,6 +23,7 @@ import (
 	"kcagent/agent/kafka"
 	"kcagent/cli/command"
 	"kcagent/cli/httpserver"
+	"kcagent/cli/logging"
 	"kcagent/config"
 	"kcagent/config/filewatch"
 	"kcagent/limits"
@@ -36,7 +37,7 @@ type runOptions struct {
 	watch           bool
 	shutdownTimeout time.Duration
 	webConfig       string
-	log             *slog.Logger
+	log             *logging.Log
 }
 
 func newRun() *cobra.Command {
@@ -63,7 +64,7 @@ consumer; a second signal ends the process at once. The log goes to stderr.`,
 	command.CompleteNothing(c, "listen", "shutdown-timeout")
 	log := logFlags(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		o.log = log.logger(c.ErrOrStderr())
+		o.log = log.open(c.ErrOrStderr())
 		if err := o.check(); err != nil {
 			return err
 		}
@@ -107,17 +108,9 @@ func logFlags(c *cobra.Command) logOptions {
 	}
 }
 
-// logger returns the logger that the flags describe.
-func (l logOptions) logger(w io.Writer) *slog.Logger {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(*l.level)); err != nil {
-		panic(err) // the flag accepts the names of levels only
-	}
-	o := &slog.HandlerOptions{Level: level}
-	if *l.format == "json" {
-		return slog.New(slog.NewJSONHandler(w, o))
-	}
-	return slog.New(slog.NewTextHandler(w, o))
+// open returns the log that the flags describe.
+func (l logOptions) open(w io.Writer) *logging.Log {
+	return logging.New(w, *l.level, *l.format == "json")
 }
 
 // serverGrace is how long requests in progress may take once the agent has ended.
@@ -134,19 +127,24 @@ func runAgent(ctx context.Context, o runOptions) error {
 	if err != nil {
 		return err
 	}
-	kafka.SetUpSarama(o.log)
-	if err := limits.SetUpGC(o.log); err != nil {
-		o.log.Warn("memory limit is unknown; memory is not limited", logkey.Error, err)
+	log := o.log.Logger
+	o.log.CaptureStandard()
+	kafka.SetUpSarama(log)
+	if err := limits.SetUpGC(log); err != nil {
+		log.Warn("memory limit is unknown; memory is not limited", logkey.Error, err)
 	}
-	files := filewatch.NewFiles(filewatch.Options{Log: o.log, Events: o.watch})
-	a := agent.New(agent.Options{Log: o.log, Version: version(), ShutdownTimeout: o.shutdownTimeout, Files: files})
+	files := filewatch.NewFiles(filewatch.Options{Log: log, Events: o.watch})
+	a := agent.New(agent.Options{
+		Log: log, Version: version(), ShutdownTimeout: o.shutdownTimeout, Files: files,
+		SetLogLevel: func(l config.LogLevel) { o.log.SetLevel(string(l)) },
+	})
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	server, clients := newServer(a.Handler(), listener, limits.Of().Connections, o.log)
+	server, clients := newServer(a.Handler(), listener, limits.Of().Connections, log)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		err := web.Serve(clients, server, &web.FlagConfig{WebConfigFile: &o.webConfig}, o.log)
+		err := web.Serve(clients, server, &web.FlagConfig{WebConfigFile: &o.webConfig}, log)
 		if !errors.Is(err, http.ErrServerClosed) {
 			cancel(serverError{fmt.Errorf("serve http on %s: %w", o.listen, err)})
 		}
@@ -166,7 +164,7 @@ func runAgent(ctx context.Context, o runOptions) error {
 			}
 		}
 	})
-	w := config.NewWatcher(o.config, os.LookupEnv, filewatch.Options{Log: o.log, Reload: reload, Events: o.watch})
+	w := config.NewWatcher(o.config, os.LookupEnv, filewatch.Options{Log: log, Reload: reload, Events: o.watch})
 	wg.Go(func() { w.Run(ctx) })
 	wg.Go(func() { files.Run(ctx) })
 

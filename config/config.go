@@ -24,12 +24,20 @@ import (
 type Config struct {
 	Clusters  map[string]Cluster `yaml:"clusters" doc:"Kafka clusters by name."`
 	Limits    Limits             `yaml:"limits" doc:"Limits for the number of consumers, for what one edit may remove, and for the size of one record batch."`
+	LogLevel  LogLevel           `yaml:"log_level" doc:"Minimum level to log, instead of that of the flag --log-level. An edit changes it without a restart; removing it restores the level of the flag." default:"the level of --log-level" example:"debug"`
 	Consumers []Consumer         `yaml:"consumers" doc:"The consumers. Each has a name of its own; an empty list means none."`
 
 	// Warnings are what the file may say and its author probably did not mean, in the
 	// order of the file.
 	Warnings Problems `yaml:"-"`
 }
+
+// A LogLevel is the minimum level of the lines that the agent logs; "" means that of the
+// flag.
+type LogLevel string
+
+// Values lists the legal levels.
+func (LogLevel) Values() []string { return []string{"debug", "info", "warn", "error"} }
 
 // Limits bound the number of consumers, what one edit may remove, and the size of one record batch.
 type Limits struct {

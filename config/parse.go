@@ -136,6 +136,8 @@ func (p *parser) config(root *yaml.Node) *Config {
 			p.doc.Decode(value, "clusters", &c.Clusters)
 		case "limits":
 			p.doc.Decode(value, "limits", &c.Limits)
+		case "log_level":
+			p.doc.Decode(value, "log_level", &c.LogLevel)
 		case "defaults":
 			defaults = p.defaults(value)
 		case "consumers":
@@ -149,7 +151,7 @@ func (p *parser) config(root *yaml.Node) *Config {
 	return c
 }
 
-var topKeys = []string{"clusters", "defaults", "limits", "consumers"}
+var topKeys = []string{"clusters", "defaults", "limits", "log_level", "consumers"}
 
 // consumers decodes the list, each entry filled from the defaults.
 func (p *parser) consumers(root, defaults *yaml.Node, c *Config) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,12 +24,15 @@ func configurationPage(t *testing.T) string {
 	var b strings.Builder
 	b.WriteString(generated)
 	b.WriteString(configurationIntro)
-	section := func(title, intro string, block reflect.Type, root string, cost func(setting) string) {
+	list := func(title, intro string, settings []setting, root string, cost func(setting) string) {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", title, intro)
 		b.WriteString("| key | type | default | cost of a change | meaning |\n|---|---|---|---|---|\n")
-		for _, s := range settingsOf(block, "", nil) {
+		for _, s := range settings {
 			fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", s.key, typeOf(s.field.Type), defaultOf(t, s, root, defaults), cost(s), meaning(s))
 		}
+	}
+	section := func(title, intro string, block reflect.Type, root string, cost func(setting) string) {
+		list(title, intro, settingsOf(block, "", nil), root, cost)
 	}
 	section("consumers, defaults", consumersIntro, reflect.TypeFor[config.Consumer](), "consumer", func(s setting) string { return costOf(s, nil) })
 	section("clusters", clustersIntro, reflect.TypeFor[config.Cluster](), "cluster", func(s setting) string {
@@ -36,6 +40,9 @@ func configurationPage(t *testing.T) string {
 	})
 	// The limits belong to no consumer, so that no plan has them: an edit applies them.
 	section("limits", limitsIntro, reflect.TypeFor[config.Limits](), "limits", func(setting) string { return "none" })
+	list("other keys", otherKeysIntro, slices.DeleteFunc(settingsOf(reflect.TypeFor[config.Config](), "", nil), func(s setting) bool {
+		return s.field.Type.Kind() != reflect.String || len(s.index) > 1
+	}), "", func(setting) string { return "none" })
 	b.WriteString(envelope)
 	return b.String()
 }
@@ -324,6 +331,8 @@ const consumersIntro = "`consumers` is a list with one entry per consumer. `defa
 const clustersIntro = "`clusters` names the Kafka clusters. A change of a cluster applies to each consumer that uses it. A new name for a cluster with the same content costs nothing."
 
 const limitsIntro = "`limits` bounds the number of consumers, what one edit may remove, and the size of one record batch."
+
+const otherKeysIntro = "These keys of the file concern the agent itself."
 
 const envelope = `
 ## The JSON envelope

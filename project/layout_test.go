@@ -27,10 +27,11 @@ import (
 // here, so that a reviewer sees it.
 var arrows = []struct{ name, imports string }{
 	{".", "cli"},
-	{"cli", "agent agent/consumer agent/kafka agent/plan agent/precheck agent/web cli/client cli/command cli/httpserver cli/statustable config config/filewatch demo limits logkey sink/file sink/file/filename verify"},
+	{"cli", "agent agent/consumer agent/kafka agent/plan agent/precheck agent/web cli/client cli/command cli/httpserver cli/logging cli/statustable config config/filewatch demo limits logkey sink/file sink/file/filename verify"},
 	{"cli/client", ""},
 	{"cli/command", "config config/strictyaml"},
-	{"cli/httpserver", ""},
+	{"cli/httpserver", "logkey"},
+	{"cli/logging", "logkey"},
 	{"cli/statustable", "agent/consumer agent/web"},
 	{"demo", "logkey sink/file/filename"},
 	{"verify", ""},
@@ -46,7 +47,7 @@ var arrows = []struct{ name, imports string }{
 	{"agent/reject", "agent/stats condition config leader logkey sink sink/deadletter sink/decode"},
 	{"agent/group", "agent/kafka agent/kafka/login agent/offsets config fetch leader limits retry sink"},
 	{"agent/outage", "agent/kafka agent/kafka/login condition config fetch logkey"},
-	{"agent/kafka", "agent/kafka/login config fetch retry"},
+	{"agent/kafka", "agent/kafka/login config fetch logkey retry"},
 	{"agent/kafka/login", "config config/filewatch limits retry"},
 	{"agent/offsets", "config leader sink"},
 	{"agent/diskspace", "retry"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -11,6 +12,7 @@ import (
 
 	"kcagent/agent/kafka/login"
 	"kcagent/config"
+	"kcagent/logkey"
 	"kcagent/retry"
 )
 
@@ -18,15 +20,36 @@ import (
 // call of sarama: its metrics cost 85 KB for each group and the agent does not read them,
 // and by default it does not limit the size of a decompressed batch.
 //
-// sarama's log lines do not name a consumer. They go to log at debug level; a nil log
-// drops them. A panic in a goroutine of sarama ends the process: if it were caught, the
+// sarama's log lines do not name a consumer. They go to log at debug level, which may be
+// enabled later; a nil log drops them. A panic in a goroutine of sarama ends the process: if it were caught, the
 // consumer would stop without an error. After the restart, all consumers resume at
 // their committed offsets.
 func SetUpSarama(log *slog.Logger) {
 	metrics.UseNilMetrics = true
 	sarama.MaxDecompressedBatchSize = maxBatchBytes
-	if log != nil && log.Enabled(context.Background(), slog.LevelDebug) {
-		sarama.Logger = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
+	if log != nil {
+		sarama.Logger = saramaLog{log}
+	}
+}
+
+// A saramaLog logs the lines of sarama.
+type saramaLog struct{ log *slog.Logger }
+
+// Print implements [sarama.StdLogger].
+func (l saramaLog) Print(v ...any) { l.line(func() string { return fmt.Sprint(v...) }) }
+
+// Printf implements [sarama.StdLogger].
+func (l saramaLog) Printf(format string, v ...any) {
+	l.line(func() string { return fmt.Sprintf(format, v...) })
+}
+
+// Println implements [sarama.StdLogger].
+func (l saramaLog) Println(v ...any) { l.line(func() string { return fmt.Sprintln(v...) }) }
+
+// line logs a text, and formats it only if it is logged.
+func (l saramaLog) line(text func() string) {
+	if l.log.Enabled(context.Background(), slog.LevelDebug) {
+		l.log.Debug("message of the kafka client", logkey.Message, strings.TrimSpace(text()))
 	}
 }
 

@@ -5,9 +5,13 @@
 package httpserver
 
 import (
+	stdlog "log"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
+
+	"kcagent/logkey"
 )
 
 const (
@@ -18,11 +22,25 @@ const (
 )
 
 // New returns a server of h with a deadline for each phase of a request. It logs errors of
-// connections as warnings.
+// connections as warnings, and panics of h as errors.
 func New(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler: h, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		Handler: h, ErrorLog: stdlog.New(errorLog{log}, "", 0),
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout, WriteTimeout: writeTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 	}
+}
+
+// An errorLog logs what net/http reports.
+type errorLog struct{ log *slog.Logger }
+
+// Write implements [io.Writer].
+func (l errorLog) Write(p []byte) (int, error) {
+	text := strings.TrimSpace(string(p))
+	if strings.HasPrefix(text, "http: panic serving ") {
+		l.log.Error("handler of an http request panicked", logkey.Message, text)
+	} else {
+		l.log.Warn("http server reported an error", logkey.Message, text)
+	}
+	return len(p), nil
 }

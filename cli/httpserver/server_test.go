@@ -1,9 +1,12 @@
 package httpserver
 
 import (
+	"bytes"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 )
@@ -35,5 +38,30 @@ func TestServerClosesConnectionsOfSlowClients(t *testing.T) {
 	}
 	if s.WriteTimeout == 0 || s.IdleTimeout == 0 || s.MaxHeaderBytes == 0 {
 		t.Errorf("a limit is missing: %+v", s)
+	}
+}
+
+// TestPanicsOfHandlersAreLogged: a panic of a handler is one line of the log, with the stack.
+// Other errors of the server are warnings.
+func TestPanicsOfHandlersAreLogged(t *testing.T) {
+	var out bytes.Buffer
+	s := New(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("broken\nhandler") }), slog.New(slog.NewTextHandler(&out, nil)))
+	server := httptest.NewUnstartedServer(nil)
+	server.Config = s
+	server.Start()
+	if resp, err := http.Get(server.URL); err == nil {
+		resp.Body.Close()
+		t.Error("the request succeeded")
+	}
+	server.Close()
+	line := out.String()
+	if strings.Count(line, "\n") != 1 || !strings.Contains(line, `level=ERROR msg="handler of an http request panicked" message="http: panic serving`) ||
+		!strings.Contains(line, `broken\nhandler`) || !strings.Contains(line, "server_test.go") {
+		t.Errorf("logged %q", line)
+	}
+	out.Reset()
+	s.ErrorLog.Printf("http: Accept error: %s", "EMFILE")
+	if line := out.String(); !strings.Contains(line, `level=WARN msg="http server reported an error" message="http: Accept error: EMFILE"`) {
+		t.Errorf("logged %q", line)
 	}
 }

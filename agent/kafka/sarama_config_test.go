@@ -1,0 +1,34 @@
+package kafka
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/IBM/sarama"
+)
+
+// TestSaramaLogsAtDebugLevel: sarama's lines are logged while the level is DEBUG, which may
+// change after the start.
+func TestSaramaLogsAtDebugLevel(t *testing.T) {
+	was := sarama.Logger
+	defer func() { sarama.Logger = was }()
+	var out bytes.Buffer
+	var level slog.LevelVar
+	SetUpSarama(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: &level})))
+	sarama.Logger.Println("client/brokers", 1)
+	if out.Len() > 0 {
+		t.Errorf("at info: %s", &out)
+	}
+	level.Set(slog.LevelDebug)
+	sarama.Logger.Println("client/brokers", 1)
+	sarama.Logger.Printf("connected to %s\n", "k:9092")
+	sarama.Logger.Print("closed")
+	for i, line := range strings.Split(strings.TrimSpace(out.String()), "\n") {
+		want := []string{`message="client/brokers 1"`, `message="connected to k:9092"`, "message=closed"}[i]
+		if !strings.HasSuffix(line, `level=DEBUG msg="message of the kafka client" `+want) {
+			t.Errorf("line %d: %s", i, line)
+		}
+	}
+}
