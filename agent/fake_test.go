@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"kcagent/agent/consumer"
+	"kcagent/agent/lag"
 	"kcagent/agent/stats"
 	"kcagent/agent/web"
 	"kcagent/config"
@@ -115,6 +116,10 @@ func (f *fakeRunner) Retire() {
 }
 
 func (f *fakeRunner) Sample(time.Time) {}
+
+func (f *fakeRunner) Brief() consumer.Snapshot { return f.Snapshot() }
+
+func (f *fakeRunner) TotalLag() lag.Lag { return lag.Lag{} }
 
 func (f *fakeRunner) Snapshot() consumer.Snapshot {
 	f.mu.Lock()

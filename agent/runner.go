@@ -4,16 +4,16 @@ import (
 	"context"
 	"time"
 
-	"kcagent/agent/consumer"
+	"kcagent/agent/web"
 	"kcagent/config"
 	"kcagent/config/filewatch"
 )
 
-// A runner is what the loop needs of a consumer; the real one is a [consumer.Consumer]. Only
+// A runner is what the loop needs of a consumer; the real one is a consumer.Consumer. Only
 // Run blocks. The loop starts Run in a goroutine of its own, and calls the other methods
 // itself. Snapshot may be called from any goroutine at any time.
 type runner interface {
-	// Run runs the consumer until ctx ends; the cause of ctx is a [consumer.StopReason]. When it
+	// Run runs the consumer until ctx ends; the cause of ctx is a consumer.StopReason. When it
 	// returns, the consumer holds no goroutine, socket or file. It may be called again
 	// then, unless the reason led to TERMINATED.
 	Run(ctx context.Context)
@@ -49,6 +49,6 @@ type runner interface {
 	// Sample measures the rate of records since the last sample.
 	Sample(now time.Time)
 
-	// Snapshot returns the current state.
-	Snapshot() consumer.Snapshot
+	// The current state.
+	web.SnapshotSource
 }

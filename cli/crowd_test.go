@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"kcagent/agent/consumer"
+	"kcagent/agent/lag"
 	"kcagent/agent/web"
 	"kcagent/config"
 )
@@ -153,6 +154,10 @@ func serveLarge(t *testing.T) (address string) {
 
 // A failingConsumer is one with a long error.
 type failingConsumer string
+
+func (c failingConsumer) Brief() consumer.Snapshot { return c.Snapshot() }
+
+func (failingConsumer) TotalLag() lag.Lag { return lag.Lag{} }
 
 func (c failingConsumer) Snapshot() consumer.Snapshot {
 	s := consumer.Snapshot{ID: string(c), Name: string(c), State: consumer.Failing, Started: true, Fault: longError}

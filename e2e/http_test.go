@@ -23,7 +23,7 @@ var contract = map[string]string{
  "consumers": [{"id": "", "name": "", "status": "", "desired": "",
    "brokers": [""], "cluster": "", "group": "", "topics": [""], "sink": "", "member_ids": [""], "generation": 0,
    "created_at": "", "status_since": "", "records_total": 0, "bytes_total": 0, "records_per_second": 0.0, "lag": 0, "lag_seconds": 0.0, "catch_up_seconds": 0.0, "rebalances_total": 0, "restarts_total": 0,
-   "last_record_at": null, "last_flush_at": null, "last_error": null, "pending_change": null,
+   "last_record_at": null, "last_flush_at": null, "last_error": null, "last_error_at": null, "recent_errors": [{"at": "", "error": "", "count": 0}], "pending_change": null,
    "partitions": [{"topic": "", "partition": 0, "next_offset": 0, "committed_offset": 0, "high_water_mark": 0, "lag": 0, "lag_seconds": 0.0, "catch_up_seconds": 0.0}]}],
  "terminated": [{"name": "", "at": "", "clean": true, "records_total": 0}]}`,
 	"/threads": `{"goroutines": 0, "os_threads": 0,

@@ -70,6 +70,7 @@ type publicState struct {
 	Since       time.Time
 	Started     bool // it has left STARTING since it was last started
 	Fault       string
+	Errors      []RecentError
 	MemberID    string
 	Generation  int32
 	Topics      []string

@@ -22,10 +22,11 @@ type Snapshot struct {
 	Created time.Time
 
 	State    State
-	Since    time.Time // of State
-	Started  bool      // it has left STARTING since it was last started
-	Fault    string    // why it is in ERROR, or what its start waits for; "" for neither
-	EndError error     // why its last run did not end cleanly; nil if it did
+	Since    time.Time     // of State
+	Started  bool          // it has left STARTING since it was last started
+	Fault    string        // why it is in ERROR, or what its start waits for; "" for neither
+	EndError error         // why its last run did not end cleanly; nil if it did
+	Errors   []RecentError // newest first
 
 	MemberID      string // "" while it is not a member of its group
 	Generation    int32
@@ -50,26 +51,47 @@ type PartitionSnapshot struct {
 // Snapshot may be called by any goroutine. It waits for nothing but the mutexes of
 // partitions, which are held for a few instructions.
 func (c *Consumer) Snapshot() Snapshot {
-	v := c.published.Load()
-	s := Snapshot{
-		ID: c.id, Name: c.name, Created: c.created,
-		State: v.State, Since: v.Since, Started: v.Started, Fault: v.Fault, EndError: v.EndError,
-		MemberID: v.MemberID, Generation: v.Generation, Topics: v.Topics,
-		Resubscribing: v.StartedWith != nil && !kafka.SameTopics(v.StartedWith, c.spec.Load()),
-		Counters:      c.stats.Counters(),
+	s := c.Brief()
+	partitions := c.published.Load().Partitions
+	if len(partitions) > 0 {
+		s.Partitions = make([]PartitionSnapshot, len(partitions))
 	}
-	if len(v.Partitions) > 0 {
-		s.Partitions = make([]PartitionSnapshot, len(v.Partitions))
-	}
-	now, lags := time.Now(), make([]lag.Lag, len(v.Partitions))
-	for i, p := range v.Partitions {
+	now, lags := time.Now(), make([]lag.Lag, len(partitions))
+	for i, p := range partitions {
 		lags[i] = p.Lag(now)
 		s.Partitions[i] = PartitionSnapshot{
 			Topic: p.Topic, Partition: p.Partition, NextOffset: p.NextOffset(),
 			CommittedOffset: p.CommittedOffset(), HighWaterMark: p.HighWaterMark(), Lag: lags[i],
 		}
 	}
-	s.Lag = lag.Sum(lags)
-	s.Lag.CatchUp = c.trend.CatchUp(s.Lag.Records)
+	s.Lag = c.sumLag(lags)
 	return s
+}
+
+// Brief is Snapshot without Partitions and Lag. It costs the same for any number of partitions.
+func (c *Consumer) Brief() Snapshot {
+	v := c.published.Load()
+	return Snapshot{
+		ID: c.id, Name: c.name, Created: c.created,
+		State: v.State, Since: v.Since, Started: v.Started, Fault: v.Fault, EndError: v.EndError, Errors: v.Errors,
+		MemberID: v.MemberID, Generation: v.Generation, Topics: v.Topics,
+		Resubscribing: v.StartedWith != nil && !kafka.SameTopics(v.StartedWith, c.spec.Load()),
+		Counters:      c.stats.Counters(),
+	}
+}
+
+// TotalLag is Lag of Snapshot.
+func (c *Consumer) TotalLag() lag.Lag {
+	partitions := c.published.Load().Partitions
+	now, lags := time.Now(), make([]lag.Lag, len(partitions))
+	for i, p := range partitions {
+		lags[i] = p.Lag(now)
+	}
+	return c.sumLag(lags)
+}
+
+func (c *Consumer) sumLag(partitions []lag.Lag) lag.Lag {
+	sum := lag.Sum(partitions)
+	sum.CatchUp = c.trend.CatchUp(sum.Records)
+	return sum
 }

@@ -76,7 +76,11 @@ func (m *stateMachine) run(ctx context.Context) {
 
 // end makes the last state change.
 func (m *stateMachine) end(ctx context.Context, err error, stopped time.Time) {
-	m.consumer.publish(func(s *publicState) { s.EndError = err })
+	m.consumer.publish(func(s *publicState) {
+		if s.EndError = err; err != nil {
+			s.Errors = withError(s.Errors, err, false, time.Now())
+		}
+	})
 	stop, ok := errors.AsType[StopReason](context.Cause(ctx))
 	if !ok {
 		stop.To = Terminated
@@ -136,9 +140,12 @@ func (m *stateMachine) recordFault(origin string, err error) {
 		delete(m.faults, origin)
 		return
 	}
-	if was := m.faults[origin]; was == nil || was.Error() != err.Error() {
+	was := m.faults[origin]
+	lasted := was != nil && was.Error() == err.Error()
+	if !lasted {
 		m.latest = origin // a fault that is reported again is not the newest
 	}
+	m.consumer.publish(func(s *publicState) { s.Errors = withError(s.Errors, err, lasted, time.Now()) })
 	m.faults[origin] = err
 }
 

@@ -129,7 +129,7 @@ func (a *API) serveConsumer(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
 	for _, row := range a.o.Snapshot().Rows {
 		if row.Spec.Name == name {
-			c := row.Consumer.Snapshot()
+			c := row.read(q.fields)
 			s := row.status(&c)
 			replySelected(w, r, http.StatusOK, &s, q)
 			return

@@ -33,6 +33,14 @@ type shownConsumer consumer.Snapshot
 
 func (c *shownConsumer) Snapshot() consumer.Snapshot { return consumer.Snapshot(*c) }
 
+func (c *shownConsumer) Brief() consumer.Snapshot {
+	s := c.Snapshot()
+	s.Partitions, s.Lag = nil, lag.Lag{}
+	return s
+}
+
+func (c *shownConsumer) TotalLag() lag.Lag { return consumer.Snapshot(*c).Lag }
+
 func newAPITest(t *testing.T) *apiTest {
 	t.Helper()
 	a := &apiTest{T: t}
@@ -114,7 +122,7 @@ func TestAPIIsReadOnlyAndRepliesInJSON(t *testing.T) {
 const statusKeys = `agent.hostname agent.pid agent.started_at agent.version
 config.applied_at config.file_sha256 config.path config.problems config.sha256 config.state
 consumers.brokers consumers.bytes_total consumers.catch_up_seconds consumers.cluster consumers.created_at consumers.desired consumers.generation
-consumers.group consumers.id consumers.lag consumers.lag_seconds consumers.last_error consumers.last_flush_at consumers.last_record_at
+consumers.group consumers.id consumers.recent_errors consumers.last_error_at consumers.lag consumers.lag_seconds consumers.last_error consumers.last_flush_at consumers.last_record_at
 consumers.member_ids consumers.name consumers.partitions consumers.pending_change consumers.rebalances_total
 consumers.records_per_second consumers.records_total consumers.restarts_total consumers.sink consumers.status
 consumers.status_since consumers.topics
@@ -319,5 +327,11 @@ func TestMetricsOfPartitions(t *testing.T) {
 
 // BenchmarkStatus shows a thousand consumers with ten partitions each.
 func BenchmarkStatus(b *testing.B) {
-	benchmarkPage(b, "/status", 10, "")
+	for name, path := range map[string]string{
+		"full": "/status", "fields": "/status?fields=summary,consumers.name,consumers.status,consumers.lag", "page": "/status?limit=50",
+	} {
+		for _, encoding := range []string{"identity", "gzip"} {
+			b.Run(name+"/"+encoding, func(b *testing.B) { benchmarkPage(b, path, 10, encoding) })
+		}
+	}
 }

@@ -220,6 +220,7 @@ func benchmarkPage(b *testing.B, path string, partitions int, encoding string) {
 		if h.ServeHTTP(w, r); w.Code != http.StatusOK {
 			b.Fatal(w.Code)
 		}
+		b.ReportMetric(float64(w.Body.Len()), "bytes")
 	}
 }
 

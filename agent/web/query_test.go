@@ -2,12 +2,16 @@ package web
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"kcagent/agent/consumer"
+	"kcagent/agent/lag"
 )
 
 // publishThree publishes the consumers a, b and c, with a partition each.
@@ -44,6 +48,95 @@ func TestFieldsSelectWhatIsShown(t *testing.T) {
 		_, body := get(t, h, http.MethodGet, path)
 		if !strings.HasPrefix(body, "{\n  \"") && !strings.HasPrefix(body, "[\n  {") || !strings.Contains(body, `"partitions": [`) {
 			t.Errorf("GET %s is not indented and complete: %s", path, body)
+		}
+	}
+}
+
+// A countedConsumer records what is read of a consumer.
+type countedConsumer struct {
+	shownConsumer
+	reads map[string]int
+}
+
+func (c *countedConsumer) Snapshot() consumer.Snapshot {
+	c.reads["partitions"]++
+	return c.shownConsumer.Snapshot()
+}
+
+func (c *countedConsumer) Brief() consumer.Snapshot {
+	c.reads["brief"]++
+	return c.shownConsumer.Brief()
+}
+
+func (c *countedConsumer) TotalLag() lag.Lag {
+	c.reads["lag"]++
+	return c.shownConsumer.TotalLag()
+}
+
+// TestUnselectedFieldsAreNotComputed: the partitions of a consumer are read only if they are
+// shown, and consumers are not read at all if nothing depends on them.
+func TestUnselectedFieldsAreNotComputed(t *testing.T) {
+	for path, want := range map[string]string{
+		"/status":         "map[partitions:3]",
+		"/status?limit=1": "map[brief:2 partitions:1]", // the others for summary and config
+		"/status?fields=consumers&limit=1&offset=1": "map[partitions:1]",
+		"/status?fields=consumers.name":             "map[brief:3]",
+		"/status?fields=consumers.lag,summary":      "map[brief:3 lag:3]",
+		"/status?fields=consumers.partitions.lag":   "map[partitions:3]",
+		"/status?fields=summary":                    "map[brief:3]",
+		"/status?fields=agent,resources,terminated": "map[]",
+		"/list-consumers":                           "map[partitions:3]",
+		"/list-consumers?fields=status&limit=2":     "map[brief:2]",
+		"/status/b?fields=lag_seconds":              "map[brief:1 lag:1]",
+		"/status/b":                                 "map[partitions:1]",
+		"/readyz":                                   "map[brief:2]", // b is stopped
+	} {
+		a := newAPITest(t)
+		publishThree(a)
+		reads := make(map[string]int)
+		for i := range a.published.Load().Rows {
+			row := &a.published.Load().Rows[i]
+			row.Consumer = &countedConsumer{*row.Consumer.(*shownConsumer), reads}
+		}
+		if resp, body := get(t, a.Handler(), http.MethodGet, path); resp.StatusCode != http.StatusOK {
+			t.Errorf("GET %s: %s %s", path, resp.Status, body)
+		}
+		if got := fmt.Sprint(reads); got != want {
+			t.Errorf("GET %s reads %s, want %s", path, got, want)
+		}
+	}
+}
+
+// TestEachFieldAloneIsThatOfTheWhole: a field does not depend on which others are selected.
+func TestEachFieldAloneIsThatOfTheWhole(t *testing.T) {
+	a := newAPITest(t)
+	a.publish("  - {name: a}", func(s *Snapshot) {
+		c := s.Rows[0].Consumer.(*shownConsumer)
+		c.Partitions = []consumer.PartitionSnapshot{{Topic: "t", Lag: lag.Lag{Records: new(int64(7)), Seconds: new(2.0), CatchUp: new(1.0)}}}
+		c.Lag = c.Partitions[0].Lag
+		c.Created, c.Since, c.LastRecord, c.LastFlush = time.Now(), time.Now(), time.Now(), time.Now()
+		c.Records, c.Bytes, c.RecordsPerSecond, c.Rebalances, c.Restarts = 1, 2, 3, 4, 5
+		c.SkippedKeys, c.DeadLetters = 7, 8
+		c.Fault, c.MemberID, c.Generation = "fault", "member", 6
+		c.Errors = []consumer.RecentError{{At: time.Now(), Text: "fault", Count: 2}, {At: time.Now(), Text: "older", Count: 1}}
+	})
+	h := a.Handler()
+	var whole map[string]json.RawMessage
+	_, body := get(t, h, http.MethodGet, "/list-consumers?fields="+strings.Join(consumerFields.Names(), ","))
+	if err := json.Unmarshal([]byte(strings.Trim(body, "[]\n")), &whole); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range consumerFields.Names() {
+		value := whole[name]
+		if empty := strings.Contains("null [] 0", string(value)); empty && name != "topics_regex" && name != "pending_change" && name != "cluster" {
+			t.Errorf("%s is %s: give it a value in this test", name, value)
+		}
+		want := "{" + strconv.Quote(name) + ":" + string(value) + "}\n"
+		if value == nil {
+			want = "{}\n"
+		}
+		if _, got := get(t, h, http.MethodGet, "/status/a?fields="+name); got != want {
+			t.Errorf("%s alone is %s, want %s", name, got, want)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/klauspost/compress/gzhttp"
 
@@ -41,14 +42,23 @@ func reply(w http.ResponseWriter, r *http.Request, code int, body any) {
 	replySelected(w, r, code, body, query{fields: fields.All})
 }
 
+// buffers are for the text of responses, which can have several MB. The server limits how many
+// it produces at a time.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
 // replySelected responds with the selected fields of body as JSON.
 func replySelected(w http.ResponseWriter, r *http.Request, code int, body any, q query) {
-	var text bytes.Buffer
-	err := q.fields.Append(&text, body)
+	text, indented := buffers.Get().(*bytes.Buffer), buffers.Get().(*bytes.Buffer)
+	defer func() {
+		text.Reset()
+		indented.Reset()
+		buffers.Put(text)
+		buffers.Put(indented)
+	}()
+	err := q.fields.Append(text, body)
 	if err == nil && !q.compact {
-		var indented bytes.Buffer
-		err = json.Indent(&indented, text.Bytes(), "", "  ")
-		text = indented
+		err = json.Indent(indented, text.Bytes(), "", "  ")
+		text, indented = indented, text
 	}
 	if err != nil { // a value that JSON cannot hold: a defect
 		code = http.StatusInternalServerError

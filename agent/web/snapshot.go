@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"kcagent/agent/consumer"
+	"kcagent/agent/lag"
 	"kcagent/config"
 )
 
@@ -39,7 +40,9 @@ type Row struct {
 // A SnapshotSource is a consumer. Its state changes while the agent's loop rests, so it is
 // read when it is shown.
 type SnapshotSource interface {
-	Snapshot() consumer.Snapshot
+	Snapshot() consumer.Snapshot // everything
+	Brief() consumer.Snapshot    // without Partitions and Lag
+	TotalLag() lag.Lag           // that of Snapshot
 }
 
 // A ZombieConsumer is one that did not stop in time.

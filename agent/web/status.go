@@ -68,8 +68,17 @@ type ConsumerStatus struct {
 	LastRecordAt     *time.Time        `json:"last_record_at" doc:"When the sink last accepted a record; null before the first one."`
 	LastFlushAt      *time.Time        `json:"last_flush_at" doc:"When the sink was last flushed; null before the first flush."`
 	LastError        *string           `json:"last_error" doc:"Cause of the error while the consumer or a partition fails, else null."`
+	LastErrorAt      *time.Time        `json:"last_error_at" doc:"When the newest of recent_errors occurred; null if there is none."`
+	RecentErrors     []RecentError     `json:"recent_errors" doc:"The last 10 errors of the consumer and its partitions since created_at, newest first. They stay after a recovery."`
 	PendingChange    *PendingChange    `json:"pending_change" doc:"A change of the file that is not applied yet, else null."`
 	Partitions       []PartitionStatus `json:"partitions" doc:"The partitions that are assigned to this member."`
+}
+
+// A RecentError is an error that may be over.
+type RecentError struct {
+	At    time.Time `json:"at" doc:"When the error occurred last."`
+	Text  string    `json:"error" doc:"Cause of the error, at most 1000 bytes of it."`
+	Count int       `json:"count" doc:"How often the error occurred, with its retries."`
 }
 
 // A PendingChange is a change that waits for its pre-check, while the consumer keeps its
@@ -143,7 +152,11 @@ func (s *Snapshot) consumers(q query, selected *fields.Selection, all bool) (lis
 			continue
 		}
 		row := &s.Rows[i]
-		c := row.Consumer.Snapshot()
+		var of *fields.Selection
+		if listed {
+			of = selected
+		}
+		c := row.read(of)
 		summary[c.State]++
 		changing = changing || row.changing(&c)
 		if listed {
@@ -151,6 +164,19 @@ func (s *Snapshot) consumers(q query, selected *fields.Selection, all bool) (lis
 		}
 	}
 	return list, summary, changing
+}
+
+// read returns the state of the consumer as far as the selected fields need it. The partitions
+// are almost all of the work.
+func (r *Row) read(selected *fields.Selection) consumer.Snapshot {
+	if selected.Has("partitions") {
+		return r.Consumer.Snapshot()
+	}
+	c := r.Consumer.Brief()
+	if selected.Has("lag") || selected.Has("lag_seconds") || selected.Has("catch_up_seconds") {
+		c.Lag = r.Consumer.TotalLag()
+	}
+	return c
 }
 
 func (s *Snapshot) configStatus(changing bool) ConfigStatus {
@@ -213,6 +239,13 @@ func (r *Row) status(c *consumer.Snapshot) ConsumerStatus {
 	if fault := c.Fault; fault != "" {
 		s.LastError = &fault
 	}
+	s.RecentErrors = make([]RecentError, len(c.Errors))
+	for i, e := range c.Errors {
+		s.RecentErrors[i] = RecentError(e)
+		if i == 0 {
+			s.LastErrorAt = orNull(e.At)
+		}
+	}
 	for i, p := range c.Partitions {
 		s.Partitions[i] = PartitionStatus{
 			Topic: p.Topic, Partition: p.Partition, NextOffset: p.NextOffset, CommittedOffset: p.CommittedOffset, HighWaterMark: p.HighWaterMark,
@@ -244,7 +277,7 @@ func (a *API) Ready() bool {
 	}
 	for i := range snap.Rows {
 		row := &snap.Rows[i]
-		if row.Spec.State != config.Stopped && !row.Consumer.Snapshot().Started {
+		if row.Spec.State != config.Stopped && !row.Consumer.Brief().Started {
 			return false
 		}
 	}
