@@ -2,6 +2,9 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -34,5 +37,31 @@ func TestWarningsOfTheFileAreShown(t *testing.T) {
 	}
 	if report.Warnings[0].Line != 3 || strings.Contains(out, "hunter2") {
 		t.Errorf("as JSON: %s", out)
+	}
+}
+
+// TestBlanksInSecretFilesAreWarnedOf: a newline at the end of a file with a secret is
+// ignored, and other blanks cause a warning that does not show the secret.
+func TestBlanksInSecretFilesAreWarnedOf(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"newline": "hunter2\n", "windows": "hunter2\r\n", "blank": "hunter2 \n", "tab": "\thunter2"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text := "clusters:\n"
+	for _, name := range []string{"newline", "windows", "blank", "tab", "missing"} {
+		text += fmt.Sprintf("  %s: {brokers: ['localhost:1'], sasl: {mechanism: PLAIN, username: u, password_file: %s}}\n", name, filepath.Join(dir, name))
+	}
+	path := writeFile(t, text+"consumers: []\n")
+	code, _, stderr := kcagent(t, "validate", "--config", path)
+	for line, name := range map[int]string{4: "blank", 5: "tab"} {
+		where, what := fmt.Sprintf("warning: %s:%d:", path, line), "clusters."+name+".sasl.password_file: the file begins or ends with a blank"
+		if !strings.Contains(stderr, where) || !strings.Contains(stderr, what) {
+			t.Errorf("stderr lacks %q or %q", where, what)
+		}
+	}
+	if code != command.Success || strings.Count(stderr, "warning: ") != 2 || strings.Contains(stderr, "hunter2") {
+		t.Errorf("exit %d, stderr\n%s", code, stderr)
 	}
 }

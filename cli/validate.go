@@ -4,8 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"regexp"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -13,6 +16,7 @@ import (
 	"kcagent/agent/precheck"
 	"kcagent/cli/command"
 	"kcagent/config"
+	"kcagent/config/filewatch"
 	"kcagent/sink/file"
 	"kcagent/sink/file/filename"
 )
@@ -59,7 +63,7 @@ func runValidate(ctx context.Context, io streams, file string, online bool, outp
 	}
 	var warnings config.Problems
 	if len(problems) == 0 {
-		warnings = append(c.Warnings, takeovers(file, c)...)
+		warnings = slices.Concat(c.Warnings, blankSecrets(file, c), takeovers(file, c))
 	}
 	if err := printProblems(io, output, problems, warnings); err != nil {
 		return err
@@ -117,6 +121,29 @@ func printWarnings(io streams, warnings config.Problems) {
 	for _, w := range warnings {
 		fmt.Fprintln(io.err, "warning: "+w.String())
 	}
+}
+
+// blankSecrets warns of files with a secret that begin or end with a blank. The newline at
+// their end is not part of the secret. A file that cannot be read is left to the pre-check:
+// it may be on another host.
+func blankSecrets(file string, c *config.Config) config.Problems {
+	var warnings config.Problems
+	for _, name := range slices.Sorted(maps.Keys(c.Clusters)) {
+		files := c.Clusters[name].Files()
+		for _, field := range slices.Sorted(maps.Keys(files)) {
+			if strings.HasPrefix(field, "tls.") || strings.HasSuffix(field, ".ca_file") {
+				continue
+			}
+			data, _, err := filewatch.ReadFile(files[field])
+			secret := strings.TrimRight(string(data), "\r\n")
+			if err != nil || strings.TrimSpace(secret) == secret {
+				continue
+			}
+			warnings = append(warnings, config.NewLocator(file).Locate("clusters."+name+"."+field,
+				"the file begins or ends with a blank", "remove the blank if it is not part of the secret; a newline at the end is ignored"))
+		}
+	}
+	return warnings
 }
 
 // groupOf is [file.GroupOf]; tests replace it.

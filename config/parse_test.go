@@ -338,6 +338,11 @@ func FuzzParse(f *testing.F) {
 		if (c == nil) == (len(problems) == 0) {
 			t.Fatalf("neither or both of configuration and problems: %v", problems)
 		}
+		for _, p := range problems {
+			if p.Line < 1 || p.Column < 1 {
+				t.Errorf("problem without its place: %s", p)
+			}
+		}
 		if c != nil {
 			if _, err := json.Marshal(c.Normalised()); err != nil {
 				t.Error(err)

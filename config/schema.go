@@ -97,7 +97,7 @@ func schemaOf(t reflect.Type) map[string]any {
 	case reflect.Map:
 		return map[string]any{"type": "object"}
 	case reflect.Slice:
-		return map[string]any{"type": "array", "items": schemaOf(t.Elem())}
+		return orVariable(map[string]any{"type": "array", "items": schemaOf(t.Elem())})
 	case reflect.Bool:
 		return orVariable(map[string]any{"type": "boolean"})
 	case reflect.Int:

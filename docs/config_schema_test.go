@@ -33,6 +33,12 @@ func TestExamplesMatchTheConfigurationSchema(t *testing.T) {
 	if schema.Validate(fromYAML(t, "consumers: [{name: a, topcs: [t]}]")) == nil {
 		t.Error("a misspelt key is accepted")
 	}
+	if err := schema.Validate(fromYAML(t, "x-anchors: {a: 1}\nconsumers: [{name: a, topics: '${TOPICS}'}]")); err != nil {
+		t.Errorf("a key for anchors, or a list from a variable: %v", err)
+	}
+	if schema.Validate(fromYAML(t, "consumers: [{name: a, x-team: b}]")) == nil {
+		t.Error("a key that begins with x- is accepted in a consumer")
+	}
 }
 
 func compile(t *testing.T, text string) *jsonschema.Schema {

@@ -105,8 +105,8 @@ var speaking = map[string][]int{
 	"New": {0}, "Errorf": {0}, "Usagef": {0}, // errors.New, fmt.Errorf, command.Usagef
 	"NotKafkaError": {0}, "DescriptorError": {0},
 	"reject":      {1},
-	"replyError":  {3},                                                      // of the HTTP API
-	"ReportField": {3}, "Report": {2}, "whole": {1}, "at": {1}, "here": {0}, // of strictyaml
+	"replyError":  {3},                                                                     // of the HTTP API
+	"ReportField": {3}, "Report": {2}, "whole": {1}, "at": {1}, "here": {0}, "Locate": {1}, // of strictyaml; Locate also of config.Locator
 }
 
 // explaining are the functions whose texts are messages.

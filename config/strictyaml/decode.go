@@ -86,9 +86,15 @@ func (d *Document) decodeStruct(n *yaml.Node, path string, v reflect.Value) {
 		return
 	}
 	keys := keysOf(v.Type())
+	d.blocks = append(d.blocks, keys)
+	defer func() { d.blocks = d.blocks[:len(d.blocks)-1] }()
 	for key, value := range Pairs(n) {
 		i := slices.Index(keys, key.Value)
 		if i < 0 || key.Value == "-" || key.Value == "" {
+			if block := emptyBlockFor(key.Value, n, v.Type()); block != "" {
+				d.Report(key, Join(path, key.Value), "unknown key", "indent it further than "+block+", to which it belongs")
+				continue
+			}
 			d.UnknownKey(key, path, keys)
 			continue
 		}
@@ -106,10 +112,34 @@ func keysOf(t reflect.Type) []string {
 	return keys
 }
 
+// emptyBlockFor returns the key of a block without content in n that has the given key:
+// usually the block that the key was meant for; "" if there is none.
+func emptyBlockFor(key string, n *yaml.Node, t reflect.Type) string {
+	for f := range t.Fields() {
+		name, of := f.Tag.Get("yaml"), f.Type
+		if of.Kind() == reflect.Pointer {
+			of = of.Elem()
+		}
+		block := Child(n, name)
+		if block != nil && block.Tag == "!!null" && of.Kind() == reflect.Struct && slices.Contains(keysOf(of), key) {
+			return name
+		}
+	}
+	return ""
+}
+
+func parentOf(path string) string { return path[:max(strings.LastIndexByte(path, '.'), 0)] }
+
 // UnknownKey reports a key of the block at path that is not among its keys.
 func (d *Document) UnknownKey(key *yaml.Node, path string, keys []string) {
 	near := Nearest(key.Value, keys)
 	hint := didYouMean(near)
+	for _, outer := range d.blocks[:max(len(d.blocks)-1, 0)] {
+		if near == "" && slices.Contains(outer, key.Value) && key.Value != "-" {
+			hint = "indent it less: it is a key of the block around this one"
+			d.reported[Join(parentOf(path), key.Value)] = true
+		}
+	}
 	if d.options.Ignore(key.Value) {
 		hint = "keys that begin with x- are ignored at the top level only"
 	}
@@ -280,7 +310,7 @@ func (d *Document) decodeScalar(n *yaml.Node, path string, v reflect.Value) {
 // quoteHint returns the hint for a value that YAML reads as another type than a text.
 func (d *Document) quoteHint(n *yaml.Node, path string) string {
 	switch {
-	case n.Kind == yaml.ScalarNode && d.options.Kind(path) == Secret:
+	case d.options.Kind(path) == Secret:
 		return "quote it"
 	case n.Kind == yaml.ScalarNode:
 		return "quote it: " + strconv.Quote(n.Value)

@@ -46,6 +46,7 @@ type Document struct {
 	broken    map[*yaml.Node]bool   // scalars whose text is unknown; reported already
 	bare      map[*yaml.Node]string // scalars with a variable such as $HOME, or $( of a command, which is not expanded
 	reported  map[string]bool       // paths that have problems
+	blocks    [][]string            // the keys of the blocks that are being decoded, the outermost first
 }
 
 // New returns a document without content.

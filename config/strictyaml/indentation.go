@@ -51,10 +51,11 @@ const missingColonHint = "write key: value, or indent the line further if it con
 // that YAML reads the key of this line as the rest of a text; 0 if it is not so.
 func (e *syntaxError) keyAbove() int {
 	for line := e.line - 1; line > 0; line-- {
-		if text := bytes.TrimSpace(e.lines[line-1]); len(text) > 0 && text[0] != '#' {
-			if indentOf(e.lines[line-1]) == indentOf(e.lines[e.line-1]) && !bytes.ContainsRune(text, ':') {
-				return line
-			}
+		switch l := e.lines[line-1]; {
+		case isComment(l):
+		case indentOf(l) == indentOf(e.lines[e.line-1]) && !bytes.ContainsRune(l, ':'):
+			return line
+		default:
 			return 0
 		}
 	}
@@ -73,12 +74,11 @@ func (e *syntaxError) levels() (levels map[int]int, at []int) {
 	}
 	for line := e.line - 1; line > 0; line-- {
 		l := e.lines[line-1]
-		text := bytes.TrimSpace(l)
-		if len(text) == 0 || text[0] == '#' {
+		if isComment(l) {
 			continue
 		}
 		indent := indentOf(l)
-		if key := bytes.TrimLeft(l[indent:], "- "); text[0] == '-' && len(key) > 0 {
+		if key := bytes.TrimLeft(l[indent:], "- "); l[indent] == '-' && len(key) > 0 {
 			add(len(l)-len(key), line) // the key after the dash begins a block, too
 		}
 		add(indent, line)

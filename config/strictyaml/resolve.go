@@ -31,7 +31,11 @@ func (d *Document) resolve(n *yaml.Node, path string, depth int, open []*yaml.No
 		return empty(n)
 	}
 	if hint, unknown := unknownTag(n); unknown && n.Kind != yaml.AliasNode {
-		d.Report(n, path, "the tag "+n.ShortTag()+" is not supported", hint)
+		if _, known := tagHints[n.ShortTag()]; !known && d.options.Kind(path) == Secret { // not named: it may be the secret
+			d.Report(n, path, "a value that begins with ! is a tag, and is not supported", "quote the value")
+		} else {
+			d.Report(n, path, "the tag "+n.ShortTag()+" is not supported", hint)
+		}
 		e := empty(n)
 		d.broken[e] = true
 		return e

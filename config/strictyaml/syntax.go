@@ -20,6 +20,7 @@ import (
 type syntaxError struct {
 	data  []byte
 	lines [][]byte // without line ends
+	begin []int    // the offsets of the lines
 	text  string   // the message of the library
 	stop  int      // where the library stopped to read, an offset
 	line  int      // the line of the mistake, from 1
@@ -52,6 +53,11 @@ func syntaxProblem(data []byte, err error) Problem {
 		}
 	}
 	e := &syntaxError{data: data, lines: bytes.Split(data, []byte("\n")), text: m[1], stop: stopOf(data)}
+	at := 0
+	for _, l := range e.lines {
+		e.begin = append(e.begin, at)
+		at += len(l) + 1
+	}
 	e.line = e.lineOf(e.culprit())
 	for e.line < len(e.lines) && valid(data[:e.start(e.line+1)]) {
 		e.line++ // at the end of a file the library reads no three characters further
@@ -112,13 +118,7 @@ func (e *syntaxError) culprit() int {
 func (e *syntaxError) lineOf(offset int) int { return 1 + bytes.Count(e.data[:offset], []byte("\n")) }
 
 // start returns the offset of a line.
-func (e *syntaxError) start(line int) int {
-	at := 0
-	for _, l := range e.lines[:line-1] {
-		at += len(l) + 1
-	}
-	return at
-}
+func (e *syntaxError) start(line int) int { return e.begin[line-1] }
 
 // at returns a problem at an offset.
 func (e *syntaxError) at(offset int, message, hint string) Problem {
@@ -144,6 +144,12 @@ func (e *syntaxError) problem() Problem {
 	if len(openAt(e.data[:e.start(e.line)]).brackets) == 0 {
 		e.firstFailing()
 	}
+	if m := template.FindIndex(e.lines[e.line-1]); m != nil {
+		return e.at(e.start(e.line)+m[0], "invalid YAML: a template is not rendered", renderHint)
+	}
+	if tag := bytes.LastIndexByte(e.data[:e.stop], '!'); tag >= e.start(e.line) && strings.Contains(e.text, "expected whitespace or line break") {
+		return e.at(tag, "invalid YAML: a value that begins with ! is a tag, and is not supported", "quote the value")
+	}
 	if p, ok := e.badCharacter(); ok {
 		return p
 	}
@@ -156,12 +162,21 @@ func (e *syntaxError) problem() Problem {
 // firstFailing moves the line up to the first one with which the text is invalid: the
 // library may have read on, to find whether a text continues.
 func (e *syntaxError) firstFailing() {
-	for range 50 {
-		if e.line == 1 || valid(e.data[:e.start(e.line)]) {
+	line := e.line
+	for range 10 {
+		if line == 1 || valid(e.data[:e.start(line)]) {
+			e.line = line
 			return
 		}
-		e.line--
+		for line--; line > 1 && isComment(e.lines[line-1]); line-- {
+		}
 	}
+}
+
+// isComment reports whether a line has no content.
+func isComment(line []byte) bool {
+	text := bytes.TrimSpace(line)
+	return len(text) == 0 || text[0] == '#'
 }
 
 // unclosedQuote finds a quotation mark that is not closed, or is closed by the next one
@@ -234,8 +249,6 @@ func (e *syntaxError) badCharacter() (Problem, bool) {
 	switch c := e.data[at]; {
 	case c == '\t':
 		return e.at(at, "invalid YAML: a tab cannot be used here", "write spaces"), true
-	case template.Match(line):
-		return e.at(at, "invalid YAML: a template is not rendered", "render the template before the file is delivered"), true
 	default:
 		return e.at(at, "invalid YAML: a value cannot begin with "+string(c), "quote the value"), true
 	}
@@ -249,8 +262,6 @@ func (e *syntaxError) inBrackets() Problem {
 		at = max(at, open[len(open)-1])
 	}
 	switch m := bracesInText.FindIndex(line); {
-	case template.Match(line):
-		return e.at(at, "invalid YAML: a template is not rendered", "render the template before the file is delivered")
 	case m != nil && strings.Contains(e.text, "expected ','"):
 		return e.at(e.start(e.line)+m[0], "invalid YAML: a value contains a brace", "inside { } or [ ] quote a value with ${NAME} or {topic}")
 	case strings.Contains(e.text, "']'"):
