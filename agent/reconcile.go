@@ -50,11 +50,11 @@ func (a *Agent) accept(u config.Update) {
 // reportRejected logs the problems of a file, and reminds of them while the agent runs with
 // an earlier file: otherwise only the log of the edit would show that.
 func (a *Agent) reportRejected(problems config.Problems) {
+	if a.config == nil {
+		return // the agent ends, and Run returns the problems
+	}
 	for _, p := range problems {
 		a.log.Error("configuration rejected", logkey.Problem, p.String())
-	}
-	if a.config == nil {
-		return // the agent ends
 	}
 	cause := problems[0].String()
 	if more := len(problems) - 1; more > 0 {

@@ -107,7 +107,7 @@ func urlFlag(c *cobra.Command) *string {
 func newClient(address string) (client.Client, error) {
 	c, err := client.New(address)
 	if err != nil {
-		return client.Client{}, command.Usagef("invalid --url %w", err)
+		return client.Client{}, command.Usagef("%w", err)
 	}
 	return c, nil
 }

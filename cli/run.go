@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -83,12 +84,21 @@ func (o *runOptions) check() error {
 		return err
 	}
 	if err := web.Validate(o.webConfig); err != nil {
-		if pe, ok := errors.AsType[*fs.PathError](err); ok {
-			return command.Usagef("read --web.config.file %s: %w", pe.Path, pe.Err)
-		}
-		return command.Usagef("invalid --web.config.file %s: %s", o.webConfig, strings.Join(strings.Fields(err.Error()), " "))
+		return webConfigError(o.webConfig, err)
 	}
 	return checkExists(o.config)
+}
+
+// yamlNoise are the parts of YAML errors that name types of the program.
+var yamlNoise = regexp.MustCompile(`yaml: (unmarshal errors:)?|(in type|into) \w+\.\w+`)
+
+func webConfigError(file string, err error) error {
+	pe, ok := errors.AsType[*fs.PathError](err)
+	if ok && pe.Path == file {
+		return command.Usagef("read --web.config.file %s: %w", file, pe.Err)
+	}
+	text := yamlNoise.ReplaceAllString(err.Error(), "")
+	return command.Usagef("invalid --web.config.file %s: %s", file, strings.Join(strings.Fields(text), " "))
 }
 
 func checkListen(address string) error {

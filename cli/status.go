@@ -94,7 +94,7 @@ func watchStatus(ctx context.Context, io streams, c client.Client, output string
 			if first {
 				return err
 			}
-			fmt.Fprintln(io.err, err)
+			fmt.Fprintln(io.err, "kcagent status:", err)
 		}
 		select {
 		case <-ctx.Done():

@@ -4,13 +4,17 @@ package client
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -27,41 +31,96 @@ var connections = &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromE
 const requestTimeout = 5 * time.Second
 
 // New returns a client of the agent at a URL such as http://127.0.0.1:8080, which may
-// contain a user and a password. An error means that the URL is invalid; it never shows
-// the password.
+// contain a user, a password and a path. An error says how to write the flag --url; it never
+// shows the password.
 func New(address string) (Client, error) {
 	u, err := url.Parse(address)
-	if err != nil { // whose text has the address in it
-		return Client{}, errors.New("invalid URL: use one such as http://127.0.0.1:8080")
+	scheme := strings.Contains(address, "://")
+	switch {
+	case !scheme && !strings.Contains(address, "@"):
+		return Client{}, fmt.Errorf("invalid --url %q: use %s", address, withScheme(address))
+	case !scheme || err != nil: // the address cannot be shown without its password
+		return Client{}, errors.New("invalid --url: use one such as " + example)
+	case u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
+		return Client{}, fmt.Errorf("invalid --url %q: use one such as %s", u.Redacted(), example)
+	case u.RawQuery != "" || u.Fragment != "":
+		return Client{}, fmt.Errorf("invalid --url %q: remove what follows the path", u.Redacted())
 	}
-	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return Client{}, fmt.Errorf("invalid URL %q: use one such as http://127.0.0.1:8080", u.Redacted())
+	if n, err := strconv.Atoi(u.Port()); err == nil && n > 65535 {
+		return Client{}, fmt.Errorf("invalid --url %q: the port must be from 1 to 65535", u.Redacted())
 	}
-	return Client{strings.TrimSuffix(address, "/"), strings.TrimSuffix(u.Redacted(), "/")}, nil
+	return Client{strings.TrimRight(u.String(), "/"), strings.TrimRight(u.Redacted(), "/")}, nil
+}
+
+const example = "http://127.0.0.1:8080"
+
+// withScheme returns a URL for an address without a scheme.
+func withScheme(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if _, isPort := strconv.Atoi(address); isPort == nil {
+		host, port, err = "", address, nil
+	}
+	if err != nil {
+		return "one such as " + example
+	}
+	if host == "" {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, port)
 }
 
 // Get requests a path such as /status and returns the body of the response. A status other
 // than 200 is an error.
 func (c Client) Get(ctx context.Context, path string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	limited, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, http.NoBody)
+	req, err := http.NewRequestWithContext(limited, http.MethodGet, c.base+path, http.NoBody)
 	if err != nil {
 		return nil, fmt.Errorf("request %s: %w", c.shown+path, err)
 	}
 	resp, err := connections.Do(req)
-	if err != nil { // whose text has the URL in it, redacted
-		return nil, fmt.Errorf("reach the agent: %w; check that it runs, and that --url is its address", err)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("reach the agent at %s: %w", c.shown, ctx.Err())
+		}
+		return nil, c.unreachable(err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return nil, fmt.Errorf("request %s: %w", c.shown+path, err)
 	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("request %s: status %s", c.shown+path, resp.Status)
+	switch {
+	case resp.StatusCode == http.StatusOK:
+		return body, nil
+	case resp.StatusCode == http.StatusUnauthorized:
+		return nil, fmt.Errorf("request %s: status %s; write user and password into --url, as in http://USER:PASSWORD@HOST:PORT", c.shown+path, resp.Status)
+	case resp.StatusCode == http.StatusNotFound:
+		return nil, fmt.Errorf("request %s: status %s; check that --url is the address of an agent, without the path of a page", c.shown+path, resp.Status)
+	case resp.StatusCode == http.StatusBadRequest && strings.HasPrefix(string(body), "Client sent an HTTP request to an HTTPS server"):
+		return nil, fmt.Errorf("request %s: the agent uses TLS; write https:// in --url", c.shown+path)
 	}
-	return body, nil
+	return nil, fmt.Errorf("request %s: status %s", c.shown+path, resp.Status)
+}
+
+// unreachable says why no response arrived, in place of the errors of net/http.
+func (c Client) unreachable(err error) error {
+	step := "check that it runs, and that --url is its address"
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		err = e.Err
+	}
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		step = "set the environment variable SSL_CERT_FILE to the certificate of its authority"
+	} else if errors.Is(err, http.ErrSchemeMismatch) {
+		err, step = errors.New("it does not use TLS"), "write http:// in --url"
+	} else if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("no response within %s", requestTimeout)
+	} else if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		err = errno
+	} else if e, ok := errors.AsType[*net.DNSError](err); ok {
+		err = fmt.Errorf("look up %s: %s", e.Name, e.Err)
+	}
+	return fmt.Errorf("reach the agent at %s: %w; %s", c.shown, err, step)
 }
 
 // Decode requests a path and decodes the JSON of the response into v.
@@ -71,7 +130,7 @@ func (c Client) Decode(ctx context.Context, path string, v any) error {
 		return err
 	}
 	if err := json.Unmarshal(body, v); err != nil {
-		return fmt.Errorf("request %s: not the response of an agent: %w", c.shown+path, err)
+		return fmt.Errorf("request %s: not the response of an agent; check --url", c.shown+path)
 	}
 	return nil
 }

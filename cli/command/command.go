@@ -122,11 +122,21 @@ func report(c *cobra.Command, stderr io.Writer, err error) int {
 	case errors.Is(err, context.Canceled):
 		err = errors.New("interrupted")
 	}
-	fmt.Fprintf(stderr, "%s: %v\n", c.CommandPath(), err)
+	for _, one := range separate(err) {
+		fmt.Fprintf(stderr, "%s: %v\n", c.CommandPath(), one)
+	}
 	if errors.As(err, new(UsageError)) {
 		return usage
 	}
 	return Failure
+}
+
+// separate returns the parts of an error that [errors.Join] made.
+func separate(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
 }
 
 const usageFails = "usage fails"
