@@ -23,7 +23,7 @@ check:
 ci:
 	.ci/run
 
-# Writes the reference pages in docs/ from the code.
+# Writes the reference pages and the manual pages in docs/ from the code.
 generate:
 	go generate ./docs
 

@@ -33,7 +33,7 @@ func Run(args []string, stdout, stderr io.Writer) int {
 // New returns the tree of the commands.
 func New() *cobra.Command {
 	root := &cobra.Command{
-		Use:   "kcagent",
+		Use:   "kcagent COMMAND",
 		Short: "kcagent runs the Kafka consumers that one YAML file declares.",
 		Long: `
 "kcagent help COMMAND" and "kcagent COMMAND --help" print the flags of a command with an

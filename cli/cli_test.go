@@ -22,7 +22,12 @@ import (
 	"kcagent/config"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(actAsProgram) != "" {
+		os.Exit(Run(os.Args[1:], os.Stdout, os.Stderr))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // kcagent runs a command line in this process.
 func kcagent(t *testing.T, args ...string) (code int, stdout, stderr string) {

@@ -37,17 +37,22 @@ func TestMain(m *testing.M) {
 // TestReferencePages: each generated page is what the code says.
 func TestReferencePages(t *testing.T) {
 	agent := startDemo(t)
-	for _, page := range []struct {
+	type page struct {
 		file   string
 		render func(*testing.T) string
-	}{
+	}
+	pages := []page{
 		{"configuration.md", configurationPage},
 		{"cli.md", cliPage},
 		{"metrics.md", func(t *testing.T) string { return metricsPage(t, agent) }},
 		{"http-api.md", func(t *testing.T) string { return httpPage(t, agent) }},
 		{"log-messages.md", logMessagesPage},
 		{"status.schema.json", func(*testing.T) string { return statusSchema() }},
-	} {
+	}
+	for file, text := range manPages(t) {
+		pages = append(pages, page{file, func(*testing.T) string { return text }})
+	}
+	for _, page := range pages {
 		t.Run(page.file, func(t *testing.T) {
 			want := page.render(t)
 			if t.Failed() {

@@ -72,6 +72,11 @@ func Prepare(root *cobra.Command) {
 	root.SetHelpFunc(func(c *cobra.Command, _ []string) { help(c.OutOrStdout(), c) })
 	root.SetHelpCommand(helpCommand())
 	root.AddCommand(completionCommand())
+	for _, c := range root.Commands() {
+		if c.Use == c.Name() { // has no arguments, so a shell must not offer files
+			c.ValidArgsFunction = cobra.NoFileCompletions
+		}
+	}
 }
 
 // longHelp replaces -help, which many programs written in Go accept.
