@@ -145,3 +145,14 @@ func TestManPagesRender(t *testing.T) {
 		}
 	}
 }
+
+// TestGeneratorIsNotPartOfTheProgram: only this package imports it.
+func TestGeneratorIsNotPartOfTheProgram(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "kcagent").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if deps := strings.Fields(string(out)); !slices.Contains(deps, "github.com/spf13/cobra") || slices.Contains(deps, "github.com/spf13/cobra/doc") {
+		t.Error("the program does not import cobra, or imports its generator")
+	}
+}
