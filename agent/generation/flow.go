@@ -110,7 +110,7 @@ type chunk struct {
 	consumed int  // size of all records, the rejected ones included
 	large    bool // a single large record, which was stored already
 
-	first, last time.Time // timestamps of its first and last record; zero if there is none
+	first, last time.Time // timestamps of its first record, rejected or not, and of the last one that is stored; zero if unknown
 	stored      error     // why storing it failed, or why it cannot be stored
 }
 
@@ -164,6 +164,9 @@ func (g *Generation) read(ctx context.Context, p *Partition, sub *fetch.Subscrip
 		}
 		r.Topic, r.Partition = p.Topic, p.Partition
 		if err := g.env.Rejects.Decode(r); err != nil {
+			if c.first.IsZero() {
+				c.first = r.Time
+			}
 			more := g.reject(ctx, p, &c, f, size, err)
 			if !more {
 				latest = nil
@@ -181,7 +184,10 @@ func (g *Generation) read(ctx context.Context, p *Partition, sub *fetch.Subscrip
 			return false
 		}
 		if c.buf == nil {
-			c.first, c.last, latest = r.Time, r.Time, f
+			if c.first.IsZero() {
+				c.first = r.Time
+			}
+			c.last, latest = r.Time, f
 			c.buf = buffers.Get().(*[]byte)
 			c.Data = *c.buf
 		}
@@ -214,7 +220,7 @@ func (g *Generation) reject(ctx context.Context, p *Partition, c *chunk, f *fetc
 	}
 	// It is the first record of the chunk. Its dead letter uses the record's bytes, so it is
 	// written now.
-	large := chunk{Chunk: c.Chunk, rejected: c.rejected}
+	large := chunk{Chunk: c.Chunk, rejected: c.rejected, first: c.first}
 	large.Next, large.Epoch = f.Offset+1, f.Epoch
 	c.large, c.stored = true, g.storeLarge(ctx, p, large)
 	return false
@@ -226,7 +232,7 @@ var errPaused = errors.New("the consumer is paused")
 // store writes a chunk to the sink, and does not retry. A chunk without records moves the
 // position in the ledger, too.
 func (g *Generation) store(ctx context.Context, p *Partition, c chunk) error {
-	if c.records > 0 {
+	if !c.first.IsZero() {
 		p.willWrite(c.first)
 	}
 	if !g.env.Gate.Enter() {
