@@ -221,7 +221,7 @@ func (p *parser) checkFile(n *yaml.Node, path, at string, f *sink.FileSpec, c *C
 		p.doc.ReportField(n, path, at+".path", message, hint)
 	}
 	if m := f.Mode; m&0o600 != 0o600 {
-		p.doc.ReportField(n, path, "sink.file.mode", fmt.Sprintf("invalid file mode %q: the owner must be able to read and write the file", m), "use octal permissions such as \"0640\"")
+		p.doc.ReportField(n, path, at+".mode", fmt.Sprintf("invalid file mode %q: the owner must be able to read and write the file", m), "use octal permissions such as \"0640\"")
 	}
 	if r := f.Rotate; r != nil {
 		p.checkRotate(n, path, at+".rotate.", *r)
