@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http/httptest"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"kcagent/agent"
 	"kcagent/cli/command"
 	"kcagent/config"
+	"kcagent/e2e/wait"
 )
 
 const planHave = `
@@ -58,6 +60,12 @@ func running(t *testing.T, text string) (url string) {
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
+	})
+	wait.For(t, wait.Timeout, "the agent to apply the configuration", func() error {
+		if code, out, stderr := kcagent(t, "plan", "--config", writeFile(t, text), "--url", server.URL); code != command.Success {
+			return fmt.Errorf("exit %d: %s%s", code, out, stderr)
+		}
+		return nil
 	})
 	return server.URL
 }
