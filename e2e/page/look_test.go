@@ -2,13 +2,18 @@ package page
 
 import (
 	"fmt"
+	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/chromedp/cdproto/accessibility"
 	"github.com/chromedp/chromedp/kb"
 
+	"kcagent/e2e/agenttest"
 	"kcagent/e2e/browser"
+	"kcagent/e2e/wait"
 )
 
 // mixed has a consumer in each state that lasts.
@@ -180,4 +185,29 @@ func TestPageWithoutJavaScript(t *testing.T) {
 		}
 	}
 	b.Screenshot("without-javascript")
+}
+
+// TestPageWorksWithAPassword: all requests of the page pass the basic authentication, even if
+// the address has user and password.
+func TestPageWorksWithAPassword(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "web.yaml")
+	hash := "$2a$04$jo0LaMtne0yBRPmuUloy/.mAwlXtYLEE57moJsKlWe/ktl0LrybTG" // of sesame
+	if err := os.WriteFile(file, []byte("basic_auth_users: {ops: '"+hash+"'}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := newScene(t, mixed)
+	s.Kill()
+	a := agenttest.Launch(t, agenttest.Options{Path: s.Path, Args: []string{"--web.config.file", file}})
+	b := browser.Open(t, browser.Options{})
+	wait.For(t, wait.Timeout, "the agent to listen", func() error {
+		c, err := net.Dial("tcp", strings.TrimPrefix(a.URL, "http://"))
+		if err == nil {
+			err = c.Close()
+		}
+		return err
+	})
+	b.Goto(strings.Replace(a.URL, "http://", "http://ops:sesame@", 1) + "/#open=archive")
+	b.Wait("the first update", names+`.length === 5`)
+	b.Wait("the details", text(".detail")+`.includes("kcagent-archive")`)
 }

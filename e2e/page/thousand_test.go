@@ -5,9 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/chromedp/cdproto/cdp"
-	"github.com/chromedp/cdproto/performance"
-
 	"kcagent/e2e/browser"
 )
 
@@ -123,29 +120,4 @@ func TestSelectionAndFocusSurviveUpdates(t *testing.T) {
 	if got := browser.Eval[string](b, `document.activeElement.ariaLabel ?? ""`); got != "Details of a" {
 		t.Errorf("%q has the focus", got)
 	}
-}
-
-// BenchmarkPageUpdate measures an update of the page with a thousand consumers: the scripts
-// of the page alone, and all scripting of the tab with the JSON.
-func BenchmarkPageUpdate(b *testing.B) {
-	s := newScene(b, thousand())
-	tab := s.browse(browser.Options{Init: strings.Replace(observed, "Date.now = () => start;", "", 1)}, "")
-	browser.Call(tab, performance.Enable, performance.EnableParams{})
-	scripting := func() float64 {
-		for _, m := range browser.Call(tab, performance.GetMetrics, cdp.Empty{}).Metrics {
-			if m.Name == "ScriptDuration" {
-				return m.Value * 1000
-			}
-		}
-		b.Fatal("no ScriptDuration")
-		return 0
-	}
-	browser.Eval[any](tab, "waitForUpdates(2)")
-	before := scripting()
-	const updates = 10
-	for b.Loop() {
-		browser.Eval[any](tab, fmt.Sprintf("waitForUpdates(%d)", updates))
-	}
-	b.ReportMetric((scripting()-before)/float64(updates*b.N), "script-ms/update")
-	b.ReportMetric(browser.Eval[float64](tab, fmt.Sprintf("updates.slice(-%d).reduce((a, b) => a + b) / %d", updates, updates)), "page-ms/update")
 }

@@ -103,11 +103,13 @@ export class Detail {
     if (!p) return;
     const next = p.next_try_at ? `, next pre-check at ${clock(p.next_try_at)}` : "";
     setText(this.pending, `Pending change: ${p.action} because of ${p.fields.join(", ")}, since ${since(p.since)}, ` +
-      `${p.tries} pre-checks${next}. ${p.error || "The pre-check is in progress."}`);
+      `${p.tries} pre-check${p.tries === 1 ? "" : "s"}${next}. ${p.error || "The pre-check is in progress."}`);
   }
 
   showErrors(c) {
-    const errors = c.recent_errors ?? (c.last_error ? [{error: c.last_error, at: c.last_error_at ?? c.status_since}] : []);
+    const errors = c.recent_errors ?? [];
+    if (errors.length === 0 && c.last_error) errors.push({error: c.last_error, at: c.status_since});
+    setAttribute(this.errors, "class", c.last_error ? "errors now" : "errors");
     setHidden(this.errorTitle, errors.length === 0);
     while (this.errors.children.length > errors.length) this.errors.lastChild.remove();
     errors.forEach((e, i) => {
@@ -134,7 +136,8 @@ export class Detail {
     try {
       const {config} = await read("config");
       const own = config.consumers?.find(c => c.name === this.name);
-      setText(this.settings, own ? lines(own).join("\n") : "The consumer is not in the configuration in force.");
+      const {name, sink, ...rest} = own ?? {};
+      setText(this.settings, own ? lines({name, sink, ...rest}).join("\n") : "The consumer is not in the configuration in force.");
     } catch (error) {
       setText(this.settings, error.message);
     }
