@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"reflect"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -146,6 +147,7 @@ func comparePlan(have, want *config.Config) planReport {
 	if from, to := have.LogLevel, want.LogLevel; from != to {
 		p.Settings = append(p.Settings, setting{"log_level", string(from), string(to)})
 	}
+	p.Settings = append(p.Settings, changedLimits(have.Limits, want.Limits)...)
 	touched := make(map[string]bool)
 	for _, c := range plan.Plan(want.Consumers, running) {
 		fields := c.Fields
@@ -162,6 +164,21 @@ func comparePlan(have, want *config.Config) planReport {
 		}
 	}
 	return p
+}
+
+// changedLimits lists the limits that differ. An agent without consumers has none to compare
+// with: the zero value.
+func changedLimits(have, want config.Limits) (changed []setting) {
+	if have == (config.Limits{}) {
+		return nil
+	}
+	from, to := reflect.ValueOf(have), reflect.ValueOf(want)
+	for i := range from.NumField() {
+		if a, b := fmt.Sprint(from.Field(i)), fmt.Sprint(to.Field(i)); a != b {
+			changed = append(changed, setting{"limits." + from.Type().Field(i).Tag.Get("yaml"), a, b})
+		}
+	}
+	return changed
 }
 
 // styles are the mark and the colour of each action.

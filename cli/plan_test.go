@@ -115,6 +115,21 @@ func TestPlanShowsSettingsOfTheAgent(t *testing.T) {
 	}
 }
 
+// TestPlanShowsLimits: an edit of the limits alone is a change of the agent, and a limit that
+// is written with its default is none.
+func TestPlanShowsLimits(t *testing.T) {
+	url := running(t, planHave)
+	want := writeFile(t, "limits: {max_removed_percent: 50, max_batch: 8MiB}\n"+planHave)
+	code, out, stderr := kcagent(t, "plan", want, "--url", url)
+	if text := "~ limits.max_removed_percent  cost: none  (from 100 to 50)\n~ limits.max_batch  cost: none  (from 128MiB to 8MiB)\n2 settings; 4 consumers untouched\n"; code != exitChanges || out != text || stderr != "" {
+		t.Errorf("exit %d: %s%s", code, out, stderr)
+	}
+	want = writeFile(t, "limits: {max_consumers: 2000, max_removed_percent: 100}\n"+planHave)
+	if code, out, stderr := kcagent(t, "plan", want, "--url", url); code != command.Success {
+		t.Errorf("the defaults: exit %d: %s%s", code, out, stderr)
+	}
+}
+
 // TestPlanWarnsOfATakeover: a new entry writes to the file of a removed one, with another
 // group.
 func TestPlanWarnsOfATakeover(t *testing.T) {
