@@ -5,11 +5,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"kcagent/agent/consumer"
 	"kcagent/agent/web"
@@ -47,7 +49,7 @@ rejects the file.`,
 	command.CompleteYAML(c, "wait")
 	command.CompleteNothing(c, "timeout")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		io := streamsOf(c)
+		std := streamsOf(c)
 		agent, err := newClient(*address)
 		switch {
 		case err != nil:
@@ -55,46 +57,56 @@ rejects the file.`,
 		case *watch && *file != "":
 			return command.Usagef("--watch cannot be combined with --wait")
 		case *watch:
-			return watchStatus(c.Context(), io, agent, *output)
+			return watchStatus(c.Context(), std, agent, *output)
 		case *file != "":
-			return waitFor(c.Context(), io, agent, *file, *timeout)
+			return waitFor(c.Context(), std, agent, *file, *timeout)
 		}
-		return showStatus(c.Context(), io, agent, *output)
+		return showStatus(c.Context(), std, agent, *output)
 	}
 	return c
 }
 
 // showStatus prints the status once.
-func showStatus(ctx context.Context, io streams, c client.Client, output string) error {
+func showStatus(ctx context.Context, std streams, c client.Client, output string) error {
 	if output == "json" {
 		body, err := c.Get(ctx, "/status")
 		if err == nil {
-			_, err = io.out.Write(body)
+			_, err = std.out.Write(body)
 		}
 		return err
 	}
 	var s web.Status
-	if err := c.Decode(ctx, "/status", &s); err != nil {
+	if err := c.Decode(ctx, "/status?fields="+statustable.Fields, &s); err != nil {
 		return err
 	}
-	_, err := fmt.Fprint(io.out, statustable.Render(s, time.Now(), coloured(io.out)))
+	_, err := fmt.Fprint(std.out, statustable.Render(s, time.Now(), widthOf(std.out), coloured(std.out)))
 	return err
+}
+
+// widthOf returns the number of columns of a terminal; 0 if w is none.
+func widthOf(w io.Writer) int {
+	if f, ok := w.(*os.File); ok {
+		if width, _, err := term.GetSize(int(f.Fd())); err == nil {
+			return width
+		}
+	}
+	return 0
 }
 
 // watchStatus prints the status again and again until ctx ends. If the agent stops
 // responding, it reports that and continues.
-func watchStatus(ctx context.Context, io streams, c client.Client, output string) error {
+func watchStatus(ctx context.Context, std streams, c client.Client, output string) error {
 	for first := true; ; first = false {
-		if isTerminal(io.out) {
-			fmt.Fprint(io.out, "\x1b[H\x1b[2J")
+		if isTerminal(std.out) {
+			fmt.Fprint(std.out, "\x1b[H\x1b[2J")
 		} else if !first && output == "text" {
-			fmt.Fprintln(io.out)
+			fmt.Fprintln(std.out)
 		}
-		if err := showStatus(ctx, io, c, output); err != nil && ctx.Err() == nil {
+		if err := showStatus(ctx, std, c, output); err != nil && ctx.Err() == nil {
 			if first {
 				return err
 			}
-			fmt.Fprintln(io.err, "kcagent status:", err)
+			fmt.Fprintln(std.err, "kcagent status:", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -107,7 +119,7 @@ func watchStatus(ctx context.Context, io streams, c client.Client, output string
 // waitFor waits until the agent has applied exactly the file and every consumer is in its
 // desired state. It ends at once if the agent rejects the file. Its error says what is
 // missing.
-func waitFor(ctx context.Context, io streams, c client.Client, file string, timeout time.Duration) error {
+func waitFor(ctx context.Context, std streams, c client.Client, file string, timeout time.Duration) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return command.Usagef("read --wait %s: %w", file, cause(err))
@@ -120,7 +132,7 @@ func waitFor(ctx context.Context, io streams, c client.Client, file string, time
 		missing, rejected := missingFor(ctx, c, sha)
 		switch {
 		case len(missing) == 0:
-			_, err := fmt.Fprintf(io.out, "%s is applied, and every consumer is in its desired state\n", file)
+			_, err := fmt.Fprintf(std.out, "%s is applied, and every consumer is in its desired state\n", file)
 			return err
 		case rejected:
 			return fmt.Errorf("wait for %s: %s", file, strings.Join(missing, "\n  "))
@@ -146,7 +158,7 @@ func missingFor(ctx context.Context, c client.Client, sha string) (missing []str
 	case s.Config.State == "rejected" && s.Config.FileSHA256 == sha:
 		missing = append(missing, "the agent rejected the file:")
 		for _, p := range s.Config.Problems {
-			missing = append(missing, p.String())
+			missing = append(missing, statustable.Clean(p.String()))
 		}
 		return missing, true
 	case s.Config.SHA256 != sha:
@@ -154,7 +166,7 @@ func missingFor(ctx context.Context, c client.Client, sha string) (missing []str
 	}
 	for _, one := range s.Consumers {
 		if m := missingOf(one); m != "" {
-			missing = append(missing, m)
+			missing = append(missing, statustable.Clean(m))
 		}
 	}
 	if len(missing) == 0 && s.Config.State != "synced" {

@@ -73,18 +73,18 @@ func sample() web.Status {
 // TestStatusTableFitsIntoItsWidth, with the most urgent consumers first.
 func TestStatusTableFitsIntoItsWidth(t *testing.T) {
 	s := sample()
-	table := statustable.Render(s, noon, false)
+	table := statustable.Render(s, noon, 0, false)
 	golden(t, "status.txt", table)
 	for line := range strings.Lines(table) {
 		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > statustable.Width {
 			t.Errorf("%d columns: %s", n, line)
 		}
 	}
-	golden(t, "status-coloured.txt", statustable.Render(s, noon, true))
+	golden(t, "status-coloured.txt", statustable.Render(s, noon, 0, true))
 	s.Config.State = "rejected"
 	s.Config.Problems = config.Problems{{File: "c.yaml", Line: 3, Column: 5, Path: "consumers[0].topcs", Message: "unknown key", Hint: `did you mean "topics"?`}}
 	s.Consumers, s.Summary = nil, nil
-	golden(t, "status-rejected.txt", statustable.Render(s, noon, false))
+	golden(t, "status-rejected.txt", statustable.Render(s, noon, 0, false))
 }
 
 // serve answers /status with one status after the other; the last one stays.
