@@ -49,7 +49,7 @@ own. Results go to stdout, everything else to stderr.`,
 		command.Overview(c.ErrOrStderr(), c)
 		return command.Reported(command.Usage)
 	}
-	root.AddCommand(newRun(), newValidate(), newPlan(), newStatus(), newSchema(), newDemo(),
+	root.AddCommand(newRun(), newValidate(), newPlan(), newStatus(), newTop(), newSchema(), newDemo(),
 		newVerify(), newHealth(), newVersion())
 	return root
 }

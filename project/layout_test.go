@@ -27,7 +27,8 @@ import (
 // here, so that a reviewer sees it.
 var arrows = []struct{ name, imports string }{
 	{".", "cli"},
-	{"cli", "agent agent/consumer agent/kafka agent/plan agent/precheck agent/web cli/client cli/command cli/httpserver cli/logging cli/statustable config config/filewatch demo limits logkey sink/file sink/file/filename verify"},
+	{"cli", "agent agent/consumer agent/kafka agent/plan agent/precheck agent/web cli/client cli/command cli/httpserver cli/logging cli/statustable cli/top config config/filewatch demo limits logkey sink/file sink/file/filename verify"},
+	{"cli/top", "agent/consumer agent/web cli/client cli/statustable"},
 	{"cli/client", ""},
 	{"cli/command", "config config/strictyaml"},
 	{"cli/httpserver", "logkey"},
