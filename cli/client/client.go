@@ -72,11 +72,12 @@ func withScheme(address string) string {
 // Get requests a path such as /status and returns the body of the response. A status other
 // than 200 is an error.
 func (c Client) Get(ctx context.Context, path string) ([]byte, error) {
+	shown := c.page(path)
 	limited, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(limited, http.MethodGet, c.base+path, http.NoBody)
 	if err != nil {
-		return nil, fmt.Errorf("request %s: %w", c.shown+path, err)
+		return nil, fmt.Errorf("request %s: %w", shown, err)
 	}
 	resp, err := connections.Do(req)
 	if err != nil {
@@ -88,19 +89,25 @@ func (c Client) Get(ctx context.Context, path string) ([]byte, error) {
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return nil, fmt.Errorf("request %s: %w", c.shown+path, err)
+		return nil, fmt.Errorf("request %s: %w", shown, err)
 	}
 	switch {
 	case resp.StatusCode == http.StatusOK:
 		return body, nil
 	case resp.StatusCode == http.StatusUnauthorized:
-		return nil, fmt.Errorf("request %s: status %s; write user and password into --url, as in http://USER:PASSWORD@HOST:PORT", c.shown+path, resp.Status)
+		return nil, fmt.Errorf("request %s: status %s; write user and password into --url, as in http://USER:PASSWORD@HOST:PORT", shown, resp.Status)
 	case resp.StatusCode == http.StatusNotFound:
-		return nil, fmt.Errorf("request %s: status %s; check that --url is the address of an agent, without the path of a page", c.shown+path, resp.Status)
+		return nil, fmt.Errorf("request %s: status %s; check that --url is the address of an agent, without the path of a page", shown, resp.Status)
 	case resp.StatusCode == http.StatusBadRequest && strings.HasPrefix(string(body), "Client sent an HTTP request to an HTTPS server"):
-		return nil, fmt.Errorf("request %s: the agent uses TLS; write https:// in --url", c.shown+path)
+		return nil, fmt.Errorf("request %s: the agent uses TLS; write https:// in --url", shown)
 	}
-	return nil, fmt.Errorf("request %s: status %s", c.shown+path, resp.Status)
+	return nil, fmt.Errorf("request %s: status %s", shown, resp.Status)
+}
+
+// page is the URL of a path for errors, without parameters.
+func (c Client) page(path string) string {
+	page, _, _ := strings.Cut(path, "?")
+	return c.shown + page
 }
 
 // unreachable says why no response arrived, in place of the errors of net/http.
@@ -130,7 +137,7 @@ func (c Client) Decode(ctx context.Context, path string, v any) error {
 		return err
 	}
 	if err := json.Unmarshal(body, v); err != nil {
-		return fmt.Errorf("request %s: not the response of an agent; check --url", c.shown+path)
+		return fmt.Errorf("request %s: not the response of an agent; check --url", c.page(path))
 	}
 	return nil
 }

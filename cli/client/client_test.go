@@ -57,7 +57,7 @@ func TestErrorsSayWhatToWrite(t *testing.T) {
 	} {
 		c, err := New(address)
 		if err == nil {
-			err = c.Decode(t.Context(), "/status", new(struct{}))
+			err = c.Decode(t.Context(), "/status?fields=summary", new(struct{}))
 		}
 		got := ""
 		if err != nil {
