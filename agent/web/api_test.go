@@ -291,6 +291,8 @@ func TestMetricsOfPartitions(t *testing.T) {
 	})
 	_, text := get(t, a.Handler(), http.MethodGet, "/metrics")
 	for _, line := range []string{
+		`kcagent_consumer_assigned_partitions{consumer="a"} 2`,
+		`kcagent_consumer_assigned_partitions{consumer="b"} 0`,
 		`kcagent_consumer_lag_records{consumer="a"} 5`,
 		`kcagent_consumer_lag_seconds{consumer="a"} 3.5`,
 		`kcagent_consumer_catch_up_seconds{consumer="a"} 60`,
