@@ -34,6 +34,9 @@ func TestRejectedEditChangesNothing(t *testing.T) {
 		if c := after.Config; c.State != "rejected" || c.SHA256 != "  - {name: a}" || c.FileSHA256 != "bad" || len(c.Problems) != 1 {
 			t.Errorf("config is shown as %+v", c)
 		}
+		if r := s.agent.snapshot.Load().Reloads; r.Text != "  - {name: a}" || r.FileText != "not YAML\n" {
+			t.Errorf("the texts in force and of the file are %q and %q", r.Text, r.FileText)
+		}
 		if after.Consumers[0].ID != before.Consumers[0].ID || s.states() != "a=RUNNING" {
 			t.Errorf("the bad edit touched the consumer: %s", s.states())
 		}

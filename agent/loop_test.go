@@ -139,7 +139,7 @@ func specsOf(t *testing.T, consumers string) []config.Consumer {
 func updateOf(t *testing.T, consumers string) config.Update {
 	t.Helper()
 	return config.Update{
-		Path: "consumers.yaml", SHA256: consumers, At: time.Now(),
+		Path: "consumers.yaml", SHA256: consumers, Text: consumers, At: time.Now(),
 		Config: &config.Config{
 			Limits:    config.Limits{MaxConsumers: 2000, MaxRemovedPercent: 100},
 			Consumers: specsOf(t, consumers),
@@ -148,7 +148,7 @@ func updateOf(t *testing.T, consumers string) config.Update {
 }
 
 func (s *loopTest) badEdit() {
-	s.updates <- config.Update{Path: "consumers.yaml", SHA256: "bad", Problems: config.Problems{{Line: 3, Message: "bad"}}}
+	s.updates <- config.Update{Path: "consumers.yaml", SHA256: "bad", Text: "not YAML\n", Problems: config.Problems{{Line: 3, Message: "bad"}}}
 	settle()
 }
 

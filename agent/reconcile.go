@@ -19,7 +19,7 @@ import (
 // configuration stays in force.
 func (a *Agent) accept(u config.Update) {
 	r := &a.reloads
-	r.Path, r.FileSHA256 = u.Path, u.SHA256
+	r.Path, r.FileSHA256, r.FileText = u.Path, u.SHA256, u.Text
 	if u.Config != nil && a.config != nil {
 		if p := plan.Guard(a.config.Consumers, u.Config); p != nil {
 			p.File = u.Path
@@ -38,7 +38,7 @@ func (a *Agent) accept(u config.Update) {
 	a.logWarnings(u.Config.Warnings)
 	a.forgetPins()
 	r.Applied++
-	r.SHA256, r.AppliedAt, r.Problems = u.SHA256, u.At, nil
+	r.SHA256, r.Text, r.AppliedAt, r.Problems = u.SHA256, u.Text, u.At, nil
 	a.config = u.Config
 	limits.Records.SetMaxBatch(int64(u.Config.Limits.MaxBatch)) // fetches in progress keep what they have
 	limits.Records.SetBuffers(consumer.Buffers * len(u.Config.Consumers))

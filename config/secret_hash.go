@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 )
 
@@ -50,6 +51,39 @@ func (c Cluster) secret() *Secret {
 		return &s.OAuth.ClientSecret
 	}
 	return nil
+}
+
+// Secrets returns the texts of all secrets that are part of the configuration itself.
+func (c *Config) Secrets() (texts []string) { return secretsIn(reflect.ValueOf(*c)) }
+
+func secretsIn(v reflect.Value) (texts []string) {
+	if s, ok := v.Interface().(Secret); ok {
+		if s.IsSet() {
+			texts = append(texts, s.Reveal())
+		}
+		return texts
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		if !v.IsNil() {
+			texts = secretsIn(v.Elem())
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Type().Field(i).IsExported() {
+				texts = append(texts, secretsIn(v.Field(i))...)
+			}
+		}
+	case reflect.Map:
+		for _, e := range v.Seq2() {
+			texts = append(texts, secretsIn(e)...)
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			texts = append(texts, secretsIn(v.Index(i))...)
+		}
+	}
+	return texts
 }
 
 // SecretHashes returns the hashes of the clusters' secrets, by the name of the cluster.

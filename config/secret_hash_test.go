@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -94,5 +95,23 @@ consumers:
 		if _, err := FromNormalised([]byte(bad), nil, c); err == nil {
 			t.Errorf("%q was decoded", bad)
 		}
+	}
+}
+
+// TestSecretsAreAllOfTheConfiguration: each [Secret], wherever it is.
+func TestSecretsAreAllOfTheConfiguration(t *testing.T) {
+	c, problems := Parse("f", []byte(`
+clusters:
+  a: {brokers: ['a:1'], sasl: {mechanism: PLAIN, username: u, password: first}}
+  b: {brokers: ['b:1'], sasl: {mechanism: OAUTHBEARER, oauth: {token_url: 'https://h/', client_id: i, client_secret: second}}}
+consumers: [{name: c, cluster: a, topics: [t], sink: {stdout: {}}}]
+`), testEnv)
+	if problems != nil {
+		t.Fatal(problems)
+	}
+	got := c.Secrets()
+	slices.Sort(got)
+	if got = slices.Compact(got); !slices.Equal(got, []string{"first", "second"}) {
+		t.Errorf("got %q", got)
 	}
 }

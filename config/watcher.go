@@ -16,6 +16,7 @@ type Update struct {
 	Config   *Config  // nil if there are Problems
 	Problems Problems // nil if there is a Config
 	SHA256   string   // of the content, hex; "" if the file could not be read
+	Text     string   // the content, which may have secrets in it and must not be shown; at most 8 MiB
 	At       time.Time
 }
 
@@ -47,7 +48,7 @@ func (w *Watcher) Updates() <-chan Update { return w.updates }
 func (w *Watcher) Run(ctx context.Context) { w.file.Run(ctx, w.parse) }
 
 func (w *Watcher) parse(c filewatch.Content) {
-	u := Update{Path: c.Path, SHA256: c.SHA256, At: c.At}
+	u := Update{Path: c.Path, SHA256: c.SHA256, Text: string(c.Data), At: c.At}
 	if c.Err != nil {
 		u.Problems = Problems{readProblem(c.Path, c.Err)}
 	} else {

@@ -47,7 +47,7 @@ func TestWatcherParsesEachEdit(t *testing.T) {
 			if (u.Config == nil) == (len(u.Problems) == 0) {
 				t.Fatalf("neither or both of configuration and problems: %+v", u)
 			}
-			if u.Path != path || u.At.IsZero() || !ok(u) {
+			if text, _ := os.ReadFile(path); u.Path != path || u.At.IsZero() || u.Text != string(text) || !ok(u) {
 				t.Errorf("%s gives %+v", what, u)
 			}
 		case <-time.After(30 * time.Second):

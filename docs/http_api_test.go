@@ -37,6 +37,7 @@ var endpoints = []endpoint{
 	{path: "/list-consumers", shows: "`consumers` of `/status`, as an array"},
 	{path: "/threads", alias: "/monitor-threads", shows: "goroutines by consumer, and zombies"},
 	{path: "/config", shows: "the applied configuration with all defaults", others: []answer{{503, "no configuration is in force yet"}}},
+	{path: "/config/diff", shows: "what the file as last read changes in the text of the file in force", others: []answer{{503, "no configuration is in force yet"}}},
 	{path: "/metrics", shows: "the [metrics](metrics.md), in the Prometheus or, if requested, the OpenMetrics format", content: "text/plain", others: []answer{{503, "four scrapes are in progress already"}}},
 	{path: "/healthz", shows: "`{\"status\": \"ok\"}` while the agent's loop responds; no single consumer can make it fail", others: []answer{{503, "the loop does not respond within 2 s"}}},
 	{path: "/readyz", shows: "`{\"status\": \"ready\"}` once a valid file is applied and every consumer has left `STARTING` once", others: []answer{{503, "not ready yet"}}},
@@ -97,6 +98,8 @@ func httpPage(t *testing.T, a demoAgent) string {
 	b.WriteString("\n## /threads\n")
 	writeFields(&b, reflect.TypeFor[web.Threads]())
 	b.WriteString(configFields)
+	b.WriteString("\n## /config/diff\n")
+	writeFields(&b, reflect.TypeFor[web.ConfigDiff]())
 	return b.String()
 }
 

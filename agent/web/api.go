@@ -28,6 +28,7 @@ type API struct {
 	o       Options
 	ready   atomic.Bool // latched by Ready
 	secrets secretHashCache
+	diffs   diffCache
 	zombies atomic.Pointer[zombieCount] // nil before the first scrape
 }
 
@@ -68,6 +69,7 @@ func (a *API) Handler() http.Handler {
 	mux.HandleFunc("/threads", a.serveThreads)
 	mux.HandleFunc("/monitor-threads", a.serveThreads)
 	mux.HandleFunc("/config", a.serveConfig)
+	mux.HandleFunc("/config/diff", a.serveConfigDiff)
 	mux.HandleFunc("/healthz", a.serveHealth)
 	mux.HandleFunc("/readyz", a.serveReady)
 	mux.HandleFunc("/{$}", a.servePage)

@@ -92,7 +92,7 @@ func TestAPIIsReadOnlyAndRepliesInJSON(t *testing.T) {
 	a.publish("  - {name: a}\n  - {name: b, state: stopped}", nil)
 	h := a.Handler()
 	for _, path := range []string{
-		"/status", "/status/a", "/list-consumers", "/threads", "/monitor-threads", "/config", "/healthz", "/readyz",
+		"/status", "/status/a", "/list-consumers", "/threads", "/monitor-threads", "/config", "/config/diff", "/healthz", "/readyz",
 	} {
 		resp, body := get(t, h, http.MethodGet, path)
 		if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "application/json" || !json.Valid([]byte(body)) {

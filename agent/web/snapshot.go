@@ -23,6 +23,7 @@ type Reloads struct {
 	Path              string
 	SHA256            string          // of the file in force
 	FileSHA256        string          // of the file as it is now
+	Text, FileText    string          // of both, with their secrets
 	Problems          config.Problems // of the file as it is now; nil if it is valid
 	AppliedAt         time.Time
 	Applied, Rejected int64 // how many files
