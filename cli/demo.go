@@ -17,8 +17,9 @@ func newDemo() *cobra.Command {
 		Use:   "demo",
 		Short: "run an agent with an embedded Kafka broker, generated records and a sample file",
 		Long: `
-The command writes a sample file to the folder. It uses an existing file unchanged. The
-demo ends on SIGINT or SIGTERM, or after --duration.`,
+The command writes a sample file to the folder. It uses an existing file unchanged, and
+moves the records of an earlier demo to another folder beside them: the broker is a new one.
+The demo ends on SIGINT or SIGTERM, or after --duration.`,
 		Example: "kcagent demo --dir /tmp/kcagent-demo --duration 1m",
 		Args:    command.NoArgs,
 	}
@@ -41,8 +42,8 @@ demo ends on SIGINT or SIGTERM, or after --duration.`,
 
 func runDemo(ctx context.Context, o demo.Options, log *logging.Log) error {
 	switch {
-	case o.Rate < 1:
-		return command.Usagef("invalid --rate %d: must be at least 1", o.Rate)
+	case o.Rate < 1 || o.Rate > demo.MaxRate:
+		return command.Usagef("invalid --rate %d: use a number from 1 to %d", o.Rate, demo.MaxRate)
 	case o.Duration < 0:
 		return command.Usagef("invalid --duration %s: use a duration such as 1m, or 0 to run until a signal", o.Duration)
 	case o.Dir == "":
@@ -51,7 +52,10 @@ func runDemo(ctx context.Context, o demo.Options, log *logging.Log) error {
 	if err := checkListen(o.Listen); err != nil {
 		return err
 	}
-	var err error
+	err := demo.CheckFolder(o.Dir) // before the port, which the other demo uses, too
+	if err != nil {
+		return err
+	}
 	if o.Listen, err = freeAddress(o.Listen); err != nil {
 		return err
 	}

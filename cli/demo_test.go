@@ -157,6 +157,29 @@ func TestDemoKeepsAnInvalidFileOfTheUser(t *testing.T) {
 	}
 }
 
+// TestSecondDemoInAFolderNamesTheFirst, also if it could not listen on its port.
+func TestSecondDemoInAFolderNamesTheFirst(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "demo")
+	log := startDemo(t, dir)
+	wait.For(t, wait.Timeout, "the first demo", func() error {
+		if !strings.Contains(log.String(), `msg="partitions assigned"`) {
+			return errors.New("no partition is assigned")
+		}
+		return nil
+	})
+	used, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer used.Close()
+	for _, listen := range []string{"127.0.0.1:0", used.Addr().String()} {
+		code, out, stderr := kcagent(t, "demo", "--dir", dir, "--listen", listen)
+		if want := fmt.Sprintf("run demo in %s: another demo runs there (pid %d, page http://127.0.0.1:", dir, os.Getpid()); code != command.Failure || out != "" || !strings.Contains(stderr, want) {
+			t.Errorf("exit %d, stdout %q, stderr %s", code, out, stderr)
+		}
+	}
+}
+
 func TestDemoRejectsInvalidFlagsBeforeItWrites(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -172,6 +195,7 @@ func TestDemoRejectsInvalidFlagsBeforeItWrites(t *testing.T) {
 		}
 	}
 	f(command.Usage, "--rate", "0")
+	f(command.Usage, "--rate", "1000001")
 	f(command.Usage, "--duration", "-1s")
 	f(command.Usage, "--dir", "")
 	f(command.Failure, "--listen", l.Addr().String())

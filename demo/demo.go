@@ -26,10 +26,11 @@ type Options struct {
 	Log      *slog.Logger
 }
 
-// Defaults of Options.
+// Defaults of Options, and the maximum of Rate.
 const (
 	DefaultDir  = "kcagent-demo"
 	DefaultRate = 200
+	MaxRate     = 1_000_000
 )
 
 // BrokerEnv is the environment variable with the address of the broker, which the sample
@@ -40,10 +41,21 @@ var errDurationOver = errors.New("the duration of the demo is over")
 
 // Run runs agent on a sample file until ctx ends or the duration is over, and returns once
 // agent and broker have ended. It returns the error of agent unchanged. A file that exists
-// in the folder is used unchanged.
+// in the folder is used unchanged. The data of an earlier demo is moved aside; an error
+// says that another demo runs in the folder.
 func Run(ctx context.Context, o Options, agent func(ctx context.Context, configPath string) error) error {
 	o.Dir, o.Rate = cmp.Or(o.Dir, DefaultDir), cmp.Or(o.Rate, DefaultRate)
 	kept, err := writeSample(o.Dir)
+	if err != nil {
+		return err
+	}
+	locked, err := lockFolder(o.Dir, url(o.Listen))
+	if err != nil {
+		return err
+	}
+	defer locked.Close()
+	data := filepath.Join(o.Dir, dataDir)
+	aside, err := setAside(data)
 	if err != nil {
 		return err
 	}
@@ -55,12 +67,7 @@ func Run(ctx context.Context, o Options, agent func(ctx context.Context, configP
 	if err := os.Setenv(BrokerEnv, b.addr); err != nil {
 		return fmt.Errorf("set %s: %w", BrokerEnv, err)
 	}
-	data := filepath.Join(o.Dir, dataDir)
-	before, err := sizes(data)
-	if err != nil {
-		return err
-	}
-	if err := welcome(o, b.addr, kept); err != nil {
+	if err := welcome(o, b.addr, kept, aside); err != nil {
 		return err
 	}
 	if o.Duration > 0 {
@@ -71,7 +78,7 @@ func Run(ctx context.Context, o Options, agent func(ctx context.Context, configP
 	err = runBoth(ctx, b.addr, o.Rate, func(ctx context.Context) error {
 		return agent(ctx, filepath.Join(o.Dir, sampleName))
 	})
-	return errors.Join(err, report(o.Stdout, data, before))
+	return errors.Join(err, report(o.Stdout, data))
 }
 
 // runBoth runs the agent and the generator. The end of one ends the other.
@@ -89,30 +96,34 @@ func runBoth(ctx context.Context, addr string, rate int, agent func(context.Cont
 	return errors.Join(err, <-generated)
 }
 
-// welcome prints where to look and what to edit.
-func welcome(o Options, addr string, kept bool) error {
+// welcome prints the page, what to edit, and where to look.
+func welcome(o Options, addr string, kept bool, aside string) error {
 	var b strings.Builder
-	sample, data := filepath.Join(o.Dir, sampleName), filepath.Join(o.Dir, dataDir)
-	fmt.Fprintf(&b, "Kafka broker of the demo: %s, topics orders, payments and audit, %d records per second\n", addr, o.Rate)
+	sample, data, page := filepath.Join(o.Dir, sampleName), filepath.Join(o.Dir, dataDir), url(o.Listen)
+	fmt.Fprintf(&b, `Page:  %[3]s
+Edit:  %[2]s, while this runs:
+       audit: state: running      %[1]s/audit.log fills with the records that waited
+       delete the payments entry  it is terminated; add it again: it continues where it ended
+       misspell a key             nothing changes; the page and the log show the problem
+Look:  kcagent top --url %[3]s
+       tail -f %[1]s/orders.log
+       curl %[3]s/status
+`, data, sample, page)
+	if kept {
+		fmt.Fprintf(&b, "Note:  %s exists and is used unchanged\n", sample)
+	}
+	if aside != "" {
+		fmt.Fprintf(&b, "Note:  the records of an earlier demo were moved to %s\n", aside)
+	}
+	fmt.Fprintf(&b, "Kafka: %s, topics orders, payments and audit, %d records per second\n", addr, o.Rate)
 	if addr != preferredAddr {
 		fmt.Fprintf(&b, "       (%s is in use; for other commands on the file: export %s=%s)\n", preferredAddr, BrokerEnv, addr)
-	}
-	if kept {
-		fmt.Fprintf(&b, "       %s exists and is used unchanged\n", sample)
 	}
 	end := "Ctrl-C"
 	if o.Duration > 0 {
 		end += fmt.Sprintf(", or %s after the start", o.Duration)
 	}
-	fmt.Fprintf(&b, `Look:  tail -f %[1]s/orders.log
-       curl %[3]s/status
-Edit:  %[2]s, while this runs:
-       audit: state: running      %[1]s/audit.log fills with the records that waited
-       orders: state: paused      orders.log stops growing; running: it continues
-       delete the payments entry  it is terminated; add it again: it continues where it ended
-       write nonsense             nothing changes; the log and /status show the problem
-End:   %[4]s
-`, data, sample, url(o.Listen), end)
+	fmt.Fprintf(&b, "End:   %s\n", end)
 	_, err := io.WriteString(o.Stdout, b.String())
 	return err
 }

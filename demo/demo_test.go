@@ -124,9 +124,71 @@ func TestInstructionsAndReportArePrinted(t *testing.T) {
 			t.Errorf("a checkpoint is counted as data:\n%s", out.String())
 		}
 	}
-	f("1\n2\n3\n", "tail -f "+data+"/orders.log", "curl http://127.0.0.1:8080/status",
+	f("1\n2\n3\n", "kcagent top --url http://127.0.0.1:8080\n", "tail -f "+data+"/orders.log", "curl http://127.0.0.1:8080/status",
 		filepath.Join(o.Dir, sampleName), data+"/a.log: 3 records")
-	f("4\n", sampleName+" exists", data+"/a.log: 1 records")
+	if first, second, _ := strings.Cut(out.String(), "\n"); first != "Page:  http://127.0.0.1:8080" || !strings.HasPrefix(second, "Edit:  "+filepath.Join(o.Dir, sampleName)) {
+		t.Errorf("the page and the file do not come first:\n%s", out.String())
+	}
+	// The records of an earlier demo are moved, and not counted.
+	f("4\n", sampleName+" exists", "records of an earlier demo were moved to "+data+"-1\n", data+"/a.log: 1 records")
+	f("5\n6\n", "moved to "+data+"-2\n", data+"/a.log: 2 records")
+	if text, err := os.ReadFile(filepath.Join(data+"-1", "a.log")); string(text) != "1\n2\n3\n" {
+		t.Errorf("the records of the first demo are %q, %v", text, err)
+	}
+}
+
+// TestOneDemoUsesAFolder: another one reports the page of the first, and changes nothing.
+func TestOneDemoUsesAFolder(t *testing.T) {
+	o := testOptions(t, io.Discard)
+	if err := CheckFolder(filepath.Join(o.Dir, "none")); err != nil {
+		t.Error(err)
+	}
+	data := filepath.Join(o.Dir, dataDir)
+	err := Run(t.Context(), o, func(context.Context, string) error {
+		if err := write(data, "1\n"); err != nil {
+			return err
+		}
+		second := o
+		second.Listen = "127.0.0.1:1"
+		for what, err := range map[string]error{
+			"check": CheckFolder(o.Dir),
+			"run":   Run(t.Context(), second, func(context.Context, string) error { return errors.New("the second one runs") }),
+		} {
+			want := fmt.Sprintf("another demo runs there (pid %d, page http://127.0.0.1:8080); end it, or choose another folder with --dir", os.Getpid())
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: got %v, want %s", what, err, want)
+			}
+		}
+		_, err := os.Stat(filepath.Join(data, "a.log"))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := CheckFolder(o.Dir); err != nil {
+		t.Errorf("after the end of the demo: %v", err)
+	}
+}
+
+func TestReportNamesTheProof(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"payments.jsonl": "{}\n{}\n", "orders+20261127T180000.000Z.log.gz": "\x1f\x8b\n\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var out bytes.Buffer
+	if err := report(&out, dir); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"/payments.jsonl: 2 records", ".log.gz: compressed\n", "kcagent verify " + dir + "/payments*.jsonl\n"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not printed:\n%s", want, out.String())
+		}
+	}
+	if err := report(io.Discard, filepath.Join(dir, "none")); err != nil {
+		t.Error(err)
+	}
 }
 
 // write appends to a file of data, with a checkpoint beside it.

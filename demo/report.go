@@ -6,70 +6,50 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
+	"strings"
 
 	"kcagent/sink/file/filename"
 )
 
-// sizes returns the sizes of the files below dir, in bytes by path; none if dir does not
-// exist.
-func sizes(dir string) (map[string]int64, error) {
-	found := make(map[string]int64)
+// report prints how many lines each file below dir has, and how to prove that none is
+// missing or repeated.
+func report(w io.Writer, dir string) error {
+	var b strings.Builder
+	json := false
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || !e.Type().IsRegular() {
+		if err != nil || !e.Type().IsRegular() || filename.IsCheckpoint(path) {
 			return err
 		}
-		info, err := e.Info()
-		if err == nil {
-			found[path] = info.Size()
+		switch filepath.Ext(path) {
+		case ".gz", ".zst":
+			fmt.Fprintf(&b, "%s: compressed\n", path)
+			return nil
+		case ".jsonl":
+			json = true
 		}
+		n, err := lines(path)
+		fmt.Fprintf(&b, "%s: %d records in this demo\n", path, n)
 		return err
 	})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("list the data of the demo: %w", err)
+		return fmt.Errorf("count the records of the demo: %w", err)
 	}
-	return found, nil
+	if json {
+		fmt.Fprintf(&b, "Proof that no record is missing or repeated: kcagent verify %s\n", filepath.Join(dir, "payments*.jsonl"))
+	}
+	_, err = io.WriteString(w, b.String())
+	return err
 }
 
-// report prints how many lines were added to each file below dir since it had its size in
-// before.
-func report(w io.Writer, dir string, before map[string]int64) error {
-	now, err := sizes(dir)
-	if err != nil {
-		return err
-	}
-	for _, path := range slices.Sorted(maps.Keys(now)) {
-		if filename.IsCheckpoint(path) {
-			continue
-		}
-		from := before[path]
-		if from > now[path] { // another file
-			from = 0
-		}
-		n, err := lines(path, from)
-		if err != nil {
-			return err
-		}
-		if _, err := fmt.Fprintf(w, "%s: %d records in this demo\n", path, n); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// lines counts the newlines of a file from an offset.
-func lines(path string, from int64) (int, error) {
+// lines counts the newlines of a file.
+func lines(path string) (int, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return 0, fmt.Errorf("count records: %w", err)
+		return 0, err
 	}
 	defer f.Close()
-	if _, err := f.Seek(from, io.SeekStart); err != nil {
-		return 0, fmt.Errorf("count records: %w", err)
-	}
 	n, buf := 0, make([]byte, 64<<10)
 	for {
 		got, err := f.Read(buf)
@@ -78,7 +58,7 @@ func lines(path string, from int64) (int, error) {
 			return n, nil
 		}
 		if err != nil {
-			return 0, fmt.Errorf("count records: %w", err)
+			return 0, err
 		}
 	}
 }
