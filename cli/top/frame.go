@@ -49,7 +49,7 @@ func (m *model) frame() []line {
 	var footer string
 	switch m.view {
 	case helpView:
-		head, body, footer = m.agentLines(), help(), "any key: back  q quit"
+		head, body, footer = m.agentLines(), help(m.width), "any key: back  q quit"
 	case detailView:
 		head, body, footer = m.agentLines(), m.detailLines(), "Esc back  ? help  q quit  Up/Down scroll  Space refresh"
 		m.detailOffset = max(0, min(m.detailOffset, len(body)-(m.height-len(head)-1)))
@@ -228,29 +228,43 @@ func (m *model) aged(l line) line {
 	return l
 }
 
-func help() []line {
-	var lines []line
-	for _, s := range []string{
-		"",
-		"Up Down PgUp PgDn Home End    select a consumer (also k j g G)",
-		"Enter                         details: partitions, errors, pending change",
-		"Esc                           back; in the table: clear the filters",
-		"Left Right                    sort by the previous or next column (also < >)",
-		"r                             reverse the order",
-		"t                             trouble first: ERROR, failed pre-checks, STOPPING, STARTING, …",
-		"/                             filter by a text in name, state, group, sink or error",
-		"s                             show only one state, then the next one",
-		"Space                         request the status now",
-		"Ctrl-L                        draw the screen again",
-		"q Ctrl-C                      quit",
-		"",
-		"The marked title is the column by which the table is sorted. A narrow screen shows fewer",
-		"columns. LAG TIME is the age of the next record to be written, CATCH-UP the time until the",
-		"lag is 0 at the current rate; - stands for unknown.",
-		"",
-		"top changes nothing: edit the configuration file to change a consumer.",
-	} {
-		lines = append(lines, text(s))
+// helpKeys are the keys and what they do.
+var helpKeys = [][2]string{
+	{"Up Down k j", "select a consumer; also PgUp PgDn Home End"},
+	{"Enter", "details: partitions, errors, pending change"},
+	{"Esc", "back; in the table: clear the filters"},
+	{"Left Right < >", "sort by the previous or next column; its title is marked"},
+	{"r", "reverse the order"},
+	{"t", "trouble first: consumers that require an action"},
+	{"/", "filter by a text in name, state, group, sink or error"},
+	{"s", "show only one state, then the next one"},
+	{"Space", "request the status now"},
+	{"Ctrl-L", "draw the screen again"},
+	{"q Ctrl-C", "quit"},
+}
+
+// helpText is below the keys.
+var helpText = []string{
+	"",
+	"LAG TIME is the age of the next record to be written, CATCH-UP the time until the lag is 0 at the current rate; - stands for unknown. A narrow screen shows fewer columns.",
+	"",
+	"top changes nothing: edit the configuration file to change a consumer.",
+}
+
+// help returns the lines of the help for a screen.
+func help(width int) []line {
+	lines := []line{nil}
+	for _, k := range helpKeys {
+		name := fmt.Sprintf("%-16s", k[0])
+		for _, l := range statustable.Wrap(k[1], max(20, width-len(name))) {
+			lines = append(lines, line{{name, style{bold: true}}, {l, style{}}})
+			name = strings.Repeat(" ", len(name))
+		}
+	}
+	for _, s := range helpText {
+		for _, l := range statustable.Wrap(s, max(20, width)) {
+			lines = append(lines, text(l))
+		}
 	}
 	return lines
 }

@@ -439,6 +439,12 @@ func TestKeysOfHelpAndQuit(t *testing.T) {
 			t.Errorf("the help has no %q:\n%s", want, screenOf(m))
 		}
 	}
+	for _, width := range []int{45, 60, 80} {
+		m.width, m.height, m.url = width, 40, ""
+		if body := strings.SplitN(screenOf(m), "\n", 2)[1]; strings.Contains(body, "…") {
+			t.Errorf("the help is cut in %d columns:\n%s", width, body)
+		}
+	}
 	if press(m, "x"); m.view != detailView {
 		t.Error("a key does not close the help")
 	}
