@@ -74,23 +74,28 @@ func TestPageReportsZombies(t *testing.T) {
 	if got := browser.Eval[string](b, text("#zombies")); !strings.HasSuffix(got, "3 goroutines in kcagent/sink/stdout.write") {
 		t.Errorf("the banner is %q", got)
 	}
+	b.Wait("the title", `document.title.startsWith("(1 zombie) kcagent ")`)
 	b.Click("#threads summary")
 	b.Wait("the threads", text("#threads tbody")+`.includes("orders") && `+text("#threads p")+`.includes("goroutines · ")`)
 }
+
+// recordPauses records the pauses between the polls of a page.
+const recordPauses = `
+	globalThis.pauses = [];
+	const timeout = globalThis.setTimeout;
+	globalThis.setTimeout = (f, pause) => (pauses.push(pause), timeout(f, pause));
+`
 
 // TestPagePollsRarelyInTheBackground: every two seconds while it is visible, every twenty
 // seconds while it is not.
 func TestPagePollsRarelyInTheBackground(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, "  - {name: orders}\n")
-	const record = `
-		globalThis.pauses = [];
-		const timeout = globalThis.setTimeout;
-		globalThis.setTimeout = (f, pause) => (pauses.push(pause), timeout(f, pause));
+	background := recordPauses + `
 		globalThis.background = false;
 		Object.defineProperty(Document.prototype, "hidden", {get: () => background});
 	`
-	b := s.browse(browser.Options{Init: record}, "")
+	b := s.browse(browser.Options{Init: background}, "")
 	b.Wait("a pause", `pauses.length > 0`)
 	browser.Eval[bool](b, `(background = true)`)
 	b.Wait("a long pause", `pauses.at(-1) === 20000`)

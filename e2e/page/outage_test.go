@@ -107,7 +107,7 @@ func TestPageShowsThatTheAgentIsGone(t *testing.T) {
 	s := newScene(t, "  - {name: orders}\n")
 	s.WaitState("orders", "RUNNING")
 	f := newFront(t, s.URL)
-	b := browser.Open(t, browser.Options{})
+	b := browser.Open(t, browser.Options{Init: recordPauses})
 	b.Goto(f.URL + "/agents/one/")
 	b.Wait("orders to run", state("orders")+`=== "RUNNING"`)
 	s.Kill()
@@ -122,6 +122,7 @@ func TestPageShowsThatTheAgentIsGone(t *testing.T) {
 		t.Error("the icon does not change")
 	}
 	b.Screenshot("stale")
+	b.Wait("longer and longer pauses", `pauses.slice(-3).join() === "2000,4000,8000" || pauses.includes(15000)`)
 	next := agenttest.Start(t, agenttest.Options{Path: s.Path})
 	f.aim(t, next.URL)
 	b.Wait("the new agent", text("#agent")+`.includes("process `+strconv.Itoa(next.Pid())+`,")`)

@@ -46,7 +46,7 @@ async function look() {
   performance.measure("update", {start}); // for the benchmark
   performance.clearMeasures("update"); // the page stays open for weeks
   await Promise.all(table.details.map(detail => detail.refresh()));
-  await threads.refresh(next.terminated ?? []);
+  await threads.refresh(next.terminated ?? []).catch(() => {}); // the consumers are current all the same
 }
 
 const searchText = c => [c.group, c.sink, c.cluster, c.topics_regex ?? "", ...c.topics].join("\n").toLowerCase();
@@ -70,7 +70,7 @@ function render() {
   const page = view.page = Math.min(view.page, pages), first = (page - 1) * pageSize;
   table.show(selected.slice(first, first + pageSize), view.open, samples);
   for (const detail of table.details) if (!detail.id) detail.refresh();
-  summary.show(status, consumers);
+  summary.show(status, consumers, threads.zombies);
   configuration.show(status.config, consumers);
   ended.show(status.terminated ?? []);
   showControls(selected.length, page, pages);
@@ -82,7 +82,8 @@ function render() {
 function showControls(selected, page, pages) {
   const first = (page - 1) * pageSize, last = Math.min(selected, first + pageSize);
   const of = selected < consumers.length ? `${count(selected)} that match, ${count(consumers.length)} in all` : count(consumers.length);
-  setText(byId("range"), selected === 0 ? `no consumer matches, ${count(consumers.length)} in all` : `${count(first + 1)} to ${count(last)} of ${of}`);
+  const none = consumers.length === 0 ? "no consumers" : `no consumer matches, ${count(consumers.length)} in all`;
+  setText(byId("range"), selected === 0 ? none : `${count(first + 1)} to ${count(last)} of ${of}`);
   setHidden(byId("pages"), pages === 1);
   setDisabled(byId("previous"), page === 1);
   setDisabled(byId("next"), page === pages);
@@ -131,6 +132,10 @@ function wire() {
   const search = byId("search");
   search.value = view.search;
   search.addEventListener("input", () => view.set({search: search.value.trim()}));
+  document.querySelector(".skip").addEventListener("click", event => {
+    event.preventDefault(); // the fragment is the view
+    byId("consumers").focus();
+  });
   byId("previous").addEventListener("click", () => turn(-1));
   byId("next").addEventListener("click", () => turn(1));
   addEventListener("keydown", event => {

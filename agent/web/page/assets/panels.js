@@ -52,6 +52,7 @@ export class ThreadPanel {
     });
     this.checked = 0;
     this.unclean = 0;
+    this.zombies = 0;
   }
 
   // refresh reads the threads if they are shown, and otherwise now and then, to find zombies:
@@ -80,6 +81,7 @@ export class ThreadPanel {
   }
 
   showZombies(zombies) {
+    this.zombies = zombies.length;
     const banner = byId("zombies");
     setHidden(banner, zombies.length === 0);
     setText(banner, zombies.length === 0 ? "" : "Consumers that did not stop: " + zombies.map(z =>

@@ -22,7 +22,7 @@ export class Summary {
     return node;
   }
 
-  show(status, consumers) {
+  show(status, consumers, zombies) {
     const counts = new Map([["all", consumers.length], ["PENDING", consumers.filter(waits).length]]);
     for (const c of consumers) counts.set(c.status, (counts.get(c.status) ?? 0) + 1);
     for (const [state, {node, number}] of this.chips) {
@@ -34,13 +34,14 @@ export class Summary {
     }
     const spoken = states.filter(s => counts.get(s)).map(s => `${count(counts.get(s))} ${s === "PENDING" ? "pending changes" : s}`);
     setText(byId("live"), `Configuration ${status.config.state}. ${spoken.join(", ") || "No consumers"}`);
-    this.titleAndIcon(status, counts, consumers.some(c => c.pending_change?.error));
+    this.titleAndIcon(status, counts, consumers.some(c => c.pending_change?.error), zombies);
   }
 
-  titleAndIcon({agent, config}, counts, failedChange) {
+  titleAndIcon({agent, config}, counts, failedChange, zombies) {
     const errors = counts.get("ERROR") ?? 0, trouble = [];
     if (config.state === "rejected") trouble.push("rejected");
     if (errors > 0) trouble.push(`${errors} ERROR`);
+    if (zombies > 0) trouble.push(zombies === 1 ? "1 zombie" : `${zombies} zombies`);
     const moving = config.state === "applying" || failedChange;
     const state = trouble.join(", ") || (moving ? "applying" : "");
     setTitle(state, agent.hostname);
