@@ -23,7 +23,7 @@ func TestOpenRowShowsTheConsumer(t *testing.T) {
 	b.Wait("the partitions", text(".detail .scroll tbody")+`.split("\n").length >= 4`)
 	detail := browser.Eval[string](b, text(".detail"))
 	for _, want := range []string{
-		"RUNNING since ", "main: " + s.addr, "kcagent-orders", "in generation 1", "400 records, 39.1 KiB", "Partitions: 4", "orders\t3\t100\t100\t100\t0\t0 s\t0 s",
+		"RUNNING since ", "main: " + s.addr, "kcagent-orders", "in generation 1", "400 records, 39.1 KiB", "0 skipped, 0 dead letters", "Partitions: 4", "orders\t3\t100\t100\t100\t0\t0 s\t0 s",
 	} {
 		if !strings.Contains(detail, want) {
 			t.Errorf("the details lack %q:\n%s", want, detail)

@@ -96,3 +96,25 @@ func TestPageShowsErrorsAsText(t *testing.T) {
 		t.Errorf("the time of the error is %q", at)
 	}
 }
+
+// TestPageShowsTheDifference between the file and the configuration in force, with signs
+// beside the colours, and without the secrets of both.
+func TestPageShowsTheDifference(t *testing.T) {
+	t.Parallel()
+	file := func(s *scene, password, entries string) string {
+		return strings.Replace(s.file(entries), "clusters:\n", "clusters:\n  eu: {brokers: ['localhost:1'], tls: {}, sasl: {mechanism: PLAIN, username: u, password: "+password+"}}\n", 1)
+	}
+	s := newScene(t, "  - {name: orders}\n")
+	s.Apply(file(s, "first-secret", "  - {name: orders}\n"))
+	b := s.browse(browser.Options{}, "")
+	s.Write(file(s, "second-secret", "  - {name: orders, topcs: [orders]}\n"))
+	b.Wait("the file to be rejected", text("#config .badge")+`=== "rejected"`)
+	b.Click("#diff summary")
+	b.Wait("the difference", text("#diff pre .removed")+`.startsWith("-") && `+text("#diff pre")+`.includes("+  - {name: orders, topcs: [orders]}")`)
+	if shown := browser.Eval[string](b, "document.body.innerText"); strings.Contains(shown, "-secret") {
+		t.Errorf("the page shows a secret:\n%s", shown)
+	}
+	b.Screenshot("difference")
+	s.Write(file(s, "second-secret", "  - {name: orders, topcs: [payments]}\n"))
+	b.Wait("the difference of the next edit", text("#diff pre")+`.includes("+  - {name: orders, topcs: [payments]}")`)
+}

@@ -41,6 +41,11 @@ func TestPageShowsAnOutageOfTheBroker(t *testing.T) {
 	s.broker.set(false)
 	b.Wait("the recovery", state("orders")+`=== "RUNNING" && `+state("payments")+`=== "RUNNING"`)
 	b.Wait("the causes to go", text("[data-name=orders] .note")+`=== "" && document.title.startsWith("kcagent ")`)
+	b.Click("[data-name=orders] button")
+	b.Wait("the errors that are over", text(".errors")+`.includes("`+s.addr+`")`)
+	if class := browser.Eval[string](b, `document.querySelector(".errors").className`); class != "errors" {
+		t.Errorf("an error that is over has the class %s", class)
+	}
 }
 
 // A front is a reverse proxy that shows an agent below a path.

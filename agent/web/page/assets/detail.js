@@ -19,6 +19,7 @@ const facts = [
   ["Last record", c => since(c.last_record_at)],
   ["Last flush", c => since(c.last_flush_at)],
   ["Written", c => `${count(c.records_total)} records, ${bytes(c.bytes_total)}`],
+  ["Not decoded", c => `${count(c.skipped_records_total)} skipped, ${count(c.dead_letters_total)} dead letters`],
   ["Rebalances", c => count(c.rebalances_total)],
   ["Restarts", c => count(c.restarts_total)],
 ];
