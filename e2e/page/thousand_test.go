@@ -65,6 +65,10 @@ func TestPageWithAThousandConsumers(t *testing.T) {
 	if n := browser.Eval[int](b, `document.querySelectorAll("*").length`); n > 6000 {
 		t.Errorf("the document has %d elements", n)
 	}
+	b.Wait("the lines of the visible rows", `document.querySelector("[data-name=c-0000] .line[d]")`)
+	if n := browser.Eval[int](b, `[...document.querySelectorAll("[data-name]")].filter(row => row.querySelector(".line[d]")).length`); n > 60 {
+		t.Errorf("%d of 100 rows have lines, though the window shows 30", n)
+	}
 	b.Screenshot("thousand")
 	before := len(b.Requests())
 	if changed := browser.Eval[[]string](b, "mutations(3)"); len(changed) > 0 {

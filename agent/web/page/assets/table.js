@@ -26,7 +26,7 @@ class Row {
     });
     this.body = h("tbody", {role: "rowgroup", "data-name": name}, this.main);
     this.body.row = this;
-    this.visible = true;
+    this.visible = false; // until the observer says so
   }
 
   cell(column) {
