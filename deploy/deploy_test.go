@@ -108,6 +108,43 @@ func TestPromtoolAcceptsTheRules(t *testing.T) {
 	}
 }
 
+// TestCollectorScrapesAsPrometheusDoes: the part of the collector's configuration for its
+// prometheus receiver is valid for Prometheus, and its pipeline exists.
+func TestCollectorScrapesAsPrometheusDoes(t *testing.T) {
+	promtool := program(t, "promtool")
+	var c struct {
+		Receivers struct {
+			Prometheus struct{ Config yaml.Node }
+		}
+		Exporters map[string]yaml.Node
+		Service   struct {
+			Pipelines struct {
+				Metrics struct{ Receivers, Exporters []string }
+			}
+		}
+	}
+	d := yaml.NewDecoder(strings.NewReader(read(t, "opentelemetry/collector.yaml")))
+	d.KnownFields(true)
+	if err := d.Decode(&c); err != nil {
+		t.Fatal(err)
+	}
+	text, err := yaml.Marshal(&c.Receivers.Prometheus.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "prometheus.yaml")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(promtool, "check", "config", file).CombinedOutput(); err != nil || !strings.Contains(string(text), "job_name: kcagent") {
+		t.Errorf("%v\n%s\n%s", err, out, text)
+	}
+	p := c.Service.Pipelines.Metrics
+	if _, ok := c.Exporters["otlphttp"]; !ok || !slices.Equal(p.Receivers, []string{"prometheus"}) || !slices.Equal(p.Exporters, []string{"otlphttp"}) {
+		t.Errorf("the pipeline is %v", p)
+	}
+}
+
 // TestEachAlertIsTestedAndDescribed: it has a severity, texts, unit tests in which it fires
 // and does not fire, and a paragraph in the runbook, to which its link leads.
 func TestEachAlertIsTestedAndDescribed(t *testing.T) {
