@@ -29,7 +29,7 @@ type API struct {
 	ready   atomic.Bool // latched by Ready
 	secrets secretHashCache
 	diffs   diffCache
-	zombies atomic.Pointer[zombieCount] // nil before the first scrape
+	zombies zombieCounter
 }
 
 // Options are what an API shows. All but Collectors and DiskSpace are required.

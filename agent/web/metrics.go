@@ -1,8 +1,11 @@
 package web
 
 import (
+	"log/slog"
 	"runtime"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -88,7 +91,7 @@ func (a *API) collect(e *exposition) error {
 	for i, s := range shownStates {
 		e.add(metricConsumers, float64(summary[s]), statusLabels[i])
 	}
-	e.add(metricZombies, a.zombieGoroutines())
+	e.add(metricZombies, a.zombies.count(a.zombieGoroutines, a.o.Log))
 	return nil
 }
 
@@ -179,28 +182,84 @@ func oneIf(b bool) float64 {
 // seconds is t in seconds since 1970.
 func seconds(t time.Time) float64 { return float64(t.UnixNano()) / 1e9 }
 
-// zombieAge is how long a count of zombies is used. Counting takes a profile of all
-// goroutines, which is too expensive to do for each of several scrapers.
-const zombieAge = 10 * time.Second
+// A zombieCounter counts the goroutines of zombies. That takes a profile of all goroutines,
+// most of a second with those of a thousand consumers, so it runs in the background, and a
+// scrape uses a count that is some seconds old.
+type zombieCounter struct {
+	last atomic.Pointer[zombieCount] // nil before the first
+
+	mu       sync.Mutex
+	counting chan struct{} // closed when the count in progress ends; nil if there is none
+}
 
 type zombieCount struct {
 	goroutines float64
 	at         time.Time
+	took       time.Duration
 }
 
-func (a *API) zombieGoroutines() float64 {
-	if have := a.zombies.Load(); have != nil && time.Since(have.at) < zombieAge {
-		return have.goroutines
+const (
+	// zombieAge is how long a count is used, at least. If a count takes long, it is used for
+	// zombieRest times as long, so that counting costs at most a fiftieth of a processor.
+	zombieAge  = 10 * time.Second
+	zombieRest = 50
+	// zombiePatience is how long a scrape waits for a new count before it uses the last one.
+	zombiePatience = 20 * time.Millisecond
+)
+
+// count returns the last count, and starts a new one if that is too old.
+func (z *zombieCounter) count(take func() (float64, error), log *slog.Logger) float64 {
+	last := z.last.Load()
+	if last != nil && time.Since(last.at) < max(zombieAge, zombieRest*last.took) {
+		return last.goroutines
 	}
-	t, err := a.Threads()
-	if err != nil {
-		a.o.Log.Warn("counting zombies failed", logkey.Error, err)
+	done := z.start(take, log)
+	var limit <-chan time.Time // none for the first count
+	if last != nil {
+		t := time.NewTimer(zombiePatience)
+		defer t.Stop()
+		limit = t.C
+	}
+	select {
+	case <-done:
+	case <-limit:
+	}
+	if last = z.last.Load(); last == nil {
 		return 0
 	}
-	now := &zombieCount{at: time.Now()}
-	for _, z := range t.Zombies {
-		now.goroutines += float64(z.Goroutines)
+	return last.goroutines
+}
+
+// start starts a count unless there is one in progress, and returns what is closed at its end.
+func (z *zombieCounter) start(take func() (float64, error), log *slog.Logger) <-chan struct{} {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if z.counting != nil {
+		return z.counting
 	}
-	a.zombies.Store(now)
-	return now.goroutines
+	done := make(chan struct{})
+	z.counting = done
+	go func() {
+		began := time.Now()
+		n, err := take()
+		if err != nil {
+			log.Warn("counting zombies failed", logkey.Error, err)
+		} else {
+			z.last.Store(&zombieCount{n, time.Now(), time.Since(began)})
+		}
+		z.mu.Lock()
+		z.counting = nil
+		z.mu.Unlock()
+		close(done)
+	}()
+	return done
+}
+
+// zombieGoroutines counts the goroutines of zombies.
+func (a *API) zombieGoroutines() (n float64, err error) {
+	t, err := a.Threads()
+	for _, z := range t.Zombies {
+		n += float64(z.Goroutines)
+	}
+	return n, err
 }

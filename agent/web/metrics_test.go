@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -189,6 +190,43 @@ func TestDiskSpaceIsShownForFileSinks(t *testing.T) {
 	if lines := regexp.MustCompile(`(?m)^kcagent_consumer_sink_(free|size)_.*$`).FindAllString(text, -1); len(lines) != 2 {
 		t.Errorf("the space is shown as %q", lines)
 	}
+}
+
+// TestCountingZombiesDelaysNoScrape: a scrape that finds an old count waits for a new one for a
+// moment only. There is one count at a time, and a slow one is used for longer.
+func TestCountingZombiesDelaysNoScrape(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var z zombieCounter
+		counts, takes := 0.0, time.Millisecond
+		take := func() (float64, error) {
+			time.Sleep(takes)
+			counts++
+			return counts, nil
+		}
+		count := func(want float64, limit time.Duration) {
+			t.Helper()
+			began := time.Now()
+			if got := z.count(take, slog.New(slog.DiscardHandler)); got != want || time.Since(began) > limit {
+				t.Errorf("the count is %v after %s, want %v within %s", got, time.Since(began), want, limit)
+			}
+		}
+		count(1, takes)
+		count(1, 0)
+		time.Sleep(zombieAge)
+		count(2, takes)
+		takes = time.Second
+		time.Sleep(zombieAge)
+		count(2, zombiePatience)
+		count(2, zombiePatience)
+		time.Sleep(takes)
+		count(3, 0)
+		time.Sleep(zombieRest*takes - time.Second)
+		count(3, 0)
+		time.Sleep(time.Second)
+		count(3, zombiePatience)
+		time.Sleep(takes)
+		count(4, 0)
+	})
 }
 
 // BenchmarkScrape is a scrape of a thousand consumers, by their number of partitions. A
