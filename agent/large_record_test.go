@@ -92,6 +92,17 @@ func TestLargeRecordsAreChunksOfTheirOwn(t *testing.T) {
 	}
 }
 
+// TestLargeRecordBehindEmptyOnes: records without key, value and headers have no size, and are
+// stored before the large record behind them.
+func TestLargeRecordBehindEmptyOnes(t *testing.T) {
+	r := newRig(t, 1)
+	large := strings.Repeat("x", generation.LargeRecord)
+	r.produce(0, "", "", large, "", "4")
+	r.edit("")
+	r.wantRecords("t/0@0=", "t/0@1=", "t/0@2="+large, "t/0@3=", "t/0@4=4")
+	r.wantCommitted(0, 5)
+}
+
 // TestPauseAbortsTheWriteOfALargeRecord: a pause does not wait until a slow sink has
 // written all of it. The record is read again afterwards, and stored once.
 func TestPauseAbortsTheWriteOfALargeRecord(t *testing.T) {

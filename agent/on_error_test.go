@@ -65,8 +65,8 @@ func TestDecodedValuesAreEmbedded(t *testing.T) {
 // the record and the next step, and another on_error continues there. Other partitions are
 // not affected.
 func TestStopAtARecordThatCannotBeDecoded(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "{partition}.jsonl") // removed after the agent has ended
 	r := newFileRig(t, 2)
-	path := filepath.Join(t.TempDir(), "{partition}.jsonl")
 	first, second := strings.ReplaceAll(path, "{partition}", "0"), strings.ReplaceAll(path, "{partition}", "1")
 	r.produce(0, "1", "no json", "3")
 	r.produce(1, "1")
@@ -135,6 +135,27 @@ func TestDeadLetters(t *testing.T) {
 	}
 	if m := r.metrics(); !strings.Contains(m, `kcagent_consumer_dead_letters_total{consumer="c"} 3`) {
 		t.Errorf("metrics:\n%s", m)
+	}
+}
+
+// TestEmptyRecordsAreDecoded: an empty value is no JSON value. Records of no size are not lost
+// before a large one, whether it can be decoded or not.
+func TestEmptyRecordsAreDecoded(t *testing.T) {
+	large := strings.Repeat("x", generation.LargeRecord)
+	for _, tt := range []struct{ name, large, path, dead string }{
+		{"before a large record", `"` + large + `"`, "1", "0 2"},
+		{"before a large dead letter", large, "", "0 1 2"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			r := newFileRig(t, 1)
+			path, dead := filepath.Join(dir, "out.jsonl"), filepath.Join(dir, "dead.jsonl")
+			r.produce(0, "", tt.large, "")
+			r.edit(decoded(path, toDeadLetters(dead)))
+			r.wantCommitted(0, 3)
+			r.wantOffsets(path, tt.path)
+			r.wantOffsets(dead, tt.dead)
+		})
 	}
 }
 

@@ -107,7 +107,8 @@ type chunk struct {
 	records  int64   // without the rejected ones
 	bytes    int64   // of their keys and values
 	rejected reject.Tally
-	consumed int  // size of all records, the rejected ones included
+	taken    int  // records, the rejected ones included
+	consumed int  // their size; a record may have none
 	large    bool // a single large record, which was stored already
 
 	first, last time.Time // timestamps of its first record, rejected or not, and of the last one that is stored; zero if unknown
@@ -157,7 +158,7 @@ func (g *Generation) read(ctx context.Context, p *Partition, sub *fetch.Subscrip
 	c.Next, c.moved, err = sub.Take(func(f *fetch.Record) bool {
 		r := &f.Record
 		size := sizeOf(r)
-		if size >= LargeRecord && c.consumed > 0 {
+		if size >= LargeRecord && c.taken > 0 {
 			f.PutBack()
 			latest = nil
 			return false
@@ -171,9 +172,11 @@ func (g *Generation) read(ctx context.Context, p *Partition, sub *fetch.Subscrip
 			if !more {
 				latest = nil
 			}
+			c.taken++
 			c.consumed += size
 			return more && c.consumed < limit
 		}
+		c.taken++
 		c.consumed += size
 		if size >= LargeRecord {
 			c.large, c.stored = true, g.storeLarge(ctx, p, chunk{
@@ -209,7 +212,7 @@ func (g *Generation) read(ctx context.Context, p *Partition, sub *fetch.Subscrip
 func (g *Generation) reject(ctx context.Context, p *Partition, c *chunk, f *fetch.Record, size int, cause error) (more bool) {
 	err := g.env.Rejects.Reject(&c.Chunk, &c.rejected, &f.Record, f.Epoch, cause)
 	switch {
-	case err != nil && c.consumed > 0: // store the records before it first
+	case err != nil && c.taken > 0: // store the records before it first
 		f.PutBack()
 		return false
 	case err != nil:
