@@ -39,8 +39,8 @@ func (r *rig) wantLag(n int64) web.ConsumerStatus {
 	return c
 }
 
-// wantAge checks an age that the lag had within the last half minute.
-func (r *rig) wantAge(c *web.ConsumerStatus, age time.Duration) {
+// wantLagTime checks that the lag time had a value within the last half minute.
+func (r *rig) wantLagTime(c *web.ConsumerStatus, age time.Duration) {
 	r.Helper()
 	for _, seconds := range []*float64{c.LagSeconds, c.Partitions[0].LagSeconds} {
 		if seconds == nil || *seconds < age.Seconds() || *seconds > age.Seconds()+30 {
@@ -86,7 +86,7 @@ func TestLagIsUnknownWithoutMembership(t *testing.T) {
 	free()
 	r.wantStatus(consumer.Running)
 	c = r.wantLag(0)
-	r.wantAge(&c, 0)
+	r.wantLagTime(&c, 0)
 	if c.CatchUpSeconds == nil || *c.CatchUpSeconds != 0 {
 		t.Errorf("without lag, catch_up_seconds is %v", pointed(c.CatchUpSeconds))
 	}
@@ -128,7 +128,7 @@ func TestLagGrowsWhilePaused(t *testing.T) {
 	r.wantStatus(consumer.Paused)
 	r.produceAt(time.Minute, "b", "c")
 	c := r.wantLag(2)
-	r.wantAge(&c, time.Hour)
+	r.wantLagTime(&c, time.Hour)
 	r.produceAt(0, "d")
 	c = r.wantLag(3)
 	if c.CatchUpSeconds != nil {
@@ -152,10 +152,10 @@ func TestLagIsKnownWhileTheSinkFails(t *testing.T) {
 	r.edit("")
 	r.wantError("disk is full")
 	c := r.wantLag(2)
-	r.wantAge(&c, 2*time.Hour)
+	r.wantLagTime(&c, 2*time.Hour)
 	r.produceAt(0, "c", "d")
 	c = r.wantLag(4)
-	r.wantAge(&c, 2*time.Hour)
+	r.wantLagTime(&c, 2*time.Hour)
 	if c.Status != consumer.Failing {
 		t.Errorf("the status is %s", c.Status)
 	}
@@ -200,7 +200,7 @@ func TestCatchUpFollowsASlowSink(t *testing.T) {
 	}
 	r.edit("")
 	c := r.wantLag(records)
-	r.wantAge(&c, 6*time.Hour) // of the first record, which is being written
+	r.wantLagTime(&c, 6*time.Hour) // of the first record, which is being written
 	if c.CatchUpSeconds != nil {
 		t.Errorf("a blocked consumer catches up in %v", pointed(c.CatchUpSeconds))
 	}
@@ -235,9 +235,9 @@ func TestCatchUpFollowsASlowSink(t *testing.T) {
 	r.eventually("no time to catch up", func() (bool, any) { c := r.consumer(); return c.CatchUpSeconds == nil && c.Lag != nil, c })
 }
 
-// TestLagAgeSurvivesARebalance: a paused consumer reads nothing from which the age could be
+// TestLagTimeSurvivesARebalance: a paused consumer reads nothing from which the lag time could be
 // known again.
-func TestLagAgeSurvivesARebalance(t *testing.T) {
+func TestLagTimeSurvivesARebalance(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for a lookup of the end")
 	}
@@ -259,5 +259,5 @@ func TestLagAgeSurvivesARebalance(t *testing.T) {
 	r.eventually("another generation", func() (bool, any) { n := r.consumer().Generation; return n > before, n })
 	other.Close()
 	c := r.wantLag(1)
-	r.wantAge(&c, time.Hour)
+	r.wantLagTime(&c, time.Hour)
 }

@@ -224,7 +224,7 @@ func TestRecordsWaitForTheirDeadLetters(t *testing.T) {
 	r.wantStatus(consumer.Failing)
 	r.eventually("an error of the dead letters", func() (bool, any) {
 		e := r.consumer().LastError
-		return e != nil && strings.Contains(*e, "dead letters: "), e
+		return e != nil && strings.Contains(*e, "dead-letter file: "), e
 	})
 	if got := offsetsIn(path); strings.Contains(got, "2") {
 		t.Errorf("the file has %s", got)
@@ -237,7 +237,7 @@ func TestRecordsWaitForTheirDeadLetters(t *testing.T) {
 	r.wantStatus(consumer.Running)
 }
 
-// TestDeadLetterFileHasAHolder: another consumer that is to write the file of the dead letters
+// TestDeadLetterFileHasAHolder: another consumer that writes to the same dead-letter file
 // waits until it is released, and the other way round.
 func TestDeadLetterFileHasAHolder(t *testing.T) {
 	spec := func(path, dead string) config.Consumer {

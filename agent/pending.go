@@ -130,7 +130,8 @@ func (a *Agent) queue(e *entry, c plan.Change) {
 	}
 }
 
-// remind lets the log remind of a change that is not applied for the reason p.err.
+// remind starts the reminders of a change that is not applied because of its error. first says
+// that the error has just been logged.
 func (a *Agent) remind(e *entry, first bool) {
 	p := e.pending
 	a.outages.Begin(condition.ChangePending, e.id, condition.Report{
@@ -139,7 +140,7 @@ func (a *Agent) remind(e *entry, first bool) {
 	})
 }
 
-// discard removes the pending change of e, if there is one. It logs that if the log has said
+// discard removes the pending change of e, if there is one. It logs the removal if it was logged
 // that the change waits.
 func (a *Agent) discard(e *entry, reason string) {
 	if e.pending == nil {

@@ -47,8 +47,8 @@ func (a *Agent) accept(u config.Update) {
 	a.log.Info("configuration accepted", logkey.Path, u.Path, logkey.SHA256, u.SHA256, logkey.Consumers, len(u.Config.Consumers))
 }
 
-// reportRejected logs the problems of a file, and reminds of them while the agent runs with
-// an earlier file: otherwise only the log of the edit would show that.
+// reportRejected logs the problems of a file, and starts the reminders of them. Without these,
+// only the log of the edit would show that the agent runs with an earlier file.
 func (a *Agent) reportRejected(problems config.Problems) {
 	if a.config == nil {
 		return // the agent ends, and Run returns the problems
@@ -63,7 +63,7 @@ func (a *Agent) reportRejected(problems config.Problems) {
 	a.outages.Begin(condition.ConfigRejected, "", condition.Report{Cause: cause, Key: cause, Logged: true})
 }
 
-// logWarnings logs the warnings of a new configuration that the current one has not.
+// logWarnings logs those warnings of a new configuration that the current one does not have.
 func (a *Agent) logWarnings(warnings config.Problems) {
 	for _, w := range warnings {
 		known := a.config != nil && slices.ContainsFunc(a.config.Warnings, func(old config.Problem) bool {

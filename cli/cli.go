@@ -27,7 +27,7 @@ func streamsOf(c *cobra.Command) streams { return streams{c.OutOrStdout(), c.Err
 // Run runs the command that args name and returns the exit code: 0 success, 1 failure, 2
 // invalid usage or configuration. plan has its own.
 func Run(args []string, stdout, stderr io.Writer) int {
-	return command.Execute(New(), args, stdout, stderr, command.Options{Explain: explainHabit})
+	return command.Execute(New(), args, stdout, stderr, command.Options{Explain: func(name string) string { return otherWords[name] }})
 }
 
 // New returns the tree of the commands.
@@ -54,8 +54,8 @@ own. Results go to stdout, everything else to stderr.`,
 	return root
 }
 
-// habits are words that users of other programs try as commands, with what to do instead.
-var habits = map[string]string{
+// otherWords are commands of other programs, each with the equivalent in kcagent.
+var otherWords = map[string]string{
 	"start":     "set `state: running` in the file; the running agent applies the edit",
 	"resume":    "set `state: running` in the file; the running agent applies the edit",
 	"pause":     "set `state: paused` in the file; the running agent applies the edit",
@@ -74,16 +74,13 @@ var habits = map[string]string{
 	"ps":        "kcagent status shows the consumers of a running agent",
 }
 
-func explainHabit(name string) string { return habits[name] }
-
 // configFlag adds --config.
 func configFlag(c *cobra.Command, file *string, usage string) {
 	c.Flags().StringVar(file, "config", "consumers.yaml", usage)
 	command.CompleteYAML(c, "config")
 }
 
-// checkExists returns an error if there is no configuration file, the first mistake of most
-// users.
+// checkExists returns an error if the configuration file does not exist.
 func checkExists(file string) error {
 	if _, err := os.Stat(file); os.IsNotExist(err) {
 		return command.Usagef("read %s: file not found; name yours with --config, or try kcagent demo", file)

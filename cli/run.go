@@ -89,7 +89,7 @@ func (o *runOptions) check() error {
 	return checkExists(o.config)
 }
 
-// yamlNoise are the parts of YAML errors that name types of the program.
+// yamlNoise matches the parts of YAML errors that name Go types.
 var yamlNoise = regexp.MustCompile(`yaml: (unmarshal errors:)?|(in type|into) \w+\.\w+`)
 
 func webConfigError(file string, err error) error {

@@ -20,8 +20,8 @@ func newVerify() *cobra.Command {
 Name the files of one consumer, compressed or not, in any order. A folder stands for the
 files below it, without checkpoints. Stdout is a table with one line per partition: the
 first and last offset, the number of records, and how many offsets are missing, repeated,
-or late (after a higher one in the same file). The first ten holes and repeats of each partition are listed
-below it.`,
+or late (after a higher one in the same file). The first ten holes and repeats of each
+partition are listed below it.`,
 		Example: "kcagent verify /data/orders*.jsonl",
 		Args: func(_ *cobra.Command, files []string) error {
 			if len(files) == 0 {

@@ -1,7 +1,7 @@
-// Package condition reminds of conditions that last, such as a consumer in ERROR, a
+// Package condition logs reminders of conditions that last, such as a consumer in ERROR, a
 // rejected configuration or a zombie: while one lasts, it is logged again every few minutes
 // with its cause and how long it has lasted. Many consumers with one cause are one line, so
-// the number of lines depends on the number of causes and on time alone.
+// the number of lines depends only on the number of causes and on time.
 package condition
 
 import (
@@ -44,7 +44,7 @@ func NewLog(log *slog.Logger) *Log {
 	return &Log{log: log, Every: RemindEvery, open: make(map[id]*condition)}
 }
 
-// A Report says what is known of a condition now.
+// A Report is the current cause of a condition, and how its reminders are grouped.
 type Report struct {
 	Consumer string    // the consumer that it concerns; "" if it concerns the agent
 	Cause    string    // for the log
@@ -59,15 +59,15 @@ type id struct {
 	of   string
 }
 
-// A condition is one that lasts. Log.mu guards it.
+// A condition is a condition that lasts now. Log.mu guards it.
 type condition struct {
 	Report
 	logged time.Time // when it was logged last
 }
 
-// Begin records that a condition lasts: the kind of the one that of identifies. A further
-// call replaces what the condition reports, and does not begin it again. The caller logs the
-// beginning.
+// Begin starts the reminders of a condition. The kind and of identify it, such as the id of a
+// consumer. A further call replaces the report, but keeps the time at which the condition
+// began. The caller logs the beginning.
 func (l *Log) Begin(k *Kind, of string, r Report) {
 	now := time.Now()
 	l.mu.Lock()
@@ -136,7 +136,7 @@ func Duration(d time.Duration) string {
 	return d.Round(time.Second).String()
 }
 
-// remind logs what is due.
+// remind logs the reminders that are due.
 func (l *Log) remind() {
 	l.mu.Lock()
 	var lines []line

@@ -27,7 +27,7 @@ type Config struct {
 	LogLevel  LogLevel           `yaml:"log_level" doc:"Minimum level to log, instead of that of the flag --log-level. An edit changes it without a restart; removing it restores the level of the flag." default:"the level of --log-level" example:"debug"`
 	Consumers []Consumer         `yaml:"consumers" doc:"The consumers. Each has a name of its own; an empty list means none."`
 
-	// Warnings are what the file may say and its author probably did not mean, in the
+	// Warnings are the places of the file that are valid but probably mistakes, in the
 	// order of the file.
 	Warnings Problems `yaml:"-"`
 }
@@ -107,7 +107,7 @@ type Flush struct {
 	Bytes    sink.Size     `yaml:"bytes" doc:"Flush earlier once this much is unflushed, from 1KiB to 1TiB." example:"8MiB"`
 }
 
-// Sinks returns the sink of the records, and that of the dead letters, if there is one.
+// Sinks returns the sink of the records, and the dead-letter file if there is one.
 func (c *Consumer) Sinks() []sink.Spec {
 	if letters, ok := c.OnError.Sink(); ok {
 		return []sink.Spec{c.Sink, letters}
@@ -183,7 +183,7 @@ func (s *Start) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// startHint returns how to write a start that is spelled as in other programs; "" if it is
+// startHint returns the spelling of a start that is written as in other programs; "" if it is
 // unknown.
 func startHint(text string) string {
 	switch strings.ToLower(text) {

@@ -72,8 +72,10 @@ func (p *parser) addFile(files *pathTree, f writtenFile) {
 	}
 }
 
-// warnSharedGroups warns of each group that several consumers share, at the second one. It
-// is allowed: a stopped consumer is no member, and static members are on purpose.
+// warnSharedGroups adds a warning for each group that several consumers share, at the second
+// one, because sharing a group is allowed but often a mistake. It
+// does not count stopped consumers, which are not members, and static members, which share a
+// group on purpose.
 func (p *parser) warnSharedGroups(entries []entry) {
 	groups := make(map[string][]*entry)
 	var second []*entry

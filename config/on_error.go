@@ -42,7 +42,7 @@ const (
 	ToDeadLetters ErrorAction = "dead_letter" // written as a block, with the file
 )
 
-// DeadLetter says where the records go that cannot be decoded.
+// DeadLetter has the dead-letter file, to which the records that cannot be decoded are written.
 type DeadLetter struct {
 	File *sink.FileSpec `yaml:"file" doc:"The keys are those of sink.file; format is json, and delivery is that of the sink."`
 }
@@ -59,7 +59,7 @@ func (o *OnError) UnmarshalText(text []byte) error {
 	return fmt.Errorf("invalid value %q: use stop, skip or {dead_letter: {file: {path: …}}}", text)
 }
 
-// Sink returns the sink of the dead letters; ok is false if there is none.
+// Sink returns the dead-letter file as a sink; ok is false if there is none.
 func (o OnError) Sink() (spec sink.Spec, ok bool) {
 	if o.DeadLetter == nil {
 		return spec, false
@@ -89,7 +89,7 @@ func normaliseOnError(c *Consumer) {
 
 func writesExactlyOnce(s sink.Spec) bool { return s.File != nil && s.File.Delivery == sink.ExactlyOnce }
 
-// deadLetterFile is the key of the file of the dead letters.
+// deadLetterFile is the key of the dead-letter file.
 const deadLetterFile = "on_error.dead_letter.file"
 
 // checkOnError applies the rules for decode and on_error.
@@ -102,7 +102,7 @@ func (p *parser) checkOnError(n *yaml.Node, path string, c *Consumer) {
 		return
 	}
 	if d.File == nil {
-		p.doc.ReportField(n, path, deadLetterFile, "missing: set the file of the dead letters", "write {dead_letter: {file: {path: …}}}")
+		p.doc.ReportField(n, path, deadLetterFile, "missing: set the dead-letter file", "write {dead_letter: {file: {path: …}}}")
 		return
 	}
 	p.checkFile(n, path, deadLetterFile, d.File, c)
@@ -110,7 +110,7 @@ func (p *parser) checkOnError(n *yaml.Node, path string, c *Consumer) {
 		p.doc.ReportField(n, path, deadLetterFile+".format", "invalid format raw: the reason would be lost", "use json, or remove the key")
 	}
 	if d.File.Delivery == sink.ExactlyOnce && !writesExactlyOnce(c.Sink) {
-		p.doc.ReportField(n, path, deadLetterFile+".delivery", "exactly_once requires a file with delivery: exactly_once as sink, too", "use at_least_once, or remove the key")
+		p.doc.ReportField(n, path, deadLetterFile+".delivery", "exactly_once requires that the sink is a file with delivery: exactly_once, too", "use at_least_once, or remove the key")
 	}
 }
 

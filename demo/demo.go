@@ -41,8 +41,8 @@ var errDurationOver = errors.New("the duration of the demo is over")
 
 // Run runs agent on a sample file until ctx ends or the duration is over, and returns once
 // agent and broker have ended. It returns the error of agent unchanged. A file that exists
-// in the folder is used unchanged. The data of an earlier demo is moved aside; an error
-// says that another demo runs in the folder.
+// in the folder is used unchanged. The data of an earlier demo is moved to another folder. It
+// is an error if another demo runs in the folder.
 func Run(ctx context.Context, o Options, agent func(ctx context.Context, configPath string) error) error {
 	o.Dir, o.Rate = cmp.Or(o.Dir, DefaultDir), cmp.Or(o.Rate, DefaultRate)
 	kept, err := writeSample(o.Dir)

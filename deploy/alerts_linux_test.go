@@ -138,7 +138,7 @@ func newScene(t *testing.T) *scene {
 	topics := []string{"calm", "changing", "lagging", "stuck", "full", "undecodable"}
 	s.cluster = newCluster(t, topics...)
 	s.stalling = newCluster(t, "stalled")
-	s.stallFetches() // from the start, so that no record is read, and the age of the lag is unknown
+	s.stallFetches() // from the start, so that no record is read, and the lag time is unknown
 	s.stalled.Store(true)
 	stalling := newClient(t, s.stalling)
 	for range 3 {

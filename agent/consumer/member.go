@@ -81,7 +81,7 @@ func (c *Consumer) runMember(ctx context.Context, wait *retry.Backoff) (err erro
 	return m.consume(ctx)
 }
 
-// openSinks opens the sink, together with that of the dead letters, if there is one.
+// openSinks opens the sink of the records and, with on_error: dead_letter, the dead-letter file.
 func (c *Consumer) openSinks(ctx context.Context, spec *config.Consumer) (sink.Sink, error) {
 	o := sink.Options{Log: c.log, Group: spec.Group, Consumer: spec.Name, Due: func() { c.flushDue.Set() }}
 	snk, err := c.openSink(ctx, spec.Sink, o)
@@ -91,7 +91,7 @@ func (c *Consumer) openSinks(ctx context.Context, spec *config.Consumer) (sink.S
 	}
 	second, err := c.openSink(ctx, letters, o)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("dead letters: %w", err), snk.Close(false))
+		return nil, errors.Join(deadletter.Explain(err), snk.Close(false))
 	}
 	return deadletter.New(snk, second), nil
 }

@@ -7,23 +7,24 @@ import (
 )
 
 const (
-	// maxErrors is how many errors a consumer remembers.
+	// maxErrors is the number of errors that are kept for each consumer.
 	maxErrors = 10
-	// maxErrorText is how many bytes of the text of each it remembers.
+	// maxErrorText is the maximum length of the text of each, in bytes.
 	maxErrorText = 1000
 )
 
-// A RecentError is an error of a consumer or of one of its partitions. It is remembered over
-// recoveries, so that a user sees why a consumer has failed that works again.
+// A RecentError is an error of a consumer or of one of its partitions. It is kept after a
+// recovery, so that the operator can find out why the consumer failed.
 type RecentError struct {
 	At    time.Time // when it occurred last
 	Text  string
 	Count int // how often it has occurred in a row
 }
 
-// withError returns the errors, newest first, with one that has just occurred. It counts the
-// same error as one, also between others if it has lasted since: two partitions that fail and
-// retry are two errors. It does not change errors, which is published.
+// withError adds an error that has just occurred to errors, newest first. If the newest one has
+// the same text, their counts are added. lasted says that the error has not ended since it was
+// last added: then it is found behind others, too, so that two partitions that fail and retry
+// are two entries. withError does not change errors, which readers of the snapshot share.
 func withError(errors []RecentError, err error, lasted bool, now time.Time) []RecentError {
 	e := RecentError{now, err.Error(), 1}
 	if len(e.Text) > maxErrorText {

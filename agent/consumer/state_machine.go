@@ -194,8 +194,8 @@ func (m *stateMachine) markRecovered() {
 }
 
 // fail changes the state to ERROR with the newest fault, or shows a new one there. During
-// one ERROR each cause is logged once, and outages reminds of the present one. Causes that
-// concern the cluster as a whole are logged once for all its consumers.
+// one ERROR each cause is logged once, and outages logs reminders of the present one. Causes
+// that concern the cluster as a whole are logged once for all its consumers.
 func (m *stateMachine) fail() {
 	c := m.consumer
 	err := m.newestFault()

@@ -18,7 +18,7 @@ import (
 	"kcagent/retry"
 )
 
-// A Space is what a file system has, in bytes.
+// A Space is the free space and the size of a file system, in bytes.
 type Space struct {
 	Free uint64 // for processes without privileges
 	Size uint64
@@ -27,9 +27,9 @@ type Space struct {
 const (
 	// interval is the time between two measurements.
 	interval = 5 * time.Second
-	// patience is how long a measurement of all folders waits for one of them before it
+	// callTimeout is how long a measurement of all folders waits for one of them before it
 	// continues with the next. The call for that folder continues, too.
-	patience = 250 * time.Millisecond
+	callTimeout = 250 * time.Millisecond
 	// maxAge is how old a measurement may be. The space of a file system that has not
 	// responded for so long is unknown.
 	maxAge = 30 * time.Second
@@ -49,7 +49,7 @@ type Sampler struct {
 	calls   int // that have not returned yet
 }
 
-// A folder is one that is measured. The mutex of the Sampler guards it.
+// A folder is a folder with its last measurement. The mutex of the Sampler guards it.
 type folder struct {
 	space   Space
 	at      time.Time // of the last successful measurement; zero if there was none
@@ -134,7 +134,7 @@ func (s *Sampler) measureAll(ctx context.Context) {
 			space, err := s.measure(name)
 			s.end(f, space, err)
 		}()
-		limit := time.NewTimer(patience)
+		limit := time.NewTimer(callTimeout)
 		select {
 		case <-done:
 		case <-limit.C:
@@ -144,7 +144,8 @@ func (s *Sampler) measureAll(ctx context.Context) {
 	}
 }
 
-// begin reports whether f is to be measured now.
+// begin reserves one of the calls for f. It returns false if a call for f has not returned yet,
+// or if no call is left.
 func (s *Sampler) begin(f *folder) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -2,7 +2,7 @@ package diskspace
 
 import "golang.org/x/sys/unix"
 
-// statfs asks a file system for its space.
+// statfs returns the space of the file system of path. It blocks if that does not respond.
 func statfs(path string) (Space, error) {
 	var s unix.Statfs_t
 	for {

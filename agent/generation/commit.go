@@ -118,8 +118,8 @@ func (f *flusher) verifyCommits() {
 		f.commits.verifyAt = time.Now().Add(verifyAfter)
 		return
 	}
-	if lasted, ok := f.env.Conditions.End(condition.OffsetsUnknown, f.env.Spec.Load().Name); ok {
-		f.env.Log.Info("verifying committed offsets succeeds again", logkey.Lasted, lasted)
+	if lasted, ok := f.env.Conditions.End(condition.OffsetsUnverified, f.env.Spec.Load().Name); ok {
+		f.env.Log.Info("committed offsets verified again", logkey.Lasted, lasted)
 	}
 	for tp, p := range f.partitions {
 		if was, behind := p.checkCommitted(committed[tp]); behind {
@@ -132,7 +132,7 @@ func (f *flusher) verifyCommits() {
 func (f *flusher) reportVerifyError(err error) {
 	spec, now := f.env.Spec.Load(), time.Now()
 	first := f.commits.causes.First(outage.CauseKey(err.Error()), now)
-	f.env.Conditions.Begin(condition.OffsetsUnknown, spec.Name, condition.Report{
+	f.env.Conditions.Begin(condition.OffsetsUnverified, spec.Name, condition.Report{
 		Consumer: spec.Name, Cause: err.Error(), Key: outage.SharedKey(spec, err), Logged: first,
 	})
 	if first {

@@ -132,7 +132,7 @@ func (f *flusher) run(ctx context.Context) {
 // flushLast flushes and commits at the end of the generation, after stop. It does not
 // leave a commit that may arrive late to the next owner of the partitions.
 func (f *flusher) flushLast(ctx context.Context) error {
-	defer f.env.Conditions.End(condition.OffsetsUnknown, f.env.Spec.Load().Name)
+	defer f.env.Conditions.End(condition.OffsetsUnverified, f.env.Spec.Load().Name)
 	if err := f.flush(ctx); err != nil || f.commits.verifyAt.IsZero() {
 		return err
 	}

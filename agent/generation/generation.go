@@ -281,7 +281,7 @@ type Env struct {
 	Stats      *stats.Stats
 	History    *History
 	FlushDue   <-chan struct{} // the sink requests a flush, even if nothing was written
-	Conditions *condition.Log  // reminds of what lasts
+	Conditions *condition.Log  // logs reminders of conditions that last
 	Observer   Observer
 }
 

@@ -188,16 +188,15 @@ func (p *Partition) becomeReady() {
 	}
 }
 
-// willWrite records that the records from the position on were read, and the timestamp of the
-// first one.
+// willWrite stores the timestamp of the first record of a chunk that was read at the position.
 func (p *Partition) willWrite(first time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.times.Read(p.pos.Next, first)
 }
 
-// accept records that the sink accepted everything before next, and the leader epoch and
-// timestamp of the last record.
+// accept stores next as the position, because the sink has accepted all records before it, and
+// the leader epoch and timestamp of the last of these records.
 func (p *Partition) accept(next int64, epoch leader.Epoch, last time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -304,8 +303,8 @@ func (p *Partition) checkCommitted(now offsets.Committed) (was int64, behind boo
 	return was, false
 }
 
-// Lag returns how far what was accepted is behind the end, which under read_committed is the
-// last stable offset.
+// Lag returns how far the position is behind the end, which is the last stable offset with
+// read_committed, and the high-water mark otherwise.
 func (p *Partition) Lag(now time.Time) lag.Lag {
 	sub := p.subscription.Load()
 	if sub == nil {

@@ -133,7 +133,7 @@ func stalledAt(seen fetch.Progress, limit time.Duration, now time.Time) (at stal
 // until the consumer is restarted. Only the watchdog uses it, and there is one at a time.
 type stalls map[sink.TopicPartition]int64
 
-// retain forgets the partitions that the consumer does not have or does not read any more.
+// retain removes the partitions that are not assigned to the consumer or are paused.
 func (s stalls) retain(assigned map[sink.TopicPartition]*Partition, state config.State) {
 	for tp := range s {
 		if assigned[tp] == nil || state == config.Paused {
@@ -142,7 +142,7 @@ func (s stalls) retain(assigned map[sink.TopicPartition]*Partition, state config
 	}
 }
 
-// observe forgets tp once its position has changed, or a broker has responded that there is
+// observe removes tp once its position has changed, or a broker has responded that there is
 // nothing to read.
 func (s stalls) observe(tp sink.TopicPartition, seen fetch.Progress, limit time.Duration, now time.Time) {
 	was, stalled := s[tp]
@@ -185,7 +185,7 @@ func (hs holes) at(tp sink.TopicPartition, seen fetch.Progress, limit time.Durat
 	return h
 }
 
-// waitAtHole logs that a restart did not help, and reminds of it while that lasts.
+// waitAtHole logs that a restart did not help, and starts the reminders of it.
 func (g *Generation) waitAtHole(h *hole, tp sink.TopicPartition, seen fetch.Progress, now time.Time) {
 	if !h.logged {
 		g.env.Log.Warn("broker has no records up to the end of the log; waiting for the end to move", logkey.Topic, tp.Topic, logkey.Partition, tp.Partition,

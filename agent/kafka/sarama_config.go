@@ -21,7 +21,9 @@ import (
 // and by default it does not limit the size of a decompressed batch.
 //
 // sarama's log lines do not name a consumer. They go to log at debug level, which may be
-// enabled later; a nil log drops them. A panic in a goroutine of sarama ends the process: if it were caught, the
+// enabled later; a nil log drops them.
+//
+// A panic in a goroutine of sarama ends the process: if it were caught, the
 // consumer would stop without an error. After the restart, all consumers resume at
 // their committed offsets.
 func SetUpSarama(log *slog.Logger) {
@@ -46,10 +48,10 @@ func (l saramaLog) Printf(format string, v ...any) {
 // Println implements [sarama.StdLogger].
 func (l saramaLog) Println(v ...any) { l.line(func() string { return fmt.Sprintln(v...) }) }
 
-// line logs a text, and formats it only if it is logged.
+// line logs a text at debug level. text is not called if that level is disabled.
 func (l saramaLog) line(text func() string) {
 	if l.log.Enabled(context.Background(), slog.LevelDebug) {
-		l.log.Debug("message of the kafka client", logkey.Message, strings.TrimSpace(text()))
+		l.log.Debug("kafka client reported a message", logkey.Message, strings.TrimSpace(text()))
 	}
 }
 

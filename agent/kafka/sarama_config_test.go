@@ -27,7 +27,7 @@ func TestSaramaLogsAtDebugLevel(t *testing.T) {
 	sarama.Logger.Print("closed")
 	for i, line := range strings.Split(strings.TrimSpace(out.String()), "\n") {
 		want := []string{`message="client/brokers 1"`, `message="connected to k:9092"`, "message=closed"}[i]
-		if !strings.HasSuffix(line, `level=DEBUG msg="message of the kafka client" `+want) {
+		if !strings.HasSuffix(line, `level=DEBUG msg="kafka client reported a message" `+want) {
 			t.Errorf("line %d: %s", i, line)
 		}
 	}

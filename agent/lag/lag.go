@@ -1,6 +1,5 @@
-// Package lag computes how far a consumer is behind the end of what it reads: in records, by
-// the age of the next record, and as the time that it needs to catch up. It knows neither
-// brokers nor clocks.
+// Package lag computes how far a consumer is behind the end of its partitions: in records, as
+// the lag time, and as the catch-up time. It is pure: callers pass offsets and times.
 //
 // Start reading at [Reading.Lag].
 package lag
@@ -13,19 +12,19 @@ import (
 // the same as 0.
 type Lag struct {
 	Records *int64   // records between the position and the end
-	Seconds *float64 // age of the next record to be written; an upper bound
-	CatchUp *float64 // seconds until Records is 0, at the rate at which it falls now
+	Seconds *float64 // lag time: the age of the next record to be written; an upper bound
+	CatchUp *float64 // catch-up time: seconds until Records is 0, at the rate at which it falls now
 }
 
-// A Reading is what is known of a partition at one moment.
+// A Reading has the offsets and the timestamp from which the lag of a partition is computed.
 type Reading struct {
 	Position int64     // of the consumer; negative if it is unknown
 	End      int64     // up to which the consumer may read; negative if it is unknown
 	Next     time.Time // not later than the timestamp of the next record; zero if it is unknown
 }
 
-// Lag returns the lag at the time now, without CatchUp unless it is 0. A timestamp in the
-// future gives an age of 0.
+// Lag returns the lag at the time now, without CatchUp unless it is 0. For a timestamp in the
+// future, the lag time is 0.
 func (r Reading) Lag(now time.Time) Lag {
 	if r.Position < 0 || r.End < 0 {
 		return Lag{}
@@ -41,7 +40,7 @@ func (r Reading) Lag(now time.Time) Lag {
 }
 
 // Sum returns the lag of a consumer from those of its partitions: the sum of the records, and
-// the maximum age. A value is unknown if that of one partition is unknown, or if there is no
+// the maximum lag time. A value is unknown if that of one partition is unknown, or if there is no
 // partition. CatchUp is unknown unless it is 0: see [Trend].
 func Sum(partitions []Lag) Lag {
 	if len(partitions) == 0 {

@@ -3,7 +3,8 @@ package lag
 import "time"
 
 // Times are the timestamps of the records before and after a position, as far as they are
-// known. They are recorded once for each chunk. The zero value knows none.
+// known. They are recorded once for each chunk. The zero value has none. Times are not safe for
+// concurrent use.
 //
 // Each timestamp is stored with the position that it belongs to. So it is not used after the
 // position was reset, or was moved by another member.

@@ -37,7 +37,7 @@ func (l *CauseLog) First(key string, now time.Time) bool {
 	return l.News(key, math.MaxInt64, now)
 }
 
-// News is like First, but the same cause is also logged again after every.
+// News is like First, but reports the same cause again once the time every has passed.
 func (l *CauseLog) News(key string, every time.Duration, now time.Time) bool {
 	if l.logged == nil {
 		l.since, l.logged = now, make(map[string]struct{})

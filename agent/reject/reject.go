@@ -1,5 +1,5 @@
-// Package reject decides what happens to the records that cannot be decoded: the settings
-// decode and on_error. Start reading at [Rules].
+// Package reject applies the settings decode and on_error: it decides what happens to a record
+// that cannot be decoded. Start reading at [Rules].
 package reject
 
 import (
@@ -17,8 +17,8 @@ import (
 	"kcagent/sink/decode"
 )
 
-// Rules say how the records of a consumer are decoded, and what happens to those that cannot
-// be. They do not change, and are safe for concurrent use.
+// Rules are the settings decode and on_error of a consumer. They do not change, and are safe
+// for concurrent use.
 type Rules struct {
 	decoder decode.Decoder
 	onError config.OnError
@@ -44,12 +44,13 @@ func (r *Rules) Decode(rec *sink.Record) error {
 	return r.decoder.Decode(rec)
 }
 
-// A Tally is what was rejected among the records of a chunk. The zero value is nothing.
+// A Tally counts the rejected records of a chunk. The zero value has none. It is not safe for
+// concurrent use.
 type Tally struct {
 	skippedKeys, skippedValues, letters int64
 
-	cause  error // of the first one
-	offset int64 // of the first one
+	cause  error // of the first rejected record
+	offset int64 // of the first rejected record
 }
 
 // A StopError says why a partition stops at a record, because on_error is stop.
@@ -97,11 +98,11 @@ func isKey(err error) bool {
 	return ok && e.Part == decode.Key
 }
 
-// A Log logs the rejected records of one partition: the first one, and one every few minutes
-// while there are more. The zero value is ready to use. It is not safe for concurrent use.
+// A Log logs rejected records of one partition: the first one, and at most one every
+// [condition.RemindEvery]. The zero value is ready to use. It is not safe for concurrent use.
 type Log struct{ last time.Time }
 
-// Accepted counts and logs what was rejected of a chunk that the sink has accepted.
+// Accepted counts and logs the rejected records of a chunk that the sink has accepted.
 func (l *Log) Accepted(t *Tally, tp sink.TopicPartition, s *stats.Stats, log *slog.Logger) {
 	if t.cause == nil {
 		return
@@ -115,7 +116,7 @@ func (l *Log) Accepted(t *Tally, tp sink.TopicPartition, s *stats.Stats, log *sl
 	}
 	l.last = now
 	if t.letters > 0 {
-		log.Warn("record written to the dead letters", logkey.Topic, tp.Topic, logkey.Partition, tp.Partition, logkey.Offset, t.offset, logkey.Error, t.cause)
+		log.Warn("record written to the dead-letter file", logkey.Topic, tp.Topic, logkey.Partition, tp.Partition, logkey.Offset, t.offset, logkey.Error, t.cause)
 	} else {
 		log.Warn("record skipped", logkey.Topic, tp.Topic, logkey.Partition, tp.Partition, logkey.Offset, t.offset, logkey.Error, t.cause)
 	}

@@ -21,7 +21,7 @@ type Stats struct {
 	StalledPartitions      atomic.Int64 // now
 	SkippedKeys            atomic.Int64 // records that were skipped because of their key
 	SkippedValues          atomic.Int64 // records that were skipped because of their value
-	DeadLetters            atomic.Int64
+	DeadLetters            atomic.Int64 // records that were written to the dead-letter file
 	Truncations            atomic.Int64
 	Starts                 atomic.Int64
 	LedgerCopies           atomic.Int64
@@ -75,10 +75,10 @@ type Counters struct {
 	OffsetStarts         int64 // partitions for which the start policy was applied
 	CheckpointCopies     int64
 	Stalls               int64
-	StalledPartitions    int64 // now
-	SkippedKeys          int64 // records that were skipped because of their key
-	SkippedValues        int64 // records that were skipped because of their value
-	DeadLetters          int64
+	StalledPartitions    int64             // now
+	SkippedKeys          int64             // records that were skipped because of their key
+	SkippedValues        int64             // records that were skipped because of their value
+	DeadLetters          int64             // records that were written to the dead-letter file
 	FlushSeconds         prometheus.Metric // a histogram; live
 	CommitSeconds        prometheus.Metric // a histogram; live
 }

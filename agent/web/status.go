@@ -60,11 +60,11 @@ type ConsumerStatus struct {
 	RecordsPerSecond float64           `json:"records_per_second" doc:"Records that the sink accepted per second, smoothed over some seconds."`
 	Lag              *int64            `json:"lag" doc:"Sum of the lags of the assigned partitions; null if one of them is unknown, or if no partition is assigned."`
 	LagSeconds       *float64          `json:"lag_seconds" doc:"Maximum of lag_seconds over the assigned partitions; null if one of them is unknown, or if no partition is assigned."`
-	CatchUpSeconds   *float64          `json:"catch_up_seconds" doc:"Seconds until lag is 0, at the rate at which the sum fell in the last 10 s; 0 if lag is 0. null if unknown, or if lag does not fall."`
+	CatchUpSeconds   *float64          `json:"catch_up_seconds" doc:"Catch-up time: seconds until lag is 0, at the rate at which the sum fell in the last 10 s; 0 if lag is 0. null if unknown, or if lag does not fall."`
 	RebalancesTotal  int64             `json:"rebalances_total" doc:"Generations of the group that the consumer joined."`
 	RestartsTotal    int64             `json:"restarts_total" doc:"Restarts of the consumer after an error."`
 	SkippedTotal     int64             `json:"skipped_records_total" doc:"Records that could not be decoded and were not written."`
-	DeadLettersTotal int64             `json:"dead_letters_total" doc:"Records that could not be decoded and were written to the dead letters."`
+	DeadLettersTotal int64             `json:"dead_letters_total" doc:"Records that could not be decoded and were written to the dead-letter file."`
 	LastRecordAt     *time.Time        `json:"last_record_at" doc:"When the sink last accepted a record; null before the first one."`
 	LastFlushAt      *time.Time        `json:"last_flush_at" doc:"When the sink was last flushed; null before the first flush."`
 	LastError        *string           `json:"last_error" doc:"Cause of the error while the consumer or a partition fails, else null."`
@@ -101,8 +101,8 @@ type PartitionStatus struct {
 	CommittedOffset int64    `json:"committed_offset" doc:"Committed offset of the group; -1 if there is none."`
 	HighWaterMark   int64    `json:"high_water_mark" doc:"End of the log, as the broker reported last."`
 	Lag             *int64   `json:"lag" doc:"Records between the position and the high-water mark or, with read_committed, the last stable offset; null if either is unknown, or if no broker has reported the end for 30 s."`
-	LagSeconds      *float64 `json:"lag_seconds" doc:"0 if lag is 0, else the age of the next record to be written, as far as its timestamp is known; an upper bound. null if unknown."`
-	CatchUpSeconds  *float64 `json:"catch_up_seconds" doc:"Seconds until lag is 0, at the rate at which it fell in the last 10 s; 0 if lag is 0. null if unknown, or if lag does not fall."`
+	LagSeconds      *float64 `json:"lag_seconds" doc:"Lag time: 0 if lag is 0, else the age of the next record to be written, as far as its timestamp is known; an upper bound. null if unknown."`
+	CatchUpSeconds  *float64 `json:"catch_up_seconds" doc:"Catch-up time: seconds until lag is 0, at the rate at which it fell in the last 10 s; 0 if lag is 0. null if unknown, or if lag does not fall."`
 }
 
 // Ended is a consumer that was terminated.

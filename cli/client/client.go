@@ -104,13 +104,14 @@ func (c Client) Get(ctx context.Context, path string) ([]byte, error) {
 	return nil, fmt.Errorf("request %s: status %s", shown, resp.Status)
 }
 
-// page is the URL of a path for errors, without parameters.
+// page returns the URL of a path for errors, without parameters.
 func (c Client) page(path string) string {
 	page, _, _ := strings.Cut(path, "?")
 	return c.shown + page
 }
 
-// unreachable says why no response arrived, in place of the errors of net/http.
+// unreachable replaces an error of net/http by the reason why no response arrived, with the
+// next step.
 func (c Client) unreachable(err error) error {
 	step := "check that it runs, and that --url is its address"
 	if e, ok := errors.AsType[*url.Error](err); ok {

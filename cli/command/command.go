@@ -1,8 +1,6 @@
-// Package command makes cobra read and print as kcagent does: the layout of help, errors of
-// one line that say what to write instead, exit codes, shell completion, signals. It knows
-// no command of kcagent.
-//
-// [Execute] is where to start reading.
+// Package command configures cobra for all commands: the layout of help, usage errors of one
+// line that say what to write instead, exit codes, shell completion and signals. It does not
+// depend on single commands. Start reading at [Execute].
 package command
 
 import (
@@ -25,7 +23,7 @@ const (
 	Usage   = 2 // invalid usage or configuration
 )
 
-// A UsageError is one for which the user has to change the command line.
+// A UsageError is an error that the user can correct by changing the command line.
 type UsageError struct{ error }
 
 func (e UsageError) Unwrap() error { return e.error }
@@ -63,8 +61,8 @@ func Execute(root *cobra.Command, args []string, stdout, stderr io.Writer, o Opt
 	return report(c, stderr, err)
 }
 
-// Prepare adds what all commands have in common to root. Execute calls it; the generator of
-// the man pages does without running a command.
+// Prepare adds help, completion and the texts of usage errors to root. Execute calls it, and so
+// does the generator of the manual pages, which runs no command.
 func Prepare(root *cobra.Command) {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true
@@ -150,14 +148,14 @@ const usageFails = "usage fails"
 // code 2 for a result.
 func UsageFails(c *cobra.Command) { annotate(c, usageFails, "true") }
 
-// Exits sets what the exit codes 0, 1 and 2 of a command mean, for its help.
+// Exits sets the meanings of the exit codes 0, 1 and 2 of a command, for its help.
 func Exits(c *cobra.Command, meanings ...string) {
 	annotate(c, exitCodes, strings.Join(meanings, "\n"))
 }
 
 const exitCodes = "exit codes"
 
-// ExitCodes returns what the exit codes of a command mean, beginning with 0.
+// ExitCodes returns the meanings of the exit codes of a command, beginning with 0.
 func ExitCodes(c *cobra.Command) []string {
 	if text, ok := c.Annotations[exitCodes]; ok {
 		return strings.Split(text, "\n")

@@ -86,7 +86,7 @@ func FileArg(c *cobra.Command, file *string) {
 	}
 }
 
-// flagError says what is wrong with a flag, in place of the errors of pflag.
+// flagError replaces an error of pflag by one that says how to write the flag.
 func flagError(c *cobra.Command, err error) error {
 	if e, ok := errors.AsType[*pflag.NotExistError](err); ok {
 		return unknownFlag(c, e)

@@ -37,7 +37,7 @@ func signals(stderr io.Writer) (ctx context.Context, stop func()) {
 	}
 }
 
-// SurviveBrokenPipes makes a write to a standard stream without a reader fail with EPIPE,
+// SurviveBrokenPipes causes a write to a standard stream without a reader fail with EPIPE,
 // for the rest of the process. Otherwise the Go runtime would end the process with SIGPIPE,
 // and with it every consumer, undrained, when the reader of the log exits. The signal is
 // caught, not ignored, because child processes would inherit an ignored one.

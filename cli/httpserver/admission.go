@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// A Class is a sort of requests with limits of its own.
+// A Class is a kind of requests with limits of its own.
 type Class uint8
 
 // The classes of requests.
 const (
 	Other   Class = iota
-	Scrape        // of metrics, which a crowd of other requests must not prevent
+	Scrape        // of metrics, which must succeed however many other requests there are
 	Health        // never limited; its handlers must not wait for anything that other requests hold
 	classes = iota - 1
 )
@@ -84,7 +84,7 @@ func (a *admission) leave() {
 	<-a.admitted
 }
 
-// reject responds with 503 and an error of plain ASCII.
+// reject responds with 503 and an error. The message must be printable ASCII.
 func reject(w http.ResponseWriter, message string) {
 	h := w.Header()
 	h.Set("Retry-After", "1")

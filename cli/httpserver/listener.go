@@ -15,8 +15,8 @@ import (
 
 // A new connection may be closed in favour of another one once nothing has arrived on it for
 // newConnGrace, or at the latest after newConnMax. Without that time, the clients of a burst
-// would close each other's connections while their requests are in transit. With more time, a
-// crowd of clients that send nothing would delay a health check that waits behind them.
+// would close each other's connections while their requests are in transit. With more time,
+// many clients that send nothing would delay a health check that waits behind them.
 const (
 	newConnGrace = 100 * time.Millisecond
 	newConnMax   = 500 * time.Millisecond

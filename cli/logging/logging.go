@@ -1,4 +1,4 @@
-// Package logging makes the log of the agent: its format, its level, which the configuration
+// Package logging creates the log of the agent: its format, its level, which the configuration
 // file can change, and the form that systemd's journal expects.
 package logging
 
@@ -54,19 +54,19 @@ func (l *Log) SetLevel(name string) {
 	always.Info("log level changed", logkey.From, nameOf(from), logkey.To, nameOf(to))
 }
 
-// CaptureStandard lets the lines that libraries write to Go's standard logger go through l,
-// for the rest of the process.
+// CaptureStandard redirects Go's standard logger, to which libraries write, to l for the rest
+// of the process.
 func (l *Log) CaptureStandard() {
 	log.SetFlags(0)
-	log.SetOutput(library{l.Logger})
+	log.SetOutput(libraryLog{l.Logger})
 }
 
-// A library writes the lines of a library.
-type library struct{ log *slog.Logger }
+// A libraryLog logs the lines of libraries as warnings.
+type libraryLog struct{ log *slog.Logger }
 
 // Write implements [io.Writer].
-func (l library) Write(p []byte) (int, error) {
-	l.log.Warn("message of a library", logkey.Message, strings.TrimSpace(string(p)))
+func (l libraryLog) Write(p []byte) (int, error) {
+	l.log.Warn("library reported a message", logkey.Message, strings.TrimSpace(string(p)))
 	return len(p), nil
 }
 

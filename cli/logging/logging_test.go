@@ -159,7 +159,7 @@ func TestLinesOfLibrariesAreCaptured(t *testing.T) {
 	var out bytes.Buffer
 	New(&out, "info", false).CaptureStandard()
 	log.Println("http2: something\nodd")
-	if got := out.String(); !strings.HasSuffix(got, `level=WARN msg="message of a library" message="http2: something\nodd"`+"\n") {
+	if got := out.String(); !strings.HasSuffix(got, `level=WARN msg="library reported a message" message="http2: something\nodd"`+"\n") {
 		t.Errorf("%q", got)
 	}
 }

@@ -74,8 +74,8 @@ func Clean(text string) string {
 }
 
 // Printable returns a text with � for each character that a terminal would interpret: control
-// characters, and those that change the direction of text. Names of topics and errors come
-// from outside.
+// characters, and those that change the direction of text. Brokers and users choose the names
+// of topics and the texts of errors.
 func Printable(text string) string {
 	if plain(text) {
 		return text

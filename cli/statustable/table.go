@@ -1,6 +1,6 @@
 // Package statustable has the table of consumers, which kcagent status prints and kcagent
-// top keeps up to date: its columns, the order of its rows, and how numbers and ages read.
-// Start reading with [Render] and [Columns].
+// top keeps up to date: its columns, the order of its rows, and the format of numbers and
+// ages. Start reading with [Render] and [Columns].
 package statustable
 
 import (
@@ -111,7 +111,7 @@ type Note struct {
 	Pending bool
 }
 
-// Notes returns what requires attention of a consumer, on one line each and without
+// Notes returns the error and the pending change of a consumer, on one line each and without
 // characters that a terminal would interpret.
 func Notes(c *web.ConsumerStatus) (notes []Note) {
 	if c.LastError != nil {

@@ -9,7 +9,7 @@ import (
 	"kcagent/cli/statustable"
 )
 
-// A style is how a text looks. Without colours, bold, dim and reverse remain.
+// A style is the colour and weight of a text. Without colours, bold, dim and reverse remain.
 type style struct {
 	colour             colour
 	bold, dim, reverse bool

@@ -12,7 +12,7 @@ import (
 	"kcagent/cli/statustable"
 )
 
-// A view is what the screen shows.
+// A view is one of the contents of the screen.
 type view int
 
 const (
@@ -75,7 +75,7 @@ type answer struct {
 	name      string // whose details were requested, "" for none
 	detail    *web.ConsumerStatus
 	detailErr error
-	panicked  any // what a panic of the requests had
+	panicked  any // the value of a panic during the requests; nil if there was none
 }
 
 // receive applies the response of the agent. Without one, the model keeps the former values.
@@ -147,7 +147,7 @@ func (m *model) matches(c *web.ConsumerStatus) bool {
 	return strings.Contains(strings.ToLower(strings.Join(texts, "\n")), strings.ToLower(m.filter))
 }
 
-// An effect is what the program does after a key.
+// An effect is the reaction of the program to a key.
 type effect int
 
 const (

@@ -53,7 +53,7 @@ func Run(ctx context.Context, a Agent) error {
 	return show(ctx, screen, a, first)
 }
 
-// show runs until the user quits.
+// show draws the screen and handles keys and responses until the user quits.
 func show(ctx context.Context, screen tcell.Screen, a Agent, first answer) error {
 	m := newModel(redacted(a.URL))
 	m.now = first.at
@@ -141,8 +141,8 @@ func (f *fetcher) wait() {
 	}
 }
 
-// request asks the agent for what the table shows and, if name is not empty, for everything
-// about one consumer.
+// request requests the fields that the table shows and, if name is not empty, all fields of
+// that consumer.
 func request(ctx context.Context, c client.Client, name string) answer {
 	a := answer{name: name}
 	if a.err = c.Decode(ctx, "/status?fields="+statustable.Fields, &a.status); a.err == nil && name != "" {

@@ -171,9 +171,9 @@ func (m *monitor) updateWatches() {
 			m.options.Log.Warn("file events are not available; polling for edits", logkey.Paths, m.names(),
 				logkey.Interval, min(m.options.Poll, fallbackPoll), logkey.Error, err)
 		}
-		m.conditions.Begin(condition.EventsAreAbsent, "", condition.Report{Cause: err.Error(), Key: "events"})
+		m.conditions.Begin(condition.NoFileEvents, "", condition.Report{Cause: err.Error(), Key: "events"})
 	case was:
-		lasted, _ := m.conditions.End(condition.EventsAreAbsent, "")
+		lasted, _ := m.conditions.End(condition.NoFileEvents, "")
 		m.options.Log.Info("file events are available again", logkey.Paths, m.names(), logkey.Lasted, lasted)
 	}
 	m.polling = err != nil

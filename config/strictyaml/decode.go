@@ -16,9 +16,11 @@ import (
 // Decode stores n in the value that v points to, and reports everything that does not
 // fit. path is that of n. Structs name their keys by yaml tags; types may implement
 // [encoding.TextUnmarshaler], whose error text is "message: hint", or list their legal
-// texts by a method Values. A method SetDefaults sets what the document leaves out, so that
-// an explicit zero is not taken for a default. The decoder of the YAML library gives no columns, ends at the
-// first problem, and loses strictness below a custom unmarshaler.
+// texts by a method Values. A method SetDefaults sets the values of keys that the document
+// leaves out, so that an explicit zero is not replaced by a default.
+//
+// The decoder of the YAML library reports no columns, ends at the first problem, and loses
+// strictness below a custom unmarshaler.
 func (d *Document) Decode(n *yaml.Node, path string, v any) {
 	d.decode(n, path, reflect.ValueOf(v).Elem())
 }

@@ -70,8 +70,8 @@ func (d *Document) Report(n *yaml.Node, path, message, hint string) {
 	d.problems = append(d.problems, d.problemAt(n, path, message, hint))
 }
 
-// Warn adds a warning at n: something that is allowed and probably not meant. The file
-// remains valid.
+// Warn adds a warning at n, for a value that is valid but probably a mistake. The file remains
+// valid.
 func (d *Document) Warn(n *yaml.Node, path, message, hint string) {
 	d.warnings = append(d.warnings, d.problemAt(n, path, message, hint))
 }

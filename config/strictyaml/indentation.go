@@ -26,7 +26,7 @@ func (e *syntaxError) inBlock() Problem {
 	}
 	switch fits := levels[indent] > 0; {
 	case !fits && len(levels) > 0 && !strings.Contains(e.text, "could not find"):
-		return e.slip(levels, at, indent)
+		return e.badIndentation(levels, at, indent)
 	case keyAndText.Match(text):
 		return e.at(e.start(e.line)+bytes.IndexByte(line, ':'), "invalid YAML: a space is missing after the colon", "write key: value")
 	case dashAndText.Match(text):
@@ -36,9 +36,9 @@ func (e *syntaxError) inBlock() Problem {
 	case strings.Contains(e.text, "could not find expected ':'"):
 		return e.here("invalid YAML: a colon is missing after the key", missingColonHint)
 	case !fits && len(levels) > 0:
-		return e.slip(levels, at, indent)
+		return e.badIndentation(levels, at, indent)
 	case len(text) > 0 && text[0] == '-':
-		return e.here("invalid YAML: a list element cannot stand here", "indent it like the other elements of its list")
+		return e.here("invalid YAML: unexpected list element", "indent it like the other elements of its list")
 	case strings.Contains(e.text, "did not find expected"):
 		return e.here("invalid YAML: expected a key and a colon", "write key: value, or check the indentation")
 	}
@@ -48,7 +48,7 @@ func (e *syntaxError) inBlock() Problem {
 const missingColonHint = "write key: value, or indent the line further if it continues the text above"
 
 // keyAbove returns the last line above if it has the same indentation and no colon, so
-// that YAML reads the key of this line as the rest of a text; 0 if it is not so.
+// that YAML reads the key of this line as the rest of a text; 0 otherwise.
 func (e *syntaxError) keyAbove() int {
 	for line := e.line - 1; line > 0; line-- {
 		switch l := e.lines[line-1]; {
@@ -86,8 +86,8 @@ func (e *syntaxError) levels() (levels map[int]int, at []int) {
 	return levels, at
 }
 
-// slip returns the problem of a line whose indentation fits no block.
-func (e *syntaxError) slip(levels map[int]int, at []int, indent int) Problem {
+// badIndentation returns the problem of a line whose indentation fits no block.
+func (e *syntaxError) badIndentation(levels map[int]int, at []int, indent int) Problem {
 	near := at[0]
 	for _, level := range at {
 		if distance(level, indent) < distance(near, indent) {

@@ -28,8 +28,8 @@ var (
 )
 
 // leftover reports a text that another program should have replaced, such as $NAME, a
-// template or a command. It returns false if the text can still be used: it is a
-// problem where the text cannot be meant, and a warning where it can.
+// template or a command. In a secret or a free text it is a warning, and leftover returns
+// false, because such a text may be intended. Elsewhere it is a problem.
 func (d *Document) leftover(n *yaml.Node, path string) bool {
 	kind := d.options.Kind(path)
 	if kind == Free || kind == Secret {
@@ -75,8 +75,8 @@ func (d *Document) replacedElsewhere(n *yaml.Node, kind TextKind) Problem {
 	return Problem{}
 }
 
-// suspectText warns of a text that may be meant as it is, but probably is not. The warning
-// does not show the text.
+// suspectText adds a warning for a text that is valid but probably a mistake. The warning does
+// not show the text.
 func (d *Document) suspectText(n *yaml.Node, path string, kind TextKind) {
 	const azure = "$ConnectionString" // the user name for Azure Event Hubs
 	text := strings.TrimRight(n.Value, "\r\n")

@@ -12,11 +12,11 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// Mistakes of syntax. The YAML library reports them with the line in which the block
-// around them begins, which may be a hundred lines above, and without a column. Their
-// place is found by reading again.
+// The YAML library reports a syntax error without a column, and with the line in which the
+// surrounding block begins, which may be a hundred lines above. So the file is read again to
+// locate the error.
 
-// A syntaxError is a text with a mistake of syntax, while its place is looked for.
+// A syntaxError locates a syntax error in a text.
 type syntaxError struct {
 	data  []byte
 	lines [][]byte // without line ends
@@ -58,9 +58,9 @@ func syntaxProblem(data []byte, err error) Problem {
 		e.begin = append(e.begin, at)
 		at += len(l) + 1
 	}
-	e.line = e.lineOf(e.culprit())
+	e.line = e.lineOf(e.rejectedAt())
 	for e.line < len(e.lines) && valid(data[:e.start(e.line+1)]) {
-		e.line++ // at the end of a file the library reads no three characters further
+		e.line++ // near the end of the file the library cannot read three characters ahead
 	}
 	return e.problem()
 }
@@ -104,9 +104,9 @@ func (r *byteReader) Read(p []byte) (int, error) {
 	return 1, nil
 }
 
-// culprit returns the offset of the character at which the library stopped: it has read
+// rejectedAt returns the offset of the character that the library has rejected: it has read
 // three characters after it.
-func (e *syntaxError) culprit() int {
+func (e *syntaxError) rejectedAt() int {
 	at := e.stop
 	for range 4 {
 		_, n := utf8.DecodeLastRune(e.data[:at])
@@ -242,7 +242,7 @@ func (e *syntaxError) badCharacter() (Problem, bool) {
 	if !strings.Contains(e.text, "cannot start any token") {
 		return Problem{}, false
 	}
-	at := max(e.culprit(), e.start(e.line))
+	at := max(e.rejectedAt(), e.start(e.line))
 	if i := bytes.IndexAny(e.data[at:e.stop], "\t%@`"); i >= 0 {
 		at += i
 	}
@@ -258,7 +258,7 @@ func (e *syntaxError) badCharacter() (Problem, bool) {
 func (e *syntaxError) inBrackets() Problem {
 	line := e.lines[e.line-1]
 	at := e.start(e.line) + indentOf(line)
-	if open := openAt(e.data[:e.culprit()]).brackets; len(open) > 0 {
+	if open := openAt(e.data[:e.rejectedAt()]).brackets; len(open) > 0 {
 		at = max(at, open[len(open)-1])
 	}
 	switch m := bracesInText.FindIndex(line); {

@@ -32,7 +32,7 @@ func TestSyntaxErrorsAreLocated(t *testing.T) {
 		{"one space too many", "     group: g", "100:6: the indentation fits no block above | indent it with 4 spaces like line 99"},
 		{"a dash too far left", " - name: x", "100:2: the indentation fits no block above | indent it with 2 spaces like line 97"},
 		{"a dash too far right", "   - name: x", "100:4: the indentation fits no block above | indent it with 4 spaces like line 99"},
-		{"a list in a mapping", "    - x", "100:5: a list element cannot stand here | indent it like the other elements of its list"},
+		{"a list in a mapping", "    - x", "100:5: unexpected list element | indent it like the other elements of its list"},
 		{"a block that is moved", "       flush:\n         interval: 1s", "100:8: the indentation fits no block above | indent it with 4 spaces like line 99"},
 		{"no space after the colon", "    group:g", "100:10: a space is missing after the colon | write key: value"},
 		{"no space after the dash", "  -name: x", "100:3: a space is missing after the dash | write a space between the dash and the key"},

@@ -1,12 +1,12 @@
-// Package deadletter adds a second sink to that of a consumer, for the records that cannot
-// be decoded.
+// Package deadletter adds a second sink to that of a consumer, the dead-letter file, for the
+// records that cannot be decoded.
 //
-// # Why each dead letter is there once
+// # Why the dead-letter file holds each dead letter once
 //
 // A chunk carries its dead letters. [Sink.Write] writes and flushes them before it writes the
 // chunk to the consumer's own sink, so they are durable before the position moves past them:
 // a crash loses none. If the chunk is read again, because of a crash or because the second
-// write failed, the ledger of the dead letters says which of them are there already;
+// write failed, the ledger of the dead-letter file says which of them it holds already;
 // [Sink.Has] reports it. That ledger is compared only while it has the lineage of the
 // consumer's own ledger. After a reset by an operator, or in a recreated topic, offsets are
 // read again on purpose, and their dead letters are written again, too.
@@ -25,8 +25,8 @@ import (
 	"kcagent/sink"
 )
 
-// A Sink writes records to the sink of a consumer, and dead letters to a second one. It is
-// safe for concurrent use, as both sinks are.
+// A Sink writes records to the sink of a consumer, and dead letters to the dead-letter file. It
+// is safe for concurrent use, as both sinks are.
 type Sink struct {
 	sink.Sink // of the consumer
 	letters   sink.Sink
@@ -35,13 +35,13 @@ type Sink struct {
 	entries map[sink.TopicPartition]entry // of partitions that have resumed
 }
 
-// An entry is what the sink of the dead letters holds of a partition.
+// An entry says which dead letters of a partition the dead-letter file holds.
 type entry struct {
 	sink.Ledger       // durable; Next is -1 if the sink keeps no ledger
 	accepted    int64 // Next, or further while dead letters are written and not durable
 }
 
-// New returns a sink of both. It closes them when it is closed.
+// New returns a sink of both. Its Close closes both.
 func New(records, letters sink.Sink) *Sink {
 	return &Sink{Sink: records, letters: letters, entries: make(map[sink.TopicPartition]entry)}
 }
@@ -68,7 +68,7 @@ func (s *Sink) entry(tp sink.TopicPartition) entry {
 // the record's own headers.
 const ErrorHeader = "kcagent.error"
 
-// largeLetter is the size in bytes from which on a dead letter is not copied.
+// largeLetter is the size in bytes from which a dead letter is not copied.
 const largeLetter = 256 << 10
 
 // Letter returns the dead letter of a record, with its bytes as Kafka has them, and why it
@@ -91,10 +91,10 @@ func (s *Sink) Resume(ctx context.Context, tp sink.TopicPartition, committed sin
 	if err != nil {
 		return own, err
 	}
-	// Nothing is committed under the ledger of the dead letters.
+	// Nothing is committed under the ledger of the dead-letter file.
 	l, err := s.letters.Resume(ctx, tp, nil)
 	if err != nil {
-		return sink.Ledger{}, inLetters(err)
+		return sink.Ledger{}, Explain(err)
 	}
 	s.setEntry(tp, entry{l, l.Next})
 	if own.Next >= 0 {
@@ -111,7 +111,7 @@ func (s *Sink) Adopt(ctx context.Context, tp sink.TopicPartition, id string, p s
 	return s.follow(ctx, tp, p)
 }
 
-// follow gives the ledger of the dead letters the lineage of a position of the consumer's
+// follow sets the lineage of the dead-letter file's ledger to that of a position of the consumer's
 // own sink. Within one lineage it keeps its entry, which may be ahead of that position.
 func (s *Sink) follow(ctx context.Context, tp sink.TopicPartition, p sink.Position) error {
 	e := s.entry(tp)
@@ -119,7 +119,7 @@ func (s *Sink) follow(ctx context.Context, tp sink.TopicPartition, p sink.Positi
 		return nil
 	}
 	if err := s.letters.Adopt(ctx, tp, e.ID, p); err != nil {
-		return inLetters(err)
+		return Explain(err)
 	}
 	if e.ID != "" {
 		e.Position, e.accepted = p, p.Next
@@ -132,7 +132,7 @@ func (s *Sink) follow(ctx context.Context, tp sink.TopicPartition, p sink.Positi
 func (s *Sink) Write(ctx context.Context, c sink.Chunk) error {
 	if len(c.DeadLetters) > 0 {
 		if err := s.writeLetters(ctx, c.TopicPartition, c.DeadLetters); err != nil {
-			return inLetters(err)
+			return Explain(err)
 		}
 	}
 	return s.Sink.Write(ctx, c)
@@ -182,16 +182,16 @@ func (s *Sink) Flush(ctx context.Context) error {
 	return err
 }
 
-// merge adds an error of the dead letters to those of the records; own may be nil. An error
+// merge adds an error of the dead-letter file to those of the records; own may be nil. An error
 // that is about all partitions stays one.
 func merge(own *sink.FlushError, letters error) error {
 	each, ok := errors.AsType[*sink.FlushError](letters)
 	if !ok {
-		return inLetters(letters)
+		return Explain(letters)
 	}
 	failed := make(map[sink.TopicPartition]error)
 	for tp, err := range each.Failed {
-		failed[tp] = inLetters(err)
+		failed[tp] = Explain(err)
 	}
 	if own != nil {
 		for tp, err := range own.Failed {
@@ -206,18 +206,18 @@ func (s *Sink) Release() error {
 	s.mu.Lock()
 	clear(s.entries)
 	s.mu.Unlock()
-	return errors.Join(s.Sink.Release(), inLetters(s.letters.Release()))
+	return errors.Join(s.Sink.Release(), Explain(s.letters.Release()))
 }
 
 // Close implements [sink.Sink].
 func (s *Sink) Close(end bool) error {
-	return errors.Join(s.Sink.Close(end), inLetters(s.letters.Close(end)))
+	return errors.Join(s.Sink.Close(end), Explain(s.letters.Close(end)))
 }
 
-// inLetters says that an error is about the dead letters.
-func inLetters(err error) error {
+// Explain adds to an error that it concerns the dead-letter file. It returns nil for nil.
+func Explain(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("dead letters: %w", err)
+	return fmt.Errorf("dead-letter file: %w", err)
 }

@@ -250,11 +250,11 @@ func TestErrorsNameTheDeadLetters(t *testing.T) {
 	r.open()
 	r.letters.fail = func() error { return errors.New("disk full") }
 	err := r.sink.Flush(t.Context())
-	if each := new(sink.FlushError); !errors.As(err, &each) || each.Failed[tp].Error() != "dead letters: disk full" {
+	if each := new(sink.FlushError); !errors.As(err, &each) || each.Failed[tp].Error() != "dead-letter file: disk full" {
 		t.Errorf("flush: %v", err)
 	}
 	err = r.sink.Write(t.Context(), sink.Chunk{TopicPartition: tp, Next: 1, DeadLetters: []sink.Chunk{{TopicPartition: tp, Next: 1, Data: []byte("x\n")}}})
-	if err == nil || err.Error() != "dead letters: disk full" {
+	if err == nil || err.Error() != "dead-letter file: disk full" {
 		t.Errorf("write: %v", err)
 	}
 }
