@@ -64,11 +64,11 @@ func (p *parser) addFile(files *pathTree, f writtenFile) {
 	case folder:
 		p.doc.ReportField(f.node, f.path, f.key,
 			fmt.Sprintf("conflicts with %s of consumer %q: a folder of one path may be the file of the other", other.file, other.consumer.Name),
-			fmt.Sprintf("the other path is in line %d; use another folder", other.node.Line))
+			fmt.Sprintf("that consumer begins in line %d; use another folder", other.node.Line))
 	default:
 		p.doc.ReportField(f.node, f.path, f.key,
 			"consumer "+strconv.Quote(other.consumer.Name)+" may write the same file "+other.file,
-			fmt.Sprintf("the other path is in line %d; use a path of its own for each consumer, for example with {name}", other.node.Line))
+			fmt.Sprintf("that consumer begins in line %d; use a path of its own for each consumer, for example with {name}", other.node.Line))
 	}
 }
 

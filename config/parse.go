@@ -42,7 +42,7 @@ func readProblem(path string, err error) Problem {
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		p.Hint = "create the file; to run no consumers, write `consumers: []` into it"
+		p.Hint = "create the file, or correct the path; to run no consumers, write `consumers: []` into it"
 	case errors.Is(err, fs.ErrPermission):
 		p.Hint = "let the user that runs kcagent read the file and enter its folders"
 	}
@@ -104,12 +104,26 @@ type parser struct{ doc *strictyaml.Document }
 
 func newParser(file string, getenv func(string) (string, bool)) *parser {
 	return &parser{strictyaml.New(strictyaml.Options{
-		File: file, Getenv: getenv, Kind: textKind, Ignore: isExtension, Root: "consumers", Empty: emptyHint,
+		File: file, Getenv: getenv, Kind: textKind, Ignore: isExtension, OtherKeys: otherKeys, Root: "consumers", Empty: emptyHint,
 	})}
 }
 
 // isExtension reports whether a key of the root is ignored. Such a key holds anchors.
 func isExtension(key string) bool { return strings.HasPrefix(key, "x-") }
+
+// otherKeys are keys that users of other programs try, with what to write instead.
+var otherKeys = map[string]string{
+	"enabled":           "use state: running, paused or stopped",
+	"tls":               "move it to an entry of clusters, and set cluster to the name of the entry",
+	"sasl":              "move it to an entry of clusters, and set cluster to the name of the entry",
+	"bootstrap_servers": "use brokers",
+	"bootstrap.servers": "use brokers",
+	"group_id":          "use group",
+	"group.id":          "use group",
+	"auto_offset_reset": "use start: earliest or latest",
+	"auto.offset.reset": "use start: earliest or latest",
+	"output":            "use sink",
+}
 
 // textKind returns what the text at a path may contain.
 func textKind(path string) strictyaml.TextKind {

@@ -80,7 +80,7 @@ func TestLoadReportsWhyAFileCannotBeRead(t *testing.T) {
 	dir := t.TempDir()
 	for path, want := range map[string]string{
 		dir:                        dir + ": read file: not a regular file",
-		filepath.Join(dir, "none"): filepath.Join(dir, "none") + ": stat file: no such file or directory\n  hint: create the file; to run no consumers, write `consumers: []` into it",
+		filepath.Join(dir, "none"): filepath.Join(dir, "none") + ": stat file: no such file or directory\n  hint: create the file, or correct the path; to run no consumers, write `consumers: []` into it",
 	} {
 		if _, _, problems := Load(path, testEnv); problems.Error() != want {
 			t.Errorf("got %q, want %q", problems.Error(), want)

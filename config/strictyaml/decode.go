@@ -83,11 +83,15 @@ func (d *Document) expect(n *yaml.Node, path, what, hint string) {
 }
 
 func (d *Document) decodeStruct(n *yaml.Node, path string, v reflect.Value) {
+	keys := keysOf(v.Type())
 	if n.Kind != yaml.MappingNode {
-		d.expect(n, path, "a mapping", "")
+		known := slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return key == "" || key == "-" })
+		for _, key := range known {
+			d.reported[Join(path, key)] = true // not reported as missing, too
+		}
+		d.expect(n, path, "a mapping", "write {KEY: VALUE}; the keys are "+strings.Join(known, ", "))
 		return
 	}
-	keys := keysOf(v.Type())
 	d.blocks = append(d.blocks, keys)
 	defer func() { d.blocks = d.blocks[:len(d.blocks)-1] }()
 	for key, value := range Pairs(n) {
@@ -136,6 +140,9 @@ func parentOf(path string) string { return path[:max(strings.LastIndexByte(path,
 func (d *Document) UnknownKey(key *yaml.Node, path string, keys []string) {
 	near := Nearest(key.Value, keys)
 	hint := didYouMean(near)
+	if near == "" {
+		hint = d.options.OtherKeys[key.Value]
+	}
 	for _, outer := range d.blocks[:max(len(d.blocks)-1, 0)] {
 		if near == "" && slices.Contains(outer, key.Value) && key.Value != "-" {
 			hint = "indent it less: it is a key of the block around this one"
@@ -169,7 +176,7 @@ func (d *Document) decodeSlice(n *yaml.Node, path string, v reflect.Value) {
 		d.splitVariables(n)
 	}
 	if n.Kind != yaml.SequenceNode {
-		d.expect(n, path, "a list", "write it in brackets: [ … ]")
+		d.expect(n, path, "a list", listHint(n))
 		return
 	}
 	s := reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content))

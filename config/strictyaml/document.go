@@ -25,12 +25,13 @@ import (
 
 // Options configure how a document is read.
 type Options struct {
-	File   string                      // the name that problems carry
-	Getenv func(string) (string, bool) // os.LookupEnv except in tests
-	Kind   func(path string) TextKind  // what the text at a path may contain; nil: all are Identifier
-	Ignore func(key string) bool       // whether a key of the root is ignored; nil: none is
-	Root   string                      // the key that the document must have, for the problem if it is not a mapping
-	Empty  string                      // the hint for an empty document
+	File      string                      // the name that problems carry
+	Getenv    func(string) (string, bool) // os.LookupEnv except in tests
+	Kind      func(path string) TextKind  // what the text at a path may contain; nil: all are Identifier
+	Ignore    func(key string) bool       // whether a key of the root is ignored; nil: none is
+	OtherKeys map[string]string           // hints for keys of other programs
+	Root      string                      // the key that the document must have, for the problem if it is not a mapping
+	Empty     string                      // the hint for an empty document
 }
 
 // A Document is one file while it is read. Its methods collect problems instead of

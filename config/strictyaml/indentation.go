@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // inBlock returns the problem of a line outside of brackets.
@@ -28,7 +29,11 @@ func (e *syntaxError) inBlock() Problem {
 	case !fits && len(levels) > 0 && !strings.Contains(e.text, "could not find"):
 		return e.badIndentation(levels, at, indent)
 	case keyAndText.Match(text):
-		return e.at(e.start(e.line)+bytes.IndexByte(line, ':'), "invalid YAML: a space is missing after the colon", "write key: value")
+		colon := bytes.IndexByte(line, ':')
+		if r, _ := utf8.DecodeRune(line[colon+1:]); strings.ContainsRune(invisible, r) {
+			return e.at(e.start(e.line)+colon+1, fmt.Sprintf("invalid YAML: an invisible character (U+%04X) follows the colon", r), "write a space in its place")
+		}
+		return e.at(e.start(e.line)+colon, "invalid YAML: a space is missing after the colon", "write key: value")
 	case dashAndText.Match(text):
 		return e.here("invalid YAML: a space is missing after the dash", "write a space between the dash and the key")
 	case second >= 0:

@@ -1,8 +1,12 @@
 package strictyaml
 
 import (
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+
+	"gopkg.in/yaml.v3"
 )
 
 // Suggest returns the hint "did you mean …?" if a known word is near to the given one,
@@ -52,4 +56,17 @@ func editDistance(a, b string) int {
 		before, last = last, row
 	}
 	return last[len(b)]
+}
+
+// harmless matches elements that a list in brackets can hold without quotation marks, and
+// that contain no user and password.
+var harmless = regexp.MustCompile(`^\w[\w.:-]*$`)
+
+// listHint proposes the list for a text: one element, or several between commas.
+func listHint(n *yaml.Node) string {
+	elements := strings.FieldsFunc(n.Value, func(r rune) bool { return r == ',' || r == ' ' })
+	if n.Tag != "!!str" || len(elements) == 0 || len(n.Value) > 100 || slices.ContainsFunc(elements, func(e string) bool { return !harmless.MatchString(e) }) {
+		return "write it in brackets: [ … ]"
+	}
+	return "write [" + strings.Join(elements, ", ") + "]"
 }

@@ -35,6 +35,7 @@ func TestSyntaxErrorsAreLocated(t *testing.T) {
 		{"a list in a mapping", "    - x", "100:5: unexpected list element | indent it like the other elements of its list"},
 		{"a block that is moved", "       flush:\n         interval: 1s", "100:8: the indentation fits no block above | indent it with 4 spaces like line 99"},
 		{"no space after the colon", "    group:g", "100:10: a space is missing after the colon | write key: value"},
+		{"no-break space after the colon", "    group:\u00a0g", "100:11: an invisible character (U+00A0) follows the colon | write a space in its place"},
 		{"no space after the dash", "  -name: x", "100:3: a space is missing after the dash | write a space between the dash and the key"},
 		{"no colon", "    group g", "100:5: a colon is missing after the key | write key: value, or indent the line further if it continues the text above"},
 		{"a second colon", "    group: a: b", "100:13: a value contains a colon and a space | quote the value"},
