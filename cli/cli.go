@@ -74,18 +74,24 @@ var otherWords = map[string]string{
 	"ps":        "kcagent status shows the consumers of a running agent",
 }
 
+// defaultConfig is the configuration file if the user names none.
+const defaultConfig = "consumers.yaml"
+
 // configFlag adds --config.
 func configFlag(c *cobra.Command, file *string, usage string) {
-	c.Flags().StringVar(file, "config", "consumers.yaml", usage)
+	c.Flags().StringVar(file, "config", defaultConfig, usage)
 	command.CompleteYAML(c, "config")
 }
 
 // checkExists returns an error if the configuration file does not exist.
 func checkExists(file string) error {
-	if _, err := os.Stat(file); os.IsNotExist(err) {
+	if _, err := os.Stat(file); !os.IsNotExist(err) {
+		return nil
+	}
+	if file == defaultConfig {
 		return command.Usagef("read %s: file not found; name yours with --config, or try kcagent demo", file)
 	}
-	return nil
+	return command.Usagef("read %s: file not found; check the path", file)
 }
 
 // outputFlag adds --output.

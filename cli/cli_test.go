@@ -181,8 +181,9 @@ func TestValidatePrintsProblemsToStdout(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &result); err != nil || code != command.Usage || result.Valid || result.Problems[0].Line != 2 {
 		t.Errorf("bad as JSON: exit %d, %v, stdout %s", code, err, out)
 	}
-	if code, out, _ := kcagent(t, "validate", "--config", "/nowhere/consumers.yaml"); code != command.Usage || !strings.Contains(out, "/nowhere/consumers.yaml") {
-		t.Errorf("missing: exit %d, stdout %q", code, out)
+	code, out, stderr := kcagent(t, "validate", "--config", "/nowhere/consumers.yaml")
+	if code != command.Usage || !strings.HasPrefix(out, "/nowhere/consumers.yaml: ") || !strings.Contains(out, "correct the path") || stderr != "kcagent validate: /nowhere/consumers.yaml: 1 problem\n" {
+		t.Errorf("missing: exit %d, stdout %q, stderr %q", code, out, stderr)
 	}
 }
 

@@ -113,7 +113,7 @@ type logOptions struct{ level, format *string }
 
 func logFlags(c *cobra.Command) logOptions {
 	return logOptions{
-		level:  command.Choice(c, "log-level", "info", "minimum level to log", "debug", "info", "warn", "error"),
+		level:  command.Choice(c, "log-level", "info", "minimum level to log, unless the file has log_level", "debug", "info", "warn", "error"),
 		format: command.Choice(c, "log-format", "text", "format of the log", "text", "json"),
 	}
 }

@@ -120,6 +120,9 @@ func watchStatus(ctx context.Context, std streams, c client.Client, output strin
 // desired state. It ends at once if the agent rejects the file. Its error says what is
 // missing.
 func waitFor(ctx context.Context, std streams, c client.Client, file string, timeout time.Duration) error {
+	if err := checkExists(file); err != nil {
+		return err
+	}
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return command.Usagef("read --wait %s: %w", file, cause(err))

@@ -69,9 +69,6 @@ func runValidate(ctx context.Context, io streams, file string, online bool, outp
 		return err
 	}
 	if len(problems) > 0 {
-		if err := checkExists(file); err != nil {
-			return err
-		}
 		return command.Usagef("%s: %s", file, count(len(problems), "problem"))
 	}
 	fmt.Fprintf(io.err, "%s: valid, %s\n", file, count(len(c.Consumers), "consumer"))

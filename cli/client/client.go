@@ -94,6 +94,8 @@ func (c Client) Get(ctx context.Context, path string) ([]byte, error) {
 	switch {
 	case resp.StatusCode == http.StatusOK:
 		return body, nil
+	case resp.StatusCode == http.StatusUnauthorized && req.URL.User != nil:
+		return nil, fmt.Errorf("request %s: status %s; check user and password in --url", shown, resp.Status)
 	case resp.StatusCode == http.StatusUnauthorized:
 		return nil, fmt.Errorf("request %s: status %s; write user and password into --url, as in http://USER:PASSWORD@HOST:PORT", shown, resp.Status)
 	case resp.StatusCode == http.StatusNotFound:

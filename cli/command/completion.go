@@ -26,7 +26,7 @@ To load the script into each new shell:
 		Args: func(c *cobra.Command, args []string) error {
 			switch {
 			case len(args) == 0:
-				return Usagef("no shell is named: use bash, zsh or fish")
+				return Usagef("missing shell: use bash, zsh or fish")
 			case len(args) > 1:
 				return unexpectedArgument(c, args[1])
 			case !slices.Contains(shells, args[0]):
