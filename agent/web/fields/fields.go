@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -92,6 +93,11 @@ func (s *Selection) add(name, parent, rest string) error {
 			below = &Selection{f.of, make([]*Selection, len(f.of.fields))} // only checks the name
 		}
 		return below.add(name, parent+first+".", rest)
+	}
+	for _, f := range s.of.fields {
+		if f.of != nil && slices.Contains(f.of.Names(), first) {
+			return fmt.Errorf("unknown field %s: did you mean %s?", strconv.Quote(name), parent+f.name+"."+first)
+		}
 	}
 	valid := strings.Join(s.of.Names(), ", "+parent)
 	return fmt.Errorf("unknown field %s: use one or more of %s", strconv.Quote(name), parent+valid)

@@ -82,6 +82,8 @@ func TestAllIsWhatJSONEncodes(t *testing.T) {
 func TestUnknownFieldsAreNamedWithTheValidOnes(t *testing.T) {
 	for fields, want := range map[string]string{
 		"nme":            `unknown field "nme": use one or more of name, note, at, count, items, next, none`,
+		"parts":          `unknown field "parts": did you mean items.parts?`,
+		"error.x":        `unknown field "error.x": did you mean items.error?`,
 		"name,":          `unknown field "": use one or more of name, note, at, count, items, next, none`,
 		"items.nme":      `unknown field "items.nme": use one or more of items.id, items.error, items.parts, items.below`,
 		"items,items.x":  `unknown field "items.x": use one or more of items.id, items.error, items.parts, items.below`,
