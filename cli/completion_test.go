@@ -46,6 +46,14 @@ var completions = []completionWord{
 	{[]string{"run", ""}, nil, ""},
 }
 
+// TestCompletionDescribesFlagsInPlainText: shells show the descriptions as they are.
+func TestCompletionDescribesFlagsInPlainText(t *testing.T) {
+	_, out, _ := kcagent(t, "__complete", "run", "--con")
+	if !strings.HasPrefix(out, "--config\tconfiguration file\n") {
+		t.Errorf("the shell shows\n%s", out)
+	}
+}
+
 func TestBashCompletes(t *testing.T) {
 	const library = "/usr/share/bash-completion/bash_completion"
 	if _, err := os.Stat(library); err != nil {

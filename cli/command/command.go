@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"kcagent/config"
 )
@@ -52,6 +53,9 @@ func Execute(root *cobra.Command, args []string, stdout, stderr io.Writer, o Opt
 	root.SetErr(stderr)
 	args = longHelp(args)
 	root.SetArgs(args)
+	if len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
+		plainUsage(root)
+	}
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") && !isCommand(root, args[0]) {
 		return report(root, stderr, unknownCommand(root, args[0], o))
 	}
@@ -89,6 +93,14 @@ func longHelp(args []string) []string {
 		}
 	}
 	return args
+}
+
+// plainUsage removes the marks around the names of values from the texts of flags, which
+// completion scripts show as they are.
+func plainUsage(root *cobra.Command) {
+	for _, c := range root.Commands() {
+		c.LocalFlags().VisitAll(func(f *pflag.Flag) { _, f.Usage = pflag.UnquoteUsage(f) })
+	}
 }
 
 // isCommand reports whether a first argument is for cobra to resolve. The commands that
