@@ -29,6 +29,9 @@ func TestOpenRowShowsTheConsumer(t *testing.T) {
 			t.Errorf("the details lack %q:\n%s", want, detail)
 		}
 	}
+	if strings.Contains(detail, "0 to 0") {
+		t.Errorf("the caption of a constant lag shows a range:\n%s", detail)
+	}
 	b.Click(".detail summary")
 	b.Wait("the settings of the sink", text(".detail pre")+`.includes("delivery: exactly_once") && `+text(".detail pre")+`.includes("path: `+s.dir+`/orders.log")`)
 

@@ -94,8 +94,8 @@ export class Detail {
     const minutes = Math.max(1, Math.round(this.history.span / 60000));
     for (const [kind, title, text] of [["lag", "Lag", count], ["rate", "Records/s", rate]]) {
       const range = this.charts[kind].draw(this.history, this.name, kind);
-      const values = range ? `${text(range.min)} to ${text(range.max)}` : unknown;
-      setText(this.captions[kind], `${title} in the last ${minutes} min: ${values}`);
+      const [min, max] = range ? [text(range.min), text(range.max)] : [unknown, unknown];
+      setText(this.captions[kind], `${title} in the last ${minutes} min: ${min === max ? min : `${min} to ${max}`}`);
     }
   }
 
