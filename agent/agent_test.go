@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"kcagent/agent/consumer"
 	"kcagent/config"
 )
 
@@ -127,6 +128,37 @@ func TestConsumerWaitsForTheFileOfAnother(t *testing.T) {
 		s.wantStates("b=RUNNING")
 		if e := s.agent.Status().Consumers[0].LastError; e != nil {
 			t.Errorf("b still reports %q", *e)
+		}
+	})
+}
+
+// TestConsumerThatWaitsForAFileCanBeStopped: it is stopped at once, although it has not
+// started, and starts again when the file asks for that.
+func TestConsumerThatWaitsForAFileCanBeStopped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, stop := startLoop(t, Options{})
+		defer stop()
+		s.agent.newRunner = func(spec config.Consumer) runner {
+			if spec.Name == "b" {
+				return consumer.New(spec, s.agent.log, nil, nil, nil) // it never runs
+			}
+			return s.newRunner(spec)
+		}
+		s.slow["a"] = 5 * time.Second
+		s.edit("  - {name: a, sink: {file: {path: /same.log}}}")
+		for range 2 {
+			s.edit("  - {name: b, sink: {file: {path: /same.log}}}")
+			s.wantStates("b=STARTING a=STOPPING")
+			s.edit("  - {name: b, state: stopped, sink: {file: {path: /same.log}}}")
+			s.wantStates("b=CREATED a=STOPPING")
+			if c := s.agent.Status().Consumers[0]; c.LastError != nil {
+				t.Errorf("the stopped consumer reports %q", *c.LastError)
+			}
+		}
+		time.Sleep(6 * time.Second)
+		s.wantStates("b=CREATED")
+		if st := s.agent.Status().Config.State; st != "synced" {
+			t.Errorf("the configuration is %s", st)
 		}
 	})
 }

@@ -107,7 +107,13 @@ func (f *fakeRunner) AwaitTopics(topics []string) {
 	f.awaited = append(f.awaited, topics...)
 }
 
-func (f *fakeRunner) Wait(reason string) { f.to(consumer.Starting, reason) }
+func (f *fakeRunner) Wait(reason string) {
+	if reason == "" {
+		f.to(consumer.Created, "")
+		return
+	}
+	f.to(consumer.Starting, reason)
+}
 
 func (f *fakeRunner) Retire() {
 	if f.Snapshot().State == consumer.Created {

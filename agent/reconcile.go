@@ -151,6 +151,8 @@ func (a *Agent) apply(c plan.Change) {
 		e.update(c.Spec)
 		if e.cancel != nil {
 			a.stop(e, consumer.StopReason{To: consumer.Created, Why: "state: stopped"})
+		} else { // it may wait for a file
+			e.runner.Wait("")
 		}
 	case plan.Keep:
 		a.discard(e, newerEdit)

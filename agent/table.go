@@ -96,7 +96,8 @@ func (a *Agent) start(ctx context.Context, e *entry) {
 func (a *Agent) terminate(e *entry, why string) {
 	e.ending = true
 	a.discard(e, consumerStops)
-	if e.cancel == nil { // it does not run
+	if e.cancel == nil { // it does not run, and may wait for a file
+		e.runner.Wait("")
 		a.retire(e, nil)
 		return
 	}

@@ -179,9 +179,14 @@ func (c *Consumer) Sample(now time.Time) {
 	c.trend.Sample(lag.Sum(lags).Records, now)
 }
 
-// Wait shows what the start of a consumer that does not run waits for.
+// Wait shows what the start of a consumer that does not run waits for. If that is empty, the
+// consumer is not to start any more.
 func (c *Consumer) Wait(reason string) {
-	if c.published.Load().Fault == reason {
+	switch {
+	case c.published.Load().Fault == reason:
+		return
+	case reason == "":
+		c.setState(Created, "its start was cancelled")
 		return
 	}
 	c.setState(Starting, reason)

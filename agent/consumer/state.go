@@ -25,7 +25,7 @@ var States = []State{Created, Starting, Running, Paused, Failing, Stopping, Term
 // moves are the legal changes of state. Another one is a defect: it is logged and not made.
 var moves = map[State][]State{
 	Created:    {Starting, Terminated},
-	Starting:   {Running, Paused, Failing, Stopping},
+	Starting:   {Running, Paused, Failing, Stopping, Created}, // Created: it has not run yet, see [Consumer.Wait]
 	Running:    {Paused, Failing, Stopping},
 	Paused:     {Running, Failing, Stopping},
 	Failing:    {Running, Paused, Stopping},
