@@ -76,7 +76,7 @@ func (e *StopError) Unwrap() error { return e.Err }
 func (r *Rules) Reject(c *sink.Chunk, t *Tally, rec *sink.Record, epoch leader.Epoch, cause error) error {
 	switch {
 	case r.letters != nil:
-		if !r.letters.Has(c.TopicPartition, rec.Offset) {
+		if !r.letters.Has(c.TopicPartition, rec.Offset, epoch) {
 			c.DeadLetters = append(c.DeadLetters, r.letters.Letter(rec, epoch, cause))
 		}
 		t.letters++

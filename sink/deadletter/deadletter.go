@@ -9,9 +9,12 @@
 // write failed, the ledger of the dead-letter file says which of them it holds already;
 // [Sink.Has] reports it. That ledger is compared only while it has the lineage of the
 // consumer's own ledger. After a reset by an operator, or in a recreated topic, offsets are
-// read again on purpose, and their dead letters are written again, too.
+// read again on purpose, and their dead letters are written again, too. An unclean leader
+// election can replace records that only the ledger of the dead-letter file has, which changes no
+// lineage. The replaced ones have a later leader epoch than that ledger, and are written.
 //
-// A sink without a ledger may repeat dead letters after a crash, as it repeats records.
+// A sink without a ledger may repeat dead letters after a crash, as it repeats records. While
+// the second write fails, it is remembered in memory which dead letters are there.
 package deadletter
 
 import (
@@ -38,7 +41,21 @@ type Sink struct {
 // An entry says which dead letters of a partition the dead-letter file holds.
 type entry struct {
 	sink.Ledger       // durable; Next is -1 if the sink keeps no ledger
-	accepted    int64 // Next, or further while dead letters are written and not durable
+	accepted    point // that of the ledger, or further while the chunk of the dead letters is not written
+}
+
+// A point is the offset after a dead letter, and the leader epoch of the dead letter.
+type point struct {
+	next  int64
+	epoch leader.Epoch
+}
+
+func pointOf(p sink.Position) point { return point{p.Next, p.Epoch} }
+
+// covers reports whether a record is before the point. Leader epochs only grow along a log, so
+// a record of a later epoch has replaced the one that was there.
+func (p point) covers(offset int64, epoch leader.Epoch) bool {
+	return offset < p.next && (!epoch.Known() || !p.epoch.Known() || epoch.Kafka() <= p.epoch.Kafka())
 }
 
 // New returns a sink of both. Its Close closes both.
@@ -46,8 +63,10 @@ func New(records, letters sink.Sink) *Sink {
 	return &Sink{Sink: records, letters: letters, entries: make(map[sink.TopicPartition]entry)}
 }
 
-// Has reports whether the dead letter with this offset is durable already.
-func (s *Sink) Has(tp sink.TopicPartition, offset int64) bool { return offset < s.entry(tp).Next }
+// Has reports whether the dead letter with this offset and leader epoch is durable already.
+func (s *Sink) Has(tp sink.TopicPartition, offset int64, epoch leader.Epoch) bool {
+	return pointOf(s.entry(tp).Position).covers(offset, epoch)
+}
 
 func (s *Sink) setEntry(tp sink.TopicPartition, e entry) {
 	s.mu.Lock()
@@ -61,7 +80,7 @@ func (s *Sink) entry(tp sink.TopicPartition) entry {
 	if e, ok := s.entries[tp]; ok {
 		return e
 	}
-	return entry{sink.Ledger{Position: sink.Position{Next: -1}}, -1}
+	return entry{sink.Ledger{Position: sink.Position{Next: -1}}, point{next: -1}}
 }
 
 // ErrorHeader is the key of the header that says why a record is a dead letter. It comes after
@@ -96,7 +115,7 @@ func (s *Sink) Resume(ctx context.Context, tp sink.TopicPartition, committed sin
 	if err != nil {
 		return sink.Ledger{}, Explain(err)
 	}
-	s.setEntry(tp, entry{l, l.Next})
+	s.setEntry(tp, entry{l, pointOf(l.Position)})
 	if own.Next >= 0 {
 		err = s.follow(ctx, tp, own.Position)
 	}
@@ -122,7 +141,7 @@ func (s *Sink) follow(ctx context.Context, tp sink.TopicPartition, p sink.Positi
 		return Explain(err)
 	}
 	if e.ID != "" {
-		e.Position, e.accepted = p, p.Next
+		e.Position, e.accepted = p, pointOf(p)
 		s.setEntry(tp, e)
 	}
 	return nil
@@ -130,35 +149,41 @@ func (s *Sink) follow(ctx context.Context, tp sink.TopicPartition, p sink.Positi
 
 // Write implements [sink.Sink]. It writes and flushes the dead letters of the chunk first.
 func (s *Sink) Write(ctx context.Context, c sink.Chunk) error {
-	if len(c.DeadLetters) > 0 {
-		if err := s.writeLetters(ctx, c.TopicPartition, c.DeadLetters); err != nil {
-			return Explain(err)
-		}
+	if len(c.DeadLetters) == 0 {
+		return s.Sink.Write(ctx, c)
 	}
-	return s.Sink.Write(ctx, c)
+	if err := s.writeLetters(ctx, c.TopicPartition, c.DeadLetters); err != nil {
+		return Explain(err)
+	}
+	if err := s.Sink.Write(ctx, c); err != nil {
+		return err
+	}
+	if e := s.entry(c.TopicPartition); e.ID == "" { // an offset that is read again is written again
+		e.accepted = point{next: -1}
+		s.setEntry(c.TopicPartition, e)
+	}
+	return nil
 }
 
 func (s *Sink) writeLetters(ctx context.Context, tp sink.TopicPartition, letters []sink.Chunk) error {
 	e := s.entry(tp)
 	for _, c := range letters {
-		if c.Next <= e.accepted { // an earlier attempt wrote it
+		if e.accepted.covers(c.Next-1, c.Epoch) { // an earlier attempt wrote it
 			continue
 		}
 		if err := s.letters.Write(ctx, c); err != nil {
 			return err
 		}
-		e.accepted = c.Next
+		e.accepted = point{c.Next, c.Epoch}
 		s.setEntry(tp, e)
 	}
 	if err := ofPartition(s.letters.Flush(ctx), tp); err != nil {
 		return err
 	}
-	if e.ID == "" { // the sink has no ledger: an offset that is read again is written again
-		e.accepted = -1
-	} else {
-		e.Next = e.accepted
+	if e.ID != "" {
+		e.Next, e.Epoch = e.accepted.next, e.accepted.epoch
+		s.setEntry(tp, e)
 	}
-	s.setEntry(tp, e)
 	return nil
 }
 

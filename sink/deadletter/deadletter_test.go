@@ -65,7 +65,7 @@ func (s *store) Write(_ context.Context, c sink.Chunk) error {
 	for line := range strings.Lines(string(c.Data)) {
 		s.lines = append(s.lines, s.ledger.Lineage+"@"+strings.TrimSpace(line))
 	}
-	s.ledger.Next = c.Next
+	s.ledger.Next, s.ledger.Epoch = c.Next, c.Epoch
 	return nil
 }
 
@@ -93,6 +93,7 @@ type reader struct {
 	sink             *Sink
 	lineage          int
 	next             int64
+	epoch            leader.Epoch // of all records
 }
 
 func (r *reader) open() {
@@ -143,8 +144,8 @@ func (r *reader) step(n int64) {
 		switch {
 		case !bad(c.Next):
 			c.Data = r.sink.Encode(c.Data, &rec)
-		case !r.sink.Has(tp, c.Next):
-			c.DeadLetters = append(c.DeadLetters, r.sink.Letter(&rec, leader.Epoch{}, errors.New("bad")))
+		case !r.sink.Has(tp, c.Next, r.epoch):
+			c.DeadLetters = append(c.DeadLetters, r.sink.Letter(&rec, r.epoch, errors.New("bad")))
 		}
 	}
 	switch err := r.sink.Write(r.t.Context(), c); {
@@ -256,5 +257,49 @@ func TestErrorsNameTheDeadLetters(t *testing.T) {
 	err = r.sink.Write(t.Context(), sink.Chunk{TopicPartition: tp, Next: 1, DeadLetters: []sink.Chunk{{TopicPartition: tp, Next: 1, Data: []byte("x\n")}}})
 	if err == nil || err.Error() != "dead-letter file: disk full" {
 		t.Errorf("write: %v", err)
+	}
+}
+
+// TestLettersOfAFailedChunkAreWrittenOnce: the records of a chunk cannot be written, again and
+// again. A second sink without a ledger has its dead letters once, too.
+func TestLettersOfAFailedChunkAreWrittenOnce(t *testing.T) {
+	for _, id := range []string{"letters", ""} {
+		r := &reader{t: t, records: newStore("records"), letters: newStore(id)}
+		r.open()
+		r.records.fail = func() error { return errors.New("disk full") }
+		for range 3 {
+			r.step(3) // offsets 0 and 2 are dead letters
+		}
+		r.records.fail = func() error { return nil }
+		r.step(3)
+		if len(r.letters.durable) != 2 || len(r.records.lines) != 1 || r.next != 3 {
+			t.Errorf("ledger %q: %v are durable beside %v", id, r.letters.durable, r.records.lines)
+		}
+	}
+}
+
+// TestReplacedRecordsAreWritten: the records of a chunk cannot be written, so only the ledger
+// of the dead letters is ahead. An unclean leader election replaces what it has.
+func TestReplacedRecordsAreWritten(t *testing.T) {
+	r := &reader{t: t, records: newStore("records"), letters: newStore("letters"), epoch: leader.NewEpoch(4)}
+	r.open()
+	r.records.fail = func() error { return errors.New("disk full") }
+	r.step(6)
+	for _, crashes := range []bool{false, true} {
+		before := len(r.letters.durable)
+		if crashes {
+			r.records.crash()
+			r.letters.crash()
+			r.open()
+		}
+		r.step(6)
+		if n := len(r.letters.durable); n != before {
+			t.Errorf("%d dead letters are repeated", n-before)
+		}
+		r.epoch = leader.NewEpoch(r.epoch.Kafka() + 1)
+		r.step(6) // 0, 2, 3 and 5 are dead letters
+		if n := len(r.letters.durable); n != before+4 {
+			t.Errorf("%d of 4 replaced dead letters are written", n-before)
+		}
 	}
 }
