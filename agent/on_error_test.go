@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -196,6 +197,49 @@ func TestDeadLettersOfARefetchedChunkAreNotRepeated(t *testing.T) {
 	r.edit(spec)
 	r.wantOffsets(path, "1 3 3")
 	r.wantOffsets(dead, "0 2 2")
+}
+
+// TestDeadLettersOfAChunkAreBounded: a dead letter needs much more memory than a short record,
+// so a chunk has fewer of them.
+func TestDeadLettersOfAChunkAreBounded(t *testing.T) {
+	const records = 2000
+	dir := t.TempDir()
+	r := newFileRig(t, 1)
+	path, dead := filepath.Join(dir, "out.jsonl"), filepath.Join(dir, "dead.jsonl")
+	counted := &countedLetters{}
+	r.restart(func(ctx context.Context, s sink.Spec, o sink.Options) (sink.Sink, error) {
+		out, err := kinds.Open(ctx, s, o)
+		if err == nil && s.File.Path == dead {
+			counted.Sink, out = out, counted
+		}
+		return out, err
+	})
+	r.produce(0, slices.Repeat([]string{"b"}, records)...)
+	r.edit(decoded(path, toDeadLetters(dead)))
+	r.wantCommitted(0, records)
+	if n := len(lines(dead)); n != records {
+		t.Errorf("there are %d dead letters", n)
+	}
+	if most := counted.most.Load(); most > records/4 {
+		t.Errorf("%d dead letters are written at once", most)
+	}
+}
+
+// countedLetters counts the records between two flushes.
+type countedLetters struct {
+	sink.Sink
+	pending, most atomic.Int64
+}
+
+func (s *countedLetters) Write(ctx context.Context, c sink.Chunk) error {
+	n := s.pending.Add(1)
+	s.most.Store(max(n, s.most.Load()))
+	return s.Sink.Write(ctx, c)
+}
+
+func (s *countedLetters) Flush(ctx context.Context) error {
+	s.pending.Store(0)
+	return s.Sink.Flush(ctx)
 }
 
 type sometimesFull struct {

@@ -108,7 +108,7 @@ type chunk struct {
 	bytes    int64   // of their keys and values
 	rejected reject.Tally
 	taken    int  // records, the rejected ones included
-	consumed int  // their size; a record may have none
+	consumed int  // their size, and what dead letters need in addition; a record may have none
 	large    bool // a single large record, which was stored already
 
 	first, last time.Time // timestamps of its first record, rejected or not, and of the last one that is stored; zero if unknown
@@ -123,6 +123,9 @@ const ChunksAtOnce = 2
 // chunkBytes is the size from which on a chunk is complete, so it may be longer by its last
 // record. The memory limit may require less, see chunkSize.
 const chunkBytes = 128 << 10
+
+// letterBytes is what a dead letter needs in memory, in addition to its record.
+const letterBytes = 512
 
 // chunkSize returns the size from which on a chunk is complete now.
 func chunkSize() int { return limits.Records.Buffer(chunkBytes) }
@@ -173,7 +176,7 @@ func (g *Generation) read(ctx context.Context, p *Partition, sub *fetch.Subscrip
 				latest = nil
 			}
 			c.taken++
-			c.consumed += size
+			c.consumed += size + letterBytes
 			return more && c.consumed < limit
 		}
 		c.taken++
