@@ -14,8 +14,8 @@ import (
 	"kcagent/condition"
 )
 
-// TestConditionsThatLast: what lasts is logged once when it begins, in each interval with
-// the time since, and once when it ends. Each row is the story of one condition, and the
+// TestConditionsThatLast: each condition is logged once when it begins, in each interval with
+// the time since, and once when it ends. Each row is one condition, and the
 // lines of the log that are about it.
 func TestConditionsThatLast(t *testing.T) {
 	const lasts = 2*condition.RemindEvery + time.Minute
@@ -23,11 +23,11 @@ func TestConditionsThatLast(t *testing.T) {
 	holder := "  - {name: a, sink: {file: {path: /1.log}}}"
 	heir := "  - {name: b, sink: {file: {path: /1.log}}}"
 	for name, tt := range map[string]struct {
-		story func(s *loopTest)
+		steps func(s *loopTest)
 		want  []string
 	}{
 		"a rejected configuration": {
-			story: func(s *loopTest) { s.edit(valid); s.badEdit(); time.Sleep(lasts); s.edit(valid) },
+			steps: func(s *loopTest) { s.edit(valid); s.badEdit(); time.Sleep(lasts); s.edit(valid) },
 			want: []string{
 				"ERROR configuration rejected problem=:3:0: bad",
 				"ERROR configuration is still rejected cause=:3:0: bad lasts=5m0s",
@@ -36,7 +36,7 @@ func TestConditionsThatLast(t *testing.T) {
 			},
 		},
 		"a pending change that is applied": {
-			story: func(s *loopTest) {
+			steps: func(s *loopTest) {
 				s.edit(valid)
 				s.fail("a", errors.New("unreachable"))
 				s.edit(other)
@@ -53,7 +53,7 @@ func TestConditionsThatLast(t *testing.T) {
 			},
 		},
 		"a pending change that an edit reverts": {
-			story: func(s *loopTest) {
+			steps: func(s *loopTest) {
 				s.edit(valid)
 				s.fail("a", errors.New("unreachable"))
 				s.edit(other)
@@ -67,7 +67,7 @@ func TestConditionsThatLast(t *testing.T) {
 			},
 		},
 		"a pending change whose cause alternates": {
-			story: func(s *loopTest) {
+			steps: func(s *loopTest) {
 				s.edit(valid)
 				for i := range 12 {
 					s.fail("a", fmt.Errorf("cause %d", i%2))
@@ -85,7 +85,7 @@ func TestConditionsThatLast(t *testing.T) {
 			},
 		},
 		"a change that waits for a file": {
-			story: func(s *loopTest) {
+			steps: func(s *loopTest) {
 				s.slow["a"] = lasts
 				s.edit(holder + "\n  - {name: b, sink: {file: {path: /2.log}}}")
 				s.edit(heir)
@@ -105,7 +105,7 @@ func TestConditionsThatLast(t *testing.T) {
 			},
 		},
 		"a start that waits for a file": {
-			story: func(s *loopTest) {
+			steps: func(s *loopTest) {
 				s.slow["a"] = lasts
 				s.edit(holder)
 				s.edit(heir)
@@ -122,7 +122,7 @@ func TestConditionsThatLast(t *testing.T) {
 			},
 		},
 		"a start that waits for a file, until an edit removes the consumer": {
-			story: func(s *loopTest) {
+			steps: func(s *loopTest) {
 				s.slow["a"] = time.Hour
 				s.edit(holder)
 				s.edit(heir)
@@ -141,7 +141,7 @@ func TestConditionsThatLast(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var log testkit.LogBuffer
 				s, stop := startLoop(t, Options{Log: slog.New(slog.NewJSONHandler(&log, nil))})
-				tt.story(s)
+				tt.steps(s)
 				settle()
 				got := conditionLines(t, &log)
 				_ = stop() // zombies end later

@@ -213,12 +213,12 @@ func TestCrowdsDoNotPreventHealthChecks(t *testing.T) {
 	}
 }
 
-// checkServed requests a path as a liveness probe does, but is more patient than one, because the
+// checkServed requests a path as a liveness probe does, but with a longer timeout, because the
 // crowd uses the same processors. If others scrape, the response may be 503.
 func checkServed(t *testing.T, address, path string, othersScrape bool) {
 	t.Helper()
-	const patience = 10 * time.Second
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+	const timeout = 10 * time.Second
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: timeout}
 	began := time.Now()
 	resp, err := client.Get("http://" + address + path)
 	if err != nil {

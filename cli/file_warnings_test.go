@@ -40,9 +40,9 @@ func TestWarningsOfTheFileAreShown(t *testing.T) {
 	}
 }
 
-// TestBlanksInSecretFilesAreWarnedOf: a newline at the end of a file with a secret is
+// TestBlanksInSecretFilesCauseWarnings: a newline at the end of a file with a secret is
 // ignored, and other blanks cause a warning that does not show the secret.
-func TestBlanksInSecretFilesAreWarnedOf(t *testing.T) {
+func TestBlanksInSecretFilesCauseWarnings(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{"newline": "hunter2\n", "windows": "hunter2\r\n", "blank": "hunter2 \n", "tab": "\thunter2"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {

@@ -45,23 +45,23 @@ func (l *testLog) after(d time.Duration) (lines []reminder) {
 	return lines
 }
 
-// TestReminders: each row is a story of a log, and what is logged by its end.
+// TestReminders: each row is a sequence of steps, and what is logged by its end.
 func TestReminders(t *testing.T) {
 	full := Report{Consumer: "a", Cause: "disk full", Key: "full"}
 	const tick = RemindEvery / checksPerInterval
 	for name, tt := range map[string]struct {
-		story func(l *testLog)
+		steps func(l *testLog)
 		want  []string // consumer/consumers cause lasts
 	}{
 		"nothing before the interval": {
-			story: func(l *testLog) { l.Begin(ConsumerFails, "a", full); time.Sleep(RemindEvery - time.Second) },
+			steps: func(l *testLog) { l.Begin(ConsumerFails, "a", full); time.Sleep(RemindEvery - time.Second) },
 		},
 		"once in each interval": {
-			story: func(l *testLog) { l.Begin(ConsumerFails, "a", full); time.Sleep(3*RemindEvery + time.Second) },
+			steps: func(l *testLog) { l.Begin(ConsumerFails, "a", full); time.Sleep(3*RemindEvery + time.Second) },
 			want:  []string{"a disk full 5m0s", "a disk full 10m0s", "a disk full 15m0s"},
 		},
 		"nothing after the end": {
-			story: func(l *testLog) {
+			steps: func(l *testLog) {
 				l.Begin(ConsumerFails, "a", full)
 				time.Sleep(time.Minute)
 				if lasted, ok := l.End(ConsumerFails, "a"); lasted != "1m0s" || !ok {
@@ -74,7 +74,7 @@ func TestReminders(t *testing.T) {
 			},
 		},
 		"nothing after Close": {
-			story: func(l *testLog) {
+			steps: func(l *testLog) {
 				l.Begin(ConsumerFails, "a", full)
 				l.Close()
 				l.Begin(ConsumerFails, "a", full)
@@ -82,7 +82,7 @@ func TestReminders(t *testing.T) {
 			},
 		},
 		"a report does not begin it again": {
-			story: func(l *testLog) {
+			steps: func(l *testLog) {
 				for range 2 * RemindEvery / time.Second {
 					l.Begin(ConsumerFails, "a", full)
 					time.Sleep(time.Second)
@@ -91,7 +91,7 @@ func TestReminders(t *testing.T) {
 			want: []string{"a disk full 5m0s", "a disk full 10m0s"},
 		},
 		"the present cause, however often it changes": {
-			story: func(l *testLog) {
+			steps: func(l *testLog) {
 				for i := range int(RemindEvery/time.Second) + 2 {
 					l.Begin(ConsumerFails, "a", Report{Consumer: "a", Cause: fmt.Sprint("cause ", i%2), Key: fmt.Sprint(i % 2)})
 					time.Sleep(time.Second - time.Millisecond)
@@ -100,7 +100,7 @@ func TestReminders(t *testing.T) {
 			want: []string{"a cause 0 5m0s"},
 		},
 		"later after a cause that was logged": {
-			story: func(l *testLog) {
+			steps: func(l *testLog) {
 				l.Begin(ConsumerFails, "a", full)
 				time.Sleep(time.Minute)
 				l.Begin(ConsumerFails, "a", Report{Consumer: "a", Cause: "unreachable", Key: "u", Logged: true})
@@ -109,7 +109,7 @@ func TestReminders(t *testing.T) {
 			want: []string{"a unreachable 6m0s"},
 		},
 		"since its beginning, not its first report": {
-			story: func(l *testLog) {
+			steps: func(l *testLog) {
 				r := full
 				r.Since = time.Now().Add(-time.Hour)
 				l.Begin(ConsumerFails, "a", r)
@@ -118,7 +118,7 @@ func TestReminders(t *testing.T) {
 			want: []string{"a disk full 1h5m0s"},
 		},
 		"nothing while another line reports it, and at once afterwards": {
-			story: func(l *testLog) {
+			steps: func(l *testLog) {
 				l.Begin(ConsumerFails, "a", Report{Consumer: "a"})
 				time.Sleep(2*RemindEvery + tick/2)
 				l.Begin(ConsumerFails, "a", full)
@@ -127,7 +127,7 @@ func TestReminders(t *testing.T) {
 			want: []string{"a disk full 10m5s"},
 		},
 		"a thousand consumers with one cause are one line": {
-			story: func(l *testLog) {
+			steps: func(l *testLog) {
 				for i := range 1000 {
 					c := fmt.Sprint("c", i)
 					l.Begin(ConsumerFails, c, Report{Consumer: c, Cause: "write /data/" + c + ": disk full", Key: "full"})
@@ -138,7 +138,7 @@ func TestReminders(t *testing.T) {
 			want: []string{"1000 write /data/c0: disk full 5m0s causes=1000", "1000 write /data/c0: disk full 10m0s causes=1000"},
 		},
 		"two causes are two lines, the larger first": {
-			story: func(l *testLog) {
+			steps: func(l *testLog) {
 				for _, c := range []string{"a", "b", "c"} {
 					l.Begin(ConsumerFails, c, Report{Consumer: c, Cause: "cause of c: " + fmt.Sprint(c == "c"), Key: fmt.Sprint(c == "c")})
 				}
@@ -147,7 +147,7 @@ func TestReminders(t *testing.T) {
 			want: []string{"2 cause of c: false 5m0s", "c cause of c: true 5m0s"},
 		},
 		"many causes are one line": {
-			story: func(l *testLog) {
+			steps: func(l *testLog) {
 				for i := range maxCauses + 1 {
 					c := fmt.Sprintf("c%02d", i)
 					l.Begin(ConsumerFails, c, Report{Consumer: c, Cause: "cause of " + c, Key: c})
@@ -158,7 +158,7 @@ func TestReminders(t *testing.T) {
 			want: []string{"17 cause of c00 5m0s causes=17"},
 		},
 		"kinds have lines of their own": {
-			story: func(l *testLog) {
+			steps: func(l *testLog) {
 				l.Begin(ConsumerFails, "a", full)
 				l.Begin(ConfigRejected, "", Report{Cause: "line 3", Key: "k"})
 				time.Sleep(RemindEvery)
@@ -170,7 +170,7 @@ func TestReminders(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := newTestLog(t)
 				defer l.Close()
-				tt.story(l)
+				tt.steps(l)
 				var got []string
 				for _, r := range l.after(0) {
 					line := fmt.Sprintf("%d %s %s", r.Consumers, r.Cause, r.Lasts)

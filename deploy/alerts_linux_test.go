@@ -90,7 +90,7 @@ func TestAlertsFireAndClear(t *testing.T) {
 	}
 	for _, a := range prom.alerts(t) {
 		if a.Labels["consumer"] == "calm" {
-			t.Errorf("an alert for the consumer that has no trouble: %v", a.Labels)
+			t.Errorf("an alert for the consumer that does not fail: %v", a.Labels)
 		}
 		if text := fmt.Sprint(a.Annotations); strings.Contains(text, "error expanding") || strings.Contains(text, "no value") {
 			t.Errorf("the texts of %s are %s", a.Labels["alertname"], text)
@@ -114,7 +114,7 @@ func TestAlertsFireAndClear(t *testing.T) {
 	})
 }
 
-// A scene is two agents: the main one with a consumer for each trouble, and a second one that
+// A scene is two agents: the main one with a consumer for each failure, and a second one that
 // is restarted and killed.
 type scene struct {
 	agent        *agenttest.Agent

@@ -19,10 +19,10 @@ import (
 	"kcagent/sink"
 )
 
-// TestErrorIsRemindedOf: a thousand consumers whose disk is full log that once each, and one
+// TestReminderOfConsumersInError: a thousand consumers whose disk is full log that once each, and one
 // line for all of them in each interval. A further cause of one of them is one line. The
 // change of state at the end says how long it lasted, and nothing is logged afterwards.
-func TestErrorIsRemindedOf(t *testing.T) {
+func TestReminderOfConsumersInError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const consumers = 1000
 		var out testkit.LogBuffer

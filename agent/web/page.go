@@ -1,7 +1,6 @@
 package web
 
 import (
-	"cmp"
 	"fmt"
 	"net/http"
 	"slices"
@@ -9,21 +8,15 @@ import (
 	"strings"
 	"time"
 
-	"kcagent/agent/consumer"
 	"kcagent/agent/web/page"
 )
 
-// firstLook is how many consumers the page shows before its scripts run.
-const firstLook = 100
-
-// byTrouble is the order in which the page sorts states. page/assets/columns.js has it, too.
-var byTrouble = []consumer.State{
-	consumer.Failing, consumer.Stopping, consumer.Starting, consumer.Running, consumer.Paused, consumer.Created,
-}
+// initialRows is the number of consumers that the page shows before its scripts run.
+const initialRows = 100
 
 func (a *API) servePage(w http.ResponseWriter, r *http.Request) {
 	s := a.Status()
-	text, err := page.Render(s.look())
+	text, err := page.Render(s.pageContent())
 	if err != nil {
 		replyError(w, r, http.StatusInternalServerError, err.Error())
 		return
@@ -31,8 +24,8 @@ func (a *API) servePage(w http.ResponseWriter, r *http.Request) {
 	servePageFile(w, r, page.File{Content: text, MediaType: "text/html; charset=utf-8"})
 }
 
-// servePageAsset replies with a file that the page loads. The browser asks each time whether
-// the file has changed, so a page never mixes the files of two versions.
+// servePageAsset responds with a file that the page loads. The browser revalidates the file each
+// time, so a page never mixes the files of two versions.
 func servePageAsset(w http.ResponseWriter, r *http.Request) {
 	file, ok := page.Asset(r.PathValue("file"))
 	if !ok {
@@ -48,9 +41,9 @@ func servePageFile(w http.ResponseWriter, r *http.Request, f page.File) {
 	replyBytes(w, r, http.StatusOK, f.MediaType, f.Content)
 }
 
-// look returns the part of the status that the page shows at first.
-func (s *Status) look() *page.Look {
-	l := &page.Look{
+// pageContent returns what the page shows before its scripts run.
+func (s *Status) pageContent() *page.Content {
+	l := &page.Content{
 		Version: s.Agent.Version, Host: s.Agent.Hostname, At: time.Now(), Total: len(s.Consumers),
 		Config: page.Config{Path: s.Config.Path, State: s.Config.State, AppliedAt: s.Config.AppliedAt},
 	}
@@ -61,34 +54,22 @@ func (s *Status) look() *page.Look {
 		}
 		l.Config.Problems = append(l.Config.Problems, page.Problem{Place: place, Path: p.Path, Message: p.Message, Hint: p.Hint})
 	}
-	for _, state := range byTrouble {
+	for _, state := range StatesByUrgency {
 		if n := s.Summary[state]; n > 0 {
 			l.Summary = append(l.Summary, page.Count{State: string(state), Count: n})
 		}
 	}
-	consumers := slices.SortedFunc(slices.Values(s.Consumers), func(a, b ConsumerStatus) int {
-		return cmp.Or(cmp.Compare(a.trouble(), b.trouble()), cmp.Compare(a.Name, b.Name))
-	})
-	for i := range consumers[:min(len(consumers), firstLook)] {
-		l.Consumers = append(l.Consumers, consumers[i].look())
+	consumers := slices.SortedFunc(slices.Values(s.Consumers), func(a, b ConsumerStatus) int { return ByUrgency(&a, &b) })
+	for i := range consumers[:min(len(consumers), initialRows)] {
+		l.Consumers = append(l.Consumers, consumers[i].pageRow())
 	}
 	return l
 }
 
-// trouble is the rank of a consumer when trouble comes first. A failed pre-check of a
-// pending change ranks directly after ERROR.
-func (c *ConsumerStatus) trouble() int {
-	rank := 2 * slices.Index(byTrouble, c.Status)
-	if p := c.PendingChange; p != nil && p.Error != nil {
-		rank = min(rank, 1)
-	}
-	return rank
-}
-
-func (c *ConsumerStatus) look() page.Consumer {
+func (c *ConsumerStatus) pageRow() page.Consumer {
 	l := page.Consumer{
 		Name: c.Name, State: string(c.Status), Group: c.Group, Sink: c.Sink, Since: c.StatusSince,
-		Lag: page.Unknown, LagTime: lookSpan(c.LagSeconds), CatchUp: lookSpan(c.CatchUpSeconds),
+		Lag: page.Unknown, LagTime: pageSpan(c.LagSeconds), CatchUp: pageSpan(c.CatchUpSeconds),
 		Rate: strconv.FormatFloat(c.RecordsPerSecond, 'f', 1, 64), Records: strconv.FormatInt(c.RecordsTotal, 10),
 	}
 	if c.Lag != nil {
@@ -108,7 +89,7 @@ func (c *ConsumerStatus) look() page.Consumer {
 	return l
 }
 
-func lookSpan(s *float64) string {
+func pageSpan(s *float64) string {
 	if s == nil {
 		return page.Unknown
 	}

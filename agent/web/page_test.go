@@ -16,9 +16,9 @@ import (
 	"kcagent/config"
 )
 
-// TestPageShowsAFirstLook: what the server renders has the state of the configuration, its
-// problems, the summary and the consumers with their errors, trouble first and escaped.
-func TestPageShowsAFirstLook(t *testing.T) {
+// TestPageHasContentBeforeItsScriptsRun: the rendered page has the state of the configuration, its
+// problems, the summary and the consumers with their errors, by urgency and escaped.
+func TestPageHasContentBeforeItsScriptsRun(t *testing.T) {
 	a := newAPITest(t)
 	a.publish("  - {name: a-runs}\n  - {name: b-fails}\n  - {name: c-stopped, state: stopped}\n  - {name: d-pending}", func(s *Snapshot) {
 		shown := s.Rows[1].Consumer.(*shownConsumer)
@@ -46,15 +46,15 @@ func TestPageShowsAFirstLook(t *testing.T) {
 	}
 }
 
-func TestFirstLookIsBounded(t *testing.T) {
+func TestRenderedContentIsBounded(t *testing.T) {
 	a := newAPITest(t)
 	var entries strings.Builder
-	for i := range 3 * firstLook {
+	for i := range 3 * initialRows {
 		fmt.Fprintf(&entries, "  - {name: c%03d}\n", i)
 	}
 	a.publish(entries.String(), nil)
 	_, body := get(t, a.Handler(), http.MethodGet, "/")
-	if n := strings.Count(body, `class="name"`); n != firstLook || !strings.Contains(body, "the first 100 of 300 consumers") {
+	if n := strings.Count(body, `class="name"`); n != initialRows || !strings.Contains(body, "the first 100 of 300 consumers") {
 		t.Errorf("the page shows %d consumers", n)
 	}
 }
@@ -69,11 +69,11 @@ func TestPageNamesTheConfigurationInForce(t *testing.T) {
 		"rejected": "The file has problems. The configuration applied at 2026-03-04 12:03:10 stays in force.",
 	} {
 		s := Status{Config: ConfigStatus{State: state, AppliedAt: &at}}
-		if got := s.look().Config.Verdict(); got != want {
+		if got := s.pageContent().Config.Verdict(); got != want {
 			t.Errorf("%s: %s", state, got)
 		}
 	}
-	if got := (&Status{Config: ConfigStatus{State: "applying"}}).look().Config.Verdict(); got != "No configuration is in force yet." {
+	if got := (&Status{Config: ConfigStatus{State: "applying"}}).pageContent().Config.Verdict(); got != "No configuration is in force yet." {
 		t.Error(got)
 	}
 }

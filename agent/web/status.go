@@ -1,7 +1,9 @@
 package web
 
 import (
+	"cmp"
 	"os"
+	"slices"
 	"time"
 
 	"kcagent/agent/consumer"
@@ -74,7 +76,31 @@ type ConsumerStatus struct {
 	Partitions       []PartitionStatus `json:"partitions" doc:"The partitions that are assigned to this member."`
 }
 
-// A RecentError is an error that may be over.
+// StatesByUrgency are the states of listed consumers: those that require an action come first.
+// page/assets/columns.js has the same order.
+var StatesByUrgency = []consumer.State{
+	consumer.Failing, consumer.Stopping, consumer.Starting, consumer.Running, consumer.Paused, consumer.Created,
+}
+
+// urgency is less for a consumer that requires an action sooner. A consumer whose pending change
+// has failed its pre-check comes directly after those in ERROR.
+func (c *ConsumerStatus) urgency() int {
+	n := 2 * slices.Index(StatesByUrgency, c.Status)
+	if c.PendingChange != nil && c.PendingChange.Error != nil {
+		n = min(n, 1)
+	}
+	return n
+}
+
+// CompareUrgency orders consumers by urgency: those that require an action come first.
+func CompareUrgency(a, b *ConsumerStatus) int { return cmp.Compare(a.urgency(), b.urgency()) }
+
+// ByUrgency orders consumers by urgency, then by name.
+func ByUrgency(a, b *ConsumerStatus) int {
+	return cmp.Or(CompareUrgency(a, b), cmp.Compare(a.Name, b.Name))
+}
+
+// A RecentError is an error of a consumer, which may have recovered since.
 type RecentError struct {
 	At    time.Time `json:"at" doc:"When the error occurred last."`
 	Text  string    `json:"error" doc:"Cause of the error, at most 1000 bytes of it."`

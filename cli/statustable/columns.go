@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"kcagent/agent/consumer"
 	"kcagent/agent/web"
 )
 
@@ -37,7 +36,7 @@ var Columns = []Column{
 	{
 		Title: "STATUS", width: 8,
 		text:    func(c *web.ConsumerStatus, _ time.Time) string { return string(c.Status) },
-		Compare: func(a, b *web.ConsumerStatus) int { return cmp.Compare(urgency(a), urgency(b)) },
+		Compare: web.CompareUrgency,
 	},
 	{
 		Title: "SINCE", Largest: true, width: 5, right: true, drop: 3,
@@ -96,25 +95,6 @@ func compareKnown[T int64 | float64](a, b *T) int {
 		return 1
 	}
 	return cmp.Compare(*a, *b)
-}
-
-// States are the states of consumers in the order of their urgency: those that require an
-// action come first.
-var States = []consumer.State{consumer.Failing, consumer.Stopping, consumer.Starting, consumer.Running, consumer.Paused, consumer.Created}
-
-// urgency is less for a consumer that requires an action sooner. A consumer with a failed
-// pre-check comes right after those in ERROR.
-func urgency(c *web.ConsumerStatus) int {
-	n := 2 * slices.Index(States, c.Status)
-	if c.PendingChange != nil && c.PendingChange.Error != nil {
-		n = min(n, 1)
-	}
-	return n
-}
-
-// ByUrgency orders consumers: those that require an action come first, then by name.
-func ByUrgency(a, b *web.ConsumerStatus) int {
-	return cmp.Or(cmp.Compare(urgency(a), urgency(b)), cmp.Compare(a.Name, b.Name))
 }
 
 // A Layout is the columns of a table and their widths.

@@ -41,7 +41,7 @@ func Render(s web.Status, now time.Time, width int, coloured bool) string {
 		return b.String()
 	}
 	rows := slices.Clone(s.Consumers)
-	slices.SortStableFunc(rows, func(a, b web.ConsumerStatus) int { return ByUrgency(&a, &b) })
+	slices.SortStableFunc(rows, func(a, b web.ConsumerStatus) int { return web.ByUrgency(&a, &b) })
 	layout := LayOut(rows, width)
 	b.WriteString(strings.TrimRight(strings.Join(layout.Titles(), " "), " ") + "\n")
 	for i := range rows {
@@ -89,7 +89,7 @@ func Problems(c web.ConfigStatus) (lines []string) {
 // Summary counts the consumers by state.
 func Summary(s web.Status) string {
 	var states []string
-	for _, state := range States {
+	for _, state := range web.StatesByUrgency {
 		if n := s.Summary[state]; n > 0 {
 			states = append(states, fmt.Sprintf("%d %s", n, state))
 		}

@@ -160,7 +160,7 @@ func TestConsumersAreOrderedByUrgency(t *testing.T) {
 	}
 	rows[6].PendingChange = &web.PendingChange{Error: ptr("topic not found")}
 	rows[8].PendingChange = &web.PendingChange{} // its pre-check is in progress
-	slices.SortFunc(rows, func(a, b web.ConsumerStatus) int { return ByUrgency(&a, &b) })
+	slices.SortFunc(rows, func(a, b web.ConsumerStatus) int { return web.ByUrgency(&a, &b) })
 	var got []string
 	for _, c := range rows {
 		got = append(got, c.Name)

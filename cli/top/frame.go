@@ -141,8 +141,8 @@ func (m *model) selection() string {
 	if m.filter != "" {
 		parts = append(parts, fmt.Sprintf("filter %q", m.filter))
 	}
-	order := "trouble first"
-	if m.sortBy != byTrouble {
+	order := "most urgent first"
+	if m.sortBy != byUrgency {
 		order = "by " + statustable.Columns[m.sortBy].Title
 	}
 	if m.reversed {
@@ -235,7 +235,7 @@ var helpKeys = [][2]string{
 	{"Esc", "back; in the table: clear the filters"},
 	{"Left Right < >", "sort by the previous or next column; its title is marked"},
 	{"r", "reverse the order"},
-	{"t", "trouble first: consumers that require an action"},
+	{"t", "most urgent first: consumers that require an action"},
 	{"/", "filter by a text in name, state, group, sink or error"},
 	{"s", "show only one state, then the next one"},
 	{"Space", "request the status now"},

@@ -21,8 +21,8 @@ const (
 	helpView
 )
 
-// byTrouble is the order of the rows in which those that require an action come first.
-const byTrouble = -1
+// byUrgency is the order of rows in which consumers that require an action come first.
+const byUrgency = -1
 
 // A model is everything that the screen shows. Its methods change it for a key or a response
 // of the agent; frame draws it. It is used by one goroutine.
@@ -36,7 +36,7 @@ type model struct {
 	received time.Time // when the last response arrived
 	failure  error     // of the last request, nil if it succeeded
 
-	sortBy   int // index in statustable.Columns, or byTrouble
+	sortBy   int // index in statustable.Columns, or byUrgency
 	reversed bool
 	filter   string
 	typing   bool           // the filter is being typed
@@ -56,7 +56,7 @@ type model struct {
 }
 
 func newModel(url string) *model {
-	return &model{url: url, sortBy: byTrouble, width: statustable.Width, height: 24}
+	return &model{url: url, sortBy: byUrgency, width: statustable.Width, height: 24}
 }
 
 // detailName is the consumer whose details are shown, "" if none are.
@@ -117,8 +117,8 @@ func (m *model) arrange() {
 
 func (m *model) compare(a, b *web.ConsumerStatus) int {
 	order := 0
-	if m.sortBy == byTrouble {
-		order = statustable.ByUrgency(a, b)
+	if m.sortBy == byUrgency {
+		order = web.ByUrgency(a, b)
 	} else {
 		column := &statustable.Columns[m.sortBy]
 		if order = column.Compare(a, b); column.Largest {
@@ -224,7 +224,7 @@ func (m *model) pressInTable(key string) effect {
 	case "r":
 		m.reversed = !m.reversed
 	case "t":
-		m.sortBy, m.reversed = byTrouble, false
+		m.sortBy, m.reversed = byUrgency, false
 	case "/":
 		m.typing = true
 	case "s":
@@ -255,9 +255,9 @@ func (m *model) move(by int) {
 	}
 }
 
-// sortNext sorts by the next column that is shown. Before the first one, trouble comes first.
+// sortNext sorts by the next column that is shown. The order by urgency comes before the first one.
 func (m *model) sortNext(by int) {
-	orders := append([]int{byTrouble}, m.layout().Columns()...)
+	orders := append([]int{byUrgency}, m.layout().Columns()...)
 	at := max(0, slices.Index(orders, m.sortBy))
 	m.sortBy, m.reversed = orders[(at+by+len(orders))%len(orders)], false
 }
@@ -265,7 +265,7 @@ func (m *model) sortNext(by int) {
 // nextState shows only the consumers of the next state that has any.
 func (m *model) nextState() {
 	states := []consumer.State{""}
-	for _, s := range statustable.States {
+	for _, s := range web.StatesByUrgency {
 		if m.status.Summary[s] > 0 || s == m.state {
 			states = append(states, s)
 		}

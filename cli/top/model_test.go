@@ -98,7 +98,7 @@ func TestTableShowsAgentConfigurationAndConsumers(t *testing.T) {
 	m := modelOf(s)
 	want := `kcagent 1.2.3 on host-1, pid 42, up 1h, http://127.0.0.1:8080
 /etc/kcagent/consumers.yaml: synced, applied 1m ago
-4 consumers: 1 ERROR, 3 RUNNING | trouble first
+4 consumers: 1 ERROR, 3 RUNNING | most urgent first
 NAME   STATUS  SINCE    LAG LAG TIME CATCH-UP RATE/S RECORDS GROUP          SINK
 c-0003 ERROR      3s     21        -        -      0       3 kcagent-c-0003 /data/c-0003.log
   write /data/c-0003.log: no space left on device
@@ -132,7 +132,7 @@ c-0002 RUNNING    2s     14        -        -      0       2 kcagent-c-0002 /dat
 func TestEachColumnCanBeSortedBy(t *testing.T) {
 	m := modelOf(many(30))
 	if got := names(m)[:2]; !slices.Equal(got, []string{"c-0003", "c-0013"}) {
-		t.Errorf("at the start, trouble does not come first: %v", got)
+		t.Errorf("at the start, the most urgent consumers are not first: %v", got)
 	}
 	first := map[string]string{
 		"NAME": "c-0000", "STATUS": "c-0003", "SINCE": "c-0000", "LAG": "c-0029", "LAG TIME": "c-0000", "CATCH-UP": "c-0000",
@@ -160,11 +160,11 @@ func TestEachColumnCanBeSortedBy(t *testing.T) {
 			t.Errorf("the title %s is not marked", c.Title)
 		}
 	}
-	if press(m, "right"); m.sortBy != byTrouble {
-		t.Error("trouble does not come first after the last column")
+	if press(m, "right"); m.sortBy != byUrgency {
+		t.Error("the order by urgency does not follow the last column")
 	}
-	if press(m, "left", "left", "t"); m.sortBy != byTrouble || m.reversed {
-		t.Error("t does not put trouble first")
+	if press(m, "left", "left", "t"); m.sortBy != byUrgency || m.reversed {
+		t.Error("t does not sort by urgency")
 	}
 }
 

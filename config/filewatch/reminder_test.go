@@ -10,9 +10,9 @@ import (
 	"kcagent/condition"
 )
 
-// TestLackOfEventsIsRemindedOf: the log says once that there are no events, again in each
+// TestReminderOfMissingFileEvents: the log says once that there are no events, again in each
 // interval, and once when there are.
-func TestLackOfEventsIsRemindedOf(t *testing.T) {
+func TestReminderOfMissingFileEvents(t *testing.T) {
 	inBubble(t, Options{Events: true}, func(b *bubble) {
 		b.replace("A", time.Hour)
 		b.unavailable = errors.New("no inotify instances left")

@@ -29,15 +29,15 @@ import (
 // requireEnv, set to 1, makes Open fail a test that it would skip. CI sets it.
 const requireEnv = "KCAGENT_REQUIRE_BROWSER"
 
-// A Look is how a page is shown.
-type Look struct {
+// A Viewport is the size of a tab, and the preferences of its user.
+type Viewport struct {
 	Width, Height int64 // in CSS pixels; 1440 by 900 if 0
 	Dark          bool  // the user prefers a dark scheme
 }
 
 // Options configure a tab.
 type Options struct {
-	Look
+	Viewport
 	NoScript bool   // scripts do not run
 	Init     string // runs before the scripts of each page
 }
@@ -114,7 +114,7 @@ func Open(t testing.TB, o Options) *Tab {
 	if o.Init != "" {
 		Call(b, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: o.Init})
 	}
-	b.Resize(o.Look)
+	b.Resize(o.Viewport)
 	return b
 }
 
@@ -179,19 +179,19 @@ func (b *Tab) do(steps ...chromedp.Action[chromedp.Void]) {
 func (b *Tab) Goto(url string) { b.t.Helper(); b.do(chromedp.Navigate(url)) }
 
 // Resize changes the size of the tab and the scheme of its colours.
-func (b *Tab) Resize(l Look) {
+func (b *Tab) Resize(v Viewport) {
 	b.t.Helper()
-	if l.Width == 0 {
-		l.Width = 1440
+	if v.Width == 0 {
+		v.Width = 1440
 	}
-	if l.Height == 0 {
-		l.Height = 900
+	if v.Height == 0 {
+		v.Height = 900
 	}
 	scheme := "light"
-	if l.Dark {
+	if v.Dark {
 		scheme = "dark"
 	}
-	b.do(chromedp.EmulateViewport(l.Width, l.Height))
+	b.do(chromedp.EmulateViewport(v.Width, v.Height))
 	Call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
 		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
 	})

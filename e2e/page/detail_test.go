@@ -109,8 +109,8 @@ func TestPagePollsRarelyInTheBackground(t *testing.T) {
 	b.Wait("a short pause", `pauses.at(-1) === 2000`)
 }
 
-// TestFirstLookHasTheOrderOfTheScripts: rows keep their places when the scripts take over.
-func TestFirstLookHasTheOrderOfTheScripts(t *testing.T) {
+// TestRenderedRowsHaveTheOrderOfTheScripts: rows keep their places when the scripts take over.
+func TestRenderedRowsHaveTheOrderOfTheScripts(t *testing.T) {
 	t.Parallel()
 	const another = "  - {name: another, topics: [audit]}\n"
 	s := newScene(t, mixed+another)
@@ -123,6 +123,6 @@ func TestFirstLookHasTheOrderOfTheScripts(t *testing.T) {
 	}
 	b := s.browse(browser.Options{}, "")
 	if got := browser.Eval[[]string](b, names); strings.Join(got, " ") != strings.Join(first, " ") {
-		t.Errorf("the first look has %v, the scripts %v", first, got)
+		t.Errorf("the rendered page has %v, the scripts %v", first, got)
 	}
 }

@@ -35,7 +35,7 @@ func TestPageShowsAnOutageOfTheBroker(t *testing.T) {
 		t.Error("the icon does not change")
 	}
 	if got := browser.Eval[string](b, `document.getElementById("live").textContent`); !strings.Contains(got, "2 ERROR") {
-		t.Errorf("a screen reader hears %q", got)
+		t.Errorf("a screen reader announces %q", got)
 	}
 	b.Screenshot("outage")
 	s.broker.set(false)

@@ -36,7 +36,7 @@ func TestShowcase(t *testing.T) {
 	file := "clusters:\n  eu: {brokers: ['127.0.0.1:9093']}\n" + s.file(entries)[len("clusters:\n"):]
 	a := agenttest.Start(t, agenttest.Options{Config: file, Path: filepath.Join(dir, "consumers.yaml")})
 	s.Agent = a
-	b := s.browse(browser.Options{Look: browser.Look{Height: 860}}, "#open=orders")
+	b := s.browse(browser.Options{Viewport: browser.Viewport{Height: 860}}, "#open=orders")
 	for i := range 130 {
 		wave := 1 + math.Sin(float64(i)/9)
 		s.produce("orders", int(200*wave)+rand.IntN(60))
@@ -45,6 +45,6 @@ func TestShowcase(t *testing.T) {
 		time.Sleep(time.Second)
 	}
 	b.Screenshot("showcase")
-	b.Resize(browser.Look{Dark: true, Height: 860})
+	b.Resize(browser.Viewport{Dark: true, Height: 860})
 	b.Screenshot("showcase-dark")
 }

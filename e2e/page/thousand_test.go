@@ -91,7 +91,7 @@ func TestPageWithAThousandConsumers(t *testing.T) {
 	b.Click(`thead [data-key=name] button`)
 	b.Wait("the last one first", names+`[0] === "c-0875"`)
 	if got := browser.Eval[string](b, `document.querySelector("thead [data-key=name]").ariaSort`); got != "descending" {
-		t.Errorf("a screen reader hears that the order is %s", got)
+		t.Errorf("a screen reader announces the order %s", got)
 	}
 	b.Click(`#chips .RUNNING`)
 	b.Click("#next")

@@ -1,9 +1,9 @@
-// Package page is the page for people at /: a first look that the server renders, and the
+// Package page is the page for people at /: content that the server renders, and the
 // embedded style sheets and scripts that keep it up to date. There is no build step: the
 // browser loads the files below assets as they are.
 //
 // The names of consumers and the texts of errors come from elsewhere. html/template escapes
-// them in the first look, the scripts only ever set text, and the Content-Security-Policy
+// them in the rendered content, the scripts only ever set text, and the Content-Security-Policy
 // lets the page run nothing but its own files.
 package page
 
@@ -30,8 +30,8 @@ var index = template.Must(template.New("index.html").Funcs(template.FuncMap{
 	"age":   func(t time.Time) string { return Duration(time.Since(t)) },
 }).ParseFS(files, "index.html"))
 
-// Render returns the page with its first look.
-func Render(l *Look) ([]byte, error) {
+// Render returns the page with its content.
+func Render(l *Content) ([]byte, error) {
 	var text bytes.Buffer
 	if err := index.Execute(&text, l); err != nil {
 		return nil, fmt.Errorf("render the page: %w", err)

@@ -2,16 +2,17 @@
 
 import {age, count, rate, span} from "./format.js";
 
-// States in the order in which an operator wants to see them.
+// States by urgency, as StatesByUrgency in agent/web/status.go. PENDING stands for a pending
+// change.
 export const states = ["ERROR", "PENDING", "STOPPING", "STARTING", "RUNNING", "PAUSED", "CREATED"];
 
 const ranks = new Map(states.map((state, i) => [state, i]));
 
-// waits reports whether a change of the file is pending. The chip PENDING selects by it.
+// waits reports whether the consumer has a pending change. The chip PENDING selects by it.
 export const waits = c => Boolean(c.pending_change);
 
-// rank is the position of a consumer when trouble comes first. A failed pre-check of a
-// pending change ranks directly after ERROR.
+// rank is the position of a consumer in the order by urgency. A consumer whose pending change has
+// failed its pre-check comes directly after those in ERROR.
 export function rank(c) {
   if (c.status !== "ERROR" && c.pending_change?.error) return ranks.get("PENDING");
   return ranks.get(c.status) ?? 0;
@@ -34,7 +35,7 @@ export const columns = [
   {key: "sink", title: "Sink", value: c => c.fixed.sink ?? "", text: c => c.fixed.sink ?? ""},
 ];
 
-// note is the line below a consumer that needs attention.
+// note returns the line below a consumer: its error or its pending change.
 export function note(c) {
   if (c.last_error) return c.last_error;
   const p = c.pending_change;

@@ -11,7 +11,7 @@ import {setIcon, setTitle, Summary} from "./summary.js";
 import {Table} from "./table.js";
 import {pageSize, View} from "./view.js";
 
-// What changes all the time, and what only an edit changes.
+// The values of liveFields change all the time, those of fixedFields only with an edit.
 const liveFields = ["agent", "config", "terminated", ...[
   "id", "name", "status", "status_since", "lag", "lag_seconds", "catch_up_seconds", "records_per_second", "records_total",
   "last_error", "pending_change",
@@ -30,10 +30,10 @@ const summary = new Summary(view);
 const configuration = new ConfigPanel();
 const ended = new EndedPanel();
 const threads = new ThreadPanel();
-let table = null; // from the first response on; the first look stays until then
+let table = null; // from the first response on; the content from the server stays until then
 const headers = new Map();
 
-async function look() {
+async function update() {
   const next = await read("status?fields=" + liveFields);
   const edition = next.config.sha256 + next.consumers.map(c => c.id + (c.pending_change ? "!" : "")).join();
   if (edition !== fixedFor || Date.now() - fixedAt > fixedInterval) {
@@ -96,7 +96,7 @@ function showControls(selected, page, pages) {
   if (document.activeElement !== search && search.value !== view.search) search.value = view.search;
 }
 
-// reloads loads the page again if it was made by another version of the agent, at most once
+// reloads loads the page again if it came from another version of the agent, at most once
 // in a minute, because two versions may be behind one address.
 function reloads(version) {
   if (version === document.documentElement.dataset.version) return false;
@@ -107,7 +107,7 @@ function reloads(version) {
   return true;
 }
 
-// failed shows that nothing on the page is current any more. One failure may be a hiccup.
+// failed marks the page as stale after two failures in a row: a single one may be transient.
 function failed(error, failures) {
   if (failures < 2) return;
   const banner = byId("stale");
@@ -157,4 +157,4 @@ function turn(by) {
 }
 
 wire();
-new Poller(look, failed).now();
+new Poller(update, failed).now();

@@ -7,8 +7,8 @@ const base = location.origin + location.pathname.replace(/[^/]*$/, "");
 const timeout = 8000;
 const tags = new Map(); // by path: the ETag and the body of the last response
 
-// read requests a path and returns its JSON. A response that the agent says is unchanged is
-// the same object as before.
+// read requests a path and returns its JSON. If the agent responds that it is unchanged, read
+// returns the same object as before.
 export async function read(path) {
   const known = tags.get(path);
   const response = await fetch(new URL(path, base), {
@@ -19,7 +19,7 @@ export async function read(path) {
   if (response.headers.has("Date")) setAgentTime(response.headers.get("Date"));
   if (response.status === 304 && known) return known.body;
   const body = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(body.error ?? `the agent replied with status ${response.status}`);
+  if (!response.ok) throw new Error(body.error ?? `the agent responded with status ${response.status}`);
   const tag = response.headers.get("ETag");
   if (tag) {
     if (tags.size > 20) tags.clear();
@@ -28,18 +28,18 @@ export async function read(path) {
   return body;
 }
 
-// explain replaces the messages of browsers, which differ and say little.
+// explain replaces the messages of browsers, which differ and do not name the cause.
 function explain(error) {
-  throw new Error(error.name === "TimeoutError" ? "it did not reply in time" : "the connection failed");
+  throw new Error(error.name === "TimeoutError" ? "it did not respond in time" : "the connection failed");
 }
 
 const interval = 2000, hiddenInterval = 20000, longest = 15000;
 
-// Poller calls look again and again: every two seconds while the page is visible, rarely
+// Poller calls update periodically: every two seconds while the page is visible, rarely
 // while it is hidden, and with a growing pause while it fails.
 export class Poller {
-  constructor(look, failed) {
-    this.look = look;
+  constructor(update, failed) {
+    this.update = update;
     this.failed = failed;
     this.failures = 0;
     this.busy = false;
@@ -52,7 +52,7 @@ export class Poller {
     clearTimeout(this.timer);
     this.busy = true;
     try {
-      await this.look();
+      await this.update();
       this.failures = 0;
     } catch (error) {
       this.failures++;

@@ -1,4 +1,4 @@
-// What can be seen from afar: the chips with the number of consumers by state, the title and
+// The summary of all consumers: the chips with the number of consumers by state, the title and
 // the icon of the page, and the announcement for screen readers.
 
 import {states, waits} from "./columns.js";
@@ -38,14 +38,14 @@ export class Summary {
   }
 
   titleAndIcon({agent, config}, counts, failedChange, zombies) {
-    const errors = counts.get("ERROR") ?? 0, trouble = [];
-    if (config.state === "rejected") trouble.push("rejected");
-    if (errors > 0) trouble.push(`${errors} ERROR`);
-    if (zombies > 0) trouble.push(zombies === 1 ? "1 zombie" : `${zombies} zombies`);
+    const errors = counts.get("ERROR") ?? 0, problems = [];
+    if (config.state === "rejected") problems.push("rejected");
+    if (errors > 0) problems.push(`${errors} ERROR`);
+    if (zombies > 0) problems.push(zombies === 1 ? "1 zombie" : `${zombies} zombies`);
     const moving = config.state === "applying" || failedChange;
-    const state = trouble.join(", ") || (moving ? "applying" : "");
+    const state = problems.join(", ") || (moving ? "applying" : "");
     setTitle(state, agent.hostname);
-    setIcon(trouble.length > 0 ? "error" : moving ? "change" : "ok");
+    setIcon(problems.length > 0 ? "error" : moving ? "change" : "ok");
   }
 }
 

@@ -37,7 +37,7 @@ func TestPageFitsEveryWidth(t *testing.T) {
 	b.Wait("the partitions", `document.querySelectorAll(".detail tbody tr").length === 4`)
 	for _, width := range []int64{360, 768, 1024, 1440} {
 		for _, dark := range []bool{false, true} {
-			b.Resize(browser.Look{Width: width, Height: 900, Dark: dark})
+			b.Resize(browser.Viewport{Width: width, Height: 900, Dark: dark})
 			if over := browser.Eval[string](b, overflow); over != "" {
 				t.Errorf("%d pixels, dark %v: the page is wider than the window: %s", width, dark, over)
 			}
@@ -131,10 +131,10 @@ func TestPageWorksByKeyboard(t *testing.T) {
 func TestPageHasNamesForScreenReaders(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, mixed)
-	b := s.browse(browser.Options{Look: browser.Look{Width: 360}}, "#open=orders")
+	b := s.browse(browser.Options{Viewport: browser.Viewport{Width: 360}}, "#open=orders")
 	b.Wait("the details", `document.querySelector(".detail dl")?.checkVisibility()`)
 	for _, width := range []int64{360, 1440} {
-		b.Resize(browser.Look{Width: width})
+		b.Resize(browser.Viewport{Width: width})
 		seen := make(map[string]int)
 		for _, n := range browser.Call(b, accessibility.GetFullAXTree, accessibility.GetFullAXTreeParams{}).Nodes {
 			if n.Ignored || n.Role == nil {
@@ -162,7 +162,7 @@ func TestPageHasNamesForScreenReaders(t *testing.T) {
 	}
 }
 
-// TestPageWithoutJavaScript: the first look has states, errors and the state of the file.
+// TestPageWithoutJavaScript: the rendered page has states, errors and the state of the file.
 func TestPageWithoutJavaScript(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, mixed)
@@ -182,7 +182,7 @@ func TestPageWithoutJavaScript(t *testing.T) {
 		t.Error("the page shows controls that do nothing")
 	}
 	for _, width := range []int64{360, 1440} {
-		b.Resize(browser.Look{Width: width})
+		b.Resize(browser.Viewport{Width: width})
 		if over := browser.Eval[string](b, overflow); over != "" {
 			t.Errorf("%d pixels: the page is wider than the window: %s", width, over)
 		}

@@ -9,13 +9,13 @@ import (
 // Unknown is shown for a figure that is not known.
 const Unknown = "–"
 
-// A Look is what the page shows before its scripts run, and without them.
-type Look struct {
+// Content is what the page shows before its scripts run, and without them.
+type Content struct {
 	Version, Host string
-	At            time.Time // when the look was taken
+	At            time.Time // when the content was read
 	Config        Config
 	Summary       []Count    // in the order in which states are sorted
-	Consumers     []Consumer // the first ones, trouble first
+	Consumers     []Consumer // the first ones by urgency
 	Total         int        // all consumers
 }
 
@@ -46,7 +46,7 @@ type Consumer struct {
 }
 
 // count returns the number of consumers in a state.
-func (l *Look) count(state string) int {
+func (l *Content) count(state string) int {
 	for _, c := range l.Summary {
 		if c.State == state {
 			return c.Count
@@ -56,7 +56,7 @@ func (l *Look) count(state string) int {
 }
 
 // Title is the title of the page: the state of the agent, as the scripts show it.
-func (l *Look) Title() string {
+func (l *Content) Title() string {
 	name := "kcagent " + l.Host
 	switch n := l.count("ERROR"); {
 	case l.Config.State == "rejected" && n > 0:
@@ -72,7 +72,7 @@ func (l *Look) Title() string {
 }
 
 // Icon is the name of the asset that shows the state of the agent.
-func (l *Look) Icon() string {
+func (l *Content) Icon() string {
 	switch {
 	case l.Config.State == "rejected" || l.count("ERROR") > 0:
 		return "error"
@@ -97,8 +97,8 @@ func (c *Config) Verdict() string {
 	return "The " + applied + " is in force."
 }
 
-// Range says which consumers the look has.
-func (l *Look) Range() string {
+// Range says which consumers the page shows.
+func (l *Content) Range() string {
 	if len(l.Consumers) < l.Total {
 		return fmt.Sprintf("the first %d of %d consumers", len(l.Consumers), l.Total)
 	}
