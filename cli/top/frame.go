@@ -50,6 +50,10 @@ func (m *model) frame() []line {
 	switch m.view {
 	case helpView:
 		head, body, footer = m.agentLines(), help(m.width), "any key: back  q quit"
+		if m.helpEnd() < len(body) {
+			footer = "any key: more  q quit"
+		}
+		body = body[min(m.helpOffset, len(body)):]
 	case detailView:
 		head, body, footer = m.agentLines(), m.detailLines(), "Esc back  ? help  q quit  Up/Down scroll  Space refresh"
 		m.detailOffset = max(0, min(m.detailOffset, len(body)-(m.height-len(head)-1)))
@@ -155,7 +159,7 @@ func (m *model) tableFooter() string {
 	if m.typing {
 		return "filter: " + statustable.Clean(m.filter) + "_   Enter keeps it, Esc clears it"
 	}
-	return fmt.Sprintf("%d/%d  ? help  q quit  Enter details  </> sort  r reverse  / filter  s state", min(m.cursor+1, len(m.rows)), len(m.rows))
+	return fmt.Sprintf("%d/%d  ? help  q quit  Enter details  < > sort  r reverse  / filter  s state", min(m.cursor+1, len(m.rows)), len(m.rows))
 }
 
 // bodyHeight is the number of lines for the rows of the table.
@@ -250,6 +254,9 @@ var helpText = []string{
 	"",
 	"top changes nothing: edit the configuration file to change a consumer.",
 }
+
+// helpEnd is the first line of the help that is below the screen.
+func (m *model) helpEnd() int { return m.helpOffset + max(1, m.height-1-len(m.agentLines())) }
 
 // help returns the lines of the help for a screen.
 func help(width int) []line {

@@ -53,6 +53,7 @@ type model struct {
 	detail       *web.ConsumerStatus // of the selected consumer, nil if unknown yet
 	detailErr    error
 	detailOffset int
+	helpOffset   int // first line of the help that is shown
 }
 
 func newModel(url string) *model {
@@ -169,8 +170,11 @@ func (m *model) press(key string) effect {
 		return nothing
 	case key == "q":
 		return quit
+	case m.view == helpView && m.helpEnd() < len(help(m.width)):
+		m.helpOffset = m.helpEnd()
+		return nothing
 	case m.view == helpView:
-		m.view = m.before
+		m.view, m.helpOffset = m.before, 0
 		return nothing
 	case key == "?":
 		m.view, m.before = helpView, m.view

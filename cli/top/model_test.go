@@ -431,6 +431,29 @@ func TestEscapeSequencesDoNotReachTheTerminal(t *testing.T) {
 	check("the details")
 }
 
+// TestHelpIsShownInPages: a small screen shows each line of the help, one page after another.
+func TestHelpIsShownInPages(t *testing.T) {
+	m := modelOf(many(3))
+	m.width, m.height = 40, 12
+	press(m, "?")
+	var shown strings.Builder
+	for pages := 0; m.view == helpView && pages < 10; pages++ {
+		screen := screenOf(m)
+		shown.WriteString(screen)
+		if press(m, "x"); (m.view == helpView) != strings.Contains(screen, "any key: more") {
+			t.Errorf("the footer of page %d does not say what a key does:\n%s", pages+1, screen)
+		}
+	}
+	for _, l := range help(m.width) {
+		if got := shown.String(); len(l) > 0 && !strings.Contains(got, l[len(l)-1].text) {
+			t.Errorf("no page has %q:\n%s", l[len(l)-1].text, got)
+		}
+	}
+	if press(m, "?"); !strings.Contains(screenOf(m), "select a consumer") {
+		t.Errorf("the help does not begin with its first page:\n%s", screenOf(m))
+	}
+}
+
 func TestKeysOfHelpAndQuit(t *testing.T) {
 	m := modelOf(many(3))
 	press(m, "enter", "?")
