@@ -33,7 +33,7 @@ type AgentStatus struct {
 // ConfigStatus is the configuration in force, and whether the file differs from it.
 type ConfigStatus struct {
 	Path       string          `json:"path" doc:"Path of the configuration file."`
-	State      string          `json:"state" doc:"synced: the file is applied, and every consumer has converged. applying: changes are in progress or pending. rejected: the file has problems, and the last valid configuration stays in force."`
+	State      string          `json:"state" doc:"synced: the file is applied, and each consumer is in its desired state, or in ERROR with the new configuration. applying: changes are in progress or pending. rejected: the file has problems, and the last valid configuration stays in force."`
 	SHA256     string          `json:"sha256" doc:"SHA-256 of the file whose content is in force, in hex; empty before the first valid file."`
 	AppliedAt  *time.Time      `json:"applied_at" doc:"When that content was applied; null before the first valid file."`
 	FileSHA256 string          `json:"file_sha256" doc:"SHA-256 of the file as last read, in hex; empty if it could not be read."`
