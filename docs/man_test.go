@@ -62,6 +62,10 @@ func manPage(t *testing.T, c *cobra.Command) string {
 		}
 		c.Long += environment
 	}
+	c.InitDefaultHelpFlag()
+	if err := c.Flags().MarkHidden("help"); err != nil { // every command has it, and its value is of no use
+		t.Fatal(err)
+	}
 	var b bytes.Buffer
 	if err := doc.GenMan(c, &doc.GenManHeader{Title: strings.ToUpper(manName(c)), Section: "1", Source: "kcagent", Manual: "kcagent"}, &b); err != nil {
 		t.Fatal(err)
