@@ -139,7 +139,7 @@ func TestDeadLetters(t *testing.T) {
 	}
 }
 
-// TestEmptyRecordsAreDecoded: an empty value is no JSON value. Records of no size are not lost
+// TestEmptyRecordsAreDecoded: an empty value is not valid JSON. Records of no size are not lost
 // before a large one, whether it can be decoded or not.
 func TestEmptyRecordsAreDecoded(t *testing.T) {
 	large := strings.Repeat("x", generation.LargeRecord)

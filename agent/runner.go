@@ -40,8 +40,8 @@ type runner interface {
 	// their partitions are later additions, which are read from their beginning.
 	AwaitTopics(topics []string)
 
-	// Wait shows what the start of a consumer that does not run waits for; "" if it is not to
-	// start any more.
+	// Wait sets why a consumer that does not run has not been started yet. With "", its start
+	// is cancelled.
 	Wait(reason string)
 
 	// Retire moves a consumer that does not run to TERMINATED.

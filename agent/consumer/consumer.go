@@ -179,8 +179,8 @@ func (c *Consumer) Sample(now time.Time) {
 	c.trend.Sample(lag.Sum(lags).Records, now)
 }
 
-// Wait shows what the start of a consumer that does not run waits for. If that is empty, the
-// consumer is not to start any more.
+// Wait sets why a consumer that does not run has not been started yet, and changes its state to
+// STARTING. With "", its start is cancelled.
 func (c *Consumer) Wait(reason string) {
 	switch {
 	case c.published.Load().Fault == reason:

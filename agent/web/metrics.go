@@ -203,8 +203,8 @@ const (
 	// zombieRest times as long, so that counting costs at most a fiftieth of a processor.
 	zombieAge  = 10 * time.Second
 	zombieRest = 50
-	// zombiePatience is how long a scrape waits for a new count before it uses the last one.
-	zombiePatience = 20 * time.Millisecond
+	// zombieWait is how long a scrape waits for a new count before it uses the last one.
+	zombieWait = 20 * time.Millisecond
 )
 
 // count returns the last count, and starts a new one if that is too old.
@@ -216,7 +216,7 @@ func (z *zombieCounter) count(take func() (float64, error), log *slog.Logger) fl
 	done := z.start(take, log)
 	var limit <-chan time.Time // none for the first count
 	if last != nil {
-		t := time.NewTimer(zombiePatience)
+		t := time.NewTimer(zombieWait)
 		defer t.Stop()
 		limit = t.C
 	}

@@ -14,7 +14,7 @@
 // lineage. The replaced ones have a later leader epoch than that ledger, and are written.
 //
 // A sink without a ledger may repeat dead letters after a crash, as it repeats records. While
-// the second write fails, it is remembered in memory which dead letters are there.
+// the second write fails, the sink keeps in memory which dead letters the file holds.
 package deadletter
 
 import (
