@@ -138,6 +138,25 @@ func TestLagGrowsWhilePaused(t *testing.T) {
 	r.wantLag(0)
 }
 
+// TestLagOfAPausedConsumerInARecreatedTopic: the end of the new topic may be below the former
+// position, which no fetch finds out during a pause.
+func TestLagOfAPausedConsumerInARecreatedTopic(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for two lookups of the end")
+	}
+	t.Parallel()
+	r := newRig(t, 1)
+	r.produceTo("t", "a", "b", "c", "d")
+	r.edit("")
+	r.wantCommitted(0, 4)
+	r.edit(", state: paused")
+	r.wantStatus(consumer.Paused)
+	r.recreateTopic("t")
+	r.produceTo("t", "e", "f")
+	r.wantLag(2)
+	r.wantStatus(consumer.Paused)
+}
+
 // TestLagIsKnownWhileTheSinkFails: a consumer in ERROR that keeps its partitions knows how far
 // it is behind, and how old the record is that it cannot write.
 func TestLagIsKnownWhileTheSinkFails(t *testing.T) {

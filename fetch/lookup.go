@@ -314,7 +314,13 @@ func (j *endsJob) send(l *lane) error {
 	defer l.f.mu.Unlock()
 	for _, s := range j.subs {
 		end, err := offsetOf(resp, s)
-		if err == nil {
+		switch {
+		case err != nil:
+		case end < s.cursor.Next:
+			// The log is shorter than what was consumed. No fetch finds out whether the topic
+			// was recreated, so the metadata has to.
+			s.lookUpLeader(time.Now())
+		default:
 			s.request.answeredAt = time.Now()
 			s.foundEnd(j.iso, end)
 			s.touch()
