@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -46,12 +47,23 @@ func (h *holders) add(e *entry) {
 	}
 }
 
+// A holder is a consumer that holds a file which another one is to write.
+type holder struct {
+	*entry
+	file sink.Spec // as the other one names it
+}
+
+// blocks says what the other consumer waits for.
+func (h *holder) blocks() error {
+	return errors.New("waits until " + h.String() + " releases " + h.file.String())
+}
+
 // of returns a holder of a file that a consumer with this spec would write, among those for
 // which blocks is true; nil if there is none.
-func (h *holders) of(spec *config.Consumer, blocks func(*entry) bool) *entry {
+func (h *holders) of(spec *config.Consumer, blocks func(*entry) bool) *holder {
 	for _, s := range spec.Sinks() {
 		if e := h.ofSink(s, blocks); e != nil {
-			return e
+			return &holder{e, s}
 		}
 	}
 	return nil

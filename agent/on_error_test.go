@@ -302,8 +302,14 @@ func TestDeadLetterFileHasAHolder(t *testing.T) {
 	} {
 		h := &holders{byPath: make(map[string][]*entry)}
 		h.add(&entry{spec: c.held})
-		if got := h.of(&c.wanted, func(*entry) bool { return true }); (got != nil) != c.want {
+		got := h.of(&c.wanted, func(*entry) bool { return true })
+		if (got != nil) != c.want {
 			t.Errorf("%v and %v: held %v, want %v", c.held.Sinks(), c.wanted.Sinks(), got != nil, c.want)
+		}
+		if got != nil && !slices.ContainsFunc(c.wanted.Sinks(), func(s sink.Spec) bool {
+			return strings.HasSuffix(got.blocks().Error(), " releases "+s.String()) && kinds.Conflict(got.file, s)
+		}) {
+			t.Errorf("%v and %v: %s", c.held.Sinks(), c.wanted.Sinks(), got.blocks().Error())
 		}
 	}
 }

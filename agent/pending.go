@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"errors"
 	"time"
 
 	"kcagent/agent/kafka/login"
@@ -82,9 +81,9 @@ func (p *pendingChange) fail(err error, now time.Time) (wait time.Duration) {
 func (p *pendingChange) passed() bool { return p.phase == ready || p.phase == blocked }
 
 // block makes a change whose pre-check has passed wait for holder.
-func (p *pendingChange) block(holder *entry) {
+func (p *pendingChange) block(h *holder) {
 	p.phase = blocked
-	p.err = errors.New("waits until " + holder.String() + " releases " + p.change.Spec.Sink.String())
+	p.err = h.blocks()
 }
 
 // status is what /status shows; nil if p is nil.

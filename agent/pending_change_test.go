@@ -16,13 +16,13 @@ import (
 // for afterwards.
 func TestPhasesOfAPendingChange(t *testing.T) {
 	now := time.Unix(1000, 0)
-	holder := &entry{name: "b"}
+	by := &holder{entry: &entry{name: "b"}}
 	refusedLogin := fmt.Errorf("log in: %w", sarama.ErrSASLAuthenticationFailed)
 	var p *pendingChange
 	start, pass := func() { p.start() }, func() { p.pass() }
 	fail := func() { p.fail(errors.New("unreachable"), now) }
 	refuse := func() { p.fail(refusedLogin, now) }
-	block := func() { p.block(holder) }
+	block := func() { p.block(by) }
 	for name, tt := range map[string]struct {
 		events []func()
 		phase  changePhase

@@ -143,7 +143,7 @@ func (a *Agent) applyReady() {
 }
 
 // block makes a change whose pre-check has passed wait until o releases its file.
-func (a *Agent) block(e, o *entry) {
+func (a *Agent) block(e *entry, o *holder) {
 	p := e.pending
 	p.block(o)
 	first := p.causes.First(p.err.Error(), time.Now())

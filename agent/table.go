@@ -68,7 +68,7 @@ func (a *Agent) startAll(ctx context.Context) {
 			continue
 		}
 		if o := held.of(&e.spec, func(o *entry) bool { return o != e }); o != nil {
-			reason := "waits until " + o.String() + " releases " + e.spec.Sink.String()
+			reason := o.blocks().Error()
 			e.runner.Wait(reason)
 			a.outages.Begin(condition.StartWaits, e.id, condition.Report{Consumer: e.name, Cause: reason, Key: reason})
 			continue
@@ -201,8 +201,10 @@ func (a *Agent) publish() {
 	a.snapshot.Store(s)
 	var paths []string
 	for i := range s.Rows {
-		if f := s.Rows[i].Spec.Sink.File; f != nil {
-			paths = append(paths, f.Path)
+		for _, snk := range s.Rows[i].Spec.Sinks() {
+			if snk.File != nil {
+				paths = append(paths, snk.File.Path)
+			}
 		}
 	}
 	a.disks.Watch(paths)

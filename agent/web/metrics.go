@@ -38,8 +38,8 @@ var (
 	metricCommit      = describeHistogram("consumer_commit_duration_seconds", "Time from a commit of offsets until the response of the coordinator.")
 	metricCommitErrs  = describeMetric("consumer_commit_errors_total", "Commits of offsets that failed.")
 	metricSinkErrs    = describeMetric("consumer_sink_errors_total", "Writes and flushes of the sink that failed.")
-	metricFree        = describeMetric("consumer_sink_free_bytes", "Free space of the file system to which the file sink writes, measured every few seconds. Absent for other sinks, and while the file system does not respond.")
-	metricSize        = describeMetric("consumer_sink_size_bytes", "Size of the file system to which the file sink writes; absent whenever the free space is.")
+	metricFree        = describeMetric("consumer_sink_free_bytes", "Free space of the file system to which the file sink writes, measured every few seconds; with a dead-letter file on another one, of the fuller of the two. Absent for other sinks, and while the file system does not respond.")
+	metricSize        = describeMetric("consumer_sink_size_bytes", "Size of the file system of consumer_sink_free_bytes; absent whenever the free space is.")
 	metricRebalances  = describeMetric("consumer_rebalances_total", "Generations of the group that the consumer joined.")
 	metricRestarts    = describeMetric("consumer_restarts_total", "Times the consumer was restarted after an error.")
 	metricStarts      = describeMetric("consumer_offset_starts_total", "Partitions without a committed offset for which the start policy was applied.")
@@ -135,16 +135,28 @@ func (r *Row) collect(s *consumer.Snapshot, disk func(path string) (free, size u
 		e.add(metricLastRecord, seconds(s.LastRecord), of...)
 	}
 	collectPartitions(s, of, e)
-	if f := r.Spec.Sink.File; f != nil && disk != nil {
-		if free, size, ok := disk(f.Path); ok {
-			e.add(metricFree, float64(free), of...)
-			e.add(metricSize, float64(size), of...)
-		}
+	if free, size, ok := r.fullestDisk(disk); ok {
+		e.add(metricFree, free, of...)
+		e.add(metricSize, size, of...)
 	}
 	if err := e.addHistogram(metricCommit, s.CommitSeconds, of...); err != nil {
 		return err
 	}
 	return e.addHistogram(metricFlush, s.FlushSeconds, of...)
+}
+
+// fullestDisk returns the space of the file system that has the smallest share of free space,
+// among those of the file and the dead-letter file.
+func (r *Row) fullestDisk(disk func(path string) (free, size uint64, ok bool)) (free, size float64, ok bool) {
+	for _, s := range r.Spec.Sinks() {
+		if s.File == nil || disk == nil {
+			continue
+		}
+		if f, n, known := disk(s.File.Path); known && (!ok || float64(f)*size < free*float64(n)) {
+			free, size, ok = float64(f), float64(n), true
+		}
+	}
+	return free, size, ok
 }
 
 // collectPartitions adds the metrics of the assigned partitions, and the lag.

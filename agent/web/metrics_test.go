@@ -179,15 +179,27 @@ func TestSeriesAreAsManyAsDocumented(t *testing.T) {
 // TestDiskSpaceIsShownForFileSinks, as far as it is known.
 func TestDiskSpaceIsShownForFileSinks(t *testing.T) {
 	a := newAPITest(t)
-	a.publish("  - {name: a}\n  - {name: unknown}\n  - {name: out, sink: {stdout: {}}}", nil)
-	a.o.DiskSpace = func(path string) (free, size uint64, ok bool) { return 5, 7, path == "/data/a.log" }
+	a.publish("  - {name: a}\n  - {name: unknown}\n  - {name: out, sink: {stdout: {}}}\n"+
+		"  - {name: letters, on_error: {dead_letter: {file: {path: /full/dead}}}}", nil)
+	a.o.DiskSpace = func(path string) (free, size uint64, ok bool) {
+		switch path {
+		case "/data/a.log", "/data/letters.log":
+			return 5, 7, true
+		case "/full/dead":
+			return 2, 100, true
+		}
+		return 0, 0, false
+	}
 	_, text := get(t, a.Handler(), http.MethodGet, "/metrics")
-	for _, want := range []string{`kcagent_consumer_sink_free_bytes{consumer="a"} 5`, `kcagent_consumer_sink_size_bytes{consumer="a"} 7`} {
+	for _, want := range []string{
+		`kcagent_consumer_sink_free_bytes{consumer="a"} 5`, `kcagent_consumer_sink_size_bytes{consumer="a"} 7`,
+		`kcagent_consumer_sink_free_bytes{consumer="letters"} 2`, `kcagent_consumer_sink_size_bytes{consumer="letters"} 100`,
+	} {
 		if !strings.Contains(text, "\n"+want+"\n") {
 			t.Errorf("no line %s", want)
 		}
 	}
-	if lines := regexp.MustCompile(`(?m)^kcagent_consumer_sink_(free|size)_.*$`).FindAllString(text, -1); len(lines) != 2 {
+	if lines := regexp.MustCompile(`(?m)^kcagent_consumer_sink_(free|size)_.*$`).FindAllString(text, -1); len(lines) != 4 {
 		t.Errorf("the space is shown as %q", lines)
 	}
 }
