@@ -162,6 +162,7 @@ func (failingConsumer) TotalLag() lag.Lag { return lag.Lag{} }
 func (c failingConsumer) Snapshot() consumer.Snapshot {
 	s := consumer.Snapshot{ID: string(c), Name: string(c), State: consumer.Failing, Started: true, Fault: longError}
 	s.FlushSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "flush"})
+	s.CommitSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "commit"})
 	return s
 }
 
