@@ -36,6 +36,8 @@ type Proxy struct {
 	made   int // connections since the start
 	sent   int // bytes of responses since the start
 	ended  bool
+
+	redirects int // calls of Redirect that reset the connections
 }
 
 // Start starts a proxy for server that ends with the test.
@@ -140,6 +142,9 @@ func (c *pair) close() {
 }
 
 func (p *Proxy) serve(client *net.TCPConn) {
+	p.mu.Lock()
+	redirects := p.redirects
+	p.mu.Unlock()
 	server, err := p.next()
 	if err != nil {
 		_ = client.Close()
@@ -149,7 +154,7 @@ func (p *Proxy) serve(client *net.TCPConn) {
 	p.mu.Lock()
 	p.pairs[c] = struct{}{}
 	p.made++
-	refused := p.fault.Refuse || p.ended
+	refused := p.fault.Refuse || p.ended || p.redirects != redirects // the reset did not find it
 	full := p.fault.Most > 0 && len(p.pairs) > p.fault.Most
 	p.mu.Unlock()
 	switch {

@@ -7,6 +7,9 @@ import "net"
 func (p *Proxy) Redirect(server string, keep bool) {
 	p.mu.Lock()
 	p.server = server
+	if !keep {
+		p.redirects++
+	}
 	p.mu.Unlock()
 	p.reset(func(*pair) bool { return !keep })
 }
