@@ -113,19 +113,26 @@ func TestLagIsUnknownDuringAnOutage(t *testing.T) {
 	r.wantUnknownLag(&c)
 }
 
-// TestLagGrowsWhilePaused: the end stays known, and the age is that of the last record that
-// was written.
-func TestLagGrowsWhilePaused(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits for two lookups of the end")
-	}
-	t.Parallel()
+// newPausedRig returns a rig with a paused consumer. The record that it wrote last is an hour old.
+func newPausedRig(t *testing.T) *rig {
+	t.Helper()
 	r := newRig(t, 1)
 	r.produceAt(time.Hour, "a")
 	r.edit("")
 	r.wantRecords("t/0@0=a")
 	r.edit(", state: paused")
 	r.wantStatus(consumer.Paused)
+	return r
+}
+
+// TestLagGrowsWhilePaused: the end stays known, and the lag time is the age of the record that was
+// written last.
+func TestLagGrowsWhilePaused(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for two lookups of the end")
+	}
+	t.Parallel()
+	r := newPausedRig(t)
 	r.produceAt(time.Minute, "b", "c")
 	c := r.wantLag(2)
 	r.wantLagTime(&c, time.Hour)
@@ -261,12 +268,7 @@ func TestLagTimeSurvivesARebalance(t *testing.T) {
 		t.Skip("waits for a lookup of the end")
 	}
 	t.Parallel()
-	r := newRig(t, 1)
-	r.produceAt(time.Hour, "a")
-	r.edit("")
-	r.wantRecords("t/0@0=a")
-	r.edit(", state: paused")
-	r.wantStatus(consumer.Paused)
+	r := newPausedRig(t)
 	r.produceAt(0, "b")
 	r.wantLag(1)
 	before := r.consumer().Generation

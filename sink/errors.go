@@ -34,5 +34,14 @@ func (e *FlushError) Error() string {
 	return strings.Join(causes, "; ")
 }
 
+// PartitionError returns what the error of a Flush says about a partition; nil if the Flush has
+// succeeded for it. An error that is no [FlushError] concerns all partitions.
+func PartitionError(err error, tp TopicPartition) error {
+	if each, ok := errors.AsType[*FlushError](err); ok {
+		return each.Failed[tp]
+	}
+	return err
+}
+
 // Unwrap returns the errors of the partitions.
 func (e *FlushError) Unwrap() []error { return slices.Collect(maps.Values(e.Failed)) }

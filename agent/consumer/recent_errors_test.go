@@ -52,8 +52,8 @@ func TestRecentErrors(t *testing.T) {
 	}
 }
 
-// TestRecentErrorsSurviveRecovery: the errors of a consumer and of its partitions stay after
-// they are over, over runs, and are not those of another consumer.
+// TestRecentErrorsSurviveRecovery: a consumer keeps its errors and the errors of its
+// partitions after it has recovered and after it was restarted. Another consumer has none of them.
 func TestRecentErrorsSurviveRecovery(t *testing.T) {
 	spec := config.Consumer{Name: "a"}
 	newConsumer := func() *Consumer {

@@ -116,8 +116,9 @@ func TestEachFolderIsMeasuredOncePerInterval(t *testing.T) {
 	})
 }
 
-// TestUnresponsiveFileSystemBlocksNothing: the space of the others stays known, and its own
-// becomes unknown until the call returns. There is no second call meanwhile.
+// TestUnresponsiveFileSystemBlocksNothing: the space of other file systems stays known. The
+// space of the unresponsive one is unknown until the call returns, and the sampler makes no
+// second call before that.
 func TestUnresponsiveFileSystemBlocksNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, f := start(t)

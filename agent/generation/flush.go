@@ -186,7 +186,7 @@ func (f *flusher) flushSink(ctx context.Context, points map[*Partition]flushPoin
 		if at.earlyStart { // the sink has nothing of it
 			continue
 		}
-		cause := flushErrorOf(err, p)
+		cause := sink.PartitionError(err, p.TopicPartition)
 		if cause != nil {
 			failed[p.TopicPartition] = cause
 			delete(points, p)
@@ -203,15 +203,6 @@ func (f *flusher) flushSink(ctx context.Context, points map[*Partition]flushPoin
 		return &sink.FlushError{Failed: failed}
 	}
 	return nil
-}
-
-// flushErrorOf is what an error of a flush says about p. An error that is no
-// [sink.FlushError] is about all partitions.
-func flushErrorOf(err error, p *Partition) error {
-	if each, ok := errors.AsType[*sink.FlushError](err); ok {
-		return each.Failed[p.TopicPartition]
-	}
-	return err
 }
 
 // reportFlush reports that p cannot be flushed, or that it can be again.

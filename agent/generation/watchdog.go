@@ -216,7 +216,7 @@ func (g *Generation) endReminders() {
 	}
 }
 
-// holeID identifies a hole among those of all consumers.
+// holeID identifies the hole of a partition of this consumer, for the reminders of the agent.
 func (g *Generation) holeID(tp sink.TopicPartition) string {
 	return fmt.Sprintf("%s %s/%d", g.env.Spec.Load().Name, tp.Topic, tp.Partition)
 }

@@ -39,8 +39,8 @@ func (r Reading) Lag(now time.Time) Lag {
 	return l
 }
 
-// Sum returns the lag of a consumer from those of its partitions: the sum of the records, and
-// the maximum lag time. A value is unknown if that of one partition is unknown, or if there is no
+// Sum returns the lag of a consumer: the sum of the records over its partitions, and the maximum
+// of their lag times. A value is unknown if it is unknown for one partition, or if there is no
 // partition. CatchUp is unknown unless it is 0: see [Trend].
 func Sum(partitions []Lag) Lag {
 	if len(partitions) == 0 {

@@ -23,8 +23,8 @@ type stamp struct {
 func (t *Times) Read(position int64, first time.Time) { t.next = stamp{position, first} }
 
 // Accept records that the sink accepted a chunk between two positions, and the timestamp of
-// its last record. If that is zero, because the record has none or because there is no record,
-// the former one stays in use: it is older, and so still gives an upper bound.
+// its last record. If the timestamp is zero, because the record has none or because there is no
+// record, the former one stays in use: it is older, so it still gives an upper bound.
 func (t *Times) Accept(from, to int64, last time.Time) {
 	if last.IsZero() && t.last.position == from {
 		last = t.last.at

@@ -95,7 +95,7 @@ func labelPair(name, value string) *dto.LabelPair {
 	return &dto.LabelPair{Name: &name, Value: &value}
 }
 
-// A gatherer gathers the metrics of other collectors, and those of the agent itself.
+// A gatherer gathers the metrics of other collectors and the metrics of the agent.
 type gatherer struct {
 	others prometheus.Gatherer
 	own    func(*exposition) error

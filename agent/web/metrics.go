@@ -145,8 +145,8 @@ func (r *Row) collect(s *consumer.Snapshot, disk func(path string) (free, size u
 	return e.addHistogram(metricFlush, s.FlushSeconds, of...)
 }
 
-// fullestDisk returns the space of the file system that has the smallest share of free space,
-// among those of the file and the dead-letter file.
+// fullestDisk returns the space of a file system. If the dead-letter file is on another one than
+// the file of the sink, it returns the one with the smaller share of free space.
 func (r *Row) fullestDisk(disk func(path string) (free, size uint64, ok bool)) (free, size float64, ok bool) {
 	for _, s := range r.Spec.Sinks() {
 		if s.File == nil || disk == nil {
@@ -176,8 +176,7 @@ func collectPartitions(s *consumer.Snapshot, of []*dto.LabelPair, e *exposition)
 	addKnown(e, metricCatchUp, s.Lag.CatchUp, of...)
 }
 
-// addKnown adds a series unless its value is nil, which stands for unknown: an unknown lag is
-// not a lag of 0.
+// addKnown adds a series, unless its value is unknown (nil): an unknown lag is not a lag of 0.
 func addKnown[T int64 | float64](e *exposition, m *metric, v *T, labels ...*dto.LabelPair) {
 	if v != nil {
 		e.add(m, float64(*v), labels...)
@@ -194,9 +193,9 @@ func oneIf(b bool) float64 {
 // seconds is t in seconds since 1970.
 func seconds(t time.Time) float64 { return float64(t.UnixNano()) / 1e9 }
 
-// A zombieCounter counts the goroutines of zombies. That takes a profile of all goroutines,
-// most of a second with those of a thousand consumers, so it runs in the background, and a
-// scrape uses a count that is some seconds old.
+// A zombieCounter counts the goroutines of zombies. A count needs a profile of all goroutines,
+// which takes most of a second with a thousand consumers. So the counter runs in the background,
+// and a scrape uses a count that is some seconds old.
 type zombieCounter struct {
 	last atomic.Pointer[zombieCount] // nil before the first
 

@@ -141,8 +141,8 @@ func TestEachFieldAloneIsThatOfTheWhole(t *testing.T) {
 	}
 }
 
-// TestConsumersArePaged: limit and offset select consumers in the order of the file, and the
-// number of all of them is known. The summary and the state of the file are those of all.
+// TestConsumersArePaged: limit and offset select consumers in the order of the file. A header
+// has the number of all consumers, and the summary covers all of them.
 func TestConsumersArePaged(t *testing.T) {
 	a := newAPITest(t)
 	publishThree(a)

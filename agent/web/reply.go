@@ -19,8 +19,8 @@ import (
 // fits into one packet anyway.
 const minCompressed = 1024
 
-// compress compresses the responses of h for clients that accept gzip. Only gzip: every
-// client has it, and its writers need less memory than those of zstd.
+// compress compresses the responses of h for clients that accept gzip. It does not offer
+// zstd: every client supports gzip, and a zstd writer needs more memory.
 func compress(h http.Handler) http.Handler {
 	wrap, err := gzhttp.NewWrapper(gzhttp.MinSize(minCompressed), gzhttp.EnableZstd(false))
 	if err != nil {

@@ -87,7 +87,9 @@ func (s *Sink) entry(tp sink.TopicPartition) entry {
 // the record's own headers.
 const ErrorHeader = "kcagent.error"
 
-// largeLetter is the size in bytes from which a dead letter is not copied.
+// largeLetter is the size in bytes from which a dead letter is not copied. It must not be less
+// than the size from which the caller writes a record at once (generation.LargeRecord):
+// otherwise the bytes of the dead letter could change before they are written.
 const largeLetter = 256 << 10
 
 // Letter returns the dead letter of a record, with its bytes as Kafka has them, and why it
@@ -177,7 +179,7 @@ func (s *Sink) writeLetters(ctx context.Context, tp sink.TopicPartition, letters
 		e.accepted = point{c.Next, c.Epoch}
 		s.setEntry(tp, e)
 	}
-	if err := ofPartition(s.letters.Flush(ctx), tp); err != nil {
+	if err := sink.PartitionError(s.letters.Flush(ctx), tp); err != nil {
 		return err
 	}
 	if e.ID != "" {
@@ -185,14 +187,6 @@ func (s *Sink) writeLetters(ctx context.Context, tp sink.TopicPartition, letters
 		s.setEntry(tp, e)
 	}
 	return nil
-}
-
-// ofPartition is what an error of a flush says about a partition.
-func ofPartition(err error, tp sink.TopicPartition) error {
-	if each, ok := errors.AsType[*sink.FlushError](err); ok {
-		return each.Failed[tp]
-	}
-	return err
 }
 
 // Flush implements [sink.Sink]. Dead letters are durable already, but their ledger may have

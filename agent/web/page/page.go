@@ -45,7 +45,7 @@ type File struct {
 	MediaType string
 }
 
-// mediaTypes are fixed, because those of the system may differ.
+// mediaTypes are fixed, because the media types that the system defines may differ.
 var mediaTypes = map[string]string{
 	".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml",
 }
