@@ -43,7 +43,7 @@ func TestLogOfAWholeLife(t *testing.T) {
 	l.step("state: running", func() { l.edit("  - {name: orders, flush: {interval: 50ms}}") }, "to=RUNNING")
 	l.step("state: stopped", func() { l.edit("  - {name: orders, flush: {interval: 50ms}, state: stopped}") }, "to=CREATED")
 	l.step("state: running", func() { l.edit("  - {name: orders, flush: {interval: 50ms}}") }, "partitions assigned", "to=RUNNING")
-	l.step("another file, in a folder whose name is that of a file", func() {
+	l.step("another file, in a folder with the name of a file", func() {
 		l.must(os.WriteFile(filepath.Join(l.dir, "new"), nil, 0o600))
 		l.edit("  - {name: orders, sink: {file: {path: DIR/new/orders.jsonl}}}")
 	}, "pre-check failed")

@@ -30,7 +30,7 @@ type reminder struct {
 	Consumers, Causes                  int
 }
 
-// after lets time pass and returns what was logged meanwhile.
+// after lets time pass and returns the lines that were logged during it.
 func (l *testLog) after(d time.Duration) (lines []reminder) {
 	l.t.Helper()
 	time.Sleep(d)

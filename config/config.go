@@ -24,7 +24,7 @@ import (
 type Config struct {
 	Clusters  map[string]Cluster `yaml:"clusters" doc:"Kafka clusters by name."`
 	Limits    Limits             `yaml:"limits" doc:"Limits for the number of consumers, for what one edit may remove, and for the size of one record batch."`
-	LogLevel  LogLevel           `yaml:"log_level" doc:"Minimum level to log, instead of that of the flag --log-level. An edit changes it without a restart; removing it restores the level of the flag." default:"the level of --log-level" example:"debug"`
+	LogLevel  LogLevel           `yaml:"log_level" doc:"Minimum level to log, instead of the level of the flag --log-level. An edit changes it without a restart; removing it restores the level of the flag." default:"the level of --log-level" example:"debug"`
 	Consumers []Consumer         `yaml:"consumers" doc:"The consumers. Each has a name of its own; an empty list means none."`
 
 	// Warnings are the places of the file that are valid but probably mistakes, in the

@@ -44,7 +44,7 @@ const (
 
 // DeadLetter has the dead-letter file, to which the records that cannot be decoded are written.
 type DeadLetter struct {
-	File *sink.FileSpec `yaml:"file" doc:"The keys are those of sink.file; format is json, and delivery is that of the sink."`
+	File *sink.FileSpec `yaml:"file" doc:"The same keys as sink.file; format is json, and delivery is the delivery of the sink."`
 }
 
 // UnmarshalText reads stop or skip.
@@ -67,7 +67,7 @@ func (o OnError) Sink() (spec sink.Spec, ok bool) {
 	return sink.Spec{File: o.DeadLetter.File}, true
 }
 
-// normaliseOnError sets the defaults of decode and on_error, after those of the sink.
+// normaliseOnError sets the defaults of decode and on_error. The defaults of the sink must be set before.
 func normaliseOnError(c *Consumer) {
 	setDefault(&c.Decode.Value, DecodeNone)
 	setDefault(&c.Decode.Key, DecodeNone)

@@ -51,7 +51,7 @@ func readDashboard(t *testing.T) (d classicDashboard) {
 	return d
 }
 
-// panelsOf returns all panels but rows, those of collapsed rows included.
+// panelsOf returns all panels but rows, including the panels of collapsed rows.
 func panelsOf(d classicDashboard) (panels []dashboard.Panel) {
 	for _, p := range d.Panels {
 		if p.Panel != nil {

@@ -212,7 +212,7 @@ func documented(t *testing.T) map[string][]string {
 	return labels
 }
 
-// targetLabels are those that Prometheus adds, and the name of an alert and its state.
+// targetLabels are the labels that Prometheus adds, and the name of an alert and its state.
 var targetLabels = []string{"job", "instance", "alertname", "alertstate"}
 
 // TestNamedMetricsExist: each metric that the rules, the dashboard and the documents name is

@@ -52,7 +52,7 @@ type parameter struct {
 var parameters = []parameter{
 	{
 		"fields", "`/status`, `/status/{name}`, `/list-consumers`",
-		"Names of fields, separated by commas: only these are shown, as compact JSON. For `/status` the names are those of the table below without `[]`, such as `summary,consumers.name,consumers.lag`; for the other paths they are those of a consumer, such as `name,lag`.",
+		"Names of fields, separated by commas: only these are shown, as compact JSON. For `/status` use the names of the table below without `[]`, such as `summary,consumers.name,consumers.lag`; for the other paths they are those of a consumer, such as `name,lag`.",
 		"/status?fields=summary,consumers.name", "/status?fields=nme",
 	},
 	{

@@ -155,5 +155,5 @@ const metricsIntro = `# Metrics
 const metricsCardinality = `
 ## Number of series
 
-An agent has at most ` + "`%d + %d × consumers + %d × partitions`" + ` series of its own, where *partitions* are those that are assigned to all its consumers together, plus fewer than 100 of the Go and process collectors. With 1,000 consumers of 10 partitions each, these are %d series. To store fewer, drop ` + "`kcagent_partition_.*`" + ` with ` + "`metric_relabel_configs`" + `: no alert needs them.
+An agent has at most ` + "`%d + %d × consumers + %d × partitions`" + ` series of its own, where *partitions* is the number of partitions that are assigned to its consumers, plus fewer than 100 of the Go and process collectors. With 1,000 consumers of 10 partitions each, these are %d series. To store fewer, drop ` + "`kcagent_partition_.*`" + ` with ` + "`metric_relabel_configs`" + `: no alert needs them.
 `

@@ -12,7 +12,7 @@ type ConfigDiff struct {
 	State      string `json:"state" doc:"synced, applying or rejected, as config.state of /status."`
 	SHA256     string `json:"sha256" doc:"SHA-256 of the file whose content is in force, in hex."`
 	FileSHA256 string `json:"file_sha256" doc:"SHA-256 of the file as last read, in hex; empty if it could not be read."`
-	Diff       string `json:"diff" doc:"Unified diff from the text in force to that of the file, with three lines of context. Secrets are shown as <secret>. Empty if the texts are equal, or if the file could not be read."`
+	Diff       string `json:"diff" doc:"Unified diff from the text in force to the text of the file, with three lines of context. Secrets are shown as <secret>. Empty if the texts are equal, or if the file could not be read."`
 	Truncated  bool   `json:"truncated" doc:"Whether the diff is longer than 64 KiB, or a text longer than 2 MiB: the diff ends early, or is empty."`
 }
 

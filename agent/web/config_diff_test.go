@@ -9,7 +9,7 @@ import (
 	"kcagent/config"
 )
 
-// TestConfigDiffShowsWhatTheFileWouldChange: from the text in force to that of the file, also if
+// TestConfigDiffShowsWhatTheFileWouldChange: from the text in force to the text of the file, also if
 // the file is rejected or is not YAML, and without secrets, old or new.
 func TestConfigDiffShowsWhatTheFileWouldChange(t *testing.T) {
 	const inForce = "clusters: {main: {brokers: ['a:1'], sasl: {mechanism: PLAIN, username: u, password: '${PW}'}}}\nconsumers: []\n"

@@ -28,7 +28,7 @@ func compress(h http.Handler) http.Handler {
 	}
 	gzipped := wrap(h)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodHead { // gzhttp compresses no HEAD, whose headers must be those of GET
+		if r.Method == http.MethodHead { // gzhttp does not compress the response to HEAD, which must have the headers of GET
 			asGet := *r
 			asGet.Method = http.MethodGet // the server sends no body all the same
 			r = &asGet

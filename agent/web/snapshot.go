@@ -43,7 +43,7 @@ type Row struct {
 type SnapshotSource interface {
 	Snapshot() consumer.Snapshot // everything
 	Brief() consumer.Snapshot    // without Partitions and Lag
-	TotalLag() lag.Lag           // that of Snapshot
+	TotalLag() lag.Lag           // as in Snapshot
 }
 
 // A ZombieConsumer is one that did not stop in time.

@@ -76,7 +76,7 @@ type ConsumerStatus struct {
 	Partitions       []PartitionStatus `json:"partitions" doc:"The partitions that are assigned to this member."`
 }
 
-// StatesByUrgency are the states of listed consumers: those that require an action come first.
+// StatesByUrgency are the states of listed consumers. States that require an action come first.
 // page/assets/columns.js has the same order.
 var StatesByUrgency = []consumer.State{
 	consumer.Failing, consumer.Stopping, consumer.Starting, consumer.Running, consumer.Paused, consumer.Created,
@@ -92,7 +92,7 @@ func (c *ConsumerStatus) urgency() int {
 	return n
 }
 
-// CompareUrgency orders consumers by urgency: those that require an action come first.
+// CompareUrgency orders consumers by urgency. Consumers that require an action come first.
 func CompareUrgency(a, b *ConsumerStatus) int { return cmp.Compare(a.urgency(), b.urgency()) }
 
 // ByUrgency orders consumers by urgency, then by name.

@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// The order of the commands is that of their importance.
+// The commands are in the order of their importance.
 func init() { cobra.EnableCommandSorting = false }
 
 // help prints everything about a command.

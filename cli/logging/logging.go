@@ -38,7 +38,7 @@ func New(w io.Writer, level string, json bool) *Log {
 	return l
 }
 
-// SetLevel sets the level that the configuration file names; "" means that of the command
+// SetLevel sets the level that the configuration file names; "" means the level of the command
 // line. It logs a change at any level, because the next lines depend on it. It is not safe
 // for concurrent use.
 func (l *Log) SetLevel(name string) {

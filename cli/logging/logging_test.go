@@ -119,7 +119,7 @@ func TestOnlyTheStreamOfSystemdIsTheJournal(t *testing.T) {
 	}
 }
 
-// TestLevelOfTheFile: the level that the file names replaces that of the flag, in loggers
+// TestLevelOfTheFile: the level that the file names replaces the level of the flag, in loggers
 // that exist already, too. Each change is one line, at any level.
 func TestLevelOfTheFile(t *testing.T) {
 	for _, flag := range []string{"debug", "info", "warn", "error"} {

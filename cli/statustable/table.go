@@ -67,7 +67,7 @@ func Headline(c web.ConfigStatus, now time.Time) string {
 		return text
 	}
 	age := Age(now.Sub(*c.AppliedAt))
-	if c.State == "rejected" { // the time is that of another content of the file
+	if c.State == "rejected" { // the time belongs to another content of the file
 		return fmt.Sprintf("%s; the configuration applied %s ago stays in force", text, age)
 	}
 	return fmt.Sprintf("%s, applied %s ago", text, age)

@@ -314,7 +314,7 @@ func (m *model) stale() string {
 		statustable.Age(m.now.Sub(m.received)), statustable.Clean(m.failure.Error()))
 }
 
-// seen is the time that ages are relative to: that of the last response while the agent does
+// seen is the time that ages are relative to: the time of the last response while the agent does
 // not respond.
 func (m *model) seen() time.Time {
 	if m.failure != nil {

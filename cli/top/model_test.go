@@ -334,7 +334,7 @@ func TestValuesOfAnAgentThatDoesNotRespondAreStale(t *testing.T) {
 			}
 		}
 		if m.view == tableView && !strings.Contains(text, "c-0003 ERROR      3s") {
-			t.Errorf("ages are not those of the last response:\n%s", text)
+			t.Errorf("the ages do not belong to the last response:\n%s", text)
 		}
 		m.receive(answer{at: m.now, status: many(5)})
 		if text := screenOf(m); strings.Contains(text, "STALE") {

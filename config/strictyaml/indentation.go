@@ -67,7 +67,7 @@ func (e *syntaxError) keyAbove() int {
 	return 0
 }
 
-// levels returns the indentations that the line may have, those of the blocks that are
+// levels returns the indentations that the line may have: the indentations of the blocks that are
 // open above it, each with its last line. at lists them, the innermost first.
 func (e *syntaxError) levels() (levels map[int]int, at []int) {
 	levels = make(map[int]int)

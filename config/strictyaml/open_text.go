@@ -112,7 +112,7 @@ func (s *scanner) isBlockHeader() bool {
 	return len(bytes.Trim(header, "+-0123456789 \t\r")) == 0
 }
 
-// skipBlock skips the lines of such a text: those that are indented further than its key.
+// skipBlock skips the lines of such a text, which are indented further than its key.
 func (s *scanner) skipBlock() {
 	begin := bytes.LastIndexByte(s.data[:s.at], '\n') + 1
 	key := bytes.IndexFunc(s.data[begin:s.at], func(r rune) bool { return r != ' ' && r != '-' })

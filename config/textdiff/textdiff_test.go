@@ -9,7 +9,7 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// TestDiffIsUnified, from the text in force to that of the file, with three lines of context.
+// TestDiffIsUnified: from the text in force to the text of the file, with three lines of context.
 func TestDiffIsUnified(t *testing.T) {
 	before := "a: 1\nb: 2\nc: 3\nd: 4\ne: 5\nf: 6\ng: 7\n"
 	after := strings.Replace(before, "e: 5", "e: five", 1)

@@ -30,7 +30,7 @@ export function span(seconds) {
   return Math.floor(s / 86400) + " d";
 }
 
-// The clock of the agent may differ from that of the browser.
+// The agent and the browser may have different clocks.
 let skew = 0;
 
 export function setAgentTime(date) {

@@ -11,7 +11,7 @@ import {setIcon, setTitle, Summary} from "./summary.js";
 import {Table} from "./table.js";
 import {pageSize, View} from "./view.js";
 
-// The values of liveFields change all the time, those of fixedFields only with an edit.
+// The values of liveFields change all the time, the values of fixedFields only with an edit.
 const liveFields = ["agent", "config", "terminated", ...[
   "id", "name", "status", "status_since", "lag", "lag_seconds", "catch_up_seconds", "records_per_second", "records_total",
   "last_error", "pending_change",

@@ -113,7 +113,7 @@ export class Table {
         target.row.draw();
       }
     }, {rootMargin: "200px"});
-    for (const body of [...node.tBodies]) body.remove(); // those that the server rendered
+    for (const body of [...node.tBodies]) body.remove(); // the rows that the server rendered
   }
 
   // show makes the table have exactly these consumers, in this order.
