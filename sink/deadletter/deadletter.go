@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"kcagent/leader"
 	"kcagent/sink"
@@ -154,6 +155,8 @@ func (s *Sink) Write(ctx context.Context, c sink.Chunk) error {
 	if len(c.DeadLetters) == 0 {
 		return s.Sink.Write(ctx, c)
 	}
+	ctx, stop := finish(ctx)
+	defer stop()
 	if err := s.writeLetters(ctx, c.TopicPartition, c.DeadLetters); err != nil {
 		return Explain(err)
 	}
@@ -165,6 +168,24 @@ func (s *Sink) Write(ctx context.Context, c sink.Chunk) error {
 		s.setEntry(c.TopicPartition, e)
 	}
 	return nil
+}
+
+// grace is how long a Write with dead letters may continue after its context has ended. It is
+// much shorter than a consumer may take to stop.
+const grace = 3 * time.Second
+
+// finish returns a context that ends some time after ctx. A clean stop between the two writes of
+// a chunk would leave dead letters of records that are not committed. Another agent, or another
+// dead-letter file, would then get them again. A blocked sink still cannot delay a stop for long.
+func finish(ctx context.Context) (later context.Context, stop func()) {
+	later, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	release := context.AfterFunc(ctx, func() {
+		time.AfterFunc(grace, func() { cancel(context.Cause(ctx)) })
+	})
+	return later, func() {
+		release()
+		cancel(nil)
+	}
 }
 
 func (s *Sink) writeLetters(ctx context.Context, tp sink.TopicPartition, letters []sink.Chunk) error {

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"kcagent/leader"
 	"kcagent/sink"
@@ -301,5 +303,55 @@ func TestReplacedRecordsAreWritten(t *testing.T) {
 		if n := len(r.letters.durable); n != before+4 {
 			t.Errorf("%d of 4 replaced dead letters are written", n-before)
 		}
+	}
+}
+
+// A stoppingStore stops the consumer at its first Flush.
+type stoppingStore struct {
+	*store
+	stop func()
+}
+
+func (s *stoppingStore) Flush(ctx context.Context) error {
+	s.stop()
+	return s.store.Flush(ctx)
+}
+
+// A waitingStore returns the error of a context that has ended, as a sink that has to wait.
+type waitingStore struct {
+	*store
+	blocked bool // until the context ends
+}
+
+func (s *waitingStore) Write(ctx context.Context, c sink.Chunk) error {
+	if s.blocked {
+		<-ctx.Done()
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return s.store.Write(ctx, c)
+}
+
+// TestStopBetweenTheTwoWrites: the records of the chunk are written, too. Otherwise another agent
+// would repeat its dead letters after a clean stop. A blocked sink delays the stop for a moment only.
+func TestStopBetweenTheTwoWrites(t *testing.T) {
+	for _, blocked := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			records := &waitingStore{newStore("records"), blocked}
+			s := New(records, &stoppingStore{newStore("letters"), cancel})
+			began := time.Now()
+			err := s.Write(ctx, sink.Chunk{
+				TopicPartition: tp, Next: 2, Data: []byte("1\n"),
+				DeadLetters: []sink.Chunk{{TopicPartition: tp, Next: 1, Data: []byte("0\n")}},
+			})
+			if want := blocked; (err != nil) != want || len(records.lines) == 1 == want {
+				t.Errorf("blocked %v: %v, records %v", blocked, err, records.lines)
+			}
+			if took := time.Since(began); took > grace {
+				t.Errorf("blocked %v: the stop took %s", blocked, took)
+			}
+		})
 	}
 }
