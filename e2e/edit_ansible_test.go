@@ -11,7 +11,7 @@ import (
 
 	"kcagent/e2e/agenttest"
 	"kcagent/e2e/kafkatest"
-	"kcagent/e2e/loud"
+	"kcagent/e2e/tools"
 )
 
 // requireAnsible, set to 1, makes tests fail that would be skipped without Ansible. CI
@@ -19,30 +19,13 @@ import (
 const requireAnsible = "KCAGENT_REQUIRE_ANSIBLE"
 
 // ansible returns the folder with Ansible's commands: that of PATH, or else that of a
-// Python environment, which is created once beside Kafka's jars.
+// Python environment.
 func ansible(t *testing.T) string {
 	t.Helper()
 	if path, err := exec.LookPath("ansible-playbook"); err == nil {
 		return filepath.Dir(path)
 	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(cache, "kcagent", "ansible")
-	if _, err := os.Stat(filepath.Join(dir, "complete")); err == nil {
-		return filepath.Join(dir, "bin")
-	}
-	for _, args := range [][]string{
-		{"python3", "-m", "venv", "--clear", dir},
-		{filepath.Join(dir, "bin", "pip"), "install", "--quiet", "--disable-pip-version-check", "ansible-core>=2.15"},
-		{"touch", filepath.Join(dir, "complete")},
-	} {
-		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-			loud.Skip(t, requireAnsible, fmt.Sprintf("tests with Ansible need it, or Python 3 with venv and PyPI: %s: %v\n%s", strings.Join(args, " "), err, out))
-		}
-	}
-	return filepath.Join(dir, "bin")
+	return tools.Python(t, requireAnsible, "ansible", "ansible-core>=2.15")
 }
 
 // TestAnsiblePlaybookWaitsUntilTheEditIsApplied rolls out configuration files with the
