@@ -1,0 +1,258 @@
+// Package helm has the Helm chart of kcagent, in the folder kcagent. Its tests run Helm: they
+// compare what it renders with golden files, and start the agent as a rendered manifest says.
+package helm
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+	"gopkg.in/yaml.v3"
+
+	"kcagent/cli"
+	"kcagent/deploy/kubernetes/kubetest"
+	"kcagent/e2e/agenttest"
+	"kcagent/e2e/tools"
+)
+
+//go:generate go test -count=1 -update .
+
+var update = flag.Bool("update", false, "write the golden files, the copies in the chart and its README instead of comparing them")
+
+const chart = "kcagent"
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		agenttest.RemoveBinary()
+		os.Exit(code)
+	}))
+}
+
+// helm runs Helm and returns what it prints. Its configuration is that of no user.
+func helm(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	home := t.TempDir()
+	cmd := exec.Command(tools.Go(t, "helm.sh/helm/v3/cmd/helm@v3.22.0"), args...)
+	cmd.Env = append(os.Environ(), "HELM_CACHE_HOME="+home, "HELM_CONFIG_HOME="+home, "HELM_DATA_HOME="+home, "KUBECONFIG="+filepath.Join(home, "none"))
+	var out, problems bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &problems
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("helm %s: %w\n%s%s", strings.Join(args, " "), err, out.String(), problems.String())
+	}
+	if problems.Len() > 0 { // such as a value that is merged into another type
+		return "", fmt.Errorf("helm %s prints %s", strings.Join(args, " "), problems.String())
+	}
+	return out.String(), nil
+}
+
+// template renders the chart as release "test" in namespace "data".
+func template(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	return helm(t, append([]string{"template", "test", chart, "--namespace=data"}, args...)...)
+}
+
+// valueSets returns the files with values in testdata.
+func valueSets(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob("testdata/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sets []string
+	for _, f := range files {
+		if !strings.HasSuffix(f, ".golden.yaml") {
+			sets = append(sets, f)
+		}
+	}
+	if len(sets) < 5 {
+		t.Fatalf("testdata has only %v", sets)
+	}
+	return sets
+}
+
+// wantFile compares a file with its expected content, or writes it with -update.
+func wantFile(t *testing.T, path, want string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if has := read(t, path); has != want {
+		t.Errorf("%s is out of date: run go generate ./deploy/helm and read the difference", path)
+	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestLint: Helm finds nothing in the chart, with each set of values.
+func TestLint(t *testing.T) {
+	t.Parallel()
+	args := []string{"lint", "--strict", "--quiet", chart}
+	if out, err := helm(t, args...); err != nil || out != "" {
+		t.Errorf("%v\n%s", err, out)
+	}
+	for _, set := range valueSets(t) {
+		if out, err := helm(t, append(args, "--values="+set)...); err != nil || out != "" {
+			t.Errorf("%v\n%s", err, out)
+		}
+	}
+}
+
+// TestGoldens: each set of values renders as its golden file, and each manifest matches the
+// schema of its kind.
+func TestGoldens(t *testing.T) {
+	for _, set := range valueSets(t) {
+		t.Run(filepath.Base(set), func(t *testing.T) {
+			t.Parallel()
+			out, err := template(t, "--values="+set)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantFile(t, strings.TrimSuffix(set, ".yaml")+".golden.yaml", out)
+			kubetest.Validate(t, out)
+		})
+	}
+}
+
+// TestChartHasCopies of the rules and the dashboard: Helm reads files of the chart only.
+func TestChartHasCopies(t *testing.T) {
+	t.Parallel()
+	for copied, original := range map[string]string{
+		"kcagent.rules.yaml": "../prometheus/kcagent.rules.yaml",
+		"kcagent.json":       "../grafana/kcagent.json",
+	} {
+		wantFile(t, filepath.Join(chart, "files", copied), read(t, original))
+	}
+}
+
+const schemaFile = chart + "/values.schema.json"
+
+// TestSchemaContainsTheSchemaOfTheFile: Helm rejects a config that the agent would reject. Only
+// the mode of a file must be a text: Helm passes on 0640 as the decimal number 416.
+func TestSchemaContainsTheSchemaOfTheFile(t *testing.T) {
+	t.Parallel()
+	var out, problems bytes.Buffer
+	if code := cli.Run([]string{"schema"}, &out, &problems); code != 0 {
+		t.Fatal(problems.String())
+	}
+	var schema map[string]any
+	if err := json.Unmarshal(out.Bytes(), &schema); err != nil {
+		t.Fatal(err)
+	}
+	delete(schema, "$schema") // the schema around it has it
+	if n := onlyTextModes(schema); n == 0 {
+		t.Error("the schema has no mode of a file")
+	}
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(schema); err != nil {
+		t.Fatal(err)
+	}
+	written, _, ok := strings.Cut(read(t, schemaFile), `  "$defs": {`)
+	if !ok {
+		t.Fatalf("%s has no $defs", schemaFile)
+	}
+	wantFile(t, schemaFile, written+`  "$defs": {
+    "consumers": `+strings.TrimSpace(text.String())+`
+  }
+}
+`)
+}
+
+// onlyTextModes makes the type of each property "mode" a text, and returns their number.
+func onlyTextModes(v any) (n int) {
+	switch v := v.(type) {
+	case map[string]any:
+		if properties, ok := v["properties"].(map[string]any); ok {
+			if mode, ok := properties["mode"].(map[string]any); ok {
+				mode["type"] = "string"
+				n++
+			}
+		}
+		for _, child := range v {
+			n += onlyTextModes(child)
+		}
+	case []any:
+		for _, child := range v {
+			n += onlyTextModes(child)
+		}
+	}
+	return n
+}
+
+// A manifest is one rendered object, as far as the tests read it.
+type manifest struct {
+	APIVersion string `yaml:"apiVersion"`
+	Kind       string
+	Metadata   struct {
+		Name        string
+		Namespace   string
+		Labels      map[string]string
+		Annotations map[string]string
+	}
+	Data map[string]string
+	Spec yaml.Node
+}
+
+// parse returns the manifests of a rendered text by kind and name.
+func parse(t *testing.T, text string) map[string]manifest {
+	t.Helper()
+	found := make(map[string]manifest)
+	for d := yaml.NewDecoder(strings.NewReader(text)); ; {
+		var m manifest
+		if err := d.Decode(&m); errors.Is(err, io.EOF) {
+			return found
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		key := m.Kind + " " + m.Metadata.Name
+		if _, again := found[key]; again || m.Kind == "" {
+			t.Fatalf("%q is rendered twice, or without a kind", key)
+		}
+		found[key] = m
+	}
+}
+
+// render renders the chart and parses the result.
+func render(t *testing.T, args ...string) map[string]manifest {
+	t.Helper()
+	out, err := template(t, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parse(t, out)
+}
+
+// get returns a manifest that must exist, and decodes its spec into spec.
+func get(t *testing.T, from map[string]manifest, key string, spec any) manifest {
+	t.Helper()
+	m, ok := from[key]
+	if !ok {
+		t.Fatalf("there is no %s", key)
+	}
+	if spec != nil {
+		if err := m.Spec.Decode(spec); err != nil {
+			t.Fatalf("%s: %v", key, err)
+		}
+	}
+	return m
+}

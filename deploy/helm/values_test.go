@@ -1,0 +1,132 @@
+package helm
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"gopkg.in/yaml.v3"
+)
+
+// TestInvalidValuesAreRejected by the schema, before anything is installed. The error names
+// the key.
+func TestInvalidValuesAreRejected(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir() // that of a subtest may have a comma, which Helm takes for two files
+	for i, c := range []struct{ values, want string }{
+		{"replica: 2", "'replica' not allowed"},
+		{"replicas: 0", "/replicas"},
+		{"replicas: two", "/replicas"},
+		{"image: {repository: ''}", "/image/repository"},
+		{"image: {digest: latest}", "/image/digest"},
+		{"image: {pullPolicy: Sometimes}", "/image/pullPolicy"},
+		{"config: {consumer: []}", "'consumer' not allowed"},
+		{"config: {consumers: [{name: a, topic: [t]}]}", "'topic' not allowed"},
+		{"config: {consumers: [{name: a, state: pause}]}", "/config/consumers/0/state"},
+		{"config: {defaults: {sink: {file: {mode: 0640}}}}", "/config/defaults/sink/file/mode"},
+		{"config: text", "/config"},
+		{"configText: {consumers: []}", "/configText"},
+		{"secrets: [{name: kafka}]", "/secrets/0"},
+		{"secrets: [Kafka]", "/secrets/0"},
+		{"secrets: [kafka, kafka]", "/secrets"},
+		{"persistence: {size: 10 GB}", "/persistence/size"},
+		{"persistence: {accessModes: [ReadOnlyMany]}", "/persistence/accessModes/0"},
+		{"resources: {limits: {memory: 512MB}}", "/resources/limits/memory"},
+		{"resources: {limit: {memory: 512Mi}}", "'limit' not allowed"},
+		{"shutdownTimeoutSeconds: 25s", "/shutdownTimeoutSeconds"},
+		{"http: {port: 80}", "/http/port"},
+		{"http: {tls: true}", "/http/webConfigSecret"},
+		{"http: {basicAuthSecret: login}", "/http/webConfigSecret"},
+		{"networkPolicy: {brokerPorts: []}", "/networkPolicy/brokerPorts"},
+		{"networkPolicy: {ingressFrom: {}}", "/networkPolicy/ingressFrom"},
+		{"serviceMonitor: {interval: 30}", "/serviceMonitor/interval"},
+		{"dashboard: {enabled: 'yes'}", "/dashboard/enabled"},
+		{"keda: {enabled: true, prometheusAddress: 'http://p'}", "/keda"}, // without the bound
+		{"keda: {enabled: true, maxReplicaCount: 0, prometheusAddress: 'http://p'}", "/keda/maxReplicaCount"},
+		{"keda: {enabled: true, maxReplicaCount: 3}", "/keda"}, // without a source of the lag
+		{"{replicas: 4, keda: {enabled: true, maxReplicaCount: 3, prometheusAddress: 'http://p'}}", "replicas is more than keda.maxReplicaCount"},
+		{"fullnameOverride: -x", "/fullnameOverride"},
+	} {
+		t.Run(c.values, func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join(dir, fmt.Sprint(i)+".yaml")
+			if err := os.WriteFile(file, []byte(c.values+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			out, err := template(t, "--values="+file)
+			if err == nil {
+				t.Fatalf("rendered as %.300s", out)
+			}
+			if !strings.Contains(err.Error(), c.want) {
+				t.Errorf("the error does not contain %q: %.600s", c.want, err)
+			}
+		})
+	}
+}
+
+// A schema is the part of the schema of values that describes a key.
+type schema struct {
+	Description string
+	Ref         string `json:"$ref"`
+	Properties  map[string]schema
+}
+
+// TestReadmeListsAllValues: each value has a description in the schema, a default, and a row
+// in the table of README.md.
+func TestReadmeListsAllValues(t *testing.T) {
+	t.Parallel()
+	var s schema
+	if err := json.Unmarshal([]byte(read(t, schemaFile)), &s); err != nil {
+		t.Fatal(err)
+	}
+	var values map[string]any
+	if err := yaml.Unmarshal([]byte(read(t, filepath.Join(chart, "values.yaml"))), &values); err != nil {
+		t.Fatal(err)
+	}
+	delete(s.Properties, "global")
+	var table strings.Builder
+	table.WriteString("| value | default | meaning |\n|---|---|---|\n")
+	writeRows(t, &table, "", s, values)
+
+	file := filepath.Join(chart, "README.md")
+	const heading = "## Values\n\n"
+	text, _, ok := strings.Cut(read(t, file), heading)
+	if !ok {
+		t.Fatalf("%s has no heading of the values", file)
+	}
+	wantFile(t, file, text+heading+table.String())
+}
+
+// writeRows writes a row for each key below path.
+func writeRows(t *testing.T, w *strings.Builder, path string, s schema, values map[string]any) {
+	t.Helper()
+	for key := range values {
+		if _, ok := s.Properties[key]; !ok {
+			t.Errorf("the schema has no %s%s", path, key)
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(s.Properties)) {
+		child := s.Properties[key]
+		value, ok := values[key]
+		if !ok {
+			t.Errorf("values.yaml has no %s%s", path, key)
+		}
+		if child.Description == "" {
+			t.Errorf("the schema does not describe %s%s", path, key)
+		}
+		if inner, is := value.(map[string]any); is && len(child.Properties) > 0 {
+			writeRows(t, w, path+key+".", child, inner)
+			continue
+		}
+		text, err := json.Marshal(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(w, "| `%s%s` | `%s` | %s |\n", path, key, text, child.Description)
+	}
+}
