@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"kcagent/e2e/agenttest"
 	"kcagent/e2e/kafkatest"
+	"kcagent/e2e/loud"
 )
 
 // TestFullDiskStopsItsConsumerOnly: the consumer reports the full disk, commits nothing
@@ -119,7 +121,7 @@ func TestUnusableFileIsNamedUntilItIsRepaired(t *testing.T) {
 }
 
 // mountDisk mounts a tmpfs with these options below dir until the end of the test, and
-// returns its path. It skips the test where it lacks the permission.
+// returns its path. It skips the test, with a notice, where it lacks the permission.
 func mountDisk(t *testing.T, dir, options string) string {
 	t.Helper()
 	disk := filepath.Join(dir, "disk")
@@ -127,7 +129,7 @@ func mountDisk(t *testing.T, dir, options string) string {
 		t.Fatal(err)
 	}
 	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, options); err != nil {
-		t.Skipf("cannot mount a small disk: %v", err)
+		loud.Skip(t, "KCAGENT_REQUIRE_MOUNT", fmt.Sprintf("a small disk cannot be mounted (root is required): %v", err))
 	}
 	t.Cleanup(func() {
 		if err := unix.Unmount(disk, unix.MNT_DETACH); err != nil {

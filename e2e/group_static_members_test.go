@@ -87,6 +87,38 @@ func TestStaticMemberLeavesWithItsConsumer(t *testing.T) {
 	l.wantFile(t, l.produced)
 }
 
+// TestEndedStaticMemberKeepsItsPartitions: the partitions of a static member whose agent has
+// ended have no other reader until session_timeout, or until an operator removes the member.
+// The others then take them over and repeat nothing.
+func TestEndedStaticMemberKeepsItsPartitions(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	topic := s.newTopic(t, "kept", 4)
+	start := func(id string) (entry, *agenttest.Agent) {
+		e := s.entry("kept", topic).static(id).withPath(filepath.Join(s.dir, id+".log"))
+		text := strings.Replace(s.config(e), "  main: {", "  main: {session_timeout: 10m, ", 1) // longer than the test
+		return e, agenttest.Start(t, agenttest.Options{Config: text})
+	}
+	here, stays := start("host-1")
+	there, ends := start("host-2")
+	generation := waitGeneration(stays, "kept", 2)
+	waitGeneration(ends, "kept", 2)
+	f := s.newFeed(topic, 4)
+	f.produce(t, 100)
+	s.waitGroupCommitted(t, here, 400)
+
+	stopAgent(t, ends)
+	f.produce(t, 100)
+	s.waitGroupCommitted(t, here, 600) // of its own two partitions
+	if g := waitGeneration(stays, "kept", 2); g != generation {
+		t.Errorf("the end of an agent changed generation %d to %d", generation, g)
+	}
+	s.RemoveStatic(t, here.group, "host-2")
+	waitGeneration(stays, "kept", 4)
+	s.waitGroupCommitted(t, here, 800)
+	readTrail(t, here.path, there.path).sorted().wantExact(t, topic, 4, 200)
+}
+
 // TestReplacedStaticMemberReportsAndWaits: if a second agent joins with the same
 // instance_id, the first one reports it and waits. It does not take the membership back.
 func TestReplacedStaticMemberReportsAndWaits(t *testing.T) {

@@ -12,7 +12,7 @@
 //
 //	edit_     what an edit of the configuration file does and leaves alone
 //	group_    membership: static members, rebalances, other clients, the pre-check of a group
-//	offset_   where reading starts or resumes: start policy, resets, hand-over, recreated topics, truncation
+//	offset_   where reading starts or resumes: start policy, resets, hand-over, moves, recreated topics, truncation
 //	kafka_    outages, networks, limits and versions of brokers
 //	record_   delivery: kills, compression, transactions, compaction, large records, timestamps, verify
 //	file_     the file sink: names, rotation, moved and unusable files
@@ -20,8 +20,12 @@
 //	process_  the process: shutdown, leaks, memory, descriptors, standard streams
 //	http_     the HTTP API and the metrics
 //
+// day_in_production_linux_test.go follows three replicas through everything that happens to
+// them in production. It is a good test to read first.
+//
 // Helpers are in scene_test.go, entry_test.go, trail_test.go, lifecycle_test.go (a consumer
-// that edits change, beside one that they must not touch) and the packages below this one.
+// that edits change, beside one that they must not touch), replicas_linux_test.go (agents as
+// Kubernetes runs them) and the packages below this one.
 //
 // All tests are one package although it is large: they share one cluster, which takes
 // seconds to start, and run in parallel, since most of them wait. A division into packages

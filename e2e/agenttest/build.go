@@ -15,14 +15,19 @@ import (
 
 // A binary is built once per process.
 type binary struct {
-	race bool
-	once sync.Once
-	path string // empty if it was not built
-	err  error
+	race    bool
+	version string // linked, as in a release; empty for none
+	once    sync.Once
+	path    string // empty if it was not built
+	err     error
 }
+
+// NextVersion is the version of the kcagent that [Next] returns.
+const NextVersion = "99.0.0"
 
 var (
 	tested   = &binary{race: raceEnabled}
+	next     = &binary{race: raceEnabled, version: NextVersion}
 	released = &binary{}
 )
 
@@ -33,9 +38,16 @@ func Binary(t testing.TB) string {
 	return tested.get(t)
 }
 
+// Next returns the path of a second kcagent, of the same source code, which reports another
+// version: an upgrade for tests. The first call links it, which takes seconds.
+func Next(t testing.TB) string {
+	t.Helper()
+	return next.get(t)
+}
+
 func (b *binary) get(t testing.TB) string {
 	t.Helper()
-	b.once.Do(func() { b.path, b.err = build(b.race) })
+	b.once.Do(func() { b.path, b.err = build(b.race, b.version) })
 	if b.err != nil {
 		t.Fatal(b.err)
 	}
@@ -44,14 +56,14 @@ func (b *binary) get(t testing.TB) string {
 
 // RemoveBinary removes the built binaries. TestMain calls it after the tests.
 func RemoveBinary() {
-	for _, b := range []*binary{tested, released} {
+	for _, b := range []*binary{tested, next, released} {
 		if b.path != "" {
 			_ = os.RemoveAll(filepath.Dir(b.path)) // a temporary folder
 		}
 	}
 }
 
-func build(race bool) (path string, err error) {
+func build(race bool, version string) (path string, err error) {
 	dir, err := os.MkdirTemp("", "kcagent-bin-")
 	if err != nil {
 		return "", fmt.Errorf("create folder for the binary: %w", err)
@@ -61,6 +73,9 @@ func build(race bool) (path string, err error) {
 	cgo := "CGO_ENABLED=0" // as it is released
 	if race {
 		args, cgo = append(args, "-race"), "CGO_ENABLED=1"
+	}
+	if version != "" {
+		args = append(args, "-ldflags=-X kcagent/cli.linked="+version)
 	}
 	cmd := exec.Command("go", append(args, "kcagent")...)
 	cmd.Env = append(os.Environ(), cgo)

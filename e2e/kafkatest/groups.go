@@ -117,6 +117,22 @@ func (c *Cluster) Leave(t testing.TB, group string, members ...string) {
 	})
 }
 
+// RemoveStatic removes a static member from a group by its instance ID, as an admin client
+// does (removeMembersFromConsumerGroup of the Java client).
+func (c *Cluster) RemoveStatic(t testing.TB, group, instance string) {
+	t.Helper()
+	req, m := kmsg.NewPtrLeaveGroupRequest(), kmsg.NewLeaveGroupRequestMember()
+	m.InstanceID = &instance
+	req.Group, req.Members = group, append(req.Members, m)
+	Request(t, c, "remove "+instance+" from group "+group, req, func(r *kmsg.LeaveGroupResponse) error {
+		errs := []error{code(r.ErrorCode)}
+		for _, m := range r.Members {
+			errs = append(errs, code(m.ErrorCode))
+		}
+		return first(errs)
+	})
+}
+
 // Coordinator returns the id of the broker that coordinates a group.
 func (c *Cluster) Coordinator(t testing.TB, group string) int {
 	t.Helper()
