@@ -189,8 +189,8 @@ func TestDocumentsShowTheNameOfTheImage(t *testing.T) {
 	for _, m := range regexp.MustCompile(` -t (\S+)`).FindAllStringSubmatch(recipe, -1) {
 		made[m[1]] = true
 	}
-	shown := regexp.MustCompile(`(?m)docker run .*?(\S+)$| image: (\S+)$`)
-	for _, file := range []string{"README.md", "consumers.yaml", "examples/sidecar.yaml"} {
+	shown := regexp.MustCompile(`(?m)docker run .*?(\S+)$| image: (kcagent\S*)$`)
+	for _, file := range []string{"README.md", "consumers.yaml", "deploy/kubernetes/sidecar.yaml"} {
 		names := shown.FindAllStringSubmatch(read(t, file), -1)
 		if len(names) == 0 {
 			t.Errorf("%s shows no image", file)

@@ -45,6 +45,13 @@ func Next(t testing.TB) string {
 	return next.get(t)
 }
 
+// ReleasedBinary returns the path of a kcagent that is built as it is released: static, and
+// without the race detector.
+func ReleasedBinary(t testing.TB) string {
+	t.Helper()
+	return released.get(t)
+}
+
 func (b *binary) get(t testing.TB) string {
 	t.Helper()
 	b.once.Do(func() { b.path, b.err = build(b.race, b.version) })

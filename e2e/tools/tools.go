@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -20,6 +21,8 @@ import (
 // Require, set to 1, makes tests fail that would be skipped without a tool. CI sets it.
 const Require = "KCAGENT_REQUIRE_TOOLS"
 
+var majorVersion = regexp.MustCompile(`^v[0-9]+$`)
+
 // Go returns the path of the program that pkg, such as
 // "helm.sh/helm/v3/cmd/helm@v3.22.0", builds. Without the module proxy, the test is
 // skipped with a notice.
@@ -28,6 +31,9 @@ func Go(t testing.TB, pkg string) string {
 	name, version, ok := strings.Cut(pkg, "@")
 	if !ok {
 		t.Fatalf("package %s without a version", pkg)
+	}
+	if majorVersion.MatchString(path.Base(name)) {
+		name = path.Dir(name) // as the go command names the program
 	}
 	name = path.Base(name)
 	dir := folder(t, name, version, Require, func(dir string) error {

@@ -127,3 +127,71 @@ func TestMistakesAreFound(t *testing.T) {
 		})
 	}
 }
+
+// connected is a text whose references are right.
+const connected = `
+apiVersion: v1
+kind: Service
+metadata: {name: kcagent}
+spec:
+  selector: {app: kcagent}
+  ports: [{name: http, port: 80, targetPort: http}]
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: kcagent}
+spec:
+  serviceName: kcagent
+  selector: {matchLabels: {app: kcagent}}
+  template:
+    metadata: {labels: {app: kcagent}}
+    spec:
+      containers:
+        - name: kcagent
+          ports: [{name: http, containerPort: 8080}]
+          livenessProbe: {httpGet: {path: /healthz, port: http}}
+          readinessProbe: {httpGet: {path: /healthz, port: 8080}}
+          volumeMounts: [{name: data, mountPath: /data}, {name: config, mountPath: /etc/kcagent}]
+      volumes: [{name: config, configMap: {name: kcagent}}]
+  volumeClaimTemplates:
+    - metadata: {name: data}
+      spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: kcagent}
+spec: {podSelector: {matchLabels: {app: kcagent}}}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {name: kcagent}
+spec: {selector: {matchLabels: {app: kcagent}}}
+`
+
+// TestBrokenReferencesAreFound: each replacement in the text is reported.
+func TestBrokenReferencesAreFound(t *testing.T) {
+	if found := broken(t, Validate(t, connected)); len(found) > 0 {
+		t.Fatalf("right references are reported: %q", found)
+	}
+	for _, c := range []struct{ name, old, new, want string }{
+		{"mount", "{name: data, mountPath", "{name: dat, mountPath", "mounts the volume dat"},
+		{"volume", "{name: config, mountPath", "{name: data, mountPath", "no container mounts the volume config"},
+		{"probe by name", "path: /healthz, port: http", "path: /healthz, port: web", "probe of port web"},
+		{"probe by number", "port: 8080}}", "port: 8081}}", "probe of port 8081"},
+		{"selector of the Service", "selector: {app: kcagent}", "selector: {app: other}", "Service kcagent: the selector selects the pods of 0"},
+		{"port of the Service", "targetPort: http", "targetPort: 9090", "StatefulSet kcagent has no port 9090"},
+		{"labels of the pods", "labels: {app: kcagent}}\n    spec", "labels: {app: other}}\n    spec", "StatefulSet kcagent: the selector selects the pods of 0"},
+		{"selector of the NetworkPolicy", "podSelector: {matchLabels: {app: kcagent}}", "podSelector: {matchLabels: {app: other}}", "NetworkPolicy kcagent: the selector"},
+		{"selector of the budget", "{selector: {matchLabels: {app: kcagent}}}", "{selector: {matchLabels: {app: other}}}", "PodDisruptionBudget kcagent: the selector"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			text := strings.Replace(connected, c.old, c.new, 1)
+			if text == connected {
+				t.Fatalf("the text does not contain %q", c.old)
+			}
+			if found := broken(t, Validate(t, text)); !strings.Contains(strings.Join(found, "\n"), c.want) {
+				t.Errorf("found %q, want %q", found, c.want)
+			}
+		})
+	}
+}
