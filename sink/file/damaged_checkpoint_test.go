@@ -2,8 +2,11 @@ package file
 
 import (
 	"errors"
+	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -46,6 +49,53 @@ func TestDamagedCheckpointIsRejected(t *testing.T) {
 	s = openExact(t, path, nil)
 	wantNext(t, s, 0, 5)
 	mustClose(t, s)
+}
+
+// TestFormatOfAnotherVersionIsRejected checks that the sink changes neither a checkpoint in
+// another format nor its file, whatever the durability, also if only one slot is in use.
+func TestFormatOfAnotherVersionIsRejected(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "out.log")
+	s := openExact(t, path, nil)
+	mustWrite(t, s, records(0, 0, 5))
+	mustClose(t, s)
+	ours, file := readFile(t, path+filename.CheckpointSuffix), readFile(t, path)
+	slot := newerSlot(t, ours)
+	for name, content := range map[string]string{
+		"the first slot":  slot + ours[len(slot):],
+		"the second slot": ours[:checkpoint.SlotSize] + slot,
+		"the only slot":   slot + strings.Repeat("\x00", 2*checkpoint.SlotSize-len(slot)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, durability := range []sink.Durability{sink.Fsync, sink.None} {
+				writeFile(t, path+filename.CheckpointSuffix, content)
+				spec := exactSpec(path)
+				spec.File.Durability = durability
+				s, err := openWith(t.Context(), spec, testOptions{})
+				if err == nil {
+					mustClose(t, s)
+				}
+				if err == nil || !strings.Contains(err.Error(), "checkpoint has format 3, and this version of kcagent reads format 2: run the version that wrote it") {
+					t.Errorf("durability %s: got %v", durability, err)
+				}
+				if readFile(t, path+filename.CheckpointSuffix) != content || readFile(t, path) != file {
+					t.Errorf("durability %s: the file or its checkpoint has changed", durability)
+				}
+			}
+		})
+	}
+}
+
+// newerSlot returns the first slot of a checkpoint as a version with format 3 would write
+// it: with another digit, an unknown field, and its own length and checksum.
+func newerSlot(t *testing.T, ours string) string {
+	t.Helper()
+	header, body, _ := strings.Cut(ours, "\n")
+	seq := regexp.MustCompile(`seq=[0-9a-f]{16} `).FindString(header)
+	body, _, _ = strings.Cut(body, "\n")
+	body = strings.Replace(body, "{", `{"later":true,`, 1) + "\n"
+	head := fmt.Sprintf("kcagent checkpoint 3 %sbytes=%08x crc32c=", seq, len(body))
+	sum := crc32.Checksum([]byte(head+body), crc32.MakeTable(crc32.Castagnoli))
+	return fmt.Sprintf("%s%08x\n%s", head, sum, body)
 }
 
 // TestOtherFileThanInTheCheckpointIsRejected checks that a file that is not the one in the

@@ -82,6 +82,23 @@ func TestFailedStoreWritesTheSameSlotAgain(t *testing.T) {
 	}
 }
 
+// TestFieldsNeedAnotherFormat lists the fields of a checkpoint. A change of the list requires
+// another format, see [format]: an earlier version cannot read the checkpoint.
+func TestFieldsNeedAnotherFormat(t *testing.T) {
+	at := &FileState{Inode: 1, Born: 2, Length: 3, Tail: 4, Compression: sink.Zstd, Final: time.UnixMilli(5).UTC()}
+	body, err := (&Checkpoint{
+		Ledger: "l", Consumer: "c", Group: "g", Delivery: sink.ExactlyOnce, Unsynced: true, File: at, Done: at, Completed: time.UnixMilli(6).UTC(),
+		Topics: []TopicState{{"t", sink.Identity{Cluster: "c", Topic: "i", Brokers: "b"}, map[int32]PartitionState{0: {7, "l", leader.NewEpoch(8)}}}},
+	}).encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile("testdata/format-" + string(format) + ".json")
+	if err != nil || string(body) != string(want) {
+		t.Errorf("the fields are\n%swant\n%s%v", body, want, err)
+	}
+}
+
 // TestCheckpointWithoutLeaderEpochs reads a checkpoint of an older version.
 func TestCheckpointWithoutLeaderEpochs(t *testing.T) {
 	c, err := Decode([]byte(`{"ledger":"x","consumer":"c","group":"g","delivery":"exactly_once","topics":[{"topic":"orders","partitions":{"0":{"next":6,"lineage":"L"}}}]}`))
@@ -124,7 +141,7 @@ func FuzzCheckpoint(f *testing.F) {
 		f.Add(encodeSlot(7, body))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		_, body, ok := parseSlot(data)
+		_, _, body, ok := parseSlot(data)
 		if !ok {
 			body = data // even with a valid checksum, Decode must reject what is not sound
 		}

@@ -22,9 +22,14 @@ type slots struct {
 	Seq    uint64 // of the newest checkpoint, or of a later one that could not be stored
 }
 
+// format is the digit that stands for the form of the JSON in the slots. A change of it, also
+// a new field, increments it, so that an earlier version reports the format instead of a
+// damaged file. The header keeps its form.
+const format = '2'
+
 const (
 	SlotSize   = 4 << 10 // in the first pair: a block of the file system
-	slotSeq    = "kcagent checkpoint 2 seq=%016x "
+	slotSeq    = "kcagent checkpoint %c seq=%016x "
 	slotHeader = slotSeq + "bytes=%08x crc32c="
 	slotSum    = "%08x\n"
 	headerSize = len("kcagent checkpoint 2 seq=0123456789abcdef bytes=01234567 crc32c=01234567\n")
@@ -53,8 +58,10 @@ func (s *slots) Load() (body []byte, err error) {
 		if n == 0 {
 			break
 		}
-		seq, b, ok := parseSlot(data[:n])
+		written, seq, b, ok := parseSlot(data[:n])
 		switch {
+		case ok && written != format:
+			return nil, &FormatError{written}
 		case ok && (body == nil || seq > s.Seq):
 			s.newest, s.Seq, body = i, seq, b
 		case !ok && len(bytes.Trim(data[:n], "\x00")) > 0:
@@ -72,38 +79,52 @@ func (s *slots) Load() (body []byte, err error) {
 
 // wasUsed reports whether the remains of a slot belong to a later checkpoint than the first.
 func wasUsed(data []byte) bool {
+	var written rune
 	var seq uint64
-	_, err := fmt.Sscanf(string(data[:min(len(data), headerSize)]), slotSeq, &seq)
+	_, err := fmt.Sscanf(string(data[:min(len(data), headerSize)]), slotSeq, &written, &seq)
 	return err == nil && seq > 1
+}
+
+// A FormatError says that another version of the program wrote the checkpoint, in a form
+// that this one does not read.
+type FormatError struct {
+	Format rune
+}
+
+// Error implements error.
+func (e *FormatError) Error() string {
+	return fmt.Sprintf("checkpoint has format %c, and this version of kcagent reads format %c: run the version that wrote it, or move it and its file away to start a new file at the committed offsets",
+		e.Format, format)
 }
 
 // ErrDamaged says that no slot holds a whole checkpoint, although one was stored.
 var ErrDamaged = errors.New("checksum does not match the content")
 
-// parseSlot returns the sequence number and the body of a slot; ok is false if it is torn.
-func parseSlot(data []byte) (seq uint64, body []byte, ok bool) {
+// parseSlot returns the format, the sequence number and the body of a slot; ok is false if it
+// is torn.
+func parseSlot(data []byte) (written rune, seq uint64, body []byte, ok bool) {
 	if len(data) < headerSize {
-		return 0, nil, false
+		return 0, 0, nil, false
 	}
 	var length, sum uint32
-	if _, err := fmt.Sscanf(string(data[:headerSize]), slotHeader+slotSum, &seq, &length, &sum); err != nil {
-		return 0, nil, false
+	if _, err := fmt.Sscanf(string(data[:headerSize]), slotHeader+slotSum, &written, &seq, &length, &sum); err != nil {
+		return 0, 0, nil, false
 	}
 	if int64(length) > int64(len(data)-headerSize) {
-		return 0, nil, false
+		return 0, 0, nil, false
 	}
 	body = data[headerSize:][:length]
-	return seq, body, bytes.HasPrefix(data, slotHead(seq, body))
+	return written, seq, body, bytes.HasPrefix(data, slotHead(written, seq, body))
 }
 
 // slotHead returns the header of a checkpoint, with the checksum of header and body.
-func slotHead(seq uint64, body []byte) []byte {
-	head := fmt.Appendf(make([]byte, 0, headerSize+len(body)), slotHeader, seq, len(body))
+func slotHead(written rune, seq uint64, body []byte) []byte {
+	head := fmt.Appendf(make([]byte, 0, headerSize+len(body)), slotHeader, written, seq, len(body))
 	return fmt.Appendf(head, slotSum, crc32.Update(crc32.Checksum(head, castagnoli), castagnoli, body))
 }
 
 // encodeSlot returns a checkpoint with its header.
-func encodeSlot(seq uint64, body []byte) []byte { return append(slotHead(seq, body), body...) }
+func encodeSlot(seq uint64, body []byte) []byte { return append(slotHead(format, seq, body), body...) }
 
 // store makes body the newest checkpoint, durably if sync is set. After an error it is
 // unknown whether it is, and the caller stores again. That writes the same slot, or a larger
