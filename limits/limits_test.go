@@ -1,6 +1,10 @@
 package limits
 
 import (
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -21,6 +25,31 @@ func TestEachPartGetsItsShareOfDescriptors(t *testing.T) {
 		}
 		if rest := d.Limit - d.Files - d.Connections - d.Brokers; c.limit >= 64 && rest < 16 {
 			t.Errorf("%d: %+v leaves too little for the rest", c.limit, d)
+		}
+	}
+}
+
+// TestSharesInTheSizingGuide: the table of docs/sizing.md has the shares of each limit. A file
+// and its checkpoint are two descriptors.
+func TestSharesInTheSizingGuide(t *testing.T) {
+	text, err := os.ReadFile("../docs/sizing.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := regexp.MustCompile(`(?m)^\| ([0-9,]+) \| ([0-9,]+) \| ([0-9,]+) \|$`).FindAllStringSubmatch(string(text), -1)
+	if len(rows) < 3 {
+		t.Fatalf("%d rows were found", len(rows))
+	}
+	number := func(text string) int {
+		n, err := strconv.Atoi(strings.ReplaceAll(text, ",", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for _, row := range rows {
+		if d := divide(number(row[1])); d.Files/2 != number(row[2]) || d.Members != number(row[3]) {
+			t.Errorf("the row is %s, want %d files and %d consumers", row[0], d.Files/2, d.Members)
 		}
 	}
 }

@@ -1,0 +1,109 @@
+package docs
+
+import (
+	"math"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"kcagent/config"
+	"kcagent/sink"
+	"kcagent/sink/encode"
+	"kcagent/sink/file/checkpoint"
+)
+
+// figure returns a number of docs/sizing.md, such as 1,000.
+func figure(t *testing.T, text string) float64 {
+	t.Helper()
+	n, err := strconv.ParseFloat(strings.ReplaceAll(text, ",", ""), 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestSizingFormulasFitTheMeasurements: the formulas of docs/sizing.md lead to what it
+// measured, memory within a tenth. The peak with records stays below the limit that the
+// formulas recommend.
+func TestSizingFormulasFitTheMeasurements(t *testing.T) {
+	page := read(t, "docs/sizing.md")
+	m := regexp.MustCompile(`\| memory without records \| (\d+) MiB \+ \*C\* × (\d+) KiB \+ \*P\* × (\d+) KiB \| (\d+) MiB \|`).FindStringSubmatch(page)
+	if m == nil {
+		t.Fatal("the formula of the memory was not found")
+	}
+	base, perConsumer, perPartition := figure(t, m[1]), figure(t, m[2]), figure(t, m[3])
+	idle := func(c, p float64) float64 { return base + (c*perConsumer+p*perPartition)/1024 }
+	if got := math.Round(idle(200, 2000)); got != figure(t, m[4]) {
+		t.Errorf("the example needs %v MiB, and the page says %s", got, m[4])
+	}
+	limit := regexp.MustCompile(`so a limit of (\d+) MiB`).FindStringSubmatch(page)
+	if sum := 1.5 * (idle(200, 2000) + 96 + 50); limit == nil || figure(t, limit[1]) < sum-10 || figure(t, limit[1]) > sum+10 {
+		t.Errorf("the limit is %v, and the sum %v", limit, sum)
+	}
+	rows := regexp.MustCompile(`(?m)^\| ([0-9,]+)(, (?:zstd|gzip|zstd, )?(?:with \d+ MB/s)?)? \| ([0-9,]+) \| (\d) \| ([0-9,]+) \| (\d+) \| (\d+) \| ([0-9,]+) \| ([0-9,]+) \| ([0-9,]+) \| ([0-9,]+) \|$`).FindAllStringSubmatch(page, -1)
+	if len(rows) != 11 {
+		t.Fatalf("%d rows of measurements were found", len(rows))
+	}
+	for _, row := range rows {
+		c, p, brokers, files := figure(t, row[1]), figure(t, row[3]), figure(t, row[4]), figure(t, row[5])
+		rss, peak, descriptors, sockets, kib := figure(t, row[6]), figure(t, row[7]), figure(t, row[8]), figure(t, row[9]), figure(t, row[11])
+		switch {
+		case strings.Contains(row[2], "MB/s"):
+			if peak > figure(t, limit[1]) {
+				t.Errorf("%s: the peak exceeds the limit of %s MiB", row[0], limit[1])
+			}
+		case files == p:
+			if want := idle(c, p); math.Abs(rss-want) > want/10 {
+				t.Errorf("%s: the formula leads to %.0f MiB", row[0], want)
+			}
+		}
+		if descriptors != 2*files || files == p && kib != 8*p {
+			t.Errorf("%s: two descriptors and 8 KiB for each file are %v and %v", row[0], 2*files, 8*files)
+		}
+		// The HTTP API has a socket that listens, and one of the benchmark's client.
+		if want := c + 2*brokers + 1 + 2; sockets > want {
+			t.Errorf("%s: the formula leads to %v sockets", row[0], want)
+		}
+	}
+}
+
+// TestSizingNamesTheDefaults: the constants that docs/sizing.md uses.
+func TestSizingNamesTheDefaults(t *testing.T) {
+	c, problems := config.Parse("", []byte("consumers: [{name: a, brokers: [k:9092], topics: [t], sink: {stdout: {}}}]"), nil)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	if f := c.Consumers[0].Cluster.Fetch; f.Lanes != 2 || f.MaxBytes != 16<<20 {
+		t.Errorf("the example has 2 lanes of 16 MiB, and the defaults are %+v", f)
+	}
+	if checkpoint.SlotSize != 4<<10 {
+		t.Errorf("a checkpoint has two slots of %d bytes, and the page says 8 KiB", checkpoint.SlotSize)
+	}
+}
+
+// TestSizesOfRecords: the bytes of a record in each format.
+func TestSizesOfRecords(t *testing.T) {
+	page := read(t, "docs/sizing.md")
+	envelope := regexp.MustCompile("`format: json` \\| (\\d+), the name").FindStringSubmatch(page)
+	header := regexp.MustCompile("`format: json` \\| (\\d+), the JSON texts").FindStringSubmatch(page)
+	if envelope == nil || header == nil {
+		t.Fatal("the sizes were not found")
+	}
+	raw, _ := encode.For(sink.Raw)
+	json, _ := encode.For(sink.JSON)
+	r := &sink.Record{Topic: "orders", Partition: 12, Offset: 345, Time: time.Now(), Value: []byte("abc")}
+	if n := len(raw(nil, r)); n != len("abc")+1 {
+		t.Errorf("the raw record has %d bytes", n)
+	}
+	want := int(figure(t, envelope[1])) + len("orders") + len("12") + len("345") + len("null") + len(`"abc"`)
+	if n := len(json(nil, r)); n != want {
+		t.Errorf("the envelope has %d bytes, want %d", n, want)
+	}
+	r.Headers = []sink.Header{{Key: []byte("k"), Value: []byte("v")}, {Key: []byte("k")}}
+	want += 2*int(figure(t, header[1])) + len(`"k""v","k"null`)
+	if n := len(json(nil, r)); n != want {
+		t.Errorf("the envelope with headers has %d bytes, want %d", n, want)
+	}
+}
