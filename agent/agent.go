@@ -218,7 +218,8 @@ func (a *Agent) Reopen() {
 	a.reopen.Set()
 }
 
-// Alive reports whether the loop responds within timeout.
+// Alive reports whether the loop responds within timeout. It returns false at once when Run
+// has returned.
 func (a *Agent) Alive(timeout time.Duration) bool {
 	pong := make(chan struct{})
 	t := time.NewTimer(timeout)
@@ -226,10 +227,14 @@ func (a *Agent) Alive(timeout time.Duration) bool {
 	select {
 	case a.pings <- pong:
 		return true
+	case <-a.done:
 	case <-t.C:
-		return false
 	}
+	return false
 }
+
+// Summary returns the configuration and the number of consumers by status, without the rest.
+func (a *Agent) Summary() web.Status { return a.api.Summary() }
 
 // Handler serves the HTTP API.
 func (a *Agent) Handler() http.Handler { return a.api.Handler() }

@@ -25,10 +25,12 @@ import (
 	"kcagent/cli/command"
 	"kcagent/cli/httpserver"
 	"kcagent/cli/logging"
+	"kcagent/cli/systemd"
 	"kcagent/config"
 	"kcagent/config/filewatch"
 	"kcagent/limits"
 	"kcagent/logkey"
+	"kcagent/retry"
 )
 
 // runOptions configure a running agent; the commands run and demo set them.
@@ -126,12 +128,16 @@ func (l logOptions) open(w io.Writer) *logging.Log {
 // serverGrace is how long requests in progress may take once the agent has ended.
 const serverGrace = 2 * time.Second
 
+// exitTime is how long the process may take to end after the shutdown of the consumers.
+const exitTime = serverGrace + 5*time.Second
+
 // runAgent runs an agent until ctx ends: the watcher sends it edits, and the HTTP server
 // shows its state. It returns nil if every consumer ended cleanly.
 func runAgent(ctx context.Context, o runOptions) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP) // before anything else, because the default action ends the process
 	defer signal.Stop(hup)
+	notifier := systemd.FromEnvironment()
 
 	listener, err := httpserver.Listen(o.listen)
 	if err != nil {
@@ -159,26 +165,21 @@ func runAgent(ctx context.Context, o runOptions) error {
 			cancel(serverError{fmt.Errorf("serve http on %s: %w", o.listen, err)})
 		}
 	})
-	reload := make(chan os.Signal, 1)
-	wg.Go(func() {
-		for {
-			select {
-			case sig := <-hup:
-				a.Reopen()
-				select {
-				case reload <- sig:
-				default: // a reload is pending already
-				}
-			case <-ctx.Done():
-				return
-			}
-		}
-	})
+	reload, reloads := make(chan os.Signal, 1), retry.NewSignal()
+	wg.Go(func() { forward(ctx, hup, a, reload, reloads) })
 	w := config.NewWatcher(o.config, os.LookupEnv, filewatch.Options{Log: log, Reload: reload, Events: o.watch})
 	wg.Go(func() { w.Run(ctx) })
 	wg.Go(func() { files.Run(ctx) })
+	running, ended := context.WithCancel(context.WithoutCancel(ctx))
+	defer ended()
+	wg.Go(func() {
+		notifier.Run(ctx, running, systemd.Options{
+			Agent: a, File: o.config, Hup: reloads, StopTime: o.shutdownTimeout + exitTime, Log: log,
+		})
+	})
 
 	err = a.Run(ctx, w.Updates())
+	ended()
 	if failed, ok := errors.AsType[serverError](context.Cause(ctx)); ok {
 		err = errors.Join(failed, err)
 	}
@@ -189,6 +190,23 @@ func runAgent(ctx context.Context, o runOptions) error {
 	_ = server.Close()
 	wg.Wait()
 	return err
+}
+
+// forward hands over each SIGHUP to the agent, the watcher and the notifier, until ctx ends.
+func forward(ctx context.Context, hup <-chan os.Signal, a *agent.Agent, watcher chan<- os.Signal, notifier retry.Signal) {
+	for {
+		select {
+		case sig := <-hup:
+			a.Reopen()
+			select {
+			case watcher <- sig:
+			default: // a reload is pending already
+			}
+			notifier.Set()
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // newServer returns a server of the HTTP API and the listener that it must serve, which has at

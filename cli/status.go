@@ -35,8 +35,10 @@ The table has one line per consumer, consumers with errors first. With --output 
 stdout is the response of /status, see docs/http-api.md.
 
 With --wait FILE the command waits until the agent has applied exactly this file and
-every consumer is in its desired state. The command ends at once if the agent
-rejects the file.`,
+every consumer is in its desired state. With --for accepted, it waits only until the
+agent has accepted the file: consumers that fail or wait for a broker do not count. The
+command ends at once if the agent rejects the file. If the file changes meanwhile, the
+command waits for the new content.`,
 		Example: "kcagent status --wait consumers.yaml --timeout 60s",
 		Args:    command.NoArgs,
 	}
@@ -44,6 +46,7 @@ rejects the file.`,
 	address := urlFlag(c)
 	watch := c.Flags().Bool("watch", false, "repeat every two seconds")
 	file := c.Flags().String("wait", "", "wait until the agent has applied exactly this `file`")
+	goal := command.Choice(c, "for", waitApplied, "with --wait, what to wait for: every consumer in its desired state, or the agent's verdict on the file only", waitApplied, waitAccepted)
 	timeout := c.Flags().Duration("timeout", time.Minute, "maximum `duration` of --wait")
 	output := outputFlag(c)
 	command.CompleteYAML(c, "wait")
@@ -56,10 +59,12 @@ rejects the file.`,
 			return err
 		case *watch && *file != "":
 			return command.Usagef("--watch cannot be combined with --wait")
+		case *file == "" && c.Flags().Changed("for"):
+			return command.Usagef("--for requires --wait FILE")
 		case *watch:
 			return watchStatus(c.Context(), std, agent, *output)
 		case *file != "":
-			return waitFor(c.Context(), std, agent, *file, *timeout)
+			return waitFor(c.Context(), std, agent, target{*file, *goal == waitAccepted, *timeout})
 		}
 		return showStatus(c.Context(), std, agent, *output)
 	}
@@ -116,56 +121,93 @@ func watchStatus(ctx context.Context, std streams, c client.Client, output strin
 	}
 }
 
-// waitFor waits until the agent has applied exactly the file and every consumer is in its
-// desired state. It ends at once if the agent rejects the file. Its error says what is
+// The values of --for.
+const (
+	waitApplied  = "applied"
+	waitAccepted = "accepted"
+)
+
+// A target is what status --wait waits for.
+type target struct {
+	file     string
+	accepted bool // the verdict on the file is enough
+	timeout  time.Duration
+}
+
+// waitFor waits until the agent has accepted or applied the file with the content that it has
+// on disk at that moment. It ends at once if the agent rejects it. Its error says what is
 // missing.
-func waitFor(ctx context.Context, std streams, c client.Client, file string, timeout time.Duration) error {
-	if err := checkExists(file); err != nil {
+func waitFor(ctx context.Context, std streams, c client.Client, t target) error {
+	if err := checkExists(t.file); err != nil {
 		return err
 	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return command.Usagef("read --wait %s: %w", file, cause(err))
+	if _, err := sumOf(t.file); err != nil {
+		return command.Usagef("read --wait %s: %w", t.file, err)
 	}
-	sum := sha256.Sum256(text)
-	sha := hex.EncodeToString(sum[:])
-	deadline := time.NewTimer(timeout)
+	deadline := time.NewTimer(t.timeout)
 	defer deadline.Stop()
 	for {
-		missing, rejected := missingFor(ctx, c, sha)
+		missing, rejected := t.missing(ctx, c)
 		switch {
+		case len(missing) == 0 && t.accepted:
+			_, err := fmt.Fprintf(std.out, "%s is accepted\n", t.file)
+			return err
 		case len(missing) == 0:
-			_, err := fmt.Fprintf(std.out, "%s is applied, and every consumer is in its desired state\n", file)
+			_, err := fmt.Fprintf(std.out, "%s is applied, and every consumer is in its desired state\n", t.file)
 			return err
 		case rejected:
-			return fmt.Errorf("wait for %s: %s", file, strings.Join(missing, "\n  "))
+			return fmt.Errorf("wait for %s: %s", t.file, strings.Join(missing, "\n  "))
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait for %s: interrupted; missing:\n  %s", file, strings.Join(missing, "\n  "))
+			return fmt.Errorf("wait for %s: interrupted; missing:\n  %s", t.file, strings.Join(missing, "\n  "))
 		case <-deadline.C:
-			return fmt.Errorf("wait for %s: timeout after %s; missing:\n  %s", file, timeout, strings.Join(missing, "\n  "))
+			return fmt.Errorf("wait for %s: timeout after %s; missing:\n  %s", t.file, t.timeout, strings.Join(missing, "\n  "))
 		case <-time.After(waitInterval):
 		}
 	}
 }
 
-// missingFor returns what is missing for the agent to have applied the file with a hash.
-// A rejected file will never be applied.
-func missingFor(ctx context.Context, c client.Client, sha string) (missing []string, rejected bool) {
+// sumOf returns the SHA-256 of a file in hex. Its error is the cause only.
+func sumOf(file string) (string, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return "", cause(err)
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// missing returns what is missing for the agent to have accepted or applied the file as it is
+// now. A rejected file will never be applied.
+func (t target) missing(ctx context.Context, c client.Client) (missing []string, rejected bool) {
+	sha, err := sumOf(t.file)
+	if err != nil {
+		return []string{fmt.Sprintf("read %s: %s", t.file, err)}, false // it may be replaced at this moment
+	}
+	path := "/status"
+	if t.accepted {
+		path += "?fields=config"
+	}
 	var s web.Status
-	if err := c.Decode(ctx, "/status", &s); err != nil {
+	if err := c.Decode(ctx, path, &s); err != nil {
 		return []string{err.Error()}, false
 	}
 	switch {
 	case s.Config.State == "rejected" && s.Config.FileSHA256 == sha:
 		missing = append(missing, "the agent rejected the file:")
 		for _, p := range s.Config.Problems {
-			missing = append(missing, statustable.Clean(p.String()))
+			for line := range strings.SplitSeq(p.String(), "\n") { // the second one is the hint
+				missing = append(missing, statustable.Clean(line))
+			}
 		}
 		return missing, true
 	case s.Config.SHA256 != sha:
 		return []string{fmt.Sprintf("the agent runs another file: %s, sha256 %.12s…, want %.12s…", s.Config.Path, s.Config.SHA256, sha)}, false
+	case t.accepted && s.Config.State == "rejected":
+		return []string{"the agent has not read the file again since it rejected another content"}, false
+	case t.accepted:
+		return nil, false
 	}
 	for _, one := range s.Consumers {
 		if m := missingOf(one); m != "" {

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"flag"
 	"net/http"
@@ -115,7 +117,7 @@ func TestStatusReportsAnAgentThatDoesNotRespond(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &s); code != command.Success || err != nil || len(s.Consumers) != 6 {
 		t.Errorf("exit %d, %v:\n%s", code, err, out)
 	}
-	for _, args := range [][]string{{"--url", "localhost"}, {"--url", "ftp://x"}, {"--output", "xml"}, {"--watch", "--wait", "x"}, {"--wait", "/no/such/file"}} {
+	for _, args := range [][]string{{"--url", "localhost"}, {"--url", "ftp://x"}, {"--output", "xml"}, {"--watch", "--wait", "x"}, {"--wait", "/no/such/file"}, {"--for", "accepted"}, {"--for", "done", "--wait", "x"}} {
 		if code, _, stderr := kcagent(t, append([]string{"status"}, args...)...); code != command.Usage {
 			t.Errorf("%q: exit %d: %s", args, code, stderr)
 		}
@@ -174,5 +176,78 @@ func TestStatusWaitsUntilTheFileIsApplied(t *testing.T) {
 	}
 	if code, _, stderr := kcagent(t, "status", "--url", "http://127.0.0.1:1", "--wait", file, "--timeout", "1ms"); code != command.Failure || !strings.Contains(stderr, "check that it runs") {
 		t.Errorf("no agent: exit %d: %s", code, stderr)
+	}
+}
+
+// TestStatusWaitsForTheVerdictOnly: with --for accepted, consumers that fail or wait do not
+// count, and the verdict is the one on the content that is on disk at that moment.
+func TestStatusWaitsForTheVerdictOnly(t *testing.T) {
+	file := writeFile(t, good)
+	sum := func(text string) string {
+		s := sha256.Sum256([]byte(text))
+		return hex.EncodeToString(s[:])
+	}
+	status := func(state, inForce, onDisk string) web.Status {
+		s := sample() // a consumer fails, and a change is pending
+		s.Config.State, s.Config.SHA256, s.Config.FileSHA256 = state, sum(inForce), sum(onDisk)
+		if state == "rejected" {
+			s.Config.Problems = config.Problems{{File: "c.yaml", Line: 3, Column: 5, Message: "wrong"}}
+		}
+		return s
+	}
+	for _, c := range []struct {
+		name, timeout string
+		answers       []web.Status
+		code          int
+		text          string
+	}{
+		{"synced", "10m", []web.Status{status("synced", good, good)}, command.Success, file + " is accepted\n"},
+		{"changes are pending", "10m", []web.Status{status("applying", good, good)}, command.Success, "is accepted"},
+		{"not read yet", "10m", []web.Status{status("synced", "old", "old"), status("applying", good, good)}, command.Success, "is accepted"},
+		{"another content is rejected, then this one accepted", "10m", []web.Status{status("rejected", "old", "bad"), status("synced", good, good)}, command.Success, "is accepted"},
+		{"the revert of a rejected edit", "10m", []web.Status{status("rejected", good, "bad"), status("synced", good, good)}, command.Success, "is accepted"},
+		{"rejected", "10m", []web.Status{status("rejected", "old", good)}, command.Failure, "c.yaml:3:5: wrong"},
+		{"rejected, although in force", "10m", []web.Status{status("rejected", good, good)}, command.Failure, "c.yaml:3:5: wrong"},
+		{"never read", "1ms", []web.Status{status("synced", "old", "old")}, command.Failure, "timeout after 1ms; missing:\n  the agent runs another file"},
+		{"a revert that is never read", "1ms", []web.Status{status("rejected", good, "bad")}, command.Failure, "timeout after 1ms; missing:\n  the agent has not read the file again"},
+	} {
+		code, out, stderr := kcagent(t, "status", "--url", serve(t, c.answers...), "--wait", file, "--for", "accepted", "--timeout", c.timeout)
+		if code != c.code || !strings.Contains(out+stderr, c.text) {
+			t.Errorf("%s: exit %d, want %d with %q:\n%s%s", c.name, code, c.code, c.text, out, stderr)
+		}
+	}
+}
+
+// TestStatusWaitsForTheFileAsItIs: an edit during the wait replaces what the command waits for,
+// also if the file is missing for a moment.
+func TestStatusWaitsForTheFileAsItIs(t *testing.T) {
+	for _, goal := range []string{"accepted", "applied"} {
+		file := writeFile(t, good)
+		requests := 0
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			requests++
+			s := web.Status{Config: web.ConfigStatus{State: "synced"}}
+			var err error
+			switch requests {
+			case 1:
+				err = os.WriteFile(file, []byte("edited"), 0o600)
+			case 2:
+				s.Config.SHA256 = "cee28cfaa0ed7a2307c42a2328acd8c41c57f2f1ef9fa15398a20a2dc72250fc" // of good
+				err = os.Rename(file, file+".saved")
+				time.AfterFunc(waitInterval*3/2, func() { _ = os.Rename(file+".saved", file) })
+			default:
+				s.Config.SHA256 = "1fb9f4097256db2d7b1e13aff79cee44339891a31c556b9cf6093885773b3618"
+			}
+			s.Config.FileSHA256 = s.Config.SHA256
+			if err != nil {
+				t.Error(err)
+			}
+			_ = json.NewEncoder(w).Encode(s)
+		}))
+		code, out, stderr := kcagent(t, "status", "--url", server.URL, "--wait", file, "--for", goal, "--timeout", "1m")
+		server.Close()
+		if code != command.Success || requests != 3 || !strings.Contains(out, "is "+goal) {
+			t.Errorf("%s: exit %d after %d requests: %s%s", goal, code, requests, out, stderr)
+		}
 	}
 }

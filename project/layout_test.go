@@ -27,12 +27,13 @@ import (
 // here, so that a reviewer sees it.
 var arrows = []struct{ name, imports string }{
 	{".", "cli"},
-	{"cli", "agent agent/consumer agent/kafka agent/plan agent/precheck agent/web cli/client cli/command cli/httpserver cli/logging cli/statustable cli/top config config/filewatch demo limits logkey sink/file sink/file/filename verify"},
+	{"cli", "agent agent/consumer agent/kafka agent/plan agent/precheck agent/web cli/client cli/command cli/httpserver cli/logging cli/statustable cli/systemd cli/top config config/filewatch demo limits logkey retry sink/file sink/file/filename verify"},
 	{"cli/top", "agent/consumer agent/web cli/client cli/statustable"},
 	{"cli/client", ""},
 	{"cli/command", "config config/strictyaml"},
 	{"cli/httpserver", "logkey"},
 	{"cli/logging", "logkey"},
+	{"cli/systemd", "agent/consumer agent/web config/filewatch logkey"},
 	{"cli/statustable", "agent/consumer agent/web"},
 	{"demo", "logkey sink/file/filename"},
 	{"verify", ""},

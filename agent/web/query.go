@@ -15,6 +15,8 @@ import (
 var (
 	statusFields   = fields.Of[Status]()
 	consumerFields = fields.Of[ConsumerStatus]()
+
+	summaryFields, _ = statusFields.Select([]string{"config", "summary"})
 )
 
 // A query is which part of a response a client requests.

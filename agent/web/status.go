@@ -143,6 +143,9 @@ type Ended struct {
 // Status returns the current status of everything. It does not block.
 func (a *API) Status() Status { return a.status(a.o.Snapshot(), everything) }
 
+// Summary returns the parts config and summary of Status. It reads no partition.
+func (a *API) Summary() Status { return a.status(a.o.Snapshot(), query{fields: summaryFields}) }
+
 // status returns the parts that a client requests; the others are not computed.
 func (a *API) status(snap *Snapshot, q query) Status {
 	var s Status
