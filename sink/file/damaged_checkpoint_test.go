@@ -1,9 +1,11 @@
 package file
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -11,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"kcagent/sink"
 	"kcagent/sink/file/checkpoint"
@@ -82,6 +85,37 @@ func TestFormatOfAnotherVersionIsRejected(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestKeeperIgnoresOtherFormats checks that a checkpoint in another format does not prevent
+// the keeper from listing the folder. It completes and removes no file beside it.
+func TestKeeperIgnoresOtherFormats(t *testing.T) {
+	dir, clk := t.TempDir(), newClock()
+	path := filepath.Join(dir, "9.log")
+	s := openExact(t, path, nil)
+	mustWrite(t, s, records(0, 0, 5))
+	mustClose(t, s)
+	slot := newerSlot(t, readFile(t, path+filename.CheckpointSuffix))
+	writeFile(t, path+filename.CheckpointSuffix, slot)
+	before := readFile(t, path)
+
+	var log bytes.Buffer
+	spec := exactSpec(filepath.Join(dir, "{partition}.log"))
+	spec.File.Rotate = &sink.Rotate{Every: time.Hour, Keep: 1}
+	s, err := openWith(t.Context(), spec, testOptions{Consumer: "c", Group: "g", Now: clk.now, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resume(t, s, 0)
+	clk.add(2 * time.Hour)
+	runKeeper(s)
+	mustClose(t, s)
+	if log.Len() > 0 {
+		t.Errorf("the log is\n%s", log.String())
+	}
+	if readFile(t, path+filename.CheckpointSuffix) != slot || readFile(t, path) != before {
+		t.Error("the file or its checkpoint has changed")
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -96,6 +97,10 @@ func TestFieldsNeedAnotherFormat(t *testing.T) {
 	want, err := os.ReadFile("testdata/format-" + string(format) + ".json")
 	if err != nil || string(body) != string(want) {
 		t.Errorf("the fields are\n%swant\n%s%v", body, want, err)
+	}
+	page, err := os.ReadFile("../../../docs/operations.md")
+	if sentence := "the number of its format, now " + string(format); err != nil || !strings.Contains(string(page), sentence) {
+		t.Errorf("docs/operations.md does not have %q: %v", sentence, err)
 	}
 }
 

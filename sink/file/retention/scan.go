@@ -35,7 +35,8 @@ func (k *Keeper) scan() {
 	})
 	owner := func(path string) (ours, renamed bool) {
 		c, e := checkpoint.Read(k.fs, path)
-		if e != nil && !errors.Is(e, checkpoint.ErrDamaged) {
+		other := (*checkpoint.FormatError)(nil)
+		if e != nil && !errors.Is(e, checkpoint.ErrDamaged) && !errors.As(e, &other) {
 			err = errors.Join(err, e)
 		}
 		ours = e == nil && c != nil && c.Group == k.group
