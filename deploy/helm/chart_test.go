@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -28,7 +29,10 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files, the copies in the chart and its README instead of comparing them")
 
-const chart = "kcagent"
+const (
+	chart       = "kcagent"
+	helmPackage = "helm.sh/helm/v3/cmd/helm@v3.22.0"
+)
 
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
@@ -41,7 +45,7 @@ func TestMain(m *testing.M) {
 func helm(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	home := t.TempDir()
-	cmd := exec.Command(tools.Go(t, "helm.sh/helm/v3/cmd/helm@v3.22.0"), args...)
+	cmd := exec.Command(tools.Go(t, helmPackage), args...)
 	cmd.Env = append(os.Environ(), "HELM_CACHE_HOME="+home, "HELM_CONFIG_HOME="+home, "HELM_DATA_HOME="+home, "KUBECONFIG="+filepath.Join(home, "none"))
 	var out, problems bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &problems
@@ -54,11 +58,25 @@ func helm(t *testing.T, args ...string) (string, error) {
 	return out.String(), nil
 }
 
-// template renders the chart as release "test" in namespace "data".
+// template renders the chart as release "test" in namespace "data". Many tests render the same
+// values, so Helm runs once for them.
 func template(t *testing.T, args ...string) (string, error) {
 	t.Helper()
-	return helm(t, append([]string{"template", "test", chart, "--namespace=data"}, args...)...)
+	tools.Go(t, helmPackage) // may skip the test, so not within the function that runs once
+	type result struct {
+		out string
+		err error
+	}
+	render := func() result {
+		out, err := helm(t, append([]string{"template", "test", chart, "--namespace=data"}, args...)...)
+		return result{out, err}
+	}
+	once, _ := rendered.LoadOrStore(strings.Join(args, "\x00"), sync.OnceValue(render))
+	r := once.(func() result)()
+	return r.out, r.err
 }
+
+var rendered sync.Map // from arguments to a function that returns the result
 
 // valueSets returns the files with values in testdata.
 func valueSets(t *testing.T) []string {
@@ -140,6 +158,50 @@ func TestChartHasCopies(t *testing.T) {
 		"kcagent.json":       "../grafana/kcagent.json",
 	} {
 		wantFile(t, filepath.Join(chart, "files", copied), read(t, original))
+	}
+}
+
+// TestReadmeShowsTheMinimalValues, so that the example for newcomers is one that is tested.
+func TestReadmeShowsTheMinimalValues(t *testing.T) {
+	t.Parallel()
+	_, values, _ := strings.Cut(read(t, "testdata/minimal.yaml"), "\n") // after its comment
+	if !strings.Contains(read(t, filepath.Join(chart, "README.md")), "# values.yaml\n"+values+"```\n") {
+		t.Error("the README does not show the values of testdata/minimal.yaml")
+	}
+}
+
+// TestNotes: after an install, the notes name the pods, and warn of what is missing.
+func TestNotes(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), chart)
+	if err := os.CopyFS(dir, os.DirFS(chart)); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{ // helm template does not print the notes
+		"notes.txt":            read(t, filepath.Join(chart, "templates", "NOTES.txt")),
+		"templates/notes.yaml": `text: {{ tpl (.Files.Get "notes.txt") . | quote }}`,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct{ set, want, not string }{
+		{"http.port=9090", "kubectl port-forward -n data test-kcagent-0 8080:9090", "WARNING"},
+		{"http.port=9090", "/kcagent status --url http://127.0.0.1:9090", "WARNING"},
+		{"replicas=1", "There is no consumer yet", "WARNING"},
+		{"config.consumers[0].name=a", "helm test test -n data", "There is no consumer yet"},
+		{"configText=consumers: []", "WARNING: configText has no instance_id", "There is no consumer yet"},
+		{"configText=${POD_NAME}", "the ConfigMap test-kcagent.", "WARNING"},
+		{"existingConfigMap=other", "the ConfigMap other.", "There is no consumer yet"},
+		{"http.webConfigSecret=web", "kubectl port-forward", "kubectl exec"},
+	} {
+		out, err := helm(t, "template", "test", dir, "--namespace=data", "--show-only=templates/notes.yaml", "--set="+c.set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(out, c.want) || strings.Contains(out, c.not) {
+			t.Errorf("with %s, the notes do not contain %q, or contain %q:\n%s", c.set, c.want, c.not, out)
+		}
 	}
 }
 

@@ -53,9 +53,10 @@ type container struct {
 		Name          string
 		ContainerPort int `yaml:"containerPort"`
 	}
-	LivenessProbe, ReadinessProbe map[string]any
-	Resources                     struct{ Limits map[string]string }
-	VolumeMounts                  []mount `yaml:"volumeMounts"`
+	LivenessProbe  map[string]any `yaml:"livenessProbe"`
+	ReadinessProbe map[string]any `yaml:"readinessProbe"`
+	Resources      struct{ Limits map[string]string }
+	VolumeMounts   []mount `yaml:"volumeMounts"`
 }
 
 type mount struct {
