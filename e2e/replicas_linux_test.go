@@ -220,16 +220,30 @@ func wantWithin(t *testing.T, small, large division) {
 	}
 }
 
-// waitReading waits until every consumer of a replica has committed further records.
-func (s *statefulSet) waitReading(t *testing.T, replicas ...*replica) {
+// waitReading waits until every replica has committed further records of its consumers.
+func (s *statefulSet) waitReading(t *testing.T) {
 	t.Helper()
+	s.waitSomeReading(t, s.replicas, s.consumers)
+}
+
+// waitSomeReading is waitReading for some replicas and consumers.
+func (s *statefulSet) waitSomeReading(t *testing.T, replicas []*replica, consumers []entry) {
+	t.Helper()
+	type reader struct {
+		*replica
+		consumer string
+		was      int64
+	}
+	var readers []reader
 	for _, r := range replicas {
-		for _, e := range s.consumers {
-			was := r.Consumer(e.name).Committed()
-			r.WaitConsumer(e.name, "commit further records", func(c agenttest.Consumer) bool {
-				return c.Status == "RUNNING" && c.Committed() > was
-			})
+		for _, e := range consumers {
+			readers = append(readers, reader{r, e.name, r.WaitState(e.name, "RUNNING").Committed()})
 		}
+	}
+	for _, r := range readers {
+		r.WaitConsumer(r.consumer, "commit further records", func(c agenttest.Consumer) bool {
+			return c.Status == "RUNNING" && c.Committed() > r.was
+		})
 	}
 }
 

@@ -18,7 +18,8 @@ import (
 	"kcagent/e2e/loud"
 )
 
-// Require, set to 1, makes tests fail that would be skipped without a tool. CI sets it.
+// Require is an environment variable. If it is 1, tests fail that would be skipped without a
+// tool. CI sets it.
 const Require = "KCAGENT_REQUIRE_TOOLS"
 
 var majorVersion = regexp.MustCompile(`^v[0-9]+$`)
