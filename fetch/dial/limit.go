@@ -2,9 +2,7 @@ package dial
 
 import (
 	"errors"
-	"fmt"
 	"io"
-	"math"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -23,7 +21,8 @@ import (
 //   - Members of a group come next: consumers that have not joined must not cost them their
 //     membership.
 //   - Consumers that have not joined wait. They try one after the other, with growing waits, and
-//     more of them at a time once one has succeeded.
+//     more of them at a time once one has succeeded. None tries while one that fetches waits for
+//     its place: it would take the place of the member whose connection was closed.
 type limiter struct {
 	mu       sync.Mutex
 	answered bool // a broker of the cluster has answered once
@@ -43,7 +42,9 @@ type brokerLimit struct {
 	width           int           // how many of them may try at a time
 	trying          int           // how many of them are trying
 	evicted         int           // connections of members that were closed since one that fetches was answered
+	evictedAt       time.Time     // when the last of them was
 	fetchRejectedAt time.Time     // when one that fetches was first rejected since then
+	fetchTriedAt    time.Time     // when one that fetches was last rejected
 
 	respondedAt atomic.Int64 // when a response last arrived over any connection, in Unix nanoseconds
 }
@@ -58,53 +59,11 @@ const (
 	lastWait  = 30 * time.Second
 	maxWidth  = 64
 	// maxEvicted is how many connections of members are closed before one that fetches is
-	// answered. If that does not help, the limit is not the cause.
-	maxEvicted = 4
+	// answered. If that does not help, the limit is not the cause, or connections that were
+	// under way took the places; so as many may be closed again after evictAgainAfter.
+	maxEvicted      = 4
+	evictAgainAfter = time.Minute
 )
-
-// A Membership records whether a consumer is a member of its group. The zero value is not. Its
-// methods are safe for concurrent use.
-type Membership struct {
-	until atomic.Int64 // Unix nanoseconds
-}
-
-// Begin records that a generation began.
-func (m *Membership) Begin() { m.until.Store(math.MaxInt64) }
-
-// End records that the generation ended, and for how long the group still keeps the member.
-func (m *Membership) End(kept time.Duration) {
-	m.until.CompareAndSwap(math.MaxInt64, time.Now().Add(kept).UnixNano())
-}
-
-// InGeneration reports whether a generation has begun and not ended.
-func (m *Membership) InGeneration() bool { return m.until.Load() == math.MaxInt64 }
-
-// joined reports whether the group keeps the member.
-func (m *Membership) joined() bool { return time.Now().UnixNano() < m.until.Load() }
-
-// A ConnectionLimitError reports that a broker closed a connection before it answered, although the cluster
-// has answered others. So the cause is neither TLS nor SASL.
-type ConnectionLimitError struct {
-	Broker  string // its address
-	Open    int    // connections of this agent to it; 0 if that is not known to be the cause
-	Evicted bool   // the agent closed the connection, in favour of one that fetches
-	Err     error
-}
-
-func (e *ConnectionLimitError) Error() string {
-	what := "broker " + e.Broker + " closed the connection before answering, but the cluster has answered others"
-	switch {
-	case e.Open == 0:
-		return what + " before: it may be restarting, or clients at this address may have reached its limit max.connections.per.ip"
-	case e.Evicted:
-		what = "the connection to broker " + e.Broker + " was closed by the agent, which needed one for fetching"
-	}
-	return fmt.Sprintf("%s: the broker's limit max.connections.per.ip may be reached (this agent has %d connections to it); "+
-		"raise the limit or run fewer consumers per agent", what, e.Open)
-}
-
-// Unwrap returns Err.
-func (e *ConnectionLimitError) Unwrap() error { return e.Err }
 
 // limitOf returns what is known of the broker at addr. l.mu is held.
 func (l *limiter) limitOf(addr string) *brokerLimit {
@@ -144,6 +103,12 @@ func (b *brokerLimit) rejectedLately() bool {
 	return !b.rejectedAt.IsZero() && time.Since(b.rejectedAt) < limitedFor
 }
 
+// fetchWaits reports whether a connection that fetches was rejected and will be tried again.
+// The fetcher retries sooner than after lastWait while a consumer needs the connection.
+func (b *brokerLimit) fetchWaits() bool {
+	return !b.fetchRejectedAt.IsZero() && time.Since(b.fetchTriedAt) < lastWait
+}
+
 // A slot stands for one connection, from before it is dialled until it is closed. limiter.mu
 // guards its state and errors.
 type slot struct {
@@ -177,7 +142,7 @@ func (l *limiter) admit(addr string, o Options) (*slot, error) {
 	if o.Member == nil || o.Member.joined() || !b.rejectedLately() {
 		return s, nil
 	}
-	if b.trying >= b.width || time.Now().Before(b.nextTry) {
+	if b.trying >= b.width || time.Now().Before(b.nextTry) || b.fetchWaits() {
 		return nil, &ConnectionLimitError{Broker: b.rejectedBy, Open: b.openThen, Err: io.EOF}
 	}
 	s.turn = true
@@ -252,12 +217,19 @@ func (b *brokerLimit) recordRejection(s *slot) (victim *slot) {
 		b.nextTry = now.Add(retry.Jitter(b.wait))
 	}
 	b.rejectedAt, b.width, b.openThen = now, 1, max(b.openThen, b.open)
+	if s.evict {
+		b.fetchTriedAt = now
+	}
+	if now.Sub(b.evictedAt) >= evictAgainAfter {
+		b.evicted = 0
+	}
 	switch {
 	case s.evict && b.fetchRejectedAt.IsZero():
 		b.fetchRejectedAt = now
 	case s.evict && b.evicted < maxEvicted && b.respondedAt.Load() > b.fetchRejectedAt.UnixNano():
 		if victim = b.newestMember(true); victim != nil {
 			b.evicted++
+			b.evictedAt = now
 		}
 	case s.member != nil && s.member.joined():
 		victim = b.newestMember(false)

@@ -229,10 +229,55 @@ func TestFetchConnectionEvictsNewestMember(t *testing.T) {
 	reject(lane, "[1 2 4 5]")
 	reject(lane, "[1 2 3 4 5]")
 	reject(lane, "[1 2 3 4 5]") // more evictions would not help
+	ls.limitOf("b:9092").evictedAt = time.Now().Add(-evictAgainAfter)
+	reject(lane, "[0 1 2 3 4 5]") // now they may
+	conns[0].closed, seats[0].eviction = false, nil
 	if c, _ := newSlot(t, ls, lane); c != nil {
 		c.recordResponse()
 	}
 	reject(lane, "[1 2 3 4 5]")
 	ls.respondedAt("b:9092").Store(time.Now().UnixNano())
 	reject(lane, "[0 1 2 3 4 5]")
+}
+
+// TestUnjoinedConsumersWaitForFetchConnection: while a connection that fetches waits, no
+// consumer that has not joined takes the place that was made for it, also if it is its turn.
+func TestUnjoinedConsumersWaitForFetchConnection(t *testing.T) {
+	ls := &limiter{}
+	b := ls.limitOf("b:9092")
+	lane, member := Options{Evict: true}, Options{Member: new(Membership)}
+	mayTry := func() bool {
+		b.nextTry = time.Time{} // it is its turn
+		s, err := ls.admit("b:9092", member)
+		if err == nil {
+			s.release()
+		}
+		return err == nil
+	}
+	router, _ := newSlot(t, ls, Options{})
+	router.recordResponse()
+	late, _ := newSlot(t, ls, member)
+	_ = late.recordFailure("b:9092", io.EOF)
+	late.release()
+	if !mayTry() {
+		t.Error("a consumer has no turn although no connection that fetches waits")
+	}
+	first, _ := newSlot(t, ls, lane)
+	_ = first.recordFailure("b:9092", io.EOF)
+	first.release()
+	if mayTry() {
+		t.Error("a consumer takes the place of the connection that fetches")
+	}
+	b.fetchTriedAt = time.Now().Add(-lastWait)
+	if !mayTry() {
+		t.Error("consumers wait for a connection that is no longer tried")
+	}
+	second, _ := newSlot(t, ls, lane)
+	_ = second.recordFailure("b:9092", io.EOF)
+	second.release()
+	third, _ := newSlot(t, ls, lane)
+	third.recordResponse()
+	if !mayTry() {
+		t.Error("consumers wait for a connection that was answered")
+	}
 }
