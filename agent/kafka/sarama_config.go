@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -21,37 +23,46 @@ import (
 // and by default it does not limit the size of a decompressed batch.
 //
 // sarama's log lines do not name a consumer. They go to log at debug level, which may be
-// enabled later; a nil log drops them.
+// enabled later; with a nil log they stay where they went before. A later call replaces the
+// log only: goroutines of an ended group read sarama's variables for some time.
 //
 // A panic in a goroutine of sarama ends the process: if it were caught, the
 // consumer would stop without an error. After the restart, all consumers resume at
 // their committed offsets.
 func SetUpSarama(log *slog.Logger) {
-	metrics.UseNilMetrics = true
-	sarama.MaxDecompressedBatchSize = maxBatchBytes
 	if log != nil {
-		sarama.Logger = saramaLog{log}
+		saramaLog.Store(log)
 	}
+	setUpSarama()
 }
 
-// A saramaLog logs the lines of sarama.
-type saramaLog struct{ log *slog.Logger }
+var setUpSarama = sync.OnceFunc(func() {
+	metrics.UseNilMetrics = true
+	sarama.MaxDecompressedBatchSize = maxBatchBytes
+	sarama.Logger = saramaLogger{}
+})
+
+// saramaLog is where sarama's lines go; nil drops them.
+var saramaLog atomic.Pointer[slog.Logger]
+
+// A saramaLogger writes the lines of sarama to saramaLog.
+type saramaLogger struct{}
 
 // Print implements [sarama.StdLogger].
-func (l saramaLog) Print(v ...any) { l.line(func() string { return fmt.Sprint(v...) }) }
+func (l saramaLogger) Print(v ...any) { l.line(func() string { return fmt.Sprint(v...) }) }
 
 // Printf implements [sarama.StdLogger].
-func (l saramaLog) Printf(format string, v ...any) {
+func (l saramaLogger) Printf(format string, v ...any) {
 	l.line(func() string { return fmt.Sprintf(format, v...) })
 }
 
 // Println implements [sarama.StdLogger].
-func (l saramaLog) Println(v ...any) { l.line(func() string { return fmt.Sprintln(v...) }) }
+func (l saramaLogger) Println(v ...any) { l.line(func() string { return fmt.Sprintln(v...) }) }
 
 // line logs a text at debug level. text is not called if that level is disabled.
-func (l saramaLog) line(text func() string) {
-	if l.log.Enabled(context.Background(), slog.LevelDebug) {
-		l.log.Debug("kafka client reported a message", logkey.Message, strings.TrimSpace(text()))
+func (saramaLogger) line(text func() string) {
+	if log := saramaLog.Load(); log != nil && log.Enabled(context.Background(), slog.LevelDebug) {
+		log.Debug("kafka client reported a message", logkey.Message, strings.TrimSpace(text()))
 	}
 }
 
