@@ -41,6 +41,7 @@ func BenchmarkSizing(b *testing.B) {
 		{kind: "a file for each partition", consumers: 1000, brokers: 1, partitions: 1000, path: "{topic}-{partition}.log"},
 		{kind: "with records", consumers: 200, brokers: 3, partitions: 2000, path: "{topic}-{partition}.log", rate: 40},
 		{kind: "with records, zstd", consumers: 200, brokers: 3, partitions: 2000, path: "{topic}-{partition}.log.zst", compression: "zstd", rate: 40},
+		{kind: "with records, zstd, limit of 384 MiB", consumers: 200, brokers: 3, partitions: 2000, path: "{topic}-{partition}.log.zst", compression: "zstd", rate: 40, limit: 384 << 20},
 	} {
 		b.Run(strings.ReplaceAll(fmt.Sprint(s.kind, "/", s.consumers, "/", s.partitions), " ", "_"), func(b *testing.B) {
 			for range b.N {
@@ -57,6 +58,7 @@ type sizing struct {
 	path                           string // of the files, below the folder of the consumer
 	compression                    string // empty means none
 	rate                           int    // MB/s while the memory is measured; 0 for none
+	limit                          int    // of the memory in bytes; 0 for none
 }
 
 const (
@@ -77,7 +79,11 @@ func (s sizing) measure(b *testing.B, rows rows) {
 	defer p.client.Close()
 	p.send(b, s.partitions*sizingBacklog)
 	dir := dataFolder(b)
-	a := agenttest.Start(b, agenttest.Options{Config: s.file(dir, cluster.ListenAddrs()), Args: []string{"--log-level", "warn"}})
+	o := agenttest.Options{Config: s.file(dir, cluster.ListenAddrs()), Args: []string{"--log-level", "warn"}}
+	if s.limit > 0 { // the share of a cgroup's limit that the agent uses
+		o.Through = []string{"env", fmt.Sprint("GOMEMLIMIT=", s.limit/10*9)}
+	}
+	a := agenttest.Start(b, o)
 	written := func(st agenttest.Status) bool {
 		n := int64(0)
 		for _, c := range st.Consumers {
