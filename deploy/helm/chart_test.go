@@ -5,10 +5,8 @@ package helm
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,7 +15,6 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
-	"gopkg.in/yaml.v3"
 
 	"kcagent/cli"
 	"kcagent/deploy/kubernetes/kubetest"
@@ -135,7 +132,7 @@ func TestLint(t *testing.T) {
 }
 
 // TestGoldens: each set of values renders as its golden file, and each manifest matches the
-// schema of its kind.
+// schema of its kind, and refers to names that exist.
 func TestGoldens(t *testing.T) {
 	for _, set := range valueSets(t) {
 		t.Run(filepath.Base(set), func(t *testing.T) {
@@ -145,7 +142,7 @@ func TestGoldens(t *testing.T) {
 				t.Fatal(err)
 			}
 			wantFile(t, strings.TrimSuffix(set, ".yaml")+".golden.yaml", out)
-			kubetest.Validate(t, out)
+			kubetest.References(t, kubetest.Validate(t, out))
 		})
 	}
 }
@@ -259,62 +256,4 @@ func onlyTextModes(v any) (n int) {
 		}
 	}
 	return n
-}
-
-// A manifest is one rendered object, as far as the tests read it.
-type manifest struct {
-	APIVersion string `yaml:"apiVersion"`
-	Kind       string
-	Metadata   struct {
-		Name        string
-		Namespace   string
-		Labels      map[string]string
-		Annotations map[string]string
-	}
-	Data map[string]string
-	Spec yaml.Node
-}
-
-// parse returns the manifests of a rendered text by kind and name.
-func parse(t *testing.T, text string) map[string]manifest {
-	t.Helper()
-	found := make(map[string]manifest)
-	for d := yaml.NewDecoder(strings.NewReader(text)); ; {
-		var m manifest
-		if err := d.Decode(&m); errors.Is(err, io.EOF) {
-			return found
-		} else if err != nil {
-			t.Fatal(err)
-		}
-		key := m.Kind + " " + m.Metadata.Name
-		if _, again := found[key]; again || m.Kind == "" {
-			t.Fatalf("%q is rendered twice, or without a kind", key)
-		}
-		found[key] = m
-	}
-}
-
-// render renders the chart and parses the result.
-func render(t *testing.T, args ...string) map[string]manifest {
-	t.Helper()
-	out, err := template(t, args...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return parse(t, out)
-}
-
-// get returns a manifest that must exist, and decodes its spec into spec.
-func get(t *testing.T, from map[string]manifest, key string, spec any) manifest {
-	t.Helper()
-	m, ok := from[key]
-	if !ok {
-		t.Fatalf("there is no %s", key)
-	}
-	if spec != nil {
-		if err := m.Spec.Decode(spec); err != nil {
-			t.Fatalf("%s: %v", key, err)
-		}
-	}
-	return m
 }

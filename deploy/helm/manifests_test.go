@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -17,106 +18,10 @@ import (
 
 	"kcagent/cli"
 	"kcagent/config"
+	"kcagent/e2e/loud"
 )
 
-// A podSpec is a pod, as far as the tests read it.
-type podSpec struct {
-	TerminationGracePeriodSeconds int            `yaml:"terminationGracePeriodSeconds"`
-	AutomountServiceAccountToken  *bool          `yaml:"automountServiceAccountToken"`
-	SecurityContext               map[string]any `yaml:"securityContext"`
-	Containers                    []container
-	Volumes                       []volume
-}
-
-type volume struct {
-	Name      string
-	ConfigMap *struct{ Name string } `yaml:"configMap"`
-	Secret    *struct {
-		SecretName string `yaml:"secretName"`
-	}
-}
-
-type container struct {
-	Name, Image     string
-	Args            []string
-	SecurityContext map[string]any `yaml:"securityContext"`
-	Env             []struct {
-		Name, Value string
-		ValueFrom   struct {
-			FieldRef struct {
-				FieldPath string `yaml:"fieldPath"`
-			} `yaml:"fieldRef"`
-			SecretKeyRef struct{ Name, Key string } `yaml:"secretKeyRef"`
-		} `yaml:"valueFrom"`
-	}
-	Ports []struct {
-		Name          string
-		ContainerPort int `yaml:"containerPort"`
-	}
-	LivenessProbe  map[string]any `yaml:"livenessProbe"`
-	ReadinessProbe map[string]any `yaml:"readinessProbe"`
-	Resources      struct{ Limits map[string]string }
-	VolumeMounts   []mount `yaml:"volumeMounts"`
-}
-
-type mount struct {
-	Name      string
-	MountPath string `yaml:"mountPath"`
-	SubPath   string `yaml:"subPath"`
-	ReadOnly  bool   `yaml:"readOnly"`
-}
-
-// env returns a variable of a container; "" without one.
-func (c container) env(name string) string {
-	for _, e := range c.Env {
-		if e.Name == name {
-			return e.Value
-		}
-	}
-	return ""
-}
-
-// flag returns the value of a flag of a container; "" without one.
-func (c container) flag(name string) string {
-	for _, a := range c.Args {
-		if value, ok := strings.CutPrefix(a, "--"+name+"="); ok {
-			return value
-		}
-	}
-	return ""
-}
-
-type statefulSet struct {
-	Replicas            *int
-	ServiceName         string `yaml:"serviceName"`
-	PodManagementPolicy string `yaml:"podManagementPolicy"`
-	UpdateStrategy      struct {
-		Type          string
-		RollingUpdate map[string]any `yaml:"rollingUpdate"`
-	} `yaml:"updateStrategy"`
-	PersistentVolumeClaimRetentionPolicy map[string]string `yaml:"persistentVolumeClaimRetentionPolicy"`
-	Selector                             struct {
-		MatchLabels map[string]string `yaml:"matchLabels"`
-	}
-	Template struct {
-		Metadata struct{ Labels, Annotations map[string]string }
-		Spec     podSpec
-	}
-	VolumeClaimTemplates []struct {
-		Metadata struct{ Name string }
-	} `yaml:"volumeClaimTemplates"`
-}
-
-// agent returns the StatefulSet and its only container.
-func agent(t *testing.T, from map[string]manifest, name string) (s statefulSet, c container) {
-	t.Helper()
-	get(t, from, "StatefulSet "+name, &s)
-	if len(s.Template.Spec.Containers) != 1 {
-		t.Fatalf("the pod has %d containers", len(s.Template.Spec.Containers))
-	}
-	return s, s.Template.Spec.Containers[0]
-}
-
+// fullname returns the name of the objects of a set of values.
 func fullname(set string) string {
 	if strings.Contains(set, "everything") {
 		return "reader"
@@ -383,7 +288,24 @@ func TestScalingIsBounded(t *testing.T) {
 	}
 	if len(spec.Triggers) != 1 || !strings.Contains(read(t, "../../docs/metrics.md"), "`kcagent_consumer_lag_records`") ||
 		!strings.Contains(spec.Triggers[0].Metadata["query"], `kcagent_consumer_lag_records{namespace="data",instance=~"test-kcagent-[0-9]+"}`) {
-		t.Errorf("the triggers are %v", spec.Triggers)
+		t.Fatalf("the triggers are %v", spec.Triggers)
+	}
+	promtool, err := exec.LookPath("promtool")
+	if err != nil {
+		loud.Skip(t, "KCAGENT_REQUIRE_PROMETHEUS", "promtool is not installed (Debian: apt-get install prometheus)")
+	}
+	rules, err := yaml.Marshal(map[string]any{"groups": []any{map[string]any{
+		"name": "keda", "rules": []any{map[string]any{"record": "lag", "expr": spec.Triggers[0].Metadata["query"]}},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "rules.yaml")
+	if err := os.WriteFile(file, rules, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(promtool, "check", "rules", file).CombinedOutput(); err != nil {
+		t.Errorf("the query is invalid: %v\n%s", err, out)
 	}
 }
 
@@ -430,5 +352,67 @@ func TestPackage(t *testing.T) {
 	}
 	if !slices.Equal(slices.Sorted(maps.Keys(packaged)), slices.Sorted(maps.Keys(source))) {
 		t.Error("the archive renders other objects than the folder")
+	}
+}
+
+// TestProbesFollowTheHTTPAPI: with TLS they use it, and with a password, which the kubelet does
+// not have, they open a connection.
+func TestProbesFollowTheHTTPAPI(t *testing.T) {
+	t.Parallel()
+	for args, want := range map[string]string{
+		"--set=http.port=9090":                                   "map[httpGet:map[path:PATH port:http scheme:HTTP]]",
+		"--set=http.webConfigSecret=web,http.tls=true":           "map[httpGet:map[path:PATH port:http scheme:HTTPS]]",
+		"--set=http.webConfigSecret=web,http.basicAuthSecret=pw": "map[tcpSocket:map[port:http]]",
+	} {
+		_, c := agent(t, render(t, args), "test-kcagent")
+		for path, probe := range map[string]map[string]any{"/healthz": c.LivenessProbe, "/readyz": c.ReadinessProbe} {
+			maps.DeleteFunc(probe, func(key string, _ any) bool { return strings.HasSuffix(key, "Seconds") || key == "failureThreshold" })
+			if has := strings.Replace(fmt.Sprint(probe), path, "PATH", 1); has != want {
+				t.Errorf("%s: the probe of %s is %s", args, path, has)
+			}
+		}
+		if port := strconv.Itoa(c.Ports[0].ContainerPort); c.Ports[0].Name != "http" || c.flag("listen") != ":"+port {
+			t.Errorf("%s: the agent listens at %s, the port is %v", args, c.flag("listen"), c.Ports[0])
+		}
+	}
+}
+
+// TestNetworkPolicyAdmitsWhatIsNeeded: HTTP from the peers and helm test, and connections to
+// DNS and brokers only; without peers from everybody and to the brokers' ports everywhere.
+func TestNetworkPolicyAdmitsWhatIsNeeded(t *testing.T) {
+	t.Parallel()
+	type rule struct {
+		Ports    []struct{ Port, Protocol string }
+		From, To []yaml.Node
+	}
+	var limited, open struct {
+		PolicyTypes     []string `yaml:"policyTypes"`
+		Ingress, Egress []rule
+	}
+	get(t, render(t, "--values=testdata/everything.yaml"), "NetworkPolicy reader", &limited)
+	get(t, render(t, "--values=testdata/secured.yaml"), "NetworkPolicy test-kcagent", &open)
+	for _, p := range [][]string{limited.PolicyTypes, open.PolicyTypes} {
+		if !slices.Equal(p, []string{"Ingress", "Egress"}) {
+			t.Errorf("the policy concerns %v", p)
+		}
+	}
+	summary := func(rules []rule) (s []string) {
+		for _, r := range rules {
+			s = append(s, fmt.Sprintf("%v %d", r.Ports, len(r.From)+len(r.To)))
+		}
+		return s
+	}
+	for what, c := range map[string]struct {
+		rules []rule
+		want  string
+	}{
+		"limited ingress": {limited.Ingress, "[[{http TCP}] 2]"},
+		"limited egress":  {limited.Egress, "[[{53 UDP} {53 TCP}] 0 [{9093 TCP}] 1 [{443 TCP}] 0]"},
+		"open ingress":    {open.Ingress, "[[{http TCP}] 0]"},
+		"open egress":     {open.Egress, "[[{53 UDP} {53 TCP}] 0 [{9092 TCP} {9093 TCP}] 0]"},
+	} {
+		if has := fmt.Sprint(summary(c.rules)); has != c.want {
+			t.Errorf("%s is %s, want %s", what, has, c.want)
+		}
 	}
 }
