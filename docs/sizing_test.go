@@ -101,6 +101,9 @@ func TestSizesOfRecords(t *testing.T) {
 	if n := len(json(nil, r)); n != want {
 		t.Errorf("the envelope has %d bytes, want %d", n, want)
 	}
+	if n := len(json(nil, &sink.Record{Topic: "orders", Partition: 12, Offset: 345, Time: time.Now(), Value: []byte{0xff, 0xff, 0xff}})); n != want+len("_base64")+1 {
+		t.Errorf("the envelope with three bytes in base64 has %d bytes, want %d", n, want+len("_base64")+1)
+	}
 	r.Headers = []sink.Header{{Key: []byte("k"), Value: []byte("v")}, {Key: []byte("k")}}
 	want += 2*int(figure(t, header[1])) + len(`"k""v","k"null`)
 	if n := len(json(nil, r)); n != want {
