@@ -218,6 +218,16 @@ func TestStatusWaitsForTheVerdictOnly(t *testing.T) {
 	}
 }
 
+// TestStatusGivesUpOnAnAgentThatDoesNotRespond, also if it waits for the verdict only.
+func TestStatusGivesUpOnAnAgentThatDoesNotRespond(t *testing.T) {
+	for _, goal := range []string{"accepted", "applied"} {
+		code, _, stderr := kcagent(t, "status", "--url", "http://127.0.0.1:1", "--wait", writeFile(t, good), "--for", goal, "--timeout", "1ms")
+		if code != command.Failure || !strings.Contains(stderr, "timeout after 1ms") || !strings.Contains(stderr, "check that it runs") {
+			t.Errorf("%s: exit %d: %s", goal, code, stderr)
+		}
+	}
+}
+
 // TestStatusWaitsForTheFileAsItIs: an edit during the wait replaces what the command waits for,
 // also if the file is missing for a moment.
 func TestStatusWaitsForTheFileAsItIs(t *testing.T) {

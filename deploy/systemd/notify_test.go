@@ -47,6 +47,9 @@ func start(t *testing.T, watchdogUsec int, consumers string) *service {
 
 func startOn(t *testing.T, brokers string, watchdogUsec int, consumers string) *service {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("builds the binary")
+	}
 	s := &service{t: t, dir: t.TempDir(), brokers: brokers, messages: make(chan string, 10000)}
 	socket := filepath.Join(s.dir, "notify")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})

@@ -108,6 +108,7 @@ func TestUnitKeepsItsPromises(t *testing.T) {
 		"WatchdogSec": "60s", "TimeoutStopSec": "40s", "KillMode": "mixed", "LimitNOFILE": "524288",
 		"Restart": "on-failure", "RestartSec": "5s", "UMask": "0027",
 		"StateDirectory": "kcagent", "ConfigurationDirectory": "kcagent",
+		"StateDirectoryMode": "0750", "ConfigurationDirectoryMode": "0750",
 		"EnvironmentFile": "-/etc/default/kcagent",
 		"ExecStart":       "/usr/bin/kcagent run --config=/etc/kcagent/consumers.yaml $ARGS",
 		"After":           "network-online.target", "Wants": "network-online.target",
