@@ -124,7 +124,8 @@ func (p *runningPod) container(t *testing.T, name string) kubetest.Container {
 
 // as returns the command that runs another one in the pod, as the user and with the
 // environment of a container, to which env is added.
-func (p *runningPod) as(c kubetest.Container, env ...string) []string {
+func (p *runningPod) as(t *testing.T, c kubetest.Container, env ...string) []string {
+	t.Helper()
 	pod := p.pod.Spec.SecurityContext
 	user, group := pod.RunAsUser, pod.RunAsGroup
 	if c.SecurityContext.RunAsUser != 0 {
@@ -133,8 +134,12 @@ func (p *runningPod) as(c kubetest.Container, env ...string) []string {
 	command := append([]string{"env", "-i"}, env...)
 	for _, e := range c.Env {
 		value := e.Value
-		if e.ValueFrom.FieldRef.FieldPath == "metadata.name" {
+		switch e.ValueFrom.FieldRef.FieldPath {
+		case "":
+		case "metadata.name":
 			value = "kcagent-0"
+		default:
+			t.Fatalf("the variable %s is %+v, which this test does not know", e.Name, e.ValueFrom)
 		}
 		command = append(command, e.Name+"="+value)
 	}
@@ -151,7 +156,7 @@ func (p *runningPod) start(t *testing.T, env ...string) *agenttest.Agent {
 		t.Fatal(err)
 	}
 	defer stdout.Close()
-	o := agenttest.Options{Binary: "/kcagent", Through: p.as(c, env...), Stdout: stdout}
+	o := agenttest.Options{Binary: "/kcagent", Through: p.as(t, c, env...), Stdout: stdout}
 	if len(c.Command) > 0 || len(c.Args) == 0 || c.Args[0] != "run" {
 		t.Fatalf("the container has the command line %q %q, want the arguments of run", c.Command, c.Args)
 	}
@@ -180,7 +185,7 @@ func (p *runningPod) start(t *testing.T, env ...string) *agenttest.Agent {
 // run runs a command of another container of the pod, which ends by itself.
 func (p *runningPod) run(t *testing.T, c kubetest.Container, command ...string) (output string, err error) {
 	t.Helper()
-	args := append(p.as(c), command...)
+	args := append(p.as(t, c), command...)
 	out, err := exec.CommandContext(t.Context(), args[0], args[1:]...).CombinedOutput()
 	return string(out), err
 }
