@@ -28,7 +28,7 @@ clusters:
 defaults:
   cluster: main
   group: '{name}-%[2]s'
-  instance_id: ${POD_NAME}
+  instance_id: '{name}-${POD_NAME}'
   topics: [%[3]s]
   flush: {interval: 500ms}
 consumers:

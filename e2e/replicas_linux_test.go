@@ -93,7 +93,8 @@ func (r *replica) terminate(t *testing.T) {
 }
 
 // scale starts or terminates replicas, one after the other, until there are n. The replica
-// with the highest ordinal is the last to start and the first to end.
+// with the highest ordinal is the last to start and the first to end. Kubernetes would start
+// and end several at once under podManagementPolicy Parallel, which the chart sets.
 func (s *statefulSet) scale(t *testing.T, n int) {
 	t.Helper()
 	for len(s.replicas) < n {
