@@ -18,19 +18,23 @@ import (
 
 	"kcagent/cli/command"
 	"kcagent/e2e/agenttest"
+	"kcagent/e2e/certs"
 	"kcagent/e2e/kafkatest"
 	"kcagent/e2e/wait"
 )
 
 // A service is an agent that sends its state to a socket of the test, as to systemd's.
 type service struct {
-	t        *testing.T
-	agent    *agenttest.Agent
-	dir      string
-	brokers  string
-	messages chan string
-	last     string // of the messages that were read
-	status   string // the last STATUS of them
+	t     *testing.T
+	agent *agenttest.Agent
+	url   string // for ExecReload
+	dir   string
+	// environment has further variables for ExecReload.
+	environment []string
+	brokers     string
+	messages    chan string
+	last        string // of the messages that were read
+	status      string // the last STATUS of them
 }
 
 // start starts an agent as the unit does, with a watchdog of this many microseconds, on a
@@ -45,7 +49,8 @@ func start(t *testing.T, watchdogUsec int, consumers string) *service {
 	return startOn(t, cluster.ListenAddrs()[0], watchdogUsec, consumers)
 }
 
-func startOn(t *testing.T, brokers string, watchdogUsec int, consumers string) *service {
+// startOn starts an agent on the brokers at an address, with further flags.
+func startOn(t *testing.T, brokers string, watchdogUsec int, consumers string, flags ...string) *service {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("builds the binary")
@@ -71,13 +76,14 @@ func startOn(t *testing.T, brokers string, watchdogUsec int, consumers string) *
 		conn.Close()
 		<-received
 	})
-	s.agent = agenttest.Start(t, agenttest.Options{
-		Config: s.config(consumers), Path: filepath.Join(s.dir, "consumers.yaml"),
+	s.agent = agenttest.Launch(t, agenttest.Options{
+		Args: flags, Config: s.config(consumers), Path: filepath.Join(s.dir, "consumers.yaml"),
 		Through: []string{
 			"env", "NOTIFY_SOCKET=" + socket, "WATCHDOG_USEC=" + strconv.Itoa(watchdogUsec),
 			"sh", "-c", `WATCHDOG_PID=$$ exec "$0" "$@"`,
 		},
 	})
+	s.url = s.agent.URL
 	return s
 }
 
@@ -125,7 +131,7 @@ func (s *service) read(what string, enough func() bool) {
 // reload runs the commands of ExecReload one after the other, as systemd does.
 func (s *service) reload(ctx context.Context) (stderr string, err error) {
 	s.t.Helper()
-	variables := strings.NewReplacer("$MAINPID", strconv.Itoa(s.agent.Pid()), "${URL}", s.agent.URL)
+	variables := strings.NewReplacer("$MAINPID", strconv.Itoa(s.agent.Pid()), "${URL}", s.url)
 	commands := settings(s.t, unitFile)["ExecReload"]
 	if len(commands) == 0 {
 		s.t.Fatal("the unit has no ExecReload")
@@ -137,7 +143,7 @@ func (s *service) reload(ctx context.Context) (stderr string, err error) {
 		}
 		var log strings.Builder
 		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-		cmd.Stderr = &log
+		cmd.Env, cmd.Stderr = append(os.Environ(), s.environment...), &log
 		if err := cmd.Run(); err != nil {
 			return log.String(), fmt.Errorf("%s: %w", c, err)
 		}
@@ -200,6 +206,7 @@ func TestReloadCommandsWaitForTheVerdict(t *testing.T) {
 	t.Parallel()
 	s := start(t, 60_000_000, "- {name: a}")
 	good, bad, other := s.config("- {name: a, state: paused}"), s.config("- {name: a, topcs: [t]}"), s.config("- {name: a, stat: paused}")
+	s.want("READY=1")
 	s.reloads() // unchanged
 	for range 2 {
 		s.agent.Write(good)
@@ -228,6 +235,27 @@ func TestReloadCommandsWaitForTheVerdict(t *testing.T) {
 	if stderr, err := s.reload(t.Context()); err == nil || !strings.Contains(stderr, "file not found") {
 		t.Errorf("without the file: %v\n%s", err, stderr)
 	}
+}
+
+// TestReloadLogsIn: with TLS and a password for the API, URL and SSL_CERT_FILE are enough.
+func TestReloadLogsIn(t *testing.T) {
+	t.Parallel()
+	authority := certs.NewAuthority(t, "authority")
+	pair, dir := authority.Issue(t, "kcagent"), t.TempDir()
+	for name, text := range map[string][]byte{
+		"ca.crt": authority.PEM, "tls.crt": pair.Cert, "tls.key": pair.Key,
+		"web.yaml": []byte("tls_server_config: {cert_file: tls.crt, key_file: tls.key}\n" +
+			"basic_auth_users: {ops: '$2a$04$jo0LaMtne0yBRPmuUloy/.mAwlXtYLEE57moJsKlWe/ktl0LrybTG'}\n"), // of sesame
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := startOn(t, "127.0.0.1:1", 60_000_000, "- {name: a}", "--web.config.file", filepath.Join(dir, "web.yaml"))
+	s.want("READY=1")
+	s.url = strings.Replace(s.agent.URL, "http://", "https://ops:sesame@", 1)
+	s.environment = []string{"SSL_CERT_FILE=" + filepath.Join(dir, "ca.crt")}
+	s.reloads()
 }
 
 // TestEveryVariableOfTheUnitHasAValue: systemd replaces an unknown variable by nothing.
