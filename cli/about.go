@@ -5,6 +5,7 @@ import (
 	"io"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -41,13 +42,14 @@ func newVersion() *cobra.Command {
 // linked is set by the linker for releases: -X kcagent/cli.linked=1.2.3.
 var linked string
 
-// version returns the linked version, or the one in the build information.
+// version returns the linked version, or the one in the build information, which is that of
+// the tag in a clone. Neither has a leading v.
 func version() string {
 	if linked != "" {
 		return linked
 	}
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
-		return info.Main.Version
+		return strings.TrimPrefix(info.Main.Version, "v")
 	}
 	return "devel"
 }
