@@ -1,4 +1,4 @@
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+VERSION ?= $(or $(patsubst v%,%,$(shell git describe --tags --always --dirty 2>/dev/null)),devel)
 
 # Packages whose tests need seconds of waiting, or real Kafka: make check leaves them out.
 SLOW  := ^kcagent/(fetch|agent|agent/group|agent/precheck|sink/file|e2e|e2e/.*|bench|bench/.*)$$
@@ -7,7 +7,7 @@ QUICK = $(shell go list ./... | grep -Ev '$(SLOW)')
 # With make e2e and make bench: which tests to run, such as RUN=TestKill.
 RUN ?= .
 
-.PHONY: build check ci generate test test-quick test-race e2e e2e-old soak kills bench compare plots image demo
+.PHONY: build check ci generate test test-quick test-race e2e e2e-old soak kills bench compare plots image docker release demo
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "-X kcagent/cli.linked=$(VERSION)" -o kcagent .
@@ -74,8 +74,19 @@ compare:
 plots:
 	python3 docs/plots.py dist/bench docs
 
+# The image of the working tree, without a container engine, in dist/image.
 image:
-	docker build --build-arg VERSION=$(VERSION) -t kcagent:$(VERSION) -t kcagent .
+	go run ./deploy/release --snapshot --only image,sbom --out dist/image
+
+# The image by the Dockerfile; needs Docker.
+docker:
+	docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD) \
+		--build-arg CREATED=$(shell date -u +%Y-%m-%dT%H:%M:%SZ) -t kcagent:$(VERSION) -t kcagent .
+
+# Everything that a release of the tagged commit consists of, in dist/release. With
+# ARGS=--snapshot, it builds the working tree.
+release:
+	go run ./deploy/release $(ARGS)
 
 demo:
 	go run . demo
