@@ -126,7 +126,10 @@ func Launch(t testing.TB, o Options) *Agent {
 	defer log.Close()
 	args := append(append(append([]string{}, o.Through...), bin, "run", "--config", a.Path, "--listen", addr), o.Args...)
 	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, o.Stdout, log
+	cmd.Dir, cmd.Stderr = dir, log
+	if o.Stdout != nil { // a nil file in the interface would mean a closed descriptor
+		cmd.Stdout = o.Stdout
+	}
 	if o.Stderr != nil {
 		cmd.Stderr = o.Stderr
 	}
