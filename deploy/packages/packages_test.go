@@ -41,6 +41,9 @@ func TestMain(m *testing.M) {
 // releases returns two versions of the packages. The first call builds them.
 func releases(t *testing.T) (former, latter version) {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("builds two releases")
+	}
 	release.once.Do(func() {
 		needNfpm(t)
 		if release.dir, release.err = os.MkdirTemp("", "kcagent-packages-test-"); release.err != nil {
@@ -161,6 +164,9 @@ func TestVersionsAreOrdered(t *testing.T) {
 // TestBuildsAreEqual: with SOURCE_DATE_EPOCH, times, modes and places of the sources have no
 // effect. The packages name their architecture.
 func TestBuildsAreEqual(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds packages")
+	}
 	needNfpm(t)
 	t.Setenv("SOURCE_DATE_EPOCH", "1700000000")
 	var first []string
