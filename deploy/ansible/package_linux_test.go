@@ -63,6 +63,9 @@ func TestRoleInstallsAndUpgradesThePackage(t *testing.T) {
 	if os.Geteuid() != 0 {
 		loud.Skip(t, tools.Require, "the installation of a package needs root")
 	}
+	if out, err := exec.Command("/usr/bin/python3", "-c", "import apt").CombinedOutput(); err != nil {
+		loud.Skip(t, tools.Require, fmt.Sprintf("python3-apt is not installed (Debian: apt-get install python3-apt): %v\n%s", err, out))
+	}
 	r := newRollout(t)
 	dir, repository := t.TempDir(), abs(t, filepath.Join("..", ".."))
 	script := "cd " + abs(t, "testdata")

@@ -48,6 +48,7 @@ type scenario struct {
 	first, second *host
 	binary        string           // on the controller, for the first host
 	before        map[*host]string // the identity of the consumer after the first roll-out
+	generation    int32            // on the first host
 }
 
 // wantSame requires that no roll-out has touched the consumers of some hosts.
@@ -71,6 +72,7 @@ func (s *scenario) checkFreshHost(t *testing.T) {
 func (s *scenario) rollOutFirst(t *testing.T) {
 	s.succeed(s.config(consumer()))
 	s.before = make(map[*host]string)
+	s.generation = s.first.consumer("orders").Generation
 	for _, h := range s.hosts {
 		c := h.consumer("orders")
 		if c.Status != "RUNNING" {
@@ -187,5 +189,7 @@ func (s *scenario) rollOutEditAndBinary(t *testing.T) {
 		t.Errorf("the file was applied at %v on the first host, and at %v on the second", one, other)
 	}
 	s.wantSame(s.second)
-	t.Logf("was %s, is %s", s.before[s.first], identity(s.first.consumer("orders")))
+	if now := s.first.consumer("orders").Generation; now != s.generation {
+		t.Errorf("the restart has caused a rebalance: the generation was %d and is %d", s.generation, now)
+	}
 }
