@@ -47,7 +47,7 @@ func chartVersion(chart []byte, version string) ([]byte, error) {
 	for _, line := range []struct{ key, value string }{{"version", version}, {"appVersion", image.Tag(version)}} {
 		key := regexp.MustCompile(`(?m)^` + line.key + `: .*$`)
 		if !key.Match(chart) {
-			return nil, fmt.Errorf("Chart.yaml has no line %q", line.key)
+			return nil, fmt.Errorf("no line %q in Chart.yaml", line.key)
 		}
 		chart = key.ReplaceAll(chart, fmt.Appendf(nil, "%s: %q", line.key, line.value))
 	}
