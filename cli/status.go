@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -135,8 +136,8 @@ type target struct {
 }
 
 // waitFor waits until the agent has accepted or applied the file with the content that it has
-// on disk at that moment. It ends at once if the agent rejects it. Its error says what is
-// missing.
+// on disk at that moment. It ends at once if the agent rejects the file or the login. Its error
+// says what is missing.
 func waitFor(ctx context.Context, std streams, c client.Client, t target) error {
 	if err := checkExists(t.file); err != nil {
 		return err
@@ -147,7 +148,7 @@ func waitFor(ctx context.Context, std streams, c client.Client, t target) error 
 	deadline := time.NewTimer(t.timeout)
 	defer deadline.Stop()
 	for {
-		missing, rejected := t.missing(ctx, c)
+		missing, final := t.missing(ctx, c)
 		switch {
 		case len(missing) == 0 && t.accepted:
 			_, err := fmt.Fprintf(std.out, "%s is accepted\n", t.file)
@@ -155,7 +156,7 @@ func waitFor(ctx context.Context, std streams, c client.Client, t target) error 
 		case len(missing) == 0:
 			_, err := fmt.Fprintf(std.out, "%s is applied, and every consumer is in its desired state\n", t.file)
 			return err
-		case rejected:
+		case final:
 			return fmt.Errorf("wait for %s: %s", t.file, strings.Join(missing, "\n  "))
 		}
 		select {
@@ -179,8 +180,8 @@ func sumOf(file string) (string, error) {
 }
 
 // missing returns what is missing for the agent to have accepted or applied the file as it is
-// now. A rejected file will never be applied.
-func (t target) missing(ctx context.Context, c client.Client) (missing []string, rejected bool) {
+// now. It is final if the agent has rejected the file, or the login.
+func (t target) missing(ctx context.Context, c client.Client) (missing []string, final bool) {
 	sha, err := sumOf(t.file)
 	if err != nil {
 		return []string{fmt.Sprintf("read %s: %s", t.file, err)}, false // it may be replaced at this moment
@@ -191,7 +192,7 @@ func (t target) missing(ctx context.Context, c client.Client) (missing []string,
 	}
 	var s web.Status
 	if err := c.Decode(ctx, path, &s); err != nil {
-		return []string{err.Error()}, false
+		return []string{err.Error()}, errors.As(err, new(client.LoginError))
 	}
 	switch {
 	case s.Config.State == "rejected" && s.Config.FileSHA256 == sha:

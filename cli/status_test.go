@@ -228,6 +228,18 @@ func TestStatusGivesUpOnAnAgentThatDoesNotRespond(t *testing.T) {
 	}
 }
 
+// TestStatusDoesNotWaitAfterARejectedLogin: another try would be rejected, too.
+func TestStatusDoesNotWaitAfterARejectedLogin(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }))
+	defer server.Close()
+	for _, url := range []string{server.URL, strings.Replace(server.URL, "//", "//user:wrong@", 1)} {
+		code, _, stderr := kcagent(t, "status", "--url", url, "--wait", writeFile(t, good), "--timeout", "10m")
+		if code != command.Failure || !strings.Contains(stderr, "401 Unauthorized") {
+			t.Errorf("exit %d: %s", code, stderr)
+		}
+	}
+}
+
 // TestStatusWaitsForTheFileAsItIs: an edit during the wait replaces what the command waits for,
 // also if the file is missing for a moment.
 func TestStatusWaitsForTheFileAsItIs(t *testing.T) {

@@ -95,9 +95,9 @@ func (c Client) Get(ctx context.Context, path string) ([]byte, error) {
 	case resp.StatusCode == http.StatusOK:
 		return body, nil
 	case resp.StatusCode == http.StatusUnauthorized && req.URL.User != nil:
-		return nil, fmt.Errorf("request %s: status %s; check user and password in --url", shown, resp.Status)
+		return nil, LoginError{fmt.Errorf("request %s: status %s; check user and password in --url", shown, resp.Status)}
 	case resp.StatusCode == http.StatusUnauthorized:
-		return nil, fmt.Errorf("request %s: status %s; write user and password into --url, as in http://USER:PASSWORD@HOST:PORT", shown, resp.Status)
+		return nil, LoginError{fmt.Errorf("request %s: status %s; write user and password into --url, as in http://USER:PASSWORD@HOST:PORT", shown, resp.Status)}
 	case resp.StatusCode == http.StatusNotFound:
 		return nil, fmt.Errorf("request %s: status %s; check that --url is the address of an agent, without the path of a page", shown, resp.Status)
 	case resp.StatusCode == http.StatusBadRequest && strings.HasPrefix(string(body), "Client sent an HTTP request to an HTTPS server"):
@@ -105,6 +105,10 @@ func (c Client) Get(ctx context.Context, path string) ([]byte, error) {
 	}
 	return nil, fmt.Errorf("request %s: status %s", shown, resp.Status)
 }
+
+// A LoginError reports that the agent rejected the user or password in --url. Another try
+// would have the same result.
+type LoginError struct{ error }
 
 // page returns the URL of a path for errors, without parameters.
 func (c Client) page(path string) string {
