@@ -131,12 +131,12 @@ const (
 // A target is what status --wait waits for.
 type target struct {
 	file     string
-	accepted bool // the verdict on the file is enough
+	accepted bool // accepting the file is enough
 	timeout  time.Duration
 }
 
-// waitFor waits until the agent has accepted or applied the file with the content that it has
-// on disk at that moment. It ends at once if the agent rejects the file or the login. Its error
+// waitFor waits until the agent has accepted or applied the file. If the file changes meanwhile,
+// its new content counts. It ends at once if the agent rejects the file or the login. Its error
 // says what is missing.
 func waitFor(ctx context.Context, std streams, c client.Client, t target) error {
 	if err := checkExists(t.file); err != nil {

@@ -22,7 +22,7 @@ import (
 	"kcagent/logkey"
 )
 
-// An Agent is what the notifier reports about.
+// An Agent has the state that the notifier reports.
 type Agent interface {
 	// Alive reports whether the agent's loop responds within timeout. Once the agent has ended,
 	// it returns false without waiting.
@@ -91,7 +91,7 @@ func (n *Notifier) Run(stop, ended context.Context, o Options) {
 	}
 }
 
-// A run is what Run knows. Only its goroutine uses the fields below the options.
+// A run is the state of Run. Only its goroutine uses the fields below the options.
 type run struct {
 	*Notifier
 	Options
@@ -104,8 +104,8 @@ type run struct {
 	failing   bool        // the last message was not sent
 }
 
-// watch asks the agent's loop again and again whether it responds, and reports each response to
-// alive. A loop that hangs sends none, so systemd kills the agent.
+// watch checks at half of the watchdog's interval that the agent's loop responds, and sends each
+// response to alive. Without a response there is no ping, and systemd kills the agent.
 func (r *run) watch(ended context.Context, alive chan<- struct{}) {
 	interval := r.watchdog / 2
 	ping := time.NewTicker(interval)
@@ -194,7 +194,7 @@ func sumOf(path string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// words are how the status text names the states.
+// words has the names of the states in the status text.
 var words = map[consumer.State]string{
 	consumer.Failing: "in error", consumer.Stopping: "stopping", consumer.Starting: "starting",
 	consumer.Running: "running", consumer.Paused: "paused", consumer.Created: "stopped",

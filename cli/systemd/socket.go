@@ -22,7 +22,7 @@ func New(send func(message string) error, watchdog time.Duration) *Notifier {
 
 // FromEnvironment returns the notifier that NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID
 // describe, and removes these variables: the credential_process of an AWS profile is a program
-// that the agent starts, and it must not speak for the agent.
+// that the agent starts, and it must not report the state of the agent.
 func FromEnvironment() *Notifier {
 	socket, usec, pid := take("NOTIFY_SOCKET"), take("WATCHDOG_USEC"), take("WATCHDOG_PID")
 	if socket == "" {
