@@ -120,7 +120,7 @@ func TestDayInProduction(t *testing.T) {
 	d.waitReading(t)
 	shares = d.waitDivided(t)
 
-	step(t, "full disk: the consumers of kcagent-1 name it, and those of the other replicas continue")
+	step(t, "full disk: the consumers of kcagent-1 report it, and those of the other replicas continue")
 	fillDisk(t, d.disk)
 	for _, e := range d.consumers {
 		c := d.replicas[1].WaitState(e.name, "ERROR")
