@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"kcagent/deploy/kubernetes/kubetest"
 	"kcagent/e2e/agenttest"
 	"kcagent/e2e/process"
 )
@@ -80,44 +81,13 @@ func (p *pod) upgrade(args ...string) {
 	}
 }
 
-// mount writes files as kubelet does: the link ..data leads to the folder of a version, and is
-// replaced in one step.
+// mount writes the files of a ConfigMap or Secret, of which there must be some.
 func (p *pod) mount(dir string, files map[string]string) {
 	p.t.Helper()
-	if err := p.tryMount(dir, files); err != nil {
-		p.t.Fatal(err)
-	}
-}
-
-func (p *pod) tryMount(dir string, files map[string]string) error {
 	if len(files) == 0 {
-		return fmt.Errorf("nothing is mounted at %s", dir)
+		p.t.Fatalf("nothing is mounted at %s", dir)
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	version, err := os.MkdirTemp(dir, "..version")
-	if err != nil {
-		return err
-	}
-	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(version, name), []byte(text), 0o644); err != nil {
-			return err
-		}
-	}
-	link := filepath.Join(dir, "..data")
-	if err := os.Symlink(filepath.Base(version), link+"_tmp"); err != nil {
-		return err
-	}
-	if err := os.Rename(link+"_tmp", link); err != nil {
-		return err
-	}
-	for name := range files {
-		if err := os.Symlink(filepath.Join("..data", name), filepath.Join(dir, name)); err != nil && !os.IsExist(err) {
-			return err
-		}
-	}
-	return nil
+	kubetest.Project(p.t, dir, files)
 }
 
 // command returns the command of a container, with its variables only.

@@ -103,13 +103,13 @@ func TestEditOfTheConfigMapIsApplied(t *testing.T) {
 	p := newPod(t, podOf(t, kustomize(t, "base"), "StatefulSet"))
 	k := startKafka(t, "orders")
 	text := read(t, "base/consumers.yaml")
-	p.project(t, "/etc/kcagent", "1", text)
+	p.project(t, "/etc/kcagent", text)
 	a := p.start(t)
 	a.WaitSynced(text)
 	waitReady(t, a, p.container(t, "kcagent"))
 
 	text = k.consumers(t, "running")
-	p.project(t, "/etc/kcagent", "2", text)
+	p.project(t, "/etc/kcagent", text)
 	a.WaitSynced(text)
 	k.produce(t, "first")
 	waitContent(t, p.path("/data/orders-0.jsonl"), "first")
@@ -125,7 +125,7 @@ func TestEditOfTheConfigMapIsApplied(t *testing.T) {
 	if _, ok := a.Metrics().Value("kcagent_config_info", "sha256="+agenttest.Sum(text)); !ok {
 		t.Error("kcagent_config_info does not have the hash of the file")
 	}
-	p.project(t, "/etc/kcagent", "3", strings.Replace(text, "topics:", "topic:", 1))
+	p.project(t, "/etc/kcagent", strings.Replace(text, "topics:", "topic:", 1))
 	if out, err := job.run(t, replica, command...); err == nil || !strings.Contains(out, "topic") {
 		t.Errorf("the Job for a rejected file: %v\n%s", err, out)
 	}
@@ -147,7 +147,7 @@ func TestSidecarFeedsTheApplication(t *testing.T) {
 	p := newPod(t, podOf(t, manifest, "Deployment"))
 	k := startKafka(t, "prices")
 	text := dataOf(t, find(t, kubetest.Validate(t, manifest), "ConfigMap"))
-	p.project(t, "/etc/kcagent", "1", text)
+	p.project(t, "/etc/kcagent", text)
 	k.produce(t, "first") // the group of a pod starts with the oldest record
 	a := p.start(t, "KAFKA_BROKER="+k.address)
 	a.WaitSynced(text)
@@ -176,7 +176,7 @@ func TestSidecarFeedsTheApplication(t *testing.T) {
 	waitContent(t, printed, "first")
 
 	text = strings.Replace(text, "interval: 200ms", "interval: 100ms", 1)
-	p.project(t, "/etc/kcagent", "2", text)
+	p.project(t, "/etc/kcagent", text)
 	a.WaitSynced(text)
 	k.produce(t, "second")
 	waitContent(t, printed, "second")
@@ -201,7 +201,7 @@ func TestCommitOfGitSyncIsApplied(t *testing.T) {
 	publish := func(commit, text string) {
 		next := filepath.Join(".worktrees", commit)
 		write(t, p.path(filepath.Join("/git", next, "consumers.yaml")), text)
-		swap(t, p.path("/git"), "tmp-link", "current", next)
+		kubetest.Relink(t, p.path("/git"), "tmp-link", "current", next)
 		if before != "" {
 			if err := os.RemoveAll(p.path(filepath.Join("/git", before))); err != nil {
 				t.Fatal(err)

@@ -81,33 +81,10 @@ func newPod(t *testing.T, pod kubetest.Pod) *runningPod {
 // path returns where a path of the containers is.
 func (p *runningPod) path(inContainer string) string { return filepath.Join(p.root, inContainer) }
 
-// project writes the file of a ConfigMap as the kubelet does: a folder for each version, which
-// the link ..data selects by a rename.
-func (p *runningPod) project(t *testing.T, mountPath, version, text string) {
+// project writes the file of a ConfigMap into its mount.
+func (p *runningPod) project(t *testing.T, mountPath, text string) {
 	t.Helper()
-	dir := p.path(mountPath)
-	before, _ := os.Readlink(filepath.Join(dir, "..data"))
-	next := "..2026_01_01_00_00_00." + version
-	write(t, filepath.Join(dir, next, "consumers.yaml"), text)
-	swap(t, dir, "..data_tmp", "..data", next)
-	if before == "" {
-		if err := os.Symlink("..data/consumers.yaml", filepath.Join(dir, "consumers.yaml")); err != nil {
-			t.Fatal(err)
-		}
-	} else if err := os.RemoveAll(filepath.Join(dir, before)); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// swap lets the link in dir lead to target, by renaming the link temporary.
-func swap(t *testing.T, dir, temporary, link, target string) {
-	t.Helper()
-	if err := os.Symlink(target, filepath.Join(dir, temporary)); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(filepath.Join(dir, temporary), filepath.Join(dir, link)); err != nil {
-		t.Fatal(err)
-	}
+	kubetest.Project(t, p.path(mountPath), map[string]string{"consumers.yaml": text})
 }
 
 // container returns a container by name.

@@ -1,10 +1,11 @@
 // Package kubetest validates Kubernetes manifests in tests, without a cluster: each document
-// is checked against the schema of its kind, and unknown fields are errors.
+// is checked against the schema of its kind, and unknown fields are errors. It also writes the
+// volumes of a pod as the kubelet does.
 //
 // The schemas of Kubernetes come from the Python package kubernetes-validate, those of the
 // Prometheus Operator and of KEDA from the packages of cloudcoil. No package has a strict
 // schema of Argo CD's Application: schemas/application.json is ours, written from its
-// documentation, and knows only the fields that this project uses.
+// documentation, and has only the fields that this project uses.
 package kubetest
 
 import (
