@@ -332,7 +332,7 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
-// TestWithoutSystemdNothingRuns: Run returns at once, and asks the agent nothing.
+// TestWithoutSystemdNothingRuns: Run returns at once, and does not call the agent.
 func TestWithoutSystemdNothingRuns(t *testing.T) {
 	New(nil, 0).Run(t.Context(), t.Context(), Options{})
 }

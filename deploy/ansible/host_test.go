@@ -65,7 +65,7 @@ func (h *host) vars(more map[string]any) map[string]any {
 		"ansible_connection":         "local",
 		"ansible_python_interpreter": h.python,
 		"ansible_become":             false,
-		// A password in the URL, which the agent does not ask for, must not be printed.
+		// A password in the URL, which the agent does not require, must not be printed.
 		"kcagent_url":           "http://admin:" + urlPassword + "@" + h.addr,
 		"kcagent_install":       "none",
 		"kcagent_timeout":       "60s",

@@ -16,8 +16,8 @@ import (
 	"kcagent/e2e/agenttest"
 )
 
-// systemctlURL names the environment variable with the URL of the [systemd] that stands for
-// the one of the host.
+// systemctlURL names the environment variable with the URL of the [systemd] that replaces the
+// one of the host.
 const systemctlURL = "KCAGENT_TEST_SYSTEMCTL"
 
 func TestMain(m *testing.M) {

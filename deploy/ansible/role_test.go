@@ -54,7 +54,7 @@ func TestRoleReportsWrongVariables(t *testing.T) {
 	}
 }
 
-// TestRolePassesLint: ansible-lint with its strictest profile has nothing to say about the
+// TestRolePassesLint: ansible-lint with its strictest profile reports nothing for the
 // role and the example.
 func TestRolePassesLint(t *testing.T) {
 	t.Parallel()

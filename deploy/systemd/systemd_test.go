@@ -100,8 +100,8 @@ func TestExposureIsLow(t *testing.T) {
 	}
 }
 
-// TestUnitKeepsItsPromises: docs/operations.md explains these settings.
-func TestUnitKeepsItsPromises(t *testing.T) {
+// TestUnitHasTheDocumentedSettings: docs/operations.md explains them.
+func TestUnitHasTheDocumentedSettings(t *testing.T) {
 	unit := settings(t, unitFile)
 	for name, want := range map[string]string{
 		"Type": "notify", "NotifyAccess": "main", "User": "kcagent", "Group": "kcagent",
