@@ -5,6 +5,7 @@ RUN go mod download
 COPY . .
 ARG VERSION=devel
 RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X kcagent/cli.linked=$VERSION" -o /out/kcagent .
+RUN go run ./deploy/licenses/print >/out/THIRD_PARTY_LICENSES
 RUN mkdir /out/data \
  && printf 'root:x:0:0:root:/:/sbin/nologin\nkcagent:x:65532:65532:kcagent:/data:/sbin/nologin\n' >/out/passwd \
  && printf 'root:x:0:\nkcagent:x:65532:\n' >/out/group
@@ -14,6 +15,7 @@ COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certifica
 COPY --from=build /out/passwd /out/group /etc/
 COPY --from=build /out/kcagent /kcagent
 COPY LICENSE /LICENSE
+COPY --from=build /out/THIRD_PARTY_LICENSES /THIRD_PARTY_LICENSES
 COPY consumers.yaml /etc/kcagent/consumers.yaml
 # A volume takes over the owner of the folder that it is put on.
 COPY --from=build --chown=65532:65532 /out/data /data

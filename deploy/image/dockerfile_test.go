@@ -13,9 +13,8 @@ import (
 	"strings"
 	"testing"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-
 	"kcagent/cli" // so a change of the program also invalidates the cached results of tests
+	"kcagent/deploy/licenses"
 	"kcagent/e2e/loud"
 )
 
@@ -104,7 +103,8 @@ func copied(all []instruction) []string {
 // TestDockerfileAgreesWithImage: the image that `docker build` makes has the same binary,
 // files, configuration and labels as the one of this package.
 func TestDockerfileAgreesWithImage(t *testing.T) {
-	image, options := built(t)
+	t.Parallel()
+	_, options := built(t)
 	config := runConfig(options)
 	all := dockerfile(t)
 	want := map[string]string{
@@ -138,13 +138,13 @@ func TestDockerfileAgreesWithImage(t *testing.T) {
 	if !maps.Equal(labels, config.Labels) {
 		t.Errorf("the Dockerfile has the labels %v, the image %v", labels, config.Labels)
 	}
-	compareFiles(t, all, image.images["amd64"])
+	compareFiles(t, all, unpacked(t, "amd64"))
 }
 
-func compareFiles(t *testing.T, all []instruction, image v1.Image) {
+func compareFiles(t *testing.T, all []instruction, image map[string]entry) {
 	t.Helper()
 	var files []string
-	for name, e := range unpack(t, image) {
+	for name, e := range image {
 		if !e.header.FileInfo().IsDir() || name == "data" {
 			files = append(files, "/"+name)
 		}
@@ -161,6 +161,8 @@ func compareFiles(t *testing.T, all []instruction, image v1.Image) {
 		"printf '" + strings.ReplaceAll(passwd, "\n", `\n`) + "' >/out/passwd",
 		"printf '" + strings.ReplaceAll(group, "\n", `\n`) + "' >/out/group",
 		"--chown=" + user + " /out/data /data",
+		"go run ./deploy/licenses/print >/out/" + licenses.File,
+		"COPY --from=build /out/" + licenses.File + " /" + licenses.File,
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the Dockerfile does not have %q", want)
@@ -220,9 +222,10 @@ func TestImageRunsExistingCommands(t *testing.T) {
 	}
 }
 
-// TestImageBuildHasItsSources: the copied files and all sources of the program exist and are
-// not ignored.
+// TestImageBuildHasItsSources: the copied files and all sources of the program, and of the
+// command that prints the licenses, exist and are not ignored.
 func TestImageBuildHasItsSources(t *testing.T) {
+	t.Parallel()
 	ignored := dockerignore(t)
 	check := func(file string) {
 		t.Helper()
@@ -249,14 +252,14 @@ func TestImageBuildHasItsSources(t *testing.T) {
 	format := `{{$d := .Dir}}{{with .Module}}{{if .Main}}{{range $.GoFiles}}{{$d}}/{{.}}
 {{end}}{{range $.EmbedFiles}}{{$d}}/{{.}}
 {{end}}{{end}}{{end}}`
-	for file := range strings.FieldsSeq(goList(t, "-deps", "-f", format, ".")) {
+	for file := range strings.FieldsSeq(goList(t, "-deps", "-f", format, ".", "./deploy/licenses/print")) {
 		name, err := filepath.Rel(root, file)
 		if err != nil {
 			t.Fatal(err)
 		}
 		check(filepath.ToSlash(name))
 	}
-	for _, file := range []string{"cli/cli_test.go", "config/testdata/bad", "e2e", "deploy/grafana", ".git"} {
+	for _, file := range []string{"cli/cli_test.go", "config/testdata/bad", "e2e", "deploy/grafana", "deploy/licenses/licenses_test.go", ".git"} {
 		if !ignored(file) {
 			t.Errorf("%s is not needed for the build, but not ignored", file)
 		}
@@ -264,23 +267,27 @@ func TestImageBuildHasItsSources(t *testing.T) {
 }
 
 // dockerignore returns a function that reports whether a file is ignored. It knows the
-// patterns that we use: of a path or of one above it, and **/ for any depth.
+// patterns that we use: of a path or of one above it, **/ for any depth, and ! for an
+// exception. The last pattern that matches decides.
 func dockerignore(t *testing.T) func(file string) bool {
 	t.Helper()
 	patterns := strings.Fields(regexp.MustCompile(`(?m)^#.*$`).ReplaceAllString(read(t, ".dockerignore"), ""))
 	return func(file string) bool {
-		for at := file; at != "."; at = path.Dir(at) {
-			for _, p := range patterns {
+		ignored := false
+		for _, p := range patterns {
+			p, included := strings.CutPrefix(p, "!")
+			p, deep := strings.CutPrefix(p, "**/")
+			for at := file; at != "."; at = path.Dir(at) {
 				name := at
-				if rest, deep := strings.CutPrefix(p, "**/"); deep {
-					p, name = rest, path.Base(at)
+				if deep {
+					name = path.Base(at)
 				}
 				if ok, _ := path.Match(p, name); ok {
-					return true
+					ignored = !included
 				}
 			}
 		}
-		return false
+		return ignored
 	}
 }
 

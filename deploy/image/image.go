@@ -99,7 +99,7 @@ func platformImage(o Options, arch string, base v1.Layer) (v1.Image, error) {
 	image := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
 	created := v1.Time{Time: o.Created}
 	image, err = mutate.Append(image,
-		mutate.Addendum{Layer: base, History: v1.History{Created: created, CreatedBy: "kcagent/deploy/image: certificates, user, license, configuration"}},
+		mutate.Addendum{Layer: base, History: v1.History{Created: created, CreatedBy: "kcagent/deploy/image: certificates, user, licenses, configuration"}},
 		mutate.Addendum{Layer: binary, History: v1.History{Created: created, CreatedBy: "kcagent/deploy/image: kcagent"}})
 	if err != nil {
 		return nil, err

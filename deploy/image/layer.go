@@ -15,6 +15,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/klauspost/compress/gzip"
 	"golang.org/x/crypto/x509roots/fallback/bundle"
+
+	"kcagent/deploy/licenses"
 )
 
 // A file is one entry of a layer. A name that ends with a slash is a folder.
@@ -33,8 +35,13 @@ const (
 
 // baseLayer holds all but the binary.
 func baseLayer(o Options) (v1.Layer, error) {
+	thirdParty, err := licenses.Text(o.Source)
+	if err != nil {
+		return nil, err
+	}
 	return layer(o.Created, []file{
 		{name: "LICENSE", mode: 0o644, from: o.sourceFile("LICENSE")},
+		{name: licenses.File, mode: 0o644, content: thirdParty},
 		{name: "data/", mode: 0o755, owner: uid},
 		{name: "etc/", mode: 0o755},
 		{name: "etc/group", mode: 0o644, content: []byte(group)},

@@ -46,6 +46,7 @@ func TestImageRuns(t *testing.T) {
 	if os.Geteuid() != 0 {
 		loud.Skip(t, tools.Require, "only root can run an unpacked image")
 	}
+	t.Parallel()
 	image, _ := built(t)
 	dir := t.TempDir()
 	if err := image.WriteLayout(filepath.Join(dir, "layout")); err != nil {

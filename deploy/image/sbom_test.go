@@ -20,6 +20,7 @@ import (
 	"oras.land/oras-go/v2/content/oci"
 	"oras.land/oras-go/v2/registry"
 
+	"kcagent/deploy/licenses"
 	"kcagent/e2e/loud"
 	"kcagent/e2e/tools"
 )
@@ -27,6 +28,7 @@ import (
 // TestSBOMIsValid: the bill of materials follows the schema of CycloneDX and lists what is
 // linked.
 func TestSBOMIsValid(t *testing.T) {
+	t.Parallel()
 	image, options := built(t)
 	schemas := filepath.Join(goList(t, "-m", "-f", "{{.Dir}}", "github.com/CycloneDX/cyclonedx-go"), "schema")
 	compiler := jsonschema.NewCompiler()
@@ -93,6 +95,15 @@ func checkComponents(t *testing.T, text []byte, binary string) {
 		}
 		listed = append(listed, c.Name+"@"+c.Version)
 	}
+	text, err = licenses.Text(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, module := range listed {
+		if !bytes.Contains(text, []byte("\n"+strings.Replace(module, "@", " ", 1)+"\n\n--- ")) {
+			t.Errorf("the licenses do not have %s", module)
+		}
+	}
 	slices.Sort(linked)
 	slices.Sort(listed)
 	if !slices.Equal(linked, listed) {
@@ -103,6 +114,7 @@ func checkComponents(t *testing.T, text []byte, binary string) {
 // TestSBOMIsFound: a client of registries reads the archive and finds the bill of materials
 // among the referrers of the image of each platform.
 func TestSBOMIsFound(t *testing.T) {
+	t.Parallel()
 	image, _ := built(t)
 	out := filepath.Join(t.TempDir(), "image.tar")
 	if err := image.WriteArchive(out); err != nil {
@@ -153,6 +165,7 @@ func checkReferrers(t *testing.T, store content.ReadOnlyGraphStorage, tag string
 // TestArchivesAreReadByOtherTools: skopeo, which reads archives as Podman does, finds each
 // platform, and a copy of the whole image still has its bills of materials.
 func TestArchivesAreReadByOtherTools(t *testing.T) {
+	t.Parallel()
 	if _, err := exec.LookPath("skopeo"); err != nil {
 		loud.Skip(t, tools.Require, "this test needs skopeo, of the Debian package skopeo")
 	}

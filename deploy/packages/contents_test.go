@@ -1,6 +1,8 @@
 package packages
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -8,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"kcagent/deploy/licenses"
 )
 
 // wantContents are the mode, owners and paths of the files, apart from those in the folders
@@ -33,6 +37,7 @@ var wantOf = map[string][]string{
 	},
 	"rpm": {
 		"-rw-r--r-- root root /usr/share/licenses/kcagent/LICENSE",
+		"-rw-r--r-- root root /usr/share/licenses/kcagent/THIRD_PARTY_LICENSES",
 		"-rw-r--r-- root root /usr/share/zsh/site-functions/_kcagent",
 	},
 }
@@ -91,7 +96,8 @@ func TestContents(t *testing.T) {
 			}
 		}
 		if format == "deb" {
-			want = append(want, "-rw-r--r-- root root /usr/share/doc/kcagent/changelog.gz", "-rw-r--r-- root root /usr/share/doc/kcagent/copyright")
+			want = append(want, "-rw-r--r-- root root /usr/share/doc/kcagent/changelog.gz", "-rw-r--r-- root root /usr/share/doc/kcagent/copyright",
+				"-rw-r--r-- root root /usr/share/doc/kcagent/THIRD_PARTY_LICENSES")
 			for i, line := range want {
 				want[i] = regexp.MustCompile(`(kcagent|root) kcagent /`).ReplaceAllString(line, "root root /")
 			}
@@ -102,6 +108,31 @@ func TestContents(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("the package %s contains\n%s\nwant\n%s", format, strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
+	}
+}
+
+// TestLicensesOfModules: both packages have the text, which the tests of its own package
+// check. rpm marks it as a license, so that it is also installed without documents.
+func TestLicensesOfModules(t *testing.T) {
+	t.Parallel()
+	need(t, "dpkg-deb", "dpkg")
+	need(t, "rpm", "rpm")
+	v, _ := releases(t)
+	text, err := licenses.Text("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files := output(t, "dpkg-deb", "--fsys-tarfile", v.deb); !strings.Contains(files, string(text)) {
+		t.Error("the package of Debian does not have the text")
+	}
+	want := fmt.Sprintf("l /usr/share/licenses/kcagent/%s %x\n", licenses.File, sha256.Sum256(text))
+	got := output(t, "rpm", "--query", "--package", "--queryformat", "[%{FILEFLAGS:fflags} %{FILENAMES} %{FILEDIGESTS}\n]", v.rpm)
+	if !strings.Contains(got, want) {
+		t.Errorf("the package of rpm does not have %s, but\n%s", want, got)
+	}
+	copyright, err := os.ReadFile("deb/copyright")
+	if err != nil || !strings.Contains(string(copyright), "/usr/share/doc/kcagent/"+licenses.File) {
+		t.Errorf("the file copyright does not name the text, %v", err)
 	}
 }
 

@@ -10,10 +10,11 @@ import (
 	"time"
 
 	"kcagent/cli"
+	"kcagent/deploy/licenses"
 )
 
 // generate writes the files of the packages that are not in the repository into the folder
-// stage: completions, compressed manual pages and changelogs.
+// stage: completions, licenses, compressed manual pages and changelogs.
 func generate(root, stage, version string) error {
 	for _, shell := range []string{"bash", "zsh", "fish"} {
 		var script, problem bytes.Buffer
@@ -23,6 +24,13 @@ func generate(root, stage, version string) error {
 		if err := os.WriteFile(filepath.Join(stage, "kcagent."+shell), script.Bytes(), 0o600); err != nil {
 			return fmt.Errorf("write completion of %s: %w", shell, err)
 		}
+	}
+	thirdParty, err := licenses.Text(root)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(stage, licenses.File), thirdParty, 0o600); err != nil {
+		return fmt.Errorf("write licenses: %w", err)
 	}
 	pages, err := filepath.Glob(filepath.Join(root, "docs", "man", "*.1"))
 	if err != nil || len(pages) == 0 {

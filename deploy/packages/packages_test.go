@@ -65,7 +65,8 @@ func releases(t *testing.T) (former, latter version) {
 // build builds the program and its packages.
 func (v *version) build(dir, number string) error {
 	binary := filepath.Join(dir, "kcagent-"+number)
-	cmd := exec.Command("go", "build", "-ldflags", "-s -w -X kcagent/cli.linked="+number, "-o", binary, "kcagent")
+	// With the flags of image.Binary, so that Go's cache has most of it.
+	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X kcagent/cli.linked="+number, "-o", binary, "kcagent")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build kcagent: %w\n%s", err, out)

@@ -15,6 +15,7 @@ import (
 
 	"kcagent/cli"
 	"kcagent/deploy/image"
+	"kcagent/deploy/licenses"
 )
 
 // archived are the files of the repository that each archive contains, and their names in it.
@@ -94,6 +95,11 @@ func commonFiles(source string) ([]file, error) {
 			files = append(files, file{name, 0o644, content})
 		}
 	}
+	thirdParty, err := licenses.Text(source)
+	if err != nil {
+		return nil, err
+	}
+	files = append(files, file{licenses.File, 0o644, thirdParty})
 	for _, c := range completions {
 		var out, problem bytes.Buffer
 		if code := cli.Run([]string{"completion", c.shell}, &out, &problem); code != 0 {

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"kcagent/deploy/image"
+	"kcagent/deploy/licenses"
 	"kcagent/e2e/tools"
 )
 
@@ -63,25 +64,28 @@ func TestSnapshot(t *testing.T) {
 	checkSums(t, out)
 	checkNotes(t, out, version)
 	for _, arch := range image.Arches {
-		checkArchive(t, out, version, arch)
+		folder := "kcagent-" + version + "-linux-" + arch
+		files := untar(t, filepath.Join(out, folder+".tar.gz"))
+		checkArchive(t, files, folder, version, arch)
+		checkPackage(t, out, arch, files[folder+"/kcagent"], files[folder+"/"+licenses.File])
 		bom, err := os.ReadFile(filepath.Join(out, "kcagent-"+version+"-linux-"+arch+".cdx.json"))
 		if err != nil || !bytes.Contains(bom, []byte(`"purl": "pkg:golang/kcagent@1.2.3-rc.1%2Btest"`)) {
 			t.Errorf("the bill of materials is not of this version, %v", err)
 		}
 	}
-	checkPackages(t, out)
 	checkChart(t, filepath.Join(out, "kcagent-"+version+"-chart.tgz"), version)
 
-	// The tests of the image show that a second one is the same.
+	// TestArchivesAreReproducible and the tests of the image and the packages show that these
+	// parts are the same in a second release.
 	first, err := os.ReadFile(filepath.Join(out, sums))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := run(t.Context(), source, append(args, "--only", "notes,archives,chart"), io.Discard, io.Discard); err != nil { // replaces the first
+	if err := run(t.Context(), source, append(args, "--only", "notes,chart"), io.Discard, io.Discard); err != nil { // replaces the first
 		t.Fatal(err)
 	}
 	second, err := os.ReadFile(filepath.Join(out, sums))
-	if err != nil || bytes.Count(second, []byte("\n")) != 4 {
+	if err != nil || bytes.Count(second, []byte("\n")) != 2 {
 		t.Fatalf("the sums are %s, %v", second, err)
 	}
 	for line := range bytes.Lines(second) {
@@ -104,6 +108,16 @@ func names(t *testing.T, dir string) []string {
 	return names
 }
 
+// thirdParty is the text of the licenses, which the tests of its package check.
+func thirdParty(t *testing.T) []byte {
+	t.Helper()
+	text, err := licenses.Text(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
 func checkSums(t *testing.T, out string) {
 	t.Helper()
 	cmd := exec.Command("sha256sum", "--strict", "-c", sums)
@@ -123,10 +137,8 @@ func checkNotes(t *testing.T, out, version string) {
 }
 
 // checkArchive: the archive has the binary of its architecture and all that belongs to it.
-func checkArchive(t *testing.T, out, version, arch string) {
+func checkArchive(t *testing.T, files map[string][]byte, folder, version, arch string) {
 	t.Helper()
-	folder := "kcagent-" + version + "-linux-" + arch
-	files := untar(t, filepath.Join(out, folder+".tar.gz"))
 	for name, from := range map[string]string{
 		"LICENSE": "LICENSE", "README.md": "README.md", "CHANGELOG.md": "CHANGELOG.md",
 		"man/kcagent.1":                 "docs/man/kcagent.1",
@@ -141,6 +153,9 @@ func checkArchive(t *testing.T, out, version, arch string) {
 		if err != nil || !bytes.Equal(files[folder+"/"+name], want) {
 			t.Errorf("%s in the archive for %s is not %s, %v", name, arch, from, err)
 		}
+	}
+	if text := files[folder+"/"+licenses.File]; !bytes.Equal(text, thirdParty(t)) {
+		t.Errorf("the archive for %s has licenses of %d bytes, not those of the modules", arch, len(text))
 	}
 	for name, want := range map[string]string{
 		"completions/kcagent.bash": "complete -o default",
@@ -168,18 +183,17 @@ func checkArchive(t *testing.T, out, version, arch string) {
 	}
 }
 
-// checkPackages: the packages, whose own tests install them, hold the same binaries as the
-// archives.
-func checkPackages(t *testing.T, out string) {
+// checkPackage: the package for Debian, whose own tests install it, holds the same files as
+// the archive.
+func checkPackage(t *testing.T, out, arch string, files ...[]byte) {
 	t.Helper()
-	for _, arch := range image.Arches {
-		text, err := exec.Command("dpkg-deb", "--fsys-tarfile", filepath.Join(out, "kcagent_1.2.3~rc.1+test_"+arch+".deb")).Output()
-		if err != nil {
-			t.Fatal(err)
-		}
-		want := untar(t, filepath.Join(out, "kcagent-1.2.3-rc.1+test-linux-"+arch+".tar.gz"))["kcagent-1.2.3-rc.1+test-linux-"+arch+"/kcagent"]
-		if !bytes.Contains(text, want) {
-			t.Errorf("the package for %s does not have the binary of the archive", arch)
+	text, err := exec.Command("dpkg-deb", "--fsys-tarfile", filepath.Join(out, "kcagent_1.2.3~rc.1+test_"+arch+".deb")).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, file := range files {
+		if len(file) == 0 || !bytes.Contains(text, file) {
+			t.Errorf("the package for %s does not have file %d of the archive", arch, i)
 		}
 	}
 }
@@ -233,6 +247,40 @@ func untar(t *testing.T, path string) map[string][]byte {
 		if files[h.Name], err = io.ReadAll(r); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestArchivesAreReproducible: archives of sources in another folder are the same. A few
+// bytes stand for the binaries, whose builds the tests of the image compare.
+func TestArchivesAreReproducible(t *testing.T) {
+	t.Parallel()
+	binary := filepath.Join(t.TempDir(), "kcagent")
+	if err := os.WriteFile(binary, []byte("the program"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	root, err := filepath.Abs(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
+	if err := os.Symlink(root, elsewhere); err != nil {
+		t.Fatal(err)
+	}
+	var archives [2][]byte
+	for i, source := range []string{source, elsewhere} {
+		r := &release{
+			identity: identity{Version: "1.2.3", Source: source, Created: time.Unix(1777860121, 0)},
+			dir:      t.TempDir(), compiled: map[string]string{"amd64": binary, "arm64": binary},
+		}
+		if err := writeArchives(r); err != nil {
+			t.Fatal(err)
+		}
+		if archives[i], err = os.ReadFile(filepath.Join(r.dir, "kcagent-1.2.3-linux-arm64.tar.gz")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(archives[0], archives[1]) {
+		t.Errorf("archives of %d and %d bytes differ", len(archives[0]), len(archives[1]))
 	}
 }
 
