@@ -106,6 +106,33 @@ func TestCommitErrorIsReportedAndRetried(t *testing.T) {
 
 // TestSingleTransientCommitErrorIsNotReported: an error that a retry is likely to correct is
 // counted, and reported only if the retry fails, too.
+// TestRejectedCommitEndsTheGeneration: once a commit is rejected because the member has lost its
+// partitions, it reads no further before it has joined again. Its heartbeats succeed here.
+func TestRejectedCommitEndsTheGeneration(t *testing.T) {
+	for _, code := range []*kerr.Error{kerr.IllegalGeneration, kerr.UnknownMemberID} {
+		t.Run(code.Message, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, 1)
+			r.edit("")
+			r.produce(0, "a")
+			r.wantCommitted(0, 1)
+			before := r.consumer().RebalancesTotal
+			r.failOffsetCommits(1, code)
+			r.produce(0, "b")
+			r.eventually("another generation", func() (bool, any) {
+				c := r.consumer()
+				return c.RebalancesTotal > before, c.Status
+			})
+			r.wantCommitted(0, 2)
+			r.wantRecords("t/0@0=a", "t/0@1=b")
+			r.wantStatus(consumer.Running)
+			if e := r.consumer().RecentErrors; len(e) > 0 {
+				t.Errorf("the consumer reports %v", e)
+			}
+		})
+	}
+}
+
 func TestSingleTransientCommitErrorIsNotReported(t *testing.T) {
 	r := newRig(t, 1)
 	r.edit("")

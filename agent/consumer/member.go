@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -228,7 +229,7 @@ func (m *member) consume(ctx context.Context) error {
 			if m.waitForInstanceID(ctx); ctx.Err() != nil {
 				return nil // the other member has taken over what was not saved
 			}
-			return m.explain(end.err)
+			return m.explain(cmp.Or(end.err, end.cause))
 		case refreshTopics:
 			short, listAge = short+1, 0
 			m.wait.Wait(ctx, m.consumer.retryNow)

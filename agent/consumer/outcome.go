@@ -60,8 +60,10 @@ func classify(e generationEnd) outcome {
 		return resubscribe
 	case errors.Is(e.cause, errUnassignedPartition), errors.Is(e.err, errForeignTopic):
 		return leaveAndRejoin
-	case errors.Is(e.err, sarama.ErrFencedInstancedId):
+	case errors.Is(e.err, sarama.ErrFencedInstancedId), errors.Is(e.cause, sarama.ErrFencedInstancedId):
 		return instanceTaken
+	case errors.As(e.cause, new(generation.MembershipLostError)): // whatever the join returned then
+		return rejoinSlowly
 	case errors.As(e.err, new(*fetch.TopicError)) && (e.followsPattern || e.listedTopics) && e.shortBefore < vanishingTries:
 		return refreshTopics
 	case e.err != nil && needsNewClient(e.err, e.everJoined):

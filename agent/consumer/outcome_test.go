@@ -3,6 +3,7 @@ package consumer
 import (
 	"fmt"
 	"io"
+	"net"
 	"testing"
 	"time"
 
@@ -51,6 +52,16 @@ func TestClassifyEndOfGeneration(t *testing.T) {
 		},
 		"A member whose instance_id was taken waits until it is free.": {
 			ended(func(e *generationEnd) { e.err = sarama.ErrFencedInstancedId }), instanceTaken,
+		},
+		"A commit that says so has the same effect as a heartbeat.": {
+			ended(func(e *generationEnd) {
+				e.cause = generation.MembershipLostError{Err: sarama.ErrFencedInstancedId}
+			}), instanceTaken,
+		},
+		"A member that lost its partitions, by the response to a commit, joins again.": {
+			ended(func(e *generationEnd) {
+				e.cause, e.err = generation.MembershipLostError{Err: sarama.ErrUnknownMemberId}, net.ErrClosed
+			}), rejoinSlowly,
 		},
 		"A topic that is missing after the subscription may be being deleted: look it up again.": {
 			ended(func(e *generationEnd) { e.err, e.everJoined = missing, false }), refreshTopics,

@@ -155,3 +155,20 @@ func generationOver(err error) bool {
 		errors.Is(err, sarama.ErrUnknownMemberId) ||
 		errors.Is(err, sarama.ErrRebalanceInProgress)
 }
+
+// A MembershipLostError is the cause with which a generation ends once the coordinator has
+// rejected a commit, because another member has the partitions, or will have them. What the
+// consumer wrote until its next heartbeat, up to two seconds later, would be written by that
+// member as well. It wraps the error of the commit.
+type MembershipLostError struct{ Err error }
+
+func (e MembershipLostError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the error of the commit.
+func (e MembershipLostError) Unwrap() error { return e.Err }
+
+// membershipLost reports errors of a commit after which the member has no partitions. During a
+// rebalance, it has them until it joins again.
+func membershipLost(err error) bool {
+	return generationOver(err) && !errors.Is(err, sarama.ErrRebalanceInProgress)
+}

@@ -30,6 +30,7 @@ type flusher struct {
 	session    sarama.ConsumerGroupSession
 	offsets    group.Offsets
 	partitions map[sink.TopicPartition]*Partition
+	abandon    context.CancelCauseFunc // ends the generation with a cause
 
 	unflushed       atomic.Int64 // bytes accepted since the last flush began
 	accepted        retry.Signal // unflushed was 0 before, or a committed offset is behind
@@ -226,6 +227,9 @@ func (f *flusher) reportCommit(err error, failed bool) error {
 		// Not a fault: the group is about to assign the partitions again, and the next
 		// generation reads again what was not committed.
 		f.env.Log.Info("commit rejected: the generation is over", logkey.Error, err)
+		if membershipLost(err) {
+			f.abandon(MembershipLostError{err})
+		}
 		return nil
 	case err == nil || errors.As(err, new(*sink.FlushError)):
 		if failed {
