@@ -147,8 +147,15 @@ func waitFor(ctx context.Context, std streams, c client.Client, t target) error 
 	}
 	deadline := time.NewTimer(t.timeout)
 	defer deadline.Stop()
+	var unreadable time.Time // since when the agent cannot read the file
 	for {
-		missing, final := t.missing(ctx, c)
+		missing, end := t.missing(ctx, c)
+		if end != cannotRead {
+			unreadable = time.Time{}
+		} else if unreadable.IsZero() {
+			unreadable = time.Now()
+		}
+		final := end == never || end == cannotRead && time.Since(unreadable) >= replacing
 		switch {
 		case len(missing) == 0 && t.accepted:
 			_, err := fmt.Fprintf(std.out, "%s is accepted\n", t.file)
@@ -179,12 +186,24 @@ func sumOf(file string) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
+// An outlook says whether more waiting can help.
+type outlook int
+
+const (
+	later      outlook = iota // the agent may still apply the file
+	cannotRead                // the agent cannot read the file, which may be replaced at this moment
+	never                     // the agent has rejected the file, or the login
+)
+
+// replacing is how long a file may be unreadable because something replaces it.
+const replacing = 5 * time.Second
+
 // missing returns what is missing for the agent to have accepted or applied the file as it is
-// now. It is final if the agent has rejected the file, or the login.
-func (t target) missing(ctx context.Context, c client.Client) (missing []string, final bool) {
+// now.
+func (t target) missing(ctx context.Context, c client.Client) ([]string, outlook) {
 	sha, err := sumOf(t.file)
 	if err != nil {
-		return []string{fmt.Sprintf("read %s: %s", t.file, err)}, false // it may be replaced at this moment
+		return []string{fmt.Sprintf("read %s: %s", t.file, err)}, later // it may be replaced at this moment
 	}
 	path := "/status"
 	if t.accepted {
@@ -192,24 +211,24 @@ func (t target) missing(ctx context.Context, c client.Client) (missing []string,
 	}
 	var s web.Status
 	if err := c.Decode(ctx, path, &s); err != nil {
-		return []string{err.Error()}, errors.As(err, new(client.LoginError))
+		if errors.As(err, new(client.LoginError)) {
+			return []string{err.Error()}, never
+		}
+		return []string{err.Error()}, later
 	}
 	switch {
 	case s.Config.State == "rejected" && s.Config.FileSHA256 == sha:
-		missing = append(missing, "the agent rejected the file:")
-		for _, p := range s.Config.Problems {
-			for line := range strings.SplitSeq(p.String(), "\n") { // the second one is the hint
-				missing = append(missing, statustable.Clean(line))
-			}
-		}
-		return missing, true
+		return problemsOf(s, "the agent rejected the file:"), never
+	case s.Config.State == "rejected" && s.Config.FileSHA256 == "":
+		return problemsOf(s, "the agent cannot read its file:"), cannotRead
 	case s.Config.SHA256 != sha:
-		return []string{fmt.Sprintf("the agent runs another file: %s, sha256 %.12s…, want %.12s…", s.Config.Path, s.Config.SHA256, sha)}, false
+		return []string{fmt.Sprintf("the agent runs another file: %s, sha256 %.12s…, want %.12s…", s.Config.Path, s.Config.SHA256, sha)}, later
 	case t.accepted && s.Config.State == "rejected":
-		return []string{"the agent has not read the file again since it rejected another content"}, false
+		return []string{"the agent has not read the file again since it rejected another content"}, later
 	case t.accepted:
-		return nil, false
+		return nil, later
 	}
+	var missing []string
 	for _, one := range s.Consumers {
 		if m := missingOf(one); m != "" {
 			missing = append(missing, statustable.Clean(m))
@@ -218,7 +237,18 @@ func (t target) missing(ctx context.Context, c client.Client) (missing []string,
 	if len(missing) == 0 && s.Config.State != "synced" {
 		missing = append(missing, "the configuration is being applied")
 	}
-	return missing, false
+	return missing, later
+}
+
+// problemsOf returns a title and the lines of the problems with the file.
+func problemsOf(s web.Status, title string) []string {
+	lines := []string{title}
+	for _, p := range s.Config.Problems {
+		for line := range strings.SplitSeq(p.String(), "\n") { // the second one is the hint
+			lines = append(lines, statustable.Clean(line))
+		}
+	}
+	return lines
 }
 
 // goals are the states that each desired state converges to.

@@ -195,6 +195,9 @@ func TestStatusWaitsForTheVerdictOnly(t *testing.T) {
 		}
 		return s
 	}
+	unreadable := status("rejected", good, good)
+	unreadable.Config.FileSHA256 = ""
+	unreadable.Config.Problems = config.Problems{{File: "c.yaml", Message: "permission denied"}}
 	for _, c := range []struct {
 		name, timeout string
 		answers       []web.Status
@@ -209,6 +212,8 @@ func TestStatusWaitsForTheVerdictOnly(t *testing.T) {
 		{"rejected", "10m", []web.Status{status("rejected", "old", good)}, command.Failure, "c.yaml:3:5: wrong"},
 		{"rejected, although in force", "10m", []web.Status{status("rejected", good, good)}, command.Failure, "c.yaml:3:5: wrong"},
 		{"never read", "1ms", []web.Status{status("synced", "old", "old")}, command.Failure, "timeout after 1ms; missing:\n  the agent runs another file"},
+		{"unreadable while it is replaced", "10m", []web.Status{unreadable, status("synced", good, good)}, command.Success, "is accepted"},
+		{"unreadable", "10m", []web.Status{unreadable}, command.Failure, "the agent cannot read its file:\n  c.yaml: permission denied"},
 		{"a revert that is never read", "1ms", []web.Status{status("rejected", good, "bad")}, command.Failure, "timeout after 1ms; missing:\n  the agent has not read the file again"},
 	} {
 		code, out, stderr := kcagent(t, "status", "--url", serve(t, c.answers...), "--wait", file, "--for", "accepted", "--timeout", c.timeout)
