@@ -38,9 +38,13 @@ func TestSizingFormulasFitTheMeasurements(t *testing.T) {
 	if got := math.Round(idle(200, 2000)); got != figure(t, m[4]) {
 		t.Errorf("the example needs %v MiB, and the page says %s", got, m[4])
 	}
-	limit := regexp.MustCompile(`so a limit of (\d+) MiB`).FindStringSubmatch(page)
-	if sum := 1.5 * (idle(200, 2000) + 96 + 50); limit == nil || figure(t, limit[1]) < sum-10 || figure(t, limit[1]) > sum+10 {
-		t.Errorf("the limit is %v, and the sum %v", limit, sum)
+	total := regexp.MustCompile(`\| (\d+) MiB \+ (\d+) MiB = (\d+) MiB, so a limit of (\d+) MiB \|`).FindStringSubmatch(page)
+	if total == nil {
+		t.Fatal("the sum of the memory was not found")
+	}
+	sum, half, both, limit := figure(t, total[1]), figure(t, total[2]), figure(t, total[3]), figure(t, total[4])
+	if want := math.Round(idle(200, 2000)) + 96 + 50; sum != want || half != sum/2 || both != sum+half || limit < both || limit > both+16 {
+		t.Errorf("the page has %q, and the sum is %v MiB", total[0], want)
 	}
 	rows := regexp.MustCompile(`(?m)^\| ([0-9,]+)(, (?:zstd|gzip|zstd, )?(?:with \d+ MB/s)?(?: and a limit of 384 MiB)?)? \| ([0-9,]+) \| (\d) \| ([0-9,]+) \| (\d+) \| (\d+) \| ([0-9,]+) \| ([0-9,]+) \| ([0-9,]+) \| ([0-9,]+) \|$`).FindAllStringSubmatch(page, -1)
 	if len(rows) != 12 {
@@ -51,12 +55,19 @@ func TestSizingFormulasFitTheMeasurements(t *testing.T) {
 		rss, peak, descriptors, sockets, kib := figure(t, row[6]), figure(t, row[7]), figure(t, row[8]), figure(t, row[9]), figure(t, row[11])
 		switch {
 		case strings.Contains(row[2], "MB/s"):
-			if peak > figure(t, limit[1]) {
-				t.Errorf("%s: the peak exceeds the limit of %s MiB", row[0], limit[1])
+			if peak > limit {
+				t.Errorf("%s: the peak exceeds the limit of %v MiB", row[0], limit)
 			}
 		case files == p:
 			if want := idle(c, p); math.Abs(rss-want) > want/10 {
 				t.Errorf("%s: the formula leads to %.0f MiB", row[0], want)
+			}
+		}
+		if c == 1000 && files == 1000 {
+			quote := row[6] + " MiB"
+			if !strings.Contains(read(t, "README.md"), "A thousand idle consumers with a file each need about "+quote) ||
+				!strings.Contains(read(t, "docs/performance.md"), "current figures: "+quote+" for 1,000 consumers") {
+				t.Errorf("README.md or docs/performance.md does not have the %s of the page", quote)
 			}
 		}
 		if descriptors != 2*files || files == p && kib != 8*p {

@@ -132,3 +132,50 @@ labels: [{pairs: {app.kubernetes.io/instance: orders}, includeSelectors: true}]
 		t.Errorf("the second StatefulSet has the service %s and the volumes %+v", s.Spec.ServiceName, pod.Spec.Volumes)
 	}
 }
+
+// TestImagesHaveTheDocumentedName: each manifest has the name of the image that the
+// documentation says to replace, apart from the base, in which an overlay replaces it.
+func TestImagesHaveTheDocumentedName(t *testing.T) {
+	name := regexp.MustCompile("replace `(\\S*/kcagent:\\S*)` in the examples").FindStringSubmatch(read(t, page))
+	if name == nil {
+		t.Fatal("the documentation names no image")
+	}
+	found := 0
+	for file, text := range manifests(t) {
+		for _, m := range regexp.MustCompile(`(?m)image: (\S*kcagent\S*)$`).FindAllStringSubmatch(text, -1) {
+			found++
+			if want := name[1]; file != "base" && m[1] != want {
+				t.Errorf("%s has the image %s, want %s", file, m[1], want)
+			}
+		}
+	}
+	if found < 6 {
+		t.Errorf("found %d images, want 6 or more", found)
+	}
+}
+
+// TestOverlayWithTheBaseByURL: the overlay is the same with the base at the URL that the
+// documentation has, which stands for a repository here.
+func TestOverlayWithTheBaseByURL(t *testing.T) {
+	url := regexp.MustCompile("`https://git.example.com/kafka/kcagent.git(//\\S+\\?ref=(\\S+))`").FindStringSubmatch(read(t, page))
+	if url == nil {
+		t.Fatal("the documentation has no URL of the base")
+	}
+	repository, overlay := t.TempDir(), t.TempDir()
+	if err := os.CopyFS(filepath.Join(repository, "deploy/kubernetes/base"), os.DirFS("base")); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range []string{"init -q", "add .", "-c user.name=test -c user.email=test@example.com commit -q -m base", "tag " + url[2]} {
+		if out, err := exec.Command("git", append([]string{"-C", repository}, strings.Fields(args)...)...).CombinedOutput(); err != nil {
+			t.Fatalf("git %s: %v\n%s", args, err, out)
+		}
+	}
+	if err := os.CopyFS(overlay, os.DirFS("overlays/production")); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(overlay, "kustomization.yaml")
+	write(t, file, strings.Replace(read(t, file), "../../base", "file://"+repository+url[1], 1))
+	if got := kustomize(t, overlay); got != kustomize(t, "overlays/production") {
+		t.Errorf("with the base by URL, the overlay is\n%s", got)
+	}
+}

@@ -4,6 +4,7 @@ package kubernetes
 
 import (
 	"bytes"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -187,7 +188,8 @@ func flagOf(c kubetest.Container, name string) (value string, ok bool) {
 }
 
 // TestGracePeriodsExceedTheShutdownTimeout: an agent is not killed while its consumers flush
-// and commit. A sidecar stops only after the application, which has 30 s.
+// and commit. A sidecar gets SIGTERM after the application has ended, for which the manifest
+// assumes 30 s.
 func TestGracePeriodsExceedTheShutdownTimeout(t *testing.T) {
 	for name, text := range manifests(t) {
 		for _, o := range kubetest.Validate(t, text) {
@@ -336,6 +338,7 @@ func TestProductionIsConfigured(t *testing.T) {
 			t.Errorf("%s is in the namespace %q", o, o.Namespace)
 		}
 	}
+	checkRotation(t, dataOf(t, find(t, objects, "ConfigMap")))
 	// The files that consumers.yaml names are in a folder that a Secret is mounted at.
 	text := dataOf(t, find(t, objects, "ConfigMap"))
 	files := regexp.MustCompile(`_file: (\S+?)/[^/\s}]+[}\n]`).FindAllStringSubmatch(text, -1)
@@ -350,6 +353,30 @@ func TestProductionIsConfigured(t *testing.T) {
 		if !mounted {
 			t.Errorf("nothing is mounted at %s", file[1])
 		}
+	}
+}
+
+// checkRotation checks the comment on the size of the rotated files in consumers.yaml: they
+// leave a volume of 100 GiB at least a twentieth for checkpoints and the file system.
+func checkRotation(t *testing.T, text string) {
+	t.Helper()
+	c := regexp.MustCompile(`has up to (\d+) files, which are (\S+) GiB`).FindStringSubmatch(text)
+	n := regexp.MustCompile(`large enough for (\d+) partitions`).FindStringSubmatch(text)
+	r := regexp.MustCompile(`rotate: \{size: (\d+)MiB, keep: (\d+)\}`).FindStringSubmatch(text)
+	if c == nil || n == nil || r == nil {
+		t.Fatalf("consumers.yaml has %q, %q, %q", c, n, r)
+	}
+	number := func(text string) float64 {
+		f, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	files := number(r[2]) + 1 // the current one
+	each := files * number(r[1]) / 1024
+	if number(c[1]) != files || number(c[2]) != each || number(n[1]) != math.Floor(95/each) {
+		t.Errorf("consumers.yaml has %q and %q, and a partition %v files of %v GiB", c[0], n[0], files, each)
 	}
 }
 
