@@ -130,7 +130,7 @@ func TestAgentRunsAsRendered(t *testing.T) {
 	if after, _ := consumer(t, port, "PAUSED"); after.Agent.PID != s.Agent.PID {
 		t.Error("the edit restarted the agent")
 	}
-	p.upgrade(values, "--set=configText=nonsense")
+	p.upgrade(values, "--set=configText=nonsense,config=null")
 	if err := errors.Join(p.helmTest()...); err == nil || !strings.Contains(err.Error(), "rejected") {
 		t.Errorf("helm test of an invalid file: %v", err)
 	}

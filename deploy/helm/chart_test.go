@@ -158,12 +158,20 @@ func TestChartHasCopies(t *testing.T) {
 	}
 }
 
-// TestReadmeShowsTheMinimalValues, so that the example for newcomers is one that is tested.
+// TestReadmeShowsTheMinimalValues, so that the example for newcomers is one that is tested. The
+// commands install the chart of the same release, as deploy/release names its archive.
 func TestReadmeShowsTheMinimalValues(t *testing.T) {
 	t.Parallel()
 	_, values, _ := strings.Cut(read(t, "testdata/minimal.yaml"), "\n") // after its comment
 	if !strings.Contains(read(t, filepath.Join(chart, "README.md")), "# values.yaml\n"+values+"```\n") {
 		t.Error("the README does not show the values of testdata/minimal.yaml")
+	}
+	_, c := agent(t, render(t, "--values=testdata/minimal.yaml"), "test-kcagent")
+	_, tag, _ := strings.Cut(c.Image, ":")
+	for _, page := range []string{filepath.Join(chart, "README.md"), "../../docs/kubernetes.md"} {
+		if !strings.Contains(read(t, page), "helm install orders kcagent-"+tag+"-chart.tgz --values values.yaml\n") {
+			t.Errorf("%s does not install the chart of %s", page, c.Image)
+		}
 	}
 }
 

@@ -156,10 +156,10 @@ func TestGoMemLimitIsBelowTheLimit(t *testing.T) {
 	t.Parallel()
 	for limit, bytes := range map[string]float64{
 		"512Mi": 512 << 20, "1.5Gi": 1.5 * (1 << 30), "2G": 2e9, "300M": 3e8, "100000k": 1e8, "262144Ki": 256 << 20,
-		"1000000000": 1e9, "1Ti": 1 << 40, "0.5T": 5e11, "null": 0,
+		"1000000000": 1e9, "1Ti": 1 << 40, "32Mi": 32 << 20, "0.5T": 5e11, "null": 0,
 	} {
 		file := filepath.Join(t.TempDir(), "values.yaml")
-		if err := os.WriteFile(file, []byte("resources: {limits: {memory: "+limit+"}}\n"), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte("resources: {requests: {memory: 32Mi}, limits: {memory: "+limit+"}}\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		_, c := agent(t, render(t, "--values="+file), "test-kcagent")

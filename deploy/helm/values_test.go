@@ -13,8 +13,8 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// TestInvalidValuesAreRejected by the schema, before anything is installed. The error names
-// the key.
+// TestInvalidValuesAreRejected by the schema or templates/checks.yaml, before anything is
+// installed. The error names the key.
 func TestInvalidValuesAreRejected(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir() // that of a subtest may have a comma, which Helm takes for two files
@@ -23,6 +23,11 @@ func TestInvalidValuesAreRejected(t *testing.T) {
 		{"replicas: 0", "/replicas"},
 		{"replicas: two", "/replicas"},
 		{"image: {repository: ''}", "/image/repository"},
+		{"image: {repository: 'foo/kcagent:1.0'}", "/image/repository"},
+		{"image: {repository: 'kcagent:1.0'}", "/image/repository"},
+		{"image: {repository: 'localhost:5000/foo/kcagent:1.0'}", "/image/repository"},
+		{"image: {repository: 'kcagent@sha256:0123'}", "/image/repository"},
+		{"image: {tag: '1.0@sha256:0123'}", "/image/tag"},
 		{"image: {digest: latest}", "/image/digest"},
 		{"image: {pullPolicy: Sometimes}", "/image/pullPolicy"},
 		{"config: {consumer: []}", "'consumer' not allowed"},
@@ -31,12 +36,25 @@ func TestInvalidValuesAreRejected(t *testing.T) {
 		{"config: {defaults: {sink: {file: {mode: 0640}}}}", "/config/defaults/sink/file/mode"},
 		{"config: text", "/config"},
 		{"configText: {consumers: []}", "/configText"},
+		{"{config: {consumers: [{name: a}]}, configText: 'consumers: []'}", "config and configText cannot be combined: remove"},
+		{"{config: {consumers: [{name: a}]}, existingConfigMap: other}", "config and existingConfigMap cannot be combined: remove"},
+		{"{config: {clusters: {main: {brokers: [b]}}}, existingConfigMap: other}", "config and existingConfigMap cannot be combined: remove"},
+		{"{config: {defaults: {brokers: [b]}}, configText: 'consumers: []'}", "config and configText cannot be combined: remove"},
+		{"{configText: 'consumers: []', existingConfigMap: other}", "configText and existingConfigMap cannot be combined: remove"},
 		{"secrets: [{name: kafka}]", "/secrets/0"},
 		{"secrets: [Kafka]", "/secrets/0"},
 		{"secrets: [kafka, kafka]", "/secrets"},
+		{"secrets: [a.b, c, a-b]", "invalid secrets: the volumes of a.b and a-b would have the same name; rename"},
 		{"persistence: {size: 10 GB}", "/persistence/size"},
 		{"persistence: {accessModes: [ReadOnlyMany]}", "/persistence/accessModes/0"},
 		{"resources: {limits: {memory: 512MB}}", "/resources/limits/memory"},
+		{"resources: {limits: {memory: 512m}}", "/resources/limits/memory"},
+		{"resources: {limits: {memory: '512'}}", "invalid resources.limits.memory 512: set at least 32Mi"},
+		{"resources: {limits: {memory: 512}}", "invalid resources.limits.memory 512: set at least 32Mi"},
+		{"resources: {limits: {memory: 31Mi}, requests: {memory: 1Mi}}", "invalid resources.limits.memory 31Mi: set at least 32Mi"},
+		{"resources: {limits: {memory: 128Mi}}", "resources.requests.memory 256Mi is more than resources.limits.memory 128Mi: lower resources.requests.memory"},
+		{"resources: {requests: {memory: 1Gi}}", "resources.requests.memory 1Gi is more than resources.limits.memory 512Mi: lower resources.requests.memory"},
+		{"resources: {requests: {memory: 512m}}", "/resources/requests/memory"},
 		{"resources: {limit: {memory: 512Mi}}", "'limit' not allowed"},
 		{"shutdownTimeoutSeconds: 25s", "/shutdownTimeoutSeconds"},
 		{"http: {port: 80}", "/http/port"},
@@ -46,10 +64,17 @@ func TestInvalidValuesAreRejected(t *testing.T) {
 		{"networkPolicy: {ingressFrom: {}}", "/networkPolicy/ingressFrom"},
 		{"serviceMonitor: {interval: 30}", "/serviceMonitor/interval"},
 		{"dashboard: {enabled: 'yes'}", "/dashboard/enabled"},
-		{"keda: {enabled: true, prometheusAddress: 'http://p'}", "/keda"}, // without the bound
+		{"keda: {enabled: true, prometheusAddress: 'http://p'}", "requires keda.maxReplicaCount: set it to"},
 		{"keda: {enabled: true, maxReplicaCount: 0, prometheusAddress: 'http://p'}", "/keda/maxReplicaCount"},
-		{"keda: {enabled: true, maxReplicaCount: 3}", "/keda"}, // without a source of the lag
-		{"{replicas: 4, keda: {enabled: true, maxReplicaCount: 3, prometheusAddress: 'http://p'}}", "replicas is more than keda.maxReplicaCount"},
+		{"keda: {enabled: true, maxReplicaCount: 3}", "requires the source of the lag: set keda.prometheusAddress"},
+		{"{replicas: 4, keda: {enabled: true, maxReplicaCount: 3, prometheusAddress: 'http://p'}}", "replicas is more than keda.maxReplicaCount: lower replicas"},
+		{"extraArgs: ['--listen=:9090']", "invalid extraArgs: the chart sets --listen; set http.port instead"},
+		{"extraArgs: [--log-format=json, --listen, ':9090']", "the chart sets --listen; set http.port instead"},
+		{"extraArgs: [--config=/data/consumers.yaml]", "the chart sets --config; set config, configText or existingConfigMap instead"},
+		{"extraArgs: [--web.config.file=/data/web.yaml]", "the chart sets --web.config.file; set http.webConfigSecret instead"},
+		{"extraArgs: [--shutdown-timeout=1m]", "the chart sets --shutdown-timeout; set shutdownTimeoutSeconds instead"},
+		{"podLabels: {app.kubernetes.io/name: reader}", "invalid podLabels: the chart sets app.kubernetes.io/name"},
+		{"podLabels: {app.kubernetes.io/instance: orders}", "invalid podLabels: the chart sets app.kubernetes.io/instance"},
 		{"fullnameOverride: -x", "/fullnameOverride"},
 	} {
 		t.Run(c.values, func(t *testing.T) {
@@ -66,6 +91,21 @@ func TestInvalidValuesAreRejected(t *testing.T) {
 				t.Errorf("the error does not contain %q: %.600s", c.want, err)
 			}
 		})
+	}
+}
+
+// TestInvalidNamesOfReleasesAreRejected: a Service cannot have each name that a release can.
+// With fullnameOverride, each release can be installed.
+func TestInvalidNamesOfReleasesAreRejected(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"my.rel", "1rel", "kcagent.orders"} {
+		args := []string{"template", name, chart, "--namespace=data"}
+		if out, err := helm(t, args...); err == nil || !strings.Contains(err.Error(), "set fullnameOverride to a name that") || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: the error is %v, the text %.300s", name, err, out)
+		}
+		if _, err := helm(t, append(args, "--set=fullnameOverride=orders")...); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

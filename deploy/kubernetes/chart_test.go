@@ -22,7 +22,7 @@ func TestBaseAgreesWithTheChart(t *testing.T) {
 			{`test-kcagent`, "kcagent"},
 			{`("app.kubernetes.io/instance": )"test"`, `$1"kcagent"`},
 			{`"(app.kubernetes.io/(version|managed-by)|helm.sh/chart)": "[^"]*",?`, ""},
-			{`"image": "[^"]*/kcagent:latest"`, `"image": "kcagent"`},
+			{`"image": "[^"]*/kcagent:1.0.0"`, `"image": "kcagent"`},
 			{`\{\s*"name": "GOMEMLIMIT",\s*"value": "[^"]*"\s*\},?`, ""}, // what the agent computes
 			{`,\s*"scheme": "HTTP"`, ""},
 			{`"consumers.yaml": ".*"`, `"consumers.yaml": ""`},

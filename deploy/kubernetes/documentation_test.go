@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -59,7 +60,7 @@ func TestApplicationsHaveSources(t *testing.T) {
 				Spec struct {
 					Source struct {
 						Path string
-						Helm struct{ FileParameters []struct{ Name string } }
+						Helm struct{ Parameters, FileParameters []struct{ Name string } }
 					}
 				}
 			}
@@ -78,10 +79,20 @@ func TestApplicationsHaveSources(t *testing.T) {
 			if err := yaml.Unmarshal([]byte(read(t, filepath.Join(dir, "values.yaml"))), &values); err != nil {
 				t.Fatal(err)
 			}
-			for _, p := range a.Spec.Source.Helm.FileParameters {
-				if _, ok := values[p.Name]; !ok {
-					t.Errorf("the chart has no value %s", p.Name)
+			set := make(map[string]bool)
+			for _, p := range slices.Concat(a.Spec.Source.Helm.Parameters, a.Spec.Source.Helm.FileParameters) {
+				set[p.Name] = true
+				var value any = values
+				for key := range strings.SplitSeq(p.Name, ".") {
+					inner, _ := value.(map[string]any)
+					var ok bool
+					if value, ok = inner[key]; !ok {
+						t.Errorf("the chart has no value %s", p.Name)
+					}
 				}
+			}
+			if !set["image.repository"] || !set["image.tag"] { // the default is no image of a registry
+				t.Errorf("the Application of the chart sets %v and no image", set)
 			}
 		}
 	}

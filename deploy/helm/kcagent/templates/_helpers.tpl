@@ -42,16 +42,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- ternary "https" "http" .Values.http.tls -}}
 {{- end -}}
 
-{{/* 90 % of the memory limit in bytes, as the agent computes it from its cgroup; empty without one. */}}
-{{- define "kcagent.goMemLimit" -}}
-{{- with (.Values.resources.limits | default dict).memory -}}
+{{/* An amount of memory in bytes, from a number or a text with a unit. */}}
+{{- define "kcagent.bytes" -}}
 {{- if kindIs "string" . -}}
 {{- $factors := dict "" 1 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
 {{- $number := regexFind "^[0-9.]+" . -}}
-{{- mulf (float64 $number) (get $factors (trimPrefix $number .)) 0.9 | int64 -}}
+{{- mulf (float64 $number) (get $factors (trimPrefix $number .)) | int64 -}}
 {{- else -}}
-{{- mulf . 0.9 | int64 -}}
+{{- int64 . -}}
 {{- end -}}
+{{- end -}}
+
+{{/* 90 % of the memory limit in bytes, as the agent computes it from its cgroup; empty without one. */}}
+{{- define "kcagent.goMemLimit" -}}
+{{- with (.Values.resources.limits | default dict).memory -}}
+{{- mulf (include "kcagent.bytes" .) 0.9 | int64 -}}
 {{- end -}}
 {{- end -}}
 
