@@ -88,6 +88,60 @@ func TestFormatOfAnotherVersionIsRejected(t *testing.T) {
 	}
 }
 
+// TestReplacedCheckpointInAnotherFormatIsKept checks that each flush reports a checkpoint in
+// another format that replaces the open one, and that none overwrites it. With the former
+// checkpoint, the file continues where the last flush left it.
+func TestReplacedCheckpointInAnotherFormatIsKept(t *testing.T) {
+	for _, durability := range []sink.Durability{sink.Fsync, sink.None} {
+		t.Run(string(durability), func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "out.log")
+			var log bytes.Buffer
+			spec := exactSpec(path)
+			spec.File.Durability = durability
+			options := testOptions{Log: slog.New(slog.NewTextHandler(&log, nil))}
+			s, err := openWith(t.Context(), spec, options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resume(t, s, 0)
+			mustWrite(t, s, records(0, 0, 5))
+			mustFlush(t, s)
+			at := path + filename.CheckpointSuffix
+			ours := readFile(t, at)
+			slot := newerSlot(t, ours)
+			content := slot + ours[len(slot):]
+			replace := func(content string) {
+				t.Helper()
+				writeFile(t, at+".new", content)
+				if err := os.Rename(at+".new", at); err != nil {
+					t.Fatal(err)
+				}
+			}
+			replace(content)
+			for i := range 3 {
+				mustWrite(t, s, records(0, 5+i*5, 5))
+				if err := s.Flush(t.Context()); err == nil || !strings.Contains(err.Error(), "checkpoint has format 3") {
+					t.Errorf("flush %d returns %v", i, err)
+				}
+				if readFile(t, at) != content {
+					t.Fatalf("flush %d has changed the checkpoint", i)
+				}
+			}
+			_ = s.Close(false)
+			if readFile(t, at) != content || log.Len() > 0 {
+				t.Errorf("the checkpoint has changed, or the log is not empty:\n%s", log.String())
+			}
+			replace(ours)
+			s, err = openWith(t.Context(), spec, testOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantNext(t, s, 0, 5)
+			mustClose(t, s)
+		})
+	}
+}
+
 // TestKeeperIgnoresOtherFormats checks that a checkpoint in another format does not prevent
 // the keeper from listing the folder. It completes and removes no file beside it.
 func TestKeeperIgnoresOtherFormats(t *testing.T) {

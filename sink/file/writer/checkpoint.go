@@ -58,7 +58,8 @@ func (w *Writer) damagedCheckpoint(err error) error {
 }
 
 // checkStore detects that the checkpoint file was removed or replaced, and creates it again:
-// the ledger in memory is newer than any other.
+// the ledger in memory is newer than any other. A checkpoint that cannot be read, such as one
+// in another format, stays as it is: the next call reads it again.
 func (w *Writer) checkStore() error {
 	at := w.realPath + filename.CheckpointSuffix
 	if named, err := w.store.HasName(w.env.fs, at); err != nil || named {
@@ -71,12 +72,12 @@ func (w *Writer) checkStore() error {
 	if err != nil {
 		return err
 	}
+	if _, err := side.Load(); err != nil && !errors.Is(err, checkpoint.ErrDamaged) {
+		return errors.Join(sinkio.OpError("read", at, err), side.Close())
+	}
 	w.env.Log.Warn("checkpoint was removed or replaced while it was in use; writing it again", logkey.Path, w.Path)
 	_ = w.store.Close()
 	w.store = side
-	if _, err := w.store.Load(); err != nil && !errors.Is(err, checkpoint.ErrDamaged) {
-		return sinkio.OpError("read", at, err)
-	}
 	w.unsyncedFolders = append(w.unsyncedFolders, filepath.Dir(at))
 	w.ledger.Version++ // the flush stores the newer ledger
 	if w.lastCheckpoint == nil {
