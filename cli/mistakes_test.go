@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/spf13/cobra"
@@ -28,6 +29,9 @@ func TestMistakesSayWhatToWriteInstead(t *testing.T) {
 	file := writeFile(t, good)
 	t.Chdir(t.TempDir()) // has no consumers.yaml
 	writeNamed(t, "web.yaml", "tls_server_config: x\n")
+	if err := syscall.Mkfifo("pipe", 0o600); err != nil { // a command that opens it blocks
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		args string
 		code int
@@ -78,11 +82,15 @@ func TestMistakesSayWhatToWriteInstead(t *testing.T) {
 		{"run --shutdown-timeout=-5s", command.Usage, `kcagent run: invalid --shutdown-timeout -5s: it is negative; use a duration such as 25s`},
 		{"run --web.config.file web.yaml", command.Usage, "kcagent run: invalid --web.config.file web.yaml: line 1: cannot unmarshal !!str `x`"},
 		{"run --web.config.file none.yaml", command.Usage, `kcagent run: read --web.config.file none.yaml: no such file or directory`},
+		{"run --web.config.file pipe", command.Usage, `kcagent run: read --web.config.file pipe: it is a pipe, and each request reads the file again; use a regular file`},
 		{"demo --rate many", command.Usage, `kcagent demo: invalid --rate "many": use a whole number`},
 		{"demo --duration long", command.Usage, `kcagent demo: invalid --duration "long": use a duration such as 1m`},
 		{"status --watch=maybe", command.Usage, `kcagent status: invalid --watch "maybe": use true or false`},
 		{"status --output xml", command.Usage, `kcagent status: invalid --output "xml": use text or json`},
 		{"status --watch --wait x", command.Usage, `kcagent status: --watch cannot be combined with --wait`},
+		{"status --wait pipe --timeout 1ms", command.Usage, `kcagent status: read --wait pipe: read file: not a regular file`},
+		{"plan pipe", command.Failure, `pipe: read file: not a regular file`},
+		{"status --wait x --timeout=-1s", command.Usage, `kcagent status: invalid --timeout -1s: it is negative; use a duration such as 60s`},
 		{"status --wait none.yaml", command.Usage, `kcagent status: read none.yaml: file not found; check the path`},
 		{"run --log-level loud", command.Usage, `kcagent run: invalid --log-level "loud": use debug, info, warn or error`},
 		{"completion", command.Usage, `kcagent completion: missing shell: use bash, zsh or fish`},

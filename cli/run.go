@@ -85,6 +85,9 @@ func (o *runOptions) check() error {
 	if err := checkListen(o.listen); err != nil {
 		return err
 	}
+	if info, err := os.Stat(o.webConfig); err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
+		return command.Usagef("read --web.config.file %s: it is a pipe, and each request reads the file again; use a regular file", o.webConfig)
+	}
 	if err := web.Validate(o.webConfig); err != nil {
 		return webConfigError(o.webConfig, err)
 	}

@@ -20,6 +20,7 @@ import (
 	"kcagent/cli/command"
 	"kcagent/cli/statustable"
 	"kcagent/config"
+	"kcagent/config/filewatch"
 )
 
 const (
@@ -58,6 +59,8 @@ command waits for the new content.`,
 		switch {
 		case err != nil:
 			return err
+		case *timeout < 0:
+			return command.Usagef("invalid --timeout %s: it is negative; use a duration such as 60s", *timeout)
 		case *watch && *file != "":
 			return command.Usagef("--watch cannot be combined with --wait")
 		case *file == "" && c.Flags().Changed("for"):
@@ -176,9 +179,11 @@ func waitFor(ctx context.Context, std streams, c client.Client, t target) error 
 	}
 }
 
-// sumOf returns the SHA-256 of a file in hex. Its error is the cause only.
+// sumOf returns the SHA-256 of a file in hex. It reads what the agent reads, which is regular
+// files: a pipe would block, and has no content for the next call. Its error is the cause
+// only.
 func sumOf(file string) (string, error) {
-	text, err := os.ReadFile(file)
+	text, _, err := filewatch.ReadFile(file)
 	if err != nil {
 		return "", cause(err)
 	}
