@@ -51,23 +51,27 @@ const (
 	// maxReload is how long a reload lasts at most. A file that is written all the time is
 	// never the one that the agent has read.
 	maxReload = 10 * time.Second
+	// repeatInterval is the pause after a message that the socket has not accepted.
+	repeatInterval = time.Second
 )
 
 // Run reports until ended is done. The agent has to stop when stop is done, and ended is done
 // after that. Run sends
 //   - READY when the first file is accepted: an outage of Kafka does not delay the start;
-//   - STATUS with each change of the text, at most once a second;
+//   - STATUS when the text has changed, which Run checks each second;
 //   - RELOADING and READY around a reload by SIGHUP;
-//   - WATCHDOG at half of the interval of systemd's watchdog, each time after the agent's loop
-//     has responded;
+//   - WATCHDOG at a quarter of the interval of systemd's watchdog, each time after the agent's
+//     loop has responded;
 //   - STOPPING when stop is done.
+//
+// While the socket accepts no message, Run repeats each second what systemd has not received.
 func (n *Notifier) Run(stop, ended context.Context, o Options) {
 	if n.send == nil {
 		return
 	}
 	r := run{Notifier: n, Options: o, next: time.NewTimer(0)}
 	defer r.next.Stop()
-	alive := make(chan struct{})
+	alive := make(chan bool)
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	if n.watchdog > 0 {
@@ -83,12 +87,18 @@ func (n *Notifier) Run(stop, ended context.Context, o Options) {
 			r.stop()
 		case <-o.Hup:
 			r.reload()
-		case <-alive:
-			r.report("WATCHDOG=1")
+		case r.ping = <-alive:
 		case <-r.next.C:
-			r.update()
+			r.look()
 		}
+		r.report()
 	}
+}
+
+// A state is what systemd knows about the agent.
+type state struct {
+	phase  string // READY=1, RELOADING=1 or STOPPING=1, with its further variables; "" before READY
+	status string // the text of STATUS; "" before READY
 }
 
 // A run is the state of Run. Only its goroutine uses the fields below the options.
@@ -96,18 +106,21 @@ type run struct {
 	*Notifier
 	Options
 
-	next      *time.Timer // of update
-	ready     bool        // READY was sent
+	next      *time.Timer // of look
+	want      state       // what systemd has to know
+	sent      state       // what the socket has accepted
+	ping      bool        // the loop has responded, and the ping for it was not accepted yet
 	reloading time.Time   // when the reload began; zero without one
-	stopped   bool        // STOPPING was sent
-	status    string      // sent last
-	failing   bool        // the last message was not sent
+	stopped   bool
+	failing   bool // the socket did not accept the last message
 }
 
-// watch checks at half of the watchdog's interval that the agent's loop responds, and sends each
-// response to alive. Without a response there is no ping, and systemd kills the agent.
-func (r *run) watch(ended context.Context, alive chan<- struct{}) {
-	interval := r.watchdog / 2
+// watch checks at a quarter of the watchdog's interval that the agent's loop responds, and sends
+// the result to alive. Without a response there is no ping, and systemd kills the agent. After a
+// lost ping, or a loop that hung for less than three quarters of the interval, the next ping is
+// still in time.
+func (r *run) watch(ended context.Context, alive chan<- bool) {
+	interval := r.watchdog / 4
 	ping := time.NewTicker(interval)
 	defer ping.Stop()
 	for {
@@ -116,72 +129,83 @@ func (r *run) watch(ended context.Context, alive chan<- struct{}) {
 		case <-ended.Done():
 			return
 		}
-		if r.Agent.Alive(interval) {
-			select {
-			case alive <- struct{}{}:
-			case <-ended.Done():
-				return
-			}
+		select {
+		case alive <- r.Agent.Alive(interval):
+		case <-ended.Done():
+			return
 		}
 	}
 }
 
-// update sends what has changed.
-func (r *run) update() {
+// look compares the agent with what systemd has to know.
+func (r *run) look() {
 	if r.stopped {
 		return
 	}
+	r.next.Reset(verdictInterval)
 	s := r.Agent.Summary()
-	var changes []string
-	switch {
-	case !r.ready && s.Config.SHA256 == "":
-		r.next.Reset(verdictInterval)
+	if r.want.phase == "" && s.Config.SHA256 == "" {
 		return
-	case !r.ready:
-		r.ready = true
-		changes = append(changes, "READY=1")
-	case !r.reloading.IsZero() && (s.Config.FileSHA256 == sumOf(r.File) || time.Since(r.reloading) > maxReload):
-		r.reloading = time.Time{}
-		changes = append(changes, "READY=1")
 	}
-	if text := Text(&s); text != r.status {
-		r.status = text
-		changes = append(changes, "STATUS="+text)
+	if r.reloading.IsZero() || r.sent.phase == r.want.phase && r.decided(&s) {
+		r.want.phase, r.reloading = "READY=1", time.Time{}
+		r.next.Reset(statusInterval)
 	}
-	if len(changes) > 0 {
-		r.report(changes...)
-	}
-	r.next.Reset(statusInterval)
-	if !r.reloading.IsZero() {
-		r.next.Reset(verdictInterval)
-	}
+	r.want.status = Text(&s)
 }
 
-// reload begins a reload. It ends once the agent has accepted or rejected the file as it is
-// then.
+// decided reports whether the agent has accepted or rejected the file as it is now, or the
+// reload has lasted too long.
+func (r *run) decided(s *web.Status) bool {
+	return s.Config.FileSHA256 == sumOf(r.File) || time.Since(r.reloading) > maxReload
+}
+
+// reload begins a reload, unless systemd still waits for the start. It ends once systemd has
+// received its beginning, and the agent has accepted or rejected the file as it is then.
 func (r *run) reload() {
-	if !r.ready || r.stopped {
+	if r.sent.phase == "" || r.stopped {
 		return
 	}
 	r.reloading = time.Now()
-	r.report("RELOADING=1", monotonicUsec())
-	r.next.Reset(0)
+	r.want.phase = "RELOADING=1\n" + monotonicUsec()
+	r.next.Reset(verdictInterval)
 }
 
 // stop reports that the agent stops. It extends systemd's timeout to what --shutdown-timeout
 // permits.
 func (r *run) stop() {
 	r.stopped = true
-	r.report("STOPPING=1", "STATUS=shutting down", "EXTEND_TIMEOUT_USEC="+strconv.FormatInt(r.StopTime.Microseconds(), 10))
+	r.want = state{
+		phase:  "STOPPING=1\nEXTEND_TIMEOUT_USEC=" + strconv.FormatInt(r.StopTime.Microseconds(), 10),
+		status: "shutting down",
+	}
 }
 
-// report sends a message, and logs the first of several errors.
-func (r *run) report(assignments ...string) {
-	err := r.send(strings.Join(assignments, "\n"))
-	if err != nil && !r.failing {
-		r.Log.Warn("systemd does not receive the state of the agent", logkey.Error, err)
+// report sends in one message what systemd does not know yet. If the socket does not accept it,
+// report logs the first of several errors, and is called again after repeatInterval.
+func (r *run) report() {
+	var changes []string
+	if r.want.phase != r.sent.phase {
+		changes = append(changes, r.want.phase)
 	}
-	r.failing = err != nil
+	if r.want.status != r.sent.status {
+		changes = append(changes, "STATUS="+r.want.status)
+	}
+	if r.ping {
+		changes = append(changes, "WATCHDOG=1")
+	}
+	if len(changes) == 0 {
+		return
+	}
+	if err := r.send(strings.Join(changes, "\n")); err != nil {
+		if !r.failing {
+			r.Log.Warn("systemd does not receive the state of the agent", logkey.Error, err)
+		}
+		r.failing = true
+		r.next.Reset(repeatInterval)
+		return
+	}
+	r.sent, r.ping, r.failing = r.want, false, false
 }
 
 // sumOf returns the SHA-256 of a file as /status shows it: "" if the file cannot be read.

@@ -180,7 +180,7 @@ func TestAgentReportsToSystemd(t *testing.T) {
 	s.want("READY=1")
 	s.want("WATCHDOG=1")
 	s.agent.Signal(syscall.SIGTERM)
-	s.want("STOPPING=1\nSTATUS=shutting down\nEXTEND_TIMEOUT_USEC=32000000")
+	s.want("STOPPING=1\nEXTEND_TIMEOUT_USEC=32000000\nSTATUS=shutting down")
 	if code := s.agent.WaitExit(wait.Timeout); code != command.Success {
 		t.Errorf("exit %d", code)
 	}
