@@ -182,13 +182,14 @@ func (h *host) wantMode(name string, mode fs.FileMode) {
 	}
 }
 
-// prepare installs and starts an agent without consumers, as something else than the role
-// does.
-func prepare(t *testing.T, h *host) {
+// install installs a kcagent without consumers, as something else than the role does.
+func install(t *testing.T, h *host) {
 	t.Helper()
 	copyBinary(t, h.path("usr/bin/kcagent"), "")
-	if err := os.MkdirAll(h.path("etc/kcagent"), 0o750); err != nil {
-		t.Fatal(err)
+	for _, dir := range []string{"etc/kcagent", "var"} {
+		if err := os.MkdirAll(h.path(dir), 0o750); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for name, text := range map[string]string{
 		"etc/kcagent/consumers.yaml": "consumers: []\n",
@@ -197,9 +198,6 @@ func prepare(t *testing.T, h *host) {
 		if err := os.WriteFile(h.path(name), []byte(text), 0o640); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if err := h.start(); err != nil {
-		t.Fatal(err)
 	}
 }
 

@@ -1,17 +1,31 @@
 package ansible
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"kcagent/e2e/agenttest"
 )
 
-// TestRoleReportsWrongVariables: each host has another wrong variable, and fails before
-// anything else with an error that names it.
+// TestRoleReportsWrongVariables: each host has another wrong variable, and fails with an error
+// that names it, before anything is written.
 func TestRoleReportsWrongVariables(t *testing.T) {
 	t.Parallel()
+	r := newRollout(t, "none", "installed")
+	installed := r.hosts[1]
+	install(t, installed)
+	other := filepath.Join(t.TempDir(), "kcagent")
+	copyBinary(t, other, "another build")
+	noAgent := httptest.NewServer(http.NotFoundHandler())
+	defer noAgent.Close()
+	binary := func(path string, args ...string) map[string]any {
+		return installed.vars(map[string]any{"kcagent_install": "binary", "kcagent_binary": path, "kcagent_args": args})
+	}
 	cases := map[string]struct {
 		vars map[string]any
 		want string
@@ -26,8 +40,23 @@ func TestRoleReportsWrongVariables(t *testing.T) {
 		"blank":   {map[string]any{"kcagent_args": []string{"--listen 127.0.0.1:9000"}}, "invalid kcagent_args: an argument contains a blank"},
 		"missing": {map[string]any{"kcagent_config": map[string]any{"consumers": []any{}}}, "kcagent not found at "},
 		"path":    {map[string]any{"kcagent_secrets": map[string]string{"../passwd": filePassword}}, "invalid kcagent_secrets: a name is not a file name"},
+		"name":    {map[string]any{"kcagent_environment": map[string]string{"A B": "x"}}, "invalid kcagent_environment: a name is not the name of a variable"},
+		"number":  {map[string]any{"kcagent_timeout": 60}, `invalid kcagent_timeout \"60\": use a duration with a unit, such as 60s`},
+		"words":   {map[string]any{"kcagent_timeout": "1 minute"}, `invalid kcagent_timeout \"1 minute\": use a duration`},
+		"scheme":  {map[string]any{"kcagent_url": "127.0.0.1:8080"}, "invalid kcagent_url: use http:// or https://"},
+		"address": {map[string]any{"kcagent_url": "http://admin:" + urlPassword + "@:8080"}, "invalid kcagent_url: use http:// or https://"},
+		"flag":    {binary(agenttest.Binary(t), "--lstn=1"), "invalid kcagent_args: unknown flag --lstn; did you mean --listen?"},
+		"value":   {binary(agenttest.Binary(t), "--listen", "9000"), `invalid kcagent_args: invalid --listen \"9000\"`},
+		"upgrade": {binary(other, "--lstn=1"), "invalid kcagent_args: unknown flag --lstn; did you mean --listen?"},
+		// Something that is no agent responds, and the file is the same as before.
+		"page": {
+			installed.vars(map[string]any{
+				"kcagent_url": noAgent.URL, "kcagent_timeout": "1s", "kcagent_manage_service": false,
+				"kcagent_config_template": installed.path("etc/kcagent/consumers.yaml"),
+			}),
+			`check that kcagent_url is the address of an agent, without the path of a page", "this run did not change the file"]`,
+		},
 	}
-	r := newRollout(t, "none")
 	before, hosts, recaps := r.files(), make(map[string]any), []string{}
 	for name, c := range cases {
 		hosts[name] = r.hosts[0].vars(c.vars)
@@ -49,7 +78,7 @@ func TestRoleReportsWrongVariables(t *testing.T) {
 	slices.Sort(recaps)
 	want(t, recap(output), strings.Join(recaps, ", "))
 	r.wantFiles(before)
-	if strings.Contains(output, filePassword) {
+	if strings.Contains(output, filePassword) || strings.Contains(output, urlPassword) {
 		t.Error("the output has a secret")
 	}
 }

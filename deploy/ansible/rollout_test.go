@@ -18,16 +18,17 @@ func consumer(more ...any) map[string]any {
 }
 
 // TestRoleRollsOutHostByHost rolls out files to two hosts, one after the other. The first
-// gets the binary and the service from the role, on the second an agent runs already.
+// gets the binary and the service from the role, on the second something else provides them.
 func TestRoleRollsOutHostByHost(t *testing.T) {
 	s := &scenario{rollout: newRollout(t, "first", "second"), binary: filepath.Join(t.TempDir(), "kcagent")}
 	s.first, s.second = s.hosts[0], s.hosts[1]
 	copyBinary(t, s.binary, "")
 	s.extra["first"] = map[string]any{"kcagent_install": "binary", "kcagent_binary": s.binary}
 	s.extra["second"] = map[string]any{"kcagent_manage_service": false}
-	prepare(t, s.second)
+	install(t, s.second)
 
 	s.step("a fresh host in check mode", s.checkFreshHost)
+	s.step("without an agent", s.rollOutWithoutAgent)
 	s.step("the first roll-out", s.rollOutFirst)
 	s.step("again", s.rollOutAgain)
 	s.step("an edit in check mode", s.checkEdit)
@@ -67,6 +68,20 @@ func (s *scenario) checkFreshHost(t *testing.T) {
 	want(t, output, "kcagent is not installed on this host yet")
 	s.wantFiles(before)
 	s.wantCalls("")
+}
+
+// rollOutWithoutAgent rolls out a first file to the second host, where no agent runs. Then the
+// agent starts, without consumers again.
+func (s *scenario) rollOutWithoutAgent(t *testing.T) {
+	output := s.succeed(s.config(consumer()), "--limit", "second")
+	want(t, output, "no agent ran at kcagent_url before the file was written, and kcagent_manage_service is false: nothing was waited for")
+	if text, err := os.ReadFile(s.second.path("etc/kcagent/consumers.yaml")); !strings.Contains(string(text), "name: orders") {
+		t.Errorf("the file is %q, %v", text, err)
+	}
+	install(t, s.second)
+	if err := s.second.start(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (s *scenario) rollOutFirst(t *testing.T) {
