@@ -99,10 +99,25 @@ func outputFlag(c *cobra.Command) *string {
 	return command.Choice(c, "output", "text", "format of the output", "text", "json")
 }
 
-// urlFlag adds --url.
-func urlFlag(c *cobra.Command) *string {
-	address := c.Flags().String("url", "http://127.0.0.1:8080", "`address` of the agent")
+// urlVariable is the environment variable that replaces the default of --url. Unlike a flag,
+// it does not show a password to other users of the host.
+const urlVariable = "KCAGENT_URL"
+
+// urlFlag adds --url, with more text for its help.
+func urlFlag(c *cobra.Command, more string) *string {
+	address := c.Flags().String("url", "http://127.0.0.1:8080", "`address` of the agent, or set "+urlVariable+more)
 	command.CompleteNothing(c, "url")
+	c.PreRunE = func(*cobra.Command, []string) error {
+		value := os.Getenv(urlVariable)
+		if value == "" || c.Flags().Changed("url") {
+			return nil
+		}
+		if _, err := newClient(value); err != nil {
+			return command.Usagef("read KCAGENT_URL: %w", err)
+		}
+		*address = value
+		return nil
+	}
 	return address
 }
 

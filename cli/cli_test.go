@@ -239,6 +239,37 @@ func TestPasswordsInURLsAreHidden(t *testing.T) {
 	}
 }
 
+// TestURLOfTheEnvironment: KCAGENT_URL replaces the default of --url, not its value.
+func TestURLOfTheEnvironment(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/healthz" {
+			_, _ = io.WriteString(w, "{}")
+		}
+	}))
+	t.Cleanup(server.Close)
+	file := writeFile(t, "consumers: []\n")
+	for _, c := range []struct {
+		variable string
+		args     []string
+		code     int
+		stderr   string
+	}{
+		{server.URL, []string{"health"}, command.Success, ""},
+		{server.URL, []string{"status"}, command.Success, ""},
+		{"http://127.0.0.1:1", []string{"plan", file}, command.Failure, "reach the agent at http://127.0.0.1:1"},
+		{"http://127.0.0.1:1", []string{"plan", file, "--url", ""}, command.Success, ""},
+		{"http://127.0.0.1:1", []string{"health", "--url", server.URL}, command.Success, ""},
+		{"127.0.0.1:9000", []string{"health"}, command.Usage, `kcagent health: read KCAGENT_URL: invalid --url "127.0.0.1:9000": use http://127.0.0.1:9000`},
+		{"ftp://admin:hunter2@host", []string{"status"}, command.Usage, `read KCAGENT_URL: invalid --url "ftp://admin:xxxxx@host"`},
+	} {
+		t.Setenv("KCAGENT_URL", c.variable)
+		code, out, stderr := kcagent(t, c.args...)
+		if code != c.code || !strings.Contains(stderr, c.stderr) || c.stderr == "" && stderr != "" {
+			t.Errorf("KCAGENT_URL=%s %v exits with %d and says %s%s", c.variable, c.args, code, out, stderr)
+		}
+	}
+}
+
 func TestHealthFailsWithoutAnAgent(t *testing.T) {
 	code, _, stderr := kcagent(t, "health", "--url", "http://127.0.0.1:1")
 	if code != command.Failure || stderr == "" {

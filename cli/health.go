@@ -17,7 +17,7 @@ func newHealth() *cobra.Command {
 		Example: "kcagent health --url http://127.0.0.1:8080",
 		Args:    command.NoArgs,
 	}
-	address := urlFlag(c)
+	address := urlFlag(c, "")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		return runHealth(c.Context(), c.OutOrStdout(), *address)
 	}

@@ -45,14 +45,13 @@ the file does not set the key.`,
 	}
 	command.Exits(c, "the file changes nothing", "an error, also if the agent would reject the file", "the file changes something")
 	command.UsageFails(c)
-	var file, address string
+	var file string
 	configFlag(c, &file, "configuration `file` to compare with the agent, the same as the argument")
 	command.FileArg(c, &file)
-	c.Flags().StringVar(&address, "url", "http://127.0.0.1:8080", "`address` of the agent; if empty, the file is compared with an agent without consumers")
-	command.CompleteNothing(c, "url")
+	address := urlFlag(c, "; if empty, the file is compared with an agent without consumers")
 	output := outputFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		changes, err := runPlan(c.Context(), streamsOf(c), file, address, *output)
+		changes, err := runPlan(c.Context(), streamsOf(c), file, *address, *output)
 		if err == nil && changes > 0 {
 			return command.Reported(exitChanges)
 		}

@@ -45,7 +45,7 @@ command waits for the new content.`,
 		Args:    command.NoArgs,
 	}
 	command.Exits(c, "success", "the agent does not respond, or the wait failed; stderr says what is missing", "invalid usage")
-	address := urlFlag(c)
+	address := urlFlag(c, "")
 	watch := c.Flags().Bool("watch", false, "repeat every two seconds")
 	file := c.Flags().String("wait", "", "wait until the agent has applied exactly this `file`")
 	goal := command.Choice(c, "for", waitApplied, "with --wait, what to wait for: every consumer in its desired state, or the agent's verdict on the file only", waitApplied, waitAccepted)

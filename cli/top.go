@@ -24,7 +24,7 @@ The command needs a terminal. Elsewhere use kcagent status --watch.`,
 		Args:    command.NoArgs,
 	}
 	command.Exits(c, "the user quit", "the agent does not respond at the start, or there is no terminal", "invalid usage")
-	address := urlFlag(c)
+	address := urlFlag(c, "")
 	interval := c.Flags().Duration("interval", top.Interval, "`duration` between two requests")
 	command.CompleteNothing(c, "interval")
 	c.RunE = func(c *cobra.Command, _ []string) error { return runTop(c.Context(), *address, *interval) }

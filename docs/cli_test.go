@@ -45,6 +45,6 @@ Each command prints the text below with ` + "`--help`" + `. Every setting is a f
 
 - **Output.** Results go to stdout, everything else to stderr. Colours appear only on a terminal, and not if ` + "`NO_COLOR`" + ` is set.
 - **Exit codes.** 0 success, 1 failure, 2 invalid usage or configuration; ` + "`plan`" + ` has its own.
-- **Proxies.** The commands that send requests to a running agent use ` + "`HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`" + `. A user and password for the HTTP API are part of ` + "`--url`" + `.
+- **Proxies.** The commands that send requests to a running agent use ` + "`HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`" + `. A user and password for the HTTP API are part of ` + "`--url`" + `, or of the environment variable ` + "`KCAGENT_URL`" + `, which replaces its default. Local users can see command lines, but not the environment of other users.
 - **Memory.** ` + "`GOMEMLIMIT`" + ` overrides the memory limit of the cgroup.
 `

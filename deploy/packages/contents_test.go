@@ -18,7 +18,7 @@ import (
 // of wantFolders. Owners are those of the package of rpm. dpkg unpacks before the user
 // exists, see TestPackageLife for what a host has then.
 var wantContents = []string{
-	"-rw-r--r-- root root /etc/default/kcagent",
+	"-rw-r----- root kcagent /etc/default/kcagent",
 	"drwxr-x--- root kcagent /etc/kcagent",
 	"-rw-r----- root kcagent /etc/kcagent/consumers.yaml",
 	"-rwxr-xr-x root root /usr/bin/kcagent",
@@ -48,7 +48,7 @@ var wantFolders = map[string][]string{
 	"/usr/share/doc/kcagent/examples/":            {"examples/*.yaml"},
 	"/usr/share/doc/kcagent/examples/prometheus/": {"deploy/prometheus/kcagent.rules.yaml", "deploy/prometheus/scrape.yaml"},
 	"/usr/share/doc/kcagent/examples/grafana/":    {"deploy/grafana/*.json"},
-	"/usr/share/doc/kcagent/":                     {"CHANGELOG.md"},
+	"/usr/share/doc/kcagent/":                     {"CHANGELOG.md", "docs/operations.md"},
 }
 
 // contents returns the files of a package, and the folders with a mode or owner of their own.
@@ -72,12 +72,18 @@ func contents(t *testing.T, format, file string) []string {
 	return lines
 }
 
-// TestContents: each package has exactly these files, with owners and modes.
+// TestContents: each package has exactly these files, with owners and modes, and what the unit
+// refers to is among them.
 func TestContents(t *testing.T) {
 	t.Parallel()
 	need(t, "dpkg-deb", "dpkg")
 	need(t, "rpm", "rpm")
 	v, _ := releases(t)
+	unit, err := os.ReadFile("../systemd/kcagent.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documents := regexp.MustCompile(`\S*docs?/\S*[a-z]`).FindAllString(string(unit), -1)
 	for format, file := range map[string]string{"deb": v.deb, "rpm": v.rpm} {
 		want := append(slices.Clone(wantContents), wantOf[format]...)
 		for folder, sources := range wantFolders {
@@ -103,6 +109,11 @@ func TestContents(t *testing.T) {
 			}
 		}
 		got := contents(t, format, file)
+		for _, document := range documents {
+			if !slices.Contains(got, "-rw-r--r-- root root "+document) {
+				t.Errorf("the unit refers to %s, which the package %s does not contain", document, format)
+			}
+		}
 		slices.Sort(got)
 		slices.Sort(want)
 		if !slices.Equal(got, want) {

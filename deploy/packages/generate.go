@@ -14,7 +14,7 @@ import (
 )
 
 // generate writes the files of the packages that are not in the repository into the folder
-// stage: completions, licenses, compressed manual pages and changelogs.
+// stage: completions, licenses, compressed documents.
 func generate(root, stage, version string) error {
 	for _, shell := range []string{"bash", "zsh", "fish"} {
 		var script, problem bytes.Buffer
@@ -39,7 +39,10 @@ func generate(root, stage, version string) error {
 	if err := os.Mkdir(filepath.Join(stage, "man"), 0o700); err != nil {
 		return fmt.Errorf("create folder of manual pages: %w", err)
 	}
-	compressed := map[string]string{filepath.Join(root, "CHANGELOG.md"): filepath.Join(stage, "CHANGELOG.md.gz")}
+	compressed := map[string]string{
+		filepath.Join(root, "CHANGELOG.md"):          filepath.Join(stage, "CHANGELOG.md.gz"),
+		filepath.Join(root, "docs", "operations.md"): filepath.Join(stage, "operations.md.gz"),
+	}
 	for _, page := range pages {
 		compressed[page] = filepath.Join(stage, "man", filepath.Base(page)+".gz")
 	}

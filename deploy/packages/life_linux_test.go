@@ -112,7 +112,7 @@ func checkInstalled(h *host) {
 	h.expect(`root kcagent 750 /etc/kcagent
 root kcagent 640 /etc/kcagent/consumers.yaml
 kcagent kcagent 750 /var/lib/kcagent
-root root 644 /etc/default/kcagent
+root kcagent 640 /etc/default/kcagent
 root root 755 /usr/bin/kcagent`,
 		"stat -c '%U %G %a %n' /etc/kcagent /etc/kcagent/consumers.yaml /var/lib/kcagent /etc/default/kcagent /usr/bin/kcagent")
 	h.expect("kcagent:/var/lib/kcagent:/usr/sbin/nologin", "getent passwd kcagent | cut -d: -f1,6,7")

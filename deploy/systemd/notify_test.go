@@ -131,7 +131,7 @@ func (s *service) read(what string, enough func() bool) {
 // reload runs the commands of ExecReload one after the other, as systemd does.
 func (s *service) reload(ctx context.Context) (stderr string, err error) {
 	s.t.Helper()
-	variables := strings.NewReplacer("$MAINPID", strconv.Itoa(s.agent.Pid()), "${URL}", s.url)
+	variables := strings.NewReplacer("$MAINPID", strconv.Itoa(s.agent.Pid()))
 	commands := settings(s.t, unitFile)["ExecReload"]
 	if len(commands) == 0 {
 		s.t.Fatal("the unit has no ExecReload")
@@ -143,7 +143,7 @@ func (s *service) reload(ctx context.Context) (stderr string, err error) {
 		}
 		var log strings.Builder
 		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-		cmd.Env, cmd.Stderr = append(os.Environ(), s.environment...), &log
+		cmd.Env, cmd.Stderr = append(append(os.Environ(), "KCAGENT_URL="+s.url), s.environment...), &log
 		if err := cmd.Run(); err != nil {
 			return log.String(), fmt.Errorf("%s: %w", c, err)
 		}
@@ -237,7 +237,7 @@ func TestReloadCommandsWaitForTheVerdict(t *testing.T) {
 	}
 }
 
-// TestReloadLogsIn: with TLS and a password for the API, URL and SSL_CERT_FILE are enough.
+// TestReloadLogsIn: with TLS and a password for the API, KCAGENT_URL and SSL_CERT_FILE are enough.
 func TestReloadLogsIn(t *testing.T) {
 	t.Parallel()
 	authority := certs.NewAuthority(t, "authority")

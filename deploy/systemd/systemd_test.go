@@ -125,9 +125,13 @@ func TestUnitHasTheDocumentedSettings(t *testing.T) {
 			t.Errorf("%s is set to %q", name, got)
 		}
 	}
+	// Local users can see the arguments of commands.
+	if reload := strings.Join(unit["ExecReload"], "\n"); strings.Contains(reload, "URL") || strings.Contains(reload, "--url") {
+		t.Errorf("a reload shows the address, which can contain a password: %s", reload)
+	}
 	defaults := settings(t, defaultFile)
-	if got := defaults["URL"]; !slices.Equal(got, []string{`"http://127.0.0.1:8080"`}) || !slices.Equal(unit["Environment"], []string{"URL=http://127.0.0.1:8080"}) {
-		t.Errorf("URL is %q, and %q without %s", got, unit["Environment"], defaultFile)
+	if got := defaults["KCAGENT_URL"]; !slices.Equal(got, []string{`"http://127.0.0.1:8080"`}) {
+		t.Errorf("KCAGENT_URL is %q", got)
 	}
 	if len(defaults["ARGS"]) != 1 || len(defaults) != 2 {
 		t.Errorf("%s sets %v", defaultFile, defaults)
