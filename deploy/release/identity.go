@@ -58,7 +58,7 @@ func identify(ctx context.Context, source, version string, snapshot bool) (ident
 		}
 	default:
 		if version, err = git(ctx, source, "describe", "--tags", "--exact-match", "--match", "v*"); err != nil {
-			return identity{}, errors.New("the commit has no tag; create it with git tag v1.2.3, or use --version or --snapshot")
+			return identity{}, noTag(ctx, source)
 		}
 	}
 	parts := semantic.FindStringSubmatch(version)
@@ -67,6 +67,15 @@ func identify(ctx context.Context, source, version string, snapshot bool) (ident
 	}
 	id.Version = parts[1]
 	return id, nil
+}
+
+// noTag returns the error for a commit without a tag of a version.
+func noTag(ctx context.Context, source string) error {
+	tag, err := git(ctx, source, "describe", "--tags", "--exact-match", "--match", "[0-9]*")
+	if err == nil && semantic.MatchString(tag) {
+		return fmt.Errorf("the tag %[1]s has no leading v; create another with git tag v%[1]s", tag)
+	}
+	return errors.New("the commit has no tag; create it with git tag v1.2.3, or use --version or --snapshot")
 }
 
 // commit sets the revision and its time, and reports whether the working tree differs.

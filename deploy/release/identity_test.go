@@ -62,6 +62,8 @@ func TestIdentify(t *testing.T) {
 	expect("snapshot", "0.0.0-dev+"+revision[:12], "", true)
 	expect("given version", "2.0.0", "v2.0.0", false)
 	rejects("invalid version", `invalid version "2.0": use a semantic version such as v1.2.3`, "2.0", false)
+	gitRun(t, dir, "tag", "1.2.3")
+	rejects("tag without v", "the tag 1.2.3 has no leading v; create another with git tag v1.2.3", "", false)
 	gitRun(t, dir, "tag", "v1.2.3")
 	expect("tag", "1.2.3", "", false)
 	write(t, dir, "new", "")

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"kcagent/deploy/image"
 )
 
 // writeNotes writes RELEASE_NOTES.md: the section of the changelog for the version, or of
@@ -23,8 +25,29 @@ func writeNotes(r *release) error {
 	if err != nil {
 		return err
 	}
-	return r.write("RELEASE_NOTES.md", []byte("# kcagent "+r.Version+"\n\n"+text))
+	text = relativeLink.ReplaceAllString(text, "$1")
+	files := strings.NewReplacer("'", "`", "VERSION", r.Version, "TAG", image.Tag(r.Version)).Replace(filesOfRelease)
+	return r.write("RELEASE_NOTES.md", []byte("# kcagent "+r.Version+"\n\n"+text+files))
 }
+
+// relativeLink matches a link to a file of the repository, which leads nowhere outside it.
+var relativeLink = regexp.MustCompile(`\[([^\]]*)\]\([^):]*\)`)
+
+// filesOfRelease is the last section of the notes, with ' in place of `.
+const filesOfRelease = `
+## Files
+
+| file | for |
+|---|---|
+| 'kcagent-VERSION-linux-ARCH.tar.gz' | any Linux: program, documentation, examples, unit, manual pages, completions, alerts, dashboard |
+| '.deb', '.rpm' | hosts with systemd: Debian and Ubuntu; Fedora, RHEL and SUSE |
+| 'kcagent-VERSION-image-ARCH.docker.tar' | 'docker load -i FILE' or 'podman load -i FILE', which prints the name 'kcagent:TAG' |
+| 'kcagent-VERSION-image.oci.tar' | a registry, with all architectures: 'skopeo copy --all oci-archive:FILE docker://registry.example.com/kcagent:TAG' |
+| 'kcagent-VERSION-chart.tgz' | Kubernetes: 'helm install kcagent FILE' |
+| 'kcagent-VERSION-linux-ARCH.cdx.json' | the bill of materials (CycloneDX) |
+
+To verify downloaded files, run 'sha256sum --ignore-missing -c SHA256SUMS' in their folder.
+`
 
 // notes returns the text below the heading of a section, such as "## [1.2.3] - 2026-05-04".
 func notes(changelog, section string) (string, error) {

@@ -75,11 +75,11 @@ func build(ctx context.Context, id identity, parts []part, out string) ([]string
 		return nil, err
 	}
 	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("create the folder of %s: %w; use another --out", out, err)
 	}
 	dir, err := os.MkdirTemp(filepath.Dir(out), filepath.Base(out)+"-")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("write beside %s: %w; permit it, or use another --out", out, err)
 	}
 	defer os.RemoveAll(dir)
 	r := &release{identity: id, ctx: ctx, dir: filepath.Join(dir, "files"), work: dir}
@@ -107,7 +107,7 @@ func replaceable(out string) error {
 	if errors.Is(err, fs.ErrNotExist) || (err == nil && len(entries) == 0) {
 		return nil
 	} else if err != nil {
-		return err
+		return fmt.Errorf("read the former release: %w; use another --out", err)
 	}
 	if _, err := os.Stat(filepath.Join(out, sums)); err != nil {
 		return fmt.Errorf("%s holds files that are not a release; move them, or use another --out", out)

@@ -8,7 +8,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -133,6 +135,49 @@ func checkNotes(t *testing.T, out, version string) {
 	text, err := os.ReadFile(filepath.Join(out, "RELEASE_NOTES.md"))
 	if err != nil || !strings.HasPrefix(string(text), "# kcagent "+version+"\n\n") || strings.Contains(string(text), "Unreleased") {
 		t.Errorf("notes are %.200q, %v", text, err)
+	}
+	if found := relativeLinks.FindAllString(string(text), -1); len(found) > 0 {
+		t.Errorf("the notes have links to files of the repository: %q", found)
+	}
+	for _, want := range []string{"docs/operations.md", "`kcagent:" + image.Tag(version) + "`", "`kcagent-" + version + "-chart.tgz`", "sha256sum --ignore-missing -c SHA256SUMS"} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("the notes have no %s", want)
+		}
+	}
+}
+
+// relativeLinks matches links to files.
+var relativeLinks = regexp.MustCompile(`\]\(([^):#]+)[^):]*\)`)
+
+// TestLinksOfTheArchive: the archive has what its README and changelog link to, and the files
+// of docs that pages in docs link to.
+func TestLinksOfTheArchive(t *testing.T) {
+	t.Parallel()
+	files, err := commonFiles(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	has, links := make(map[string]bool), 0
+	for _, f := range files {
+		has[f.name] = true
+	}
+	for _, f := range files {
+		inDocs := path.Dir(f.name) == "docs"
+		if f.name != "README.md" && f.name != "CHANGELOG.md" && !(inDocs && path.Ext(f.name) == ".md") {
+			continue
+		}
+		for _, m := range relativeLinks.FindAllStringSubmatch(string(f.content), -1) {
+			if inDocs && strings.HasPrefix(m[1], "../") {
+				continue // source code
+			}
+			links++
+			if to := path.Join(path.Dir(f.name), m[1]); !has[to] {
+				t.Errorf("%s links to %s, which the archive does not have", f.name, to)
+			}
+		}
+	}
+	if links < 100 {
+		t.Errorf("only %d links", links)
 	}
 }
 
@@ -309,6 +354,21 @@ func TestOutKeepsForeignFiles(t *testing.T) {
 	}
 	if _, err := os.Stat(kept); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestOutCannotBeWritten: the error says what to do.
+func TestOutCannotBeWritten(t *testing.T) {
+	t.Setenv("SOURCE_DATE_EPOCH", "1")
+	occupied := filepath.Join(t.TempDir(), "file") // a folder without permission does not stop root
+	if err := os.WriteFile(occupied, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, out := range []string{occupied, filepath.Join(occupied, "release"), filepath.Join(occupied, "a", "release"), "/proc/release"} {
+		err := run(t.Context(), source, []string{"--snapshot", "--out", out, "--only", "notes"}, io.Discard, io.Discard)
+		if err == nil || !strings.Contains(err.Error(), "use another --out") {
+			t.Errorf("the error of %s is %v", out, err)
+		}
 	}
 }
 
