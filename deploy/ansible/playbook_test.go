@@ -173,7 +173,7 @@ func recap(output string) string {
 // before.
 func copyBinary(t *testing.T, path, more string) {
 	t.Helper()
-	text, err := os.ReadFile(agenttest.Binary(t))
+	text, err := os.ReadFile(agenttest.ReleasedBinary(t))
 	if err == nil {
 		err = os.WriteFile(path, append(text, more...), 0o755)
 	}

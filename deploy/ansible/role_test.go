@@ -45,8 +45,8 @@ func TestRoleReportsWrongVariables(t *testing.T) {
 		"words":   {map[string]any{"kcagent_timeout": "1 minute"}, `invalid kcagent_timeout \"1 minute\": use a duration`},
 		"scheme":  {map[string]any{"kcagent_url": "127.0.0.1:8080"}, "invalid kcagent_url: use http:// or https://"},
 		"address": {map[string]any{"kcagent_url": "http://admin:" + urlPassword + "@:8080"}, "invalid kcagent_url: use http:// or https://"},
-		"flag":    {binary(agenttest.Binary(t), "--lstn=1"), "invalid kcagent_args: unknown flag --lstn; did you mean --listen?"},
-		"value":   {binary(agenttest.Binary(t), "--listen", "9000"), `invalid kcagent_args: invalid --listen \"9000\"`},
+		"flag":    {binary(agenttest.ReleasedBinary(t), "--lstn=1"), "invalid kcagent_args: unknown flag --lstn; did you mean --listen?"},
+		"value":   {binary(agenttest.ReleasedBinary(t), "--listen", "9000"), `invalid kcagent_args: invalid --listen \"9000\"`},
 		"upgrade": {binary(other, "--lstn=1"), "invalid kcagent_args: unknown flag --lstn; did you mean --listen?"},
 		// Something that is no agent responds, and the file is the same as before.
 		"page": {

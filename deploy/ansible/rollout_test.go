@@ -20,6 +20,7 @@ func consumer(more ...any) map[string]any {
 // TestRoleRollsOutHostByHost rolls out files to two hosts, one after the other. The first
 // gets the binary and the service from the role, on the second something else provides them.
 func TestRoleRollsOutHostByHost(t *testing.T) {
+	t.Parallel()
 	s := &scenario{rollout: newRollout(t, "first", "second"), binary: filepath.Join(t.TempDir(), "kcagent")}
 	s.first, s.second = s.hosts[0], s.hosts[1]
 	copyBinary(t, s.binary, "")
