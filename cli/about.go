@@ -42,8 +42,8 @@ func newVersion() *cobra.Command {
 // linked is set by the linker for releases: -X kcagent/cli.linked=1.2.3.
 var linked string
 
-// version returns the linked version, or the one in the build information, which is that of
-// the tag in a clone. Neither has a leading v.
+// version returns the linked version, or the one in the build information, which is the tag in
+// a clone. Neither has a leading v.
 func version() string {
 	if linked != "" {
 		return linked

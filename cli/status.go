@@ -2,8 +2,6 @@ package cli
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -145,8 +143,8 @@ func waitFor(ctx context.Context, std streams, c client.Client, t target) error 
 	if err := checkExists(t.file); err != nil {
 		return err
 	}
-	if _, err := sumOf(t.file); err != nil {
-		return command.Usagef("read --wait %s: %w", t.file, err)
+	if _, err := filewatch.SumFile(t.file); err != nil { // a pipe would have no content for the next read
+		return command.Usagef("read --wait %s: %w", t.file, cause(err))
 	}
 	deadline := time.NewTimer(t.timeout)
 	defer deadline.Stop()
@@ -179,18 +177,6 @@ func waitFor(ctx context.Context, std streams, c client.Client, t target) error 
 	}
 }
 
-// sumOf returns the SHA-256 of a file in hex. It reads what the agent reads, which is regular
-// files: a pipe would block, and has no content for the next call. Its error is the cause
-// only.
-func sumOf(file string) (string, error) {
-	text, _, err := filewatch.ReadFile(file)
-	if err != nil {
-		return "", cause(err)
-	}
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:]), nil
-}
-
 // An outlook says whether more waiting can help.
 type outlook int
 
@@ -206,9 +192,9 @@ const replacing = 5 * time.Second
 // missing returns what is missing for the agent to have accepted or applied the file as it is
 // now.
 func (t target) missing(ctx context.Context, c client.Client) ([]string, outlook) {
-	sha, err := sumOf(t.file)
+	sha, err := filewatch.SumFile(t.file)
 	if err != nil {
-		return []string{fmt.Sprintf("read %s: %s", t.file, err)}, later // it may be replaced at this moment
+		return []string{fmt.Sprintf("read %s: %s", t.file, cause(err))}, later // it may be replaced at this moment
 	}
 	path := "/status"
 	if t.accepted {

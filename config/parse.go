@@ -1,8 +1,6 @@
 package config
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,9 +27,8 @@ func Load(path string, getenv func(string) (string, bool)) (*Config, string, Pro
 	if err != nil {
 		return nil, "", Problems{readProblem(path, err)}
 	}
-	sum := sha256.Sum256(data)
 	c, problems := Parse(path, data, getenv)
-	return c, hex.EncodeToString(sum[:]), problems
+	return c, filewatch.Sum(data), problems
 }
 
 // readProblem says why the file at path could not be read.

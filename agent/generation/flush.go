@@ -48,9 +48,9 @@ type flusher struct {
 	commits commitState
 }
 
-func newFlusher(e *Env, spec *config.Consumer, session sarama.ConsumerGroupSession, offsets group.Offsets, partitions map[sink.TopicPartition]*Partition) *flusher {
+func newFlusher(e *Env, spec *config.Consumer, session sarama.ConsumerGroupSession, offsets group.Offsets, partitions map[sink.TopicPartition]*Partition, abandon context.CancelCauseFunc) *flusher {
 	return &flusher{
-		env: e, group: spec.Group, instanceID: spec.InstanceID, session: session, offsets: offsets, partitions: partitions,
+		env: e, abandon: abandon, group: spec.Group, instanceID: spec.InstanceID, session: session, offsets: offsets, partitions: partitions,
 		accepted:        retry.NewSignal(),
 		firstFlush:      retry.NewSignal(),
 		now:             retry.NewSignal(),

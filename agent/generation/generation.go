@@ -86,8 +86,7 @@ func (g *Generation) Setup(session sarama.ConsumerGroupSession) error {
 	g.unpositioned.Store(int32(len(g.partitions)))
 	g.unopened.Store(int32(len(g.partitions)))
 	g.positioned.Store(len(g.partitions) == 0)
-	g.flusher = newFlusher(&g.env, g.StartedWith, session, source, g.partitions)
-	g.flusher.abandon = g.abandon
+	g.flusher = newFlusher(&g.env, g.StartedWith, session, source, g.partitions, g.abandon)
 	if !g.followsPattern() {
 		g.flusher.absent = kafka.MissingTopics(errors.Join(g.Absent...))
 		g.flusher.later = g.env.History.Baseline.LaterTopics(g.Topics)

@@ -23,8 +23,8 @@ import (
 // and by default it does not limit the size of a decompressed batch.
 //
 // sarama's log lines do not name a consumer. They go to log at debug level, which may be
-// enabled later; with a nil log they stay where they went before. A later call replaces the
-// log only: goroutines of an ended group read sarama's variables for some time.
+// enabled later; a nil log does not change where they go. A later call replaces the log only,
+// because goroutines of an ended group read sarama's variables for some time.
 //
 // A panic in a goroutine of sarama ends the process: if it were caught, the
 // consumer would stop without an error. After the restart, all consumers resume at

@@ -15,6 +15,7 @@ import (
 	"kcagent/agent/consumer"
 	"kcagent/agent/web"
 	"kcagent/config"
+	"kcagent/config/filewatch"
 	"kcagent/e2e/wait"
 )
 
@@ -116,8 +117,8 @@ func TestRejectedPingIsRepeated(t *testing.T) {
 	})
 }
 
-// fullSocket returns the notifier of a socket that nobody reads until its queue is full. A send
-// that then waits without end fails the test by its timeout.
+// fullSocket fills the queue of a socket without a reader, and returns a notifier that sends to
+// it. A send that waits without end fails the test by its timeout.
 func fullSocket(t *testing.T) (*net.UnixConn, *Notifier) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")
@@ -147,7 +148,11 @@ func TestFullSocketDelaysReady(t *testing.T) {
 		return err
 	}, 0)
 	var a fakeAgent
-	a.set(func(s *web.Status) { s.Config.SHA256 = sumOf(file) })
+	sum, err := filewatch.SumFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.set(func(s *web.Status) { s.Config.SHA256 = sum })
 	ended, end := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() {

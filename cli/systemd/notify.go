@@ -7,8 +7,6 @@ package systemd
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -116,9 +114,9 @@ type run struct {
 }
 
 // watch checks at a quarter of the watchdog's interval that the agent's loop responds, and sends
-// the result to alive. Without a response there is no ping, and systemd kills the agent. After a
-// lost ping, or a loop that hung for less than three quarters of the interval, the next ping is
-// still in time.
+// the result to alive. If the loop does not respond, Run sends no ping, and systemd kills the
+// agent. After a lost ping, or a loop that hung for less than three quarters of the interval, the
+// next ping is still in time.
 func (r *run) watch(ended context.Context, alive chan<- bool) {
 	interval := r.watchdog / 4
 	ping := time.NewTicker(interval)
@@ -157,7 +155,8 @@ func (r *run) look() {
 // decided reports whether the agent has accepted or rejected the file as it is now, or the
 // reload has lasted too long.
 func (r *run) decided(s *web.Status) bool {
-	return s.Config.FileSHA256 == sumOf(r.File) || time.Since(r.reloading) > maxReload
+	sum, _ := filewatch.SumFile(r.File) // "" if it cannot be read, as in the status
+	return s.Config.FileSHA256 == sum || time.Since(r.reloading) > maxReload
 }
 
 // reload begins a reload, unless systemd still waits for the start. It ends once systemd has
@@ -206,16 +205,6 @@ func (r *run) report() {
 		return
 	}
 	r.sent, r.ping, r.failing = r.want, false, false
-}
-
-// sumOf returns the SHA-256 of a file as /status shows it: "" if the file cannot be read.
-func sumOf(path string) string {
-	data, _, err := filewatch.ReadFile(path)
-	if err != nil {
-		return ""
-	}
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:])
 }
 
 // words has the names of the states in the status text.

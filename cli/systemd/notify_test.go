@@ -18,6 +18,7 @@ import (
 	"kcagent/agent/consumer"
 	"kcagent/agent/web"
 	"kcagent/config"
+	"kcagent/config/filewatch"
 )
 
 // A fakeAgent is an agent whose loop responds unless it hangs.
@@ -106,7 +107,7 @@ func (r *rig) write(text string) {
 
 // read makes the agent read the file, and reject it if there are problems.
 func (r *rig) read(problems ...config.Problem) {
-	sum := sumOf(r.file)
+	sum, _ := filewatch.SumFile(r.file) // "" if it was removed
 	r.agent.set(func(s *web.Status) {
 		s.Config.FileSHA256, s.Config.Problems = sum, problems
 		if len(problems) == 0 {

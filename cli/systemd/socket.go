@@ -31,7 +31,7 @@ func FromEnvironment() *Notifier {
 	send := func(message string) error { return sendTo(socket, message) }
 	us, err := strconv.ParseInt(usec, 10, 64)
 	if err != nil || us <= 0 || pid != "" && pid != strconv.Itoa(os.Getpid()) {
-		return New(send, 0) // without a watchdog, or with that of a process whose environment was inherited
+		return New(send, 0) // no watchdog, or the watchdog of the process that the environment is inherited from
 	}
 	return New(send, time.Duration(us)*time.Microsecond)
 }

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"log/slog"
 	"os"
 	"strings"
@@ -198,8 +196,7 @@ func (m *monitor) observe(path string) observation {
 		o.key = "error " + err.Error()
 		return o
 	}
-	sum := sha256.Sum256(data)
-	o.sum = hex.EncodeToString(sum[:])
+	o.sum = Sum(data)
 	o.key = "sha256 " + o.sum
 	return o
 }

@@ -1,6 +1,8 @@
 package filewatch
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -40,4 +42,20 @@ func ReadFile(path string) (data []byte, modified time.Time, err error) {
 		return nil, time.Time{}, err
 	}
 	return data, info.ModTime(), nil
+}
+
+// Sum returns the SHA-256 of the content of a file in hex, by which the status and the log
+// identify it.
+func Sum(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+// SumFile returns [Sum] of the file at path, or "" with the error of [ReadFile].
+func SumFile(path string) (string, error) {
+	data, _, err := ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	return Sum(data), nil
 }

@@ -13,7 +13,7 @@ var (
 )
 
 // expand replaces ${NAME}, ${NAME:-default} and $$ in a value. Any other dollar sign
-// stands for itself, as in a regular expression; leftover finds the mistakes among them.
+// is literal, as in a regular expression; leftover reports the ones that look like mistakes.
 func (d *Document) expand(n *yaml.Node, path string) *yaml.Node {
 	if !strings.Contains(n.Value, "$") {
 		return n

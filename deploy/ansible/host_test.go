@@ -24,7 +24,7 @@ import (
 type host struct {
 	t      *testing.T
 	name   string
-	root   string // the folder, which stands for / of the host
+	root   string // the folder that the host uses in place of /
 	addr   string // of the HTTP API
 	python string
 

@@ -48,7 +48,7 @@ func TestRoleReportsWrongVariables(t *testing.T) {
 		"flag":    {binary(agenttest.ReleasedBinary(t), "--lstn=1"), "invalid kcagent_args: unknown flag --lstn; did you mean --listen?"},
 		"value":   {binary(agenttest.ReleasedBinary(t), "--listen", "9000"), `invalid kcagent_args: invalid --listen \"9000\"`},
 		"upgrade": {binary(other, "--lstn=1"), "invalid kcagent_args: unknown flag --lstn; did you mean --listen?"},
-		// Something that is no agent responds, and the file is the same as before.
+		// Another program responds at the address, and the file has not changed.
 		"page": {
 			installed.vars(map[string]any{
 				"kcagent_url": noAgent.URL, "kcagent_timeout": "1s", "kcagent_manage_service": false,

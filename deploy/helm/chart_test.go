@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// helm runs Helm and returns what it prints. Its configuration is that of no user.
+// helm runs Helm and returns what it prints. It ignores the user's configuration of Helm.
 func helm(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	home := t.TempDir()
@@ -193,11 +193,11 @@ func TestNotes(t *testing.T) {
 	for _, c := range []struct{ set, want, not string }{
 		{"http.port=9090", "kubectl port-forward -n data test-kcagent-0 8080:9090", "WARNING"},
 		{"http.port=9090", "/kcagent status --url http://127.0.0.1:9090", "WARNING"},
-		{"replicas=1", "There is no consumer yet", "WARNING"},
-		{"config.consumers[0].name=a", "helm test test -n data", "There is no consumer yet"},
-		{"configText=consumers: []", "WARNING: configText has no instance_id", "There is no consumer yet"},
+		{"replicas=1", "No consumer is declared yet", "WARNING"},
+		{"config.consumers[0].name=a", "helm test test -n data", "No consumer is declared yet"},
+		{"configText=consumers: []", "WARNING: configText has no instance_id", "No consumer is declared yet"},
 		{"configText=${POD_NAME}", "the ConfigMap test-kcagent.", "WARNING"},
-		{"existingConfigMap=other", "the ConfigMap other.", "There is no consumer yet"},
+		{"existingConfigMap=other", "the ConfigMap other.", "No consumer is declared yet"},
 		{"http.webConfigSecret=web", "kubectl port-forward", "kubectl exec"},
 	} {
 		out, err := helm(t, "template", "test", dir, "--namespace=data", "--show-only=templates/notes.yaml", "--set="+c.set)

@@ -21,7 +21,7 @@ import (
 type pod struct {
 	t       *testing.T
 	name    string
-	root    string // stands for the root folder of the container
+	root    string // the folder that the container uses in place of /
 	secrets map[string]map[string]string
 
 	spec      statefulSet
@@ -148,7 +148,7 @@ func (p *pod) stop() {
 	}
 }
 
-// helmTest runs the containers of helm test, and returns the errors of those that fail.
+// helmTest runs the containers of helm test, and returns the errors of the containers that fail.
 func (p *pod) helmTest() (failures []error) {
 	p.t.Helper()
 	for _, c := range p.test.Containers {

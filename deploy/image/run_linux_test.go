@@ -170,7 +170,7 @@ func writeOutside() error {
 
 func (c container) command(program, args []string) *exec.Cmd {
 	cmd := exec.Command(program[0], append(program[1:len(program):len(program)], args...)...)
-	cmd.Env = append([]string{}, c.config.Env...) // not nil, which would stand for the environment of the test
+	cmd.Env = append([]string{}, c.config.Env...) // not nil, which would mean the environment of the test
 	cmd.Dir = c.config.WorkingDir
 	var user, group uint32
 	if _, err := fmt.Sscanf(c.config.User, "%d:%d", &user, &group); err != nil {

@@ -166,7 +166,7 @@ func TestImagesHaveTheDocumentedName(t *testing.T) {
 }
 
 // TestOverlayWithTheBaseByURL: the overlay is the same with the base at the URL that the
-// documentation has, which stands for a repository here.
+// documentation has, which is the repository here.
 func TestOverlayWithTheBaseByURL(t *testing.T) {
 	url := regexp.MustCompile("`https://git.example.com/kafka/kcagent.git(//\\S+\\?ref=(\\S+))`").FindStringSubmatch(read(t, page))
 	if url == nil {

@@ -26,7 +26,7 @@ var semantic = regexp.MustCompile(`^v?(\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?(?:\+[0-
 
 // identify determines the version: the given one, or the tag of the commit. It rejects states
 // that cannot be built again: a working tree with changes, and a commit without a tag. For a
-// snapshot, it accepts any state. The time is SOURCE_DATE_EPOCH, or that of the commit.
+// snapshot, it accepts any state. The time is SOURCE_DATE_EPOCH, or the time of the commit.
 func identify(ctx context.Context, source, version string, snapshot bool) (identity, error) {
 	source, err := filepath.Abs(source)
 	if err != nil {

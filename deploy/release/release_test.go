@@ -329,7 +329,7 @@ func TestArchivesAreReproducible(t *testing.T) {
 	}
 }
 
-// TestSelectParts: --only builds some of the parts and names those that exist.
+// TestSelectParts: --only builds some of the parts, and its error names the parts that exist.
 func TestSelectParts(t *testing.T) {
 	selected, err := selectParts("sbom,image")
 	if err != nil || len(selected) != 2 || selected[0].name != "image" || selected[1].name != "sbom" {

@@ -117,10 +117,7 @@ func TestMistakesAreFound(t *testing.T) {
 		{"field newer than the oldest version", "      containers:", "      resources: {}\n      containers:", "at '/spec/template/spec': additional properties 'resources' not allowed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			text := strings.Replace(valid, c.old, c.new, 1)
-			if text == valid {
-				t.Fatalf("the text does not contain %q", c.old)
-			}
+			text := replaced(t, valid, c.old, c.new)
 			if _, mistakes := check(t, text); !strings.Contains(strings.Join(mistakes, "\n"), c.want) {
 				t.Errorf("mistakes %q do not contain %q", mistakes, c.want)
 			}
@@ -185,13 +182,20 @@ func TestBrokenReferencesAreFound(t *testing.T) {
 		{"selector of the budget", "{selector: {matchLabels: {app: kcagent}}}", "{selector: {matchLabels: {app: other}}}", "PodDisruptionBudget kcagent: the selector"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			text := strings.Replace(connected, c.old, c.new, 1)
-			if text == connected {
-				t.Fatalf("the text does not contain %q", c.old)
-			}
+			text := replaced(t, connected, c.old, c.new)
 			if found := broken(t, Validate(t, text)); !strings.Contains(strings.Join(found, "\n"), c.want) {
 				t.Errorf("found %q, want %q", found, c.want)
 			}
 		})
 	}
+}
+
+// replaced returns the text with one replacement, which must change it.
+func replaced(t *testing.T, text, old, replacement string) string {
+	t.Helper()
+	changed := strings.Replace(text, old, replacement, 1)
+	if changed == text {
+		t.Fatalf("the text does not contain %q", old)
+	}
+	return changed
 }

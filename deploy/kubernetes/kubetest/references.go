@@ -39,7 +39,7 @@ type Env struct {
 	ValueFrom   struct{ FieldRef struct{ FieldPath string } }
 }
 
-// A Probe is a request of the kubelet. Without a path there is none.
+// A Probe is a request of the kubelet; without a path, it sends none.
 type Probe struct {
 	HTTPGet struct {
 		Path string
@@ -61,7 +61,7 @@ type Volume struct {
 	EmptyDir  *struct{ SizeLimit string }
 }
 
-// A SecurityContext is that of a pod or of a container.
+// A SecurityContext belongs to a pod or to a container.
 type SecurityContext struct {
 	RunAsUser, RunAsGroup, FSGroup int
 	RunAsNonRoot                   bool
