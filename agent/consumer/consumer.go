@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"kcagent/agent/gate"
 	"kcagent/agent/generation"
 	"kcagent/agent/kafka"
 	"kcagent/agent/lag"
@@ -53,7 +54,7 @@ type Consumer struct {
 
 	dialer       *kafka.Dialer                          // of the present run
 	fingerprints atomic.Pointer[filewatch.Fingerprints] // of the files with the credentials in use; nil before the first
-	gate         generation.Gate                        // shut while paused
+	gate         gate.Gate                              // shut while paused
 	history      generation.History
 	events       chan event // to the state machine
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/IBM/sarama"
 
+	"kcagent/agent/gate"
 	"kcagent/agent/group"
 	"kcagent/agent/kafka"
 	"kcagent/agent/lag"
@@ -277,7 +278,7 @@ type Env struct {
 	Rejects    *reject.Rules // what happens to records that cannot be decoded
 	Cluster    *kafka.Cluster
 	Client     *group.Client // the connection to the coordinator
-	Gate       *Gate         // shut while the consumer is paused
+	Gate       *gate.Gate    // shut while the consumer is paused
 	Stats      *stats.Stats
 	History    *History
 	FlushDue   <-chan struct{} // the sink requests a flush, even if nothing was written

@@ -1,4 +1,4 @@
-package generation
+package gate
 
 import (
 	"testing"
@@ -31,5 +31,14 @@ func TestShutGateAdmitsNoWrite(t *testing.T) {
 	g.Leave()
 	if !isClosed(again) {
 		t.Error("the channel is not closed the second time")
+	}
+}
+
+func isClosed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
 	}
 }

@@ -1,4 +1,5 @@
-package generation
+// Package gate stops the writes of a consumer while it is paused.
+package gate
 
 import (
 	"sync"
