@@ -19,7 +19,8 @@ import (
 // A build is a binary of kcagent with what was measured of it, one value per round.
 type build struct {
 	name, binary string
-	throughput   []result
+	throughput   []result // of the format raw
+	json         []result
 	start        []float64 // seconds until all idle consumers run
 	rss          []float64 // MiB with idle consumers
 	cores        []float64 // used by idle consumers
@@ -27,12 +28,12 @@ type build struct {
 	editCPU      []float64 // milliseconds of CPU per edit, with the requests that wait for it
 }
 
-// BenchmarkBuilds compares two builds of kcagent: the throughput of one busy consumer, the
-// memory of a thousand idle ones, and the time of an edit that pauses or resumes one of
-// these. Each round measures both, in random order, so that a change of the machine's speed
-// affects both. It prints medians and the ratio of new to old. With the same binary as old
-// and new, the ratios show the noise. CPU and memory hardly depend on other work of the
-// machine; throughput and durations do.
+// BenchmarkBuilds compares two builds of kcagent: the throughput of one busy consumer, in
+// each format, the memory of a thousand idle ones, and the time of an edit that pauses or
+// resumes one of these. Each round measures both, in random order, so that a change of the
+// machine's speed affects both. It prints medians and the ratio of new to old. With the same
+// binary as old and new, the ratios show the noise. CPU and memory hardly depend on other
+// work of the machine; throughput and durations do.
 func BenchmarkBuilds(b *testing.B) {
 	kafkatest.Require(b)
 	before := &build{name: "old", binary: os.Getenv("KCAGENT_BENCH_OLD")}
@@ -54,7 +55,12 @@ func BenchmarkBuilds(b *testing.B) {
 	both := []*build{before, after}
 	for round := range number("KCAGENT_BENCH_ROUNDS", 5) {
 		for _, i := range rand.Perm(2) {
-			both[i].drain(b, dir, cluster.Addrs()[0], fmt.Sprintf("busy-%s-%d-%d", both[i].name, b.N, round), l)
+			x := both[i]
+			x.throughput = append(x.throughput, x.drain(b, dir, cluster.Addrs()[0], fmt.Sprintf("busy-%s-%d-%d", x.name, b.N, round), "raw", l))
+		}
+		for _, i := range rand.Perm(2) {
+			x := both[i]
+			x.json = append(x.json, x.drain(b, dir, cluster.Addrs()[0], fmt.Sprintf("json-%s-%d-%d", x.name, b.N, round), "json", l))
 		}
 		for _, i := range rand.Perm(2) {
 			both[i].idle(b, cluster.Addrs()[0], fmt.Sprintf("idle-%s-%d-%d", both[i].name, b.N, round))
@@ -63,16 +69,16 @@ func BenchmarkBuilds(b *testing.B) {
 	report(b, before, after)
 }
 
-// drain measures the throughput of one consumer.
-func (x *build) drain(b *testing.B, dir, broker, group string, l load) {
+// drain measures the throughput of one consumer that writes records in a format.
+func (x *build) drain(b *testing.B, dir, broker, group, format string, l load) result {
 	b.Helper()
 	conf, out := filepath.Join(dir, "consumers.yaml"), filepath.Join(dir, "out")
-	text := fmt.Sprintf("consumers:\n- {name: bench, brokers: [%q], topics: [%s], group: %s, sink: {file: {path: %q}}}\n", broker, l.topic(), group, out)
+	text := fmt.Sprintf("consumers:\n- {name: bench, brokers: [%q], topics: [%s], group: %s, sink: {file: {path: %q, format: %s}}}\n", broker, l.topic(), group, out, format)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		b.Fatal(err)
 	}
 	cmd := exec.Command(x.binary, "run", "--config", conf, "--listen", "127.0.0.1:0", "--log-level", "warn")
-	x.throughput = append(x.throughput, drain(b, cmd, out, l))
+	return drain(b, cmd, out, l)
 }
 
 // idle measures idle consumers, and edits of one of them.
@@ -139,19 +145,27 @@ func report(b *testing.B, before, after *build) {
 		rows.add("%s,%.5g,%.5g,%.4f", what, middle(was), middle(is), ratio)
 		b.ReportMetric(ratio, unit)
 	}
-	figure := func(f func(result) float64) func(*build) []float64 {
+	figures := func(of func(*build) []result, f func(result) float64) func(*build) []float64 {
 		return func(x *build) []float64 {
 			var values []float64
-			for _, r := range x.throughput {
+			for _, r := range of(x) {
 				values = append(values, f(r))
 			}
 			return values
 		}
 	}
 	n := cmp.Or(os.Getenv("KCAGENT_BENCH_CONSUMERS"), "1000")
-	row("busy consumer: MB/s", "x-throughput", figure(func(r result) float64 { return r.mbPerSecond }))
-	row("busy consumer: CPU-s/GB", "x-cpu", figure(func(r result) float64 { return r.cpuPerGB }))
-	row("busy consumer: peak RSS MiB", "x-busy-rss", figure(func(r result) float64 { return r.rss }))
+	for _, format := range []struct {
+		what, unit string
+		of         func(*build) []result
+	}{
+		{"busy consumer", "", func(x *build) []result { return x.throughput }},
+		{"busy consumer, JSON", "-json", func(x *build) []result { return x.json }},
+	} {
+		row(format.what+": MB/s", "x-throughput"+format.unit, figures(format.of, func(r result) float64 { return r.mbPerSecond }))
+		row(format.what+": CPU-s/GB", "x-cpu"+format.unit, figures(format.of, func(r result) float64 { return r.cpuPerGB }))
+		row(format.what+": peak RSS MiB", "x-busy-rss"+format.unit, figures(format.of, func(r result) float64 { return r.rss }))
+	}
 	row(n+" idle consumers: RSS MiB", "x-idle-rss", func(x *build) []float64 { return x.rss })
 	row(n+" idle consumers: cores", "x-idle-cores", func(x *build) []float64 { return x.cores })
 	row(n+" consumers: start s", "x-start", func(x *build) []float64 { return x.start })
