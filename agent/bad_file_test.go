@@ -260,32 +260,33 @@ func TestAwaitedTopicWithUnusableFileStaysAwaited(t *testing.T) {
 // consumer has chunks, and the others are consumed. The consumer can be paused and stopped
 // meanwhile.
 func TestFailedWritesDoNotBlockOtherPartitions(t *testing.T) {
-	r := newRig(t, generation.ChunksAtOnce+2)
-	for p := range int32(generation.ChunksAtOnce + 1) {
+	chunks := int32(generation.ChunksAtOnce())
+	r := newRig(t, chunks+2)
+	for p := range chunks + 1 {
 		r.memory.failPartition(p, partitionFault{write: errors.New("disk full")})
 		r.produce(p, "x")
 	}
 	r.edit("")
 	r.wantStatus(consumer.Failing)
-	r.produce(generation.ChunksAtOnce+1, "a")
-	r.wantRecords(fmt.Sprintf("t/%d@0=a", generation.ChunksAtOnce+1))
-	r.wantCommitted(generation.ChunksAtOnce+1, 1)
+	r.produce(chunks+1, "a")
+	r.wantRecords(fmt.Sprintf("t/%d@0=a", chunks+1))
+	r.wantCommitted(chunks+1, 1)
 	gen := r.consumer().Generation
 	r.edit(", state: paused")
 	r.wantStatus(consumer.Paused)
 	r.edit("")
 	r.wantStatus(consumer.Failing)
-	for p := range int32(generation.ChunksAtOnce + 1) {
+	for p := range chunks + 1 {
 		r.memory.failPartition(p, partitionFault{})
 	}
 	r.wantStatus(consumer.Running)
-	for p := range int32(generation.ChunksAtOnce + 1) {
+	for p := range chunks + 1 {
 		r.wantCommitted(p, 1)
 	}
 	if got := r.consumer().Generation; got != gen {
 		t.Errorf("the generation is %d, was %d", got, gen)
 	}
-	if n := len(r.memory.all()); n != generation.ChunksAtOnce+2 {
+	if n := len(r.memory.all()); n != int(chunks)+2 {
 		t.Errorf("there are %d records", n)
 	}
 }

@@ -141,12 +141,9 @@ func TestLargeRecordThatFailsIsReadAgain(t *testing.T) {
 // TestChunksFitTheMemoryLimit: chunks are shorter if the memory limit does not allow full
 // ones for all consumers.
 func TestChunksFitTheMemoryLimit(t *testing.T) {
-	limits.Records.SetLimit(1 << 20) // 40 KiB for each of three buffers
-	t.Cleanup(func() {
-		limits.Records.SetLimit(0)
-		limits.Records.SetBuffers(0)
-	})
-	r := newRig(t, 1)
+	limits.Records.SetLimit(1 << 20) // 64 KiB for each buffer of a consumer with two partitions
+	t.Cleanup(func() { limits.Records.SetLimit(0) })
+	r := newRig(t, 2)
 	var longest atomic.Int64
 	r.restart(func(ctx context.Context, spec sink.Spec, o sink.Options) (sink.Sink, error) {
 		s, err := r.memory.open(ctx, spec, o)
@@ -159,7 +156,7 @@ func TestChunksFitTheMemoryLimit(t *testing.T) {
 	r.produce(0, values...)
 	r.edit("")
 	r.wantCommitted(0, int64(len(values)))
-	if n := longest.Load(); n > 1<<20/8/3+3<<10 {
+	if n := longest.Load(); n > 64<<10+3<<10 {
 		t.Errorf("a chunk has %d bytes", n)
 	}
 }

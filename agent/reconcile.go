@@ -41,7 +41,6 @@ func (a *Agent) accept(u config.Update) {
 	r.SHA256, r.Text, r.AppliedAt, r.Problems = u.SHA256, u.Text, u.At, nil
 	a.config = u.Config
 	limits.Records.SetMaxBatch(int64(u.Config.Limits.MaxBatch)) // fetches in progress keep what they have
-	limits.Records.SetBuffers(consumer.Buffers * len(u.Config.Consumers))
 	a.files.Watch(secretFiles(u.Config))
 	a.opts.SetLogLevel(u.Config.LogLevel)
 	a.log.Info("configuration accepted", logkey.Path, u.Path, logkey.SHA256, u.SHA256, logkey.Consumers, len(u.Config.Consumers))

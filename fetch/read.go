@@ -78,10 +78,16 @@ func (s *Subscription) Take(receive func(*batch.Record) bool) (next int64, ok bo
 	if p == nil {
 		return 0, false, err
 	}
+	s.taken = &p.Part
 	next, err = p.Part.Each(receive)
+	s.taken = nil
 	s.finishPart(p, next, err)
 	return next, true, nil
 }
+
+// TakenSize returns how many bytes the records of the response have that the running Take has not
+// received yet, up to most. The function that receives the records calls it.
+func (s *Subscription) TakenSize(most int) int { return s.taken.Size(most) }
 
 // WasReset reports whether the last Take returned a position that was reset, because the former one
 // was out of range or the log was truncated. The goroutine that calls Take calls it.

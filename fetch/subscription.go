@@ -6,6 +6,7 @@ import (
 
 	"github.com/IBM/sarama"
 
+	"kcagent/fetch/batch"
 	"kcagent/fetch/partition"
 	"kcagent/leader"
 	"kcagent/retry"
@@ -55,6 +56,7 @@ type Subscription struct {
 	spec  Spec
 	iso   sarama.IsolationLevel
 	ready retry.Signal // something changed that Wait waits for
+	taken *batch.Part  // of the Take that is running; used by the goroutine that calls Take
 
 	// f.mu guards all fields below.
 

@@ -1,6 +1,7 @@
 package limits
 
 import (
+	"math"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -35,7 +36,7 @@ type Memory struct {
 	limit    atomic.Int64 // of the process; 0 is none
 	maxBatch atomic.Int64 // limits.max_batch; 0 is the default
 	wanted   atomic.Int64 // by all shares
-	buffers  atomic.Int64 // that consumers may hold
+	buffers  atomic.Int64 // that consumers may hold at a time
 
 	mu      sync.Mutex
 	used    int64 // acquired
@@ -67,9 +68,6 @@ func (m *Memory) MaxBatch() int64 {
 	return DefaultMaxBatch
 }
 
-// SetBuffers sets how many buffers all consumers together may hold at a time.
-func (m *Memory) SetBuffers(n int) { m.buffers.Store(int64(n)) }
-
 // Buffer returns the size of a consumer's buffer in bytes: most, or less if the memory limit
 // does not allow that for all consumers.
 func (m *Memory) Buffer(most int) int {
@@ -78,6 +76,45 @@ func (m *Memory) Buffer(most int) int {
 		return most
 	}
 	return int(min(int64(most), max(minBuffer, limit/bufferShare/n)))
+}
+
+// SpareBuffers returns how many more buffers of a size in bytes the memory limit allows.
+func (m *Memory) SpareBuffers(size int) int {
+	limit := m.Limit()
+	if limit == 0 {
+		return math.MaxInt
+	}
+	return int(max(0, limit/bufferShare/int64(size)-m.buffers.Load()))
+}
+
+// A BufferCount is how many buffers one consumer may hold at a time. Its methods are safe for
+// concurrent use.
+type BufferCount struct {
+	m      *Memory
+	mu     sync.Mutex
+	n      int
+	closed bool
+}
+
+// CountBuffers returns a count of 0.
+func (m *Memory) CountBuffers() *BufferCount { return &BufferCount{m: m} }
+
+// Set sets the count. It does nothing after Close.
+func (c *BufferCount) Set(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		c.m.buffers.Add(int64(n - c.n))
+		c.n = n
+	}
+}
+
+// Close sets the count to 0.
+func (c *BufferCount) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.m.buffers.Add(int64(-c.n))
+	c.n, c.closed = 0, true
 }
 
 // Limit returns the memory limit of the process in bytes; 0 if there is none.

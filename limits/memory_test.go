@@ -1,6 +1,7 @@
 package limits
 
 import (
+	"math"
 	"testing"
 	"time"
 )
@@ -38,10 +39,37 @@ func TestBuffersUseAnEighthOfTheLimit(t *testing.T) {
 	} {
 		var m Memory
 		m.SetLimit(tt.limit)
-		m.SetBuffers(tt.n)
+		a, b := m.CountBuffers(), m.CountBuffers()
+		a.Set(7)
+		a.Set(tt.n / 3)
+		b.Set(tt.n - tt.n/3)
 		if got := m.Buffer(most); got != tt.large {
 			t.Errorf("limit %d, %d buffers: %d bytes, want %d", tt.limit, tt.n, got, tt.large)
 		}
+		a.Close()
+		a.Set(7)
+		b.Close()
+		if got := m.Buffer(most); got != most {
+			t.Errorf("limit %d: %d bytes after all consumers have ended, want %d", tt.limit, got, most)
+		}
+	}
+}
+
+// TestSpareBuffers: what is left of an eighth of the memory limit.
+func TestSpareBuffers(t *testing.T) {
+	var m Memory
+	c := m.CountBuffers()
+	c.Set(100)
+	if got := m.SpareBuffers(32 << 10); got != math.MaxInt {
+		t.Errorf("%d without a limit", got)
+	}
+	m.SetLimit(256 << 20)
+	if got := m.SpareBuffers(32 << 10); got != 924 {
+		t.Errorf("%d beside 100, want 924", got)
+	}
+	c.Set(2000)
+	if got := m.SpareBuffers(32 << 10); got != 0 {
+		t.Errorf("%d beside 2000, want none", got)
 	}
 }
 

@@ -45,7 +45,7 @@ var arrows = []struct{ name, imports string }{
 	{"agent/plan", "config sink/file/filename"},
 	{"agent/consumer", "agent/gate agent/generation agent/group agent/kafka agent/kafka/login agent/lag agent/offsets agent/outage agent/reject agent/stats condition config config/filewatch fetch logkey retry sink sink/deadletter"},
 	{"agent/precheck", "agent/group agent/kafka agent/kafka/login config fetch sink sink/kinds"},
-	{"agent/generation", "agent/gate agent/group agent/kafka agent/lag agent/offsets agent/outage agent/reject agent/stats condition config fetch leader limits logkey retry sink"},
+	{"agent/generation", "agent/gate agent/group agent/kafka agent/lag agent/offsets agent/outage agent/reject agent/stats buffers condition config fetch leader limits logkey retry sink"},
 	{"agent/gate", ""},
 	{"agent/reject", "agent/stats condition config leader logkey sink sink/deadletter sink/decode"},
 	{"agent/group", "agent/kafka agent/kafka/login agent/offsets config fetch leader limits retry sink"},
@@ -62,7 +62,7 @@ var arrows = []struct{ name, imports string }{
 	{"fetch/partition", "fetch/batch fetch/wire leader"},
 	{"fetch/wire", "fetch/batch fetch/dial leader"},
 	{"fetch/dial", "limits retry"},
-	{"fetch/batch", "leader limits record"},
+	{"fetch/batch", "buffers leader limits record"},
 
 	{"config", "config/filewatch config/strictyaml limits logkey sink sink/file/filename"},
 	{"config/textdiff", ""},
@@ -85,6 +85,7 @@ var arrows = []struct{ name, imports string }{
 	{"sink", "leader record"},
 
 	{"condition", "logkey"},
+	{"buffers", ""},
 	{"record", ""},
 	{"retry", ""},
 	{"limits", "logkey"},

@@ -24,10 +24,6 @@ import (
 	"kcagent/sink"
 )
 
-// Buffers is how many buffers for records a consumer holds at most: one for each chunk, and
-// one for the data of a frame that is not compressed yet.
-const Buffers = generation.ChunksAtOnce + 1
-
 // OpenSink opens a consumer's sink; it is kinds.Open, except in tests.
 type OpenSink func(context.Context, sink.Spec, sink.Options) (sink.Sink, error)
 

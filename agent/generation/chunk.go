@@ -2,10 +2,12 @@ package generation
 
 import (
 	"context"
-	"sync"
+	"runtime"
 	"time"
 
 	"kcagent/agent/reject"
+	"kcagent/buffers"
+	"kcagent/config"
 	"kcagent/fetch"
 	"kcagent/limits"
 	"kcagent/sink"
@@ -14,11 +16,10 @@ import (
 // A chunk is a number of encoded records for the sink.
 type chunk struct {
 	sink.Chunk
-	buf      *[]byte // of Data; nil if there is no record
-	moved    bool    // the position has moved, perhaps without records
-	reset    bool    // on_offset_out_of_range chose the position
-	records  int64   // without the rejected ones
-	bytes    int64   // of their keys and values
+	moved    bool  // the position has moved, perhaps without records
+	reset    bool  // on_offset_out_of_range chose the position
+	records  int64 // without the rejected ones
+	bytes    int64 // of their keys and values
 	rejected reject.Tally
 	taken    int  // records, the rejected ones included
 	consumed int  // their size, and what dead letters need in addition; a record may have none
@@ -28,14 +29,44 @@ type chunk struct {
 	stored      error     // why storing it failed, or why it cannot be stored
 }
 
-// ChunksAtOnce is how many chunks of a consumer are in progress at a time: one of its
-// partitions encodes a chunk while that of another is written. This is the memory that a
-// consumer needs in addition to the fetcher's.
-const ChunksAtOnce = 2
+// ChunksAtOnce returns how many chunks of a consumer may be in progress at a time, each of
+// another partition: as many as the process may use cores, so that their encoding and
+// compression can use all of them, and at least two, so that one is encoded while another one is
+// written.
+func ChunksAtOnce() int { return max(2, runtime.GOMAXPROCS(0)) }
+
+// comfortableBuffer is what the memory limit must leave for each buffer of a consumer with more
+// than two chunks in progress. Fewer chunks that are longer cost less.
+const comfortableBuffer = 32 << 10
+
+// chunksFor returns how many chunks of a consumer with some partitions may be in progress at a
+// time.
+func chunksFor(partitions int, compressed bool) int {
+	fit := limits.Records.SpareBuffers(comfortableBuffer) / buffersOf(1, compressed)
+	return max(1, min(partitions, ChunksAtOnce(), max(2, fit)))
+}
+
+// buffersOf returns how many buffers some chunks need: one each and, if the sink compresses, one
+// for the frame of each, and one for records that are not compressed yet.
+func buffersOf(chunks int, compressed bool) int {
+	if compressed {
+		return 2*chunks + 1
+	}
+	return chunks
+}
+
+// compresses reports whether the sink of a consumer compresses.
+func compresses(spec *config.Consumer) bool {
+	f := spec.Sink.File
+	return f != nil && f.Compression != "" && f.Compression != sink.Uncompressed
+}
 
 // chunkBytes is the size from which on a chunk is complete, so it may be longer by its last
 // record. The memory limit may require less, see chunkSize.
 const chunkBytes = 128 << 10
+
+// envelopeBytes is what a format is likely to add to a record at most.
+const envelopeBytes = 512
 
 // letterBytes is what a dead letter needs in memory, in addition to its record.
 const letterBytes = 512
@@ -43,20 +74,29 @@ const letterBytes = 512
 // chunkSize returns the size from which on a chunk is complete now.
 func chunkSize() int { return limits.Records.Buffer(chunkBytes) }
 
-// buffers has the buffers of chunks. All consumers share it, so that an idle one needs no
-// memory.
-var buffers = sync.Pool{New: func() any {
-	size := chunkSize()
-	b := make([]byte, 0, size+size/8)
-	return &b
-}}
-
-// free returns the buffer to buffers, unless a large record has made it much larger.
-func (c *chunk) free() {
-	if c.buf != nil && cap(c.Data) <= 4*chunkSize() {
-		*c.buf = c.Data[:0]
-		buffers.Put(c.buf)
+// makeRoom provides room for one more record of some bytes before its encoding. size is what the
+// buffer of the whole chunk is likely to need: an agent with a thousand consumers that get a
+// record now and then needs a thousand small buffers. limit is the size of a complete chunk.
+func (c *chunk) makeRoom(record, size, limit int) {
+	full := limit + limit/4
+	switch {
+	case c.Data == nil:
+		c.Data = buffers.Get(min(max(size, record), full))
+	case len(c.Data)+record > cap(c.Data) && cap(c.Data) < full:
+		larger := buffers.Get(min(max(2*cap(c.Data), len(c.Data)+record), full))
+		larger = append(larger, c.Data...)
+		buffers.Put(c.Data)
+		c.Data = larger
 	}
+}
+
+// free makes the buffer available to other chunks of all consumers, unless a record has made it
+// much larger than a chunk. An idle consumer holds none.
+func (c *chunk) free() {
+	if cap(c.Data) <= 4*chunkSize() {
+		buffers.Put(c.Data)
+	}
+	c.Data = nil
 }
 
 // read encodes a chunk of the records that are available. The chunk ends with the record
@@ -71,6 +111,7 @@ func (g *Generation) read(ctx context.Context, p *Partition, sub *fetch.Subscrip
 		limit = min(limit, room)
 	}
 	var latest *fetch.Record // the same one in each call, so that it costs nothing to know the last
+	fits := 0                // the size of a buffer for what is there to read
 	c.Next, c.moved, err = sub.Take(func(f *fetch.Record) bool {
 		r := &f.Record
 		size := sizeOf(r)
@@ -102,14 +143,14 @@ func (g *Generation) read(ctx context.Context, p *Partition, sub *fetch.Subscrip
 			})
 			return false
 		}
-		if c.buf == nil {
+		if c.records == 0 {
 			if c.first.IsZero() {
 				c.first = r.Time
 			}
 			c.last, latest = r.Time, f
-			c.buf = buffers.Get().(*[]byte)
-			c.Data = *c.buf
+			fits = p.expansion.encoded(sub.TakenSize(limit))
 		}
+		c.makeRoom(size+envelopeBytes, fits, limit)
 		c.Last = len(c.Data)
 		c.Data = g.env.Sink.Encode(c.Data, r)
 		c.records++
@@ -119,6 +160,7 @@ func (g *Generation) read(ctx context.Context, p *Partition, sub *fetch.Subscrip
 	if latest != nil {
 		c.last = latest.Time
 	}
+	p.expansion.observe(&c)
 	c.reset, c.Epoch = c.moved && sub.WasReset(), sub.Epoch()
 	return c, err
 }
@@ -143,6 +185,23 @@ func (g *Generation) reject(ctx context.Context, p *Partition, c *chunk, f *fetc
 	large.Next, large.Epoch = f.Offset+1, f.Epoch
 	c.large, c.stored = true, g.storeLarge(ctx, p, large)
 	return false
+}
+
+// An expansion is how many bytes a chunk of a partition had for each byte that was read. The zero
+// value is an unknown one.
+type expansion float64
+
+// recordBytes is what a record needs at least in a batch, in addition to its content.
+const recordBytes = 7
+
+// encoded returns how many bytes n bytes of records are likely to have in the sink's format.
+func (e expansion) encoded(n int) int { return int(float64(n) * max(1, float64(e))) }
+
+// observe stores the expansion of a chunk.
+func (e *expansion) observe(c *chunk) {
+	if c.records > 0 {
+		*e = expansion(float64(len(c.Data)) / float64(c.consumed+recordBytes*c.taken))
+	}
 }
 
 // LargeRecord is the size from which on a record is written in pieces, instead of being

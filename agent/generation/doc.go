@@ -14,8 +14,14 @@
 //     records that it was to cover were dropped.
 //   - While the gate is shut, no goroutine writes to the sink. A chunk that finds the gate
 //     shut is dropped, and its partition is rewound.
-//   - At most two chunks are in progress: one partition encodes while another one writes. A
-//     partition whose write fails holds none.
+//   - Each chunk in progress is of another partition. There are at most as many as the process
+//     may use cores when the generation starts, but two at least: one partition encodes while
+//     another one writes. A partition whose write fails holds none.
+//   - The chunks of a consumer hold this many buffers of 160 KiB, or smaller ones if there is less
+//     to read, and the frames of compressed files as many again. With a memory limit, the buffers
+//     of all consumers together use an eighth of it, or 8 KiB each: chunks are shorter, and
+//     consumers have two in progress, if there are many. No consumer waits for a buffer of
+//     another one, which an unresponsive sink may hold.
 //   - The watchdog never blocks: when the flusher reported stalls, a commit to an
 //     unresponsive coordinator delayed the report by half a minute. It also closes a
 //     connection whose coordinator has not responded for 10 s.

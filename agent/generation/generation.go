@@ -22,6 +22,7 @@ import (
 	"kcagent/condition"
 	"kcagent/config"
 	"kcagent/fetch"
+	"kcagent/limits"
 	"kcagent/logkey"
 	"kcagent/retry"
 	"kcagent/sink"
@@ -45,7 +46,8 @@ type Generation struct {
 	clusterID  string                      // of the cluster that the group is in; "" if unknown
 	partitions map[sink.TopicPartition]*Partition
 	running    sync.WaitGroup // goroutines that read and watch
-	slots      slots
+	slots      slots          // set by Setup
+	buffers    *limits.BufferCount
 	flusher    *flusher // nil until Setup has succeeded
 	unsaved    error    // what the last flush and commit could not save
 
@@ -64,7 +66,7 @@ func New(e Env, startedWith *config.Consumer, topics []string, absent []error, a
 		StartedWith: startedWith, Topics: topics, Absent: absent, env: e, abandon: abandon,
 		partitions:   make(map[sink.TopicPartition]*Partition),
 		fetchChanged: retry.NewSignal(),
-		slots:        make(slots, ChunksAtOnce),
+		buffers:      limits.Records.CountBuffers(),
 	}
 }
 
@@ -84,6 +86,9 @@ func (g *Generation) Setup(session sarama.ConsumerGroupSession) error {
 	if err := g.prepare(source); err != nil {
 		return err
 	}
+	compressed := compresses(g.env.Spec.Load())
+	g.slots = make(slots, chunksFor(len(g.partitions), compressed))
+	g.buffers.Set(buffersOf(cap(g.slots), compressed))
 	g.unpositioned.Store(int32(len(g.partitions)))
 	g.unopened.Store(int32(len(g.partitions)))
 	g.positioned.Store(len(g.partitions) == 0)
@@ -212,6 +217,7 @@ func (g *Generation) Cleanup(sarama.ConsumerGroupSession) error {
 	if err := g.env.Sink.Release(); err != nil {
 		g.env.Log.Warn("closing files of released partitions failed", logkey.Error, err)
 	}
+	g.buffers.Close()
 	g.env.Log.Info("partitions released", logkey.Group, g.StartedWith.Group, logkey.Reason, fmt.Sprint(context.Cause(g.session.Context())))
 	g.env.Observer.Left()
 	return nil
@@ -243,6 +249,7 @@ func (g *Generation) ApplySpec() {
 	if err := g.env.Sink.Update(spec.Sink); err != nil {
 		g.env.Log.Error("sink rejected changed settings", logkey.Error, err)
 	}
+	g.buffers.Set(buffersOf(cap(g.slots), compresses(spec)))
 	g.flusher.intervalChanged.Set()
 	if !kafka.SameTopics(spec, g.StartedWith) {
 		g.abandon(ErrTopicsChanged)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/IBM/sarama"
 
+	"kcagent/buffers"
 	"kcagent/limits"
 )
 
@@ -93,7 +94,7 @@ func (a *Allowance) reserve(fr *Frame, n int64) error {
 func (a *Allowance) NewFrame(n int64, peek func(n int64) []byte) (*Frame, error) {
 	fr := &Frame{}
 	if n <= a.left {
-		b := getBuffer(int(n))
+		b := buffers.Get(int(n))
 		a.left -= int64(cap(b))
 		fr.buf, fr.size = b[:n], int64(cap(b))
 		return fr, nil
@@ -133,7 +134,7 @@ func (a *Allowance) decompress(fr *Frame, codec sarama.CompressionCodec, b []byt
 	}
 	if err != nil {
 		if data != nil && !large {
-			putBuffer(data)
+			buffers.Put(data)
 		}
 		return nil, err
 	}

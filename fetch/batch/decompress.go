@@ -10,6 +10,8 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/klauspost/compress/gzip"
 	"github.com/pierrec/lz4/v4"
+
+	"kcagent/buffers"
 )
 
 // maxPooled is the largest decompressed size for which a growing, pooled buffer is used. The size
@@ -63,11 +65,11 @@ func readAll(r io.Reader, reset func() error, n int, limit int64, reserve func(i
 	if err := reset(); err != nil {
 		return nil, err
 	}
-	b := getBuffer(min(4*n, maxPooled))
+	b := buffers.Get(min(4*n, maxPooled))
 	for len(b) < maxPooled {
 		if len(b) == cap(b) {
-			larger := append(getBuffer(2*cap(b)), b...)
-			putBuffer(b)
+			larger := append(buffers.Get(2*cap(b)), b...)
+			buffers.Put(b)
 			b = larger
 		}
 		got, err := r.Read(b[len(b):cap(b)])
@@ -79,12 +81,12 @@ func readAll(r io.Reader, reset func() error, n int, limit int64, reserve func(i
 			err = &sizeError{size: int64(len(b))}
 			fallthrough
 		case err != nil:
-			putBuffer(b)
+			buffers.Put(b)
 			return nil, err
 		}
 	}
 	size, err := count(r, b[:cap(b)], int64(len(b)), limit)
-	putBuffer(b)
+	buffers.Put(b)
 	if err != nil {
 		return nil, err
 	}

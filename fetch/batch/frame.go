@@ -1,6 +1,9 @@
 package batch
 
-import "kcagent/limits"
+import (
+	"kcagent/buffers"
+	"kcagent/limits"
+)
 
 // A Frame is the memory of one response: its bytes, and what was decompressed from them. Parts
 // of many subscriptions point into it, and the last one that has been read gives it back. The
@@ -16,7 +19,7 @@ type Frame struct {
 
 // NewFrame returns a frame for a response of n bytes, outside any [Allowance].
 func NewFrame(n int) *Frame {
-	b := getBuffer(n)
+	b := buffers.Get(n)
 	return &Frame{buf: b[:n], size: int64(cap(b))}
 }
 
@@ -48,9 +51,9 @@ func (fr *Frame) Detach() { fr.buf = nil }
 
 // Release gives the memory back. Nothing may point into the frame any more.
 func (fr *Frame) Release() {
-	putBuffer(fr.buf)
+	buffers.Put(fr.buf)
 	for _, b := range fr.extras {
-		putBuffer(b)
+		buffers.Put(b)
 	}
 	fr.buf, fr.extras = nil, nil
 	if fr.large > 0 {

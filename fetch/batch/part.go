@@ -24,6 +24,15 @@ func (c *Content) Part() Part {
 // Empty reports whether all records were read.
 func (p *Part) Empty() bool { return len(p.batches) == 0 }
 
+// Size returns how many bytes the records that are still to be read have, without a large rest:
+// it stops counting once there are at least most.
+func (p *Part) Size(most int) (n int) {
+	for i := 0; i < len(p.batches) && n < most; i++ {
+		n += len(p.batches[i].data)
+	}
+	return n
+}
+
 // Since returns a time that is not later than the timestamp of the first record, if producers write
 // records in the order of their timestamps. It is zero if that is unknown.
 func (p *Part) Since() time.Time {

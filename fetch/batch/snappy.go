@@ -3,6 +3,8 @@ package batch
 import (
 	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/snappy/xerial"
+
+	"kcagent/buffers"
 )
 
 // decompressSnappy decompresses snappy, whose header has the decompressed size.
@@ -16,7 +18,7 @@ func decompressSnappy(src []byte, limit int64, reserve func(int64) error) ([]byt
 	}
 	var dst []byte
 	if size <= maxPooled {
-		dst = getBuffer(int(size))
+		dst = buffers.Get(int(size))
 	} else {
 		if err := reserve(size); err != nil {
 			return nil, err
@@ -25,7 +27,7 @@ func decompressSnappy(src []byte, limit int64, reserve func(int64) error) ([]byt
 	}
 	out, err := xerial.DecodeCapped(dst, src)
 	if err != nil {
-		putBuffer(dst)
+		buffers.Put(dst)
 		return nil, err
 	}
 	return out, nil

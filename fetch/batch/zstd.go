@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
+
+	"kcagent/buffers"
 )
 
 var (
@@ -45,10 +47,10 @@ func decompressZstd(src []byte, limit int64, reserve func(int64) error) ([]byte,
 		} else {
 			size = min(size, 4*int64(len(src)))
 		}
-		dst := getBuffer(int(size))
+		dst := buffers.Get(int(size))
 		out, err := zstdDecoder().DecodeAll(src, dst)
 		if cap(out) != cap(dst) {
-			putBuffer(dst)
+			buffers.Put(dst)
 		}
 		if err == nil && int64(len(out)) > limit {
 			err = &sizeError{size: int64(len(out))}
@@ -81,8 +83,8 @@ func countZstd(src []byte, bound, limit int64) (int64, error) {
 		return 0, err
 	}
 	defer func() { _ = r.Reset(nil) }()
-	scratch := getBuffer(64 << 10)
-	defer putBuffer(scratch)
+	scratch := buffers.Get(64 << 10)
+	defer buffers.Put(scratch)
 	size, err := count(r, scratch[:cap(scratch)], 0, limit)
 	if errors.Is(err, zstd.ErrWindowSizeExceeded) {
 		return bound, nil
