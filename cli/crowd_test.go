@@ -16,10 +16,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"kcagent/agent/consumer"
 	"kcagent/agent/lag"
+	"kcagent/agent/stats"
 	"kcagent/agent/web"
 	"kcagent/config"
 )
@@ -161,8 +160,8 @@ func (failingConsumer) TotalLag() lag.Lag { return lag.Lag{} }
 
 func (c failingConsumer) Snapshot() consumer.Snapshot {
 	s := consumer.Snapshot{ID: string(c), Name: string(c), State: consumer.Failing, Started: true, Fault: longError}
-	s.FlushSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "flush"})
-	s.CommitSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "commit"})
+	counted := stats.New()
+	s.FlushSeconds, s.CommitSeconds = &counted.FlushSeconds, &counted.CommitSeconds
 	return s
 }
 

@@ -39,7 +39,7 @@ var arrows = []struct{ name, imports string }{
 	{"verify", ""},
 
 	{"agent", "agent/consumer agent/diskspace agent/kafka agent/kafka/login agent/outage agent/plan agent/precheck agent/web condition config config/filewatch limits logkey retry sink sink/kinds"},
-	{"agent/web", "agent/consumer agent/lag agent/plan agent/web/fields agent/web/page config config/textdiff logkey"},
+	{"agent/web", "agent/consumer agent/lag agent/plan agent/stats agent/web/fields agent/web/page config config/textdiff logkey"},
 	{"agent/web/fields", ""},
 	{"agent/web/page", ""},
 	{"agent/plan", "config sink/file/filename"},

@@ -24,7 +24,7 @@ type Client struct {
 	sarama.Client // nil: a method that a group does not use would panic
 
 	ctx     context.Context // of the attempt to join: ends waiting for metadata
-	conf    *sarama.Config  // of requests
+	conf    *sarama.Config  // of requests before a generation; shared
 	group   string
 	dialer  *kafka.Dialer
 	cluster *fetch.Fetcher
@@ -43,19 +43,18 @@ type Client struct {
 // NewClient returns a client of one group. Nothing is dialled before it is used. ctx ends a
 // wait for metadata.
 func NewClient(ctx context.Context, conf *sarama.Config, c *login.Credentials, group string, d *kafka.Dialer, cluster *fetch.Fetcher) *Client {
-	return &Client{ctx: ctx, conf: conf, dial: conf, credentials: c, group: group, dialer: d, cluster: cluster}
+	return &Client{ctx: ctx, conf: requestConfig(conf), dial: conf, credentials: c, group: group, dialer: d, cluster: cluster}
 }
 
 // ConsumerGroup returns sarama's consumer group that uses c. It must be called once, before
 // any other method.
 //
-// The group keeps the settings that it is created with, for its heartbeats. Requests before
-// a generation use the settings of the client, and must not be retried for minutes without a
+// The group keeps the settings of new connections, for its heartbeats. Requests before a
+// generation use the settings of the client, and must not be retried for minutes without a
 // report.
 func (c *Client) ConsumerGroup() (sarama.ConsumerGroup, error) {
-	conf, patient := c.conf, *c.conf
-	patient.Metadata.Retry.Max = heartbeatRetries
-	c.conf = &patient
+	conf := c.conf
+	c.conf = c.dial
 	defer func() { c.conf = conf }()
 	return sarama.NewConsumerGroupFromClient(c.group, c)
 }

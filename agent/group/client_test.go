@@ -103,7 +103,7 @@ func TestClientDoesNotWaitForAnUnresponsiveCoordinator(t *testing.T) {
 	}
 	for range 3 {
 		open()
-		c.Reconnect(c.conf, c.credentials)
+		c.Reconnect(c.dial, c.credentials)
 	}
 	cut()
 	_ = c.Close()
@@ -154,7 +154,7 @@ func testRejectedCredentials(t *testing.T, replaced bool) {
 	if now := logins.Load(); now != made {
 		t.Errorf("%d more logins were sent", now-made)
 	}
-	conf := *c.conf
+	conf := *c.dial
 	conf.Net.SASL.Password = "right"
 	c.Reconnect(&conf, right)
 	eventually(t, "a connection", func() (bool, any) {

@@ -3,6 +3,7 @@ package group
 import (
 	"cmp"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -24,6 +25,9 @@ const (
 	// default.
 	heartbeatRetries = 2 * 10 * 4
 
+	// requestRetries is how often sarama retries a request before a generation.
+	requestRetries = 3
+
 	Assignor         = sarama.StickyBalanceStrategyName // of each member of kcagent
 	ConsumerProtocol = "consumer"                       // protocol type of groups of consumers
 )
@@ -38,7 +42,8 @@ func SessionTimeout(spec *config.Consumer) time.Duration {
 // rebalance. A thousand consumers send 500 heartbeats a second.
 func heartbeatInterval(session time.Duration) time.Duration { return min(2*time.Second, session/6) }
 
-// Config returns the settings with which sarama takes part in the consumer's group.
+// Config returns the settings with which sarama takes part in the consumer's group, and
+// opens connections to its coordinator.
 func Config(spec config.Consumer, creds *login.Credentials, d *kafka.Dialer, cluster *fetch.Fetcher) (*sarama.Config, error) {
 	s, err := kafka.SaramaConfig("kcagent/"+spec.Name, spec.Cluster, creds)
 	if err != nil {
@@ -48,6 +53,7 @@ func Config(spec config.Consumer, creds *login.Credentials, d *kafka.Dialer, clu
 	s.Net.TLS.Enable, s.Net.TLS.Config = false, nil // the dialer does the handshake, because it checks the first response
 	s.Metadata.RefreshFrequency = 10 * time.Second  // how often the leader of the group checks the number of partitions
 	s.ChannelBufferSize = 0                         // sarama's channels are not used
+	s.Metadata.Retry.Max = heartbeatRetries
 	c := &s.Consumer
 	c.Offsets.AutoCommit.Enable = false
 	c.Offsets.Initial = sarama.OffsetOldest
@@ -64,4 +70,22 @@ func Config(spec config.Consumer, creds *login.Credentials, d *kafka.Dialer, clu
 		return nil, fmt.Errorf("check kafka settings: %w", err)
 	}
 	return s, nil
+}
+
+// requests has the settings of requests, by the version of the protocol.
+var requests sync.Map // of *sarama.Config by sarama.KafkaVersion
+
+// requestConfig returns the settings for requests that sarama sends before a generation. They
+// do not differ between consumers but for the version, so that one copy is enough.
+func requestConfig(conf *sarama.Config) *sarama.Config {
+	if shared, ok := requests.Load(conf.Version); ok {
+		return shared.(*sarama.Config)
+	}
+	s := sarama.NewConfig()
+	s.Version, s.MetricRegistry, s.ChannelBufferSize = conf.Version, conf.MetricRegistry, conf.ChannelBufferSize
+	s.Metadata.Retry = conf.Metadata.Retry
+	s.Metadata.Retry.Max = requestRetries
+	s.Consumer.Offsets = conf.Consumer.Offsets
+	shared, _ := requests.LoadOrStore(conf.Version, s)
+	return shared.(*sarama.Config)
 }

@@ -114,3 +114,34 @@ func TestCoordinatorReceivesTheSessionTimeoutOfTheFile(t *testing.T) {
 		t.Errorf("session timeout %v, heartbeat every %v", g.Session.Timeout, g.Heartbeat.Interval)
 	}
 }
+
+// TestClientsShareRequestSettings: heartbeats are retried until the session is over, and
+// requests before a generation a few times only, with settings that all clients share.
+func TestClientsShareRequestSettings(t *testing.T) {
+	clusters := kafka.NewClusters(slog.New(slog.DiscardHandler))
+	t.Cleanup(clusters.Close)
+	var shared []*sarama.Config
+	for _, name := range []string{"a", "b"} {
+		spec := config.Consumer{Name: name, Group: "g", Cluster: config.Cluster{Brokers: []string{"127.0.0.1:1"}}}
+		cluster := clusters.Acquire(spec)
+		creds, err := cluster.Credentials()
+		if err != nil {
+			t.Fatal(err)
+		}
+		conf, err := Config(spec, creds, kafka.NewDialer(), cluster.Fetcher)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := NewClient(t.Context(), conf, creds, "g", kafka.NewDialer(), cluster.Fetcher)
+		if n := c.Config().Metadata.Retry.Max; n != requestRetries || conf.Metadata.Retry.Max != heartbeatRetries {
+			t.Errorf("requests have %d retries and heartbeats %d", n, conf.Metadata.Retry.Max)
+		}
+		if err := c.Config().Validate(); err != nil {
+			t.Error(err)
+		}
+		shared = append(shared, c.Config())
+	}
+	if shared[0] != shared[1] {
+		t.Error("each client has settings of its own")
+	}
+}

@@ -12,7 +12,7 @@ import (
 )
 
 // A coordinatorConn is the connection to a coordinator that sarama uses, above TLS. It parses the
-// frames of the Kafka protocol, for two purposes.
+// frames of the Kafka protocol, for three purposes.
 //
 // When a generation begins, sarama fetches the committed offset of one partition after
 // the other, and cannot be interrupted: with 1,000 partitions and a round trip of 100 ms
@@ -22,6 +22,9 @@ import (
 // A JoinGroup request is answered when the slowest member has rejoined, which may take
 // minutes. sarama has one read timeout for all requests; the deadline is removed while a
 // join is the request to be answered next.
+//
+// sarama keeps an entry for each kind of request that the broker supports, which takes 2.5 KiB
+// for each connection. The response is shortened to the requests of a group.
 //
 // All that sarama writes must be frames, which excludes SaslHandshake v0 and GSSAPI. As
 // with any connection, one goroutine at a time may read, and one may write.
@@ -37,7 +40,7 @@ type coordinatorConn struct {
 	got  int     // bytes of head
 	left int     // bytes of the response after head that were not read yet
 	buf  []byte
-	in   []byte // of buf: read from the wire, but not by sarama yet
+	in   []byte // read from the wire, but not by sarama yet
 
 	mu      sync.Mutex
 	pending []pendingRequest // in the order of their responses
@@ -45,8 +48,9 @@ type coordinatorConn struct {
 
 // A pendingRequest has no response yet, or one that was not read to its end.
 type pendingRequest struct {
-	key    kmsg.Key
-	answer []byte // of a request that did not go to the broker; else nil
+	key     kmsg.Key
+	version int16
+	answer  []byte // of a request that did not go to the broker, or a shortened response; else nil
 }
 
 // waits reports whether other members of the group may delay the response.
@@ -55,6 +59,9 @@ func (r pendingRequest) waits() bool { return r.key == kmsg.JoinGroup || r.key =
 // maxGroupRequest is larger than any request to a coordinator. A greater length shows that
 // the data is not a frame.
 const maxGroupRequest = 100 << 20
+
+// smallResponse is larger than the response to a heartbeat.
+const smallResponse = 64
 
 // Write implements net.Conn. It sends whole frames, even if the caller writes them in
 // parts.
@@ -81,7 +88,7 @@ func (c *coordinatorConn) Write(p []byte) (int, error) {
 
 // send answers a frame, or sends it to the broker.
 func (c *coordinatorConn) send(frame []byte) error {
-	r := pendingRequest{key: kmsg.Key(binary.BigEndian.Uint16(frame[4:]))}
+	r := pendingRequest{key: kmsg.Key(binary.BigEndian.Uint16(frame[4:])), version: int16(binary.BigEndian.Uint16(frame[6:]))}
 	if r.key == kmsg.OffsetFetch && !c.inGeneration() {
 		var err error
 		if r.answer, err = noOffsets(frame[4:]); err != nil {
@@ -112,7 +119,14 @@ func (c *coordinatorConn) Read(p []byte) (int, error) {
 		return 0, nil
 	case !ok:
 		return 0, errors.New("read response of coordinator: no request was sent")
-	case r.answer != nil:
+	case r.key == kmsg.ApiVersions && r.answer == nil && c.got == 0:
+		var err error
+		if r.answer, err = c.readVersions(r.version); err != nil {
+			return 0, err
+		}
+		c.answer(r.answer)
+	}
+	if r.answer != nil {
 		n := copy(p, r.answer)
 		c.answered(n)
 		return n, nil
@@ -139,10 +153,9 @@ func (c *coordinatorConn) readWire(p []byte) (n int, err error) {
 		return n, err
 	}
 	if len(c.in) == 0 {
-		// Read more than the head: if the peer does not speak Kafka, the error quotes its
-		// first bytes.
+		// Read more than the head: a heartbeat, with its response, takes one read.
 		if c.buf == nil {
-			c.buf = make([]byte, 512)
+			c.buf = make([]byte, smallResponse)
 		}
 		if n, err = c.Conn.Read(c.buf); n == 0 {
 			return 0, err
@@ -166,6 +179,13 @@ func (c *coordinatorConn) next() (r pendingRequest, ok bool) {
 		return r, false
 	}
 	return c.pending[0], true
+}
+
+// answer sets what is read in place of the response that is read now.
+func (c *coordinatorConn) answer(frame []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pending[0].answer = frame
 }
 
 // answered records that n bytes of an answer of our own were read.
@@ -198,89 +218,4 @@ func (c *coordinatorConn) SetReadDeadline(t time.Time) error {
 		t = time.Time{} // group.JoinWatch closes the connection if the broker does not respond
 	}
 	return c.Conn.SetReadDeadline(t)
-}
-
-// noOffsets returns the response to an OffsetFetch request, which is given as a frame
-// without its length. The response has no committed offset for any partition.
-func noOffsets(frame []byte) ([]byte, error) {
-	req := kmsg.NewPtrOffsetFetchRequest()
-	version, id := int16(binary.BigEndian.Uint16(frame[2:])), frame[4:8]
-	if version < 0 || version > req.MaxVersion() {
-		return nil, fmt.Errorf("unknown version %d", version)
-	}
-	req.Version = version
-	body, err := requestBody(frame[8:], req.IsFlexible())
-	if err == nil {
-		err = req.ReadFrom(body)
-	}
-	if err != nil {
-		return nil, err
-	}
-	resp := req.ResponseKind().(*kmsg.OffsetFetchResponse)
-	for _, t := range req.Topics {
-		answer := kmsg.NewOffsetFetchResponseTopic()
-		answer.Topic = t.Topic
-		for _, id := range t.Partitions {
-			p := kmsg.NewOffsetFetchResponseTopicPartition()
-			p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = id, -1, -1, kmsg.StringPtr("")
-			answer.Partitions = append(answer.Partitions, p)
-		}
-		resp.Topics = append(resp.Topics, answer)
-	}
-	for _, g := range req.Groups {
-		group := kmsg.NewOffsetFetchResponseGroup()
-		group.Group = g.Group
-		for _, t := range g.Topics {
-			answer := kmsg.NewOffsetFetchResponseGroupTopic()
-			answer.Topic, answer.TopicID = t.Topic, t.TopicID
-			for _, id := range t.Partitions {
-				p := kmsg.NewOffsetFetchResponseGroupTopicPartition()
-				p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = id, -1, -1, kmsg.StringPtr("")
-				answer.Partitions = append(answer.Partitions, p)
-			}
-			group.Topics = append(group.Topics, answer)
-		}
-		resp.Groups = append(resp.Groups, group)
-	}
-	out := append(make([]byte, 4, 64), id...)
-	if resp.IsFlexible() {
-		out = append(out, 0) // no tags
-	}
-	out = resp.AppendTo(out)
-	binary.BigEndian.PutUint32(out, uint32(len(out)-4))
-	return out, nil
-}
-
-// memberOf returns the member id in a JoinGroup request, a frame without its length; nil if
-// it cannot be read.
-func memberOf(frame []byte) *string {
-	req := kmsg.NewPtrJoinGroupRequest()
-	req.Version = int16(binary.BigEndian.Uint16(frame[2:]))
-	body, err := requestBody(frame[8:], req.IsFlexible())
-	if err != nil || req.ReadFrom(body) != nil {
-		return nil
-	}
-	return &req.MemberID
-}
-
-var errShortRequest = errors.New("request header is incomplete")
-
-// requestBody returns a request without its header. b begins with the client id; a flexible
-// request has tags behind it.
-func requestBody(b []byte, flexible bool) ([]byte, error) {
-	if len(b) < 2 {
-		return nil, errShortRequest
-	}
-	n := int(int16(binary.BigEndian.Uint16(b)))
-	if b = b[2:]; n > len(b) {
-		return nil, errShortRequest
-	}
-	b = b[max(0, n):] // -1 if the request has no client id
-	if !flexible {
-		return b, nil
-	}
-	if len(b) == 0 || b[0] != 0 {
-		return nil, errors.New("request header has tags")
-	}
-	return b[1:], nil
 }

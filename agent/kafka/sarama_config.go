@@ -79,6 +79,7 @@ const (
 func SaramaConfig(clientID string, cluster config.Cluster, c *login.Credentials) (*sarama.Config, error) {
 	s := sarama.NewConfig()
 	s.ClientID = clientID
+	s.MetricRegistry = noMetrics{}
 	s.Version = sarama.MaxVersion // an upper limit: each request is negotiated down
 	if v := cluster.KafkaVersion; v != "" {
 		version, err := sarama.ParseKafkaVersion(v)

@@ -7,6 +7,10 @@ import (
 	"testing"
 
 	"github.com/IBM/sarama"
+	"github.com/rcrowley/go-metrics"
+
+	"kcagent/agent/kafka/login"
+	"kcagent/config"
 )
 
 // TestSaramaLogsAtDebugLevel: sarama's lines are logged while the level is DEBUG, which may
@@ -46,5 +50,25 @@ func TestSaramaLogsAtDebugLevel(t *testing.T) {
 		if !strings.HasSuffix(line, `level=DEBUG msg="kafka client reported a message" `+want) {
 			t.Errorf("line %d: %s", i, line)
 		}
+	}
+}
+
+// TestConnectionsShareARegistry: sarama's metrics take no memory for each connection.
+func TestConnectionsShareARegistry(t *testing.T) {
+	SetUpSarama(nil)
+	r := sarama.NewConfig().MetricRegistry
+	conf, err := SaramaConfig("a", config.Cluster{}, &login.Credentials{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r = conf.MetricRegistry; r != metrics.Registry(noMetrics{}) {
+		t.Errorf("the registry is a %T", r)
+	}
+	metrics.GetOrRegisterMeter("m", r).Mark(1)
+	metrics.GetOrRegisterCounter("c", r).Inc(1)
+	create := func() metrics.Histogram { return metrics.NewHistogram(metrics.NewUniformSample(9)) }
+	r.GetOrRegister("h", create).(metrics.Histogram).Update(1)
+	if n := testing.AllocsPerRun(100, func() { metrics.GetOrRegisterMeter("m", r) }); n != 0 {
+		t.Errorf("a metric takes %v allocations", n)
 	}
 }

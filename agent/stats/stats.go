@@ -6,8 +6,6 @@ import (
 	"math"
 	"sync/atomic"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Stats are what a consumer counts, over all its runs. Many goroutines write and read them.
@@ -25,24 +23,15 @@ type Stats struct {
 	Truncations            atomic.Int64
 	Starts                 atomic.Int64
 	LedgerCopies           atomic.Int64
-	FlushSeconds           prometheus.Histogram
-	CommitSeconds          prometheus.Histogram
+	FlushSeconds           Histogram
+	CommitSeconds          Histogram
 	rate                   atomic.Uint64 // records per second, as float bits; written by sample
 	sampled, sampledAtNano int64         // only sample uses them
 }
 
 // New returns counters that are 0.
 func New() Stats {
-	return Stats{
-		FlushSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name:    "kcagent_consumer_flush_duration_seconds",
-			Buckets: []float64{.001, .005, .025, .1, .5, 2.5, 10},
-		}),
-		CommitSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name:    "kcagent_consumer_commit_duration_seconds",
-			Buckets: []float64{.005, .025, .1, .5, 2.5, 10},
-		}),
-	}
+	return Stats{FlushSeconds: Histogram{bounds: flushBounds}, CommitSeconds: Histogram{bounds: commitBounds}}
 }
 
 // Sample measures the rate since the last sample, smoothed over a few samples.
@@ -75,12 +64,12 @@ type Counters struct {
 	OffsetStarts         int64 // partitions for which the start policy was applied
 	CheckpointCopies     int64
 	Stalls               int64
-	StalledPartitions    int64             // now
-	SkippedKeys          int64             // records that were skipped because of their key
-	SkippedValues        int64             // records that were skipped because of their value
-	DeadLetters          int64             // records that were written to the dead-letter file
-	FlushSeconds         prometheus.Metric // a histogram; live
-	CommitSeconds        prometheus.Metric // a histogram; live
+	StalledPartitions    int64      // now
+	SkippedKeys          int64      // records that were skipped because of their key
+	SkippedValues        int64      // records that were skipped because of their value
+	DeadLetters          int64      // records that were written to the dead-letter file
+	FlushSeconds         *Histogram // live
+	CommitSeconds        *Histogram // live
 }
 
 // Counters returns the present values.
@@ -93,7 +82,7 @@ func (s *Stats) Counters() Counters {
 		OffsetResets: s.OffsetResets.Load(), Truncations: s.Truncations.Load(),
 		OffsetStarts: s.Starts.Load(), CheckpointCopies: s.LedgerCopies.Load(), Stalls: s.Stalls.Load(),
 		StalledPartitions: s.StalledPartitions.Load(),
-		FlushSeconds:      s.FlushSeconds, CommitSeconds: s.CommitSeconds,
+		FlushSeconds:      &s.FlushSeconds, CommitSeconds: &s.CommitSeconds,
 		SkippedKeys: s.SkippedKeys.Load(), SkippedValues: s.SkippedValues.Load(), DeadLetters: s.DeadLetters.Load(),
 	}
 }

@@ -7,6 +7,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+
+	"kcagent/agent/stats"
 )
 
 // A metric is the description of one of the agent's own metrics.
@@ -77,15 +79,9 @@ func (e *exposition) add(m *metric, v float64, labels ...*dto.LabelPair) {
 }
 
 // addHistogram adds the series of a histogram without labels.
-func (e *exposition) addHistogram(m *metric, h prometheus.Metric, labels ...*dto.LabelPair) error {
-	s := new(dto.Metric)
-	if err := h.Write(s); err != nil {
-		return err
-	}
-	s.Label = labels
+func (e *exposition) addHistogram(m *metric, h *stats.Histogram, labels ...*dto.LabelPair) {
 	f := e.families[m.index]
-	f.Metric = append(f.Metric, s)
-	return nil
+	f.Metric = append(f.Metric, &dto.Metric{Label: labels, Histogram: h.Metric()})
 }
 
 // labelPair returns a label. Prometheus rejects a whole scrape with one invalid value, so it
@@ -98,7 +94,7 @@ func labelPair(name, value string) *dto.LabelPair {
 // A gatherer gathers the metrics of other collectors and the metrics of the agent.
 type gatherer struct {
 	others prometheus.Gatherer
-	own    func(*exposition) error
+	own    func(*exposition)
 }
 
 // Gather implements [prometheus.Gatherer].
@@ -108,9 +104,7 @@ func (g gatherer) Gather() ([]*dto.MetricFamily, error) {
 		return nil, err
 	}
 	e := newExposition()
-	if err := g.own(e); err != nil {
-		return nil, err
-	}
+	g.own(e)
 	for _, f := range e.families {
 		if len(f.Metric) > 0 {
 			families = append(families, f)

@@ -67,7 +67,7 @@ func (a *API) gatherer() prometheus.Gatherer {
 }
 
 // collect adds all metrics of the agent and of its consumers.
-func (a *API) collect(e *exposition) error {
+func (a *API) collect(e *exposition) {
 	snap := a.o.Snapshot()
 	e.add(metricBuildInfo, 1, labelPair("go_version", goVersion), labelPair("version", a.o.Version))
 	r := &snap.Reloads
@@ -84,15 +84,12 @@ func (a *API) collect(e *exposition) error {
 		row := &snap.Rows[i]
 		s := row.Consumer.Snapshot()
 		summary[s.State]++
-		if err := row.collect(&s, a.o.DiskSpace, e); err != nil {
-			return err
-		}
+		row.collect(&s, a.o.DiskSpace, e)
 	}
 	for i, s := range shownStates {
 		e.add(metricConsumers, float64(summary[s]), statusLabels[i])
 	}
 	e.add(metricZombies, a.zombies.count(a.zombieGoroutines, a.o.Log))
-	return nil
 }
 
 // shownStates are the states of consumers in the table, which has no TERMINATED ones.
@@ -109,7 +106,7 @@ var statusLabels = func() (labels []*dto.LabelPair) {
 // reasonKey and reasonValue say why records were skipped.
 var reasonKey, reasonValue = labelPair("reason", "invalid_key"), labelPair("reason", "invalid_value")
 
-func (r *Row) collect(s *consumer.Snapshot, disk func(path string) (free, size uint64, ok bool), e *exposition) error {
+func (r *Row) collect(s *consumer.Snapshot, disk func(path string) (free, size uint64, ok bool), e *exposition) {
 	of := []*dto.LabelPair{labelPair("consumer", s.Name)}
 	for i, state := range shownStates {
 		e.add(metricStatus, oneIf(state == s.State), of[0], statusLabels[i])
@@ -139,10 +136,8 @@ func (r *Row) collect(s *consumer.Snapshot, disk func(path string) (free, size u
 		e.add(metricFree, free, of...)
 		e.add(metricSize, size, of...)
 	}
-	if err := e.addHistogram(metricCommit, s.CommitSeconds, of...); err != nil {
-		return err
-	}
-	return e.addHistogram(metricFlush, s.FlushSeconds, of...)
+	e.addHistogram(metricCommit, s.CommitSeconds, of...)
+	e.addHistogram(metricFlush, s.FlushSeconds, of...)
 }
 
 // fullestDisk returns the space of a file system. If the dead-letter file is on another one than
