@@ -22,25 +22,7 @@ func TestStalledPartitionRestartsTheConsumer(t *testing.T) {
 	id := r.consumer().ID
 	var stuck atomic.Bool
 	stuck.Store(true)
-	r.cluster.ControlKey(int16(kmsg.Fetch), func(k kmsg.Request) (kmsg.Response, error, bool) {
-		r.cluster.KeepControl()
-		req := k.(*kmsg.FetchRequest)
-		if !stuck.Load() || len(req.Topics) == 0 {
-			return nil, nil, false
-		}
-		resp := req.ResponseKind().(*kmsg.FetchResponse)
-		for _, rt := range req.Topics {
-			st := kmsg.NewFetchResponseTopic()
-			st.Topic = rt.Topic
-			for _, rp := range rt.Partitions {
-				sp := kmsg.NewFetchResponseTopicPartition()
-				sp.Partition, sp.HighWatermark, sp.LastStableOffset = rp.Partition, 3, 3
-				st.Partitions = append(st.Partitions, sp)
-			}
-			resp.Topics = append(resp.Topics, st)
-		}
-		return resp, nil, true
-	})
+	r.stallFetches(&stuck, 3)
 	r.produce(0, "a", "b", "c")
 	r.eventually("a stall", func() (bool, any) {
 		c := r.consumer()
@@ -68,4 +50,28 @@ func TestStalledPartitionRestartsTheConsumer(t *testing.T) {
 	if log := r.log.String(); !strings.Contains(log, "no progress on t/0 for 1s: position 0, end of the log 3, broker 127.0.0.1:") {
 		t.Errorf("the log does not report it:\n%s", log)
 	}
+}
+
+// stallFetches makes the broker report end as the end of each partition and return no records,
+// while stuck is true.
+func (r *rig) stallFetches(stuck *atomic.Bool, end int64) {
+	r.cluster.ControlKey(int16(kmsg.Fetch), func(k kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		req := k.(*kmsg.FetchRequest)
+		if !stuck.Load() || len(req.Topics) == 0 {
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.FetchResponse)
+		for _, rt := range req.Topics {
+			st := kmsg.NewFetchResponseTopic()
+			st.Topic = rt.Topic
+			for _, rp := range rt.Partitions {
+				sp := kmsg.NewFetchResponseTopicPartition()
+				sp.Partition, sp.HighWatermark, sp.LastStableOffset = rp.Partition, end, end
+				st.Partitions = append(st.Partitions, sp)
+			}
+			resp.Topics = append(resp.Topics, st)
+		}
+		return resp, nil, true
+	})
 }

@@ -242,6 +242,7 @@ var unseen = map[string]string{
 	"decompressed batch has … bytes, more than allowed":                            "replaced by a message that names the limit",
 	"the brokers belong to another cluster than the records of the file":           "not logged; an error names both clusters",
 	"the consumer is paused":                        "has a chunk read again after the pause",
+	"no records":                                    "has a partition wait without a goroutine",
 	"a partition is assigned to no member":          "ends a generation; logged at info level as its reason",
 	"subscribed topics have changed":                "ends a generation; logged at info level as its reason",
 	"a topic is assigned that is not subscribed to": "has the member leave the group and join it again",

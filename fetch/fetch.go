@@ -203,12 +203,14 @@ func (f *Fetcher) Run(ctx context.Context) error {
 		}
 		wg.Wait()
 	})
+	var later callbacks
+	defer func() { later.run() }()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.ended = true
 	f.share.Want(0)
 	for s := range f.subs {
-		s.ready.Set()
+		s.signal(&later)
 	}
 	return ctx.Err()
 }

@@ -170,7 +170,7 @@ func (s *Subscription) applyOffsets(start, end int64, later *callbacks) {
 		if start < 0 { // no record is as new as Spec.Time
 			start = end
 		}
-		s.jumpTo(start, leader.Unknown)
+		s.jumpTo(start, leader.Unknown, later)
 		s.cursor.HighWater = max(s.cursor.HighWater, end)
 		return
 	}
@@ -183,12 +183,12 @@ func (s *Subscription) applyOffsets(start, end int64, later *callbacks) {
 	e := partition.OutOfRangeError{Topic: s.spec.Topic, Partition: s.spec.Partition, Offset: s.cursor.FetchOffset, Start: start, End: end}
 	switch s.spec.OnOutOfRange {
 	case partition.Earliest:
-		s.jumpTo(start, leader.Unknown)
+		s.jumpTo(start, leader.Unknown, later)
 	case partition.Latest:
-		s.jumpTo(end, leader.Unknown)
+		s.jumpTo(end, leader.Unknown, later)
 	default:
 		s.fatal = &e
-		s.ready.Set()
+		s.signal(later)
 		later.add(s.spec.Changed)
 		return
 	}
@@ -209,12 +209,12 @@ func (s *Subscription) applyTruncation(e wire.EpochEnd, start, end int64, later 
 	s.cursor.Lookup, s.request.answeredAt = partition.LookupNone, time.Now()
 	if t.To < 0 {
 		s.fatal = t
-		s.ready.Set()
+		s.signal(later)
 		later.add(s.spec.Changed)
 		return true
 	}
 	later.add(s.recover())
-	s.jumpTo(t.To, epoch)
+	s.jumpTo(t.To, epoch, later)
 	s.cursor.Reset, s.cursor.CheckedBy, s.cursor.HighWater = true, t.Leader, end
 	if s.spec.Truncated != nil {
 		later.add(func() { s.spec.Truncated(*t) })
@@ -234,9 +234,9 @@ func (s *Subscription) foundEnd(iso sarama.IsolationLevel, end int64) {
 }
 
 // jumpTo continues at another offset. epoch is that of the last record before it.
-func (s *Subscription) jumpTo(to int64, epoch leader.Epoch) {
+func (s *Subscription) jumpTo(to int64, epoch leader.Epoch, later *callbacks) {
 	s.cursor.Jump(to, epoch)
-	s.ready.Set()
+	s.signal(later)
 	s.wakeLane()
 }
 

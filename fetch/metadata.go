@@ -160,7 +160,7 @@ func (s *Subscription) checkTopicID(t *metadata.TopicUpdate, later *callbacks) e
 	case s.topicID != t.ID && s.fatal == nil:
 		s.fatal = &partition.RecreatedError{Topic: s.spec.Topic}
 		s.drop(s.cursor.Next)
-		s.ready.Set()
+		s.signal(later)
 		later.add(s.spec.Changed)
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"kcagent/fetch/metadata"
 	"kcagent/fetch/partition"
 	"kcagent/leader"
+	"kcagent/retry"
 )
 
 // Read waits until there is something to take, and takes it. See [Subscription.Take].
@@ -24,14 +25,15 @@ func (s *Subscription) Read(ctx context.Context, receive func(*batch.Record) boo
 }
 
 // Wait returns nil once there is something to take, or the error of ctx. Records are fetched only
-// during Wait, and ahead for a consumer that comes back soon.
+// while the consumer waits, and ahead for a consumer that comes back soon.
 func (s *Subscription) Wait(ctx context.Context) error {
-	for !s.checkReady() {
+	ready := retry.NewSignal()
+	for !s.Poll(ready.Set) {
 		select {
-		case <-s.ready:
+		case <-ready:
 		case <-ctx.Done():
 			s.f.mu.Lock()
-			s.reader.waiting = false
+			s.reader.waiting, s.reader.ready = false, nil
 			s.touch()
 			s.f.mu.Unlock()
 			return ctx.Err()
@@ -40,20 +42,33 @@ func (s *Subscription) Wait(ctx context.Context) error {
 	return nil
 }
 
-// checkReady reports whether there is something to take. If not, the partition is fetched.
-func (s *Subscription) checkReady() bool {
+// Poll is Wait without a goroutine. It reports whether there is something to take. If not, the
+// consumer waits from now on, so the partition is fetched, and ready is called once, when Poll is to
+// be called again: there may be something to take, but need not. A further Poll replaces ready. It
+// is called without a lock, from any goroutine, perhaps before Poll has returned or after Close,
+// and must not block.
+func (s *Subscription) Poll(ready func()) bool {
 	f := s.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !s.reader.waiting {
 		s.reader.prefetch = time.Since(s.reader.returnedAt) < unreadAfter
 	}
-	s.reader.waiting = !s.canTake()
+	s.reader.waiting, s.reader.ready = !s.canTake(), nil
+	if s.reader.waiting {
+		s.reader.ready = ready
+	}
 	s.touch()
 	if s.reader.waiting && s.currentState(time.Now()).fetchable() {
 		s.wakeLane()
 	}
 	return !s.reader.waiting
+}
+
+// signal makes the consumer poll again, if it waits. f.mu is held.
+func (s *Subscription) signal(later *callbacks) {
+	later.add(s.reader.ready)
+	s.reader.ready = nil
 }
 
 // canTake reports whether there is something to take: records, a position to report, or an error.

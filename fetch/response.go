@@ -76,7 +76,7 @@ func (s *Subscription) accept(part *kmsg.FetchResponseTopicPartition, c *batch.C
 	s.request.retryAt = time.Time{}
 	if !s.cursor.Confirmed {
 		s.cursor.Report, s.cursor.Confirmed = true, true // the position is in range
-		s.ready.Set()
+		s.signal(later)
 	}
 	s.request.answeredAt = now
 	s.updateEnds(part, now)
@@ -106,7 +106,7 @@ func (s *Subscription) accept(part *kmsg.FetchResponseTopicPartition, c *batch.C
 	fr.Retain()
 	s.cursor.FetchOffset, s.cursor.FetchEpoch = c.Next, c.Last
 	s.cursor.Queue = append(s.cursor.Queue, &partition.QueuedPart{Part: c.Part(), Frame: fr, Since: now})
-	s.ready.Set()
+	s.signal(later)
 }
 
 // handleNoRecords handles a response without records for s. The broker may have some: it sends a

@@ -9,7 +9,6 @@ import (
 	"kcagent/fetch/batch"
 	"kcagent/fetch/partition"
 	"kcagent/leader"
-	"kcagent/retry"
 )
 
 // A Spec says what a subscription reads.
@@ -49,14 +48,13 @@ type Spec struct {
 // ErrClosed is what Read returns after Close.
 var ErrClosed = errors.New("subscription is closed")
 
-// A Subscription reads one partition for one consumer. Read, Wait and Take are called by one
+// A Subscription reads one partition for one consumer. Read, Wait, Poll and Take are called by one
 // goroutine at a time. The other methods are safe for concurrent use.
 type Subscription struct {
 	f     *Fetcher
 	spec  Spec
 	iso   sarama.IsolationLevel
-	ready retry.Signal // something changed that Wait waits for
-	taken *batch.Part  // of the Take that is running; used by the goroutine that calls Take
+	taken *batch.Part // of the Take that is running; used by the goroutine that calls Take
 
 	// f.mu guards all fields below.
 
@@ -80,7 +78,7 @@ type Subscription struct {
 func (f *Fetcher) Subscribe(spec Spec) *Subscription {
 	spec.MaxBytes = max(spec.MaxBytes, 1)
 	s := &Subscription{
-		f: f, spec: spec, ready: retry.NewSignal(), paused: spec.Paused,
+		f: f, spec: spec, paused: spec.Paused,
 		cursor: partition.NewCursor(spec.Offset, spec.Epoch, spec.Paused),
 		route:  route{leaderEpoch: -1, lost: true},
 		sizing: partition.NewSizing(spec.MaxBytes),
@@ -108,6 +106,8 @@ func (f *Fetcher) Subscribe(spec Spec) *Subscription {
 // delivered before Resume, except by a Take that was running already. Records that were
 // fetched ahead are dropped, and fetched again later.
 func (s *Subscription) Pause() {
+	var later callbacks
+	defer func() { later.run() }()
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
 	if s.paused {
@@ -118,25 +118,27 @@ func (s *Subscription) Pause() {
 	if !s.cursor.Confirmed && s.cursor.Next >= 0 {
 		s.cursor.Report, s.cursor.Confirmed = true, true
 	}
-	s.ready.Set()
+	s.signal(&later)
 }
 
 // Resume ends a pause, at the record after the last delivered one. The metadata is looked up
 // first: during the pause, no fetch could report that the topic was recreated, and the position
 // would mean nothing in the new topic.
 func (s *Subscription) Resume() {
+	var later callbacks
+	defer func() { later.run() }()
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
 	if s.paused {
 		s.paused = false
 		s.lookUpLeader(time.Now())
-		s.ready.Set()
+		s.signal(&later)
 	}
 }
 
 // Rewind makes offset the next one to deliver, and epoch the leader epoch of the last record
 // before it. A consumer calls it when it could not store the records. It must not be called
-// during Take. Nothing is fetched ahead until the next Wait, which may take long if the sink
+// during Take. Nothing is fetched ahead until the next Poll or Wait, which may take long if the sink
 // fails.
 func (s *Subscription) Rewind(offset int64, epoch leader.Epoch) {
 	s.f.mu.Lock()
@@ -186,6 +188,8 @@ func (s *Subscription) Reconnect() {
 // Close ends the subscription. No records are delivered after it, and a blocked Read returns
 // [ErrClosed].
 func (s *Subscription) Close() {
+	var later callbacks
+	defer func() { later.run() }()
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
 	if s.closed {
@@ -197,7 +201,7 @@ func (s *Subscription) Close() {
 	delete(s.f.subs, s)
 	delete(s.f.lost, s)
 	s.f.byPartition.remove(s)
-	s.ready.Set()
+	s.signal(&later)
 }
 
 // HighWaterMark returns the high-water mark of the partition, -1 if it is not known yet. It
@@ -260,7 +264,8 @@ func (s *Subscription) recover() (changed func()) {
 
 // A readerState is what the consumer of a subscription is doing.
 type readerState struct {
-	waiting    bool      // Wait is blocked
+	waiting    bool      // it has polled, and there was nothing to take
+	ready      func()    // is called when it is to poll again; nil if it need not be called
 	taking     bool      // Take works on a part
 	moved      bool      // the cursor was moved during a Take, which settles where to continue
 	prefetch   bool      // the consumer is likely to come back soon: fetch ahead

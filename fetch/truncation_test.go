@@ -13,7 +13,6 @@ import (
 	"kcagent/fetch/partition"
 	"kcagent/fetch/wire"
 	"kcagent/leader"
-	"kcagent/retry"
 )
 
 // comparingVersion is the version of the fetch request since which leaders compare epochs.
@@ -58,7 +57,7 @@ func TestTruncationRules(t *testing.T) {
 	} {
 		var reported []partition.TruncatedError
 		s := &Subscription{
-			f: New(Options{}), ready: retry.NewSignal(), route: route{leaderEpoch: 7},
+			f: New(Options{}), route: route{leaderEpoch: 7},
 			cursor: partition.Cursor{Lookup: partition.LookupRange, Next: c.pos, FetchOffset: c.pos, NextEpoch: e4, FetchEpoch: e4},
 			spec:   Spec{Topic: "t", OnOutOfRange: c.policy, Truncated: func(e partition.TruncatedError) { reported = append(reported, e) }},
 		}

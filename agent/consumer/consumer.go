@@ -52,7 +52,8 @@ type Consumer struct {
 	fingerprints atomic.Pointer[filewatch.Fingerprints] // of the files with the credentials in use; nil before the first
 	gate         gate.Gate                              // shut while paused
 	history      generation.History
-	events       chan event // to the state machine
+	events       chan event                            // to the state machine
+	joined       atomic.Pointer[generation.Generation] // the present generation; nil if there is none
 
 	published atomic.Pointer[publicState]
 	stats     stats.Stats
@@ -134,7 +135,16 @@ func (c *Consumer) Fingerprints() filewatch.Fingerprints {
 }
 
 // Reopen makes the sink check whether its files were moved away.
-func (c *Consumer) Reopen() { c.flushDue.Set() }
+func (c *Consumer) Reopen() { c.requestFlush() }
+
+// requestFlush requests a flush even if nothing was written: by the present generation, or by
+// the next one.
+func (c *Consumer) requestFlush() {
+	c.flushDue.Set()
+	if g := c.joined.Load(); g != nil {
+		g.FlushDue()
+	}
+}
 
 // AwaitTopics names topics that a pre-check did not find. Once they are created, their
 // partitions are later additions, which are read from their beginning.

@@ -148,6 +148,7 @@ func (j *joinAttempt) abandonIfTopicsChanged() bool {
 
 // Joined implements observer.
 func (j *joinAttempt) Joined(g *generation.Generation) {
+	j.member.consumer.joined.Store(g)
 	j.member.consumer.events <- event{kind: joined, generation: g}
 }
 
@@ -158,7 +159,10 @@ func (j *joinAttempt) Positioned() { j.member.consumer.events <- event{kind: pos
 func (j *joinAttempt) Clean() { j.member.consumer.events <- event{kind: clean} }
 
 // Left implements observer.
-func (j *joinAttempt) Left() { j.member.consumer.events <- event{kind: left} }
+func (j *joinAttempt) Left() {
+	j.member.consumer.joined.Store(nil)
+	j.member.consumer.events <- event{kind: left}
+}
 
 // Report implements observer.
 func (j *joinAttempt) Report(origin string, err error) { j.member.report(origin, err) }

@@ -84,7 +84,7 @@ func (c *Consumer) runMember(ctx context.Context, wait *retry.Backoff) (err erro
 
 // openSinks opens the sink of the records and, with on_error: dead_letter, the dead-letter file.
 func (c *Consumer) openSinks(ctx context.Context, spec *config.Consumer) (sink.Sink, error) {
-	o := sink.Options{Log: c.log, Group: spec.Group, Consumer: spec.Name, Due: func() { c.flushDue.Set() }}
+	o := sink.Options{Log: c.log, Group: spec.Group, Consumer: spec.Name, Due: c.requestFlush}
 	snk, err := c.openSink(ctx, spec.Sink, o)
 	letters, ok := spec.OnError.Sink()
 	if err != nil || !ok {

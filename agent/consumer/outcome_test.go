@@ -32,6 +32,9 @@ func TestClassifyEndOfGeneration(t *testing.T) {
 		"A rebalance after less than a second rejoins slowly, if there is another one.": {
 			ended(func(e *generationEnd) { e.lasted = shortGeneration - 1 }), rejoinSlowly,
 		},
+		"Another number of partitions is a rebalance.": {
+			ended(func(e *generationEnd) { e.cause = sarama.ErrSessionPartitionCountChanged }), rejoin,
+		},
 		"A stop ends the run, whatever else has happened.": {
 			ended(func(e *generationEnd) { e.stopped, e.cause, e.err = true, &generation.StallError{}, io.EOF }), runStopped,
 		},

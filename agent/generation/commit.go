@@ -62,7 +62,7 @@ func (f *flusher) commit(points map[*Partition]flushPoint) error {
 		return fmt.Errorf("commit offsets of group %s: %w", f.group, err)
 	}
 	if f.awaits() != awaits {
-		f.accepted.Set() // commit the other partitions with the new metadata
+		f.request(f.accepted) // commit the other partitions with the new metadata
 	}
 	if f.commits.lost {
 		f.commits = commitState{verifyAt: time.Now().Add(verifyAfter)}

@@ -1,9 +1,10 @@
 // Package generation runs one generation of a group's member: from the assignment of
 // partitions to their release. Start with [Generation]; [Env] is what it uses of its
-// consumer. The goroutine of a partition takes it through its phases (partition.go,
-// resume.go) to the hot path (flow.go). The flusher (flush.go, commit.go) makes records
-// durable and then commits their offsets. The watchdog restarts a consumer whose partitions
-// make no progress (watchdog.go).
+// consumer. The work of a partition takes it through its phases (partition.go, resume.go) to
+// the hot path (flow.go). The flusher (flush.go, commit.go) makes records durable and then
+// commits their offsets. The watchdog restarts a consumer whose partitions make no progress
+// (watchdog.go). Each of them is a [task.Task], which has no goroutine while there is nothing
+// to read, to flush or to check.
 //
 // # Rules
 //

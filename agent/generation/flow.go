@@ -5,20 +5,133 @@ import (
 	"errors"
 	"time"
 
+	"kcagent/agent/offsets"
 	"kcagent/fetch"
 	"kcagent/retry"
 	"kcagent/sink"
 )
 
+// launch starts what lasts as long as the generation.
+func (g *Generation) launch() {
+	for _, p := range g.partitions {
+		p.work.Request()
+	}
+	g.watchdog.work.Request()
+	g.flusher.work.Request() // for a flush that the sink requested before
+}
+
+// halt ends what launch has started, and the flusher. The context of the session has ended.
+func (g *Generation) halt() {
+	for _, p := range g.partitions {
+		p.work.Stop()
+		if p.current != nil { // there was nothing to read
+			p.current.end(p)
+		}
+	}
+	g.watchdog.stop()
+	g.flusher.stop()
+}
+
+// A round is what a partition holds from one opening of its sink to the next. In the phase
+// flowing, it needs a goroutine only while there are records.
+type round struct {
+	ctx    context.Context // ends the round
+	cancel context.CancelCauseFunc
+	sub    *fetch.Subscription // nil before the position is decided
+	wait   retry.Backoff       // before records are read again that the sink did not store
+}
+
+// end ends the round. p has none afterwards.
+func (r *round) end(p *Partition) {
+	p.current = nil
+	r.cancel(nil)
+	if r.sub != nil {
+		r.sub.Close()
+	}
+}
+
+// errNothingToRead says that a round continues once there are records.
+var errNothingToRead = errors.New("no records")
+
+// advance is the work of a partition: it takes the partition through its phases until there is
+// nothing to read, or until ctx ends. An error of the sink that a retry in place cannot correct
+// ends a round, and the next round opens the sink again. Other partitions are not affected, and
+// the generation continues.
+func (g *Generation) advance(ctx context.Context, p *Partition) {
+	for !p.over {
+		err := g.runRound(ctx, p)
+		switch {
+		case err == errNothingToRead:
+			return
+		case g.mustEnd(ctx, err):
+			p.over = true
+			return
+		}
+		if p.hasFlushed() {
+			p.wait.Reset()
+		}
+		g.reportSinkFault(p, err)
+		p.over = g.mustEnd(ctx, g.commitEarlyStart(ctx, p)) || !p.wait.Wait(ctx, nil)
+	}
+}
+
+// mustEnd reports that ctx has ended, or that an error leaves nothing to retry in this
+// generation. It ends the generation where the next one has to decide again.
+func (g *Generation) mustEnd(ctx context.Context, err error) bool {
+	switch {
+	case ctx.Err() != nil:
+	case errors.As(err, new(*fetch.RecreatedError)), errors.Is(err, ErrClusterChanged):
+		g.abandon(err)
+	case errors.Is(err, fetch.ErrClosed), errors.Is(err, fetch.ErrEnded): // the agent ends
+	default:
+		return false
+	}
+	return true
+}
+
+// runRound goes through the phases once, or continues in flowing. It returns why the round
+// ended, or errNothingToRead.
+func (g *Generation) runRound(ctx context.Context, p *Partition) (err error) {
+	r := p.current
+	if r == nil {
+		r = &round{}
+		r.ctx, r.cancel = context.WithCancelCause(ctx)
+		p.current = r
+		p.beginRound(func(cause error) {
+			r.cancel(cause)
+			p.work.Request() // it may be waiting for records, without a goroutine
+		})
+		var d offsets.Decision
+		d, err = g.openPartition(r.ctx, p)
+		g.countOpened(p)
+		if err == nil {
+			err = g.resume(p, r, d)
+		}
+	}
+	if err == nil {
+		err = g.flow(p, r)
+	}
+	if cause := context.Cause(r.ctx); cause != nil {
+		err = cause
+	}
+	if err != errNothingToRead {
+		r.end(p)
+	}
+	return err
+}
+
 // flow is the hot path of one partition: record → chunk → sink. It returns when the round
-// is over. Records that the sink does not store are released at once, with their memory,
-// and fetched again later. Meanwhile the partition takes part in no fetch, so that others
-// are not delayed.
-func (g *Generation) flow(ctx context.Context, p *Partition, sub *fetch.Subscription) error {
-	var wait retry.Backoff
-	for g.awaitRecords(ctx, p, sub) == nil {
-		if g.slots.take(ctx) != nil {
-			break
+// is over, or when there is nothing to read; then the partition's work is requested once there
+// is. Records that the sink does not store are released at once, with their memory, and fetched
+// again later. Meanwhile the partition takes part in no fetch, so that others are not delayed.
+func (g *Generation) flow(p *Partition, r *round) error {
+	ctx, sub := r.ctx, r.sub
+	for {
+		if err := g.awaitRecords(ctx, p, sub); err != nil {
+			return err
+		}
+		if err := g.slots.take(ctx); err != nil {
+			return err
 		}
 		c, err := g.read(ctx, p, sub)
 		stored := c.stored
@@ -29,7 +142,7 @@ func (g *Generation) flow(ctx context.Context, p *Partition, sub *fetch.Subscrip
 		g.slots.give()
 		switch {
 		case positionLost(err): // the watchdog reports it
-			wait.Wait(ctx, nil)
+			r.wait.Wait(ctx, nil)
 			sub.Retry()
 		case err != nil:
 			return err
@@ -40,7 +153,7 @@ func (g *Generation) flow(ctx context.Context, p *Partition, sub *fetch.Subscrip
 		case !c.moved: // the fetcher dropped the records, because others needed the memory
 		case stored == nil:
 			g.clearSinkFault(p)
-			wait.Reset()
+			r.wait.Reset()
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.Is(stored, sink.ErrReopen):
@@ -51,10 +164,9 @@ func (g *Generation) flow(ctx context.Context, p *Partition, sub *fetch.Subscrip
 		default:
 			rewind(p, sub)
 			g.reportSinkFault(p, stored)
-			wait.Wait(ctx, nil)
+			r.wait.Wait(ctx, nil)
 		}
 	}
-	return ctx.Err()
 }
 
 // rewind makes the fetcher return again what the sink did not accept.
@@ -63,8 +175,10 @@ func rewind(p *Partition, sub *fetch.Subscription) {
 	sub.Rewind(at.Next, at.Epoch)
 }
 
-// awaitRecords waits until there is something to take. While writes fail it checks each
-// second whether the consumer was paused: then nothing is to be stored, and nothing fails.
+// awaitRecords returns nil if there is something to take. If there is not, it returns
+// errNothingToRead, and requests the work of the partition later. While writes fail it waits, and
+// checks each second whether the consumer was paused: then nothing is to be stored, and nothing
+// fails.
 func (g *Generation) awaitRecords(ctx context.Context, p *Partition, sub *fetch.Subscription) error {
 	for p.sinkFailed {
 		if g.env.Gate.IsShut() {
@@ -78,7 +192,13 @@ func (g *Generation) awaitRecords(ctx context.Context, p *Partition, sub *fetch.
 			return err
 		}
 	}
-	return sub.Wait(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case sub.Poll(p.request):
+		return nil
+	}
+	return errNothingToRead
 }
 
 // slots limits how many chunks of a consumer are in progress at a time.

@@ -13,6 +13,7 @@ import (
 
 	"kcagent/agent/group"
 	"kcagent/agent/offsets"
+	"kcagent/agent/task"
 	"kcagent/condition"
 	"kcagent/config"
 	"kcagent/logkey"
@@ -20,9 +21,10 @@ import (
 	"kcagent/sink"
 )
 
-// A flusher makes durable what the sink of a generation accepted, and then commits it. One
-// goroutine runs it. Others request a flush by its channels, which have capacity 1, and
-// never wait for it, except for the first flush or commit of a partition.
+// A flusher makes durable what the sink of a generation accepted, and then commits it. Its
+// work flushes when that is due, and has no goroutine until then. Other goroutines request
+// it with a signal, and never wait for it, except for the first flush or commit of a
+// partition.
 type flusher struct {
 	env        *Env
 	group      string
@@ -38,25 +40,37 @@ type flusher struct {
 	now             retry.Signal // flush now
 	intervalChanged retry.Signal // flush.interval may have changed
 
-	cancel  context.CancelFunc // stops the goroutine
-	stopped chan struct{}      // closed when it has ended
+	ctx    context.Context    // of the work; outlives the session
+	cancel context.CancelFunc // ends a flush in progress
+	work   *task.Task
 
-	// Used by the flusher's goroutine, and by Cleanup after it has ended.
-	always  bool     // flush the sink even if nothing was written: the sink requested it
-	absent  []string // topics that do not exist, for the commit metadata
-	later   []string // topics that were created later, and of which nothing is committed yet
-	commits commitState
+	// Used by the work, and by Cleanup after stop.
+	schedule flushSchedule
+	always   bool     // flush the sink even if nothing was written: the sink requested it
+	absent   []string // topics that do not exist, for the commit metadata
+	later    []string // topics that were created later, and of which nothing is committed yet
+	commits  commitState
 }
 
 func newFlusher(e *Env, spec *config.Consumer, session sarama.ConsumerGroupSession, offsets group.Offsets, partitions map[sink.TopicPartition]*Partition, abandon context.CancelCauseFunc) *flusher {
-	return &flusher{
+	f := &flusher{
 		env: e, abandon: abandon, group: spec.Group, instanceID: spec.InstanceID, session: session, offsets: offsets, partitions: partitions,
 		accepted:        retry.NewSignal(),
 		firstFlush:      retry.NewSignal(),
 		now:             retry.NewSignal(),
 		intervalChanged: retry.NewSignal(),
-		stopped:         make(chan struct{}),
+		schedule:        flushSchedule{phase: flushPhase(spec.Name)},
 	}
+	f.ctx, f.cancel = context.WithCancel(context.WithoutCancel(session.Context()))
+	f.work = task.New(f.ctx, f.run)
+	return f
+}
+
+// request sets one of the flusher's signals and has the flusher look at it. It may be called
+// from any goroutine, and does nothing after stop.
+func (f *flusher) request(s retry.Signal) {
+	s.Set()
+	f.work.Request()
 }
 
 func (f *flusher) settings() config.Flush { return f.env.Spec.Load().Flush }
@@ -66,67 +80,64 @@ func (f *flusher) settings() config.Flush { return f.env.Spec.Load().Flush }
 func (f *flusher) recordAccepted(bytes int64) {
 	before := f.unflushed.Add(bytes) - bytes
 	if before == 0 {
-		f.accepted.Set()
+		f.request(f.accepted)
 	}
 	if limit := int64(f.settings().Bytes); before < limit && before+bytes >= limit {
-		f.now.Set()
+		f.request(f.now)
 	}
 }
 
-// start starts the goroutine. It ends with stop, or with ctx.
-func (f *flusher) start(ctx context.Context) {
-	ctx, f.cancel = context.WithCancel(ctx)
-	go func() {
-		defer close(f.stopped)
-		f.run(ctx)
-	}()
-}
-
-// stop ends the goroutine and waits for it.
+// stop ends the work: a flush in progress is aborted, and no other begins.
 func (f *flusher) stop() {
 	f.cancel()
-	<-f.stopped
+	f.work.Stop()
 }
 
-// run flushes once in flush.interval while there are unflushed records, and when another
-// goroutine requests it. It costs an idle consumer nothing.
-func (f *flusher) run(ctx context.Context) {
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
-	schedule := flushSchedule{phase: flushPhase(f.env.Spec.Load().Name)}
-	for {
-		timer.Stop()
-		if at := schedule.next(f.commits.verifyAt); !at.IsZero() {
-			timer.Reset(time.Until(at))
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-f.accepted:
-			schedule.accepted(time.Now(), f.settings().Interval)
-			continue
-		case <-f.intervalChanged:
-			schedule.setInterval(f.settings().Interval)
-			continue
-		case <-f.firstFlush:
-			schedule.sooner(time.Now().Add(adoptDelay))
-			continue
-		case <-f.env.FlushDue:
-			f.always = true
-		case <-f.now:
-		case <-timer.C:
-			f.verifyCommits()
-		}
-		failed := schedule.failed
-		err := f.flush(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		err = f.reportCommit(err, failed)
-		schedule.flushed(time.Now(), err)
-		if err == nil && f.env.Gate.IsShut() {
-			f.env.Observer.Clean()
-		}
+// run is the flusher's work. It flushes once in flush.interval while there are unflushed
+// records, and when another goroutine requests it, and sets the timer for the next time. It
+// costs an idle consumer nothing.
+func (f *flusher) run() {
+	if isSet(f.accepted) {
+		f.schedule.accepted(time.Now(), f.settings().Interval)
+	}
+	if isSet(f.intervalChanged) {
+		f.schedule.setInterval(f.settings().Interval)
+	}
+	if isSet(f.firstFlush) {
+		f.schedule.sooner(time.Now().Add(adoptDelay))
+	}
+	now := isSet(f.now)
+	if isSet(f.env.FlushDue) {
+		now, f.always = true, true
+	}
+	if at := f.schedule.next(f.commits.verifyAt); now || !at.IsZero() && !time.Now().Before(at) {
+		f.flushNow()
+	}
+	f.work.At(f.schedule.next(f.commits.verifyAt))
+}
+
+// isSet reports whether a signal is set, and resets it.
+func isSet(s <-chan struct{}) bool {
+	select {
+	case <-s:
+		return true
+	default:
+		return false
+	}
+}
+
+// flushNow flushes and commits, and plans the retry if that fails.
+func (f *flusher) flushNow() {
+	f.verifyCommits()
+	failed := f.schedule.failed
+	err := f.flush(f.ctx)
+	if f.ctx.Err() != nil {
+		return
+	}
+	err = f.reportCommit(err, failed)
+	f.schedule.flushed(time.Now(), err)
+	if err == nil && f.env.Gate.IsShut() {
+		f.env.Observer.Clean()
 	}
 }
 

@@ -19,20 +19,20 @@ import (
 	"kcagent/agent/offsets"
 	"kcagent/agent/reject"
 	"kcagent/agent/stats"
+	"kcagent/agent/task"
 	"kcagent/condition"
 	"kcagent/config"
 	"kcagent/fetch"
 	"kcagent/limits"
 	"kcagent/logkey"
-	"kcagent/retry"
 	"kcagent/sink"
 )
 
 // A Generation is one generation of a consumer's group membership: the time between two
 // rebalances. sarama calls Setup when the partitions are assigned, and Cleanup before
-// they are given up. Between the two, the generation's own goroutines read the
-// partitions. sarama starts none, because [group.Client] reports that partitions are not
-// readable.
+// they are given up. Between the two, tasks of the generation read the partitions, flush
+// and watch. None of them has a goroutine while it has nothing to do. sarama reads nothing,
+// because [group.Client] reports that partitions are not readable.
 type Generation struct {
 	// Set by New, and not changed.
 	StartedWith *config.Consumer // the settings when the generation started
@@ -45,18 +45,17 @@ type Generation struct {
 	session    sarama.ConsumerGroupSession // set by Setup
 	clusterID  string                      // of the cluster that the group is in; "" if unknown
 	partitions map[sink.TopicPartition]*Partition
-	running    sync.WaitGroup // goroutines that read and watch
-	slots      slots          // set by Setup
+	slots      slots // set by Setup
 	buffers    *limits.BufferCount
 	flusher    *flusher // nil until Setup has succeeded
-	unsaved    error    // what the last flush and commit could not save
+	watchdog   *watchdog
+	unsaved    error // what the last flush and commit could not save
 
 	subscribing  sync.Mutex   // held while subscriptions get the settings in force
 	unpositioned atomic.Int32 // partitions that have not had a position yet
 	positioned   atomic.Bool  // unpositioned is 0
 	unopened     atomic.Int32 // partitions that the sink was not asked to open yet
 	starts       startCount
-	fetchChanged retry.Signal // a partition may have started or stopped failing
 }
 
 // New returns a generation of the given topics, before it is joined. abandon must end the
@@ -64,9 +63,8 @@ type Generation struct {
 func New(e Env, startedWith *config.Consumer, topics []string, absent []error, abandon context.CancelCauseFunc) *Generation {
 	return &Generation{
 		StartedWith: startedWith, Topics: topics, Absent: absent, env: e, abandon: abandon,
-		partitions:   make(map[sink.TopicPartition]*Partition),
-		fetchChanged: retry.NewSignal(),
-		buffers:      limits.Records.CountBuffers(),
+		partitions: make(map[sink.TopicPartition]*Partition),
+		buffers:    limits.Records.CountBuffers(),
 	}
 }
 
@@ -79,6 +77,8 @@ func (g *Generation) Setup(session sarama.ConsumerGroupSession) error {
 			tp := sink.TopicPartition{Topic: topic, Partition: id}
 			p := newPartition(tp)
 			p.times = g.env.History.times[tp]
+			p.work = task.New(session.Context(), func() { g.advance(session.Context(), p) })
+			p.request = p.work.Request
 			g.partitions[tp] = p
 		}
 	}
@@ -97,7 +97,7 @@ func (g *Generation) Setup(session sarama.ConsumerGroupSession) error {
 		g.flusher.absent = kafka.MissingTopics(errors.Join(g.Absent...))
 		g.flusher.later = g.env.History.Baseline.LaterTopics(g.Topics)
 	}
-	g.flusher.start(context.WithoutCancel(session.Context()))
+	g.watchdog = newWatchdog(g, session.Context())
 	g.env.Stats.Rebalances.Add(1)
 	g.env.Log.Info("partitions assigned", logkey.Group, g.StartedWith.Group, logkey.MemberID, session.MemberID(),
 		logkey.Generation, session.GenerationID(), logkey.Partitions, len(g.partitions))
@@ -107,7 +107,7 @@ func (g *Generation) Setup(session sarama.ConsumerGroupSession) error {
 			g.env.Observer.Report(err.Error(), kafka.SubscribeError(err))
 		}
 	}
-	g.launch(session.Context()) // after Joined, which makes earlier faults obsolete
+	g.launch() // after Joined, which makes earlier faults obsolete
 	return nil
 }
 
@@ -181,14 +181,6 @@ func (g *Generation) inferBaseline(source group.Offsets) error {
 	return nil
 }
 
-// launch starts the goroutines that last as long as the generation.
-func (g *Generation) launch(ctx context.Context) {
-	for _, p := range g.partitions {
-		g.running.Go(func() { g.runPartition(ctx, p) })
-	}
-	g.running.Go(func() { g.watch(ctx) })
-}
-
 // ConsumeClaim implements [sarama.ConsumerGroupHandler]. sarama would call it for each
 // readable partition.
 func (g *Generation) ConsumeClaim(session sarama.ConsumerGroupSession, _ sarama.ConsumerGroupClaim) error {
@@ -203,8 +195,7 @@ func (g *Generation) Cleanup(sarama.ConsumerGroupSession) error {
 	if !g.Joined() {
 		return nil
 	}
-	g.running.Wait()
-	g.flusher.stop()
+	g.halt()
 	for tp, p := range g.partitions {
 		g.env.History.times[tp] = p.times
 	}
@@ -250,7 +241,7 @@ func (g *Generation) ApplySpec() {
 		g.env.Log.Error("sink rejected changed settings", logkey.Error, err)
 	}
 	g.buffers.Set(buffersOf(cap(g.slots), compresses(spec)))
-	g.flusher.intervalChanged.Set()
+	g.flusher.request(g.flusher.intervalChanged)
 	if !kafka.SameTopics(spec, g.StartedWith) {
 		g.abandon(ErrTopicsChanged)
 	}
@@ -258,7 +249,10 @@ func (g *Generation) ApplySpec() {
 
 // FlushNow requests a flush and a commit. If the gate is shut, the observer's Clean is called
 // once both have succeeded.
-func (g *Generation) FlushNow() { g.flusher.now.Set() }
+func (g *Generation) FlushNow() { g.flusher.request(g.flusher.now) }
+
+// FlushDue has the flusher receive from Env.FlushDue. It is called after each send.
+func (g *Generation) FlushDue() { g.flusher.work.Request() }
 
 // SortedPartitions returns the partitions by topic and number.
 func (g *Generation) SortedPartitions() []*Partition {

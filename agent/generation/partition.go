@@ -9,8 +9,10 @@ import (
 	"kcagent/agent/lag"
 	"kcagent/agent/offsets"
 	"kcagent/agent/reject"
+	"kcagent/agent/task"
 	"kcagent/fetch"
 	"kcagent/leader"
+	"kcagent/retry"
 	"kcagent/sink"
 )
 
@@ -41,21 +43,29 @@ const (
 	committingEarlyStart
 )
 
-// A Partition is the live state of one assigned partition. Its own goroutine takes it
-// through the phases; the flusher, the watchdog and the status read it.
+// A Partition is the live state of one assigned partition. Its work takes it through the
+// phases, in a goroutine that ends while there is nothing to read; the flusher, the watchdog and
+// the status read it.
 type Partition struct {
 	sink.TopicPartition
 	subscription atomic.Pointer[fetch.Subscription] // of this round; nil before the first
 
-	// Set by Setup, before the partition's goroutine starts.
+	// Set by Setup, before the partition's work begins.
 	initialPartitions int32 // how many partitions the topic had when the group first read it; -1 if unknown
 	addedLater        bool  // it was added after that, see [offsets.Baseline]
 	recreated         bool  // this agent saw the topic deleted and recreated
 
-	// Used by the partition's goroutine alone.
-	openAttempted bool // the sink was asked to open it
-	flowed        bool // it has been flowing in this generation
-	sinkFailed    bool // an error of its sink is reported
+	// work takes it through its phases; see [Generation.advance]. request is work.Request.
+	work    *task.Task
+	request func()
+
+	// Used by the partition's work alone, and by Cleanup afterwards.
+	current       *round        // nil between rounds
+	wait          retry.Backoff // before the next round
+	over          bool          // nothing is left to be done in this generation
+	openAttempted bool          // the sink was asked to open it
+	flowed        bool          // it has been flowing in this generation
+	sinkFailed    bool          // an error of its sink is reported
 	rejected      reject.Log
 	expansion     expansion // of its last chunk
 
@@ -88,7 +98,7 @@ func newPartition(tp sink.TopicPartition) *Partition {
 	return &Partition{TopicPartition: tp, pos: sink.Position{Next: -1}, flushed: sink.Position{Next: -1}}
 }
 
-// beginRound enters the first phase. cancel ends the round.
+// beginRound enters the first phase. cancel ends the round, and requests the partition's work.
 func (p *Partition) beginRound(cancel context.CancelCauseFunc) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -176,7 +186,7 @@ func (p *Partition) setEarlyStart(pos sink.Position) (ready <-chan struct{}) {
 	return p.ready
 }
 
-// becomeReady lets the partition's goroutine continue once the flusher has nothing left to
+// becomeReady lets the partition's work continue once the flusher has nothing left to
 // do before the first record. p.mu is held.
 func (p *Partition) becomeReady() {
 	if p.flushFirst || p.commitFirst || p.ready == nil {

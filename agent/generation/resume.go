@@ -23,57 +23,6 @@ import (
 // flusher starts, so that one flush and one commit serve all of them.
 const adoptDelay = 20 * time.Millisecond
 
-// runPartition takes a partition through its phases until ctx ends. An error of the sink
-// that a retry in place cannot correct ends a round, and the next round opens the sink
-// again. Other partitions are not affected, and the generation continues.
-func (g *Generation) runPartition(ctx context.Context, p *Partition) {
-	var wait retry.Backoff
-	for {
-		err := g.runRound(ctx, p)
-		if g.mustEnd(ctx, err) {
-			return
-		}
-		if p.hasFlushed() {
-			wait.Reset()
-		}
-		g.reportSinkFault(p, err)
-		if g.mustEnd(ctx, g.commitEarlyStart(ctx, p)) || !wait.Wait(ctx, nil) {
-			return
-		}
-	}
-}
-
-// mustEnd reports, after ctx has ended, that an error leaves nothing to retry in this
-// generation. It ends the generation where the next one has to decide again.
-func (g *Generation) mustEnd(ctx context.Context, err error) bool {
-	switch {
-	case ctx.Err() != nil:
-	case errors.As(err, new(*fetch.RecreatedError)), errors.Is(err, ErrClusterChanged):
-		g.abandon(err)
-	case errors.Is(err, fetch.ErrClosed), errors.Is(err, fetch.ErrEnded): // the agent ends
-	default:
-		return false
-	}
-	<-ctx.Done()
-	return true
-}
-
-// runRound goes through the phases once. It returns why the round ended.
-func (g *Generation) runRound(ctx context.Context, p *Partition) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	p.beginRound(cancel)
-	d, err := g.openPartition(ctx, p)
-	g.countOpened(p)
-	if err == nil {
-		err = g.resume(ctx, p, d)
-	}
-	if cause := context.Cause(ctx); cause != nil {
-		return cause
-	}
-	return err
-}
-
 // openPartition has the sink open what it holds of p, and decides where p resumes.
 func (g *Generation) openPartition(ctx context.Context, p *Partition) (offsets.Decision, error) {
 	l, err := g.env.Sink.Resume(ctx, p.TopicPartition, g.commitsOf)
@@ -147,29 +96,22 @@ func (g *Generation) identity(p *Partition) sink.Identity {
 	return sink.Identity{Cluster: cluster, Topic: topic, Brokers: g.env.Cluster.Brokers}
 }
 
-// resume subscribes to the decided position, adopts it, and stores records until the
-// round ends.
-func (g *Generation) resume(ctx context.Context, p *Partition, d offsets.Decision) error {
-	sub := g.subscribe(p, d)
-	defer sub.Close()
+// resume subscribes to the decided position, and adopts it.
+func (g *Generation) resume(p *Partition, r *round, d offsets.Decision) error {
+	r.sub = g.subscribe(p, d)
 	if pos, _ := p.position(); offsets.Differ(g.identity(p).Topic, pos.Topic.Topic) { // recreated between the two
 		return &fetch.RecreatedError{Topic: p.Topic}
 	}
-	next, outOfRange, err := g.resolvePosition(ctx, p, sub)
+	next, outOfRange, err := g.resolvePosition(r.ctx, p, r.sub)
 	if err != nil {
 		return err
 	}
 	if outOfRange {
-		err = g.resetPosition(ctx, p, next, sub.Epoch())
-	} else {
-		pos, _ := p.position()
-		pos.Next, pos.Epoch = next, sub.Epoch()
-		err = g.adoptPosition(ctx, p, pos, d.Adopt, d.Adopt, d.Commit)
+		return g.resetPosition(r.ctx, p, next, r.sub.Epoch())
 	}
-	if err != nil {
-		return err
-	}
-	return g.flow(ctx, p, sub)
+	pos, _ := p.position()
+	pos.Next, pos.Epoch = next, r.sub.Epoch()
+	return g.adoptPosition(r.ctx, p, pos, d.Adopt, d.Adopt, d.Commit)
 }
 
 // resolvePosition waits until the leader has resolved the position, or confirmed that it
@@ -214,7 +156,7 @@ func (g *Generation) adoptPosition(ctx context.Context, p *Partition, pos sink.P
 			return err
 		}
 	} else {
-		g.flusher.accepted.Set() // what is committed may be behind
+		g.flusher.request(g.flusher.accepted) // what is committed may be behind
 	}
 	g.clearSinkFault(p)
 	if !p.flowed {
@@ -229,7 +171,7 @@ func (g *Generation) adoptPosition(ctx context.Context, p *Partition, pos sink.P
 
 // awaitFlusher has the flusher do what has to be done before the first record.
 func (g *Generation) awaitFlusher(ctx context.Context, ready <-chan struct{}) error {
-	g.flusher.firstFlush.Set()
+	g.flusher.request(g.flusher.firstFlush)
 	select {
 	case <-ready:
 		return nil

@@ -1,8 +1,11 @@
 package generation
 
 import (
+	"errors"
 	"fmt"
 	"time"
+
+	"github.com/IBM/sarama"
 
 	"kcagent/agent/kafka"
 	"kcagent/agent/offsets"
@@ -17,8 +20,31 @@ func (g *Generation) subscribe(p *Partition, d offsets.Decision) *fetch.Subscrip
 	defer g.subscribing.Unlock()
 	sub := g.env.Cluster.Subscribe(g.subscriptionSpec(p, d))
 	p.subscription.Store(sub)
-	g.fetchChanged.Set() // a fault of the former subscription may be over
+	g.watchdog.fetchChanged() // a fault of the former subscription may be over
 	return sub
+}
+
+// deletedTopic returns a topic of the generation that does not exist any more, as far as
+// the shared metadata of the cluster says.
+func (g *Generation) deletedTopic() (topic string, ok bool) {
+	for _, t := range g.Topics {
+		if _, err := g.env.Cluster.Partitions(t); errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
+			return t, true
+		}
+	}
+	return "", false
+}
+
+// partitionsChanged reports, to the leader of the group, that a topic of any member has another
+// number of partitions than the assignment. The group has to assign them again. sarama would
+// check it in a goroutine of its own; see [group.Config].
+func (g *Generation) partitionsChanged() bool {
+	for topic, assigned := range g.env.Client.Assigned(g.ID()) {
+		if ids, err := g.env.Cluster.Partitions(topic); err != nil || len(ids) != assigned {
+			return true
+		}
+	}
+	return false
 }
 
 // subscriptionSpec says what to fetch of p.
@@ -34,7 +60,7 @@ func (g *Generation) subscriptionSpec(p *Partition, d offsets.Decision) fetch.Sp
 		MaxBytes:      int(spec.MaxPartitionBytes),
 		OnOutOfRange:  outOfRangePolicies[spec.OnOutOfRange],
 		Paused:        g.env.Gate.IsShut(),
-		Changed:       func() { g.fetchChanged.Set() },
+		Changed:       g.watchdog.fetchChanged,
 		Truncated:     g.logTruncated,
 		Reset:         g.logOutOfRange,
 	}

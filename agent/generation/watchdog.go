@@ -3,17 +3,18 @@ package generation
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/IBM/sarama"
 
+	"kcagent/agent/task"
 	"kcagent/condition"
 	"kcagent/config"
 	"kcagent/fetch"
 	"kcagent/logkey"
+	"kcagent/retry"
 	"kcagent/sink"
 )
 
@@ -25,34 +26,80 @@ const (
 	responseTimeout = 10 * time.Second
 )
 
-// watch is the watchdog. It reports why partitions cannot be fetched, and ends the
-// generation if one of them makes no progress without a known reason. It runs in a
-// goroutine of its own that never blocks, so that it can report whatever does.
-func (g *Generation) watch(ctx context.Context) {
-	defer g.endReminders()
-	progress := make(map[*Partition]lastProgress, len(g.partitions))
-	var unresponsive time.Time // since when the coordinator does not respond
-	for {
-		limit := g.env.Spec.Load().StallTimeout
-		select {
-		case <-ctx.Done():
-			return
-		case <-g.fetchChanged:
-			g.reportFetchFaults()
-			continue
-		case <-time.After(min(limit/8, watchInterval)):
-		}
-		unresponsive = g.checkCoordinator(unresponsive)
-		if topic, deleted := g.deletedTopic(); deleted {
-			g.env.Log.Warn("topic was deleted", logkey.Topic, topic)
-			g.abandon(ErrTopicsChanged)
-			return
-		}
-		if err := g.checkPartitions(progress, limit); err != nil {
-			g.abandon(err)
-			return
-		}
+// A watchdog reports why partitions of a generation cannot be fetched, and ends the generation
+// if one of them makes no progress without a known reason. Its work never blocks, except to
+// report to its own consumer, so that it can report whatever does. Each generation has its own
+// timer instead of a goroutine that checks all consumers: a check of one cannot delay that of
+// another.
+type watchdog struct {
+	g    *Generation
+	ctx  context.Context // of the session
+	work *task.Task
+
+	changed retry.Signal // a partition may have started or stopped failing
+
+	// Used by the work alone.
+	due          time.Time // of the next check
+	progress     map[*Partition]lastProgress
+	unresponsive time.Time // since when the coordinator does not respond
+	over         bool      // it has ended the generation
+}
+
+func newWatchdog(g *Generation, ctx context.Context) *watchdog {
+	w := &watchdog{g: g, ctx: ctx, changed: retry.NewSignal(), progress: make(map[*Partition]lastProgress, len(g.partitions))}
+	w.work = task.New(ctx, w.run)
+	return w
+}
+
+// fetchChanged has the watchdog look for partitions that have started or stopped failing. It may
+// be called from any goroutine, and never blocks.
+func (w *watchdog) fetchChanged() {
+	w.changed.Set()
+	w.work.Request()
+}
+
+// stop ends the work.
+func (w *watchdog) stop() {
+	w.work.Stop()
+	w.g.endReminders()
+}
+
+// run is the watchdog's work: it checks what is due, and sets the timer for the next check.
+func (w *watchdog) run() {
+	if w.over || w.ctx.Err() != nil {
+		return
 	}
+	if isSet(w.changed) {
+		w.g.reportFetchFaults()
+	}
+	now := time.Now()
+	limit := w.g.env.Spec.Load().StallTimeout
+	if w.due.IsZero() {
+		w.due = now.Add(min(limit/8, watchInterval))
+	}
+	if !now.Before(w.due) {
+		if cause := w.check(limit); cause != nil {
+			w.over = true
+			w.g.abandon(cause)
+			return
+		}
+		w.due = time.Now().Add(min(limit/8, watchInterval))
+	}
+	w.work.At(w.due)
+}
+
+// check looks at the coordinator, the topics and the partitions. It returns why the generation
+// has to end, nil if it can continue.
+func (w *watchdog) check(limit time.Duration) (cause error) {
+	w.unresponsive = w.g.checkCoordinator(w.unresponsive)
+	if topic, deleted := w.g.deletedTopic(); deleted {
+		w.g.env.Log.Warn("topic was deleted", logkey.Topic, topic)
+		return ErrTopicsChanged
+	}
+	if w.g.partitionsChanged() {
+		return sarama.ErrSessionPartitionCountChanged
+	}
+	return w.g.checkPartitions(w.progress, limit)
 }
 
 // checkCoordinator reports that the coordinator does not respond, and replaces its
@@ -73,18 +120,6 @@ func (g *Generation) checkCoordinator(since time.Time) time.Time {
 		return time.Time{}
 	}
 	return since
-}
-
-// deletedTopic returns a topic of the generation that does not exist any more, as far as
-// the shared metadata of the cluster says. sarama checks that only for the leader of a
-// group.
-func (g *Generation) deletedTopic() (topic string, ok bool) {
-	for _, t := range g.Topics {
-		if _, err := g.env.Cluster.Partitions(t); errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
-			return t, true
-		}
-	}
-	return "", false
 }
 
 // A StallError reports that a partition makes no progress without a known reason. Faults of

@@ -28,6 +28,7 @@ type Client struct {
 	group   string
 	dialer  *kafka.Dialer
 	cluster *fetch.Fetcher
+	leader  leaderStrategy
 
 	mu          sync.Mutex
 	dial        *sarama.Config     // of new connections
@@ -54,6 +55,8 @@ func NewClient(ctx context.Context, conf *sarama.Config, c *login.Credentials, g
 // report.
 func (c *Client) ConsumerGroup() (sarama.ConsumerGroup, error) {
 	conf := c.conf
+	c.leader.BalanceStrategy = c.dial.Consumer.Group.Rebalance.GroupStrategies[0]
+	c.dial.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{&c.leader}
 	c.conf = c.dial
 	defer func() { c.conf = conf }()
 	return sarama.NewConsumerGroupFromClient(c.group, c)

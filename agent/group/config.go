@@ -51,7 +51,7 @@ func Config(spec config.Consumer, creds *login.Credentials, d *kafka.Dialer, clu
 	}
 	s.Net.Proxy.Enable, s.Net.Proxy.Dialer = true, d.ToCoordinator(creds, cluster)
 	s.Net.TLS.Enable, s.Net.TLS.Config = false, nil // the dialer does the handshake, because it checks the first response
-	s.Metadata.RefreshFrequency = 10 * time.Second  // how often the leader of the group checks the number of partitions
+	s.Metadata.RefreshFrequency = 0                 // no goroutine of a leader checks the number of partitions; see Client.Assigned
 	s.ChannelBufferSize = 0                         // sarama's channels are not used
 	s.Metadata.Retry.Max = heartbeatRetries
 	c := &s.Consumer
@@ -65,7 +65,7 @@ func Config(spec config.Consumer, creds *login.Credentials, d *kafka.Dialer, clu
 	// By default, sarama waits 2 s after each join that fails because the coordinator loads
 	// the group, or because another member starts a rebalance meanwhile.
 	c.Group.Rebalance.Retry.Backoff, c.Group.Rebalance.Retry.Max = 500*time.Millisecond, 16
-	c.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{sarama.NewBalanceStrategySticky()}
+	c.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{sarama.NewBalanceStrategySticky()} // see Client.ConsumerGroup
 	if err := s.Validate(); err != nil {
 		return nil, fmt.Errorf("check kafka settings: %w", err)
 	}

@@ -1,0 +1,111 @@
+package fetch
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"kcagent/fetch/batch"
+	"kcagent/leader"
+)
+
+// TestPollLosesNoRecord: a consumer that has a goroutine only from the call of ready until the
+// next Poll returns false gets each record, also if records arrive, or the subscription is
+// paused or resumed, at that very moment. No two of its goroutines run at the same time.
+func TestPollLosesNoRecord(t *testing.T) {
+	const records = 400
+	r := newRig(t, 1, 1, smallSettings)
+	s := r.fetcher.Subscribe(Spec{Topic: "t", MaxBytes: 1 << 20})
+	var mu sync.Mutex
+	var got []string
+	var inside atomic.Int32
+	all := make(chan struct{})
+	var next func()
+	next = func() {
+		for s.Poll(func() { go next() }) {
+			if inside.Add(1) > 1 {
+				t.Error("two goroutines take records")
+			}
+			at, ok, err := s.Take(func(rec *batch.Record) bool {
+				mu.Lock()
+				defer mu.Unlock()
+				got = append(got, string(rec.Value))
+				if len(got) == records {
+					close(all)
+				}
+				return rand.IntN(3) > 0
+			})
+			if err == nil && ok && rand.IntN(4) == 0 {
+				s.Rewind(at, leader.Unknown) // what was fetched ahead is dropped
+			}
+			inside.Add(-1)
+			if err != nil {
+				return
+			}
+		}
+	}
+	next()
+	for i := 0; i < records; {
+		n := min(1+rand.IntN(3), records-i)
+		r.produce(0, i, n)
+		i += n
+		if rand.IntN(3) == 0 {
+			s.Pause()
+			s.Resume()
+		}
+	}
+	select {
+	case <-all:
+	case <-time.After(30 * time.Second):
+	}
+	s.Close()
+	mu.Lock()
+	defer mu.Unlock()
+	for i := range max(records, len(got)) {
+		if i >= len(got) || got[i] != fmt.Sprint("v", i) {
+			t.Fatalf("got %d records, of which record %d is wrong: %v", len(got), i, got)
+		}
+	}
+}
+
+// TestPollCallsReadyOnce: ready is called once for each Poll that returned false, and only for
+// the last one. Close calls it, too.
+func TestPollCallsReadyOnce(t *testing.T) {
+	r := newRig(t, 1, 1, smallSettings)
+	s := r.fetcher.Subscribe(Spec{Topic: "t", MaxBytes: 1 << 20})
+	takeAll := func(ready func()) {
+		for s.Poll(ready) {
+			if _, _, err := s.Take(func(*batch.Record) bool { return true }); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var replaced, called atomic.Int32
+	first := make(chan struct{})
+	takeAll(func() { close(first) })
+	<-first // the position is confirmed
+	takeAll(func() { replaced.Add(1) })
+	ready := make(chan struct{}, 10)
+	if s.Poll(func() { called.Add(1); ready <- struct{}{} }) {
+		t.Fatal("there is something to take")
+	}
+	rd := r.startReader(Spec{}, false)
+	r.produce(0, 0, 1)
+	<-ready
+	r.produce(0, 1, 1)
+	r.waitForRecords(rd, 0, 2)
+	s.Pause()
+	s.Resume()
+	if n := called.Load(); n != 1 || replaced.Load() != 0 {
+		t.Errorf("ready was called %d times, and the replaced one %d times", n, replaced.Load())
+	}
+	takeAll(func() { ready <- struct{}{} })
+	s.Close()
+	<-ready
+	if !s.Poll(func() { t.Error("called after Close") }) {
+		t.Error("a closed subscription has nothing to report")
+	}
+}
