@@ -55,7 +55,11 @@ func (m *memory) open(context.Context, sink.Spec, sink.Options) (sink.Sink, erro
 	return m, nil
 }
 
-func (m *memory) Encode(dst []byte, r *sink.Record) []byte {
+func (m *memory) Encoder(sink.TopicPartition) sink.Encoder { return m }
+
+func (m *memory) ValueOnly() bool { return false }
+
+func (m *memory) Append(dst []byte, r *sink.Record) []byte {
 	return fmt.Appendf(dst, "%s/%d@%d=%s\n", r.Topic, r.Partition, r.Offset, r.Value)
 }
 
@@ -77,7 +81,7 @@ func (m *memory) Write(_ context.Context, c sink.Chunk) error {
 		return m.writeErr
 	}
 	if c.Large != nil {
-		c.Data, c.Last = m.Encode(nil, c.Large), 0
+		c.Data, c.Last = m.Append(nil, c.Large), 0
 	}
 	if last := strings.LastIndexByte(strings.TrimSuffix(string(c.Data), "\n"), '\n') + 1; c.Last != last {
 		panic(fmt.Sprintf("the last record of %q begins at %d, not at %d", c.Data, last, c.Last))

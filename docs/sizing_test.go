@@ -102,8 +102,11 @@ func TestSizesOfRecords(t *testing.T) {
 	if envelope == nil || header == nil {
 		t.Fatal("the sizes were not found")
 	}
-	raw, _ := encode.For(sink.Raw)
-	json, _ := encode.For(sink.JSON)
+	encoder := func(f sink.Format) func([]byte, *sink.Record) []byte {
+		encoders, _ := encode.For(f)
+		return encoders(sink.TopicPartition{Topic: "orders", Partition: 12}).Append
+	}
+	raw, json := encoder(sink.Raw), encoder(sink.JSON)
 	r := &sink.Record{Topic: "orders", Partition: 12, Offset: 345, Time: time.Now(), Value: []byte("abc")}
 	if n := len(raw(nil, r)); n != len("abc")+1 {
 		t.Errorf("the raw record has %d bytes", n)

@@ -196,6 +196,9 @@ func (x partitionIndex) remove(s *Subscription) {
 // alone.
 type (
 	Record               = batch.Record
+	Part                 = batch.Part
+	Values               = batch.Values
+	ValueLimits          = batch.Limits
 	Pin                  = dial.Pin
 	ConnectOptions       = dial.Options
 	Membership           = dial.Membership

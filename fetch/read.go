@@ -89,20 +89,21 @@ func (s *Subscription) canTake() bool {
 // Take fails with [ErrClosed], [ErrEnded], an [OutOfRangeError], a [TruncatedError] or a
 // [RecreatedError]. After other errors the fetch is repeated, and LastError reports them meanwhile.
 func (s *Subscription) Take(receive func(*batch.Record) bool) (next int64, ok bool, err error) {
+	return s.TakePart(func(p *batch.Part) (next int64, err error) { return p.Each(receive) })
+}
+
+// TakePart is Take for a caller that reads the records of the response in its own way. read returns
+// what the last method of the part that it has called returned. It keeps nothing of the part, and
+// must not block.
+func (s *Subscription) TakePart(read func(*batch.Part) (next int64, err error)) (next int64, ok bool, err error) {
 	p, err := s.takePart()
 	if p == nil {
 		return 0, false, err
 	}
-	s.taken = &p.Part
-	next, err = p.Part.Each(receive)
-	s.taken = nil
+	next, err = read(&p.Part)
 	s.finishPart(p, next, err)
 	return next, true, nil
 }
-
-// TakenSize returns how many bytes the records of the response have that the running Take has not
-// received yet, up to most. The function that receives the records calls it.
-func (s *Subscription) TakenSize(most int) int { return s.taken.Size(most) }
 
 // WasReset reports whether the last Take returned a position that was reset, because the former one
 // was out of range or the log was truncated. The goroutine that calls Take calls it.

@@ -6,7 +6,6 @@ import (
 
 	"github.com/IBM/sarama"
 
-	"kcagent/fetch/batch"
 	"kcagent/fetch/partition"
 	"kcagent/leader"
 )
@@ -51,10 +50,9 @@ var ErrClosed = errors.New("subscription is closed")
 // A Subscription reads one partition for one consumer. Read, Wait, Poll and Take are called by one
 // goroutine at a time. The other methods are safe for concurrent use.
 type Subscription struct {
-	f     *Fetcher
-	spec  Spec
-	iso   sarama.IsolationLevel
-	taken *batch.Part // of the Take that is running; used by the goroutine that calls Take
+	f    *Fetcher
+	spec Spec
+	iso  sarama.IsolationLevel
 
 	// f.mu guards all fields below.
 

@@ -11,7 +11,7 @@ type TopicPartition struct {
 // A Chunk is a number of encoded records of one partition, in the order of their offsets.
 type Chunk struct {
 	TopicPartition
-	Data  []byte       // whole records in the form of the sink's Encode; empty if only the position advances
+	Data  []byte       // whole records, encoded by an Encoder of the sink; empty if only the position advances
 	Last  int          // index in Data at which the last record begins
 	Next  int64        // the offset after the last record
 	Epoch leader.Epoch // of the last record before Next

@@ -23,9 +23,9 @@ type Sink interface {
 	// ledger does nothing.
 	Adopt(ctx context.Context, tp TopicPartition, id string, p Position) error
 
-	// Encode appends r to dst in the sink's format. It neither blocks nor fails, retains
-	// nothing of r, and allocates only to grow dst.
-	Encode(dst []byte, r *Record) []byte
+	// Encoder returns a new encoder for the records of a partition. It neither blocks nor
+	// fails.
+	Encoder(tp TopicPartition) Encoder
 
 	// Room returns how many bytes the next chunk of a partition should have, so that a file
 	// can be completed at its configured size: the caller ends a chunk with the record that
@@ -61,6 +61,19 @@ type Sink interface {
 	// removed, and not only that the agent stops: then files that would be completed later
 	// are completed now.
 	Close(end bool) error
+}
+
+// An Encoder encodes the records of one partition in the form in which its sink stores them. It
+// may keep state, so only one goroutine at a time uses it. It stays valid until the sink is closed,
+// also after an Update.
+type Encoder interface {
+	// Append appends r to dst. It neither blocks nor fails, retains nothing of r, and
+	// allocates only to grow dst.
+	Append(dst []byte, r *Record) []byte
+
+	// ValueOnly reports whether Append appends only the value and a newline. The caller may
+	// then do this itself, many records at a time.
+	ValueOnly() bool
 }
 
 // Options are what a sink needs in addition to its spec.

@@ -104,71 +104,105 @@ func (c *chunk) free() {
 //
 // A large record is a chunk of its own, which read stores at once, so that the record is
 // not copied.
-func (g *Generation) read(ctx context.Context, p *Partition, sub *fetch.Subscription) (c chunk, err error) {
-	c.TopicPartition = p.TopicPartition
-	limit := chunkSize()
+func (g *Generation) read(ctx context.Context, p *Partition, sub *fetch.Subscription) (chunk, error) {
+	if p.encoder == nil {
+		p.encoder = g.env.Sink.Encoder(p.TopicPartition)
+	}
+	r := chunkReader{
+		limit: chunkSize(), expansion: p.expansion, encoder: p.encoder, rejects: g.env.Rejects,
+		storeLarge: func(c chunk) error { return g.storeLarge(ctx, p, c) },
+	}
+	r.TopicPartition = p.TopicPartition
 	if room := g.env.Sink.Room(p.TopicPartition); room > 0 {
-		limit = min(limit, room)
+		r.limit = min(r.limit, room)
 	}
-	var latest *fetch.Record // the same one in each call, so that it costs nothing to know the last
-	fits := 0                // the size of a buffer for what is there to read
-	c.Next, c.moved, err = sub.Take(func(f *fetch.Record) bool {
-		r := &f.Record
-		size := sizeOf(r)
-		if size >= LargeRecord && c.taken > 0 {
-			f.PutBack()
-			latest = nil
-			return false
+	var err error
+	r.Next, r.moved, err = sub.TakePart(r.read)
+	p.expansion.observe(&r.chunk)
+	r.reset, r.Epoch = r.moved && sub.WasReset(), sub.Epoch()
+	return r.chunk, err
+}
+
+// A chunkReader reads records into a chunk.
+type chunkReader struct {
+	chunk
+	limit      int       // the size from which on the chunk is complete
+	fits       int       // the size of a buffer for what is there to read
+	expansion  expansion // of an earlier chunk
+	encoder    sink.Encoder
+	rejects    *reject.Rules
+	storeLarge func(chunk) error
+}
+
+// read reads records of part until the chunk is complete. It returns the offset to continue at.
+func (c *chunkReader) read(part *fetch.Part) (next int64, err error) {
+	if c.encoder.ValueOnly() && !c.rejects.Decodes() {
+		if next, handOver, err := c.appendValues(part); !handOver {
+			return next, err
 		}
-		r.Topic, r.Partition = p.Topic, p.Partition
-		if err := g.env.Rejects.Decode(r); err != nil {
-			if c.first.IsZero() {
-				c.first = r.Time
-			}
-			more := g.reject(ctx, p, &c, f, size, err)
-			if !more {
-				latest = nil
-			}
-			c.taken++
-			c.consumed += size + letterBytes
-			return more && c.consumed < limit
+	}
+	c.fits = c.expansion.encoded(part.Size(c.limit))
+	return part.Each(c.append)
+}
+
+// appendValues adds the values of records, until the chunk is complete or the next record may be
+// large. If handOver is true, append has to add the next record.
+func (c *chunkReader) appendValues(part *fetch.Part) (next int64, handOver bool, err error) {
+	if !part.Empty() {
+		c.makeRoom(0, part.Size(c.limit), c.limit) // a value has fewer bytes than its record
+	}
+	v := fetch.Values{Data: c.Data}
+	next, handOver, err = part.AppendValues(&v, fetch.ValueLimits{Data: c.limit, Record: LargeRecord / escapedByte, Header: headerBytes})
+	c.Data, c.Last, c.taken, c.consumed = v.Data, v.Last, v.Records, len(v.Data)
+	c.records, c.bytes, c.first, c.last = int64(v.Records), v.Bytes, v.First, v.Time
+	return next, handOver, err
+}
+
+// append adds a record, or applies on_error to it. It reports whether the chunk may have further
+// records.
+func (c *chunkReader) append(f *fetch.Record) (more bool) {
+	r := &f.Record
+	size := sizeOf(r)
+	if size >= LargeRecord && c.taken > 0 {
+		f.PutBack()
+		return false
+	}
+	r.Topic, r.Partition = c.Topic, c.Partition
+	first := c.taken == 0
+	if err := c.rejects.Decode(r); err != nil {
+		if first {
+			c.first = r.Time
 		}
+		more := c.reject(f, size, err)
 		c.taken++
-		c.consumed += size
-		if size >= LargeRecord {
-			c.large, c.stored = true, g.storeLarge(ctx, p, chunk{
-				Chunk:   sink.Chunk{TopicPartition: p.TopicPartition, Large: r, Next: r.Offset + 1, Epoch: f.Epoch},
-				records: 1, first: r.Time, last: r.Time,
-				bytes: int64(len(r.Key) + len(r.Value)),
-			})
-			return false
-		}
-		if c.records == 0 {
-			if c.first.IsZero() {
-				c.first = r.Time
-			}
-			c.last, latest = r.Time, f
-			fits = p.expansion.encoded(sub.TakenSize(limit))
-		}
-		c.makeRoom(size+envelopeBytes, fits, limit)
-		c.Last = len(c.Data)
-		c.Data = g.env.Sink.Encode(c.Data, r)
-		c.records++
-		c.bytes += int64(len(r.Key) + len(r.Value))
-		return len(c.Data) < limit
-	})
-	if latest != nil {
-		c.last = latest.Time
+		c.consumed += size + letterBytes
+		return more && c.consumed < c.limit
 	}
-	p.expansion.observe(&c)
-	c.reset, c.Epoch = c.moved && sub.WasReset(), sub.Epoch()
-	return c, err
+	c.taken++
+	c.consumed += size
+	if size >= LargeRecord {
+		c.large, c.stored = true, c.storeLarge(chunk{
+			Chunk:   sink.Chunk{TopicPartition: c.TopicPartition, Large: r, Next: r.Offset + 1, Epoch: f.Epoch},
+			records: 1, first: r.Time, last: r.Time,
+			bytes: int64(len(r.Key) + len(r.Value)),
+		})
+		return false
+	}
+	if first {
+		c.first = r.Time
+	}
+	c.makeRoom(size+envelopeBytes, c.fits, c.limit)
+	c.Last, c.last = len(c.Data), r.Time
+	c.Data = c.encoder.Append(c.Data, r)
+	c.records++
+	c.bytes += int64(len(r.Key) + len(r.Value))
+	return len(c.Data) < c.limit
 }
 
 // reject applies on_error to a record that cannot be decoded. It reports whether the chunk
 // may have further records.
-func (g *Generation) reject(ctx context.Context, p *Partition, c *chunk, f *fetch.Record, size int, cause error) (more bool) {
-	err := g.env.Rejects.Reject(&c.Chunk, &c.rejected, &f.Record, f.Epoch, cause)
+func (c *chunkReader) reject(f *fetch.Record, size int, cause error) (more bool) {
+	err := c.rejects.Reject(&c.Chunk, &c.rejected, &f.Record, f.Epoch, cause)
 	switch {
 	case err != nil && c.taken > 0: // store the records before it first
 		f.PutBack()
@@ -183,7 +217,7 @@ func (g *Generation) reject(ctx context.Context, p *Partition, c *chunk, f *fetc
 	// written now.
 	large := chunk{Chunk: c.Chunk, rejected: c.rejected, first: c.first}
 	large.Next, large.Epoch = f.Offset+1, f.Epoch
-	c.large, c.stored = true, g.storeLarge(ctx, p, large)
+	c.large, c.stored = true, c.storeLarge(large)
 	return false
 }
 

@@ -2,10 +2,21 @@ package generation
 
 import (
 	"bytes"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"math/rand/v2"
 	"runtime"
 	"testing"
 
+	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kcagent/agent/reject"
+	"kcagent/config"
+	"kcagent/fetch/batch"
 	"kcagent/limits"
+	"kcagent/sink"
 )
 
 // TestChunksInProgress: a consumer has as many as the process may use cores, two at least, and not
@@ -89,5 +100,117 @@ func TestExpansionOfAPartition(t *testing.T) {
 	e.observe(&chunk{})
 	if got := e.encoded(1000); got < 9_900 {
 		t.Errorf("%d after a chunk without records", got)
+	}
+}
+
+// A perRecord hides that an encoder appends only values, so that it is called for each record.
+type perRecord struct{ sink.Encoder }
+
+func (perRecord) ValueOnly() bool { return false }
+
+// A rawEncoder is the encoder of the raw format.
+type rawEncoder struct{}
+
+func (rawEncoder) Append(dst []byte, r *sink.Record) []byte {
+	return append(append(dst, r.Value...), '\n')
+}
+
+func (rawEncoder) ValueOnly() bool { return true }
+
+// randomResponse returns record batches, with a message of the format before Kafka 0.11 here and
+// there. Offsets have gaps. If malformed is true, the last batch has fewer records than its header
+// says.
+func randomResponse(random *rand.Rand, sizes []int, malformed bool) []byte {
+	bytesOf := func(n int) []byte {
+		if random.IntN(8) == 0 {
+			return nil
+		}
+		return bytes.Repeat([]byte{byte('a' + random.IntN(26))}, random.IntN(n+1))
+	}
+	var raw []byte
+	offset := int64(random.IntN(100))
+	for i, batches := 0, 1+random.IntN(5); i < batches; i++ {
+		offset += int64(random.IntN(3))
+		if random.IntN(8) == 0 {
+			m := kmsg.MessageV1{Offset: offset, Magic: 1, Timestamp: int64(random.IntN(9)) - 1, Key: bytesOf(9), Value: bytesOf(99)}
+			m.MessageSize = int32(len(m.AppendTo(nil)) - 12)
+			b := m.AppendTo(nil)
+			binary.BigEndian.PutUint32(b[12:], crc32.ChecksumIEEE(b[16:]))
+			raw = append(raw, b...)
+			offset++
+			continue
+		}
+		b := kmsg.RecordBatch{FirstOffset: offset, PartitionLeaderEpoch: int32(i), Magic: 2, FirstTimestamp: int64(random.IntN(4)) - 1, MaxTimestamp: 5, ProducerID: -1}
+		if random.IntN(4) == 0 {
+			b.Attributes = 0x08 // LogAppendTime
+		}
+		for range random.IntN(40) {
+			r := kmsg.Record{OffsetDelta: int32(offset - b.FirstOffset), TimestampDelta64: int64(random.IntN(3)), Key: bytesOf(9), Value: bytesOf(sizes[random.IntN(len(sizes))])}
+			if random.IntN(4) == 0 {
+				r.Headers = []kmsg.Header{{Key: "h", Value: bytesOf(20)}, {Value: bytesOf(20)}}
+			}
+			if random.IntN(100) == 0 { // few bytes, and much memory
+				r.Headers = make([]kmsg.Header, LargeRecord/headerBytes-random.IntN(2))
+			}
+			r.Length = int32(len(r.AppendTo(nil)) - 1) // of one byte
+			b.Records = r.AppendTo(b.Records)
+			b.NumRecords++
+			offset += 1 + int64(random.IntN(8)/7)
+		}
+		b.LastOffsetDelta = int32(offset - b.FirstOffset)
+		offset++
+		if malformed && i == batches-1 {
+			b.NumRecords++
+		}
+		data := b.AppendTo(nil)
+		binary.BigEndian.PutUint32(data[8:], uint32(len(data)-12))
+		binary.BigEndian.PutUint32(data[17:], crc32.Checksum(data[21:], crc32.MakeTable(crc32.Castagnoli)))
+		raw = append(raw, data...)
+	}
+	return raw
+}
+
+// TestValuesAreTheChunksOfSingleRecords: if an encoder appends only values, the chunks are the same
+// as if it were called for each record, with all that is known about them.
+func TestValuesAreTheChunksOfSingleRecords(t *testing.T) {
+	random := rand.New(rand.NewPCG(7, 8))
+	rejects := reject.New(&config.Consumer{}, nil)
+	allowance := batch.NewAllowance(new(limits.Memory))
+	for round := range 40 {
+		sizes := []int{0, 3, 50, 200}
+		if round%4 == 0 {
+			sizes = append(sizes, 1000, LargeRecord/escapedByte, LargeRecord/2, LargeRecord+10)
+		}
+		raw := randomResponse(random, sizes, round%5 == 0)
+		allowance.Grant(t, 64<<20)
+		frame := batch.NewFrame(1)
+		content := batch.Decode(frame, &allowance, &kmsg.FetchResponseTopicPartition{RecordBatches: raw}, int64(random.IntN(120)), sarama.ReadUncommitted)
+		if content.Err != nil {
+			t.Fatal(content.Err)
+		}
+		parts := [2]batch.Part{content.Part(), content.Part()}
+		for chunks := 0; !parts[0].Empty(); chunks++ {
+			var got [2]string
+			limit := 1 + random.IntN([]int{1, 100, 2000, chunkBytes}[random.IntN(4)])
+			failed := false
+			for i, encoder := range []sink.Encoder{rawEncoder{}, perRecord{rawEncoder{}}} {
+				c := chunkReader{limit: limit, encoder: encoder, rejects: rejects, storeLarge: func(c chunk) error {
+					got[i] += fmt.Sprintf("large %d next %d epoch %s records %d bytes %d first %v last %v\n", c.Large.Offset, c.Next, c.Epoch, c.records, c.bytes, c.first, c.last)
+					return nil
+				}}
+				next, err := c.read(&parts[i])
+				got[i] += fmt.Sprintf("next %d epoch %s error %v empty %v large %v records %d bytes %d last %d first %v last %v\n%s",
+					next, parts[i].Epoch, err, parts[i].Empty(), c.large, c.records, c.bytes, c.Last, c.first, c.last, c.Data)
+				c.free()
+				failed = err != nil
+			}
+			if got[0] != got[1] {
+				t.Fatalf("round %d, chunk %d with a limit of %d: got\n%.400s\nwant\n%.400s", round, chunks, limit, got[0], got[1])
+			}
+			if failed {
+				break
+			}
+		}
+		frame.Release()
 	}
 }

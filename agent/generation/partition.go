@@ -67,7 +67,8 @@ type Partition struct {
 	flowed        bool          // it has been flowing in this generation
 	sinkFailed    bool          // an error of its sink is reported
 	rejected      reject.Log
-	expansion     expansion // of its last chunk
+	expansion     expansion    // of its last chunk
+	encoder       sink.Encoder // nil before the first chunk
 
 	fetchFault string // the reported fault of its subscription, "" if none; used by the watchdog alone
 	flushFault string // the reported fault of its flush, "" if none; used by the flusher alone

@@ -36,9 +36,12 @@ func New(spec *config.Consumer, snk sink.Sink) *Rules {
 	return r
 }
 
+// Decodes reports whether Decode may reject or mark a record.
+func (r *Rules) Decodes() bool { return r.decoder != (decode.Decoder{}) }
+
 // Decode checks and marks a record for the sink's format. The error is for [Rules.Reject].
 func (r *Rules) Decode(rec *sink.Record) error {
-	if r.decoder == (decode.Decoder{}) { // the common case, for each record
+	if !r.Decodes() { // the common case, for each record
 		return nil
 	}
 	return r.decoder.Decode(rec)

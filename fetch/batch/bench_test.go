@@ -65,3 +65,51 @@ func BenchmarkDecode(b *testing.B) {
 		})
 	}
 }
+
+// benchContent returns a response with a batch of 1000 records, with values of n bytes, and the bytes
+// of the values.
+func benchContent(n int, headers ...kmsg.Header) (c Content, size int64) {
+	var records []byte
+	for i := range int32(1000) {
+		r := kmsg.Record{OffsetDelta: i, TimestampDelta64: int64(i), Value: bytes.Repeat([]byte("x"), n), Headers: headers}
+		r.Length = int32(len(r.AppendTo(nil)) - 1) // of one byte
+		records = r.AppendTo(records)
+	}
+	raw := batchSpec{raw: records, count: 1000, last: 999}.bytes()
+	return Decode(NewFrame(1), largeAllowance(), &kmsg.FetchResponseTopicPartition{RecordBatches: raw}, 0, sarama.ReadCommitted), int64(1000 * n)
+}
+
+// BenchmarkValues appends the values of records to a buffer, each with a newline: with a call for
+// each record, and at once.
+func BenchmarkValues(b *testing.B) {
+	header := kmsg.Header{Key: "traceparent", Value: []byte("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")}
+	for _, bench := range []struct {
+		name    string
+		size    int
+		headers []kmsg.Header
+	}{{"50B", 50, nil}, {"100B", 100, nil}, {"200B", 200, nil}, {"1000B", 1000, nil}, {"200B-header", 200, []kmsg.Header{header}}} {
+		c, size := benchContent(bench.size, bench.headers...)
+		dst := make([]byte, 0, 2<<20)
+		b.Run("each/"+bench.name, func(b *testing.B) {
+			b.SetBytes(size)
+			for b.Loop() {
+				p, buf := c.Part(), dst
+				if _, err := p.Each(func(r *Record) bool {
+					buf = append(append(buf, r.Value...), '\n')
+					return true
+				}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run("append/"+bench.name, func(b *testing.B) {
+			b.SetBytes(size)
+			for b.Loop() {
+				p, v := c.Part(), Values{Data: dst}
+				if _, handOver, err := p.AppendValues(&v, Limits{Data: 2 << 20, Record: 2 << 20}); err != nil || handOver {
+					b.Fatal(handOver, err)
+				}
+			}
+		})
+	}
+}

@@ -7,7 +7,8 @@
 //   - A batch that cannot be read ends the [Content] with an error. The batches before it are
 //     valid, and nothing after it is skipped.
 //   - All memory of a response lies in its [Frame]. An [Allowance] says how much that may be.
-//   - A [Part] hands records over one by one, without an allocation for each.
+//   - A [Part] hands records over one by one, without an allocation for each, or appends the
+//     values of many records to a buffer.
 //
 // Start reading at [Decode].
 package batch
@@ -176,10 +177,8 @@ func (d *decoder) decompress(codec sarama.CompressionCodec, b []byte, next int64
 // isAbort reports whether a control batch is an abort marker. The key of its record is a version
 // and a type, which is 0 for an abort.
 func isAbort(records []byte) bool {
-	var r Record
-	in := byteReader{b: records}
-	in.record(&r, &Batch{})
-	return !in.short && len(r.Key) >= 4 && binary.BigEndian.Uint16(r.Key[2:]) == 0
+	var l layout
+	return l.locate(records) && l.keyEnd-l.key >= 4 && binary.BigEndian.Uint16(records[l.key+2:]) == 0
 }
 
 // afterBatch searches the first bytes of a response of n bytes for the batch that makes up nearly

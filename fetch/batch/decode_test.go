@@ -8,7 +8,6 @@ import (
 	"hash/crc32"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/IBM/sarama"
 	"github.com/klauspost/compress/gzip"
@@ -280,24 +279,6 @@ func TestEachAllocatesNothing(t *testing.T) {
 	if allocs > 1 { // of the Record
 		t.Errorf("%.0f allocations for 1000 records", allocs)
 	}
-}
-
-// BenchmarkEach reads a batch of 1000 records.
-func BenchmarkEach(b *testing.B) {
-	spec := batchSpec{base: 0}
-	for range 1000 {
-		spec.values = append(spec.values, string(bytes.Repeat([]byte("x"), 50)))
-	}
-	c := Decode(NewFrame(1), largeAllowance(), &kmsg.FetchResponseTopicPartition{RecordBatches: spec.bytes()}, 0, sarama.ReadCommitted)
-	var last time.Time
-	for b.Loop() {
-		p := Part{batches: slices.Clone(c.batches), Next: c.Next}
-		if _, err := p.Each(func(r *Record) bool { last = r.Time; return true }); err != nil {
-			b.Fatal(err)
-		}
-	}
-	_ = last
-	b.SetBytes(1000)
 }
 
 // largeAllowance returns an allowance that is enough for any response of a test.

@@ -93,3 +93,21 @@ func (c *byteReader) bytes32() []byte {
 	}
 	return c.next(int64(n))
 }
+
+// A byteReader reads the values of messages. Methods return zero values once there are too few
+// bytes.
+type byteReader struct {
+	b     []byte
+	short bool // there were too few bytes, or a length was invalid
+}
+
+// next returns the next n bytes.
+func (c *byteReader) next(n int64) []byte {
+	if n > int64(len(c.b)) {
+		c.short = true
+		return nil
+	}
+	b := c.b[:n:n]
+	c.b = c.b[n:]
+	return b
+}

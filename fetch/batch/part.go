@@ -47,9 +47,15 @@ func (p *Part) Since() time.Time {
 // only during the call.
 func (p *Part) Each(receive func(*Record) bool) (next int64, err error) {
 	var r Record
+	return p.walk(func(b *Batch) (all bool, next int64, err error) { return b.each(&r, receive) })
+}
+
+// walk calls read for the batches in order until one call has not read all records of its batch, or
+// returns an offset. It returns the offset to continue at, also with an error.
+func (p *Part) walk(read func(*Batch) (all bool, next int64, err error)) (next int64, err error) {
 	for len(p.batches) > 0 {
 		from, epoch := p.batches[0].from, p.batches[0].epoch
-		all, next, err := p.batches[0].each(&r, receive)
+		all, next, err := read(&p.batches[0])
 		if all || p.batches[0].from > from {
 			p.Epoch = epoch
 		}

@@ -1,7 +1,6 @@
 package batch
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -48,19 +47,11 @@ var errHeaders = fmt.Errorf("record has more than %d headers: to skip it, stop t
 // received, and otherwise the offset to continue at. Nothing of a malformed record is used, not
 // even its offset. A record that was put back is the first one of the next call.
 func (b *Batch) each(r *Record, receive func(*Record) bool) (all bool, next int64, err error) {
-	in := byteReader{b: b.data}
 	r.Epoch = b.epoch
 	for b.count > 0 {
-		if b.legacy {
-			in.message(r, b)
-		} else {
-			in.record(r, b)
-		}
-		if in.tooManyHeaders {
-			return false, b.from, errHeaders
-		}
-		if in.short {
-			return false, b.from, errMalformed
+		size, err := b.read(r)
+		if err != nil {
+			return false, b.from, err
 		}
 		more := true
 		if r.Offset >= b.from {
@@ -71,7 +62,7 @@ func (b *Batch) each(r *Record, receive func(*Record) bool) (all bool, next int6
 			b.from = r.Offset + 1
 		}
 		b.count--
-		b.data = in.b
+		b.data = b.data[size:]
 		if !more {
 			return b.count == 0, b.from, nil
 		}
@@ -79,43 +70,41 @@ func (b *Batch) each(r *Record, receive func(*Record) bool) (all bool, next int6
 	return true, 0, nil
 }
 
-// A byteReader reads values from bytes. Methods return zero values once there are too few bytes.
-type byteReader struct {
-	b              []byte
-	short          bool // there were too few bytes, or a length was invalid
-	tooManyHeaders bool // a record has more than maxHeaders
+// read reads the first record of the batch, and returns how many bytes it has. Its key, value and
+// headers point into the batch.
+func (b *Batch) read(r *Record) (size int, err error) {
+	if b.legacy {
+		in := byteReader{b: b.data}
+		if in.message(r, b); in.short {
+			return 0, errMalformed
+		}
+		return len(b.data) - len(in.b), nil
+	}
+	var l layout
+	if !l.locate(b.data) {
+		return 0, errMalformed
+	}
+	r.Offset = b.base + l.offset
+	r.Time = timestamp(b.milliseconds(l.time))
+	r.Key, r.Value, r.Headers = nil, nil, r.Headers[:0]
+	if l.key >= 0 {
+		r.Key = b.data[l.key:l.keyEnd:l.keyEnd]
+	}
+	if l.value >= 0 {
+		r.Value = b.data[l.value:l.valueEnd:l.valueEnd]
+	}
+	if l.headers > 0 {
+		r.Headers, err = appendHeaders(r.Headers, b.data[l.rest:l.end], l.headers)
+	}
+	return l.end, err
 }
 
-// record reads one record of the batch u (KIP-98). Its keys and values point into c.b.
-func (c *byteReader) record(r *Record, u *Batch) {
-	length := c.varint()
-	if length < 0 || length > int64(len(c.b)) {
-		c.short = true
-		return
+// milliseconds returns the timestamp of the record with a delta.
+func (b *Batch) milliseconds(delta int64) int64 {
+	if b.sameTime {
+		return b.baseTime
 	}
-	rest := c.b[length:]
-	c.b = c.b[:length]
-	if c.short = c.short || length == 0; c.short {
-		return
-	}
-	c.b = c.b[1:] // attributes, which are unused
-	delta := c.varint()
-	r.Offset = u.base + c.varint()
-	if u.sameTime {
-		delta = 0
-	}
-	r.Time = timestamp(u.baseTime + delta)
-	r.Key = c.bytes()
-	r.Value = c.bytes()
-	r.Headers = r.Headers[:0]
-	n := c.varint()
-	if c.tooManyHeaders = n > maxHeaders; c.tooManyHeaders {
-		return
-	}
-	for ; n > 0 && !c.short; n-- {
-		r.Headers = append(r.Headers, record.Header{Key: c.bytes(), Value: c.bytes()})
-	}
-	c.b = rest
+	return b.baseTime + delta
 }
 
 // noTimestamp is Kafka's timestamp of a record without one. Other negative timestamps are times
@@ -140,40 +129,4 @@ func timestampBefore1970(ms int64) time.Time {
 		t = t.Add(time.Nanosecond)
 	}
 	return t
-}
-
-// varint reads a zigzag-encoded number.
-func (c *byteReader) varint() int64 {
-	if len(c.b) > 0 && c.b[0] < 0x80 { // most are small
-		v := c.b[0]
-		c.b = c.b[1:]
-		return int64(v>>1) ^ -int64(v&1)
-	}
-	v, n := binary.Varint(c.b)
-	if n <= 0 {
-		c.short = true
-		return 0
-	}
-	c.b = c.b[n:]
-	return v
-}
-
-// bytes reads a length and as many bytes. It returns nil if the length is negative.
-func (c *byteReader) bytes() []byte {
-	n := c.varint()
-	if n < 0 {
-		return nil
-	}
-	return c.next(n)
-}
-
-// next returns the next n bytes.
-func (c *byteReader) next(n int64) []byte {
-	if n > int64(len(c.b)) {
-		c.short = true
-		return nil
-	}
-	b := c.b[:n:n]
-	c.b = c.b[n:]
-	return b
 }

@@ -102,7 +102,7 @@ func (s *Sink) Letter(r *sink.Record, epoch leader.Epoch, cause error) sink.Chun
 	if len(r.Key)+len(r.Value) >= largeLetter {
 		c.Large = &letter
 	} else {
-		c.Data = s.letters.Encode(nil, &letter)
+		c.Data = s.letters.Encoder(c.TopicPartition).Append(nil, &letter)
 	}
 	return c
 }

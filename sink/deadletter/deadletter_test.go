@@ -48,7 +48,11 @@ func (s *store) Adopt(_ context.Context, _ sink.TopicPartition, _ string, p sink
 	return nil
 }
 
-func (s *store) Encode(dst []byte, r *sink.Record) []byte {
+func (s *store) Encoder(sink.TopicPartition) sink.Encoder { return s }
+
+func (s *store) ValueOnly() bool { return false }
+
+func (s *store) Append(dst []byte, r *sink.Record) []byte {
 	dst = fmt.Appendf(dst, "%d", r.Offset)
 	for _, h := range r.Headers {
 		dst = fmt.Appendf(dst, " %s=%s", h.Key, h.Value)
@@ -140,12 +144,12 @@ func bad(offset int64) bool { return offset%3 != 1 }
 
 // step reads a chunk of up to n records.
 func (r *reader) step(n int64) {
-	c := sink.Chunk{TopicPartition: tp, Next: r.next}
+	c, encoder := sink.Chunk{TopicPartition: tp, Next: r.next}, r.sink.Encoder(tp)
 	for ; c.Next < r.next+n; c.Next++ {
 		rec := sink.Record{Topic: tp.Topic, Offset: c.Next}
 		switch {
 		case !bad(c.Next):
-			c.Data = r.sink.Encode(c.Data, &rec)
+			c.Data = encoder.Append(c.Data, &rec)
 		case !r.sink.Has(tp, c.Next, r.epoch):
 			c.DeadLetters = append(c.DeadLetters, r.sink.Letter(&rec, r.epoch, errors.New("bad")))
 		}

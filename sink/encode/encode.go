@@ -1,6 +1,6 @@
 // Package encode turns records into bytes, in the formats that every kind of sink offers.
 //
-// [For] returns an encoder for a format. [Pieces] encodes a record that is too large to be
+// [For] returns the encoders of a format. [Pieces] encodes a record that is too large to be
 // encoded as a whole. Both produce the same bytes.
 package encode
 
@@ -11,24 +11,29 @@ import (
 	"kcagent/sink"
 )
 
-// An Encoder appends one record to dst, with a newline. It retains nothing of the record and
-// allocates only to grow dst.
-type Encoder func(dst []byte, r *sink.Record) []byte
+// Encoders returns an encoder for the records of a partition. It may be called concurrently.
+type Encoders func(tp sink.TopicPartition) sink.Encoder
 
-// For returns the encoder of a format.
-func For(f sink.Format) (Encoder, error) {
+// For returns the encoders of a format. They append each record with a newline.
+func For(f sink.Format) (Encoders, error) {
 	switch f {
 	case sink.Raw:
-		return appendRaw, nil
+		return func(sink.TopicPartition) sink.Encoder { return raw{} }, nil
 	case sink.JSON:
-		return appendJSON, nil
+		return newJSON, nil
 	}
 	return nil, fmt.Errorf("unknown format %q: use %s", string(f), strings.Join(f.Values(), " or "))
 }
 
-// appendRaw appends the value as it is. A null value is an empty line, and a value with
-// newlines is several lines. A reader that has to tell them apart needs the JSON format.
-func appendRaw(dst []byte, r *sink.Record) []byte {
+// raw appends the value as it is. A null value is an empty line, and a value with newlines is
+// several lines. A reader that has to tell them apart needs the JSON format.
+type raw struct{}
+
+// Append implements [sink.Encoder].
+func (raw) Append(dst []byte, r *sink.Record) []byte {
 	dst = append(dst, r.Value...)
 	return append(dst, '\n')
 }
+
+// ValueOnly implements [sink.Encoder].
+func (raw) ValueOnly() bool { return true }

@@ -13,13 +13,31 @@ import (
 	"kcagent/sink"
 )
 
-// appendJSON appends the envelope, which is one line for every record.
-func appendJSON(dst []byte, r *sink.Record) []byte {
+// A jsonEncoder appends the envelope, which is one line for every record.
+type jsonEncoder struct {
+	start []byte // the envelope up to the offset
+}
+
+func newJSON(tp sink.TopicPartition) sink.Encoder {
+	return &jsonEncoder{start: appendStart(nil, tp)}
+}
+
+// ValueOnly implements [sink.Encoder].
+func (e *jsonEncoder) ValueOnly() bool { return false }
+
+// appendStart appends the envelope up to the offset, which is the same for all records of a
+// partition.
+func appendStart(dst []byte, tp sink.TopicPartition) []byte {
 	dst = append(dst, `{"topic":`...)
-	dst = appendTopic(dst, r.Topic)
+	dst = appendTopic(dst, tp.Topic)
 	dst = append(dst, `,"partition":`...)
-	dst = strconv.AppendInt(dst, int64(r.Partition), 10)
-	dst = append(dst, `,"offset":`...)
+	dst = strconv.AppendInt(dst, int64(tp.Partition), 10)
+	return append(dst, `,"offset":`...)
+}
+
+// Append implements [sink.Encoder].
+func (e *jsonEncoder) Append(dst []byte, r *sink.Record) []byte {
+	dst = append(dst, e.start...)
 	dst = strconv.AppendInt(dst, r.Offset, 10)
 	dst = append(dst, `,"timestamp":`...)
 	dst = appendTime(dst, r.Time)

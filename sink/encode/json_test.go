@@ -13,11 +13,20 @@ import (
 	"kcagent/sink"
 )
 
+// appendRecord appends one record, by a new encoder.
+func appendRecord(dst []byte, f sink.Format, r *sink.Record) []byte {
+	encoders, err := For(f)
+	if err != nil {
+		panic(err)
+	}
+	return encoders(sink.TopicPartition{Topic: r.Topic, Partition: r.Partition}).Append(dst, r)
+}
+
 func TestAppendJSON(t *testing.T) {
 	at := time.Date(2026, 1, 31, 9, 5, 7, 8_999_999, time.FixedZone("", 3600))
 	f := func(r sink.Record, want string) {
 		t.Helper()
-		got := string(appendJSON([]byte("before:"), &r))
+		got := string(appendRecord([]byte("before:"), sink.JSON, &r))
 		if got != "before:"+want+"\n" {
 			t.Errorf("got  %swant before:%s", got, want)
 		}
@@ -45,7 +54,7 @@ func TestAppendJSON(t *testing.T) {
 func TestAppendRaw(t *testing.T) {
 	f := func(value []byte, want string) {
 		t.Helper()
-		if got := string(appendRaw([]byte("x"), &sink.Record{Key: []byte("k"), Value: value})); got != want {
+		if got := string(appendRecord([]byte("x"), sink.Raw, &sink.Record{Key: []byte("k"), Value: value})); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}
@@ -158,7 +167,7 @@ func FuzzAppendJSON(f *testing.F) {
 		if nulls&8 == 0 {
 			r.Headers = []sink.Header{{Key: hkey, Value: hvalue}, {Key: hvalue, Value: hkey}}
 		}
-		checkLine(t, &r, appendJSON(nil, &r))
+		checkLine(t, &r, appendRecord(nil, sink.JSON, &r))
 	})
 }
 

@@ -30,7 +30,7 @@ var pieceBuffers = sync.Pool{New: func() any {
 }}
 
 // Pieces encodes a record piece by piece, and calls put with each piece. Together the pieces
-// are what the format's [Encoder] appends. put must not retain them. Pieces returns the
+// are what the encoder of the format appends. put must not retain them. Pieces returns the
 // first error of put.
 func Pieces(f sink.Format, r *sink.Record, put func([]byte) error) error {
 	buf := pieceBuffers.Get().(*[]byte)
@@ -86,13 +86,9 @@ func (p *pieceWriter) raw(b []byte) {
 	p.buf = append(p.buf, b...)
 }
 
-// json writes what appendJSON appends.
+// json writes what a jsonEncoder appends.
 func (p *pieceWriter) json(r *sink.Record) {
-	p.buf = append(p.buf, `{"topic":`...)
-	p.buf = appendTopic(p.buf, r.Topic)
-	p.buf = append(p.buf, `,"partition":`...)
-	p.buf = strconv.AppendInt(p.buf, int64(r.Partition), 10)
-	p.buf = append(p.buf, `,"offset":`...)
+	p.buf = appendStart(p.buf, sink.TopicPartition{Topic: r.Topic, Partition: r.Partition})
 	p.buf = strconv.AppendInt(p.buf, r.Offset, 10)
 	p.buf = append(p.buf, `,"timestamp":`...)
 	p.buf = appendTime(p.buf, r.Time)

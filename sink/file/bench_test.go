@@ -45,8 +45,10 @@ func TestWriteAllocatesNothing(t *testing.T) {
 		spec := sink.Spec{File: &sink.FileSpec{Path: filepath.Join(t.TempDir(), "{topic}.log"), Format: format}}
 		s := mustOpen(t, spec, nil)
 		recs := sinktest.Batch(256, sinktest.Payloads["json"])
+		tp := sink.TopicPartition{Topic: recs[0].Topic, Partition: recs[0].Partition}
+		encoder := s.Encoder(tp)
 		allocs := testing.AllocsPerRun(50, func() {
-			if err := write(t.Context(), s, recs); err != nil {
+			if err := sinktest.WriteWith(t.Context(), s, tp, encoder, recs); err != nil {
 				t.Fatal(err)
 			}
 		})

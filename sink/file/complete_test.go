@@ -228,6 +228,7 @@ func TestCompressedFileExceedsItsSizeByOneFrameAtMost(t *testing.T) {
 	s := mustOpen(t, spec, nil)
 	random := rand.New(rand.NewPCG(1, 2))
 	chunk := func(p int32, next int64) sink.Chunk { // of records of 1 KiB, as the agent makes it
+		encoder := s.Encoder(sink.TopicPartition{Topic: "orders", Partition: p})
 		c := sink.Chunk{TopicPartition: sink.TopicPartition{Topic: "orders", Partition: p}, Next: next}
 		for limit := min(256<<10, s.Room(c.TopicPartition)); len(c.Data) < limit; c.Next++ {
 			value := make([]byte, 1<<10)
@@ -235,7 +236,7 @@ func TestCompressedFileExceedsItsSizeByOneFrameAtMost(t *testing.T) {
 				value[i] = ' ' + byte(random.IntN('~'-' '))
 			}
 			c.Last = len(c.Data)
-			c.Data = s.Encode(c.Data, &sink.Record{Topic: "orders", Partition: p, Offset: c.Next, Value: value})
+			c.Data = encoder.Append(c.Data, &sink.Record{Topic: "orders", Partition: p, Offset: c.Next, Value: value})
 		}
 		return c
 	}

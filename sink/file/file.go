@@ -35,11 +35,11 @@ import (
 // Locks are taken in the order Writer.flushMu, Writer.mu, then mu, Keeper.mu or
 // flushTimer.mu. The last three are held for short operations in memory only.
 type fileSink struct {
-	env    *writer.Env
-	path   string // with placeholders
-	encode encode.Encoder
-	timer  *flushTimer
-	keeper *retention.Keeper
+	env      *writer.Env
+	path     string // with placeholders
+	encoders encode.Encoders
+	timer    *flushTimer
+	keeper   *retention.Keeper
 
 	single *writer.Writer // the only writer, if the path has no placeholders; else nil
 
@@ -57,7 +57,7 @@ func Open(ctx context.Context, spec sink.FileSpec, o sink.Options) (sink.Sink, e
 
 // openOn is [Open] on a file system, with a pool of descriptors.
 func openOn(ctx context.Context, spec sink.FileSpec, o sink.Options, fsys disk.FS, pool *writer.Pool) (sink.Sink, error) {
-	encoder, err := encode.For(spec.Format)
+	encoders, err := encode.For(spec.Format)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", spec.Path, err)
 	}
@@ -69,7 +69,7 @@ func openOn(ctx context.Context, spec sink.FileSpec, o sink.Options, fsys disk.F
 	}
 	s := &fileSink{
 		path:        spec.Path,
-		encode:      encoder,
+		encoders:    encoders,
 		timer:       &flushTimer{now: o.Now},
 		byPath:      make(map[string]*writer.Writer),
 		byPartition: make(map[sink.TopicPartition]*writer.Writer),
@@ -94,8 +94,8 @@ func openOn(ctx context.Context, spec sink.FileSpec, o sink.Options, fsys disk.F
 	return s, nil
 }
 
-// Encode implements [sink.Sink].
-func (s *fileSink) Encode(dst []byte, r *sink.Record) []byte { return s.encode(dst, r) }
+// Encoder implements [sink.Sink].
+func (s *fileSink) Encoder(tp sink.TopicPartition) sink.Encoder { return s.encoders(tp) }
 
 // Room implements [sink.Sink].
 func (s *fileSink) Room(tp sink.TopicPartition) int {

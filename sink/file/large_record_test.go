@@ -53,11 +53,11 @@ func TestLargeRecordIsOneChunk(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					encode, _ := encode.For(format)
+					encoders, _ := encode.For(format)
 					var want []byte
 					for _, recs := range [][]sink.Record{records(0, 0, 3), large, records(0, 4, 3)} {
 						for i := range recs {
-							want = encode(want, &recs[i])
+							want = encoders(sink.TopicPartition{Topic: "orders"}).Append(want, &recs[i])
 						}
 					}
 					if got := unpack(t, c, data); got != string(want) {

@@ -22,7 +22,7 @@ func TestLedgerKeepsLeaderEpochs(t *testing.T) {
 		if err := s.Adopt(t.Context(), tp, id, sink.Position{Next: 5, Lineage: "L", Epoch: leader.NewEpoch(3)}); err != nil {
 			t.Fatal(err)
 		}
-		data := s.Encode(nil, &records(tp.Partition, 5, 1)[0])
+		data := s.Encoder(tp).Append(nil, &records(tp.Partition, 5, 1)[0])
 		if err := s.Write(t.Context(), sink.Chunk{TopicPartition: tp, Data: data, Next: 6, Epoch: e}); err != nil {
 			t.Fatal(err)
 		}

@@ -21,20 +21,20 @@ type memory struct {
 // A fakeSink is the smallest sink that keeps the contract: it has no ledger, no settings
 // that may change, and nothing to flush.
 type fakeSink struct {
-	memory *memory
-	format sink.Format
-	encode encode.Encoder
+	memory   *memory
+	format   sink.Format
+	encoders encode.Encoders
 }
 
 func openFake(spec sink.StdoutSpec, m *memory) (sink.Sink, error) {
-	encoder, err := encode.For(spec.Format)
+	encoders, err := encode.For(spec.Format)
 	if err != nil {
 		return nil, fmt.Errorf("open fake: %w", err)
 	}
-	return &fakeSink{memory: m, format: spec.Format, encode: encoder}, nil
+	return &fakeSink{memory: m, format: spec.Format, encoders: encoders}, nil
 }
 
-func (s *fakeSink) Encode(dst []byte, r *sink.Record) []byte { return s.encode(dst, r) }
+func (s *fakeSink) Encoder(tp sink.TopicPartition) sink.Encoder { return s.encoders(tp) }
 
 func (s *fakeSink) Write(ctx context.Context, c sink.Chunk) error {
 	if err := s.memory.mu.Lock(ctx); err != nil {

@@ -88,13 +88,21 @@ var chunks = sync.Pool{New: func() any { return new([]byte) }}
 // Write encodes recs, which are of one partition, and writes them as one chunk. Then it
 // overwrites the chunk, because a sink must not retain it.
 func Write(ctx context.Context, s sink.Sink, recs []sink.Record) error {
+	tp := sink.TopicPartition{Topic: "orders"}
+	if len(recs) > 0 {
+		tp.Topic, tp.Partition = recs[0].Topic, recs[0].Partition
+	}
+	return WriteWith(ctx, s, tp, s.Encoder(tp), recs)
+}
+
+// WriteWith is [Write] with an encoder of s for tp.
+func WriteWith(ctx context.Context, s sink.Sink, tp sink.TopicPartition, encoder sink.Encoder, recs []sink.Record) error {
 	buf := chunks.Get().(*[]byte)
 	defer chunks.Put(buf)
-	c := sink.Chunk{TopicPartition: sink.TopicPartition{Topic: "orders"}, Data: (*buf)[:0]}
+	c := sink.Chunk{TopicPartition: tp, Data: (*buf)[:0]}
 	for i := range recs {
-		c.TopicPartition = sink.TopicPartition{Topic: recs[i].Topic, Partition: recs[i].Partition}
 		c.Last = len(c.Data)
-		c.Data = s.Encode(c.Data, &recs[i])
+		c.Data = encoder.Append(c.Data, &recs[i])
 		c.Next = recs[i].Offset + 1
 	}
 	err := s.Write(ctx, c)

@@ -40,9 +40,9 @@ var processOutput = sync.OnceValue(func() *output {
 // A stdoutSink writes records to a stream. If a write fails in the middle, the chunk is in
 // the stream twice after the retry, the first time torn.
 type stdoutSink struct {
-	out    *output
-	format sink.Format
-	encode encode.Encoder
+	out      *output
+	format   sink.Format
+	encoders encode.Encoders
 }
 
 // Open opens a sink that writes to the standard output of the process.
@@ -51,15 +51,15 @@ func Open(spec sink.StdoutSpec) (sink.Sink, error) {
 }
 
 func newSink(spec sink.StdoutSpec, out *output) (sink.Sink, error) {
-	encoder, err := encode.For(spec.Format)
+	encoders, err := encode.For(spec.Format)
 	if err != nil {
 		return nil, fmt.Errorf("open stdout: %w", err)
 	}
-	return &stdoutSink{out: out, format: spec.Format, encode: encoder}, nil
+	return &stdoutSink{out: out, format: spec.Format, encoders: encoders}, nil
 }
 
-// Encode implements [sink.Sink].
-func (s *stdoutSink) Encode(dst []byte, r *sink.Record) []byte { return s.encode(dst, r) }
+// Encoder implements [sink.Sink].
+func (s *stdoutSink) Encoder(tp sink.TopicPartition) sink.Encoder { return s.encoders(tp) }
 
 // Write implements [sink.Sink].
 func (s *stdoutSink) Write(ctx context.Context, c sink.Chunk) error {
