@@ -54,7 +54,7 @@ type Agent struct {
 	log  *slog.Logger
 
 	// Tests replace both.
-	newRunner func(config.Consumer) runner
+	newRunner func(*config.Consumer) runner
 	preCheck  preChecker
 
 	clusters *kafka.Clusters
@@ -102,7 +102,7 @@ func New(o Options) *Agent {
 	outages := outage.NewLog(o.Log)
 	a := &Agent{
 		opts: o, log: o.Log,
-		newRunner: func(spec config.Consumer) runner { return consumer.New(spec, o.Log, kinds.Open, clusters, outages) },
+		newRunner: func(spec *config.Consumer) runner { return consumer.New(spec, o.Log, kinds.Open, clusters, outages) },
 		preCheck:  preCheckWith(clusters),
 
 		files:      o.Files,

@@ -138,7 +138,7 @@ func TestConsumerThatWaitsForAFileCanBeStopped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, stop := startLoop(t, Options{})
 		defer stop()
-		s.agent.newRunner = func(spec config.Consumer) runner {
+		s.agent.newRunner = func(spec *config.Consumer) runner {
 			if spec.Name == "b" {
 				return consumer.New(spec, s.agent.log, nil, nil, nil) // it never runs
 			}

@@ -15,9 +15,9 @@ import (
 // file "ca". The consumer has read the fingerprint "1".
 func newRotationTest() (*Agent, *entry, *fakeRunner) {
 	a := New(Options{Log: slog.New(slog.DiscardHandler)})
-	f := newFakeRunner(config.Consumer{Name: "c", Topics: []string{"t"}, Cluster: config.Cluster{TLS: &config.TLS{CAFile: "ca"}}})
+	f := newFakeRunner(&config.Consumer{Name: "c", Topics: []string{"t"}, Cluster: config.Cluster{TLS: &config.TLS{CAFile: "ca"}}})
 	f.fingerprints = filewatch.Fingerprints{"ca": "1"}
-	e := &entry{name: "c", spec: f.spec, runner: f, cancel: func(error) {}}
+	e := &entry{name: "c", spec: &f.spec, runner: f, cancel: func(error) {}}
 	a.entries["c"] = e
 	return a, e, f
 }

@@ -69,7 +69,7 @@ func (a *Agent) checkCredentials() (changed bool) {
 // pre-check covers neither topics nor sink: a missing topic or a full disk must not keep
 // the consumer from using new credentials before the old ones expire.
 func (a *Agent) queueReconnect(e *entry, fields []string, fingerprints filewatch.Fingerprints) {
-	spec := e.spec
+	spec := *e.spec
 	spec.Topics, spec.TopicsRegex, spec.Sink = nil, "", sink.Spec{}
 	c := plan.Change{Op: plan.Reconnect, Name: e.name, Fields: fields, Spec: spec}
 	a.announce(c)

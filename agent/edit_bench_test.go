@@ -19,7 +19,7 @@ func BenchmarkEdit(b *testing.B) {
 	for name, field := range map[string]string{"update": "flush: {interval: %ds}", "replace": "group: g%d"} {
 		b.Run(name, func(b *testing.B) {
 			a := New(Options{Log: slog.New(slog.DiscardHandler)})
-			a.newRunner = func(spec config.Consumer) runner { return newFakeRunner(spec) }
+			a.newRunner = func(spec *config.Consumer) runner { return newFakeRunner(spec) }
 			a.preCheck = func(_ context.Context, specs []config.Consumer, _ []sink.Spec, report func(int, error)) {
 				for i := range specs {
 					report(i, nil)

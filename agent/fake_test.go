@@ -34,11 +34,11 @@ type fakeRunner struct {
 	reopens      int
 }
 
-func newFakeRunner(spec config.Consumer) *fakeRunner {
+func newFakeRunner(spec *config.Consumer) *fakeRunner {
 	now := time.Now()
 	f := &fakeRunner{
 		run:      func(ctx context.Context) { <-ctx.Done() },
-		spec:     spec,
+		spec:     *spec,
 		snapshot: consumer.Snapshot{ID: rand.Text(), Name: spec.Name, Created: now, State: consumer.Created, Since: now},
 	}
 	counted := stats.New()
@@ -64,10 +64,10 @@ func (f *fakeRunner) to(s consumer.State, fault string) {
 	f.snapshot.Fault, f.snapshot.Started = fault, s != consumer.Starting && s != consumer.Created
 }
 
-func (f *fakeRunner) Update(spec config.Consumer) {
+func (f *fakeRunner) Update(spec *config.Consumer) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.spec = spec
+	f.spec = *spec
 	f.updates++
 }
 

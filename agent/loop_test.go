@@ -49,7 +49,7 @@ func startLoop(t *testing.T, o Options) (s *loopTest, stop func() error) {
 	}
 }
 
-func (s *loopTest) newRunner(spec config.Consumer) runner {
+func (s *loopTest) newRunner(spec *config.Consumer) runner {
 	f := newFakeRunner(spec)
 	f.run = func(ctx context.Context) { s.run(ctx, f) }
 	return f

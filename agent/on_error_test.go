@@ -301,7 +301,7 @@ func TestDeadLetterFileHasAHolder(t *testing.T) {
 		{spec("/d/a", "/d/dead"), spec("/d/b", "/d/c"), false},
 	} {
 		h := &holders{byPath: make(map[string][]*entry)}
-		h.add(&entry{spec: c.held})
+		h.add(&entry{spec: &c.held})
 		got := h.of(&c.wanted, func(*entry) bool { return true })
 		if (got != nil) != c.want {
 			t.Errorf("%v and %v: held %v, want %v", c.held.Sinks(), c.wanted.Sinks(), got != nil, c.want)

@@ -120,7 +120,7 @@ func (a *Agent) announce(c plan.Change) {
 func (a *Agent) have() map[string]plan.Current {
 	have := make(map[string]plan.Current, len(a.entries))
 	for name, e := range a.entries {
-		h := plan.Current{Spec: e.spec, Ending: e.ending}
+		h := plan.Current{Spec: *e.spec, Ending: e.ending}
 		if e.hasPendingSpec() {
 			h.Pending = &e.pending.change.Spec
 		}
@@ -158,7 +158,7 @@ func (a *Agent) apply(c plan.Change) {
 		e.update(c.Spec)
 	case plan.Start, plan.Pause, plan.Resume, plan.Update:
 		if e.hasPendingSpec() { // the rest of the change is pending, too
-			e.pending.change = plan.Compare(e.spec, c.Spec)
+			e.pending.change = plan.Compare(*e.spec, c.Spec)
 			e.updateState(c.Spec.State)
 			return
 		}

@@ -45,7 +45,7 @@ func TestTakeoverWarningIsLoggedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		a := New(Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
-		a.newRunner = func(spec config.Consumer) runner { return newFakeRunner(spec) }
+		a.newRunner = func(spec *config.Consumer) runner { return newFakeRunner(spec) }
 		ctx, cancel := context.WithCancel(t.Context())
 		updates, done := make(chan config.Update), make(chan error, 1)
 		go func() { done <- a.Run(ctx, updates) }()

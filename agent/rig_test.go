@@ -93,7 +93,7 @@ func (r *rig) start() {
 	}
 	clusters, outages := r.agent.clusters, outage.NewLog(log)
 	r.outages = outages
-	r.agent.newRunner = func(spec config.Consumer) runner { return consumer.New(spec, log, open, clusters, outages) }
+	r.agent.newRunner = func(spec *config.Consumer) runner { return consumer.New(spec, log, open, clusters, outages) }
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- r.agent.Run(ctx, r.updates) }()

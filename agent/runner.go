@@ -19,8 +19,8 @@ type runner interface {
 	Run(ctx context.Context)
 
 	// Update hands over the spec that the consumer has to apply from now on: settings,
-	// topics, pause. It also ends a wait before a retry.
-	Update(spec config.Consumer)
+	// topics, pause. It also ends a wait before a retry. spec is not changed afterwards.
+	Update(spec *config.Consumer)
 
 	// Reconnect makes the consumer read its credentials again and reconnect with them.
 	Reconnect()

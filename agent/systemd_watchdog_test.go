@@ -34,7 +34,7 @@ func TestHangingLoopStopsThePings(t *testing.T) {
 		s, stop := startLoop(t, Options{})
 		var hangs atomic.Bool
 		free := make(chan struct{})
-		s.agent.newRunner = func(c config.Consumer) runner { return hangingRunner{newFakeRunner(c), &hangs, free} }
+		s.agent.newRunner = func(c *config.Consumer) runner { return hangingRunner{newFakeRunner(c), &hangs, free} }
 		var pings atomic.Int64
 		notifier := systemd.New(func(message string) error {
 			if message == "WATCHDOG=1" {
@@ -86,7 +86,7 @@ func TestShortHangKeepsThePingsInTime(t *testing.T) {
 			s, stop := startLoop(t, Options{})
 			var hangs atomic.Bool
 			free := make(chan struct{})
-			s.agent.newRunner = func(c config.Consumer) runner { return hangingRunner{newFakeRunner(c), &hangs, free} }
+			s.agent.newRunner = func(c *config.Consumer) runner { return hangingRunner{newFakeRunner(c), &hangs, free} }
 			last, gap := time.Now(), time.Duration(0)
 			notifier := systemd.New(func(message string) error {
 				if strings.Contains(message, "WATCHDOG=1") {

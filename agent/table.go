@@ -18,7 +18,7 @@ import (
 type entry struct {
 	id      string
 	name    string
-	spec    config.Consumer // that the consumer was last asked to apply
+	spec    *config.Consumer // that the consumer was last asked to apply; shared, and never changed
 	runner  runner
 	pending *pendingChange // nil if there is none
 
@@ -31,8 +31,8 @@ type entry struct {
 }
 
 func (a *Agent) newEntry(spec config.Consumer) *entry {
-	r := a.newRunner(spec)
-	return &entry{id: r.Snapshot().ID, name: spec.Name, spec: spec, runner: r}
+	r := a.newRunner(&spec)
+	return &entry{id: r.Snapshot().ID, name: spec.Name, spec: &spec, runner: r}
 }
 
 // String is "consumer orders" or "zombie orders".
@@ -45,14 +45,14 @@ func (e *entry) String() string {
 
 // update asks the consumer to apply spec.
 func (e *entry) update(spec config.Consumer) {
-	e.spec = spec
-	e.runner.Update(spec)
+	e.spec = &spec
+	e.runner.Update(&spec)
 }
 
 // updateState asks the consumer for another state, and keeps the rest of its spec.
 func (e *entry) updateState(s config.State) {
 	if e.spec.State != s {
-		spec := e.spec
+		spec := *e.spec
 		spec.State = s
 		e.update(spec)
 	}
@@ -67,7 +67,7 @@ func (a *Agent) startAll(ctx context.Context) {
 		if e == nil || e.cancel != nil || e.ending || e.spec.State == config.Stopped || ctx.Err() != nil {
 			continue
 		}
-		if o := held.of(&e.spec, func(o *entry) bool { return o != e }); o != nil {
+		if o := held.of(e.spec, func(o *entry) bool { return o != e }); o != nil {
 			reason := o.blocks().Error()
 			e.runner.Wait(reason)
 			a.outages.Begin(condition.StartWaits, e.id, condition.Report{Consumer: e.name, Cause: reason, Key: reason})
@@ -169,7 +169,7 @@ func (a *Agent) markZombie(e *entry) {
 	wasEnding := e.ending
 	a.retire(e, errors.New("did not stop in time"))
 	if !wasEnding { // stopped, not removed: its entry gets a new consumer
-		a.entries[e.name] = a.newEntry(e.spec)
+		a.entries[e.name] = a.newEntry(*e.spec)
 	}
 }
 

@@ -127,7 +127,7 @@ func serveLarge(t *testing.T) (address string) {
 	s := &web.Snapshot{Config: &config.Config{}}
 	for i := range 100 {
 		name := "c" + strconv.Itoa(i)
-		s.Rows = append(s.Rows, web.Row{ID: name, Spec: config.Consumer{Name: name, State: config.Running}, Consumer: failingConsumer(name)})
+		s.Rows = append(s.Rows, web.Row{ID: name, Spec: &config.Consumer{Name: name, State: config.Running}, Consumer: failingConsumer(name)})
 	}
 	api := web.New(web.Options{
 		Log: slog.New(slog.DiscardHandler), Snapshot: func() *web.Snapshot { return s },

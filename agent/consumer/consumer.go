@@ -86,8 +86,8 @@ type StopReason struct {
 
 func (r StopReason) Error() string { return r.Why }
 
-// New returns a consumer in the state CREATED.
-func New(spec config.Consumer, log *slog.Logger, open OpenSink, clusters *kafka.Clusters, outages *outage.Log) *Consumer {
+// New returns a consumer in the state CREATED. spec must not be changed afterwards.
+func New(spec *config.Consumer, log *slog.Logger, open OpenSink, clusters *kafka.Clusters, outages *outage.Log) *Consumer {
 	c := &Consumer{
 		id:             offsets.NewID(),
 		name:           spec.Name,
@@ -101,17 +101,18 @@ func New(spec config.Consumer, log *slog.Logger, open OpenSink, clusters *kafka.
 		newCredentials: retry.NewSignal(),
 		flushDue:       retry.NewSignal(),
 		history:        generation.NewHistory(),
-		events:         make(chan event, 16),
+		events:         make(chan event, 4),
 		stats:          stats.New(),
 	}
-	c.spec.Store(&spec)
+	c.spec.Store(spec)
 	c.published.Store(&publicState{State: Created, Since: c.created})
 	return c
 }
 
-// Update hands over the spec that is to be applied. It also ends a wait before a retry.
-func (c *Consumer) Update(spec config.Consumer) {
-	c.spec.Store(&spec)
+// Update hands over the spec that is to be applied, which must not be changed afterwards. It
+// also ends a wait before a retry.
+func (c *Consumer) Update(spec *config.Consumer) {
+	c.spec.Store(spec)
 	c.specChanged.Set()
 	c.retryNow.Set()
 }

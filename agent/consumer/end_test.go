@@ -17,7 +17,7 @@ func TestRunThatEndsFirstStillPassesStopping(t *testing.T) {
 	for range 50 { // select chooses one of the two at random
 		ctx, cancel := context.WithCancelCause(t.Context())
 		var log strings.Builder
-		c := New(config.Consumer{Name: "c", State: config.Running}, slog.New(slog.NewTextHandler(&log, nil)), nil, &kafka.Clusters{}, outage.NewLog(nil))
+		c := New(&config.Consumer{Name: "c", State: config.Running}, slog.New(slog.NewTextHandler(&log, nil)), nil, &kafka.Clusters{}, outage.NewLog(nil))
 		cancel(StopReason{To: Created, Why: "state: stopped"})
 		c.events <- event{kind: closed} // as if the membership had ended first
 		c.Run(ctx)

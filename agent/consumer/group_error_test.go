@@ -35,7 +35,7 @@ func TestHintsOfOutages(t *testing.T) {
 		{handshake(errors.New("tls: something else")), "", ""},
 		{handshake(testkit.TLS11Error(t)), kafka.UnsupportedTLSVersion, kafka.UnsupportedTLSVersion},
 	} {
-		m := &member{consumer: &Consumer{stats: stats.New()}, spec: spec}
+		m := &member{consumer: &Consumer{stats: stats.New()}, spec: &spec}
 		for _, want := range []string{c.first, c.then} {
 			got := m.explain(c.err).Error()
 			if hinted := strings.Contains(got, "by TLS: "); hinted != (want != "") || !strings.Contains(got, want) {

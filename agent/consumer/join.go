@@ -54,7 +54,7 @@ func newJoinAttempt(m *member, spec *config.Consumer, topics []string, absent []
 // topics were looked up before.
 func (j *joinAttempt) run(ctx context.Context) error {
 	m := j.member
-	if time.Since(m.ended) > group.SessionTimeout(&m.spec) {
+	if time.Since(m.ended) > group.SessionTimeout(m.spec) {
 		m.cluster.RecordSuccess()
 		// sarama would retry for ten seconds before it returns an error.
 		if err := m.client.FindCoordinator(ctx); err != nil && !generation.Transient(err) {

@@ -57,8 +57,8 @@ func faultOrigin(err error) string {
 // runMember opens the sink and the connections, consumes until ctx ends or they have to be
 // opened again, and closes them. Once ctx has ended, the error says what was not saved.
 func (c *Consumer) runMember(ctx context.Context, wait *retry.Backoff) (err error) {
-	spec := *c.spec.Load()
-	snk, err := c.openSinks(ctx, &spec)
+	spec := c.spec.Load()
+	snk, err := c.openSinks(ctx, spec)
 	if err != nil {
 		return generation.SinkError{Err: err}
 	}
@@ -109,7 +109,7 @@ func leavesForGood(ctx context.Context) bool {
 type member struct {
 	consumer *Consumer
 	log      *slog.Logger
-	spec     config.Consumer // when the member connected; topics and live settings may differ by now
+	spec     *config.Consumer // when the member connected; topics and live settings may differ by now
 	sink     sink.Sink
 	cluster  *kafka.Cluster
 	dialer   *kafka.Dialer
@@ -122,7 +122,7 @@ type member struct {
 }
 
 // connect prepares client and group. Nothing is dialled before they are used.
-func (c *Consumer) connect(ctx context.Context, spec config.Consumer, snk sink.Sink, wait *retry.Backoff) (*member, error) {
+func (c *Consumer) connect(ctx context.Context, spec *config.Consumer, snk sink.Sink, wait *retry.Backoff) (*member, error) {
 	m := &member{
 		consumer: c, log: c.log, spec: spec, sink: snk, wait: wait,
 		cluster: c.clusters.Acquire(spec), dialer: c.dialer,
@@ -177,7 +177,7 @@ func (m *member) keepAuthenticated(ctx context.Context) {
 		}
 		m.client.Reconnect(conf, creds)
 		m.consumer.fingerprints.Store(&creds.Fingerprints)
-		m.log.Info("reconnecting with updated credentials", logkey.Cluster, kafka.ClusterName(&m.spec))
+		m.log.Info("reconnecting with updated credentials", logkey.Cluster, kafka.ClusterName(m.spec))
 	}
 }
 
@@ -292,7 +292,7 @@ func (m *member) runGeneration(ctx context.Context, listAge time.Duration) gener
 	if recreated, ok := errors.AsType[*fetch.RecreatedError](end.cause); ok {
 		baseline.Recreate(recreated.Topic)
 	}
-	m.dialer.Membership.End(group.SessionTimeout(&m.spec))
+	m.dialer.Membership.End(group.SessionTimeout(m.spec))
 	end.stopped, end.everJoined = outer.Err() != nil, !m.ended.IsZero()
 	return end
 }
@@ -305,12 +305,12 @@ func (m *member) explain(err error) error {
 	case errors.As(err, new(*fetch.TopicError)):
 		return kafka.SubscribeError(err)
 	}
-	if known := m.client.ExplainJoin(&m.spec, err); known != nil {
+	if known := m.client.ExplainJoin(m.spec, err); known != nil {
 		return known
 	}
 	about := kafka.Explain
 	if m.consumer.stats.Rebalances.Load() == 0 { // no generation has started yet
 		about = kafka.ExplainFirst
 	}
-	return fmt.Errorf("join group %s: %w", m.spec.Group, about(&m.spec, err))
+	return fmt.Errorf("join group %s: %w", m.spec.Group, about(m.spec, err))
 }

@@ -58,7 +58,7 @@ func TestRecentErrorsSurviveRecovery(t *testing.T) {
 	spec := config.Consumer{Name: "a"}
 	newConsumer := func() *Consumer {
 		log := slog.New(slog.DiscardHandler)
-		return New(spec, log, nil, &kafka.Clusters{}, outage.NewLog(log))
+		return New(&spec, log, nil, &kafka.Clusters{}, outage.NewLog(log))
 	}
 	c := newConsumer()
 	m := newStateMachine(c)

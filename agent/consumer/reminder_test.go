@@ -32,7 +32,7 @@ func TestReminderOfConsumersInError(t *testing.T) {
 		for i := range machines {
 			spec := config.Consumer{Name: fmt.Sprint("c", i), Group: fmt.Sprint("g", i), State: config.Running}
 			spec.Sink = sink.Spec{File: &sink.FileSpec{Path: "/data/" + spec.Name}}
-			c := New(spec, log, nil, &kafka.Clusters{}, outages)
+			c := New(&spec, log, nil, &kafka.Clusters{}, outages)
 			c.setState(Starting, "state: running")
 			machines[i] = newStateMachine(c)
 		}

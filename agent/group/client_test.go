@@ -30,8 +30,8 @@ import (
 func joining(t *testing.T, broker *kfake.Cluster, sasl *config.SASL, password string) (c *Client, right *login.Credentials, cut func()) {
 	t.Helper()
 	cs := kafka.NewClusters(slog.New(slog.DiscardHandler))
-	with := func(password string) (config.Consumer, *kafka.Cluster) {
-		spec := config.Consumer{Name: "c", Cluster: config.Cluster{Brokers: broker.ListenAddrs()}}
+	with := func(password string) (*config.Consumer, *kafka.Cluster) {
+		spec := &config.Consumer{Name: "c", Cluster: config.Cluster{Brokers: broker.ListenAddrs()}}
 		if sasl != nil {
 			login := *sasl
 			login.Password = config.NewSecret(password)

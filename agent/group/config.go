@@ -44,7 +44,7 @@ func heartbeatInterval(session time.Duration) time.Duration { return min(2*time.
 
 // Config returns the settings with which sarama takes part in the consumer's group, and
 // opens connections to its coordinator.
-func Config(spec config.Consumer, creds *login.Credentials, d *kafka.Dialer, cluster *fetch.Fetcher) (*sarama.Config, error) {
+func Config(spec *config.Consumer, creds *login.Credentials, d *kafka.Dialer, cluster *fetch.Fetcher) (*sarama.Config, error) {
 	s, err := kafka.SaramaConfig("kcagent/"+spec.Name, spec.Cluster, creds)
 	if err != nil {
 		return nil, err
@@ -59,7 +59,7 @@ func Config(spec config.Consumer, creds *login.Credentials, d *kafka.Dialer, clu
 	c.Offsets.Initial = sarama.OffsetOldest
 	c.Group.ResetInvalidOffsets = false // on_offset_out_of_range decides
 	c.Group.InstanceId = spec.InstanceID
-	c.Group.Session.Timeout = SessionTimeout(&spec)
+	c.Group.Session.Timeout = SessionTimeout(spec)
 	c.Group.Heartbeat.Interval = heartbeatInterval(c.Group.Session.Timeout)
 	c.Group.Rebalance.Timeout = RebalanceTimeout
 	// By default, sarama waits 2 s after each join that fails because the coordinator loads

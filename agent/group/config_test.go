@@ -32,7 +32,7 @@ func TestRejectedLoginBlocksTheWholeCluster(t *testing.T) {
 	write("wrong")
 	cs := kafka.NewClusters(slog.New(slog.DiscardHandler))
 	t.Cleanup(cs.Close)
-	spec := config.Consumer{Name: "a", Group: "g", Cluster: config.Cluster{
+	spec := &config.Consumer{Name: "a", Group: "g", Cluster: config.Cluster{
 		Brokers: []string{"127.0.0.1:1"}, SASL: &config.SASL{Mechanism: config.Plain, Username: "u", PasswordFile: file},
 	}}
 	user := func(c *kafka.Cluster) (byFetcher, byMember error) {
@@ -89,7 +89,7 @@ func TestRejectedLoginBlocksTheWholeCluster(t *testing.T) {
 // SaslHandshake v1.
 func TestLoginsUseFrames(t *testing.T) {
 	for _, mechanism := range []config.Mechanism{"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"} {
-		spec := config.Consumer{Name: "c", Cluster: config.Cluster{SASL: &config.SASL{Mechanism: mechanism, Username: "u", Password: config.NewSecret("p")}}}
+		spec := &config.Consumer{Name: "c", Cluster: config.Cluster{SASL: &config.SASL{Mechanism: mechanism, Username: "u", Password: config.NewSecret("p")}}}
 		creds, err := login.ReadCredentials(spec.Cluster)
 		if err != nil {
 			t.Fatal(err)
@@ -106,7 +106,7 @@ func TestLoginsUseFrames(t *testing.T) {
 
 func TestCoordinatorReceivesTheSessionTimeoutOfTheFile(t *testing.T) {
 	spec := testkit.Parse(t, "clusters: {k: {brokers: [a:1], session_timeout: 6s}}\nconsumers: [{name: c, cluster: k, topics: [t], sink: {stdout: {}}}]\n").Consumers[0]
-	conf, err := Config(spec, &login.Credentials{}, kafka.NewDialer(), nil)
+	conf, err := Config(&spec, &login.Credentials{}, kafka.NewDialer(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +122,7 @@ func TestClientsShareRequestSettings(t *testing.T) {
 	t.Cleanup(clusters.Close)
 	var shared []*sarama.Config
 	for _, name := range []string{"a", "b"} {
-		spec := config.Consumer{Name: name, Group: "g", Cluster: config.Cluster{Brokers: []string{"127.0.0.1:1"}}}
+		spec := &config.Consumer{Name: name, Group: "g", Cluster: config.Cluster{Brokers: []string{"127.0.0.1:1"}}}
 		cluster := clusters.Acquire(spec)
 		creds, err := cluster.Credentials()
 		if err != nil {

@@ -19,8 +19,8 @@ func TestHashOfBrokersIgnoresTheirOrder(t *testing.T) {
 func TestPinLastsWhileAConsumerHasTheBrokers(t *testing.T) {
 	cs := NewClusters(slog.New(slog.DiscardHandler))
 	t.Cleanup(cs.Close)
-	spec := func(brokers ...string) config.Consumer {
-		return config.Consumer{Name: "c", Cluster: config.Cluster{Brokers: brokers}}
+	spec := func(brokers ...string) *config.Consumer {
+		return &config.Consumer{Name: "c", Cluster: config.Cluster{Brokers: brokers}}
 	}
 	c := cs.Acquire(spec("127.0.0.1:1", "127.0.0.1:2"))
 	cs.Release(c)

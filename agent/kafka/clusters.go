@@ -42,7 +42,7 @@ func NewClusters(log *slog.Logger) *Clusters {
 }
 
 // Acquire returns the cluster of spec. Each call needs a Release.
-func (cs *Clusters) Acquire(spec config.Consumer) *Cluster {
+func (cs *Clusters) Acquire(spec *config.Consumer) *Cluster {
 	reach := ReachOf(spec.Cluster)
 	settings := FetchSettings(spec.Cluster)
 	cs.mu.Lock()

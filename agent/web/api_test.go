@@ -67,7 +67,7 @@ func (a *apiTest) publish(consumers string, change func(*Snapshot)) {
 		shown := &shownConsumer{ID: "id-" + spec.Name, Name: spec.Name, State: steadyState[spec.State], Started: true}
 		counted := stats.New()
 		shown.Counters = counted.Counters()
-		s.Rows = append(s.Rows, Row{ID: shown.ID, Spec: spec, Consumer: shown})
+		s.Rows = append(s.Rows, Row{ID: shown.ID, Spec: &spec, Consumer: shown})
 	}
 	if change != nil {
 		change(s)

@@ -290,7 +290,7 @@ func thousand(partitions int) *Snapshot {
 		counted := stats.New()
 		one.Counters = counted.Counters()
 		one.LastRecord = time.Now()
-		s.Rows = append(s.Rows, Row{ID: one.Name, Spec: spec, Consumer: &one})
+		s.Rows = append(s.Rows, Row{ID: one.Name, Spec: &spec, Consumer: &one})
 	}
 	return s
 }

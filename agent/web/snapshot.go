@@ -32,9 +32,9 @@ type Reloads struct {
 // A Row is one consumer of the agent's table.
 type Row struct {
 	ID       string
-	Spec     config.Consumer // that the consumer was last asked to apply
-	Ending   bool            // it was asked to terminate or to make room for its replacement
-	Pending  *PendingChange  // nil if there is none
+	Spec     *config.Consumer // that the consumer was last asked to apply
+	Ending   bool             // it was asked to terminate or to make room for its replacement
+	Pending  *PendingChange   // nil if there is none
 	Consumer SnapshotSource
 }
 
