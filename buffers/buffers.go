@@ -29,6 +29,14 @@ func classOf(n int) (class, size int) {
 	return 4*(power-minBufferBits) + steps, 1<<power + steps*quarter
 }
 
+// Size returns the capacity of a buffer that Get returns for n bytes.
+func Size(n int) int {
+	if class, size := classOf(n); class < len(pools) {
+		return size
+	}
+	return n
+}
+
 // Get returns an empty buffer with room for n bytes.
 func Get(n int) []byte {
 	class, size := classOf(n)

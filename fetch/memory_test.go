@@ -2,6 +2,8 @@ package fetch
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +63,48 @@ func TestCompressibleBatchesStayInBudget(t *testing.T) {
 	r.fetcher.mu.Lock()
 	defer r.fetcher.mu.Unlock()
 	if b := r.fetcher.budget; b.peak > b.limit+b.limit/4 || b.limit != 8<<20 { // buffers are up to a quarter larger than their content
+		t.Errorf("%d bytes of %d were used", b.peak, b.limit)
+	}
+}
+
+// TestConcurrentDecodingStaysInBudget: eight cores decode the partitions of a response concurrently.
+// Each partition gets its records once and in order, within the memory that the settings allow.
+func TestConcurrentDecodingStaysInBudget(t *testing.T) {
+	was := runtime.GOMAXPROCS(8)
+	t.Cleanup(func() { runtime.GOMAXPROCS(was) })
+	const partitions, each = 8, 30
+	r := newRig(t, 1, partitions, Settings{Lanes: 2, MaxBytes: 2 << 20, MaxWait: 20 * time.Millisecond}, largeMessages)
+	for _, codec := range []kgo.CompressionCodec{kgo.ZstdCompression(), kgo.Lz4Compression(), kgo.GzipCompression(), kgo.SnappyCompression()} {
+		c := r.compressingClient(codec)
+		for p := range int32(partitions) {
+			for range each / 4 {
+				value := make([]byte, 100<<10)
+				for i := range value {
+					value[i] = "0123456789abcdef"[rand.IntN(16)]
+				}
+				r.send(c, &kgo.Record{Partition: p, Value: value})
+			}
+		}
+	}
+	var readers []*reader
+	for p := range int32(partitions) {
+		readers = append(readers, r.startReader(Spec{Partition: p, MaxBytes: 1 << 20}, false))
+	}
+	for _, rd := range readers {
+		r.eventually("all records", func() (bool, any) {
+			got, _, err := rd.seen()
+			return len(got) == each/4*4, fmt.Sprint(len(got), err, rd.LastError())
+		})
+		got, _, _ := rd.seen()
+		for i, g := range got {
+			if !strings.HasPrefix(g, fmt.Sprintf("%d=", i)) {
+				t.Fatalf("record %d is %.20s", i, g)
+			}
+		}
+	}
+	r.fetcher.mu.Lock()
+	defer r.fetcher.mu.Unlock()
+	if b := r.fetcher.budget; b.peak > b.limit+b.limit/4 || b.limit != 4<<20 {
 		t.Errorf("%d bytes of %d were used", b.peak, b.limit)
 	}
 }

@@ -22,12 +22,13 @@ func (j *fetchJob) handleResponse(fr *batch.Frame, resp *kmsg.FetchResponse) {
 			partitions[wire.TopicPartition{Topic: t.Topic, Partition: t.Partitions[k].Partition}] = &t.Partitions[k]
 		}
 	}
-	contents := make([]batch.Content, len(j.entries))
+	entries := make([]batch.Entry, len(j.entries))
 	for i, e := range j.entries {
 		if part := partitions[e.TopicPartition]; part != nil && part.ErrorCode == 0 {
-			contents[i] = batch.Decode(fr, &j.allowance, part, e.offset, j.iso)
+			entries[i] = batch.Entry{Partition: part, Offset: e.offset}
 		}
 	}
+	contents := batch.DecodeAll(fr, &j.allowance, entries, j.iso)
 	now := time.Now()
 	var later callbacks
 	defer func() { later.run() }()

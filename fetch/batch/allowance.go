@@ -3,6 +3,7 @@ package batch
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/IBM/sarama"
 
@@ -11,14 +12,16 @@ import (
 )
 
 // An Allowance is the memory that one response may use: a grant and, for a first batch that is
-// larger, memory for large batches, which the whole process shares. It is not safe for concurrent
-// use.
+// larger, memory for large batches, which the whole process shares. Its methods are not safe for
+// concurrent use, but [DecodeAll] decodes partitions concurrently within it.
 type Allowance struct {
 	memory   *limits.Memory
 	owner    any   // who acquires memory for large batches
-	left     int64 // bytes of the grant that are not used
 	spare    int64 // bytes of memory for large batches that are acquired and not used
-	hasBatch bool  // a batch of the response was decoded
+	hasBatch bool  // a batch of the response was decoded; never false again
+
+	mu   sync.Mutex // guards the next field, and the decompressed batches of the frame
+	left int64      // bytes of the grant that are not used
 }
 
 // NewAllowance returns an allowance without a grant. Memory for large batches is acquired from
@@ -122,13 +125,17 @@ func (a *Allowance) reserveFrame(fr *Frame, n int64) error {
 // partition of the request.
 const responseOverhead = 1 << 20
 
-// decompress decompresses a batch, and makes the result a part of the frame.
+// decompress decompresses a batch, and makes the result a part of the frame. Once the response has
+// a batch, it may be called concurrently.
 func (a *Allowance) decompress(fr *Frame, codec sarama.CompressionCodec, b []byte) ([]byte, error) {
+	if a.hasBatch {
+		return a.decompressNext(fr, codec, b)
+	}
 	large := false
-	data, err := decompress(codec, b, a.maxBatch(), func(n int64) error {
+	data, err := decompress(codec, b, a.maxBatch(), room{reserve: func(n int64) error {
 		large = true
 		return a.reserve(fr, n)
-	})
+	}})
 	if err == nil && !large {
 		err = a.reserve(fr, int64(cap(data)))
 	}
@@ -138,6 +145,60 @@ func (a *Allowance) decompress(fr *Frame, codec sarama.CompressionCodec, b []byt
 		}
 		return nil, err
 	}
+	fr.extras = append(fr.extras, data)
+	return data, nil
+}
+
+// decompressNext is decompress for the batches after the first one, which must fit into the grant.
+// All their buffers are taken from the grant before they are used: together, the partitions that
+// are decoded concurrently would exceed it otherwise.
+func (a *Allowance) decompressNext(fr *Frame, codec sarama.CompressionCodec, b []byte) ([]byte, error) {
+	var claimed, reserved int64
+	take := func(n int64) bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if n > a.left && n > 0 {
+			return false
+		}
+		a.left -= n
+		return true
+	}
+	a.mu.Lock()
+	limit := max(a.left, 0)
+	a.mu.Unlock()
+	data, err := decompress(codec, b, limit, room{
+		reserve: func(size int64) error {
+			if !take(size) {
+				return errNoMemory
+			}
+			reserved = size
+			return nil
+		},
+		claim: func(more int64) error {
+			if !take(more) {
+				return &sizeError{size: claimed + more, atLeast: true}
+			}
+			claimed += more
+			return nil
+		},
+	})
+	used := reserved
+	if used == 0 {
+		used = int64(cap(data))
+	}
+	if err == nil && !take(used-claimed-reserved) {
+		err = errNoMemory
+	}
+	if err != nil {
+		if reserved == 0 {
+			buffers.Put(data)
+		}
+		take(-claimed - reserved)
+		return nil, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	fr.size += used
 	fr.extras = append(fr.extras, data)
 	return data, nil
 }

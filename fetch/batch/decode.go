@@ -52,7 +52,18 @@ type Content struct {
 // before it are valid. The first batch of a response may always be decompressed, so that each
 // response brings at least one batch.
 func Decode(fr *Frame, allowance *Allowance, p *kmsg.FetchResponseTopicPartition, pos int64, iso sarama.IsolationLevel) Content {
-	d := decoder{Content: Content{Next: pos, WireBytes: int64(len(p.RecordBatches))}, frame: fr, allowance: allowance, pos: pos}
+	d := newDecoder(fr, allowance, p, pos, iso)
+	for d.next() {
+	}
+	return d.Content
+}
+
+// newDecoder returns a decoder that has decoded nothing.
+func newDecoder(fr *Frame, allowance *Allowance, p *kmsg.FetchResponseTopicPartition, pos int64, iso sarama.IsolationLevel) decoder {
+	d := decoder{
+		Content: Content{Next: pos, WireBytes: int64(len(p.RecordBatches))},
+		frame:   fr, allowance: allowance, pos: pos, rest: p.RecordBatches,
+	}
 	if iso == sarama.ReadCommitted && len(p.AbortedTransactions) > 0 {
 		d.upcoming = slices.Clone(p.AbortedTransactions)
 		slices.SortFunc(d.upcoming, func(a, b kmsg.FetchResponseTopicPartitionAbortedTransaction) int {
@@ -60,22 +71,29 @@ func Decode(fr *Frame, allowance *Allowance, p *kmsg.FetchResponseTopicPartition
 		})
 		d.aborted = make(map[int64]bool)
 	}
-	for b := p.RecordBatches; len(b) > batchPrefix && d.Err == nil && !d.Deferred; {
-		length := int(binary.BigEndian.Uint32(b[8:])) + batchLength
-		if length > len(b) || length <= batchPrefix {
-			break // cut off: the next request begins with it
-		}
-		if magic := b[16]; magic >= 2 {
-			d.Err = d.batch(b[:length])
-		} else {
-			d.Err = d.message(b[:length])
-		}
-		d.deferBatch()
-		d.DecodedBytes += int64(length)
-		b = b[length:]
+	return d
+}
+
+// next decodes one more batch. It returns false if the content ends before it.
+func (d *decoder) next() bool {
+	b := d.rest
+	if len(b) <= batchPrefix || d.Err != nil || d.Deferred {
+		return false
 	}
-	d.MemoryBytes += d.DecodedBytes
-	return d.Content
+	length := int(binary.BigEndian.Uint32(b[8:])) + batchLength
+	if length > len(b) || length <= batchPrefix {
+		return false // cut off: the next request begins with it
+	}
+	if magic := b[16]; magic >= 2 {
+		d.Err = d.batch(b[:length])
+	} else {
+		d.Err = d.message(b[:length])
+	}
+	d.deferBatch()
+	d.DecodedBytes += int64(length)
+	d.MemoryBytes += int64(length)
+	d.rest = b[length:]
+	return true
 }
 
 // deferBatch turns the error of a batch for which there is no memory now into Deferred.
@@ -101,6 +119,7 @@ type decoder struct {
 	frame     *Frame
 	allowance *Allowance
 	pos       int64
+	rest      []byte                                               // that is not decoded yet
 	upcoming  []kmsg.FetchResponseTopicPartitionAbortedTransaction // that begin at a later offset, in order
 	aborted   map[int64]bool                                       // producers inside an aborted transaction
 }
@@ -146,11 +165,18 @@ func (d *decoder) batch(b []byte) error {
 		if attributes&appendTime != 0 {
 			records.baseTime, records.sameTime = int64(binary.BigEndian.Uint64(b[35:])), true
 		}
-		d.batches = append(d.batches, records)
-		d.allowance.hasBatch = true
+		d.append(records)
 	}
 	d.Next, d.Last = last+1, leader.NewEpoch(epoch)
 	return nil
+}
+
+// append adds a batch to the content.
+func (d *decoder) append(b Batch) {
+	d.batches = append(d.batches, b)
+	if !d.allowance.hasBatch { // other goroutines may read it once it is true
+		d.allowance.hasBatch = true
+	}
 }
 
 // decompress returns the decompressed records of a batch. next is the offset after it.

@@ -34,41 +34,73 @@ var (
 	lz4Readers  = sync.Pool{New: func() any { return lz4.NewReader(nil) }}
 )
 
-// decompress decompresses src into a buffer, which comes from a pool if it is small. Before a
-// larger one is allocated, reserve is called with its size; decompress returns the error of
-// reserve. A batch of more than limit bytes is a [*sizeError].
-func decompress(codec sarama.CompressionCodec, src []byte, limit int64, reserve func(int64) error) ([]byte, error) {
+// A room is the memory for one decompressed batch. If a function returns an error, decompress
+// returns it.
+type room struct {
+	reserve func(size int64) error // is called before a large buffer of exactly this size is allocated
+	claim   func(more int64) error // is called before pooled buffers of more bytes are used, or of less if it is negative; nil if they are not limited
+}
+
+// get returns a pooled buffer with room for n bytes, which replaces one of replaced bytes.
+func (m room) get(n, replaced int) ([]byte, error) {
+	if m.claim != nil {
+		if err := m.claim(int64(buffers.Size(n) - replaced)); err != nil {
+			return nil, err
+		}
+	}
+	return buffers.Get(n), nil
+}
+
+// put takes back a buffer from get that is not needed any more.
+func (m room) put(b []byte) {
+	if m.claim != nil {
+		_ = m.claim(-int64(cap(b))) // less is always possible
+	}
+	buffers.Put(b)
+}
+
+// decompress decompresses src into a buffer, which comes from a pool if it is small. A batch of
+// more than limit bytes is a [*sizeError].
+func decompress(codec sarama.CompressionCodec, src []byte, limit int64, m room) ([]byte, error) {
 	switch codec {
 	case sarama.CompressionGZIP:
 		r := gzipReaders.Get().(*gzip.Reader)
 		if len(src) <= maxPooled {
 			defer gzipReaders.Put(r) // a reader keeps src
 		}
-		return readAll(r, func() error { return r.Reset(bytes.NewReader(src)) }, len(src), limit, reserve)
+		return readAll(r, func() error { return r.Reset(bytes.NewReader(src)) }, len(src), limit, m)
 	case sarama.CompressionLZ4:
 		r := lz4Readers.Get().(*lz4.Reader)
 		if len(src) <= maxPooled {
 			defer lz4Readers.Put(r)
 		}
-		return readAll(r, func() error { r.Reset(bytes.NewReader(src)); return nil }, len(src), limit, reserve)
+		return readAll(r, func() error { r.Reset(bytes.NewReader(src)); return nil }, len(src), limit, m)
 	case sarama.CompressionSnappy:
-		return decompressSnappy(src, limit, reserve)
+		return decompressSnappy(src, limit, m)
 	case sarama.CompressionZSTD:
-		return decompressZstd(src, limit, reserve)
+		return decompressZstd(src, limit, m)
 	}
 	return nil, fmt.Errorf("unknown compression codec %d", codec)
 }
 
 // readAll reads r to the end. n is the compressed size. A large batch is read twice, the first
 // time only to count its bytes.
-func readAll(r io.Reader, reset func() error, n int, limit int64, reserve func(int64) error) ([]byte, error) {
+func readAll(r io.Reader, reset func() error, n int, limit int64, m room) ([]byte, error) {
 	if err := reset(); err != nil {
 		return nil, err
 	}
-	b := buffers.Get(min(4*n, maxPooled))
+	b, err := m.get(min(4*n, maxPooled), 0)
+	if err != nil {
+		return nil, err
+	}
 	for len(b) < maxPooled {
 		if len(b) == cap(b) {
-			larger := append(buffers.Get(2*cap(b)), b...)
+			larger, err := m.get(2*cap(b), cap(b))
+			if err != nil {
+				m.put(b)
+				return nil, err
+			}
+			larger = append(larger, b...)
 			buffers.Put(b)
 			b = larger
 		}
@@ -81,16 +113,16 @@ func readAll(r io.Reader, reset func() error, n int, limit int64, reserve func(i
 			err = &sizeError{size: int64(len(b))}
 			fallthrough
 		case err != nil:
-			buffers.Put(b)
+			m.put(b)
 			return nil, err
 		}
 	}
 	size, err := count(r, b[:cap(b)], int64(len(b)), limit)
-	buffers.Put(b)
+	m.put(b)
 	if err != nil {
 		return nil, err
 	}
-	if err := reserve(size); err != nil {
+	if err := m.reserve(size); err != nil {
 		return nil, err
 	}
 	if err := reset(); err != nil {

@@ -68,7 +68,7 @@ func TestDecompressAllocatesExactly(t *testing.T) {
 		var asked int64
 		var before, after runtime.MemStats
 		inflate1 := func(most int64) ([]byte, error) {
-			return decompress(p.codec, src, most, func(n int64) error { asked += n; return nil })
+			return decompress(p.codec, src, most, room{reserve: func(n int64) error { asked += n; return nil }})
 		}
 		_, _ = inflate1(maxPooled) // the pools are filled
 		asked = 0
@@ -91,7 +91,7 @@ func TestDecompressAllocatesExactly(t *testing.T) {
 			t.Errorf("%s: with a limit of %d: %v, %d reserved", p.name, size-1, err, asked)
 		}
 		refusal := errors.New("no")
-		if _, err := decompress(p.codec, src, size+zstdBlock, func(int64) error { return refusal }); !errors.Is(err, refusal) {
+		if _, err := decompress(p.codec, src, size+zstdBlock, room{reserve: func(int64) error { return refusal }}); !errors.Is(err, refusal) {
 			t.Errorf("%s: without memory, the error is %v", p.name, err)
 		}
 	}
@@ -112,7 +112,7 @@ func TestZstdSizeBeyondContentIsAnError(t *testing.T) {
 	for name, src := range map[string][]byte{"alone": lie, "after another": append(append([]byte{}, honest...), lie...)} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		out, err := decompress(sarama.CompressionZSTD, src, 128<<20, func(int64) error { return nil })
+		out, err := decompress(sarama.CompressionZSTD, src, 128<<20, room{reserve: func(int64) error { return nil }})
 		runtime.ReadMemStats(&after)
 		if err == nil {
 			t.Errorf("%s: %d bytes, no error", name, len(out))
@@ -133,11 +133,11 @@ func TestDecompressAnySize(t *testing.T) {
 	for _, size := range []int{2, 100, 4096, 100_000, 128 << 10, 1 << 20, maxPooled - 1, maxPooled, maxPooled + 1, 2 * maxPooled} {
 		for name, data := range map[string][]byte{"random": random[:size], "zero": make([]byte, size), "text": bytes.Repeat([]byte("ab"), size)[:size]} {
 			for _, p := range compressors() {
-				got, err := decompress(p.codec, p.pack(data), int64(size)+zstdBlock, func(int64) error { return nil })
+				got, err := decompress(p.codec, p.pack(data), int64(size)+zstdBlock, room{reserve: func(int64) error { return nil }})
 				if err != nil || !bytes.Equal(got, data) {
 					t.Errorf("%s: %d %s bytes became %d: %v", p.name, size, name, len(got), err)
 				}
-				if _, err := decompress(p.codec, p.pack(data), int64(size)-1, func(int64) error { return nil }); err == nil && p.name != "zstd with a large window" {
+				if _, err := decompress(p.codec, p.pack(data), int64(size)-1, room{reserve: func(int64) error { return nil }}); err == nil && p.name != "zstd with a large window" {
 					t.Errorf("%s: %d %s bytes are not more than %d", p.name, size, name, size-1)
 				}
 			}

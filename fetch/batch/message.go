@@ -53,8 +53,7 @@ func (d *decoder) message(b []byte) error {
 			}
 		}
 	}
-	d.batches = append(d.batches, u)
-	d.allowance.hasBatch = true
+	d.append(u)
 	d.Next, d.Last = last+1, leader.Unknown
 	return nil
 }

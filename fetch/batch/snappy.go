@@ -3,12 +3,10 @@ package batch
 import (
 	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/snappy/xerial"
-
-	"kcagent/buffers"
 )
 
 // decompressSnappy decompresses snappy, whose header has the decompressed size.
-func decompressSnappy(src []byte, limit int64, reserve func(int64) error) ([]byte, error) {
+func decompressSnappy(src []byte, limit int64, m room) ([]byte, error) {
 	size, err := snappySize(src)
 	if err != nil {
 		return nil, err
@@ -18,16 +16,20 @@ func decompressSnappy(src []byte, limit int64, reserve func(int64) error) ([]byt
 	}
 	var dst []byte
 	if size <= maxPooled {
-		dst = buffers.Get(int(size))
+		if dst, err = m.get(int(size), 0); err != nil {
+			return nil, err
+		}
 	} else {
-		if err := reserve(size); err != nil {
+		if err := m.reserve(size); err != nil {
 			return nil, err
 		}
 		dst = make([]byte, 0, size)
 	}
 	out, err := xerial.DecodeCapped(dst, src)
 	if err != nil {
-		buffers.Put(dst)
+		if size <= maxPooled {
+			m.put(dst)
+		}
 		return nil, err
 	}
 	return out, nil

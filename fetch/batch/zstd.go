@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"math"
+	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -12,9 +14,10 @@ import (
 )
 
 var (
-	// zstdDecoder is shared, because DecodeAll may be called concurrently. How much it writes is
-	// limited before it is called.
-	zstdDecoder = sync.OnceValue(func() *zstd.Decoder { return newZstdDecoder(0) })
+	// zstdShared is the decoder of all batches that are not large, because DecodeAll may be called
+	// concurrently. How much it writes is limited before it is called.
+	zstdShared atomic.Pointer[sharedDecoder]
+	zstdMu     sync.Mutex // is held to replace it
 	// zstdReaders only count decompressed bytes. They hold a window, not the content.
 	zstdReaders = sync.Pool{New: func() any {
 		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
@@ -26,6 +29,29 @@ var (
 	}}
 )
 
+// A sharedDecoder decodes up to calls batches at a time.
+type sharedDecoder struct {
+	*zstd.Decoder
+	calls int
+}
+
+// zstdDecoder returns a decoder that decodes as many batches at a time as the process may use cores.
+// Their number can grow while the process runs.
+func zstdDecoder() *zstd.Decoder {
+	cores := runtime.GOMAXPROCS(0)
+	if d := zstdShared.Load(); d != nil && d.calls >= cores {
+		return d.Decoder
+	}
+	zstdMu.Lock()
+	defer zstdMu.Unlock()
+	d := zstdShared.Load()
+	if d == nil || d.calls < cores {
+		d = &sharedDecoder{newZstdDecoder(cores), cores}
+		zstdShared.Store(d)
+	}
+	return d.Decoder
+}
+
 func newZstdDecoder(concurrency int) *zstd.Decoder {
 	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(concurrency), zstd.WithDecoderMaxMemory(math.MaxInt32), zstd.WithDecoderLowmem(true))
 	if err != nil {
@@ -36,7 +62,7 @@ func newZstdDecoder(concurrency int) *zstd.Decoder {
 
 // decompressZstd decompresses into a buffer that DecodeAll does not have to enlarge: a zstd frame
 // has its decompressed size, or at least the number of its blocks, in its headers.
-func decompressZstd(src []byte, limit int64, reserve func(int64) error) ([]byte, error) {
+func decompressZstd(src []byte, limit int64, m room) ([]byte, error) {
 	size, exact, err := zstdSize(src)
 	if err != nil {
 		return nil, err
@@ -47,7 +73,10 @@ func decompressZstd(src []byte, limit int64, reserve func(int64) error) ([]byte,
 		} else {
 			size = min(size, 4*int64(len(src)))
 		}
-		dst := buffers.Get(int(size))
+		dst, err := m.get(int(size), 0)
+		if err != nil {
+			return nil, err
+		}
 		out, err := zstdDecoder().DecodeAll(src, dst)
 		if cap(out) != cap(dst) {
 			buffers.Put(dst)
@@ -65,7 +94,7 @@ func decompressZstd(src []byte, limit int64, reserve func(int64) error) ([]byte,
 	if size > limit {
 		return nil, &sizeError{size: size}
 	}
-	if err := reserve(size); err != nil {
+	if err := m.reserve(size); err != nil {
 		return nil, err
 	}
 	// A decoder of its own, because a decoder keeps what it has written last.
