@@ -137,37 +137,49 @@ func (s *concurrentHistory) generation() {
 func TestConcurrentRandomHistory(t *testing.T) {
 	for _, pattern := range []string{"/d/out.log", "/d/{partition}.log"} {
 		for _, asking := range []bool{false, true} {
-			s := newConcurrentHistory(t, pattern, asking)
-			s.open()
-			for n := range 4 {
-				s.generation()
-				var flushed [historyPartitions]int64
-				for p := range flushed {
-					flushed[p] = s.at[p].Load()
-				}
-				if n%2 == 0 {
-					s.expected(s.sink.Release())
-				} else {
-					s.expected(s.sink.Close(n == 3))
-					s.open()
-				}
-				for p := range flushed {
-					if s.resume(p); s.at[p].Load() != flushed[p] {
-						t.Errorf("partition %d continues at %d, and a flush covered %d", p, s.at[p].Load(), flushed[p])
-					}
-				}
-			}
-			if err := s.sink.Close(true); err != nil {
-				t.Error(err)
-			}
-			if !s.budget.Acquire(20) {
-				t.Error("descriptors are still in use")
-			}
-			after := history{T: t, fs: s.fs, removed: map[string]int{}}
-			for p := range s.at {
-				after.at[p] = int(s.at[p].Load())
-			}
-			after.check()
+			runConcurrentHistory(t, pattern, asking)
 		}
 	}
+}
+
+// TestConcurrentRandomHistoryOnEightCores is TestConcurrentRandomHistory with eight cores.
+func TestConcurrentRandomHistoryOnEightCores(t *testing.T) {
+	useEightCores(t)
+	for _, pattern := range []string{"/d/out.log", "/d/{partition}.log"} {
+		runConcurrentHistory(t, pattern, false)
+	}
+}
+
+func runConcurrentHistory(t *testing.T, pattern string, asking bool) {
+	s := newConcurrentHistory(t, pattern, asking)
+	s.open()
+	for n := range 4 {
+		s.generation()
+		var flushed [historyPartitions]int64
+		for p := range flushed {
+			flushed[p] = s.at[p].Load()
+		}
+		if n%2 == 0 {
+			s.expected(s.sink.Release())
+		} else {
+			s.expected(s.sink.Close(n == 3))
+			s.open()
+		}
+		for p := range flushed {
+			if s.resume(p); s.at[p].Load() != flushed[p] {
+				t.Errorf("partition %d continues at %d, and a flush covered %d", p, s.at[p].Load(), flushed[p])
+			}
+		}
+	}
+	if err := s.sink.Close(true); err != nil {
+		t.Error(err)
+	}
+	if !s.budget.Acquire(20) {
+		t.Error("descriptors are still in use")
+	}
+	after := history{T: t, fs: s.fs, removed: map[string]int{}}
+	for p := range s.at {
+		after.at[p] = int(s.at[p].Load())
+	}
+	after.check()
 }

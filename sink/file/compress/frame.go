@@ -7,7 +7,9 @@ package compress
 
 import (
 	"bytes"
+	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -43,26 +45,55 @@ var (
 		}
 		return w
 	}}
-	// zstdEncoder is one encoder for all sinks; it is safe for concurrent use.
-	zstdEncoder = sync.OnceValue(func() *zstd.Encoder {
-		e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(512<<10), zstd.WithLowerEncoderMem(true))
-		if err != nil {
-			panic(err) // the options are constants
-		}
-		return e
-	})
+	// zstdShared is one encoder for all sinks; it is safe for concurrent use.
+	zstdShared atomic.Pointer[sharedEncoder]
+	zstdMu     sync.Mutex // is held to replace it
 )
 
-// Records are collected until they are frameBytes long (see [FrameSize]), or until a flush,
-// and compressed together. A chunk of at least BigChunk is a frame of its own, which is
-// compressed concurrently with other chunks of the consumer.
-const (
-	frameBytes = 128 << 10
-	BigChunk   = 64 << 10
-)
+// A sharedEncoder compresses up to calls frames at a time.
+type sharedEncoder struct {
+	*zstd.Encoder
+	calls int
+}
+
+// zstdEncoder returns an encoder that compresses as many frames at a time as the process may use
+// cores. Their number can grow while the process runs.
+func zstdEncoder() *zstd.Encoder {
+	cores := runtime.GOMAXPROCS(0)
+	if e := zstdShared.Load(); e != nil && e.calls >= cores {
+		return e.Encoder
+	}
+	zstdMu.Lock()
+	defer zstdMu.Unlock()
+	e := zstdShared.Load()
+	if e == nil || e.calls < cores {
+		e = &sharedEncoder{newZstdEncoder(cores), cores}
+		zstdShared.Store(e)
+	}
+	return e.Encoder
+}
+
+func newZstdEncoder(concurrency int) *zstd.Encoder {
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(concurrency), zstd.WithEncoderLevel(zstd.SpeedFastest),
+		zstd.WithWindowSize(512<<10), zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		panic(err) // the options are constants
+	}
+	return e
+}
+
+// frameBytes is up to how many bytes of records are collected until a flush, and compressed
+// together; see [FrameSize].
+const frameBytes = 128 << 10
 
 // FrameSize returns frameBytes, or less if the memory limit requires it.
 func FrameSize() int { return limits.Records.Buffer(frameBytes) }
+
+// BigChunk returns the size from which on a chunk is a frame of its own, which is compressed
+// concurrently with other chunks of the consumer: half of a frame. Chunks are shorter if the
+// memory limit requires it, and so must be what counts as a large one: otherwise one chunk after
+// the other would be compressed under the lock of its file.
+func BigChunk() int { return FrameSize() / 2 }
 
 // A Frame is compressed records in a pooled buffer.
 type Frame struct {

@@ -45,11 +45,4 @@ func StreamFrame(c sink.Compression, w io.Writer, pieces func(put func([]byte) e
 }
 
 // zstdWriters compress data that is not in memory as a whole.
-var zstdWriters = sync.Pool{New: func() any {
-	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
-		zstd.WithWindowSize(512<<10), zstd.WithLowerEncoderMem(true))
-	if err != nil {
-		panic(err) // the options are constants
-	}
-	return e
-}}
+var zstdWriters = sync.Pool{New: func() any { return newZstdEncoder(1) }}

@@ -16,8 +16,8 @@ import (
 	"kcagent/sink/sinkio"
 )
 
-// An Env is what the writers of one sink share. OnDeadline and OnComplete are set before the
-// first writer is used. Only Spec and NoRename change.
+// An Env is what the writers of one sink share. The functions are set before the first writer
+// is used. Only Spec and NoRename change.
 type Env struct {
 	Log         *slog.Logger
 	fs          disk.FS
@@ -31,6 +31,9 @@ type Env struct {
 	OnDeadline func(at time.Time)
 	// OnComplete is called after a file of path was renamed to its final name.
 	OnComplete func(path, final string, at time.Time)
+	// NewFrame compresses a large chunk. It is called without a lock. It is [compress.NewFrame],
+	// except in tests.
+	NewFrame func(c sink.Compression, data []byte) compress.Frame
 
 	Spec        atomic.Pointer[sink.FileSpec] // the spec in force
 	warnNoLocks sync.Once                     // logs once that the file system has no locks
@@ -42,6 +45,7 @@ func NewEnv(spec sink.FileSpec, o sink.Options, fsys disk.FS, pool *Pool) *Env {
 	e := &Env{
 		Log: o.Log, fs: fsys, now: o.Now, consumer: o.Consumer, group: o.Group,
 		ExactlyOnce: spec.Delivery == sink.ExactlyOnce, format: spec.Format, pool: pool,
+		NewFrame: compress.NewFrame,
 	}
 	e.Spec.Store(&spec)
 	return e
@@ -78,10 +82,10 @@ func (e *Env) compression() sink.Compression {
 // no frame if the chunk is to be written as it is, or compressed together with others.
 func (e *Env) compress(data []byte) (compress.Frame, sink.Compression) {
 	c := e.compression()
-	if c == sink.Uncompressed || len(data) < compress.BigChunk {
+	if c == sink.Uncompressed || len(data) < compress.BigChunk() {
 		return compress.Frame{}, c
 	}
-	return compress.NewFrame(c, data), c
+	return e.NewFrame(c, data), c
 }
 
 // lockFile locks a file of a path. Without locks in the file system, at_least_once continues
