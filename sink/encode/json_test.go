@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"math"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -95,7 +96,7 @@ func TestAppendTime(t *testing.T) {
 	for _, ms := range []int64{0, -1, 999, 1700000000123, -62135596800000 + 1, 253402300799999} {
 		at := time.UnixMilli(ms)
 		want := at.UTC().Format(`"2006-01-02T15:04:05.000Z07:00"`)
-		if got := string(appendTime(nil, at)); got != want {
+		if got := string(new(clock).appendTime(nil, at)); got != want {
 			t.Errorf("time of %d ms is %s, want %s", ms, got, want)
 		}
 	}
@@ -105,9 +106,83 @@ func TestAppendTime(t *testing.T) {
 		math.MinInt64: firstTime, -1 << 62: firstTime, -62167219200001: firstTime, -62167219200000: firstTime,
 		253402300799999: lastTime, 253402300800000: lastTime, 1 << 62: lastTime, math.MaxInt64: lastTime,
 	} {
-		got := string(appendTime(nil, time.UnixMilli(ms)))
+		got := string(new(clock).appendTime(nil, time.UnixMilli(ms)))
 		if _, err := time.Parse(`"`+time.RFC3339+`"`, got); got != want || err != nil {
 			t.Errorf("time of %d ms is %s (%v), want %s", ms, got, err, want)
+		}
+	}
+}
+
+// TestPlainPrefix places each byte at each position of a text.
+func TestPlainPrefix(t *testing.T) {
+	for _, n := range []int{7, 8, 9, 31, 32, 47, 73} {
+		for at := range n {
+			for c := range 256 {
+				b := bytes.Repeat([]byte{" !#[]a\x7f"[(at+c)%7]}, n)
+				b[at] = byte(c)
+				want := n
+				if c < 0x20 || c == '"' || c == '\\' || c >= 0x80 {
+					want = at
+				}
+				if got := plainPrefix(b); got != want&^7 {
+					t.Fatalf("plainPrefix(%q) = %d, want %d", b, got, want&^7)
+				}
+			}
+		}
+	}
+}
+
+// TestAppendText compares texts with ones that are escaped byte by byte.
+func TestAppendText(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	parts := []string{"x", "plain text", "\x00", "\x1f", "\"", "\\", "\n", "\t", "!#[]\x7f ", "é", "𝄞", "\u2028", "\xff", "\xed\xa0\x80"}
+	for range 5000 {
+		var b []byte
+		for kinds := 1 + random.IntN(len(parts)); len(b) < 60 && random.IntN(20) > 0; {
+			b = append(b, parts[random.IntN(kinds)]...)
+		}
+		var want []byte
+		for _, c := range b {
+			if mustEscape(c) {
+				want = appendEscape(want, c)
+			} else {
+				want = append(want, c)
+			}
+		}
+		dst := make([]byte, 3, 3+random.IntN(70))
+		got, ok := appendText(dst, b)
+		if ok != utf8.Valid(b) || ok && string(got[3:]) != string(want) || !ok && len(got) != 3 {
+			t.Fatalf("appendText(%q) = %q, %v, want %q", b, got[3:], ok, want)
+		}
+	}
+}
+
+// TestEncoderKeepsNothingOfEarlierRecords: an encoder of a partition remembers the second of the last
+// record, and appends what a new one appends.
+func TestEncoderKeepsNothingOfEarlierRecords(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	encoders, err := For(sink.JSON)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const second, day = 1000, 24 * 3600 * 1000
+	steps := []int64{0, 1, second - 1, second, 60 * second, 3600 * second, day, 366 * day, 3000 * 366 * day}
+	for _, tp := range []sink.TopicPartition{{Topic: "orders"}, {Topic: "orders", Partition: 12}, {Topic: "a\"\xff", Partition: -1}} {
+		e := encoders(tp)
+		at := int64(0) // a new encoder has not remembered this second
+		for range 600 {
+			r := sink.Record{Topic: tp.Topic, Partition: tp.Partition, Offset: random.Int64N(1 << 40), Time: time.UnixMilli(at), Value: []byte("v")}
+			if random.IntN(10) == 0 {
+				r.Time = time.Time{}
+			}
+			got, want := e.Append(nil, &r), appendRecord(nil, sink.JSON, &r)
+			if string(got) != string(want) {
+				t.Fatalf("got  %swant %s", got, want)
+			}
+			checkLine(t, &r, got)
+			if at += steps[random.IntN(len(steps))] * int64(1-2*random.IntN(2)); at < -5000*366*day || at > 12_000*366*day {
+				at = random.Int64N(1 << 42)
+			}
 		}
 	}
 }

@@ -91,7 +91,7 @@ func (p *pieceWriter) json(r *sink.Record) {
 	p.buf = appendStart(p.buf, sink.TopicPartition{Topic: r.Topic, Partition: r.Partition})
 	p.buf = strconv.AppendInt(p.buf, r.Offset, 10)
 	p.buf = append(p.buf, `,"timestamp":`...)
-	p.buf = appendTime(p.buf, r.Time)
+	p.buf = new(clock).appendTime(p.buf, r.Time)
 	p.text(`,"key`)
 	p.field(r.Key, r.KeyJSON)
 	p.text(`,"value`)
