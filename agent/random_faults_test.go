@@ -18,6 +18,18 @@ import (
 	"kcagent/sink"
 )
 
+// TestConsumersSurviveRandomFaultsOnEightCores is TestConsumersSurviveRandomFaults with eight chunks
+// in progress.
+func TestConsumersSurviveRandomFaultsOnEightCores(t *testing.T) {
+	useEightCores(t)
+	s := newFaultStorm(t, true)
+	for range 30 {
+		s.step()
+	}
+	s.calm()
+	s.wantEveryRecord()
+}
+
 // TestConsumersSurviveRandomFaults: errors in every call of the sink, failing commits, pauses,
 // rebalances and restarts lose no record. With a ledger, no record is stored twice, and no
 // decision is reported as a reset, a copy or a hand-over.

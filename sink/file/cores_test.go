@@ -36,6 +36,7 @@ func useEightCores(t *testing.T) {
 type barrier struct {
 	*testing.T
 	inside atomic.Int32
+	once   sync.Once
 	all    chan struct{}
 }
 
@@ -43,12 +44,13 @@ func newBarrier(t *testing.T) *barrier { return &barrier{T: t, all: make(chan st
 
 func (b *barrier) wait() {
 	if b.inside.Add(1) == cores {
-		close(b.all)
+		b.once.Do(func() { close(b.all) })
 	}
 	select {
 	case <-b.all:
 	case <-time.After(20 * time.Second):
 		b.Errorf("%d calls at the same time, want %d", b.inside.Load(), cores)
+		b.once.Do(func() { close(b.all) })
 	}
 }
 
