@@ -43,13 +43,13 @@ const comfortableBuffer = 32 << 10
 // time.
 func chunksFor(partitions int, compressed bool) int {
 	fit := limits.Records.SpareBuffers(comfortableBuffer) / buffersOf(1, compressed)
-	return max(1, min(partitions, ChunksAtOnce(), max(2, fit)))
+	return min(partitions, ChunksAtOnce(), max(2, fit))
 }
 
 // buffersOf returns how many buffers some chunks need: one each and, if the sink compresses, one
 // for the frame of each, and one for records that are not compressed yet.
 func buffersOf(chunks int, compressed bool) int {
-	if compressed {
+	if compressed && chunks > 0 {
 		return 2*chunks + 1
 	}
 	return chunks
@@ -81,13 +81,31 @@ func (c *chunk) makeRoom(record, size, limit int) {
 	full := limit + limit/4
 	switch {
 	case c.Data == nil:
-		c.Data = buffers.Get(min(max(size, record), full))
+		c.Data = buffers.Get(bufferSize(max(size, record), full))
 	case len(c.Data)+record > cap(c.Data) && cap(c.Data) < full:
-		larger := buffers.Get(min(max(2*cap(c.Data), len(c.Data)+record), full))
-		larger = append(larger, c.Data...)
+		larger := append(buffers.Get(bufferSize(len(c.Data)+record, full)), c.Data...)
 		buffers.Put(c.Data)
 		c.Data = larger
 	}
+}
+
+// Sizes of the buffers of short chunks.
+const (
+	smallBuffer  = 4 << 10
+	mediumBuffer = 32 << 10
+)
+
+// bufferSize returns the size of a buffer for n bytes of a chunk that has full bytes at most. There
+// are few sizes, so that a busy consumer always uses the same buffers, which are in the processor's
+// cache.
+func bufferSize(n, full int) int {
+	switch {
+	case n <= smallBuffer:
+		return min(smallBuffer, full)
+	case n <= mediumBuffer:
+		return min(mediumBuffer, full)
+	}
+	return full
 }
 
 // free makes the buffer available to other chunks of all consumers, unless a record has made it
