@@ -188,7 +188,7 @@ func TestGoroutinesHaveTheLabelOfTheirConsumer(t *testing.T) {
 		}
 		return len(th.Zombies) == 0, th.Zombies
 	})
-	if n := th.Consumers["c"]; n < 8 {
+	if n := th.Consumers["c"]; n < idleGoroutines {
 		t.Errorf("only %d goroutines are counted for the consumer", n)
 	}
 	for _, g := range th.Threads {

@@ -15,9 +15,9 @@ import (
 )
 
 // idleGoroutines is how many goroutines a consumer has while there is nothing to do: its state
-// machine and the one that keeps it joined; sarama's for heartbeats and for the responses of
-// the coordinator; and two of sarama's for each partition.
-func idleGoroutines(partitions int) int { return 4 + 2*partitions }
+// machine and the one that keeps it joined, and sarama's for heartbeats and for the responses of
+// the coordinator.
+const idleGoroutines = 4
 
 func (r *rig) threads() web.Threads {
 	r.Helper()
@@ -36,29 +36,28 @@ func (r *rig) wantGoroutines(when string, want int) {
 	})
 }
 
-// TestIdleConsumerHasSixGoroutines: no partition that waits for records, no flush that is not
+// TestIdleConsumerHasFourGoroutines: no partition that waits for records, no flush that is not
 // due and no watchdog has a goroutine, whatever the consumer did before.
-func TestIdleConsumerHasSixGoroutines(t *testing.T) {
+func TestIdleConsumerHasFourGoroutines(t *testing.T) {
 	for _, partitions := range []int{1, 100} {
 		t.Run(fmt.Sprintf("partitions=%d", partitions), func(t *testing.T) {
-			idle := idleGoroutines(partitions)
 			r := newRig(t, int32(partitions))
 			r.edit("")
 			r.wantStatus(consumer.Running)
-			r.wantGoroutines("after the start", idle)
+			r.wantGoroutines("after the start", idleGoroutines)
 			for p := range partitions {
 				r.produce(int32(p), "a")
 			}
 			for p := range partitions {
 				r.wantCommitted(int32(p), 1)
 			}
-			r.wantGoroutines("after records", idle)
+			r.wantGoroutines("after records", idleGoroutines)
 			r.edit(", state: paused")
 			r.wantStatus(consumer.Paused)
-			r.wantGoroutines("during a pause", idle)
+			r.wantGoroutines("during a pause", idleGoroutines)
 			r.edit("")
 			r.wantStatus(consumer.Running)
-			r.wantGoroutines("after a pause", idle)
+			r.wantGoroutines("after a pause", idleGoroutines)
 			rebalances := r.counters().Rebalances
 			r.makeTopic("u")
 			r.edit(", topics: [t, u]")
@@ -66,7 +65,7 @@ func TestIdleConsumerHasSixGoroutines(t *testing.T) {
 				n := r.counters().Rebalances
 				return n > rebalances, n
 			})
-			r.wantGoroutines("after a rebalance", idle+2)
+			r.wantGoroutines("after a rebalance", idleGoroutines)
 			r.edit(", topics: [t, u], state: stopped")
 			r.wantStatus(consumer.Created)
 			r.wantGoroutines("after a stop", 0)
@@ -120,13 +119,13 @@ func TestGoroutinesOnDemandHaveTheLabelOfTheirConsumer(t *testing.T) {
 			r.hang("c", s)
 			r.edit("")
 			r.wantStatus(consumer.Running)
-			r.wantGoroutines("while it is idle", idleGoroutines(1))
+			r.wantGoroutines("while it is idle", idleGoroutines)
 			r.produce(0, "a")
 			r.eventually("a goroutine in "+call, func() (bool, any) {
 				th := r.threads()
 				for _, g := range th.Threads {
 					if strings.HasSuffix(g.Function, "hangingSink)."+call) {
-						return g.Consumer != nil && *g.Consumer == "c" && g.Cluster == "" && g.Recognized && th.Consumers["c"] == idleGoroutines(1)+1, th
+						return g.Consumer != nil && *g.Consumer == "c" && g.Cluster == "" && g.Recognized && th.Consumers["c"] == idleGoroutines+1, th
 					}
 				}
 				return false, th
@@ -137,7 +136,7 @@ func TestGoroutinesOnDemandHaveTheLabelOfTheirConsumer(t *testing.T) {
 				close(s.flush)
 			}
 			r.wantCommitted(0, 1)
-			r.wantGoroutines("afterwards", idleGoroutines(1))
+			r.wantGoroutines("afterwards", idleGoroutines)
 		})
 	}
 }
@@ -235,7 +234,7 @@ func TestRoundEndsWhileItsPartitionWaits(t *testing.T) {
 	r.wantStatus(consumer.Running)
 	r.produce(0, "a")
 	r.wantRecords("t/0@0=a")
-	r.wantGoroutines("with a flush in progress", idleGoroutines(1)+1)
+	r.wantGoroutines("with a flush in progress", idleGoroutines+1)
 	r.memory.failPartition(0, partitionFault{flush: fmt.Errorf("sync: %w", sink.ErrReopen)})
 	s.flush <- struct{}{}
 	r.wantError("sync")
@@ -244,5 +243,5 @@ func TestRoundEndsWhileItsPartitionWaits(t *testing.T) {
 	r.wantCommitted(0, 1)
 	r.wantStatus(consumer.Running)
 	r.wantRecords("t/0@0=a")
-	r.wantGoroutines("afterwards", idleGoroutines(1))
+	r.wantGoroutines("afterwards", idleGoroutines)
 }

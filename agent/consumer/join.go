@@ -90,6 +90,7 @@ func (j *joinAttempt) run(ctx context.Context) error {
 // Setup implements [sarama.ConsumerGroupHandler].
 func (j *joinAttempt) Setup(session sarama.ConsumerGroupSession) error {
 	m := j.member
+	session = m.client.Session(session)
 	m.dialer.Membership.Begin()
 	j.endWatch()
 	id := session.MemberID()
@@ -114,15 +115,16 @@ func (j *joinAttempt) Setup(session sarama.ConsumerGroupSession) error {
 	return nil
 }
 
-// ConsumeClaim implements [sarama.ConsumerGroupHandler].
-func (j *joinAttempt) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
-	return j.generation.ConsumeClaim(session, claim)
+// ConsumeClaim implements [sarama.ConsumerGroupHandler]. sarama never calls it, because it does
+// not know the assigned partitions.
+func (j *joinAttempt) ConsumeClaim(sarama.ConsumerGroupSession, sarama.ConsumerGroupClaim) error {
+	return nil
 }
 
 // Cleanup implements [sarama.ConsumerGroupHandler].
-func (j *joinAttempt) Cleanup(session sarama.ConsumerGroupSession) error {
+func (j *joinAttempt) Cleanup(sarama.ConsumerGroupSession) error {
 	j.watching.Wait()
-	return j.generation.Cleanup(session)
+	return j.generation.Cleanup()
 }
 
 // foreignTopic returns a topic of the claims that is not subscribed to. A static member that

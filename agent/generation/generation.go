@@ -68,8 +68,7 @@ func New(e Env, startedWith *config.Consumer, topics []string, absent []error, a
 	}
 }
 
-// Setup implements [sarama.ConsumerGroupHandler]. It finds out where the partitions
-// resume and starts to read them.
+// Setup finds out where the partitions of a session resume, and starts to read them.
 func (g *Generation) Setup(session sarama.ConsumerGroupSession) error {
 	g.session = session
 	for topic, ids := range session.Claims() {
@@ -181,17 +180,9 @@ func (g *Generation) inferBaseline(source group.Offsets) error {
 	return nil
 }
 
-// ConsumeClaim implements [sarama.ConsumerGroupHandler]. sarama would call it for each
-// readable partition.
-func (g *Generation) ConsumeClaim(session sarama.ConsumerGroupSession, _ sarama.ConsumerGroupClaim) error {
-	<-session.Context().Done()
-	return nil
-}
-
-// Cleanup implements [sarama.ConsumerGroupHandler]. It flushes and commits what was
-// consumed, while the member still has its partitions. sarama calls it after a failed
-// Setup, too.
-func (g *Generation) Cleanup(sarama.ConsumerGroupSession) error {
+// Cleanup flushes and commits what was consumed, while the member still has its partitions. It
+// may be called after a failed Setup, too.
+func (g *Generation) Cleanup() error {
 	if !g.Joined() {
 		return nil
 	}
@@ -267,8 +258,6 @@ func (g *Generation) SortedPartitions() []*Partition {
 func comparePartitions(a, b *Partition) int {
 	return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 }
-
-var _ sarama.ConsumerGroupHandler = (*Generation)(nil)
 
 // An Env is what a generation uses of its consumer. Everything in it outlives the
 // generation. All fields are required.

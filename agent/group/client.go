@@ -23,12 +23,12 @@ import (
 type Client struct {
 	sarama.Client // nil: a method that a group does not use would panic
 
-	ctx     context.Context // of the attempt to join: ends waiting for metadata
-	conf    *sarama.Config  // of requests before a generation; shared
-	group   string
-	dialer  *kafka.Dialer
-	cluster *fetch.Fetcher
-	leader  leaderStrategy
+	ctx      context.Context // of the attempt to join: ends waiting for metadata
+	conf     *sarama.Config  // of requests before a generation; shared
+	group    string
+	dialer   *kafka.Dialer
+	cluster  *fetch.Fetcher
+	assignor assignor
 
 	mu          sync.Mutex
 	dial        *sarama.Config     // of new connections
@@ -55,8 +55,8 @@ func NewClient(ctx context.Context, conf *sarama.Config, c *login.Credentials, g
 // report.
 func (c *Client) ConsumerGroup() (sarama.ConsumerGroup, error) {
 	conf := c.conf
-	c.leader.BalanceStrategy = c.dial.Consumer.Group.Rebalance.GroupStrategies[0]
-	c.dial.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{&c.leader}
+	c.assignor.BalanceStrategy = c.dial.Consumer.Group.Rebalance.GroupStrategies[0]
+	c.dial.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{&c.assignor}
 	c.conf = c.dial
 	defer func() { c.conf = conf }()
 	return sarama.NewConsumerGroupFromClient(c.group, c)
@@ -304,8 +304,3 @@ func (c *Client) RefreshMetadata(topics ...string) error {
 
 // Partitions implements sarama.Client.
 func (c *Client) Partitions(topic string) ([]int32, error) { return c.cluster.Partitions(topic) }
-
-// PartitionNotReadable implements sarama.Client. If it is true, a group waits for the
-// partition until its generation ends. Otherwise it would start five goroutines for each
-// partition, which check ten times a second whether they are still paused.
-func (c *Client) PartitionNotReadable(string, int32) bool { return true }

@@ -6,10 +6,9 @@
 //
 // # Rules
 //
-//   - sarama does not fetch: the client reports no partition as readable. sarama would
-//     start five goroutines per partition that poll ten times a second whether it is still
-//     paused. A claim that returns would end the generation for all partitions, so none
-//     ever begins.
+//   - sarama does not fetch, because it does not know the assigned partitions: the assignor
+//     takes them away, and [Client.Session] returns them. sarama would start seven goroutines
+//     for each partition, and a claim that returns would end the generation for all partitions.
 //   - All requests to the coordinator must be frames, so sarama must use SaslHandshake v1.
 //   - The read deadline does not apply to joins, because a join waits as long as the slowest
 //     member's rebalance timeout. Another connection describes the group instead, and closes

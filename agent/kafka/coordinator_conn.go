@@ -12,12 +12,7 @@ import (
 )
 
 // A coordinatorConn is the connection to a coordinator that sarama uses, above TLS. It parses the
-// frames of the Kafka protocol, for three purposes.
-//
-// When a generation begins, sarama fetches the committed offset of one partition after
-// the other, and cannot be interrupted: with 1,000 partitions and a round trip of 100 ms
-// that takes 100 s, in which other members time out. The agent does not use the result,
-// because it fetches all offsets with one request. So these requests are answered here.
+// frames of the Kafka protocol, for two purposes.
 //
 // A JoinGroup request is answered when the slowest member has rejoined, which may take
 // minutes. sarama has one read timeout for all requests; the deadline is removed while a
@@ -31,8 +26,6 @@ import (
 type coordinatorConn struct {
 	net.Conn
 	wire *TrackedConn
-	// inGeneration reports that a generation has begun: OffsetFetch requests are the agent's own.
-	inGeneration func() bool
 
 	out []byte // a frame that is not complete yet; the writer's
 
@@ -50,7 +43,7 @@ type coordinatorConn struct {
 type pendingRequest struct {
 	key     kmsg.Key
 	version int16
-	answer  []byte // of a request that did not go to the broker, or a shortened response; else nil
+	read    bool // its response is in coordinatorConn.in; of ApiVersions requests only
 }
 
 // waits reports whether other members of the group may delay the response.
@@ -86,15 +79,9 @@ func (c *coordinatorConn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// send answers a frame, or sends it to the broker.
+// send sends a frame to the broker.
 func (c *coordinatorConn) send(frame []byte) error {
 	r := pendingRequest{key: kmsg.Key(binary.BigEndian.Uint16(frame[4:])), version: int16(binary.BigEndian.Uint16(frame[6:]))}
-	if r.key == kmsg.OffsetFetch && !c.inGeneration() {
-		var err error
-		if r.answer, err = noOffsets(frame[4:]); err != nil {
-			return fmt.Errorf("answer OffsetFetch request: %w", err)
-		}
-	}
 	if r.key == kmsg.JoinGroup {
 		c.wire.memberID.Store(memberOf(frame[4:]))
 	}
@@ -104,9 +91,6 @@ func (c *coordinatorConn) send(frame []byte) error {
 		c.wire.joinSent.Store(time.Now().UnixNano())
 	}
 	c.mu.Unlock()
-	if r.answer != nil {
-		return nil
-	}
 	_, err := c.Conn.Write(frame)
 	return err
 }
@@ -119,17 +103,10 @@ func (c *coordinatorConn) Read(p []byte) (int, error) {
 		return 0, nil
 	case !ok:
 		return 0, errors.New("read response of coordinator: no request was sent")
-	case r.key == kmsg.ApiVersions && r.answer == nil && c.got == 0:
-		var err error
-		if r.answer, err = c.readVersions(r.version); err != nil {
+	case r.key == kmsg.ApiVersions && !r.read:
+		if err := c.readVersions(r.version); err != nil {
 			return 0, err
 		}
-		c.answer(r.answer)
-	}
-	if r.answer != nil {
-		n := copy(p, r.answer)
-		c.answered(n)
-		return n, nil
 	}
 	n, err := c.readWire(p)
 	if c.got == len(c.head) && c.left == 0 {
@@ -144,8 +121,7 @@ func (c *coordinatorConn) readWire(p []byte) (n int, err error) {
 	if c.got == len(c.head) {
 		p = p[:min(len(p), c.left)]
 		if len(c.in) > 0 {
-			n = copy(p, c.in)
-			c.in = c.in[n:]
+			n = c.take(p)
 		} else {
 			n, err = c.Conn.Read(p)
 		}
@@ -162,13 +138,21 @@ func (c *coordinatorConn) readWire(p []byte) (n int, err error) {
 		}
 		c.in = c.buf[:n]
 	}
-	n = copy(p[:min(len(p), len(c.head)-c.got)], c.in)
-	c.in = c.in[n:]
+	n = c.take(p[:min(len(p), len(c.head)-c.got)])
 	c.got += copy(c.head[c.got:], p[:n])
 	if c.got == len(c.head) {
 		c.left = max(0, int(int32(binary.BigEndian.Uint32(c.head[:]))))
 	}
 	return n, nil
+}
+
+// take moves bytes of in to p.
+func (c *coordinatorConn) take(p []byte) (n int) {
+	n = copy(p, c.in)
+	if c.in = c.in[n:]; len(c.in) == 0 {
+		c.in = nil
+	}
+	return n
 }
 
 // next returns the request whose response is read now.
@@ -179,25 +163,6 @@ func (c *coordinatorConn) next() (r pendingRequest, ok bool) {
 		return r, false
 	}
 	return c.pending[0], true
-}
-
-// answer sets what is read in place of the response that is read now.
-func (c *coordinatorConn) answer(frame []byte) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.pending[0].answer = frame
-}
-
-// answered records that n bytes of an answer of our own were read.
-func (c *coordinatorConn) answered(n int) {
-	c.mu.Lock()
-	r := &c.pending[0]
-	r.answer = r.answer[n:]
-	done := len(r.answer) == 0
-	c.mu.Unlock()
-	if done {
-		c.pop()
-	}
 }
 
 // pop records that a response was read to its end.

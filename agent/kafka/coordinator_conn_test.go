@@ -8,109 +8,11 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
-
-	"kcagent/e2e/badnet"
 )
 
 // frameOf returns a request as sarama writes it, with a client id.
 func frameOf(req kmsg.Request, id int32) []byte {
 	return kmsg.NewRequestFormatter(kmsg.FormatterClientID("x")).AppendRequest(nil, req, id)
-}
-
-// echo responds to each request with its correlation id, one byte at a time, and returns the
-// keys of the requests when the connection ends.
-func echo(conn net.Conn) (keys []uint16) {
-	for {
-		var head [8]byte
-		if _, err := io.ReadFull(conn, head[:]); err != nil {
-			return keys
-		}
-		body := make([]byte, binary.BigEndian.Uint32(head[:])-4)
-		if _, err := io.ReadFull(conn, body); err != nil {
-			return keys
-		}
-		keys = append(keys, binary.BigEndian.Uint16(head[4:]))
-		for _, b := range append([]byte{0, 0, 0, 6}, append(body[:4:4], 0, 0)...) {
-			_, _ = conn.Write([]byte{b})
-		}
-	}
-}
-
-// TestOffsetFetchIsAnsweredInTheOrderOfRequests: sarama's OffsetFetch requests are answered
-// without the broker, in the order of the requests, at the boundaries of the broker's
-// responses, also if requests and responses arrive in parts. Once a generation has begun,
-// the broker answers them.
-func TestOffsetFetchIsAnsweredInTheOrderOfRequests(t *testing.T) {
-	fetch := func(version int16) kmsg.Request {
-		req := kmsg.NewPtrOffsetFetchRequest()
-		req.Version, req.Group = version, "g"
-		if version < 8 {
-			req.Topics = []kmsg.OffsetFetchRequestTopic{{Topic: "t", Partitions: []int32{3}}}
-			return req
-		}
-		req.Groups = []kmsg.OffsetFetchRequestGroup{{Group: "g", Topics: []kmsg.OffsetFetchRequestGroupTopic{{Topic: "t", Partitions: []int32{3}}}}}
-		return req
-	}
-	beat := kmsg.NewPtrHeartbeatRequest()
-	for version := int16(0); version <= 8; version++ {
-		broker := make(chan []uint16, 1) // the keys of the requests that it received
-		near, err := net.Dial("tcp", badnet.Listen(t, func(far net.Conn) { broker <- echo(far) }))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = near.Close() })
-		begun := false
-		c := &coordinatorConn{Conn: near, wire: &TrackedConn{}, inGeneration: func() bool { return begun }}
-		send := func(frames ...[]byte) {
-			for piece := range slices.Chunk(slices.Concat(frames...), 7) {
-				if _, err := c.Write(piece); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		receive := func(id uint32) []byte {
-			var head [4]byte
-			if _, err := io.ReadFull(c, head[:]); err != nil {
-				t.Fatal(err)
-			}
-			frame := make([]byte, binary.BigEndian.Uint32(head[:]))
-			if _, err := io.ReadFull(c, frame); err != nil {
-				t.Fatal(err)
-			}
-			if got := binary.BigEndian.Uint32(frame); got != id {
-				t.Fatalf("version %d: response %d, want %d", version, got, id)
-			}
-			return frame[4:]
-		}
-		req := fetch(version)
-		send(frameOf(beat, 1), frameOf(req, 2), frameOf(req, 3), frameOf(beat, 4))
-		receive(1)
-		for id := range uint32(2) {
-			body := receive(2 + id)
-			resp := req.ResponseKind().(*kmsg.OffsetFetchResponse)
-			if resp.IsFlexible() {
-				body = body[1:]
-			}
-			if err := resp.ReadFrom(body); err != nil {
-				t.Fatal(err)
-			}
-			if version < 8 {
-				if p := resp.Topics[0].Partitions[0]; resp.Topics[0].Topic != "t" || p.Partition != 3 || p.Offset != -1 || p.ErrorCode != 0 {
-					t.Errorf("version %d: %+v", version, resp)
-				}
-			} else if p := resp.Groups[0].Topics[0].Partitions[0]; resp.Groups[0].Group != "g" || p.Partition != 3 || p.Offset != -1 || p.ErrorCode != 0 {
-				t.Errorf("version %d: %+v", version, resp)
-			}
-		}
-		receive(4)
-		begun = true
-		send(frameOf(req, 5))
-		receive(5)
-		_ = near.Close()
-		if keys := <-broker; !slices.Equal(keys, []uint16{12, 12, 9}) {
-			t.Errorf("version %d: the broker got requests %v", version, keys)
-		}
-	}
 }
 
 // TestVersionsOfOtherRequestsAreDropped: sarama gets the versions of the requests of a group
@@ -143,7 +45,7 @@ func TestVersionsOfOtherRequestsAreDropped(t *testing.T) {
 		{version: 4, response: []byte{0, 0, 0, 2, 9, 9}, unchanged: true},
 	} {
 		near, far := net.Pipe()
-		conn := &coordinatorConn{Conn: near, wire: &TrackedConn{}, inGeneration: func() bool { return true }}
+		conn := &coordinatorConn{Conn: near, wire: &TrackedConn{}}
 		next := []byte{0, 0, 0, 6, 0, 0, 0, 2, 5, 5}
 		go func() {
 			defer far.Close()
@@ -157,8 +59,8 @@ func TestVersionsOfOtherRequestsAreDropped(t *testing.T) {
 		}()
 		req := kmsg.NewPtrApiVersionsRequest()
 		req.Version = c.version
-		for _, frame := range [][]byte{frameOf(req, 1), frameOf(kmsg.NewPtrHeartbeatRequest(), 2)} {
-			if _, err := conn.Write(frame); err != nil {
+		for piece := range slices.Chunk(slices.Concat(frameOf(req, 1), frameOf(kmsg.NewPtrHeartbeatRequest(), 2)), 7) {
+			if _, err := conn.Write(piece); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -207,7 +109,7 @@ func TestCoordinatorConnRejectsInvalidFrames(t *testing.T) {
 	near, far := net.Pipe()
 	defer near.Close()
 	defer far.Close()
-	c := &coordinatorConn{Conn: near, wire: &TrackedConn{}, inGeneration: func() bool { return false }}
+	c := &coordinatorConn{Conn: near, wire: &TrackedConn{}}
 	if _, err := c.Write([]byte{0, 0, 0, 3, 'a', 0, 'b'}); err == nil {
 		t.Error("a token of 3 bytes was sent as a request")
 	}

@@ -158,7 +158,7 @@ func (d coordinatorDialer) Dial(_, addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &coordinatorConn{Conn: conn, wire: wire, inGeneration: d.Membership.InGeneration}, nil
+	return &coordinatorConn{Conn: conn, wire: wire}, nil
 }
 
 // A TrackedConn is a connection below TLS that records when a response is outstanding.

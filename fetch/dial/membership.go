@@ -20,8 +20,5 @@ func (m *Membership) End(kept time.Duration) {
 	m.until.CompareAndSwap(math.MaxInt64, time.Now().Add(kept).UnixNano())
 }
 
-// InGeneration reports whether a generation has begun and not ended.
-func (m *Membership) InGeneration() bool { return m.until.Load() == math.MaxInt64 }
-
 // joined reports whether the group keeps the member.
 func (m *Membership) joined() bool { return time.Now().UnixNano() < m.until.Load() }
