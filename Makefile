@@ -7,7 +7,10 @@ QUICK = $(shell go list ./... | grep -Ev '$(SLOW)')
 # With make e2e and make bench: which tests to run, such as RUN=TestKill.
 RUN ?= .
 
-.PHONY: build check ci generate test test-quick test-race e2e e2e-old soak kills bench compare plots image docker release demo
+# Where make bench writes its figures.
+FIGURES ?= docs/performance
+
+.PHONY: build check ci generate test test-quick test-race e2e e2e-old soak kills bench bench-compare plots image docker release demo
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "-X kcagent/cli.linked=$(VERSION)" -o kcagent .
@@ -57,22 +60,26 @@ soak:
 kills:
 	KCAGENT_REQUIRE_KAFKA=1 KCAGENT_KILLS=100 go test -count=1 -timeout 30m -run TestKillsLeaveEachRecordOnce -v ./e2e
 
-# Measures every kind of record and prints tables; asserts no speed. It takes
-# half an hour.
+# Measures throughput and the costs of consumers, and writes the figures of
+# docs/performance.md and docs/sizing.md; asserts no speed. It takes 25 minutes, and needs an
+# idle machine. As root, it also counts the writes of the disk.
 bench:
-	mkdir -p dist/bench
-	KCAGENT_REQUIRE_KAFKA=1 KCAGENT_BENCH_ALL=1 KCAGENT_BENCH_OUT=$(CURDIR)/dist/bench \
-		go test -run '^$$' -bench '$(RUN)' -benchtime 1x -timeout 90m ./bench
+	mkdir -p $(FIGURES)
+	for part in $(or $(filter-out .,$(RUN)),Throughput Profile Clusters Consumers Sizing); do \
+		KCAGENT_REQUIRE_KAFKA=1 KCAGENT_BENCH_ALL=1 KCAGENT_BENCH_OUT=$(abspath $(FIGURES)) \
+			go test -run '^$$' -bench "$$part" -benchtime 1x -timeout 90m ./bench || exit 1; \
+	done
 
-# Compares the build OLD=PATH with the current source code, in turns: throughput, memory of
-# a thousand consumers, time of an edit. It takes seven minutes.
-compare:
-	KCAGENT_REQUIRE_KAFKA=1 KCAGENT_BENCH_OLD=$(abspath $(OLD)) \
-		go test -run '^$$' -bench Builds -benchtime 1x -timeout 60m ./bench
+# Compares the working tree with the last commit of main, or with BASE=COMMIT, in turns:
+# throughput, memory and goroutines of a thousand consumers, time of an edit, writes for each
+# flush. It takes ten minutes. KCAGENT_BENCH_ROUNDS, _MB and _CONSUMERS change the sizes.
+bench-compare:
+	BASE=$(BASE) bench/compare.sh
 
-# Draws what bench measured; needs Python with matplotlib.
+# Writes the pages and the plots from what bench measured; needs Python with matplotlib.
 plots:
-	python3 docs/plots.py dist/bench docs
+	go test -count=1 ./docs -run '^TestSizingTable|^TestReferencePages$$/^performance.md$$' -update
+	python3 docs/plots.py $(FIGURES) docs
 
 # The image of the working tree, without a container engine, in dist/image.
 image:

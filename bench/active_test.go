@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -53,16 +52,17 @@ func BenchmarkActiveConsumers(b *testing.B) {
 	for i := range n {
 		cluster.CreateTopic(b, fmt.Sprint("own", i), 1)
 	}
+	disk := ownDisk(b)
 	rows := newRows(b, "active.csv", "topics,delivery,consumers,flushes_per_s,writes_per_flush,device_flushes_per_flush,"+
-		"kib_per_flush,flush_ms,cores,rss_mib,threads,idle_writes_per_s,other_mib")
+		"kib_per_flush,write_calls_per_flush,own_kib_per_flush,flush_ms,cores,rss_mib,threads,goroutines,idle_writes_per_s,other_mib")
 	fmt.Println("| active | delivery | flushes/s | writes a flush | device flushes a flush | KiB a flush | mean flush ms | cores |" +
-		" RSS MiB | OS threads | idle writes/s | others wrote MiB |\n|---|---|---|---|---|---|---|---|---|---|---|---|")
+		" RSS MiB | OS threads | goroutines | idle writes/s | others wrote MiB |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|")
 	for _, topics := range []string{"one topic", "own topics"} {
 		for _, delivery := range []string{"exactly_once", "at_least_once"} {
 			a := active{consumers: n, own: topics == "own topics", delivery: delivery}
 			b.Run(strings.ReplaceAll(topics, " ", "_")+"/"+delivery, func(b *testing.B) {
 				for range b.N {
-					a.measure(b, cluster, rows)
+					a.measure(b, cluster, disk, rows)
 				}
 			})
 		}
@@ -83,53 +83,36 @@ func (a active) kind() string {
 	return fmt.Sprint(a.consumers, " on one topic")
 }
 
-func (a active) measure(b *testing.B, cluster *kafkatest.Cluster, rows rows) {
+func (a active) measure(b *testing.B, cluster *kafkatest.Cluster, disk *device, rows rows) {
 	b.Helper()
-	dir := dataFolder(b)
-	disk := findDevice(b, dir)
-	agent := agenttest.Start(b, agenttest.Options{Config: a.file(dir, cluster.Addrs()[0]), Args: []string{"--log-level", "warn"}})
+	agent := agenttest.Start(b, agenttest.Options{Config: a.file(folder(b, disk), cluster.Addrs()[0]), Args: []string{"--log-level", "warn"}})
 	agent.WaitStatus("all to run", func(s agenttest.Status) bool { return s.Summary["RUNNING"] == a.consumers })
 	unix.Sync() // the start left data for the disk
 
 	const idle = 5
-	before := disk.read(b)
-	<-time.After(idle * time.Second)
-	idleWrites := float64(disk.read(b).writes-before.writes) / idle
+	idleWrites := 0.0
+	if disk != nil {
+		before := disk.read(b)
+		<-time.After(idle * time.Second)
+		idleWrites = float64(disk.read(b).writes-before.writes) / idle
+	}
 
 	defer a.produce(b, cluster.Addrs()[0])()
 	<-time.After(10 * time.Second) // until files and buffers exist and flushes are regular
 
-	flushes, spent := flushTotals(b, agent)
 	others := otherBytes(b, agent.Pid())
-	cpu, began := cpuSeconds(b, agent.Pid()), time.Now()
-	before = disk.read(b)
-	<-time.After(time.Duration(number("KCAGENT_BENCH_SECONDS", 30)) * time.Second)
-	after := disk.read(b)
-	cores := (cpuSeconds(b, agent.Pid()) - cpu) / time.Since(began).Seconds()
-	took := time.Since(began).Seconds()
+	f := watchFlushes(b, agent, disk, number("KCAGENT_BENCH_SECONDS", 20))
 	otherMiB := float64(otherBytes(b, agent.Pid())-others) / (1 << 20)
-	endFlushes, endSpent := flushTotals(b, agent)
-	flushes = endFlushes - flushes
-	if flushes == 0 {
-		b.Fatal("no consumer flushed")
-	}
-	mean := 1e3 * (endSpent - spent) / flushes
-	writes, cacheFlushes := float64(after.writes-before.writes)/flushes, float64(after.flushes-before.flushes)/flushes
-	kib := float64(after.sectors-before.sectors) / 2 / flushes
-	threads, rss := agent.Status().Resources.OSThreads, memory(b, agent.Pid(), "VmRSS")
+	used, rss := agent.Status().Resources, memory(b, agent.Pid(), "VmRSS")
 
-	fmt.Printf("| %s | %s | %.0f | %.2f | %.2f | %.1f | %.1f | %.3f | %.0f | %d | %.1f | %.1f |\n",
-		a.kind(), a.delivery, flushes/took, writes, cacheFlushes, kib, mean, cores, rss, threads, idleWrites, otherMiB)
+	fmt.Printf("| %s | %s | %.0f | %.2f | %.2f | %.1f | %.1f | %.3f | %.0f | %d | %d | %.1f | %.1f |\n",
+		a.kind(), a.delivery, f.perSecond, f.writes, f.cacheFlushes, f.kib, f.ms, f.cores, rss, used.OSThreads, used.Goroutines, idleWrites, otherMiB)
 	topics := "one"
 	if a.own {
 		topics = "own"
 	}
-	rows.add("%s,%s,%d,%.1f,%.3f,%.3f,%.2f,%.2f,%.4f,%.1f,%d,%.2f,%.2f",
-		topics, a.delivery, a.consumers, flushes/took, writes, cacheFlushes, kib, mean, cores, rss, threads, idleWrites, otherMiB)
-	b.ReportMetric(writes, "writes/flush")
-	b.ReportMetric(mean, "ms/flush")
-	b.ReportMetric(cores, "cores")
-	b.ReportMetric(flushes/took, "flushes/s")
+	rows.add("%s,%s,%d,%.1f,%.3f,%.3f,%.2f,%.3f,%.2f,%.2f,%.4f,%.1f,%d,%d,%.2f,%.2f",
+		topics, a.delivery, a.consumers, f.perSecond, f.writes, f.cacheFlushes, f.kib, f.writeCalls, f.ownKiB, f.ms, f.cores, rss, used.OSThreads, used.Goroutines, idleWrites, otherMiB)
 	b.ReportMetric(0, "ns/op") // meaningless here
 	agent.Signal(os.Interrupt)
 	if code := agent.WaitExit(40 * time.Second); code != 0 {
@@ -196,130 +179,4 @@ func (a active) produce(b *testing.B, broker string) (stop func()) {
 		<-ended
 		client.Close()
 	}
-}
-
-// flushTotals returns the number of flushes of all consumers, and the seconds that they
-// took.
-func flushTotals(b *testing.B, a *agenttest.Agent) (count, seconds float64) {
-	b.Helper()
-	family := a.Metrics()["kcagent_consumer_flush_duration_seconds"]
-	if family == nil {
-		b.Fatal("the agent has no metric of flushes")
-	}
-	for _, m := range family.Metric {
-		count += float64(m.Histogram.GetSampleCount())
-		seconds += m.Histogram.GetSampleSum()
-	}
-	return count, seconds
-}
-
-// dataFolder returns a new folder for the consumers' files.
-func dataFolder(b *testing.B) string {
-	b.Helper()
-	parent := os.Getenv("KCAGENT_BENCH_DIR")
-	if parent == "" {
-		return b.TempDir()
-	}
-	dir, err := os.MkdirTemp(parent, "kcagent-bench-")
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = os.RemoveAll(dir) }) // a temporary folder
-	return dir
-}
-
-// memoryFolder returns a new folder on a tmpfs.
-func memoryFolder(b *testing.B) string {
-	b.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "kcagent-bench-")
-	if err != nil {
-		b.Skipf("Kafka's data must stay off the measured disk: %v", err)
-	}
-	b.Cleanup(func() { _ = os.RemoveAll(dir) }) // a temporary folder
-	return dir
-}
-
-// A device is the block device of a folder.
-type device struct {
-	stat  string // file with the counters of the kernel
-	whole string // the same of the whole disk, which alone counts flushes of the cache
-}
-
-// ioCounts are a device's counters since the machine started.
-type ioCounts struct{ writes, sectors, flushes int64 }
-
-// findDevice returns the device of a folder. It skips the benchmark on file systems
-// without a block device of their own, such as tmpfs and btrfs.
-func findDevice(b *testing.B, dir string) device {
-	b.Helper()
-	var st unix.Stat_t
-	if err := unix.Stat(dir, &st); err != nil {
-		b.Fatal(err)
-	}
-	dev := uint64(st.Dev)
-	base, err := filepath.EvalSymlinks(fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(dev), unix.Minor(dev)))
-	if err != nil {
-		b.Skipf("%s is not on a block device, set KCAGENT_BENCH_DIR to a folder that is: %v", dir, err)
-	}
-	d := device{stat: filepath.Join(base, "stat"), whole: filepath.Join(base, "stat")}
-	if _, err := os.Stat(filepath.Join(base, "partition")); err == nil {
-		d.whole = filepath.Join(filepath.Dir(base), "stat")
-	}
-	return d
-}
-
-// read reads the counters, in the order of Documentation/block/stat.rst of the kernel.
-func (d device) read(b *testing.B) ioCounts {
-	b.Helper()
-	own, whole := fields(b, d.stat), fields(b, d.whole)
-	if len(own) < 7 || len(whole) < 16 {
-		b.Skipf("%s has no count of flushes; it needs Linux 5.5", d.whole)
-	}
-	return ioCounts{writes: own[4], sectors: own[6], flushes: whole[15]}
-}
-
-func fields(b *testing.B, path string) []int64 {
-	b.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		b.Fatal(err)
-	}
-	var values []int64
-	for f := range strings.FieldsSeq(string(text)) {
-		n, err := strconv.ParseInt(f, 10, 64)
-		if err != nil {
-			b.Fatalf("read %s: %v", path, err)
-		}
-		values = append(values, n)
-	}
-	return values
-}
-
-// otherBytes returns how many bytes processes other than pid have written to disks,
-// including their ended children. Only root sees all processes.
-func otherBytes(b *testing.B, pid int) int64 {
-	b.Helper()
-	paths, err := filepath.Glob("/proc/[0-9]*/io")
-	if err != nil {
-		b.Fatal(err)
-	}
-	var sum int64
-	for _, path := range paths {
-		if path == fmt.Sprintf("/proc/%d/io", pid) {
-			continue
-		}
-		if _, err := os.Readlink(filepath.Join(filepath.Dir(path), "exe")); err != nil {
-			continue // a thread of the kernel, such as that of a loop device
-		}
-		text, err := os.ReadFile(path)
-		if err != nil {
-			continue // it has ended, or belongs to another user
-		}
-		if _, rest, found := strings.Cut(string(text), "\nwrite_bytes: "); found {
-			line, _, _ := strings.Cut(rest, "\n")
-			n, _ := strconv.ParseInt(line, 10, 64)
-			sum += n
-		}
-	}
-	return sum
 }

@@ -2,9 +2,9 @@ package bench
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,150 +24,148 @@ func number(name string, otherwise int) int {
 	return otherwise
 }
 
-// rows writes lines of a CSV file.
-type rows struct {
-	b    *testing.B
-	path string // empty discards the lines
-}
-
-func newRows(b *testing.B, name, header string) rows {
-	b.Helper()
-	dir := os.Getenv("KCAGENT_BENCH_OUT")
-	if dir == "" {
-		return rows{}
-	}
-	r := rows{b, filepath.Join(dir, name)}
-	_ = os.Remove(r.path)
-	r.add("%s", header)
-	return r
-}
-
-func (r rows) add(format string, args ...any) {
-	if r.path == "" {
-		return
-	}
-	f, err := os.OpenFile(r.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		r.b.Fatal(err)
-	}
-	defer f.Close()
-	fmt.Fprintf(f, format+"\n", args...)
+// A program is a started command that writes what it reads from a broker into a file.
+type program struct {
+	cmd    *exec.Cmd
+	broker string                 // host:port, of the server that it reads from
+	out    string                 // the file
+	want   int64                  // its bytes at the end, at least
+	open   bool                   // whether it may have more than want: a second without a change is its end
+	synced string                 // another file, which the program creates after its last sync; empty for none
+	end    func(*process.Process) // called before the program is stopped; nil for nothing
 }
 
 // A result holds what drain measured. Megabytes and gigabytes count values only,
-// independent of the format. start is the time in seconds until the first record arrived.
-type result struct{ mbPerSecond, cpuPerGB, rss, start float64 }
+// independent of the format.
+type result struct {
+	mbPerSecond, syncedPerSecond float64 // the latter until the program has synced
+	user, system                 float64 // CPU-s/GB, of the whole process from its start
+	rss                          float64 // peak in MiB
+	fetch, file                  float64 // seconds from the start to the first fetched bytes, and to the first in the file
+}
 
-// drain runs cmd until its file has all records. It measures from the first byte on, so
-// the time to join the group does not count.
-func drain(b *testing.B, cmd *exec.Cmd, out string, l load) result {
+func (r result) cpu() float64 { return r.user + r.system }
+
+// fetched is how many bytes the connections of a program receive before it counts as
+// reading records: more than the responses about topics and the group, less than any
+// response with records.
+const fetched = 64 << 10
+
+// drain runs a program until its file has all records. It measures from the first fetch
+// on, so that the time to join the group does not count, but all reading ahead does.
+func drain(b testing.TB, p program, l load) result {
 	b.Helper()
-	if cmd.Stdout == nil {
-		for _, suffix := range []string{"", "+checkpoint"} {
-			_ = os.Remove(out + suffix)
+	if p.cmd.Stdout == nil {
+		for _, suffix := range []string{"", "+checkpoint", ".synced"} {
+			_ = os.Remove(p.out + suffix)
 		}
 	}
 	unix.Sync() // the program before left data for the disk
-	if cmd.Stderr == nil {
-		cmd.Stderr = os.Stderr
+	if p.cmd.Stderr == nil {
+		p.cmd.Stderr = os.Stderr
 	}
+	before := receivedFrom(b, p.broker)
 	launched := time.Now()
-	p, err := process.Start(cmd)
+	running, err := process.Start(p.cmd)
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer p.Stop(10 * time.Second)
-	want := int64(l.records()) * int64(l.size+1)
-	if cmd.Stdout != nil {
-		want -= 64 << 10 // kcat keeps the rest in the buffer of its standard output
-	}
-	json := isJSON(b, cmd)
-	var began, still time.Time
-	var first, last int64
+	defer running.Stop(10 * time.Second)
+	var began, written, changed time.Time // of the first fetch, of the first bytes in the file, of its last change
+	var last int64
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(time.Minute); ; <-tick.C {
+	for now, deadline := launched, launched.Add(3*time.Minute); ; <-tick.C {
+		previous := now
+		now = time.Now()
+		if began.IsZero() && receivedSince(b, p.broker, before) > fetched {
+			began = previous
+		}
 		var size int64
-		if info, err := os.Stat(out); err == nil {
+		if info, err := os.Stat(p.out); err == nil {
 			size = info.Size()
 		}
-		now := time.Now()
 		if size != last {
-			last, still = size, now
+			last, changed = size, now
 		}
-		// The length of JSON envelopes is unknown in advance. A second without a change
-		// marks the end.
-		done := !json && size >= want || json && size > want && now.Sub(still) > time.Second
+		if size > 0 && written.IsZero() {
+			written = now
+		}
+		_, err := os.Stat(p.synced)
+		done := size >= p.want && (!p.open || now.Sub(changed) > time.Second) && (p.synced == "" || err == nil)
 		switch {
-		case size > 0 && began.IsZero():
-			began, first = now, size
+		case done && began.IsZero():
+			b.Fatalf("%s wrote %d bytes without reading from %s", p.cmd.Path, size, p.broker)
 		case done:
-			gb := float64(l.records()) * float64(l.size) / 1e9
+			user, system := cpuTimes(b, running.Pid())
+			gb, rss := l.gigabytes(), memory(b, running.Pid(), "VmHWM")
+			if p.end != nil {
+				p.end(running)
+			}
 			return result{
-				mbPerSecond: gb * 1e3 * (1 - float64(first)/float64(size)) / still.Sub(began).Seconds(),
-				cpuPerGB:    cpuSeconds(b, p.Pid()) / gb, rss: memory(b, p.Pid(), "VmHWM"), start: began.Sub(launched).Seconds(),
+				mbPerSecond: gb * 1e3 / changed.Sub(began).Seconds(), syncedPerSecond: gb * 1e3 / now.Sub(began).Seconds(),
+				user: user / gb, system: system / gb, rss: rss,
+				fetch: began.Sub(launched).Seconds(), file: written.Sub(launched).Seconds(),
 			}
 		case now.After(deadline):
-			b.Fatalf("%s wrote %d of %d bytes", cmd.Path, size, want)
+			b.Fatalf("%s wrote %d of %d bytes", p.cmd.Path, size, p.want)
 		}
 	}
 }
 
-func isJSON(b *testing.B, cmd *exec.Cmd) bool {
+// receivedFrom returns how many bytes each connection to a server has received.
+func receivedFrom(b testing.TB, server string) map[uint64]int64 {
 	b.Helper()
-	for i, arg := range cmd.Args {
-		if arg == "--config" {
-			text, err := os.ReadFile(cmd.Args[i+1])
-			if err != nil {
-				b.Fatal(err)
-			}
-			return strings.Contains(string(text), "format: json")
-		}
+	addr, err := netip.ParseAddrPort(server)
+	if err != nil {
+		b.Fatal(err)
 	}
-	return false
+	sockets, err := received(addr.Port())
+	if err != nil {
+		b.Fatal(err)
+	}
+	return sockets
 }
 
-// cpuSeconds returns the CPU time that a process has used so far.
-func cpuSeconds(b *testing.B, pid int) float64 {
+// receivedSince returns how many bytes all connections to a server have received since
+// receivedFrom returned before. Connections of the program before may end meanwhile.
+func receivedSince(b testing.TB, server string, before map[uint64]int64) int64 {
+	b.Helper()
+	var sum int64
+	for socket, n := range receivedFrom(b, server) {
+		sum += n - before[socket]
+	}
+	return sum
+}
+
+// cpuTimes returns the seconds of CPU that a process has used so far.
+func cpuTimes(b testing.TB, pid int) (user, system float64) {
 	b.Helper()
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		b.Fatal(err)
 	}
 	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	user, _ := strconv.ParseFloat(fields[11], 64)
-	system, _ := strconv.ParseFloat(fields[12], 64)
-	return (user + system) / 100 // clock ticks: 100 a second on every Linux
+	user, _ = strconv.ParseFloat(fields[11], 64)
+	system, _ = strconv.ParseFloat(fields[12], 64)
+	return user / 100, system / 100 // clock ticks: 100 a second on every Linux
+}
+
+// cpuSeconds returns the sum of cpuTimes.
+func cpuSeconds(b *testing.B, pid int) float64 {
+	b.Helper()
+	user, system := cpuTimes(b, pid)
+	return user + system
 }
 
 // memory returns a field of /proc/PID/status in MiB.
-func memory(b *testing.B, pid int, field string) float64 {
+func memory(b testing.TB, pid int, field string) float64 {
 	b.Helper()
 	n, err := process.Memory(pid, field)
 	if err != nil {
 		b.Fatal(err)
 	}
 	return float64(n) / (1 << 20)
-}
-
-// median returns the median of each field.
-func median(rs []result) result {
-	if len(rs) == 0 {
-		return result{}
-	}
-	of := func(figure func(result) float64) float64 {
-		values := make([]float64, len(rs))
-		for i, r := range rs {
-			values[i] = figure(r)
-		}
-		return middle(values)
-	}
-	return result{
-		of(func(r result) float64 { return r.mbPerSecond }),
-		of(func(r result) float64 { return r.cpuPerGB }),
-		of(func(r result) float64 { return r.rss }),
-		of(func(r result) float64 { return r.start }),
-	}
 }
 
 // middle returns the median of values.

@@ -1,0 +1,86 @@
+// Floor is the lower limit for the programs that kcagent is compared with: it only moves the
+// bytes. It reads from connections to a server that sends the log of a topic by sendfile, as
+// a broker does, and writes all that it reads to a file. It parses, verifies and commits
+// nothing. At the end it syncs the file once, and then creates FILE.synced.
+//
+//	floor ADDRESS FILE CONNECTIONS
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sync/errgroup"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "floor:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) != 3 {
+		return fmt.Errorf("usage: floor ADDRESS FILE CONNECTIONS")
+	}
+	connections, err := strconv.Atoi(args[2])
+	if err != nil {
+		return err
+	}
+	// The program must exist while its CPU time is read, so it waits for a signal.
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM)
+	f, err := os.Create(args[1])
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var end atomic.Int64 // of what is in the file
+	var group errgroup.Group
+	for range connections {
+		group.Go(func() error { return move(args[0], f, &end) })
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := os.WriteFile(args[1]+".synced", nil, 0o600); err != nil {
+		return err
+	}
+	<-stop
+	return nil
+}
+
+// move writes what one connection brings to the end of the file.
+func move(address string, f *os.File, end *atomic.Int64) error {
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	buf := make([]byte, 1<<20)
+	for {
+		n, err := io.ReadFull(conn, buf)
+		if n > 0 {
+			if _, err := f.WriteAt(buf[:n], end.Add(int64(n))-int64(n)); err != nil {
+				return err
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
