@@ -19,7 +19,7 @@ import (
 	"kcagent/cli"
 )
 
-//go:generate go test -count=1 -run ^TestReferencePages$ -update .
+//go:generate go test -count=1 -run "^(TestSizingTableAgreesWithTheFigures|TestReferencePages)$" -update .
 
 var update = flag.Bool("update", false, "write the generated pages instead of comparing them")
 
@@ -48,6 +48,7 @@ func TestReferencePages(t *testing.T) {
 		{"http-api.md", func(t *testing.T) string { return httpPage(t, agent) }},
 		{"log-messages.md", logMessagesPage},
 		{"status.schema.json", func(*testing.T) string { return statusSchema() }},
+		{"performance.md", performancePage},
 	}
 	for file, text := range manPages(t) {
 		pages = append(pages, page{file, func(*testing.T) string { return text }})

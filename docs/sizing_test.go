@@ -1,7 +1,9 @@
 package docs
 
 import (
+	"fmt"
 	"math"
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -50,6 +52,7 @@ func TestSizingFormulasFitTheMeasurements(t *testing.T) {
 	if len(rows) != 12 {
 		t.Fatalf("%d rows of measurements were found", len(rows))
 	}
+	at := make(map[[2]float64]float64) // the memory by consumers and partitions
 	for _, row := range rows {
 		c, p, brokers, files := figure(t, row[1]), figure(t, row[3]), figure(t, row[4]), figure(t, row[5])
 		rss, peak, descriptors, sockets, kib := figure(t, row[6]), figure(t, row[7]), figure(t, row[8]), figure(t, row[9]), figure(t, row[11])
@@ -59,6 +62,9 @@ func TestSizingFormulasFitTheMeasurements(t *testing.T) {
 				t.Errorf("%s: the peak exceeds the limit of %v MiB", row[0], limit)
 			}
 		case files == p:
+			if row[2] == "" {
+				at[[2]float64{c, p}] = rss
+			}
 			if want := idle(c, p); math.Abs(rss-want) > want/10 {
 				t.Errorf("%s: the formula leads to %.0f MiB", row[0], want)
 			}
@@ -66,7 +72,7 @@ func TestSizingFormulasFitTheMeasurements(t *testing.T) {
 		if c == 1000 && files == 1000 {
 			quote := row[6] + " MiB"
 			if !strings.Contains(read(t, "README.md"), "A thousand idle consumers with a file each need about "+quote) ||
-				!strings.Contains(read(t, "docs/performance.md"), "current figures: "+quote+" for 1,000 consumers") {
+				!strings.Contains(read(t, "docs/performance.md"), quote+" for 1,000 consumers") {
 				t.Errorf("README.md or docs/performance.md does not have the %s of the page", quote)
 			}
 		}
@@ -78,6 +84,66 @@ func TestSizingFormulasFitTheMeasurements(t *testing.T) {
 			t.Errorf("%s: the formula leads to %v sockets", row[0], want)
 		}
 	}
+	if t.Failed() {
+		partition := (at[[2]float64{1, 5000}] - at[[2]float64{1, 1}]) / 4999
+		t.Logf("the measurements are about %.0f MiB + C × %.0f KiB + P × %.0f KiB", at[[2]float64{1, 1}],
+			1024*((at[[2]float64{1000, 1000}]-at[[2]float64{1, 1}])/1000-partition), 1024*partition)
+	}
+}
+
+// TestSizingTableAgreesWithTheFigures: the table of docs/sizing.md has the figures of
+// docs/performance/sizing.csv. With -update, it writes the table, and the figure of the
+// README, which [TestSizingFormulasFitTheMeasurements] compares.
+func TestSizingTableAgreesWithTheFigures(t *testing.T) {
+	page := read(t, "docs/sizing.md")
+	begin := strings.Index(page, "| consumers | partitions |")
+	if begin < 0 {
+		t.Fatal("the table was not found")
+	}
+	have, _, _ := strings.Cut(page[begin:], "\n\n")
+	want := sizingTable(t, readFigures(t, "sizing"))
+	switch {
+	case *update:
+		readme := regexp.MustCompile(`(with a file each need about )\d+`).ReplaceAllString(read(t, "README.md"), "${1}"+sizingOfThousand(t))
+		for file, text := range map[string]string{"sizing.md": strings.Replace(page, have, want, 1), "../README.md": readme} {
+			if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	case have != want:
+		t.Errorf("the table of docs/sizing.md differs from the figures; to generate it again, run: go generate ./docs\n%s", lineDiff(have, want))
+	}
+}
+
+func sizingTable(t *testing.T, f figures) string {
+	t.Helper()
+	whole := func(text string) string {
+		digits := strconv.Itoa(int(math.Round(figure(t, text))))
+		if n := len(digits) - 3; n > 0 {
+			return digits[:n] + "," + digits[n:]
+		}
+		return digits
+	}
+	var rows [][]string
+	for _, row := range f.rows {
+		label := whole(row["consumers"])
+		for _, codec := range []string{"zstd", "gzip"} {
+			if strings.Contains(row["kind"], codec) {
+				label += ", " + codec
+			}
+		}
+		if strings.HasPrefix(row["kind"], "with records") {
+			label += ", with " + whole(row["mb_per_s"]) + " MB/s"
+		}
+		if _, limit, found := strings.Cut(row["kind"], "limit of "); found {
+			label += " and a limit of " + limit
+		}
+		rows = append(rows, []string{
+			label, whole(row["partitions"]), row["brokers"], whole(fmt.Sprint(figure(t, row["files"]) / 2)), whole(row["rss_mib"]), whole(row["peak_rss_mib"]),
+			whole(row["files"]), whole(row["sockets"]), whole(row["goroutines"]), whole(row["checkpoints_kib"]),
+		})
+	}
+	return table("| consumers | partitions | brokers | files | RSS MiB | peak RSS MiB | descriptors of files | sockets | goroutines | checkpoints KiB |", rows)
 }
 
 // TestSizingNamesTheDefaults: the constants that docs/sizing.md uses.
@@ -122,5 +188,19 @@ func TestSizesOfRecords(t *testing.T) {
 	want += 2*int(figure(t, header[1])) + len(`"k""v","k"null`)
 	if n := len(json(nil, r)); n != want {
 		t.Errorf("the envelope with headers has %d bytes, want %d", n, want)
+	}
+}
+
+// TestFlushesAreQuotedAsMeasured: docs/sizing.md says how many writes of the disk a flush
+// causes.
+func TestFlushesAreQuotedAsMeasured(t *testing.T) {
+	m := regexp.MustCompile(`with about (\d+) writes of the disk each`).FindStringSubmatch(read(t, "docs/sizing.md"))
+	if m == nil {
+		t.Fatal("the number of writes was not found")
+	}
+	for _, row := range readFigures(t, "active").where("delivery", "exactly_once") {
+		if got := figure(t, row["writes_per_flush"]); math.Abs(got-figure(t, m[1])) > 1 {
+			t.Errorf("%s topics: a flush caused %v writes, and the page says %s", row["topics"], got, m[1])
+		}
 	}
 }
