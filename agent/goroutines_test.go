@@ -73,6 +73,22 @@ func TestIdleConsumerHasFourGoroutines(t *testing.T) {
 	}
 }
 
+// TestMembersOfEachKindHaveFourGoroutines: what looks for topics, for unassigned partitions and for
+// changed credentials has no goroutine in the meantime.
+func TestMembersOfEachKindHaveFourGoroutines(t *testing.T) {
+	for _, extra := range []string{", topics_regex: '^t$'", ", topics: [t, missing]", ", instance_id: i"} {
+		t.Run(extra, func(t *testing.T) {
+			r := newRig(t, 1)
+			r.edit(extra)
+			r.eventually("a partition", func() (bool, any) {
+				c := r.consumer()
+				return len(c.Partitions) == 1, c
+			})
+			r.wantGoroutines("while it is idle", idleGoroutines)
+		})
+	}
+}
+
 // A hangingSink is a sink in memory whose calls block until they are released.
 type hangingSink struct {
 	*memory

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -46,6 +47,46 @@ func TestConsumersSurviveRandomFaults(t *testing.T) {
 	}
 }
 
+// TestWaitingPartitionsSurviveRandomFaults: records arrive one by one, at the moment of errors,
+// pauses, rebalances and restarts, while most partitions wait without a goroutine. None of
+// them is lost or stored twice, each partition continues, and no goroutine is left.
+func TestWaitingPartitionsSurviveRandomFaults(t *testing.T) {
+	s := newFaultStorm(t, true)
+	s.wantStatus(consumer.Running)
+	var producing sync.WaitGroup
+	disturbed := make(chan struct{})
+	producing.Go(func() {
+		random := rand.New(rand.NewPCG(2, 7))
+		for {
+			p := random.IntN(stormPartitions)
+			s.produce(int32(p), fmt.Sprint(s.produced[p]))
+			s.produced[p]++
+			select {
+			case <-disturbed:
+				return
+			case <-time.After(time.Duration(random.IntN(8)) * time.Millisecond):
+			}
+		}
+	})
+	for range 80 {
+		s.disturb()
+		time.Sleep(time.Duration(s.rand.IntN(30)) * time.Millisecond)
+	}
+	close(disturbed)
+	producing.Wait()
+	s.heal()
+	s.commitsFail.Store(false)
+	s.topics, s.state = "[t]", "running"
+	s.apply()
+	for p, n := range s.produced {
+		s.wantCommitted(int32(p), int64(n))
+	}
+	s.wantStatus(consumer.Running)
+	s.wantGoroutines("after the storm", idleGoroutines)
+	s.calm()
+	s.wantEveryRecord()
+}
+
 const stormPartitions = 12
 
 // A faultStorm disturbs a consumer whose sink is in memory.
@@ -82,6 +123,16 @@ func (s *faultStorm) apply() {
 
 // step disturbs the consumer in one way, and produces some records.
 func (s *faultStorm) step() {
+	s.disturb()
+	p := s.rand.IntN(stormPartitions)
+	for range 1 + s.rand.IntN(4) {
+		s.produce(int32(p), fmt.Sprint(s.produced[p]))
+		s.produced[p]++
+	}
+	time.Sleep(time.Duration(s.rand.IntN(40)) * time.Millisecond)
+}
+
+func (s *faultStorm) disturb() {
 	toggle := func(value *string, a, b string) {
 		if *value == a {
 			a = b
@@ -107,12 +158,6 @@ func (s *faultStorm) step() {
 	case 8:
 		s.heal()
 	}
-	p := s.rand.IntN(stormPartitions)
-	for range 1 + s.rand.IntN(4) {
-		s.produce(int32(p), fmt.Sprint(s.produced[p]))
-		s.produced[p]++
-	}
-	time.Sleep(time.Duration(s.rand.IntN(40)) * time.Millisecond)
 }
 
 func (s *faultStorm) failPartition(p int32) {

@@ -16,6 +16,7 @@ import (
 	"kcagent/agent/offsets"
 	"kcagent/agent/outage"
 	"kcagent/agent/stats"
+	"kcagent/agent/task"
 	"kcagent/condition"
 	"kcagent/config"
 	"kcagent/config/filewatch"
@@ -53,6 +54,7 @@ type Consumer struct {
 	gate         gate.Gate                              // shut while paused
 	history      generation.History
 	events       chan event                            // to the state machine
+	newLogin     atomic.Pointer[task.Task]             // receives from newCredentials; nil while there is no member
 	joined       atomic.Pointer[generation.Generation] // the present generation; nil if there is none
 
 	published atomic.Pointer[publicState]
@@ -120,6 +122,9 @@ func (c *Consumer) Update(spec *config.Consumer) {
 // Reconnect makes the consumer read its credentials again and reconnect with them.
 func (c *Consumer) Reconnect() {
 	c.newCredentials.Set()
+	if t := c.newLogin.Load(); t != nil {
+		t.Request()
+	}
 	c.retryNow.Set()
 }
 

@@ -14,8 +14,10 @@ import (
 	"kcagent/agent/group"
 	"kcagent/agent/kafka"
 	"kcagent/agent/reject"
+	"kcagent/agent/task"
 	"kcagent/config"
 	"kcagent/logkey"
+	"kcagent/retry"
 )
 
 var (
@@ -32,10 +34,10 @@ type joinAttempt struct {
 	spec       *config.Consumer        // when the attempt started
 	abandon    context.CancelCauseFunc // ends the attempt, or the generation
 
-	admitted func()         // lets the next member of the cluster join; nil if the join needed no admission
-	endWatch func()         // ends the watch over the join
-	gaveUp   error          // why the watch ended the join; nil if it did not
-	watching sync.WaitGroup // goroutines that watch topics and assignment during the generation
+	admitted func()       // lets the next member of the cluster join; nil if the join needed no admission
+	endWatch func()       // ends the watch over the join
+	gaveUp   error        // why the watch ended the join; nil if it did not
+	checks   []*task.Task // of topics and assignment during the generation
 }
 
 func newJoinAttempt(m *member, spec *config.Consumer, topics []string, absent []error, abandon context.CancelCauseFunc) *joinAttempt {
@@ -107,12 +109,24 @@ func (j *joinAttempt) Setup(session sarama.ConsumerGroupSession) error {
 	}
 	ctx := session.Context()
 	if j.spec.TopicsRegex != "" || len(j.generation.Absent) > 0 {
-		j.watching.Go(func() { j.watchTopics(ctx) })
+		j.checkRegularly(ctx, m.consumer.clusters.Rematch, func() { j.checkTopics(ctx) })
 	}
 	if m.instance() != nil {
-		j.watching.Go(func() { j.watchAssignment(ctx) })
+		j.checkRegularly(ctx, firstAssignmentCheck, j.checkAssignment)
 	}
 	return nil
+}
+
+// checkRegularly calls check until ctx ends, the first time after the given time.
+func (j *joinAttempt) checkRegularly(ctx context.Context, first time.Duration, check func()) {
+	var t *task.Task
+	t = task.New(ctx, func() {
+		if check(); ctx.Err() == nil {
+			t.At(time.Now().Add(retry.Jitter(j.member.consumer.clusters.Rematch)))
+		}
+	})
+	t.At(time.Now().Add(retry.Jitter(first))) // with jitter, one member is the first to see a change
+	j.checks = append(j.checks, t)
 }
 
 // ConsumeClaim implements [sarama.ConsumerGroupHandler]. sarama never calls it, because it does
@@ -123,7 +137,9 @@ func (j *joinAttempt) ConsumeClaim(sarama.ConsumerGroupSession, sarama.ConsumerG
 
 // Cleanup implements [sarama.ConsumerGroupHandler].
 func (j *joinAttempt) Cleanup(sarama.ConsumerGroupSession) error {
-	j.watching.Wait()
+	for _, t := range j.checks {
+		t.Stop()
+	}
 	return j.generation.Cleanup()
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"kcagent/agent/group"
 	"kcagent/agent/kafka"
 	"kcagent/agent/kafka/login"
+	"kcagent/agent/task"
 	"kcagent/config"
 	"kcagent/fetch"
 	"kcagent/logkey"
@@ -73,11 +73,11 @@ func (c *Consumer) runMember(ctx context.Context, wait *retry.Backoff) (err erro
 	}
 	defer m.close(ctx)
 	if len(spec.Cluster.Files()) > 0 {
-		ctx, stop := context.WithCancel(ctx)
-		var running sync.WaitGroup
-		running.Go(func() { m.keepAuthenticated(ctx) })
-		defer running.Wait()
-		defer stop()
+		t := task.New(ctx, m.authenticateAgain)
+		c.newLogin.Store(t)
+		t.Request() // the agent may have called Reconnect before
+		defer t.Stop()
+		defer c.newLogin.Store(nil)
 	}
 	return m.consume(ctx)
 }
@@ -157,28 +157,26 @@ func (m *member) open(ctx context.Context) error {
 	return nil
 }
 
-// keepAuthenticated reconnects whenever the agent has found that changed credentials are
-// accepted, until ctx ends. The membership continues. It runs in a goroutine of its own.
-func (m *member) keepAuthenticated(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-m.consumer.newCredentials:
-		}
-		creds, err := m.cluster.ReloadCredentials()
-		var conf *sarama.Config
-		if err == nil {
-			conf, err = group.Config(m.spec, creds, m.dialer, m.cluster.Fetcher)
-		}
-		if err != nil { // they have changed again since; the agent will report that, too
-			m.log.Warn("changed credentials cannot be used; keeping the current ones", logkey.Error, err)
-			continue
-		}
-		m.client.Reconnect(conf, creds)
-		m.consumer.fingerprints.Store(&creds.Fingerprints)
-		m.log.Info("reconnecting with updated credentials", logkey.Cluster, kafka.ClusterName(m.spec))
+// authenticateAgain reconnects if the agent has found that changed credentials are accepted. The
+// membership continues. It runs in a goroutine of its own.
+func (m *member) authenticateAgain() {
+	select {
+	case <-m.consumer.newCredentials:
+	default:
+		return
 	}
+	creds, err := m.cluster.ReloadCredentials()
+	var conf *sarama.Config
+	if err == nil {
+		conf, err = group.Config(m.spec, creds, m.dialer, m.cluster.Fetcher)
+	}
+	if err != nil { // they have changed again since; the agent will report that, too
+		m.log.Warn("changed credentials cannot be used; keeping the current ones", logkey.Error, err)
+		return
+	}
+	m.client.Reconnect(conf, creds)
+	m.consumer.fingerprints.Store(&creds.Fingerprints)
+	m.log.Info("reconnecting with updated credentials", logkey.Cluster, kafka.ClusterName(m.spec))
 }
 
 // close leaves the group and closes all connections. A static member stays in the group

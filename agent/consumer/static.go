@@ -111,26 +111,18 @@ func holderOf(group *sarama.GroupDescription, instance string) *sarama.GroupMemb
 	return nil
 }
 
-// watchAssignment ends the generation if a partition is assigned to no member. The leader of
+// checkAssignment ends the generation if a partition is assigned to no member. The leader of
 // a group watches for new partitions. But a static leader is not told after a restart
 // that it is the leader (KAFKA-13435). Then no member watches, and each gets its former assignment,
 // although partitions were added meanwhile.
-func (j *joinAttempt) watchAssignment(ctx context.Context) {
-	for pause := firstAssignmentCheck; ; pause = j.member.consumer.clusters.Rematch {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(retry.Jitter(pause)): // one member is the first to see it
-		}
-		group, err := j.member.client.Describe()
-		if err != nil || group.State != "Stable" {
-			continue
-		}
-		if topic, id, ok := j.unassigned(group); ok {
-			j.member.log.Info("partition is assigned to no member of the group", logkey.Topic, topic, logkey.Partition, id)
-			j.abandon(errUnassignedPartition)
-			return
-		}
+func (j *joinAttempt) checkAssignment() {
+	group, err := j.member.client.Describe()
+	if err != nil || group.State != "Stable" {
+		return
+	}
+	if topic, id, ok := j.unassigned(group); ok {
+		j.member.log.Info("partition is assigned to no member of the group", logkey.Topic, topic, logkey.Partition, id)
+		j.abandon(errUnassignedPartition)
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	"kcagent/config"
 	"kcagent/fetch"
 	"kcagent/logkey"
-	"kcagent/retry"
 )
 
 // topics returns the topics that spec subscribes to now: the listed ones, or the topics of
@@ -47,24 +46,16 @@ func (m *member) topics(ctx context.Context, spec *config.Consumer, listAge, top
 	return topics, absent, nil
 }
 
-// watchTopics ends the generation once it should have other topics: others match, or one
-// that was absent can be used.
-func (j *joinAttempt) watchTopics(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(retry.Jitter(j.member.consumer.clusters.Rematch)):
-		}
-		maxAge := j.member.consumer.clusters.Rematch / 2
-		topics, _, err := j.member.topics(ctx, j.spec, maxAge, maxAge)
-		if err != nil && !errors.Is(err, kafka.ErrNoTopic) {
-			continue // reported by those who need the metadata
-		}
-		if !slices.Equal(topics, j.generation.Topics) {
-			j.member.log.Info("subscribed topics have changed", logkey.Before, len(j.generation.Topics), logkey.Now, len(topics))
-			j.abandon(generation.ErrTopicsChanged)
-			return
-		}
+// checkTopics ends the generation if it should have other topics: others match, or one that was
+// absent can be used.
+func (j *joinAttempt) checkTopics(ctx context.Context) {
+	maxAge := j.member.consumer.clusters.Rematch / 2
+	topics, _, err := j.member.topics(ctx, j.spec, maxAge, maxAge)
+	if err != nil && !errors.Is(err, kafka.ErrNoTopic) {
+		return // reported by those who need the metadata
+	}
+	if !slices.Equal(topics, j.generation.Topics) {
+		j.member.log.Info("subscribed topics have changed", logkey.Before, len(j.generation.Topics), logkey.Now, len(topics))
+		j.abandon(generation.ErrTopicsChanged)
 	}
 }

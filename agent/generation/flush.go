@@ -97,6 +97,9 @@ func (f *flusher) stop() {
 // records, and when another goroutine requests it, and sets the timer for the next time. It
 // costs an idle consumer nothing.
 func (f *flusher) run() {
+	if f.ctx.Err() != nil { // stop follows, and then the last flush
+		return
+	}
 	if isSet(f.accepted) {
 		f.schedule.accepted(time.Now(), f.settings().Interval)
 	}
