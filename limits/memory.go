@@ -9,12 +9,13 @@ import (
 )
 
 // The shares of the memory limit of the process: a quarter is for ordinary fetches, half for
-// large batches, an eighth for the buffers of consumers. The rest is for the agent itself
-// and for garbage.
+// large batches, an eighth for the buffers of consumers, a sixteenth for records that wait for a
+// flush. The rest is for the agent itself and for garbage.
 const (
-	fetchShare  = 4
-	largeShare  = 2
-	bufferShare = 8
+	fetchShare   = 4
+	largeShare   = 2
+	bufferShare  = 8
+	pendingShare = 16
 )
 
 // minBuffer is the smallest buffer of a consumer: smaller ones would cost too many writes.
@@ -37,6 +38,7 @@ type Memory struct {
 	maxBatch atomic.Int64 // limits.max_batch; 0 is the default
 	wanted   atomic.Int64 // by all shares
 	buffers  atomic.Int64 // that consumers may hold at a time
+	pending  atomic.Int64 // bytes of records that wait for a flush
 
 	mu      sync.Mutex
 	used    int64 // acquired
@@ -115,6 +117,19 @@ func (c *BufferCount) Close() {
 	defer c.mu.Unlock()
 	c.m.buffers.Add(int64(-c.n))
 	c.n, c.closed = 0, true
+}
+
+// AddPending counts n more bytes of records that sinks collect in memory until a flush, or less
+// if n is negative.
+func (m *Memory) AddPending(n int) { m.pending.Add(int64(n)) }
+
+// Pending returns how many bytes of records wait for a flush.
+func (m *Memory) Pending() int64 { return m.pending.Load() }
+
+// TooManyPending reports that the memory limit does not allow more records to wait for a flush.
+func (m *Memory) TooManyPending() bool {
+	limit := m.Limit()
+	return limit > 0 && m.pending.Load() >= limit/pendingShare
 }
 
 // Limit returns the memory limit of the process in bytes; 0 if there is none.

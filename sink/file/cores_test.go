@@ -61,9 +61,8 @@ func writeConcurrently(t *testing.T, s sink.Sink, chunkBytes int) (of [cores][]s
 	each := chunkBytes / 1000
 	var wg sync.WaitGroup
 	for p := range of {
-		all := records(int32(p), 0, each*chunks)
+		all := longRecords(int32(p), 0, each*chunks)
 		for i := range all {
-			all[i].Value = append(all[i].Value, bytes.Repeat([]byte("."), 1000)...)
 			of[p] = append(of[p], string(all[i].Value))
 		}
 		wg.Go(func() {
@@ -77,6 +76,15 @@ func writeConcurrently(t *testing.T, s sink.Sink, chunkBytes int) (of [cores][]s
 	wg.Wait()
 	mustFlush(t, s)
 	return of
+}
+
+// longRecords returns n records of a partition, with values of 1,010 bytes.
+func longRecords(partition int32, from, n int) []sink.Record {
+	recs := records(partition, from, n)
+	for i := range recs {
+		recs[i].Value = append(recs[i].Value, bytes.Repeat([]byte("."), 1000)...)
+	}
+	return recs
 }
 
 // TestChunksOfOneFileAreCompressedConcurrently: eight partitions that share a file compress eight
@@ -180,4 +188,46 @@ type blockingFile struct {
 func (f blockingFile) Write(p []byte) (int, error) {
 	f.b.wait()
 	return f.File.Write(p)
+}
+
+// TestPendingRecordsFitTheMemoryLimit: the records that files collect until a flush use a sixteenth of
+// the memory limit, and a few KiB for each file. Nothing is counted once they are written.
+func TestPendingRecordsFitTheMemoryLimit(t *testing.T) {
+	const limit, files, chunks = 1 << 20, 16, 10
+	limits.Records.SetLimit(limit)
+	t.Cleanup(func() { limits.Records.SetLimit(0) })
+	dir := t.TempDir()
+	spec := exactSpec(filepath.Join(dir, "{partition}.log"))
+	spec.File.Compression = sink.Zstd
+	s, err := openWith(t.Context(), spec, testOptions{Consumer: "c", Group: "g"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const each = 3
+	before := limits.Records.Pending() // of sinks that other tests have abandoned, as in a crash
+	most := before
+	for n := range chunks {
+		for p := range files {
+			mustWrite(t, s, longRecords(int32(p), n*each, each))
+			most = max(most, limits.Records.Pending())
+		}
+	}
+	if allowed := int64(limit/16 + files*8<<10); most > before+allowed || most < limit/16 {
+		t.Errorf("%d bytes were collected, want %d at most", most, allowed)
+	}
+	mustFlush(t, s)
+	if n := limits.Records.Pending() - before; n != 0 {
+		t.Errorf("%d bytes count after a flush", n)
+	}
+	mustWrite(t, s, longRecords(0, chunks*each, 1))
+	mustClose(t, s)
+	if n := limits.Records.Pending() - before; n != 0 {
+		t.Errorf("%d bytes count after the end", n)
+	}
+	for p := range files {
+		got := values(t, sink.Raw, decompressed(t, sink.Zstd, filepath.Join(dir, fmt.Sprintf("%d.log", p))))
+		if n := chunks * each; len(got) != n && (p > 0 || len(got) != n+1) {
+			t.Errorf("file %d has %d records", p, len(got))
+		}
+	}
 }

@@ -3,6 +3,7 @@ package writer
 import (
 	"context"
 
+	"kcagent/limits"
 	"kcagent/sink"
 	"kcagent/sink/encode"
 	"kcagent/sink/file/compress"
@@ -63,7 +64,7 @@ func (w *Writer) appendData(data, frame []byte, codec sink.Compression) error {
 	g := w.current
 	if g.codec == sink.Uncompressed {
 		if w.buffersSmall(data) {
-			w.buffer = append(w.buffer, data...)
+			w.collect(data)
 			return nil
 		}
 		if err := w.writeBuffer(); err != nil {
@@ -78,7 +79,7 @@ func (w *Writer) appendData(data, frame []byte, codec sink.Compression) error {
 	}
 	switch {
 	case frame == nil && len(data) < w.frameLimit():
-		w.buffer = append(w.buffer, data...)
+		w.collect(data)
 		return nil
 	case frame == nil || codec != g.codec: // the compression of the file differs
 		frame = compress.AppendFrame(g.codec, nil, data)
@@ -96,7 +97,21 @@ const (
 // many files, a file that is written several times between two flushes would be written to
 // the disk as often, because the syncs of other files include it.
 func (w *Writer) buffersSmall(data []byte) bool {
-	return len(data) <= smallChunkBytes && len(w.buffer)+len(data) <= maxBufferBytes && w.env.pool.manyOpen()
+	return len(data) <= smallChunkBytes && len(w.buffer)+len(data) <= maxBufferBytes && w.env.pool.manyOpen() && !limits.Records.TooManyPending()
+}
+
+// collect adds records to the buffer.
+func (w *Writer) collect(data []byte) {
+	was := cap(w.buffer)
+	w.buffer = append(w.buffer, data...)
+	limits.Records.AddPending(cap(w.buffer) - was)
+}
+
+// dropBuffer empties the buffer, because its records are in the file, or lost. It leaves no memory
+// to an idle consumer.
+func (w *Writer) dropBuffer() {
+	limits.Records.AddPending(-cap(w.buffer))
+	w.buffer = nil
 }
 
 // writeBuffer writes the buffer to the file, compressed if the file is.
@@ -108,7 +123,7 @@ func (w *Writer) writeBuffer() error {
 		if err := w.appendBytes(w.current, w.buffer); err != nil {
 			return err
 		}
-		w.buffer = nil // an idle consumer holds no buffer
+		w.dropBuffer()
 		return nil
 	}
 	frame := compress.NewFrame(w.current.codec, w.buffer)
@@ -116,7 +131,7 @@ func (w *Writer) writeBuffer() error {
 	if err := w.appendBytes(w.current, frame.Data); err != nil {
 		return err
 	}
-	w.buffer = nil // an idle consumer holds no buffer
+	w.dropBuffer()
 	return nil
 }
 

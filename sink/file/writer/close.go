@@ -58,7 +58,8 @@ func (w *Writer) closeFiles(truncate bool) error {
 	if w.store != nil {
 		err = errors.Join(err, w.store.Close())
 	}
-	w.current, w.rescueSegment, w.store, w.buffer = nil, nil, nil, nil
+	w.current, w.rescueSegment, w.store = nil, nil, nil
+	w.dropBuffer()
 	w.env.pool.release(w)
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"kcagent/limits"
 	"kcagent/logkey"
 	"kcagent/sink"
 	"kcagent/sink/file/compress"
@@ -79,6 +80,9 @@ func (w *Writer) exceeds(c sink.Chunk, frame int) bool {
 
 // frameLimit returns how many bytes are compressed together.
 func (w *Writer) frameLimit() int {
+	if limits.Records.TooManyPending() {
+		return MinFrame
+	}
 	r := w.env.Spec.Load().Rotate
 	if r == nil || r.Size == 0 || w.current == nil {
 		return compress.FrameSize()
