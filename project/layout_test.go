@@ -75,7 +75,7 @@ var arrows = []struct{ name, imports string }{
 	{"sink/file", "logkey sink sink/encode sink/file/checkpoint sink/file/disk sink/file/filename sink/file/retention sink/file/writer sink/sinkio"},
 	{"sink/file/writer", "limits logkey sink sink/encode sink/file/checkpoint sink/file/compress sink/file/disk sink/file/filename sink/sinkio"},
 	{"sink/file/retention", "logkey sink sink/file/checkpoint sink/file/disk sink/file/filename"},
-	{"sink/file/checkpoint", "leader sink sink/file/disk sink/file/filename sink/sinkio"},
+	{"sink/file/checkpoint", "buffers leader sink sink/file/disk sink/file/filename sink/sinkio"},
 	{"sink/file/compress", "limits sink"},
 	{"sink/file/filename", "sink"},
 	{"sink/file/disk", ""},

@@ -81,7 +81,8 @@ func memberOf(frame []byte) *string {
 	if !ok || req.ReadFrom(body) != nil {
 		return nil
 	}
-	return &req.MemberID
+	id := req.MemberID // not a pointer into the request, which would be kept
+	return &id
 }
 
 // requestBody returns a request without its header; ok is false if the header is incomplete or

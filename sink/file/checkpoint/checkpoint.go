@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"kcagent/buffers"
 	"kcagent/leader"
 	"kcagent/sink"
 	"kcagent/sink/file/disk"
@@ -123,7 +124,9 @@ func DamagedError(path string, err error) error {
 
 // tailChecksum returns the checksum of the last bytes before length.
 func tailChecksum(f io.ReaderAt, length int64) (uint32, error) {
-	b := make([]byte, min(length, tailBytes))
+	buffer := buffers.Get(tailBytes)
+	defer buffers.Put(buffer)
+	b := buffer[:min(length, tailBytes)]
 	if _, err := f.ReadAt(b, length-int64(len(b))); err != nil {
 		return 0, err
 	}

@@ -143,7 +143,7 @@ func FuzzCheckpoint(f *testing.F) {
 			f.Fatal(err)
 		}
 		f.Add(body)
-		f.Add(encodeSlot(7, body))
+		f.Add(appendSlot(nil, 7, body))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		_, _, body, ok := parseSlot(data)

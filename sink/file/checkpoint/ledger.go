@@ -12,15 +12,15 @@ import (
 // A Ledger says which records the files of a path hold. It includes records that the durable
 // checkpoint does not cover yet. The mutex of the writer guards it.
 type Ledger struct {
-	ID            string // distinguishes the ledger in the commit metadata of the group
-	Entries       map[sink.TopicPartition]sink.Position
-	Version       int64 // incremented by each change
-	StoredVersion int64 // the version that the durable checkpoint covers
+	ID            string                                 // distinguishes the ledger in the commit metadata of the group
+	Entries       map[sink.TopicPartition]*sink.Position // pointers: a map has room for eight values at least
+	Version       int64                                  // incremented by each change
+	StoredVersion int64                                  // the version that the durable checkpoint covers
 }
 
 // NewLedger returns an empty ledger with a unique ID.
 func NewLedger() Ledger {
-	return Ledger{ID: rand.Text(), Entries: make(map[sink.TopicPartition]sink.Position)}
+	return Ledger{ID: rand.Text(), Entries: make(map[sink.TopicPartition]*sink.Position)}
 }
 
 // Restore returns the ledger of a checkpoint.
@@ -29,7 +29,7 @@ func Restore(c *Checkpoint) Ledger {
 	l.ID = c.Ledger
 	for _, t := range c.Topics {
 		for p, at := range t.Partitions {
-			l.Entries[sink.TopicPartition{Topic: t.Topic, Partition: p}] = sink.Position{Next: at.Next, Lineage: at.Lineage, Topic: t.Identity, Epoch: at.Epoch}
+			l.Entries[sink.TopicPartition{Topic: t.Topic, Partition: p}] = &sink.Position{Next: at.Next, Lineage: at.Lineage, Topic: t.Identity, Epoch: at.Epoch}
 		}
 	}
 	return l
@@ -39,7 +39,7 @@ func Restore(c *Checkpoint) Ledger {
 // other entries.
 func (l *Ledger) Position(tp sink.TopicPartition) sink.Position {
 	if p, ok := l.Entries[tp]; ok {
-		return p
+		return *p
 	}
 	for _, p := range l.Entries {
 		if p.Topic.Brokers != "" {
@@ -51,21 +51,24 @@ func (l *Ledger) Position(tp sink.TopicPartition) sink.Position {
 
 // Adopt sets the entry of a partition, and the ID of the ledger.
 func (l *Ledger) Adopt(tp sink.TopicPartition, id string, p sink.Position) {
-	if old, ok := l.Entries[tp]; ok && old == p && id == l.ID {
+	if old, ok := l.Entries[tp]; ok && *old == p && id == l.ID {
 		return
 	}
-	l.ID, l.Entries[tp] = id, p
+	l.ID, l.Entries[tp] = id, &p
 	l.Version++
 }
 
 // Advance moves the position of a partition to the offset after a chunk.
 func (l *Ledger) Advance(c sink.Chunk) {
 	p, known := l.Entries[c.TopicPartition]
-	if c.Empty() && known && p.Next == c.Next {
+	switch {
+	case !known:
+		p = new(sink.Position)
+		l.Entries[c.TopicPartition] = p
+	case c.Empty() && p.Next == c.Next:
 		return
 	}
 	p.Next, p.Epoch = c.Next, c.Epoch
-	l.Entries[c.TopicPartition] = p
 	l.Version++
 }
 

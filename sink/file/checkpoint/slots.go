@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"io"
 
+	"kcagent/buffers"
 	"kcagent/sink/file/disk"
 )
 
@@ -50,7 +51,8 @@ func (s *slots) Load() (body []byte, err error) {
 	torn, used := 0, false
 	for i := range maxSlots {
 		offset, size := slotAt(i)
-		data := make([]byte, size)
+		data := buffers.Get(int(size))[:size]
+		defer buffers.Put(data)
 		n, err := s.f.ReadAt(data, offset)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, err
@@ -63,7 +65,7 @@ func (s *slots) Load() (body []byte, err error) {
 		case ok && written != format:
 			return nil, &FormatError{written}
 		case ok && (body == nil || seq > s.Seq):
-			s.newest, s.Seq, body = i, seq, b
+			s.newest, s.Seq, body = i, seq, bytes.Clone(b)
 		case !ok && len(bytes.Trim(data[:n], "\x00")) > 0:
 			torn++
 			used = used || wasUsed(data[:n])
@@ -114,17 +116,20 @@ func parseSlot(data []byte) (written rune, seq uint64, body []byte, ok bool) {
 		return 0, 0, nil, false
 	}
 	body = data[headerSize:][:length]
-	return written, seq, body, bytes.HasPrefix(data, slotHead(written, seq, body))
+	return written, seq, body, bytes.HasPrefix(data, appendHead(make([]byte, 0, headerSize), written, seq, body))
 }
 
-// slotHead returns the header of a checkpoint, with the checksum of header and body.
-func slotHead(written rune, seq uint64, body []byte) []byte {
-	head := fmt.Appendf(make([]byte, 0, headerSize+len(body)), slotHeader, written, seq, len(body))
+// appendHead appends the header of a checkpoint to an empty buffer, with the checksum of header
+// and body.
+func appendHead(to []byte, written rune, seq uint64, body []byte) []byte {
+	head := fmt.Appendf(to, slotHeader, written, seq, len(body))
 	return fmt.Appendf(head, slotSum, crc32.Update(crc32.Checksum(head, castagnoli), castagnoli, body))
 }
 
-// encodeSlot returns a checkpoint with its header.
-func encodeSlot(seq uint64, body []byte) []byte { return append(slotHead(format, seq, body), body...) }
+// appendSlot appends a checkpoint with its header to an empty buffer.
+func appendSlot(to []byte, seq uint64, body []byte) []byte {
+	return append(appendHead(to, format, seq, body), body...)
+}
 
 // store makes body the newest checkpoint, durably if sync is set. After an error it is
 // unknown whether it is, and the caller stores again. That writes the same slot, or a larger
@@ -154,11 +159,16 @@ func (s *slots) Rewrite(body []byte) error {
 }
 
 func (s *slots) write(i int, seq uint64, body []byte, sync bool) error {
-	data := encodeSlot(seq, body)
 	offset, size := slotAt(i)
 	if s.newest < 0 { // allocate both slots and fill them with zeros
 		size *= 2
-		data = append(data, make([]byte, size-int64(len(data)))...)
+	}
+	data := appendSlot(buffers.Get(int(size)), seq, body)
+	defer buffers.Put(data)
+	if s.newest < 0 {
+		written := len(data)
+		data = data[:size]
+		clear(data[written:])
 	}
 	if _, err := s.f.WriteAt(data, offset); err != nil {
 		return err
