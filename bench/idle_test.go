@@ -15,15 +15,15 @@ import (
 
 // BenchmarkIdleConsumers measures what idle consumers cost, and how that grows with their
 // number, their topics and their partitions: the time until all run, and then memory, CPU,
-// sockets and goroutines.
+// sockets and goroutines, and what an edit costs that pauses or resumes one of them.
 func BenchmarkIdleConsumers(b *testing.B) {
 	kafkatest.Require(b)
 	cluster := kafkatest.Start(b, kafkatest.Options{Properties: map[string]string{
 		"socket.listen.backlog.size": "10000", "offsets.topic.num.partitions": "4",
 	}})
 	agenttest.Binary(b) // do not measure the build
-	rows := newRows(b, "idle.csv", "kind,n,start_s,rss_mib,cores,sockets,goroutines")
-	fmt.Println("| idle | all run after | RSS MiB | cores | sockets | goroutines |\n|---|---|---|---|---|---|")
+	rows := newRows(b, "idle.csv", "kind,n,start_s,rss_mib,cores,sockets,goroutines,edit_ms,edit_cpu_ms")
+	fmt.Println("| idle | all run after | RSS MiB | cores | sockets | goroutines | edit ms | edit CPU-ms |\n|---|---|---|---|---|---|---|---|")
 	for i := range 1000 {
 		cluster.CreateTopic(b, fmt.Sprint("t", i), 1)
 	}
@@ -38,7 +38,9 @@ func BenchmarkIdleConsumers(b *testing.B) {
 		{"topics", 1, 1000, "t%d"},
 		{"partitions", 1, 256, "wide"},
 	} {
-		c.measure(b, cluster, rows)
+		if c.consumers <= number("KCAGENT_BENCH_CONSUMERS", 5000) {
+			c.measure(b, cluster, rows)
+		}
 	}
 }
 
@@ -53,7 +55,8 @@ type crowd struct {
 func (c crowd) measure(b *testing.B, cluster *kafkatest.Cluster, rows rows) {
 	b.Helper()
 	began := time.Now()
-	a := agenttest.Start(b, agenttest.Options{Config: c.file(b.TempDir(), cluster.Addrs()[0]), Args: []string{"--log-level", "warn"}})
+	text := c.file(b.TempDir(), cluster.Addrs()[0])
+	a := agenttest.Start(b, agenttest.Options{Config: text, Args: []string{"--log-level", "warn"}})
 	a.WaitStatus("all to run", func(s agenttest.Status) bool { return s.Summary["RUNNING"] == c.consumers })
 	took := time.Since(began)
 	<-time.After(10 * time.Second) // until garbage of the start is collected
@@ -63,8 +66,10 @@ func (c crowd) measure(b *testing.B, cluster *kafkatest.Cluster, rows rows) {
 	cores := (cpuSeconds(b, a.Pid()) - before) / idle
 	s := a.Status()
 	rss, n := memory(b, a.Pid(), "VmRSS"), max(c.consumers, c.each)
-	fmt.Printf("| %d %s | %.1f s | %.0f | %.3f | %d | %d |\n", n, c.kind, took.Seconds(), rss, cores, sockets(a.Pid()), s.Resources.Goroutines)
-	rows.add("%s,%d,%.2f,%.1f,%.4f,%d,%d", c.kind, n, took.Seconds(), rss, cores, sockets(a.Pid()), s.Resources.Goroutines)
+	open := sockets(a.Pid())
+	ms, cpuMS := measureEdits(b, a, text, 10)
+	fmt.Printf("| %d %s | %.1f s | %.0f | %.3f | %d | %d | %.0f | %.1f |\n", n, c.kind, took.Seconds(), rss, cores, open, s.Resources.Goroutines, ms, cpuMS)
+	rows.add("%s,%d,%.2f,%.1f,%.4f,%d,%d,%.1f,%.2f", c.kind, n, took.Seconds(), rss, cores, open, s.Resources.Goroutines, ms, cpuMS)
 	a.Signal(os.Interrupt)
 	if code := a.WaitExit(40 * time.Second); code != 0 {
 		b.Errorf("%d %s: exit code %d", n, c.kind, code)

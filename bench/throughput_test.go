@@ -30,7 +30,7 @@
 //	KCAGENT_BENCH_MB         megabytes of each kind of record (1000, or 600 for builds)
 //	KCAGENT_BENCH_ROUNDS     how often each program is measured (3; 5 for failing clusters, 6 for builds)
 //	KCAGENT_BENCH_TOOLS      programs to measure; all if it is empty
-//	KCAGENT_BENCH_CONSUMERS  consumers of ActiveConsumers and Builds (1000)
+//	KCAGENT_BENCH_CONSUMERS  consumers of ActiveConsumers and Builds (1000), and at most of IdleConsumers (5000)
 //	KCAGENT_BENCH_SECONDS    seconds for which flushes are measured (20, or 8 for builds)
 //	KCAGENT_BENCH_DIR        folder for the files of ActiveConsumers, Builds and Sizing, on a device that
 //	                         nothing else uses: the counters of the kernel are per device. If it is empty,

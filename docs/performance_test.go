@@ -270,13 +270,25 @@ func (p performance) parts() string {
 func (p performance) idleTable() string {
 	var rows [][]string
 	for _, row := range p.idle.rows {
+		show := func(column string, digits int) string {
+			return spread(values(p.t, []map[string]string{row}, column), digits)
+		}
 		rows = append(rows, []string{
-			row["n"] + " " + row["kind"], spread(values(p.t, []map[string]string{row}, "start_s"), 1) + " s",
-			spread(values(p.t, []map[string]string{row}, "rss_mib"), 0), row["goroutines"], row["sockets"],
-			spread(values(p.t, []map[string]string{row}, "cores"), 3),
+			idleName(row["n"], row["kind"]), show("start_s", 1) + " s", show("rss_mib", 0), row["goroutines"], row["sockets"],
+			show("cores", 3), show("edit_ms", 0), show("edit_cpu_ms", 0),
 		})
 	}
-	return table("| idle | all running after | RSS MiB | goroutines | sockets | cores |", rows)
+	return table("| idle | all running after | RSS MiB | goroutines | sockets | cores | ms per edit | CPU-ms per edit |", rows)
+}
+
+func idleName(n, kind string) string {
+	switch {
+	case kind == "topics" || kind == "partitions":
+		return "1 consumer of " + n + " " + kind
+	case n == "1":
+		return "1 consumer"
+	}
+	return n + " " + kind
 }
 
 // each returns how much of a column another consumer costs, from one consumer to the most,
