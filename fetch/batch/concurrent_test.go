@@ -114,6 +114,19 @@ func TestWorkersOfAResponse(t *testing.T) {
 	}
 }
 
+// TestZstdDecoderFollowsTheCores: the shared decoder decodes as many batches at a time as there are
+// cores, also if their number grows while the process runs.
+func TestZstdDecoderFollowsTheCores(t *testing.T) {
+	for _, cores := range []int{2, 8, 12, 2} {
+		was := runtime.GOMAXPROCS(cores)
+		d := zstdDecoder()
+		runtime.GOMAXPROCS(was)
+		if s := zstdShared.Load(); s.Decoder != d || s.calls < cores {
+			t.Errorf("%d batches at a time on %d cores", s.calls, cores)
+		}
+	}
+}
+
 // TestConcurrentDecodingEqualsSequential: with eight cores, random responses lead to the same
 // contents. A batch that cannot be read ends the content of its partition only.
 func TestConcurrentDecodingEqualsSequential(t *testing.T) {
