@@ -27,8 +27,8 @@ var parts = []struct {
 	name      string
 	functions []string // parts of their names
 }{
-	{"sync", []string{"unix.Fdatasync", "os.(*File).Sync", "unix.SyncFileRange"}},
-	{"reserve space", []string{"unix.Fallocate"}},
+	{"sync", []string{"Fdatasync", "os.(*File).Sync", "unix.SyncFileRange", "unix.Syncfs"}},
+	{"reserve space", []string{"Fallocate"}},
 	{"write to the file", []string{"os.(*File).Write", "unix.Pwrite", "unix.Write"}},
 	{"read from the socket", []string{"net.(*conn).Read", "net.(*netFD).Read", "unix.Recv", "internal/poll.(*FD).Read"}},
 	{"checksum", []string{"hash/crc32"}},

@@ -129,6 +129,8 @@ func performancePage(t *testing.T) string {
 	p.throughput.rows = rest
 	page, err := template.New("page").Funcs(template.FuncMap{
 		"fact":       func(key string) string { return p.throughput.facts[key] },
+		"note":       p.note,
+		"cpuOf":      p.cpuOf,
 		"megabytes":  func() string { return main },
 		"more":       func() string { return p.long.rows[0]["mb"] },
 		"rounds":     func() int { return len(p.throughput.where(slices.Concat(mainLoad, []string{"tool", "kcagent"})...)) },
@@ -333,6 +335,22 @@ func (p performance) failingRatio() string {
 		return median(values(p.t, p.failing.where("consumers", kind), "mb_per_s"))
 	}
 	return strconv.FormatFloat(of("with failing clusters")/of("alone"), 'f', 2, 64)
+}
+
+// note returns what a reader should know about the figures of any file.
+func (p performance) note() string {
+	for _, f := range []figures{p.throughput, p.profile, p.idle, p.active, p.failing, readFigures(p.t, "sizing")} {
+		if note := f.facts["note"]; note != "" {
+			return note
+		}
+	}
+	return ""
+}
+
+// cpuOf returns the CPU-s/GB of a tool.
+func (p performance) cpuOf(tool string) string {
+	runs := p.throughput.where(slices.Concat(mainLoad, []string{"tool", tool})...)
+	return strconv.FormatFloat(median(values(p.t, runs, cpuColumns...)), 'f', 2, 64)
 }
 
 // commits returns the commits that the files were measured at.
