@@ -22,7 +22,11 @@ type figures struct {
 
 func readFigures(t *testing.T, name string) figures {
 	t.Helper()
-	text := read(t, path.Join("docs/performance", name+".csv"))
+	return parseFigures(t, name, read(t, path.Join("docs/performance", name+".csv")))
+}
+
+func parseFigures(t *testing.T, name, text string) figures {
+	t.Helper()
 	f := figures{facts: make(map[string]string)}
 	for line := range strings.Lines(text) {
 		if key, value, found := strings.Cut(strings.TrimPrefix(line, "# "), ": "); found && strings.HasPrefix(line, "#") {
