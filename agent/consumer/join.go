@@ -16,6 +16,7 @@ import (
 	"kcagent/agent/reject"
 	"kcagent/agent/task"
 	"kcagent/config"
+	"kcagent/fetch"
 	"kcagent/logkey"
 	"kcagent/retry"
 )
@@ -24,6 +25,57 @@ var (
 	errForeignTopic        = errors.New("a topic is assigned that is not subscribed to")
 	errUnassignedPartition = errors.New("a partition is assigned to no member")
 )
+
+// runGeneration runs one generation with the topics of the current spec.
+func (m *member) runGeneration(ctx context.Context) *generationEnd {
+	joining, abandon := context.WithCancelCause(ctx)
+	end := &generationEnd{began: time.Now(), shortBefore: m.short}
+	j := m.prepare(joining, abandon, end)
+	if j != nil {
+		end.err = j.run(joining)
+	}
+	m.conclude(joining, j, end)
+	abandon(nil)
+	end.stopped = ctx.Err() != nil
+	return end
+}
+
+// prepare looks up the topics. It returns nil and sets end.err if that fails.
+func (m *member) prepare(ctx context.Context, abandon context.CancelCauseFunc, end *generationEnd) *joinAttempt {
+	spec := m.consumer.spec.Load()
+	end.pattern, end.followsPattern = spec.TopicsRegex, spec.TopicsRegex != ""
+	var topics []string
+	topics, end.absent, end.err = m.topics(ctx, spec, m.listAge, 0)
+	if end.err != nil {
+		return nil
+	}
+	end.listedTopics = true
+	m.consumer.history.Baseline.Subscribe(spec.TopicsRegex, topics, m.consumer.awaitedTopics())
+	return newJoinAttempt(m, spec, topics, end.absent, abandon)
+}
+
+// conclude records how a generation ended. j is nil if the topics were not found.
+func (m *member) conclude(ctx context.Context, j *joinAttempt, end *generationEnd) {
+	baseline := &m.consumer.history.Baseline
+	if j != nil {
+		end.unsaved = j.generation.Unsaved()
+		if j.generation.Joined() {
+			m.ended = time.Now()
+		}
+	}
+	for _, t := range kafka.MissingTopics(errors.Join(append(end.absent, end.err)...)) {
+		baseline.TopicMissing(t)
+	}
+	if errors.Is(end.err, kafka.ErrNoTopic) {
+		baseline.NothingMatched(end.pattern)
+	}
+	end.cause = context.Cause(ctx)
+	if recreated, ok := errors.AsType[*fetch.RecreatedError](end.cause); ok {
+		baseline.Recreate(recreated.Topic)
+	}
+	m.dialer.Membership.End(group.SessionTimeout(m.spec))
+	end.lasted, end.everJoined = time.Since(end.began), !m.ended.IsZero()
+}
 
 // A joinAttempt is one attempt of a member to join its group, and the generation that follows.
 // sarama calls its Setup and Cleanup, which do what concerns the membership, and call those
@@ -55,20 +107,31 @@ func newJoinAttempt(m *member, spec *config.Consumer, topics []string, absent []
 // long outage, waits for the admission of the cluster. The cluster is reachable, because the
 // topics were looked up before.
 func (j *joinAttempt) run(ctx context.Context) error {
-	m := j.member
-	if time.Since(m.ended) > group.SessionTimeout(m.spec) {
-		m.cluster.RecordSuccess()
-		// sarama would retry for ten seconds before it returns an error.
-		if err := m.client.FindCoordinator(ctx); err != nil && !generation.Transient(err) {
-			return err
-		}
-		leave, err := m.cluster.Admission.Enter(ctx)
-		if err != nil {
-			return err
-		}
-		defer leave()
-		j.admitted = leave
+	if err := j.admit(ctx); err != nil {
+		return err
 	}
+	j.watch(ctx)
+	return j.release(j.member.group.Consume(ctx, j.generation.Topics, j))
+}
+
+// admit waits for the admission, if the join needs it.
+func (j *joinAttempt) admit(ctx context.Context) (err error) {
+	m := j.member
+	if time.Since(m.ended) <= group.SessionTimeout(m.spec) {
+		return nil
+	}
+	m.cluster.RecordSuccess()
+	// sarama would retry for ten seconds before it returns an error.
+	if err := m.client.FindCoordinator(ctx); err != nil && !generation.Transient(err) {
+		return err
+	}
+	j.admitted, err = m.cluster.Admission.Enter(ctx)
+	return err
+}
+
+// watch starts the watch over the join.
+func (j *joinAttempt) watch(ctx context.Context) {
+	m := j.member
 	over, end := context.WithCancel(context.Background())
 	var watching sync.WaitGroup
 	watch := &group.JoinWatch{
@@ -80,11 +143,17 @@ func (j *joinAttempt) run(ctx context.Context) error {
 		end()
 		watching.Wait() // its reports must not arrive after the join
 	}
-	defer j.endWatch()
-	err := m.group.Consume(ctx, j.generation.Topics, j)
+}
+
+// release ends the watch and the admission. It returns the error of the join, or why the watch
+// ended it.
+func (j *joinAttempt) release(err error) error {
 	j.endWatch()
+	if j.admitted != nil {
+		j.admitted()
+	}
 	if j.gaveUp != nil && errors.Is(err, net.ErrClosed) {
-		err = j.gaveUp
+		return j.gaveUp
 	}
 	return err
 }

@@ -56,30 +56,53 @@ func faultOrigin(err error) string {
 
 // runMember opens the sink and the connections, consumes until ctx ends or they have to be
 // opened again, and closes them. Once ctx has ended, the error says what was not saved.
-func (c *Consumer) runMember(ctx context.Context, wait *retry.Backoff) (err error) {
-	spec := c.spec.Load()
-	snk, err := c.openSinks(ctx, spec)
-	if err != nil {
-		return generation.SinkError{Err: err}
-	}
-	defer func() {
-		if e := snk.Close(leavesForGood(ctx)); e != nil {
-			err = errors.Join(err, generation.SinkError{Err: fmt.Errorf("close sink: %w", e)})
-		}
-	}()
-	m, err := c.connect(ctx, spec, snk, wait)
+//
+// Each consumer has a goroutine that waits in sarama's Consume. The functions that it is in
+// then, from here to joinAttempt.run, call others for all that needs room on the stack: below
+// 1.2 KiB, the garbage collector shrinks the stack from 8 KiB to 4 KiB.
+func (c *Consumer) runMember(ctx context.Context, wait *retry.Backoff) error {
+	m, err := c.openMember(ctx, wait)
 	if err != nil {
 		return err
 	}
-	defer m.close(ctx)
-	if len(spec.Cluster.Files()) > 0 {
-		t := task.New(ctx, m.authenticateAgain)
-		c.newLogin.Store(t)
-		t.Request() // the agent may have called Reconnect before
-		defer t.Stop()
-		defer c.newLogin.Store(nil)
+	return m.end(ctx, m.consume(ctx))
+}
+
+// openMember opens the sink and prepares the connections.
+func (c *Consumer) openMember(ctx context.Context, wait *retry.Backoff) (*member, error) {
+	spec := c.spec.Load()
+	snk, err := c.openSinks(ctx, spec)
+	if err != nil {
+		return nil, generation.SinkError{Err: err}
 	}
-	return m.consume(ctx)
+	m, err := c.connect(ctx, spec, snk, wait)
+	if err != nil {
+		return nil, closeSink(ctx, snk, err)
+	}
+	if len(spec.Cluster.Files()) > 0 {
+		m.login = task.New(ctx, m.authenticateAgain)
+		c.newLogin.Store(m.login)
+		m.login.Request() // the agent may have called Reconnect before
+	}
+	return m, nil
+}
+
+// end closes what openMember has opened. It returns err, and what could not be saved besides.
+func (m *member) end(ctx context.Context, err error) error {
+	if m.login != nil {
+		m.consumer.newLogin.Store(nil)
+		m.login.Stop()
+	}
+	m.close(ctx)
+	return closeSink(ctx, m.sink, err)
+}
+
+// closeSink closes a sink, and adds the error of that to err.
+func closeSink(ctx context.Context, snk sink.Sink, err error) error {
+	if e := snk.Close(leavesForGood(ctx)); e != nil {
+		err = errors.Join(err, generation.SinkError{Err: fmt.Errorf("close sink: %w", e)})
+	}
+	return err
 }
 
 // openSinks opens the sink of the records and, with on_error: dead_letter, the dead-letter file.
@@ -116,6 +139,10 @@ type member struct {
 	client   *group.Client
 	group    sarama.ConsumerGroup
 	wait     *retry.Backoff // before a retry
+	login    *task.Task     // reads changed credentials; nil if there are no files with credentials
+
+	listAge time.Duration // how old the list of topics may be for the next generation
+	short   int           // generations in a row that ended at once
 
 	ended time.Time              // of the last generation; zero before the first
 	id    atomic.Pointer[string] // in the last generation; nil before the first
@@ -204,95 +231,63 @@ func (m *member) report(origin string, err error) {
 // consume runs one generation after the other until ctx ends, or sink or client have to be
 // opened again.
 func (m *member) consume(ctx context.Context) error {
-	listAge := m.consumer.clusters.Rematch / 2 // how old the list of topics may be
-	short := 0                                 // generations in a row that ended at once
+	m.listAge = m.consumer.clusters.Rematch / 2
 	for {
-		began := time.Now()
-		end := m.runGeneration(ctx, listAge)
-		end.lasted, end.shortBefore = time.Since(began), short
-		switch classify(end) {
-		case runStopped:
-			return end.unsaved
-		case restartStalled:
-			return end.cause
-		case resubscribe:
-			short, listAge = 0, 0
-		case leaveAndRejoin:
-			if err := m.leaveGroup(); err != nil {
-				m.log.Warn("leaving the group to rejoin it failed", logkey.Error, err)
-			}
-			short = m.pace(ctx, short)
-		case instanceTaken:
-			m.consumer.stats.Restarts.Add(1)
-			if m.waitForInstanceID(ctx); ctx.Err() != nil {
-				return nil // the other member has taken over what was not saved
-			}
-			return m.explain(cmp.Or(end.err, end.cause))
-		case refreshTopics:
-			short, listAge = short+1, 0
-			m.wait.Wait(ctx, m.consumer.retryNow)
-		case reopenClient:
-			err := m.explain(end.err)
-			m.cluster.RecordError(err)
+		if done, err := m.follow(ctx, m.runGeneration(ctx)); done {
 			return err
-		case retryJoin:
-			err := m.explain(end.err)
-			m.client.Forget()
-			m.report(faultOrigin(err), err)
-			m.consumer.stats.Restarts.Add(1)
-			m.wait.Wait(ctx, m.consumer.retryNow)
-			short, listAge = 0, 0
-		case rejoinSlowly:
-			short = m.pace(ctx, short)
-		case rejoin:
-			m.wait.Reset()
-			short, listAge = 0, m.consumer.clusters.Rematch/2
 		}
 	}
+}
+
+// follow does what follows a generation. It returns true if no other generation can follow.
+func (m *member) follow(ctx context.Context, end *generationEnd) (done bool, err error) {
+	switch classify(*end) {
+	case runStopped:
+		return true, end.unsaved
+	case restartStalled:
+		return true, end.cause
+	case resubscribe:
+		m.short, m.listAge = 0, 0
+	case leaveAndRejoin:
+		if err := m.leaveGroup(); err != nil {
+			m.log.Warn("leaving the group to rejoin it failed", logkey.Error, err)
+		}
+		m.pace(ctx)
+	case instanceTaken:
+		m.consumer.stats.Restarts.Add(1)
+		if m.waitForInstanceID(ctx); ctx.Err() != nil {
+			return true, nil // the other member has taken over what was not saved
+		}
+		return true, m.explain(cmp.Or(end.err, end.cause))
+	case refreshTopics:
+		m.short, m.listAge = m.short+1, 0
+		m.wait.Wait(ctx, m.consumer.retryNow)
+	case reopenClient:
+		err := m.explain(end.err)
+		m.cluster.RecordError(err)
+		return true, err
+	case retryJoin:
+		err := m.explain(end.err)
+		m.client.Forget()
+		m.report(faultOrigin(err), err)
+		m.consumer.stats.Restarts.Add(1)
+		m.wait.Wait(ctx, m.consumer.retryNow)
+		m.short, m.listAge = 0, 0
+	case rejoinSlowly:
+		m.pace(ctx)
+	case rejoin:
+		m.wait.Reset()
+		m.short, m.listAge = 0, m.consumer.clusters.Rematch/2
+	}
+	return false, nil
 }
 
 // pace counts a generation that ended at once. One of them is an ordinary rebalance. Before
 // further ones it waits, so that the coordinator is not overloaded with joins.
-func (m *member) pace(ctx context.Context, short int) int {
-	if short++; short > 1 {
+func (m *member) pace(ctx context.Context) {
+	if m.short++; m.short > 1 {
 		m.wait.Wait(ctx, m.consumer.retryNow)
 	}
-	return short
-}
-
-// runGeneration runs one generation with the topics of the current spec. The list of the
-// cluster's topics may be as old as listAge.
-func (m *member) runGeneration(ctx context.Context, listAge time.Duration) generationEnd {
-	outer := ctx
-	ctx, abandon := context.WithCancelCause(ctx)
-	defer abandon(nil)
-	spec := m.consumer.spec.Load()
-	baseline := &m.consumer.history.Baseline
-	end := generationEnd{followsPattern: spec.TopicsRegex != ""}
-	topics, absent, err := m.topics(ctx, spec, listAge, 0)
-	if err == nil {
-		end.listedTopics = true
-		baseline.Subscribe(spec.TopicsRegex, topics, m.consumer.awaitedTopics())
-		j := newJoinAttempt(m, spec, topics, absent, abandon)
-		err = j.run(ctx)
-		end.unsaved = j.generation.Unsaved()
-		if j.generation.Joined() {
-			m.ended = time.Now()
-		}
-	}
-	for _, t := range kafka.MissingTopics(errors.Join(append(absent, err)...)) {
-		baseline.TopicMissing(t)
-	}
-	if errors.Is(err, kafka.ErrNoTopic) {
-		baseline.NothingMatched(spec.TopicsRegex)
-	}
-	end.cause, end.err = context.Cause(ctx), err
-	if recreated, ok := errors.AsType[*fetch.RecreatedError](end.cause); ok {
-		baseline.Recreate(recreated.Topic)
-	}
-	m.dialer.Membership.End(group.SessionTimeout(m.spec))
-	end.stopped, end.everJoined = outer.Err() != nil, !m.ended.IsZero()
-	return end
 }
 
 // explain says what an error of a join is about, and what the operator can do.

@@ -18,6 +18,10 @@ type generationEnd struct {
 	err     error // what the join returned; nil after a rebalance
 	unsaved error // what the last flush and commit could not save
 
+	began   time.Time
+	absent  []error // of the topics, before the join
+	pattern string  // of the topics; "" if the consumer lists them
+
 	followsPattern bool // the consumer subscribes to the topics that match topics_regex
 	listedTopics   bool // the topics were found, and an error came later
 	everJoined     bool // the member has had a generation
