@@ -256,7 +256,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// TestEachAllocatesNothing: reading a record needs no allocation.
+// TestEachAllocatesNothing: reading a record, or appending its value, needs no allocation.
 func TestEachAllocatesNothing(t *testing.T) {
 	spec := batchSpec{base: 0}
 	for i := range 1000 {
@@ -278,6 +278,18 @@ func TestEachAllocatesNothing(t *testing.T) {
 	})
 	if allocs > 1 { // of the Record
 		t.Errorf("%.0f allocations for 1000 records", allocs)
+	}
+	buf := make([]byte, 0, 64<<10)
+	allocs = testing.AllocsPerRun(20, func() {
+		copy(runs, c.batches)
+		p = Part{batches: runs, Next: c.Next}
+		v := Values{Data: buf}
+		if _, _, err := p.AppendValues(&v, Limits{Data: 1 << 20, Record: 1 << 20}); err != nil || v.Records != 1000 {
+			t.Fatal(v.Records, err)
+		}
+	})
+	if allocs > 0 {
+		t.Errorf("%.0f allocations for the values of 1000 records", allocs)
 	}
 }
 
