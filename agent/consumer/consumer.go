@@ -216,7 +216,7 @@ func (c *Consumer) Retire() {
 // Run runs the consumer until ctx ends; the cause of ctx is a StopReason. When it
 // returns, nothing of the run is left: no goroutine, socket or open file. All its
 // goroutines, sarama's too, have its name and id as labels, because they are started
-// from here.
+// from here, or by a task that sets them.
 func (c *Consumer) Run(ctx context.Context) {
 	labels := pprof.Labels(LabelConsumer, c.name, LabelID, c.id)
 	pprof.Do(ctx, labels, func(ctx context.Context) {

@@ -185,7 +185,7 @@ func (m *member) open(ctx context.Context) error {
 }
 
 // authenticateAgain reconnects if the agent has found that changed credentials are accepted. The
-// membership continues. It runs in a goroutine of its own.
+// membership continues. It is the work of a task.
 func (m *member) authenticateAgain() {
 	select {
 	case <-m.consumer.newCredentials:

@@ -206,7 +206,7 @@ func (f *flusher) flushSink(ctx context.Context, points map[*Partition]flushPoin
 			failed[p.TopicPartition] = cause
 			delete(points, p)
 		}
-		if errors.Is(cause, sink.ErrReopen) { // the partition's own goroutine reports it
+		if errors.Is(cause, sink.ErrReopen) { // the partition itself reports it
 			p.endRound(at.round, &flushError{fmt.Errorf("flush: %w", cause)})
 			cause = nil
 		}

@@ -39,7 +39,7 @@ func flushAt(since time.Time, interval time.Duration, phase int) time.Time {
 	return since.Add(interval - past)
 }
 
-// A flushSchedule says when the flusher runs next. Only its goroutine uses it.
+// A flushSchedule says when the flusher runs next. Only its work uses it.
 type flushSchedule struct {
 	phase  int
 	since  time.Time // when the first unflushed record was accepted; zero if there is none

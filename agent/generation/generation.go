@@ -114,7 +114,7 @@ func (g *Generation) Setup(session sarama.ConsumerGroupSession) error {
 func (g *Generation) followsPattern() bool { return g.StartedWith.TopicsRegex != "" }
 
 // prepare fetches the committed offsets, and finds out which partitions were added later. It
-// does not use the sink: each partition's own goroutine does, so that one file that cannot be
+// does not use the sink: each partition's work does, so that one file that cannot be
 // opened affects no other partition.
 func (g *Generation) prepare(source group.Offsets) error {
 	g.clusterID = g.env.Cluster.Pin().ID()
