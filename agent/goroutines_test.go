@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -260,4 +261,35 @@ func TestRoundEndsWhileItsPartitionWaits(t *testing.T) {
 	r.wantStatus(consumer.Running)
 	r.wantRecords("t/0@0=a")
 	r.wantGoroutines("afterwards", idleGoroutines)
+}
+
+// TestNothingIsFetchedForAnEndedConsumer: the subscription of a partition that waits for records,
+// without a goroutine, is closed with the generation.
+func TestNothingIsFetchedForAnEndedConsumer(t *testing.T) {
+	r := newRig(t, 1)
+	r.makeTopic("u")
+	other := fmt.Sprintf(`, topics: [t], flush: {interval: 20ms}, sink: {stdout: {}}}
+  - {name: other, topics: [u], brokers: ["%s"], sink: {stdout: {}}`, r.cluster.ListenAddrs()[0])
+	r.edit(other)
+	r.eventually("two consumers that run", func() (bool, any) {
+		s := r.agent.Status()
+		return s.Summary[consumer.Running] == 2, s.Consumers
+	})
+	const several = 4 * 500 * time.Millisecond // times the longest wait of a request without records
+	var last atomic.Pointer[time.Time]         // when the topic t was last in a request
+	r.cluster.ControlKey(int16(kmsg.Fetch), func(k kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		for _, rt := range k.(*kmsg.FetchRequest).Topics {
+			if now := time.Now(); rt.Topic == "t" {
+				last.Store(&now)
+			}
+		}
+		return nil, nil, false
+	})
+	r.eventually("a request for the topic", func() (bool, any) { return last.Load() != nil, nil })
+	r.edit(", state: stopped" + other)
+	r.wantStatus(consumer.Created)
+	r.eventually("no further request for the topic", func() (bool, any) {
+		return time.Since(*last.Load()) > several, nil
+	})
 }
