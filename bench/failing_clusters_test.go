@@ -49,7 +49,7 @@ func BenchmarkFailingClusters(b *testing.B) {
 				}
 			}
 			p := agent(b, filepath.Join(dir, "kcagent"), dir, cluster.Addrs()[0], fmt.Sprintf("%s-%d-%d", strings.ReplaceAll(kind, " ", "-"), round, b.N), "", l)
-			conf, err := os.OpenFile(filepath.Join(dir, "consumers.yaml"), os.O_APPEND|os.O_WRONLY, 0)
+			conf, err := os.OpenFile(p.config, os.O_APPEND|os.O_WRONLY, 0)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -27,6 +27,7 @@ func number(name string, otherwise int) int {
 // A program is a started command that writes what it reads from a broker into a file.
 type program struct {
 	cmd    *exec.Cmd
+	config string                 // the file of kcagent's consumers; empty for other programs
 	broker string                 // host:port, of the server that it reads from
 	out    string                 // the file
 	want   int64                  // its bytes at the end, at least

@@ -206,13 +206,17 @@ func agent(b *testing.B, binary, dir, broker, group, sink string, l load) progra
 	b.Helper()
 	p := program{broker: broker, out: filepath.Join(dir, "out"), want: int64(l.records()) * int64(l.size+1)}
 	p.open = strings.Contains(sink, "format: json") // the length of its envelopes is unknown in advance
-	conf := filepath.Join(dir, "consumers.yaml")
-	text := fmt.Sprintf("consumers:\n- {name: bench, brokers: [%q], topics: [%s], group: %s, sink: {file: {path: %q%s}}}\n",
-		broker, l.topic(), group, p.out, sink)
-	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+	// Beside the output, each write would wake the watch of the configuration.
+	p.config = filepath.Join(dir, "etc", "consumers.yaml")
+	if err := os.MkdirAll(filepath.Dir(p.config), 0o700); err != nil {
 		b.Fatal(err)
 	}
-	p.cmd = exec.Command(binary, "run", "--config", conf, "--listen", "127.0.0.1:0", "--log-level", "warn")
+	text := fmt.Sprintf("consumers:\n- {name: bench, brokers: [%q], topics: [%s], group: %s, sink: {file: {path: %q%s}}}\n",
+		broker, l.topic(), group, p.out, sink)
+	if err := os.WriteFile(p.config, []byte(text), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	p.cmd = exec.Command(binary, "run", "--config", p.config, "--listen", "127.0.0.1:0", "--log-level", "warn")
 	return p
 }
 
