@@ -231,3 +231,53 @@ func TestPendingRecordsFitTheMemoryLimit(t *testing.T) {
 		}
 	}
 }
+
+// TestChunksStayInOrderWhileOthersCollect: what other files collect may exceed the limit, or fall
+// below it, at any moment while a chunk is added to a compressed file. Records of an earlier chunk,
+// which wait for a flush, are written first. The race detector makes such moments frequent.
+func TestChunksStayInOrderWhileOthersCollect(t *testing.T) {
+	useEightCores(t)
+	const limit, chunk = 64 << 20, 128 << 10
+	limits.Records.SetLimit(limit)
+	t.Cleanup(func() { limits.Records.SetLimit(0) })
+	stop := make(chan struct{})
+	var others sync.WaitGroup
+	others.Go(func() {
+		const most = limit/16 - chunk + chunk/4
+		limits.Records.AddPending(most)
+		defer limits.Records.AddPending(-most)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				limits.Records.AddPending(chunk)
+				limits.Records.AddPending(-chunk)
+			}
+		}
+	})
+	path := filepath.Join(t.TempDir(), "out.log")
+	spec := exactSpec(path)
+	spec.File.Compression, spec.File.Durability = sink.Zstd, sink.None
+	s, err := openWith(t.Context(), spec, testOptions{Consumer: "c", Group: "g"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const chunks, each = 2000, 5
+	for i := range chunks {
+		mustWrite(t, s, longRecords(0, i*each, each))
+	}
+	close(stop)
+	others.Wait()
+	mustFlush(t, s)
+	mustClose(t, s)
+	got, want := values(t, sink.Raw, decompressed(t, sink.Zstd, path)), longRecords(0, 0, chunks*each)
+	if len(got) != len(want) {
+		t.Fatalf("the file has %d records, want %d", len(got), len(want))
+	}
+	for i := range got {
+		if got[i] != string(want[i].Value) {
+			t.Fatalf("record %d is %.20q, want %.20q", i, got[i], want[i].Value)
+		}
+	}
+}

@@ -62,25 +62,27 @@ func (w *Writer) prepareSegment(c sink.Chunk, frame int) error {
 // compressed by codec, or nil if it is not compressed yet.
 func (w *Writer) appendData(data, frame []byte, codec sink.Compression) error {
 	g := w.current
-	if g.codec == sink.Uncompressed {
-		if w.buffersSmall(data) {
-			w.collect(data)
-			return nil
-		}
-		if err := w.writeBuffer(); err != nil {
-			return err
-		}
-		return w.appendBytes(g, data)
-	}
-	if frame != nil || len(w.buffer)+len(data) > w.frameLimit() {
-		if err := w.writeBuffer(); err != nil {
-			return err
-		}
-	}
+	compressed := g.codec != sink.Uncompressed
+	limit := w.frameLimit() // once: what other files collect, and edits, change it at any time
 	switch {
-	case frame == nil && len(data) < w.frameLimit():
+	case !compressed && w.buffersSmall(data):
 		w.collect(data)
 		return nil
+	case compressed && frame == nil && len(data) < limit:
+		if len(w.buffer)+len(data) > limit {
+			if err := w.writeBuffer(); err != nil {
+				return err
+			}
+		}
+		w.collect(data)
+		return nil
+	}
+	if err := w.writeBuffer(); err != nil { // it holds earlier records
+		return err
+	}
+	switch {
+	case !compressed:
+		return w.appendBytes(g, data)
 	case frame == nil || codec != g.codec: // the compression of the file differs
 		frame = compress.AppendFrame(g.codec, nil, data)
 	}
