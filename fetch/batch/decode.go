@@ -204,7 +204,8 @@ func (d *decoder) decompress(codec sarama.CompressionCodec, b []byte, next int64
 // and a type, which is 0 for an abort.
 func isAbort(records []byte) bool {
 	var l layout
-	return l.locate(records) && l.keyEnd-l.key >= 4 && binary.BigEndian.Uint16(records[l.key+2:]) == 0
+	return l.locate(records) && checkHeaders(records[l.rest:l.end], l.headers) == nil &&
+		l.keyEnd-l.key >= 4 && binary.BigEndian.Uint16(records[l.key+2:]) == 0
 }
 
 // afterBatch searches the first bytes of a response of n bytes for the batch that makes up nearly

@@ -109,6 +109,10 @@ func TestDecode(t *testing.T) {
 			[]string{"1@1000=good1", "2@1000=plain", "5@1000=good2"},
 			8,
 		},
+		{"an abort marker whose header is missing", []batchSpec{
+			{base: 0, attributes: transactional | control, producer: 7, raw: []byte{20, 0, 0, 0, 8, 0, 0, 0, 0, 1, 2}, count: 1},
+			{base: 1, values: []string{"bad"}, attributes: transactional, producer: 7},
+		}, 0, []kmsg.FetchResponseTopicPartitionAbortedTransaction{aborted(7, 0)}, nil, 2},
 		{"an aborted transaction that began before", []batchSpec{
 			{base: 9, values: []string{"bad"}, attributes: transactional, producer: 7},
 		}, 9, []kmsg.FetchResponseTopicPartitionAbortedTransaction{aborted(7, 3)}, nil, 10},
