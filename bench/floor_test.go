@@ -45,7 +45,7 @@ func drainFloor(b *testing.B, dir, logs string, l load) result {
 	}
 	out := filepath.Join(dir, "out")
 	r := drain(b, program{
-		cmd:    exec.Command(filepath.Join(dir, "floor"), server.Addr().String(), out, fmt.Sprint(len(parts))),
+		cmd:    exec.Command(filepath.Join(dir, "floor"), server.Addr().String(), out, fmt.Sprint(len(parts)), fmt.Sprint(total)),
 		broker: server.Addr().String(), out: out, want: total, synced: out + ".synced",
 	}, l)
 	for range parts {

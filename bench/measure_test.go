@@ -56,12 +56,15 @@ const fetched = 64 << 10
 // on, so that the time to join the group does not count, but all reading ahead does.
 func drain(b testing.TB, p program, l load) result {
 	b.Helper()
+	unix.Sync() // the program before left data for the disk
+	// Last, so that the kernel reuses the memory of the former file at once. Memory that stays
+	// free goes back to the host of a virtual machine, and is several times as slow on its next
+	// use.
 	if p.cmd.Stdout == nil {
 		for _, suffix := range []string{"", "+checkpoint", ".synced"} {
 			_ = os.Remove(p.out + suffix)
 		}
 	}
-	unix.Sync() // the program before left data for the disk
 	if p.cmd.Stderr == nil {
 		p.cmd.Stderr = os.Stderr
 	}

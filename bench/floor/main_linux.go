@@ -3,7 +3,11 @@
 // a broker does, and writes all that it reads to a file. It parses, verifies and commits
 // nothing. At the end it syncs the file once, and then creates FILE.synced.
 //
-//	floor ADDRESS FILE CONNECTIONS
+// It does so in the way that was the fastest of those tried: two connections, buffers of
+// 256 KiB, and disk space for all BYTES allocated ahead. Without that, the writes of both
+// connections wait for each other in the file system.
+//
+//	floor ADDRESS FILE CONNECTIONS BYTES
 package main
 
 import (
@@ -18,6 +22,7 @@ import (
 	"syscall"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 func main() {
@@ -28,10 +33,14 @@ func main() {
 }
 
 func run(args []string) error {
-	if len(args) != 3 {
-		return fmt.Errorf("usage: floor ADDRESS FILE CONNECTIONS")
+	if len(args) != 4 {
+		return fmt.Errorf("usage: floor ADDRESS FILE CONNECTIONS BYTES")
 	}
 	connections, err := strconv.Atoi(args[2])
+	if err != nil {
+		return err
+	}
+	size, err := strconv.ParseInt(args[3], 10, 64)
 	if err != nil {
 		return err
 	}
@@ -43,6 +52,9 @@ func run(args []string) error {
 		return err
 	}
 	defer f.Close()
+	if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, size); err != nil {
+		return err
+	}
 	var end atomic.Int64 // of what is in the file
 	var group errgroup.Group
 	for range connections {
@@ -68,7 +80,7 @@ func move(address string, f *os.File, end *atomic.Int64) error {
 		return err
 	}
 	defer conn.Close()
-	buf := make([]byte, 1<<20)
+	buf := make([]byte, 256<<10)
 	for {
 		n, err := io.ReadFull(conn, buf)
 		if n > 0 {
