@@ -10,15 +10,12 @@ import (
 	"testing"
 )
 
-// floorConnections is as many as kcagent has to a broker for fetching.
-const floorConnections = 2
-
 // drainFloor runs the floor program on the log of a topic. The benchmark's own process
 // sends the log's files by sendfile. The files are in the page cache, because the broker
 // has just sent them, too.
 func drainFloor(b *testing.B, dir, logs string, l load) result {
 	b.Helper()
-	parts := make([][]string, min(floorConnections, l.partitions))
+	var logFiles []string
 	var total int64
 	for i := range l.partitions {
 		files, err := filepath.Glob(filepath.Join(logs, fmt.Sprint(l.topic(), "-", i), "*.log"))
@@ -32,26 +29,22 @@ func drainFloor(b *testing.B, dir, logs string, l load) result {
 			}
 			total += info.Size()
 		}
-		parts[int(i)%len(parts)] = append(parts[int(i)%len(parts)], files...)
+		logFiles = append(logFiles, files...)
 	}
 	server, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer server.Close()
-	sent := make(chan error, len(parts))
-	for _, files := range parts {
-		go func() { sent <- sendTo(server, files) }()
-	}
+	sent := make(chan error, 1)
+	go func() { sent <- sendTo(server, logFiles) }()
 	out := filepath.Join(dir, "out")
 	r := drain(b, program{
-		cmd:    exec.Command(filepath.Join(dir, "floor"), server.Addr().String(), out, fmt.Sprint(len(parts)), fmt.Sprint(total)),
+		cmd:    exec.Command(filepath.Join(dir, "floor"), server.Addr().String(), out, fmt.Sprint(total)),
 		broker: server.Addr().String(), out: out, want: total, synced: out + ".synced",
 	}, l)
-	for range parts {
-		if err := <-sent; err != nil {
-			b.Fatal(err)
-		}
+	if err := <-sent; err != nil {
+		b.Fatal(err)
 	}
 	return r
 }
