@@ -127,8 +127,12 @@ func (b *broker) wantedLanes(settings Settings, now time.Time) int {
 }
 
 // lookUpLeader requests a lookup of the leader of s, after a wait that grows with the failures.
-// Meanwhile s is not fetched.
+// Meanwhile s is not fetched. A closed subscription must not come back by the response: nothing
+// would remove it again.
 func (s *Subscription) lookUpLeader(now time.Time) {
+	if s.closed {
+		return
+	}
 	s.route.lost = true
 	s.f.lost[s] = struct{}{}
 	s.touch()

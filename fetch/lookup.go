@@ -178,6 +178,7 @@ func (s *Subscription) applyOffsets(start, end int64, later *callbacks) {
 		// It was out of range only for a moment, for example on a leader that has just been
 		// elected.
 		s.request.retryAt = time.Now().Add(backoff(0))
+		s.signal(later) // Pause may have confirmed the position meanwhile
 		return
 	}
 	e := partition.OutOfRangeError{Topic: s.spec.Topic, Partition: s.spec.Partition, Offset: s.cursor.FetchOffset, Start: start, End: end}

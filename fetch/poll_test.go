@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"kcagent/fetch/batch"
+	"kcagent/fetch/partition"
 	"kcagent/leader"
 )
 
@@ -107,5 +108,57 @@ func TestPollCallsReadyOnce(t *testing.T) {
 	<-ready
 	if !s.Poll(func() { t.Error("called after Close") }) {
 		t.Error("a closed subscription has nothing to report")
+	}
+}
+
+// TestPositionConfirmedDuringAPauseIsReported: the first response says that the position is out of
+// range, the subscription is paused, and the lookup finds the position in range after all. The
+// consumer, which waits without a goroutine, is told.
+func TestPositionConfirmedDuringAPauseIsReported(t *testing.T) {
+	called := 0
+	s := &Subscription{
+		f: New(Options{}), route: route{leaderEpoch: 7, lost: true},
+		cursor: partition.NewCursor(5, leader.Unknown, false),
+		spec:   Spec{Topic: "t", MaxBytes: 1},
+	}
+	ready := func() { called++ }
+	if s.Poll(ready) {
+		t.Fatal("there is something to take at once")
+	}
+	s.cursor.Lookup = partition.LookupRange // as a response sets it
+	s.Pause()
+	if called != 1 || s.Poll(ready) {
+		t.Fatal("Pause requested no further Poll, or there is something to take before the lookup")
+	}
+	var later callbacks
+	s.f.mu.Lock()
+	s.applyOffsets(0, 10, &later)
+	s.f.mu.Unlock()
+	later.run()
+	if _, ok, err := s.Take(func(*batch.Record) bool { return false }); called != 2 || !ok || err != nil {
+		t.Errorf("ready was called %d times, want 2; Take: %v, %v", called, ok, err)
+	}
+}
+
+// TestClosedSubscriptionDoesNotComeBack: a pause or a resume after Close, which an edit may cause
+// between two rounds of a partition, requests nothing. The response would list the subscription
+// again, and keep its consumer in memory.
+func TestClosedSubscriptionDoesNotComeBack(t *testing.T) {
+	r := newRig(t, 1, 1, smallSettings)
+	s := r.fetcher.Subscribe(Spec{Topic: "t", MaxBytes: 1 << 20})
+	if _, err := s.Read(t.Context(), func(*batch.Record) bool { return true }); err != nil {
+		t.Fatal(err)
+	}
+	s.Pause()
+	s.Close()
+	s.Resume()
+	s.Pause()
+	s.Resume()
+	f := r.fetcher
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s.lookUpLeader(time.Now()) // as the response to an older request does
+	if len(f.lost) > 0 || len(f.subs) > 0 {
+		t.Errorf("%d subscriptions are looked up, and %d exist", len(f.lost), len(f.subs))
 	}
 }

@@ -108,7 +108,7 @@ func (s *Subscription) Pause() {
 	defer func() { later.run() }()
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
-	if s.paused {
+	if s.paused || s.closed {
 		return
 	}
 	s.paused = true
@@ -127,7 +127,7 @@ func (s *Subscription) Resume() {
 	defer func() { later.run() }()
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
-	if s.paused {
+	if s.paused && !s.closed {
 		s.paused = false
 		s.lookUpLeader(time.Now())
 		s.signal(&later)

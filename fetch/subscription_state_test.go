@@ -8,10 +8,16 @@ import (
 )
 
 // audit checks, after each plan of every test of this package, that the agenda of a broker has the
-// same result as examining all its subscriptions.
+// same result as examining all its subscriptions, and that no consumer waits for what is there.
 func audit(t *testing.T, b *broker) {
 	now, lists := time.Now(), 0
 	for i, s := range b.subs {
+		if s.closed {
+			t.Errorf("%s/%d is closed", s.spec.Topic, s.spec.Partition)
+		}
+		if s.reader.ready != nil && s.canTake() {
+			t.Errorf("%s/%d has something to take, and its consumer was not told", s.spec.Topic, s.spec.Partition)
+		}
 		if s.entry.index != i {
 			t.Errorf("subscription %d of broker %d has index %d", i, b.id, s.entry.index)
 		}
