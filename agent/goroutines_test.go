@@ -293,3 +293,31 @@ func TestNothingIsFetchedForAnEndedConsumer(t *testing.T) {
 		return time.Since(*last.Load()) > several, nil
 	})
 }
+
+// TestHangingWriteKeepsNoOtherPartition: a consumer that cannot end, because a write of one
+// partition hangs, requests no records of its other partitions any more.
+func TestHangingWriteKeepsNoOtherPartition(t *testing.T) {
+	r := newRig(t, 20)
+	s := &hangingSink{write: make(chan struct{})}
+	r.hang("c", s)
+	defer close(s.write)
+	r.edit("")
+	r.wantStatus(consumer.Running)
+	const several = 4 * 500 * time.Millisecond // times the longest wait of a request without records
+	var last atomic.Pointer[time.Time]         // when the topic was last in a request
+	r.cluster.ControlKey(int16(kmsg.Fetch), func(k kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		if now := time.Now(); len(k.(*kmsg.FetchRequest).Topics) > 0 {
+			last.Store(&now)
+		}
+		return nil, nil, false
+	})
+	r.eventually("a request", func() (bool, any) { return last.Load() != nil, nil })
+	r.produce(0, "a")
+	r.wantGoroutines("with a hanging write", idleGoroutines+1)
+	r.edit(", state: stopped")
+	r.wantStatus(consumer.Stopping)
+	r.eventually("no further request", func() (bool, any) {
+		return time.Since(*last.Load()) > several, nil
+	})
+}

@@ -20,15 +20,19 @@ func (g *Generation) launch() {
 	g.flusher.work.Request() // for a flush that the sink requested before
 }
 
-// halt ends what launch has started, and the flusher. The context of the session has ended.
+// halt ends what launch has started, and the flusher. The context of the session has ended, so
+// the work of a partition ends its round. A partition whose sink hangs keeps only its own.
 func (g *Generation) halt() {
+	g.watchdog.stop()
+	for _, p := range g.partitions {
+		p.work.Request()
+	}
 	for _, p := range g.partitions {
 		p.work.Stop()
-		if p.current != nil { // there was nothing to read
+		if p.current != nil { // the request came too late
 			p.current.end(p)
 		}
 	}
-	g.watchdog.stop()
 	g.flusher.stop()
 }
 
