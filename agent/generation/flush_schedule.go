@@ -41,49 +41,59 @@ func flushAt(since time.Time, interval time.Duration, phase int) time.Time {
 
 // A flushSchedule says when the flusher runs next. Only its work uses it.
 type flushSchedule struct {
-	phase  int
-	since  time.Time // when the first unflushed record was accepted; zero if there is none
-	due    time.Time // zero if there is nothing to do
-	failed bool      // the last commit failed: due is the time of the retry
-	wait   retry.Backoff
+	phase   int
+	since   time.Time // when the first unflushed record was accepted; zero if there is none
+	regular time.Time // when flush.interval requires to flush it; zero if there is none
+	early   time.Time // when a first flush or a retry is due; zero if there is none
+	failed  bool      // the last commit failed, so only the retry counts
+	wait    retry.Backoff
 }
 
 // accepted records that the first record after a flush was accepted.
 func (f *flushSchedule) accepted(now time.Time, interval time.Duration) {
 	f.since = now
-	f.sooner(flushAt(now, interval, f.phase))
+	f.regular = earlier(f.regular, flushAt(now, interval, f.phase))
 }
 
 // setInterval applies a changed flush.interval.
 func (f *flushSchedule) setInterval(interval time.Duration) {
-	if !f.since.IsZero() && !f.failed {
-		f.due = flushAt(f.since, interval, f.phase)
+	if !f.since.IsZero() {
+		f.regular = flushAt(f.since, interval, f.phase)
 	}
 }
 
 // sooner makes a flush due at, unless one is due before or waits for a retry.
 func (f *flushSchedule) sooner(at time.Time) {
-	if !f.failed && (f.due.IsZero() || at.Before(f.due)) {
-		f.due = at
+	if !f.failed {
+		f.early = earlier(f.early, at)
 	}
 }
 
 // flushed records the result of a flush. Partitions that failed are retried after a
 // backoff; the others do not wait for that.
 func (f *flushSchedule) flushed(now time.Time, err error) {
-	f.since, f.due = time.Time{}, time.Time{}
+	f.since, f.regular, f.early = time.Time{}, time.Time{}, time.Time{}
 	f.failed = err != nil && !errors.As(err, new(*sink.FlushError))
 	if err == nil {
 		f.wait.Reset()
 		return
 	}
-	f.due = now.Add(f.wait.Next())
+	f.early = now.Add(f.wait.Next())
 }
 
 // next is when the timer has to fire, for a flush or for another purpose; zero if never.
 func (f *flushSchedule) next(other time.Time) time.Time {
-	if f.due.IsZero() || !other.IsZero() && other.Before(f.due) {
-		return other
+	at := f.early
+	if !f.failed {
+		at = earlier(at, f.regular)
 	}
-	return f.due
+	return earlier(at, other)
+}
+
+// earlier returns the earlier of two times. A zero time is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }

@@ -1,9 +1,12 @@
 package generation
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
+
+	"kcagent/sink"
 )
 
 // TestFlushesAreAligned: a flush follows within the interval, and consumers of one phase
@@ -40,6 +43,33 @@ func TestFlushPhasesAreSpread(t *testing.T) {
 	for phase, n := range of {
 		if n < 100 || n > 400 {
 			t.Errorf("%d of 1000 consumers are in phase %d", n, phase)
+		}
+	}
+}
+
+// TestIntervalChangesOnlyItsOwnFlush: a first flush and a retry, which are due soon, stay due when
+// flush.interval changes.
+func TestIntervalChangesOnlyItsOwnFlush(t *testing.T) {
+	now := flushEpoch.Add(time.Hour)
+	for name, soon := range map[string]func(f *flushSchedule){
+		"first flush": func(f *flushSchedule) { f.sooner(now.Add(adoptDelay)) },
+		"retry":       func(f *flushSchedule) { f.flushed(now, &sink.FlushError{}) },
+		"commit":      func(f *flushSchedule) { f.flushed(now, errors.New("no coordinator")) },
+	} {
+		var f flushSchedule
+		soon(&f)
+		due := f.next(time.Time{})
+		if due.IsZero() || due.After(now.Add(time.Minute)) {
+			t.Fatalf("%s: due at %s", name, due)
+		}
+		f.accepted(now, time.Hour)
+		f.setInterval(2 * time.Hour)
+		if got := f.next(time.Time{}); !got.Equal(due) {
+			t.Errorf("%s: due at %s after a change of the interval, want %s", name, got, due)
+		}
+		f.setInterval(time.Nanosecond)
+		if got := f.next(time.Time{}); !f.failed && got.After(now.Add(time.Millisecond)) {
+			t.Errorf("%s: due at %s with a short interval", name, got)
 		}
 	}
 }
