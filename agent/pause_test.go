@@ -3,11 +3,13 @@ package agent
 import (
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/agent/consumer"
+	"kcagent/config"
 )
 
 func TestPauseKeepsTheMembershipAndStoresNothing(t *testing.T) {
@@ -101,4 +103,43 @@ func TestFlushSettingsAreAppliedInPlace(t *testing.T) {
 	if c := r.consumer(); c.Generation != before.Generation || c.ID != before.ID || c.PendingChange != nil {
 		t.Errorf("the update changed the member: %+v", c)
 	}
+}
+
+// TestPausedWaitsForWhatWasAcceptedDuringAFlush: a flush that began before the pause does not cover
+// what was accepted while it ran, so its end is not the end of the pause.
+func TestPausedWaitsForWhatWasAcceptedDuringAFlush(t *testing.T) {
+	r := newRig(t, 1)
+	s := &hangingSink{flush: make(chan struct{})}
+	r.hang("c", s)
+	r.edit("")
+	r.wantStatus(consumer.Running)
+	r.produce(0, "a")
+	r.wantRecords("t/0@0=a")
+	r.wantGoroutines("with a flush in progress", idleGoroutines+1)
+	r.produce(0, "b")
+	r.wantRecords("t/0@0=a", "t/0@1=b")
+	r.edit(", state: paused")
+	r.eventually("the edit", func() (bool, any) {
+		c := r.consumer()
+		return c.Desired == config.Paused, c
+	})
+	r.wantGoroutines("with the flush still in progress", idleGoroutines+1)
+	s.flush <- struct{}{} // it ends, and the next one hangs
+	r.wantGoroutines("with the next flush in progress", idleGoroutines+1)
+	deadline := time.After(200 * time.Millisecond)
+	for {
+		if c := r.consumer(); c.Status == consumer.Paused {
+			t.Errorf("the consumer is PAUSED, and only %d of 2 records are committed", r.committed(0))
+			break
+		}
+		select {
+		case <-deadline:
+		case <-time.After(time.Millisecond):
+			continue
+		}
+		break
+	}
+	close(s.flush)
+	r.wantStatus(consumer.Paused)
+	r.wantCommitted(0, 2)
 }

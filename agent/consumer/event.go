@@ -10,6 +10,7 @@ type event struct {
 	generation *generation.Generation // of joined
 	origin     string                 // of faulted: what fails; a nil err says that it works again
 	err        error                  // of faulted and closed
+	request    int64                  // of clean: number of the flush that was requested
 }
 
 type eventKind uint8
@@ -19,6 +20,6 @@ const (
 	joined                      // a generation started
 	positioned                  // every partition has a position that survives a crash
 	left                        // a generation ended
-	clean                       // everything that the sink accepted is flushed and committed
+	clean                       // everything that the sink had accepted at a request is flushed and committed
 	closed                      // the run has closed everything; err says what was not saved
 )

@@ -243,7 +243,9 @@ func (j *joinAttempt) Joined(g *generation.Generation) {
 func (j *joinAttempt) Positioned() { j.member.consumer.events <- event{kind: positioned} }
 
 // Clean implements observer.
-func (j *joinAttempt) Clean() { j.member.consumer.events <- event{kind: clean} }
+func (j *joinAttempt) Clean(request int64) {
+	j.member.consumer.events <- event{kind: clean, request: request}
+}
 
 // Left implements observer.
 func (j *joinAttempt) Left() {

@@ -27,6 +27,7 @@ type stateMachine struct {
 	causes     outage.CauseLog        // of the present ERROR
 	pausing    bool                   // the gate is shut
 	drained    <-chan struct{}        // closed when no write is in progress; nil if not waited for
+	flushes    int64                  // number of the newest flush that was requested
 	quiet      bool                   // paused, and everything is flushed and committed
 }
 
@@ -128,7 +129,8 @@ func (m *stateMachine) handleEvent(e event) {
 		m.generation = nil
 		m.consumer.publish(func(s *publicState) { s.MemberID, s.Partitions = "", nil })
 	case clean:
-		m.quiet = m.pausing && m.drained == nil
+		// An older flush may have missed records that were accepted while it ran.
+		m.quiet = m.pausing && m.drained == nil && e.request == m.flushes
 	case faulted:
 		m.recordFault(e.origin, e.err)
 	}
@@ -153,7 +155,8 @@ func (m *stateMachine) recordFault(origin string, err error) {
 // answers with a clean event.
 func (m *stateMachine) flushForPause() {
 	if m.pausing && m.drained == nil && m.generation != nil {
-		m.generation.FlushNow()
+		m.flushes++
+		m.generation.FlushNow(m.flushes)
 	}
 }
 

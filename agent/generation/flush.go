@@ -38,6 +38,7 @@ type flusher struct {
 	accepted        retry.Signal // unflushed was 0 before, or a committed offset is behind
 	firstFlush      retry.Signal // partitions wait for a flush or a commit before their first record
 	now             retry.Signal // flush now
+	requested       atomic.Int64 // number of the newest request of FlushNow; 0 if there was none
 	intervalChanged retry.Signal // flush.interval may have changed
 
 	ctx    context.Context    // of the work; outlives the session
@@ -132,6 +133,7 @@ func isSet(s <-chan struct{}) bool {
 // flushNow flushes and commits, and plans the retry if that fails.
 func (f *flusher) flushNow() {
 	f.verifyCommits()
+	requested := f.requested.Load() // before the flush points: what was accepted by then is covered
 	failed := f.schedule.failed
 	err := f.flush(f.ctx)
 	if f.ctx.Err() != nil {
@@ -139,8 +141,8 @@ func (f *flusher) flushNow() {
 	}
 	err = f.reportCommit(err, failed)
 	f.schedule.flushed(time.Now(), err)
-	if err == nil && f.env.Gate.IsShut() {
-		f.env.Observer.Clean()
+	if err == nil && requested > 0 && f.env.Gate.IsShut() {
+		f.env.Observer.Clean(requested)
 	}
 }
 

@@ -238,9 +238,12 @@ func (g *Generation) ApplySpec() {
 	}
 }
 
-// FlushNow requests a flush and a commit. If the gate is shut, the observer's Clean is called
-// once both have succeeded.
-func (g *Generation) FlushNow() { g.flusher.request(g.flusher.now) }
+// FlushNow requests a flush and a commit. If the gate is shut, the observer's Clean is called with
+// the number of the request once both have succeeded. Numbers grow, and are positive.
+func (g *Generation) FlushNow(number int64) {
+	g.flusher.requested.Store(number)
+	g.flusher.request(g.flusher.now)
+}
 
 // FlushDue has the flusher receive from Env.FlushDue. It is called after each send.
 func (g *Generation) FlushDue() { g.flusher.work.Request() }
@@ -281,7 +284,7 @@ type Env struct {
 type Observer interface {
 	Joined(g *Generation)            // the generation has its partitions; faults reported before are obsolete
 	Positioned()                     // every partition has a position that survives a crash
-	Clean()                          // the gate is shut, and everything that the sink accepted is committed
+	Clean(request int64)             // everything that the sink had accepted at a FlushNow is committed
 	Left()                           // the generation is over
 	Report(origin string, err error) // origin fails with err, or works again if err is nil
 }
