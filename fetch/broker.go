@@ -127,8 +127,8 @@ func (b *broker) wantedLanes(settings Settings, now time.Time) int {
 }
 
 // lookUpLeader requests a lookup of the leader of s, after a wait that grows with the failures.
-// Meanwhile s is not fetched. A closed subscription must not come back by the response: nothing
-// would remove it again.
+// Meanwhile s is not fetched. It does nothing for a closed subscription: the response would add it
+// to a broker, and nothing would remove it.
 func (s *Subscription) lookUpLeader(now time.Time) {
 	if s.closed {
 		return

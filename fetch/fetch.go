@@ -19,9 +19,9 @@
 //   - Requests in flight and parts that are not read yet stay together below lanes × brokers ×
 //     max_bytes, and with a memory limit below the fetcher's share of a quarter of it (see
 //     [limits.Memory]). A response is decompressed batch by batch as far as the grant of its
-//     request allows, and the rest is fetched again. Its partitions are decompressed by as many
-//     goroutines as the process may use cores, which share the grant: they take their buffers from
-//     it before they use them.
+//     request allows, and the rest is fetched again. Its partitions are decompressed by up to as
+//     many goroutines as the process may use cores if there are more than two. They share the
+//     grant, and take their buffers from it before they use them.
 //   - The first batch of a response may need more than the grant, compressed or not. It then takes
 //     memory for large batches, which all fetchers of the process share. If others hold that
 //     memory, the batch is fetched again once there is enough. Until then, the lane serves other

@@ -198,7 +198,7 @@ type (
 	Record               = batch.Record
 	Part                 = batch.Part
 	Values               = batch.Values
-	ValueLimits          = batch.Limits
+	ValueLimits          = batch.ValueLimits
 	Pin                  = dial.Pin
 	ConnectOptions       = dial.Options
 	Membership           = dial.Membership

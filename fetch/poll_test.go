@@ -112,8 +112,8 @@ func TestPollCallsReadyOnce(t *testing.T) {
 }
 
 // TestPositionConfirmedDuringAPauseIsReported: the first response says that the position is out of
-// range, the subscription is paused, and the lookup finds the position in range after all. The
-// consumer, which waits without a goroutine, is told.
+// range, the subscription is paused, and the lookup finds the position in range after all. ready is
+// called for the consumer, which waits without a goroutine.
 func TestPositionConfirmedDuringAPauseIsReported(t *testing.T) {
 	called := 0
 	s := &Subscription{

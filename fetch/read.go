@@ -42,11 +42,10 @@ func (s *Subscription) Wait(ctx context.Context) error {
 	return nil
 }
 
-// Poll is Wait without a goroutine. It reports whether there is something to take. If not, the
-// consumer waits from now on, so the partition is fetched, and ready is called once, when Poll is to
-// be called again: there may be something to take, but need not. A further Poll replaces ready. It
-// is called without a lock, from any goroutine, perhaps before Poll has returned or after Close,
-// and must not block.
+// Poll reports whether there is something to take. If not, it does not block: the partition is
+// fetched from now on, and ready is called once as soon as the result may have changed. The caller
+// then calls Poll again. A further Poll replaces ready. ready is called without a lock, from any
+// goroutine, perhaps before Poll has returned or after Close, and must not block.
 func (s *Subscription) Poll(ready func()) bool {
 	f := s.f
 	f.mu.Lock()
@@ -92,9 +91,9 @@ func (s *Subscription) Take(receive func(*batch.Record) bool) (next int64, ok bo
 	return s.TakePart(func(p *batch.Part) (next int64, err error) { return p.Each(receive) })
 }
 
-// TakePart is Take for a caller that reads the records of the response in its own way. read returns
-// what the last method of the part that it has called returned. It keeps nothing of the part, and
-// must not block.
+// TakePart is Take for a caller that reads the records of the response in its own way. read calls a
+// method of the part, such as Each, and returns its result. It keeps nothing of the part, and must
+// not block.
 func (s *Subscription) TakePart(read func(*batch.Part) (next int64, err error)) (next int64, ok bool, err error) {
 	p, err := s.takePart()
 	if p == nil {

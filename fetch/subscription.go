@@ -15,8 +15,8 @@ type Spec struct {
 	Topic     string
 	Partition int32
 	// Offset is the first offset to read. sarama.OffsetOldest and sarama.OffsetNewest are
-	// looked up. The first Read returns without records, once a broker has confirmed that
-	// the position is in range, or, if Paused, once the position is known.
+	// looked up. The first Take has no records: it reports the position, once a broker has
+	// confirmed that it is in range, or, if Paused, once it is known.
 	Offset int64
 	// Epoch is the leader epoch of the last record that was consumed before Offset. If it is
 	// known, the leader detects that its log was truncated since then.
@@ -44,7 +44,7 @@ type Spec struct {
 	Changed   func()
 }
 
-// ErrClosed is what Read returns after Close.
+// ErrClosed is the error of Take after Close.
 var ErrClosed = errors.New("subscription is closed")
 
 // A Subscription reads one partition for one consumer. Read, Wait, Poll and Take are called by one
@@ -58,7 +58,7 @@ type Subscription struct {
 
 	paused  bool
 	closed  bool
-	fatal   error  // what Read returns until Retry; nil if it can continue
+	fatal   error  // error of Take until Retry; nil if it can continue
 	topicID string // of the topic that is read; "" if it is unknown
 
 	state  state // what the lanes of its broker can do for it, as of the last updateStates
@@ -183,8 +183,8 @@ func (s *Subscription) Reconnect() {
 	}
 }
 
-// Close ends the subscription. No records are delivered after it, and a blocked Read returns
-// [ErrClosed].
+// Close ends the subscription. No records are delivered after it, a consumer that waits is woken,
+// and Take returns [ErrClosed].
 func (s *Subscription) Close() {
 	var later callbacks
 	defer func() { later.run() }()

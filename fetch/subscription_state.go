@@ -14,7 +14,7 @@ type state int8
 const (
 	stateNone     state = iota // not determined yet
 	stateClosed                // Close was called
-	stateFailed                // Read returns an error until Retry
+	stateFailed                // Take returns an error until Retry
 	stateLost                  // its leader is being looked up
 	stateInFlight              // it is in a request
 	stateResting               // it waits until request.retryAt, after an error

@@ -16,7 +16,7 @@ func audit(t *testing.T, b *broker) {
 			t.Errorf("%s/%d is closed", s.spec.Topic, s.spec.Partition)
 		}
 		if s.reader.ready != nil && s.canTake() {
-			t.Errorf("%s/%d has something to take, and its consumer was not told", s.spec.Topic, s.spec.Partition)
+			t.Errorf("%s/%d has something to take, and ready was not called", s.spec.Topic, s.spec.Partition)
 		}
 		if s.entry.index != i {
 			t.Errorf("subscription %d of broker %d has index %d", i, b.id, s.entry.index)

@@ -89,8 +89,8 @@ func (m *Memory) SpareBuffers(size int) int {
 	return int(max(0, limit/bufferShare/int64(size)-m.buffers.Load()))
 }
 
-// A BufferCount is how many buffers one consumer may hold at a time. Its methods are safe for
-// concurrent use.
+// A BufferCount is how many buffers one generation of a consumer may hold at a time. Its methods
+// are safe for concurrent use.
 type BufferCount struct {
 	m      *Memory
 	mu     sync.Mutex
@@ -98,7 +98,7 @@ type BufferCount struct {
 	closed bool
 }
 
-// CountBuffers returns a count of 0.
+// CountBuffers returns a new count, which is 0. Once it was set, the caller must close it.
 func (m *Memory) CountBuffers() *BufferCount { return &BufferCount{m: m} }
 
 // Set sets the count. It does nothing after Close.
@@ -119,8 +119,7 @@ func (c *BufferCount) Close() {
 	c.n, c.closed = 0, true
 }
 
-// AddPending counts n more bytes of records that sinks collect in memory until a flush, or less
-// if n is negative.
+// AddPending adds n bytes of buffers with records that wait for a flush; n may be negative.
 func (m *Memory) AddPending(n int) { m.pending.Add(int64(n)) }
 
 // Pending returns how many bytes of records wait for a flush.

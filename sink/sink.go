@@ -64,7 +64,7 @@ type Sink interface {
 }
 
 // An Encoder encodes the records of one partition in the form in which its sink stores them. It
-// may keep state, so only one goroutine at a time uses it. It stays valid until the sink is closed,
+// may keep state, so only one goroutine at a time may use it. It stays valid until the sink is closed,
 // also after an Update.
 type Encoder interface {
 	// Append appends r to dst. It neither blocks nor fails, retains nothing of r, and

@@ -106,7 +106,7 @@ func BenchmarkValues(b *testing.B) {
 			b.SetBytes(size)
 			for b.Loop() {
 				p, v := c.Part(), Values{Data: dst}
-				if _, handOver, err := p.AppendValues(&v, Limits{Data: 2 << 20, Record: 2 << 20}); err != nil || handOver {
+				if _, handOver, err := p.AppendValues(&v, ValueLimits{Data: 2 << 20, Record: 2 << 20}); err != nil || handOver {
 					b.Fatal(handOver, err)
 				}
 			}

@@ -19,9 +19,9 @@ type Entry struct {
 // DecodeAll is [Decode] for the entries of a response. Large compressed partitions are decoded
 // concurrently, by as many goroutines as the process may use cores.
 //
-// The entries up to the first batch are decoded one after the other: that batch may use memory
-// beyond the grant, and it is that of the first entry, which waits for it. The entries after it
-// share the grant. Which of them have to wait for another response is not determined.
+// The first batch of the response is decoded before other goroutines start, because only this batch
+// may use memory beyond the grant. Later batches share the grant. It is not determined which of them
+// do not fit and are fetched again.
 func DecodeAll(fr *Frame, allowance *Allowance, entries []Entry, iso sarama.IsolationLevel) []Content {
 	contents := make([]Content, len(entries))
 	workers := workersFor(entries)
@@ -75,9 +75,9 @@ const (
 	// workBytes is how much compressed data is worth a goroutine of its own: its decompression
 	// takes ten times as long as the start of a goroutine, and longer.
 	workBytes = 16 << 10
-	// checksumShare is how much faster the checksum of uncompressed data is computed than
+	// checksumFactor is how much faster the checksum of uncompressed data is computed than
 	// compressed data is decompressed.
-	checksumShare = 16
+	checksumFactor = 16
 )
 
 // workersFor returns how many goroutines are to decode a response. With two cores it is one,
@@ -103,8 +103,8 @@ func workersFor(entries []Entry) int {
 	return max(1, min(cores, busy, all/workBytes))
 }
 
-// work returns how much compressed data takes as long to decode as the batches do. All of them are
-// likely to have the codec of the first one.
+// work returns the size of the batches, weighted by the time to decode them: uncompressed data
+// counts a sixteenth. All of them are likely to have the codec of the first one.
 func work(batches []byte) int {
 	if len(batches) <= batchChecked+1 {
 		return 0
@@ -117,7 +117,7 @@ func work(batches []byte) int {
 		return 0 // the first batch is cut off
 	}
 	if codec&7 == 0 {
-		return len(batches) / checksumShare
+		return len(batches) / checksumFactor
 	}
 	return len(batches)
 }

@@ -288,7 +288,7 @@ func TestEachAllocatesNothing(t *testing.T) {
 		copy(runs, c.batches)
 		p = Part{batches: runs, Next: c.Next}
 		v := Values{Data: buf}
-		if _, _, err := p.AppendValues(&v, Limits{Data: 1 << 20, Record: 1 << 20}); err != nil || v.Records != 1000 {
+		if _, _, err := p.AppendValues(&v, ValueLimits{Data: 1 << 20, Record: 1 << 20}); err != nil || v.Records != 1000 {
 			t.Fatal(v.Records, err)
 		}
 	})

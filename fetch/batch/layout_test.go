@@ -110,7 +110,7 @@ func checkRecords(t *testing.T, data []byte, count int, from int64, sameTime boo
 	}
 	p = Part{batches: []Batch{start}, Next: 1 << 40}
 	v := Values{}
-	at, handOver, err := p.AppendValues(&v, Limits{Data: 1 << 40, Record: 1 << 40})
+	at, handOver, err := p.AppendValues(&v, ValueLimits{Data: 1 << 40, Record: 1 << 40})
 	if !bytes.Equal(v.Data, wantValues) || handOver || !errors.Is(err, wantErr) || at != next {
 		t.Fatalf("AppendValues of %x: got %q, next %d, %v; want %q, next %d, %v", data, v.Data, at, err, wantValues, next, wantErr)
 	}

@@ -11,20 +11,21 @@ type Values struct {
 	First, Time time.Time // timestamps of the first and of the last record; zero if it has none
 }
 
-// Limits say where [Part.AppendValues] ends.
-type Limits struct {
+// ValueLimits say where [Part.AppendValues] ends.
+type ValueLimits struct {
 	Data   int // once the buffer has this size, so it may be larger by the last record
 	Record int // before a record that may have at least this size
 	Header int // what each header adds to the size of a record, in addition to its own bytes
 }
 
-// AppendValues appends the values of records to v, as Each would call a function that appends
-// one. A null value is an empty line. It returns the offset to continue at, also with an error.
+// AppendValues appends the values of records to v, with the same result as a call of Each whose
+// function appends one value. A null value is an empty line. It returns the offset to continue at,
+// also with an error.
 //
 // If handOver is true, AppendValues has ended before a record that it does not read, because the
 // record is too large, or in a format before Kafka 0.11. The caller reads it with Each, which also
 // returns the offset to continue at.
-func (p *Part) AppendValues(v *Values, limits Limits) (next int64, handOver bool, err error) {
+func (p *Part) AppendValues(v *Values, limits ValueLimits) (next int64, handOver bool, err error) {
 	next, err = p.walk(func(b *Batch) (all bool, next int64, err error) {
 		all, next, handOver, err = b.appendValues(v, limits)
 		return all, next, err
@@ -33,7 +34,7 @@ func (p *Part) AppendValues(v *Values, limits Limits) (next int64, handOver bool
 }
 
 // appendValues appends values until a limit is reached. Its other results are those of each.
-func (b *Batch) appendValues(v *Values, limits Limits) (all bool, next int64, handOver bool, err error) {
+func (b *Batch) appendValues(v *Values, limits ValueLimits) (all bool, next int64, handOver bool, err error) {
 	if b.legacy {
 		return false, b.from, true, nil
 	}

@@ -90,8 +90,8 @@ func plainPrefix(b []byte) (n int) {
 	return n
 }
 
-// notPlain returns 0 if eight bytes are ASCII and need no escaping. It costs less than
-// escapeMask, and does not say which ones are not. x^2 moves the quote right behind the control
+// notPlain returns 0 if eight bytes are ASCII and need no escaping. It is faster than
+// escapeMask, but does not say which byte is not plain. x^2 moves the quote right behind the control
 // characters, so that one subtraction sets the top bit for either; x^'\\' is 0 for a backslash, and
 // subtracting 1 sets it. A byte that is not ASCII keeps its top bit in at least one of the two.
 func notPlain(word uint64) uint64 {

@@ -82,17 +82,16 @@ func newZstdEncoder(concurrency int) *zstd.Encoder {
 	return e
 }
 
-// frameBytes is up to how many bytes of records are collected until a flush, and compressed
+// frameBytes is the largest number of bytes that are collected until a flush and compressed
 // together; see [FrameSize].
 const frameBytes = 128 << 10
 
 // FrameSize returns frameBytes, or less if the memory limit requires it.
 func FrameSize() int { return limits.Records.Buffer(frameBytes) }
 
-// BigChunk returns the size from which on a chunk is a frame of its own, which is compressed
-// concurrently with other chunks of the consumer: half of a frame. Chunks are shorter if the
-// memory limit requires it, and so must be what counts as a large one: otherwise one chunk after
-// the other would be compressed under the lock of its file.
+// BigChunk returns the smallest size in bytes at which a chunk is a frame of its own, compressed
+// without the lock of its file: half of a frame. It shrinks with the chunks; otherwise the shorter
+// chunks of a file would be compressed one after the other, under its lock.
 func BigChunk() int { return FrameSize() / 2 }
 
 // A Frame is compressed records in a pooled buffer.

@@ -63,7 +63,7 @@ func (w *Writer) prepareSegment(c sink.Chunk, frame int) error {
 func (w *Writer) appendData(data, frame []byte, codec sink.Compression) error {
 	g := w.current
 	compressed := g.codec != sink.Uncompressed
-	limit := w.frameLimit() // once: what other files collect, and edits, change it at any time
+	limit := w.frameLimit() // read once: edits and the records of other files may change it at any time
 	switch {
 	case !compressed && w.buffersSmall(data):
 		w.collect(data)
