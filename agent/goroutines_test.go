@@ -294,9 +294,9 @@ func TestNothingIsFetchedForAnEndedConsumer(t *testing.T) {
 	})
 }
 
-// TestHangingWriteKeepsNoOtherPartition: a consumer that cannot end, because a write of one
-// partition hangs, requests no records of its other partitions any more.
-func TestHangingWriteKeepsNoOtherPartition(t *testing.T) {
+// TestHangingWriteEndsTheRoundsOfOtherPartitions: a consumer that cannot end, because a write of
+// one partition hangs, requests no records of its other partitions any more.
+func TestHangingWriteEndsTheRoundsOfOtherPartitions(t *testing.T) {
 	r := newRig(t, 20)
 	s := &hangingSink{write: make(chan struct{})}
 	r.hang("c", s)

@@ -106,7 +106,7 @@ func TestFlushSettingsAreAppliedInPlace(t *testing.T) {
 }
 
 // TestPausedWaitsForWhatWasAcceptedDuringAFlush: a flush that began before the pause does not cover
-// what was accepted while it ran, so its end is not the end of the pause.
+// what was accepted while it ran, so the consumer is not PAUSED when that flush ends.
 func TestPausedWaitsForWhatWasAcceptedDuringAFlush(t *testing.T) {
 	r := newRig(t, 1)
 	s := &hangingSink{flush: make(chan struct{})}

@@ -7,7 +7,7 @@
 // # Rules
 //
 //   - The event joined clears all faults, so a generation sends it before it starts the
-//     goroutines that report faults.
+//     tasks that report faults.
 //   - The group object is kept during outages. A new one would be a new member, which has to
 //     wait until the broker has removed the old one: 45 s, and a broker that was down counts
 //     from its return.
@@ -16,9 +16,10 @@
 //   - A static member whose instance ID another agent has taken waits until it is free: if it
 //     rejoined, it would fence the other one, which would do the same. It leaves by its own
 //     member ID, never by instance ID alone.
-//   - A restarted static leader is not told that it is the leader (KAFKA-13435), and gets its
-//     former assignment. So every static member checks whether each partition has a member,
-//     and the first one that finds one without leaves and rejoins.
+//   - The coordinator does not report to a restarted static leader that it is the leader
+//     (KAFKA-13435), and the leader gets its former assignment. So every static member checks
+//     whether each partition has a member, and the first one that finds one without leaves
+//     and rejoins.
 //   - 12 s after a stop began, the consumer's connections are closed: sarama's requests
 //     cannot be cancelled, but they end with their connection.
 package consumer

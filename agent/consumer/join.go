@@ -129,7 +129,7 @@ func (j *joinAttempt) admit(ctx context.Context) (err error) {
 	return err
 }
 
-// watch starts the watch over the join.
+// watch starts a [group.JoinWatch].
 func (j *joinAttempt) watch(ctx context.Context) {
 	m := j.member
 	over, end := context.WithCancel(context.Background())
@@ -186,7 +186,8 @@ func (j *joinAttempt) Setup(session sarama.ConsumerGroupSession) error {
 	return nil
 }
 
-// checkRegularly calls check until ctx ends, the first time after the given time.
+// checkRegularly calls check after first, and then at each interval of Rematch, both with jitter,
+// until ctx ends.
 func (j *joinAttempt) checkRegularly(ctx context.Context, first time.Duration, check func()) {
 	var t *task.Task
 	t = task.New(ctx, func() {

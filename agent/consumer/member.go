@@ -57,9 +57,10 @@ func faultOrigin(err error) string {
 // runMember opens the sink and the connections, consumes until ctx ends or they have to be
 // opened again, and closes them. Once ctx has ended, the error says what was not saved.
 //
-// Each consumer has a goroutine that waits in sarama's Consume. The functions that it is in
-// then, from here to joinAttempt.run, call others for all that needs room on the stack: below
-// 1.2 KiB, the garbage collector shrinks the stack from 8 KiB to 4 KiB.
+// One goroutine of each consumer waits in sarama's Consume. Meanwhile, the frames of the functions
+// from here to joinAttempt.run stay on its stack, so these functions call others for everything
+// that needs many local variables. If the frames take less than 1.2 KiB, the garbage collector can
+// shrink the stack from 8 KiB to 4 KiB.
 func (c *Consumer) runMember(ctx context.Context, wait *retry.Backoff) error {
 	m, err := c.openMember(ctx, wait)
 	if err != nil {
@@ -239,7 +240,8 @@ func (m *member) consume(ctx context.Context) error {
 	}
 }
 
-// follow does what follows a generation. It returns true if no other generation can follow.
+// follow decides, by the end of a generation, what the member does next. It returns true if no
+// other generation can follow.
 func (m *member) follow(ctx context.Context, end *generationEnd) (done bool, err error) {
 	switch classify(*end) {
 	case runStopped:

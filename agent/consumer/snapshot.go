@@ -8,7 +8,7 @@ import (
 	"kcagent/agent/stats"
 )
 
-// The labels that every goroutine of a consumer inherits from its run.
+// The labels of every goroutine of a consumer: inherited from its run, or set by a task.
 const (
 	LabelConsumer = "consumer"
 	LabelID       = "consumer_id"

@@ -112,9 +112,9 @@ func holderOf(group *sarama.GroupDescription, instance string) *sarama.GroupMemb
 }
 
 // checkAssignment ends the generation if a partition is assigned to no member. The leader of
-// a group watches for new partitions. But a static leader is not told after a restart
-// that it is the leader (KAFKA-13435). Then no member watches, and each gets its former assignment,
-// although partitions were added meanwhile.
+// a group watches for new partitions. But the coordinator does not report to a restarted static
+// leader that it is the leader (KAFKA-13435). Then no member watches, and each gets its
+// former assignment, although partitions were added meanwhile.
 func (j *joinAttempt) checkAssignment() {
 	group, err := j.member.client.Describe()
 	if err != nil || group.State != "Stable" {

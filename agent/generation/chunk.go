@@ -22,7 +22,7 @@ type chunk struct {
 	bytes    int64 // of their keys and values
 	rejected reject.Tally
 	taken    int  // records, the rejected ones included
-	consumed int  // their size, and what dead letters need in addition; a record may have none
+	consumed int  // bytes of these records, and what their dead letters need in addition; may be 0
 	large    bool // a single large record, which was stored already
 
 	first, last time.Time // timestamps of its first record, rejected or not, and of the last one that is stored; zero if unknown
@@ -35,14 +35,14 @@ type chunk struct {
 // written.
 func ChunksAtOnce() int { return max(2, runtime.GOMAXPROCS(0)) }
 
-// comfortableBuffer is what the memory limit must leave for each buffer of a consumer with more
+// wantedBuffer is what the memory limit must leave for each buffer of a consumer with more
 // than two chunks in progress. Fewer chunks that are longer cost less.
-const comfortableBuffer = 32 << 10
+const wantedBuffer = 32 << 10
 
 // chunksFor returns how many chunks of a consumer with some partitions may be in progress at a
 // time.
 func chunksFor(partitions int, compressed bool) int {
-	fit := limits.Records.SpareBuffers(comfortableBuffer) / buffersOf(1, compressed)
+	fit := limits.Records.SpareBuffers(wantedBuffer) / buffersOf(1, compressed)
 	return min(partitions, ChunksAtOnce(), max(2, fit))
 }
 

@@ -20,7 +20,8 @@ import (
 )
 
 // TestChunksInProgress: a consumer has as many as the process may use cores, two at least, and not
-// more than partitions. If the memory limit leaves too little for their buffers, it has two.
+// more than partitions. If the memory limit leaves less than 32 KiB for each of their buffers, it has
+// fewer, two at least.
 func TestChunksInProgress(t *testing.T) {
 	t.Cleanup(func() { limits.Records.SetLimit(0) })
 	for _, tc := range []struct {

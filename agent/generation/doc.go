@@ -15,17 +15,17 @@
 //     records that it was to cover were dropped.
 //   - While the gate is shut, no goroutine writes to the sink. A chunk that finds the gate
 //     shut is dropped, and its partition is rewound.
-//   - Each chunk in progress is of another partition. There are at most as many as the process
-//     may use cores when the generation starts, but two at least: one partition encodes while
-//     another one writes. A partition whose write fails holds none.
-//   - The chunks of a consumer hold this many buffers of 160 KiB, or smaller ones if there is less
-//     to read, and the frames of compressed files as many again. With a memory limit, the buffers
-//     of all consumers together use an eighth of it, or 8 KiB each: chunks are shorter, and
-//     consumers have two in progress, if there are many. No consumer waits for a buffer of
-//     another one, which an unresponsive sink may hold.
-//   - The watchdog never blocks: when the flusher reported stalls, a commit to an
-//     unresponsive coordinator delayed the report by half a minute. It also closes a
-//     connection whose coordinator has not responded for 10 s.
+//   - The chunks in progress are of different partitions. There are at most as many as the
+//     process may use cores when the generation starts, and two are always allowed: one
+//     partition encodes while another one writes. A partition whose write fails holds none.
+//   - Each chunk holds one buffer of up to 160 KiB and, in a compressed file, as much again for
+//     its frame. With a memory limit, the buffers of all consumers use an eighth of it together,
+//     or 8 KiB each if that is more. Chunks are then shorter and fewer. No consumer waits for
+//     the buffer of another one, because an unresponsive sink may hold it.
+//   - The watchdog waits for nothing except its consumer's state machine, which receives its
+//     reports. When the flusher reported stalls, a commit to an unresponsive coordinator
+//     delayed the report by half a minute. The watchdog also closes a connection whose
+//     coordinator has not responded for 10 s.
 //   - A stall that a restart did not end is remembered for all partitions that were stalled.
 //     Otherwise two of them caused restarts in turn.
 //   - The generation ends if the pin of the cluster moves: its committed offsets were those

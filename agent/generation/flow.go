@@ -11,7 +11,7 @@ import (
 	"kcagent/sink"
 )
 
-// launch starts what lasts as long as the generation.
+// launch requests the first run of each partition, of the watchdog and of the flusher.
 func (g *Generation) launch() {
 	for _, p := range g.partitions {
 		p.work.Request()
@@ -20,8 +20,9 @@ func (g *Generation) launch() {
 	g.flusher.work.Request() // for a flush that the sink requested before
 }
 
-// halt ends what launch has started, and the flusher. The context of the session has ended, so
-// the work of a partition ends its round. A partition whose sink hangs keeps only its own.
+// halt ends the tasks of the generation. The context of the session has ended, so the work of each
+// partition ends its round. All of it is requested before halt waits: a partition whose sink hangs
+// does not delay the others.
 func (g *Generation) halt() {
 	g.watchdog.stop()
 	for _, p := range g.partitions {
@@ -29,7 +30,7 @@ func (g *Generation) halt() {
 	}
 	for _, p := range g.partitions {
 		p.work.Stop()
-		if p.current != nil { // the request came too late
+		if p.current != nil { // Stop came before the requested run
 			p.current.end(p)
 		}
 	}
@@ -179,10 +180,10 @@ func rewind(p *Partition, sub *fetch.Subscription) {
 	sub.Rewind(at.Next, at.Epoch)
 }
 
-// awaitRecords returns nil if there is something to take. If there is not, it returns
-// errNothingToRead, and requests the work of the partition later. While writes fail it waits, and
-// checks each second whether the consumer was paused: then nothing is to be stored, and nothing
-// fails.
+// awaitRecords returns nil if there is something to take. If not, it returns errNothingToRead, and
+// the work of the partition is requested once there may be something. After a failed write it
+// waits in its goroutine, and checks each second whether the consumer was paused. A pause ends the
+// fault, because a paused consumer stores nothing.
 func (g *Generation) awaitRecords(ctx context.Context, p *Partition, sub *fetch.Subscription) error {
 	for p.sinkFailed {
 		if g.env.Gate.IsShut() {

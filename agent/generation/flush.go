@@ -67,8 +67,8 @@ func newFlusher(e *Env, spec *config.Consumer, session sarama.ConsumerGroupSessi
 	return f
 }
 
-// request sets one of the flusher's signals and has the flusher look at it. It may be called
-// from any goroutine, and does nothing after stop.
+// request sets one of the flusher's signals, and requests its work. It may be called from any
+// goroutine, and does nothing after stop.
 func (f *flusher) request(s retry.Signal) {
 	s.Set()
 	f.work.Request()
@@ -95,8 +95,8 @@ func (f *flusher) stop() {
 }
 
 // run is the flusher's work. It flushes once in flush.interval while there are unflushed
-// records, and when another goroutine requests it, and sets the timer for the next time. It
-// costs an idle consumer nothing.
+// records, and when another goroutine requests it, and sets the timer for the next time. An
+// idle consumer has neither a timer nor a goroutine for it.
 func (f *flusher) run() {
 	if f.ctx.Err() != nil { // stop follows, and then the last flush
 		return

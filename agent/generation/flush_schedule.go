@@ -62,7 +62,8 @@ func (f *flushSchedule) setInterval(interval time.Duration) {
 	}
 }
 
-// sooner makes a flush due at, unless one is due before or waits for a retry.
+// sooner makes a flush due at the given time or earlier. While a failed commit waits for its
+// retry, it does nothing.
 func (f *flushSchedule) sooner(at time.Time) {
 	if !f.failed {
 		f.early = earlier(f.early, at)

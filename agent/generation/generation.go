@@ -32,7 +32,7 @@ import (
 // rebalances. sarama calls Setup when the partitions are assigned, and Cleanup before
 // they are given up. Between the two, tasks of the generation read the partitions, flush
 // and watch. None of them has a goroutine while it has nothing to do. sarama reads nothing,
-// because [group.Client] reports that partitions are not readable.
+// because the assignor of [group.Client] has taken the assigned partitions away from it.
 type Generation struct {
 	// Set by New, and not changed.
 	StartedWith *config.Consumer // the settings when the generation started
@@ -96,7 +96,7 @@ func (g *Generation) Setup(session sarama.ConsumerGroupSession) error {
 		g.flusher.absent = kafka.MissingTopics(errors.Join(g.Absent...))
 		g.flusher.later = g.env.History.Baseline.LaterTopics(g.Topics)
 	}
-	g.watchdog = newWatchdog(g, session.Context())
+	g.watchdog = newWatchdog(session.Context(), g)
 	g.env.Stats.Rebalances.Add(1)
 	g.env.Log.Info("partitions assigned", logkey.Group, g.StartedWith.Group, logkey.MemberID, session.MemberID(),
 		logkey.Generation, session.GenerationID(), logkey.Partitions, len(g.partitions))
@@ -238,14 +238,15 @@ func (g *Generation) ApplySpec() {
 	}
 }
 
-// FlushNow requests a flush and a commit. If the gate is shut, the observer's Clean is called with
-// the number of the request once both have succeeded. Numbers grow, and are positive.
+// FlushNow requests a flush and a commit. number identifies the request; it must be positive and
+// larger than those before. Once both have succeeded while the gate is shut, Observer.Clean is
+// called with the newest number that they cover.
 func (g *Generation) FlushNow(number int64) {
 	g.flusher.requested.Store(number)
 	g.flusher.request(g.flusher.now)
 }
 
-// FlushDue has the flusher receive from Env.FlushDue. It is called after each send.
+// FlushDue makes the flusher receive from Env.FlushDue. The consumer calls it after each send.
 func (g *Generation) FlushDue() { g.flusher.work.Request() }
 
 // SortedPartitions returns the partitions by topic and number.
@@ -284,7 +285,7 @@ type Env struct {
 type Observer interface {
 	Joined(g *Generation)            // the generation has its partitions; faults reported before are obsolete
 	Positioned()                     // every partition has a position that survives a crash
-	Clean(request int64)             // everything that the sink had accepted at a FlushNow is committed
+	Clean(request int64)             // what the sink had accepted before this call of FlushNow is flushed and committed
 	Left()                           // the generation is over
 	Report(origin string, err error) // origin fails with err, or works again if err is nil
 }

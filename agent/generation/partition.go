@@ -55,7 +55,8 @@ type Partition struct {
 	addedLater        bool  // it was added after that, see [offsets.Baseline]
 	recreated         bool  // this agent saw the topic deleted and recreated
 
-	// work takes it through its phases; see [Generation.advance]. request is work.Request.
+	// work takes it through its phases; see [Generation.advance]. request is work.Request,
+	// stored so that Poll allocates nothing.
 	work    *task.Task
 	request func()
 

@@ -35,9 +35,9 @@ func (g *Generation) deletedTopic() (topic string, ok bool) {
 	return "", false
 }
 
-// partitionsChanged reports, to the leader of the group, that a topic of any member has another
-// number of partitions than the assignment. The group has to assign them again. sarama would
-// check it in a goroutine of its own; see [group.Config].
+// partitionsChanged reports whether a topic of any member has another number of partitions than it
+// was assigned with, or can no longer be looked up. It returns false unless this member is the
+// leader of the group. sarama would use a goroutine of its own; see [group.Config].
 func (g *Generation) partitionsChanged() bool {
 	for topic, assigned := range g.env.Client.Assigned(g.ID()) {
 		if ids, err := g.env.Cluster.Partitions(topic); err != nil || len(ids) != assigned {

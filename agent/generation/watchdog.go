@@ -27,10 +27,9 @@ const (
 )
 
 // A watchdog reports why partitions of a generation cannot be fetched, and ends the generation
-// if one of them makes no progress without a known reason. Its work never blocks, except to
-// report to its own consumer, so that it can report whatever does. Each generation has its own
-// timer instead of a goroutine that checks all consumers: a check of one cannot delay that of
-// another.
+// if one of them makes no progress without a known reason. Its work waits only for the state
+// machine of its own consumer, so that it can report what blocks. Each generation has a timer of
+// its own: a check of one consumer cannot delay the check of another.
 type watchdog struct {
 	g    *Generation
 	ctx  context.Context // of the session
@@ -45,20 +44,20 @@ type watchdog struct {
 	over         bool      // it has ended the generation
 }
 
-func newWatchdog(g *Generation, ctx context.Context) *watchdog {
+func newWatchdog(ctx context.Context, g *Generation) *watchdog {
 	w := &watchdog{g: g, ctx: ctx, changed: retry.NewSignal(), progress: make(map[*Partition]lastProgress, len(g.partitions))}
 	w.work = task.New(ctx, w.run)
 	return w
 }
 
-// fetchChanged has the watchdog look for partitions that have started or stopped failing. It may
+// fetchChanged makes the watchdog look for partitions that have started or stopped failing. It may
 // be called from any goroutine, and never blocks.
 func (w *watchdog) fetchChanged() {
 	w.changed.Set()
 	w.work.Request()
 }
 
-// stop ends the work.
+// stop ends the work and the reminders of the generation.
 func (w *watchdog) stop() {
 	w.work.Stop()
 	w.g.endReminders()

@@ -40,8 +40,9 @@ func (s *assignor) AssignmentData(member string, topics map[string][]int32, gene
 	return s.BalanceStrategy.AssignmentData(member, topics, generation)
 }
 
-// Assigned returns how many partitions each topic of the group had, of whichever member, when
-// this member assigned them for a generation. It returns nil if another member did.
+// Assigned returns the number of partitions that each topic of the group had when this member, as
+// the leader, assigned them for a generation. Topics of other members are included. It returns nil
+// if another member was the leader. It is safe for concurrent use, and the map must not be changed.
 func (c *Client) Assigned(generation int32) map[string]int {
 	if a := c.assignor.last.Load(); a != nil && a.generation == generation {
 		return a.partitions
@@ -50,8 +51,9 @@ func (c *Client) Assigned(generation int32) map[string]int {
 }
 
 // OnAssignment implements [sarama.OnAssignmentBalanceStrategy]. It takes the partitions away from
-// sarama, which has the same map: for each of them, sarama would request the committed offset
-// alone, and start two goroutines, one of which waits until the partition is readable.
+// sarama, which has the same map: sarama would request the committed offset of each of them
+// alone, and start goroutines for each: two while the partition is not readable, seven while it
+// is read.
 func (s *assignor) OnAssignment(a *sarama.ConsumerGroupMemberAssignment, generation int32) {
 	s.own, s.generation = maps.Clone(a.Topics), generation
 	for _, ids := range s.own {

@@ -18,8 +18,8 @@ import (
 // minutes. sarama has one read timeout for all requests; the deadline is removed while a
 // join is the request to be answered next.
 //
-// sarama keeps an entry for each kind of request that the broker supports, which takes 2.5 KiB
-// for each connection. The response is shortened to the requests of a group.
+// To save memory, the response to an ApiVersions request is shortened to the requests of a group:
+// sarama keeps an entry for each kind of request, 2.5 KiB for each connection.
 //
 // All that sarama writes must be frames, which excludes SaslHandshake v0 and GSSAPI. As
 // with any connection, one goroutine at a time may read, and one may write.

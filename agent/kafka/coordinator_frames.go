@@ -11,7 +11,7 @@ import (
 const maxVersions = 64 << 10
 
 // readVersions reads the response to an ApiVersions request, and shortens it as groupVersions
-// does. What is no such response is not changed.
+// does. Other bytes are passed on unchanged.
 func (c *coordinatorConn) readVersions(version int16) error {
 	data := c.in
 	for {
@@ -44,8 +44,8 @@ func (c *coordinatorConn) readVersions(version int16) error {
 }
 
 // groupVersions returns a response to an ApiVersions request, a frame, with only the requests
-// that a group sends to its coordinator. It returns the frame itself if it cannot be read, or
-// reports an error.
+// that a group sends to its coordinator. It returns the frame unchanged if it is malformed or
+// has an error code.
 func groupVersions(frame []byte, version int16) []byte {
 	resp := kmsg.NewPtrApiVersionsResponse()
 	if version < 0 || version > resp.MaxVersion() {

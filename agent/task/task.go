@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A Task is work that is requested now and then. It has a goroutine only while it is done, so
-// a thousand idle ones need no stacks. Its methods are safe for concurrent use, and none but
+// A Task is work that is requested now and then. It has a goroutine only while the work runs, so
+// a thousand idle tasks need no stacks. Its methods are safe for concurrent use, and none but
 // Stop waits for the work.
 type Task struct {
 	ctx  context.Context
@@ -23,20 +23,21 @@ type Task struct {
 	done    sync.WaitGroup
 }
 
-// New returns a task that does work when it is requested. Its goroutines have the labels of
-// ctx, whoever requests it, so that they can be attributed to the consumer.
+// New returns a task. Its goroutines have the labels of ctx, and not those of the goroutine that
+// requests the work, so that they can be attributed to the consumer.
 func New(ctx context.Context, work func()) *Task { return &Task{ctx: ctx, work: work} }
 
-// Request has the work done once from now on, in another goroutine. If the work is in progress,
-// it is done once more afterwards. So the work that follows a change and its Request sees the
-// change. The work is never done twice at the same time.
+// Request runs the work once, in another goroutine. If it is running, it runs once more
+// afterwards, so it sees every change that was made before Request. It never runs twice at the
+// same time.
 func (t *Task) Request() {
 	if t.begin() {
 		go t.run()
 	}
 }
 
-// At requests the task at a time, instead of the time of an earlier call; never, if it is zero.
+// At requests the work at the given time, and replaces the time of an earlier call. A zero time
+// cancels it.
 func (t *Task) At(at time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -3,7 +3,7 @@
 //
 // Metrics are created from the snapshot at each scrape: a terminated consumer leaves no
 // series behind, and the hot path has no cost. /threads reads the labels of the goroutine
-// profile, which every goroutine of a consumer inherits, sarama's included.
+// profile, which every goroutine of a consumer has, sarama's included.
 package web
 
 import (
