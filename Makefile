@@ -70,13 +70,15 @@ bench:
 			go test -run '^$$' -bench "$$part" -benchtime 1x -timeout 90m ./bench || exit 1; \
 	done
 
-# Compares the working tree with the last commit of main, or with BASE=COMMIT, in turns:
-# throughput, memory and goroutines of a thousand consumers, time of an edit, writes for each
-# flush. It takes ten minutes. KCAGENT_BENCH_ROUNDS, _MB and _CONSUMERS change the sizes.
+# Compares the working tree in turns with the last commit of main, with the commit before it if
+# the working tree is that commit, or with BASE=COMMIT: throughput, memory and goroutines of a
+# thousand consumers, time of an edit, writes for each flush. It takes ten minutes.
+# KCAGENT_BENCH_ROUNDS, _MB and _CONSUMERS change the sizes.
 bench-compare:
 	BASE=$(BASE) bench/compare.sh
 
-# Writes the pages and the plots from what bench measured; needs Python with matplotlib.
+# Writes the pages from docs/performance, and the plots from FIGURES; needs Python with
+# matplotlib.
 plots:
 	go test -count=1 ./docs -run '^TestSizingTable|^TestReferencePages$$/^performance.md$$' -update
 	python3 docs/plots.py $(FIGURES) docs

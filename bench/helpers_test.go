@@ -70,13 +70,13 @@ func writeLate(t *testing.T, address string) {
 // TestPartOfAStack: the part of the innermost cause counts, not that of its callers.
 func TestPartOfAStack(t *testing.T) {
 	for stack, want := range map[string]string{
-		"runtime.memmove<kcagent/sink/encode.appendRaw<kcagent/fetch/batch.(*Batch).each":           "encode and copy",
-		"kcagent/fetch/batch.(*byteReader).varint<kcagent/fetch/batch.(*Batch).each":                "parse",
+		"runtime.memmove<kcagent/sink/encode.raw.Append<kcagent/fetch/batch.(*Batch).each":          "encode and copy",
+		"kcagent/fetch/batch.(*layout).locate<kcagent/fetch/batch.(*Batch).each":                    "parse",
 		"hash/crc32.castagnoliSSE42Triple<kcagent/fetch/batch.check":                                "checksum",
 		"syscall.Syscall<internal/poll.(*FD).Write<os.(*File).Write<kcagent/sink/sinkio.WriteAll":   "write to the file",
 		"syscall.Syscall<internal/poll.(*FD).Read<net.(*conn).Read<kcagent/fetch/wire.(*Conn).read": "read from the socket",
 		"runtime.futex<runtime.schedule<runtime.mcall":                                              "Go's scheduler and collector",
-		"kcagent/fetch.(*Subscription).Wait":                                                        "other",
+		"kcagent/fetch.(*Subscription).Poll":                                                        "other",
 	} {
 		if got := partOf(strings.Split(stack, "<")); got != want {
 			t.Errorf("%s is %q, want %q", stack, got, want)

@@ -20,12 +20,13 @@
 // late by the time from the first request to its first bytes, some milliseconds, and early
 // by at most 2 ms.
 //
-// The end is when the file has all records. kcagent has synced all but its last flush then.
-// The other programs do not sync: the kernel has their records in memory.
+// The end is when the file has all records. kcagent has synced all records up to its last
+// flush then; the records after it are those of one second or 64 MiB at most. The other
+// programs do not sync: the kernel has their records in memory.
 //
 // Settings are environment variables:
 //
-//	KCAGENT_BENCH_OUT        folder for the figures as CSV; docs/performance of make bench
+//	KCAGENT_BENCH_OUT        folder for the figures as CSV; docs/performance with make bench
 //	KCAGENT_BENCH_ALL        1 measures every kind of record instead of one
 //	KCAGENT_BENCH_MB         megabytes of each kind of record (1000, or 600 for builds)
 //	KCAGENT_BENCH_ROUNDS     how often each program is measured (3; 5 for failing clusters, 6 for builds)

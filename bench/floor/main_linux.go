@@ -1,7 +1,8 @@
-// Floor is the lower limit for the programs that kcagent is compared with: it only moves the
-// bytes. It reads from a connection to a server that sends the log of a topic by sendfile, as
-// a broker does, and writes all that it reads to a file. It parses, verifies and commits
-// nothing. At the end it syncs the file once, and then creates FILE.synced.
+// Floor approximates the lower limit for the programs that kcagent is compared with: it
+// only moves the bytes. It reads from a connection to a server that sends the log of a
+// topic by sendfile, as a broker does, and writes all that it reads to a file. It parses,
+// verifies and commits nothing. At the end it syncs the file once, and then creates
+// FILE.synced.
 //
 // It does so in the cheapest way of those tried: one connection, a buffer of 256 KiB, and disk
 // space for all BYTES allocated ahead. With two connections, their writes waited for each other
