@@ -304,11 +304,15 @@ func TestHangingWriteEndsTheRoundsOfOtherPartitions(t *testing.T) {
 	r.edit("")
 	r.wantStatus(consumer.Running)
 	const several = 4 * 500 * time.Millisecond // times the longest wait of a request without records
-	var last atomic.Pointer[time.Time]         // when the topic was last in a request
+	var last atomic.Pointer[time.Time]         // when another partition was last in a request
 	r.cluster.ControlKey(int16(kmsg.Fetch), func(k kmsg.Request) (kmsg.Response, error, bool) {
 		r.cluster.KeepControl()
-		if now := time.Now(); len(k.(*kmsg.FetchRequest).Topics) > 0 {
-			last.Store(&now)
+		for _, rt := range k.(*kmsg.FetchRequest).Topics {
+			for _, rp := range rt.Partitions {
+				if now := time.Now(); rp.Partition != 0 {
+					last.Store(&now)
+				}
+			}
 		}
 		return nil, nil, false
 	})
