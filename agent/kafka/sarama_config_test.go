@@ -56,12 +56,12 @@ func TestSaramaLogsAtDebugLevel(t *testing.T) {
 // TestConnectionsShareARegistry: sarama's metrics take no memory for each connection.
 func TestConnectionsShareARegistry(t *testing.T) {
 	SetUpSarama(nil)
-	r := sarama.NewConfig().MetricRegistry
 	conf, err := SaramaConfig("a", config.Cluster{}, &login.Credentials{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r = conf.MetricRegistry; r != metrics.Registry(noMetrics{}) {
+	r := conf.MetricRegistry
+	if r != metrics.Registry(noMetrics{}) {
 		t.Errorf("the registry is a %T", r)
 	}
 	metrics.GetOrRegisterMeter("m", r).Mark(1)
