@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -120,6 +121,15 @@ func (r *rig) hang(name string, s *hangingSink) {
 			return s, nil
 		}
 		return opened, err
+	})
+}
+
+// wantCall waits until a goroutine is in a function.
+func (r *rig) wantCall(function string) {
+	r.Helper()
+	r.eventually("a call of "+function, func() (bool, any) {
+		th := r.threads()
+		return slices.ContainsFunc(th.Threads, func(g web.ThreadGroup) bool { return strings.HasSuffix(g.Function, function) }), th
 	})
 }
 
@@ -318,7 +328,7 @@ func TestHangingWriteEndsTheRoundsOfOtherPartitions(t *testing.T) {
 	})
 	r.eventually("a request", func() (bool, any) { return last.Load() != nil, nil })
 	r.produce(0, "a")
-	r.wantGoroutines("with a hanging write", idleGoroutines+1)
+	r.wantCall("hangingSink).Write")
 	r.edit(", state: stopped")
 	r.wantStatus(consumer.Stopping)
 	r.eventually("no further request", func() (bool, any) {
