@@ -31,6 +31,7 @@ var archived = []struct{ from, to string }{
 	{"docs/*.png", "docs/"},
 	{"docs/*.svg", "docs/"},
 	{"docs/*.json", "docs/"},
+	{"docs/performance/*.csv", "docs/performance/"},
 	{"examples/*.md", "examples/"},
 	{"examples/*.yaml", "examples/"},
 	{"examples/ansible/*", "examples/ansible/"},
