@@ -22,5 +22,4 @@ CGO_ENABLED=0 go build -trimpath -buildvcs=false -o "$work/new" .
 mkdir -p "$out"
 KCAGENT_REQUIRE_KAFKA=1 KCAGENT_BENCH_OLD="$work/old" KCAGENT_BENCH_NEW="$work/new" KCAGENT_BENCH_OUT="$out" \
 	go test -run '^$' -bench Builds -benchtime 1x -timeout 90m ./bench
-cd "$out"
-go run golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da old.txt new.txt
+go run golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da old="$out/old.txt" new="$out/new.txt"
