@@ -124,6 +124,19 @@ func (r *rig) hang(name string, s *hangingSink) {
 	})
 }
 
+// hangInFlush starts the consumer, and returns its sink once the flush of a first record hangs.
+func (r *rig) hangInFlush() *hangingSink {
+	r.Helper()
+	s := &hangingSink{flush: make(chan struct{})}
+	r.hang("c", s)
+	r.edit("")
+	r.wantStatus(consumer.Running)
+	r.produce(0, "a")
+	r.wantRecords("t/0@0=a")
+	r.wantCall("hangingSink).Flush")
+	return s
+}
+
 // wantCall waits until a goroutine is in a function.
 func (r *rig) wantCall(function string) {
 	r.Helper()
@@ -180,15 +193,7 @@ func TestHangingConsumerDoesNotStopTheWatchOfOthers(t *testing.T) {
 	r.wantStatus(consumer.Running)
 	r.produce(0, "a")
 	r.wantRecords("t/0@0=a")
-	r.eventually("a hanging sink", func() (bool, any) {
-		th := r.threads()
-		for _, g := range th.Threads {
-			if strings.HasSuffix(g.Function, "hangingSink).Write") {
-				return true, nil
-			}
-		}
-		return false, th
-	})
+	r.wantCall("hangingSink).Write")
 	var stuck atomic.Bool
 	stuck.Store(true)
 	r.stallFetches(&stuck, 4)
@@ -255,12 +260,7 @@ func (r *rig) addPartition(name string, count int32) {
 // again what was lost.
 func TestRoundEndsWhileItsPartitionWaits(t *testing.T) {
 	r := newRig(t, 1)
-	s := &hangingSink{flush: make(chan struct{})}
-	r.hang("c", s)
-	r.edit("")
-	r.wantStatus(consumer.Running)
-	r.produce(0, "a")
-	r.wantRecords("t/0@0=a")
+	s := r.hangInFlush()
 	r.wantGoroutines("with a flush in progress", idleGoroutines+1)
 	r.memory.failPartition(0, partitionFault{flush: fmt.Errorf("sync: %w", sink.ErrReopen)})
 	s.flush <- struct{}{}

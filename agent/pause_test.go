@@ -109,13 +109,7 @@ func TestFlushSettingsAreAppliedInPlace(t *testing.T) {
 // what was accepted while it ran, so the consumer is not PAUSED when that flush ends.
 func TestPausedWaitsForWhatWasAcceptedDuringAFlush(t *testing.T) {
 	r := newRig(t, 1)
-	s := &hangingSink{flush: make(chan struct{})}
-	r.hang("c", s)
-	r.edit("")
-	r.wantStatus(consumer.Running)
-	r.produce(0, "a")
-	r.wantRecords("t/0@0=a")
-	r.wantCall("hangingSink).Flush")
+	s := r.hangInFlush()
 	r.produce(0, "b")
 	r.wantRecords("t/0@0=a", "t/0@1=b")
 	r.edit(", state: paused")

@@ -120,7 +120,7 @@ func readProfile(b *testing.B, path string) map[string]float64 {
 	defer f.Close()
 	p, err := profile.Parse(f)
 	if err == nil && len(p.SampleType) != 2 {
-		err = errors.New("it is no CPU profile")
+		err = errors.New("it is not a CPU profile")
 	}
 	if err != nil {
 		b.Fatalf("read %s: %v", path, err)

@@ -20,8 +20,8 @@
 // late by the time from the first request to its first bytes, some milliseconds, and early
 // by at most 2 ms.
 //
-// The end is when the file has all records. kcagent has synced all records up to its last
-// flush then; the records after it are those of one second or 64 MiB at most. The other
+// The end is when the file has all records. kcagent has then synced all records up to its
+// last flush. At most one second or 64 MiB of records follow that flush. The other
 // programs do not sync: the kernel has their records in memory.
 //
 // Settings are environment variables:

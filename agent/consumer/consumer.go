@@ -54,7 +54,7 @@ type Consumer struct {
 	gate         gate.Gate                              // shut while paused
 	history      generation.History
 	events       chan event                            // to the state machine
-	newLogin     atomic.Pointer[task.Task]             // receives from newCredentials; nil while there is no member
+	newLogin     atomic.Pointer[task.Task]             // reconnects with new credentials; nil while the consumer is not a member
 	joined       atomic.Pointer[generation.Generation] // the present generation; nil if there is none
 
 	published atomic.Pointer[publicState]

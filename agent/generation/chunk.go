@@ -145,7 +145,7 @@ func (g *Generation) read(ctx context.Context, p *Partition, sub *fetch.Subscrip
 type chunkReader struct {
 	chunk
 	limit      int       // the size from which on the chunk is complete
-	fits       int       // the size of a buffer for what is there to read
+	fits       int       // bytes that a buffer needs for the records that can be read now
 	expansion  expansion // of an earlier chunk
 	encoder    sink.Encoder
 	rejects    *reject.Rules

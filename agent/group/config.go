@@ -75,8 +75,8 @@ func Config(spec *config.Consumer, creds *login.Credentials, d *kafka.Dialer, cl
 // requests has the settings of requests, by the version of the protocol.
 var requests sync.Map // of *sarama.Config by sarama.KafkaVersion
 
-// requestConfig returns the settings for requests that sarama sends before a generation. They
-// do not differ between consumers but for the version, so that one copy is enough.
+// requestConfig returns the settings for requests that sarama sends before a generation. Only
+// the version differs between consumers, so one copy for each version is enough.
 func requestConfig(conf *sarama.Config) *sarama.Config {
 	if shared, ok := requests.Load(conf.Version); ok {
 		return shared.(*sarama.Config)

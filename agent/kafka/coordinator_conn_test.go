@@ -17,7 +17,7 @@ func frameOf(req kmsg.Request, id int32) []byte {
 
 // TestVersionsOfOtherRequestsAreDropped: sarama gets the versions of the requests of a group
 // only, also if the response arrives in parts, and then the following response as it is. It gets
-// what is no such response as it is.
+// all other bytes unchanged.
 func TestVersionsOfOtherRequestsAreDropped(t *testing.T) {
 	versions := func(version int16, code int16) []byte {
 		resp := kmsg.NewPtrApiVersionsResponse()

@@ -23,8 +23,8 @@ type Task struct {
 	done    sync.WaitGroup
 }
 
-// New returns a task. Its goroutines have the labels of ctx, and not those of the goroutine that
-// requests the work, so that they can be attributed to the consumer.
+// New returns a task. Its goroutines have the labels of ctx, also if a goroutine with other labels
+// requests the work. So /threads can attribute them to the consumer.
 func New(ctx context.Context, work func()) *Task { return &Task{ctx: ctx, work: work} }
 
 // Request runs the work once, in another goroutine. If it is running, it runs once more

@@ -137,7 +137,7 @@ func TestStopWaitsForTheWork(t *testing.T) {
 	}
 }
 
-// TestWorkHasTheLabelsOfItsTask: whoever requests the work, or a timer, its goroutine has the
+// TestWorkHasTheLabelsOfItsTask: if another goroutine or a timer requests the work, its goroutine has the
 // labels of its task only.
 func TestWorkHasTheLabelsOfItsTask(t *testing.T) {
 	for name, request := range map[string]func(*Task){
@@ -151,14 +151,14 @@ func TestWorkHasTheLabelsOfItsTask(t *testing.T) {
 				_ = pprof.Lookup("goroutine").WriteTo(&b, 1)
 				profile <- b.String()
 			})
-			pprof.Do(context.Background(), pprof.Labels("fetcher", "somebody-else"), func(context.Context) { request(work) })
+			pprof.Do(context.Background(), pprof.Labels("fetcher", "other-owner"), func(context.Context) { request(work) })
 			own := ""
 			for _, group := range strings.Split(<-profile, "\n\n") {
 				if strings.Contains(group, "TestWorkHasTheLabelsOfItsTask.func") && strings.Contains(group, "pprof.writeGoroutine") {
 					own = group
 				}
 			}
-			if !strings.Contains(own, `"consumer":"task-owner"`) || strings.Contains(own, "somebody-else") {
+			if !strings.Contains(own, `"consumer":"task-owner"`) || strings.Contains(own, "other-owner") {
 				t.Errorf("%s: the goroutine of the work is\n%s", name, own)
 			}
 			work.Stop()

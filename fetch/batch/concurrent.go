@@ -111,7 +111,7 @@ func work(batches []byte) int {
 	}
 	codec := batches[batchChecked+1] // the attributes of a record batch
 	if batches[batchPrefix] < 2 {
-		codec = batches[batchPrefix+1] // those of a message
+		codec = batches[batchPrefix+1] // the attributes of a message
 	}
 	if int(binary.BigEndian.Uint32(batches[8:]))+batchLength > len(batches) {
 		return 0 // the first batch is cut off

@@ -10,7 +10,7 @@ import (
 // beginning of the record.
 type layout struct {
 	end             int   // of the record
-	time, offset    int64 // relative to those of the batch
+	time, offset    int64 // relative to the time and the offset of the batch
 	key, keyEnd     int   // key is -1 if it is null
 	value, valueEnd int   // value is -1 if it is null
 	headers         int64 // how many there are; none if it is negative

@@ -33,7 +33,7 @@ func (p *Part) AppendValues(v *Values, limits ValueLimits) (next int64, handOver
 	return next, handOver, err
 }
 
-// appendValues appends values until a limit is reached. Its other results are those of each.
+// appendValues appends values until a limit is reached. Otherwise it returns the same as each.
 func (b *Batch) appendValues(v *Values, limits ValueLimits) (all bool, next int64, handOver bool, err error) {
 	if b.legacy {
 		return false, b.from, true, nil
