@@ -104,11 +104,11 @@ func (s *hangingSink) Write(ctx context.Context, c sink.Chunk) error {
 	return s.memory.Write(ctx, c)
 }
 
-func (s *hangingSink) Flush(ctx context.Context) error {
+func (s *hangingSink) Flush(ctx context.Context, all bool) error {
 	if s.flush != nil {
 		<-s.flush
 	}
-	return s.memory.Flush(ctx)
+	return s.memory.Flush(ctx, all)
 }
 
 // hang starts the agent again, without a configuration. The consumer name has sink s.

@@ -13,6 +13,8 @@ import (
 
 // A memory is a sink that fails on demand. Its content survives the agent.
 type memory struct {
+	sink.Unplanned
+	sink.AnyTime
 	mu      sync.Mutex
 	recs    []stored
 	opens   int
@@ -63,10 +65,10 @@ func (m *memory) Append(dst []byte, r *sink.Record) []byte {
 	return fmt.Appendf(dst, "%s/%d@%d=%s\n", r.Topic, r.Partition, r.Offset, r.Value)
 }
 
-func (m *memory) Room(sink.TopicPartition) int {
+func (m *memory) Limits(sink.TopicPartition) (sink.Limits, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.room
+	return sink.Limits{Bytes: m.room}, true
 }
 
 func (m *memory) Write(_ context.Context, c sink.Chunk) error {
@@ -95,7 +97,7 @@ func (m *memory) Write(_ context.Context, c sink.Chunk) error {
 	return nil
 }
 
-func (m *memory) Flush(context.Context) error {
+func (m *memory) Flush(context.Context, bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.flushes++
@@ -178,7 +180,7 @@ func (m *memory) Adopt(_ context.Context, tp sink.TopicPartition, id string, p s
 func (m *memory) Release() error { return nil }
 
 func (m *memory) Close(end bool) error {
-	err := m.Flush(context.Background())
+	err := m.Flush(context.Background(), true)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.ended = append(m.ended, end)

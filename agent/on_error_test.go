@@ -237,9 +237,9 @@ func (s *countedLetters) Write(ctx context.Context, c sink.Chunk) error {
 	return s.Sink.Write(ctx, c)
 }
 
-func (s *countedLetters) Flush(ctx context.Context) error {
+func (s *countedLetters) Flush(ctx context.Context, all bool) error {
 	s.pending.Store(0)
-	return s.Sink.Flush(ctx)
+	return s.Sink.Flush(ctx, all)
 }
 
 type sometimesFull struct {

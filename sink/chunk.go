@@ -1,6 +1,10 @@
 package sink
 
-import "kcagent/leader"
+import (
+	"time"
+
+	"kcagent/leader"
+)
 
 // A TopicPartition names one partition.
 type TopicPartition struct {
@@ -15,6 +19,10 @@ type Chunk struct {
 	Last  int          // index in Data at which the last record begins
 	Next  int64        // the offset after the last record
 	Epoch leader.Epoch // of the last record before Next
+	Count int          // number of records
+	// Time is the timestamp of the first record; zero if it has none. All records of the chunk
+	// are of its window, see [Encoder].
+	Time time.Time
 	// Large, if not nil, is a single record in place of Data. The sink encodes it in pieces
 	// while it writes it, so it needs no memory for the whole encoded record.
 	Large *Record

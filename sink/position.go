@@ -37,6 +37,9 @@ type Ledger struct {
 	// sink keeps no ledger; then only the committed offset says where the partition
 	// continues.
 	ID string
+	// Planned says that the sink publishes by plan: what it has published is what the group has
+	// committed. ID is "" then.
+	Planned bool
 	Position
 }
 

@@ -19,18 +19,26 @@ type Sink interface {
 	Resume(ctx context.Context, tp TopicPartition, committed Commits) (Ledger, error)
 
 	// Adopt sets where a partition continues, before its first record. The next good Flush
-	// makes the new entry durable. The ledger's ID is id from now on. A sink without a
-	// ledger does nothing.
+	// makes the new entry durable. The ledger's ID is id from now on. A sink that keeps no
+	// ledger and publishes by plan begins a range at the position.
 	Adopt(ctx context.Context, tp TopicPartition, id string, p Position) error
+
+	// Complete is like Adopt, for a partition whose committed offset has a plan: the sink
+	// publishes exactly the records of the plan, by the settings of the plan. The caller
+	// writes the records from plan.First on, until its position is plan.Next or beyond. Then
+	// Plan returns the position plan.Next, once the records are published. The caller calls
+	// Resume before it writes further records. A sink that does not publish by plan returns
+	// [ErrPlan].
+	Complete(ctx context.Context, tp TopicPartition, p Position, plan Plan) error
 
 	// Encoder returns a new encoder for the records of a partition. It neither blocks nor
 	// fails.
 	Encoder(tp TopicPartition) Encoder
 
-	// Room returns how many bytes the next chunk of a partition should have, so that a file
-	// can be completed at its configured size: the caller ends a chunk with the record that
-	// reaches it. 0 is no limit.
-	Room(tp TopicPartition) int
+	// Limits returns what the next chunk of a partition may have. It is false if the sink takes
+	// no chunk of the partition now, because an upload is behind: it calls Options.Ready once
+	// it does.
+	Limits(tp TopicPartition) (l Limits, ok bool)
 
 	// Write stores a chunk. A nil error means that the records are accepted, not that they
 	// are durable. After an error, nothing of the chunk is in the sink: the caller writes
@@ -45,7 +53,29 @@ type Sink interface {
 	// Flush makes durable, as far as the sink promises, what was accepted before the call. A
 	// [*FlushError] lists the partitions that failed; for all others it has succeeded. After
 	// any other error it has succeeded for none.
-	Flush(ctx context.Context) error
+	//
+	// A sink that publishes by plan closes the ranges that are complete, or, if all is set,
+	// every range that has a record. It does not wait for uploads. It reports an upload that
+	// failed and is retried, in each Flush until the upload has succeeded.
+	Flush(ctx context.Context, all bool) error
+
+	// Plan returns what the group is to commit of a partition after a good Flush. accepted is
+	// the position that the Flush covers. A sink that does not publish by plan returns it.
+	//
+	// A sink that publishes by plan returns the position up to which records are published
+	// and, if the next range is closed, its plan. It returns the same until Publish is called
+	// with it.
+	Plan(tp TopicPartition, accepted Position) Commit
+
+	// Publish says that the group has committed c, which Plan has returned; it may be called
+	// again with the same c. If c has a plan, the sink makes the records of the plan visible, in
+	// a goroutine of its own, and calls Options.Due when Plan has the next commit, or when it
+	// failed. It must not be called while the result of the commit is unknown.
+	Publish(tp TopicPartition, c Commit)
+
+	// Objects returns what the sink holds for objects that are not published yet. A sink
+	// without objects returns the zero value.
+	Objects() Objects
 
 	// Update applies a spec of the same kind to the running sink. Only settings that may
 	// change without reopening it differ: durability, mode, rotation and compression.
@@ -53,7 +83,7 @@ type Sink interface {
 
 	// Release closes what the sink holds for single partitions, because another member may
 	// be assigned them. It is called at the end of a generation, after the last Write and
-	// Flush.
+	// Flush. Uploads in progress end, and what is not published is dropped.
 	Release() error
 
 	// Close flushes and closes the sink, also if it returns an error. It is called once,
@@ -74,6 +104,31 @@ type Encoder interface {
 	// ValueOnly reports whether Append appends only the value and a newline. The caller may
 	// then do this itself, many records at a time.
 	ValueOnly() bool
+
+	// Window returns the timestamps of the records that belong to the same file or object as a
+	// record of time t, at least those around t. All records of a chunk are of one window.
+	Window(t time.Time) Window
+}
+
+// A Window is an interval of timestamps: From <= t < To. The zero value has all of them, and
+// records without a timestamp.
+type Window struct{ From, To time.Time }
+
+// Everywhen reports whether the window has all timestamps.
+func (w Window) Everywhen() bool { return w == Window{} }
+
+// Has reports whether t is in the window.
+func (w Window) Has(t time.Time) bool {
+	return w.Everywhen() || !t.Before(w.From) && t.Before(w.To)
+}
+
+// Limits say what the next chunk of a partition may have.
+type Limits struct {
+	// Bytes: the caller ends the chunk with the record that reaches it, so that a file can be
+	// completed at its configured size. 0 is no limit.
+	Bytes int
+	// Before: the chunk has no record at or after this offset. 0 is no limit.
+	Before int64
 }
 
 // Options are what a sink needs in addition to its spec.
@@ -85,6 +140,14 @@ type Options struct {
 	// and files of another consumer are not changed.
 	Consumer, Group string
 	// Due, if not nil, is called when a Flush is due although nothing may have been written,
-	// because a file is to be completed. It must not block.
+	// because a file is to be completed, or an upload has ended. It must not block.
 	Due func()
+	// Ready, if not nil, is called when a partition for which Limits returned false takes chunks
+	// again. It must not block.
+	Ready func(tp TopicPartition)
+	// Published, if not nil, is called for each object that was uploaded, with its size in bytes
+	// and how long the upload took. It must not block.
+	Published func(bytes int64, took time.Duration)
+	// Version is the version of the agent, for the metadata of objects.
+	Version string
 }

@@ -35,8 +35,8 @@ func (s Spec) Kinds() (set []string) {
 	return set
 }
 
-// Kind returns the name of the kind that is set: "file" or "stdout". It returns "" if none
-// is set.
+// Kind returns the name of the kind that is set, such as "file". It returns "" if none is
+// set.
 func (s Spec) Kind() string {
 	if set := s.Kinds(); len(set) > 0 {
 		return set[0]

@@ -131,8 +131,8 @@ func (g *Generation) read(ctx context.Context, p *Partition, sub *fetch.Subscrip
 		storeLarge: func(c chunk) error { return g.storeLarge(ctx, p, c) },
 	}
 	r.TopicPartition = p.TopicPartition
-	if room := g.env.Sink.Room(p.TopicPartition); room > 0 {
-		r.limit = min(r.limit, room)
+	if l, _ := g.env.Sink.Limits(p.TopicPartition); l.Bytes > 0 {
+		r.limit = min(r.limit, l.Bytes)
 	}
 	var err error
 	r.Next, r.moved, err = sub.TakePart(r.read)

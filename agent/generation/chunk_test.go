@@ -111,7 +111,7 @@ type perRecord struct{ sink.Encoder }
 func (perRecord) ValueOnly() bool { return false }
 
 // A rawEncoder is the encoder of the raw format.
-type rawEncoder struct{}
+type rawEncoder struct{ sink.AnyTime }
 
 func (rawEncoder) Append(dst []byte, r *sink.Record) []byte {
 	return append(append(dst, r.Value...), '\n')

@@ -190,7 +190,7 @@ func (f *flusher) flush(ctx context.Context) error {
 // flushSink flushes the sink, and removes the failed partitions from points.
 func (f *flusher) flushSink(ctx context.Context, points map[*Partition]flushPoint) error {
 	began := time.Now()
-	err := f.env.Sink.Flush(ctx)
+	err := f.env.Sink.Flush(ctx, false)
 	if err == nil {
 		f.always = false
 		f.env.Stats.FlushSeconds.Observe(time.Since(began).Seconds())

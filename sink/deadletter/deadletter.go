@@ -200,7 +200,7 @@ func (s *Sink) writeLetters(ctx context.Context, tp sink.TopicPartition, letters
 		e.accepted = point{c.Next, c.Epoch}
 		s.setEntry(tp, e)
 	}
-	if err := sink.PartitionError(s.letters.Flush(ctx), tp); err != nil {
+	if err := sink.PartitionError(s.letters.Flush(ctx, false), tp); err != nil {
 		return err
 	}
 	if e.ID != "" {
@@ -212,11 +212,11 @@ func (s *Sink) writeLetters(ctx context.Context, tp sink.TopicPartition, letters
 
 // Flush implements [sink.Sink]. Dead letters are durable already, but their ledger may have
 // a new lineage, or their file may be complete.
-func (s *Sink) Flush(ctx context.Context) error {
-	err := s.Sink.Flush(ctx)
+func (s *Sink) Flush(ctx context.Context, all bool) error {
+	err := s.Sink.Flush(ctx, all)
 	if own, ok := errors.AsType[*sink.FlushError](err); err != nil && !ok {
 		return err
-	} else if e := s.letters.Flush(ctx); e != nil {
+	} else if e := s.letters.Flush(ctx, all); e != nil {
 		return merge(own, e)
 	}
 	return err

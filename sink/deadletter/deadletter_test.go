@@ -19,6 +19,7 @@ var tp = sink.TopicPartition{Topic: "t"}
 // A store is a sink with a ledger in memory. Its records survive a crash once a Flush has
 // succeeded.
 type store struct {
+	sink.AnyTime
 	sink.Sink
 	lines, durable []string
 	ledger, synced sink.Ledger
@@ -75,7 +76,7 @@ func (s *store) Write(_ context.Context, c sink.Chunk) error {
 	return nil
 }
 
-func (s *store) Flush(context.Context) error {
+func (s *store) Flush(context.Context, bool) error {
 	err := s.fail()
 	if s.reopen {
 		err = sink.ErrReopen
@@ -129,7 +130,7 @@ func (r *reader) adopt(at int64) {
 		if err := r.sink.Adopt(r.t.Context(), tp, r.records.ledger.ID, p); err != nil {
 			r.t.Fatal(err)
 		}
-		err := r.sink.Flush(r.t.Context())
+		err := r.sink.Flush(r.t.Context(), false)
 		if err == nil {
 			return
 		}
@@ -163,7 +164,7 @@ func (r *reader) step(n int64) {
 }
 
 func (r *reader) flush() error {
-	err := r.sink.Flush(r.t.Context())
+	err := r.sink.Flush(r.t.Context(), false)
 	if errors.Is(err, sink.ErrReopen) {
 		r.resume()
 	}
@@ -256,7 +257,7 @@ func TestErrorsNameTheDeadLetters(t *testing.T) {
 	r := &reader{t: t, records: newStore("records"), letters: newStore("letters")}
 	r.open()
 	r.letters.fail = func() error { return errors.New("disk full") }
-	err := r.sink.Flush(t.Context())
+	err := r.sink.Flush(t.Context(), false)
 	if each := new(sink.FlushError); !errors.As(err, &each) || each.Failed[tp].Error() != "dead-letter file: disk full" {
 		t.Errorf("flush: %v", err)
 	}
@@ -316,9 +317,9 @@ type stoppingStore struct {
 	stop func()
 }
 
-func (s *stoppingStore) Flush(ctx context.Context) error {
+func (s *stoppingStore) Flush(ctx context.Context, all bool) error {
 	s.stop()
-	return s.store.Flush(ctx)
+	return s.store.Flush(ctx, all)
 }
 
 // A waitingStore returns the error of a context that has ended, as a sink that has to wait.

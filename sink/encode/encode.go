@@ -27,7 +27,7 @@ func For(f sink.Format) (Encoders, error) {
 
 // raw appends the value as it is. A null value is an empty line, and a value with newlines is
 // several lines. A reader that has to tell them apart needs the JSON format.
-type raw struct{}
+type raw struct{ sink.AnyTime }
 
 // Append implements [sink.Encoder].
 func (raw) Append(dst []byte, r *sink.Record) []byte {

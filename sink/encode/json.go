@@ -10,6 +10,7 @@ import (
 
 // A jsonEncoder appends the envelope, which is one line for every record.
 type jsonEncoder struct {
+	sink.AnyTime
 	start []byte // the envelope up to the offset
 	clock clock
 }

@@ -60,7 +60,7 @@ func atLeastOnceRun(t *testing.T, spec sink.Spec, m *disktest.MemoryFS) (flushed
 		}
 		n += k
 		if i%3 == 2 {
-			if err := s.Flush(t.Context()); err != nil {
+			if err := s.Flush(t.Context(), false); err != nil {
 				return flushed, err
 			}
 			flushed = n

@@ -91,7 +91,7 @@ func benchmarkRotate(b *testing.B, files int) {
 		if err := write(b.Context(), s, recs); err != nil {
 			b.Fatal(err)
 		}
-		if err := s.Flush(b.Context()); err != nil {
+		if err := s.Flush(b.Context(), false); err != nil {
 			b.Fatal(err)
 		}
 		slowest = max(slowest, time.Since(began))

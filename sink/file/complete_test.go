@@ -87,7 +87,7 @@ func TestFileExceedsItsSizeByOneRecordAtMost(t *testing.T) {
 				var at [2]int
 				for at[0]+at[1] < total {
 					for p := range at {
-						limit, n := s.Room(sink.TopicPartition{Topic: "orders", Partition: int32(p)}), 0
+						limit, n := room(s, sink.TopicPartition{Topic: "orders", Partition: int32(p)}), 0
 						if limit <= 0 || limit > 1<<20 {
 							t.Fatalf("room is %d", limit)
 						}
@@ -230,7 +230,7 @@ func TestCompressedFileExceedsItsSizeByOneFrameAtMost(t *testing.T) {
 	chunk := func(p int32, next int64) sink.Chunk { // of records of 1 KiB, as the agent makes it
 		encoder := s.Encoder(sink.TopicPartition{Topic: "orders", Partition: p})
 		c := sink.Chunk{TopicPartition: sink.TopicPartition{Topic: "orders", Partition: p}, Next: next}
-		for limit := min(256<<10, s.Room(c.TopicPartition)); len(c.Data) < limit; c.Next++ {
+		for limit := min(256<<10, room(s, c.TopicPartition)); len(c.Data) < limit; c.Next++ {
 			value := make([]byte, 1<<10)
 			for i := range value {
 				value[i] = ' ' + byte(random.IntN('~'-' '))

@@ -112,12 +112,12 @@ func TestBufferedRecordsSurviveAFullDisk(t *testing.T) {
 		t.Errorf("%d bytes are in the file", n)
 	}
 	fsys.SetFault(fail(syscall.ENOSPC, "write out.log"))
-	if err := s.Flush(t.Context()); !errors.Is(err, syscall.ENOSPC) || errors.Is(err, sink.ErrReopen) {
+	if err := s.Flush(t.Context(), false); !errors.Is(err, syscall.ENOSPC) || errors.Is(err, sink.ErrReopen) {
 		t.Fatalf("got %v", err)
 	}
 	fsys.SetFault(nil)
 	mustWrite(t, s, records(0, 3, 3))
-	if err := s.Flush(context.Background()); err != nil {
+	if err := s.Flush(context.Background(), false); err != nil {
 		t.Fatal(err)
 	}
 	abandon(t, s)

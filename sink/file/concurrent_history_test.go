@@ -112,7 +112,7 @@ func (s *concurrentHistory) generation() {
 		s.resume(p)
 		loop(20*time.Microsecond, func() { s.write(p) })
 	}
-	loop(50*time.Microsecond, func() { s.expected(s.sink.Flush(s.Context())) })
+	loop(50*time.Microsecond, func() { s.expected(s.sink.Flush(s.Context(), false)) })
 	loop(70*time.Microsecond, func() { s.pool.ParkOne() })
 	loop(300*time.Microsecond, s.sink.(*fileSink).keeper.CompleteDue)
 	loop(500*time.Microsecond, func() { s.odds.Store([]int32{0, 0, 3, 10, 40}[rand.IntN(5)]) })
@@ -121,12 +121,12 @@ func (s *concurrentHistory) generation() {
 	close(stop)
 	all.Wait()
 	s.odds.Store(0)
-	if err := s.sink.Flush(s.Context()); err != nil { // a file has lost what was not flushed
+	if err := s.sink.Flush(s.Context(), false); err != nil { // a file has lost what was not flushed
 		s.expected(err)
 		for p := range s.at {
 			s.resume(p)
 		}
-		if err := s.sink.Flush(s.Context()); err != nil {
+		if err := s.sink.Flush(s.Context(), false); err != nil {
 			s.Error(err)
 		}
 	}

@@ -87,7 +87,7 @@ func (c *crashTest) run(t *testing.T) (err error) {
 		}
 		at[p] += int64(n)
 		if round%3 == 2 {
-			if err := s.Flush(t.Context()); err != nil {
+			if err := s.Flush(t.Context(), false); err != nil {
 				return err
 			}
 			c.committed = at

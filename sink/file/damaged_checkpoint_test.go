@@ -120,7 +120,7 @@ func TestReplacedCheckpointInAnotherFormatIsKept(t *testing.T) {
 			replace(content)
 			for i := range 3 {
 				mustWrite(t, s, records(0, 5+i*5, 5))
-				if err := s.Flush(t.Context()); err == nil || !strings.Contains(err.Error(), "checkpoint has format 3") {
+				if err := s.Flush(t.Context(), false); err == nil || !strings.Contains(err.Error(), "checkpoint has format 3") {
 					t.Errorf("flush %d returns %v", i, err)
 				}
 				if readFile(t, at) != content {
@@ -226,7 +226,7 @@ func TestFailedCheckpointLosesToALargerOne(t *testing.T) {
 	id := resume(t, s, 0).ID
 	mustWrite(t, s, records(0, 0, 10))
 	fsys.SetFault(fail(syscall.EIO, "datasync out.log+checkpoint"))
-	if err := s.Flush(t.Context()); !errors.Is(err, syscall.EIO) {
+	if err := s.Flush(t.Context(), false); !errors.Is(err, syscall.EIO) {
 		t.Fatalf("got %v", err)
 	}
 	fsys.SetFault(nil)

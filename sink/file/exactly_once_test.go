@@ -42,11 +42,11 @@ func TestNoCheckpointWithoutDurableData(t *testing.T) {
 	mustWrite(t, s, records(0, 3, 3))
 	fsys.SetFault(fail(syscall.EIO, "datasync out.log"))
 	fsys.Trace()
-	if err := s.Flush(t.Context()); !errors.Is(err, sink.ErrReopen) || !strings.Contains(err.Error(), path) {
+	if err := s.Flush(t.Context(), false); !errors.Is(err, sink.ErrReopen) || !strings.Contains(err.Error(), path) {
 		t.Fatalf("got %v", err)
 	}
 	fsys.SetFault(nil)
-	if err := s.Flush(t.Context()); !errors.Is(err, sink.ErrReopen) {
+	if err := s.Flush(t.Context(), false); !errors.Is(err, sink.ErrReopen) {
 		t.Fatalf("got %v, want no second sync on the descriptor", err)
 	}
 	equal(t, fsys.Trace(), []string{"datasync out.log"})
@@ -73,7 +73,7 @@ func TestFailedCheckpointIsRetried(t *testing.T) {
 				mustWrite(t, s, records(0, 3, 3))
 				fsys.SetFault(fail(syscall.ENOSPC, call))
 				for range 2 {
-					err := s.Flush(t.Context())
+					err := s.Flush(t.Context(), false)
 					if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, sink.ErrReopen) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "free disk space") {
 						t.Fatalf("got %v", err)
 					}

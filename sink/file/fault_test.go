@@ -155,7 +155,7 @@ func TestFlushReplacesADeadDescriptor(t *testing.T) {
 		}
 		return syscall.ESTALE
 	})
-	if err := s.Flush(t.Context()); !errors.Is(err, syscall.ESTALE) || errors.Is(err, sink.ErrReopen) {
+	if err := s.Flush(t.Context(), false); !errors.Is(err, syscall.ESTALE) || errors.Is(err, sink.ErrReopen) {
 		t.Fatalf("got %v", err)
 	}
 	mustFlush(t, s)
@@ -173,7 +173,7 @@ func TestFailedSyncLosesTheFile(t *testing.T) {
 	mustFlush(t, s)
 	mustWrite(t, s, records(0, 3, 3))
 	fsys.SetFault(fail(syscall.EIO, "datasync out.log"))
-	err := s.Flush(t.Context())
+	err := s.Flush(t.Context(), false)
 	if !errors.Is(err, sink.ErrReopen) || !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), path) {
 		t.Fatalf("got %v", err)
 	}
@@ -182,7 +182,7 @@ func TestFailedSyncLosesTheFile(t *testing.T) {
 	if err := write(t.Context(), s, records(0, 6, 3)); !errors.Is(err, sink.ErrReopen) {
 		t.Errorf("a record was accepted past the hole: %v", err)
 	}
-	if err := s.Flush(t.Context()); !errors.Is(err, sink.ErrReopen) {
+	if err := s.Flush(t.Context(), false); !errors.Is(err, sink.ErrReopen) {
 		t.Errorf("a flush after the loss returned %v", err)
 	}
 	equal(t, fsys.Trace(), nil)
@@ -210,7 +210,7 @@ func TestFailedSyncLosesOneFileOnly(t *testing.T) {
 	mustWrite(t, s, records(2, 0, 3))
 	fsys.SetFault(fail(syscall.EIO, "datasync 1.log"))
 	var some *sink.FlushError
-	if err := s.Flush(t.Context()); !errors.Is(err, sink.ErrReopen) || !errors.As(err, &some) || len(some.Failed) != 1 || some.Failed[sink.TopicPartition{Topic: "orders", Partition: 1}] == nil {
+	if err := s.Flush(t.Context(), false); !errors.Is(err, sink.ErrReopen) || !errors.As(err, &some) || len(some.Failed) != 1 || some.Failed[sink.TopicPartition{Topic: "orders", Partition: 1}] == nil {
 		t.Fatalf("got %v, want that partition 1 alone failed", err)
 	}
 	fsys.SetFault(nil)
@@ -296,7 +296,7 @@ func TestFlushDuringFailedWrites(t *testing.T) {
 	})
 	all.Go(func() {
 		for range 100 {
-			_ = s.Flush(t.Context())
+			_ = s.Flush(t.Context(), false)
 		}
 	})
 	all.Wait()

@@ -35,6 +35,7 @@ import (
 // Locks are taken in the order Writer.flushMu, Writer.mu, then mu, Keeper.mu or
 // flushTimer.mu. The last three are held for short operations in memory only.
 type fileSink struct {
+	sink.Unplanned
 	env      *writer.Env
 	path     string // with placeholders
 	encoders encode.Encoders
@@ -97,8 +98,13 @@ func openOn(ctx context.Context, spec sink.FileSpec, o sink.Options, fsys disk.F
 // Encoder implements [sink.Sink].
 func (s *fileSink) Encoder(tp sink.TopicPartition) sink.Encoder { return s.encoders(tp) }
 
-// Room implements [sink.Sink].
-func (s *fileSink) Room(tp sink.TopicPartition) int {
+// Limits implements [sink.Sink].
+func (s *fileSink) Limits(tp sink.TopicPartition) (sink.Limits, bool) {
+	return sink.Limits{Bytes: s.room(tp)}, true
+}
+
+// room returns how many bytes the next chunk of a partition should have; 0 is no limit.
+func (s *fileSink) room(tp sink.TopicPartition) int {
 	r := s.Rules()
 	if r == nil || r.Size == 0 || s.env.NoRename.Load() {
 		return 0
@@ -149,7 +155,7 @@ func (s *fileSink) Resume(ctx context.Context, tp sink.TopicPartition, committed
 // freeDescriptors flushes the files of this sink, so that some of them can be parked. It
 // reports whether that may have helped.
 func (s *fileSink) freeDescriptors(ctx context.Context) bool {
-	err := s.Flush(ctx)
+	err := s.Flush(ctx, false)
 	var some *sink.FlushError
 	return err == nil || errors.As(err, &some)
 }

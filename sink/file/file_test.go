@@ -98,7 +98,7 @@ func TestWriteDuringAFlush(t *testing.T) {
 		return nil
 	})
 	flushed := make(chan error, 1)
-	go func() { flushed <- s.Flush(t.Context()) }()
+	go func() { flushed <- s.Flush(t.Context(), false) }()
 	<-hanging
 	mustWrite(t, s, records(0, 3, 3))
 	close(release)

@@ -18,7 +18,7 @@ const flushesAtOnce = 8
 
 // Flush implements [sink.Sink]. It covers exactly what was accepted before the flush point
 // of each file; records are accepted meanwhile.
-func (s *fileSink) Flush(ctx context.Context) error {
+func (s *fileSink) Flush(ctx context.Context, _ bool) error {
 	ws := s.writers()
 	failed := make(map[sink.TopicPartition]error)
 	var unassigned error // of writers that serve no partition yet
@@ -59,7 +59,7 @@ func (s *fileSink) Close(end bool) error {
 		of, _ := w.Failures(nil)
 		maps.Copy(known, of)
 	}
-	err := without(s.Flush(context.Background()), known)
+	err := without(s.Flush(context.Background(), true), known)
 	if end && s.Rules() != nil {
 		for _, w := range s.writers() {
 			err = errors.Join(err, w.CompleteLast())

@@ -60,9 +60,15 @@ func mustWrite(t *testing.T, s sink.Sink, recs []sink.Record) {
 	}
 }
 
+// room returns how many bytes the next chunk of a partition should have.
+func room(s sink.Sink, tp sink.TopicPartition) int {
+	l, _ := s.Limits(tp)
+	return l.Bytes
+}
+
 func mustFlush(t *testing.T, s sink.Sink) {
 	t.Helper()
-	if err := s.Flush(t.Context()); err != nil {
+	if err := s.Flush(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -248,7 +248,7 @@ func TestBadFileFailsItsPartition(t *testing.T) {
 				mustWrite(t, s, records(0, i, 1))
 				mustWrite(t, s, records(2, i, 1))
 				err := write(t.Context(), s, records(1, 0, 1))
-				ferr := s.Flush(t.Context())
+				ferr := s.Flush(t.Context(), false)
 				var some *sink.FlushError
 				switch {
 				case err == nil && ferr == nil:

@@ -144,7 +144,7 @@ func TestChangedLinkHasItsOwnLedger(t *testing.T) {
 				park(t, s)
 			}
 			changeLink(t, two, link)
-			_ = s.Flush(t.Context()) // the flush may detect it first
+			_ = s.Flush(t.Context(), false) // the flush may detect it first
 			if err := write(t.Context(), s, records(0, 3, 3)); !errors.Is(err, sink.ErrReopen) {
 				t.Fatalf("got %v, want ErrReopen", err)
 			}

@@ -49,7 +49,7 @@ func TestFailedSyncOfAMovedFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	fsys.SetFault(fail(syscall.EIO, "datasync out.log"))
-	if err := s.Flush(t.Context()); !errors.Is(err, sink.ErrReopen) {
+	if err := s.Flush(t.Context(), false); !errors.Is(err, sink.ErrReopen) {
 		t.Fatalf("got %v", err)
 	}
 	fsys.SetFault(nil)
@@ -77,7 +77,7 @@ func TestUnflushedRecordsOfADeletedFileAreCopied(t *testing.T) {
 	}
 	mustWrite(t, s, records(0, 6, 3))
 	fsys.SetFault(fail(syscall.ENOSPC, "write out.log"))
-	if err := s.Flush(t.Context()); !errors.Is(err, syscall.ENOSPC) || errors.Is(err, sink.ErrReopen) {
+	if err := s.Flush(t.Context(), false); !errors.Is(err, syscall.ENOSPC) || errors.Is(err, sink.ErrReopen) {
 		t.Fatalf("got %v, want that a rescue without room is tried again", err)
 	}
 	fsys.SetFault(nil)
@@ -155,7 +155,7 @@ func TestTruncationAfterALossDoesNotGrowTheFile(t *testing.T) {
 	mustFlush(t, s)
 	mustWrite(t, s, records(0, 30, 3))
 	fsys.SetFault(fail(syscall.EIO, "datasync out.log"))
-	if err := s.Flush(t.Context()); !errors.Is(err, sink.ErrReopen) {
+	if err := s.Flush(t.Context(), false); !errors.Is(err, sink.ErrReopen) {
 		t.Fatalf("got %v", err)
 	}
 	fsys.SetFault(nil)
@@ -183,7 +183,7 @@ func TestTruncationAfterALossEndsAfterARecord(t *testing.T) {
 	mustFlush(t, s)
 	mustWrite(t, s, records(0, 4, 9))
 	fsys.SetFault(fail(syscall.EIO, "datasync 0.log"))
-	if err := s.Flush(t.Context()); !errors.Is(err, sink.ErrReopen) {
+	if err := s.Flush(t.Context(), false); !errors.Is(err, sink.ErrReopen) {
 		t.Fatalf("got %v", err)
 	}
 	fsys.SetFault(nil)
@@ -218,7 +218,7 @@ func TestFailedCopyOfADeletedFileIsRepeated(t *testing.T) {
 	fsys.SetRoom(25) // two records and a half
 	fsys.SetFault(fail(syscall.EIO, "truncate out.log"))
 	for range 2 {
-		if err := s.Flush(t.Context()); err == nil || errors.Is(err, sink.ErrReopen) {
+		if err := s.Flush(t.Context(), false); err == nil || errors.Is(err, sink.ErrReopen) {
 			t.Fatalf("got %v", err)
 		}
 	}
@@ -241,7 +241,7 @@ func TestCrashWhileADeletedFileIsCopied(t *testing.T) {
 			s := deletedFile(t, spec, fsys)
 			fsys.SetRoom(25)
 			fsys.SetFault(fail(syscall.EIO, "truncate out.log"))
-			if err := s.Flush(t.Context()); err == nil || errors.Is(err, sink.ErrReopen) {
+			if err := s.Flush(t.Context(), false); err == nil || errors.Is(err, sink.ErrReopen) {
 				t.Fatalf("got %v", err)
 			}
 			abandon(t, s)
@@ -277,7 +277,7 @@ func TestCopyOfADeletedFileKeepsItsCompression(t *testing.T) {
 			}
 			fsys.SetRoom(8) // a part of the frame
 			fsys.SetFault(fail(syscall.EIO, "truncate out.log"))
-			if err := s.Flush(t.Context()); err == nil {
+			if err := s.Flush(t.Context(), false); err == nil {
 				t.Fatal("the fault was not noticed")
 			}
 			fsys.SetFault(nil)

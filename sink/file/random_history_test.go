@@ -138,7 +138,7 @@ func (s *history) adopt() {
 
 func (s *history) flush() {
 	at := s.at
-	err := s.sink.Flush(s.Context())
+	err := s.sink.Flush(s.Context(), false)
 	s.logf("flush %v", err)
 	s.expected(err)
 	var some *sink.FlushError

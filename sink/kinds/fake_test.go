@@ -21,6 +21,7 @@ type memory struct {
 // A fakeSink is the smallest sink that keeps the contract: it has no ledger, no settings
 // that may change, and nothing to flush.
 type fakeSink struct {
+	sink.Unplanned
 	memory   *memory
 	format   sink.Format
 	encoders encode.Encoders
@@ -75,10 +76,10 @@ func (s *fakeSink) Resume(context.Context, sink.TopicPartition, sink.Commits) (s
 func (s *fakeSink) Adopt(context.Context, sink.TopicPartition, string, sink.Position) error {
 	return nil
 }
-func (s *fakeSink) Room(sink.TopicPartition) int { return 0 }
-func (s *fakeSink) Flush(context.Context) error  { return nil }
-func (s *fakeSink) Release() error               { return nil }
-func (s *fakeSink) Close(bool) error             { return nil }
+func (s *fakeSink) Limits(sink.TopicPartition) (sink.Limits, bool) { return sink.Limits{}, true }
+func (s *fakeSink) Flush(context.Context, bool) error              { return nil }
+func (s *fakeSink) Release() error                                 { return nil }
+func (s *fakeSink) Close(bool) error                               { return nil }
 
 // fakeKinds is a table with a fake kind, which uses the settings of stdout.
 func fakeKinds(m *memory) registry {

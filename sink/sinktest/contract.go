@@ -74,7 +74,7 @@ func testAtOnce(t *testing.T, c *Target) {
 					t.Error(err)
 				}
 				if i%10 == 0 {
-					if err := s.Flush(t.Context()); err != nil {
+					if err := s.Flush(t.Context(), false); err != nil {
 						t.Error(err)
 					}
 				}
@@ -82,7 +82,7 @@ func testAtOnce(t *testing.T, c *Target) {
 		})
 	}
 	wg.Wait()
-	if err := s.Flush(t.Context()); err != nil {
+	if err := s.Flush(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	got := c.Values(t) // before Close: a Flush suffices

@@ -40,6 +40,7 @@ var processOutput = sync.OnceValue(func() *output {
 // A stdoutSink writes records to a stream. If a write fails in the middle, the chunk is in
 // the stream twice after the retry, the first time torn.
 type stdoutSink struct {
+	sink.Unplanned
 	out      *output
 	format   sink.Format
 	encoders encode.Encoders
@@ -93,7 +94,7 @@ func (o *output) write(ctx context.Context, pieces func(put func([]byte) error) 
 }
 
 // Flush implements [sink.Sink]. The stream has everything that Write has accepted.
-func (s *stdoutSink) Flush(context.Context) error { return nil }
+func (s *stdoutSink) Flush(context.Context, bool) error { return nil }
 
 // Update implements [sink.Sink]. A stream has no settings that may change.
 func (s *stdoutSink) Update(spec sink.Spec) error {
@@ -113,8 +114,8 @@ func (s *stdoutSink) Adopt(context.Context, sink.TopicPartition, string, sink.Po
 	return nil
 }
 
-// Room implements [sink.Sink].
-func (s *stdoutSink) Room(sink.TopicPartition) int { return 0 }
+// Limits implements [sink.Sink].
+func (s *stdoutSink) Limits(sink.TopicPartition) (sink.Limits, bool) { return sink.Limits{}, true }
 
 // Release implements [sink.Sink].
 func (s *stdoutSink) Release() error { return nil }
