@@ -13,7 +13,7 @@ import (
 
 	"kcagent/limits"
 	"kcagent/sink"
-	"kcagent/sink/file/compress"
+	"kcagent/sink/compress"
 	"kcagent/sink/file/disk/disktest"
 	"kcagent/sink/file/filename"
 	"kcagent/sink/file/writer"

@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"kcagent/sink"
-	"kcagent/sink/file/compress"
+	"kcagent/sink/compress"
 	"kcagent/sink/file/disk/disktest"
 )
 

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"kcagent/sink"
-	"kcagent/sink/file/compress"
+	"kcagent/sink/compress"
 	"kcagent/sink/file/disk/disktest"
 	"kcagent/sink/sinktest"
 )

@@ -20,7 +20,7 @@ import (
 
 	"kcagent/limits"
 	"kcagent/sink"
-	"kcagent/sink/file/compress"
+	"kcagent/sink/compress"
 	"kcagent/sink/file/disk"
 )
 

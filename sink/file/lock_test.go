@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"kcagent/sink"
-	"kcagent/sink/file/compress"
+	"kcagent/sink/compress"
 	"kcagent/sink/file/disk"
 	"kcagent/sink/file/filename"
 )

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"kcagent/sink"
-	"kcagent/sink/file/compress"
+	"kcagent/sink/compress"
 )
 
 // rename does what logrotate does, without faults.

@@ -15,8 +15,8 @@ import (
 
 	"kcagent/limits"
 	"kcagent/sink"
+	"kcagent/sink/compress"
 	"kcagent/sink/file/checkpoint"
-	"kcagent/sink/file/compress"
 	"kcagent/sink/file/disk/disktest"
 	"kcagent/sink/file/writer"
 )

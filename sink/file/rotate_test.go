@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"kcagent/sink"
-	"kcagent/sink/file/compress"
+	"kcagent/sink/compress"
 	"kcagent/sink/file/disk"
 	"kcagent/sink/file/disk/disktest"
 	"kcagent/sink/file/filename"

@@ -5,8 +5,8 @@ import (
 
 	"kcagent/limits"
 	"kcagent/sink"
+	"kcagent/sink/compress"
 	"kcagent/sink/encode"
-	"kcagent/sink/file/compress"
 	"kcagent/sink/sinkio"
 )
 

@@ -11,7 +11,7 @@ import (
 
 	"kcagent/logkey"
 	"kcagent/sink"
-	"kcagent/sink/file/compress"
+	"kcagent/sink/compress"
 	"kcagent/sink/file/disk"
 	"kcagent/sink/sinkio"
 )

@@ -9,8 +9,8 @@ import (
 
 	"kcagent/logkey"
 	"kcagent/sink"
+	"kcagent/sink/compress"
 	"kcagent/sink/file/checkpoint"
-	"kcagent/sink/file/compress"
 	"kcagent/sink/file/disk"
 	"kcagent/sink/file/filename"
 	"kcagent/sink/sinkio"
