@@ -32,6 +32,7 @@ import (
 	"kcagent/config"
 	"kcagent/config/filewatch"
 	"kcagent/retry"
+	"kcagent/sink"
 	"kcagent/sink/kinds"
 )
 
@@ -84,6 +85,14 @@ type Agent struct {
 	reconcileSeconds prometheus.Histogram
 }
 
+// withVersion returns open with the version of the agent in the options of each sink.
+func withVersion(open consumer.OpenSink, version string) consumer.OpenSink {
+	return func(ctx context.Context, spec sink.Spec, o sink.Options) (sink.Sink, error) {
+		o.Version = version
+		return open(ctx, spec, o)
+	}
+}
+
 // New returns an agent; Run runs it.
 func New(o Options) *Agent {
 	if o.StopTimeout == 0 {
@@ -100,9 +109,10 @@ func New(o Options) *Agent {
 	}
 	clusters := kafka.NewClusters(o.Log)
 	outages := outage.NewLog(o.Log)
+	open := withVersion(kinds.Open, o.Version)
 	a := &Agent{
 		opts: o, log: o.Log,
-		newRunner: func(spec *config.Consumer) runner { return consumer.New(spec, o.Log, kinds.Open, clusters, outages) },
+		newRunner: func(spec *config.Consumer) runner { return consumer.New(spec, o.Log, open, clusters, outages) },
 		preCheck:  preCheckWith(clusters),
 
 		files:      o.Files,

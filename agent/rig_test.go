@@ -35,6 +35,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
+const rigVersion = "1.2.3-test" // of the agent
+
 type rig struct {
 	*testing.T
 	cluster *kfake.Cluster
@@ -91,6 +93,7 @@ func (r *rig) start() {
 	if open == nil {
 		open = r.memory.open
 	}
+	open = withVersion(open, rigVersion)
 	clusters, outages := r.agent.clusters, outage.NewLog(log)
 	r.outages = outages
 	r.agent.newRunner = func(spec *config.Consumer) runner { return consumer.New(spec, log, open, clusters, outages) }

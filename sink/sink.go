@@ -74,7 +74,8 @@ type Sink interface {
 	Publish(tp TopicPartition, c Commit)
 
 	// Objects returns what the sink holds for objects that are not published yet. A sink
-	// without objects returns the zero value.
+	// without objects returns the zero value. It may be called at any time, also during and
+	// after Close, and waits for no upload.
 	Objects() Objects
 
 	// Update applies a spec of the same kind to the running sink. Only settings that may

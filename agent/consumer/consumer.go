@@ -56,6 +56,7 @@ type Consumer struct {
 	events       chan event                            // to the state machine
 	newLogin     atomic.Pointer[task.Task]             // reconnects with new credentials; nil while the consumer is not a member
 	joined       atomic.Pointer[generation.Generation] // the present generation; nil if there is none
+	sink         atomic.Pointer[sink.Sink]             // of the present membership; nil if there is none
 
 	published atomic.Pointer[publicState]
 	stats     stats.Stats
@@ -149,6 +150,13 @@ func (c *Consumer) requestFlush() {
 	c.flushDue.Set()
 	if g := c.joined.Load(); g != nil {
 		g.FlushDue()
+	}
+}
+
+// sinkReady reports that the sink takes records of a partition again.
+func (c *Consumer) sinkReady(tp sink.TopicPartition) {
+	if g := c.joined.Load(); g != nil {
+		g.SinkReady(tp)
 	}
 }
 

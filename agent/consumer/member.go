@@ -80,6 +80,7 @@ func (c *Consumer) openMember(ctx context.Context, wait *retry.Backoff) (*member
 	if err != nil {
 		return nil, closeSink(ctx, snk, err)
 	}
+	c.sink.Store(&snk)
 	if len(spec.Cluster.Files()) > 0 {
 		m.login = task.New(ctx, m.authenticateAgain)
 		c.newLogin.Store(m.login)
@@ -95,6 +96,7 @@ func (m *member) end(ctx context.Context, err error) error {
 		m.login.Stop()
 	}
 	m.close(ctx)
+	m.consumer.sink.Store(nil)
 	return closeSink(ctx, m.sink, err)
 }
 
@@ -108,7 +110,7 @@ func closeSink(ctx context.Context, snk sink.Sink, err error) error {
 
 // openSinks opens the sink of the records and, with on_error: dead_letter, the dead-letter file.
 func (c *Consumer) openSinks(ctx context.Context, spec *config.Consumer) (sink.Sink, error) {
-	o := sink.Options{Log: c.log, Group: spec.Group, Consumer: spec.Name, Due: c.requestFlush}
+	o := sink.Options{Log: c.log, Group: spec.Group, Consumer: spec.Name, Due: c.requestFlush, Ready: c.sinkReady, Published: c.stats.Published}
 	snk, err := c.openSink(ctx, spec.Sink, o)
 	letters, ok := spec.OnError.Sink()
 	if err != nil || !ok {

@@ -6,6 +6,7 @@ import (
 	"kcagent/agent/kafka"
 	"kcagent/agent/lag"
 	"kcagent/agent/stats"
+	"kcagent/sink"
 )
 
 // The labels of every goroutine of a consumer: inherited from its run, or set by a task.
@@ -35,6 +36,8 @@ type Snapshot struct {
 	Partitions    []PartitionSnapshot // assigned, sorted by topic and number
 	Lag           lag.Lag             // over Partitions
 
+	Unpublished sink.Objects // what the sink holds for objects that are not published yet; zero while the consumer does not run
+
 	stats.Counters
 }
 
@@ -49,7 +52,7 @@ type PartitionSnapshot struct {
 }
 
 // Snapshot may be called by any goroutine. It waits for nothing but the mutexes of
-// partitions, which are held for a few instructions.
+// partitions, which are held for a few instructions, and for the Objects of the sink.
 func (c *Consumer) Snapshot() Snapshot {
 	s := c.Brief()
 	partitions := c.published.Load().Partitions
@@ -65,10 +68,19 @@ func (c *Consumer) Snapshot() Snapshot {
 		}
 	}
 	s.Lag = c.sumLag(lags)
+	s.Unpublished = c.Unpublished()
 	return s
 }
 
-// Brief is Snapshot without Partitions and Lag. It costs the same for any number of partitions.
+// Unpublished is Unpublished of Snapshot. It holds no lock while it calls the sink.
+func (c *Consumer) Unpublished() sink.Objects {
+	if snk := c.sink.Load(); snk != nil {
+		return (*snk).Objects()
+	}
+	return sink.Objects{}
+}
+
+// Brief is Snapshot without Partitions, Lag and Unpublished. It costs the same for any number of partitions.
 func (c *Consumer) Brief() Snapshot {
 	v := c.published.Load()
 	return Snapshot{

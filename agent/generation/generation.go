@@ -249,6 +249,14 @@ func (g *Generation) FlushNow(number int64) {
 // FlushDue makes the flusher receive from Env.FlushDue. The consumer calls it after each send.
 func (g *Generation) FlushDue() { g.flusher.work.Request() }
 
+// SinkReady makes a partition read again for which Sink.Limits returned false. The consumer calls
+// it when the sink calls Options.Ready. It does not block.
+func (g *Generation) SinkReady(tp sink.TopicPartition) {
+	if p := g.partitions[tp]; p != nil {
+		p.work.Request()
+	}
+}
+
 // SortedPartitions returns the partitions by topic and number.
 func (g *Generation) SortedPartitions() []*Partition {
 	ps := make([]*Partition, 0, len(g.partitions))

@@ -10,6 +10,7 @@ import (
 var (
 	flushBounds  = []float64{.001, .005, .025, .1, .5, 2.5, 10}
 	commitBounds = []float64{.005, .025, .1, .5, 2.5, 10}
+	uploadBounds = []float64{.05, .25, 1, 5, 15, 60, 300}
 )
 
 // maxBuckets is the number of buckets that a histogram can have, with the last one that has
@@ -17,7 +18,7 @@ var (
 const maxBuckets = 8
 
 // A Histogram counts durations. Many goroutines may use it at the same time. A histogram of
-// Prometheus's library takes about 1 KiB, and each consumer has two.
+// Prometheus's library takes about 1 KiB, and each consumer has three.
 type Histogram struct {
 	bounds  []float64
 	buckets [maxBuckets]atomic.Uint64 // of each bucket alone; the last used one has no bound

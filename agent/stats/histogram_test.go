@@ -11,7 +11,7 @@ import (
 // TestHistogramIsLikePrometheus compares a histogram with that of Prometheus's library, also
 // for durations that are equal to a bound.
 func TestHistogramIsLikePrometheus(t *testing.T) {
-	for _, bounds := range [][]float64{flushBounds, commitBounds} {
+	for _, bounds := range [][]float64{flushBounds, commitBounds, uploadBounds} {
 		want := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "h", Buckets: bounds})
 		h := Histogram{bounds: bounds}
 		for _, v := range append([]float64{0, .0005, .0051, .3, 11, 100}, bounds...) {

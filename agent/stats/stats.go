@@ -25,13 +25,24 @@ type Stats struct {
 	LedgerCopies           atomic.Int64
 	FlushSeconds           Histogram
 	CommitSeconds          Histogram
+	Objects, ObjectBytes   atomic.Int64  // that were uploaded
+	UploadSeconds          Histogram     // one upload each
 	rate                   atomic.Uint64 // records per second, as float bits; written by sample
 	sampled, sampledAtNano int64         // only sample uses them
 }
 
+// Published counts an object of some bytes whose upload took a time.
+func (s *Stats) Published(bytes int64, took time.Duration) {
+	s.Objects.Add(1)
+	s.ObjectBytes.Add(bytes)
+	s.UploadSeconds.Observe(took.Seconds())
+}
+
 // New returns counters that are 0.
 func New() Stats {
-	return Stats{FlushSeconds: Histogram{bounds: flushBounds}, CommitSeconds: Histogram{bounds: commitBounds}}
+	return Stats{
+		FlushSeconds: Histogram{bounds: flushBounds}, CommitSeconds: Histogram{bounds: commitBounds}, UploadSeconds: Histogram{bounds: uploadBounds},
+	}
 }
 
 // Sample measures the rate since the last sample, smoothed over a few samples.
@@ -70,6 +81,8 @@ type Counters struct {
 	DeadLetters          int64      // records that were written to the dead-letter file
 	FlushSeconds         *Histogram // live
 	CommitSeconds        *Histogram // live
+	Objects, ObjectBytes int64      // that were uploaded
+	UploadSeconds        *Histogram // live; of single uploads
 }
 
 // Counters returns the present values.
@@ -83,6 +96,7 @@ func (s *Stats) Counters() Counters {
 		OffsetStarts: s.Starts.Load(), CheckpointCopies: s.LedgerCopies.Load(), Stalls: s.Stalls.Load(),
 		StalledPartitions: s.StalledPartitions.Load(),
 		FlushSeconds:      &s.FlushSeconds, CommitSeconds: &s.CommitSeconds,
+		Objects: s.Objects.Load(), ObjectBytes: s.ObjectBytes.Load(), UploadSeconds: &s.UploadSeconds,
 		SkippedKeys: s.SkippedKeys.Load(), SkippedValues: s.SkippedValues.Load(), DeadLetters: s.DeadLetters.Load(),
 	}
 }
