@@ -37,6 +37,9 @@ func normalise(c *Consumer, conf *Config) {
 	if f := c.Sink.File; f != nil {
 		normaliseFile(f, c.Name)
 	}
+	if o := c.Sink.Objects; o != nil {
+		normaliseObjects(o, c.Name)
+	}
 	if s := c.Sink.Stdout; s != nil {
 		setDefault(&s.Format, sink.JSON)
 	}

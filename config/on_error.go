@@ -119,6 +119,8 @@ func formatOf(s sink.Spec) sink.Format {
 	switch {
 	case s.File != nil:
 		return s.File.Format
+	case s.Objects != nil:
+		return s.Objects.Format
 	case s.Stdout != nil:
 		return s.Stdout.Format
 	}

@@ -131,7 +131,7 @@ func textKind(path string) strictyaml.TextKind {
 		return strictyaml.Free
 	case key == "topics_regex":
 		return strictyaml.Pattern
-	case key == "path" || strings.HasSuffix(key, "_file"):
+	case key == "path" || key == "spool" || strings.HasSuffix(key, "_file"):
 		return strictyaml.Path
 	}
 	return strictyaml.Identifier

@@ -124,7 +124,7 @@ func typeOf(t reflect.Type) string {
 func defaultValues(t *testing.T) map[string]any {
 	t.Helper()
 	values := make(map[string]any)
-	for _, sink := range []string{"stdout: {}", "file: {path: /data/x}"} {
+	for _, sink := range []string{"stdout: {}", "file: {path: /data/x}", "objects: {url: s3://bucket}"} {
 		text := "clusters: {main: {brokers: [localhost:9092]}}\nconsumers: [{name: x, cluster: main, topics: [t], sink: {" + sink + "}}]\n"
 		c, problems := config.Parse("default.yaml", []byte(text), func(string) (string, bool) { return "", false })
 		if len(problems) > 0 {
@@ -231,7 +231,7 @@ func fullConsumer() config.Consumer {
 	return config.Consumer{
 		Name: "x", State: config.Running, Topics: []string{"t"},
 		Cluster: config.Cluster{TLS: new(config.TLS), SASL: &config.SASL{OAuth: new(config.OAuth), AWS: new(config.AWS)}},
-		Sink:    sink.Spec{File: &sink.FileSpec{Rotate: new(sink.Rotate)}, Stdout: new(sink.StdoutSpec)},
+		Sink:    sink.Spec{File: &sink.FileSpec{Rotate: new(sink.Rotate)}, Objects: &sink.ObjectsSpec{TLS: new(sink.ObjectsTLS)}, Stdout: new(sink.StdoutSpec)},
 	}
 }
 
@@ -275,7 +275,7 @@ func meaning(s setting) string {
 
 // codeLike matches what a description writes without quotes, which a struct tag cannot
 // have: keys, placeholders, variables.
-var codeLike = regexp.MustCompile(`\$?\{[A-Za-z]*\}|[a-z]+-<[a-z]+>|\$[A-Z]+\b|\b[a-z]+(?:\[\d+\])?(?:[._][a-z]+)+\b`)
+var codeLike = regexp.MustCompile(`\$?\{[A-Za-z_:]*\}|[a-z]+-<[a-z]+>|\$[A-Z]+\b|\b[a-z]+(?:\[\d+\])?(?:[._][a-z]+)+\b`)
 
 func asCode(text string) string { return codeLike.ReplaceAllString(text, "`$0`") }
 
@@ -309,7 +309,7 @@ consumers:
 The agent validates the file strictly. An unknown key, a duplicate key or name, a wrong type, an invalid combination or a second document is an error with line, column, path and often a hint. All errors are reported together.
 
 - **Variables.** ` + "`${NAME}` and `${NAME:-default}`" + ` in a value are replaced from the environment; ` + "`$$`" + ` is a dollar sign. A variable that is not set is an error. Inside ` + "`{ }` or `[ ]`" + ` such a value needs quotes. A newline at the end of a variable is ignored. A variable in a list of texts may hold several elements, separated by commas: ` + "`brokers: ${BROKERS}`" + `, or ` + "`topics: [audit, \"${TOPICS}\"]`" + `. A text in the file is not split. ` + "`$NAME`, `$(command)`, `~/`, `%NAME%`, `<name>` and `{{ template }}`" + ` are not expanded, and are errors; in a password or user name, which may look like this, they cause a warning.
-- **Placeholders.** ` + "`{name}` in `group`, `instance_id` and `sink.file.path`" + ` is the name of the consumer, also in ` + "`defaults`: `group: \"team-{name}\"`" + `.
+- **Placeholders.** ` + "`{name}` in `group`, `instance_id`, `sink.file.path` and `url`, `key` and `spool` of `sink.objects`" + ` is the name of the consumer, also in ` + "`defaults`: `group: \"team-{name}\"`" + `.
 - **Anchors.** Keys of the top level that begin with ` + "`x-`" + ` are ignored. They can hold blocks for aliases and merge keys: ` + "`x-file: &file {format: json}`, then `file: {<<: *file, path: …}`" + `.
 - **An explicit zero** is not the default. It is an error, except in ` + "`sink.file.rotate`" + `, where it means no limit.
 - **Warnings.** Secrets and user names that look like a mistake, and groups that several consumers share, are reported by ` + "`kcagent validate`, `kcagent plan`" + ` and the log. The file is still applied.

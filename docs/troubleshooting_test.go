@@ -242,6 +242,7 @@ var unseen = map[string]string{
 	"decompressed batch has … bytes, more than allowed":                            "replaced by a message that names the limit",
 	"the brokers belong to another cluster than the records of the file":           "not logged; an error names both clusters",
 	"an open plan can only be completed by an objects sink":                        "replaced by a message that names the range",
+	"open sink: objects sinks are not available":                                   "until the sink is there",
 	"the object exists already":                                                    "the sink compares the object then",
 	"the object does not exist":                                                    "the sink uploads the object then",
 	"the consumer is paused":                                                       "has a chunk read again after the pause",

@@ -8,8 +8,9 @@ import (
 
 // Spec says where a consumer's records go. Exactly one field is set.
 type Spec struct {
-	File   *FileSpec   `yaml:"file" doc:"Writes to a file on this host." default:"this or stdout is required"`
-	Stdout *StdoutSpec `yaml:"stdout" doc:"Writes to the standard output of the agent." default:"this or file is required"`
+	File    *FileSpec    `yaml:"file" doc:"Writes to a file on this host." default:"one kind is required"`
+	Objects *ObjectsSpec `yaml:"objects" doc:"Writes objects to an object store: Amazon S3 and compatible stores, Google Cloud Storage, Azure Blob Storage, or a folder." default:"one kind is required"`
+	Stdout  *StdoutSpec  `yaml:"stdout" doc:"Writes to the standard output of the agent." default:"one kind is required"`
 }
 
 // kindNames are the keys of the fields of Spec, in their order. Each status and each plan
@@ -45,10 +46,13 @@ func (s Spec) Kind() string {
 }
 
 // String returns a name of the sink for messages and for status, such as
-// "file:/data/orders.log".
+// "file:/data/orders.log" or "objects:s3://lake/kafka".
 func (s Spec) String() string {
-	if s.File != nil {
+	switch {
+	case s.File != nil:
 		return "file:" + s.File.Path
+	case s.Objects != nil:
+		return "objects:" + s.Objects.URL
 	}
 	return s.Kind()
 }

@@ -69,19 +69,21 @@ const (
 )
 
 var costs = map[string]int{
-	"state":                 costLive, // compare decides
-	"cluster":               costLive, // the name alone: the fields of the cluster are compared one by one
-	"fetch":                 costLive,
-	"rack":                  costLive,
-	"flush":                 costLive,
-	"max_partition_bytes":   costLive,
-	"stall_timeout":         costLive,
-	"sink.file.rotate":      costLive,
-	"sink.file.compression": costLive,
-	"sink.file.durability":  costLive,
-	"sink.file.mode":        costLive,
-	"topics":                costSubscription,
-	"topics_regex":          costSubscription,
+	"state":                    costLive, // compare decides
+	"cluster":                  costLive, // the name alone: the fields of the cluster are compared one by one
+	"fetch":                    costLive,
+	"rack":                     costLive,
+	"flush":                    costLive,
+	"max_partition_bytes":      costLive,
+	"stall_timeout":            costLive,
+	"sink.file.rotate":         costLive,
+	"sink.file.compression":    costLive,
+	"sink.file.durability":     costLive,
+	"sink.file.mode":           costLive,
+	"sink.objects.rotate":      costLive,
+	"sink.objects.compression": costLive,
+	"topics":                   costSubscription,
+	"topics_regex":             costSubscription,
 }
 
 func costOf(field string) int {

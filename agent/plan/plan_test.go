@@ -192,7 +192,7 @@ func fullConsumer() config.Consumer {
 		Name: "c", Brokers: []string{"a:1"}, Topics: []string{"t"}, State: config.Running,
 		Cluster: config.Cluster{Brokers: []string{"a:1"}, TLS: &config.TLS{}, SASL: &config.SASL{OAuth: &config.OAuth{}, AWS: &config.AWS{}}},
 		OnError: config.OnError{DeadLetter: &config.DeadLetter{File: &sink.FileSpec{Rotate: &sink.Rotate{}}}},
-		Sink:    sink.Spec{File: &sink.FileSpec{Rotate: &sink.Rotate{}}, Stdout: &sink.StdoutSpec{}},
+		Sink:    sink.Spec{File: &sink.FileSpec{Rotate: &sink.Rotate{}}, Objects: &sink.ObjectsSpec{TLS: &sink.ObjectsTLS{}}, Stdout: &sink.StdoutSpec{}},
 	}
 }
 

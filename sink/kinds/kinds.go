@@ -46,6 +46,10 @@ var table = registry{
 		conflict:  func(a, b sink.Spec) bool { return filename.Overlap(a.File.Path, nil, b.File.Path, nil) },
 	},
 	{
+		name: "objects",
+		open: func(context.Context, sink.Spec, sink.Options) (sink.Sink, error) { return nil, errObjects },
+	},
+	{
 		name: "stdout",
 		open: func(_ context.Context, spec sink.Spec, _ sink.Options) (sink.Sink, error) {
 			return stdout.Open(*spec.Stdout)
@@ -62,6 +66,8 @@ func checkFileFree(spec sink.Spec, mine []sink.Spec) error {
 	}
 	return file.CheckFree(*spec.File, files)
 }
+
+var errObjects = errors.New("open sink: objects sinks are not available")
 
 var errNoKind = errors.New("open sink: no kind is set")
 
