@@ -118,7 +118,8 @@ func (c *chunk) free() {
 }
 
 // read encodes a chunk of the records that are available. The chunk ends with the record
-// that reaches the room of the sink, so that a file can be completed at its size.
+// that reaches the room of the sink, so that a file can be completed at its size, before a record
+// of another window, and before one that the sink does not take yet.
 //
 // A large record is a chunk of its own, which read stores at once, so that the record is
 // not copied.
@@ -131,7 +132,8 @@ func (g *Generation) read(ctx context.Context, p *Partition, sub *fetch.Subscrip
 		storeLarge: func(c chunk) error { return g.storeLarge(ctx, p, c) },
 	}
 	r.TopicPartition = p.TopicPartition
-	if l, _ := g.env.Sink.Limits(p.TopicPartition); l.Bytes > 0 {
+	l, _ := g.env.Sink.Limits(p.TopicPartition)
+	if r.before = l.Before; l.Bytes > 0 {
 		r.limit = min(r.limit, l.Bytes)
 	}
 	var err error
@@ -145,11 +147,26 @@ func (g *Generation) read(ctx context.Context, p *Partition, sub *fetch.Subscrip
 type chunkReader struct {
 	chunk
 	limit      int       // the size from which on the chunk is complete
+	before     int64     // see [sink.Limits]
+	window     window    // of the records in the chunk
 	fits       int       // bytes that a buffer needs for the records that can be read now
 	expansion  expansion // of an earlier chunk
 	encoder    sink.Encoder
 	rejects    *reject.Rules
 	storeLarge func(chunk) error
+}
+
+// A window is that of the first record of a chunk that the sink stores.
+type window struct {
+	sink.Window
+	limited bool // it does not have all timestamps
+}
+
+// setWindow sets the window of the chunk by its first record.
+func (c *chunkReader) setWindow(first time.Time) (from, to time.Time) {
+	w := c.encoder.Window(first)
+	c.window = window{w, !w.Everywhen()}
+	return w.From, w.To
 }
 
 // read reads records of part until the chunk is complete. It returns the offset to continue at.
@@ -170,9 +187,13 @@ func (c *chunkReader) appendValues(part *fetch.Part) (next int64, handOver bool,
 		c.makeRoom(0, part.Size(c.limit), c.limit) // a value has fewer bytes than its record
 	}
 	v := fetch.Values{Data: c.Data}
-	next, handOver, err = part.AppendValues(&v, fetch.ValueLimits{Data: c.limit, Record: LargeRecord / escapedByte, Header: headerBytes})
+	next, handOver, err = part.AppendValues(&v, fetch.ValueLimits{
+		Data: c.limit, Record: LargeRecord / escapedByte, Header: headerBytes,
+		Before: c.before, Window: c.setWindow,
+	})
 	c.Data, c.Last, c.taken, c.consumed = v.Data, v.Last, v.Records, len(v.Data)
 	c.records, c.bytes, c.first, c.last = int64(v.Records), v.Bytes, v.First, v.Time
+	c.Count, c.Time = v.Records, v.First
 	return next, handOver, err
 }
 
@@ -181,7 +202,7 @@ func (c *chunkReader) appendValues(part *fetch.Part) (next int64, handOver bool,
 func (c *chunkReader) append(f *fetch.Record) (more bool) {
 	r := &f.Record
 	size := sizeOf(r)
-	if size >= LargeRecord && c.taken > 0 {
+	if size >= LargeRecord && c.taken > 0 || c.before > 0 && r.Offset >= c.before {
 		f.PutBack()
 		return false
 	}
@@ -196,11 +217,18 @@ func (c *chunkReader) append(f *fetch.Record) (more bool) {
 		c.consumed += size + letterBytes
 		return more && c.consumed < c.limit
 	}
+	switch {
+	case c.records == 0:
+		c.setWindow(r.Time)
+	case c.window.limited && !c.window.Has(r.Time):
+		f.PutBack()
+		return false
+	}
 	c.taken++
 	c.consumed += size
 	if size >= LargeRecord {
 		c.large, c.stored = true, c.storeLarge(chunk{
-			Chunk:   sink.Chunk{TopicPartition: c.TopicPartition, Large: r, Next: r.Offset + 1, Epoch: f.Epoch},
+			Chunk:   sink.Chunk{TopicPartition: c.TopicPartition, Large: r, Next: r.Offset + 1, Epoch: f.Epoch, Count: 1, Time: r.Time},
 			records: 1, first: r.Time, last: r.Time,
 			bytes: int64(len(r.Key) + len(r.Value)),
 		})
@@ -208,6 +236,9 @@ func (c *chunkReader) append(f *fetch.Record) (more bool) {
 	}
 	if first {
 		c.first = r.Time
+	}
+	if c.Count++; c.Count == 1 {
+		c.Time = r.Time
 	}
 	c.makeRoom(size+envelopeBytes, c.fits, c.limit)
 	c.Last, c.last = len(c.Data), r.Time

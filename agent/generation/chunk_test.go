@@ -7,7 +7,9 @@ import (
 	"hash/crc32"
 	"math/rand/v2"
 	"runtime"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -119,6 +121,21 @@ func (rawEncoder) Append(dst []byte, r *sink.Record) []byte {
 
 func (rawEncoder) ValueOnly() bool { return true }
 
+// A windowedEncoder is the encoder of the raw format for a sink that separates records by time.
+type windowedEncoder struct {
+	rawEncoder
+	width int64 // of a window, in milliseconds
+	shift int64 // of the windows, less than the width
+}
+
+func (e windowedEncoder) Window(t time.Time) sink.Window {
+	if t.IsZero() {
+		return sink.Window{To: t.Add(1)}
+	}
+	from := t.UnixMilli() - (t.UnixMilli()+e.shift)%e.width
+	return sink.Window{From: time.UnixMilli(from), To: time.UnixMilli(from + e.width)}
+}
+
 // randomResponse returns record batches, with a message of the format before Kafka 0.11 here and
 // there. Offsets have gaps. If malformed is true, the last batch has fewer records than its header
 // says.
@@ -195,14 +212,20 @@ func TestValuesAreTheChunksOfSingleRecords(t *testing.T) {
 			var got [2]string
 			limit := 1 + random.IntN([]int{1, 100, 2000, chunkBytes}[random.IntN(4)])
 			failed := false
-			for i, encoder := range []sink.Encoder{rawEncoder{}, perRecord{rawEncoder{}}} {
-				c := chunkReader{limit: limit, encoder: encoder, rejects: rejects, storeLarge: func(c chunk) error {
-					got[i] += fmt.Sprintf("large %d next %d epoch %s records %d bytes %d first %v last %v\n", c.Large.Offset, c.Next, c.Epoch, c.records, c.bytes, c.first, c.last)
+			var raw sink.Encoder = rawEncoder{}
+			if round%2 == 1 {
+				raw = windowedEncoder{width: 2 + random.Int64N(3), shift: random.Int64N(2)}
+			}
+			before := random.Int64N(2) * (1 + random.Int64N(200))
+			for i, encoder := range []sink.Encoder{raw, perRecord{raw}} {
+				c := chunkReader{limit: limit, before: before, encoder: encoder, rejects: rejects, storeLarge: func(c chunk) error {
+					got[i] += fmt.Sprintf("large %d next %d epoch %s records %d bytes %d first %v last %v count %d time %v\n",
+						c.Large.Offset, c.Next, c.Epoch, c.records, c.bytes, c.first, c.last, c.Count, c.Time)
 					return nil
 				}}
 				next, err := c.read(&parts[i])
-				got[i] += fmt.Sprintf("next %d epoch %s error %v empty %v large %v records %d bytes %d last %d first %v last %v\n%s",
-					next, parts[i].Epoch, err, parts[i].Empty(), c.large, c.records, c.bytes, c.Last, c.first, c.last, c.Data)
+				got[i] += fmt.Sprintf("next %d epoch %s error %v empty %v large %v records %d bytes %d last %d first %v last %v count %d time %v\n%s",
+					next, parts[i].Epoch, err, parts[i].Empty(), c.large, c.records, c.bytes, c.Last, c.first, c.last, c.Count, c.Time, c.Data)
 				c.free()
 				failed = err != nil
 			}
@@ -215,4 +238,113 @@ func TestValuesAreTheChunksOfSingleRecords(t *testing.T) {
 		}
 		frame.Release()
 	}
+}
+
+// responseOf returns a batch with a record at each offset, with a time in seconds; -1 is none. The
+// value of a record is its offset, a large one if large has it.
+func responseOf(offsets, seconds []int64, large int64) []byte {
+	b := kmsg.RecordBatch{FirstOffset: offsets[0], Magic: 2, ProducerID: -1, NumRecords: int32(len(offsets))}
+	for i, offset := range offsets {
+		b.LastOffsetDelta = int32(offset - offsets[0])
+		r := kmsg.Record{OffsetDelta: b.LastOffsetDelta, TimestampDelta64: max(1000*seconds[i], -1), Value: fmt.Append(nil, offset)}
+		if offset == large {
+			r.Value = bytes.Repeat([]byte("9"), LargeRecord)
+		}
+		length := binary.AppendVarint(nil, int64(len(r.AppendTo(nil))-1))
+		b.Records = append(append(b.Records, length...), r.AppendTo(nil)[1:]...)
+	}
+	data := b.AppendTo(nil)
+	binary.BigEndian.PutUint32(data[8:], uint32(len(data)-12))
+	binary.BigEndian.PutUint32(data[17:], crc32.Checksum(data[21:], crc32.MakeTable(crc32.Castagnoli)))
+	return data
+}
+
+// TestChunkEndsBeforeARecordThatItMayNotHave: one of another window of time, or at or after the
+// limit of the sink. Then the position is that of this record, also if the chunk is empty.
+func TestChunkEndsBeforeARecordThatItMayNotHave(t *testing.T) {
+	const all = 1 << 40 // milliseconds: one window
+	skip := reject.New(&config.Consumer{Decode: config.Decode{Value: config.DecodeJSON}, OnError: config.OnError{Action: config.Skip}}, nil)
+	for name, tc := range map[string]struct {
+		offsets, seconds []int64
+		large, before    int64
+		width, shift     int64  // of the windows
+		want             string // each chunk as its values, its number of records and their first time, and the next offset
+	}{
+		"windows":              {offsets: []int64{5, 6, 7, 8}, seconds: []int64{1, 9, 10, 3}, width: 10_000, want: "5 6 n2 t1 →7, 7 n1 t10 →8, 8 n1 t3 →9"},
+		"no timestamp":         {offsets: []int64{5, 6, 7, 8}, seconds: []int64{-1, -1, 0, -1}, width: 10_000, want: "5 6 n2 →7, 7 n1 t0 →8, 8 n1 →9"},
+		"none beside 1970":     {offsets: []int64{5, 6, 7}, seconds: []int64{0, -1, 1}, width: 10_000, shift: 5000, want: "5 n1 t0 →6, 6 n1 →7, 7 n1 t1 →8"},
+		"gap before a window":  {offsets: []int64{5, 9}, seconds: []int64{1, 11}, width: 10_000, want: "5 n1 t1 →9, 9 n1 t11 →10"},
+		"large record":         {offsets: []int64{5, 6, 7}, seconds: []int64{1, 11, 12}, large: 6, width: 10_000, want: "5 n1 t1 →6, large n1 t11 →7, 7 n1 t12 →8"},
+		"limit":                {offsets: []int64{5, 6, 7}, seconds: []int64{1, 1, 1}, before: 7, width: all, want: "5 6 n2 t1 →7, n0 →7"},
+		"limit in a gap":       {offsets: []int64{5, 9}, seconds: []int64{1, 1}, before: 7, width: all, want: "5 n1 t1 →9, n0 →9"},
+		"limit is the first":   {offsets: []int64{5, 6}, seconds: []int64{1, 1}, before: 5, width: all, want: "n0 →5"},
+		"limit before a large": {offsets: []int64{5, 6}, seconds: []int64{1, 1}, large: 6, before: 6, width: all, want: "5 n1 t1 →6, n0 →6"},
+		"limit after all":      {offsets: []int64{5, 6}, seconds: []int64{1, 1}, before: 100, width: all, want: "5 6 n2 t1 →7"},
+	} {
+		content := batch.Decode(batch.NewFrame(1), grantedAllowance(t), &kmsg.FetchResponseTopicPartition{RecordBatches: responseOf(tc.offsets, tc.seconds, tc.large)}, 0, sarama.ReadUncommitted)
+		raw := windowedEncoder{width: tc.width, shift: tc.shift}
+		for way, r := range map[string]chunkReader{
+			"values":  {encoder: raw, rejects: reject.New(&config.Consumer{}, nil)},
+			"records": {encoder: perRecord{raw}, rejects: reject.New(&config.Consumer{}, nil)},
+			"decoded": {encoder: raw, rejects: skip},
+		} {
+			part := content.Part()
+			var got []string
+			for !part.Empty() {
+				c := r
+				c.limit, c.before = chunkBytes, tc.before
+				var large []string
+				c.storeLarge = func(c chunk) error {
+					large = []string{"large " + describe(c.Chunk)}
+					return nil
+				}
+				next, err := c.read(&part)
+				if err != nil {
+					t.Fatal(err)
+				}
+				text := strings.Join(append(strings.Fields(string(c.Data)), large...), " ")
+				if large == nil {
+					text = strings.TrimSpace(text + " " + describe(c.Chunk))
+				}
+				got = append(got, fmt.Sprintf("%s →%d", text, next))
+				if c.free(); c.taken == 0 {
+					break
+				}
+			}
+			if got := strings.Join(got, ", "); got != tc.want {
+				t.Errorf("%s as %s: %s, want %s", name, way, got, tc.want)
+			}
+		}
+	}
+}
+
+func describe(c sink.Chunk) string {
+	text := fmt.Sprintf("n%d", c.Count)
+	if !c.Time.IsZero() {
+		text += fmt.Sprintf(" t%d", c.Time.Unix())
+	}
+	return text
+}
+
+// TestRejectedRecordsHaveNoWindow: the window of a chunk is that of the records that the sink stores.
+func TestRejectedRecordsHaveNoWindow(t *testing.T) {
+	raw := responseOf([]int64{5, 6, 7, 8}, []int64{1, 11, 22, 12}, -1)
+	for _, i := range []int{bytes.LastIndexByte(raw, '5'), bytes.LastIndexByte(raw, '7')} {
+		raw[i] = '{'
+	}
+	binary.BigEndian.PutUint32(raw[17:], crc32.Checksum(raw[21:], crc32.MakeTable(crc32.Castagnoli)))
+	content := batch.Decode(batch.NewFrame(1), grantedAllowance(t), &kmsg.FetchResponseTopicPartition{RecordBatches: raw}, 0, sarama.ReadUncommitted)
+	part := content.Part()
+	c := chunkReader{limit: chunkBytes, encoder: windowedEncoder{width: 10_000}, rejects: reject.New(
+		&config.Consumer{Decode: config.Decode{Value: config.DecodeJSON}, OnError: config.OnError{Action: config.Skip}}, nil)}
+	if next, err := c.read(&part); err != nil || next != 9 || string(c.Data) != "6\n8\n" || describe(c.Chunk) != "n2 t11" {
+		t.Errorf("%q, %s, next %d, %v", c.Data, describe(c.Chunk), next, err)
+	}
+}
+
+func grantedAllowance(t *testing.T) *batch.Allowance {
+	t.Helper()
+	a := batch.NewAllowance(new(limits.Memory))
+	a.Grant(t, 64<<20)
+	return &a
 }

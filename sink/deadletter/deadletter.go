@@ -98,7 +98,7 @@ const largeLetter = 256 << 10
 func (s *Sink) Letter(r *sink.Record, epoch leader.Epoch, cause error) sink.Chunk {
 	letter := *r
 	letter.Headers = append(slices.Clip(r.Headers), sink.Header{Key: []byte(ErrorHeader), Value: []byte(cause.Error())})
-	c := sink.Chunk{TopicPartition: sink.TopicPartition{Topic: r.Topic, Partition: r.Partition}, Next: r.Offset + 1, Epoch: epoch}
+	c := sink.Chunk{TopicPartition: sink.TopicPartition{Topic: r.Topic, Partition: r.Partition}, Next: r.Offset + 1, Epoch: epoch, Count: 1, Time: r.Time}
 	if len(r.Key)+len(r.Value) >= largeLetter {
 		c.Large = &letter
 	} else {
