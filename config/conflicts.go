@@ -8,16 +8,20 @@ import (
 	"strconv"
 	"strings"
 
+	"kcagent/config/objects"
 	"kcagent/config/strictyaml"
+	"kcagent/sink"
 	"kcagent/sink/file/filename"
+	"kcagent/sink/template"
 )
 
 // checkConflicts applies the rules that concern two consumers: names are unique, no two
-// consumers are the same static member, and no file has two writers.
+// consumers are the same static member, and no file and no object has two writers.
 func (p *parser) checkConflicts(entries []entry) {
 	names := make(map[string]*entry)
 	members := make(map[string]*entry) // static ones
 	var files pathTree
+	stores := make(map[string]*pathTree) // the objects by destination
 	for i := range entries {
 		e := &entries[i]
 		if first := names[e.consumer.Name]; first != nil && e.consumer.Name != "" {
@@ -37,6 +41,27 @@ func (p *parser) checkConflicts(entries []entry) {
 		for _, f := range filesOf(e) {
 			p.addFile(&files, f)
 		}
+		if o := e.consumer.Sink.Objects; o != nil {
+			p.addObjects(stores, e, *o)
+		}
+	}
+}
+
+// addObjects adds the objects of a consumer to the tree of their destination, or reports their
+// conflict with those of another one.
+func (p *parser) addObjects(stores map[string]*pathTree, e *entry, o sink.ObjectsSpec) {
+	destination, paths := objects.Paths(o, e.consumer.Topics)
+	if stores[destination] == nil {
+		stores[destination] = new(pathTree)
+	}
+	var patterns [][]pattern
+	for _, elements := range paths {
+		patterns = append(patterns, patternsOf(elements, template.Overlap))
+	}
+	if other, _ := stores[destination].add(&writtenFile{entry: e}, patterns); other != nil {
+		p.doc.ReportField(e.node, e.path, "sink.objects.url",
+			fmt.Sprintf("consumers %q and %q may write the same objects", other.consumer.Name, e.consumer.Name),
+			fmt.Sprintf("that consumer begins in line %d; use a url of its own for each consumer, for example with {name}", other.node.Line))
 	}
 }
 
@@ -59,7 +84,7 @@ func filesOf(e *entry) (files []writtenFile) {
 
 // addFile adds a file to the tree, or reports its conflict with another one.
 func (p *parser) addFile(files *pathTree, f writtenFile) {
-	switch other, folder := files.add(&f); {
+	switch other, folder := files.add(&f, pathsOf(&f)); {
 	case other == nil:
 	case folder:
 		p.doc.ReportField(f.node, f.path, f.key,
@@ -102,7 +127,7 @@ func (p *parser) warnSharedGroups(entries []entry) {
 	}
 }
 
-// A pathTree holds the files that consumers may write, by the elements of their
+// A pathTree holds the files or objects that consumers may write, by the elements of their
 // paths. No placeholder stands for a slash, so a path has as many elements as its
 // pattern, and two paths meet if their elements do, one by one. A thousand
 // consumers are a million pairs: the tree compares only elements that begin alike.
@@ -123,28 +148,30 @@ type pathNode struct {
 // A pattern is an element of a path that may hold placeholders.
 type pattern struct {
 	text       string
-	head, tail string // before the first and after the last placeholder
+	head, tail string                 // before the first and after the last placeholder
+	overlap    func(a, b string) bool // of the texts of two elements
 }
 
-func patternOf(element string) pattern {
-	p := pattern{element, element, element}
-	if open := strings.IndexByte(element, '{'); open >= 0 {
-		p.head, p.tail = element[:open], element[strings.LastIndexByte(element, '}')+1:]
+func patternsOf(elements []string, overlap func(a, b string) bool) (patterns []pattern) {
+	for _, e := range elements {
+		p := pattern{e, e, e, overlap}
+		if open := strings.IndexByte(e, '{'); open >= 0 {
+			p.head, p.tail = e[:open], e[strings.LastIndexByte(e, '}')+1:]
+		}
+		patterns = append(patterns, p)
 	}
-	return p
+	return patterns
 }
 
 func (p pattern) meets(o pattern) bool {
-	return p == o || (strings.HasPrefix(p.head, o.head) || strings.HasPrefix(o.head, p.head)) &&
-		(strings.HasSuffix(p.tail, o.tail) || strings.HasSuffix(o.tail, p.tail)) &&
-		filename.Overlap(p.text, nil, o.text, nil)
+	return p.text == o.text || (strings.HasPrefix(p.head, o.head) || strings.HasPrefix(o.head, p.head)) &&
+		(strings.HasSuffix(p.tail, o.tail) || strings.HasSuffix(o.tail, p.tail)) && p.overlap(p.text, o.text)
 }
 
-// add enters a file. If another file may be the same, it enters nothing and returns the
-// other one; with folder, one of the two paths needs a folder where the other one needs a
-// file.
-func (t *pathTree) add(f *writtenFile) (other *writtenFile, folder bool) {
-	paths := pathsOf(f)
+// add enters a file, which may have any of the paths. If another file may be the same, it enters
+// nothing and returns the other one; with folder, one of the two paths needs a folder where the
+// other one needs a file.
+func (t *pathTree) add(f *writtenFile, paths [][]pattern) (other *writtenFile, folder bool) {
 	for _, path := range paths {
 		if other, folder = t.root.find(path); other != nil {
 			return other, folder
@@ -232,11 +259,10 @@ func pathsOf(f *writtenFile) [][]pattern {
 			paths = append(paths, strings.ReplaceAll(path, "{topic}", topic))
 		}
 	}
+	overlap := func(a, b string) bool { return filename.Overlap(a, nil, b, nil) }
 	split := make([][]pattern, len(paths))
 	for i, p := range paths {
-		for element := range strings.SplitSeq(strings.TrimPrefix(p, "/"), "/") {
-			split[i] = append(split[i], patternOf(element))
-		}
+		split[i] = patternsOf(strings.Split(strings.TrimPrefix(p, "/"), "/"), overlap)
 	}
 	return split
 }

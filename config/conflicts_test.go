@@ -18,13 +18,14 @@ func TestPathTreeFindsConflicts(t *testing.T) {
 	}
 	add := func(first, second path) string {
 		var tree pathTree
+		add := func(f *writtenFile) (*writtenFile, bool) { return tree.add(f, pathsOf(f)) }
 		entryOf := func(p path) *writtenFile {
 			return &writtenFile{entry: &entry{consumer: Consumer{Topics: p.topics}}, file: p.path}
 		}
-		if other, _ := tree.add(entryOf(first)); other != nil {
+		if other, _ := add(entryOf(first)); other != nil {
 			return "a conflict with itself"
 		}
-		switch other, isFolder := tree.add(entryOf(second)); {
+		switch other, isFolder := add(entryOf(second)); {
 		case other == nil:
 			return none
 		case isFolder:
@@ -87,7 +88,8 @@ func TestPathTreeFindsWhatAllPairsFind(t *testing.T) {
 			for _, b := range before {
 				want = want || conflicts(path, b)
 			}
-			other, _ := tree.add(&writtenFile{entry: &entry{}, file: path})
+			f := &writtenFile{entry: &entry{}, file: path}
+			other, _ := tree.add(f, pathsOf(f))
 			if (other != nil) != want {
 				t.Fatalf("%s after %q: conflict %v, want %v", path, before, other != nil, want)
 			}
@@ -126,7 +128,7 @@ func BenchmarkPathTree(b *testing.B) {
 			for b.Loop() {
 				var tree pathTree
 				for _, f := range files {
-					if other, _ := tree.add(f); other != nil {
+					if other, _ := tree.add(f, pathsOf(f)); other != nil {
 						b.Fatal(other.consumer.Name)
 					}
 				}

@@ -9,6 +9,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"kcagent/config/objects"
 	"kcagent/config/strictyaml"
 	"kcagent/sink"
 )
@@ -38,7 +39,7 @@ func normalise(c *Consumer, conf *Config) {
 		normaliseFile(f, c.Name)
 	}
 	if o := c.Sink.Objects; o != nil {
-		normaliseObjects(o, c.Name)
+		objects.Normalise(o, c.Name)
 	}
 	if s := c.Sink.Stdout; s != nil {
 		setDefault(&s.Format, sink.JSON)

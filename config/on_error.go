@@ -44,7 +44,7 @@ const (
 
 // DeadLetter has the dead-letter file, to which the records that cannot be decoded are written.
 type DeadLetter struct {
-	File *sink.FileSpec `yaml:"file" doc:"The same keys as sink.file; format is json, and delivery is the delivery of the sink."`
+	File *sink.FileSpec `yaml:"file" doc:"The same keys as sink.file; format is json, and delivery is the delivery of sink.file; with another sink it is at_least_once."`
 }
 
 // UnmarshalText reads stop or skip.

@@ -120,6 +120,14 @@ var otherKeys = map[string]string{
 	"auto_offset_reset": "use start: earliest or latest",
 	"auto.offset.reset": "use start: earliest or latest",
 	"output":            "use sink",
+	"access_key":        "use access_key_file: credentials are in files only",
+	"access_key_id":     "use access_key_file: credentials are in files only",
+	"secret_key":        "use secret_key_file: credentials are in files only",
+	"secret_access_key": "use secret_key_file: credentials are in files only",
+	"bucket":            "write it in url: s3://bucket/prefix",
+	"prefix":            "write it in url: s3://bucket/prefix",
+	"keep":              "remove it: only files have it; a lifecycle rule of the bucket deletes objects",
+	"keep_for":          "remove it: only files have it; a lifecycle rule of the bucket deletes objects",
 }
 
 // textKind returns what the text at a path may contain.

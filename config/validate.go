@@ -15,6 +15,7 @@ import (
 	"github.com/IBM/sarama"
 	"gopkg.in/yaml.v3"
 
+	"kcagent/config/objects"
 	"kcagent/config/strictyaml"
 	"kcagent/sink"
 	"kcagent/sink/file/filename"
@@ -207,6 +208,16 @@ func (p *parser) checkSink(n *yaml.Node, path string, c *Consumer) {
 	}
 	if c.Sink.File != nil {
 		p.checkFile(n, path, "sink.file", c.Sink.File, c)
+	}
+	if c.Sink.Objects != nil {
+		for _, f := range objects.Check(*c.Sink.Objects, c.Topics) {
+			field := "sink.objects." + f.Field
+			if f.Warning {
+				p.doc.Warn(strictyaml.Find(n, field), path+"."+field, f.Message, f.Hint)
+				continue
+			}
+			p.doc.ReportField(n, path, field, f.Message, f.Hint)
+		}
 	}
 }
 

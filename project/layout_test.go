@@ -65,7 +65,8 @@ var arrows = []struct{ name, imports string }{
 	{"fetch/dial", "limits retry"},
 	{"fetch/batch", "buffers leader limits record"},
 
-	{"config", "config/filewatch config/strictyaml limits logkey sink sink/file/filename"},
+	{"config", "config/filewatch config/objects config/strictyaml limits logkey sink sink/file/filename sink/template"},
+	{"config/objects", "sink sink/template"},
 	{"config/textdiff", ""},
 	{"config/strictyaml", ""},
 	{"config/filewatch", "condition logkey"},
@@ -79,6 +80,7 @@ var arrows = []struct{ name, imports string }{
 	{"sink/file/filename", "sink"},
 	{"sink/file/disk", ""},
 	{"sink/compress", "limits sink"},
+	{"sink/template", "sink"},
 	{"sink/deadletter", "leader sink"},
 	{"sink/decode", "sink"},
 	{"sink/encode", "sink"},

@@ -100,6 +100,11 @@ consumers:
 	if err := os.WriteFile(filepath.Join(settings, "consumers.yaml"), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	zones := `consumers: [{name: a, brokers: ["k:9092"], topics: [t], sink: {objects: {url: s3://lake, time_zone: Europe/Berlin}}}]`
+	if err := os.WriteFile(filepath.Join(settings, "zones.yaml"), []byte(zones), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c.succeeds(t, "", "validate", "--config", "/etc/kcagent/zones.yaml") // the image has no files with time zones
 	c.succeeds(t, testVersion, "version")
 	c.succeeds(t, "", "validate", "--config", "/etc/kcagent/consumers.yaml")
 
