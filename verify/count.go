@@ -22,10 +22,11 @@ type Count struct {
 }
 
 // A Run is a range of offsets that are missing or repeated, both ends included. At is the
-// file:line of the record after a hole, or of the first repeat.
+// file:line, or the key, of what comes after a hole, or of the first repeat.
 type Run struct {
-	From, To int64
-	At       string
+	From int64  `json:"from"`
+	To   int64  `json:"to"`
+	At   string `json:"at"`
 }
 
 // Bounds of the memory of a partition. Beyond maxHoles, a late offset counts as a repeat.
