@@ -12,6 +12,7 @@ import (
 	"kcagent/agent/web"
 	"kcagent/config"
 	"kcagent/config/filewatch"
+	"kcagent/sink"
 )
 
 func (a *Agent) Status() web.Status { return a.api.Status() }
@@ -126,6 +127,8 @@ func (f *fakeRunner) Sample(time.Time) {}
 func (f *fakeRunner) Brief() consumer.Snapshot { return f.Snapshot() }
 
 func (f *fakeRunner) TotalLag() lag.Lag { return lag.Lag{} }
+
+func (f *fakeRunner) SinkObjects() sink.Objects { return sink.Objects{} }
 
 func (f *fakeRunner) Snapshot() consumer.Snapshot {
 	f.mu.Lock()

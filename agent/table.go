@@ -202,8 +202,8 @@ func (a *Agent) publish() {
 	var paths []string
 	for i := range s.Rows {
 		for _, snk := range s.Rows[i].Spec.Sinks() {
-			if snk.File != nil {
-				paths = append(paths, snk.File.Path)
+			if path := snk.LocalPath(); path != "" {
+				paths = append(paths, path)
 			}
 		}
 	}

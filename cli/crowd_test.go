@@ -21,6 +21,7 @@ import (
 	"kcagent/agent/stats"
 	"kcagent/agent/web"
 	"kcagent/config"
+	"kcagent/sink"
 )
 
 // crowdSize is many times the number of connections that the server of these tests has, which
@@ -157,6 +158,8 @@ type failingConsumer string
 func (c failingConsumer) Brief() consumer.Snapshot { return c.Snapshot() }
 
 func (failingConsumer) TotalLag() lag.Lag { return lag.Lag{} }
+
+func (failingConsumer) SinkObjects() sink.Objects { return sink.Objects{} }
 
 func (c failingConsumer) Snapshot() consumer.Snapshot {
 	s := consumer.Snapshot{ID: string(c), Name: string(c), State: consumer.Failing, Started: true, Fault: longError}

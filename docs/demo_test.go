@@ -15,7 +15,7 @@ import (
 )
 
 // A demoAgent is a running `kcagent demo`: an agent with three consumers, one of them
-// paused, on an embedded broker.
+// paused, on an embedded broker, and a stopped one with an objects sink.
 type demoAgent struct{ url string }
 
 // startDemo runs the demo until the test ends. It returns once the consumers have
@@ -26,7 +26,8 @@ func startDemo(t *testing.T) demoAgent {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(self, "demo", "--dir", filepath.Join(t.TempDir(), "demo"), "--listen", "127.0.0.1:0", "--log-level", "warn")
+	dir := filepath.Join(t.TempDir(), "demo")
+	cmd := exec.Command(self, "demo", "--dir", dir, "--listen", "127.0.0.1:0", "--log-level", "warn")
 	cmd.Env = append(os.Environ(), actAsProgram+"=1")
 	cmd.Stderr = os.Stderr
 	stdout, err := cmd.StdoutPipe()
@@ -48,12 +49,30 @@ func startDemo(t *testing.T) demoAgent {
 	for lines.Scan() {
 		if url := address.FindString(lines.Text()); url != "" {
 			a := demoAgent{url}
+			addArchive(t, dir)
 			a.waitForRecords(t)
 			return a
 		}
 	}
 	t.Fatal("kcagent demo does not print the address of its HTTP API")
 	return demoAgent{}
+}
+
+// archive is the name of the consumer with an objects sink.
+const archive = "archive"
+
+// addArchive adds a consumer to the sample file of a demo.
+func addArchive(t *testing.T, dir string) {
+	t.Helper()
+	path := filepath.Join(dir, "consumers.yaml")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = fmt.Appendf(text, "\n  - {name: %s, topics: [audit], state: stopped, sink: {objects: {url: 'file://%s/objects'}}}\n", archive, dir)
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (a demoAgent) waitForRecords(t *testing.T) {
@@ -70,6 +89,7 @@ func (a demoAgent) waitForRecords(t *testing.T) {
 		committed := regexp.MustCompile(`kcagent_consumer_commit_duration_seconds_count\{consumer="orders"\} [1-9]`)
 		if resp.StatusCode == http.StatusOK && flushed.MatchString(metrics) && committed.MatchString(metrics) &&
 			strings.Contains(metrics, `kcagent_partition_next_offset{consumer="audit"`) &&
+			strings.Contains(metrics, `kcagent_objects_total{consumer="`+archive+`"}`) &&
 			strings.Contains(metrics, `kcagent_consumer_sink_free_bytes{consumer="orders"}`) {
 			return
 		}

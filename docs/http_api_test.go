@@ -137,7 +137,7 @@ func checkEndpoints(t *testing.T, a demoAgent) {
 func checkParameters(t *testing.T, a demoAgent) {
 	t.Helper()
 	for _, p := range parameters {
-		if r := a.get(t, p.valid); r.status != http.StatusOK || r.header.Get("X-Total-Count") != "3" {
+		if r := a.get(t, p.valid); r.status != http.StatusOK || r.header.Get("X-Total-Count") != "4" {
 			t.Errorf("GET %s: status %d, headers %v", p.valid, r.status, r.header)
 		}
 		if r := a.get(t, p.invalid); r.status != http.StatusBadRequest || !strings.Contains(r.body, `"error"`) {

@@ -28,23 +28,26 @@ func metricsPage(t *testing.T, agent demoAgent) string {
 	var b strings.Builder
 	b.WriteString(generated)
 	b.WriteString(metricsIntro)
-	var factors []int // series of the agent, of each consumer, of each partition
+	var factors []int // series of the agent, of each consumer, of each partition, of each objects sink
 	var tables strings.Builder
 	for _, scope := range []struct {
 		title string
-		has   func(labels []string) bool
+		has   func(f *dto.MetricFamily, labels []string) bool
 	}{
-		{"The agent", func(labels []string) bool { return !slices.Contains(labels, "consumer") }},
-		{"Each consumer", func(labels []string) bool {
-			return slices.Contains(labels, "consumer") && !slices.Contains(labels, "partition")
+		{"The agent", func(_ *dto.MetricFamily, labels []string) bool { return !slices.Contains(labels, "consumer") }},
+		{"Each consumer", func(f *dto.MetricFamily, labels []string) bool {
+			return slices.Contains(labels, "consumer") && !slices.Contains(labels, "partition") && of(f, "orders") > 0
 		}},
-		{"Each assigned partition", func(labels []string) bool { return slices.Contains(labels, "partition") }},
+		{"Each assigned partition", func(_ *dto.MetricFamily, labels []string) bool { return slices.Contains(labels, "partition") }},
+		{"Each consumer with an objects sink", func(f *dto.MetricFamily, labels []string) bool {
+			return slices.Contains(labels, "consumer") && !slices.Contains(labels, "partition") && of(f, "orders") == 0
+		}},
 	} {
 		total := 0
 		fmt.Fprintf(&tables, "\n## %s\n\n| metric | type | labels | series | meaning |\n|---|---|---|---|---|\n", scope.title)
 		for _, name := range slices.Sorted(maps.Keys(families)) {
 			f := families[name]
-			if labels := labelsOf(f); strings.HasPrefix(name, prefix) && scope.has(labels) {
+			if labels := labelsOf(f); strings.HasPrefix(name, prefix) && scope.has(f, labels) {
 				n, per := series(f, labels)
 				total += n
 				fmt.Fprintf(&tables, "| `%s` | %s | %s | %d%s | %s |\n", name, strings.ToLower(f.GetType().String()),
@@ -53,7 +56,7 @@ func metricsPage(t *testing.T, agent demoAgent) string {
 		}
 		factors = append(factors, total)
 	}
-	fmt.Fprintf(&b, metricsCardinality, factors[0], factors[1], factors[2], factors[0]+1000*factors[1]+10_000*factors[2])
+	fmt.Fprintf(&b, metricsCardinality, factors[0], factors[1], factors[2], factors[0]+1000*factors[1]+10_000*factors[2], factors[3])
 	b.WriteString(tables.String())
 	checkAllScraped(t, families)
 	return b.String()
@@ -78,26 +81,31 @@ func code(words []string) string {
 
 // series returns how many time series the metric has, and for what.
 func series(f *dto.MetricFamily, labels []string) (n int, per string) {
-	perConsumer, all := 0, 0
+	switch {
+	case slices.Contains(labels, "partition"):
+		return 1, " per partition"
+	case slices.Contains(labels, "consumer"):
+		return max(of(f, "orders"), of(f, archive)), " per consumer"
+	}
+	return of(f, ""), ""
+}
+
+// of returns how many time series the metric has for a consumer; with "", of all.
+func of(f *dto.MetricFamily, consumer string) (all int) {
 	for _, m := range f.GetMetric() {
 		n := 1
 		if h := m.GetHistogram(); h != nil {
 			n = len(h.GetBucket()) + 2 // with +Inf; the sum and the count
 		}
-		all += n
+		counts := consumer == ""
 		for _, l := range m.GetLabel() {
-			if l.GetName() == "consumer" && l.GetValue() == "orders" {
-				perConsumer += n
-			}
+			counts = counts || l.GetName() == "consumer" && l.GetValue() == consumer
+		}
+		if counts {
+			all += n
 		}
 	}
-	switch {
-	case slices.Contains(labels, "partition"):
-		return 1, " per partition"
-	case slices.Contains(labels, "consumer"):
-		return perConsumer, " per consumer"
-	}
-	return all, ""
+	return all
 }
 
 // checkAllScraped compares the scraped metrics with those that the source declares: one
@@ -155,5 +163,5 @@ const metricsIntro = `# Metrics
 const metricsCardinality = `
 ## Number of series
 
-An agent has at most ` + "`%d + %d × consumers + %d × partitions`" + ` series of its own, where *partitions* is the number of partitions that are assigned to its consumers, plus fewer than 100 of the Go and process collectors. With 1,000 consumers of 10 partitions each, these are %d series. To store fewer, drop ` + "`kcagent_partition_.*`" + ` with ` + "`metric_relabel_configs`" + `: no alert needs them.
+An agent has at most ` + "`%d + %d × consumers + %d × partitions`" + ` series of its own, where *partitions* is the number of partitions that are assigned to its consumers, plus fewer than 100 of the Go and process collectors. With 1,000 consumers of 10 partitions each, these are %d series. A consumer with an objects sink has %d more. To store fewer, drop ` + "`kcagent_partition_.*`" + ` with ` + "`metric_relabel_configs`" + `: no alert needs them.
 `

@@ -230,14 +230,15 @@ func constantText(e ast.Expr) (text string, ok bool) {
 
 // unseen are the errors that no user sees, with the reason.
 var unseen = map[string]string{
-	"render the page":                "only if the template is wrong, which its tests find",
-	"cluster":                        "a part of other messages, the cluster's name",
-	"bytes":                          "a part of other messages, a size",
-	"at least":                       "a part of other messages, before a size",
-	"client … at":                    "a part of other messages, a member",
-	"and … more":                     "a part of other messages, after members",
-	"do not support":                 "a part of other messages, before an assignor",
-	"no room for a batch of records": "has the batch fetched again",
+	"the list is not in the order of its keys": "the command lists the objects again",
+	"render the page":                          "only if the template is wrong, which its tests find",
+	"cluster":                                  "a part of other messages, the cluster's name",
+	"bytes":                                    "a part of other messages, a size",
+	"at least":                                 "a part of other messages, before a size",
+	"client … at":                              "a part of other messages, a member",
+	"and … more":                               "a part of other messages, after members",
+	"do not support":                           "a part of other messages, before an assignor",
+	"no room for a batch of records":           "has the batch fetched again",
 	"other large batches use the memory for a batch of records that needs … bytes": "has the batch fetched again; reported after 10 s by another message",
 	"decompressed batch has … bytes, more than allowed":                            "replaced by a message that names the limit",
 	"the brokers belong to another cluster than the records of the file":           "not logged; an error names both clusters",

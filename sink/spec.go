@@ -57,6 +57,18 @@ func (s Spec) String() string {
 	return s.Kind()
 }
 
+// LocalPath returns the path on this host that the sink fills: that of its file, or its spool folder
+// with a slash at the end. It returns "" for a sink without either.
+func (s Spec) LocalPath() string {
+	switch {
+	case s.File != nil:
+		return s.File.Path
+	case s.Objects != nil:
+		return s.Objects.Spool + "/"
+	}
+	return ""
+}
+
 // FileSpec describes a file sink. In a normalised FileSpec, which config.Parse returns,
 // every field is set, and {name} in Path is replaced. {topic} and {partition} are replaced
 // for each partition.

@@ -68,12 +68,12 @@ func (c *Consumer) Snapshot() Snapshot {
 		}
 	}
 	s.Lag = c.sumLag(lags)
-	s.Unpublished = c.Unpublished()
+	s.Unpublished = c.SinkObjects()
 	return s
 }
 
-// Unpublished is Unpublished of Snapshot. It holds no lock while it calls the sink.
-func (c *Consumer) Unpublished() sink.Objects {
+// SinkObjects is Unpublished of Snapshot. It holds no lock while it calls the sink.
+func (c *Consumer) SinkObjects() sink.Objects {
 	if snk := c.sink.Load(); snk != nil {
 		return (*snk).Objects()
 	}

@@ -19,6 +19,7 @@ import (
 	"kcagent/agent/lag"
 	"kcagent/agent/stats"
 	"kcagent/config"
+	"kcagent/sink"
 )
 
 // An apiTest is an API that shows what a test publishes.
@@ -35,9 +36,11 @@ func (c *shownConsumer) Snapshot() consumer.Snapshot { return consumer.Snapshot(
 
 func (c *shownConsumer) Brief() consumer.Snapshot {
 	s := c.Snapshot()
-	s.Partitions, s.Lag = nil, lag.Lag{}
+	s.Partitions, s.Lag, s.Unpublished = nil, lag.Lag{}, sink.Objects{}
 	return s
 }
+
+func (c *shownConsumer) SinkObjects() sink.Objects { return consumer.Snapshot(*c).Unpublished }
 
 func (c *shownConsumer) TotalLag() lag.Lag { return consumer.Snapshot(*c).Lag }
 
@@ -123,7 +126,7 @@ const statusKeys = `agent.hostname agent.pid agent.started_at agent.version
 config.applied_at config.file_sha256 config.path config.problems config.sha256 config.state
 consumers.brokers consumers.bytes_total consumers.catch_up_seconds consumers.cluster consumers.created_at consumers.desired consumers.generation
 consumers.group consumers.id consumers.recent_errors consumers.last_error_at consumers.lag consumers.lag_seconds consumers.last_error consumers.last_flush_at consumers.last_record_at
-consumers.member_ids consumers.name consumers.partitions consumers.pending_change consumers.rebalances_total
+consumers.member_ids consumers.name consumers.objects consumers.partitions consumers.pending_change consumers.rebalances_total
 consumers.records_per_second consumers.records_total consumers.restarts_total consumers.sink consumers.status
 consumers.status_since consumers.topics
 resources.cpu_seconds resources.goroutines resources.heap_bytes resources.memory_limit_bytes resources.open_fds
@@ -149,7 +152,7 @@ func TestStatusHasEveryField(t *testing.T) {
 			t.Errorf("/status has no %s", key)
 		}
 	}
-	if p := reflect.TypeFor[PartitionStatus](); p.NumField() != 8 {
+	if p := reflect.TypeFor[PartitionStatus](); p.NumField() != 10 {
 		t.Errorf("a partition has %d fields", p.NumField())
 	}
 }

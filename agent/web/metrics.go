@@ -38,7 +38,7 @@ var (
 	metricCommit      = describeHistogram("consumer_commit_duration_seconds", "Time from a commit of offsets until the response of the coordinator.")
 	metricCommitErrs  = describeMetric("consumer_commit_errors_total", "Commits of offsets that failed.")
 	metricSinkErrs    = describeMetric("consumer_sink_errors_total", "Writes and flushes of the sink that failed.")
-	metricFree        = describeMetric("consumer_sink_free_bytes", "Free space of the file system to which the file sink writes, measured every few seconds; with a dead-letter file on another one, of the fuller of the two. Absent for other sinks, and while the file system does not respond.")
+	metricFree        = describeMetric("consumer_sink_free_bytes", "Free space of the file system to which the file sink writes, or with the spool folder of an objects sink, measured every few seconds; with a dead-letter file on another one, of the fuller of the two. Absent for other sinks, and while the file system does not respond.")
 	metricSize        = describeMetric("consumer_sink_size_bytes", "Size of the file system of consumer_sink_free_bytes; absent whenever the free space is.")
 	metricRebalances  = describeMetric("consumer_rebalances_total", "Generations of the group that the consumer joined.")
 	metricRestarts    = describeMetric("consumer_restarts_total", "Times the consumer was restarted after an error.")
@@ -138,16 +138,18 @@ func (r *Row) collect(s *consumer.Snapshot, disk func(path string) (free, size u
 	}
 	e.addHistogram(metricCommit, s.CommitSeconds, of...)
 	e.addHistogram(metricFlush, s.FlushSeconds, of...)
+	r.collectObjects(s, of, e)
 }
 
 // fullestDisk returns the space of a file system. If the dead-letter file is on another one than
-// the file of the sink, it returns the one with the smaller share of free space.
+// the file or the spool folder of the sink, it returns the one with the smaller share of free space.
 func (r *Row) fullestDisk(disk func(path string) (free, size uint64, ok bool)) (free, size float64, ok bool) {
 	for _, s := range r.Spec.Sinks() {
-		if s.File == nil || disk == nil {
+		path := s.LocalPath()
+		if path == "" || disk == nil {
 			continue
 		}
-		if f, n, known := disk(s.File.Path); known && (!ok || float64(f)*size < free*float64(n)) {
+		if f, n, known := disk(path); known && (!ok || float64(f)*size < free*float64(n)) {
 			free, size, ok = float64(f), float64(n), true
 		}
 	}

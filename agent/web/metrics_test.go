@@ -144,19 +144,22 @@ func TestSeriesAreAsManyAsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	formula := regexp.MustCompile("`(\\d+) \\+ (\\d+) × consumers \\+ (\\d+) × partitions`").FindStringSubmatch(string(page))
+	formula := regexp.MustCompile("`(\\d+) \\+ (\\d+) × consumers \\+ (\\d+) × partitions`(?s:.*) objects sink has (\\d+) more").FindStringSubmatch(string(page))
 	if formula == nil {
 		t.Fatal("docs/metrics.md has no formula")
 	}
-	var factor [3]int
+	var factor [4]int
 	for i, text := range formula[1:] {
 		if factor[i], err = strconv.Atoi(text); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, c := range []struct{ consumers, each int }{{0, 0}, {1, 1}, {3, 5}, {1000, 10}} {
+	for _, c := range []struct{ consumers, each, objects int }{{0, 0, 0}, {1, 1, 0}, {3, 5, 2}, {1000, 10, 1000}} {
 		s := thousand(c.each)
 		s.Rows = s.Rows[:c.consumers]
+		for i := range c.objects { // in addition to the file, so that there is the free space
+			s.Rows[i].Spec.Sink.Objects = &sink.ObjectsSpec{}
+		}
 		own, others := 0, 0
 		for line := range strings.Lines(scrape(t, s, "1.2.3", "")) {
 			switch {
@@ -167,7 +170,7 @@ func TestSeriesAreAsManyAsDocumented(t *testing.T) {
 				others++
 			}
 		}
-		if want := factor[0] + factor[1]*c.consumers + factor[2]*c.consumers*c.each; own != want {
+		if want := factor[0] + factor[1]*c.consumers + factor[2]*c.consumers*c.each + factor[3]*c.objects; own != want {
 			t.Errorf("%d consumers with %d partitions each have %d series, the formula says %d", c.consumers, c.each, own, want)
 		}
 		if others > 100 {
@@ -176,17 +179,20 @@ func TestSeriesAreAsManyAsDocumented(t *testing.T) {
 	}
 }
 
-// TestDiskSpaceIsShownForFileSinks, as far as it is known.
-func TestDiskSpaceIsShownForFileSinks(t *testing.T) {
+// TestDiskSpaceIsShown of files and spool folders, as far as it is known.
+func TestDiskSpaceIsShown(t *testing.T) {
 	a := newAPITest(t)
 	a.publish("  - {name: a}\n  - {name: unknown}\n  - {name: out, sink: {stdout: {}}}\n"+
-		"  - {name: letters, on_error: {dead_letter: {file: {path: /full/dead}}}}", nil)
+		"  - {name: letters, on_error: {dead_letter: {file: {path: /full/dead}}}}\n"+
+		"  - {name: lake, sink: {objects: {url: 's3://lake', spool: /spool}}}", nil)
 	a.o.DiskSpace = func(path string) (free, size uint64, ok bool) {
 		switch path {
 		case "/data/a.log", "/data/letters.log":
 			return 5, 7, true
 		case "/full/dead":
 			return 2, 100, true
+		case "/spool/":
+			return 3, 9, true
 		}
 		return 0, 0, false
 	}
@@ -194,12 +200,13 @@ func TestDiskSpaceIsShownForFileSinks(t *testing.T) {
 	for _, want := range []string{
 		`kcagent_consumer_sink_free_bytes{consumer="a"} 5`, `kcagent_consumer_sink_size_bytes{consumer="a"} 7`,
 		`kcagent_consumer_sink_free_bytes{consumer="letters"} 2`, `kcagent_consumer_sink_size_bytes{consumer="letters"} 100`,
+		`kcagent_consumer_sink_free_bytes{consumer="lake"} 3`, `kcagent_consumer_sink_size_bytes{consumer="lake"} 9`,
 	} {
 		if !strings.Contains(text, "\n"+want+"\n") {
 			t.Errorf("no line %s", want)
 		}
 	}
-	if lines := regexp.MustCompile(`(?m)^kcagent_consumer_sink_(free|size)_.*$`).FindAllString(text, -1); len(lines) != 4 {
+	if lines := regexp.MustCompile(`(?m)^kcagent_consumer_sink_(free|size)_.*$`).FindAllString(text, -1); len(lines) != 6 {
 		t.Errorf("the space is shown as %q", lines)
 	}
 }

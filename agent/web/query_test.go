@@ -12,6 +12,7 @@ import (
 
 	"kcagent/agent/consumer"
 	"kcagent/agent/lag"
+	"kcagent/sink"
 )
 
 // publishThree publishes the consumers a, b and c, with a partition each.
@@ -73,6 +74,11 @@ func (c *countedConsumer) TotalLag() lag.Lag {
 	return c.shownConsumer.TotalLag()
 }
 
+func (c *countedConsumer) SinkObjects() sink.Objects {
+	c.reads["objects"]++
+	return c.shownConsumer.SinkObjects()
+}
+
 // TestUnselectedFieldsAreNotComputed: the partitions of a consumer are read only if they are
 // shown, and consumers are not read at all if nothing depends on them.
 func TestUnselectedFieldsAreNotComputed(t *testing.T) {
@@ -83,6 +89,7 @@ func TestUnselectedFieldsAreNotComputed(t *testing.T) {
 		"/status?fields=consumers.name":             "map[brief:3]",
 		"/status?fields=consumers.lag,summary":      "map[brief:3 lag:3]",
 		"/status?fields=consumers.partitions.lag":   "map[partitions:3]",
+		"/status?fields=consumers.objects":          "map[brief:3 objects:1]", // the other sinks have none
 		"/status?fields=summary":                    "map[brief:3]",
 		"/status?fields=agent,resources,terminated": "map[]",
 		"/list-consumers":                           "map[partitions:3]",
@@ -96,6 +103,9 @@ func TestUnselectedFieldsAreNotComputed(t *testing.T) {
 		reads := make(map[string]int)
 		for i := range a.published.Load().Rows {
 			row := &a.published.Load().Rows[i]
+			if row.Spec.Name == "c" {
+				row.Spec.Sink = sink.Spec{Objects: &sink.ObjectsSpec{}}
+			}
 			row.Consumer = &countedConsumer{*row.Consumer.(*shownConsumer), reads}
 		}
 		if resp, body := get(t, a.Handler(), http.MethodGet, path); resp.StatusCode != http.StatusOK {
@@ -114,6 +124,8 @@ func TestEachFieldAloneIsThatOfTheWhole(t *testing.T) {
 		c := s.Rows[0].Consumer.(*shownConsumer)
 		c.Partitions = []consumer.PartitionSnapshot{{Topic: "t", Lag: lag.Lag{Records: new(int64(7)), Seconds: new(2.0), CatchUp: new(1.0)}}}
 		c.Lag = c.Partitions[0].Lag
+		s.Rows[0].Spec.Sink = sink.Spec{Objects: &sink.ObjectsSpec{}}
+		c.Unpublished = holding(time.Now())
 		c.Created, c.Since, c.LastRecord, c.LastFlush = time.Now(), time.Now(), time.Now(), time.Now()
 		c.Records, c.Bytes, c.RecordsPerSecond, c.Rebalances, c.Restarts = 1, 2, 3, 4, 5
 		c.SkippedKeys, c.DeadLetters = 7, 8

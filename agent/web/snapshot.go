@@ -6,6 +6,7 @@ import (
 	"kcagent/agent/consumer"
 	"kcagent/agent/lag"
 	"kcagent/config"
+	"kcagent/sink"
 )
 
 // A Snapshot is what the agent's loop publishes after each round. It is never
@@ -42,8 +43,9 @@ type Row struct {
 // read when it is shown.
 type SnapshotSource interface {
 	Snapshot() consumer.Snapshot // everything
-	Brief() consumer.Snapshot    // without Partitions and Lag
+	Brief() consumer.Snapshot    // without Partitions, Lag and Unpublished
 	TotalLag() lag.Lag           // as in Snapshot
+	SinkObjects() sink.Objects   // Unpublished, as in Snapshot
 }
 
 // A ZombieConsumer is one that did not stop in time.

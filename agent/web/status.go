@@ -67,6 +67,7 @@ type ConsumerStatus struct {
 	RestartsTotal    int64             `json:"restarts_total" doc:"Restarts of the consumer after an error."`
 	SkippedTotal     int64             `json:"skipped_records_total" doc:"Records that could not be decoded and were not written."`
 	DeadLettersTotal int64             `json:"dead_letters_total" doc:"Records that could not be decoded and were written to the dead-letter file."`
+	Objects          *ObjectsStatus    `json:"objects" doc:"What an objects sink has published, and what waits for that; null for other sinks."`
 	LastRecordAt     *time.Time        `json:"last_record_at" doc:"When the sink last accepted a record; null before the first one."`
 	LastFlushAt      *time.Time        `json:"last_flush_at" doc:"When the sink was last flushed; null before the first flush."`
 	LastError        *string           `json:"last_error" doc:"Cause of the error while the consumer or a partition fails, else null."`
@@ -119,16 +120,18 @@ type PendingChange struct {
 }
 
 // PartitionStatus is one assigned partition. CommittedOffset is -1 while the
-// group has committed nothing.
+// group has committed nothing. Objects and OpenPlan are those of an objects sink.
 type PartitionStatus struct {
-	Topic           string   `json:"topic" doc:"Topic."`
-	Partition       int32    `json:"partition" doc:"Number of the partition."`
-	NextOffset      int64    `json:"next_offset" doc:"Position: the offset after the last record that the sink accepted."`
-	CommittedOffset int64    `json:"committed_offset" doc:"Committed offset of the group; -1 if there is none."`
-	HighWaterMark   int64    `json:"high_water_mark" doc:"End of the log, as the broker reported last."`
-	Lag             *int64   `json:"lag" doc:"Records between the position and the high-water mark or, with read_committed, the last stable offset; null if either is unknown, or if no broker has reported the end for 30 s."`
-	LagSeconds      *float64 `json:"lag_seconds" doc:"Lag time: 0 if lag is 0, else the age of the next record to be written, as far as its timestamp is known; an upper bound. null if unknown."`
-	CatchUpSeconds  *float64 `json:"catch_up_seconds" doc:"Catch-up time: seconds until lag is 0, at the rate at which it fell in the last 10 s; 0 if lag is 0. null if unknown, or if lag does not fall."`
+	Topic           string            `json:"topic" doc:"Topic."`
+	Partition       int32             `json:"partition" doc:"Number of the partition."`
+	NextOffset      int64             `json:"next_offset" doc:"Position: the offset after the last record that the sink accepted."`
+	CommittedOffset int64             `json:"committed_offset" doc:"Committed offset of the group; -1 if there is none."`
+	HighWaterMark   int64             `json:"high_water_mark" doc:"End of the log, as the broker reported last."`
+	Lag             *int64            `json:"lag" doc:"Records between the position and the high-water mark or, with read_committed, the last stable offset; null if either is unknown, or if no broker has reported the end for 30 s."`
+	LagSeconds      *float64          `json:"lag_seconds" doc:"Lag time: 0 if lag is 0, else the age of the next record to be written, as far as its timestamp is known; an upper bound. null if unknown."`
+	CatchUpSeconds  *float64          `json:"catch_up_seconds" doc:"Catch-up time: seconds until lag is 0, at the rate at which it fell in the last 10 s; 0 if lag is 0. null if unknown, or if lag does not fall."`
+	Objects         *PartitionObjects `json:"objects" doc:"Objects that grow; null for other sinks than objects, and until the partition has begun."`
+	OpenPlan        *OpenPlan         `json:"open_plan" doc:"The range of offsets that is closed and not published yet; null if there is none."`
 }
 
 // Ended is a consumer that was terminated.
@@ -205,6 +208,9 @@ func (r *Row) read(selected *fields.Selection) consumer.Snapshot {
 	if selected.Has("lag") || selected.Has("lag_seconds") || selected.Has("catch_up_seconds") {
 		c.Lag = r.Consumer.TotalLag()
 	}
+	if selected.Has("objects") && r.Spec.Sink.Objects != nil {
+		c.Unpublished = r.Consumer.SinkObjects()
+	}
 	return c
 }
 
@@ -257,7 +263,7 @@ func (r *Row) status(c *consumer.Snapshot) ConsumerStatus {
 		RebalancesTotal: c.Rebalances, RestartsTotal: c.Restarts,
 		SkippedTotal: c.SkippedKeys + c.SkippedValues, DeadLettersTotal: c.DeadLetters,
 		LastRecordAt: orNull(c.LastRecord), LastFlushAt: orNull(c.LastFlush),
-		PendingChange: r.Pending, Partitions: make([]PartitionStatus, len(c.Partitions)),
+		Objects: r.objectsStatus(c), PendingChange: r.Pending, Partitions: make([]PartitionStatus, len(c.Partitions)),
 	}
 	if r.Spec.TopicsRegex != "" {
 		s.Topics = append([]string{}, c.Topics...)
@@ -280,6 +286,7 @@ func (r *Row) status(c *consumer.Snapshot) ConsumerStatus {
 			Topic: p.Topic, Partition: p.Partition, NextOffset: p.NextOffset, CommittedOffset: p.CommittedOffset, HighWaterMark: p.HighWaterMark,
 			Lag: p.Lag.Records, LagSeconds: p.Lag.Seconds, CatchUpSeconds: p.Lag.CatchUp,
 		}
+		s.Partitions[i].addObjects(&c.Unpublished)
 	}
 	return s
 }

@@ -83,7 +83,7 @@ var Columns = []Column{
 // Fields are the fields of /status that the table shows, for its parameter fields.
 const Fields = "agent,config,summary,consumers.name,consumers.status,consumers.status_since," +
 	"consumers.lag,consumers.lag_seconds,consumers.catch_up_seconds,consumers.records_per_second,consumers.records_total," +
-	"consumers.group,consumers.sink,consumers.last_error,consumers.pending_change"
+	"consumers.group,consumers.sink,consumers.objects,consumers.last_error,consumers.pending_change"
 
 func compareKnown[T int64 | float64](a, b *T) int {
 	switch {

@@ -65,6 +65,20 @@ func Figure(n float64) string {
 	return ""
 }
 
+// Size returns a number of bytes, such as 12.3 MiB.
+func Size(bytes int64) string {
+	n, unit := float64(bytes), 0
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	for n >= 1024 && unit < len(units)-1 {
+		n /= 1024
+		unit++
+	}
+	if unit == 0 || n >= 100 {
+		return fmt.Sprintf("%.0f %s", n, units[unit])
+	}
+	return fmt.Sprintf("%.1f %s", n, units[unit])
+}
+
 // Clean returns a text on one line, see also Printable.
 func Clean(text string) string {
 	if plain(text) && !strings.Contains(text, "  ") && strings.TrimSpace(text) == text {

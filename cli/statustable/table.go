@@ -105,14 +105,14 @@ func Summary(s web.Status) string {
 	return text
 }
 
-// A Note is a line below a consumer: its error, or its pending change.
+// A Note is a line below a consumer: its error, or what is pending: a change, or open plans.
 type Note struct {
 	Text    string
 	Pending bool
 }
 
-// Notes returns the error and the pending change of a consumer, on one line each and without
-// characters that a terminal would interpret.
+// Notes returns the error, the pending change and the open plans of a consumer, on one line each and
+// without characters that a terminal would interpret.
 func Notes(c *web.ConsumerStatus) (notes []Note) {
 	if c.LastError != nil {
 		notes = append(notes, Note{Text: Clean(*c.LastError)})
@@ -120,7 +120,19 @@ func Notes(c *web.ConsumerStatus) (notes []Note) {
 	if c.PendingChange != nil {
 		notes = append(notes, Note{Clean(PendingChange(c.PendingChange)), true})
 	}
+	if c.Objects != nil && c.Objects.OpenPlans > 0 {
+		notes = append(notes, Note{Held(c.Objects), true})
+	}
 	return notes
+}
+
+// Held says what an objects sink holds that is not published yet.
+func Held(o *web.ObjectsStatus) string {
+	text := fmt.Sprintf("%d open objects, %s in the spool", o.Open, Size(o.SpoolBytes))
+	if o.OpenPlans > 0 {
+		text += fmt.Sprintf(", plans open for %d partitions", o.OpenPlans)
+	}
+	return text
 }
 
 // PendingChange says which change is pending, and why.

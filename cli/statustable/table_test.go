@@ -27,6 +27,27 @@ func TestNumbersHaveAtMostFiveCharacters(t *testing.T) {
 	}
 }
 
+func TestSizesHaveTheirLargestUnit(t *testing.T) {
+	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 200 << 10: "200 KiB", 5 << 20: "5.0 MiB", 3 << 40: "3.0 TiB", 5000 << 40: "5000 TiB"} {
+		if got := Size(n); got != want {
+			t.Errorf("%d is %q, want %q", n, got, want)
+		}
+	}
+}
+
+// TestOpenPlansAreNoted below their consumer, and only while there are any.
+func TestOpenPlansAreNoted(t *testing.T) {
+	c := one("lake", consumer.Running)
+	c.Objects = &web.ObjectsStatus{Open: 3, SpoolBytes: 2048}
+	if n := Notes(&c); n != nil {
+		t.Errorf("without open plans: %v", n)
+	}
+	c.Objects.OpenPlans = 2
+	if got, want := fmt.Sprint(Notes(&c)), "[{3 open objects, 2.0 KiB in the spool, plans open for 2 partitions true}]"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 func TestTimesHaveTheirLargestUnit(t *testing.T) {
 	for seconds, want := range map[float64]string{
 		-1: "0s", 0: "0s", 0.2: "<1s", 1.9: "1s", 59: "59s", 60: "1m", 3599: "59m", 3600: "1h", 172_799: "47h", 172_800: "2d", 1e12: ">999d",
@@ -211,6 +232,7 @@ func TestRejectedFileDoesNotLookApplied(t *testing.T) {
 func TestFieldsAreWhatTheTableShows(t *testing.T) {
 	c := one("orders", consumer.Running)
 	c.LastError, c.PendingChange = ptr("no space left"), &web.PendingChange{Action: plan.Replace, Fields: []string{"group"}}
+	c.Objects = &web.ObjectsStatus{OpenPlans: 1}
 	c.Lag, c.LagSeconds, c.CatchUpSeconds, c.RecordsPerSecond, c.RecordsTotal = ptr[int64](1), ptr(1.0), ptr(1.0), 1, 1
 	s := web.Status{
 		Config:  web.ConfigStatus{Path: "c.yaml", State: "rejected", AppliedAt: &noon, Problems: config.Problems{{Message: "wrong"}}},

@@ -45,6 +45,7 @@ func (m *model) detailLines() []line {
 	}
 	lines = append(lines, text(""))
 	lines = append(lines, partitions(c)...)
+	lines = append(lines, m.objects(c)...)
 	for i := range lines {
 		lines[i] = m.aged(lines[i])
 	}
@@ -73,7 +74,7 @@ func (m *model) detailFields(c *web.ConsumerStatus) [][2]string {
 	if c.Lag != nil {
 		lag = fmt.Sprint(*c.Lag)
 	}
-	return [][2]string{
+	fields := [][2]string{
 		{"cluster", cluster},
 		{"topics", topics},
 		{"group", c.Group},
@@ -86,6 +87,11 @@ func (m *model) detailFields(c *web.ConsumerStatus) [][2]string {
 		{"created", m.when(&c.CreatedAt)},
 		{"rebalances", fmt.Sprintf("%d, restarts after an error: %d", c.RebalancesTotal, c.RestartsTotal)},
 	}
+	if o := c.Objects; o != nil {
+		published := fmt.Sprintf("%d, %s", o.Total, statustable.Size(o.BytesTotal))
+		fields = append(fields, [2]string{"published", published}, [2]string{"not published", statustable.Held(o)})
+	}
+	return fields
 }
 
 func orUnknown(s string) string {

@@ -27,6 +27,46 @@ func detailed() web.ConsumerStatus {
 	return c
 }
 
+// TestDetailsShowObjectsAndOpenPlans: which objects grow, how large they are and when they are
+// published, and which plans are open, with the error and the time of the next attempt.
+func TestDetailsShowObjectsAndOpenPlans(t *testing.T) {
+	m := modelOf(many(5))
+	press(m, "enter")
+	name := m.detailName()
+	c := web.ConsumerStatus{Name: name, Objects: &web.ObjectsStatus{Total: 7, BytesTotal: 3 << 20, Open: 3, SpoolBytes: 1536, OpenPlans: 1}}
+	c.Partitions = []web.PartitionStatus{
+		{Topic: "orders", Objects: &web.PartitionObjects{Open: 2, Records: 55, Bytes: 1024, FirstOffset: 120, DueAt: ptr(noon.Add(4 * time.Minute))}},
+		{
+			Topic: "orders", Partition: 1, Objects: &web.PartitionObjects{Open: 1, Records: 1, Bytes: 100, FirstOffset: 20},
+			OpenPlan: &web.OpenPlan{FirstOffset: 10, LastOffset: 19, Records: 9, Objects: 3, Uploaded: 1, Since: noon.Add(-time.Minute), RetryAt: ptr(noon.Add(8 * time.Second)), Error: ptr("put x: access denied\x1b")},
+		},
+		{Topic: "orders", Partition: 2, Objects: &web.PartitionObjects{}},
+	}
+	m.receive(answer{at: noon, status: many(5), name: name, detail: &c})
+	m.width, m.height = 200, 80
+	text := screenOf(m)
+	for _, want := range []string{
+		"published      7, 3.0 MiB", "not published  3 open objects, 1.5 KiB in the spool, plans open for 1 partitions",
+		"TOPIC   PARTITION  FIRST  OPEN OBJECTS  RECORDS     SIZE  PUBLISHED IN",
+		"orders          0    120             2       55  1.0 KiB            4m",
+		"orders          1     20             1        1    100 B             -",
+		"TOPIC   PARTITION  OPEN PLAN  UPLOADED  RECORDS  SINCE  RETRY IN",
+		"orders          1   10 to 19    1 of 3        9     1m        8s\nput x: access denied\uFFFD\n",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing in\n%s", want, text)
+		}
+	}
+	c.Objects = nil
+	if text := screenOf(m); strings.Contains(text, "OPEN OBJECTS") || strings.Contains(text, "published") {
+		t.Errorf("a consumer with another sink has objects:\n%s", text)
+	}
+	c.Objects, c.Partitions = &web.ObjectsStatus{}, c.Partitions[2:]
+	if text := screenOf(m); !strings.Contains(text, "no object is open") || !strings.Contains(text, "no plan is open") {
+		t.Errorf("%s", text)
+	}
+}
+
 func TestDetailsOfAConsumer(t *testing.T) {
 	m := modelOf(many(30))
 	if press(m, "enter") != fetch || m.detailName() != "c-0003" || !strings.Contains(screenOf(m), "c-0003: requesting") {

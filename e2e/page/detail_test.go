@@ -60,6 +60,48 @@ func TestOpenRowShowsTheConsumer(t *testing.T) {
 	b.Screenshot("detail")
 }
 
+// TestOpenRowShowsObjectsAndOpenPlans: which objects are open, how large they are and when they are
+// published, and the plans that are open with the next attempt and the error; nothing of it for
+// another sink. The test adds them to the response of the agent.
+func TestOpenRowShowsObjectsAndOpenPlans(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, "  - {name: orders}\n  - {name: payments, topics: [payments]}\n")
+	s.WaitState("orders", "RUNNING")
+	b := s.browse(browser.Options{Init: `
+		const json = Response.prototype.json;
+		const soon = seconds => new Date(Date.now() + seconds * 1000).toISOString();
+		Response.prototype.json = async function () {
+			const body = await json.call(this);
+			if (body.name !== "orders" || !body.partitions) return body;
+			body.objects = {objects_total: 12, object_bytes_total: 3145728, open: 3, spool_bytes: 2048, open_plans: 1};
+			body.partitions = [0, 1, 2].map(partition => ({topic: "orders", partition, next_offset: 0, committed_offset: 0, high_water_mark: 0}));
+			body.partitions[0].objects = {open: 2, records: 55, bytes: 1024, first_offset: 1120, since: soon(-60), due_at: soon(245)};
+			body.partitions[1].objects = {open: 1, records: 1, bytes: 100, first_offset: 20, since: soon(-60), due_at: soon(185)};
+			body.partitions[2].objects = {open: 0, records: 0, bytes: 0, first_offset: 20, since: null, due_at: null};
+			body.partitions[1].open_plan = {first_offset: 10, last_offset: 19, records: 9, objects: 3, uploaded: 1, planned: true,
+				since: soon(-125), retry_at: soon(9), error: "put <b>x</b>: access denied"};
+			return body;
+		};
+	`}, "#open=orders")
+	b.Wait("the open plan", text(".objects")+`.includes("access denied")`)
+	section := browser.Eval[string](b, text(".objects"))
+	for _, want := range []string{
+		"12 published with 3.0 MiB; 3 open, 2.0 KiB in the spool",
+		`orders\t1\t10 to 19\t1 of 3\t9\t\S+ \(2 min ago\)\t\S+ \(in \d s\)\tput <b>x</b>: access denied`,
+		`orders\t1\t20\t1\t1\t100 B\t\S+ \(in 3 min\)\norders\t0\t1,120\t2\t55\t1.0 KiB\t\S+ \(in 4 min\)`,
+	} {
+		if !regexp.MustCompile(want).MatchString(section) {
+			t.Errorf("the objects lack %q:\n%s", want, section)
+		}
+	}
+	b.Screenshot("objects")
+	b.Click("[data-name=payments] button")
+	b.Wait("the details of the other consumer", text("[data-name=payments] .detail dl")+`.includes("kcagent-payments")`)
+	if !browser.Eval[bool](b, `document.querySelector("[data-name=payments] .objects").hidden`) {
+		t.Error("a consumer with another sink has objects")
+	}
+}
+
 // TestPageReportsZombies: a consumer that did not stop is named at the top of the page. The
 // test adds it to the response of the agent, because no consumer hangs on purpose.
 func TestPageReportsZombies(t *testing.T) {

@@ -3,6 +3,7 @@
 import {Chart} from "./chart.js";
 import {fillTable, h, setAttribute, setHidden, setText} from "./dom.js";
 import {bytes, clock, count, rate, since, span, unknown} from "./format.js";
+import {ObjectsSection} from "./objects.js";
 import {read} from "./poll.js";
 
 const mostPartitions = 200;
@@ -47,6 +48,7 @@ export class Detail {
     this.errorTitle = h("h3", {hidden: true}, "Last errors");
     this.partitions = h("tbody");
     this.partitionTitle = h("h3", {}, "Partitions");
+    this.objects = new ObjectsSection(name);
     this.settings = h("pre", {tabIndex: 0, "aria-label": `Settings of ${name}`});
     this.message = h("p", {className: "muted"}, "Loading");
     this.node = h("div", {className: "details", role: "group", "aria-label": `Details of ${name}`}, this.message, this.build());
@@ -66,7 +68,7 @@ export class Detail {
       h("div", {className: "charts"}, figure("lag"), figure("rate")),
       this.pending, this.errorTitle, this.errors,
       h("dl", {}, ...facts.map(([title], i) => h("div", {}, h("dt", {}, title), this.values[i]))),
-      this.partitionTitle, this.scroller, settings);
+      this.partitionTitle, this.scroller, this.objects.node, settings);
     return this.content;
   }
 
@@ -85,6 +87,7 @@ export class Detail {
     this.showPending(c.pending_change);
     this.showErrors(c);
     this.showPartitions(c.partitions);
+    this.objects.show(c);
     this.draw();
     if (c.id !== this.id && this.settingsNode.open) this.loadSettings();
     this.id = c.id;
