@@ -1,0 +1,137 @@
+package s3test
+
+import (
+	"crypto/rand"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"reflect"
+	"sync"
+	"testing"
+
+	"github.com/minio/minio-go/v7/pkg/signer"
+)
+
+// A Proxy forwards requests to a server, and lets tests change them, or respond instead. Its
+// methods are safe for concurrent use.
+type Proxy struct {
+	Endpoint string // its URL
+
+	mu       sync.Mutex
+	fault    Fault
+	requests []string
+}
+
+// A Fault is called for each request. If it returns true, it has responded, and the request is not
+// forwarded. It may change the headers; the proxy signs the request again then.
+type Fault func(w http.ResponseWriter, r *http.Request) bool
+
+// Proxy starts a proxy without faults. It ends with the test.
+func (s *Server) Proxy(t testing.TB) *Proxy {
+	p := &Proxy{}
+	target := s.url(t)
+	forward := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(target)
+			r.Out.Host = r.In.Host // it is signed
+		},
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
+		Transport:    &http.Transport{DisableKeepAlives: true},
+	}
+	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.mu.Lock()
+		fault := p.fault
+		p.requests = append(p.requests, r.Method+" "+r.URL.RequestURI())
+		p.mu.Unlock()
+		sent := r.Header.Clone()
+		if fault != nil && fault(w, r) {
+			return
+		}
+		if !reflect.DeepEqual(sent, r.Header) {
+			r = signer.SignV4(*r, s.AccessKey, s.SecretKey, "", Region)
+		}
+		forward.ServeHTTP(w, r)
+	}))
+	t.Cleanup(func() {
+		h.CloseClientConnections()
+		h.Close()
+	})
+	p.Endpoint = h.URL
+	return p
+}
+
+// Set sets the fault of the following requests; nil is none.
+func (p *Proxy) Set(f Fault) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fault, p.requests = f, nil
+}
+
+// Requests returns the requests since the last Set, such as "PUT /bucket/key?partNumber=1".
+func (p *Proxy) Requests() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]string(nil), p.requests...)
+}
+
+// Times returns a fault that happens to the first n requests only.
+func Times(n int, f Fault) Fault {
+	var mu sync.Mutex
+	return func(w http.ResponseWriter, r *http.Request) bool {
+		mu.Lock()
+		n--
+		due := n >= 0
+		mu.Unlock()
+		return due && f(w, r)
+	}
+}
+
+// On returns a fault that happens only to requests for which match returns true.
+func On(match func(r *http.Request) bool, f Fault) Fault {
+	return func(w http.ResponseWriter, r *http.Request) bool { return match(r) && f(w, r) }
+}
+
+// Part matches requests that upload a part.
+func Part(r *http.Request) bool { return r.Method == http.MethodPut && r.URL.Query().Has("partNumber") }
+
+// Completion matches requests that end an upload in parts.
+func Completion(r *http.Request) bool {
+	return r.Method == http.MethodPost && r.URL.Query().Has("uploadId")
+}
+
+// Respond returns a fault that responds with an error of S3.
+func Respond(status int, code, message string) Fault {
+	return func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("Content-Type", "application/xml")
+		w.WriteHeader(status)
+		fmt.Fprintf(w, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>%s</Code><Message>%s</Message><RequestId>%s</RequestId></Error>", code, message, rand.Text())
+		return true
+	}
+}
+
+// Ignore makes the server one that ignores If-None-Match, and so replaces objects.
+func Ignore(_ http.ResponseWriter, r *http.Request) bool {
+	r.Header.Del("If-None-Match")
+	return false
+}
+
+// Reject makes the server one that does not implement If-None-Match, and says so.
+func Reject(w http.ResponseWriter, r *http.Request) bool {
+	if r.Header.Get("If-None-Match") == "" {
+		return false
+	}
+	return Respond(http.StatusNotImplemented, "NotImplemented", "A header you provided implies functionality that is not implemented")(w, r)
+}
+
+// Reset closes the connection after it has read some bytes of the request.
+func Reset(w http.ResponseWriter, r *http.Request) bool {
+	_, _ = r.Body.Read(make([]byte, 4096))
+	panic(http.ErrAbortHandler)
+}
+
+// Hang does not respond until the client closes the connection.
+func Hang(_ http.ResponseWriter, r *http.Request) bool {
+	<-r.Context().Done()
+	return true
+}

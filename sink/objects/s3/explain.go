@@ -1,0 +1,243 @@
+package s3
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+
+	"kcagent/limits"
+	"kcagent/sink/objects/store"
+)
+
+// An operation is a kind of request, and the permission that it requires.
+type operation struct{ verb, permission string }
+
+var (
+	put         = operation{"upload", "s3:PutObject"}
+	lookUp      = operation{"look up", "s3:GetObject"}
+	read        = operation{"read", "s3:GetObject"}
+	remove      = operation{"delete", "s3:DeleteObject"}
+	list        = operation{"list", "s3:ListBucket"}
+	listUploads = operation{"list unfinished uploads of", "s3:ListBucketMultipartUploads"}
+	abort       = operation{"abort unfinished upload of", "s3:AbortMultipartUpload"}
+)
+
+// explain returns the error of an operation as the user reads it. Its text is the same for each
+// attempt that fails for the same reason.
+func (s *Store) explain(ctx context.Context, op operation, key string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	what := op.verb + " s3://" + s.bucket + "/" + s.key(key)
+	permission := (*string)(nil)
+	switch r := minio.ToErrorResponse(err); {
+	case r.Code != "":
+		err, permission = s.explainResponse(op, r)
+	case errors.As(err, new(*credentialsError)):
+		permission = new(string)
+	case errors.As(err, new(*contentError)), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	default:
+		err = s.explainConnection(err)
+	}
+	err = fmt.Errorf("%s: %w", what, err)
+	if permission != nil {
+		return &store.PermissionError{Permission: *permission, Err: err}
+	}
+	return err
+}
+
+// explainResponse returns the cause of a response that rejects a request. permission is not nil if
+// the request lacks a permission, or valid credentials, see [store.PermissionError].
+func (s *Store) explainResponse(op operation, r minio.ErrorResponse) (err error, permission *string) {
+	switch r.Code {
+	case "NoSuchKey":
+		return store.ErrNotExist, nil
+	case "PreconditionFailed":
+		return store.ErrExists, nil
+	case "NoSuchBucket":
+		return fmt.Errorf("bucket %s does not exist; create it, or correct url", s.bucket), nil
+	case "ConditionalRequestConflict", "OperationAborted", "Conflict":
+		return errors.New("another upload of the same object is in progress"), nil
+	case "SlowDown", "SlowDownWrite", "SlowDownRead", "ServiceUnavailable", "Throttling", "ThrottlingException", "TooManyRequests":
+		return fmt.Errorf("the store limits the rate of requests (%s)", r.Code), nil
+	case "RequestTimeTooSkewed":
+		return errors.New(s.explainSkew()), nil
+	case "InvalidAccessKeyId":
+		return fmt.Errorf("the store does not know the access key; check %s", s.source.describe()), new(string)
+	case "SignatureDoesNotMatch":
+		return fmt.Errorf("the secret access key does not match the access key; check %s", s.source.describe()), new(string)
+	case "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired":
+		return fmt.Errorf("the credentials have expired; renew %s", s.source.describe()), new(string)
+	case "InvalidToken", "InvalidSecurity", "UnrecognizedClientException":
+		return fmt.Errorf("the credentials are invalid; check %s", s.source.describe()), new(string)
+	case "AccessDenied", "AccountProblem", "AllAccessDisabled":
+		return s.explainDenied(op, r)
+	case "NotImplemented":
+		return errors.New("the store does not implement a part of the request; remove storage_class, tags and server_side_encryption"), nil
+	case "PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "InvalidRegion", "IllegalLocationConstraintException":
+		return errors.New(s.explainRegion(r)), nil
+	}
+	switch {
+	case r.StatusCode/100 == 3:
+		return errors.New(s.explainRegion(r)), nil
+	case strings.Contains(r.Message, "HTTP request to an HTTPS server"):
+		return errors.New("the endpoint requires TLS; use https:// in endpoint"), nil
+	case strings.Contains(r.Code, " "): // the status, because the body is not XML
+		return fmt.Errorf("the store responds with %s", r.Code), nil
+	}
+	return fmt.Errorf("the store responds with %s: %s", r.Code, withoutIDs(r.Message)), nil
+}
+
+var (
+	// deniedAction is part of Amazon's message about a permission.
+	deniedAction = regexp.MustCompile(`not authorized to perform: ([a-z0-9-]+:[A-Za-z]+)`)
+	// identifier matches what may differ between responses, or be a secret.
+	identifier = regexp.MustCompile(`[A-Za-z0-9+/=_-]{16,}`)
+)
+
+// explainDenied names the permission that is missing: that of the operation, unless Amazon names
+// another, such as one of the key that encrypts the bucket.
+func (s *Store) explainDenied(op operation, r minio.ErrorResponse) (error, *string) {
+	permission := op.permission
+	if found := deniedAction.FindStringSubmatch(r.Message); found != nil {
+		permission = found[1]
+	} else if permission == "s3:GetObject" { // S3 also responds so if the object does not exist
+		return fmt.Errorf("access denied; grant s3:GetObject and s3:ListBucket to the owner of %s", s.source.describe()), &permission
+	}
+	return fmt.Errorf("access denied; grant %s to the owner of %s", permission, s.source.describe()), &permission
+}
+
+// explainSkew says by how much the clock is wrong, in minutes: the store accepts 15.
+func (s *Store) explainSkew() string {
+	skew := time.Duration(s.transport.skew.Load()).Round(time.Minute)
+	switch {
+	case skew > 0:
+		return fmt.Sprintf("the clock of this host is %d minutes behind that of the store; correct the clock", int(skew.Minutes()))
+	case skew < 0:
+		return fmt.Sprintf("the clock of this host is %d minutes ahead of that of the store; correct the clock", int(-skew.Minutes()))
+	}
+	return "the clocks of this host and of the store differ; correct them"
+}
+
+// explainRegion names the region of the bucket.
+func (s *Store) explainRegion(r minio.ErrorResponse) string {
+	if r.Region != "" && r.Region != s.region {
+		return fmt.Sprintf("the bucket is in region %s, not in %s; set region: %s", r.Region, s.region, r.Region)
+	}
+	return fmt.Sprintf("the bucket is not in region %s, or not at %s; set region and endpoint (%s)", s.region, s.host, r.Code)
+}
+
+// explainConnection returns the cause of a request without a response. It names the host, not the
+// addresses: a store has many.
+func (s *Store) explainConnection(err error) error {
+	at := s.host
+	if sent, ok := errors.AsType[*url.Error](err); ok {
+		err = sent.Err
+		if u, parseErr := url.Parse(sent.URL); parseErr == nil {
+			at = u.Host
+		}
+	}
+	if cause := s.explainTLS(at, err); cause != nil {
+		return cause
+	}
+	var refused *net.OpError
+	switch {
+	case errors.As(err, new(stallError)):
+		return fmt.Errorf("%s: %w", at, err)
+	case errors.As(err, &refused) && refused.Op == "dial":
+		return limits.WithoutPorts(fmt.Errorf("connect to %s: %w", at, refused.Err))
+	case errors.As(err, &refused) && (refused.Op == "read" || refused.Op == "write"):
+		return fmt.Errorf("connection to %s: %w", at, refused.Err)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), strings.Contains(err.Error(), "Connection closed by foreign host"):
+		return fmt.Errorf("%s closed the connection", at)
+	}
+	return limits.WithoutPorts(err)
+}
+
+// explainTLS returns the cause of an error of TLS with a host, nil if it is none.
+func (s *Store) explainTLS(at string, err error) error {
+	var host x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, new(x509.UnknownAuthorityError)):
+		if s.spec.TLS != nil && s.spec.TLS.CAFile != "" {
+			return fmt.Errorf("the certificate of %s is not signed by a certificate in tls.ca_file %s", at, s.spec.TLS.CAFile)
+		}
+		return fmt.Errorf("the certificate of %s is not signed by an authority of the system; set tls.ca_file to the certificate of its authority", at)
+	case errors.As(err, &host):
+		return fmt.Errorf("the certificate of %s is for [%s]; set path_style, or correct endpoint", at, strings.Join(host.Certificate.DNSNames, " "))
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil:
+		return fmt.Errorf("the certificate of %s is only valid from %s to %s", at,
+			invalid.Cert.NotBefore.UTC().Format(time.RFC3339), invalid.Cert.NotAfter.UTC().Format(time.RFC3339))
+	case errors.As(err, new(tls.RecordHeaderError)), strings.Contains(err.Error(), "HTTP response to HTTPS client"):
+		return errors.New("the endpoint does not use TLS; use http:// in endpoint")
+	}
+	return nil
+}
+
+// explainChain returns the cause of missing credentials.
+func explainChain(err error) error {
+	var api interface {
+		ErrorCode() string
+		ErrorMessage() string
+	}
+	switch {
+	case errors.As(err, &api) && api.ErrorCode() != "":
+		return fmt.Errorf("get AWS credentials: %s: %s", api.ErrorCode(), withoutIDs(api.ErrorMessage()))
+	case strings.Contains(err.Error(), "no EC2 IMDS role found"):
+		return errors.New("no AWS credentials found in environment, profile, web identity, container or instance; set credentials.access_key_file and credentials.secret_key_file")
+	}
+	return fmt.Errorf("get AWS credentials: %w", limits.WithoutPorts(err))
+}
+
+// withoutIDs returns a message without identifiers, on one line.
+func withoutIDs(text string) string {
+	return identifier.ReplaceAllString(strings.Join(strings.Fields(text), " "), "…")
+}
+
+// status returns the HTTP status of a response that rejects a request; 0 if there is none.
+func status(err error) int { return minio.ToErrorResponse(err).StatusCode }
+
+// transient reports whether a request may succeed soon.
+func transient(err error) bool {
+	r := minio.ToErrorResponse(err)
+	switch r.Code {
+	case "": // no response
+		certificate := errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, new(x509.UnknownAuthorityError))
+		return !certificate && !errors.As(err, new(stallError)) && !errors.As(err, new(*credentialsError)) && !errors.As(err, new(*contentError))
+	case "SlowDown", "InternalError", "RequestTimeout", "ServiceUnavailable": // also in a response that begins with 200
+		return true
+	}
+	return r.StatusCode/100 == 5 && r.StatusCode != http.StatusNotImplemented || r.StatusCode == http.StatusTooManyRequests
+}
+
+// credentialsRejected reports whether other credentials may be accepted.
+func credentialsRejected(err error) bool {
+	switch minio.ToErrorResponse(err).Code {
+	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken", "InvalidSecurity", "UnrecognizedClientException":
+		return true
+	}
+	return false
+}
+
+// notImplemented reports whether the store rejects a header, or a kind of request, that it does
+// not know.
+func notImplemented(err error) bool {
+	r := minio.ToErrorResponse(err)
+	return r.Code == "NotImplemented" || r.StatusCode == http.StatusNotImplemented ||
+		r.StatusCode == http.StatusBadRequest && strings.Contains(strings.ToLower(r.Message), "none-match")
+}

@@ -1,0 +1,98 @@
+package stores
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"kcagent/sink/objects/store"
+)
+
+// probePrefix begins the key of a probe object, which no key of records has by accident.
+const probePrefix = ".kcagent-probe-"
+
+// IsProbe reports whether key, below the prefix of the store, is that of a probe object, which
+// holds no records.
+func IsProbe(key string) bool { return strings.HasPrefix(key, probePrefix) }
+
+// leftover is the age from which a probe object belongs to an agent that was killed.
+const leftover = 24 * time.Hour
+
+// Probe checks that the store permits all that the sink does: it uploads an object, reads and lists
+// it, and deletes it. conditional reports whether the store refuses to replace an object. An error
+// names the permission that is missing, see [store.PermissionError].
+func Probe(ctx context.Context, s store.Store) (conditional bool, err error) {
+	key, data := probePrefix+rand.Text(), []byte("kcagent checks its permissions.\n")
+	a := store.Attributes{ContentType: "text/plain", Meta: map[string]string{"kcagentprobe": "1"}}
+	if _, err := s.Head(ctx, key); !errors.Is(err, store.ErrNotExist) {
+		if err == nil {
+			err = fmt.Errorf("check the store: it has an object %s that was not uploaded", key)
+		}
+		return false, err
+	}
+	if err := s.AbortUploads(ctx, key); err != nil {
+		return false, err
+	}
+	if err := s.Put(ctx, key, bytes.NewReader(data), int64(len(data)), a); err != nil {
+		return false, err
+	}
+	if conditional, err = check(ctx, s, key, data, a); err != nil {
+		_ = s.Delete(ctx, key) // as far as it is permitted
+		return false, err
+	}
+	if err := s.Delete(ctx, key); err != nil {
+		return false, err
+	}
+	return conditional, deleteLeftovers(ctx, s)
+}
+
+// check reads an object in each way, and tries to replace it.
+func check(ctx context.Context, s store.Store, key string, data []byte, a store.Attributes) (conditional bool, err error) {
+	err = s.Put(ctx, key, bytes.NewReader(data), int64(len(data)), a)
+	if err != nil && !errors.Is(err, store.ErrExists) {
+		return false, err
+	}
+	conditional = err != nil
+	o, err := s.Head(ctx, key)
+	if err != nil {
+		return false, err
+	}
+	r, err := s.Open(ctx, key)
+	if err != nil {
+		return false, err
+	}
+	defer r.Close()
+	got, err := io.ReadAll(io.LimitReader(r, int64(len(data))+1))
+	if err != nil {
+		return false, err
+	}
+	if !bytes.Equal(got, data) || o.Size != int64(len(data)) {
+		return false, fmt.Errorf("check the store: object %s has another content than what was uploaded", key)
+	}
+	return conditional, nil
+}
+
+// deleteLeftovers deletes the probe objects of agents that were killed, which checks that objects
+// can be listed.
+func deleteLeftovers(ctx context.Context, s store.Store) error {
+	var old []string
+	for o, err := range s.List(ctx, probePrefix) {
+		if err != nil {
+			return err
+		}
+		if time.Since(o.Modified) > leftover {
+			old = append(old, o.Key)
+		}
+	}
+	for _, key := range old {
+		if err := s.Delete(ctx, key); err != nil {
+			return err
+		}
+	}
+	return nil
+}

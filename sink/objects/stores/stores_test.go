@@ -1,0 +1,107 @@
+package stores_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"kcagent/sink"
+	"kcagent/sink/objects/store"
+	"kcagent/sink/objects/store/storetest"
+	"kcagent/sink/objects/stores"
+)
+
+// TestOpenByScheme: each scheme opens its kind of store, and an unknown one is an error.
+func TestOpenByScheme(t *testing.T) {
+	for _, c := range []struct{ url, want string }{
+		{"s3://bucket/prefix", ""},
+		{"file:///folder", ""},
+		{"ftp://host/folder", "unknown kind of object store; use s3://, gs://, az:// or file:///"},
+		{"bucket/prefix", "unknown kind of object store"},
+	} {
+		s, err := stores.Open(t.Context(), &sink.ObjectsSpec{URL: c.url, Region: "us-east-1"})
+		if got := errorText(err); c.want == "" && got != "" || !strings.Contains(got, c.want) {
+			t.Errorf("Open(%q): %q, want %q", c.url, got, c.want)
+		}
+		if err == nil {
+			s.Close()
+		}
+	}
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// TestProbeLeavesNothing: the probe detects whether the store replaces objects, leaves no object,
+// and deletes what an agent that was killed has left.
+func TestProbeLeavesNothing(t *testing.T) {
+	for _, conditional := range []bool{true, false} {
+		m := storetest.NewMemory(conditional)
+		if err := m.Put(t.Context(), ".kcagent-probe-OLD", strings.NewReader("x"), 1, store.Attributes{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Put(t.Context(), "orders-0", strings.NewReader("x"), 1, store.Attributes{}); err != nil {
+			t.Fatal(err)
+		}
+		got, err := stores.Probe(t.Context(), m)
+		if err != nil || got != conditional {
+			t.Errorf("Probe of a store with conditional writes %v: %v, %v", conditional, got, err)
+		}
+		var keys []string
+		for o, err := range m.List(t.Context(), "") {
+			if err != nil {
+				t.Fatal(err)
+			}
+			keys = append(keys, o.Key)
+		}
+		if len(keys) != 1 || keys[0] != "orders-0" {
+			t.Errorf("the store has %q after the probe, want the object of records only", keys)
+		}
+	}
+}
+
+// TestProbeUsesEachPermission: the probe fails with the error of each operation that is denied, and
+// its object is recognisable.
+func TestProbeUsesEachPermission(t *testing.T) {
+	for _, op := range []string{storetest.Put, storetest.Head, storetest.Open, storetest.Delete, storetest.List, storetest.Abort} {
+		denied := &store.PermissionError{Permission: "s3:" + op, Err: errors.New(op + " denied")}
+		m := storetest.NewMemory(true).Again(func(_ context.Context, c storetest.Call) storetest.Fault {
+			if c.Op != storetest.List && !stores.IsProbe(c.Key) {
+				t.Errorf("the probe uses the key %q", c.Key)
+			}
+			if c.Op == op {
+				return storetest.Fault{Before: denied}
+			}
+			return storetest.Fault{}
+		})
+		_, err := stores.Probe(t.Context(), m)
+		var permission *store.PermissionError
+		if !errors.As(err, &permission) || permission.Permission != denied.Permission {
+			t.Errorf("Probe without the permission for %s: %v", op, err)
+		}
+	}
+	if stores.IsProbe("orders/0") {
+		t.Error("an object of records is taken for a probe")
+	}
+}
+
+// TestProbeComparesContent: a store that returns another content is an error.
+func TestProbeComparesContent(t *testing.T) {
+	if _, err := stores.Probe(t.Context(), &changing{storetest.NewMemory(true)}); err == nil || !strings.Contains(err.Error(), "has another content than what was uploaded") {
+		t.Errorf("Probe: %v", err)
+	}
+}
+
+// changing reports another size than it has stored.
+type changing struct{ *storetest.Memory }
+
+func (c *changing) Head(ctx context.Context, key string) (store.Object, error) {
+	o, err := c.Memory.Head(ctx, key)
+	o.Size++
+	return o, err
+}
