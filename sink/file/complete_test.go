@@ -201,7 +201,7 @@ func TestFilesAreCompletedWithoutAFlush(t *testing.T) {
 				t.Errorf("due at %v", at)
 			}
 			clk.add(time.Hour)
-			s.(*fileSink).timer.fire()
+			s.(*fileSink).timer.Fire()
 			runKeeper(s)
 			if n := len(completeFiles(t, path)); n != 0 {
 				t.Error("completed at once, want that a flush has some seconds for it")

@@ -35,7 +35,7 @@ func (s *fileSink) CompleteDue() bool {
 			ok = false
 		}
 	}
-	s.timer.reset(s.deadline())
+	s.timer.Reset(s.deadline())
 	return ok
 }
 

@@ -14,6 +14,7 @@ import (
 	"kcagent/sink/file/filename"
 	"kcagent/sink/file/retention"
 	"kcagent/sink/file/writer"
+	"kcagent/sink/sinkio"
 )
 
 // A fileSink writes the records of a consumer to one file, or to several if the path has
@@ -33,13 +34,13 @@ import (
 //   - A complete file, with its final name, is durable and never changed again.
 //
 // Locks are taken in the order Writer.flushMu, Writer.mu, then mu, Keeper.mu or
-// flushTimer.mu. The last three are held for short operations in memory only.
+// Timer.mu. The last three are held for short operations in memory only.
 type fileSink struct {
 	sink.Unplanned
 	env      *writer.Env
 	path     string // with placeholders
 	encoders encode.Encoders
-	timer    *flushTimer
+	timer    *sinkio.Timer
 	keeper   *retention.Keeper
 
 	single *writer.Writer // the only writer, if the path has no placeholders; else nil
@@ -71,14 +72,14 @@ func openOn(ctx context.Context, spec sink.FileSpec, o sink.Options, fsys disk.F
 	s := &fileSink{
 		path:        spec.Path,
 		encoders:    encoders,
-		timer:       &flushTimer{now: o.Now},
+		timer:       &sinkio.Timer{Now: o.Now},
 		byPath:      make(map[string]*writer.Writer),
 		byPartition: make(map[sink.TopicPartition]*writer.Writer),
 	}
 	s.env = writer.NewEnv(spec, o, fsys, pool)
 	s.keeper = retention.New(o, fsys, spec.Path, s)
-	s.env.OnDeadline, s.env.OnComplete = s.timer.set, s.keeper.AddComplete
-	s.timer.onDeadline = func() {
+	s.env.OnDeadline, s.env.OnComplete = s.timer.Set, s.keeper.AddComplete
+	s.timer.OnDeadline = func() {
 		if o.Due != nil {
 			o.Due()
 		}
@@ -90,7 +91,7 @@ func openOn(ctx context.Context, spec sink.FileSpec, o sink.Options, fsys disk.F
 			return nil, err
 		}
 	}
-	s.timer.reset(s.deadline())
+	s.timer.Reset(s.deadline())
 	s.keeper.Reschedule()
 	return s, nil
 }
@@ -147,7 +148,7 @@ func (s *fileSink) Resume(ctx context.Context, tp sink.TopicPartition, committed
 	}
 	if err == nil {
 		s.keeper.Resumed(w.Path)
-		s.timer.set(w.Deadline())
+		s.timer.Set(w.Deadline())
 	}
 	return l, err
 }
@@ -202,6 +203,6 @@ func (s *fileSink) Update(spec sink.Spec) error {
 	}
 	file := *spec.File
 	s.env.Spec.Store(&file)
-	s.timer.onDeadline() // with the new settings a file may be due
+	s.timer.OnDeadline() // with the new settings a file may be due
 	return nil
 }

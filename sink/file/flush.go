@@ -43,7 +43,7 @@ func (s *fileSink) Flush(ctx context.Context, _ bool) error {
 		}
 		_ = g.Wait() // no function returns an error
 	}
-	s.timer.reset(s.deadline())
+	s.timer.Reset(s.deadline())
 	if len(failed) > 0 {
 		return &sink.FlushError{Failed: failed}
 	}
@@ -53,7 +53,7 @@ func (s *fileSink) Flush(ctx context.Context, _ bool) error {
 // Close implements [sink.Sink]. It does not remove checkpoint files: another process may
 // have just opened one, and a third process would create and lock another one.
 func (s *fileSink) Close(end bool) error {
-	s.timer.stop()
+	s.timer.Stop()
 	known := make(map[sink.TopicPartition]error)
 	for _, w := range s.writers() {
 		of, _ := w.Failures(nil)

@@ -124,7 +124,7 @@ func wantNext(t *testing.T, s sink.Sink, partition int32, next int64) {
 // flushed.
 func abandon(t *testing.T, s sink.Sink) {
 	t.Helper()
-	s.(*fileSink).timer.stop()
+	s.(*fileSink).timer.Stop()
 	s.(*fileSink).keeper.Stop(false)
 	for _, w := range s.(*fileSink).writers() {
 		if err := w.Abandon(); err != nil {

@@ -166,7 +166,7 @@ func TestNothingIsTruncatedBeforeResume(t *testing.T) {
 	old := newOldCheckpoint(t, exactSpec(path))
 	clk.t = time.Now().Add(3 * time.Hour)
 	s := openAt(t, clk, path, &sink.Rotate{Every: time.Hour})
-	s.(*fileSink).timer.fire()
+	s.(*fileSink).timer.Fire()
 	clk.add(retention.DueGrace)
 	runKeeper(s)
 	mustFlush(t, s)

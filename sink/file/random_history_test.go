@@ -192,7 +192,7 @@ func (s *history) crash() {
 		l = disktest.Losses[0]
 	}
 	s.logf("crash: %s", l.Name)
-	s.sink.(*fileSink).timer.stop()
+	s.sink.(*fileSink).timer.Stop()
 	s.sink.(*fileSink).keeper.Stop(false)
 	s.fs = s.fs.Crash(l)
 	s.open()

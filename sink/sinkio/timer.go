@@ -1,15 +1,15 @@
-package file
+package sinkio
 
 import (
 	"sync"
 	"time"
 )
 
-// A flushTimer calls onDeadline at the earliest of the times that were set. It is safe for
+// A Timer calls OnDeadline at the earliest of the times that were set. Its methods are safe for
 // concurrent use.
-type flushTimer struct {
-	onDeadline func() // nil if nothing is to be called
-	now        func() time.Time
+type Timer struct {
+	OnDeadline func() // nil if nothing is to be called
+	Now        func() time.Time
 
 	mu       sync.Mutex
 	deadline time.Time // zero if none is set
@@ -26,8 +26,8 @@ const (
 	overdue = 250 * time.Millisecond
 )
 
-// set adds a deadline; zero adds none.
-func (t *flushTimer) set(at time.Time) {
+// Set adds a deadline; zero adds none.
+func (t *Timer) Set(at time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if at.IsZero() || !t.deadline.IsZero() && !at.Before(t.deadline) {
@@ -37,8 +37,8 @@ func (t *flushTimer) set(at time.Time) {
 	t.arm()
 }
 
-// reset replaces all deadlines by at; zero removes them.
-func (t *flushTimer) reset(at time.Time) {
+// Reset replaces all deadlines by at; zero removes them.
+func (t *Timer) Reset(at time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.deadline.Equal(at) {
@@ -49,26 +49,26 @@ func (t *flushTimer) reset(at time.Time) {
 }
 
 // arm starts the timer for the deadline. The caller holds t.mu.
-func (t *flushTimer) arm() {
+func (t *Timer) arm() {
 	if t.timer != nil {
 		t.timer.Stop()
 		t.timer = nil
 	}
-	if t.onDeadline == nil || t.stopped || t.deadline.IsZero() {
+	if t.OnDeadline == nil || t.stopped || t.deadline.IsZero() {
 		return
 	}
-	t.armedAt = t.now().Round(0)
+	t.armedAt = t.Now().Round(0)
 	wait := min(t.deadline.Sub(t.armedAt), maxTimer)
 	if wait <= 0 {
 		wait = overdue
 	}
-	t.timer = time.AfterFunc(wait, t.fire)
+	t.timer = time.AfterFunc(wait, t.Fire)
 }
 
-// fire calls onDeadline if the deadline has passed, and otherwise starts the timer again.
-func (t *flushTimer) fire() {
+// Fire calls OnDeadline if the deadline has passed, and otherwise starts the timer again.
+func (t *Timer) Fire() {
 	t.mu.Lock()
-	now := t.now().Round(0)
+	now := t.Now().Round(0)
 	// A file may also be due because the clock was set back.
 	due := !t.stopped && !t.deadline.IsZero() && (!now.Before(t.deadline) || now.Before(t.armedAt))
 	if due {
@@ -78,12 +78,12 @@ func (t *flushTimer) fire() {
 	}
 	t.mu.Unlock()
 	if due {
-		t.onDeadline()
+		t.OnDeadline()
 	}
 }
 
-// stop ends the timer for good.
-func (t *flushTimer) stop() {
+// Stop ends the timer for good.
+func (t *Timer) Stop() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.stopped = true
