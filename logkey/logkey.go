@@ -48,12 +48,14 @@ const (
 	Partitions    = "partitions"     // number of partitions
 	Path          = "path"           // path of a file
 	Paths         = "paths"          // paths of files
+	Planned       = "planned"        // number of records of a plan
 	Policy        = "policy"         // value of on_offset_out_of_range
 	Position      = "position"       // offset of the next record that the consumer reads
 	PreviousGroup = "previous_group" // consumer group that wrote the file before
 	Problem       = "problem"        // a problem of the configuration file, with its position
 	Problems      = "problems"       // number of problems of the configuration file
 	Reason        = "reason"         // why it happened
+	Records       = "records"        // number of records
 	SHA256        = "sha256"         // SHA-256 of the configuration file, in hex
 	Sink          = "sink"           // kind and target of the sink
 	Start         = "start"          // start policy of the consumer

@@ -99,7 +99,10 @@ func Write(ctx context.Context, s sink.Sink, recs []sink.Record) error {
 func WriteWith(ctx context.Context, s sink.Sink, tp sink.TopicPartition, encoder sink.Encoder, recs []sink.Record) error {
 	buf := chunks.Get().(*[]byte)
 	defer chunks.Put(buf)
-	c := sink.Chunk{TopicPartition: tp, Data: (*buf)[:0]}
+	c := sink.Chunk{TopicPartition: tp, Data: (*buf)[:0], Count: len(recs)}
+	if len(recs) > 0 {
+		c.Time = recs[0].Time
+	}
 	for i := range recs {
 		c.Last = len(c.Data)
 		c.Data = encoder.Append(c.Data, &recs[i])
@@ -141,5 +144,5 @@ func Batch(n int, value []byte) []sink.Record {
 
 // WriteLarge writes r as a chunk that the sink encodes while it writes it.
 func WriteLarge(ctx context.Context, s sink.Sink, r *sink.Record) error {
-	return s.Write(ctx, sink.Chunk{TopicPartition: sink.TopicPartition{Topic: r.Topic, Partition: r.Partition}, Large: r, Next: r.Offset + 1})
+	return s.Write(ctx, sink.Chunk{TopicPartition: sink.TopicPartition{Topic: r.Topic, Partition: r.Partition}, Large: r, Next: r.Offset + 1, Count: 1, Time: r.Time})
 }
