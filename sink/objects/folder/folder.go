@@ -53,7 +53,15 @@ var _ store.Store = (*Store)(nil)
 
 // Open returns the folder that the URL names, as in file:///dir/prefix. Percent signs have no
 // meaning. It does not look at the disk.
-func Open(spec *sink.ObjectsSpec) (*Store, error) {
+func Open(_ context.Context, spec *sink.ObjectsSpec) (store.Store, error) {
+	s, err := open(spec)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func open(spec *sink.ObjectsSpec) (*Store, error) {
 	dir, ok := strings.CutPrefix(spec.URL, "file://")
 	if !ok || !filepath.IsAbs(dir) {
 		return nil, fmt.Errorf("invalid url %q: use file:// and an absolute path, such as file:///var/lib/objects", spec.URL)

@@ -20,9 +20,9 @@ import (
 	"kcagent/sink/objects/store/storetest"
 )
 
-func open(t *testing.T, dir string) *Store {
+func openFolder(t *testing.T, dir string) *Store {
 	t.Helper()
-	s, err := Open(&sink.ObjectsSpec{URL: "file://" + dir})
+	s, err := open(&sink.ObjectsSpec{URL: "file://" + dir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ var someAttributes = store.Attributes{
 // has not ended.
 func TestContract(t *testing.T) {
 	storetest.TestStore(t, func(t *testing.T) *storetest.Target {
-		s := open(t, t.TempDir())
+		s := openFolder(t, t.TempDir())
 		return &storetest.Target{
 			Store: s, Conditional: true,
 			Unfinished: func(t *testing.T, key string) { crash(t, s, key) },
@@ -101,7 +101,7 @@ func TestContract(t *testing.T) {
 // crash leaves what an upload leaves that is killed before its object is visible.
 func crash(t *testing.T, s *Store, key string) {
 	t.Helper()
-	other := open(t, t.TempDir())
+	other := openFolder(t, t.TempDir())
 	put(t, other, key, "1", someAttributes)
 	_, names := files(t, other.dir)
 	side := filepath.Join(s.dir, names[0])
@@ -118,12 +118,12 @@ func crash(t *testing.T, s *Store, key string) {
 
 func TestURL(t *testing.T) {
 	for _, bad := range []string{"file://relative/dir", "file://", "/dir", "s3://bucket"} {
-		if s, err := Open(&sink.ObjectsSpec{URL: bad}); err == nil || !strings.Contains(err.Error(), "file:///var/lib/objects") {
+		if s, err := open(&sink.ObjectsSpec{URL: bad}); err == nil || !strings.Contains(err.Error(), "file:///var/lib/objects") {
 			t.Errorf("%s: got %v, %v", bad, s, err)
 		}
 	}
 	for url, dir := range map[string]string{"file:///a/b": "/a/b", "file:///a%20b/": "/a%20b"} {
-		if s, err := Open(&sink.ObjectsSpec{URL: url}); err != nil || s.dir != dir {
+		if s, err := open(&sink.ObjectsSpec{URL: url}); err != nil || s.dir != dir {
 			t.Errorf("%s: got %v, %v", url, s, err)
 		}
 	}
@@ -131,7 +131,7 @@ func TestURL(t *testing.T) {
 
 func TestFolderAndSubfoldersAreCreated(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b")
-	s := open(t, dir)
+	s := openFolder(t, dir)
 	if got := keys(t, s, ""); got != nil {
 		t.Errorf("before the first Put: %v", got)
 	}
@@ -144,7 +144,7 @@ func TestFolderAndSubfoldersAreCreated(t *testing.T) {
 // TestReadersOfTheFolderFindOnlyObjects: neither List nor a reader that leaves out hidden files
 // finds sidecars.
 func TestReadersOfTheFolderFindOnlyObjects(t *testing.T) {
-	s := open(t, t.TempDir())
+	s := openFolder(t, t.TempDir())
 	want := []string{"a.b", "a/b", "a/b.c", "a0", "b/c/d"} // '.' < '/' < '0'
 	for _, i := range []int{3, 1, 4, 0, 2} {
 		put(t, s, want[i], "1", someAttributes)
@@ -169,7 +169,7 @@ func TestReadersOfTheFolderFindOnlyObjects(t *testing.T) {
 // TestObjectIsInvisibleUntilItIsWhole: while Put reads the content, there is no object. What a
 // crash at this moment leaves is no object either, and AbortUploads removes it.
 func TestObjectIsInvisibleUntilItIsWhole(t *testing.T) {
-	s, crashed := open(t, t.TempDir()), filepath.Join(t.TempDir(), "crashed")
+	s, crashed := openFolder(t, t.TempDir()), filepath.Join(t.TempDir(), "crashed")
 	err := s.Put(t.Context(), "a/b", readerAt(func(p []byte, off int64) (int, error) {
 		if off == 0 {
 			return copy(p, "first half"), nil
@@ -189,7 +189,7 @@ func TestObjectIsInvisibleUntilItIsWhole(t *testing.T) {
 		t.Errorf("List gave %v", got)
 	}
 
-	s = open(t, crashed)
+	s = openFolder(t, crashed)
 	put(t, s, "a/b+c", "another object", store.Attributes{})
 	if got := keys(t, s, ""); !slices.Equal(got, []string{"a/b+c"}) {
 		t.Errorf("after a crash: %v", got)
@@ -209,7 +209,7 @@ func TestObjectIsInvisibleUntilItIsWhole(t *testing.T) {
 // TestAbortedUploadFails: an upload that still runs when another agent aborts it does not become
 // visible.
 func TestAbortedUploadFails(t *testing.T) {
-	s := open(t, t.TempDir())
+	s := openFolder(t, t.TempDir())
 	err := s.Put(t.Context(), "a", readerAt(func(p []byte, off int64) (int, error) {
 		if err := s.AbortUploads(t.Context(), "a"); err != nil {
 			t.Error(err)
@@ -226,7 +226,7 @@ func TestAbortedUploadFails(t *testing.T) {
 
 // TestFailedPutLeavesNothing: neither an error of the content nor one of the context leaves files.
 func TestFailedPutLeavesNothing(t *testing.T) {
-	s, failed := open(t, t.TempDir()), errors.New("read of the spool failed")
+	s, failed := openFolder(t, t.TempDir()), errors.New("read of the spool failed")
 	for _, body := range []readerAt{
 		func(p []byte, off int64) (int, error) { return 0, failed },
 		func(p []byte, off int64) (int, error) { return 0, io.EOF }, // shorter than its size
@@ -243,7 +243,7 @@ func TestFailedPutLeavesNothing(t *testing.T) {
 // TestSameKeyAtTheSameTime: of several uploads of a key, one succeeds, and the object has its
 // content and attributes.
 func TestSameKeyAtTheSameTime(t *testing.T) {
-	s := open(t, t.TempDir())
+	s := openFolder(t, t.TempDir())
 	for round := range 20 {
 		key := fmt.Sprint("a/", round)
 		var wg sync.WaitGroup
@@ -280,7 +280,7 @@ func TestSameKeyAtTheSameTime(t *testing.T) {
 // TestSidecarOfAnotherFileIsNotUsed: an upload crashed after its sidecar and before its object, or
 // a user replaced the object. Its attributes belong to no other file.
 func TestSidecarOfAnotherFileIsNotUsed(t *testing.T) {
-	s := open(t, t.TempDir())
+	s := openFolder(t, t.TempDir())
 	put(t, s, "a", "old", someAttributes)
 	if err := os.Remove(filepath.Join(s.dir, "a")); err != nil {
 		t.Fatal(err)
@@ -302,12 +302,12 @@ func TestSidecarOfAnotherFileIsNotUsed(t *testing.T) {
 
 // TestCopyKeepsAttributes: a copy of the folder has other inodes and times.
 func TestCopyKeepsAttributes(t *testing.T) {
-	s, copied := open(t, t.TempDir()), filepath.Join(t.TempDir(), "copy")
+	s, copied := openFolder(t, t.TempDir()), filepath.Join(t.TempDir(), "copy")
 	put(t, s, "a/b", "1", someAttributes)
 	if err := os.CopyFS(copied, os.DirFS(s.dir)); err != nil {
 		t.Fatal(err)
 	}
-	s = open(t, copied)
+	s = openFolder(t, copied)
 	if err := os.Chtimes(filepath.Join(copied, "a", "b"), time.Time{}, time.Unix(1, 0)); err != nil {
 		t.Fatal(err)
 	}
@@ -324,7 +324,7 @@ func TestCopyKeepsAttributes(t *testing.T) {
 // none reaches the sidecars.
 func TestKeysStayInTheFolder(t *testing.T) {
 	dir, outside := t.TempDir(), t.TempDir()
-	s := open(t, dir)
+	s := openFolder(t, dir)
 	if err := os.WriteFile(filepath.Join(outside, "x"), []byte("secret"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -361,7 +361,7 @@ func TestKeysStayInTheFolder(t *testing.T) {
 
 // TestErrorsOfTheDisk: the cause appears once, with the next step, as in errors of the file sink.
 func TestErrorsOfTheDisk(t *testing.T) {
-	s := open(t, "/data")
+	s := openFolder(t, "/data")
 	link := func(err error) error { return &os.LinkError{Op: "linkat", Old: "x", New: "y", Err: err} }
 	path := func(err error) error { return &fs.PathError{Op: "openat", Path: "x", Err: err} }
 	for _, c := range []struct {
@@ -383,7 +383,7 @@ func TestErrorsOfTheDisk(t *testing.T) {
 			t.Errorf("%v: a permission is missing: %v", err, missing)
 		}
 	}
-	s = open(t, t.TempDir())
+	s = openFolder(t, t.TempDir())
 	put(t, s, "a", "1", store.Attributes{})
 	err := s.Put(t.Context(), "a/b", strings.NewReader("1"), 1, store.Attributes{})
 	if want := "write " + s.dir + "/a/b: not a directory"; err == nil || err.Error() != want {

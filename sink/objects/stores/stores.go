@@ -8,6 +8,7 @@ import (
 
 	"kcagent/sink"
 	"kcagent/sink/objects/folder"
+	"kcagent/sink/objects/gcs"
 	"kcagent/sink/objects/s3"
 	"kcagent/sink/objects/store"
 )
@@ -15,15 +16,8 @@ import (
 // kinds has a function for each scheme, which opens the store and sends no request.
 var kinds = map[string]func(context.Context, *sink.ObjectsSpec) (store.Store, error){
 	"s3":   s3.Open,
-	"file": openFolder,
-}
-
-func openFolder(_ context.Context, spec *sink.ObjectsSpec) (store.Store, error) {
-	s, err := folder.Open(spec)
-	if err != nil {
-		return nil, err
-	}
-	return s, nil
+	"gs":   gcs.Open,
+	"file": folder.Open,
 }
 
 // Open returns the store of spec.URL. It sends no request; [Probe] does.
