@@ -13,28 +13,54 @@ import (
 )
 
 func newVerify() *cobra.Command {
+	var of *objectsFlags
 	c := &cobra.Command{
-		Use:   "verify FILE…",
-		Short: "prove from JSON-format files that no offset is missing or repeated",
+		Use:   "verify FILE… | URL | --config FILE [CONSUMER]",
+		Short: "prove from files or objects that no offset is missing or repeated",
 		Long: `
-Name the files of one consumer, compressed or not, in any order. A folder stands for the
-files below it, without checkpoints. Stdout is a table with one line per partition: the
-first and last offset, the number of records, and how many offsets are missing, repeated,
-or late (after a higher one in the same file). The first ten holes and repeats of each
-partition are listed below it.`,
-		Example: "kcagent verify /data/orders*.jsonl",
-		Args: func(_ *cobra.Command, files []string) error {
-			if len(files) == 0 {
+Name the files of one consumer in the JSON format, compressed or not, in any order. A folder
+stands for the files below it, without checkpoints. Stdout is a table with one line per
+partition: the first and last offset, the number of records, and how many offsets are
+missing, repeated, or late (after a higher one in the same file). The first ten holes and
+repeats of each partition are listed below it.
+
+The URL of an objects sink (s3://bucket/prefix, gs://…, az://…, file:///folder) stands for the
+objects below it. Their keys name the ranges of offsets that were published. For each partition
+and each id of its topic, the command proves that the ranges neither overlap nor leave a hole
+between the first and the last one. Several objects of one range, with records of different
+times, are one range. A range without any record has no object: the keys alone do not tell
+such a hole from a missing object. If the key has no {last}, the command reads it from the
+metadata of each object.
+
+With --deep, it also reads the objects, which must be in the JSON format. It proves that the
+offsets of each object ascend and are within its range, that no offset is there twice, that
+each object has as many records as its metadata says, and that each record belongs to its key.
+The column unused counts offsets of the ranges without a record, which compaction,
+transactions and on_error leave.
+
+With --config, URL, key, endpoint and credentials are those of a consumer of the file.
+Otherwise, credentials come from the environment, as for the agent.`,
+		Example: "kcagent verify /data/orders*.jsonl\n  kcagent verify s3://lake/kafka --region eu-central-1 --deep\n  kcagent verify --config consumers.yaml orders",
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 && of.config == "" {
 				return command.Usagef("no files: name the files, folders or patterns to verify")
 			}
-			return nil
+			return checkObjectsArgs(c, args, of)
 		},
 	}
 	command.Exits(c, "no offset is missing, repeated or late",
-		"an offset is missing, repeated or late, a line cannot be read, or there is no record", "invalid usage")
+		"an offset is missing, repeated or late, a line or an object cannot be read, or there is no record or object", "invalid usage")
 	allowHoles := c.Flags().Bool("allow-holes", false, "accept missing offsets, which compaction and transactions leave")
-	c.RunE = func(c *cobra.Command, files []string) error {
-		return runVerify(c.Context(), streamsOf(c), files, *allowHoles)
+	of = addObjectsFlags(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		spec, found, err := of.find(args)
+		switch {
+		case err != nil:
+			return err
+		case found:
+			return runVerifyObjects(c.Context(), streamsOf(c), spec, of, *allowHoles)
+		}
+		return runVerify(c.Context(), streamsOf(c), args, *allowHoles)
 	}
 	return c
 }

@@ -27,7 +27,7 @@ import (
 // here, so that a reviewer sees it.
 var arrows = []struct{ name, imports string }{
 	{".", "cli"},
-	{"cli", "agent agent/consumer agent/kafka agent/plan agent/precheck agent/web cli/client cli/command cli/httpserver cli/logging cli/statustable cli/systemd cli/top config config/filewatch demo limits logkey retry sink/file sink/file/filename verify"},
+	{"cli", "agent agent/consumer agent/kafka agent/plan agent/precheck agent/web cli/client cli/command cli/httpserver cli/logging cli/statustable cli/systemd cli/top config config/filewatch config/objects demo limits logkey retry sink sink/file sink/file/filename sink/objects/stores sink/template verify"},
 	{"cli/top", "agent/consumer agent/web cli/client cli/statustable"},
 	{"cli/client", ""},
 	{"cli/command", "config config/strictyaml"},
@@ -80,9 +80,13 @@ var arrows = []struct{ name, imports string }{
 	{"sink/file/filename", "sink"},
 	{"sink/file/disk", ""},
 	{"sink/compress", "limits sink"},
-	{"sink/template", "sink"},
 	{"sink/deadletter", "leader sink"},
 	{"sink/decode", "sink"},
+	{"sink/objects/stores", "sink sink/objects/folder sink/objects/gcs sink/objects/s3 sink/objects/store"},
+	{"sink/objects/folder", "sink sink/objects/store sink/sinkio"},
+	{"sink/objects/gcs", "limits sink sink/objects/rest sink/objects/store"},
+	{"sink/objects/rest", "limits retry sink"},
+	{"sink/objects/s3", "limits sink sink/objects/store"},
 	{"sink/objects/store", ""},
 	{"sink/template", "sink"},
 	{"sink/encode", "sink"},

@@ -63,7 +63,7 @@ func (s Spec) LocalPath() string {
 	switch {
 	case s.File != nil:
 		return s.File.Path
-	case s.Objects != nil:
+	case s.Objects != nil && s.Objects.Spool != "":
 		return s.Objects.Spool + "/"
 	}
 	return ""

@@ -1,6 +1,10 @@
 // Package verify proves from files in the JSON format that no offset of a partition is
 // missing or repeated. It reads the files alone, and shares no code with the sink that
 // wrote them. Start reading with [Trail.File].
+//
+// It proves the same of objects: from their keys, and from their contents if these are requested.
+// With the objects sink it shares the stores and the template of the keys, and nothing that decides
+// about ranges. Start reading with [Objects.Prove].
 package verify
 
 import (

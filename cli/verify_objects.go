@@ -1,0 +1,203 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"kcagent/cli/command"
+	"kcagent/config"
+	"kcagent/config/objects"
+	"kcagent/sink"
+	"kcagent/sink/objects/stores"
+	"kcagent/sink/template"
+	"kcagent/verify"
+)
+
+// objectsFlags are the flags of verify for objects.
+type objectsFlags struct {
+	spec   sink.ObjectsSpec // what the flags say
+	caFile string
+	config string
+	deep   bool
+	output *string
+}
+
+// storeFlags name the flags that --config replaces, and which field of [sink.ObjectsSpec] each sets.
+var storeFlags = map[string]string{
+	"key": "key", "time-zone": "time_zone", "endpoint": "endpoint", "region": "region", "path-style": "path_style", "account": "account", "ca-file": "tls.ca_file",
+}
+
+func addObjectsFlags(c *cobra.Command) *objectsFlags {
+	f := new(objectsFlags)
+	flags := c.Flags()
+	flags.BoolVar(&f.deep, "deep", false, "read the objects, too, not only their keys")
+	flags.StringVar(&f.spec.Key, "key", objects.DefaultKey, "`template` of the keys, as sink.objects.key")
+	flags.StringVar(&f.spec.TimeZone, "time-zone", "UTC", "`zone` of {time:LAYOUT} in the keys")
+	flags.StringVar(&f.spec.Endpoint, "endpoint", "", "`URL` of a compatible store")
+	flags.StringVar(&f.spec.Region, "region", "", "`region` of an S3 bucket")
+	flags.BoolVar(&f.spec.PathStyle, "path-style", false, "send the bucket in the path of requests")
+	flags.StringVar(&f.spec.Account, "account", "", "storage `account` of az://")
+	flags.StringVar(&f.caFile, "ca-file", "", "PEM `file` of the certificate authorities of the store")
+	flags.StringVar(&f.config, "config", "", "configuration `file` with the consumer whose URL, key and credentials are used")
+	f.output = outputFlag(c)
+	command.CompleteYAML(c, "config")
+	command.CompleteNothing(c, "key", "time-zone", "endpoint", "region", "account")
+	return f
+}
+
+// isObjectsURL reports whether an argument is the URL of objects, and not a file.
+func isObjectsURL(arg string) bool {
+	scheme, _, ok := strings.Cut(arg, "://")
+	return ok && slices.Contains([]string{objects.S3, objects.GCS, objects.Azure, objects.File}, scheme)
+}
+
+// checkObjectsArgs returns an error for arguments and flags that do not fit together.
+func checkObjectsArgs(c *cobra.Command, args []string, f *objectsFlags) error {
+	urls := 0
+	for _, arg := range args {
+		if isObjectsURL(arg) {
+			urls++
+		}
+	}
+	if f.config != "" {
+		for name := range storeFlags {
+			if c.Flags().Changed(name) {
+				return command.Usagef("--%s cannot be combined with --config, which has the setting", name)
+			}
+		}
+		switch {
+		case urls > 0:
+			return command.Usagef("a URL cannot be combined with --config: name the consumer instead")
+		case len(args) > 1:
+			return command.Usagef("unexpected argument %q: name one consumer", args[1])
+		}
+		return nil
+	}
+	switch {
+	case urls == 0:
+		for _, name := range append([]string{"deep", "output"}, flagNames()...) {
+			if c.Flags().Changed(name) {
+				return command.Usagef("--%s requires the URL of objects, or --config", name)
+			}
+		}
+	case len(args) > 1:
+		return command.Usagef("unexpected argument %q: name one URL", args[1])
+	}
+	return nil
+}
+
+func flagNames() (names []string) {
+	for name := range storeFlags {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// find returns the settings of the objects sink that the arguments name, and false if they name files.
+func (f *objectsFlags) find(args []string) (spec sink.ObjectsSpec, found bool, err error) {
+	switch {
+	case f.config != "":
+		spec, err = f.fromConfig(args)
+		return spec, true, err
+	case !isObjectsURL(args[0]):
+		return spec, false, nil
+	}
+	spec = f.spec
+	spec.URL = args[0]
+	if f.caFile != "" {
+		spec.TLS = &sink.ObjectsTLS{CAFile: f.caFile}
+	}
+	spec.SetDefaults()
+	objects.Normalise(&spec, "{name}")
+	for _, finding := range objects.Check(spec, nil) {
+		if !finding.Warning {
+			return spec, true, usageOf(finding)
+		}
+	}
+	return spec, true, nil
+}
+
+// usageOf returns a finding about the settings as an error about flags.
+func usageOf(f objects.Finding) error {
+	what := "URL"
+	for flag, field := range storeFlags {
+		if field == f.Field {
+			what = "--" + flag
+		}
+	}
+	if f.Hint != "" {
+		f.Message += "; " + f.Hint
+	}
+	return command.Usagef("invalid %s: %s", what, f.Message)
+}
+
+// fromConfig returns the settings of a consumer: the one that is named, or the only one with an objects
+// sink.
+func (f *objectsFlags) fromConfig(args []string) (spec sink.ObjectsSpec, err error) {
+	if err := checkExists(f.config); err != nil {
+		return spec, err
+	}
+	c, _, problems := config.Load(f.config, os.LookupEnv)
+	if len(problems) > 0 {
+		return spec, command.Usagef("read %s: %s", f.config, problems[0])
+	}
+	var names []string
+	for i := range c.Consumers {
+		one := &c.Consumers[i]
+		if one.Sink.Objects == nil {
+			if len(args) > 0 && one.Name == args[0] {
+				return spec, command.Usagef("consumer %s has no objects sink; name its files", one.Name)
+			}
+			continue
+		}
+		names = append(names, one.Name)
+		if len(args) == 0 || one.Name == args[0] {
+			spec = *one.Sink.Objects
+		}
+	}
+	switch {
+	case len(args) > 0 && !slices.Contains(names, args[0]):
+		return spec, command.Usagef("consumer %q not found in %s", args[0], f.config)
+	case len(names) == 0:
+		return spec, command.Usagef("%s has no consumer with an objects sink; name files, or the URL of objects", f.config)
+	case len(args) == 0 && len(names) > 1:
+		return spec, command.Usagef("%s has several consumers with an objects sink: name one of %s", f.config, strings.Join(names, ", "))
+	}
+	return spec, nil
+}
+
+// runVerifyObjects proves what the objects of one consumer hold.
+func runVerifyObjects(ctx context.Context, io streams, spec sink.ObjectsSpec, f *objectsFlags, allowHoles bool) error {
+	zone, err := time.LoadLocation(spec.TimeZone)
+	if err != nil {
+		return command.Usagef("invalid --time-zone: %w", err)
+	}
+	key, err := template.Parse(spec.Key, zone)
+	if err != nil {
+		return command.Usagef("invalid --key: %w", err)
+	}
+	if key.Has(template.Name) {
+		return command.Usagef("invalid --key: replace {name} by the name of the consumer")
+	}
+	store, err := stores.Open(ctx, &spec)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	of := verify.Objects{Store: store, Key: key, Deep: f.deep, Until: time.Now(), Ignore: stores.IsProbe}
+	good, err := of.Prove(ctx, verify.ObjectsReport{AllowHoles: allowHoles, JSON: *f.output == "json", Out: io.out, Notes: io.err})
+	if err != nil {
+		return fmt.Errorf("verify %s: %w", spec.URL, err)
+	}
+	if !good {
+		return command.Reported(command.Failure)
+	}
+	return nil
+}
