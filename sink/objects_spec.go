@@ -1,10 +1,14 @@
 package sink
 
-import "time"
+import (
+	"os"
+	"path/filepath"
+	"time"
+)
 
 // ObjectsSpec describes a sink that writes objects to an object store. In a normalised
-// ObjectsSpec, which config.Parse returns, every field with a default is set, and {name} in URL
-// and Key is replaced.
+// ObjectsSpec, which config.Parse returns, every field with a default is set except Spool, and
+// {name} in URL, Key and Spool is replaced.
 type ObjectsSpec struct {
 	URL         string       `yaml:"url" doc:"Where the objects are stored: s3://bucket/prefix for Amazon S3 and compatible stores, gs://bucket/prefix for Google Cloud Storage, az://container/prefix for Azure Blob Storage, file:///folder for a folder on this host. {name} is replaced." default:"required" example:"s3://lake/kafka"`
 	Region      string       `yaml:"region" doc:"Region of an S3 bucket." default:"that of the AWS environment, else us-east-1" example:"eu-central-1"`
@@ -19,7 +23,7 @@ type ObjectsSpec struct {
 	Compression Compression  `yaml:"compression" doc:"How objects are compressed. The key gets the extension." example:"gzip"`
 	Rotate      ObjectRotate `yaml:"rotate" doc:"When objects are complete. What remains at a pause, rebalance or stop is published, too."`
 	Delivery    Delivery     `yaml:"delivery" doc:"exactly_once: each record is in one object after any crash. at_least_once: a crash may repeat records in further objects." example:"at_least_once"`
-	Spool       string       `yaml:"spool" doc:"Folder on this host in which objects grow before they are uploaded." default:"kcagent-spool in the system's temporary folder" example:"/var/lib/kcagent/spool"`
+	Spool       string       `yaml:"spool" doc:"Folder on this host in which objects grow before they are uploaded." default:"kcagent-spool in $TMPDIR or /tmp" example:"/var/lib/kcagent/spool"`
 
 	ServerSideEncryption string            `yaml:"server_side_encryption" doc:"AES256, or the ARN of a KMS key; for s3://." default:"that of the bucket" example:"AES256"`
 	StorageClass         string            `yaml:"storage_class" doc:"Storage class of the objects, as the store names it." default:"that of the bucket" example:"STANDARD_IA"`
@@ -29,6 +33,15 @@ type ObjectsSpec struct {
 // SetDefaults sets the limits that the file may leave out.
 func (o *ObjectsSpec) SetDefaults() {
 	o.Rotate = ObjectRotate{Size: 128 << 20, Every: 10 * time.Minute}
+}
+
+// SpoolFolder returns the folder of the spool: Spool, or the default of this process. It is not part
+// of a normalised spec: kcagent plan, in another environment, would see a change.
+func (o *ObjectsSpec) SpoolFolder() string {
+	if o.Spool != "" {
+		return o.Spool
+	}
+	return filepath.Join(os.TempDir(), "kcagent-spool")
 }
 
 // ObjectRotate says when a range of offsets is complete, so that its objects are published.

@@ -7,7 +7,6 @@ package objects
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -39,7 +38,6 @@ func Normalise(o *sink.ObjectsSpec, name string) {
 		{(*string)(&o.Format), string(sink.JSON)},
 		{(*string)(&o.Compression), string(sink.Zstd)},
 		{(*string)(&o.Delivery), string(sink.ExactlyOnce)},
-		{&o.Spool, filepath.Join(os.TempDir(), "kcagent-spool")},
 	} {
 		if *d.text == "" {
 			*d.text = d.value
@@ -49,7 +47,9 @@ func Normalise(o *sink.ObjectsSpec, name string) {
 		*text = strings.ReplaceAll(*text, "{name}", name)
 	}
 	o.URL, o.Endpoint = withoutSlash(o.URL), withoutSlash(o.Endpoint)
-	o.Spool = filepath.Clean(o.Spool)
+	if o.Spool != "" { // the default depends on the environment, so the sink sets it
+		o.Spool = filepath.Clean(o.Spool)
+	}
 	if o.TLS != nil && *o.TLS == (sink.ObjectsTLS{}) {
 		o.TLS = nil
 	}
@@ -116,6 +116,7 @@ const (
 func (c *checker) checkSpool() {
 	spool := c.Spool
 	switch {
+	case spool == "":
 	case strings.ContainsAny(spool, "{}"):
 		c.report("spool", "unknown placeholder in "+spool, "use {name}, which is the name of the consumer")
 	case strings.ContainsRune(spool, 0):
