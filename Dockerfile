@@ -31,6 +31,8 @@ LABEL org.opencontainers.image.title="kcagent" \
 # By number: Kubernetes' runAsNonRoot cannot judge a name.
 USER 65532:65532
 WORKDIR /data
+# For the spool of objects: the image has no /tmp.
+ENV TMPDIR=/data
 VOLUME /data
 EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=6s --start-period=10s CMD ["/kcagent", "health"]

@@ -110,6 +110,7 @@ func TestDockerfileAgreesWithImage(t *testing.T) {
 	want := map[string]string{
 		"USER":    config.User,
 		"WORKDIR": config.WorkingDir,
+		"ENV":     strings.Join(config.Env, " "),
 		"VOLUME":  slices.Collect(maps.Keys(config.Volumes))[0],
 		"EXPOSE":  strings.TrimSuffix(slices.Collect(maps.Keys(config.ExposedPorts))[0], "/tcp"),
 	}

@@ -123,6 +123,7 @@ func runConfig(o Options) v1.Config {
 	return v1.Config{
 		User:         user,
 		WorkingDir:   "/data",
+		Env:          []string{"TMPDIR=/data"}, // for the spool of objects: the image has no /tmp
 		Volumes:      map[string]struct{}{"/data": {}},
 		ExposedPorts: map[string]struct{}{"8080/tcp": {}},
 		Entrypoint:   []string{"/kcagent"},
