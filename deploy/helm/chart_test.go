@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -175,6 +176,28 @@ func TestReadmeShowsTheMinimalValues(t *testing.T) {
 	}
 }
 
+// TestDocumentedValuesRender: docs/kubernetes.md shows values that the chart accepts. The blocks
+// have the language yml; those with yaml are manifests.
+func TestDocumentedValuesRender(t *testing.T) {
+	t.Parallel()
+	blocks := regexp.MustCompile("(?ms)^```yml\n(.*?)^```$").FindAllStringSubmatch(read(t, "../../docs/kubernetes.md"), -1)
+	if len(blocks) < 2 {
+		t.Fatalf("the page has %d blocks with values", len(blocks))
+	}
+	for i, m := range blocks {
+		file := filepath.Join(t.TempDir(), fmt.Sprint(i)+".yaml")
+		if err := os.WriteFile(file, []byte(m[1]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := template(t, "--values="+file)
+		if err != nil {
+			t.Errorf("%v\n%s", err, m[1])
+			continue
+		}
+		kubetest.References(t, kubetest.Validate(t, out))
+	}
+}
+
 // TestNotes: after an install, the notes name the pods, and warn of what is missing.
 func TestNotes(t *testing.T) {
 	t.Parallel()
@@ -196,6 +219,8 @@ func TestNotes(t *testing.T) {
 		{"replicas=1", "No consumer is declared yet", "WARNING"},
 		{"config.consumers[0].name=a", "helm test test -n data", "No consumer is declared yet"},
 		{"configText=consumers: []", "WARNING: configText has no instance_id", "No consumer is declared yet"},
+		{"persistence.enabled=false", "kubectl exec -n data deploy/test-kcagent -- /kcagent status", "test-kcagent-0"},
+		{"persistence.enabled=false,configText=consumers: []", "port-forward -n data deploy/test-kcagent 8080", "WARNING"},
 		{"configText=${POD_NAME}", "the ConfigMap test-kcagent.", "WARNING"},
 		{"existingConfigMap=other", "the ConfigMap other.", "No consumer is declared yet"},
 		{"http.webConfigSecret=web", "kubectl port-forward", "kubectl exec"},

@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,6 +37,9 @@ func TestEachReplicaHasItsVolumeAndName(t *testing.T) {
 	t.Parallel()
 	for _, set := range valueSets(t) {
 		s, c := agent(t, render(t, "--values="+set), fullname(set))
+		if s.Kind == "Deployment" {
+			continue
+		}
 		if s.UpdateStrategy.Type != "RollingUpdate" || len(s.UpdateStrategy.RollingUpdate) > 0 {
 			t.Errorf("%s: the strategy is %v, so pods may not restart one by one", set, s.UpdateStrategy)
 		}
@@ -53,6 +58,35 @@ func TestEachReplicaHasItsVolumeAndName(t *testing.T) {
 	}
 }
 
+// TestDeploymentHasNoVolumes: without persistence, no claim exists, the spool ends with the pod,
+// pods are replaced one by one, and all else is as for the StatefulSet.
+func TestDeploymentHasNoVolumes(t *testing.T) {
+	t.Parallel()
+	all := render(t, "--values=testdata/objects.yaml")
+	s, _ := agent(t, all, "test-kcagent")
+	if s.Kind != "Deployment" || len(s.VolumeClaimTemplates) > 0 || s.Replicas != nil { // KEDA sets the number
+		t.Fatalf("the agents are a %s with %d replicas and the claims %v", s.Kind, s.Replicas, s.VolumeClaimTemplates)
+	}
+	if u := s.Strategy; u.Type != "RollingUpdate" || fmt.Sprint(u.RollingUpdate) != "map[maxSurge:0 maxUnavailable:1]" {
+		t.Errorf("the strategy is %v", u)
+	}
+	if v := s.Template.Spec.Volumes[0]; v.Name != "data" || v.EmptyDir["sizeLimit"] != "20Gi" {
+		t.Errorf("/data is %v", v)
+	}
+	stateful := render(t, "--values=testdata/objects.yaml", "--set=persistence.enabled=true")
+	set, _ := agent(t, stateful, "test-kcagent")
+	without := s.Template.Spec.Volumes[1:]
+	s.Template.Spec.Volumes = without
+	if set.Kind != "StatefulSet" || !reflect.DeepEqual(set.Template, s.Template) {
+		t.Errorf("the pods of the Deployment are\n%+v\nthose of the StatefulSet\n%+v", s.Template, set.Template)
+	}
+	delete(all, "Deployment test-kcagent")
+	delete(stateful, "StatefulSet test-kcagent")
+	if !slices.Equal(slices.Sorted(maps.Keys(all)), slices.Sorted(maps.Keys(stateful))) {
+		t.Error("the StatefulSet has other objects beside it than the Deployment")
+	}
+}
+
 // TestRenderedFileIsValid: the agent accepts the file of each set of values, and each consumer
 // has an instance_id of its own in each pod.
 func TestRenderedFileIsValid(t *testing.T) {
@@ -61,15 +95,21 @@ func TestRenderedFileIsValid(t *testing.T) {
 		if strings.Contains(set, "existing") {
 			continue
 		}
-		text := get(t, render(t, "--values="+set), "ConfigMap "+fullname(set), nil).Data["consumers.yaml"]
+		all := render(t, "--values="+set)
+		text := get(t, all, "ConfigMap "+fullname(set), nil).Data["consumers.yaml"]
 		env := map[string]string{"POD_NAME": "test-kcagent-1", "ZONE": "eu-1a"}
 		c, problems := config.Parse("consumers.yaml", []byte(text), func(name string) (string, bool) { v, ok := env[name]; return v, ok })
 		if len(problems) > 0 {
 			t.Errorf("%s: %v\n%s", set, problems, text)
 			continue
 		}
+		s, _ := agent(t, all, fullname(set))
 		for _, consumer := range c.Consumers {
-			if want := consumer.Name + "-test-kcagent-1"; consumer.InstanceID != want {
+			want := consumer.Name + "-test-kcagent-1"
+			if s.Kind == "Deployment" { // whose pods have other names after each restart
+				want = ""
+			}
+			if consumer.InstanceID != want {
 				t.Errorf("%s: the instance_id is %q, want %q", set, consumer.InstanceID, want)
 			}
 		}
@@ -289,6 +329,20 @@ func TestScalingIsBounded(t *testing.T) {
 	if len(spec.Triggers) != 1 || !strings.Contains(read(t, "../../docs/metrics.md"), "`kcagent_consumer_lag_records`") ||
 		!strings.Contains(spec.Triggers[0].Metadata["query"], `kcagent_consumer_lag_records{namespace="data",instance=~"test-kcagent-[0-9]+"}`) {
 		t.Fatalf("the triggers are %v", spec.Triggers)
+	}
+	var deployment struct {
+		ScaleTargetRef map[string]string `yaml:"scaleTargetRef"`
+		Triggers       []struct{ Metadata map[string]string }
+	}
+	get(t, render(t, "--values=testdata/objects.yaml"), "ScaledObject test-kcagent", &deployment)
+	if kind := deployment.ScaleTargetRef["kind"]; kind != "Deployment" {
+		t.Errorf("without persistence, KEDA scales a %s", kind)
+	}
+	_, pattern, _ := strings.Cut(deployment.Triggers[0].Metadata["query"], `instance=~"`)
+	pattern, _, _ = strings.Cut(pattern, `"`)
+	pods := regexp.MustCompile("^(" + pattern + ")$")
+	if !pods.MatchString("test-kcagent-7d9c5b8f6-x2k4z") || pods.MatchString("test-kcagent-0") || pods.MatchString("test-kcagent-b-7d9c5b8f6-x2k4z") {
+		t.Errorf("%s does not match the pods of the Deployment alone", pods)
 	}
 	promtool, err := exec.LookPath("promtool")
 	if err != nil {

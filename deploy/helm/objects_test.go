@@ -78,6 +78,7 @@ type podSpec struct {
 
 type volume struct {
 	Name      string
+	EmptyDir  map[string]string      `yaml:"emptyDir"`
 	ConfigMap *struct{ Name string } `yaml:"configMap"`
 	Secret    *struct {
 		SecretName string `yaml:"secretName"`
@@ -134,7 +135,9 @@ func (c container) flag(name string) string {
 	return ""
 }
 
+// A statefulSet is a StatefulSet or a Deployment.
 type statefulSet struct {
+	Kind                string `yaml:"-"`
 	Replicas            *int
 	ServiceName         string `yaml:"serviceName"`
 	PodManagementPolicy string `yaml:"podManagementPolicy"`
@@ -142,6 +145,10 @@ type statefulSet struct {
 		Type          string
 		RollingUpdate map[string]any `yaml:"rollingUpdate"`
 	} `yaml:"updateStrategy"`
+	Strategy struct { // of a Deployment
+		Type          string
+		RollingUpdate map[string]int `yaml:"rollingUpdate"`
+	}
 	PersistentVolumeClaimRetentionPolicy map[string]string `yaml:"persistentVolumeClaimRetentionPolicy"`
 	Selector                             struct {
 		MatchLabels map[string]string `yaml:"matchLabels"`
@@ -155,10 +162,14 @@ type statefulSet struct {
 	} `yaml:"volumeClaimTemplates"`
 }
 
-// agent returns the StatefulSet and its only container.
+// agent returns the StatefulSet or the Deployment, and its only container.
 func agent(t *testing.T, from map[string]manifest, name string) (s statefulSet, c container) {
 	t.Helper()
-	get(t, from, "StatefulSet "+name, &s)
+	s.Kind = "StatefulSet"
+	if _, ok := from[s.Kind+" "+name]; !ok {
+		s.Kind = "Deployment"
+	}
+	get(t, from, s.Kind+" "+name, &s)
 	if len(s.Template.Spec.Containers) != 1 {
 		t.Fatalf("the pod has %d containers", len(s.Template.Spec.Containers))
 	}

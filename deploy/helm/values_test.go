@@ -47,6 +47,15 @@ func TestInvalidValuesAreRejected(t *testing.T) {
 		{"secrets: [a.b, c, a-b]", "invalid secrets: the volumes of a.b and a-b would have the same name; rename"},
 		{"persistence: {size: 10 GB}", "/persistence/size"},
 		{"persistence: {accessModes: [ReadOnlyMany]}", "/persistence/accessModes/0"},
+		{"persistence: {enabled: 'no'}", "/persistence/enabled"},
+		{"{persistence: {enabled: false}, config: {consumers: [{name: a, sink: {file: {path: /data/x}}}]}}", "consumer a writes files, which requires persistence.enabled"},
+		{"{persistence: {enabled: false}, config: {defaults: {sink: {file: {path: /data/x}}}, consumers: [{name: a}]}}", "consumer a writes files"},
+		{"{persistence: {enabled: false}, configText: 'consumers: [{name: b, sink: {file: {path: /data/x}}}]'}", "consumer b writes files"},
+		{"{persistence: {enabled: false}, config: {consumers: [{name: a, on_error: {dead_letter: {file: {path: /data/x}}}, sink: {objects: {url: 's3://b'}}}]}}", "consumer a writes files"},
+		{"{persistence: {enabled: false}, config: {defaults: {sink: {objects: {url: 'file:///data'}}}, consumers: [{name: a, sink: {objects: {format: raw}}}]}}", "consumer a writes files"},
+		{"{persistence: {enabled: false}, config: {defaults: {instance_id: 'x-${POD_NAME}'}, consumers: [{name: a, sink: {objects: {url: 's3://b'}}}]}}", "instance_id x-${POD_NAME} of consumer a requires persistence.enabled"},
+		{"{persistence: {enabled: false}, config: {consumers: [{name: a, instance_id: '${HOSTNAME}', sink: {objects: {url: 's3://b'}}}]}}", "instance_id ${HOSTNAME} of consumer a requires persistence.enabled"},
+		{"{persistence: {enabled: false}, configText: 'consumers: [{name: a, instance_id: \"{name}-${POD_NAME}\", sink: {objects: {url: \"s3://b\"}}}]'}", "of consumer a requires persistence.enabled"},
 		{"resources: {limits: {memory: 512MB}}", "/resources/limits/memory"},
 		{"resources: {limits: {memory: 512m}}", "/resources/limits/memory"},
 		{"resources: {limits: {memory: '512'}}", "invalid resources.limits.memory 512: set at least 32Mi"},
@@ -91,6 +100,26 @@ func TestInvalidValuesAreRejected(t *testing.T) {
 				t.Errorf("the error does not contain %q: %.600s", c.want, err)
 			}
 		})
+	}
+}
+
+// TestFilesNeedNoClaimOnOtherVolumes: without persistence, consumers may write files to a volume
+// that the values mount, and a default sink of files that no consumer uses is no mistake.
+func TestFilesNeedNoClaimOnOtherVolumes(t *testing.T) {
+	t.Parallel()
+	for i, values := range []string{
+		"{persistence: {enabled: false}, extraVolumes: [{name: nfs}], extraVolumeMounts: [{name: nfs, mountPath: /nfs}], config: {consumers: [{name: a, sink: {file: {path: /nfs/x}}}]}}",
+		"{persistence: {enabled: false}, config: {defaults: {sink: {file: {path: /data/x}}}, consumers: [{name: a, on_error: skip, sink: {objects: {url: 's3://b'}}}]}}",
+		"{persistence: {enabled: false}, configText: 'consumers: [{name: a, sink: {objects: {url: \"s3://b\"}}}]'}",
+		"{persistence: {enabled: false}, existingConfigMap: other}",
+	} {
+		file := filepath.Join(t.TempDir(), fmt.Sprint(i)+".yaml")
+		if err := os.WriteFile(file, []byte(values+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := template(t, "--values="+file); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -38,6 +38,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- .Values.existingConfigMap | default (include "kcagent.fullname" .) -}}
 {{- end -}}
 
+{{/* The content of consumers.yaml from config. The pods of a Deployment have other names after each
+restart, so the default instance_id is left out there. */}}
+{{- define "kcagent.config" -}}
+{{- $config := .Values.config | default dict -}}
+{{- $defaults := $config.defaults | default dict -}}
+{{- if and (not .Values.persistence.enabled) (eq ($defaults.instance_id | default "") "{name}-${POD_NAME}") -}}
+{{- $defaults = omit $defaults "instance_id" -}}
+{{- $config = omit $config "defaults" -}}
+{{- with $defaults -}}
+{{- $config = merge (dict "defaults" .) $config -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $config -}}
+{{- end -}}
+
 {{- define "kcagent.scheme" -}}
 {{- ternary "https" "http" .Values.http.tls -}}
 {{- end -}}
