@@ -272,21 +272,25 @@ func (r *rig) wantCommitted(partition int32, want int64) {
 func (r *rig) failOffsetCommits(n int, code *kerr.Error) {
 	for range n { // each function is for one request
 		r.cluster.ControlKey(int16(kmsg.OffsetCommit), func(k kmsg.Request) (kmsg.Response, error, bool) {
-			req := k.(*kmsg.OffsetCommitRequest)
-			resp := req.ResponseKind().(*kmsg.OffsetCommitResponse)
-			for _, t := range req.Topics {
-				rt := kmsg.NewOffsetCommitResponseTopic()
-				rt.Topic, rt.TopicID = t.Topic, t.TopicID
-				for _, p := range t.Partitions {
-					rp := kmsg.NewOffsetCommitResponseTopicPartition()
-					rp.Partition, rp.ErrorCode = p.Partition, code.Code
-					rt.Partitions = append(rt.Partitions, rp)
-				}
-				resp.Topics = append(resp.Topics, rt)
-			}
-			return resp, nil, true
+			return commitResponse(k.(*kmsg.OffsetCommitRequest), code), nil, true
 		})
 	}
+}
+
+// commitResponse returns the response to a commit with an error code for each partition.
+func commitResponse(req *kmsg.OffsetCommitRequest, code *kerr.Error) *kmsg.OffsetCommitResponse {
+	resp := req.ResponseKind().(*kmsg.OffsetCommitResponse)
+	for _, t := range req.Topics {
+		rt := kmsg.NewOffsetCommitResponseTopic()
+		rt.Topic, rt.TopicID = t.Topic, t.TopicID
+		for _, p := range t.Partitions {
+			rp := kmsg.NewOffsetCommitResponseTopicPartition()
+			rp.Partition, rp.ErrorCode = p.Partition, code.Code
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	return resp
 }
 
 func (r *rig) stillOnly(want ...string) {

@@ -32,6 +32,7 @@ func (m *member) runGeneration(ctx context.Context) *generationEnd {
 	end := &generationEnd{began: time.Now(), shortBefore: m.short}
 	j := m.prepare(joining, abandon, end)
 	if j != nil {
+		j.consuming = ctx
 		end.err = j.run(joining)
 	}
 	m.conclude(joining, j, end)
@@ -85,6 +86,8 @@ type joinAttempt struct {
 	generation *generation.Generation
 	spec       *config.Consumer        // when the attempt started
 	abandon    context.CancelCauseFunc // ends the attempt, or the generation
+
+	consuming context.Context // of the run of the consumer: ends when it is stopped
 
 	admitted func()       // lets the next member of the cluster join; nil if the join needed no admission
 	endWatch func()       // ends the watch over the join
@@ -210,7 +213,7 @@ func (j *joinAttempt) Cleanup(sarama.ConsumerGroupSession) error {
 	for _, t := range j.checks {
 		t.Stop()
 	}
-	return j.generation.Cleanup()
+	return j.generation.Cleanup(j.consuming)
 }
 
 // foreignTopic returns a topic of the claims that is not subscribed to. A static member that

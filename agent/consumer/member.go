@@ -213,7 +213,7 @@ func (m *member) authenticateAgain() {
 // unless the consumer leaves it for good.
 func (m *member) close(ctx context.Context) {
 	if leavesForGood(ctx) {
-		if err := m.leaveGroup(); err != nil {
+		if err := m.leaveAsStatic(); err != nil {
 			m.log.Warn("leaving the group failed; its partitions are not consumed until the session timeout", logkey.InstanceID, m.spec.InstanceID, logkey.Error, err)
 		}
 	}
@@ -253,7 +253,9 @@ func (m *member) follow(ctx context.Context, end *generationEnd) (done bool, err
 	case resubscribe:
 		m.short, m.listAge = 0, 0
 	case leaveAndRejoin:
-		if err := m.leaveGroup(); err != nil {
+		if errors.Is(end.cause, generation.ErrCommitLost) {
+			m.leaveForSure(ctx)
+		} else if err := m.leaveAsStatic(); err != nil {
 			m.log.Warn("leaving the group to rejoin it failed", logkey.Error, err)
 		}
 		m.pace(ctx)
@@ -284,6 +286,18 @@ func (m *member) follow(ctx context.Context, end *generationEnd) (done bool, err
 		m.short, m.listAge = 0, m.consumer.clusters.Rematch/2
 	}
 	return false, nil
+}
+
+// leaveForSure leaves the group, and retries until the coordinator has responded: a commit that may
+// still arrive would be accepted from the former member id.
+func (m *member) leaveForSure(ctx context.Context) {
+	var wait retry.Backoff
+	for err := m.leaveGroup(); err != nil; err = m.leaveGroup() {
+		m.log.Warn("leaving the group to rejoin it failed", logkey.Error, err)
+		if !wait.Wait(ctx, m.consumer.retryNow) {
+			return
+		}
+	}
 }
 
 // pace counts a generation that ended at once. One of them is an ordinary rebalance. Before

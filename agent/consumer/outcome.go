@@ -37,7 +37,7 @@ const (
 	rejoinSlowly                  // join again, with a pause if the generation before was short, too
 	resubscribe                   // join again at once, with topics that are looked up again
 	refreshTopics                 // wait, and look up the topics again: one of them may be being deleted
-	leaveAndRejoin                // leave the group, which a static member does not do otherwise, and join again
+	leaveAndRejoin                // leave the group, and join again with another member id
 	instanceTaken                 // wait until no other member has the instance_id
 	retryJoin                     // report the error, wait, and join again with the same client
 	reopenClient                  // return the error: a new client is needed
@@ -62,7 +62,7 @@ func classify(e generationEnd) outcome {
 		return restartStalled
 	case errors.Is(e.cause, generation.ErrTopicsChanged):
 		return resubscribe
-	case errors.Is(e.cause, errUnassignedPartition), errors.Is(e.err, errForeignTopic):
+	case errors.Is(e.cause, errUnassignedPartition), errors.Is(e.err, errForeignTopic), errors.Is(e.cause, generation.ErrCommitLost):
 		return leaveAndRejoin
 	case errors.Is(e.err, sarama.ErrFencedInstancedId), errors.Is(e.cause, sarama.ErrFencedInstancedId):
 		return instanceTaken

@@ -47,7 +47,7 @@ func (m *stateMachine) run(ctx context.Context) {
 		c.setState(Stopping, context.Cause(ctx).Error())
 		c.outages.Resolve(c.id, false)
 		c.outages.End(condition.ConsumerFails, c.id)
-		closeConnections = time.AfterFunc(CloseConnectionsAfter, c.dialer.Cut)
+		closeConnections = time.AfterFunc(m.connectionTime(), c.dialer.Cut)
 	}
 	for {
 		select {
@@ -73,6 +73,15 @@ func (m *stateMachine) run(ctx context.Context) {
 			m.deriveState()
 		}
 	}
+}
+
+// connectionTime returns how long after a stop the connections are closed. A sink that publishes
+// by plan commits after its last uploads.
+func (m *stateMachine) connectionTime() time.Duration {
+	if m.consumer.spec.Load().Sink.Objects != nil {
+		return generation.StopTime + 2*time.Second
+	}
+	return CloseConnectionsAfter
 }
 
 // end makes the last state change.

@@ -34,12 +34,21 @@ func (m *member) instance() *string {
 	return &m.spec.InstanceID
 }
 
-// leaveGroup removes a static member from its group, which sarama does not do. The request
-// has the member id, too: without it, the coordinator would remove another member that has
-// taken the instance_id meanwhile.
+// leaveAsStatic removes a static member from its group, which sarama does not do. It does nothing
+// for other members.
+func (m *member) leaveAsStatic() error {
+	if m.instance() == nil {
+		return nil
+	}
+	return m.leaveGroup()
+}
+
+// leaveGroup removes the member of the last generation from its group. sarama learns of it when it
+// joins again. The request has the member id of a static member, too: without it, the coordinator
+// would remove another member that has taken the instance_id meanwhile.
 func (m *member) leaveGroup() error {
 	id := m.id.Load()
-	if m.instance() == nil || id == nil {
+	if id == nil {
 		return nil
 	}
 	coordinator, err := m.client.Coordinator(m.spec.Group)
@@ -47,8 +56,9 @@ func (m *member) leaveGroup() error {
 		return err
 	}
 	resp, err := coordinator.LeaveGroup(&sarama.LeaveGroupRequest{
-		Version: 4, GroupId: m.spec.Group, // version 4 came with Kafka 2.4; earlier ones cannot name an instance
-		Members: []sarama.MemberIdentity{{MemberId: *id, GroupInstanceId: m.instance()}},
+		Version: 4, GroupId: m.spec.Group, // version 4 came with Kafka 2.4; earlier ones have one MemberId, and cannot name an instance
+		MemberId: *id,
+		Members:  []sarama.MemberIdentity{{MemberId: *id, GroupInstanceId: m.instance()}},
 	})
 	switch {
 	case err != nil:

@@ -128,7 +128,7 @@ func (g *Generation) read(ctx context.Context, p *Partition, sub *fetch.Subscrip
 		p.encoder = g.env.Sink.Encoder(p.TopicPartition)
 	}
 	r := chunkReader{
-		limit: chunkSize(), expansion: p.expansion, encoder: p.encoder, rejects: g.env.Rejects,
+		limit: chunkSize(), expansion: p.expansion, encoder: p.encoder, rejects: p.rejects,
 		storeLarge: func(c chunk) error { return g.storeLarge(ctx, p, c) },
 	}
 	r.TopicPartition = p.TopicPartition

@@ -1,6 +1,7 @@
 package generation
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"kcagent/agent/outage"
 	"kcagent/condition"
 	"kcagent/logkey"
+	"kcagent/sink"
 )
 
 // commitState is what the flusher knows of its commits.
@@ -25,41 +27,68 @@ type commitState struct {
 // verifyAfter is how long after the next commit a lost one may arrive.
 const verifyAfter = 5 * time.Second
 
-// commit commits flushed positions. It sends the request itself, because the session's
-// Commit hides errors.
-func (f *flusher) commit(points map[*Partition]flushPoint) error {
+// commitPoints returns what is to be committed of the partitions of points after a good flush, and
+// removes those that the sink has opened again since.
+func (f *flusher) commitPoints(points map[*Partition]flushPoint) map[*Partition]commitPoint {
+	commits := make(map[*Partition]commitPoint, len(points))
+	f.pending = false
+	for p, flushed := range points {
+		at := commitPoint{flushPoint: flushed, commit: sink.Commit{Position: flushed.pos}}
+		if at.planned {
+			at.commit = f.env.Sink.Plan(p.TopicPartition, at.pos)
+		}
+		if !p.recordFlush(at) {
+			delete(points, p)
+			continue
+		}
+		commits[p] = at
+		f.pending = f.pending || at.pending()
+	}
+	return commits
+}
+
+// commit commits what differs from what the group has committed, and then lets the sink publish
+// it. It returns the number of partitions whose commit the sink has published since. commit sends
+// the request itself, because the session's Commit hides errors.
+func (f *flusher) commit(points map[*Partition]commitPoint) (published int, err error) {
 	req := sarama.NewOffsetCommitRequest(f.env.Client.Config(), f.group)
 	req.ConsumerGroupGeneration, req.ConsumerID = f.session.GenerationID(), f.session.MemberID()
 	if f.instanceID != "" {
 		req.GroupInstanceId = &f.instanceID
 	}
-	sent := make(map[*Partition]offsets.Metadata)
+	sent := make(map[*Partition]commitPoint)
 	awaits := f.awaits()
 	for p, at := range points {
-		m := offsets.Metadata{
+		at.meta = offsets.Metadata{
 			Ledger: f.env.History.copies.Current(at.ledgerID), Lineage: at.pos.Lineage, Topic: at.pos.Topic,
 			Partitions: p.initialPartitions, Awaits: awaits, EarlyStart: at.earlyStart,
 		}
-		if p.needsCommit(at, m) {
-			req.AddBlockWithLeaderEpoch(p.Topic, p.Partition, at.pos.Next, at.pos.Epoch.Kafka(), 0, m.String())
-			sent[p] = m
+		if f.planned {
+			p.prepareCommit(&at, f.planSettings)
+		}
+		switch {
+		case p.needsCommit(at):
+			req.AddBlockWithLeaderEpoch(p.Topic, p.Partition, at.commit.Next, at.commit.Epoch.Kafka(), 0, at.meta.String())
+			sent[p] = at
+		case at.planned && at.commit.Plan == nil: // committed before, with another nonce
+			f.env.Sink.Publish(p.TopicPartition, at.commit)
 		}
 	}
 	if len(sent) == 0 {
-		return nil
+		return 0, nil
 	}
 	began := time.Now()
-	resp, err := f.sendCommit(req)
+	resp, err := f.sendCommit(req, sent)
 	if err == nil {
 		f.env.Stats.CommitSeconds.Observe(time.Since(began).Seconds())
-		err = recordCommits(resp, points, sent)
+		published, err = f.recordCommits(resp, sent)
 	}
 	if errors.Is(err, sarama.ErrNotCoordinatorForConsumer) || errors.Is(err, sarama.ErrConsumerCoordinatorNotAvailable) {
 		_ = f.env.Client.RefreshCoordinator(f.group)
 	}
 	if err != nil {
 		f.env.Stats.CommitErrors.Add(1)
-		return fmt.Errorf("commit offsets of group %s: %w", f.group, err)
+		return published, fmt.Errorf("commit offsets of group %s: %w", f.group, err)
 	}
 	if f.awaits() != awaits {
 		f.request(f.accepted) // commit the other partitions with the new metadata
@@ -67,21 +96,25 @@ func (f *flusher) commit(points map[*Partition]flushPoint) error {
 	if f.commits.lost {
 		f.commits = commitState{verifyAt: time.Now().Add(verifyAfter)}
 	}
-	return nil
+	return published, nil
 }
 
-// recordCommits records which partitions were committed. Of several errors it returns that
-// of the first partition, so that the text is the same with each retry.
-func recordCommits(resp *sarama.OffsetCommitResponse, points map[*Partition]flushPoint, sent map[*Partition]offsets.Metadata) (err error) {
+// recordCommits records which partitions were committed, and lets the sink publish them. Of
+// several errors it returns that of the first partition, so that the text is the same with each
+// retry.
+func (f *flusher) recordCommits(resp *sarama.OffsetCommitResponse, sent map[*Partition]commitPoint) (published int, err error) {
 	var first *Partition
-	for p, m := range sent {
+	for p, at := range sent {
 		code, ok := resp.Errors[p.Topic][p.Partition]
 		switch {
 		case ok && code == sarama.ErrNoError:
-			p.recordCommit(points[p], m)
+			published += f.recordCommit(p, at)
 			continue
 		case first != nil && comparePartitions(first, p) < 0:
 			continue
+		case ok && code == sarama.ErrOffsetMetadataTooLarge && at.meta.Plan != nil:
+			err = fmt.Errorf("%s/%d: the plan of its objects needs %d bytes: raise offset.metadata.max.bytes of the brokers, or shorten url and key of sink.objects: %w",
+				p.Topic, p.Partition, len(at.meta.String()), code)
 		case ok:
 			err = fmt.Errorf("%s/%d: %w", p.Topic, p.Partition, code)
 		default:
@@ -89,20 +122,90 @@ func recordCommits(resp *sarama.OffsetCommitResponse, points map[*Partition]flus
 		}
 		first = p
 	}
-	return err
+	return published, err
 }
 
-func (f *flusher) sendCommit(req *sarama.OffsetCommitRequest) (*sarama.OffsetCommitResponse, error) {
+// recordCommit records that a partition was committed. It returns 1 if it has let the sink publish
+// that. If the sink was opened again since the flush, it has dropped the records: the next round
+// completes the plan.
+func (f *flusher) recordCommit(p *Partition, at commitPoint) (published int) {
+	held := p.holds(at.flushPoint)
+	if at.planned && held {
+		f.env.Sink.Publish(p.TopicPartition, at.commit) // before p may adopt another position
+		published = 1
+	}
+	p.recordCommit(at)
+	switch {
+	case at.planned && !held:
+		p.decideAgain()
+	case at.plan != nil: // the plan of the round may be completed
+		p.work.Request()
+	}
+	return published
+}
+
+// sendCommit sends a commit. An error after which it may have arrived, or may still arrive, is
+// recorded.
+func (f *flusher) sendCommit(req *sarama.OffsetCommitRequest, sent map[*Partition]commitPoint) (*sarama.OffsetCommitResponse, error) {
 	coordinator, err := f.env.Client.Coordinator(f.group)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := coordinator.CommitOffset(req)
-	if err != nil {
-		f.commits.lost = true
-		_ = f.env.Client.RefreshCoordinator(f.group)
+	if f.planned {
+		if ok, err := coordinator.Connected(); !ok { // nothing is sent
+			return nil, cmp.Or(err, error(sarama.ErrNotConnected))
+		}
 	}
-	return resp, err
+	resp, err := coordinator.CommitOffset(req)
+	switch {
+	case err == nil:
+		return resp, nil
+	case f.planned:
+		f.unconfirmed = sent
+	default:
+		f.commits.lost = true
+	}
+	_ = f.env.Client.RefreshCoordinator(f.group)
+	return nil, err
+}
+
+// ErrCommitLost is the cause with which a generation ends after a commit of a sink that publishes
+// by plan got no response, and was not in force when the committed offsets were read. It may still
+// arrive while the member has the same id, and would then replace a later commit. So the member
+// leaves the group, and joins it with another id.
+var ErrCommitLost = errors.New("a commit got no response, and is not in force")
+
+// confirm finds out whether a commit without a response is in force. Until then, nothing else is
+// committed or published. It returns nil if there is no such commit.
+func (f *flusher) confirm() error {
+	switch {
+	case f.unconfirmed == nil:
+		return nil
+	case f.commitLost:
+		return ErrCommitLost
+	}
+	claims := make(map[string][]int32)
+	for p := range f.unconfirmed {
+		claims[p.Topic] = append(claims[p.Topic], p.Partition)
+	}
+	committed, err := f.offsets.Fetch(claims)
+	if err != nil {
+		return fmt.Errorf("commit offsets of group %s: find out whether a commit without a response is in force: %w", f.group, err)
+	}
+	for p, at := range f.unconfirmed {
+		if now := committed[p.TopicPartition]; !now.ByAgent || now.Meta.Nonce != at.meta.Nonce {
+			f.env.Log.Warn("a commit got no response and is not in force; leaving and rejoining the group", logkey.Topic, p.Topic, logkey.Partition, p.Partition,
+				logkey.Offset, at.commit.Next, logkey.Committed, now.Offset)
+			f.commitLost = true
+			f.abandon(ErrCommitLost)
+			return ErrCommitLost
+		}
+	}
+	for p, at := range f.unconfirmed {
+		f.recordCommit(p, at)
+	}
+	f.unconfirmed = nil
+	return nil
 }
 
 // verifyCommits checks, if that is due, whether a commit without a response arrived after a

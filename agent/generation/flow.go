@@ -44,6 +44,8 @@ type round struct {
 	cancel context.CancelCauseFunc
 	sub    *fetch.Subscription // nil before the position is decided
 	wait   retry.Backoff       // before records are read again that the sink did not store
+	plan   *sink.Plan          // that it completes; nil if there is none
+	first  int64               // with a plan, the first offset that the log has; the sink gets none before it
 }
 
 // end ends the round. p has none afterwards.
@@ -58,6 +60,10 @@ func (r *round) end(p *Partition) {
 // errNothingToRead says that a round continues once there are records.
 var errNothingToRead = errors.New("no records")
 
+// errDecideAgain says that a round ends because the group has committed something else than what
+// the round began with.
+var errDecideAgain = errors.New("decide again")
+
 // advance is the work of a partition: it takes the partition through its phases until there is
 // nothing to read, or until ctx ends. An error of the sink that a retry in place cannot correct
 // ends a round, and the next round opens the sink again. Other partitions are not affected, and
@@ -71,6 +77,8 @@ func (g *Generation) advance(ctx context.Context, p *Partition) {
 		case g.mustEnd(ctx, err):
 			p.over = true
 			return
+		case err == errDecideAgain:
+			continue
 		}
 		if p.hasFlushed() {
 			p.wait.Reset()
@@ -109,6 +117,9 @@ func (g *Generation) runRound(ctx context.Context, p *Partition) (err error) {
 		var d offsets.Decision
 		d, err = g.openPartition(r.ctx, p)
 		g.countOpened(p)
+		if p.encoder, p.rejects = nil, g.env.Rejects; d.Plan != nil { // both may depend on it
+			p.rejects = rulesOf(d.Plan)
+		}
 		if err == nil {
 			err = g.resume(p, r, d)
 		}
@@ -132,6 +143,14 @@ func (g *Generation) runRound(ctx context.Context, p *Partition) (err error) {
 func (g *Generation) flow(p *Partition, r *round) error {
 	ctx, sub := r.ctx, r.sub
 	for {
+		if r.plan != nil {
+			if err := g.completePlan(p, r); err != nil {
+				return err
+			}
+		}
+		if !g.takes(p, sub) {
+			return errNothingToRead
+		}
 		if err := g.awaitRecords(ctx, p, sub); err != nil {
 			return err
 		}
@@ -140,6 +159,9 @@ func (g *Generation) flow(p *Partition, r *round) error {
 		}
 		c, err := g.read(ctx, p, sub)
 		stored := c.stored
+		if err == nil && r.plan != nil {
+			err = checkPlan(p, r.plan, c)
+		}
 		if err == nil && stored == nil && c.moved && !c.reset && (!c.large || c.Next != p.NextOffset()) {
 			stored = g.store(ctx, p, c)
 		}
@@ -151,6 +173,8 @@ func (g *Generation) flow(p *Partition, r *round) error {
 			sub.Retry()
 		case err != nil:
 			return err
+		case c.reset && r.plan != nil:
+			r.first = c.Next
 		case c.reset:
 			if err := g.resetPosition(ctx, p, c.Next, c.Epoch); err != nil {
 				return err

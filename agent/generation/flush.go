@@ -11,6 +11,7 @@ import (
 
 	"github.com/IBM/sarama"
 
+	"kcagent/agent/generation/schedule"
 	"kcagent/agent/group"
 	"kcagent/agent/offsets"
 	"kcagent/agent/task"
@@ -46,11 +47,18 @@ type flusher struct {
 	work   *task.Task
 
 	// Used by the work, and by Cleanup after stop.
-	schedule flushSchedule
+	schedule schedule.Schedule
 	always   bool     // flush the sink even if nothing was written: the sink requested it
 	absent   []string // topics that do not exist, for the commit metadata
 	later    []string // topics that were created later, and of which nothing is committed yet
 	commits  commitState
+	pending  bool // after the last flush, the sink has to publish more
+	planned  bool // the sink publishes by plan
+	// unconfirmed are the partitions of a commit of a sink that publishes by plan that got no
+	// response; nil if there is none.
+	unconfirmed  map[*Partition]commitPoint
+	commitLost   bool              // unconfirmed is not in force, and the generation ends
+	planSettings map[string]string // with which the agent reads the records of a new plan
 }
 
 func newFlusher(e *Env, spec *config.Consumer, session sarama.ConsumerGroupSession, offsets group.Offsets, partitions map[sink.TopicPartition]*Partition, abandon context.CancelCauseFunc) *flusher {
@@ -60,7 +68,9 @@ func newFlusher(e *Env, spec *config.Consumer, session sarama.ConsumerGroupSessi
 		firstFlush:      retry.NewSignal(),
 		now:             retry.NewSignal(),
 		intervalChanged: retry.NewSignal(),
-		schedule:        flushSchedule{phase: flushPhase(spec.Name)},
+		schedule:        schedule.New(spec.Name),
+		planned:         spec.Sink.Objects != nil,
+		planSettings:    planSettings(spec),
 	}
 	f.ctx, f.cancel = context.WithCancel(context.WithoutCancel(session.Context()))
 	f.work = task.New(f.ctx, f.run)
@@ -102,22 +112,22 @@ func (f *flusher) run() {
 		return
 	}
 	if isSet(f.accepted) {
-		f.schedule.accepted(time.Now(), f.settings().Interval)
+		f.schedule.Accepted(time.Now(), f.settings().Interval)
 	}
 	if isSet(f.intervalChanged) {
-		f.schedule.setInterval(f.settings().Interval)
+		f.schedule.SetInterval(f.settings().Interval)
 	}
 	if isSet(f.firstFlush) {
-		f.schedule.sooner(time.Now().Add(adoptDelay))
+		f.schedule.Sooner(time.Now().Add(adoptDelay))
 	}
 	now := isSet(f.now)
 	if isSet(f.env.FlushDue) {
 		now, f.always = true, true
 	}
-	if at := f.schedule.next(f.commits.verifyAt); now || !at.IsZero() && !time.Now().Before(at) {
+	if at := f.schedule.Next(f.commits.verifyAt); now || !at.IsZero() && !time.Now().Before(at) {
 		f.flushNow()
 	}
-	f.work.At(f.schedule.next(f.commits.verifyAt))
+	f.work.At(f.schedule.Next(f.commits.verifyAt))
 }
 
 // isSet reports whether a signal is set, and resets it.
@@ -130,39 +140,77 @@ func isSet(s <-chan struct{}) bool {
 	}
 }
 
-// flushNow flushes and commits, and plans the retry if that fails.
+// flushNow flushes and commits, and plans the retry if that fails. While the gate is shut, the sink
+// publishes everything.
 func (f *flusher) flushNow() {
 	f.verifyCommits()
 	requested := f.requested.Load() // before the flush points: what was accepted by then is covered
-	failed := f.schedule.failed
-	err := f.flush(f.ctx)
+	failed := f.schedule.Failed()
+	all := requested > 0 && f.env.Gate.IsShut()
+	err := f.flush(f.ctx, all)
 	if f.ctx.Err() != nil {
 		return
 	}
 	err = f.reportCommit(err, failed)
-	f.schedule.flushed(time.Now(), err)
-	if err == nil && requested > 0 && f.env.Gate.IsShut() {
+	f.schedule.Flushed(time.Now(), err)
+	if err == nil && !f.pending && requested > 0 && f.env.Gate.IsShut() {
 		f.env.Observer.Clean(requested)
 	}
 }
 
 // flushLast flushes and commits at the end of the generation, after stop. It does not
-// leave a commit that may arrive late to the next owner of the partitions.
+// leave a commit that may arrive late to the next owner of the partitions. A sink that publishes
+// by plan publishes everything, until ctx ends.
 func (f *flusher) flushLast(ctx context.Context) error {
 	defer f.env.Conditions.End(condition.OffsetsUnverified, f.env.Spec.Load().Name)
-	if err := f.flush(ctx); err != nil || f.commits.verifyAt.IsZero() {
+	defer func() {
+		if f.unconfirmed != nil {
+			f.abandon(ErrCommitLost)
+		}
+	}()
+	err := f.flush(ctx, true)
+	for wait := (retry.Backoff{}); f.mustPublish(err); err = f.flush(ctx, true) {
+		if err == nil { // until an upload has ended
+			select {
+			case <-f.env.FlushDue:
+			case <-ctx.Done():
+				return errUnpublished
+			}
+		} else if !wait.Wait(ctx, f.env.FlushDue) {
+			return errors.Join(errUnpublished, err)
+		}
+	}
+	if err != nil || f.commits.verifyAt.IsZero() {
 		return err
 	}
 	f.commits.verifyAt = time.Now()
 	f.verifyCommits()
-	return f.flush(ctx)
+	return f.flush(ctx, true)
+}
+
+// errUnpublished says that the time of the last flush did not suffice.
+var errUnpublished = errors.New("publish objects: uploads have not ended in time; the next owner of the partitions completes what is planned, and reads the rest again")
+
+// mustPublish reports that flushLast has to continue: the sink has more to publish, or an error may
+// be over soon.
+func (f *flusher) mustPublish(err error) bool {
+	switch {
+	case !f.planned, generationOver(err), errors.Is(err, ErrCommitLost):
+		return false
+	case f.unconfirmed != nil:
+		return true
+	}
+	return err != nil || f.pending
 }
 
 // flush makes durable what the sink accepted before the call, and only then commits it.
 // Partitions continue meanwhile: what they accept is for the next flush. A partition that
 // the sink cannot flush keeps no other from being committed; the error is a
-// [sink.FlushError] then.
-func (f *flusher) flush(ctx context.Context) error {
+// [sink.FlushError] then. all is that of [sink.Sink].
+func (f *flusher) flush(ctx context.Context, all bool) error {
+	if err := f.confirm(); err != nil {
+		return err
+	}
 	f.unflushed.Store(0)
 	points := make(map[*Partition]flushPoint, len(f.partitions))
 	needed := f.always
@@ -170,27 +218,30 @@ func (f *flusher) flush(ctx context.Context) error {
 		if at, ok := p.flushPoint(); ok {
 			points[p] = at
 			needed = needed || at.unflushed || p.flushFault != "" // a failed one is retried
+			f.planned = f.planned || at.planned
+			all = all || at.planned && at.flushFirst
 		}
 	}
 	var failed error
 	if needed {
-		failed = f.flushSink(ctx, points)
+		failed = f.flushSink(ctx, points, all)
 	}
-	for p, at := range points {
-		if !p.recordFlush(at) {
-			delete(points, p)
+	for {
+		published, err := f.commit(f.commitPoints(points))
+		if err != nil {
+			return err
 		}
+		if published == 0 {
+			return failed
+		}
+		// Once a commit is published, the sink may have the next one.
 	}
-	if err := f.commit(points); err != nil {
-		return err
-	}
-	return failed
 }
 
 // flushSink flushes the sink, and removes the failed partitions from points.
-func (f *flusher) flushSink(ctx context.Context, points map[*Partition]flushPoint) error {
+func (f *flusher) flushSink(ctx context.Context, points map[*Partition]flushPoint, all bool) error {
 	began := time.Now()
-	err := f.env.Sink.Flush(ctx, false)
+	err := f.env.Sink.Flush(ctx, all)
 	if err == nil {
 		f.always = false
 		f.env.Stats.FlushSeconds.Observe(time.Since(began).Seconds())
@@ -246,6 +297,8 @@ func (f *flusher) reportCommit(err error, failed bool) error {
 		if membershipLost(err) {
 			f.abandon(MembershipLostError{err})
 		}
+		return nil
+	case errors.Is(err, ErrCommitLost):
 		return nil
 	case err == nil || errors.As(err, new(*sink.FlushError)):
 		if failed {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/IBM/sarama"
 
@@ -180,9 +181,13 @@ func (g *Generation) inferBaseline(source group.Offsets) error {
 	return nil
 }
 
-// Cleanup flushes and commits what was consumed, while the member still has its partitions. It
-// may be called after a failed Setup, too.
-func (g *Generation) Cleanup() error {
+// StopTime is how long after a stop a sink that publishes by plan may upload what it has. It is
+// shorter than a consumer may take to stop.
+const StopTime = 15 * time.Second
+
+// Cleanup flushes and commits what was consumed, while the member still has its partitions. run
+// ends when the consumer is stopped. Cleanup may be called after a failed Setup, too.
+func (g *Generation) Cleanup(run context.Context) error {
 	if !g.Joined() {
 		return nil
 	}
@@ -192,6 +197,9 @@ func (g *Generation) Cleanup() error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(g.session.Context()), group.RebalanceTimeout)
 	defer cancel()
+	if g.flusher.planned {
+		defer context.AfterFunc(run, func() { time.AfterFunc(StopTime, cancel) })()
+	}
 	if err := g.flusher.flushLast(ctx); err != nil {
 		g.unsaved = err
 		g.env.Log.Warn("last flush of a generation failed; its records will be read again", logkey.Error, err)

@@ -49,6 +49,7 @@ const (
 type Partition struct {
 	sink.TopicPartition
 	subscription atomic.Pointer[fetch.Subscription] // of this round; nil before the first
+	held         atomic.Bool                        // the sink takes no chunk; changed with Generation.subscribing held
 
 	// Set by Setup, before the partition's work begins.
 	initialPartitions int32 // how many partitions the topic had when the group first read it; -1 if unknown
@@ -68,8 +69,9 @@ type Partition struct {
 	flowed        bool          // it has been flowing in this generation
 	sinkFailed    bool          // an error of its sink is reported
 	rejected      reject.Log
-	expansion     expansion    // of its last chunk
-	encoder       sink.Encoder // nil before the first chunk
+	expansion     expansion     // of its last chunk
+	encoder       sink.Encoder  // nil before the first chunk of a round
+	rejects       *reject.Rules // of the round
 
 	fetchFault string // the reported fault of its subscription, "" if none; used by the watchdog alone
 	flushFault string // the reported fault of its flush, "" if none; used by the flusher alone
@@ -79,12 +81,15 @@ type Partition struct {
 	mu             sync.Mutex
 	phase          phase
 	round          int                     // grows with each change that makes flush points obsolete
+	openings       int                     // grows with each round
 	cancelRound    context.CancelCauseFunc // ends the round
 	pos            sink.Position           // after what the sink accepted; Next is -1 until it is known
 	ledgerID       string                  // "" if the sink keeps no ledger
-	flushed        sink.Position           // after what the sink flushed; Next is -1 if unknown, Lineage is not used
+	planned        bool                    // the sink publishes by plan
+	plan           *sink.Plan              // that is to be completed in this round; nil if there is none
+	flushed        sink.Position           // after what the sink flushed or, if planned, has published; Next is -1 if unknown, Lineage is not used
 	flushSucceeded bool                    // a flush of this round did
-	flushFirst     bool                    // the position must be flushed before the first record
+	flushFirst     bool                    // the position must be flushed or, if planned, published before the first record
 	commitFirst    bool                    // the position must be committed before the first record
 	ready          chan struct{}           // closed when neither is left to be done; nil afterwards
 	// unconfirmed: no flush has succeeded since the ledger was opened. The ledger may be
@@ -106,6 +111,7 @@ func (p *Partition) beginRound(cancel context.CancelCauseFunc) {
 	defer p.mu.Unlock()
 	p.phase, p.cancelRound, p.flushSucceeded = opening, cancel, false
 	p.round++
+	p.openings++
 }
 
 // endRound ends the round with cause, if it is still the given one.
@@ -129,11 +135,15 @@ type lastDecision struct {
 // Before the first record of a generation both are used as they are, unless the ledger
 // already has a lineage that began in this generation. Afterwards a commit of another
 // lineage is obsolete, because no other member can commit, and a sink without a ledger
-// resumes where it was last flushed.
+// resumes where it was last flushed. A sink that publishes by plan always resumes at what is
+// committed.
 func (p *Partition) decisionInput(l *sink.Ledger) (offsets.Committed, lastDecision) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := p.committed
+	if l.Planned {
+		return c, lastDecision{p.decided, p.pos.Lineage, p.flowed}
+	}
 	// The position was reset to an earlier offset. That was flushed, and not committed.
 	resetFlushed := c.ByAgent && c.Meta.Lineage != p.pos.Lineage && l.Next >= 0 && l.Lineage != "" && l.Lineage == p.pos.Lineage
 	if resetFlushed || p.flowed && (!c.ByAgent || c.Meta.Lineage != p.pos.Lineage) {
@@ -146,12 +156,26 @@ func (p *Partition) decisionInput(l *sink.Ledger) (offsets.Committed, lastDecisi
 	return c, lastDecision{p.decided, p.pos.Lineage, resetFlushed || p.flowed}
 }
 
-// setDecision enters the phase locating.
-func (p *Partition) setDecision(d offsets.Decision, ledgerID string, topic sink.Identity) {
+// setDecision enters the phase locating. l has the id under which the ledger continues.
+func (p *Partition) setDecision(d offsets.Decision, l sink.Ledger, topic sink.Identity) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.phase, p.decided, p.ledgerID = locating, d.Reason, ledgerID
+	p.phase, p.decided, p.ledgerID, p.planned, p.plan = locating, d.Reason, l.ID, l.Planned, d.Plan
 	p.pos = sink.Position{Next: d.Offset, Lineage: d.Lineage, Topic: topic, Epoch: d.Epoch}
+}
+
+// publishesByPlan reports that the sink publishes by plan, and has adopted the position.
+func (p *Partition) publishesByPlan() (planned, adopted bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.planned, p.phase >= adopting
+}
+
+// completing reports that the round completes a plan.
+func (p *Partition) completing() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.plan != nil
 }
 
 // position returns the position, and the id of the ledger.
@@ -184,7 +208,7 @@ func (p *Partition) setEarlyStart(pos sink.Position) (ready <-chan struct{}) {
 	p.round++
 	p.phase, p.pos, p.ready = committingEarlyStart, pos, make(chan struct{})
 	p.flushFirst, p.commitFirst, p.unconfirmed = false, true, false
-	p.ledgerID, p.flushed = "", pos
+	p.ledgerID, p.planned, p.plan, p.flushed = "", false, nil, pos
 	return p.ready
 }
 
@@ -248,72 +272,6 @@ func (p *Partition) hasFlushed() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.flushSucceeded
-}
-
-// A flushPoint is the position up to which a flush covers a partition.
-type flushPoint struct {
-	round      int
-	pos        sink.Position
-	ledgerID   string
-	unflushed  bool // the sink has something to flush
-	earlyStart bool // the sink is not open, and pos is a start offset: see committingEarlyStart
-}
-
-// flushPoint returns how far a flush that begins now covers p; ok is false if p has
-// nothing to flush or to commit yet.
-func (p *Partition) flushPoint() (f flushPoint, ok bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return flushPoint{
-		round: p.round, pos: p.pos, ledgerID: p.ledgerID,
-		unflushed:  p.flushFirst || p.unconfirmed || p.pos.Next != p.flushed.Next,
-		earlyStart: p.phase == committingEarlyStart,
-	}, p.phase >= adopting
-}
-
-// recordFlush records that a flush has succeeded. It reports whether f is of this round:
-// what was accepted in another one may have been dropped since.
-func (p *Partition) recordFlush(f flushPoint) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.round != f.round {
-		return false
-	}
-	p.flushed, p.flushFirst, p.unconfirmed, p.flushSucceeded = f.pos, false, false, true
-	p.becomeReady()
-	return true
-}
-
-// needsCommit reports that the offset of f is to be committed with m.
-func (p *Partition) needsCommit(f flushPoint, m offsets.Metadata) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	c := p.committed
-	return p.commitFirst || c.Offset != f.pos.Next ||
-		c.ByAgent && (c.Meta.Lineage != m.Lineage || c.Meta.Awaits != m.Awaits || c.Meta.EarlyStart != m.EarlyStart)
-}
-
-// recordCommit records that a commit has succeeded.
-func (p *Partition) recordCommit(f flushPoint, m offsets.Metadata) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.committed = offsets.Committed{Offset: f.pos.Next, Epoch: f.pos.Epoch, ByAgent: true, Meta: m}
-	if p.round == f.round {
-		p.commitFirst = false
-		p.becomeReady()
-	}
-}
-
-// checkCommitted compares the last commit with what the coordinator holds now. It reports
-// whether that is behind the last commit, so that it must be committed again.
-func (p *Partition) checkCommitted(now offsets.Committed) (was int64, behind bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if was = p.committed.Offset; now.Offset < was && now.ByAgent && now.Meta.Lineage == p.committed.Meta.Lineage {
-		p.committed = now
-		return was, true
-	}
-	return was, false
 }
 
 // Lag returns how far the position is behind the end, which is the last stable offset with

@@ -26,7 +26,7 @@ func TestReopenDecidesAgainAfterARecreation(t *testing.T) {
 		p.flowed = true
 		p.committed = offsets.Committed{Offset: 3, ByAgent: true, Meta: offsets.Metadata{Lineage: "a", Topic: deleted, Partitions: -1}}
 		p.beginRound(nil)
-		p.setDecision(offsets.Decision{Offset: 3, Lineage: "a", Reason: offsets.AtCommitted}, "", deleted)
+		p.setDecision(offsets.Decision{Offset: 3, Lineage: "a", Reason: offsets.AtCommitted}, sink.Ledger{}, deleted)
 		p.setPosition(sink.Position{Next: 3, Lineage: "a", Topic: deleted}, false, false)
 		for attempt := range 3 {
 			p.beginRound(nil)
@@ -37,7 +37,7 @@ func TestReopenDecidesAgainAfterARecreation(t *testing.T) {
 				t.Errorf("attempt %d resumes at %d: %s", attempt, d.Offset, d.Reason.Message)
 			}
 			d.Lineage = "b"
-			p.setDecision(d, "", recreated)
+			p.setDecision(d, sink.Ledger{}, recreated)
 		}
 	}
 }
@@ -73,17 +73,18 @@ func TestPartitionFlowsAfterFlushAndCommit(t *testing.T) {
 		if _, ok := p.flushPoint(); ok {
 			t.Errorf("%s: the flusher includes a partition without a position", name)
 		}
-		p.setDecision(offsets.Decision{Offset: 3}, "ledger", sink.Identity{})
+		p.setDecision(offsets.Decision{Offset: 3}, sink.Ledger{ID: "ledger"}, sink.Identity{})
 		ready := p.setPosition(sink.Position{Next: 3}, c.flushFirst, c.commitFirst)
 		at, ok := p.flushPoint()
 		if !ok || at.earlyStart || !at.unflushed {
 			t.Errorf("%s: the flush point is %+v, %v", name, at, ok)
 		}
-		if c.flush && !p.recordFlush(at) {
+		point := commitPoint{flushPoint: at, commit: sink.Commit{Position: at.pos}}
+		if c.flush && !p.recordFlush(point) {
 			t.Errorf("%s: the flush point is obsolete", name)
 		}
 		if c.commit {
-			p.recordCommit(at, offsets.Metadata{})
+			p.recordCommit(point)
 		}
 		if p.phase != c.want || isClosed(ready) != (c.want == flowing) {
 			t.Errorf("%s: phase %d, want %d; ready %v", name, p.phase, c.want, isClosed(ready))
@@ -94,18 +95,19 @@ func TestPartitionFlowsAfterFlushAndCommit(t *testing.T) {
 func TestEarlyStartIsNeitherFlushedNorRead(t *testing.T) {
 	p := newPartition(sink.TopicPartition{Topic: "t"})
 	p.beginRound(nil)
-	p.setDecision(offsets.Decision{Offset: -1}, "ledger", sink.Identity{})
+	p.setDecision(offsets.Decision{Offset: -1}, sink.Ledger{ID: "ledger"}, sink.Identity{})
 	ready := p.setEarlyStart(sink.Position{Next: 3})
 	at, ok := p.flushPoint()
 	if !ok || !at.earlyStart || at.unflushed || at.ledgerID != "" {
 		t.Errorf("the flush point is %+v, %v", at, ok)
 	}
-	if !p.recordFlush(at) || isClosed(ready) {
+	point := commitPoint{flushPoint: at, commit: sink.Commit{Position: at.pos}, meta: offsets.Metadata{EarlyStart: true}}
+	if !p.recordFlush(point) || isClosed(ready) {
 		t.Error("ready without a commit")
 	}
-	if m := (offsets.Metadata{EarlyStart: true}); !p.needsCommit(at, m) {
+	if !p.needsCommit(point) {
 		t.Error("the start needs no commit")
-	} else if p.recordCommit(at, m); p.needsCommit(at, m) {
+	} else if p.recordCommit(point); p.needsCommit(point) {
 		t.Error("the start is committed twice")
 	}
 	if !isClosed(ready) || p.phase != committingEarlyStart {
@@ -121,7 +123,7 @@ func TestFlushPointsOfEarlierRoundsAreObsolete(t *testing.T) {
 	p := newPartition(sink.TopicPartition{Topic: "t"})
 	var ended error
 	p.beginRound(func(cause error) { ended = cause })
-	p.setDecision(offsets.Decision{Offset: 3}, "", sink.Identity{})
+	p.setDecision(offsets.Decision{Offset: 3}, sink.Ledger{}, sink.Identity{})
 	p.setPosition(sink.Position{Next: 3}, false, false)
 	p.accept(5, leader.Unknown, time.Time{})
 	at, _ := p.flushPoint()
@@ -129,7 +131,7 @@ func TestFlushPointsOfEarlierRoundsAreObsolete(t *testing.T) {
 		t.Error("accepted records need no flush")
 	}
 	p.beginRound(func(cause error) { ended = cause })
-	if p.recordFlush(at) || p.hasFlushed() {
+	if p.recordFlush(commitPoint{flushPoint: at, commit: sink.Commit{Position: at.pos}}) || p.hasFlushed() {
 		t.Error("a flush of an earlier round counts")
 	}
 	if p.endRound(at.round, sink.ErrReopen); ended != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -12,9 +11,9 @@ import (
 	"kcagent/agent/kafka"
 	"kcagent/agent/offsets"
 	"kcagent/agent/reject"
+	"kcagent/config"
 	"kcagent/fetch"
 	"kcagent/leader"
-	"kcagent/logkey"
 	"kcagent/retry"
 	"kcagent/sink"
 )
@@ -22,79 +21,6 @@ import (
 // adoptDelay is how long the first of several partitions waits for the others before the
 // flusher starts, so that one flush and one commit serve all of them.
 const adoptDelay = 20 * time.Millisecond
-
-// openPartition has the sink open what it holds of p, and decides where p resumes.
-func (g *Generation) openPartition(ctx context.Context, p *Partition) (offsets.Decision, error) {
-	l, err := g.env.Sink.Resume(ctx, p.TopicPartition, g.commitsOf)
-	if err != nil {
-		return offsets.Decision{}, err
-	}
-	now := g.identity(p)
-	if offsets.Differ(now.Cluster, g.clusterID) { // the committed offsets are another cluster's
-		return offsets.Decision{}, ErrClusterChanged
-	}
-	// If the ledger was found to be a copy before, its commits may still have the former id.
-	copies := &g.env.History.copies
-	id, inLedger := l.ID, l.Next >= 0
-	l.ID = copies.Original(id, p.TopicPartition)
-	c, before := p.decisionInput(&l)
-	d := offsets.Decide(c, l, now, g.policy(p))
-	if d.Copied {
-		id = copies.Rename(l.ID)
-	}
-	d.Adopt = d.Adopt || id != "" && !inLedger && !d.Blocked
-	copies.MarkDecided(id, p.TopicPartition)
-	if d.Lineage == "" && d.Reason == before.reason {
-		d.Lineage = before.lineage
-	}
-	if d.Lineage == "" {
-		d.Lineage = offsets.NewID()
-	}
-	p.setDecision(d, id, now)
-	switch {
-	case d.Reason == offsets.ClusterReplaced:
-		return d, fmt.Errorf("resume %s/%d: %w", p.Topic, p.Partition, &kafka.ClusterReplacedError{Brokers: g.StartedWith.Cluster.Brokers, Was: l.Topic.Cluster, Now: now.Cluster})
-	case d.Blocked:
-		return d, fmt.Errorf("resume %s/%d: %w, and on_offset_out_of_range is fail: choose earliest or latest, or stop the consumer and reset the group's offsets",
-			p.Topic, p.Partition, &recreatedError{p.Topic})
-	case before.reopened && d.Reason.Level < slog.LevelWarn:
-		g.env.Log.Info("sink was reopened; resuming after the last flushed record", logkey.Topic, p.Topic, logkey.Partition, p.Partition, logkey.Offset, d.Offset)
-	case d.Reason != before.reason:
-		g.logDecision(p, d, c, l)
-	}
-	return d, nil
-}
-
-// policy is what the configuration says of p.
-func (g *Generation) policy(p *Partition) offsets.Policy {
-	spec := g.StartedWith
-	start := offsets.StartPoint{Offset: sarama.OffsetOldest, At: spec.Start.At}
-	switch {
-	case p.addedLater:
-		start = offsets.StartPoint{Offset: sarama.OffsetOldest}
-	case spec.Start.Latest:
-		start.Offset = sarama.OffsetNewest
-	}
-	return offsets.Policy{Start: start, OutOfRange: spec.OnOutOfRange, Recreated: p.recreated}
-}
-
-// commitsOf implements [sink.Commits].
-func (g *Generation) commitsOf(ledgerID string) map[sink.TopicPartition]sink.Position {
-	commits := make(map[sink.TopicPartition]sink.Position)
-	for tp, p := range g.partitions {
-		if pos, ok := p.committedIn(ledgerID, g.identity(p)); ok {
-			commits[tp] = pos
-		}
-	}
-	return commits
-}
-
-// identity distinguishes the current topic of p from deleted topics of its name, and from
-// topics of that name in other clusters.
-func (g *Generation) identity(p *Partition) sink.Identity {
-	cluster, topic := g.env.Cluster.Identity(p.Topic)
-	return sink.Identity{Cluster: cluster, Topic: topic, Brokers: g.env.Cluster.Brokers}
-}
 
 // resume subscribes to the decided position, and adopts it.
 func (g *Generation) resume(p *Partition, r *round, d offsets.Decision) error {
@@ -106,12 +32,105 @@ func (g *Generation) resume(p *Partition, r *round, d offsets.Decision) error {
 	if err != nil {
 		return err
 	}
-	if outOfRange {
+	switch {
+	case d.Plan != nil:
+		return g.resumePlan(p, r, d.Plan, next)
+	case outOfRange:
 		return g.resetPosition(r.ctx, p, next, r.sub.Epoch())
 	}
 	pos, _ := p.position()
 	pos.Next, pos.Epoch = next, r.sub.Epoch()
-	return g.adoptPosition(r.ctx, p, pos, d.Adopt, d.Adopt, d.Commit)
+	planned, _ := p.publishesByPlan()
+	return g.adoptPosition(r.ctx, p, pos, d.Adopt, d.Adopt && !planned, d.Commit)
+}
+
+// Keys of the settings of a plan with which the agent reads its records.
+const (
+	planIsolation   = "isolation"
+	planDecodeKey   = "decode.key"
+	planDecodeValue = "decode.value"
+	planOnError     = "on_error"
+)
+
+// planSettings returns the settings with which a consumer reads the records of a plan.
+func planSettings(spec *config.Consumer) map[string]string {
+	action := spec.OnError.Action
+	if spec.OnError.DeadLetter != nil {
+		action = config.ToDeadLetters
+	}
+	return map[string]string{
+		planIsolation: string(spec.Isolation), planOnError: string(action),
+		planDecodeKey: string(spec.Decode.Key), planDecodeValue: string(spec.Decode.Value),
+	}
+}
+
+// rulesOf returns the rules for the records of a plan. Its dead letters were durable before the sink
+// accepted the records that follow them, so they are not written again.
+func rulesOf(plan *sink.Plan) *reject.Rules {
+	set := plan.Settings
+	action := config.ErrorAction(set[planOnError])
+	if action == config.ToDeadLetters {
+		action = config.Skip
+	}
+	return reject.New(&config.Consumer{
+		Decode:  config.Decode{Key: config.Decoding(set[planDecodeKey]), Value: config.Decoding(set[planDecodeValue])},
+		OnError: config.OnError{Action: action},
+	}, nil)
+}
+
+// resumePlan has the sink complete a plan, whose records are read from next on: the log may have
+// lost the first of them since.
+func (g *Generation) resumePlan(p *Partition, r *round, plan *sink.Plan, next int64) error {
+	if next < plan.First {
+		return truncatedSince(p, plan)
+	}
+	pos, _ := p.position()
+	if err := g.env.Sink.Complete(r.ctx, p.TopicPartition, pos, *plan); err != nil {
+		return err
+	}
+	r.plan, r.first = plan, next
+	p.setPosition(pos, false, false)
+	g.adopted(p)
+	return nil
+}
+
+// truncatedSince is the error of a plan whose records the log does not have any more, although it
+// may have others at their offsets.
+func truncatedSince(p *Partition, plan *sink.Plan) error {
+	return &planError{fmt.Errorf("complete the plan of %s/%d: the log was truncated since objects of the offsets from %d to %d were planned, so their records may differ: "+
+		"stop the consumer and reset the group's offset to %d; records may then be in two objects", p.Topic, p.Partition, plan.First, plan.Next-1, plan.First)}
+}
+
+// completePlan does what a round that completes a plan has to do before it reads. It returns nil if
+// it has to read.
+func (g *Generation) completePlan(p *Partition, r *round) error {
+	pos, _ := p.position()
+	switch {
+	case p.publishedPlan():
+		return errDecideAgain
+	case pos.Next >= r.plan.Next: // its objects are being published
+		return errNothingToRead
+	case r.first <= pos.Next:
+		return nil
+	}
+	c := chunk{Chunk: sink.Chunk{TopicPartition: p.TopicPartition, Next: min(r.first, r.plan.Next), Epoch: pos.Epoch}}
+	switch err := g.store(r.ctx, p, c); {
+	case errors.Is(err, errPaused):
+		return errNothingToRead // tuneSubscriptions requests the work
+	case err != nil:
+		return err
+	}
+	return g.completePlan(p, r)
+}
+
+// checkPlan returns an error if the records of a chunk of a plan are not those that were planned:
+// a later leader has written them.
+func checkPlan(p *Partition, plan *sink.Plan, c chunk) error {
+	pos, _ := p.position()
+	if c.reset && c.Next < pos.Next || c.Next <= plan.Next && plan.Epoch.Known() && c.Epoch.Known() && c.Epoch.Kafka() > plan.Epoch.Kafka() {
+		return truncatedSince(p, plan)
+	}
+	return nil
 }
 
 // resolvePosition waits until the leader has resolved the position, or confirmed that it
@@ -158,6 +177,12 @@ func (g *Generation) adoptPosition(ctx context.Context, p *Partition, pos sink.P
 	} else {
 		g.flusher.request(g.flusher.accepted) // what is committed may be behind
 	}
+	g.adopted(p)
+	return nil
+}
+
+// adopted records that p has a position that survives a crash.
+func (g *Generation) adopted(p *Partition) {
 	g.clearSinkFault(p)
 	if !p.flowed {
 		p.flowed = true
@@ -166,7 +191,6 @@ func (g *Generation) adoptPosition(ctx context.Context, p *Partition, pos sink.P
 			g.env.Observer.Positioned()
 		}
 	}
-	return nil
 }
 
 // awaitFlusher has the flusher do what has to be done before the first record.
@@ -186,7 +210,15 @@ func (g *Generation) awaitFlusher(ctx context.Context, ready <-chan struct{}) er
 // lineage only grow.
 func (g *Generation) resetPosition(ctx context.Context, p *Partition, to int64, epoch leader.Epoch) error {
 	pos, ledgerID := p.position()
-	if to < pos.Next {
+	planned, adopted := p.publishesByPlan()
+	switch {
+	case planned && adopted:
+		// Publish what the sink has first: it begins a new range at the position.
+		if err := g.awaitFlusher(ctx, p.setPosition(pos, true, true)); err != nil {
+			return err
+		}
+	case planned:
+	case to < pos.Next:
 		if to > p.CommittedOffset() {
 			// Commit the former position first. Otherwise a crash between the flush of the
 			// reset and its commit would lead back to the committed offset, and the file
@@ -195,10 +227,12 @@ func (g *Generation) resetPosition(ctx context.Context, p *Partition, to int64, 
 				return err
 			}
 		}
+	}
+	if to < pos.Next {
 		pos.Lineage = offsets.NewID()
 	}
 	pos.Next, pos.Epoch = to, epoch
-	return g.adoptPosition(ctx, p, pos, ledgerID != "", true, true)
+	return g.adoptPosition(ctx, p, pos, ledgerID != "" || planned, !planned, true)
 }
 
 // commitEarlyStart commits an early start offset for a partition whose sink cannot be opened,
@@ -217,7 +251,7 @@ func (g *Generation) commitEarlyStart(ctx context.Context, p *Partition) error {
 	pos, _ := p.position()
 	if d.Reason != before.reason || pos.Next < 0 || offsets.Differ(pos.Topic.Topic, now.Topic) { // not resolved yet
 		d.Lineage = offsets.NewID()
-		p.setDecision(d, "", now)
+		p.setDecision(d, sink.Ledger{}, now)
 		if d.Reason != before.reason {
 			g.logDecision(p, d, c, l)
 		}
@@ -240,7 +274,7 @@ func (g *Generation) commitEarlyStart(ctx context.Context, p *Partition) error {
 func (g *Generation) reportSinkFault(p *Partition, err error) {
 	// The flusher counts its own errors, and the others are not the sink's.
 	if !errors.As(err, new(*flushError)) && !errors.As(err, new(*recreatedError)) && !errors.As(err, new(*kafka.ClusterReplacedError)) &&
-		!errors.As(err, new(*reject.StopError)) {
+		!errors.As(err, new(*reject.StopError)) && !errors.As(err, new(*planError)) {
 		g.env.Stats.SinkErrors.Add(1)
 	}
 	p.sinkFailed = true

@@ -20,6 +20,7 @@ func (g *Generation) subscribe(p *Partition, d offsets.Decision) *fetch.Subscrip
 	defer g.subscribing.Unlock()
 	sub := g.env.Cluster.Subscribe(g.subscriptionSpec(p, d))
 	p.subscription.Store(sub)
+	p.held.Store(false)
 	g.watchdog.fetchChanged() // a fault of the former subscription may be over
 	return sub
 }
@@ -50,19 +51,23 @@ func (g *Generation) partitionsChanged() bool {
 // subscriptionSpec says what to fetch of p.
 func (g *Generation) subscriptionSpec(p *Partition, d offsets.Decision) fetch.Spec {
 	spec := g.env.Spec.Load()
+	isolation, policy := spec.Isolation, spec.OnOutOfRange
+	if d.Plan != nil { // what the log has lost is reported, and the rest is published
+		isolation, policy = config.Isolation(d.Plan.Settings[planIsolation]), config.ResetEarliest
+	}
 	offset, at := d.Offset, time.Time{}
 	if offset < 0 {
 		offset, at = d.Start.Offset, d.Start.At
 	}
 	return fetch.Spec{
 		Topic: p.Topic, Partition: p.Partition, Offset: offset, Epoch: d.Epoch, Time: at,
-		ReadCommitted: spec.Isolation == config.ReadCommitted,
+		ReadCommitted: isolation == config.ReadCommitted,
 		MaxBytes:      int(spec.MaxPartitionBytes),
-		OnOutOfRange:  outOfRangePolicies[spec.OnOutOfRange],
+		OnOutOfRange:  outOfRangePolicies[policy],
 		Paused:        g.env.Gate.IsShut(),
 		Changed:       g.watchdog.fetchChanged,
-		Truncated:     g.logTruncated,
-		Reset:         g.logOutOfRange,
+		Truncated:     func(e fetch.TruncatedError) { g.logTruncated(e, policy) },
+		Reset:         func(e fetch.OutOfRangeError) { g.logOutOfRange(e, policy) },
 	}
 }
 
@@ -74,15 +79,15 @@ var outOfRangePolicies = map[config.OutOfRange]fetch.Policy{
 
 // logOutOfRange logs and counts that on_offset_out_of_range moved the position of a
 // partition.
-func (g *Generation) logOutOfRange(e fetch.OutOfRangeError) {
+func (g *Generation) logOutOfRange(e fetch.OutOfRangeError, policy config.OutOfRange) {
 	g.env.Stats.OffsetResets.Add(1)
 	g.env.Log.Warn("offset out of range; applying on_offset_out_of_range", logkey.Topic, e.Topic, logkey.Partition, e.Partition,
-		logkey.Offset, e.Offset, logkey.First, e.Start, logkey.End, e.End, logkey.Policy, string(g.env.Spec.Load().OnOutOfRange))
+		logkey.Offset, e.Offset, logkey.First, e.Start, logkey.End, e.End, logkey.Policy, string(policy))
 }
 
 // logTruncated logs and counts that the log of a partition was truncated, and that
 // on_offset_out_of_range moved its position.
-func (g *Generation) logTruncated(e fetch.TruncatedError) {
+func (g *Generation) logTruncated(e fetch.TruncatedError, policy config.OutOfRange) {
 	g.env.Stats.OffsetResets.Add(1)
 	g.env.Stats.Truncations.Add(1)
 	diverging := any("unknown")
@@ -90,7 +95,7 @@ func (g *Generation) logTruncated(e fetch.TruncatedError) {
 		diverging = e.Diverging
 	}
 	g.env.Log.Warn("log truncated", logkey.Topic, e.Topic, logkey.Partition, e.Partition, logkey.From, e.Offset, logkey.To, e.To, logkey.Diverging, diverging,
-		logkey.Epoch, e.Epoch.String(), logkey.LeaderEpoch, e.Leader.String(), logkey.Policy, string(g.env.Spec.Load().OnOutOfRange))
+		logkey.Epoch, e.Epoch.String(), logkey.LeaderEpoch, e.Leader.String(), logkey.Policy, string(policy))
 }
 
 // tuneSubscriptions applies settings, and the gate, to every subscription. Later ones are
@@ -104,13 +109,35 @@ func (g *Generation) tuneSubscriptions(spec *config.Consumer) {
 		switch {
 		case sub == nil:
 			continue
-		case paused:
+		case paused || p.held.Load():
 			sub.Pause()
 		default:
 			sub.Resume()
 		}
+		if !paused && p.completing() { // it may wait for the gate without waiting for records
+			p.work.Request()
+		}
 		sub.SetMaxBytes(int(spec.MaxPartitionBytes))
 	}
+}
+
+// takes reports whether the sink takes a chunk of p now. If not, nothing is fetched for p, and the
+// sink requests its work, see SinkReady.
+func (g *Generation) takes(p *Partition, sub *fetch.Subscription) bool {
+	_, ok := g.env.Sink.Limits(p.TopicPartition)
+	if ok != p.held.Load() { // no change
+		return ok
+	}
+	g.subscribing.Lock()
+	defer g.subscribing.Unlock()
+	p.held.Store(!ok)
+	switch {
+	case !ok:
+		sub.Pause()
+	case !g.env.Gate.IsShut():
+		sub.Resume()
+	}
+	return ok
 }
 
 // reportFetchFaults reports why partitions cannot be fetched, and when that is over. The

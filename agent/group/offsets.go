@@ -1,6 +1,7 @@
 package group
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/IBM/sarama"
@@ -82,11 +83,22 @@ func (o Offsets) FetchAll(b *offsets.Baseline) (map[string]offsets.CommittedTopi
 	return all, nil
 }
 
+// stableVersion is the version of requests from which on the coordinator can be asked to respond
+// only after it has applied commits in progress.
+const stableVersion = 7
+
 // request asks for the committed offsets of the given partitions; of all, if claims is nil.
 func (o Offsets) request(claims map[string][]int32) (*sarama.OffsetFetchResponse, error) {
 	coordinator, err := o.Client.Coordinator(o.Group)
 	if err != nil {
 		return nil, err
 	}
-	return coordinator.FetchOffset(sarama.NewOffsetFetchRequest(o.Client.Config().Version, o.Group, claims))
+	req := sarama.NewOffsetFetchRequest(o.Client.Config().Version, o.Group, claims)
+	req.RequireStable = req.Version >= stableVersion
+	resp, err := coordinator.FetchOffset(req)
+	if errors.As(err, new(sarama.PacketEncodingError)) && req.RequireStable { // the broker is older than Kafka 2.5
+		req.RequireStable = false
+		return coordinator.FetchOffset(req)
+	}
+	return resp, err
 }

@@ -49,8 +49,12 @@ type Decision struct {
 	Adopt   bool // the ledger must get the position before the first record
 	Commit  bool // the offset must be committed before the first record
 	Copied  bool // the ledger is a copy, and must get a new id
+	// Plan is the open plan that is to be completed first, from Offset on. If Blocked, it is the
+	// one that the sink cannot complete.
+	Plan *sink.Plan
 	// Blocked: the partition does not resume. Its topic was recreated, and
-	// on_offset_out_of_range is fail, or its cluster was replaced.
+	// on_offset_out_of_range is fail, or its cluster was replaced, or there is an open plan that
+	// cannot be completed.
 	Blocked bool
 }
 
@@ -78,6 +82,10 @@ var (
 	TopicRecreated        = Reason{"topic was deleted and recreated; applying on_offset_out_of_range", slog.LevelWarn}
 	AtLedgerNotEarlyStart = Reason{"the offset was committed while the sink could not be opened; resuming where the file ends", slog.LevelInfo}
 	AtEarlyStart          = Reason{"resuming at the offset that was committed while the sink could not be opened", slog.LevelInfo}
+	AtPlan                = Reason{"completing the open plan of the committed offset", slog.LevelInfo}
+	AtMovedPlan           = Reason{"committed offset was moved away from its open plan; ignoring the plan", slog.LevelWarn}
+	PlanWithoutObjects    = Reason{"the committed offset has an open plan, and the sink does not publish by plan", slog.LevelWarn}
+	PlanUnreadable        = Reason{"the committed offset has an open plan that this version cannot read", slog.LevelWarn}
 	NoCommittedStart      = Reason{"no committed offset; applying start policy", slog.LevelInfo}
 )
 
@@ -111,6 +119,12 @@ func Decide(c Committed, l sink.Ledger, now sink.Identity, p Policy) Decision {
 		d.Lineage, d.Commit, d.Reason = "", true, AtMirrored
 	case c.Meta.EarlyStart:
 		d = decideEarlyStart(c, l, now, p)
+	case c.Meta.BadPlan != "":
+		d = Decision{Offset: -1, Reason: PlanUnreadable, Blocked: true}
+	case c.Meta.Plan != nil && c.Meta.Plan.First == c.Offset && !l.Planned:
+		d = Decision{Offset: -1, Reason: PlanWithoutObjects, Plan: c.Meta.Plan, Blocked: true}
+	case l.Planned:
+		d = decidePlanned(c, now)
 	case Differ(l.Topic.Cluster, now.Cluster):
 		d.Reason = AtCommitted
 	case l.Next < 0:
@@ -128,7 +142,7 @@ func Decide(c Committed, l sink.Ledger, now sink.Identity, p Policy) Decision {
 	}
 	d.Epoch = d.epochOf(c, l, now, p)
 	want := sink.Position{Next: d.Offset, Lineage: d.Lineage, Topic: now, Epoch: l.Epoch} // a different epoch alone does not justify a flush
-	d.Adopt = l.ID != "" && !d.Blocked && (d.Copied || d.Offset < 0 || d.Lineage == "" || l.Position != want)
+	d.Adopt = l.Planned && !d.Blocked && d.Plan == nil || l.ID != "" && !d.Blocked && (d.Copied || d.Offset < 0 || d.Lineage == "" || l.Position != want)
 	return d
 }
 
@@ -178,6 +192,23 @@ func decideEarlyStart(c Committed, l sink.Ledger, now sink.Identity, p Policy) D
 		return decideWithoutCommit(c, l, now, p) // the ledger is about the deleted topic
 	}
 	return Decision{Offset: c.Offset, Lineage: c.Meta.Lineage, Reason: AtEarlyStart, Commit: true}
+}
+
+// decidePlanned decides for a sink that publishes by plan: what it has published is what the
+// group has committed. An open plan is completed, whoever has committed it, because its objects
+// may be visible already. The metadata has to name the current topic before the first record.
+// Otherwise, a topic that is recreated later would be read from the old offset.
+func decidePlanned(c Committed, now sink.Identity) Decision {
+	d := Decision{Offset: c.Offset, Lineage: c.Meta.Lineage, Reason: AtCommitted}
+	switch plan := c.Meta.Plan; {
+	case plan == nil:
+		d.Commit = c.Meta.Topic.Cluster != now.Cluster || c.Meta.Topic.Topic != now.Topic
+	case plan.First != c.Offset:
+		d.Lineage, d.Commit, d.Reason = "", true, AtMovedPlan
+	default:
+		d.Plan, d.Reason = plan, AtPlan
+	}
+	return d
 }
 
 // decideWithoutCommit decides if there is no committed offset, or one in a deleted topic. The

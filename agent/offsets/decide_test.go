@@ -2,6 +2,7 @@ package offsets
 
 import (
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -24,6 +25,8 @@ var (
 	latest   = Policy{Start: StartPoint{Offset: sarama.OffsetNewest}, OutOfRange: config.ResetLatest}
 	noEntry  = sink.Ledger{ID: "mine", Position: sink.Position{Next: -1}}
 	noLedger = sink.Ledger{Position: sink.Position{Next: -1}}
+	planned  = sink.Ledger{Planned: true, Position: sink.Position{Next: -1}}
+	plan     = &sink.Plan{Nonce: "n1", First: 5, Next: 9, Records: 4, Settings: map[string]string{"url": "s3://b/p"}}
 	nothing  = Committed{Offset: -1}
 
 	noon   = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
@@ -55,6 +58,12 @@ func committedIn(epoch int32, c Committed) Committed {
 func ours(offset int64, ledger, lineage string, topic sink.Identity) Committed {
 	return Committed{Offset: offset, ByAgent: true, Meta: Metadata{Ledger: ledger, Lineage: lineage, Topic: topic, Partitions: -1}}
 }
+
+// withPlan returns a commit with an open plan.
+func withPlan(c Committed) Committed { c.Meta.Plan, c.Meta.Nonce = plan, plan.Nonce; return c }
+
+// withBadPlan returns a commit with an open plan of another version.
+func withBadPlan(c Committed) Committed { c.Meta.BadPlan = `version "2"`; return c }
 
 // committedEarly returns a start offset that was committed while the sink was not open.
 func committedEarly(offset int64, lineage string, topic sink.Identity) Committed {
@@ -347,6 +356,71 @@ var decisionCases = map[string]decisionCase{
 		committedEarly(5, "b", hereOld), noEntry, here, latest,
 		Decision{Offset: -1, Start: newest, Reason: TopicRecreated, Adopt: true, Commit: true},
 	},
+	"An open plan of the committed offset is completed first, whoever has committed it.": {
+		withPlan(ours(5, "", "a", here)), planned, here, latest,
+		Decision{Offset: 5, Lineage: "a", Reason: AtPlan, Plan: plan},
+	},
+	"An open plan is completed also if the group has committed a leader epoch.": {
+		withPlan(committedIn(3, ours(5, "", "a", here))), planned, here, latest,
+		Decision{Offset: 5, Epoch: leader.NewEpoch(3), Lineage: "a", Reason: AtPlan, Plan: plan},
+	},
+	"An open plan of another cluster is ignored, and the offset is committed without it before the first record.": {
+		withPlan(ours(5, "", "a", elsewhere)), planned, here, latest,
+		Decision{Offset: 5, Reason: AtMirrored, Adopt: true, Commit: true},
+	},
+	"An open plan of a deleted topic is ignored, and on_offset_out_of_range applies.": {
+		withPlan(ours(5, "", "a", hereOld)), planned, here, earliest,
+		Decision{Offset: -1, Start: oldest, Reason: TopicRecreated, Adopt: true, Commit: true},
+	},
+	"An open plan that does not begin at the committed offset is ignored: a tool has moved the offset and kept the metadata. The offset is committed without the plan before the first record.": {
+		withPlan(ours(7, "", "a", here)), planned, here, latest,
+		Decision{Offset: 7, Reason: AtMovedPlan, Adopt: true, Commit: true},
+	},
+	"An open plan of another version blocks the partition.": {
+		withBadPlan(ours(5, "", "a", here)), planned, here, latest,
+		Decision{Offset: -1, Reason: PlanUnreadable, Blocked: true},
+	},
+	"An open plan of another version blocks the partition with any sink.": {
+		withBadPlan(ours(5, "", "a", here)), ledgerAt(9, "a", here), here, latest,
+		Decision{Offset: -1, Reason: PlanUnreadable, Blocked: true},
+	},
+	"An open plan of another version is ignored if it is of another cluster.": {
+		withBadPlan(ours(5, "", "a", elsewhere)), planned, here, latest,
+		Decision{Offset: 5, Reason: AtMirrored, Adopt: true, Commit: true},
+	},
+	"A sink that does not publish by plan stops at an open plan of the committed offset.": {
+		withPlan(ours(5, "", "a", here)), noLedger, here, latest,
+		Decision{Offset: -1, Reason: PlanWithoutObjects, Plan: plan, Blocked: true},
+	},
+	"A sink with a ledger stops at an open plan, too, wherever its file ends.": {
+		withPlan(ours(5, "", "a", here)), ledgerAt(9, "a", here), here, latest,
+		Decision{Offset: -1, Reason: PlanWithoutObjects, Plan: plan, Blocked: true},
+	},
+	"A sink that does not publish by plan ignores an open plan that does not begin at the committed offset.": {
+		withPlan(ours(7, "", "a", here)), noLedger, here, latest,
+		Decision{Offset: 7, Lineage: "a", Reason: AtCommitted},
+	},
+	"Without an open plan, a sink that publishes by plan resumes at the committed offset.": {
+		ours(5, "", "a", here), planned, here, latest,
+		Decision{Offset: 5, Lineage: "a", Reason: AtCommitted, Adopt: true},
+	},
+	"A commit with another ledger's id is like any other for a sink that publishes by plan.": {
+		ours(5, "theirs", "a", here), planned, here, latest,
+		Decision{Offset: 5, Lineage: "a", Reason: AtCommitted, Adopt: true},
+	},
+	"If the metadata does not name the topic and the cluster, a sink that publishes by plan commits the offset before the first record.": {
+		ours(5, "", "a", sink.Identity{}), planned, here, latest,
+		Decision{Offset: 5, Lineage: "a", Reason: AtCommitted, Adopt: true, Commit: true},
+	},
+	"A sink that publishes by plan commits an external offset before the first record.": {
+		external(5), planned, here, latest,
+		Decision{Offset: 5, Reason: AtExternal, Adopt: true, Commit: true},
+	},
+	"Without a commit, the start policy applies to a sink that publishes by plan, and the start is committed before the first record.": {
+		nothing, planned, here, earliest,
+		Decision{Offset: -1, Start: oldest, Reason: NoCommittedStart, Adopt: true, Commit: true},
+	},
+
 	"A start at the end is committed before the first record.": {
 		nothing, noLedger, here, latest,
 		Decision{Offset: -1, Start: newest, Reason: NoCommittedStart, Commit: true},
@@ -359,7 +433,7 @@ var decisionCases = map[string]decisionCase{
 
 func TestDecideFollowsTheDocumentedRules(t *testing.T) {
 	for sentence, c := range decisionCases {
-		if got := Decide(c.committed, c.ledger, c.now, c.policy); got != c.want {
+		if got := Decide(c.committed, c.ledger, c.now, c.policy); got != c.want { // the same plan, not an equal one
 			t.Errorf("%s\n got %+v\nwant %+v", sentence, got, c.want)
 		}
 	}
@@ -403,10 +477,13 @@ func TestDecisionsSurviveACrash(t *testing.T) {
 		if d.Copied {
 			id = "renamed"
 		}
-		if d.Adopt {
+		if d.Adopt && !ledger.Planned {
 			ledger = sink.Ledger{ID: id, Position: sink.Position{Next: d.Offset, Lineage: d.Lineage, Topic: c.now}}
 		}
 		committed := Committed{Offset: d.Offset, ByAgent: true, Meta: Metadata{Ledger: id, Lineage: d.Lineage, Topic: c.now, Partitions: -1}}
+		if d.Plan != nil { // it is not committed again
+			committed = c.committed
+		}
 		after := map[string]Decision{"the commit": Decide(committed, ledger, c.now, c.policy)}
 		if ledger.ID != "" {
 			after["the flush"] = Decide(c.committed, ledger, c.now, c.policy)
@@ -414,7 +491,7 @@ func TestDecisionsSurviveACrash(t *testing.T) {
 			committed.Meta.Ledger = ""
 		}
 		for step, again := range after {
-			if again.Offset != d.Offset || again.Copied {
+			if again.Offset != d.Offset || again.Copied || again.Plan != d.Plan || again.Commit && ledger.Planned {
 				t.Errorf("%s\nafter %s: %+v", sentence, step, again)
 			}
 		}
@@ -422,13 +499,18 @@ func TestDecisionsSurviveACrash(t *testing.T) {
 }
 
 func TestCommitMetadataIsParsedAsWritten(t *testing.T) {
-	full := Metadata{"L1", "A1", sink.Identity{Cluster: "a b", Topic: "T-_1"}, 6, "x.y,z", true}
+	full := Metadata{Ledger: "L1", Lineage: "A1", Topic: sink.Identity{Cluster: "a b", Topic: "T-_1"}, Partitions: 6, Awaits: "x.y,z", EarlyStart: true}
+	open := Metadata{Lineage: "A1", Partitions: -1, Nonce: "N1", Plan: &sink.Plan{
+		Nonce: "N1", First: 5, Next: 9, Epoch: leader.NewEpoch(0), Records: 3, Settings: map[string]string{"key": "{topic}/a b", "url": "s3://b/p"},
+	}}
 	for text, want := range map[string]Metadata{
 		"kcagent/1": {Partitions: -1},
 		"kcagent/1 ledger=L1 lineage=A1 cluster=a%20b topic=T-_1 partitions=6 awaits=x.y,z pinned=1": full,
-		"kcagent/1 lineage=A1": {Lineage: "A1", Partitions: -1},
+		"kcagent/1 lineage=A1":          {Lineage: "A1", Partitions: -1},
+		"kcagent/1 lineage=A1 nonce=N1": {Lineage: "A1", Partitions: -1, Nonce: "N1"},
+		"kcagent/1 lineage=A1 nonce=N1 plan=1 plan.first=5 plan.next=9 plan.epoch=0 plan.records=3 plan.key=%7Btopic%7D%2Fa%20b plan.url=s3:%2F%2Fb%2Fp": open,
 	} {
-		if m, ok := ParseMetadata(text); !ok || m != want {
+		if m, ok := ParseMetadata(text); !ok || !reflect.DeepEqual(m, want) {
 			t.Errorf("%q is %+v, %v, want %+v", text, m, ok, want)
 		}
 		if got := want.String(); got != text {
@@ -436,13 +518,19 @@ func TestCommitMetadataIsParsedAsWritten(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]Metadata{ // read, and never written
-		"kcagent/1 later=1 ledger=L1 x":           {Ledger: "L1", Partitions: -1},
-		"kcagent/1 partitions=-2":                 {Partitions: -1},
-		"kcagent/1 pinned=0":                      {Partitions: -1},
-		"kcagent/1 partitions=99999999999":        {Partitions: -1},
-		"kcagent/1 cluster=%zz ledger=L1 ledger=": {Partitions: -1},
+		"kcagent/1 later=1 ledger=L1 x":                                    {Ledger: "L1", Partitions: -1},
+		"kcagent/1 partitions=-2":                                          {Partitions: -1},
+		"kcagent/1 pinned=0":                                               {Partitions: -1},
+		"kcagent/1 partitions=99999999999":                                 {Partitions: -1},
+		"kcagent/1 cluster=%zz ledger=L1 ledger=":                          {Partitions: -1},
+		"kcagent/1 plan.next=9":                                            {Partitions: -1}, // no plan
+		"kcagent/1 nonce=N plan=2 plan.first=x":                            {Partitions: -1, Nonce: "N", BadPlan: `version "2"`},
+		"kcagent/1 nonce=N plan=1 plan.first=5":                            {Partitions: -1, Nonce: "N", BadPlan: "a key is missing"},
+		"kcagent/1 nonce=N plan=1 plan.first=5 plan.next=5 plan.records=0": {Partitions: -1, Nonce: "N", BadPlan: "a key is missing"},
+		"kcagent/1 nonce=N plan=1 plan.first=x plan.next=9 plan.records=0": {Partitions: -1, Nonce: "N", BadPlan: `plan.first="x"`},
+		"kcagent/1 plan=1 plan.first=5 plan.next=9 plan.records=0":         {Partitions: -1, BadPlan: "a key is missing"}, // no nonce
 	} {
-		if m, ok := ParseMetadata(text); !ok || m != want {
+		if m, ok := ParseMetadata(text); !ok || !reflect.DeepEqual(m, want) {
 			t.Errorf("%q is %+v, %v, want %+v", text, m, ok, want)
 		}
 	}
@@ -458,5 +546,13 @@ func TestCommitMetadataIsParsedAsWritten(t *testing.T) {
 	m := Metadata{Awaits: JoinAwaited(many), Partitions: -1}
 	if n := len(m.String()); n > maxAwaits+100 || len(m.awaited()) < 8 {
 		t.Errorf("%d bytes for %d names", n, len(m.awaited()))
+	}
+	m.Nonce, m.Plan = "N1", &sink.Plan{Nonce: "N1", Next: 9, Settings: map[string]string{"key": strings.Repeat("k", 2900)}}
+	read, ok := ParseMetadata(m.String())
+	if n := len(m.String()); !ok || n > maxMetadata || !reflect.DeepEqual(read.Plan, m.Plan) {
+		t.Errorf("%d bytes of metadata with a large plan: %+v", n, read)
+	}
+	if names := read.awaited(); len(names) < 3 || !slices.Equal(names, m.awaited()[:len(names)]) {
+		t.Errorf("with a large plan, the metadata names %q", names)
 	}
 }

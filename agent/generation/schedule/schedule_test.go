@@ -1,4 +1,4 @@
-package generation
+package schedule
 
 import (
 	"errors"
@@ -51,24 +51,24 @@ func TestFlushPhasesAreSpread(t *testing.T) {
 // flush.interval changes.
 func TestIntervalChangesOnlyItsOwnFlush(t *testing.T) {
 	now := flushEpoch.Add(time.Hour)
-	for name, soon := range map[string]func(f *flushSchedule){
-		"first flush": func(f *flushSchedule) { f.sooner(now.Add(adoptDelay)) },
-		"retry":       func(f *flushSchedule) { f.flushed(now, &sink.FlushError{}) },
-		"commit":      func(f *flushSchedule) { f.flushed(now, errors.New("no coordinator")) },
+	for name, soon := range map[string]func(f *Schedule){
+		"first flush": func(f *Schedule) { f.Sooner(now.Add(20 * time.Millisecond)) },
+		"retry":       func(f *Schedule) { f.Flushed(now, &sink.FlushError{}) },
+		"commit":      func(f *Schedule) { f.Flushed(now, errors.New("no coordinator")) },
 	} {
-		var f flushSchedule
+		var f Schedule
 		soon(&f)
-		due := f.next(time.Time{})
+		due := f.Next(time.Time{})
 		if due.IsZero() || due.After(now.Add(time.Minute)) {
 			t.Fatalf("%s: due at %s", name, due)
 		}
-		f.accepted(now, time.Hour)
-		f.setInterval(2 * time.Hour)
-		if got := f.next(time.Time{}); !got.Equal(due) {
+		f.Accepted(now, time.Hour)
+		f.SetInterval(2 * time.Hour)
+		if got := f.Next(time.Time{}); !got.Equal(due) {
 			t.Errorf("%s: due at %s after a change of the interval, want %s", name, got, due)
 		}
-		f.setInterval(time.Nanosecond)
-		if got := f.next(time.Time{}); !f.failed && got.After(now.Add(time.Millisecond)) {
+		f.SetInterval(time.Nanosecond)
+		if got := f.Next(time.Time{}); !f.failed && got.After(now.Add(time.Millisecond)) {
 			t.Errorf("%s: due at %s with a short interval", name, got)
 		}
 	}

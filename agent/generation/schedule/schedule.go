@@ -1,4 +1,5 @@
-package generation
+// Package schedule says when the sink of a consumer is flushed.
+package schedule
 
 import (
 	"errors"
@@ -17,6 +18,9 @@ var flushEpoch = time.Now()
 // makes files that are synced together durable with few writes. If all consumers did,
 // they would wait for each other.
 const flushPhases = 5
+
+// New returns the schedule of the consumer of a name.
+func New(name string) Schedule { return Schedule{phase: flushPhase(name)} }
 
 // flushPhase is the group of a consumer.
 func flushPhase(name string) int {
@@ -39,8 +43,8 @@ func flushAt(since time.Time, interval time.Duration, phase int) time.Time {
 	return since.Add(interval - past)
 }
 
-// A flushSchedule says when the flusher runs next. Only its work uses it.
-type flushSchedule struct {
+// A Schedule says when the flusher of a consumer runs next. One goroutine uses it.
+type Schedule struct {
 	phase   int
 	since   time.Time // when the first unflushed record was accepted; zero if there is none
 	regular time.Time // when flush.interval requires to flush it; zero if there is none
@@ -49,47 +53,50 @@ type flushSchedule struct {
 	wait    retry.Backoff
 }
 
-// accepted records that the first record after a flush was accepted.
-func (f *flushSchedule) accepted(now time.Time, interval time.Duration) {
-	f.since = now
-	f.regular = earlier(f.regular, flushAt(now, interval, f.phase))
+// Accepted records that the first record after a flush was accepted.
+func (s *Schedule) Accepted(now time.Time, interval time.Duration) {
+	s.since = now
+	s.regular = earlier(s.regular, flushAt(now, interval, s.phase))
 }
 
-// setInterval applies a changed flush.interval.
-func (f *flushSchedule) setInterval(interval time.Duration) {
-	if !f.since.IsZero() {
-		f.regular = flushAt(f.since, interval, f.phase)
+// SetInterval applies a changed flush.interval.
+func (s *Schedule) SetInterval(interval time.Duration) {
+	if !s.since.IsZero() {
+		s.regular = flushAt(s.since, interval, s.phase)
 	}
 }
 
-// sooner makes a flush due at the given time or earlier. While a failed commit waits for its
+// Sooner makes a flush due at the given time or earlier. While a failed commit waits for its
 // retry, it does nothing.
-func (f *flushSchedule) sooner(at time.Time) {
-	if !f.failed {
-		f.early = earlier(f.early, at)
+func (s *Schedule) Sooner(at time.Time) {
+	if !s.failed {
+		s.early = earlier(s.early, at)
 	}
 }
 
-// flushed records the result of a flush. Partitions that failed are retried after a
+// Flushed records the result of a flush. Partitions that failed are retried after a
 // backoff; the others do not wait for that.
-func (f *flushSchedule) flushed(now time.Time, err error) {
-	f.since, f.regular, f.early = time.Time{}, time.Time{}, time.Time{}
-	f.failed = err != nil && !errors.As(err, new(*sink.FlushError))
+func (s *Schedule) Flushed(now time.Time, err error) {
+	s.since, s.regular, s.early = time.Time{}, time.Time{}, time.Time{}
+	s.failed = err != nil && !errors.As(err, new(*sink.FlushError))
 	if err == nil {
-		f.wait.Reset()
+		s.wait.Reset()
 		return
 	}
-	f.early = now.Add(f.wait.Next())
+	s.early = now.Add(s.wait.Next())
 }
 
-// next is when the timer has to fire, for a flush or for another purpose; zero if never.
-func (f *flushSchedule) next(other time.Time) time.Time {
-	at := f.early
-	if !f.failed {
-		at = earlier(at, f.regular)
+// Next is when the timer has to fire, for a flush or for another purpose; zero if never.
+func (s *Schedule) Next(other time.Time) time.Time {
+	at := s.early
+	if !s.failed {
+		at = earlier(at, s.regular)
 	}
 	return earlier(at, other)
 }
+
+// Failed reports that the last commit failed.
+func (s *Schedule) Failed() bool { return s.failed }
 
 // earlier returns the earlier of two times. A zero time is none.
 func earlier(a, b time.Time) time.Time {
