@@ -64,7 +64,8 @@ type Sink interface {
 	//
 	// A sink that publishes by plan returns the position up to which records are published
 	// and, if the next range is closed, its plan. It returns the same until Publish is called
-	// with it.
+	// with it. Next is -1 if the sink has no position of the partition, because Resume or Release
+	// was called last: nothing may be committed then, because the group may have a plan.
 	Plan(tp TopicPartition, accepted Position) Commit
 
 	// Publish says that the group has committed c, which Plan has returned; it may be called

@@ -14,12 +14,16 @@ import (
 	"go.uber.org/goleak"
 
 	"kcagent/sink"
+	"kcagent/sink/compress"
 	"kcagent/sink/objects/store"
 	"kcagent/sink/objects/store/storetest"
 	"kcagent/sink/sinktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	compress.AppendFrame(sink.Zstd, nil, nil) // the encoder is shared, and must not belong to the bubble of a test
+	goleak.VerifyTestMain(m)
+}
 
 // bubble runs a test with a clock of its own, so that it does not wait for backoffs.
 func bubble(t *testing.T, test func(t *testing.T)) {

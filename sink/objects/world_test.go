@@ -3,8 +3,10 @@ package objects
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -32,8 +34,14 @@ type world struct {
 	topic     sink.Identity
 	log       map[sink.TopicPartition][]*sink.Record // by offset; nil was removed
 	committed map[sink.TopicPartition]sink.Commit
-	members   int
+	logger    *slog.Logger
 }
+
+// logTo writes the log of the members that join from now on.
+func (w *world) logTo(to io.Writer) { w.logger = slog.New(slog.NewTextHandler(to, nil)) }
+
+// errDenied is the error of a store that lacks a permission.
+var errDenied = &store.PermissionError{Permission: "s3:AbortMultipartUpload", Err: errors.New("access denied")}
 
 const testKey = "{topic}/{partition}-{first}-{last}-{topic_id}"
 
@@ -67,6 +75,11 @@ func (w *world) produce(p int32, n int) {
 	}
 }
 
+// opener opens the store without faults.
+func (w *world) opener() Opener {
+	return func(context.Context, Destination) (store.Store, error) { return w.store.Again(nil), nil }
+}
+
 // A member is an agent that has all partitions.
 type member struct {
 	*world
@@ -76,6 +89,7 @@ type member struct {
 	next    map[sink.TopicPartition]int64
 	plans   map[sink.TopicPartition]*sink.Plan // that are completed
 	dead    atomic.Bool
+	crashes func(at string) bool // reports that the agent crashes now; nil is never
 	due     atomic.Int32
 	ready   atomic.Int32
 }
@@ -94,10 +108,9 @@ func (w *world) join(hook storetest.Hook) *member {
 // open is join without partitions.
 func (w *world) open(hook storetest.Hook) *member {
 	w.Helper()
-	w.members++
 	m := &member{world: w, fsys: disktest.NewFaultFS(), next: make(map[sink.TopicPartition]int64), plans: make(map[sink.TopicPartition]*sink.Plan)}
 	m.options = sink.Options{
-		Consumer: "orders", Version: "1.2.3", Due: func() { m.due.Add(1) }, Ready: func(sink.TopicPartition) { m.ready.Add(1) },
+		Log: w.logger, Consumer: "orders", Version: "1.2.3", Due: func() { m.due.Add(1) }, Ready: func(sink.TopicPartition) { m.ready.Add(1) },
 	}
 	client := w.store.Again(func(ctx context.Context, c storetest.Call) storetest.Fault {
 		switch {
@@ -175,7 +188,7 @@ func (m *member) write(p int32, n int) error {
 		}
 		if c.Count == 0 {
 			c.Time, window = r.Time, e.Window(r.Time)
-		} else if c.Count == n || !window.Has(r.Time) {
+		} else if c.Count == n || !window.Has(r.Time) || l.Bytes > 0 && len(c.Data) >= l.Bytes {
 			break
 		}
 		c.Last, c.Count = len(c.Data), c.Count+1
@@ -213,15 +226,26 @@ func (m *member) flush(all bool) error {
 // partition begins a new round.
 func (m *member) commit(tp sink.TopicPartition) sink.Commit {
 	c := m.sink.Plan(tp, sink.Position{Next: m.next[tp], Topic: m.topic})
-	if c.Next < 0 {
+	if c.Next < 0 || m.crashesAt("before a commit") {
 		return c
 	}
 	m.committed[tp] = c
+	if m.crashesAt("after a commit") {
+		return c
+	}
 	m.sink.Publish(tp, c)
 	if plan := m.plans[tp]; plan != nil && c.Next == plan.Next {
 		m.resume(tp)
 	}
 	return c
+}
+
+// crashesAt reports that the agent has crashed, or crashes now.
+func (m *member) crashesAt(event string) bool {
+	if !m.dead.Load() && m.crashes != nil && m.crashes(event) {
+		m.crash()
+	}
+	return m.dead.Load()
 }
 
 // finish writes and publishes everything. It runs in a bubble.

@@ -139,24 +139,28 @@ func (s *objectsSink) Limits(tp sink.TopicPartition) (l sink.Limits, ok bool) {
 		r := p.ranges[0]
 		return sink.Limits{Before: r.plan.Next}, !r.closed
 	}
-	if n := len(p.ranges); n > 0 {
-		l.Bytes = p.ranges[n-1].room()
-	}
 	if p.closed() >= maxClosed {
 		p.blocked = true
 		return l, false
 	}
-	return l, true
+	return sink.Limits{Bytes: p.room()}, true
 }
 
-// room returns how many bytes the next chunk should have; 0 is no limit.
-func (r *offsetRange) room() int {
-	if r.codec != sink.Uncompressed || r.closed || r.rotate.Size == 0 {
-		return 0
+// room returns how many bytes the next chunk should have; 0 is no limit. What a chunk adds to a
+// compressed object is not known before. The caller holds mu.
+func (p *partition) room() int {
+	size, codec := int64(p.sink.spec.Load().Rotate.Size), p.sink.current.Load().codec
+	left := size
+	if n := len(p.ranges); n > 0 && p.ranges[n-1].records > 0 && !p.ranges[n-1].closed {
+		r := p.ranges[n-1]
+		size, codec = int64(r.rotate.Size), r.codec
+		left = size
+		for _, o := range r.objects {
+			left = min(left, size-o.size)
+		}
 	}
-	left := int64(r.rotate.Size)
-	for _, o := range r.objects {
-		left = min(left, int64(r.rotate.Size)-o.size)
+	if size == 0 || codec != sink.Uncompressed {
+		return 0
 	}
 	return int(max(1, min(left, 1<<30)))
 }

@@ -5,6 +5,7 @@
 package sinktest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -29,6 +30,8 @@ type Target struct {
 	// SetFault sets a function that is called before each system call that writes, and whose
 	// error the call returns. nil removes it.
 	SetFault func(fault func() error)
+	// Fault is the error of a system call after which a Write is repeated; nil is EIO.
+	Fault error
 	// Buffers says that an accepted record may be written only by a Flush.
 	Buffers bool
 }
@@ -159,13 +162,17 @@ func testRetry(t *testing.T, c *Target) {
 	if err := Write(t.Context(), s, Records(0, 0, 5)); err != nil {
 		t.Fatal(err)
 	}
-	c.SetFault(func() error { return syscall.EIO })
+	fault := cmp.Or(c.Fault, error(syscall.EIO))
+	c.SetFault(func() error { return fault })
 	for range 3 {
-		if err := Write(t.Context(), s, Records(0, 5, 5)); !errors.Is(err, syscall.EIO) {
-			t.Fatalf("got %v, want EIO", err)
+		if err := Write(t.Context(), s, Records(0, 5, 5)); !errors.Is(err, fault) {
+			t.Fatalf("got %v, want %v", err, fault)
 		}
 	}
 	c.SetFault(nil)
+	if err := s.Flush(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
 	Equal(t, c.Values(t), Want(0, 0, 5))
 	if err := Write(t.Context(), s, Records(0, 5, 5)); err != nil {
 		t.Fatal(err)
