@@ -25,7 +25,7 @@ type preChecker func(ctx context.Context, specs []config.Consumer, own []sink.Sp
 // preCheckWith returns the real preChecker.
 func preCheckWith(clusters *kafka.Clusters) preChecker {
 	return func(ctx context.Context, specs []config.Consumer, own []sink.Spec, report func(i int, err error)) {
-		check := func(s sink.Spec) error { return kinds.CheckFree(s, own) }
+		check := func(ctx context.Context, s sink.Spec) error { return kinds.CheckFree(ctx, s, own) }
 		precheck.ProbeEach(ctx, specs, precheck.Options{CheckSink: check, PinnedCluster: clusters.Pinned}, func(i int, found []precheck.Finding) {
 			errs := make([]error, len(found))
 			for n, f := range found {

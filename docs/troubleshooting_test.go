@@ -249,7 +249,6 @@ var unseen = map[string]string{
 	"invalid template":                                 "the configuration reports the cause and the hint",
 	"use {…} in a path: invalid value":                 "Kafka and the configuration allow no such value",
 	"the path element . or .. leads to another folder": "the configuration reports it as the cause of an invalid template",
-	"open sink: objects sinks are not available":       "until the sink is there",
 	"the partition has no position":                    "has the partition resume",
 	"a plan is completed first":                        "has the partition resume",
 	"update sink":                                      "only if an edit was applied that the configuration rejects",

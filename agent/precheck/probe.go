@@ -67,8 +67,8 @@ func Probe(ctx context.Context, consumers []config.Consumer) []Finding {
 
 // Options say how a probe checks what depends on its caller.
 type Options struct {
-	CheckSink     func(sink.Spec) error         // returns why a sink cannot be opened
-	PinnedCluster func(brokers []string) string // returns the id of the cluster that brokers are pinned to; "" if none
+	CheckSink     func(context.Context, sink.Spec) error // returns why a sink cannot be opened
+	PinnedCluster func(brokers []string) string          // returns the id of the cluster that brokers are pinned to; "" if none
 }
 
 // ProbeEach calls report once for each consumer, with its findings, as soon as they are
@@ -85,7 +85,7 @@ next:
 			var err error
 			if c.Sink.Kind() != "" { // a pre-check of new credentials checks the cluster alone
 				for _, s := range c.Sinks() {
-					err = errors.Join(err, o.CheckSink(s))
+					err = errors.Join(err, o.CheckSink(ctx, s))
 				}
 			}
 			found := <-answers[i]

@@ -24,7 +24,7 @@ type kind struct {
 	// open opens a sink; see [Open].
 	open func(ctx context.Context, spec sink.Spec, o sink.Options) (sink.Sink, error)
 	// check reports why a sink could not be opened; see [Check].
-	check func(spec sink.Spec) error
+	check func(ctx context.Context, spec sink.Spec) error
 	// checkFree reports that another process writes to the sink; see [CheckFree].
 	checkFree func(spec sink.Spec, mine []sink.Spec) error
 	// conflict reports whether two sinks could write to the same place; see [Conflict].
@@ -41,13 +41,15 @@ var table = registry{
 		open: func(ctx context.Context, spec sink.Spec, o sink.Options) (sink.Sink, error) {
 			return file.Open(ctx, *spec.File, o)
 		},
-		check:     func(spec sink.Spec) error { return file.Check(*spec.File) },
+		check:     func(_ context.Context, spec sink.Spec) error { return file.Check(*spec.File) },
 		checkFree: checkFileFree,
 		conflict:  func(a, b sink.Spec) bool { return filename.Overlap(a.File.Path, nil, b.File.Path, nil) },
 	},
 	{
 		name: "objects",
-		open: func(context.Context, sink.Spec, sink.Options) (sink.Sink, error) { return nil, errObjects },
+		// Two sinks of one process never wait for each other: plans in Kafka fence them.
+		open:  openObjects,
+		check: checkObjects,
 	},
 	{
 		name: "stdout",
@@ -66,8 +68,6 @@ func checkFileFree(spec sink.Spec, mine []sink.Spec) error {
 	}
 	return file.CheckFree(*spec.File, files)
 }
-
-var errObjects = errors.New("open sink: objects sinks are not available")
 
 var errNoKind = errors.New("open sink: no kind is set")
 
@@ -93,20 +93,21 @@ func (r registry) openSink(ctx context.Context, spec sink.Spec, o sink.Options) 
 	return k.open(ctx, spec, o)
 }
 
-// Check reports why a sink could not be opened. It opens, locks and creates nothing. A sink
-// that another process uses now is not an error.
-func Check(spec sink.Spec) error {
+// Check reports why a sink could not be opened. It locks nothing, and leaves nothing. A sink
+// that another process uses now is not an error. It may wait for a file system or a store; for a
+// store, it ends soon after ctx.
+func Check(ctx context.Context, spec sink.Spec) error {
 	k, err := table.of(spec)
 	if err != nil || k.check == nil {
 		return err
 	}
-	return k.check(spec)
+	return k.check(ctx, spec)
 }
 
 // CheckFree is [Check], and also reports that another process writes to the sink now. mine
 // are the sinks of this process, under any name.
-func CheckFree(spec sink.Spec, mine []sink.Spec) error {
-	if err := Check(spec); err != nil {
+func CheckFree(ctx context.Context, spec sink.Spec, mine []sink.Spec) error {
+	if err := Check(ctx, spec); err != nil {
 		return err
 	}
 	k, err := table.of(spec)

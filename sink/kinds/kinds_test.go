@@ -33,7 +33,7 @@ func TestSpecWithoutAKindIsRejected(t *testing.T) {
 	if s, err := Open(t.Context(), sink.Spec{}, sink.Options{}); err == nil {
 		t.Errorf("got %v, want an error", s)
 	}
-	if err := Check(sink.Spec{}); err == nil {
+	if err := Check(t.Context(), sink.Spec{}); err == nil {
 		t.Error("Check accepts a spec without a kind")
 	}
 }

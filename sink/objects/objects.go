@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -55,9 +53,7 @@ func (s *objectsSink) start(ctx context.Context, spec sink.ObjectsSpec) error {
 	if s.options.Now == nil {
 		s.options.Now = time.Now
 	}
-	if spec.Spool == "" {
-		spec.Spool = filepath.Join(os.TempDir(), "kcagent-spool")
-	}
+	spec.Spool = spec.SpoolFolder()
 	s.stores.byKey = make(map[string]store.Store)
 	settings, err := s.settings(ctx, spec)
 	if err != nil {
