@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"kcagent/leader"
 	"kcagent/sink"
 	"kcagent/sink/objects/store/storetest"
 	"kcagent/sink/sinktest"
@@ -180,12 +181,19 @@ func TestCompletionEndsByPosition(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				w := planned(t, true, 10)
 				tp := partitionOf(0)
+				epoch := leader.NewEpoch(7)
+				w.committed[tp].Plan.Epoch = epoch
 				for _, i := range removed {
 					w.log[tp][i] = nil
 				}
 				var log strings.Builder
 				w.logTo(&log)
-				w.join(nil).finish()
+				b := w.join(nil)
+				b.beyond = int64(len(removed))
+				b.finish()
+				if c := w.committed[tp]; c.Epoch != epoch {
+					t.Errorf("the epoch of the commit is %v, want that of the plan", c.Epoch)
+				}
 				if len(removed) == 10 {
 					w.wantKeys()
 				} else {

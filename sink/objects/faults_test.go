@@ -156,6 +156,11 @@ func TestStoreThatHangs(t *testing.T) {
 			t.Errorf("a flush has waited for %s", time.Since(began))
 		}
 		w.wantKeys(rangeKey(1, 0, 9))
+		time.Sleep(callTimeout)
+		synctest.Wait()
+		if err := a.sink.Flush(t.Context(), false); err == nil || !strings.Contains(err.Error(), "the store has not responded within 1m0s") {
+			t.Errorf("flush: %v", err)
+		}
 		a.finish()
 		w.exactlyOnce()
 		if took := time.Since(began); took < 2*callTimeout || took > 2*callTimeout+2*time.Minute {

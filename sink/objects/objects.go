@@ -53,14 +53,13 @@ func (s *objectsSink) start(ctx context.Context, spec sink.ObjectsSpec) error {
 	if s.options.Now == nil {
 		s.options.Now = time.Now
 	}
-	spec.Spool = spec.SpoolFolder()
 	s.stores.byKey = make(map[string]store.Store)
 	settings, err := s.settings(ctx, spec)
 	if err != nil {
 		s.stores.close()
 		return err
 	}
-	if s.spool, err = spool.Open(ctx, spec.Spool); err != nil {
+	if s.spool, err = spool.Open(ctx, spec.SpoolFolder()); err != nil {
 		s.stores.close()
 		return err
 	}

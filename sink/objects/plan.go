@@ -27,7 +27,7 @@ func (s *objectsSink) Plan(tp sink.TopicPartition, _ sink.Position) sink.Commit 
 	c := sink.Commit{Position: p.base}
 	done := 0
 	for done < len(p.ranges) && p.ranges[done].complete() {
-		c.Next, c.Epoch = p.ranges[done].end(), p.ranges[done].epoch
+		c.Next, c.Epoch = p.ranges[done].end(), p.ranges[done].endEpoch()
 		done++
 	}
 	if done < len(p.ranges) {

@@ -68,6 +68,15 @@ func (r *offsetRange) end() int64 {
 	return r.next
 }
 
+// endEpoch returns the leader epoch of the last record of the range. That of a plan was found when the
+// record was read first.
+func (r *offsetRange) endEpoch() leader.Epoch {
+	if r.adopted && r.plan.Epoch.Known() {
+		return r.plan.Epoch
+	}
+	return r.epoch
+}
+
 // complete reports whether nothing is left to upload.
 func (r *offsetRange) complete() bool {
 	return r.closed && (r.uploaded || len(r.objects) == 0 && !r.adopted)

@@ -96,10 +96,10 @@ func (p *partition) probe(r *offsetRange) error {
 
 // find reports whether an object has the records of a range. It returns an error if it has others.
 func (r *offsetRange) find(id identity, key string) (found bool, err error) {
-	ctx, cancel := context.WithTimeout(r.ctx, callTimeout)
+	ctx, cancel := r.limited(key, callTimeout)
 	defer cancel()
 	o, err := r.store.Head(ctx, key)
-	switch {
+	switch err = timedOut(ctx, err); {
 	case errors.Is(err, store.ErrNotExist):
 		return false, nil
 	case err != nil:
@@ -150,7 +150,7 @@ func (p *partition) uploadObject(r *offsetRange, o *object, id identity, key str
 		return err
 	}
 	defer body.Close()
-	ctx, cancel := context.WithTimeout(r.ctx, callTimeout+time.Duration(body.Size()/slowestUpload)*time.Second)
+	ctx, cancel := r.limited(key, callTimeout+time.Duration(body.Size()/slowestUpload)*time.Second)
 	defer cancel()
 	began := time.Now()
 	err = r.store.Put(ctx, key, body, body.Size(), r.attributes(p.sink.metadata(id, o.records)))
@@ -163,7 +163,7 @@ func (p *partition) uploadObject(r *offsetRange, o *object, id identity, key str
 	case body.Lost() != nil:
 		return body.Lost()
 	case !errors.Is(err, store.ErrExists):
-		return err
+		return timedOut(ctx, err)
 	}
 	if found, err := r.find(id, key); found || err != nil {
 		return err
@@ -174,12 +174,25 @@ func (p *partition) uploadObject(r *offsetRange, o *object, id identity, key str
 // abortUploads aborts what a crash has left of an upload. The permission for it is not needed for
 // the records, so the lifecycle rule of the bucket can remove it as well.
 func (p *partition) abortUploads(r *offsetRange, key string) error {
-	ctx, cancel := context.WithTimeout(r.ctx, callTimeout)
+	ctx, cancel := r.limited(key, callTimeout)
 	defer cancel()
 	err := r.store.AbortUploads(ctx, key)
 	if denied, ok := errors.AsType[*store.PermissionError](err); ok {
 		p.sink.options.Log.Warn("unfinished uploads are not aborted", logkey.Topic, p.tp.Topic, logkey.Partition, p.tp.Partition, logkey.Error, denied)
 		return nil
+	}
+	return timedOut(ctx, err)
+}
+
+// limited returns a context for one call of the store.
+func (r *offsetRange) limited(key string, limit time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(r.ctx, limit, fmt.Errorf("upload %s: the store has not responded within %s; check the network and the store", key, limit))
+}
+
+// timedOut returns the cause of ctx for the error of a call that ctx has ended.
+func timedOut(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	return err
 }

@@ -88,6 +88,7 @@ type member struct {
 	fsys    *disktest.FaultFS
 	next    map[sink.TopicPartition]int64
 	plans   map[sink.TopicPartition]*sink.Plan // that are completed
+	beyond  int64                              // how far the position is beyond the end of a plan that was read to its end
 	dead    atomic.Bool
 	crashes func(at string) bool // reports that the agent crashes now; nil is never
 	due     atomic.Int32
@@ -157,7 +158,7 @@ func (m *member) resume(tp sink.TopicPartition) {
 		m.Fatalf("Resume: %+v, %v", l, err)
 	}
 	c := m.committed[tp]
-	pos := sink.Position{Next: c.Next, Topic: m.topic}
+	pos := sink.Position{Next: c.Next, Topic: m.topic, Epoch: c.Epoch}
 	m.next[tp] = c.Next
 	delete(m.plans, tp)
 	if c.Plan != nil {
@@ -196,6 +197,9 @@ func (m *member) write(p int32, n int) error {
 	}
 	if c.Next == m.next[tp] {
 		return nil
+	}
+	if c.Next == l.Before {
+		c.Next += m.beyond
 	}
 	err := m.sink.Write(m.Context(), c)
 	if err == nil {
