@@ -277,19 +277,22 @@ func (r *rig) loseResponses(n int, applied bool) (lost *atomic.Int64) {
 
 // TestCommitWithoutResponse: after a commit of a plan without a response, nothing is committed or
 // published until the committed offset is read. If it has the plan, the generation continues. If
-// not, the member rejoins with another id. While the coordinator is away, it waits.
+// not, or if the commit was sent again after an error response, the member rejoins with another id.
+// While the coordinator is away, it waits.
 func TestCommitWithoutResponse(t *testing.T) {
 	for name, c := range map[string]struct {
 		extra   string
 		applied bool
 		away    int // failed requests of the committed offset
 		rejoins bool
+		errors  int // error responses before
 	}{
-		"applied":                              {"", true, 0, false},
-		"lost":                                 {"", false, 0, true},
-		"lost by a static member":              {", instance_id: i", false, 0, true},
-		"applied, and the coordinator is away": {"", true, 3, false},
-		"lost, and the coordinator is away":    {"", false, 3, true},
+		"applied":                              {"", true, 0, false, 0},
+		"lost":                                 {"", false, 0, true, 0},
+		"lost by a static member":              {", instance_id: i", false, 0, true, 0},
+		"applied, and the coordinator is away": {"", true, 3, false, 0},
+		"lost, and the coordinator is away":    {"", false, 3, true, 0},
+		"applied after an error response":      {"", true, 0, true, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -298,6 +301,7 @@ func TestCommitWithoutResponse(t *testing.T) {
 			r.wantCommitted(0, 0)
 			was := r.running().Snapshot()
 			var away, during atomic.Int64
+			r.failOffsetCommits(c.errors, kerr.RequestTimedOut)
 			lost := r.loseResponses(1, c.applied)
 			r.cluster.ControlKey(int16(kmsg.OffsetFetch), func(k kmsg.Request) (kmsg.Response, error, bool) {
 				r.cluster.KeepControl()

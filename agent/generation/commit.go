@@ -110,6 +110,9 @@ func (f *flusher) recordCommits(resp *sarama.OffsetCommitResponse, sent map[*Par
 		case ok && code == sarama.ErrNoError:
 			published += f.recordCommit(p, at)
 			continue
+		}
+		f.resent[p] = at.meta.Nonce // it may be in force nevertheless, and is sent again
+		switch {
 		case first != nil && comparePartitions(first, p) < 0:
 			continue
 		case ok && code == sarama.ErrOffsetMetadataTooLarge && at.meta.Plan != nil:
@@ -172,8 +175,9 @@ func (f *flusher) sendCommit(req *sarama.OffsetCommitRequest, sent map[*Partitio
 // ErrCommitLost is the cause with which a generation ends after a commit of a sink that publishes
 // by plan got no response, and was not in force when the committed offsets were read. It may still
 // arrive while the member has the same id, and would then replace a later commit. So the member
-// leaves the group, and joins it with another id.
-var ErrCommitLost = errors.New("a commit got no response, and is not in force")
+// leaves the group, and joins it with another id. The same applies to a commit that was sent again
+// after an error response: what is in force may be its first copy, and the second may still arrive.
+var ErrCommitLost = errors.New("a commit got no response, and may still arrive")
 
 // confirm finds out whether a commit without a response is in force. Until then, nothing else is
 // committed or published. It returns nil if there is no such commit.
@@ -193,8 +197,9 @@ func (f *flusher) confirm() error {
 		return fmt.Errorf("commit offsets of group %s: find out whether a commit without a response is in force: %w", f.group, err)
 	}
 	for p, at := range f.unconfirmed {
-		if now := committed[p.TopicPartition]; !now.ByAgent || now.Meta.Nonce != at.meta.Nonce {
-			f.env.Log.Warn("a commit got no response and is not in force; leaving and rejoining the group", logkey.Topic, p.Topic, logkey.Partition, p.Partition,
+		now := committed[p.TopicPartition]
+		if !now.ByAgent || now.Meta.Nonce != at.meta.Nonce || f.resent[p] == at.meta.Nonce {
+			f.env.Log.Warn("a commit got no response and may still arrive; leaving and rejoining the group", logkey.Topic, p.Topic, logkey.Partition, p.Partition,
 				logkey.Offset, at.commit.Next, logkey.Committed, now.Offset)
 			f.commitLost = true
 			f.abandon(ErrCommitLost)

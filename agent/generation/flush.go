@@ -57,8 +57,9 @@ type flusher struct {
 	// unconfirmed are the partitions of a commit of a sink that publishes by plan that got no
 	// response; nil if there is none.
 	unconfirmed  map[*Partition]commitPoint
-	commitLost   bool              // unconfirmed is not in force, and the generation ends
-	planSettings map[string]string // with which the agent reads the records of a new plan
+	resent       map[*Partition]string // nonce of the last commit that got an error response
+	commitLost   bool                  // unconfirmed may arrive later, and the generation ends
+	planSettings map[string]string     // with which the agent reads the records of a new plan
 }
 
 func newFlusher(e *Env, spec *config.Consumer, session sarama.ConsumerGroupSession, offsets group.Offsets, partitions map[sink.TopicPartition]*Partition, abandon context.CancelCauseFunc) *flusher {
@@ -70,6 +71,7 @@ func newFlusher(e *Env, spec *config.Consumer, session sarama.ConsumerGroupSessi
 		intervalChanged: retry.NewSignal(),
 		schedule:        schedule.New(spec.Name),
 		planned:         spec.Sink.Objects != nil,
+		resent:          make(map[*Partition]string),
 		planSettings:    planSettings(spec),
 	}
 	f.ctx, f.cancel = context.WithCancel(context.WithoutCancel(session.Context()))

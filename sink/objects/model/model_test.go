@@ -50,7 +50,7 @@ func TestEachRuleIsNeeded(t *testing.T) {
 		{name: "own token", rules: without(ownToken), scenario: scenario{weights: faults()}},
 		{name: "unknown result, resent", rules: without(unknownResult, noResend), scenario: scenario{weights: faults(timeOut, crash)}},
 		{name: "unknown result, new plan", rules: without(unknownResult), scenario: scenario{weights: faults(timeOut)}},
-		{name: "nonce of each request", rules: without(requestNonce), scenario: scenario{weights: more(faults(), timeOut, 15)}, from: 38_000},
+		{name: "nonce of a resent commit", rules: without(resentProvesNothing), scenario: scenario{weights: more(faults(), timeOut, 15)}, from: 38_000},
 		{name: "all objects", rules: without(allObjects), scenario: scenario{weights: faults(crash, edit)}},
 		{name: "same topic, recreated", rules: without(sameTopic), scenario: scenario{weights: faults(recreate)}},
 		{name: "same topic, mirror", rules: without(sameTopic), scenario: scenario{weights: faults(mirror, crash)}},

@@ -86,17 +86,14 @@ func (w *world) seen(k *worker, i, at int) {
 func (w *world) send(k *worker, c commit) {
 	n := k.newNonce()
 	c.ours, c.nonce, c.cluster, c.topic, c.plan.nonce = true, n, k.cluster, k.topic, n
-	k.pending = c
+	k.pending, k.resent = c, false
 	w.transmit(k)
 }
 
-// resend sends the pending commit again, with another nonce: else the first copy, which may have
-// been accepted, would be taken for the second one, which may still be on its way.
+// resend sends the pending commit again. If the second copy gets no response, the nonce in force may be
+// that of the first one.
 func (w *world) resend(k *worker) {
-	if w.rules.holds(requestNonce) {
-		n := k.newNonce()
-		k.pending.nonce, k.pending.plan.nonce = n, n
-	}
+	k.resent = true
 	w.transmit(k)
 }
 
@@ -164,12 +161,13 @@ func (w *world) timeOut(k *worker) bool {
 
 // readBack is rule 6.
 func (w *world) readBack(k *worker) {
-	if w.group.exists && w.group.committed.ours && w.group.committed.nonce == k.pending.nonce {
+	proves := !k.resent || !w.rules.holds(resentProvesNothing)
+	if w.group.exists && w.group.committed.ours && w.group.committed.nonce == k.pending.nonce && proves {
 		w.say("%v finds its own commit in force", k)
 		w.committed(k)
 		return
 	}
-	w.say("%v does not find its commit, and leaves the group", k)
+	w.say("%v does not know whether its commit will arrive, and leaves the group", k)
 	k.phase = ended
 	if m := &w.group.members[k.agent]; *m == k.token.member {
 		*m = 0

@@ -61,7 +61,8 @@ type worker struct {
 
 	sent     bool // pending has no response yet
 	pending  commit
-	requests int // of commits
+	resent   bool // it got an error response before
+	requests int  // of commits
 }
 
 // An action is what a worker does in one step.
