@@ -129,7 +129,8 @@ type Limits struct {
 	// Bytes: the caller ends the chunk with the record that reaches it, so that a file can be
 	// completed at its configured size. 0 is no limit.
 	Bytes int
-	// Before: the chunk has no record at or after this offset. 0 is no limit.
+	// Before: the chunk has no record at or after this offset, and its Next is not beyond it. 0 is
+	// no limit.
 	Before int64
 }
 

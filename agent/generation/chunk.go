@@ -133,7 +133,8 @@ func (g *Generation) read(ctx context.Context, p *Partition, sub *fetch.Subscrip
 	}
 	r.TopicPartition = p.TopicPartition
 	l, _ := g.env.Sink.Limits(p.TopicPartition)
-	if r.before = l.Before; l.Bytes > 0 {
+	r.start, r.before = p.NextOffset(), l.Before
+	if l.Bytes > 0 {
 		r.limit = min(r.limit, l.Bytes)
 	}
 	var err error
@@ -147,6 +148,7 @@ func (g *Generation) read(ctx context.Context, p *Partition, sub *fetch.Subscrip
 type chunkReader struct {
 	chunk
 	limit      int       // the size from which on the chunk is complete
+	start      int64     // the position before the chunk
 	before     int64     // see [sink.Limits]
 	window     window    // of the records in the chunk
 	fits       int       // bytes that a buffer needs for the records that can be read now
@@ -169,8 +171,17 @@ func (c *chunkReader) setWindow(first time.Time) (from, to time.Time) {
 	return w.From, w.To
 }
 
-// read reads records of part until the chunk is complete. It returns the offset to continue at.
+// read reads records of part until the chunk is complete. It returns the offset to continue at: not
+// one after c.before, although there may be no record between the two.
 func (c *chunkReader) read(part *fetch.Part) (next int64, err error) {
+	next, err = c.readRecords(part)
+	if c.start < c.before {
+		next = min(next, c.before)
+	}
+	return next, err
+}
+
+func (c *chunkReader) readRecords(part *fetch.Part) (next int64, err error) {
 	if c.encoder.ValueOnly() && !c.rejects.Decodes() {
 		if next, handOver, err := c.appendValues(part); !handOver {
 			return next, err

@@ -260,7 +260,8 @@ func responseOf(offsets, seconds []int64, large int64) []byte {
 }
 
 // TestChunkEndsBeforeARecordThatItMayNotHave: one of another window of time, or at or after the
-// limit of the sink. Then the position is that of this record, also if the chunk is empty.
+// limit of the sink. The position is then that of this record, or the limit, also if the chunk is
+// empty.
 func TestChunkEndsBeforeARecordThatItMayNotHave(t *testing.T) {
 	const all = 1 << 40 // milliseconds: one window
 	skip := reject.New(&config.Consumer{Decode: config.Decode{Value: config.DecodeJSON}, OnError: config.OnError{Action: config.Skip}}, nil)
@@ -276,7 +277,8 @@ func TestChunkEndsBeforeARecordThatItMayNotHave(t *testing.T) {
 		"gap before a window":  {offsets: []int64{5, 9}, seconds: []int64{1, 11}, width: 10_000, want: "5 n1 t1 →9, 9 n1 t11 →10"},
 		"large record":         {offsets: []int64{5, 6, 7}, seconds: []int64{1, 11, 12}, large: 6, width: 10_000, want: "5 n1 t1 →6, large n1 t11 →7, 7 n1 t12 →8"},
 		"limit":                {offsets: []int64{5, 6, 7}, seconds: []int64{1, 1, 1}, before: 7, width: all, want: "5 6 n2 t1 →7, n0 →7"},
-		"limit in a gap":       {offsets: []int64{5, 9}, seconds: []int64{1, 1}, before: 7, width: all, want: "5 n1 t1 →9, n0 →9"},
+		"limit in a gap":       {offsets: []int64{5, 9}, seconds: []int64{1, 1}, before: 7, width: all, want: "5 n1 t1 →7, n0 →9"},
+		"limit before a gap":   {offsets: []int64{9, 10}, seconds: []int64{1, 1}, before: 7, width: all, want: "n0 →7"},
 		"limit is the first":   {offsets: []int64{5, 6}, seconds: []int64{1, 1}, before: 5, width: all, want: "n0 →5"},
 		"limit before a large": {offsets: []int64{5, 6}, seconds: []int64{1, 1}, large: 6, before: 6, width: all, want: "5 n1 t1 →6, n0 →6"},
 		"limit after all":      {offsets: []int64{5, 6}, seconds: []int64{1, 1}, before: 100, width: all, want: "5 6 n2 t1 →7"},
@@ -288,11 +290,11 @@ func TestChunkEndsBeforeARecordThatItMayNotHave(t *testing.T) {
 			"records": {encoder: perRecord{raw}, rejects: reject.New(&config.Consumer{}, nil)},
 			"decoded": {encoder: raw, rejects: skip},
 		} {
-			part := content.Part()
+			part, at := content.Part(), int64(0)
 			var got []string
 			for !part.Empty() {
 				c := r
-				c.limit, c.before = chunkBytes, tc.before
+				c.limit, c.start, c.before = chunkBytes, at, tc.before
 				var large []string
 				c.storeLarge = func(c chunk) error {
 					large = []string{"large " + describe(c.Chunk)}
@@ -307,6 +309,7 @@ func TestChunkEndsBeforeARecordThatItMayNotHave(t *testing.T) {
 					text = strings.TrimSpace(text + " " + describe(c.Chunk))
 				}
 				got = append(got, fmt.Sprintf("%s →%d", text, next))
+				at = next
 				if c.free(); c.taken == 0 {
 					break
 				}
