@@ -12,6 +12,7 @@ import (
 	"kcagent/config/objects"
 	"kcagent/config/strictyaml"
 	"kcagent/sink"
+	"kcagent/sink/file/filename"
 )
 
 var defaultFetch = Fetch{Lanes: 2, MaxBytes: 16 << 20, MaxWait: 500 * time.Millisecond}
@@ -49,6 +50,9 @@ func normalise(c *Consumer, conf *Config) {
 
 // normaliseFile sets the defaults of a file that the consumer with this name writes.
 func normaliseFile(f *sink.FileSpec, name string) {
+	if filename.HasTime(f.Path) {
+		setDefault(&f.TimeZone, "UTC")
+	}
 	setDefault(&f.Format, sink.Raw)
 	setDefault(&f.Delivery, sink.ExactlyOnce)
 	setDefault(&f.Durability, sink.Fsync)

@@ -19,6 +19,7 @@ import (
 	"kcagent/config/strictyaml"
 	"kcagent/sink"
 	"kcagent/sink/file/filename"
+	"kcagent/sink/template"
 )
 
 var (
@@ -231,11 +232,28 @@ func (p *parser) checkFile(n *yaml.Node, path, at string, f *sink.FileSpec, c *C
 	if message, hint := p.pathProblem(strictyaml.Child(node, "path"), c); message != "" {
 		p.doc.ReportField(n, path, at+".path", message, hint)
 	}
+	p.checkFileTime(n, path, at, f)
 	if m := f.Mode; m&0o600 != 0o600 {
 		p.doc.ReportField(n, path, at+".mode", fmt.Sprintf("invalid file mode %q: the owner must be able to read and write the file", m), "use octal permissions such as \"0640\"")
 	}
 	if r := f.Rotate; r != nil {
 		p.checkRotate(n, path, at+".rotate.", *r)
+	}
+}
+
+// checkFileTime checks the settings of a path with {time:LAYOUT}, below the key at.
+func (p *parser) checkFileTime(n *yaml.Node, path, at string, f *sink.FileSpec) {
+	hasTime := filename.HasTime(f.Path)
+	if _, err := time.LoadLocation(f.TimeZone); err != nil || f.TimeZone == "Local" {
+		p.doc.ReportField(n, path, at+".time_zone", "unknown time zone "+strconv.Quote(f.TimeZone), "use UTC or a name of the IANA database, such as Europe/Berlin")
+	}
+	switch {
+	case !hasTime && strictyaml.Child(strictyaml.Find(n, at), "time_zone") != nil:
+		p.doc.ReportField(n, path, at+".time_zone", "requires {time:LAYOUT} in the path", "add it to the path, or remove time_zone")
+	case hasTime && at == deadLetterFile:
+		p.doc.ReportField(n, path, at+".path", "{time:LAYOUT} is not possible in the path of a dead-letter file", "remove it; rotate completes the file")
+	case hasTime && f.Rotate != nil:
+		p.doc.ReportField(n, path, at+".rotate", "cannot be combined with {time:LAYOUT} in the path, which separates the records by time already", "remove rotate, or {time:LAYOUT}")
 	}
 }
 
@@ -261,7 +279,7 @@ func (p *parser) checkRotate(n *yaml.Node, path, at string, r sink.Rotate) {
 	}
 }
 
-var placeholders = []string{"name", "topic", "partition"}
+var placeholders = []string{template.Name, template.Topic, template.Partition, template.Time}
 
 // pathProblem says what is wrong with the path of a file. It checks the path as written:
 // a clean path would hide a .. after a placeholder.
@@ -272,7 +290,7 @@ func (p *parser) pathProblem(n *yaml.Node, c *Consumer) (message, hint string) {
 	}
 	hasPlaceholder := false
 	for _, found := range placeholder.FindAllString(path, -1) {
-		name := strings.Trim(found, "{}")
+		name, _, _ := strings.Cut(strings.Trim(found, "{}"), ":")
 		if !slices.Contains(placeholders, name) {
 			return "unknown placeholder " + found, strictyaml.Suggest(name, placeholders)
 		}
@@ -281,11 +299,16 @@ func (p *parser) pathProblem(n *yaml.Node, c *Consumer) (message, hint string) {
 	rest := placeholder.ReplaceAllString(path, "")
 	switch {
 	case strings.ContainsAny(rest, "{}"):
-		return "unclosed brace", "the placeholders are {name}, {topic} and {partition}"
+		return "unclosed brace", "the placeholders are {name}, {topic}, {partition} and {time:LAYOUT}"
 	case strings.ContainsRune(path, 0):
 		return "contains a zero byte", ""
 	case hasPlaceholder && escapes(path):
 		return "a path with placeholders cannot contain ..", "write the path without .."
+	}
+	if bad := new(template.Error); hasPlaceholder {
+		if _, err := template.Parse(path, nil); errors.As(err, &bad) {
+			return bad.Cause, bad.Hint
+		}
 	}
 	if bad := new(filename.Error); errors.As(filename.CheckPath(strings.ReplaceAll(path, "{name}", c.Name), c.Topics), &bad) {
 		return bad.Cause, bad.Hint

@@ -254,6 +254,7 @@ var unseen = map[string]string{
 	"update sink":                                      "only if an edit was applied that the configuration rejects",
 	"the object exists already":                        "the sink compares the object then",
 	"the object does not exist":                        "the sink uploads the object then",
+	"a part of the chunk was written before":           "has a chunk read again at once",
 	"the consumer is paused":                           "has a chunk read again after the pause",
 	"no records":                                       "has a partition wait without a goroutine",
 	"a partition is assigned to no member":             "ends a generation; logged at info level as its reason",

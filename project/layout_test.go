@@ -76,7 +76,7 @@ var arrows = []struct{ name, imports string }{
 	{"sink/objects", "leader logkey retry sink sink/encode sink/objects/spool sink/objects/store sink/sinkio sink/template"},
 	{"sink/objects/spool", "buffers sink sink/compress sink/encode sink/file/disk sink/sinkio"},
 	{"sink/stdout", "sink sink/encode sink/sinkio"},
-	{"sink/file", "logkey sink sink/encode sink/file/checkpoint sink/file/disk sink/file/filename sink/file/retention sink/file/writer sink/sinkio"},
+	{"sink/file", "leader logkey sink sink/encode sink/file/checkpoint sink/file/disk sink/file/filename sink/file/retention sink/file/writer sink/sinkio sink/template"},
 	{"sink/file/writer", "limits logkey sink sink/compress sink/encode sink/file/checkpoint sink/file/disk sink/file/filename sink/sinkio"},
 	{"sink/file/retention", "logkey sink sink/file/checkpoint sink/file/disk sink/file/filename"},
 	{"sink/file/checkpoint", "buffers leader sink sink/file/disk sink/file/filename sink/sinkio"},

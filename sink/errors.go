@@ -17,6 +17,10 @@ import (
 // Recover from fsync Failures?", USENIX ATC 2020).
 var ErrReopen = errors.New("records that were not flushed will be fetched again")
 
+// ErrReadAgain says that a part of a chunk is in the sink already. The caller reads the chunk again,
+// within Limits.
+var ErrReadAgain = errors.New("a part of the chunk was written before")
+
 // A FlushError lists the partitions whose records a Flush did not make durable.
 type FlushError struct {
 	Failed map[TopicPartition]error

@@ -40,6 +40,10 @@ type Ledger struct {
 	// Planned says that the sink publishes by plan: what it has published is what the group has
 	// committed. ID is "" then.
 	Planned bool
+	// Windows says that the sink keeps a ledger for each of several files, one for each window of
+	// time. Adopt is called before the first record, and the sink drops the records that it has
+	// already after what the group has committed. ID is "" then.
+	Windows bool
 	Position
 }
 

@@ -42,8 +42,8 @@ type Sink interface {
 
 	// Write stores a chunk. A nil error means that the records are accepted, not that they
 	// are durable. After an error, nothing of the chunk is in the sink: the caller writes
-	// all of it again, or, if the error wraps [ErrReopen], calls Resume. Write does not
-	// retain the chunk.
+	// all of it again, or, if the error wraps [ErrReopen], calls Resume. After [ErrReadAgain], it
+	// reads the chunk again first. Write does not retain the chunk.
 	//
 	// If Write has to wait, it returns the error of ctx when ctx ends. It returns the cause
 	// of ctx if ctx ends between two pieces of a large record. It cannot interrupt a system

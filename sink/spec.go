@@ -70,10 +70,11 @@ func (s Spec) LocalPath() string {
 }
 
 // FileSpec describes a file sink. In a normalised FileSpec, which config.Parse returns,
-// every field is set, and {name} in Path is replaced. {topic} and {partition} are replaced
-// for each partition.
+// every field is set, and {name} in Path is replaced. TimeZone is set if Path has a time. {topic}
+// and {partition} are replaced for each partition, and {time:LAYOUT} for each record.
 type FileSpec struct {
-	Path        string      `yaml:"path" doc:"File to write. {name}, {topic} and {partition} are replaced, and missing folders are created. Two consumers cannot write the same file, and a file of one cannot be a folder of another. The file name cannot contain +, and is at most 230 bytes long. A tilde and $HOME are not expanded; ${HOME} is." default:"required" example:"'/data/{name}/{topic}-{partition}.jsonl'"`
+	Path        string      `yaml:"path" doc:"File to write. {name}, {topic}, {partition} and {time:LAYOUT} are replaced, and missing folders are created. LAYOUT formats the timestamp of the records as in Go, such as 2006/01/02/15, down to seconds. Two consumers cannot write the same file, and a file of one cannot be a folder of another. The file name cannot contain +, and is at most 230 bytes long. A tilde and $HOME are not expanded; ${HOME} is." default:"required" example:"'/data/{name}/{topic}-{partition}.jsonl'"`
+	TimeZone    string      `yaml:"time_zone" doc:"Time zone of {time:LAYOUT}: UTC or a name of the IANA database." default:"UTC" example:"Europe/Berlin"`
 	Format      Format      `yaml:"format" doc:"raw: the value and a newline. json: one envelope per line." example:"json"`
 	Delivery    Delivery    `yaml:"delivery" doc:"exactly_once: the file holds each record once after any crash. at_least_once: a crash may repeat records; for file systems without locks or renames." example:"at_least_once"`
 	Durability  Durability  `yaml:"durability" doc:"fsync: offsets are committed after fdatasync. none: after write, so a crash of the machine may lose records." example:"none"`

@@ -69,6 +69,7 @@ func TestHolesAndRepeatsAreCounted(t *testing.T) {
 		{"between two files", []string{run(0), run(2)}, Count{Last: 2, Records: 2, Missing: 1}, false},
 		{"late, one by one", []string{run(0, 5, 3, 1, 4, 2)}, Count{Last: 5, Records: 6, Late: 4}, false},
 		{"late, in part", []string{run(0, 5, 2)}, Count{Last: 5, Records: 3, Late: 1, Missing: 3}, false},
+		{"files by time, with late records", []string{run(0, 1, 4, 9), run(2, 3, 5, 7), run(6, 8)}, Count{Last: 9, Records: 10}, true},
 		{"files in another order", []string{run(4, 5), run(0, 1), run(2, 3)}, Count{Last: 5, Records: 6}, true},
 		{"a hole between files in another order", []string{run(4, 5), run(0, 1)}, Count{Last: 5, Records: 4, Missing: 2}, false},
 		{"the same records twice", []string{run(0, 1), run(0, 1)}, Count{Last: 1, Records: 4, Repeats: 2}, false},

@@ -44,6 +44,7 @@ func (g *Generation) openPartition(ctx context.Context, p *Partition) (offsets.D
 		d.Lineage = offsets.NewID()
 	}
 	p.setDecision(d, sink.Ledger{ID: id, Planned: l.Planned}, now)
+	p.windows = l.Windows
 	switch {
 	case d.Reason == offsets.PlanWithoutObjects, d.Reason == offsets.PlanUnreadable:
 		return d, blockedByPlan(p, d, c)

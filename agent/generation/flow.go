@@ -187,6 +187,8 @@ func (g *Generation) flow(p *Partition, r *round) error {
 			return ctx.Err()
 		case errors.Is(stored, sink.ErrReopen):
 			return stored
+		case errors.Is(stored, sink.ErrReadAgain):
+			rewind(p, sub)
 		case errors.Is(stored, errPaused):
 			g.clearSinkFault(p)
 			rewind(p, sub)

@@ -68,6 +68,7 @@ type Partition struct {
 	openAttempted bool          // the sink was asked to open it
 	flowed        bool          // it has been flowing in this generation
 	sinkFailed    bool          // an error of its sink is reported
+	windows       bool          // the sink gets each position, see [sink.Ledger]
 	rejected      reject.Log
 	expansion     expansion     // of its last chunk
 	encoder       sink.Encoder  // nil before the first chunk of a round

@@ -232,7 +232,7 @@ func (g *Generation) resetPosition(ctx context.Context, p *Partition, to int64, 
 		pos.Lineage = offsets.NewID()
 	}
 	pos.Next, pos.Epoch = to, epoch
-	return g.adoptPosition(ctx, p, pos, ledgerID != "" || planned, !planned, true)
+	return g.adoptPosition(ctx, p, pos, ledgerID != "" || planned || p.windows, !planned, true)
 }
 
 // commitEarlyStart commits an early start offset for a partition whose sink cannot be opened,

@@ -142,7 +142,8 @@ func Decide(c Committed, l sink.Ledger, now sink.Identity, p Policy) Decision {
 	}
 	d.Epoch = d.epochOf(c, l, now, p)
 	want := sink.Position{Next: d.Offset, Lineage: d.Lineage, Topic: now, Epoch: l.Epoch} // a different epoch alone does not justify a flush
-	d.Adopt = l.Planned && !d.Blocked && d.Plan == nil || l.ID != "" && !d.Blocked && (d.Copied || d.Offset < 0 || d.Lineage == "" || l.Position != want)
+	d.Adopt = !d.Blocked && (l.Planned && d.Plan == nil || l.Windows ||
+		l.ID != "" && (d.Copied || d.Offset < 0 || d.Lineage == "" || l.Position != want))
 	return d
 }
 

@@ -24,6 +24,7 @@ var (
 	earliest = Policy{Start: StartPoint{Offset: sarama.OffsetOldest}, OutOfRange: config.ResetEarliest}
 	latest   = Policy{Start: StartPoint{Offset: sarama.OffsetNewest}, OutOfRange: config.ResetLatest}
 	noEntry  = sink.Ledger{ID: "mine", Position: sink.Position{Next: -1}}
+	windows  = sink.Ledger{Windows: true, Position: sink.Position{Next: -1}}
 	noLedger = sink.Ledger{Position: sink.Position{Next: -1}}
 	planned  = sink.Ledger{Planned: true, Position: sink.Position{Next: -1}}
 	plan     = &sink.Plan{Nonce: "n1", First: 5, Next: 9, Records: 4, Settings: map[string]string{"url": "s3://b/p"}}
@@ -100,6 +101,18 @@ type decisionCase struct {
 
 // decisionCases has the cases by the text of their rules.
 var decisionCases = map[string]decisionCase{
+	"With {time:LAYOUT} in the path, the partition resumes at the committed offset in any case, and its files drop the records that they have.": {
+		ours(5, "", "a", here), windows, here, latest,
+		Decision{Offset: 5, Lineage: "a", Reason: AtCommitted, Adopt: true},
+	},
+	"With {time:LAYOUT} in the path, an offset that no agent has committed is committed with a lineage before the first record.": {
+		external(5), windows, here, latest,
+		Decision{Offset: 5, Reason: AtExternal, Adopt: true, Commit: true},
+	},
+	"With {time:LAYOUT} in the path, the start policy applies without a commit, whatever the files hold, and the start is committed before the first record.": {
+		nothing, windows, here, earliest,
+		Decision{Offset: -1, Start: oldest, Reason: NoCommittedStart, Adopt: true, Commit: true},
+	},
 	"An external commit wins over the ledger, and begins a new lineage.": {
 		external(5), ledgerAt(9, "a", here), here, earliest,
 		Decision{Offset: 5, Reason: AtExternalReset, Adopt: true, Commit: true},

@@ -26,6 +26,7 @@ func TestContract(t *testing.T) {
 		"zstd":          {"out.json", sink.JSON, func(f *sink.FileSpec) { f.Compression = sink.Zstd }},
 		"rotated":       {"out.log", sink.Raw, func(f *sink.FileSpec) { f.Rotate = &sink.Rotate{Size: 2000} }},
 		"per partition": {"{topic}/{partition}.log", sink.Raw, func(*sink.FileSpec) {}},
+		"by time":       {"{topic}/{time:2006/01/02}.log", sink.Raw, func(*sink.FileSpec) {}},
 		"per topic":     {"a/b/{topic}.json", sink.JSON, func(*sink.FileSpec) {}},
 	} {
 		t.Run(name, func(t *testing.T) {

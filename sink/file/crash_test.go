@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -26,6 +27,7 @@ import (
 type crashTest struct {
 	buffer    bool // small chunks are buffered until the flush
 	large     bool // one record is written in pieces
+	windows   int  // how many files of a partition are open; 0 without {time:LAYOUT}
 	spec      sink.Spec
 	fs        *disktest.MemoryFS
 	committed [crashPartitions]int64 // what Kafka has stored; -1: nothing
@@ -46,6 +48,13 @@ func newCrashTest(c sink.Compression, r *sink.Rotate) *crashTest {
 	}
 }
 
+// newWindowsTest returns a test that writes a file for each hour of the records.
+func newWindowsTest(c sink.Compression, windows int) *crashTest {
+	test := newCrashTest(c, nil)
+	test.windows, test.spec.File.Path = windows, "/d/{time:2006/01/02/15}.log"
+	return test
+}
+
 // run continues where the sink does, until all records are written, or the process dies.
 func (c *crashTest) run(t *testing.T) (err error) {
 	files := writer.NewPool(limits.NewBudget(10))
@@ -61,8 +70,18 @@ func (c *crashTest) run(t *testing.T) (err error) {
 			_ = s.Close(false)
 		}
 	}()
+	if c.windows > 0 {
+		s.(*fileSink).maxWindows = c.windows
+	}
 	var at [crashPartitions]int64
 	for p := range at {
+		if c.windows > 0 {
+			at[p] = max(0, c.committed[p])
+			if err := resumeWindows(t, s, int32(p), at[p]); err != nil {
+				return err
+			}
+			continue
+		}
 		place, err := s.Resume(t.Context(), sink.TopicPartition{Topic: "orders", Partition: int32(p)}, nil)
 		if err != nil {
 			return err
@@ -82,7 +101,7 @@ func (c *crashTest) run(t *testing.T) (err error) {
 		if n == 0 {
 			continue
 		}
-		if err := c.write(t, s, records(int32(p), int(at[p]), n)); err != nil {
+		if n, err = c.write(t, s, records(int32(p), int(at[p]), n)); err != nil {
 			return err
 		}
 		at[p] += int64(n)
@@ -109,8 +128,60 @@ var padding = func() string {
 	return " " + string(b)
 }()
 
-// write writes records as one chunk, and the large record as a chunk of its own.
-func (c *crashTest) write(t *testing.T, s sink.Sink, recs []sink.Record) error {
+// resumeWindows resumes a partition at the committed offset, as the caller does with {time:LAYOUT}.
+func resumeWindows(t *testing.T, s sink.Sink, p int32, committed int64) error {
+	t.Helper()
+	tp := sink.TopicPartition{Topic: "orders", Partition: p}
+	l, err := s.Resume(t.Context(), tp, nil)
+	if err == nil && (!l.Windows || l.ID != "" || l.Next >= 0) {
+		t.Errorf("the ledger of partition %d is %+v", p, l)
+	}
+	if err != nil {
+		return err
+	}
+	return s.Adopt(t.Context(), tp, "", sink.Position{Next: committed, Lineage: "l"})
+}
+
+// write writes records as one chunk, and the large record as a chunk of its own. It returns how many
+// it has written.
+func (c *crashTest) write(t *testing.T, s sink.Sink, recs []sink.Record) (int, error) {
+	if c.windows == 0 {
+		return len(recs), c.writeAll(t, s, recs)
+	}
+	for {
+		chunk := oneWindow(s, recs)
+		err := c.writeAll(t, s, chunk)
+		if !errors.Is(err, sink.ErrReadAgain) {
+			return len(chunk), err
+		}
+		if l, _ := s.Limits(sink.TopicPartition{Topic: "orders", Partition: recs[0].Partition}); l.Before <= recs[0].Offset || l.Before >= recs[0].Offset+int64(len(chunk)) {
+			t.Fatalf("the chunk from %d with %d records is to be read before %d", recs[0].Offset, len(chunk), l.Before)
+		}
+	}
+}
+
+// oneWindow gives records their times, and returns those at the beginning that may be in one chunk:
+// they are of one window, and before the limit of the sink. Some records are late.
+func oneWindow(s sink.Sink, recs []sink.Record) []sink.Record {
+	tp := sink.TopicPartition{Topic: "orders", Partition: recs[0].Partition}
+	limits, _ := s.Limits(tp)
+	for i := range recs {
+		r := &recs[i]
+		r.Time = windowBegin.Add(time.Duration(r.Offset/9) * time.Hour)
+		if r.Offset%5 == 3 {
+			r.Time = windowBegin
+		}
+		w := s.Encoder(tp).Window(recs[0].Time)
+		if i > 0 && (!w.Has(r.Time) || limits.Before > 0 && r.Offset >= limits.Before) {
+			return recs[:i]
+		}
+	}
+	return recs
+}
+
+var windowBegin = time.Date(2026, 11, 26, 22, 0, 0, 0, time.UTC)
+
+func (c *crashTest) writeAll(t *testing.T, s sink.Sink, recs []sink.Record) error {
 	at := slices.IndexFunc(recs, func(r sink.Record) bool { return c.large && r.Partition == 0 && r.Offset == largeAt })
 	if at < 0 {
 		return write(t.Context(), s, recs)
@@ -129,6 +200,10 @@ func (c *crashTest) write(t *testing.T, s sink.Sink, recs []sink.Record) error {
 
 // check checks that each record is there once, in order within its partition.
 func (c *crashTest) check(t *testing.T, what string) {
+	if c.windows > 0 {
+		c.checkWindows(t, what)
+		return
+	}
 	var all strings.Builder
 	names := c.fs.FileNames()
 	for _, name := range append(slices.DeleteFunc(slices.Clone(names), func(n string) bool {
@@ -147,6 +222,41 @@ func (c *crashTest) check(t *testing.T, what string) {
 		if got := ofPartition(lines, p); !slices.Equal(got, want(p, 0, crashRecords)) {
 			t.Fatalf("%s: partition %d has %d records %q\nfiles %q", what, p, len(got), got, names)
 		}
+	}
+}
+
+// checkWindows checks that each record is once in the file of its time, and in order there.
+func (c *crashTest) checkWindows(t *testing.T, what string) {
+	t.Helper()
+	want := make(map[string][]string)
+	for p := range int32(crashPartitions) {
+		for _, r := range records(p, 0, crashRecords) {
+			r.Time = windowBegin.Add(time.Duration(r.Offset/9) * time.Hour)
+			if r.Offset%5 == 3 {
+				r.Time = windowBegin
+			}
+			name := r.Time.Format("/d/2006/01/02/15.log")
+			want[name] = append(want[name], string(r.Value))
+		}
+	}
+	for path, f := range c.fs.Files {
+		if isCheckpoint(path) {
+			continue
+		}
+		text := unpack(t, c.spec.File.Compression, f.Data)
+		if c.large {
+			text = strings.Replace(text, padding+"\n", "\n", 1)
+		}
+		lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+		for p := range int32(crashPartitions) {
+			if got := ofPartition(lines, p); !slices.Equal(got, ofPartition(want[path], p)) {
+				t.Fatalf("%s: %s has of partition %d %q, want %q", what, path, p, got, ofPartition(want[path], p))
+			}
+		}
+		delete(want, path)
+	}
+	if len(want) > 0 {
+		t.Fatalf("%s: no files with %q", what, want)
 	}
 }
 
@@ -182,27 +292,34 @@ func TestCrashAtEveryCall(t *testing.T) {
 		for _, rotate := range []*sink.Rotate{nil, {Size: 150}} {
 			t.Run(fmt.Sprintf("%s/rotate=%v", compression, rotate != nil), func(t *testing.T) {
 				t.Parallel()
-				crashAtEveryCall(t, compression, rotate, false, false)
+				crashAtEveryCall(t, func() *crashTest { return newCrashTest(compression, rotate) })
 			})
 		}
 		t.Run(fmt.Sprintf("%s/large record", compression), func(t *testing.T) {
 			t.Parallel()
-			crashAtEveryCall(t, compression, nil, false, true)
+			crashAtEveryCall(t, func() *crashTest {
+				c := newCrashTest(compression, nil)
+				c.large = true
+				return c
+			})
 		})
 	}
+	t.Run("windows", func(t *testing.T) {
+		t.Parallel()
+		crashAtEveryCall(t, func() *crashTest { return newWindowsTest(sink.Uncompressed, 2) })
+	})
 	t.Run("gathered", func(t *testing.T) {
 		t.Parallel()
-		crashAtEveryCall(t, sink.Uncompressed, &sink.Rotate{Size: 150}, true, true)
+		crashAtEveryCall(t, func() *crashTest {
+			c := newCrashTest(sink.Uncompressed, &sink.Rotate{Size: 150})
+			c.buffer, c.large = true, true
+			return c
+		})
 	})
 }
 
-func crashAtEveryCall(t *testing.T, compression sink.Compression, rotate *sink.Rotate, gather, large bool) {
+func crashAtEveryCall(t *testing.T, newTest func() *crashTest) {
 	t.Helper()
-	newTest := func() *crashTest {
-		c := newCrashTest(compression, rotate)
-		c.buffer, c.large = gather, large
-		return c
-	}
 	whole := newTest()
 	if err := whole.run(t); err != nil {
 		t.Fatal(err)
@@ -229,11 +346,15 @@ func crashAtEveryCall(t *testing.T, compression sink.Compression, rotate *sink.R
 // network file system does. No record is lost or repeated.
 func TestFaultAtEveryCall(t *testing.T) {
 	for _, compression := range []sink.Compression{sink.Uncompressed, sink.Zstd} {
-		for _, rotate := range []*sink.Rotate{nil, {Size: 150}} {
-			t.Run(fmt.Sprintf("%s/rotate=%v", compression, rotate != nil), func(t *testing.T) {
+		for name, newTest := range map[string]func() *crashTest{
+			"rotate=false": func() *crashTest { return newCrashTest(compression, nil) },
+			"rotate=true":  func() *crashTest { return newCrashTest(compression, &sink.Rotate{Size: 150}) },
+			"windows":      func() *crashTest { return newWindowsTest(compression, 3) },
+		} {
+			t.Run(fmt.Sprintf("%s/%s", compression, name), func(t *testing.T) {
 				t.Parallel()
 				for at := 1; ; at++ {
-					c := newCrashTest(compression, rotate)
+					c := newTest()
 					c.large = true
 					c.fs.FaultReads = true
 					calls := 0
@@ -265,6 +386,9 @@ func TestRepeatedCrashes(t *testing.T) {
 	for seed := range uint64(300) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		c := newCrashTest([]sink.Compression{sink.Uncompressed, sink.Gzip, sink.Zstd}[random.IntN(3)], [](*sink.Rotate){nil, {Size: 150}, {Size: 400}}[random.IntN(3)])
+		if seed%4 == 3 {
+			c = newWindowsTest(c.spec.File.Compression, 1+random.IntN(8))
+		}
 		c.buffer, c.large = seed%2 == 0, seed%3 == 0
 		var what []string
 		for range 8 {

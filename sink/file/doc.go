@@ -71,6 +71,28 @@
 // A file that was moved, and is now locked or has a checkpoint of its own, belongs to another
 // writer, and is not changed.
 //
+// # Files by the time of the records
+//
+// With {time:LAYOUT} in the path, a partition has several files, each with a writer, a checkpoint
+// and a ledger of its own (windows.go). I1 holds for each of them, with the records of its window
+// in place of all records. I2 holds because Flush flushes each file that was written since it was
+// last flushed, and because a file is flushed before it is closed.
+//
+// The entry of a partition in the ledger of a file is an offset n, and a lineage. It means:
+//
+//   - I3: The file has the records of its window that the lineage has read below n, and no others
+//     of the lineage. Records are read in the order of their offsets, and each goes to the file of
+//     its window. A file that is new, or has another lineage, gets the position as n: the lineage
+//     has read no record of the window below it, or its file would have the lineage.
+//
+// A start continues at the committed offset. By I2 and the rules of a start, what was truncated is
+// read again. What a file still has is read again, too, and is below n: it is dropped. A chunk that
+// crosses n is refused, so that the caller reads it again up to n. A record of a later leader epoch
+// than the entry has replaced the one in the file, and is written.
+//
+// The caller commits the lineage before the first record. Otherwise a start after a crash would
+// begin another one, and write the records of the first again.
+//
 // # Completing a file
 //
 // A file that is full or old keeps its name while it grows, and gets its final name when it

@@ -15,6 +15,7 @@ import (
 	"kcagent/sink/file/retention"
 	"kcagent/sink/file/writer"
 	"kcagent/sink/sinkio"
+	"kcagent/sink/template"
 )
 
 // A fileSink writes the records of a consumer to one file, or to several if the path has
@@ -45,9 +46,18 @@ type fileSink struct {
 
 	single *writer.Writer // the only writer, if the path has no placeholders; else nil
 
+	template *template.Template // of a path with {time:LAYOUT}, see windows.go; else nil
+
 	mu          sync.Mutex
 	byPath      map[string]*writer.Writer
 	byPartition map[sink.TopicPartition]*writer.Writer
+
+	// With a template:
+	maxWindows int
+	windows    map[sink.TopicPartition]*partitionWindows
+	users      map[*writer.Writer]int    // how many partitions have a window with the writer
+	written    map[*writer.Writer]uint64 // number of the last write that may not be flushed
+	writes     uint64
 }
 
 // Open opens a file sink. A file is opened, and its folders are created, with the first
@@ -63,6 +73,10 @@ func openOn(ctx context.Context, spec sink.FileSpec, o sink.Options, fsys disk.F
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", spec.Path, err)
 	}
+	tmpl, err := parseTemplate(spec)
+	if err != nil {
+		return nil, err
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -73,6 +87,11 @@ func openOn(ctx context.Context, spec sink.FileSpec, o sink.Options, fsys disk.F
 		path:        spec.Path,
 		encoders:    encoders,
 		timer:       &sinkio.Timer{Now: o.Now},
+		template:    tmpl,
+		maxWindows:  maxWindows,
+		windows:     make(map[sink.TopicPartition]*partitionWindows),
+		users:       make(map[*writer.Writer]int),
+		written:     make(map[*writer.Writer]uint64),
 		byPath:      make(map[string]*writer.Writer),
 		byPartition: make(map[sink.TopicPartition]*writer.Writer),
 	}
@@ -97,10 +116,19 @@ func openOn(ctx context.Context, spec sink.FileSpec, o sink.Options, fsys disk.F
 }
 
 // Encoder implements [sink.Sink].
-func (s *fileSink) Encoder(tp sink.TopicPartition) sink.Encoder { return s.encoders(tp) }
+func (s *fileSink) Encoder(tp sink.TopicPartition) sink.Encoder {
+	e := s.encoders(tp)
+	if s.template != nil {
+		return windowEncoder{e, s.template}
+	}
+	return e
+}
 
 // Limits implements [sink.Sink].
 func (s *fileSink) Limits(tp sink.TopicPartition) (sink.Limits, bool) {
+	if s.template != nil {
+		return sink.Limits{Before: s.windowsOf(tp).before}, true
+	}
 	return sink.Limits{Bytes: s.room(tp)}, true
 }
 
@@ -125,6 +153,9 @@ func (s *fileSink) room(tp sink.TopicPartition) int {
 // small chunks and for records that are to be compressed: the writer may buffer them until
 // the next Flush.
 func (s *fileSink) Write(ctx context.Context, c sink.Chunk) error {
+	if s.template != nil {
+		return s.writeWindow(ctx, c)
+	}
 	w, err := s.writer(c.TopicPartition)
 	if err != nil {
 		return err
@@ -138,6 +169,9 @@ func (s *fileSink) Write(ctx context.Context, c sink.Chunk) error {
 
 // Resume implements [sink.Sink].
 func (s *fileSink) Resume(ctx context.Context, tp sink.TopicPartition, committed sink.Commits) (sink.Ledger, error) {
+	if s.template != nil {
+		return s.resumeWindows(ctx, tp)
+	}
 	w, err := s.writer(tp)
 	if err != nil {
 		return sink.Ledger{}, err
@@ -163,7 +197,11 @@ func (s *fileSink) freeDescriptors(ctx context.Context) bool {
 
 // Adopt implements [sink.Sink].
 func (s *fileSink) Adopt(ctx context.Context, tp sink.TopicPartition, id string, p sink.Position) error {
-	if !s.env.ExactlyOnce {
+	switch {
+	case !s.env.ExactlyOnce:
+		return nil
+	case s.template != nil:
+		s.adoptWindows(tp, p)
 		return nil
 	}
 	w, err := s.writer(tp)
@@ -181,6 +219,9 @@ func (s *fileSink) Adopt(ctx context.Context, tp sink.TopicPartition, id string,
 func (s *fileSink) Release() error {
 	s.mu.Lock()
 	clear(s.byPartition)
+	clear(s.windows)
+	clear(s.users)
+	clear(s.written)
 	s.mu.Unlock()
 	var errs error
 	var paths []string
@@ -191,7 +232,9 @@ func (s *fileSink) Release() error {
 		}
 		errs = errors.Join(errs, err)
 	}
-	s.keeper.Released(paths)
+	if s.template == nil { // otherwise most paths are never written again
+		s.keeper.Released(paths)
+	}
 	return errs
 }
 

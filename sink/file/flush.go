@@ -19,13 +19,16 @@ const flushesAtOnce = 8
 // Flush implements [sink.Sink]. It covers exactly what was accepted before the flush point
 // of each file; records are accepted meanwhile.
 func (s *fileSink) Flush(ctx context.Context, _ bool) error {
-	ws := s.writers()
+	ws := s.toFlush()
 	failed := make(map[sink.TopicPartition]error)
 	var unassigned error // of writers that serve no partition yet
 	var mu sync.Mutex
-	flush := func(w *writer.Writer) {
+	flush := func(w *writer.Writer, write uint64) {
 		err := w.Flush(ctx)
 		of, serves := w.Failures(err)
+		if err == nil && len(of) == 0 && s.template != nil {
+			s.flushed(w, write)
+		}
 		mu.Lock()
 		defer mu.Unlock()
 		maps.Copy(failed, of)
@@ -34,12 +37,14 @@ func (s *fileSink) Flush(ctx context.Context, _ bool) error {
 		}
 	}
 	if len(ws) == 1 {
-		flush(ws[0])
+		for w, write := range ws {
+			flush(w, write)
+		}
 	} else {
 		var g errgroup.Group
 		g.SetLimit(flushesAtOnce)
-		for _, w := range ws {
-			g.Go(func() error { flush(w); return nil })
+		for w, write := range ws {
+			g.Go(func() error { flush(w, write); return nil })
 		}
 		_ = g.Wait() // no function returns an error
 	}

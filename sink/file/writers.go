@@ -58,6 +58,9 @@ func (s *fileSink) dropper(w *writer.Writer) func() {
 				return
 			}
 		}
+		if s.users[w] > 0 {
+			return
+		}
 		if s.byPath[w.Path] == w {
 			delete(s.byPath, w.Path)
 		}

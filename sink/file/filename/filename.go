@@ -56,6 +56,7 @@ func (e *Error) Error() string {
 // replaced, {topic} and {partition} are not. CheckPath finds what can be known before the
 // first record. Nil topics stand for any topic, and only the rest of the path is checked.
 func CheckPath(path string, topics []string) error {
+	path = atTime(path, longest)
 	base := path[strings.LastIndexByte(path, filepath.Separator)+1:]
 	switch {
 	case base == "" || base == "." || base == "..":

@@ -189,6 +189,13 @@ func TestCheckPath(t *testing.T) {
 	f("/data/{topic}"+long(230), nil, wrong("231 bytes"))
 	f("/data/{partition}"+long(225), nil, ok)
 	f("/data/{partition}"+long(226), nil, wrong("231 bytes"))
+	f("/data/{time:2006/01/02}.log", nil, ok)
+	f("/data/{time:2006/01/02/}", nil, wrong("names a folder"))
+	f("/data/{time:2006+01}.log", nil, wrong("cannot contain +"))
+	f("/data/x{time:+checkpoint-2006}/{time:15}.log", nil, ok)
+	f("/data/{time:2006-x+checkpoint}/y.log", nil, wrong("is reserved"))
+	f("/data/{time:Monday-January}"+long(212), nil, wrong("231 bytes"))
+	f("/data/{time:Monday-January}"+long(211), nil, ok)
 	f("/{topic}-"+long(6)+"/x.log", []string{long(249)}, wrong("256 bytes"))
 }
 

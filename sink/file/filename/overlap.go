@@ -10,7 +10,7 @@ import (
 // Overlap compares names only. Two links to one file are detected when it is opened, by the
 // lock on the file.
 func Overlap(a string, topicsA []string, b string, topicsB []string) bool {
-	a, b = filepath.Clean(a), filepath.Clean(b)
+	a, b = AnyTime(filepath.Clean(a)), AnyTime(filepath.Clean(b))
 	headA, _, openA := strings.Cut(a, "{")
 	headB, _, openB := strings.Cut(b, "{")
 	switch {
@@ -43,6 +43,10 @@ func tokens(path string) []token {
 	for path != "" {
 		if rest, ok := strings.CutPrefix(path, topicPlaceholder); ok {
 			ts, path = append(ts, anyTopic), rest
+		} else if rest, ok := strings.CutPrefix(path, wordPlaceholder); ok {
+			ts, path = append(ts, anyTopic), rest
+		} else if rest, ok := strings.CutPrefix(path, numberPlaceholder); ok {
+			ts, path = append(ts, anyNumber), rest
 		} else if rest, ok := strings.CutPrefix(path, partitionPlaceholder); ok {
 			ts, path = append(ts, anyNumber), rest
 		} else {

@@ -3,8 +3,10 @@ package filename
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"kcagent/sink"
 )
@@ -15,10 +17,62 @@ const (
 	partitionPlaceholder = "{partition}"
 )
 
-// HasPlaceholders reports whether the path differs between partitions or topics.
+// HasPlaceholders reports whether the path differs between partitions, topics or times.
 func HasPlaceholders(path string) bool {
-	return strings.Contains(path, topicPlaceholder) || strings.Contains(path, partitionPlaceholder)
+	return slices.ContainsFunc([]string{topicPlaceholder, partitionPlaceholder, timePrefix, wordPlaceholder, numberPlaceholder},
+		func(p string) bool { return strings.Contains(path, p) })
 }
+
+// HasTime reports whether the path has {time:LAYOUT}.
+func HasTime(path string) bool { return strings.Contains(path, timePrefix) }
+
+// timePrefix begins a placeholder that package template replaces.
+const timePrefix = "{time:"
+
+// wordPlaceholder and numberPlaceholder stand for the parts of a path that change with time. Only
+// [AnyTime] returns them.
+const (
+	wordPlaceholder   = "{word}"
+	numberPlaceholder = "{number}"
+)
+
+var timePlaceholder = regexp.MustCompile(`\{time:([^{}]*)\}`)
+
+// longest is the time with the longest text, on a Wednesday in September; other is one of which
+// every letter differs.
+var (
+	longest = time.Date(2026, 9, 30, 22, 58, 59, 0, time.UTC)
+	other   = time.Date(2026, 5, 8, 1, 1, 1, 0, time.UTC)
+)
+
+// atTime replaces {time:LAYOUT} by the text of a time.
+func atTime(path string, at time.Time) string {
+	return timePlaceholder.ReplaceAllStringFunc(path, func(found string) string {
+		return at.Format(timePlaceholder.FindStringSubmatch(found)[1])
+	})
+}
+
+// AnyTime replaces {time:LAYOUT} by a pattern of all its texts, or of more. The result has an element
+// for each element of the path, as other paths have.
+func AnyTime(path string) string {
+	return timePlaceholder.ReplaceAllStringFunc(path, func(found string) string {
+		layout := timePlaceholder.FindStringSubmatch(found)[1]
+		words := letters.FindAllString(other.Format(layout), -1)
+		i := -1
+		text := letters.ReplaceAllStringFunc(longest.Format(layout), func(word string) string {
+			if i++; i < len(words) && words[i] == word {
+				return word
+			}
+			return wordPlaceholder
+		})
+		return numbers.ReplaceAllString(text, numberPlaceholder)
+	})
+}
+
+var (
+	letters = regexp.MustCompile(`[A-Za-z]+`)
+	numbers = regexp.MustCompile(`[0-9]+`)
+)
 
 // Expand replaces the placeholders. It rejects a topic whose name could lead to another
 // folder, although Kafka allows no such name.
@@ -51,5 +105,7 @@ func Pattern(element string) *regexp.Regexp {
 	expr = strings.ReplaceAll(expr, regexp.QuoteMeta(partitionPlaceholder), "[0-9]+")
 	expr = strings.Replace(expr, regexp.QuoteMeta(topicPlaceholder), "([a-zA-Z0-9._-]+)", 1)
 	expr = strings.ReplaceAll(expr, regexp.QuoteMeta(topicPlaceholder), "[a-zA-Z0-9._-]+")
+	expr = strings.ReplaceAll(expr, regexp.QuoteMeta(wordPlaceholder), "[a-zA-Z]+")
+	expr = strings.ReplaceAll(expr, regexp.QuoteMeta(numberPlaceholder), "[0-9]+")
 	return regexp.MustCompile("^" + expr + "$")
 }

@@ -89,6 +89,19 @@ func (w *Writer) truncateToFlushed(g *segment) error {
 	return nil
 }
 
+// CloseUnused ends the assignment of all partitions of the writer and closes it, unless used
+// returns true. It calls forget before it unlocks the writer. Everything in the file was flushed.
+func (w *Writer) CloseUnused(used func() bool, forget func()) error {
+	return w.withLocks(context.Background(), func() error {
+		if used() {
+			return nil
+		}
+		defer forget()
+		clear(w.resumedAt)
+		return w.closeLocked()
+	})
+}
+
 // CompleteUnassigned completes the growing file of a path that no assigned partition uses,
 // if it belongs to this consumer. It does nothing if a partition uses the file, or if listed
 // returns false: then one has just used it. If forget is not nil, CompleteUnassigned closes
