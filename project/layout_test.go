@@ -42,7 +42,7 @@ var arrows = []struct{ name, imports string }{
 	{"agent/web", "agent/consumer agent/lag agent/plan agent/stats agent/web/fields agent/web/page config config/textdiff logkey sink"},
 	{"agent/web/fields", ""},
 	{"agent/web/page", ""},
-	{"agent/plan", "config sink/file/filename"},
+	{"agent/plan", "config config/objects sink sink/file/filename"},
 	{"agent/consumer", "agent/gate agent/generation agent/group agent/kafka agent/kafka/login agent/lag agent/offsets agent/outage agent/reject agent/stats agent/task condition config config/filewatch fetch logkey retry sink sink/deadletter"},
 	{"agent/precheck", "agent/group agent/kafka agent/kafka/login config fetch sink sink/kinds"},
 	{"agent/generation", "agent/gate agent/generation/schedule agent/group agent/kafka agent/lag agent/offsets agent/outage agent/reject agent/stats agent/task buffers condition config fetch leader limits logkey retry sink"},

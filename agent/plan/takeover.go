@@ -9,19 +9,21 @@ import (
 	"strings"
 
 	"kcagent/config"
+	"kcagent/config/objects"
+	"kcagent/sink"
 	"kcagent/sink/file/filename"
 )
 
-// warnTakeovers sets the warning of each change after which a consumer writes to a file
-// that another group has written to until now. The other group is that of the consumer's
+// warnTakeovers sets the warning of each change after which a consumer writes to a file, or objects
+// below a URL, that another group has written to until now. The other group is that of the consumer's
 // current spec, or of a consumer that is removed or will write elsewhere. The new group does
 // not start where the file ends, but at its own committed offsets or at its start policy,
-// so the file usually gets the whole topic again.
+// so the file or store usually gets the whole topic again.
 func warnTakeovers(changes []Change, have map[string]Current) {
 	var former []formerWriter
 	for i := range changes {
 		c := &changes[i]
-		if c.Spec.Sink.File == nil || c.Op == Keep || c.Op != Create && !slices.ContainsFunc(c.Fields, decidesFile) {
+		if placeOf(c.Spec.Sink) == "" || c.Op == Keep || c.Op != Create && !slices.ContainsFunc(c.Fields, decidesPlace) {
 			continue
 		}
 		if former == nil {
@@ -35,50 +37,68 @@ func warnTakeovers(changes []Change, have map[string]Current) {
 	}
 }
 
-// decidesFile reports whether a field has an influence on which group writes which topics
-// to which file.
-func decidesFile(field string) bool {
+// decidesPlace reports whether a field has an influence on which group writes which topics
+// to which file or objects.
+func decidesPlace(field string) bool {
 	switch field {
-	case "group", "topics", "topics_regex", "sink", "sink.file", "sink.file.path":
+	case "group", "topics", "topics_regex", "sink", "sink.file", "sink.file.path",
+		"sink.objects", "sink.objects.url", "sink.objects.endpoint", "sink.objects.account", "sink.objects.key":
 		return true
 	}
 	return false
 }
 
-// A formerWriter is the spec of a consumer with a file, before the changes.
+// placeOf returns where a sink writes: the path of its file, or the URL of its objects; "" for other
+// kinds.
+func placeOf(s sink.Spec) string {
+	switch {
+	case s.File != nil:
+		return filepath.Clean(s.File.Path)
+	case s.Objects != nil:
+		return s.Objects.URL
+	}
+	return ""
+}
+
+// A formerWriter is the spec of a consumer that writes to a place, before the changes.
 type formerWriter struct {
 	config.Consumer
-	head string // its path up to the first placeholder
+	head string // see headOf
 }
 
 func formerWriters(have map[string]Current) []formerWriter {
 	var all []formerWriter
 	for _, h := range have {
-		if f := h.Spec.Sink.File; f != nil {
-			all = append(all, formerWriter{h.Spec, headOf(f.Path)})
+		if placeOf(h.Spec.Sink) != "" {
+			all = append(all, formerWriter{h.Spec, headOf(h.Spec.Sink)})
 		}
 	}
 	slices.SortFunc(all, func(a, b formerWriter) int { return cmp.Compare(a.Name, b.Name) })
 	return all
 }
 
-func headOf(path string) string {
-	head, _, _ := strings.Cut(filepath.Clean(path), "{")
+// headOf returns the path or key up to the first placeholder.
+func headOf(s sink.Spec) string {
+	place := placeOf(s)
+	if s.Objects != nil {
+		place += "/" + s.Objects.Key
+	}
+	head, _, _ := strings.Cut(place, "{")
 	return head
 }
 
 // takenOver returns a consumer of another group that has written records of the same topics
-// to a file of c: c itself with its current spec, or else the first by name; nil if there is
-// none. It does not find consumers that keep their file, because validation rejects two
-// writers of one file.
+// to a file or objects of c: c itself with its current spec, or else the first by name; nil if there is
+// none. It does not find consumers that keep their place, because validation rejects two
+// writers of one file or object.
 func takenOver(former []formerWriter, c *config.Consumer) (found *formerWriter) {
-	head := headOf(c.Sink.File.Path)
+	head := headOf(c.Sink)
 	for i := range former {
 		w := &former[i]
 		if w.Group == c.Group || !strings.HasPrefix(w.head, head) && !strings.HasPrefix(head, w.head) {
 			continue
 		}
-		if !filename.Overlap(w.Sink.File.Path, w.Topics, c.Sink.File.Path, c.Topics) || !shareTopics(&w.Consumer, c) {
+		if !overlap(&w.Consumer, c) || !shareTopics(&w.Consumer, c) {
 			continue
 		}
 		if w.Name == c.Name {
@@ -89,6 +109,17 @@ func takenOver(former []formerWriter, c *config.Consumer) (found *formerWriter) 
 		}
 	}
 	return found
+}
+
+// overlap reports whether two consumers could write the same file or object.
+func overlap(a, b *config.Consumer) bool {
+	switch {
+	case a.Sink.File != nil && b.Sink.File != nil:
+		return filename.Overlap(a.Sink.File.Path, a.Topics, b.Sink.File.Path, b.Topics)
+	case a.Sink.Objects != nil && b.Sink.Objects != nil:
+		return objects.Overlap(*a.Sink.Objects, a.Topics, *b.Sink.Objects, b.Topics)
+	}
+	return false
 }
 
 // shareTopics reports whether two consumers may read the same topic.
@@ -111,6 +142,10 @@ func takeoverWarning(w *formerWriter, c *config.Consumer) string {
 	if w.Name != c.Name {
 		by += " of consumer " + w.Name
 	}
-	return fmt.Sprintf("%s may hold records of %s: group %s does not continue there and may write the same records again; set group: %s to continue, or another path",
-		c.Sink.File.Path, by, c.Group, w.Group)
+	other := "path"
+	if c.Sink.Objects != nil {
+		other = "url"
+	}
+	return fmt.Sprintf("%s may hold records of %s: group %s does not continue there and may write the same records again; set group: %s to continue, or another %s",
+		placeOf(c.Sink), by, c.Group, w.Group, other)
 }

@@ -162,3 +162,34 @@ func Paths(o sink.ObjectsSpec, topics []string) (destination string, paths [][]s
 	}
 	return strings.Join([]string{u.Scheme, o.Endpoint, o.Account, u.Bucket}, "\n"), paths
 }
+
+// Overlap reports whether two normalised blocks could give two objects the same key, each with any of
+// its topics; nil topics stand for any topic.
+func Overlap(a sink.ObjectsSpec, topicsA []string, b sink.ObjectsSpec, topicsB []string) bool {
+	destinationA, pathsA := Paths(a, topicsA)
+	destinationB, pathsB := Paths(b, topicsB)
+	if destinationA != destinationB {
+		return false
+	}
+	for _, p := range pathsA {
+		for _, q := range pathsB {
+			if meet(p, q) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// meet reports whether two paths could be the same.
+func meet(a, b []string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] && !template.Overlap(a[i], b[i]) {
+			return false
+		}
+	}
+	return true
+}
