@@ -22,6 +22,7 @@ import (
 // objectsFlags are the flags of verify for objects.
 type objectsFlags struct {
 	spec   sink.ObjectsSpec // what the flags say
+	keys   []string
 	caFile string
 	config string
 	deep   bool
@@ -30,14 +31,14 @@ type objectsFlags struct {
 
 // storeFlags name the flags that --config replaces, and which field of [sink.ObjectsSpec] each sets.
 var storeFlags = map[string]string{
-	"key": "key", "time-zone": "time_zone", "endpoint": "endpoint", "region": "region", "path-style": "path_style", "account": "account", "ca-file": "tls.ca_file",
+	"time-zone": "time_zone", "endpoint": "endpoint", "region": "region", "path-style": "path_style", "account": "account", "ca-file": "tls.ca_file",
 }
 
 func addObjectsFlags(c *cobra.Command) *objectsFlags {
 	f := new(objectsFlags)
 	flags := c.Flags()
 	flags.BoolVar(&f.deep, "deep", false, "read the objects, too, not only their keys")
-	flags.StringVar(&f.spec.Key, "key", objects.DefaultKey, "`template` of the keys, as sink.objects.key")
+	flags.StringArrayVar(&f.keys, "key", nil, "`template` of the keys, as sink.objects.key; again for a former one (default "+objects.DefaultKey+")")
 	flags.StringVar(&f.spec.TimeZone, "time-zone", "UTC", "`zone` of {time:LAYOUT} in the keys")
 	flags.StringVar(&f.spec.Endpoint, "endpoint", "", "`URL` of a compatible store")
 	flags.StringVar(&f.spec.Region, "region", "", "`region` of an S3 bucket")
@@ -79,15 +80,15 @@ func checkObjectsArgs(c *cobra.Command, args []string, f *objectsFlags) error {
 		}
 		return nil
 	}
-	switch {
-	case urls == 0:
-		for _, name := range append([]string{"deep", "output"}, flagNames()...) {
+	if urls > 0 && len(args) > 1 {
+		return command.Usagef("unexpected argument %q: name one URL", args[1])
+	}
+	if urls == 0 {
+		for _, name := range append([]string{"deep", "key", "output"}, flagNames()...) {
 			if c.Flags().Changed(name) {
 				return command.Usagef("--%s requires the URL of objects, or --config", name)
 			}
 		}
-	case len(args) > 1:
-		return command.Usagef("unexpected argument %q: name one URL", args[1])
 	}
 	return nil
 }
@@ -114,6 +115,9 @@ func (f *objectsFlags) find(args []string) (spec sink.ObjectsSpec, found bool, e
 	if f.caFile != "" {
 		spec.TLS = &sink.ObjectsTLS{CAFile: f.caFile}
 	}
+	if len(f.keys) > 0 {
+		spec.Key = f.keys[0]
+	}
 	spec.SetDefaults()
 	objects.Normalise(&spec, "{name}")
 	for _, finding := range objects.Check(spec, nil) {
@@ -127,6 +131,9 @@ func (f *objectsFlags) find(args []string) (spec sink.ObjectsSpec, found bool, e
 // usageOf returns a finding about the settings as an error about flags.
 func usageOf(f objects.Finding) error {
 	what := "URL"
+	if f.Field == "key" {
+		what = "--key"
+	}
 	for flag, field := range storeFlags {
 		if field == f.Field {
 			what = "--" + flag
@@ -179,19 +186,28 @@ func runVerifyObjects(ctx context.Context, io streams, spec sink.ObjectsSpec, f 
 	if err != nil {
 		return command.Usagef("invalid --time-zone: %w", err)
 	}
-	key, err := template.Parse(spec.Key, zone)
-	if err != nil {
-		return command.Usagef("invalid --key: %w", err)
-	}
-	if key.Has(template.Name) {
-		return command.Usagef("invalid --key: replace {name} by the name of the consumer")
+	of := verify.Objects{Deep: f.deep, Until: time.Now(), Ignore: stores.IsProbe}
+	for _, text := range slices.Compact(append([]string{spec.Key}, f.keys...)) {
+		key, err := template.Parse(text, zone)
+		if err != nil {
+			return command.Usagef("invalid --key: %w", err)
+		}
+		for _, name := range []string{template.Topic, template.Partition, template.First} {
+			if !key.Has(name) {
+				return command.Usagef("invalid --key %q: {%s} is missing", text, name)
+			}
+		}
+		if key.Has(template.Name) {
+			return command.Usagef("invalid --key: replace {name} by the name of the consumer")
+		}
+		of.Keys = append(of.Keys, key)
 	}
 	store, err := stores.Open(ctx, &spec)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	of := verify.Objects{Store: store, Key: key, Deep: f.deep, Until: time.Now(), Ignore: stores.IsProbe}
+	of.Store = store
 	good, err := of.Prove(ctx, verify.ObjectsReport{AllowHoles: allowHoles, JSON: *f.output == "json", Out: io.out, Notes: io.err})
 	if err != nil {
 		return fmt.Errorf("verify %s: %w", spec.URL, err)

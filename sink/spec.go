@@ -63,8 +63,8 @@ func (s Spec) LocalPath() string {
 	switch {
 	case s.File != nil:
 		return s.File.Path
-	case s.Objects != nil && s.Objects.Spool != "":
-		return s.Objects.Spool + "/"
+	case s.Objects != nil:
+		return s.Objects.SpoolFolder() + "/"
 	}
 	return ""
 }

@@ -227,7 +227,7 @@ func (c *content) next() error {
 
 // checkTime says why the key of a record is not that of the object; "" if it is.
 func (c *content) checkTime(line []byte) string {
-	key := c.proof.of.Key
+	key := c.object.template
 	if !key.Has(template.Time) {
 		return ""
 	}

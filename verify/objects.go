@@ -19,7 +19,9 @@ import (
 // of offsets that the consumer has published.
 type Objects struct {
 	Store store.Store
-	Key   *template.Template // of the keys, without their extensions
+	// Keys are the templates of the keys, without their extensions. An object has the key of the
+	// first one that matches: a consumer whose template was edited has objects of several.
+	Keys []*template.Template
 	// Deep reads the contents, too.
 	Deep bool
 	// Until is the time of the start. Objects that were stored later are left out: while an agent
@@ -40,6 +42,7 @@ type object struct {
 	key, stem   string // the stem is the key without extensions
 	first, last int64  // both ends included
 	values      template.Values
+	template    *template.Template
 }
 
 // errOrder says that the list is not in the order of the keys.
@@ -48,7 +51,7 @@ var errOrder = errors.New("the list is not in the order of its keys")
 // prove lists the objects and adds them to the proof. Where the keys order the ranges of a partition,
 // it keeps only the present one. Otherwise, as with {time:LAYOUT} before {first}, it keeps all keys.
 func (o *Objects) prove(ctx context.Context) (*proof, error) {
-	p, err := o.list(ctx, firstBeforeTime(o.Key))
+	p, err := o.list(ctx, len(o.Keys) == 1 && firstBeforeTime(o.Keys[0]))
 	if errors.Is(err, errOrder) {
 		p, err = o.list(ctx, false)
 	}
@@ -136,7 +139,7 @@ func (o *Objects) read(ctx context.Context, listed store.Object, p *proof) (one 
 		}
 		return one, false, nil
 	}
-	if !o.Key.Has(template.Last) {
+	if !one.template.Has(template.Last) {
 		if one.last, err = o.lastOf(ctx, listed.Key); err != nil {
 			return one, false, err
 		}
@@ -168,9 +171,11 @@ func (o *Objects) parse(key string) (one object, ok bool) {
 	for _, extension := range []string{".zst", ".gz"} {
 		short = strings.TrimSuffix(short, extension)
 	}
-	for _, stem := range []string{strings.TrimSuffix(short, ".jsonl"), short, key} {
-		if v, ok := o.Key.Match(stem); ok {
-			return object{key, stem, v.First, v.Last, v}, true
+	for _, t := range o.Keys {
+		for _, stem := range []string{strings.TrimSuffix(short, ".jsonl"), short, key} {
+			if v, ok := t.Match(stem); ok {
+				return object{key, stem, v.First, v.Last, v, t}, true
+			}
 		}
 	}
 	return object{}, false

@@ -94,7 +94,7 @@ func (s *objectSet) object(id string, first, last, h int, data string, count int
 // prove returns what Prove says.
 func (s *objectSet) prove(deep, allowHoles bool) (good bool, out, notes string, err error) {
 	var o, n strings.Builder
-	of := Objects{Store: s.Memory, Key: s.key, Deep: deep}
+	of := Objects{Store: s.Memory, Keys: []*template.Template{s.key}, Deep: deep}
 	good, err = of.Prove(s.Context(), ObjectsReport{AllowHoles: allowHoles, Out: &o, Notes: &n})
 	return good, o.String(), n.String(), err
 }
@@ -204,10 +204,24 @@ func TestOtherKeysAreIgnored(t *testing.T) {
 	if !strings.Contains(notes, `"_SUCCESS-0\x1b" is ignored`) || !strings.Contains(notes, "2 more keys are ignored") || strings.Contains(notes, "\x1b") {
 		t.Errorf("%s", notes)
 	}
-	of := Objects{Store: s.Memory, Key: s.key, Ignore: func(key string) bool { return strings.HasPrefix(key, "_") }}
+	of := Objects{Store: s.Memory, Keys: []*template.Template{s.key}, Ignore: func(key string) bool { return strings.HasPrefix(key, "_") }}
 	var text strings.Builder
 	if good, err := of.Prove(t.Context(), ObjectsReport{Out: &text, Notes: &text}); !good || err != nil || strings.Contains(text.String(), "_SUCCESS") {
 		t.Errorf("good %v, %v\n%s", good, err, text.String())
+	}
+}
+
+// TestFormerTemplatesAreProvenTogether: the ranges of a consumer whose template was edited follow each
+// other. A record belongs to the key of the template of its object.
+func TestFormerTemplatesAreProvenTogether(t *testing.T) {
+	s := newObjects(t, hourly)
+	s.rangeOf("a2345678", 0, 1, 3, 0, 1)
+	later := &objectSet{t, s.Memory, keyTemplate(t, plain)}
+	later.rangeOf("a2345678", 2, 3, 4, 2, 3)
+	of := Objects{Store: s.Memory, Keys: []*template.Template{later.key, s.key}, Deep: true}
+	var out strings.Builder
+	if good, err := of.Prove(t.Context(), ObjectsReport{Out: &out, Notes: &out}); !good || err != nil || row(out.String()) != "0 3 2 2 0 0 4 0" {
+		t.Errorf("good %v, %v\n%s", good, err, out.String())
 	}
 }
 
@@ -298,7 +312,7 @@ func TestErrorOfTheStoreIsNotDamage(t *testing.T) {
 		if op == "read" {
 			of = failing{s.Memory, broken}
 		}
-		o := Objects{Store: of, Key: s.key, Deep: true}
+		o := Objects{Store: of, Keys: []*template.Template{s.key}, Deep: true}
 		var out strings.Builder
 		if good, err := o.Prove(t.Context(), ObjectsReport{Out: &out, Notes: &out}); good || !errors.Is(err, broken) || out.Len() > 0 {
 			t.Errorf("%s: good %v, %v\n%s", op, good, err, out.String())
@@ -312,7 +326,7 @@ func TestErrorOfTheStoreIsNotDamage(t *testing.T) {
 		}
 		return f
 	})
-	o := Objects{Store: gone, Key: s.key, Deep: true}
+	o := Objects{Store: gone, Keys: []*template.Template{s.key}, Deep: true}
 	var out strings.Builder
 	if good, err := o.Prove(t.Context(), ObjectsReport{Out: &out, Notes: &out}); good || err != nil || !strings.Contains(out.String(), "was deleted after it had been listed") {
 		t.Errorf("good %v, %v\n%s", good, err, out.String())
@@ -360,7 +374,7 @@ func TestObjectsThatAreStoredMeanwhileAreLeftOut(t *testing.T) {
 		all[0].Modified, all[1].Modified = start.Add(-time.Hour), start.Add(time.Second)
 		return all
 	}}
-	o := Objects{Store: l, Key: s.key, Until: start}
+	o := Objects{Store: l, Keys: []*template.Template{s.key}, Until: start}
 	var out, notes strings.Builder
 	if good, err := o.Prove(t.Context(), ObjectsReport{Out: &out, Notes: &notes}); !good || err != nil || row(out.String()) != "0 9 1 1 0 0" {
 		t.Errorf("good %v, %v\n%s", good, err, out.String())
@@ -380,7 +394,7 @@ func TestAnyOrderOfTheListIsProven(t *testing.T) {
 		slices.Reverse(all)
 		return all
 	}}
-	o := Objects{Store: l, Key: s.key}
+	o := Objects{Store: l, Keys: []*template.Template{s.key}}
 	var out strings.Builder
 	if good, err := o.Prove(t.Context(), ObjectsReport{Out: &out, Notes: &out}); !good || err != nil || row(out.String()) != "0 49 5 5 0 0" {
 		t.Errorf("good %v, %v\n%s", good, err, out.String())
@@ -397,7 +411,7 @@ func TestOrderedKeysAreNotKept(t *testing.T) {
 		runtime.GC()
 		runtime.ReadMemStats(&after)
 	}}
-	o := Objects{Key: keyTemplate(t, plain), Store: l}
+	o := Objects{Keys: []*template.Template{keyTemplate(t, plain)}, Store: l}
 	var out strings.Builder
 	if good, err := o.Prove(t.Context(), ObjectsReport{Out: &out, Notes: &out}); !good || err != nil || row(out.String()) != "0 99999 100000 100000 0 0" {
 		t.Errorf("good %v, %v\n%s", good, err, out.String())
@@ -429,7 +443,7 @@ func TestObjectsAreReportedAsJSON(t *testing.T) {
 	s := newObjects(t, plain)
 	s.rangeOf("a2345678", 0, 3, 3, 0, 2)
 	s.rangeOf("a2345678", 5, 5, 3, 6)
-	o := Objects{Store: s.Memory, Key: s.key, Deep: true}
+	o := Objects{Store: s.Memory, Keys: []*template.Template{s.key}, Deep: true}
 	var out, notes strings.Builder
 	if good, err := o.Prove(t.Context(), ObjectsReport{JSON: true, Out: &out, Notes: &notes}); good || err != nil {
 		t.Errorf("good %v, %v", good, err)
