@@ -34,7 +34,8 @@ metadata of each object.
 
 With --deep, it also reads the objects, which must be in the JSON format. It proves that the
 offsets of each object ascend and are within its range, that no offset is there twice, that
-each object has as many records as its metadata says, and that each record belongs to its key.
+each object has as many records, and each range as many objects, as the metadata says, and that
+each record belongs to its key.
 The column unused counts offsets of the ranges without a record, which compaction,
 transactions and on_error leave.
 

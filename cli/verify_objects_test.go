@@ -30,7 +30,7 @@ func putObject(t *testing.T, url string, first, last int, key string) string {
 		data += fmt.Sprintf(`{"topic":"orders","partition":3,"offset":%d,"timestamp":"2026-11-28T03:00:00.000Z"}`+"\n", offset)
 	}
 	meta := map[string]string{
-		"kcagenttopic": "orders", "kcagentpartition": "3", "kcagentfirst": fmt.Sprint(first), "kcagentlast": fmt.Sprint(last), "kcagentcount": fmt.Sprint(last - first + 1),
+		"kcagenttopic": "orders", "kcagentpartition": "3", "kcagentfirst": fmt.Sprint(first), "kcagentlast": fmt.Sprint(last), "kcagentcount": fmt.Sprint(last - first + 1), "kcagentobjects": "1",
 	}
 	if err := s.Put(t.Context(), key, strings.NewReader(data), int64(len(data)), store.Attributes{Meta: meta}); err != nil {
 		t.Fatal(err)

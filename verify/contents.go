@@ -23,6 +23,7 @@ const (
 	metaFirst     = "kcagentfirst"
 	metaLast      = "kcagentlast"
 	metaCount     = "kcagentcount"
+	metaObjects   = "kcagentobjects"
 )
 
 // readRange reads the objects of one range at the same time, in the order of the offsets, and
@@ -66,7 +67,18 @@ func (p *proof) readRange(ctx context.Context, tp topicPartition, objects []obje
 	for _, c := range open {
 		c.compare()
 	}
+	p.checkObjects(open)
 	return records, nil
+}
+
+// checkObjects compares the number of objects of a range with the metadata of each.
+func (p *proof) checkObjects(open []*content) {
+	for _, c := range open {
+		if want := c.head.Meta[metaObjects]; !c.failed && want != strconv.Itoa(len(open)) {
+			p.problem(c.object.key, fmt.Sprintf("the range has %d objects, the metadata %s says %q", len(open), metaObjects, want))
+			return // the others say the same
+		}
+	}
 }
 
 // A content is an object that is being read.

@@ -53,11 +53,12 @@ func record(topic string, partition, offset, h int) string {
 type objectSet struct {
 	testing.TB
 	*storetest.Memory
-	key *template.Template
+	key     *template.Template
+	objects int // of each range, as the metadata says
 }
 
 func newObjects(t testing.TB, text string) *objectSet {
-	return &objectSet{t, storetest.NewMemory(false), keyTemplate(t, text)}
+	return &objectSet{t, storetest.NewMemory(false), keyTemplate(t, text), 1}
 }
 
 func (s *objectSet) write(key, data string, meta map[string]string) {
@@ -87,6 +88,7 @@ func (s *objectSet) object(id string, first, last, h int, data string, count int
 	key += ".jsonl"
 	s.write(key, data, map[string]string{
 		"kcagenttopic": "t", "kcagentpartition": "0", "kcagentfirst": strconv.Itoa(first), "kcagentlast": strconv.Itoa(last), "kcagentcount": strconv.Itoa(count),
+		"kcagentobjects": strconv.Itoa(s.objects),
 	})
 	return key
 }
@@ -216,7 +218,7 @@ func TestOtherKeysAreIgnored(t *testing.T) {
 func TestFormerTemplatesAreProvenTogether(t *testing.T) {
 	s := newObjects(t, hourly)
 	s.rangeOf("a2345678", 0, 1, 3, 0, 1)
-	later := &objectSet{t, s.Memory, keyTemplate(t, plain)}
+	later := &objectSet{t, s.Memory, keyTemplate(t, plain), 1}
 	later.rangeOf("a2345678", 2, 3, 4, 2, 3)
 	of := Objects{Store: s.Memory, Keys: []*template.Template{later.key, s.key}, Deep: true}
 	var out strings.Builder
@@ -255,8 +257,10 @@ func TestContentsAreProven(t *testing.T) {
 		out   string // regular expression
 	}{
 		{"whole", func(s *objectSet) {
+			s.objects = 2
 			s.rangeOf("a2345678", 0, 3, 3, 0, 2)
 			s.rangeOf("a2345678", 0, 3, 4, 1)
+			s.objects = 1
 			s.object("a2345678", 4, 4, 4, zipped(record("t", 0, 4, 4)), 1)
 			s.object("a2345678", 5, 6, 3, string(enc.EncodeAll([]byte(five), nil)), 1)
 		}, true, "0 6 3 4 0 0 5 2", ""},
@@ -264,6 +268,7 @@ func TestContentsAreProven(t *testing.T) {
 		{"the same offset twice", func(s *objectSet) { s.rangeOf("", 0, 3, 3, 0, 0) }, false, "0 3 1 1 0 0 1 3", "line 2: offset 0 comes after offset 0"},
 		{"descending offsets", func(s *objectSet) { s.rangeOf("", 0, 3, 3, 1, 0) }, false, "0 3 1 1 0 0 1 3", "line 2: offset 0 comes after offset 1"},
 		{"the same offset in two hours", func(s *objectSet) {
+			s.objects = 2
 			s.rangeOf("", 0, 3, 3, 0, 2)
 			s.rangeOf("", 0, 3, 4, 1, 2, 3)
 		}, false, "0 3 1 2 0 0 4 0", `hour=04/\S+: offset 2 is repeated; \S+hour=03/\S+ has it, too`},
@@ -271,6 +276,10 @@ func TestContentsAreProven(t *testing.T) {
 			s.object("", 0, 3, 3, record("t", 0, 0, 3)+record("t", 0, 1, 4), 2)
 		}, false, "0 3 1 1 0 0 1 3", "line 2: timestamp 2026-11-28T04:30:00Z belongs to the key t/dt=2026-11-28/hour=04/"},
 		{"fewer records than the metadata says", func(s *objectSet) { s.object("", 5, 5, 3, five, 2) }, false, "5 5 1 1 0 0 1 0", `the object has 1 records, its metadata kcagentcount says "2"`},
+		{"an object of a range is missing", func(s *objectSet) {
+			s.objects = 2
+			s.rangeOf("", 0, 3, 3, 0, 1)
+		}, false, "0 3 1 1 0 0 2 2", `the range has 1 objects, the metadata kcagentobjects says "2"`},
 		{"no record", func(s *objectSet) { s.rangeOf("", 0, 3, 3) }, true, "0 3 1 1 0 0 0 4", ""},
 		{"a record of another partition", func(s *objectSet) { s.object("", 5, 5, 3, record("t", 1, 5, 3), 1) }, false, "5 5 1 1 0 0 0 1", "line 1: the record is of t/1"},
 		{"cut off", func(s *objectSet) { s.object("", 5, 5, 3, five[:40], 1) }, false, "5 5 1 1 0 0 0 1", "line 1: incomplete last line"},
@@ -279,7 +288,7 @@ func TestContentsAreProven(t *testing.T) {
 		{"raw", func(s *objectSet) { s.object("", 5, 5, 3, "hello\n", 1) }, false, "5 5 1 1 0 0 0 1", "only objects with format: json can be read"},
 		{"without metadata", func(s *objectSet) { s.write(s.rangeOf("", 5, 5, 3), five, nil) }, false, "5 5 1 1 0 0 1 0", "metadata kcagenttopic is missing"},
 		{"the metadata of another range", func(s *objectSet) {
-			meta := map[string]string{"kcagenttopic": "t", "kcagentpartition": "0", "kcagentfirst": "5", "kcagentlast": "6", "kcagentcount": "1"}
+			meta := map[string]string{"kcagenttopic": "t", "kcagentpartition": "0", "kcagentfirst": "5", "kcagentlast": "6", "kcagentcount": "1", "kcagentobjects": "1"}
 			s.write(s.rangeOf("", 5, 5, 3), five, meta)
 		}, false, "5 5 1 1 0 0 1 0", `metadata kcagentlast is "6", the key says "5"`},
 	} {

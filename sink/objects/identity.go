@@ -23,7 +23,8 @@ const (
 	metaPartition = "kcagentpartition"
 	metaFirst     = "kcagentfirst"
 	metaLast      = "kcagentlast"
-	metaCount     = "kcagentcount" // records of the object
+	metaCount     = "kcagentcount"   // records of the object
+	metaObjects   = "kcagentobjects" // objects of the range; kcagent verify finds one that is missing
 	metaVersion   = "kcagentversion"
 	metaConsumer  = "kcagentconsumer"
 )
@@ -71,9 +72,9 @@ func (e *otherError) Error() string {
 
 // metadata returns the metadata of an object: its identity, and what helps who looks at it. Empty
 // values are left out.
-func (s *objectsSink) metadata(i identity, records int64) map[string]string {
+func (s *objectsSink) metadata(i identity, records int64, objects int) map[string]string {
 	meta := i.meta()
-	meta[metaCount] = strconv.FormatInt(records, 10)
+	meta[metaCount], meta[metaObjects] = strconv.FormatInt(records, 10), strconv.Itoa(objects)
 	meta[metaVersion], meta[metaConsumer] = s.options.Version, s.options.Consumer
 	maps.DeleteFunc(meta, func(_, value string) bool { return value == "" })
 	return meta

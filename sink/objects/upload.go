@@ -153,7 +153,7 @@ func (p *partition) uploadObject(r *offsetRange, o *object, id identity, key str
 	ctx, cancel := r.limited(key, callTimeout+time.Duration(body.Size()/slowestUpload)*time.Second)
 	defer cancel()
 	began := time.Now()
-	err = r.store.Put(ctx, key, body, body.Size(), r.attributes(p.sink.metadata(id, o.records)))
+	err = r.store.Put(ctx, key, body, body.Size(), r.attributes(p.sink.metadata(id, o.records, len(r.objects))))
 	switch {
 	case err == nil:
 		if p.sink.options.Published != nil {

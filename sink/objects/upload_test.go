@@ -36,7 +36,7 @@ func TestMetadata(t *testing.T) {
 			w.join(nil).finish()
 			o, _, _ := w.store.Content(w.keys()[0])
 			want := map[string]string{
-				metaTopicID: "topicid-1", metaTopic: "orders", metaPartition: "0", metaFirst: "0", metaLast: "9", metaCount: "10",
+				metaTopicID: "topicid-1", metaTopic: "orders", metaPartition: "0", metaFirst: "0", metaLast: "9", metaCount: "10", metaObjects: "1",
 				metaVersion: "1.2.3", metaConsumer: "orders",
 			}
 			if o.ContentType != c.contentType || o.ContentEncoding != "" || !maps.Equal(o.Meta, want) {
