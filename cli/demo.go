@@ -19,7 +19,8 @@ func newDemo() *cobra.Command {
 		Long: `
 The command writes a sample file to the folder. It uses an existing file unchanged, and
 moves the records of an earlier demo to another folder beside them: the broker is a new one.
-The demo ends on SIGINT or SIGTERM, or after --duration.`,
+With --objects, two consumers of the sample file write objects, every few seconds, as they would
+into a bucket. The demo ends on SIGINT or SIGTERM, or after --duration.`,
 		Example: "kcagent demo --dir /tmp/kcagent-demo --duration 1m",
 		Args:    command.NoArgs,
 	}
@@ -29,6 +30,7 @@ The demo ends on SIGINT or SIGTERM, or after --duration.`,
 	flags.IntVar(&o.Rate, "rate", demo.DefaultRate, "`number` of records to generate per second")
 	flags.StringVar(&o.Listen, "listen", "127.0.0.1:8080", "`address` of the read-only HTTP API")
 	flags.DurationVar(&o.Duration, "duration", 0, "end after this `duration`; with 0, run until a signal")
+	flags.BoolVar(&o.Objects, "objects", false, "write a sample file with objects sinks, which store objects in a folder")
 	command.CompleteFolder(c, "dir")
 	command.CompleteNothing(c, "rate", "listen", "duration")
 	log := logFlags(c)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -201,5 +202,55 @@ func TestDemoRejectsInvalidFlagsBeforeItWrites(t *testing.T) {
 	f(command.Failure, "--listen", l.Addr().String())
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
 		t.Errorf("something was written: %v", err)
+	}
+}
+
+// TestReadmeShowsTheDemoWithObjects runs the commands of the README: objects appear while the demo runs,
+// what remains is published at its end, and each record is in them once. So say the commands that the
+// report names.
+func TestReadmeShowsTheDemoWithObjects(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it waits for two rotations")
+	}
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := regexp.MustCompile(`(?m)^(?:go run \.|kcagent) ((?:demo --objects|verify file:)[^#]*?) *#`).FindAllStringSubmatch(string(readme), -1)
+	if len(shown) != 2 {
+		t.Fatalf("the README shows %q", shown)
+	}
+	t.Chdir(t.TempDir())
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := append(strings.Fields(shown[0][1]), "--duration", "7s", "--listen", "127.0.0.1:0")
+	code, out, stderr := kcagent(t, args...)
+	if code != command.Success {
+		t.Fatalf("%v exits with %d, stderr\n%s", args, code, stderr)
+	}
+	verified := strings.ReplaceAll(shown[1][1], "$PWD", here)
+	if !strings.HasSuffix(out, "Proof that no record is missing or repeated: kcagent "+verified+"\n") {
+		t.Errorf("the last line does not name %s:\n%s", verified, out)
+	}
+	named := regexp.MustCompile(`(?m)^Read one: zcat (\S+\.gz) \| head -3$`).FindStringSubmatch(out)
+	if named == nil {
+		t.Fatalf("no object is named:\n%s", out)
+	}
+	if lines, err := exec.Command("zcat", named[1]).Output(); err != nil || !strings.HasPrefix(string(lines), `{"topic":"`) {
+		t.Errorf("zcat %s: %v\n%s", named[1], err, lines)
+	}
+	for _, args := range [][]string{strings.Fields(verified), append(strings.Fields(verified), "--deep"), {"verify", "--deep", "--config", "objects-demo/consumers.yaml", "payments"}} {
+		code, out, stderr := kcagent(t, args...)
+		rows := regexp.MustCompile(`(?m)^ +(orders|payments) +\S+ +\d +0 +\d+ +(\d+) `).FindAllStringSubmatch(out, -1)
+		if code != command.Success || len(rows) != 6 {
+			t.Errorf("%v exits with %d\n%s%s", args, code, out, stderr)
+		}
+		for _, row := range rows {
+			if row[2] == "1" {
+				t.Errorf("nothing was published while the demo ran:\n%s", out)
+			}
+		}
 	}
 }

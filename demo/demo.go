@@ -22,6 +22,7 @@ type Options struct {
 	Rate     int           // generated records per second, over all topics; 200 if zero
 	Duration time.Duration // the demo ends after it; if zero, with the context
 	Listen   string        // host:port of the agent's HTTP API, only to be printed
+	Objects  bool          // the sample file has objects sinks, which write into a folder
 	Stdout   io.Writer     // for the instructions and the report
 	Log      *slog.Logger
 }
@@ -45,7 +46,7 @@ var errDurationOver = errors.New("the duration of the demo is over")
 // is an error if another demo runs in the folder.
 func Run(ctx context.Context, o Options, agent func(ctx context.Context, configPath string) error) error {
 	o.Dir, o.Rate = cmp.Or(o.Dir, DefaultDir), cmp.Or(o.Rate, DefaultRate)
-	kept, err := writeSample(o.Dir)
+	kept, err := writeSample(o.Dir, o.Objects)
 	if err != nil {
 		return err
 	}
@@ -54,10 +55,16 @@ func Run(ctx context.Context, o Options, agent func(ctx context.Context, configP
 		return err
 	}
 	defer locked.Close()
-	data := filepath.Join(o.Dir, dataDir)
-	aside, err := setAside(data)
-	if err != nil {
-		return err
+	data, objects := filepath.Join(o.Dir, dataDir), filepath.Join(o.Dir, objectsDir)
+	var aside []string
+	for _, folder := range []string{data, objects} {
+		moved, err := setAside(folder)
+		if err != nil {
+			return err
+		}
+		if moved != "" {
+			aside = append(aside, moved)
+		}
 	}
 	b, err := startBroker(preferredAddr, o.Log)
 	if err != nil {
@@ -78,7 +85,7 @@ func Run(ctx context.Context, o Options, agent func(ctx context.Context, configP
 	err = runBoth(ctx, b.addr, o.Rate, func(ctx context.Context) error {
 		return agent(ctx, filepath.Join(o.Dir, sampleName))
 	})
-	return errors.Join(err, report(o.Stdout, data))
+	return errors.Join(err, report(o.Stdout, data), reportObjects(o.Stdout, objects))
 }
 
 // runBoth runs the agent and the generator. The end of one ends the other.
@@ -97,23 +104,27 @@ func runBoth(ctx context.Context, addr string, rate int, agent func(context.Cont
 }
 
 // welcome prints the page, what to edit, and where to look.
-func welcome(o Options, addr string, kept bool, aside string) error {
+func welcome(o Options, addr string, kept bool, aside []string) error {
 	var b strings.Builder
 	sample, data, page := filepath.Join(o.Dir, sampleName), filepath.Join(o.Dir, dataDir), url(o.Listen)
+	look := "tail -f " + filepath.Join(data, "orders.log")
+	if o.Objects {
+		look = "find " + filepath.Join(o.Dir, objectsDir) + " -name '*.gz'   a new object for each partition every few seconds"
+	}
 	fmt.Fprintf(&b, `Page:  %[3]s
 Edit:  %[2]s, while this runs:
        audit: state: running      %[1]s/audit.log fills with the records that waited
        delete the payments entry  it is terminated; add it again: it continues where it ended
        misspell a key             nothing changes; the page and the log show the problem
 Look:  kcagent top --url %[3]s
-       tail -f %[1]s/orders.log
+       %[4]s
        curl %[3]s/status
-`, data, sample, page)
+`, data, sample, page, look)
 	if kept {
 		fmt.Fprintf(&b, "Note:  %s exists and is used unchanged\n", sample)
 	}
-	if aside != "" {
-		fmt.Fprintf(&b, "Note:  the records of an earlier demo were moved to %s\n", aside)
+	if len(aside) > 0 {
+		fmt.Fprintf(&b, "Note:  the records of an earlier demo were moved to %s\n", strings.Join(aside, " and "))
 	}
 	fmt.Fprintf(&b, "Kafka: %s, topics orders, payments and audit, %d records per second\n", addr, o.Rate)
 	if addr != preferredAddr {

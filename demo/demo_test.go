@@ -18,6 +18,8 @@ import (
 
 	"kcagent/config"
 	"kcagent/e2e/wait"
+	"kcagent/sink/objects/folder"
+	"kcagent/sink/objects/store"
 )
 
 func testOptions(t *testing.T, stdout io.Writer) Options {
@@ -188,6 +190,52 @@ func TestReportNamesTheProof(t *testing.T) {
 	}
 	if err := report(io.Discard, filepath.Join(dir, "none")); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestObjectsAreReported: how many there are, the newest ones, how to read one, and the proof. Objects of
+// an earlier demo are moved to another folder.
+func TestObjectsAreReported(t *testing.T) {
+	var out bytes.Buffer
+	o := testOptions(t, &out)
+	o.Objects = true
+	dir := filepath.Join(o.Dir, objectsDir)
+	agent := func(_ context.Context, path string) error {
+		c, _, problems := config.Load(path, os.LookupEnv)
+		if len(problems) > 0 {
+			return problems
+		}
+		s, err := folder.Open(t.Context(), c.Consumers[0].Sink.Objects)
+		if err != nil {
+			return err
+		}
+		for i := range 5 {
+			key := fmt.Sprintf("orders/%d.jsonl.gz", i)
+			if err := s.Put(t.Context(), key, strings.NewReader("abc"), 3, store.Attributes{}); err != nil {
+				return err
+			}
+			at := time.Now().Add(time.Duration(i) * time.Hour)
+			if err := os.Chtimes(filepath.Join(dir, key), at, at); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for _, again := range []bool{false, true} {
+		out.Reset()
+		if err := Run(t.Context(), o, agent); err != nil {
+			t.Fatal(err)
+		}
+		want := dir + ": 5 objects with 15 bytes, the newest ones:\n" +
+			"  " + dir + "/orders/4.jsonl.gz\n  " + dir + "/orders/3.jsonl.gz\n  " + dir + "/orders/2.jsonl.gz\n" +
+			"Read one: zcat " + dir + "/orders/4.jsonl.gz | head -3\n" +
+			"Proof that no record is missing or repeated: kcagent verify file://" + dir + "\n"
+		if !strings.HasSuffix(out.String(), want) || !strings.Contains(out.String(), "find "+dir+" -name '*.gz'") {
+			t.Errorf("not printed: %s\n%s", want, out.String())
+		}
+		if moved := strings.Contains(out.String(), "an earlier demo were moved to "+dir+"-1\n"); moved != again {
+			t.Errorf("moved: %v\n%s", moved, out.String())
+		}
 	}
 }
 

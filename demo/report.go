@@ -2,15 +2,20 @@ package demo
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"kcagent/sink"
 	"kcagent/sink/file/filename"
+	"kcagent/sink/objects/folder"
+	"kcagent/sink/objects/store"
 )
 
 // report prints how many lines each file below dir has, and how to prove that none is
@@ -61,4 +66,44 @@ func lines(path string) (int, error) {
 			return 0, err
 		}
 	}
+}
+
+// newest is how many objects the report names.
+const newest = 3
+
+// reportObjects prints how many objects the folder has, the newest ones, how to read one, and how to
+// prove that no record is missing or repeated. It prints nothing without objects.
+func reportObjects(w io.Writer, dir string) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return fmt.Errorf("find the objects of the demo: %w", err)
+	}
+	s, err := folder.Open(context.Background(), &sink.ObjectsSpec{URL: "file://" + dir})
+	if err != nil {
+		return err
+	}
+	var all []store.Object
+	var size int64
+	for o, err := range s.List(context.Background(), "") {
+		if err != nil {
+			return err
+		}
+		all = append(all, o)
+		size += o.Size
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(all, func(a, b store.Object) int { return b.Modified.Compare(a.Modified) })
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %d objects with %d bytes, the newest ones:\n", dir, len(all), size)
+	for _, o := range all[:min(newest, len(all))] {
+		fmt.Fprintf(&b, "  %s\n", filepath.Join(dir, o.Key))
+	}
+	if key := all[0].Key; filepath.Ext(key) == ".gz" {
+		fmt.Fprintf(&b, "Read one: zcat %s | head -3\n", filepath.Join(dir, key))
+	}
+	fmt.Fprintf(&b, "Proof that no record is missing or repeated: kcagent verify file://%s\n", dir)
+	_, err = io.WriteString(w, b.String())
+	return err
 }

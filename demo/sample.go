@@ -16,15 +16,24 @@ import (
 const (
 	sampleName = "consumers.yaml"
 	dataDir    = "data"
+	objectsDir = "objects"
+	spoolDir   = "spool"
 )
 
 //go:embed consumers.yaml.tmpl
-var sampleText string
+var filesText string
 
-// writeSample writes the sample file into dir, which it creates if it does not exist. A file
-// that exists belongs to the user and is kept.
-func writeSample(dir string) (kept bool, err error) {
-	text, err := sample(dir)
+//go:embed objects.yaml.tmpl
+var objectsText string
+
+// writeSample writes the sample file into dir, which it creates if it does not exist: with files or,
+// if objects is set, with objects. A file that exists belongs to the user and is kept.
+func writeSample(dir string, objects bool) (kept bool, err error) {
+	text := filesText
+	if objects {
+		text = objectsText
+	}
+	text, err = sample(dir, text)
 	if err != nil {
 		return false, err
 	}
@@ -49,17 +58,21 @@ func writeSample(dir string) (kept bool, err error) {
 
 // sample returns the content of the sample file. Its paths are absolute, so that other
 // commands can use the file from any folder.
-func sample(dir string) (string, error) {
+func sample(dir, text string) (string, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return "", fmt.Errorf("find folder for the demo: %w", err)
 	}
-	file := func(name string) (string, error) {
+	quote := func(text string) (string, error) {
 		// A JSON string is a YAML string; $$ in the file is a dollar sign.
-		quoted, err := json.Marshal(filepath.Join(dir, dataDir, name))
+		quoted, err := json.Marshal(text)
 		return strings.ReplaceAll(string(quoted), "$", "$$"), err
 	}
-	t, err := template.New(sampleName).Funcs(template.FuncMap{"file": file}).Parse(sampleText)
+	t, err := template.New(sampleName).Funcs(template.FuncMap{
+		"file":  func(name string) (string, error) { return quote(filepath.Join(dir, dataDir, name)) },
+		"url":   func() (string, error) { return quote(objectsURL(dir)) },
+		"spool": func() (string, error) { return quote(filepath.Join(dir, spoolDir)) },
+	}).Parse(text)
 	if err != nil {
 		return "", fmt.Errorf("parse sample file: %w", err)
 	}
@@ -67,3 +80,6 @@ func sample(dir string) (string, error) {
 	err = t.Execute(&b, map[string]string{"Env": BrokerEnv, "Addr": preferredAddr, "Dir": dir})
 	return b.String(), err
 }
+
+// objectsURL returns the URL of the folder with objects.
+func objectsURL(dir string) string { return "file://" + filepath.Join(dir, objectsDir) }

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"kcagent/config"
 	"kcagent/sink"
@@ -14,7 +15,7 @@ func unset(string) (string, bool) { return "", false }
 func TestSampleIsValid(t *testing.T) {
 	f := func(dir string) {
 		t.Helper()
-		text, err := sample(dir)
+		text, err := sample(dir, filesText)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -51,7 +52,7 @@ func TestSampleIsValid(t *testing.T) {
 }
 
 func TestSampleReadsTheBrokerFromTheEnvironment(t *testing.T) {
-	text, err := sample("/tmp/demo")
+	text, err := sample("/tmp/demo", filesText)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,17 +70,46 @@ func TestSampleReadsTheBrokerFromTheEnvironment(t *testing.T) {
 func TestExistingSampleIsKept(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "made", "for it")
 	path := filepath.Join(dir, sampleName)
-	if kept, err := writeSample(dir); kept || err != nil {
+	if kept, err := writeSample(dir, false); kept || err != nil {
 		t.Fatalf("first: kept %v, %v", kept, err)
 	}
 	const edited = "consumers: [] # edited"
 	if err := os.WriteFile(path, []byte(edited), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if kept, err := writeSample(dir); !kept || err != nil {
+	if kept, err := writeSample(dir, false); !kept || err != nil {
 		t.Errorf("second: kept %v, %v", kept, err)
 	}
 	if text, err := os.ReadFile(path); string(text) != edited || err != nil {
 		t.Errorf("the file is now %q, %v", text, err)
+	}
+}
+
+// TestSampleWithObjectsIsValid: orders and payments have objects sinks into a folder of the demo.
+func TestSampleWithObjectsIsValid(t *testing.T) {
+	for _, dir := range []string{"/tmp/demo", "/tmp/a strange $HOME $$ folder: 'of' ü<&>"} {
+		text, err := sample(dir, objectsText)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, problems := config.Parse(sampleName, []byte(text), unset)
+		if len(problems) > 0 {
+			t.Fatalf("%v\n%s", problems, text)
+		}
+		for _, consumer := range c.Consumers {
+			o := consumer.Sink.Objects
+			if consumer.Name == "audit" {
+				if consumer.State != config.Paused || o != nil {
+					t.Errorf("%s is %s, with the sink %s", consumer.Name, consumer.State, consumer.Sink)
+				}
+				continue
+			}
+			if o == nil || o.URL != "file://"+filepath.Join(dir, objectsDir) || o.Spool != filepath.Join(dir, spoolDir) || o.Rotate.Every > 10*time.Second || o.Format != sink.JSON {
+				t.Errorf("%s has the sink %+v", consumer.Name, o)
+			}
+		}
+		if len(c.Consumers) != 3 || len(c.Warnings) > 0 {
+			t.Errorf("%d consumers, warnings %v", len(c.Consumers), c.Warnings)
+		}
 	}
 }

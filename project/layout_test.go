@@ -35,7 +35,7 @@ var arrows = []struct{ name, imports string }{
 	{"cli/logging", "logkey"},
 	{"cli/systemd", "agent/consumer agent/web config/filewatch logkey"},
 	{"cli/statustable", "agent/consumer agent/web"},
-	{"demo", "logkey sink/file/filename"},
+	{"demo", "logkey sink sink/file/filename sink/objects/folder sink/objects/store"},
 	{"verify", "sink sink/objects/store sink/template"},
 
 	{"agent", "agent/consumer agent/diskspace agent/kafka agent/kafka/login agent/outage agent/plan agent/precheck agent/web condition config config/filewatch limits logkey retry sink sink/kinds"},
