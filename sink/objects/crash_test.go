@@ -122,6 +122,11 @@ func TestPlanIsCompletedByItsOwnSettings(t *testing.T) {
 		if l, ok := b.sink.Limits(tp); !ok || l.Before != 6 {
 			t.Errorf("the limits are %+v, %t, want records before 6", l, ok)
 		}
+		encoder := b.sink.Encoder(tp) // it stays valid
+		at := w.log[tp][0].Time
+		if !encoder.ValueOnly() || encoder.Window(at).From.IsZero() {
+			t.Errorf("the encoder is not that of the plan")
+		}
 		b.mustWrite(0, 2)
 		if c := b.commit(tp); c.Next != 0 || c.Plan == nil || c.Nonce != w.committed[tp].Nonce {
 			t.Errorf("during the completion: %+v, want the open plan", c)
@@ -145,6 +150,9 @@ func TestPlanIsCompletedByItsOwnSettings(t *testing.T) {
 			t.Errorf("after the completion: %+v", c)
 		}
 		b.finish()
+		if encoder.ValueOnly() {
+			t.Errorf("the encoder is still that of the plan")
+		}
 		w.wantKeys(fmt.Sprintf("new/orders/22/0-%020d-%020d.jsonl.zst", 6, 9), first)
 		_, data, _ := w.store.Content(first)
 		if got := sinktest.Values(t, sink.Raw, unpack(t, first, data)); !slices.Equal(got, sinktest.Want(0, 0, 6)) {

@@ -74,7 +74,18 @@ func TestLifeOfARange(t *testing.T) {
 		m.sink.Publish(tp, c)
 		synctest.Wait()
 		w.wantKeys(rangeKey(0, 0, 4))
+		before := m.sink.Plan(tp, sink.Position{Next: 5})
 		m.sink.Publish(tp, c) // again, as after a read back
+		if again := m.sink.Plan(tp, sink.Position{Next: 5}); again.Nonce != before.Nonce {
+			t.Errorf("another commit has changed the next one from %+v to %+v", before, again)
+		}
+		var ops []string
+		for _, call := range w.store.Calls() {
+			ops = append(ops, call.Op)
+		}
+		if got := strings.Join(ops, " "); got != "head head put" { // the probe, then the upload
+			t.Errorf("the calls are %s", got)
+		}
 		if done := m.commit(tp); done.Next != 5 || done.Plan != nil || done.Nonce == c.Nonce {
 			t.Errorf("after the upload: %+v, want offset 5 without a plan", done)
 		}

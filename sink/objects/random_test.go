@@ -16,7 +16,7 @@ import (
 // TestRandomFaults: the store fails, hangs, loses responses and delays uploads, agents crash and
 // return, remain as zombies, and lose their spool. At the end, each record is in one object.
 func TestRandomFaults(t *testing.T) {
-	for seed := range uint64(40) {
+	for seed := range uint64(25) {
 		bubble(t, func(t *testing.T) { randomFaults(t, rand.New(rand.NewPCG(seed, 1))) })
 		if t.Failed() {
 			t.Fatalf("seed %d", seed)
