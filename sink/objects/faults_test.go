@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -84,12 +85,18 @@ func TestFullDiskClosesOneRangeAtATime(t *testing.T) {
 // TestLostSpool: records whose file is lost are read again. With an open plan, exactly those of the
 // plan are read.
 func TestLostSpool(t *testing.T) {
-	for _, when := range []string{"while it grows", "before the plan", "before the upload"} {
+	for _, when := range []string{"while it grows", "before the plan", "before the upload", "during the upload"} {
 		t.Run(when, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				w := newWorld(t, 2, 20)
-				a := w.join(nil)
 				tp := partitionOf(0)
+				var once sync.Once
+				a := w.join(func(_ context.Context, c storetest.Call) (f storetest.Fault) {
+					if c.Op == storetest.Put && when == "during the upload" && strings.Contains(c.Key, "/0-") {
+						once.Do(func() { truncateSpool(t, w.spec.Spool) })
+					}
+					return f
+				})
 				a.mustWrite(0, 10)
 				a.mustWrite(1, 10)
 				lose := func() {
@@ -112,6 +119,10 @@ func TestLostSpool(t *testing.T) {
 					synctest.Wait()
 					lose()
 					a.commit(tp)
+				case "during the upload":
+					_ = a.sink.Flush(t.Context(), true)
+					synctest.Wait()
+					a.commit(tp)
 				}
 				synctest.Wait()
 				err := a.sink.Flush(t.Context(), false)
@@ -129,6 +140,19 @@ func TestLostSpool(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// truncateSpool truncates all files of a spool.
+func truncateSpool(t *testing.T, root string) {
+	files, err := filepath.Glob(filepath.Join(root, "*", "0*"))
+	if err != nil || len(files) == 0 {
+		t.Errorf("no files: %v", err)
+	}
+	for _, f := range files {
+		if err := os.Truncate(f, 1); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -215,12 +215,15 @@ func (m *member) mustWrite(p int32, n int) {
 	}
 }
 
-// flush flushes the sink, and commits what it plans.
+// flush flushes the sink, and commits what it plans. A partition that has lost records is resumed.
 func (m *member) flush(all bool) error {
 	err := m.sink.Flush(m.Context(), all)
 	for _, tp := range slices.SortedFunc(maps.Keys(m.log), func(a, b sink.TopicPartition) int { return int(a.Partition - b.Partition) }) {
-		if sink.PartitionError(err, tp) == nil {
+		switch cause := sink.PartitionError(err, tp); {
+		case cause == nil:
 			m.commit(tp)
+		case isReopen(cause):
+			m.resume(tp)
 		}
 	}
 	return err

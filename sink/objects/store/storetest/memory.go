@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"maps"
@@ -109,7 +110,7 @@ func (m *Memory) Put(ctx context.Context, key string, body io.ReaderAt, size int
 	}
 	data := make([]byte, size)
 	if n, err := body.ReadAt(data, 0); int64(n) < size {
-		return errors.Join(errors.New("read the body"), err)
+		return fmt.Errorf("read the body: %v", err) // the caller must not rely on the cause
 	}
 	a.Meta = maps.Clone(a.Meta)
 	if f.Late != nil {
