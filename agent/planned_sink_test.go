@@ -247,7 +247,9 @@ func (s *planned) Plan(tp sink.TopicPartition, accepted sink.Position) sink.Comm
 	case p == nil:
 		return sink.Commit{Position: sink.Position{Next: -1}}
 	case p.closed == nil && len(p.records) == 0 && p.completing == nil:
-		p.base = accepted
+		if accepted.Next > p.base.Next { // an upload may have ended before the agent has recorded the last Write
+			p.base = accepted
+		}
 	case p.closed == nil && p.completing != nil:
 		return sink.Commit{Position: p.base, Plan: p.completing, Nonce: p.completing.Nonce}
 	case p.closed != nil && p.closed.uploaded:
@@ -271,7 +273,7 @@ func (s *planned) Publish(tp sink.TopicPartition, c sink.Commit) {
 	case c.Plan != nil && c.Nonce == p.closed.plan.Nonce:
 		s.upload(tp, p.closed)
 	case c.Plan == nil && p.closed.uploaded && c.Next == p.closed.next.Next:
-		p.base, p.closed, p.nonce = p.closed.next, nil, offsets.NewID()
+		p.base, p.closed, p.completing, p.nonce = p.closed.next, nil, nil, offsets.NewID()
 	}
 }
 

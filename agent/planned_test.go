@@ -15,6 +15,7 @@ import (
 
 	"kcagent/agent/consumer"
 	"kcagent/agent/offsets"
+	"kcagent/leader"
 	"kcagent/sink"
 )
 
@@ -414,4 +415,70 @@ func TestPartitionWaitsForTheSink(t *testing.T) {
 	p.setFull(false)
 	r.wantOnce(p.bucket, "t/0@0=a", "t/0@1=b")
 	r.wantCommitted(0, 2)
+}
+
+// TestTruncatedPlanIsAnError: a later leader has written the last record of the plan, so the log was
+// truncated since. Nothing is published.
+func TestTruncatedPlanIsAnError(t *testing.T) {
+	r, p := newPlannedRig(t, 1, 2)
+	r.edit("")
+	r.wantCommitted(0, 0)
+	_ = r.stop()
+	r.produce(0, "a", "b")
+	r.cluster.ShufflePartitionLeaders() // another epoch
+	r.produce(0, "c")
+	r.commitPlan(sink.Plan{Nonce: "theirs", First: 0, Next: 3, Epoch: leader.NewEpoch(0), Records: 3})
+	r.restart(p.open)
+	r.edit("")
+	r.wantError("complete the plan of t/0: the log was truncated since objects of the offsets from 0 to 2 were planned")
+	if got := p.keys(); len(got) > 0 {
+		t.Errorf("published %q", got)
+	}
+}
+
+// TestPausedConsumerKeepsAnOpenPlan: a paused consumer stores nothing, so it completes the plan once
+// it is running.
+func TestPausedConsumerKeepsAnOpenPlan(t *testing.T) {
+	r, p := newPlannedRig(t, 1, 2)
+	r.edit("")
+	r.wantCommitted(0, 0)
+	_ = r.stop()
+	r.produce(0, "a", "b", "c", "d")
+	r.deleteBefore(0, 1)
+	plan := sink.Plan{Nonce: "theirs", First: 0, Next: 2, Records: 2}
+	r.commitPlan(plan)
+	r.restart(p.open)
+	r.edit(", state: paused")
+	r.wantStatus(consumer.Paused)
+	if _, m := r.committedMeta(); m.Plan == nil || len(p.keys()) > 0 {
+		t.Errorf("the consumer is PAUSED with %+v and %q", m, p.keys())
+	}
+	r.edit("")
+	r.wantOnce(p.bucket, "t/0@1=b", "t/0@2=c", "t/0@3=d")
+	r.wantObjects(p.bucket, "t/0:0-1", "t/0:2-3")
+}
+
+// TestResetPublishesFirst: on_offset_out_of_range moves the position while the sink has records. They
+// are published before a range begins at the new position.
+func TestResetPublishesFirst(t *testing.T) {
+	r, p := newPlannedRig(t, 1, 0)
+	r.edit("")
+	r.wantCommitted(0, 0)
+	r.produce(0, "a", "b")
+	r.eventually("the records in the sink", func() (bool, any) { n := r.counters().Records; return n == 2, n })
+	p.setFull(true)
+	r.produce(0, "c", "d", "e") // and the first of them wakes the partition
+	r.eventually("the lag", func() (bool, any) {
+		lag := r.consumer().Partitions[0].Lag
+		return lag != nil && *lag == 3, lag
+	})
+	r.deleteBefore(0, 4)
+	p.setFull(false)
+	r.wantCommitted(0, 4)
+	r.wantObjects(p.bucket, "t/0:0-1")
+	r.eventually("the next record in the sink", func() (bool, any) { n := r.counters().Records; return n == 3, n })
+	r.edit(", state: stopped")
+	r.wantStatus(consumer.Created)
+	r.wantObjects(p.bucket, "t/0:0-1", "t/0:4-4")
+	r.wantOnce(p.bucket, "t/0@0=a", "t/0@1=b", "t/0@4=e")
 }

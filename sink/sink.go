@@ -24,8 +24,8 @@ type Sink interface {
 	Adopt(ctx context.Context, tp TopicPartition, id string, p Position) error
 
 	// Complete is like Adopt, for a partition whose committed offset has a plan: the sink
-	// publishes exactly the records of the plan, by the settings of the plan. The caller
-	// writes the records from plan.First on, until its position is plan.Next or beyond. Then
+	// publishes exactly the records of the plan, by the settings of the plan. p.Next is
+	// plan.First. The caller writes the records from there on, until its position is plan.Next or beyond. Then
 	// Plan returns the position plan.Next, once the records are published. The caller calls
 	// Resume before it writes further records. A sink that does not publish by plan returns
 	// [ErrPlan].
@@ -69,7 +69,8 @@ type Sink interface {
 	Plan(tp TopicPartition, accepted Position) Commit
 
 	// Publish says that the group has committed c, which Plan has returned; it may be called
-	// again with the same c. If c has a plan, the sink makes the records of the plan visible, in
+	// again with the same c. If c has no plan and the position that the group has committed
+	// already, it says that without another commit. If c has a plan, the sink makes the records of the plan visible, in
 	// a goroutine of its own, and calls Options.Due when Plan has the next commit, or when it
 	// failed. It must not be called while the result of the commit is unknown.
 	Publish(tp TopicPartition, c Commit)

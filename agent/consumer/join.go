@@ -59,7 +59,7 @@ func (m *member) prepare(ctx context.Context, abandon context.CancelCauseFunc, e
 func (m *member) conclude(ctx context.Context, j *joinAttempt, end *generationEnd) {
 	baseline := &m.consumer.history.Baseline
 	if j != nil {
-		end.unsaved = j.generation.Unsaved()
+		end.unsaved, end.commitLost = j.generation.Unsaved(), j.generation.CommitLost()
 		if j.generation.Joined() {
 			m.ended = time.Now()
 		}

@@ -245,7 +245,11 @@ func (m *member) consume(ctx context.Context) error {
 // follow decides, by the end of a generation, what the member does next. It returns true if no
 // other generation can follow.
 func (m *member) follow(ctx context.Context, end *generationEnd) (done bool, err error) {
-	switch classify(*end) {
+	outcome := classify(*end)
+	if end.commitLost && outcome != runStopped {
+		m.leaveForSure(ctx)
+	}
+	switch outcome {
 	case runStopped:
 		return true, end.unsaved
 	case restartStalled:
@@ -253,9 +257,7 @@ func (m *member) follow(ctx context.Context, end *generationEnd) (done bool, err
 	case resubscribe:
 		m.short, m.listAge = 0, 0
 	case leaveAndRejoin:
-		if errors.Is(end.cause, generation.ErrCommitLost) {
-			m.leaveForSure(ctx)
-		} else if err := m.leaveAsStatic(); err != nil {
+		if err := m.leaveAsStatic(); err != nil {
 			m.log.Warn("leaving the group to rejoin it failed", logkey.Error, err)
 		}
 		m.pace(ctx)

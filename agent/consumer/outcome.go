@@ -18,6 +18,8 @@ type generationEnd struct {
 	err     error // what the join returned; nil after a rebalance
 	unsaved error // what the last flush and commit could not save
 
+	commitLost bool // a commit without a response may still arrive
+
 	began   time.Time
 	absent  []error // of the topics, before the join
 	pattern string  // of the topics; "" if the consumer lists them
@@ -37,7 +39,7 @@ const (
 	rejoinSlowly                  // join again, with a pause if the generation before was short, too
 	resubscribe                   // join again at once, with topics that are looked up again
 	refreshTopics                 // wait, and look up the topics again: one of them may be being deleted
-	leaveAndRejoin                // leave the group, and join again with another member id
+	leaveAndRejoin                // leave the group, which a static member does not do otherwise, and join again
 	instanceTaken                 // wait until no other member has the instance_id
 	retryJoin                     // report the error, wait, and join again with the same client
 	reopenClient                  // return the error: a new client is needed
@@ -62,7 +64,7 @@ func classify(e generationEnd) outcome {
 		return restartStalled
 	case errors.Is(e.cause, generation.ErrTopicsChanged):
 		return resubscribe
-	case errors.Is(e.cause, errUnassignedPartition), errors.Is(e.err, errForeignTopic), errors.Is(e.cause, generation.ErrCommitLost):
+	case errors.Is(e.cause, errUnassignedPartition), errors.Is(e.err, errForeignTopic):
 		return leaveAndRejoin
 	case errors.Is(e.err, sarama.ErrFencedInstancedId), errors.Is(e.cause, sarama.ErrFencedInstancedId):
 		return instanceTaken
@@ -70,6 +72,8 @@ func classify(e generationEnd) outcome {
 		return rejoinSlowly
 	case errors.As(e.err, new(*fetch.TopicError)) && (e.followsPattern || e.listedTopics) && e.shortBefore < vanishingTries:
 		return refreshTopics
+	case errors.Is(e.cause, generation.ErrCommitLost): // whatever the join returned then
+		return rejoinSlowly
 	case e.err != nil && needsNewClient(e.err, e.everJoined):
 		return reopenClient
 	case e.err != nil:

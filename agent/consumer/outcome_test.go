@@ -53,8 +53,8 @@ func TestClassifyEndOfGeneration(t *testing.T) {
 		"A topic that is not subscribed to makes a static member leave and rejoin.": {
 			ended(func(e *generationEnd) { e.err = fmt.Errorf("setup: %w", errForeignTopic) }), leaveAndRejoin,
 		},
-		"A member whose commit got no response and is not in force leaves, and rejoins with another member id.": {
-			ended(func(e *generationEnd) { e.cause, e.err = generation.ErrCommitLost, net.ErrClosed }), leaveAndRejoin,
+		"A member whose commit got no response and is not in force joins again.": {
+			ended(func(e *generationEnd) { e.cause, e.err = generation.ErrCommitLost, net.ErrClosed }), rejoinSlowly,
 		},
 		"A member whose instance_id was taken waits until it is free.": {
 			ended(func(e *generationEnd) { e.err = sarama.ErrFencedInstancedId }), instanceTaken,

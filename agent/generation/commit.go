@@ -37,7 +37,7 @@ func (f *flusher) commitPoints(points map[*Partition]flushPoint) map[*Partition]
 		if at.planned {
 			at.commit = f.env.Sink.Plan(p.TopicPartition, at.pos)
 		}
-		if !p.recordFlush(at) {
+		if at.commit.Next < 0 || !p.recordFlush(at) {
 			delete(points, p)
 			continue
 		}

@@ -13,6 +13,12 @@
 //   - A flush covers only records that were accepted in the same round of the partition. If
 //     a partition's sink is reopened during a flush, the flush returns nil although the
 //     records that it was to cover were dropped.
+//   - With a sink that publishes by plan, the flusher commits what Sink.Plan returns, and calls
+//     Sink.Publish only after the coordinator has accepted exactly that. After a commit without a
+//     response, it does neither until it has read what is committed. A plan that is committed is
+//     never committed again or replaced, so each commit has a nonce of its own.
+//   - A round that completes a plan reads by the settings of the plan, ends by position, and is
+//     followed by a round by the present settings.
 //   - While the gate is shut, no goroutine writes to the sink. A chunk that finds the gate
 //     shut is dropped, and its partition is rewound.
 //   - The chunks in progress are of different partitions. There are at most as many as the

@@ -165,11 +165,6 @@ func (f *flusher) flushNow() {
 // by plan publishes everything, until ctx ends.
 func (f *flusher) flushLast(ctx context.Context) error {
 	defer f.env.Conditions.End(condition.OffsetsUnverified, f.env.Spec.Load().Name)
-	defer func() {
-		if f.unconfirmed != nil {
-			f.abandon(ErrCommitLost)
-		}
-	}()
 	err := f.flush(ctx, true)
 	for wait := (retry.Backoff{}); f.mustPublish(err); err = f.flush(ctx, true) {
 		if err == nil { // until an upload has ended

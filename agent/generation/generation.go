@@ -227,6 +227,10 @@ func (g *Generation) ID() int32 { return g.session.GenerationID() }
 // crash. It may be called from any goroutine.
 func (g *Generation) AllPositioned() bool { return g.positioned.Load() }
 
+// CommitLost reports, after Cleanup, that a commit got no response, and is not known to be in force.
+// The member must not join the group again with the same id: the commit may still arrive.
+func (g *Generation) CommitLost() bool { return g.Joined() && g.flusher.unconfirmed != nil }
+
 // Unsaved returns why the last flush or commit failed, after Cleanup; nil if it succeeded.
 func (g *Generation) Unsaved() error { return g.unsaved }
 
