@@ -128,7 +128,7 @@ func (s *fileSink) writeWindow(ctx context.Context, c sink.Chunk) error {
 		case err != nil:
 			return err
 		case c.Next <= win.have && !isLater(c.Epoch, win.ledger.Epoch): // read again after a crash
-		case win.have > 0 && p.pos.Next < win.have && c.Next > win.have:
+		case 0 <= p.pos.Next && p.pos.Next < win.have && win.have < c.Next:
 			p.before = win.have
 			return sink.ErrReadAgain
 		default:
