@@ -3,6 +3,7 @@ package s3test
 import (
 	"crypto/rand"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -24,7 +25,7 @@ type Proxy struct {
 }
 
 // A Fault is called for each request. If it returns true, it has responded, and the request is not
-// forwarded. It may change the headers; the proxy signs the request again then.
+// forwarded. It may change the headers and the query; the proxy signs the request again then.
 type Fault func(w http.ResponseWriter, r *http.Request) bool
 
 // Proxy starts a proxy without faults. It ends with the test.
@@ -44,11 +45,11 @@ func (s *Server) Proxy(t testing.TB) *Proxy {
 		fault := p.fault
 		p.requests = append(p.requests, r.Method+" "+r.URL.RequestURI())
 		p.mu.Unlock()
-		sent := r.Header.Clone()
+		sent, query := r.Header.Clone(), r.URL.RawQuery
 		if fault != nil && fault(w, r) {
 			return
 		}
-		if !reflect.DeepEqual(sent, r.Header) {
+		if !reflect.DeepEqual(sent, r.Header) || query != r.URL.RawQuery {
 			r = signer.SignV4(*r, s.AccessKey, s.SecretKey, "", Region)
 		}
 		forward.ServeHTTP(w, r)
@@ -132,6 +133,7 @@ func Reset(w http.ResponseWriter, r *http.Request) bool {
 
 // Hang does not respond until the client closes the connection.
 func Hang(_ http.ResponseWriter, r *http.Request) bool {
+	_, _ = io.Copy(io.Discard, r.Body) // else net/http does not notice the end of the connection
 	<-r.Context().Done()
 	return true
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/minio/minio-go/v7"
 	"go.uber.org/goleak"
@@ -16,7 +17,10 @@ import (
 	"kcagent/sink/objects/store/storetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	minio.DefaultRetryUnit = time.Millisecond // the client pauses after the last attempt, too
+	goleak.VerifyTestMain(m)
+}
 
 // minPart is the smallest part that a server accepts.
 const minPart = 5 << 20

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/minio/minio-go/v7"
@@ -46,7 +47,7 @@ func (s *Store) explain(ctx context.Context, op operation, key string, err error
 	permission := (*string)(nil)
 	switch r := minio.ToErrorResponse(err); {
 	case r.Code != "":
-		err, permission = s.explainResponse(op, r)
+		permission, err = s.explainResponse(op, r)
 	case errors.As(err, new(*credentialsError)):
 		permission = new(string)
 	case errors.As(err, new(*contentError)), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
@@ -62,44 +63,44 @@ func (s *Store) explain(ctx context.Context, op operation, key string, err error
 
 // explainResponse returns the cause of a response that rejects a request. permission is not nil if
 // the request lacks a permission, or valid credentials, see [store.PermissionError].
-func (s *Store) explainResponse(op operation, r minio.ErrorResponse) (err error, permission *string) {
+func (s *Store) explainResponse(op operation, r minio.ErrorResponse) (permission *string, err error) {
 	switch r.Code {
 	case "NoSuchKey":
-		return store.ErrNotExist, nil
+		return nil, store.ErrNotExist
 	case "PreconditionFailed":
-		return store.ErrExists, nil
+		return nil, store.ErrExists
 	case "NoSuchBucket":
-		return fmt.Errorf("bucket %s does not exist; create it, or correct url", s.bucket), nil
+		return nil, fmt.Errorf("bucket %s does not exist; create it, or correct url", s.bucket)
 	case "ConditionalRequestConflict", "OperationAborted", "Conflict":
-		return errors.New("another upload of the same object is in progress"), nil
+		return nil, errors.New("another upload of the same object is in progress")
 	case "SlowDown", "SlowDownWrite", "SlowDownRead", "ServiceUnavailable", "Throttling", "ThrottlingException", "TooManyRequests":
-		return fmt.Errorf("the store limits the rate of requests (%s)", r.Code), nil
+		return nil, fmt.Errorf("the store limits the rate of requests (%s)", r.Code)
 	case "RequestTimeTooSkewed":
-		return errors.New(s.explainSkew()), nil
+		return nil, errors.New(s.explainSkew())
 	case "InvalidAccessKeyId":
-		return fmt.Errorf("the store does not know the access key; check %s", s.source.describe()), new(string)
+		return new(string), fmt.Errorf("the store does not know the access key; check %s", s.source.describe())
 	case "SignatureDoesNotMatch":
-		return fmt.Errorf("the secret access key does not match the access key; check %s", s.source.describe()), new(string)
+		return new(string), fmt.Errorf("the secret access key does not match the access key; check %s", s.source.describe())
 	case "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired":
-		return fmt.Errorf("the credentials have expired; renew %s", s.source.describe()), new(string)
+		return new(string), fmt.Errorf("the credentials have expired; renew %s", s.source.describe())
 	case "InvalidToken", "InvalidSecurity", "UnrecognizedClientException":
-		return fmt.Errorf("the credentials are invalid; check %s", s.source.describe()), new(string)
+		return new(string), fmt.Errorf("the credentials are invalid; check %s", s.source.describe())
 	case "AccessDenied", "AccountProblem", "AllAccessDisabled":
 		return s.explainDenied(op, r)
 	case "NotImplemented":
-		return errors.New("the store does not implement a part of the request; remove storage_class, tags and server_side_encryption"), nil
+		return nil, errors.New("the store does not implement a part of the request; remove storage_class, tags and server_side_encryption")
 	case "PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "InvalidRegion", "IllegalLocationConstraintException":
-		return errors.New(s.explainRegion(r)), nil
+		return nil, errors.New(s.explainRegion(r))
 	}
 	switch {
 	case r.StatusCode/100 == 3:
-		return errors.New(s.explainRegion(r)), nil
+		return nil, errors.New(s.explainRegion(r))
 	case strings.Contains(r.Message, "HTTP request to an HTTPS server"):
-		return errors.New("the endpoint requires TLS; use https:// in endpoint"), nil
+		return nil, errors.New("the endpoint requires TLS; use https:// in endpoint")
 	case strings.Contains(r.Code, " "): // the status, because the body is not XML
-		return fmt.Errorf("the store responds with %s", r.Code), nil
+		return nil, fmt.Errorf("the store responds with %s", r.Code)
 	}
-	return fmt.Errorf("the store responds with %s: %s", r.Code, withoutIDs(r.Message)), nil
+	return nil, fmt.Errorf("the store responds with %s: %s", r.Code, withoutIDs(r.Message))
 }
 
 var (
@@ -111,14 +112,14 @@ var (
 
 // explainDenied names the permission that is missing: that of the operation, unless Amazon names
 // another, such as one of the key that encrypts the bucket.
-func (s *Store) explainDenied(op operation, r minio.ErrorResponse) (error, *string) {
+func (s *Store) explainDenied(op operation, r minio.ErrorResponse) (*string, error) {
 	permission := op.permission
 	if found := deniedAction.FindStringSubmatch(r.Message); found != nil {
 		permission = found[1]
 	} else if permission == "s3:GetObject" { // S3 also responds so if the object does not exist
-		return fmt.Errorf("access denied; grant s3:GetObject and s3:ListBucket to the owner of %s", s.source.describe()), &permission
+		return &permission, fmt.Errorf("access denied; grant s3:GetObject and s3:ListBucket to the owner of %s", s.source.describe())
 	}
-	return fmt.Errorf("access denied; grant %s to the owner of %s", permission, s.source.describe()), &permission
+	return &permission, fmt.Errorf("access denied; grant %s to the owner of %s", permission, s.source.describe())
 }
 
 // explainSkew says by how much the clock is wrong, in minutes: the store accepts 15.
@@ -160,12 +161,21 @@ func (s *Store) explainConnection(err error) error {
 		return fmt.Errorf("%s: %w", at, err)
 	case errors.As(err, &refused) && refused.Op == "dial":
 		return limits.WithoutPorts(fmt.Errorf("connect to %s: %w", at, refused.Err))
-	case errors.As(err, &refused) && (refused.Op == "read" || refused.Op == "write"):
-		return fmt.Errorf("connection to %s: %w", at, refused.Err)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), strings.Contains(err.Error(), "Connection closed by foreign host"):
+	case closedByStore(err):
 		return fmt.Errorf("%s closed the connection", at)
 	}
 	return limits.WithoutPorts(err)
+}
+
+// closedByStore reports whether the store closed the connection. How the system says so depends on
+// what the connection was doing.
+func closedByStore(err error) bool {
+	for _, is := range []error{io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, is) {
+			return true
+		}
+	}
+	return strings.Contains(err.Error(), "Connection closed by foreign host") // the client replaces io.EOF
 }
 
 // explainTLS returns the cause of an error of TLS with a host, nil if it is none.
@@ -206,7 +216,12 @@ func explainChain(err error) error {
 
 // withoutIDs returns a message without identifiers, on one line.
 func withoutIDs(text string) string {
-	return identifier.ReplaceAllString(strings.Join(strings.Fields(text), " "), "…")
+	return identifier.ReplaceAllStringFunc(strings.Join(strings.Fields(text), " "), func(word string) string {
+		if strings.ContainsAny(word, "0123456789") {
+			return "…"
+		}
+		return word
+	})
 }
 
 // status returns the HTTP status of a response that rejects a request; 0 if there is none.

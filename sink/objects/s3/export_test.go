@@ -2,6 +2,8 @@ package s3
 
 import (
 	"context"
+	"net"
+	"net/http"
 	"time"
 
 	"kcagent/sink"
@@ -13,7 +15,7 @@ type Tuning struct {
 	Single, Part int64
 }
 
-// OpenTuned is Open with other limits.
+// OpenTuned is Open with other limits, and without pauses.
 func OpenTuned(ctx context.Context, spec *sink.ObjectsSpec, t Tuning) (*Store, error) {
 	tune := standard
 	tune.pause = time.Millisecond
@@ -26,8 +28,37 @@ func OpenTuned(ctx context.Context, spec *sink.ObjectsSpec, t Tuning) (*Store, e
 	return open(ctx, spec, tune)
 }
 
+// NewTransport returns the transport of a store whose connections dial returns.
+func NewTransport(dial func(ctx context.Context, network, address string) (net.Conn, error)) (rt http.RoundTripper, closeIdle func()) {
+	t, err := newTransport(nil, standard)
+	if err != nil {
+		panic(err) // it reads no file
+	}
+	t.next.DialContext, t.next.Proxy = dial, nil
+	return t, t.next.CloseIdleConnections
+}
+
 // ForgetEnvironment empties the chain of the process.
 func ForgetEnvironment() { environment = &chain{} }
 
+// RenewsIn reports whether the chain of the process renews its credentials within d.
+func RenewsIn(d time.Duration) bool { return environment.expired(time.Now().Add(d)) }
+
 // PartSize returns the size of the parts of an object.
 func PartSize(size int64) int64 { return (&Store{tuning: standard}).partSize(size) }
+
+// URLOf returns the URL of an object.
+func (s *Store) URLOf(ctx context.Context, key string) (string, error) {
+	u, err := s.client.PresignedGetObject(ctx, s.bucket, s.key(key), time.Minute, nil)
+	if err != nil {
+		return "", err
+	}
+	return u.Scheme + "://" + u.Host + u.Path, nil
+}
+
+// RenewNow makes the next request renew the credentials of the process.
+func RenewNow() {
+	environment.mu.Lock()
+	defer environment.mu.Unlock()
+	environment.renew = time.Now()
+}

@@ -50,7 +50,7 @@ type Store struct {
 
 // tuning are the constants that tests change.
 type tuning struct {
-	stall      time.Duration // a request fails if no byte moves for so long
+	stall      time.Duration // a request fails if no piece of it, of up to 32 KiB, moves for so long
 	completion time.Duration // the same for the end of an upload, whose parts the store joins
 	single     int64         // largest object that is one request
 	part       int64         // smallest part; 10,000 parts must hold the object

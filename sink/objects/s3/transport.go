@@ -92,7 +92,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// progress ends a request once no byte has moved for the limit.
+// progress ends a request once nothing has moved for the limit.
 type progress struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -113,7 +113,7 @@ func (p *progress) end() {
 	p.cancel(nil)
 }
 
-// A sentBody restarts the timer whenever the connection takes bytes.
+// A sentBody restarts the timer whenever the connection takes a piece.
 type sentBody struct {
 	io.ReadCloser
 	p *progress

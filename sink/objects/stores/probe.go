@@ -25,14 +25,39 @@ const leftover = 24 * time.Hour
 
 // Probe checks that the store permits all that the sink does: it uploads an object, reads and lists
 // it, and deletes it. conditional reports whether the store refuses to replace an object. An error
-// names the permission that is missing, see [store.PermissionError].
+// names the permission that is missing, see [store.PermissionError]. Its text is the same for each
+// probe.
 func Probe(ctx context.Context, s store.Store) (conditional bool, err error) {
-	key, data := probePrefix+rand.Text(), []byte("kcagent checks its permissions.\n")
+	id := rand.Text() // several agents may check a store at the same time
+	conditional, err = probe(ctx, s, probePrefix+id)
+	if err == nil {
+		err = deleteLeftovers(ctx, s)
+	}
+	if err == nil {
+		return conditional, nil
+	}
+	err = &probeError{strings.ReplaceAll(err.Error(), id, "…"), err}
+	if p, ok := errors.AsType[*store.PermissionError](err); ok {
+		err = &store.PermissionError{Permission: p.Permission, Err: err}
+	}
+	return false, err
+}
+
+// A probeError is an error without the random part of a key.
+type probeError struct {
+	text string
+	err  error
+}
+
+func (e *probeError) Error() string { return e.text }
+func (e *probeError) Unwrap() error { return e.err }
+
+func probe(ctx context.Context, s store.Store, key string) (conditional bool, err error) {
+	data := []byte("kcagent checks its permissions.\n")
 	a := store.Attributes{ContentType: "text/plain", Meta: map[string]string{"kcagentprobe": "1"}}
-	if _, err := s.Head(ctx, key); !errors.Is(err, store.ErrNotExist) {
-		if err == nil {
-			err = fmt.Errorf("check the store: it has an object %s that was not uploaded", key)
-		}
+	if _, err := s.Head(ctx, key); err == nil {
+		return false, fmt.Errorf("check the store: it has an object %s that was not uploaded", key)
+	} else if !errors.Is(err, store.ErrNotExist) {
 		return false, err
 	}
 	if err := s.AbortUploads(ctx, key); err != nil {
@@ -45,10 +70,7 @@ func Probe(ctx context.Context, s store.Store) (conditional bool, err error) {
 		_ = s.Delete(ctx, key) // as far as it is permitted
 		return false, err
 	}
-	if err := s.Delete(ctx, key); err != nil {
-		return false, err
-	}
-	return conditional, deleteLeftovers(ctx, s)
+	return conditional, s.Delete(ctx, key)
 }
 
 // check reads an object in each way, and tries to replace it.

@@ -3,9 +3,11 @@ package stores_test
 import (
 	"context"
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 
+	"kcagent/e2e/s3test"
 	"kcagent/sink"
 	"kcagent/sink/objects/store"
 	"kcagent/sink/objects/store/storetest"
@@ -104,4 +106,31 @@ func (c *changing) Head(ctx context.Context, key string) (store.Object, error) {
 	o, err := c.Memory.Head(ctx, key)
 	o.Size++
 	return o, err
+}
+
+// TestProbeOfS3: the probe passes on a real server, and names a permission that is missing.
+func TestProbeOfS3(t *testing.T) {
+	server := s3test.Start(t)
+	proxy := server.Proxy(t)
+	s, err := stores.Open(t.Context(), &sink.ObjectsSpec{
+		URL: server.URL("prefix"), Region: s3test.Region, Endpoint: proxy.Endpoint, PathStyle: true,
+		Credentials: sink.Credentials{AccessKeyFile: server.AccessKeyFile, SecretKeyFile: server.SecretKeyFile},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	if conditional, err := stores.Probe(t.Context(), s); err != nil || !conditional {
+		t.Errorf("Probe: %v, %v", conditional, err)
+	}
+	proxy.Set(s3test.Ignore)
+	if conditional, err := stores.Probe(t.Context(), s); err != nil || conditional {
+		t.Errorf("Probe of a server that ignores the condition: %v, %v", conditional, err)
+	}
+	proxy.Set(s3test.On(func(r *http.Request) bool { return r.Method == http.MethodDelete }, s3test.Respond(http.StatusForbidden, "AccessDenied", "Access Denied")))
+	_, err = stores.Probe(t.Context(), s)
+	permission, ok := errors.AsType[*store.PermissionError](err)
+	if !ok || permission.Permission != "s3:DeleteObject" || !strings.HasPrefix(err.Error(), "delete s3://lake/prefix/.kcagent-probe-…: access denied; grant s3:DeleteObject ") {
+		t.Errorf("Probe without the permission to delete: %v", err)
+	}
 }

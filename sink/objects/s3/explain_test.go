@@ -1,0 +1,199 @@
+package s3_test
+
+import (
+	"crypto/rand"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"kcagent/e2e/s3test"
+	"kcagent/sink"
+	"kcagent/sink/objects/s3"
+	"kcagent/sink/objects/store"
+)
+
+// TestErrorsNameTheNextStep: what the user reads for each response, which is the same for each
+// attempt and names no secret.
+func TestErrorsNameTheNextStep(t *testing.T) {
+	const files = "credentials.access_key_file and credentials.secret_key_file"
+	for _, c := range []struct {
+		status        int
+		code, message string
+		want          string
+		permission    string // "none" is no PermissionError
+	}{
+		{404, "NoSuchBucket", "The specified bucket does not exist", "bucket lake does not exist; create it, or correct url", "none"},
+		{403, "AccessDenied", "Access Denied", "access denied; grant s3:PutObject to the owner of " + files, "s3:PutObject"},
+		{403, "AccessDenied", "User: arn:aws:iam::1:user/x is not authorized to perform: kms:GenerateDataKey on resource: y", "access denied; grant kms:GenerateDataKey to the owner of " + files, "kms:GenerateDataKey"},
+		{403, "InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records.", "the store does not know the access key; check " + files, ""},
+		{403, "SignatureDoesNotMatch", "The request signature we calculated does not match", "the secret access key does not match the access key; check " + files, ""},
+		{400, "ExpiredToken", "The provided token has expired.", "the credentials have expired; renew " + files, ""},
+		{400, "InvalidToken", "The provided token is malformed", "the credentials are invalid; check " + files, ""},
+		{403, "RequestTimeTooSkewed", "The difference between the request time and the current time is too large.", "the clock of this host is 17 minutes behind that of the store; correct the clock", "none"},
+		{301, "PermanentRedirect", "The bucket you are attempting to access must be addressed using the specified endpoint.", "the bucket is in region eu-central-1, not in us-east-1; set region: eu-central-1", "none"},
+		{400, "AuthorizationHeaderMalformed", "The authorization header is malformed; the region 'us-east-1' is wrong; expecting 'eu-central-1'", "the bucket is in region eu-central-1, not in us-east-1; set region: eu-central-1", "none"},
+		{400, "EntityTooLarge", "Your proposed upload exceeds 5 bytes (request 4KPQ7ZRSNVQ8Z2VA)", "the store responds with EntityTooLarge: Your proposed upload exceeds 5 bytes (request …)", "none"},
+	} {
+		endpoint := fake(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Date", time.Now().Add(17*time.Minute).UTC().Format(http.TimeFormat))
+			w.Header().Set("X-Amz-Bucket-Region", "eu-central-1")
+			w.WriteHeader(c.status)
+			fmt.Fprintf(w, "<Error><Code>%s</Code><Message>%s</Message><RequestId>%s</RequestId><StringToSign>%s</StringToSign></Error>",
+				c.code, c.message, rand.Text(), r.Header.Get("Authorization"))
+		})
+		s := open(t, fakeSpec(t, endpoint), s3.Tuning{})
+		first, second := put(t, s, "k", 10), put(t, s, "k", 10)
+		if first == nil || second == nil || first.Error() != "upload s3://lake/p/k: "+c.want || second.Error() != first.Error() {
+			t.Errorf("%s: the errors are\n%v\n%v\nwant both\nupload s3://lake/p/k: %s", c.code, first, second, c.want)
+		}
+		permission := "none"
+		if p, ok := errors.AsType[*store.PermissionError](first); ok {
+			permission = p.Permission
+		}
+		if permission != c.permission {
+			t.Errorf("%s: the permission is %q, want %q", c.code, permission, c.permission)
+		}
+		if text := fmt.Sprintf("%v %#v", first, first); strings.Contains(text, secret) || strings.Contains(text, "Signature=") {
+			t.Errorf("%s: the error has a secret: %s", c.code, text)
+		}
+	}
+}
+
+// TestDeniedOperationNamesItsPermission.
+func TestDeniedOperationNamesItsPermission(t *testing.T) {
+	const created = "<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>"
+	const listed = "<ListMultipartUploadsResult><Upload><Key>p/k</Key><UploadId>1</UploadId></Upload></ListMultipartUploadsResult>"
+	for _, c := range []struct {
+		want  string
+		allow func(r *http.Request) string // the response to a request that is allowed
+		do    func(s *s3.Store) error
+	}{
+		{"s3:PutObject", nil, func(s *s3.Store) error { return put(t, s, "k", 10) }},
+		{"s3:PutObject", func(r *http.Request) string {
+			if r.URL.Query().Has("uploads") {
+				return created
+			}
+			return ""
+		}, func(s *s3.Store) error { return put(t, s, "k", 2*minPart) }},
+		{"s3:GetObject", nil, func(s *s3.Store) error { _, err := s.Head(t.Context(), "k"); return err }},
+		{"s3:GetObject", nil, func(s *s3.Store) error { _, err := s.Open(t.Context(), "k"); return err }},
+		{"s3:DeleteObject", nil, func(s *s3.Store) error { return s.Delete(t.Context(), "k") }},
+		{"s3:ListBucket", nil, func(s *s3.Store) error {
+			for _, err := range s.List(t.Context(), "") {
+				return err
+			}
+			return nil
+		}},
+		{"s3:ListBucketMultipartUploads", nil, func(s *s3.Store) error { return s.AbortUploads(t.Context(), "k") }},
+		{"s3:AbortMultipartUpload", func(r *http.Request) string {
+			if r.Method == http.MethodGet {
+				return listed
+			}
+			return ""
+		}, func(s *s3.Store) error { return s.AbortUploads(t.Context(), "k") }},
+	} {
+		s := open(t, fakeSpec(t, fake(t, func(w http.ResponseWriter, r *http.Request) {
+			if c.allow != nil {
+				if text := c.allow(r); text != "" {
+					_, _ = io.WriteString(w, text)
+					return
+				}
+			}
+			s3test.Respond(http.StatusForbidden, "AccessDenied", "Access Denied")(w, r)
+		})), inParts)
+		err := c.do(s)
+		p, ok := errors.AsType[*store.PermissionError](err)
+		if !ok || p.Permission != c.want || !strings.Contains(err.Error(), "access denied; grant "+c.want) {
+			t.Errorf("the error is %v, want that %s is missing", err, c.want)
+		}
+	}
+}
+
+// TestHeadExplainsRejections: the response to HEAD has no body, and the error names the cause all
+// the same.
+func TestHeadExplainsRejections(t *testing.T) {
+	s := open(t, fakeSpec(t, fake(t, func(w http.ResponseWriter, r *http.Request) {
+		s3test.Respond(http.StatusBadRequest, "ExpiredToken", "The provided token has expired.")(w, r)
+	})), s3.Tuning{})
+	_, err := s.Head(t.Context(), "k")
+	expect(t, err, "", "the credentials have expired; renew")
+}
+
+// TestRealServerRejections: the errors of a real server have the same texts.
+func TestRealServerRejections(t *testing.T) {
+	server := s3test.Start(t)
+	for _, c := range []struct {
+		change func(*sink.ObjectsSpec)
+		want   string
+	}{
+		{func(o *sink.ObjectsSpec) { o.URL = "s3://missing/p" }, "bucket missing does not exist; create it, or correct url"},
+		{func(o *sink.ObjectsSpec) { o.Credentials.AccessKeyFile = file(t, "k", "unknown") }, "the store responds with XAdminUserNotFound: No user exists with the provided access key ID."},
+		{func(o *sink.ObjectsSpec) { o.Credentials.SecretKeyFile = file(t, "k", "wrong") }, "the secret access key does not match the access key"},
+		{func(o *sink.ObjectsSpec) { o.Region = "eu-west-1" }, "the bucket is in region us-east-1, not in eu-west-1; set region: us-east-1"},
+		{func(o *sink.ObjectsSpec) { o.Credentials.SecretKeyFile = "/missing" }, "read credentials.secret_key_file: open /missing: no such file or directory"},
+		{func(o *sink.ObjectsSpec) { o.Credentials.SecretKeyFile = file(t, "k", " \n") }, "is empty"},
+	} {
+		o := spec(server, "p")
+		c.change(o)
+		expect(t, put(t, open(t, o, inParts), "k", 10), "upload s3://", c.want)
+	}
+}
+
+// TestConnectionErrors: TLS and the network.
+func TestConnectionErrors(t *testing.T) {
+	h := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }
+	secure := httptest.NewUnstartedServer(http.HandlerFunc(h))
+	secure.Config.ErrorLog = quiet
+	secure.StartTLS()
+	t.Cleanup(secure.Close)
+	ca := file(t, "ca.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw})))
+	plain := fake(t, h)
+	address := strings.TrimPrefix(secure.URL, "https://")
+	closed := httptest.NewServer(nil)
+	closed.Close()
+	for _, c := range []struct {
+		endpoint string
+		tls      *sink.ObjectsTLS
+		want     string
+	}{
+		{secure.URL, nil, "the certificate of " + address + " is not signed by an authority of the system; set tls.ca_file to the certificate of its authority"},
+		{secure.URL, &sink.ObjectsTLS{CAFile: ca}, "the object does not exist"},
+		{secure.URL, &sink.ObjectsTLS{InsecureSkipVerify: true}, "the object does not exist"},
+		{strings.Replace(secure.URL, "127.0.0.1", "localhost", 1), &sink.ObjectsTLS{CAFile: ca}, "is for [example.com *.example.com]; set path_style, or correct endpoint"},
+		{strings.Replace(secure.URL, "https:", "http:", 1), nil, "the endpoint requires TLS; use https:// in endpoint"},
+		{strings.Replace(plain, "http:", "https:", 1), nil, "the endpoint does not use TLS; use http:// in endpoint"},
+		{closed.URL, nil, "connect to " + strings.TrimPrefix(closed.URL, "http://") + ": connect: connection refused"},
+		{"http://host.invalid", nil, "connect to host.invalid: lookup host.invalid"},
+	} {
+		o := fakeSpec(t, c.endpoint)
+		o.TLS = c.tls
+		_, err := open(t, o, s3.Tuning{}).Open(t.Context(), "k")
+		expect(t, err, "read s3://lake/p/k: ", c.want)
+	}
+	if other := file(t, "other.pem", "no certificate"); true {
+		o := fakeSpec(t, secure.URL)
+		o.TLS = &sink.ObjectsTLS{CAFile: other}
+		_, err := s3.Open(t.Context(), o)
+		expect(t, err, "open s3://lake/p: read tls.ca_file", "no certificate found; use a PEM file")
+	}
+}
+
+// TestInvalidSettings are errors before the first request.
+func TestInvalidSettings(t *testing.T) {
+	for want, change := range map[string]func(*sink.ObjectsSpec){
+		"invalid url: use s3://bucket/prefix": func(o *sink.ObjectsSpec) { o.URL = "s3:///prefix" },
+		"invalid endpoint: use http://":       func(o *sink.ObjectsSpec) { o.Endpoint = "minio:9000" },
+		"invalid tags":                        func(o *sink.ObjectsSpec) { o.Tags = map[string]string{"": "x"} },
+	} {
+		o := fakeSpec(t, "http://127.0.0.1:1")
+		change(o)
+		_, err := s3.Open(t.Context(), o)
+		expect(t, err, "open s3://", want)
+	}
+}
