@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/agent/consumer"
@@ -434,6 +435,45 @@ func TestTruncatedPlanIsAnError(t *testing.T) {
 	if got := p.keys(); len(got) > 0 {
 		t.Errorf("published %q", got)
 	}
+}
+
+// transaction produces records of partition 0 in a transaction, which is committed or aborted.
+func (r *rig) transaction(end kgo.TransactionEndTry, values ...string) {
+	r.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(r.cluster.ListenAddrs()...), kgo.TransactionalID("tx"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		r.Fatal(err)
+	}
+	defer cl.Close()
+	if err := cl.BeginTransaction(); err != nil {
+		r.Fatal(err)
+	}
+	for _, v := range values {
+		if err := cl.ProduceSync(r.Context(), &kgo.Record{Topic: "t", Value: []byte(v)}).FirstErr(); err != nil {
+			r.Fatal(err)
+		}
+	}
+	if err := cl.EndTransaction(r.Context(), end); err != nil {
+		r.Fatal(err)
+	}
+}
+
+// TestLaterEpochAfterAPlan: what follows a plan was written by a later leader, and has no record for
+// the consumer. That is no truncation of the log.
+func TestLaterEpochAfterAPlan(t *testing.T) {
+	r, p := newPlannedRig(t, 1, 2)
+	r.edit("")
+	r.wantCommitted(0, 0)
+	_ = r.stop()
+	r.transaction(kgo.TryCommit, "a", "b")
+	r.cluster.ShufflePartitionLeaders() // another epoch
+	r.transaction(kgo.TryAbort, "c")
+	r.commitPlan(sink.Plan{Nonce: "theirs", First: 0, Next: 3, Epoch: leader.NewEpoch(0), Records: 2, Settings: map[string]string{"isolation": "read_committed"}})
+	r.restart(p.open)
+	r.edit("")
+	r.wantObjects(p.bucket, "t/0:0-2")
+	r.wantOnce(p.bucket, "t/0@0=a", "t/0@1=b")
+	r.wantCommitted(0, 3)
 }
 
 // TestPausedConsumerKeepsAnOpenPlan: a paused consumer stores nothing, so it completes the plan once

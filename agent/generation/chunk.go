@@ -172,11 +172,12 @@ func (c *chunkReader) setWindow(first time.Time) (from, to time.Time) {
 }
 
 // read reads records of part until the chunk is complete. It returns the offset to continue at: not
-// one after c.before, although there may be no record between the two.
+// one after c.before, although there may be no record between the two. A later leader may have
+// written what follows c.before.
 func (c *chunkReader) read(part *fetch.Part) (next int64, err error) {
 	next, err = c.readRecords(part)
-	if c.start < c.before {
-		next = min(next, c.before)
+	if c.start < c.before && c.before < next {
+		next, part.Epoch = c.before, part.ReadEpoch
 	}
 	return next, err
 }

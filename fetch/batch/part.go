@@ -14,6 +14,9 @@ type Part struct {
 	Next    int64        // the offset to continue at after all records
 	Last    leader.Epoch // leader epoch of the last batch before Next
 	Epoch   leader.Epoch // leader epoch of the last record before the offset that Each returned
+	// ReadEpoch is the leader epoch of the last record that Each has read, or of the last one before
+	// them. Epoch may be later, because batches without records for the caller follow.
+	ReadEpoch leader.Epoch
 }
 
 // Part returns the content for one subscription. Others read the same records at their own pace.
@@ -53,11 +56,12 @@ func (p *Part) Each(receive func(*Record) bool) (next int64, err error) {
 // walk calls read for the batches in order until one call has not read all records of its batch, or
 // returns an offset. It returns the offset to continue at, also with an error.
 func (p *Part) walk(read func(*Batch) (all bool, next int64, err error)) (next int64, err error) {
+	p.ReadEpoch = p.Epoch
 	for len(p.batches) > 0 {
 		from, epoch := p.batches[0].from, p.batches[0].epoch
 		all, next, err := read(&p.batches[0])
 		if all || p.batches[0].from > from {
-			p.Epoch = epoch
+			p.Epoch, p.ReadEpoch = epoch, epoch
 		}
 		if all {
 			p.batches[0] = Batch{} // so that the array does not keep its memory
