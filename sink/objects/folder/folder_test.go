@@ -277,6 +277,35 @@ func TestSameKeyAtTheSameTime(t *testing.T) {
 	}
 }
 
+// TestLongestName: an object can have the longest name of a file, with attributes, and what a crash has
+// left of its upload is aborted.
+func TestLongestName(t *testing.T) {
+	s := openFolder(t, t.TempDir())
+	for _, n := range []int{200, 201, 255} {
+		key := "a/" + strings.Repeat("x", n)
+		other := key[:len(key)-1] + "y"
+		put(t, s, other, "other", store.Attributes{})
+		part := filepath.Join(s.dir, partName(key, "crashed"))
+		if err := os.WriteFile(part, nil, fileMode); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.AbortUploads(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(part); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%d characters: after AbortUploads: %v", n, err)
+		}
+		put(t, s, key, "content", someAttributes)
+		o, err := s.Head(t.Context(), key)
+		if err != nil || o.Size != 7 || !maps.Equal(o.Meta, someAttributes.Meta) {
+			t.Errorf("%d characters: %+v, %v", n, o, err)
+		}
+		if o, err := s.Head(t.Context(), other); err != nil || len(o.Meta) > 0 {
+			t.Errorf("%d characters: the other object is %+v, %v", n, o, err)
+		}
+	}
+}
+
 // TestSidecarOfAnotherFileIsNotUsed: an upload crashed after its sidecar and before its object, or
 // a user replaced the object. Its attributes belong to no other file.
 func TestSidecarOfAnotherFileIsNotUsed(t *testing.T) {

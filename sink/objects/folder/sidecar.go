@@ -1,6 +1,8 @@
 package folder
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -35,7 +37,7 @@ func (c *sidecar) describes(info fs.FileInfo) bool {
 }
 
 // Names of the files of an upload, in the hidden folder beside the object. The last + separates
-// the name of the object from the upload's.
+// the name of the object from the upload's. A long one is replaced by its hash, so that both fit into a file name.
 const (
 	partEnd    = ".part"
 	sidecarEnd = ".json"
@@ -45,7 +47,21 @@ func partName(key, id string) string    { return uploadName(key, id) + partEnd }
 func sidecarName(key, id string) string { return uploadName(key, id) + sidecarEnd }
 
 func uploadName(key, id string) string {
-	return path.Join(path.Dir(key), hidden, path.Base(key)+"+"+id)
+	return path.Join(path.Dir(key), hidden, uploadBase(key)+"+"+id)
+}
+
+// maxUploadBase leaves space for the id of the upload and the end of its names in the 255 bytes that a
+// file name has on every common file system.
+const maxUploadBase = 200
+
+// uploadBase returns the name of an object in the names of its uploads.
+func uploadBase(key string) string {
+	base := path.Base(key)
+	if len(base) <= maxUploadBase {
+		return base
+	}
+	sum := sha256.Sum256([]byte(base))
+	return hex.EncodeToString(sum[:])
 }
 
 // uploads returns the ids of all uploads of a key that have files.
@@ -58,7 +74,7 @@ func uploads(root *os.Root, key string) ([]string, error) {
 	for _, e := range entries {
 		name, ok1 := strings.CutSuffix(e.Name(), partEnd)
 		name, ok2 := strings.CutSuffix(name, sidecarEnd)
-		if at := strings.LastIndexByte(name, '+'); (ok1 || ok2) && at >= 0 && name[:at] == path.Base(key) {
+		if at := strings.LastIndexByte(name, '+'); (ok1 || ok2) && at >= 0 && name[:at] == uploadBase(key) {
 			ids = append(ids, name[at+1:])
 		}
 	}
