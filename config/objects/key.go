@@ -12,6 +12,7 @@ import (
 
 	_ "time/tzdata" // the container image and some hosts have no time zones
 
+	"kcagent/sink"
 	"kcagent/sink/template"
 )
 
@@ -91,6 +92,8 @@ func (c *checker) checkPlaceholders(key *template.Template) {
 		c.report("key", "requires {topic}, {partition} and {first}, so that no two ranges have the same key", "add "+strings.Join(missing, " and "))
 	case sameKey(key):
 		c.report("key", "partition 1 of topic t1 and partition 11 of topic t have the same key", "separate {topic} and {partition}")
+	case c.Delivery == sink.AtLeastOnce && !key.Has(template.Last):
+		c.report("key", "requires {last} with delivery at_least_once: after a crash, a range that begins at the same offset can end at another one", "add {last}")
 	case !key.Has(template.TopicID):
 		c.found = append(c.found, Finding{
 			Field: "key", Warning: true, Message: "has no {topic_id}: if a topic is deleted and created again, its objects have the keys of the former topic, and the partition stops before them",
