@@ -66,7 +66,8 @@ func (s *objectsSink) start(ctx context.Context, spec sink.ObjectsSpec) error {
 	s.spec.Store(&spec)
 	s.current.Store(settings)
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	s.uploads, s.probes = &queue{pool: uploads, ctx: s.ctx}, &queue{pool: probes, ctx: s.ctx}
+	server := serverOf(spec)
+	s.uploads, s.probes = &queue{pool: uploads, server: server, ctx: s.ctx}, &queue{pool: probes, server: server, ctx: s.ctx}
 	s.timer = &sinkio.Timer{Now: s.options.Now, OnDeadline: s.due}
 	return nil
 }

@@ -2,9 +2,13 @@ package objects
 
 import (
 	"context"
+	"net/url"
 	"runtime/pprof"
 	"slices"
 	"sync"
+	"time"
+
+	"kcagent/sink"
 )
 
 // The pools of this process. Uploads stream, so each needs the memory of a few parts.
@@ -14,20 +18,39 @@ var (
 )
 
 // A pool runs jobs of several sinks in goroutines of their own, a limited number at a time. The
-// sinks take turns. A sink whose last job has failed has one job at a time: otherwise a store that
-// does not respond would use the whole pool, and delay the sinks of other stores.
+// sinks take turns. A sink whose last job has failed has one job at a time. The jobs for servers that do
+// not respond have a limit of their own: they would delay the sinks of other servers otherwise.
 type pool struct {
 	limit int
 
-	mu     sync.Mutex
-	busy   int
-	queues []*queue // with jobs that wait; the first has the next turn
+	mu      sync.Mutex
+	busy    int             // jobs that run, without those that have begun while their server was stalled
+	trials  int             // those
+	stalled map[string]bool // servers whose last job has failed after stallTime
+	queues  []*queue        // with jobs that wait; the first has the next turn
+}
+
+// stallTime is how long a job of a server runs at least that does not respond. Servers reject requests
+// sooner.
+const stallTime = 5 * time.Second
+
+// serverOf returns what distinguishes the server of a store from others.
+func serverOf(s sink.ObjectsSpec) string {
+	u, err := url.Parse(s.URL)
+	switch {
+	case s.Endpoint != "":
+		return s.Endpoint
+	case err != nil || u.Host == "":
+		return s.URL
+	}
+	return u.Scheme + "://" + u.Host + " " + s.Account
 }
 
 // A queue has the jobs of one sink.
 type queue struct {
-	pool *pool
-	ctx  context.Context // its labels are those of the goroutines
+	pool   *pool
+	server string
+	ctx    context.Context // its labels are those of the goroutines
 
 	// Guarded by pool.mu.
 	jobs    []func() bool
@@ -54,8 +77,8 @@ func (q *queue) add(job func() bool) {
 
 // start starts the jobs that may run. The caller holds mu.
 func (p *pool) start() {
-	for p.busy < p.limit {
-		i := slices.IndexFunc(p.queues, func(q *queue) bool { return q.active == 0 || !q.failing })
+	for {
+		i := slices.IndexFunc(p.queues, func(q *queue) bool { return *p.running(q) < p.limit && (q.active == 0 || !q.failing) })
 		if i < 0 {
 			return
 		}
@@ -66,18 +89,41 @@ func (p *pool) start() {
 		if len(q.jobs) > 0 {
 			p.queues = append(p.queues, q)
 		}
-		p.busy++
+		running := p.running(q)
+		*running++
 		q.active++
 		q.done.Go(func() {
 			pprof.SetGoroutineLabels(q.ctx)
+			began := time.Now()
 			ok := job()
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			p.busy--
+			*running--
 			q.active--
 			q.failing = !ok
+			p.setStalled(q.server, !ok && time.Since(began) >= stallTime)
 			p.start()
 		})
+	}
+}
+
+// running returns the number of running jobs that limits a queue. The caller holds mu.
+func (p *pool) running(q *queue) *int {
+	if p.stalled[q.server] {
+		return &p.trials
+	}
+	return &p.busy
+}
+
+// setStalled records whether a server responds. The caller holds mu.
+func (p *pool) setStalled(server string, stalled bool) {
+	switch {
+	case !stalled:
+		delete(p.stalled, server)
+	case p.stalled == nil:
+		p.stalled = map[string]bool{server: true}
+	default:
+		p.stalled[server] = true
 	}
 }
 
@@ -88,4 +134,7 @@ func (q *queue) close() {
 	q.pool.queues = slices.DeleteFunc(q.pool.queues, func(other *queue) bool { return other == q })
 	q.pool.mu.Unlock()
 	q.done.Wait()
+	q.pool.mu.Lock()
+	defer q.pool.mu.Unlock()
+	q.pool.setStalled(q.server, false) // another sink of the server finds out again
 }

@@ -240,3 +240,58 @@ func TestCommitsHaveDifferentNonces(t *testing.T) {
 		}
 	})
 }
+
+// TestStalledServerDelaysNoOther: the jobs of many sinks wait for a server that does not respond. Sinks
+// of another server publish at once, after the first of those jobs have failed.
+func TestStalledServerDelaysNoOther(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var dead []*member
+		for range 12 {
+			w := newWorld(t, 1, 100)
+			w.spec.URL = "memory://dead/" + w.spec.Spool // each sink has another prefix
+			dead = append(dead, w.join(func(ctx context.Context, _ storetest.Call) storetest.Fault {
+				ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+				defer cancel()
+				<-ctx.Done()
+				return storetest.Fault{Before: storetest.ErrFault}
+			}))
+		}
+		for _, d := range dead {
+			d.mustWrite(0, 10)
+			_ = d.flush(true)
+		}
+		time.Sleep(2 * time.Minute)
+		w := newWorld(t, 1, 100)
+		w.spec.URL = "memory://healthy"
+		m := w.join(nil)
+		for n := range int64(10) {
+			began := time.Now()
+			m.mustWrite(0, 10)
+			_ = m.flush(true)
+			for range 3 { // the probe, the plan, and the upload
+				synctest.Wait()
+				_ = m.flush(true)
+			}
+			if c := w.committed[partitionOf(0)]; c.Next != 10*(n+1) || c.Plan != nil || time.Since(began) > 0 {
+				t.Fatalf("after %s and %d records, %+v is committed", time.Since(began), 10*(n+1), c)
+			}
+			time.Sleep(7 * time.Second)
+		}
+	})
+}
+
+func TestServerOf(t *testing.T) {
+	for _, c := range []struct {
+		spec sink.ObjectsSpec
+		want string
+	}{
+		{sink.ObjectsSpec{URL: "s3://lake/kafka"}, "s3://lake "},
+		{sink.ObjectsSpec{URL: "s3://lake/kafka", Endpoint: "https://minio:9000"}, "https://minio:9000"},
+		{sink.ObjectsSpec{URL: "az://lake", Account: "a"}, "az://lake a"},
+		{sink.ObjectsSpec{URL: "file:///mnt/a"}, "file:///mnt/a"},
+	} {
+		if got := serverOf(c.spec); got != c.want {
+			t.Errorf("serverOf(%+v) is %q, want %q", c.spec, got, c.want)
+		}
+	}
+}
