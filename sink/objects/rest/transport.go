@@ -21,6 +21,8 @@ const (
 	// idleTimeout is shorter than that of stores: an upload on a connection that the store closes
 	// at this moment fails.
 	idleTimeout = 3 * time.Second
+	// idleConnections are those of all requests at the same time: 4 uploads and 8 lookups.
+	idleConnections = 12
 )
 
 // A transport sends requests, and ends those that do not make progress. It limits no request as a
@@ -51,6 +53,7 @@ func newTransport(spec *sink.ObjectsTLS, stall time.Duration) (*transport, error
 		TLSClientConfig:     config,
 		TLSHandshakeTimeout: connectTimeout,
 		IdleConnTimeout:     idleTimeout,
+		MaxIdleConnsPerHost: idleConnections,
 		DisableCompression:  true, // objects are read as they are stored
 	}}, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/smithy-go/logging"
 	"github.com/minio/minio-go/v7/pkg/credentials"
 	"golang.org/x/sync/singleflight"
 
@@ -163,7 +164,7 @@ func (c *chain) read(region string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), retrieveTimeout)
 	defer cancel()
 	var found aws.Credentials
-	cfg, err := config.LoadDefaultConfig(ctx, config.WithDefaultRegion(region))
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithDefaultRegion(region), config.WithLogger(logging.Nop{}))
 	if err == nil {
 		found, err = cfg.Credentials.Retrieve(ctx)
 	}
@@ -203,7 +204,7 @@ func profileFiles() string {
 
 // environmentRegion returns the region that the environment or a profile names, else us-east-1.
 func environmentRegion(ctx context.Context) (string, error) {
-	cfg, err := config.LoadDefaultConfig(ctx, config.WithDefaultRegion("us-east-1"))
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithDefaultRegion("us-east-1"), config.WithLogger(logging.Nop{}))
 	if err != nil {
 		return "", fmt.Errorf("read the AWS environment: %w", limits.WithoutPorts(err))
 	}

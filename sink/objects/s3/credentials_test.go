@@ -72,6 +72,7 @@ func newKeyStore(t *testing.T, valid string) *keyStore {
 			return
 		}
 		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("ETag", `"1"`)
 	})
 	return k
 }
@@ -119,6 +120,25 @@ func TestProfileIsReadAgain(t *testing.T) {
 func TestNoCredentials(t *testing.T) {
 	chainEnvironment(t, nil)
 	expect(t, put(t, newKeyStore(t, "").open(t), "k", 10), "upload ", "no AWS credentials found in environment, profile, web identity, container or instance; set credentials.access_key_file and credentials.secret_key_file")
+}
+
+// TestSearchForCredentialsLogsNothing: the log of the agent has one format, so the AWS SDK does not
+// write warnings of its own to the standard error.
+func TestSearchForCredentialsLogsNothing(t *testing.T) {
+	service := fake(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) })
+	chainEnvironment(t, map[string]string{"AWS_EC2_METADATA_DISABLED": "false", "AWS_EC2_METADATA_SERVICE_ENDPOINT": service})
+	stderr, log := os.Stderr, file(t, "stderr", "")
+	defer func() { os.Stderr = stderr }()
+	f, err := os.OpenFile(log, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	os.Stderr = f
+	expect(t, put(t, newKeyStore(t, "").open(t), "k", 10), "upload ", "no AWS credentials found")
+	if text, err := os.ReadFile(log); err != nil || len(text) > 0 {
+		t.Errorf("stderr has %q, %v", text, err)
+	}
 }
 
 // TestInstanceRole: the credentials of an instance are renewed before they end, and read again

@@ -50,7 +50,7 @@ func (s *Store) explain(ctx context.Context, op operation, key string, err error
 		permission, err = s.explainResponse(op, r)
 	case errors.As(err, new(*credentialsError)):
 		permission = new(string)
-	case errors.As(err, new(*contentError)), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.As(err, new(*contentError)), errors.Is(err, errNoStore), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 	default:
 		err = s.explainConnection(err)
 	}
@@ -93,15 +93,20 @@ func (s *Store) explainResponse(op operation, r minio.ErrorResponse) (permission
 		return nil, errors.New(s.explainRegion(r))
 	}
 	switch {
+	case r.Code == "InternalError" && strings.HasPrefix(r.Message, "Last-Modified time format is invalid"): // the client says so
+		return nil, errNoStore
 	case r.StatusCode/100 == 3:
 		return nil, errors.New(s.explainRegion(r))
 	case strings.Contains(r.Message, "HTTP request to an HTTPS server"):
 		return nil, errors.New("the endpoint requires TLS; use https:// in endpoint")
 	case strings.Contains(r.Code, " "): // the status, because the body is not XML
-		return nil, fmt.Errorf("the store responds with %s", r.Code)
+		return nil, fmt.Errorf("the store responds with %s", clip(r.Code))
 	}
-	return nil, fmt.Errorf("the store responds with %s: %s", r.Code, withoutIDs(r.Message))
+	return nil, fmt.Errorf("the store responds with %s: %s", clip(r.Code), withoutIDs(r.Message))
 }
+
+// errNoStore says that the response to a request that has succeeded lacks what each store returns.
+var errNoStore = errors.New("the response is not that of an S3 store; correct endpoint, which may be that of a console or of another server")
 
 var (
 	// deniedAction is part of Amazon's message about a permission.
@@ -214,14 +219,23 @@ func explainChain(err error) error {
 	return fmt.Errorf("get AWS credentials: %w", limits.WithoutPorts(err))
 }
 
-// withoutIDs returns a message without identifiers, on one line.
+// withoutIDs returns a message without identifiers, on one line and not too long.
 func withoutIDs(text string) string {
-	return identifier.ReplaceAllStringFunc(strings.Join(strings.Fields(text), " "), func(word string) string {
+	return clip(identifier.ReplaceAllStringFunc(strings.Join(strings.Fields(text), " "), func(word string) string {
 		if strings.ContainsAny(word, "0123456789") {
 			return "…"
 		}
 		return word
-	})
+	}))
+}
+
+// clip returns the beginning of a text that is too long for the log and the status.
+func clip(text string) string {
+	const limit = 300
+	if runes := []rune(text); len(runes) > limit {
+		return string(runes[:limit]) + "…"
+	}
+	return text
 }
 
 // status returns the HTTP status of a response that rejects a request; 0 if there is none.
@@ -233,7 +247,7 @@ func transient(err error) bool {
 	switch r.Code {
 	case "": // no response
 		certificate := errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, new(x509.UnknownAuthorityError))
-		return !certificate && !errors.As(err, new(stallError)) && !errors.As(err, new(*credentialsError)) && !errors.As(err, new(*contentError))
+		return !certificate && !errors.As(err, new(stallError)) && !errors.As(err, new(*credentialsError)) && !errors.As(err, new(*contentError)) && !errors.Is(err, errNoStore)
 	case "SlowDown", "InternalError", "RequestTimeout", "ServiceUnavailable": // also in a response that begins with 200
 		return true
 	}

@@ -38,6 +38,8 @@ func TestErrorsNameTheNextStep(t *testing.T) {
 		{403, "RequestTimeTooSkewed", "The difference between the request time and the current time is too large.", "the clock of this host is 17 minutes behind that of the store; correct the clock", "none"},
 		{301, "PermanentRedirect", "The bucket you are attempting to access must be addressed using the specified endpoint.", "the bucket is in region eu-central-1, not in us-east-1; set region: eu-central-1", "none"},
 		{400, "AuthorizationHeaderMalformed", "The authorization header is malformed; the region 'us-east-1' is wrong; expecting 'eu-central-1'", "the bucket is in region eu-central-1, not in us-east-1; set region: eu-central-1", "none"},
+		{400, "Odd", strings.Repeat("bad thing ", 5000), "the store responds with Odd: " + strings.Repeat("bad thing ", 30) + "…", "none"},
+		{400, strings.Repeat("Odd", 5000), "", "the store responds with " + strings.Repeat("Odd", 100) + "…: ", "none"},
 		{400, "EntityTooLarge", "Your proposed upload exceeds 5 bytes (request 4KPQ7ZRSNVQ8Z2VA)", "the store responds with EntityTooLarge: Your proposed upload exceeds 5 bytes (request …)", "none"},
 	} {
 		endpoint := fake(t, func(w http.ResponseWriter, r *http.Request) {
@@ -123,6 +125,21 @@ func TestHeadExplainsRejections(t *testing.T) {
 	})), s3.Tuning{})
 	_, err := s.Head(t.Context(), "k")
 	expect(t, err, "", "the credentials have expired; renew")
+}
+
+// TestResponsesOfAnotherServer: a web server that responds to each request with a page holds no
+// objects, so neither an upload nor a lookup has succeeded.
+func TestResponsesOfAnotherServer(t *testing.T) {
+	endpoint := fake(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = io.WriteString(w, "<html><body>Welcome</body></html>")
+	})
+	s := open(t, fakeSpec(t, endpoint), s3.Tuning{})
+	const want = ": the response is not that of an S3 store; correct endpoint, which may be that of a console or of another server"
+	expect(t, put(t, s, "k", 10), "upload s3://lake/p/k", want)
+	_, err := s.Head(t.Context(), "k")
+	expect(t, err, "look up s3://lake/p/k", want)
 }
 
 // TestRealServerRejections: the errors of a real server have the same texts.

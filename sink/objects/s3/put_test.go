@@ -8,9 +8,11 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -173,4 +175,42 @@ func serveSlowly(conn net.Conn, pause time.Duration) {
 		time.Sleep(pause)
 	}
 	_ = (&http.Response{StatusCode: http.StatusOK, ProtoMajor: 1, ProtoMinor: 1, Body: io.NopCloser(&bytes.Buffer{})}).Write(conn)
+}
+
+// TestConnectionsAreUsedAgain: as many requests as the sink sends at the same time need as many
+// connections, and the next ones need no others.
+func TestConnectionsAreUsedAgain(t *testing.T) {
+	const requests = 12
+	var arrived sync.WaitGroup
+	var connections atomic.Int32
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		arrived.Done()
+		arrived.Wait()
+		w.Header().Set("ETag", `"1"`)
+	}))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	server.Start()
+	defer server.Close()
+	s := open(t, fakeSpec(t, server.URL), s3.Tuning{})
+	for range 3 {
+		arrived.Add(requests)
+		var sent sync.WaitGroup
+		for range requests {
+			sent.Go(func() {
+				if err := put(t, s, "k", 10); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		sent.Wait()
+	}
+	if n := connections.Load(); n != requests {
+		t.Errorf("%d connections, want %d", n, requests)
+	}
+	s.Close()
 }

@@ -16,6 +16,9 @@ import (
 // probePrefix begins the key of a probe object, which no key of records has by accident.
 const probePrefix = ".kcagent-probe-"
 
+// metaProbe is the metadata of a probe object.
+const metaProbe = "kcagentprobe"
+
 // IsProbe reports whether key, below the prefix of the store, is that of a probe object, which
 // holds no records.
 func IsProbe(key string) bool { return strings.HasPrefix(key, probePrefix) }
@@ -54,7 +57,7 @@ func (e *probeError) Unwrap() error { return e.err }
 
 func probe(ctx context.Context, s store.Store, key string) (conditional bool, err error) {
 	data := []byte("kcagent checks its permissions.\n")
-	a := store.Attributes{ContentType: "text/plain", Meta: map[string]string{"kcagentprobe": "1"}}
+	a := store.Attributes{ContentType: "text/plain", Meta: map[string]string{metaProbe: "1"}}
 	if _, err := s.Head(ctx, key); err == nil {
 		return false, fmt.Errorf("check the store: it has an object %s that was not uploaded", key)
 	} else if !errors.Is(err, store.ErrNotExist) {
@@ -95,6 +98,9 @@ func check(ctx context.Context, s store.Store, key string, data []byte, a store.
 	}
 	if !bytes.Equal(got, data) || o.Size != int64(len(data)) {
 		return false, fmt.Errorf("check the store: object %s has another content than what was uploaded", key)
+	}
+	if o.Meta[metaProbe] != a.Meta[metaProbe] {
+		return false, fmt.Errorf("check the store: object %s has lost its metadata; use a store that keeps it, because the agent recognises its objects by it", key)
 	}
 	return conditional, nil
 }

@@ -3,6 +3,7 @@ package stores_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -106,6 +107,27 @@ func (c *changing) Head(ctx context.Context, key string) (store.Object, error) {
 	o, err := c.Memory.Head(ctx, key)
 	o.Size++
 	return o, err
+}
+
+// TestProbeComparesMetadata: a store that forgets metadata is an error, because the agent would not
+// recognise its own objects after a crash.
+func TestProbeComparesMetadata(t *testing.T) {
+	m := storetest.NewMemory(true)
+	_, err := stores.Probe(t.Context(), forgetful{m})
+	if err == nil || !strings.Contains(err.Error(), "has lost its metadata; use a store that keeps it") {
+		t.Errorf("Probe: %v", err)
+	}
+	for o := range m.List(t.Context(), "") {
+		t.Errorf("the probe has left %s", o.Key)
+	}
+}
+
+// forgetful stores no metadata.
+type forgetful struct{ *storetest.Memory }
+
+func (f forgetful) Put(ctx context.Context, key string, body io.ReaderAt, size int64, a store.Attributes) error {
+	a.Meta = nil
+	return f.Memory.Put(ctx, key, body, size, a)
 }
 
 // TestProbeOfS3: the probe passes on a real server, and names a permission that is missing.
