@@ -19,10 +19,10 @@ func newVerify() *cobra.Command {
 		Short: "prove from files or objects that no offset is missing or repeated",
 		Long: `
 Name the files of one consumer in the JSON format, compressed or not, in any order. A folder
-stands for the files below it, without checkpoints. Stdout is a table with one line per
-partition: the first and last offset, the number of records, and how many offsets are
-missing, repeated, or late (after a higher one in the same file). The first ten holes and
-repeats of each partition are listed below it.
+stands for the files below it, without checkpoints and folders .kcagent. Stdout is a table
+with one line per partition: the first and last offset, the number of records, and how many
+offsets are missing, repeated, or late (after a higher one in the same file). The first ten
+holes and repeats of each partition are listed below it.
 
 The URL of an objects sink (s3://bucket/prefix, gs://…, az://…, file:///folder) stands for the
 objects below it. Their keys name the ranges of offsets that were published. For each partition

@@ -44,6 +44,7 @@ func (p *proof) readRange(ctx context.Context, tp topicPartition, objects []obje
 		open = append(open, c)
 	}
 	at, atKey := int64(-1), "" // the highest offset so far
+	var twice shared
 	for {
 		var next *content
 		for _, c := range open {
@@ -55,7 +56,7 @@ func (p *proof) readRange(ctx context.Context, tp topicPartition, objects []obje
 			break
 		}
 		if next.offset == at {
-			p.problem(next.object.key, fmt.Sprintf("offset %d is repeated; %s has it, too", at, atKey))
+			twice.add(p, next.object.key, atKey, at)
 		} else {
 			records++
 		}
@@ -64,11 +65,37 @@ func (p *proof) readRange(ctx context.Context, tp topicPartition, objects []obje
 			return records, err
 		}
 	}
+	twice.report(p)
 	for _, c := range open {
 		c.compare()
 	}
 	p.checkObjects(open)
 	return records, nil
+}
+
+// A shared is the offsets that two objects share. They are one problem, however many there are.
+type shared struct {
+	key, other  string
+	from, to, n int64
+}
+
+func (s *shared) add(p *proof, key, other string, offset int64) {
+	if key != s.key || other != s.other {
+		s.report(p)
+		*s = shared{key: key, other: other, from: offset}
+	}
+	s.to = offset
+	s.n++
+}
+
+func (s *shared) report(p *proof) {
+	switch s.n {
+	case 0:
+	case 1:
+		p.problem(s.key, fmt.Sprintf("offset %d is repeated; %s has it, too", s.from, s.other))
+	default:
+		p.problem(s.key, fmt.Sprintf("%d offsets from %d to %d are repeated; %s has them, too", s.n, s.from, s.to, s.other))
+	}
 }
 
 // checkObjects compares the number of objects of a range with the metadata of each.

@@ -15,8 +15,11 @@ import (
 // beside the data.
 const checkpointSuffix = "+checkpoint"
 
+// sidecars is the folder in which the objects sink keeps the metadata of objects in a folder.
+const sidecars = ".kcagent"
+
 // Files returns the files that the arguments name: a file, all files below a folder without
-// the checkpoints of sinks, or those that match a pattern such as /data/*.jsonl, for shells
+// the checkpoints and sidecars of sinks, or those that match a pattern such as /data/*.jsonl, for shells
 // that do not expand it.
 func Files(args []string) ([]string, error) {
 	var files []string
@@ -41,6 +44,9 @@ func Files(args []string) ([]string, error) {
 // are left out, because they name a file a second time.
 func below(dir string) (files []string, err error) {
 	err = filepath.WalkDir(dir+string(filepath.Separator), func(path string, e fs.DirEntry, err error) error {
+		if err == nil && e.IsDir() && e.Name() == sidecars {
+			return fs.SkipDir
+		}
 		if err == nil && e.Type().IsRegular() && !strings.HasSuffix(path, checkpointSuffix) {
 			files = append(files, path)
 		}

@@ -25,7 +25,7 @@ func folder(t *testing.T, names ...string) string {
 }
 
 func TestArgumentsNameFilesFoldersAndPatterns(t *testing.T) {
-	dir := folder(t, "a.jsonl", "a.jsonl+checkpoint", "a+20261127T180000.000Z.jsonl", "orders/0.jsonl", "orders/0.jsonl+checkpoint", "empty/x+checkpoint", "[b].jsonl")
+	dir := folder(t, "a.jsonl", "a.jsonl+checkpoint", "a+20261127T180000.000Z.jsonl", "orders/0.jsonl", "orders/0.jsonl+checkpoint", "empty/x+checkpoint", "[b].jsonl", "objects/1.jsonl", "objects/.kcagent/1.jsonl+X.json")
 	if err := os.Symlink(filepath.Join(dir, "orders"), filepath.Join(dir, "link")); err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func TestArgumentsNameFilesFoldersAndPatterns(t *testing.T) {
 	}{
 		{[]string{"a.jsonl", "[b].jsonl"}, []string{"a.jsonl", "[b].jsonl"}, ""}, // a file, not a pattern
 		{[]string{"link"}, []string{"link/0.jsonl"}, ""},
-		{[]string{"."}, []string{"[b].jsonl", "a+20261127T180000.000Z.jsonl", "a.jsonl", "orders/0.jsonl"}, ""},
+		{[]string{"."}, []string{"[b].jsonl", "a+20261127T180000.000Z.jsonl", "a.jsonl", "objects/1.jsonl", "orders/0.jsonl"}, ""},
 		{[]string{"orders", "a.jsonl"}, []string{"orders/0.jsonl", "a.jsonl"}, ""},
 		{[]string{"a*"}, []string{"a+20261127T180000.000Z.jsonl", "a.jsonl"}, ""},
 		{[]string{"*s/0.*"}, []string{"orders/0.jsonl"}, ""},

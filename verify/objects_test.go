@@ -272,6 +272,10 @@ func TestContentsAreProven(t *testing.T) {
 			s.rangeOf("", 0, 3, 3, 0, 2)
 			s.rangeOf("", 0, 3, 4, 1, 2, 3)
 		}, false, "0 3 1 2 0 0 4 0", `hour=04/\S+: offset 2 is repeated; \S+hour=03/\S+ has it, too`},
+		{"a copy in another hour", func(s *objectSet) {
+			s.rangeOf("", 0, 3, 3, 0, 1, 3)
+			s.rangeOf("", 0, 3, 4, 0, 1, 3)
+		}, false, "0 3 1 2 0 0 3 1", `hour=04/\S+: 3 offsets from 0 to 3 are repeated; \S+hour=03/\S+ has them, too\n`},
 		{"a record of another hour", func(s *objectSet) {
 			s.object("", 0, 3, 3, record("t", 0, 0, 3)+record("t", 0, 1, 4), 2)
 		}, false, "0 3 1 1 0 0 1 3", "line 2: timestamp 2026-11-28T04:30:00Z belongs to the key t/dt=2026-11-28/hour=04/"},

@@ -87,7 +87,7 @@ func printFlags(w io.Writer, c *cobra.Command) {
 // shownDefault returns the default of a flag; "" if it is the zero value.
 func shownDefault(f *pflag.Flag) string {
 	switch f.DefValue {
-	case "false", "0", "0s":
+	case "false", "0", "0s", "[]":
 		return ""
 	}
 	if f.Value.Type() == "duration" && strings.HasSuffix(f.DefValue, "m0s") {
