@@ -104,7 +104,7 @@ func unpacked(t *testing.T, arch string) map[string]entry {
 }
 
 // TestImagePlatforms: the index is valid and has an image for each platform, with a static
-// binary for it, of at most 35 MB, compressed and unpacked.
+// binary for it, of at most 35 MB, and 40 MB unpacked.
 func TestImagePlatforms(t *testing.T) {
 	t.Parallel()
 	image, options := built(t)
@@ -161,7 +161,7 @@ func TestImagePlatforms(t *testing.T) {
 
 func checkSize(t *testing.T, arch string, image v1.Image) {
 	t.Helper()
-	const most = 35_000_000
+	const most, mostUnpacked = 35_000_000, 40_000_000
 	manifest, err := image.Manifest()
 	if err != nil {
 		t.Fatal(err)
@@ -174,8 +174,8 @@ func checkSize(t *testing.T, arch string, image v1.Image) {
 		size += f.header.Size
 	}
 	t.Logf("%s: %d bytes, unpacked %d", arch, compressed, size)
-	if compressed > most || size > most {
-		t.Errorf("the image for %s has %d bytes, unpacked %d: more than %d", arch, compressed, size, most)
+	if compressed > most || size > mostUnpacked {
+		t.Errorf("the image for %s has %d bytes, unpacked %d: more than %d or %d", arch, compressed, size, most, mostUnpacked)
 	}
 }
 
