@@ -43,7 +43,7 @@ func TestLargeRecordIsOneChunk(t *testing.T) {
 						t.Fatal(err)
 					}
 					runtime.ReadMemStats(&after)
-					if n := after.TotalAlloc - before.TotalAlloc; n > 8<<20 {
+					if n := after.TotalAlloc - before.TotalAlloc; n > 16<<20 { // a new compressor takes some
 						t.Errorf("%d bytes were allocated", n)
 					}
 					mustWrite(t, s, records(0, 4, 3))
