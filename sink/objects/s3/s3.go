@@ -4,9 +4,9 @@
 // other, each read from the body as it is sent: twice, because its checksum precedes it. So an
 // upload needs buffers of some 100 KiB, whatever the size of the object.
 //
-// Checksums are Content-MD5 of each request, which every store knows, and S3 requires it (or a
-// newer one) for buckets with object lock. Without TLS, the signature covers the SHA-256 of the
-// content as well, as in the first version of the API.
+// With TLS, each request has Content-MD5, which every store knows; S3 requires it, or a newer
+// checksum, for buckets with object lock. Without TLS, the signature covers the SHA-256 of the content,
+// which the store compares as well.
 //
 // Uploads have If-None-Match: *, so that they replace no object. A store that does not implement
 // the header gets requests without it after the first that it has rejected.
