@@ -38,7 +38,9 @@
 //	 5  A commit carries the generation and member id of the assignment, not later ones.
 //	    A's plan overwrites that of B, although the partition has moved to B.
 //	 6  While the result of a commit is unknown, nothing is committed or published.
-//	    A copy of (0, –) that was late erases a plan whose upload has begun.
+//	    A copy of (0, –) that was late erases a plan whose upload has begun. That holds for a commit
+//	    that was sent again after an error response, too: the nonce that is read back may be that of
+//	    its first copy, so the member always leaves and rejoins then.
 //	 7  b is committed after every object is acknowledged or seen.
 //	    A range has two objects, one is uploaded, b is committed, A crashes: the other is lost.
 //	 8  All metadata has cluster and topic id; a plan applies if both, and its first offset, match.
