@@ -65,7 +65,7 @@ kills:
 # idle machine. As root, it also counts the writes of the disk.
 bench:
 	mkdir -p $(FIGURES)
-	for part in $(or $(filter-out .,$(RUN)),Throughput Profile Clusters Consumers Sizing); do \
+	for part in $(or $(filter-out .,$(RUN)),Throughput Profile Objects Clusters Consumers Sizing); do \
 		KCAGENT_REQUIRE_KAFKA=1 KCAGENT_BENCH_ALL=1 KCAGENT_BENCH_OUT=$(abspath $(FIGURES)) \
 			go test -run '^$$' -bench "$$part" -benchtime 1x -timeout 90m ./bench || exit 1; \
 	done

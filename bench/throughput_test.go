@@ -8,6 +8,7 @@
 //	go test -run '^$' -bench IdleConsumers -benchtime 1x ./bench     how cost grows with consumers, topics and partitions
 //	go test -run '^$' -bench ActiveConsumers -benchtime 1x ./bench   what the flushes of many consumers cost
 //	go test -run '^$' -bench FailingClusters -benchtime 1x ./bench   what clusters that fail cost the others
+//	go test -run '^$' -bench Objects -benchtime 1x ./bench           the objects sink beside the file sink
 //	go test -run '^$' -bench Sizing -benchtime 1x ./bench            memory and descriptors, for docs/sizing.md
 //
 // Throughput is measured from the first fetch on. The first byte in the file would be too

@@ -222,6 +222,9 @@ func (a *Agent) WaitExit(timeout time.Duration) int {
 	return a.proc.ExitCode()
 }
 
+// CPUTime returns the CPU time that the process has used, after it has ended.
+func (a *Agent) CPUTime() time.Duration { return a.proc.CPUTime() }
+
 // Get requests a page. A request that fails, unlike an HTTP error, fails the test.
 func (a *Agent) Get(path string) (code int, body []byte) {
 	a.t.Helper()

@@ -50,6 +50,11 @@ func (p *Process) Done() <-chan struct{} { return p.done }
 // ExitCode returns the exit code once Done is closed, and -1 if a signal ended the program.
 func (p *Process) ExitCode() int { return p.cmd.ProcessState.ExitCode() }
 
+// CPUTime returns the CPU time that the process has used, after it has ended.
+func (p *Process) CPUTime() time.Duration {
+	return p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
+}
+
 // Signal sends s. A program that has ended is not an error.
 func (p *Process) Signal(s os.Signal) { _ = p.cmd.Process.Signal(s) }
 
