@@ -105,10 +105,15 @@ func checksum(ctx context.Context, body io.ReaderAt, at, size int64) (string, er
 	return base64.StdEncoding.EncodeToString(sum.Sum(nil)), nil
 }
 
+// send sends a part of an upload.
 func (s *Store) send(ctx context.Context, r rest.Request) error {
 	resp, err := s.call(ctx, r)
 	if err != nil {
 		return err
+	}
+	if resp.StatusCode != http.StatusCreated { // a web server that responds to each request stores nothing
+		_ = resp.Body.Close()
+		return fmt.Errorf("invalid response of the store: status %d of an upload", resp.StatusCode)
 	}
 	return resp.Body.Close()
 }

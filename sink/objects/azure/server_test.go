@@ -113,6 +113,26 @@ func (fixedAccess) authorize(*http.Request) error { return nil }
 func (fixedAccess) reject()                       {}
 func (fixedAccess) describe() string              { return "the Azure credentials" }
 
+// TestResponseOfAnotherServer: a web server that responds to each request with a page has not stored
+// an object.
+func TestResponseOfAnotherServer(t *testing.T) {
+	server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = io.WriteString(w, "<html>Welcome</html>")
+	})
+	file := filepath.Join(t.TempDir(), "sas")
+	if err := os.WriteFile(file, []byte("sv=1&sig=x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := openStore(t, sink.ObjectsSpec{URL: "az://c", Endpoint: server.URL, Credentials: sink.Credentials{SASTokenFile: file}})
+	const want = "upload az://c/k: invalid response of the store: status 200 of an upload"
+	for _, size := range []int{1, 300_000} {
+		if err := s.Put(t.Context(), "k", strings.NewReader(strings.Repeat("x", size)), int64(size), store.Attributes{}); err == nil || err.Error() != want {
+			t.Errorf("%d bytes: got %v, want %s", size, err, want)
+		}
+	}
+}
+
 func TestUnreachableStoreShowsNoSignature(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "sas")
 	writeFile(t, file, "sv=2021-12-02&sig=geheim")

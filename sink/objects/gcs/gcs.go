@@ -32,6 +32,7 @@ type Store struct {
 	bucket, prefix string // the prefix is empty or ends with a slash
 	class          string // "" is that of the bucket
 	base           string // of all URLs, without a slash at the end
+	origin         string // scheme and host of base
 	client         *rest.Client
 	tokens         tokens // nil sends anonymous requests
 	part           int64  // of a resumable upload, a multiple of 256 KiB
@@ -72,6 +73,7 @@ func open(spec *sink.ObjectsSpec) (*Store, error) {
 	if err != nil || at.Host == "" || at.Scheme != "http" && at.Scheme != "https" {
 		return nil, errors.New("invalid endpoint: use http://host:port or https://host:port")
 	}
+	s.origin = at.Scheme + "://" + at.Host
 	return s, s.connect(spec, at)
 }
 
@@ -91,8 +93,10 @@ var newClient = rest.NewClient
 // Close implements [store.Store].
 func (s *Store) Close() { s.client.Close() }
 
+// authorize adds credentials to a request of the API. The URL of a resumable upload needs none; if it
+// leads to another host, or has no TLS, that host does not get them.
 func (s *Store) authorize(r *http.Request) error {
-	if s.tokens == nil {
+	if s.tokens == nil || r.URL.Scheme+"://"+r.URL.Host != s.origin {
 		return nil
 	}
 	token, err := s.tokens.get(r.Context())
@@ -122,11 +126,13 @@ type resource struct {
 
 const resourceFields = "name,size,updated,contentType,contentEncoding,metadata"
 
+var errNoObject = errors.New("invalid response of the store: no object")
+
 func (s *Store) object(r resource) (store.Object, error) {
 	size, err := strconv.ParseInt(r.Size, 10, 64)
 	key, ok := strings.CutPrefix(r.Name, s.prefix)
 	if err != nil || !ok {
-		return store.Object{}, errors.New("invalid response of the store: no object")
+		return store.Object{}, errNoObject
 	}
 	return store.Object{Key: key, Size: size, Modified: r.Updated, Attributes: store.Attributes{
 		ContentType: r.ContentType, ContentEncoding: r.ContentEncoding, Meta: r.Metadata,

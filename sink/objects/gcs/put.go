@@ -38,7 +38,7 @@ func (s *Store) Put(ctx context.Context, key string, body io.ReaderAt, size int6
 		return s.explain(upload, key, err)
 	}
 	if size <= s.part {
-		err = s.putWhole(ctx, description, body, size, a)
+		err = s.putWhole(ctx, key, description, body, size, a)
 	} else {
 		err = s.putParts(ctx, description, body, size)
 	}
@@ -67,7 +67,7 @@ func (s *Store) uploadURL(kind string) string {
 }
 
 // putWhole uploads an object in one request, which has two parts: description and content.
-func (s *Store) putWhole(ctx context.Context, description []byte, body io.ReaderAt, size int64, a store.Attributes) error {
+func (s *Store) putWhole(ctx context.Context, key string, description []byte, body io.ReaderAt, size int64, a store.Attributes) error {
 	boundary := rand.Text()
 	contentType := a.ContentType
 	if contentType == "" {
@@ -76,14 +76,19 @@ func (s *Store) putWhole(ctx context.Context, description []byte, body io.Reader
 	head := fmt.Sprintf("--%s\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n%s\r\n--%s\r\nContent-Type: %s\r\n\r\n",
 		boundary, description, boundary, contentType)
 	end := "\r\n--" + boundary + "--\r\n"
-	return s.call(ctx, rest.Request{
+	var stored resource
+	err := s.call(ctx, rest.Request{
 		Method: http.MethodPost, URL: s.uploadURL("multipart"),
 		Header: http.Header{"Content-Type": {"multipart/related; boundary=" + boundary}},
 		Body: func() io.Reader {
 			return io.MultiReader(strings.NewReader(head), io.NewSectionReader(body, 0, size), strings.NewReader(end))
 		},
 		Size: int64(len(head)+len(end)) + size,
-	}, nil)
+	}, &stored)
+	if err == nil && stored.Name != s.prefix+key {
+		err = errNoObject // a web server that responds to each request stores nothing
+	}
+	return err
 }
 
 // putParts uploads an object in parts.

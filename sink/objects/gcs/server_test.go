@@ -161,6 +161,46 @@ func TestDroppedUploadIsReported(t *testing.T) {
 	}
 }
 
+// TestResponseOfAnotherServer: a web server that responds to each request with a page has not stored
+// an object.
+func TestResponseOfAnotherServer(t *testing.T) {
+	for page, want := range map[string]string{
+		"<html>Welcome</html>": "upload gs://b/k: invalid response of the store: invalid character '<' looking for beginning of value",
+		"{}":                   "upload gs://b/k: invalid response of the store: no object",
+	} {
+		server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			_, _ = io.WriteString(w, page)
+		})
+		s := openStore(t, sink.ObjectsSpec{URL: "gs://b", Endpoint: server.URL})
+		if err := s.Put(t.Context(), "k", strings.NewReader("x"), 1, store.Attributes{}); err == nil || err.Error() != want {
+			t.Errorf("%s: got %v, want %s", page, err, want)
+		}
+	}
+}
+
+// TestOtherHostsGetNoCredentials: the store gives the URL of a resumable upload, which needs no
+// credentials. If it leads to another host, that host does not get them.
+func TestOtherHostsGetNoCredentials(t *testing.T) {
+	var sent []string
+	other := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		sent = append(sent, "other: "+r.Header.Get("Authorization"))
+	})
+	server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		sent = append(sent, "store: "+r.Header.Get("Authorization"))
+		w.Header().Set("Location", other.URL+"/session")
+	})
+	s := openStore(t, sink.ObjectsSpec{URL: "gs://b", Endpoint: server.URL})
+	s.tokens = fixedTokens{}
+	if err := s.Put(t.Context(), "k", strings.NewReader(strings.Repeat("x", 300<<10)), 300<<10, store.Attributes{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(sent, ", "); got != "store: Bearer token, other: " && got != "store: Bearer token, other: , other: " {
+		t.Errorf("the hosts got %q", got)
+	}
+}
+
 // resumable is a store that interrupts each part of an upload once.
 type resumable struct {
 	t         *testing.T
