@@ -15,17 +15,17 @@ import (
 // A Body is the whole content of an object: the frames on the disk, and the tail as a last frame,
 // which needs no space on the disk.
 type Body struct {
-	path string
-	file disk.File // nil if there are no frames on the disk
-	size int64     // of the frames on the disk
-	last compress.Frame
-	lost atomic.Pointer[error] // of a read
+	spool string
+	file  disk.File // nil if there are no frames on the disk
+	size  int64     // of the frames on the disk
+	last  compress.Frame
+	lost  atomic.Pointer[error] // of a read
 }
 
 // Open returns the content of the object. Nothing may be appended any more. An error of Open or
 // ReadAt wraps [sink.ErrReopen] if the content is lost.
 func (f *File) Open() (*Body, error) {
-	b := &Body{path: f.path, size: f.size}
+	b := &Body{spool: f.folder.root, size: f.size}
 	if f.tail > 0 {
 		tail, err := f.readTail(0)
 		if err != nil {
@@ -40,7 +40,7 @@ func (f *File) Open() (*Body, error) {
 	file, err := f.folder.fsys.OpenFile(f.path, os.O_RDONLY, 0)
 	if err != nil {
 		b.last.Free()
-		return nil, spoolError("open", f.path, err)
+		return nil, spoolError("open", f.folder.root, err)
 	}
 	b.file = file
 	if info, err := file.Stat(); err != nil || info.Size() < f.size {
@@ -48,7 +48,7 @@ func (f *File) Open() (*Body, error) {
 			err = errShort
 		}
 		b.Close()
-		return nil, spoolError("read", f.path, err)
+		return nil, spoolError("read", f.folder.root, err)
 	}
 	return b, nil
 }
@@ -64,7 +64,7 @@ func (b *Body) ReadAt(p []byte, at int64) (n int, err error) {
 			err = errShort
 		}
 		if err != nil && !errors.Is(err, io.EOF) {
-			err = spoolError("read", b.path, err)
+			err = spoolError("read", b.spool, err)
 			b.lost.Store(&err)
 			return n, err
 		}

@@ -121,7 +121,7 @@ func (f *File) extend(path string, length int64, write func(io.Writer) error) (n
 		}
 	}
 	if err != nil {
-		return 0, spoolError("open", path, err)
+		return 0, spoolError("open", f.folder.root, err)
 	}
 	info, err := file.Stat()
 	switch {
@@ -137,10 +137,13 @@ func (f *File) extend(path string, length int64, write func(io.Writer) error) (n
 	if err != nil {
 		_ = file.Truncate(length) // if it fails, the next write repeats it
 		_ = file.Close()
-		return 0, spoolError("write", path, err)
+		if length == 0 { // each retry may have another file
+			_ = f.folder.fsys.Remove(path)
+		}
+		return 0, spoolError("write", f.folder.root, err)
 	}
 	if err := file.Close(); err != nil { // a network file system reports a full disk here
-		return 0, spoolError("close", path, err)
+		return 0, spoolError("close", f.folder.root, err)
 	}
 	return out.Written, nil
 }
@@ -150,13 +153,13 @@ func (f *File) extend(path string, length int64, write func(io.Writer) error) (n
 func (f *File) readTail(more int) ([]byte, error) {
 	file, err := f.folder.fsys.OpenFile(f.tailPath(), os.O_RDONLY, 0)
 	if err != nil {
-		return nil, spoolError("open", f.tailPath(), err)
+		return nil, spoolError("open", f.folder.root, err)
 	}
 	defer file.Close()
 	data := buffers.Get(int(f.tail) + more)[:f.tail]
 	if _, err := io.ReadFull(io.NewSectionReader(file, 0, f.tail), data); err != nil {
 		buffers.Put(data)
-		return nil, spoolError("read", f.tailPath(), err)
+		return nil, spoolError("read", f.folder.root, err)
 	}
 	return data, nil
 }
@@ -181,17 +184,19 @@ func (f *File) Remove() {
 var errShort = errors.New("the file is shorter than what was written to it")
 
 // spoolError returns the error of an operation. What the file has is still there if the disk is
-// full, or if there are no descriptors. Otherwise the error wraps [sink.ErrReopen].
-func spoolError(op, path string, err error) error {
+// full, or if there are no descriptors. Otherwise the error wraps [sink.ErrReopen]. It names the
+// spool, and not the file, which is another one with each retry.
+func spoolError(op, spool string, err error) error {
+	op += " spool"
 	var errno syscall.Errno
 	isErrno := errors.As(err, &errno)
 	switch {
 	case Full(err), errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
-		return sinkio.OpError(op, path, err)
+		return sinkio.OpError(op, spool, err)
 	case !isErrno && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errShort) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF):
 		return err // of the context
 	}
-	return fmt.Errorf("%w; %w", sinkio.OpError(op, path, err), sink.ErrReopen)
+	return fmt.Errorf("%w; %w", sinkio.OpError(op, spool, err), sink.ErrReopen)
 }
 
 // Full reports that an error says that the disk, or the quota of the user, has no space left.

@@ -72,7 +72,7 @@ func Open(ctx context.Context, root string) (*Folder, error) {
 
 // On returns the folder with its files on another file system. It is for tests.
 func (f *Folder) On(fsys disk.FS) *Folder {
-	return &Folder{path: f.path, fsys: fsys, number: f.number}
+	return &Folder{root: f.root, path: f.path, fsys: fsys, number: f.number}
 }
 
 // Close removes the folder of this process after the last user has closed it.

@@ -221,6 +221,26 @@ func TestFailedAppendLeavesNothing(t *testing.T) {
 	}
 }
 
+// TestErrorsOfNewFilesAreTheSame: each retry on a full disk has another file. It leaves no file, and
+// its error is the same.
+func TestErrorsOfNewFilesAreTheSame(t *testing.T) {
+	root := t.TempDir()
+	fsys := disktest.NewFaultFS()
+	folder := newFolder(t, root).On(fsys)
+	fsys.SetRoom(0)
+	want := "write spool " + root + ": no space left on device; free disk space, the records stay in Kafka"
+	for range 2 {
+		f := folder.New(sink.Uncompressed)
+		if err := f.Append(lines(100_000, 0)); err == nil || err.Error() != want {
+			t.Errorf("append: %v, want %s", err, want)
+		}
+		f.Remove()
+	}
+	if files, err := filepath.Glob(filepath.Join(folder.path, "0*")); err != nil || len(files) > 0 {
+		t.Errorf("the spool has %q, %v", files, err)
+	}
+}
+
 // TestLostContentIsReported: an error that may have cost records wraps sink.ErrReopen, others do not.
 func TestLostContentIsReported(t *testing.T) {
 	for name, c := range map[string]struct {
