@@ -171,8 +171,9 @@ type contentError struct{ err error }
 func (e *contentError) Error() string { return "read the content: " + e.err.Error() }
 func (e *contentError) Unwrap() error { return e.err }
 
-// abortPatience is how long a failed upload waits until the store has removed its parts.
-const abortPatience = 5 * time.Second
+// abortPatience is how long a failed upload waits until the store has removed its parts. A consumer
+// that stops waits for it, after the time that its uploads have.
+const abortPatience = 2 * time.Second
 
 // abortFailed removes the parts of an upload, also if ctx has ended. If it fails, they remain until
 // AbortUploads, or a lifecycle rule of the bucket.
