@@ -99,6 +99,8 @@ func (s *Store) explainResponse(op operation, r minio.ErrorResponse) (permission
 		return nil, errors.New(s.explainRegion(r))
 	case strings.Contains(r.Message, "HTTP request to an HTTPS server"):
 		return nil, errors.New("the endpoint requires TLS; use https:// in endpoint")
+	case r.StatusCode == http.StatusServiceUnavailable && strings.Contains(r.Code, " "): // the response to HEAD has no body
+		return nil, fmt.Errorf("the store limits the rate of requests, or is not available (%s)", r.Code)
 	case strings.Contains(r.Code, " "): // the status, because the body is not XML
 		return nil, fmt.Errorf("the store responds with %s", clip(r.Code))
 	}

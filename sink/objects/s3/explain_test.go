@@ -142,6 +142,15 @@ func TestResponsesOfAnotherServer(t *testing.T) {
 	expect(t, err, "look up s3://lake/p/k", want)
 }
 
+// TestHeadIsThrottled: a response without a body has no other cause than its status.
+func TestHeadIsThrottled(t *testing.T) {
+	s := open(t, fakeSpec(t, fake(t, func(w http.ResponseWriter, r *http.Request) {
+		s3test.Respond(http.StatusServiceUnavailable, "SlowDown", "Please reduce your request rate.")(w, r)
+	})), s3.Tuning{})
+	_, err := s.Head(t.Context(), "k")
+	expect(t, err, "", "the store limits the rate of requests, or is not available (503 Service Unavailable)")
+}
+
 // TestRealServerRejections: the errors of a real server have the same texts.
 func TestRealServerRejections(t *testing.T) {
 	server := s3test.Start(t)
