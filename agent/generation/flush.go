@@ -174,7 +174,7 @@ func (f *flusher) flushLast(ctx context.Context) error {
 				return errUnpublished
 			}
 		} else if !wait.Wait(ctx, f.env.FlushDue) {
-			return errors.Join(errUnpublished, err)
+			return fmt.Errorf("%w: %w", errUnpublished, err)
 		}
 	}
 	if err != nil || f.commits.verifyAt.IsZero() {
