@@ -53,8 +53,9 @@ func (l *CauseLog) News(key string, every time.Duration, now time.Time) bool {
 func (l *CauseLog) Lasts(now time.Time) string { return condition.Duration(now.Sub(l.since)) }
 
 // varying matches what differs between the responses of token servers and AWS to the same
-// request: identifiers of requests and times.
-var varying = regexp.MustCompile(`(?i)\b(request|trace|correlation)[ _-]?id[:=]? *[\w-]+|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?`)
+// request, identifiers of requests and times, and the URLs of objects: a store that fails does so
+// for each partition, and again for its next objects.
+var varying = regexp.MustCompile(`(?i)\b(s3|gs|az|file)://\S+|\b(request|trace|correlation)[ _-]?id[:=]? *[\w-]+|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?`)
 
 // CauseKey identifies a cause across retries.
 func CauseKey(text string) string { return varying.ReplaceAllString(text, "") }

@@ -149,6 +149,7 @@ func TestCauseIsLoggedOnceAndAgainAsAReminder(t *testing.T) {
 func TestCauseKeyIgnoresVaryingText(t *testing.T) {
 	for _, form := range []string{
 		"https response error StatusCode: 403, RequestID: %[1]s, AccessDenied",
+		"flush: upload s3://lake/t/%[2]s-%[1]s.zst: bucket lake does not exist",
 		"AADSTS7000215: Invalid client secret. Trace ID: %[1]s Correlation ID: %[1]s Timestamp: 2026-11-26 17:00:%[2]sZ",
 	} {
 		a, b := fmt.Sprintf(form, "1f0c-aa", "01"), fmt.Sprintf(form, "9bd2-07", "59")
