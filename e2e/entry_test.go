@@ -14,6 +14,7 @@ type entry struct {
 	path                 string // empty stands for standard output
 	flush                string
 	sink                 string // further keys of the file sink, such as "compression: zstd"
+	objects              string // keys of sink.objects, which is used instead of a file
 	more                 string // further lines
 }
 
@@ -44,7 +45,10 @@ const flushNever = "{interval: 1h, bytes: 1GiB}"
 // yaml returns the entry as an item of the list of consumers.
 func (e entry) yaml() string {
 	sink := fmt.Sprintf("{file: {path: %q, format: %s, %s}}", e.path, e.format, e.sink)
-	if e.path == "" {
+	switch {
+	case e.objects != "":
+		sink = fmt.Sprintf("{objects: {%s}}", e.objects)
+	case e.path == "":
 		sink = fmt.Sprintf("{stdout: {format: %s}}", e.format)
 	}
 	var b strings.Builder

@@ -58,32 +58,36 @@ type Problem struct {
 
 // A Consumer is one consumer in /status.
 type Consumer struct {
-	ID               string      `json:"id"`
-	Name             string      `json:"name"`
-	Status           string      `json:"status"`
-	Desired          string      `json:"desired"`
-	Brokers          []string    `json:"brokers"`
-	Cluster          string      `json:"cluster"`
-	Group            string      `json:"group"`
-	Topics           []string    `json:"topics"`
-	Sink             string      `json:"sink"`
-	MemberIDs        []string    `json:"member_ids"`
-	Generation       int32       `json:"generation"`
-	CreatedAt        time.Time   `json:"created_at"`
-	StatusSince      time.Time   `json:"status_since"`
-	RecordsTotal     int64       `json:"records_total"`
-	BytesTotal       int64       `json:"bytes_total"`
-	RecordsPerSecond float64     `json:"records_per_second"`
-	Lag              *int64      `json:"lag"`
-	LagSeconds       *float64    `json:"lag_seconds"`
-	CatchUpSeconds   *float64    `json:"catch_up_seconds"`
-	RebalancesTotal  int64       `json:"rebalances_total"`
-	RestartsTotal    int64       `json:"restarts_total"`
-	LastRecordAt     *time.Time  `json:"last_record_at"`
-	LastFlushAt      *time.Time  `json:"last_flush_at"`
-	LastError        *string     `json:"last_error"`
-	PendingChange    *Pending    `json:"pending_change"`
-	Partitions       []Partition `json:"partitions"`
+	ID               string     `json:"id"`
+	Name             string     `json:"name"`
+	Status           string     `json:"status"`
+	Desired          string     `json:"desired"`
+	Brokers          []string   `json:"brokers"`
+	Cluster          string     `json:"cluster"`
+	Group            string     `json:"group"`
+	Topics           []string   `json:"topics"`
+	Sink             string     `json:"sink"`
+	MemberIDs        []string   `json:"member_ids"`
+	Generation       int32      `json:"generation"`
+	CreatedAt        time.Time  `json:"created_at"`
+	StatusSince      time.Time  `json:"status_since"`
+	RecordsTotal     int64      `json:"records_total"`
+	BytesTotal       int64      `json:"bytes_total"`
+	RecordsPerSecond float64    `json:"records_per_second"`
+	Lag              *int64     `json:"lag"`
+	LagSeconds       *float64   `json:"lag_seconds"`
+	CatchUpSeconds   *float64   `json:"catch_up_seconds"`
+	RebalancesTotal  int64      `json:"rebalances_total"`
+	RestartsTotal    int64      `json:"restarts_total"`
+	LastRecordAt     *time.Time `json:"last_record_at"`
+	LastFlushAt      *time.Time `json:"last_flush_at"`
+	LastError        *string    `json:"last_error"`
+	RecentErrors     []struct {
+		Text  string `json:"error"`
+		Count int    `json:"count"`
+	} `json:"recent_errors"`
+	PendingChange *Pending    `json:"pending_change"`
+	Partitions    []Partition `json:"partitions"`
 }
 
 // A Pending is a pending change of a consumer.

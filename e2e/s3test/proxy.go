@@ -4,20 +4,28 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"log"
+	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/http/httputil"
 	"reflect"
+	"strconv"
 	"sync"
 	"testing"
 
 	"github.com/minio/minio-go/v7/pkg/signer"
+
+	"kcagent/e2e/kafkatest"
 )
 
 // A Proxy forwards requests to a server, and lets tests change them, or respond instead. Its
 // methods are safe for concurrent use.
 type Proxy struct {
 	Endpoint string // its URL
+
+	address string
+	server  *http.Server
+	serving sync.WaitGroup
 
 	mu       sync.Mutex
 	fault    Fault
@@ -40,7 +48,7 @@ func (s *Server) Proxy(t testing.TB) *Proxy {
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
 		Transport:    &http.Transport{DisableKeepAlives: true},
 	}
-	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	p.server = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.mu.Lock()
 		fault := p.fault
 		p.requests = append(p.requests, r.Method+" "+r.URL.RequestURI())
@@ -53,13 +61,38 @@ func (s *Server) Proxy(t testing.TB) *Proxy {
 			r = signer.SignV4(*r, s.AccessKey, s.SecretKey, "", Region)
 		}
 		forward.ServeHTTP(w, r)
-	}))
+	}), ErrorLog: log.New(io.Discard, "", 0)}
+	p.address = "127.0.0.1:" + strconv.Itoa(kafkatest.FreePort(t))
+	p.Endpoint = "http://" + p.address
+	p.serve(t)
 	t.Cleanup(func() {
-		h.CloseClientConnections()
-		h.Close()
+		_ = p.server.Close()
+		p.serving.Wait()
 	})
-	p.Endpoint = h.URL
 	return p
+}
+
+func (p *Proxy) serve(t testing.TB) {
+	l, err := net.Listen("tcp", p.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := p.server
+	p.serving.Go(func() { _ = server.Serve(l) })
+}
+
+// Leave closes the port and all connections. The proxy refuses connections until Return is called.
+// Only the goroutine of the test may call the two.
+func (p *Proxy) Leave() {
+	_ = p.server.Close()
+	p.serving.Wait()
+}
+
+// Return opens the port again after Leave.
+func (p *Proxy) Return(t testing.TB) {
+	t.Helper()
+	p.server = &http.Server{Handler: p.server.Handler, ErrorLog: p.server.ErrorLog}
+	p.serve(t)
 }
 
 // Set sets the fault of the following requests; nil is none.
