@@ -178,6 +178,9 @@ type page struct {
 	NextMarker string `xml:"NextMarker"`
 }
 
+// maxResponse is more than a list of 5000 objects has.
+const maxResponse = 32 << 20
+
 // List implements [store.Store]. The attributes are missing.
 func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[store.Object, error] {
 	return func(yield func(store.Object, error) bool) {
@@ -217,7 +220,7 @@ func (s *Store) page(ctx context.Context, at string) (p page, err error) {
 		return p, err
 	}
 	defer resp.Body.Close()
-	if err := xml.NewDecoder(resp.Body).Decode(&p); err != nil {
+	if err := xml.NewDecoder(io.LimitReader(resp.Body, maxResponse)).Decode(&p); err != nil {
 		if ctx.Err() != nil {
 			return p, ctx.Err()
 		}

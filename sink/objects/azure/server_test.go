@@ -133,6 +133,25 @@ func TestResponseOfAnotherServer(t *testing.T) {
 	}
 }
 
+// TestEndlessListFails: a list that does not end is an error, before it uses the memory of the agent.
+func TestEndlessListFails(t *testing.T) {
+	server := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "<EnumerationResults><Blobs>")
+		for more := "<Blob><Name>" + strings.Repeat("x", 1<<20) + "</Name></Blob>"; ; {
+			if _, err := io.WriteString(w, more); err != nil {
+				return
+			}
+		}
+	})
+	s := openStore(t, sink.ObjectsSpec{URL: "az://c", Endpoint: server.URL, Credentials: sink.Credentials{SASTokenFile: "none"}})
+	s.access = fixedAccess{}
+	for o, err := range s.List(t.Context(), "") {
+		if err == nil || !strings.HasPrefix(err.Error(), "list az://c/: invalid response of the store: ") {
+			t.Fatalf("got %v, %v", o, err)
+		}
+	}
+}
+
 func TestUnreachableStoreShowsNoSignature(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "sas")
 	writeFile(t, file, "sv=2021-12-02&sig=geheim")

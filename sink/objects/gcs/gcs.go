@@ -207,6 +207,9 @@ func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[store.Object,
 	}
 }
 
+// maxResponse is more than a list of 1000 objects with 8 KiB of metadata has.
+const maxResponse = 16 << 20
+
 // call sends a request, and decodes the response into result unless that is nil.
 func (s *Store) call(ctx context.Context, r rest.Request, result any) error {
 	resp, err := s.client.Do(ctx, r)
@@ -220,7 +223,7 @@ func (s *Store) call(ctx context.Context, r rest.Request, result any) error {
 	if result == nil {
 		return nil
 	}
-	if err := json.NewDecoder(resp.Body).Decode(result); err != nil {
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxResponse)).Decode(result); err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

@@ -179,6 +179,23 @@ func TestResponseOfAnotherServer(t *testing.T) {
 	}
 }
 
+// TestEndlessResponseFails: a response that does not end is an error, before it uses the memory of the
+// agent.
+func TestEndlessResponseFails(t *testing.T) {
+	server := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"name": "`)
+		for more := strings.Repeat("x", 64<<10); ; {
+			if _, err := io.WriteString(w, more); err != nil {
+				return
+			}
+		}
+	})
+	s := openStore(t, sink.ObjectsSpec{URL: "gs://b", Endpoint: server.URL})
+	if _, err := s.Head(t.Context(), "k"); err == nil || err.Error() != "look up gs://b/k: invalid response of the store: unexpected EOF" {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestOtherHostsGetNoCredentials: the store gives the URL of a resumable upload, which needs no
 // credentials. If it leads to another host, that host does not get them.
 func TestOtherHostsGetNoCredentials(t *testing.T) {

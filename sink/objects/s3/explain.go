@@ -249,7 +249,7 @@ func transient(err error) bool {
 	switch r.Code {
 	case "": // no response
 		certificate := errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, new(x509.UnknownAuthorityError))
-		return !certificate && !errors.As(err, new(stallError)) && !errors.As(err, new(*credentialsError)) && !errors.As(err, new(*contentError)) && !errors.Is(err, errNoStore)
+		return !certificate && !errors.As(err, new(stallError)) && !errors.As(err, new(*credentialsError)) && !errors.As(err, new(*contentError)) && !errors.Is(err, errNoStore) && !errors.Is(err, errTooLarge)
 	case "SlowDown", "InternalError", "RequestTimeout", "ServiceUnavailable": // also in a response that begins with 200
 		return true
 	}

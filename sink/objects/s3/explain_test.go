@@ -151,6 +151,22 @@ func TestHeadIsThrottled(t *testing.T) {
 	expect(t, err, "", "the store limits the rate of requests, or is not available (503 Service Unavailable)")
 }
 
+// TestEndlessResponsesFail: a list that does not end is an error, before it uses the memory of the
+// agent.
+func TestEndlessResponsesFail(t *testing.T) {
+	endpoint := fake(t, func(w http.ResponseWriter, r *http.Request) {
+		entry := "<Upload><Key>p/" + strings.Repeat("k", 1<<20) + "</Key></Upload>"
+		_, _ = io.WriteString(w, "<ListMultipartUploadsResult>")
+		for {
+			if _, err := io.WriteString(w, entry); err != nil {
+				return
+			}
+		}
+	})
+	s := open(t, fakeSpec(t, endpoint), s3.Tuning{})
+	expect(t, s.AbortUploads(t.Context(), "k"), "list unfinished uploads of s3://lake/p/k", "the response of the store is too large")
+}
+
 // TestRealServerRejections: the errors of a real server have the same texts.
 func TestRealServerRejections(t *testing.T) {
 	server := s3test.Start(t)

@@ -92,8 +92,30 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		t.skew.Store(int64(time.Until(at)))
 	}
 	resp.Body = &receivedBody{resp.Body, w}
+	if r.Method != http.MethodGet || r.URL.RawQuery != "" { // the client reads all but an object into memory
+		resp.Body = &boundedBody{resp.Body, maxResponse}
+	}
 	return resp, nil
 }
+
+// maxResponse is more than a list of 1000 keys of 1024 bytes has, whose characters are escaped.
+const maxResponse = 8 << 20
+
+// A boundedBody fails when it is too large.
+type boundedBody struct {
+	io.ReadCloser
+	left int64
+}
+
+func (b *boundedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return 0, errTooLarge
+	}
+	return n, err
+}
+
+var errTooLarge = errors.New("the response of the store is too large; check endpoint and the proxies in front of the store")
 
 // progress ends a request once nothing has moved for the limit.
 type progress struct {
