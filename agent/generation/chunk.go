@@ -57,8 +57,14 @@ func buffersOf(chunks int, compressed bool) int {
 
 // compresses reports whether the sink of a consumer compresses.
 func compresses(spec *config.Consumer) bool {
-	f := spec.Sink.File
-	return f != nil && f.Compression != "" && f.Compression != sink.Uncompressed
+	var c sink.Compression
+	switch {
+	case spec.Sink.File != nil:
+		c = spec.Sink.File.Compression
+	case spec.Sink.Objects != nil:
+		c = spec.Sink.Objects.Compression
+	}
+	return c != "" && c != sink.Uncompressed
 }
 
 // chunkBytes is the size from which on a chunk is complete, so it may be longer by its last

@@ -54,6 +54,23 @@ func TestChunksInProgress(t *testing.T) {
 	}
 }
 
+func TestCompresses(t *testing.T) {
+	for _, tc := range []struct {
+		sink sink.Spec
+		want bool
+	}{
+		{sink.Spec{File: &sink.FileSpec{Compression: sink.Zstd}}, true},
+		{sink.Spec{File: &sink.FileSpec{Compression: sink.Uncompressed}}, false},
+		{sink.Spec{Objects: &sink.ObjectsSpec{Compression: sink.Gzip}}, true},
+		{sink.Spec{Objects: &sink.ObjectsSpec{Compression: sink.Uncompressed}}, false},
+		{sink.Spec{Stdout: &sink.StdoutSpec{}}, false},
+	} {
+		if got := compresses(&config.Consumer{Sink: tc.sink}); got != tc.want {
+			t.Errorf("compresses for %s is %t, want %t", tc.sink.Kind(), got, tc.want)
+		}
+	}
+}
+
 // TestChunkBuffersFitWhatIsRead: a few small records need a small buffer, and many need one that is
 // never enlarged.
 func TestChunkBuffersFitWhatIsRead(t *testing.T) {
