@@ -106,7 +106,8 @@
 //
 // A range is closed when an object has rotate.size, when its first record was accepted rotate.every
 // ago, or when the newest timestamp is rotate.every after that of the first record. Late records do
-// not count for the latter. Flush with all closes every range that has a record.
+// not count for the latter, and timestamps in the future count as the present. Flush with all closes
+// every range that has a record.
 //
 // A plan names a contiguous range, because that keeps it small and of constant size. So the objects of
 // several windows of {time:LAYOUT} are closed together: late records make a further object of their

@@ -121,11 +121,15 @@ func (r *offsetRange) accepted(c *sink.Chunk, o *object, now time.Time) {
 	if r.since.IsZero() {
 		r.since = now
 	}
-	if r.oldest.IsZero() {
-		r.oldest = c.Time
+	t := c.Time
+	if t.After(now) { // by a wrong clock: it must not close each range
+		t = now
 	}
-	if c.Time.After(r.newest) {
-		r.newest = c.Time
+	if r.oldest.IsZero() {
+		r.oldest = t
+	}
+	if t.After(r.newest) {
+		r.newest = t
 	}
 }
 

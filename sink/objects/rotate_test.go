@@ -47,6 +47,7 @@ func TestRotation(t *testing.T) {
 				if c.rotate.Every == 0 {
 					w.spec.Rotate.Every = 24 * time.Hour
 				}
+				w.log[partitionOf(0)][0].Time = time.Now().Add(-time.Hour)
 				w.at(c.times...)
 				for _, r := range w.log[partitionOf(0)] {
 					r.Value = append(r.Value, strings.Repeat(".", c.large)...)
@@ -76,6 +77,28 @@ func TestRotation(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestTimestampsInTheFuture: they count as the present, so a producer whose clock is wrong does not
+// close the range with each of its records.
+func TestTimestampsInTheFuture(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, 1, 6)
+		w.log[partitionOf(0)][0].Time = time.Now()
+		w.at(0, 24*time.Hour, 0, time.Hour, 0, 48*time.Hour)
+		a := w.join(nil)
+		for range 6 {
+			a.mustWrite(0, 1)
+			_ = a.flush(false)
+			synctest.Wait()
+			_ = a.flush(false)
+		}
+		if c := w.committed[partitionOf(0)]; c.Next > 0 || c.Plan != nil {
+			t.Errorf("a range was closed: %+v is committed", c)
+		}
+		a.finish()
+		w.wantKeys(rangeKey(0, 0, 5))
+	})
 }
 
 // TestSizeIsThatOfTheCompressedObject: an object has at least rotate.size, compressed, and exceeds it
