@@ -16,7 +16,7 @@
 //	kafka_    outages, networks, limits and versions of brokers
 //	record_   delivery: kills, compression, transactions, compaction, large records, timestamps, verify
 //	file_     the file sink: names, rotation, moved and unusable files
-//	objects_  faults of the object store
+//	objects_  the objects sink: faults of the object store, kills
 //	login_    TLS, SASL, permissions, secrets, rotation of credentials
 //	process_  the process: shutdown, leaks, memory, descriptors, standard streams
 //	http_     the HTTP API and the metrics

@@ -21,12 +21,8 @@ import (
 // the broker, on a cluster of its own.
 func TestKillsLeaveEachRecordOnce(t *testing.T) {
 	t.Parallel()
-	kills, s := 20, newScene(t)
-	if text := os.Getenv("KCAGENT_KILLS"); text != "" {
-		var err error
-		if kills, err = strconv.Atoi(text); err != nil {
-			t.Fatal(err)
-		}
+	kills, s := killsOr(t, 20), newScene(t)
+	if kills > 20 {
 		s.Cluster = kafkatest.Start(t, kafkatest.Options{})
 	}
 	const partitions = 4
@@ -83,6 +79,18 @@ func TestKillsLeaveEachRecordOnce(t *testing.T) {
 		}
 	}
 	t.Logf("%d kills left %d partitions with uncommitted records", kills, uncommitted)
+}
+
+// killsOr returns the number of kills: KCAGENT_KILLS, or n.
+func killsOr(t *testing.T, n int) int {
+	t.Helper()
+	if text := os.Getenv("KCAGENT_KILLS"); text != "" {
+		var err error
+		if n, err = strconv.Atoi(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return n
 }
 
 // wantCommitsInCheckpoint requires that the checkpoint covers every committed offset, and

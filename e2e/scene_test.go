@@ -65,6 +65,8 @@ type feed struct {
 	topic      string
 	partitions int32
 	produced   int // records in each partition
+	// value returns the value of a record; nil stands for [kafkatest.Value].
+	value func(topic string, partition int32, seq int) []byte
 }
 
 func (s *scene) newFeed(topic string, partitions int32) *feed {
@@ -74,7 +76,7 @@ func (s *scene) newFeed(topic string, partitions int32) *feed {
 // produce produces count further records to each partition.
 func (f *feed) produce(t *testing.T, count int) {
 	t.Helper()
-	f.Produce(t, kafkatest.Load{Topic: f.topic, Partitions: f.partitions, First: f.produced, Count: count})
+	f.Produce(t, kafkatest.Load{Topic: f.topic, Partitions: f.partitions, First: f.produced, Count: count, Value: f.value})
 	f.produced += count
 }
 

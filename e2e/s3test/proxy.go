@@ -1,10 +1,13 @@
 package s3test
 
 import (
+	"bytes"
+	"context"
 	"crypto/rand"
 	"fmt"
 	"io"
 	"log"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -12,13 +15,15 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/minio/minio-go/v7/pkg/signer"
 
 	"kcagent/e2e/kafkatest"
 )
 
-// A Proxy forwards requests to a server, and lets tests change them, or respond instead. Its
+// A Proxy forwards requests to a server, and lets tests change them, or respond instead. Once the
+// body is read, a request takes effect even if its client is gone, as on a real server. Its
 // methods are safe for concurrent use.
 type Proxy struct {
 	Endpoint string // its URL
@@ -60,7 +65,9 @@ func (s *Server) Proxy(t testing.TB) *Proxy {
 		if !reflect.DeepEqual(sent, r.Header) || query != r.URL.RawQuery {
 			r = signer.SignV4(*r, s.AccessKey, s.SecretKey, "", Region)
 		}
-		forward.ServeHTTP(w, r)
+		ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+		defer cancel()
+		forward.ServeHTTP(w, r.WithContext(ctx))
 	}), ErrorLog: log.New(io.Discard, "", 0)}
 	p.address = "127.0.0.1:" + strconv.Itoa(kafkatest.FreePort(t))
 	p.Endpoint = "http://" + p.address
@@ -141,6 +148,27 @@ func Respond(status int, code, message string) Fault {
 		w.WriteHeader(status)
 		fmt.Fprintf(w, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>%s</Code><Message>%s</Message><RequestId>%s</RequestId></Error>", code, message, rand.Text())
 		return true
+	}
+}
+
+// Late returns a fault that forwards some uploads only after a random time of up to limit, although
+// the proxy has received them. It signals each to received, if a receiver is ready.
+func Late(limit time.Duration, received chan<- struct{}) Fault {
+	return func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPut && !Completion(r) || mathrand.N(4) > 0 {
+			return false
+		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil { // the client is gone
+			return Respond(http.StatusBadRequest, "IncompleteBody", "the client has closed the connection")(w, r)
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		select {
+		case received <- struct{}{}:
+		default:
+		}
+		time.Sleep(mathrand.N(limit))
+		return false
 	}
 }
 
