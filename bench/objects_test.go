@@ -15,7 +15,8 @@ import (
 )
 
 // BenchmarkObjects drains one load into the file sink and into the objects sink, in turns and
-// with the same formats. The objects go to a real S3 server on this machine, which uses the same
+// with the same formats, and then loads with one and with a thousand partitions into the objects
+// sink alone, for its memory. The objects go to a real S3 server on this machine, which uses the same
 // cores. A run ends when the agent has ended: with all records synced, or published. The CPU time is
 // that of the agent alone.
 func BenchmarkObjects(b *testing.B) {
@@ -23,28 +24,41 @@ func BenchmarkObjects(b *testing.B) {
 	cluster := kafkatest.Start(b, kafkatest.Options{})
 	server := s3test.Start(b)
 	agenttest.Binary(b) // do not measure the build
-	l := load{200, "none", 4, number("KCAGENT_BENCH_MB", 1000)}
-	fill(b, cluster, l)
-	formats := []string{"format: raw, compression: none", "format: json, compression: zstd"}
-	names := []string{"raw", "json zstd"}
-	rows := newRows(b, "objects.csv", "sink,format,round,mb_per_s,cpu_s_per_gb,peak_rss_mib")
-	fmt.Println("| sink | format | round | MB/s | CPU-s/GB | peak RSS MiB |\n|---|---|---|---|---|---|")
+	rows := newRows(b, "objects.csv", "sink,format,partitions,round,mb_per_s,cpu_s_per_gb,peak_rss_mib")
+	fmt.Println("| sink | format | partitions | round | MB/s | CPU-s/GB | peak RSS MiB |\n|---|---|---|---|---|---|---|")
+	formats := []struct{ name, keys string }{
+		{"raw", "format: raw, compression: none"}, {"json zstd", "format: json, compression: zstd"},
+	}
+	run := 0
+	measure := func(kind string, format int, l load, round int) {
+		run++
+		dir := b.TempDir()
+		defer os.RemoveAll(dir)
+		f := formats[format]
+		sink := fmt.Sprintf("file: {path: %q, %s}", filepath.Join(dir, "out"), f.keys)
+		if kind == "objects" {
+			sink = fmt.Sprintf("objects: {url: %q, endpoint: %q, path_style: true, spool: %q, credentials: {access_key_file: %q, secret_key_file: %q}, %s}",
+				server.URL(fmt.Sprint("run", run)), server.Endpoint, dir, server.AccessKeyFile, server.SecretKeyFile, f.keys)
+		}
+		text := fmt.Sprintf("consumers:\n- {name: bench, brokers: [%q], topics: [%s], group: run-%d, sink: {%s}}\n",
+			cluster.Addrs()[0], l.topic(), run, sink)
+		speed, cpu, rss := drainSink(b, cluster.Addrs()[0], text, l)
+		fmt.Printf("| %s | %s | %d | %d | %.0f | %.2f | %.0f |\n", kind, f.name, l.partitions, round+1, speed, cpu, rss)
+		rows.add("%s,%s,%d,%d,%.1f,%.3f,%.1f", kind, f.name, l.partitions, round+1, speed, cpu, rss)
+	}
+	main := load{200, "none", 4, number("KCAGENT_BENCH_MB", 1000)}
+	fill(b, cluster, main)
 	for round := range number("KCAGENT_BENCH_ROUNDS", 3) {
 		for _, i := range rand.Perm(2 * len(formats)) {
-			kind, format := []string{"file", "objects"}[i%2], i/2
-			dir := b.TempDir()
-			sink := fmt.Sprintf("file: {path: %q, %s}", filepath.Join(dir, "out"), formats[format])
-			if kind == "objects" {
-				sink = fmt.Sprintf("objects: {url: %q, endpoint: %q, path_style: true, spool: %q, credentials: {access_key_file: %q, secret_key_file: %q}, %s}",
-					server.URL(fmt.Sprintf("r%d-%d", round, format)), server.Endpoint, dir, server.AccessKeyFile, server.SecretKeyFile, formats[format])
-			}
-			text := fmt.Sprintf("consumers:\n- {name: bench, brokers: [%q], topics: [%s], group: %s-%d-%d, sink: {%s}}\n",
-				cluster.Addrs()[0], l.topic(), kind, round, format, sink)
-			speed, cpu, rss := drainSink(b, cluster.Addrs()[0], text, l)
-			fmt.Printf("| %s | %s | %d | %.0f | %.2f | %.0f |\n", kind, names[format], round+1, speed, cpu, rss)
-			rows.add("%s,%s,%d,%.1f,%.3f,%.1f", kind, names[format], round+1, speed, cpu, rss)
-			_ = os.RemoveAll(dir)
+			measure([]string{"file", "objects"}[i%2], i/2, main, round)
 		}
+	}
+	cluster.DeleteTopic(b, main.topic())
+	for _, partitions := range []int32{1, 1000} {
+		l := load{200, "none", partitions, main.mb}
+		fill(b, cluster, l)
+		measure("objects", 1, l, 0)
+		cluster.DeleteTopic(b, l.topic())
 	}
 	b.ReportMetric(0, "ns/op") // meaningless here
 }
