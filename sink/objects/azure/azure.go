@@ -206,7 +206,11 @@ func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[store.Object,
 					return
 				}
 			}
-			if p.NextMarker == "" {
+			switch p.NextMarker {
+			case "":
+				return
+			case query.Get("marker"):
+				yield(store.Object{}, s.explain(list, prefix, fmt.Errorf("the store does not list all objects: the list does not continue after %q", p.NextMarker)))
 				return
 			}
 			query.Set("marker", p.NextMarker)

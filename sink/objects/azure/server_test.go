@@ -152,6 +152,22 @@ func TestEndlessListFails(t *testing.T) {
 	}
 }
 
+// TestListThatRepeatsEnds: a store that returns the same page for ever is an error.
+func TestListThatRepeatsEnds(t *testing.T) {
+	server := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "<EnumerationResults><NextMarker>same</NextMarker></EnumerationResults>")
+	})
+	s := openStore(t, sink.ObjectsSpec{URL: "az://c", Endpoint: server.URL, Credentials: sink.Credentials{SASTokenFile: "none"}})
+	s.access = fixedAccess{}
+	var last error
+	for _, err := range s.List(t.Context(), "") {
+		last = err
+	}
+	if last == nil || !strings.Contains(last.Error(), `does not continue after "same"`) {
+		t.Errorf("got %v", last)
+	}
+}
+
 func TestUnreachableStoreShowsNoSignature(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "sas")
 	writeFile(t, file, "sv=2021-12-02&sig=geheim")

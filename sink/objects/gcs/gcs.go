@@ -199,7 +199,11 @@ func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[store.Object,
 					return
 				}
 			}
-			if page.NextPageToken == "" {
+			switch page.NextPageToken {
+			case "":
+				return
+			case query.Get("pageToken"):
+				yield(store.Object{}, s.explain(list, prefix, fmt.Errorf("the store does not list all objects: the list does not continue after %q", page.NextPageToken)))
 				return
 			}
 			query.Set("pageToken", page.NextPageToken)

@@ -196,6 +196,18 @@ func TestEndlessResponseFails(t *testing.T) {
 	}
 }
 
+// TestListThatRepeatsEnds: a store that returns the same page for ever is an error.
+func TestListThatRepeatsEnds(t *testing.T) {
+	server := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"nextPageToken": "same"}`) })
+	var last error
+	for _, err := range openStore(t, sink.ObjectsSpec{URL: "gs://b", Endpoint: server.URL}).List(t.Context(), "") {
+		last = err
+	}
+	if last == nil || !strings.Contains(last.Error(), `does not continue after "same"`) {
+		t.Errorf("got %v", last)
+	}
+}
+
 // TestOtherHostsGetNoCredentials: the store gives the URL of a resumable upload, which needs no
 // credentials. If it leads to another host, that host does not get them.
 func TestOtherHostsGetNoCredentials(t *testing.T) {

@@ -77,7 +77,7 @@ func (s *Store) explainResponse(op operation, r minio.ErrorResponse) (permission
 		return nil, fmt.Errorf("the store limits the rate of requests (%s)", r.Code)
 	case "RequestTimeTooSkewed":
 		return nil, errors.New(s.explainSkew())
-	case "InvalidAccessKeyId":
+	case "InvalidAccessKeyId", "XAdminUserNotFound": // the latter of Versity
 		return new(string), fmt.Errorf("the store does not know the access key; check %s", s.source.describe())
 	case "SignatureDoesNotMatch":
 		return new(string), fmt.Errorf("the secret access key does not match the access key; check %s", s.source.describe())
@@ -259,7 +259,7 @@ func transient(err error) bool {
 // credentialsRejected reports whether other credentials may be accepted.
 func credentialsRejected(err error) bool {
 	switch minio.ToErrorResponse(err).Code {
-	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken", "InvalidSecurity", "UnrecognizedClientException":
+	case "InvalidAccessKeyId", "XAdminUserNotFound", "SignatureDoesNotMatch", "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken", "InvalidSecurity", "UnrecognizedClientException":
 		return true
 	}
 	return false

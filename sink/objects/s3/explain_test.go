@@ -167,6 +167,19 @@ func TestEndlessResponsesFail(t *testing.T) {
 	expect(t, s.AbortUploads(t.Context(), "k"), "list unfinished uploads of s3://lake/p/k", "the response of the store is too large")
 }
 
+// TestListThatRepeatsEnds: a store that returns the same page for ever is an error.
+func TestListThatRepeatsEnds(t *testing.T) {
+	endpoint := fake(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>same</NextContinuationToken>"+
+			"<Contents><Key>p/a</Key></Contents><Contents><Key>p/b</Key></Contents></ListBucketResult>")
+	})
+	var last error
+	for _, err := range open(t, fakeSpec(t, endpoint), s3.Tuning{}).List(t.Context(), "") {
+		last = err
+	}
+	expect(t, last, "list s3://lake/p/", "the list does not continue after \"p/b\"")
+}
+
 // TestRealServerRejections: the errors of a real server have the same texts.
 func TestRealServerRejections(t *testing.T) {
 	server := s3test.Start(t)
@@ -175,7 +188,7 @@ func TestRealServerRejections(t *testing.T) {
 		want   string
 	}{
 		{func(o *sink.ObjectsSpec) { o.URL = "s3://missing/p" }, "bucket missing does not exist; create it, or correct url"},
-		{func(o *sink.ObjectsSpec) { o.Credentials.AccessKeyFile = file(t, "k", "unknown") }, "the store responds with XAdminUserNotFound: No user exists with the provided access key ID."},
+		{func(o *sink.ObjectsSpec) { o.Credentials.AccessKeyFile = file(t, "k", "unknown") }, "the store does not know the access key; check "},
 		{func(o *sink.ObjectsSpec) { o.Credentials.SecretKeyFile = file(t, "k", "wrong") }, "the secret access key does not match the access key"},
 		{func(o *sink.ObjectsSpec) { o.Region = "eu-west-1" }, "the bucket is in region us-east-1, not in eu-west-1; set region: us-east-1"},
 		{func(o *sink.ObjectsSpec) { o.Credentials.SecretKeyFile = "/missing" }, "read credentials.secret_key_file: open /missing: no such file or directory"},

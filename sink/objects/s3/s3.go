@@ -13,6 +13,7 @@
 package s3
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -246,13 +247,17 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 // List implements [store.Store].
 func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[store.Object, error] {
 	return func(yield func(store.Object, error) bool) {
-		noOwner, last, ended := false, "", false
+		noOwner, first, last, ended := false, "", "", false
 		err := s.attempt(ctx, func() error {
 			for o := range s.client.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: s.key(prefix), Recursive: true, StartAfter: last, FetchOwner: &noOwner}) {
 				if o.Err != nil {
 					return o.Err
 				}
+				if o.Key == first {
+					return fmt.Errorf("the store does not list all objects: the list does not continue after %q", last)
+				}
 				last = o.Key // a further attempt continues there
+				first = cmp.Or(first, last)
 				if ended = !yield(store.Object{Key: strings.TrimPrefix(o.Key, s.prefix), Size: o.Size, Modified: o.LastModified}, nil); ended {
 					return nil
 				}
