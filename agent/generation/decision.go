@@ -53,7 +53,9 @@ func (g *Generation) openPartition(ctx context.Context, p *Partition) (offsets.D
 	case d.Blocked:
 		return d, fmt.Errorf("resume %s/%d: %w, and on_offset_out_of_range is fail: choose earliest or latest, or stop the consumer and reset the group's offsets",
 			p.Topic, p.Partition, &recreatedError{p.Topic})
-	case before.reopened && d.Reason.Level < slog.LevelWarn:
+	case before.reopened && l.Planned && d.Reason == before.reason:
+		g.env.Log.Info("sink was reopened; resuming at the committed offset", logkey.Topic, p.Topic, logkey.Partition, p.Partition, logkey.Offset, d.Offset)
+	case before.reopened && !l.Planned && d.Reason.Level < slog.LevelWarn:
 		g.env.Log.Info("sink was reopened; resuming after the last flushed record", logkey.Topic, p.Topic, logkey.Partition, p.Partition, logkey.Offset, d.Offset)
 	case d.Reason != before.reason:
 		g.logDecision(p, d, c, l)
@@ -154,6 +156,9 @@ func (g *Generation) logStarts() {
 // logDecision logs why p resumes where it does, and counts it.
 func (g *Generation) logDecision(p *Partition, d offsets.Decision, c offsets.Committed, l sink.Ledger) {
 	log := g.env.Log.With(logkey.Topic, p.Topic, logkey.Partition, p.Partition)
+	if !l.Planned && !l.Windows { // those have no single file with a position
+		log = log.With(logkey.InFile, l.Next)
+	}
 	switch d.Reason {
 	case offsets.NoCommittedStart:
 		g.env.Stats.Starts.Add(1)
@@ -179,5 +184,5 @@ func (g *Generation) logDecision(p *Partition, d offsets.Decision, c offsets.Com
 		g.env.Stats.LedgerCopies.Add(1)
 		log = log.With(logkey.NextStep, "if the file and its checkpoint are a copy or a restored backup, find the first record that is missing, stop the consumer, reset the group's offset to it, and start the consumer")
 	}
-	log.Log(context.Background(), d.Reason.Level, d.Reason.Message, logkey.Offset, d.Offset, logkey.Committed, c.Offset, logkey.InFile, l.Next)
+	log.Log(context.Background(), d.Reason.Level, d.Reason.Message, logkey.Offset, d.Offset, logkey.Committed, c.Offset)
 }
