@@ -28,8 +28,8 @@ The URL of an objects sink (s3://bucket/prefix, gs://…, az://…, file:///fold
 objects below it. Their keys name the ranges of offsets that were published. For each partition
 and each id of its topic, the command proves that the ranges neither overlap nor leave a hole
 between the first and the last one. Several objects of one range, with records of different
-times, are one range. A range without any record has no object: the keys alone do not tell
-such a hole from a missing object. If the key has no {last}, the command reads it from the
+times, are one range. A range without any record has no object: from the keys alone, such a
+hole looks like a missing object. If the key has no {last}, the command reads it from the
 metadata of each object.
 
 With --deep, it also reads the objects, which must be in the JSON format. It proves that the

@@ -31,7 +31,7 @@ type Objects struct {
 	Ignore func(key string) bool
 }
 
-// A Topic is one life of a topic: a topic that was created again has another id.
+// A Topic is a topic with its id: a topic that was recreated has another id.
 type Topic struct {
 	Name string
 	ID   string // the beginning of Kafka's id of the topic; "" if the keys do not have it
@@ -199,7 +199,7 @@ func hasOffset(key string) bool {
 
 const offsetDigits = 20
 
-// A topicPartition is a partition of one life of a topic.
+// A topicPartition is a partition of a [Topic].
 type topicPartition struct {
 	topic     Topic
 	partition int32

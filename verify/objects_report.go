@@ -57,10 +57,10 @@ func (p *proof) advise(r ObjectsReport) {
 		missing, repeated = missing || one.Missing > 0, repeated || one.Repeats > 0
 	}
 	if missing && !r.AllowHoles {
-		fmt.Fprintln(r.Notes, "the keys do not say whether an object is missing or the log had no record at these offsets, such as after a pause of a transactional topic, or after a reset of offsets: --allow-holes accepts missing offsets")
+		fmt.Fprintln(r.Notes, "the keys do not say whether an object is missing, or whether the consumer read no record at these offsets, such as after a pause of a transactional topic, or after a reset of offsets: --allow-holes accepts missing offsets")
 	}
 	if repeated {
-		fmt.Fprintln(r.Notes, "objects of several consumers of one topic, and of at_least_once, repeat its offsets: verify the URL of each consumer separately")
+		fmt.Fprintln(r.Notes, "offsets are repeated after a reset to earlier offsets, by delivery at_least_once, and by several consumers of one topic below the URL: verify the URL of each consumer separately")
 	}
 }
 
