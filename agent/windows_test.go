@@ -14,8 +14,8 @@ import (
 )
 
 // TestRecordsGoToTheFileOfTheirTime: also late ones, and those that are read again after a crash
-// between a flush and its commit. No record is in the files twice, and a reset that the operator
-// wants writes records again.
+// between a flush and its commit. No record is in the files twice, and a reset by an operator
+// writes records again.
 func TestRecordsGoToTheFileOfTheirTime(t *testing.T) {
 	r := newFileRig(t, 1)
 	dir := t.TempDir()

@@ -15,15 +15,15 @@ type Commit struct {
 	// Plan, if not nil, begins at Position.Next, and names the records that are published once
 	// the commit has succeeded.
 	Plan *Plan
-	// Nonce is another text in each commit of a sink that publishes by plan, so that the agent
-	// that did not receive the result of a commit can recognise it. It is "" with other sinks.
+	// Nonce differs in each commit of a sink that publishes by plan, so that an agent that did
+	// not receive the result of its commit can recognise it. It is "" with other sinks.
 	// With a plan, it is the nonce of the plan.
 	Nonce string
 }
 
 // A Plan names a range of offsets of one partition whose records are published together: each
-// under a key that follows from the record, the range and the settings alone. So whoever reads
-// the plan publishes the same objects.
+// under a key that follows from the record, the range and the settings alone. So every agent that
+// reads the plan publishes the same objects.
 type Plan struct {
 	Nonce       string
 	First, Next int64        // the range [First, Next)

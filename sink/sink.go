@@ -25,8 +25,8 @@ type Sink interface {
 
 	// Complete is like Adopt, for a partition whose committed offset has a plan: the sink
 	// publishes exactly the records of the plan, by the settings of the plan. p.Next is
-	// plan.First. The caller writes the records from there on, until its position is plan.Next or beyond. Then
-	// Plan returns the position plan.Next, once the records are published. The caller calls
+	// plan.First. The caller writes the records from there on, until its position is plan.Next.
+	// Once their objects are uploaded, Plan returns the position plan.Next. The caller calls
 	// Resume before it writes further records. A sink that does not publish by plan returns
 	// [ErrPlan].
 	Complete(ctx context.Context, tp TopicPartition, p Position, plan Plan) error
@@ -35,9 +35,9 @@ type Sink interface {
 	// fails.
 	Encoder(tp TopicPartition) Encoder
 
-	// Limits returns what the next chunk of a partition may have. It is false if the sink takes
-	// no chunk of the partition now, because an upload is behind: it calls Options.Ready once
-	// it does.
+	// Limits returns what the next chunk of a partition may have. ok is false if the sink takes
+	// no chunk of the partition now, because an upload is behind. The sink calls Options.Ready
+	// once it takes chunks again.
 	Limits(tp TopicPartition) (l Limits, ok bool)
 
 	// Write stores a chunk. A nil error means that the records are accepted, not that they
@@ -69,10 +69,10 @@ type Sink interface {
 	Plan(tp TopicPartition, accepted Position) Commit
 
 	// Publish says that the group has committed c, which Plan has returned; it may be called
-	// again with the same c. If c has no plan and the position that the group has committed
-	// already, it says that without another commit. If c has a plan, the sink makes the records of the plan visible, in
-	// a goroutine of its own, and calls Options.Due when Plan has the next commit, or when it
-	// failed. It must not be called while the result of the commit is unknown.
+	// again with the same c. The caller also calls it without another commit if c has no plan,
+	// and the group has committed the position of c already. If c has a plan, the sink uploads
+	// the objects of the plan in a goroutine of its own, and calls Options.Due when Plan has the
+	// next commit, or when an upload has failed. Publish must not be called while the result of the commit is unknown.
 	Publish(tp TopicPartition, c Commit)
 
 	// Objects returns what the sink holds for objects that are not published yet. A sink
@@ -86,7 +86,7 @@ type Sink interface {
 
 	// Release closes what the sink holds for single partitions, because another member may
 	// be assigned them. It is called at the end of a generation, after the last Write and
-	// Flush. Uploads in progress end, and what is not published is dropped.
+	// Flush. Uploads in progress are cancelled, and what is not published is dropped.
 	Release() error
 
 	// Close flushes and closes the sink, also if it returns an error. It is called once,
@@ -117,12 +117,12 @@ type Encoder interface {
 // records without a timestamp.
 type Window struct{ From, To time.Time }
 
-// Everywhen reports whether the window has all timestamps.
-func (w Window) Everywhen() bool { return w == Window{} }
+// Unlimited reports whether the window has all timestamps.
+func (w Window) Unlimited() bool { return w == Window{} }
 
 // Has reports whether t is in the window.
 func (w Window) Has(t time.Time) bool {
-	return w.Everywhen() || !t.Before(w.From) && t.Before(w.To)
+	return w.Unlimited() || !t.Before(w.From) && t.Before(w.To)
 }
 
 // Limits say what the next chunk of a partition may have.

@@ -247,7 +247,7 @@ func (m *member) consume(ctx context.Context) error {
 func (m *member) follow(ctx context.Context, end *generationEnd) (done bool, err error) {
 	outcome := classify(*end)
 	if end.commitLost && outcome != runStopped {
-		m.leaveForSure(ctx)
+		m.leaveWithRetry(ctx)
 	}
 	switch outcome {
 	case runStopped:
@@ -290,9 +290,9 @@ func (m *member) follow(ctx context.Context, end *generationEnd) (done bool, err
 	return false, nil
 }
 
-// leaveForSure leaves the group, and retries until the coordinator has responded: a commit that may
-// still arrive would be accepted from the former member id.
-func (m *member) leaveForSure(ctx context.Context) {
+// leaveWithRetry leaves the group, and retries until the coordinator has responded. Otherwise the
+// coordinator would accept a late commit of the former member id.
+func (m *member) leaveWithRetry(ctx context.Context) {
 	var wait retry.Backoff
 	for err := m.leaveGroup(); err != nil; err = m.leaveGroup() {
 		m.log.Warn("leaving the group to rejoin it failed", logkey.Error, err)

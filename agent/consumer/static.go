@@ -43,7 +43,7 @@ func (m *member) leaveAsStatic() error {
 	return m.leaveGroup()
 }
 
-// leaveGroup removes the member of the last generation from its group. sarama learns of it when it
+// leaveGroup removes the member of the last generation from its group. sarama receives an error when it
 // joins again. The request has the member id of a static member, too: without it, the coordinator
 // would remove another member that has taken the instance_id meanwhile.
 func (m *member) leaveGroup() error {

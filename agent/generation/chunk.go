@@ -124,8 +124,8 @@ func (c *chunk) free() {
 }
 
 // read encodes a chunk of the records that are available. The chunk ends with the record
-// that reaches the room of the sink, so that a file can be completed at its size, before a record
-// of another window, and before one that the sink does not take yet.
+// that reaches the limit of the sink, so that a file can be completed at its size. It ends before a
+// record of another window, and before a record that the sink does not take yet.
 //
 // A large record is a chunk of its own, which read stores at once, so that the record is
 // not copied.
@@ -164,7 +164,7 @@ type chunkReader struct {
 	storeLarge func(chunk) error
 }
 
-// A window is that of the first record of a chunk that the sink stores.
+// A window is the window of the first record of a chunk that the sink stores.
 type window struct {
 	sink.Window
 	limited bool // it does not have all timestamps
@@ -173,7 +173,7 @@ type window struct {
 // setWindow sets the window of the chunk by its first record.
 func (c *chunkReader) setWindow(first time.Time) (from, to time.Time) {
 	w := c.encoder.Window(first)
-	c.window = window{w, !w.Everywhen()}
+	c.window = window{w, !w.Unlimited()}
 	return w.From, w.To
 }
 

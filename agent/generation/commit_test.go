@@ -13,7 +13,7 @@ func (planless) Plan(sink.TopicPartition, sink.Position) sink.Commit {
 	return sink.Commit{Position: sink.Position{Next: -1}}
 }
 
-// TestPartitionWithoutPlanIsNotCommitted: while the sink does not know the position of a partition,
+// TestPartitionWithoutPlanIsNotCommitted: while the sink has no position of a partition,
 // the group may have a plan that a commit would erase.
 func TestPartitionWithoutPlanIsNotCommitted(t *testing.T) {
 	f := &flusher{env: &Env{Sink: planless{}}}

@@ -15,7 +15,7 @@
 //     records that it was to cover were dropped.
 //   - With a sink that publishes by plan, the flusher commits what Sink.Plan returns, and calls
 //     Sink.Publish only after the coordinator has accepted exactly that. After a commit without a
-//     response, it does neither until it has read what is committed. A plan that is committed is
+//     response, it does neither until it has read the committed offsets. A plan that is committed is
 //     never committed again or replaced, so each commit has a nonce of its own.
 //   - A round that completes a plan reads by the settings of the plan, ends by position, and is
 //     followed by a round by the present settings.

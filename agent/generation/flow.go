@@ -60,8 +60,8 @@ func (r *round) end(p *Partition) {
 // errNothingToRead says that a round continues once there are records.
 var errNothingToRead = errors.New("no records")
 
-// errDecideAgain says that a round ends because the group has committed something else than what
-// the round began with.
+// errDecideAgain says that a round ends because the group has committed another offset or plan than
+// that with which the round began.
 var errDecideAgain = errors.New("decide again")
 
 // advance is the work of a partition: it takes the partition through its phases until there is

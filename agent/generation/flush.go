@@ -185,7 +185,7 @@ func (f *flusher) flushLast(ctx context.Context) error {
 	return f.flush(ctx, true)
 }
 
-// errUnpublished says that the time of the last flush did not suffice.
+// errUnpublished says that the time limit of the last flush ended before all uploads.
 var errUnpublished = errors.New("publish objects: uploads have not ended in time; the next owner of the partitions completes what is planned, and reads the rest again")
 
 // mustPublish reports that flushLast has to continue: the sink has more to publish, or an error may

@@ -44,8 +44,8 @@ type commitPoint struct {
 // settled reports that nothing of what the sink has accepted is left to be published.
 func (at commitPoint) settled() bool { return at.commit.Plan == nil && at.commit.Next == at.pos.Next }
 
-// pending reports that the sink publishes something of the partition that is not committed as
-// published yet. A plan that is not read to its end yet does not count: the sink waits for records.
+// pending reports that the sink still has to publish something of the partition. A plan whose records are not read to the end does not count: the
+// sink waits for records.
 func (at commitPoint) pending() bool {
 	return at.planned && !at.settled() && (at.plan == nil || at.pos.Next >= at.plan.Next)
 }
@@ -121,8 +121,8 @@ func (p *Partition) recordCommit(at commitPoint) {
 	}
 }
 
-// publishedPlan reports that the plan of the round is completed, and that the group has committed
-// that.
+// publishedPlan reports that the plan of the round is completed, and that the group has committed its
+// end.
 func (p *Partition) publishedPlan() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -94,8 +94,8 @@ func (g *Generation) resumePlan(p *Partition, r *round, plan *sink.Plan, next in
 	return nil
 }
 
-// truncatedSince is the error of a plan whose records the log does not have any more, although it
-// may have others at their offsets.
+// truncatedSince returns the error of a plan whose records the log no longer has. It may have others
+// at their offsets.
 func truncatedSince(p *Partition, plan *sink.Plan) error {
 	return &planError{fmt.Errorf("complete the plan of %s/%d: the log was truncated since objects of the offsets from %d to %d were planned, so their records may differ: "+
 		"stop the consumer and reset the group's offset to %d; records may then be in two objects", p.Topic, p.Partition, plan.First, plan.Next-1, plan.First)}

@@ -196,7 +196,7 @@ func decideEarlyStart(c Committed, l sink.Ledger, now sink.Identity, p Policy) D
 }
 
 // decidePlanned decides for a sink that publishes by plan: what it has published is what the
-// group has committed. An open plan is completed, whoever has committed it, because its objects
+// group has committed. An open plan is completed, also one of another agent, because its objects
 // may be visible already. The metadata has to name the current topic before the first record.
 // Otherwise, a topic that is recreated later would be read from the old offset.
 func decidePlanned(c Committed, now sink.Identity) Decision {

@@ -109,7 +109,7 @@ var decisionCases = map[string]decisionCase{
 		external(5), windows, here, latest,
 		Decision{Offset: 5, Reason: AtExternal, Adopt: true, Commit: true},
 	},
-	"With {time:LAYOUT} in the path, the start policy applies without a commit, whatever the files hold, and the start is committed before the first record.": {
+	"With {time:LAYOUT} in the path, the start policy applies without a commit, even if the files have records, and the start is committed before the first record.": {
 		nothing, windows, here, earliest,
 		Decision{Offset: -1, Start: oldest, Reason: NoCommittedStart, Adopt: true, Commit: true},
 	},
@@ -369,7 +369,7 @@ var decisionCases = map[string]decisionCase{
 		committedEarly(5, "b", hereOld), noEntry, here, latest,
 		Decision{Offset: -1, Start: newest, Reason: TopicRecreated, Adopt: true, Commit: true},
 	},
-	"An open plan of the committed offset is completed first, whoever has committed it.": {
+	"An open plan of the committed offset is completed first, also one that another agent has committed.": {
 		withPlan(ours(5, "", "a", here)), planned, here, latest,
 		Decision{Offset: 5, Lineage: "a", Reason: AtPlan, Plan: plan},
 	},

@@ -9,7 +9,7 @@ import (
 	"kcagent/sink"
 )
 
-// ObjectsStatus is what a consumer has published, and what waits for that. Open, SpoolBytes and
+// ObjectsStatus is what a consumer has published, and what it has not published yet. Open, SpoolBytes and
 // OpenPlans are 0 while the consumer is not a member.
 type ObjectsStatus struct {
 	Total      int64 `json:"objects_total" doc:"Objects that were uploaded since created_at."`

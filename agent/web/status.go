@@ -67,7 +67,7 @@ type ConsumerStatus struct {
 	RestartsTotal    int64             `json:"restarts_total" doc:"Restarts of the consumer after an error."`
 	SkippedTotal     int64             `json:"skipped_records_total" doc:"Records that could not be decoded and were not written."`
 	DeadLettersTotal int64             `json:"dead_letters_total" doc:"Records that could not be decoded and were written to the dead-letter file."`
-	Objects          *ObjectsStatus    `json:"objects" doc:"What an objects sink has published, and what waits for that; null for other sinks."`
+	Objects          *ObjectsStatus    `json:"objects" doc:"What an objects sink has published, and what it has not published yet; null for other sinks."`
 	LastRecordAt     *time.Time        `json:"last_record_at" doc:"When the sink last accepted a record; null before the first one."`
 	LastFlushAt      *time.Time        `json:"last_flush_at" doc:"When the sink was last flushed; null before the first flush."`
 	LastError        *string           `json:"last_error" doc:"Cause of the error while the consumer or a partition fails, else null."`

@@ -37,7 +37,7 @@ func TestWindow(t *testing.T) {
 			t.Errorf("%s in %s at %s: %s to %s, want %s to %s", tc.layout, tc.zone, tc.at, from, to, tc.from, tc.to)
 		}
 	}
-	if w := parse(t, "{topic}", nil).Window(time.Now()); !w.Everywhen() {
+	if w := parse(t, "{topic}", nil).Window(time.Now()); !w.Unlimited() {
 		t.Errorf("without a time: %v", w)
 	}
 	if w := parse(t, "{topic}/{time:2006}-{time:02}", nil).Window(values.Time); w.To.Sub(w.From) != 24*time.Hour {
