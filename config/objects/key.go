@@ -24,7 +24,7 @@ const (
 	maxExtension = len(".jsonl.zst")
 )
 
-// longest has the longest texts of all placeholders but {topic}: no month and no weekday has a
+// longest has the longest texts of all placeholders except {topic}: no month and no weekday has a
 // longer name.
 var longest = template.Values{
 	Partition: 1<<31 - 1, First: 1<<63 - 1, Last: 1<<63 - 1, TopicID: "xxxxxxxx",
@@ -169,7 +169,8 @@ func (c *checker) checkLength(key *template.Template, topics []string) {
 }
 
 // maxPlanSettings is how long the settings can be that the metadata of a commit holds, in bytes
-// as they are escaped there. Of 3 KiB, they leave a third for what the agent adds.
+// as they are escaped there. What the agent adds needs less than 1 KiB, so that a plan has at most
+// 3 KiB.
 const maxPlanSettings = 2 << 10
 
 // checkPlan checks that the plan of a range fits into the metadata of a commit, which brokers limit

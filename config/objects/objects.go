@@ -1,5 +1,6 @@
 // Package objects has the defaults and the rules of the block sink.objects of the configuration
-// file. It knows nothing of YAML: [Check] returns what is wrong, and package config adds where.
+// file. It does not depend on YAML: [Check] returns what is wrong, and package config adds the
+// position.
 //
 // A further key is a field of [sink.ObjectsSpec], its default in [Normalise], and its rule in
 // Check.

@@ -86,8 +86,8 @@
 //     has read no record of the window below it, or its file would have the lineage.
 //
 // A start continues at the committed offset. By I2 and the rules of a start, what was truncated is
-// read again. What a file still has is read again, too, and is below n: it is dropped. A chunk that
-// crosses n is refused, so that the caller reads it again up to n. A record of a later leader epoch
+// read again. What a file still has is read again, too. It is below n, so the sink drops it. A chunk
+// that crosses n is rejected, so that the caller reads it again up to n. A record of a later leader epoch
 // than the entry has replaced the one in the file, and is written.
 //
 // The caller commits the lineage before the first record. Otherwise a start after a crash would

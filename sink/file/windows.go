@@ -217,7 +217,8 @@ func sameHistory(entry, pos sink.Position) bool {
 func isLater(a, b leader.Epoch) bool { return a.Known() && b.Known() && a.Kafka() > b.Kafka() }
 
 // closeOldest flushes and closes the file that was not written for the longest time. If another
-// partition has opened the file again after a loss, the records of this one are lost, too.
+// partition has reopened the file after a loss, the records of this partition are lost, too, and
+// closeOldest returns its error.
 func (s *fileSink) closeOldest(ctx context.Context, p *partitionWindows, tp sink.TopicPartition) error {
 	win := p.open[0]
 	failed, _ := win.w.Failures(win.w.Flush(ctx))

@@ -96,8 +96,8 @@ func crashAt(t *testing.T, n int, way string) bool {
 	return crashed
 }
 
-// TestPlanIsCompletedByItsOwnSettings: whatever was edited since, the objects of an open plan have the
-// keys, format and compression of the plan; the next range has those of the file.
+// TestPlanIsCompletedByItsOwnSettings: after an edit, the objects of an open plan have the keys, format
+// and compression of the plan; the next range has those of the edited file.
 func TestPlanIsCompletedByItsOwnSettings(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, 1, 10)
@@ -220,7 +220,7 @@ func TestCompletionEndsByPosition(t *testing.T) {
 	}
 }
 
-// TestShorterCopyReplacesNothing: the store is asked before an upload, so that a copy from which
+// TestShorterCopyReplacesNothing: the key is looked up before an upload, so that a copy from which
 // records were removed does not replace the object, also without conditional writes.
 func TestShorterCopyReplacesNothing(t *testing.T) {
 	for _, conditional := range []bool{true, false} {

@@ -13,12 +13,12 @@
 //	planned   The group has (a, P). Publish starts the uploads.
 //	uploaded  Each object is acknowledged, or was seen. Plan returns (b, –), or (b, P[b,c)) if the
 //	          next range is probed.
-//	published The group has b. The range is forgotten, and its files are removed.
+//	published The group has b. The sink drops the range, and removes its files.
 //
-// Whoever is assigned the partition finds one of two forms of the committed offset. With (a, –)
-// nothing at or after a is visible, and a range begins at a. With (a, P) some objects of P may be
-// visible, or become visible later: Complete reads exactly [a, b) by the settings of the plan, and
-// uploads what is missing under the same keys.
+// The next owner of the partition finds one of two forms of the committed offset. With (a, –), no
+// record at or after a is visible, and a range begins at a. With (a, P), some objects of P may be
+// visible, or become visible later. The agent then calls Complete, and reads exactly [a, b) by the
+// settings of the plan. The sink uploads what is missing under the same keys.
 //
 // With at_least_once there is no plan: a closed range is uploaded at once, then b is committed.
 //
@@ -33,7 +33,8 @@
 //	    A is fenced while its plan is in flight, and uploads [0,2). B plans [0,3).
 //	 3  The committed offset is read after the generation began.
 //	    B reads (0, –), then A's plan is accepted; B plans [0,2).
-//	 4  A plan that the group has is completed, and never replaced, not even by its author.
+//	 4  A plan that the group has is completed, and never replaced, not even by the agent that
+//	    committed it.
 //	    A plans [0,1) and crashes, B plans [0,3), then A's late upload arrives.
 //	 5  A commit carries the generation and member id of the assignment, not later ones.
 //	    A's plan overwrites that of B, although the partition has moved to B.
@@ -52,8 +53,8 @@
 //	11  The key has the topic id.
 //	    The topic is recreated, and the key belongs to an object of the former topic.
 //	12  The identity of an object that exists is checked, always.
-//	    Another group uses the prefix: its shorter object is taken for the own one.
-//	13  The store is asked before each upload.
+//	    Another group uses the prefix: the sink takes its shorter object for its own.
+//	13  The sink looks up the key in the store before each upload.
 //	    Without conditional writes, a shorter copy replaces an object after retention.
 //	14  A range ends at most at the last stable offset, and has committed records only.
 //	    A record of a transaction is uploaded, and the transaction is aborted.
@@ -87,11 +88,12 @@
 //
 //   - Crash. Before the plan, nothing is visible, and the records are read again. After it, the
 //     successor completes the plan. After the uploads, it finds the objects and commits b.
-//   - Zombie: an owner that does not know that it is fenced. If its plan was rejected, or the result
-//     was lost, it does not upload (2). If its plan was accepted, whoever completes the plan uploads
-//     the same objects. Its later commits are rejected.
+//   - Zombie: a former owner that continues, because it has received no error yet. If
+//     its plan was rejected, or the result was lost, it does not upload (2). If its plan was
+//     accepted, the owner that completes the plan uploads the same objects. Its later commits are
+//     rejected.
 //   - Rebalance, and several agents: the flush at the end of a generation plans, uploads and commits
-//     what it can. What it cannot is an open plan, or is read again.
+//     as much as the time allows. The rest is an open plan, or is read again.
 //   - An edit while a plan is open: the plan has the settings of its range. Credentials, encryption,
 //     tags and the storage class are those of the present configuration; they decide about no key.
 //   - A reset by an operator. The offset has no metadata of an agent, so no plan applies, and a range
@@ -99,26 +101,26 @@
 //   - A recreated topic has another topic id: plan and offset do not apply (8), and {topic_id} leads
 //     to other keys (11). Without it, the probe finds the object of the former topic before the plan
 //     is committed, which is an error that an edit resolves.
-//   - A store without conditional writes: the sink asks it before each upload (13), so it replaces an
-//     object only by one that it could not see yet, of the same range.
+//   - A store without conditional writes: the sink looks up each key before the upload (13). So an
+//     upload can only replace an object of the same range that became visible after the lookup.
 //
 // # Ranges, windows and rotation
 //
 // A range is closed when an object has rotate.size, when its first record was accepted rotate.every
 // ago, or when the newest timestamp is rotate.every after that of the first record. Late records do
-// not count for the latter, and timestamps in the future count as the present. Flush with all closes
-// every range that has a record.
+// not change the newest timestamp, and timestamps in the future count as the present. Flush with all
+// closes every range that has a record.
 //
 // A plan names a contiguous range, because that keeps it small and of constant size. So the objects of
 // several windows of {time:LAYOUT} are closed together: late records make a further object of their
 // window in the same range. A record of a 33rd window closes the range before it. Windows whose keys
 // are the same, such as the hour that daylight saving time repeats, have one object.
 //
-// A range without records is not published. It grows, or Flush with all moves the position over it
-// without a plan; verify shows the gap between two keys.
+// A range without records has no objects, and needs no plan. It continues to grow, or Flush with all
+// moves the committed offset to its end. kcagent verify shows it as a gap between two keys.
 //
-// A partition has at most one closed range and one that grows. If that is closed as well, Limits
-// returns false until the first is published.
+// A partition has at most two ranges: one that is closed, and one that grows. Once both are closed,
+// Limits returns false until the first is published.
 //
 // # Objects
 //
@@ -148,13 +150,14 @@
 // # Limits
 //
 //   - A reset of committed offsets while a plan is open erases the plan. Records can then be repeated,
-//     even if the offset stays the same. Stop the consumer first, which completes the plan.
+//     even if the offset stays the same. A pause or stop before completes the plan, if the store
+//     responds in time.
 //   - A reset backwards repeats records as requested, in objects that overlap. A range with the same
 //     first and last offset is found in the store, and is not written again.
 //   - Retention or compaction that removes records before their upload is a loss. It is logged, with
 //     numbers, when a plan is completed. Without conditional writes, a shorter copy can replace a full
 //     object that becomes visible between the lookup and the upload.
-//   - An object that something else removes while its upload is retried is uploaded again.
+//   - If another program removes an object while its upload is retried, the object is uploaded again.
 //   - Groups that share a prefix find the objects of each other if their ranges are equal.
 //   - The destination of a plan, and credentials for it, are required until the plan is completed.
 //   - A crash can leave unfinished uploads. The successor aborts those under the keys of the plan; a

@@ -37,7 +37,7 @@ func (i identity) meta() map[string]string {
 	}
 }
 
-// check returns an error if an object has other records.
+// check returns an error if the metadata of an object has another identity.
 func (i identity) check(o store.Object, url string) error {
 	for name, want := range i.meta() {
 		if o.Meta[name] != want {
@@ -47,7 +47,7 @@ func (i identity) check(o store.Object, url string) error {
 	return nil
 }
 
-// describe says what the metadata of an object says about its records.
+// describe returns the records of an object, by its metadata, as text for errors.
 func describe(meta map[string]string) string {
 	if meta[metaFirst] == "" {
 		return "no object of an objects sink"
@@ -70,8 +70,8 @@ func (e *otherError) Error() string {
 	return fmt.Sprintf("upload %s below %s: the key is used by another object (%s); move that object away, or, while no plan is open, change sink.objects.key", e.key, e.url, e.found)
 }
 
-// metadata returns the metadata of an object: its identity, and what helps who looks at it. Empty
-// values are left out.
+// metadata returns the metadata of an object: its identity, and what helps a person who looks at the
+// object. Empty values are left out.
 func (s *objectsSink) metadata(i identity, records int64, objects int) map[string]string {
 	meta := i.meta()
 	meta[metaCount], meta[metaObjects] = strconv.FormatInt(records, 10), strconv.Itoa(objects)

@@ -65,7 +65,7 @@ func TestLimits(t *testing.T) {
 	})
 }
 
-// TestCompressedObjectsHaveNoLimitOfBytes: how much a chunk adds is not known before.
+// TestCompressedObjectsHaveNoLimitOfBytes: how much a chunk adds is unknown before its compression.
 func TestCompressedObjectsHaveNoLimitOfBytes(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, 1, 10)

@@ -36,8 +36,8 @@ type objectsSink struct {
 	partitions map[sink.TopicPartition]*partition
 }
 
-// Open opens an objects sink, its part of the spool, and the store of the spec. It needs neither the
-// store nor its credentials to be reachable, as far as open does not.
+// Open opens an objects sink, its part of the spool, and the store of the spec. It sends no request
+// to the store, unless open does.
 func Open(ctx context.Context, spec sink.ObjectsSpec, o sink.Options, open Opener) (sink.Sink, error) {
 	s := &objectsSink{options: o, stores: stores{open: open}, partitions: make(map[sink.TopicPartition]*partition)}
 	if err := s.start(ctx, spec); err != nil {
@@ -121,8 +121,8 @@ func (s *objectsSink) Resume(ctx context.Context, tp sink.TopicPartition, _ sink
 	return sink.Ledger{Planned: true, Position: sink.Position{Next: -1}}, nil
 }
 
-// errUnpublished says that records would get lost: the sink has those from before the position, and
-// has not published them.
+// errUnpublished says that the sink has records that it has not published, and that the new position
+// would lose or repeat them.
 var errUnpublished = errors.New("the sink has records that are not published")
 
 // Adopt implements [sink.Sink]. The range that grows continues after a gap in the offsets. A position

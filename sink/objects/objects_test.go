@@ -41,9 +41,9 @@ func (w *world) wantKeys(want ...string) {
 	}
 }
 
-// TestLifeOfARange: nothing is visible before the plan is committed, and the position is committed
+// TestStatesOfARange: nothing is visible before the plan is committed, and the position is committed
 // once all objects are uploaded.
-func TestLifeOfARange(t *testing.T) {
+func TestStatesOfARange(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, 1, 10)
 		m := w.join(nil)
@@ -173,7 +173,8 @@ func TestMergedCommit(t *testing.T) {
 	}
 }
 
-// TestPositionFollowsEveryObject: a range with two windows is done when both objects are uploaded.
+// TestPositionFollowsEveryObject: the offset after a range with two windows is committed after both objects
+// are uploaded.
 func TestPositionFollowsEveryObject(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, 1, 4)
@@ -222,8 +223,9 @@ func TestPositionFollowsEveryObject(t *testing.T) {
 	})
 }
 
-// TestOtherObjectUnderTheKey: an object with other records is never adopted or replaced. Before the
-// plan it is an error without a plan, so that an edit of the template helps.
+// TestOtherObjectUnderTheKey: an object with other records is never adopted or replaced. If the
+// object is found before the plan is committed, there is an error and no plan, so that an edit of the
+// template helps.
 func TestOtherObjectUnderTheKey(t *testing.T) {
 	same := map[string]string{
 		metaCluster: "cluster-1", metaTopicID: "topicid-1", metaTopic: "orders", metaPartition: "0", metaFirst: "0", metaLast: "9",

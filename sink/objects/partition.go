@@ -119,8 +119,8 @@ func (p *partition) closed() (n int) {
 	return n
 }
 
-// flush closes the range that grows if it is due, or, if all is set, if it has a record. It reports
-// when the range is due that grows now, and why the partition is behind.
+// flush closes the range that grows if it is due, or, if all is set, if it has a record. It returns
+// when the range that grows afterwards is due, and why the partition is behind.
 func (p *partition) flush(now time.Time, all bool) (dueAt time.Time, fault error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

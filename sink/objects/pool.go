@@ -18,23 +18,23 @@ var (
 )
 
 // A pool runs jobs of several sinks in goroutines of their own, a limited number at a time. The
-// sinks take turns. A sink whose last job has failed has one job at a time. The jobs for servers that do
-// not respond have a limit of their own: they would delay the sinks of other servers otherwise.
+// sinks take turns. A sink whose last job has failed has one job at a time. The jobs of servers that
+// do not respond have a limit of their own; otherwise they would delay the sinks of other servers.
 type pool struct {
 	limit int
 
 	mu      sync.Mutex
-	busy    int             // jobs that run, without those that have begun while their server was stalled
-	trials  int             // those
+	busy    int             // running jobs, without trials
+	trials  int             // running jobs that have begun while their server was stalled
 	stalled map[string]bool // servers whose last job has failed after stallTime
 	queues  []*queue        // with jobs that wait; the first has the next turn
 }
 
-// stallTime is how long a job of a server runs at least that does not respond. Servers reject requests
-// sooner.
+// stallTime is the time after which a failed job means that its server does not respond. A server
+// that rejects a request does so sooner.
 const stallTime = 5 * time.Second
 
-// serverOf returns what distinguishes the server of a store from others.
+// serverOf returns a text that identifies the server of a store.
 func serverOf(s sink.ObjectsSpec) string {
 	u, err := url.Parse(s.URL)
 	switch {

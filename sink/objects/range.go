@@ -60,7 +60,7 @@ type object struct {
 	uploaded bool
 }
 
-// end returns the offset after the range, which a plan that was found says itself.
+// end returns the offset after the range. A plan that was found in the group decides it.
 func (r *offsetRange) end() int64 {
 	if r.adopted {
 		return r.plan.Next
@@ -68,8 +68,8 @@ func (r *offsetRange) end() int64 {
 	return r.next
 }
 
-// endEpoch returns the leader epoch of the last record of the range. That of a plan was found when the
-// record was read first.
+// endEpoch returns the leader epoch of the last record of the range. A plan that was found in the
+// group has the epoch with which the record was first read.
 func (r *offsetRange) endEpoch() leader.Epoch {
 	if r.adopted && r.plan.Epoch.Known() {
 		return r.plan.Epoch

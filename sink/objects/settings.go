@@ -157,7 +157,7 @@ func (s *settings) attributes(meta map[string]string) store.Attributes {
 	return a
 }
 
-// A stores has the open stores of a sink: that of its spec, and those of plans with other
+// stores are the open stores of a sink: that of its spec, and those of plans with other
 // destinations.
 type stores struct {
 	open Opener

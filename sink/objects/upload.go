@@ -133,8 +133,8 @@ func (p *partition) upload(r *offsetRange) error {
 	return nil
 }
 
-// uploadObject uploads an object, unless the store has it. Looking first makes a retry cheap, and
-// protects the object on stores without conditional writes.
+// uploadObject uploads an object, unless the store has it. The lookup before the upload makes a retry
+// cheap, and protects the object on stores without conditional writes.
 func (p *partition) uploadObject(r *offsetRange, o *object, id identity, key string) error {
 	found, err := r.find(id, key)
 	if found || err != nil {
@@ -171,8 +171,8 @@ func (p *partition) uploadObject(r *offsetRange, o *object, id identity, key str
 	return fmt.Errorf("upload %s: an object was created at the same time, and is not found now", key)
 }
 
-// abortUploads aborts what a crash has left of an upload. The permission for it is not needed for
-// the records, so the lifecycle rule of the bucket can remove it as well.
+// abortUploads aborts what a crash has left of an upload. Without the permission for it, the records
+// are still uploaded, and a lifecycle rule of the bucket can remove unfinished uploads.
 func (p *partition) abortUploads(r *offsetRange, key string) error {
 	ctx, cancel := r.limited(key, callTimeout)
 	defer cancel()

@@ -26,7 +26,8 @@ import (
 	"kcagent/sink/sinktest"
 )
 
-// A world is what outlives an agent: Kafka with the log and the committed offsets, and the store.
+// A world is what remains after a crash of an agent: Kafka with the log and the committed offsets, and
+// the store.
 type world struct {
 	*testing.T
 	store     *storetest.Memory

@@ -138,8 +138,8 @@ func (s *signature) authorize(r *http.Request) error {
 	return nil
 }
 
-// defaultChain are the credentials of the process: a thousand consumers must not request tokens of
-// the same identity.
+// defaultChain are the credentials of the process. All consumers share them, so that a thousand of
+// them do not request a thousand tokens of the same identity.
 var defaultChain = &chain{}
 
 // A chain finds credentials where the tools of Azure do: environment, workload identity, managed

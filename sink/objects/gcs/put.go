@@ -118,8 +118,8 @@ func (s *Store) putParts(ctx context.Context, description []byte, body io.Reader
 	}
 }
 
-// maxFailures is how often a part is sent. Each time the client waits before it asks how much the
-// store has.
+// maxFailures is how often a part is sent. Before each repetition, the client waits, and then requests
+// how much the store has.
 const maxFailures = 3
 
 // interrupted reports whether an upload can continue.

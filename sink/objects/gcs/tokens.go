@@ -30,7 +30,7 @@ type tokens interface {
 	describe() string
 }
 
-// scope permits to write, list and delete objects.
+// scope permits writing, listing and deleting objects.
 const scope = "https://www.googleapis.com/auth/devstorage.read_write"
 
 // A credentialsError says that there is no token.
@@ -115,8 +115,8 @@ func explainToken(err error) error {
 	return &credentialsError{errors.New("get a token of Google: " + rest.Text(limits.StableText(err.Error())))}
 }
 
-// applicationDefault are the application default credentials of the process: a thousand consumers
-// must not request tokens of the same account.
+// applicationDefault are the application default credentials of the process. All consumers share
+// them, so that a thousand of them do not request a thousand tokens of the same account.
 var applicationDefault = &defaultTokens{}
 
 // defaultTokens searches the application default credentials again after a rejection.
@@ -149,7 +149,7 @@ func (t *defaultTokens) get(context.Context) (string, error) {
 }
 
 // findDefault looks for a file, as all libraries of Google do. Without one, tokens come from the
-// metadata server, also of workload identity. The library would remember that the server does not
+// metadata server, also those of workload identity. The library would cache that the server does not
 // respond, as happens in the first seconds of a pod.
 func findDefault() (oauth2.TokenSource, error) {
 	if !hasDefaultFile() {

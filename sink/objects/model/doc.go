@@ -5,10 +5,10 @@
 // # The protocol
 //
 // Before an object becomes visible, its worker commits the unchanged offset with a plan: the range
-// [first, next) and all settings that decide about keys and records. Only then it puts the objects
+// [first, next) and all settings that decide about keys and records. Only then it uploads the objects
 // and commits next. A successor that finds a plan completes it. A [commit] without a plan is written
-// (a, -), one with a plan (a, plan [a,b)). A [token] is what the coordinator accepts a commit by, a
-// nonce tells the commits of two workers apart. The constants of type rule list the rules.
+// (a, -), one with a plan (a, plan [a,b)). The coordinator accepts a commit by its [token]; a
+// nonce distinguishes the commits of two workers. The constants of type rule list the rules.
 //
 // # What is modelled
 //

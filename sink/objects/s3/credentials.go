@@ -80,8 +80,8 @@ type credentialsError struct{ err error }
 func (e *credentialsError) Error() string { return e.err.Error() }
 func (e *credentialsError) Unwrap() error { return e.err }
 
-// environment is the chain of the process: a thousand consumers must not request tokens of the
-// same role.
+// environment is the chain of the process. All consumers share it, so that a thousand of them do not
+// request a thousand tokens of the same role.
 var environment = &chain{}
 
 // A chainSource is the chain for the stores of a region.

@@ -125,8 +125,8 @@ func (s *Store) putPart(ctx context.Context, key, id string, number int, body *i
 	return minio.CompletePart{PartNumber: number, ETag: p.ETag}, err
 }
 
-// checksums is that of the content of a request, which the store compares: one of the two, because each
-// takes a second of CPU time for a gigabyte or two.
+// checksums has the checksum of the content of a request, which the store compares. It is one of the
+// two, because each takes a second of CPU time for a gigabyte or two.
 type checksums struct {
 	md5    string // in base64; with TLS, which protects the content on its way
 	sha256 string // in hexadecimal; without TLS, as a part of the signature
@@ -171,14 +171,14 @@ type contentError struct{ err error }
 func (e *contentError) Error() string { return "read the content: " + e.err.Error() }
 func (e *contentError) Unwrap() error { return e.err }
 
-// abortPatience is how long a failed upload waits until the store has removed its parts. A consumer
-// that stops waits for it, after the time that its uploads have.
-const abortPatience = 2 * time.Second
+// abortTimeout bounds how long a failed upload waits until the store has removed its parts. A stop
+// of the consumer waits for it, in addition to the time for uploads.
+const abortTimeout = 2 * time.Second
 
 // abortFailed removes the parts of an upload, also if ctx has ended. If it fails, they remain until
 // AbortUploads, or a lifecycle rule of the bucket.
 func (s *Store) abortFailed(ctx context.Context, key, id string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortPatience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
 	defer cancel()
 	_ = s.client.AbortMultipartUpload(ctx, s.bucket, s.key(key), id)
 }

@@ -1,7 +1,7 @@
 // Package spool is the folder in which objects grow before they are uploaded.
 //
-// Each agent process has a folder of its own below the configured one, and a lock in it. Opening
-// removes the folders of processes that no longer live, because what they hold is read from Kafka
+// Each agent process has a folder of its own below the configured one, and a lock in it. Open
+// removes the folders of processes that have ended, because their records are read from Kafka
 // again. The files have numbers as names, so that nothing that varies becomes part of a path.
 //
 // The content of the spool may get lost at any time: nothing is synced. A [File] then returns an
@@ -51,7 +51,7 @@ var (
 )
 
 // Open returns the folder of this process below root, and creates both. It removes the folders of
-// processes that no longer live. The caller closes it.
+// processes that have ended. The caller closes it.
 func Open(ctx context.Context, root string) (*Folder, error) {
 	root, err := filepath.Abs(root)
 	if err != nil {
@@ -145,8 +145,8 @@ func lockFile(path string, flag int) (disk.File, error) {
 	return file, nil
 }
 
-// removeLeftovers removes the folders of processes that no longer live. What cannot be removed
-// stays, for the next Open. The caller holds the lock of the root.
+// removeLeftovers removes the folders of processes that have ended. What cannot be removed
+// remains for the next Open. The caller holds the lock of the root.
 func removeLeftovers(root string) {
 	entries, err := os.ReadDir(root)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"kcagent/sink/objects/store"
 )
 
-// probePrefix begins the key of a probe object, which no key of records has by accident.
+// probePrefix begins the key of a probe object. No key of records begins like that by accident.
 const probePrefix = ".kcagent-probe-"
 
 // metaProbe is the metadata of a probe object.
@@ -27,7 +27,7 @@ func IsProbe(key string) bool { return strings.HasPrefix(key, probePrefix) }
 const leftover = 24 * time.Hour
 
 // Probe checks that the store permits all that the sink does: it uploads an object, reads and lists
-// it, and deletes it. conditional reports whether the store refuses to replace an object. An error
+// it, and deletes it. conditional reports whether the store implements conditional writes. An error
 // names the permission that is missing, see [store.PermissionError]. Its text is the same for each
 // probe.
 func Probe(ctx context.Context, s store.Store) (conditional bool, err error) {
