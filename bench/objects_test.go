@@ -17,7 +17,7 @@ import (
 // BenchmarkObjects drains one load into the file sink and into the objects sink, in turns and
 // with the same formats, and then loads with one and with a thousand partitions into the objects
 // sink alone, for its memory. The objects go to a real S3 server on this machine, which uses the same
-// cores. A run ends when the agent has ended: with all records synced, or published. The CPU time is
+// cores. A run ends when the agent has ended, and all records are synced or published. The CPU time is
 // that of the agent alone.
 func BenchmarkObjects(b *testing.B) {
 	kafkatest.Require(b)

@@ -206,8 +206,8 @@ func TestDemoRejectsInvalidFlagsBeforeItWrites(t *testing.T) {
 }
 
 // TestReadmeShowsTheDemoWithObjects runs the commands of the README: objects appear while the demo runs,
-// what remains is published at its end, and each record is in them once. So say the commands that the
-// report names.
+// what remains is published at its end, and each record is in them once. The commands that the report
+// names prove that.
 func TestReadmeShowsTheDemoWithObjects(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it waits for two rotations")

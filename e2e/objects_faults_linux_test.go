@@ -41,8 +41,8 @@ func skewed(w http.ResponseWriter, r *http.Request) bool {
 	return s3test.Respond(http.StatusForbidden, "RequestTimeTooSkewed", "The difference between the request time and the current time is too large.")(w, r)
 }
 
-// withToken returns a fault of a store that knows one session token, which the server behind it
-// does not.
+// withToken returns a fault of a store that accepts one session token, which the server behind it
+// rejects.
 func withToken(valid string) s3test.Fault {
 	return func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Header.Get("X-Amz-Security-Token") != valid {
@@ -238,7 +238,7 @@ func TestStoreFaults(t *testing.T) {
 	stopAgent(t, f.Agent)
 }
 
-// hangUploads makes the store stop to respond when the first part of an upload arrives. The channel
+// hangUploads makes the store stop responding when the first part of an upload arrives. The channel
 // is closed then.
 func hangUploads(l *lake) <-chan struct{} {
 	began := make(chan struct{})

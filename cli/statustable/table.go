@@ -126,7 +126,7 @@ func Notes(c *web.ConsumerStatus) (notes []Note) {
 	return notes
 }
 
-// Held says what an objects sink holds that is not published yet.
+// Held describes what an objects sink holds that is not published yet.
 func Held(o *web.ObjectsStatus) string {
 	text := fmt.Sprintf("%d open objects, %s in the spool", o.Open, Size(o.SpoolBytes))
 	if o.OpenPlans > 0 {

@@ -21,7 +21,7 @@ import (
 const program = "github.com/fsouza/fake-gcs-server@v1.56.1"
 
 // Start starts a server that ends with the test, and returns its endpoint. Objects are in memory.
-// It knows no permissions, and ignores credentials. If the program cannot be built, the test is
+// It has no permissions, and ignores credentials. If the program cannot be built, the test is
 // skipped with a notice.
 func Start(t testing.TB) (endpoint string) {
 	t.Helper()

@@ -88,7 +88,7 @@ func (p *Proxy) serve(t testing.TB) {
 	p.serving.Go(func() { _ = server.Serve(l) })
 }
 
-// Leave closes the port and all connections. The proxy refuses connections until Return is called.
+// Leave closes the port and all connections. Connections are refused until Return is called.
 // Only the goroutine of the test may call the two.
 func (p *Proxy) Leave() {
 	_ = p.server.Close()
