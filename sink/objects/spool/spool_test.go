@@ -333,8 +333,8 @@ func TestLargeRecordEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// TestLeftoversAreRemoved: the folder of a process that no longer lives is removed, that of one that
-// lives and what belongs to something else are not.
+// TestLeftoversAreRemoved: the folder of a process that has ended is removed. The folder of a running
+// process, and files of other programs, are not.
 func TestLeftoversAreRemoved(t *testing.T) {
 	root := t.TempDir()
 	folder := func(name string) string {
