@@ -11,9 +11,9 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
-	"time"
 
 	"kcagent/limits"
+	"kcagent/sink/objects/transport"
 )
 
 // explain returns the cause of a request without a response. It names the host, but neither the
@@ -44,42 +44,17 @@ func Connection(host, caFile string, err error) error {
 	if sent, ok := errors.AsType[*url.Error](err); ok {
 		err = sent.Err
 	}
-	if cause := explainTLS(host, caFile, err); cause != nil {
+	if cause := transport.Explain(host, caFile, err); cause != nil {
 		return cause
 	}
 	var op *net.OpError
 	switch {
-	case errors.As(err, new(stallError)):
-		return fmt.Errorf("%s: %w", host, err)
-	case errors.As(err, &op) && op.Op == "dial":
-		return limits.WithoutPorts(fmt.Errorf("connect to %s: %w", host, op.Err))
 	case errors.As(err, &op) && (op.Op == "read" || op.Op == "write"):
 		return fmt.Errorf("connection to %s: %w", host, op.Err)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("%s closed the connection", host)
 	}
 	return limits.WithoutPorts(err)
-}
-
-// explainTLS returns the cause of an error of TLS with a host, nil if it is none.
-func explainTLS(at, caFile string, err error) error {
-	var host x509.HostnameError
-	var invalid x509.CertificateInvalidError
-	switch {
-	case errors.As(err, new(x509.UnknownAuthorityError)):
-		if caFile != "" {
-			return fmt.Errorf("the certificate of %s is not signed by a certificate in tls.ca_file %s", at, caFile)
-		}
-		return fmt.Errorf("the certificate of %s is not signed by an authority of the system; set tls.ca_file to the certificate of its authority", at)
-	case errors.As(err, &host):
-		return fmt.Errorf("the certificate of %s is for [%s]; correct endpoint", at, strings.Join(host.Certificate.DNSNames, " "))
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil:
-		return fmt.Errorf("the certificate of %s is only valid from %s to %s", at,
-			invalid.Cert.NotBefore.UTC().Format(time.RFC3339), invalid.Cert.NotAfter.UTC().Format(time.RFC3339))
-	case errors.As(err, new(tls.RecordHeaderError)), strings.Contains(err.Error(), "HTTP response to HTTPS client"):
-		return errors.New("the endpoint does not use TLS; use http:// in endpoint")
-	}
-	return nil
 }
 
 func isCertificate(err error) bool {

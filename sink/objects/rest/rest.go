@@ -1,6 +1,6 @@
-// Package rest sends the requests of object stores whose API is plain HTTP. It ends requests that
-// make no progress, repeats those that can succeed soon, and explains errors of connections as the
-// user reads them.
+// Package rest sends the requests of object stores whose API is plain HTTP. It repeats those that can
+// succeed soon, and explains errors of connections as the user reads them. Package transport ends
+// those that make no progress.
 package rest
 
 import (
@@ -15,6 +15,7 @@ import (
 
 	"kcagent/retry"
 	"kcagent/sink"
+	"kcagent/sink/objects/transport"
 )
 
 // A Request describes a request, so that it can be sent again.
@@ -57,7 +58,7 @@ const (
 
 // NewClient returns a client for a host. It reads the file with the authorities.
 func NewClient(host string, spec *sink.ObjectsTLS, authorize func(*http.Request) error) (*Client, error) {
-	t, err := newTransport(spec, stall)
+	t, err := transport.New(spec, func(*http.Request) time.Duration { return stall })
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +152,7 @@ func ReadSecret(setting, file string) (string, error) {
 
 // transient reports whether a request without a response may succeed soon.
 func transient(err error) bool {
-	return !isCertificate(err) && !errors.As(err, new(stallError)) &&
+	return !isCertificate(err) && !errors.As(err, new(transport.StallError)) &&
 		!errors.As(err, new(*authorizeError)) && !errors.As(err, new(*contentError))
 }
 

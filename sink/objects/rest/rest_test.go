@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"kcagent/sink"
+	"kcagent/sink/objects/transport"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -138,7 +139,7 @@ func TestErrorsOfConnections(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cl := client(t, c.server, nil)
 			if c.server == silent || c.server == halted {
-				cl.http.Transport.(*transport).stall = 100 * time.Millisecond
+				cl.http.Transport.(*transport.Transport).Stall = func(*http.Request) time.Duration { return 100 * time.Millisecond }
 			}
 			resp, err := cl.Do(t.Context(), Request{Method: http.MethodGet, URL: c.url + "/k?sig=geheim"})
 			if err == nil {

@@ -19,6 +19,7 @@ import (
 
 	"kcagent/limits"
 	"kcagent/sink/objects/store"
+	"kcagent/sink/objects/transport"
 )
 
 // An operation is a kind of request, and the permission that it requires.
@@ -159,16 +160,17 @@ func (s *Store) explainConnection(err error) error {
 			at = u.Host
 		}
 	}
-	if cause := s.explainTLS(at, err); cause != nil {
+	if name, ok := errors.AsType[x509.HostnameError](err); ok {
+		return fmt.Errorf("the certificate of %s is for [%s]; set path_style, or correct endpoint", at, strings.Join(name.Certificate.DNSNames, " "))
+	}
+	caFile := ""
+	if s.spec.TLS != nil {
+		caFile = s.spec.TLS.CAFile
+	}
+	if cause := transport.Explain(at, caFile, err); cause != nil {
 		return cause
 	}
-	var refused *net.OpError
-	switch {
-	case errors.As(err, new(stallError)):
-		return fmt.Errorf("%s: %w", at, err)
-	case errors.As(err, &refused) && refused.Op == "dial":
-		return limits.WithoutPorts(fmt.Errorf("connect to %s: %w", at, refused.Err))
-	case closedByStore(err):
+	if closedByStore(err) {
 		return fmt.Errorf("%s closed the connection", at)
 	}
 	return limits.WithoutPorts(err)
@@ -183,27 +185,6 @@ func closedByStore(err error) bool {
 		}
 	}
 	return strings.Contains(err.Error(), "Connection closed by foreign host") // the client replaces io.EOF
-}
-
-// explainTLS returns the cause of an error of TLS with a host, nil if it is none.
-func (s *Store) explainTLS(at string, err error) error {
-	var host x509.HostnameError
-	var invalid x509.CertificateInvalidError
-	switch {
-	case errors.As(err, new(x509.UnknownAuthorityError)):
-		if s.spec.TLS != nil && s.spec.TLS.CAFile != "" {
-			return fmt.Errorf("the certificate of %s is not signed by a certificate in tls.ca_file %s", at, s.spec.TLS.CAFile)
-		}
-		return fmt.Errorf("the certificate of %s is not signed by an authority of the system; set tls.ca_file to the certificate of its authority", at)
-	case errors.As(err, &host):
-		return fmt.Errorf("the certificate of %s is for [%s]; set path_style, or correct endpoint", at, strings.Join(host.Certificate.DNSNames, " "))
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil:
-		return fmt.Errorf("the certificate of %s is only valid from %s to %s", at,
-			invalid.Cert.NotBefore.UTC().Format(time.RFC3339), invalid.Cert.NotAfter.UTC().Format(time.RFC3339))
-	case errors.As(err, new(tls.RecordHeaderError)), strings.Contains(err.Error(), "HTTP response to HTTPS client"):
-		return errors.New("the endpoint does not use TLS; use http:// in endpoint")
-	}
-	return nil
 }
 
 // explainChain returns the cause of missing credentials.
@@ -249,7 +230,7 @@ func transient(err error) bool {
 	switch r.Code {
 	case "": // no response
 		certificate := errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, new(x509.UnknownAuthorityError))
-		return !certificate && !errors.As(err, new(stallError)) && !errors.As(err, new(*credentialsError)) && !errors.As(err, new(*contentError)) && !errors.Is(err, errNoStore) && !errors.Is(err, errTooLarge)
+		return !certificate && !errors.As(err, new(transport.StallError)) && !errors.As(err, new(*credentialsError)) && !errors.As(err, new(*contentError)) && !errors.Is(err, errNoStore) && !errors.Is(err, errTooLarge)
 	case "SlowDown", "InternalError", "RequestTimeout", "ServiceUnavailable": // also in a response that begins with 200
 		return true
 	}

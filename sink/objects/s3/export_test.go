@@ -30,12 +30,12 @@ func OpenTuned(ctx context.Context, spec *sink.ObjectsSpec, t Tuning) (*Store, e
 
 // NewTransport returns the transport of a store whose connections dial returns.
 func NewTransport(dial func(ctx context.Context, network, address string) (net.Conn, error)) (rt http.RoundTripper, closeIdle func()) {
-	t, err := newTransport(nil, standard)
+	t, err := newObserver(nil, standard)
 	if err != nil {
 		panic(err) // it reads no file
 	}
-	t.next.DialContext, t.next.Proxy = dial, nil
-	return t, t.next.CloseIdleConnections
+	t.DialContext, t.Proxy = dial, nil
+	return t, t.CloseIdleConnections
 }
 
 // ForgetEnvironment empties the chain of the process.

@@ -41,7 +41,7 @@ type Store struct {
 	region, host   string
 	spec           *sink.ObjectsSpec
 	client         *minio.Core
-	transport      *transport
+	transport      *observer
 	source         source
 	encryption     encrypt.ServerSide // nil is that of the bucket
 	tuning         tuning
@@ -129,7 +129,7 @@ func (s *Store) connect() error {
 		lookup = minio.BucketLookupPath
 	}
 	var err error
-	if s.transport, err = newTransport(s.spec.TLS, s.tuning); err != nil {
+	if s.transport, err = newObserver(s.spec.TLS, s.tuning); err != nil {
 		return err
 	}
 	s.source = newSource(s.spec.Credentials, s.region)
@@ -145,7 +145,7 @@ func (s *Store) connect() error {
 }
 
 // Close implements [store.Store].
-func (s *Store) Close() { s.transport.next.CloseIdleConnections() }
+func (s *Store) Close() { s.transport.CloseIdleConnections() }
 
 func (s *Store) key(key string) string { return s.prefix + key }
 

@@ -1,97 +1,42 @@
 package s3
 
 import (
-	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"os"
 	"sync/atomic"
 	"time"
 
 	"kcagent/sink"
+	"kcagent/sink/objects/transport"
 )
 
-// Limits of a connection.
-const (
-	connectTimeout = 10 * time.Second
-	// idleTimeout is shorter than that of stores: an upload on a connection that the store closes
-	// at this moment fails.
-	idleTimeout = 3 * time.Second
-	// idleConnections are those of all requests at the same time: 4 uploads and 8 lookups.
-	idleConnections = 12
-)
-
-// A transport sends requests, and ends those that do not make progress. It limits no request as a
-// whole, because an upload may take hours.
-type transport struct {
-	next *http.Transport
-	tuning
-
+// An observer sends requests, notes the clock of the store, and bounds the responses that the client
+// reads into memory.
+type observer struct {
+	*transport.Transport
 	skew atomic.Int64 // time of the store minus ours, of the last response that rejects a request
 }
 
-func newTransport(spec *sink.ObjectsTLS, tune tuning) (*transport, error) {
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if spec != nil {
-		config.InsecureSkipVerify = spec.InsecureSkipVerify
-		if spec.CAFile != "" {
-			pem, err := os.ReadFile(spec.CAFile)
-			if err != nil {
-				return nil, fmt.Errorf("read tls.ca_file: %w", err)
-			}
-			config.RootCAs = x509.NewCertPool()
-			if !config.RootCAs.AppendCertsFromPEM(pem) {
-				return nil, fmt.Errorf("read tls.ca_file %s: no certificate found; use a PEM file", spec.CAFile)
-			}
+func newObserver(spec *sink.ObjectsTLS, tune tuning) (*observer, error) {
+	t, err := transport.New(spec, func(r *http.Request) time.Duration {
+		if r.Method == http.MethodPost && r.URL.Query().Has("uploadId") {
+			return tune.completion
 		}
-	}
-	return &transport{tuning: tune, next: &http.Transport{
-		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         (&net.Dialer{Timeout: connectTimeout}).DialContext,
-		TLSClientConfig:     config,
-		TLSHandshakeTimeout: connectTimeout,
-		IdleConnTimeout:     idleTimeout,
-		MaxIdleConnsPerHost: idleConnections,
-		DisableCompression:  true, // objects are read as they are stored
-	}}, nil
-}
-
-// A stallError says that a request made no progress.
-type stallError time.Duration
-
-func (e stallError) Error() string {
-	return fmt.Sprintf("no response and no progress for %v", time.Duration(e))
+		return tune.stall
+	})
+	return &observer{Transport: t}, err
 }
 
 // RoundTrip implements [http.RoundTripper].
-func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	limit := t.stall
-	if r.Method == http.MethodPost && r.URL.Query().Has("uploadId") {
-		limit = t.completion
-	}
-	ctx, cancel := context.WithCancelCause(r.Context())
-	w := &progress{ctx: ctx, cancel: cancel, limit: limit}
-	w.timer = time.AfterFunc(limit, func() { cancel(stallError(limit)) })
-	sent := r.WithContext(ctx)
-	if r.Body != nil {
-		sent.Body = &sentBody{r.Body, w}
-	}
-	resp, err := t.next.RoundTrip(sent)
+func (o *observer) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := o.Transport.RoundTrip(r)
 	if err != nil {
-		err = w.explain(err)
-		w.end()
 		return nil, err
 	}
-	w.timer.Stop()
 	if at, dateErr := http.ParseTime(resp.Header.Get("Date")); dateErr == nil && resp.StatusCode == http.StatusForbidden {
-		t.skew.Store(int64(time.Until(at)))
+		o.skew.Store(int64(time.Until(at)))
 	}
-	resp.Body = &receivedBody{resp.Body, w}
 	if r.Method != http.MethodGet || r.URL.RawQuery != "" { // the client reads all but an object into memory
 		resp.Body = &boundedBody{resp.Body, maxResponse}
 	}
@@ -116,56 +61,3 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 }
 
 var errTooLarge = errors.New("the response of the store is too large; check endpoint and the proxies in front of the store")
-
-// progress ends a request once nothing has moved for the limit.
-type progress struct {
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	timer  *time.Timer
-	limit  time.Duration
-}
-
-// explain replaces the error of a request that progress has ended.
-func (p *progress) explain(err error) error {
-	if stalled, ok := errors.AsType[stallError](context.Cause(p.ctx)); ok {
-		return stalled
-	}
-	return err
-}
-
-func (p *progress) end() {
-	p.timer.Stop()
-	p.cancel(nil)
-}
-
-// A sentBody restarts the timer whenever the connection takes a piece.
-type sentBody struct {
-	io.ReadCloser
-	p *progress
-}
-
-func (b *sentBody) Read(buf []byte) (int, error) {
-	b.p.timer.Reset(b.p.limit)
-	return b.ReadCloser.Read(buf)
-}
-
-// A receivedBody runs the timer while the caller waits for bytes.
-type receivedBody struct {
-	io.ReadCloser
-	p *progress
-}
-
-func (b *receivedBody) Read(buf []byte) (int, error) {
-	b.p.timer.Reset(b.p.limit)
-	n, err := b.ReadCloser.Read(buf)
-	b.p.timer.Stop()
-	if err != nil && err != io.EOF {
-		err = b.p.explain(err)
-	}
-	return n, err
-}
-
-func (b *receivedBody) Close() error {
-	b.p.end()
-	return b.ReadCloser.Close()
-}

@@ -1,4 +1,6 @@
-package rest
+// Package transport sends the HTTP requests of all object stores, ends those that make no progress,
+// and explains errors of connections as the user reads them.
+package transport
 
 import (
 	"context"
@@ -25,14 +27,18 @@ const (
 	idleConnections = 12
 )
 
-// A transport sends requests, and ends those that do not make progress. It limits no request as a
+// A Transport sends requests, and ends those that do not make progress. It limits no request as a
 // whole, because an upload may take hours.
-type transport struct {
+type Transport struct {
 	*http.Transport
-	stall time.Duration
+	// Stall returns how long a request may be without progress. It must not be changed while there
+	// are requests.
+	Stall func(*http.Request) time.Duration
 }
 
-func newTransport(spec *sink.ObjectsTLS, stall time.Duration) (*transport, error) {
+// New returns a transport. It reads the file with the authorities. A nil spec trusts those of the
+// system.
+func New(spec *sink.ObjectsTLS, stall func(*http.Request) time.Duration) (*Transport, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if spec != nil {
 		config.InsecureSkipVerify = spec.InsecureSkipVerify
@@ -47,7 +53,7 @@ func newTransport(spec *sink.ObjectsTLS, stall time.Duration) (*transport, error
 			}
 		}
 	}
-	return &transport{stall: stall, Transport: &http.Transport{
+	return &Transport{Stall: stall, Transport: &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
 		DialContext:         (&net.Dialer{Timeout: connectTimeout}).DialContext,
 		TLSClientConfig:     config,
@@ -58,18 +64,19 @@ func newTransport(spec *sink.ObjectsTLS, stall time.Duration) (*transport, error
 	}}, nil
 }
 
-// A stallError says that a request made no progress.
-type stallError time.Duration
+// A StallError says that a request made no progress for a time.
+type StallError time.Duration
 
-func (e stallError) Error() string {
+func (e StallError) Error() string {
 	return fmt.Sprintf("no response and no progress for %v", time.Duration(e))
 }
 
 // RoundTrip implements [http.RoundTripper].
-func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	limit := t.Stall(r)
 	ctx, cancel := context.WithCancelCause(r.Context())
-	p := &progress{ctx: ctx, cancel: cancel, limit: t.stall}
-	p.timer = time.AfterFunc(t.stall, func() { cancel(stallError(t.stall)) })
+	p := &progress{ctx: ctx, cancel: cancel, limit: limit}
+	p.timer = time.AfterFunc(limit, func() { cancel(StallError(limit)) })
 	sent := r.WithContext(ctx)
 	if r.Body != nil && r.Body != http.NoBody {
 		sent.Body = &sentBody{r.Body, p}
@@ -95,7 +102,7 @@ type progress struct {
 
 // explain replaces the error of a request that progress has ended.
 func (p *progress) explain(err error) error {
-	if stalled, ok := errors.AsType[stallError](context.Cause(p.ctx)); ok {
+	if stalled, ok := errors.AsType[StallError](context.Cause(p.ctx)); ok {
 		return stalled
 	}
 	return err
