@@ -52,11 +52,9 @@ func addObjectsFlags(c *cobra.Command) *objectsFlags {
 	return f
 }
 
-// isObjectsURL reports whether an argument is the URL of objects, and not a file.
-func isObjectsURL(arg string) bool {
-	scheme, _, ok := strings.Cut(arg, "://")
-	return ok && slices.Contains([]string{objects.S3, objects.GCS, objects.Azure, objects.File}, scheme)
-}
+// isObjectsURL reports whether an argument is a URL, and not a file. The check of the settings rejects
+// unknown schemes.
+func isObjectsURL(arg string) bool { return strings.Contains(arg, "://") }
 
 // checkObjectsArgs returns an error for arguments and flags that do not fit together.
 func checkObjectsArgs(c *cobra.Command, args []string, f *objectsFlags) error {

@@ -95,6 +95,7 @@ consumers:
 		{[]string{"--config", file, "--region", "x", "lake"}, command.Usage, "", "--region cannot be combined with --config"},
 		{[]string{"--config", filepath.Join(root, "none")}, command.Usage, "", "file not found"},
 		{[]string{url("whole"), url("hole")}, command.Usage, "", "name one URL"},
+		{[]string{"S3://lake/kafka"}, command.Usage, "", "unknown scheme"},
 		{[]string{"--deep", root}, command.Usage, "", "--deep requires the URL of objects, or --config"},
 		{[]string{"--endpoint", "http://x:1", root}, command.Usage, "", "--endpoint requires the URL of objects"},
 		{[]string{"--output", "json", root}, command.Usage, "", "--output requires the URL of objects"},
