@@ -15,8 +15,8 @@ import (
 )
 
 // BenchmarkObjects drains one load into the file sink and into the objects sink, in turns and
-// with the same formats, and then loads with one and with a thousand partitions into the objects
-// sink alone, for its memory. The objects go to a real S3 server on this machine, which uses the same
+// with the same formats, and then loads with one and with a thousand partitions, for the memory of
+// both. The objects go to a real S3 server on this machine, which uses the same
 // cores. A run ends when the agent has ended, and all records are synced or published. The CPU time is
 // that of the agent alone.
 func BenchmarkObjects(b *testing.B) {
@@ -57,6 +57,7 @@ func BenchmarkObjects(b *testing.B) {
 	for _, partitions := range []int32{1, 1000} {
 		l := load{200, "none", partitions, main.mb}
 		fill(b, cluster, l)
+		measure("file", 1, l, 0)
 		measure("objects", 1, l, 0)
 		cluster.DeleteTopic(b, l.topic())
 	}
