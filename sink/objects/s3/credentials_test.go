@@ -190,10 +190,13 @@ func TestInstanceRole(t *testing.T) {
 // TestWebIdentity: the token of a pod is exchanged for credentials. A rejection names the cause,
 // and no id of a request.
 func TestWebIdentity(t *testing.T) {
-	var denied atomic.Bool
+	var denied, empty atomic.Bool
 	var requests atomic.Int32
 	sts := fake(t, func(w http.ResponseWriter, r *http.Request) {
 		n := requests.Add(1)
+		if empty.Load() {
+			return
+		}
 		if denied.Load() {
 			w.WriteHeader(http.StatusForbidden)
 			fmt.Fprintf(w, "<ErrorResponse><Error><Code>AccessDenied</Code><Message>Not authorized to perform sts:AssumeRoleWithWebIdentity</Message></Error><RequestId>%d</RequestId></ErrorResponse>", n)
@@ -216,4 +219,6 @@ func TestWebIdentity(t *testing.T) {
 	if first.Error() != second.Error() {
 		t.Errorf("the errors differ: %v; %v", first, second)
 	}
+	empty.Store(true) // as a proxy may respond
+	expect(t, put(t, s, "k", 10), "upload s3://lake/p/k: get AWS credentials: ", "")
 }
