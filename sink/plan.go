@@ -55,15 +55,16 @@ type PartitionObjects struct {
 	Closed  *Upload   // the range that is closed and not published yet; nil if there is none
 }
 
-// An Upload is a closed range.
+// An Upload is a closed range, or one whose plan was found in the group and whose records are read
+// again.
 type Upload struct {
 	First, Next int64
-	Records     int64
+	Records     int64 // those of the plan, if it was found in the group
 	Bytes       int64
-	Objects     int       // of the range
+	Objects     int       // of the range, as far as its records are read
 	Uploaded    int       // of these objects
 	Planned     bool      // the plan is committed
-	Since       time.Time // when the range was closed
+	Since       time.Time // when the range was closed, or its plan was found
 	Retry       time.Time // when a failed upload is tried again; zero if none failed
 	Error       string    // why the last upload failed; "" if none did
 }

@@ -131,6 +131,9 @@ func TestPlanIsCompletedByItsOwnSettings(t *testing.T) {
 		if c := b.commit(tp); c.Next != 0 || c.Plan == nil || c.Nonce != w.committed[tp].Nonce {
 			t.Errorf("during the completion: %+v, want the open plan", c)
 		}
+		if o := b.sink.Objects().Partitions[tp]; o.First != 6 || o.Closed == nil || !o.Closed.Planned || o.Closed.Next != 6 || o.Closed.Records != 6 || o.Closed.Since.IsZero() {
+			t.Errorf("while the plan is read, the sink shows %+v, %+v", o, o.Closed)
+		}
 		if err := b.flush(true); err != nil {
 			t.Fatal(err)
 		}

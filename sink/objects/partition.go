@@ -72,7 +72,7 @@ func (p *partition) adopt(pos sink.Position, plan sink.Plan, s *settings) {
 	}
 	p.begun, p.base, p.lost, p.offer, p.nonce = true, pos, nil, nil, ""
 	r := p.newRange(s, plan.First)
-	r.plan, r.planned, r.adopted, r.epoch = &plan, true, true, pos.Epoch
+	r.plan, r.planned, r.adopted, r.epoch, r.closedAt = &plan, true, true, pos.Epoch, p.sink.options.Now()
 	p.ranges = []*offsetRange{r}
 	p.settings.Store(s)
 }
@@ -156,7 +156,10 @@ func (p *partition) closeIfDue(r *offsetRange, now time.Time) bool {
 
 // close closes a range, and starts its first job. The caller holds mu.
 func (p *partition) close(r *offsetRange) {
-	r.closed, r.closedAt = true, p.sink.options.Now()
+	r.closed = true
+	if !r.adopted {
+		r.closedAt = p.sink.options.Now()
+	}
 	switch {
 	case r.adopted || p.sink.atLeastOnce() && len(r.objects) > 0:
 		p.startUpload(r)
@@ -179,22 +182,26 @@ func (p *partition) objects(all *sink.Objects) (o sink.PartitionObjects, ok bool
 	for i, r := range p.ranges {
 		all.Spool += r.bytes()
 		switch {
-		case !r.closed:
+		case !r.closed && !r.adopted:
 			all.Open += len(r.objects)
 			o.First, o.Records, o.Bytes, o.Objects, o.Since, o.DueAt = r.first, r.records, r.bytes(), len(r.objects), r.since, r.dueAt()
 		case i == 0 || o.Closed == nil:
 			o.Closed = r.upload()
 		}
-		if r.closed {
+		if r.closed || r.adopted {
 			o.First = r.end()
 		}
 	}
 	return o, true
 }
 
-// upload describes a closed range.
+// upload describes a closed range, or one whose plan was found in the group: the records of that may
+// not be read again yet.
 func (r *offsetRange) upload() *sink.Upload {
 	u := &sink.Upload{First: r.first, Next: r.end(), Records: r.records, Bytes: r.bytes(), Objects: len(r.objects), Planned: r.planned, Since: r.closedAt, Retry: r.retryAt}
+	if r.adopted {
+		u.Records = r.plan.Records
+	}
 	for _, o := range r.objects {
 		if o.uploaded {
 			u.Uploaded++

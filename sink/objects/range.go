@@ -35,8 +35,8 @@ type offsetRange struct {
 
 	due      bool // close it as soon as no Write is in progress
 	closed   bool
-	closedAt time.Time
-	probed   bool // no key is used by an object with other records
+	closedAt time.Time // or when the plan was found in the group
+	probed   bool      // no key is used by an object with other records
 	plan     *sink.Plan
 	planned  bool // the plan is committed, or must not be replaced, so that it can be uploaded
 	adopted  bool // the plan was found in the group: the range ends at plan.Next, by position
