@@ -459,7 +459,7 @@ func (r *rig) transaction(end kgo.TransactionEndTry, values ...string) {
 }
 
 // TestLaterEpochAfterAPlan: what follows a plan was written by a later leader, and has no record for
-// the consumer. That is no truncation of the log.
+// the consumer. The agent does not report a truncated log.
 func TestLaterEpochAfterAPlan(t *testing.T) {
 	r, p := newPlannedRig(t, 1, 2)
 	r.edit("")

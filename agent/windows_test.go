@@ -13,9 +13,9 @@ import (
 	"kcagent/agent/consumer"
 )
 
-// TestRecordsGoToTheFileOfTheirTime: also late ones, and those that are read again after a crash
-// between a flush and its commit. No record is in the files twice, and a reset by an operator
-// writes records again.
+// TestRecordsGoToTheFileOfTheirTime: each record is in the file of its time, once. That includes late
+// records, and records that are read again after a crash between a flush and its commit. A reset by
+// an operator writes records again.
 func TestRecordsGoToTheFileOfTheirTime(t *testing.T) {
 	r := newFileRig(t, 1)
 	dir := t.TempDir()

@@ -47,8 +47,8 @@ func (p *parser) checkConflicts(entries []entry) {
 	}
 }
 
-// addObjects adds the objects of a consumer to the tree of their destination, or reports their
-// conflict with those of another one.
+// addObjects adds the objects of a consumer to the tree of their destination, or reports that
+// another consumer could write the same objects.
 func (p *parser) addObjects(stores map[string]*pathTree, e *entry, o sink.ObjectsSpec) {
 	destination, paths := objects.Paths(o, e.consumer.Topics)
 	if stores[destination] == nil {

@@ -28,7 +28,7 @@ type commitState struct {
 const verifyAfter = 5 * time.Second
 
 // commitPoints returns what is to be committed of the partitions of points after a good flush, and
-// removes those that the sink has opened again since.
+// removes the partitions that the sink has reopened since the flush.
 func (f *flusher) commitPoints(points map[*Partition]flushPoint) map[*Partition]commitPoint {
 	commits := make(map[*Partition]commitPoint, len(points))
 	f.pending = false
@@ -129,7 +129,7 @@ func (f *flusher) recordCommits(resp *sarama.OffsetCommitResponse, sent map[*Par
 }
 
 // recordCommit records that a partition was committed. It returns 1 if it has let the sink publish
-// that. If the sink was opened again since the flush, it has dropped the records: the next round
+// that. If the sink was reopened since the flush, it has dropped the records, and the next round
 // completes the plan.
 func (f *flusher) recordCommit(p *Partition, at commitPoint) (published int) {
 	held := p.holds(at.flushPoint)

@@ -123,8 +123,8 @@ func (g *Generation) completePlan(p *Partition, r *round) error {
 	return g.completePlan(p, r)
 }
 
-// checkPlan returns an error if the records of a chunk of a plan are not those that were planned:
-// a later leader has written them.
+// checkPlan returns an error if a later leader has replaced records of a plan: then the records that
+// are read now differ from those that were planned.
 func checkPlan(p *Partition, plan *sink.Plan, c chunk) error {
 	pos, _ := p.position()
 	if c.reset && c.Next < pos.Next || c.Next <= plan.Next && plan.Epoch.Known() && c.Epoch.Known() && c.Epoch.Kafka() > plan.Epoch.Kafka() {

@@ -120,7 +120,8 @@ type PendingChange struct {
 }
 
 // PartitionStatus is one assigned partition. CommittedOffset is -1 while the
-// group has committed nothing. Objects and OpenPlan are those of an objects sink.
+// group has committed nothing. Objects and OpenPlan are nil without
+// an objects sink.
 type PartitionStatus struct {
 	Topic           string            `json:"topic" doc:"Topic."`
 	Partition       int32             `json:"partition" doc:"Number of the partition."`

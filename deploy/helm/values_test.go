@@ -104,7 +104,7 @@ func TestInvalidValuesAreRejected(t *testing.T) {
 }
 
 // TestFilesNeedNoClaimOnOtherVolumes: without persistence, consumers may write files to a volume
-// that the values mount, and a default sink of files that no consumer uses is no mistake.
+// that the values mount, and a default file sink that no consumer uses is not rejected.
 func TestFilesNeedNoClaimOnOtherVolumes(t *testing.T) {
 	t.Parallel()
 	for i, values := range []string{

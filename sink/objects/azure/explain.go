@@ -67,11 +67,7 @@ func (s *Store) explain(op operation, key string, err error) error {
 	} else if errors.As(err, new(*credentialsError)) {
 		permission = new(string)
 	}
-	err = fmt.Errorf("%s az://%s/%s%s: %w", op.verb, s.container, s.prefix, key, err)
-	if permission != nil {
-		return &store.PermissionError{Permission: *permission, Err: err}
-	}
-	return err
+	return store.Denied(permission, fmt.Errorf("%s az://%s/%s%s: %w", op.verb, s.container, s.prefix, key, err))
 }
 
 // explainFailure returns the cause of a response that rejects a request. permission is not nil if

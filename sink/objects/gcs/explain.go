@@ -70,11 +70,7 @@ func (s *Store) explain(op operation, key string, err error) error {
 	} else if errors.As(err, new(*credentialsError)) {
 		permission = new(string)
 	}
-	err = fmt.Errorf("%s gs://%s/%s%s: %w", op.verb, s.bucket, s.prefix, key, err)
-	if permission != nil {
-		return &store.PermissionError{Permission: *permission, Err: err}
-	}
-	return err
+	return store.Denied(permission, fmt.Errorf("%s gs://%s/%s%s: %w", op.verb, s.bucket, s.prefix, key, err))
 }
 
 // deniedPermission is part of the message about a missing permission.

@@ -55,11 +55,7 @@ func (s *Store) explain(ctx context.Context, op operation, key string, err error
 	default:
 		err = s.explainConnection(err)
 	}
-	err = fmt.Errorf("%s: %w", what, err)
-	if permission != nil {
-		return &store.PermissionError{Permission: *permission, Err: err}
-	}
-	return err
+	return store.Denied(permission, fmt.Errorf("%s: %w", what, err))
 }
 
 // explainResponse returns the cause of a response that rejects a request. permission is not nil if

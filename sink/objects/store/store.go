@@ -73,5 +73,13 @@ type PermissionError struct {
 
 func (e *PermissionError) Error() string { return e.Err.Error() }
 
+// Denied returns err as a [PermissionError], or err itself if permission is nil.
+func Denied(permission *string, err error) error {
+	if permission == nil {
+		return err
+	}
+	return &PermissionError{Permission: *permission, Err: err}
+}
+
 // Unwrap returns the whole error.
 func (e *PermissionError) Unwrap() error { return e.Err }
