@@ -107,9 +107,10 @@
 // # Ranges, windows and rotation
 //
 // A range is closed when an object has rotate.size, when its first record was accepted rotate.every
-// ago, or when the newest timestamp is rotate.every after that of the first record. Late records do
-// not change the newest timestamp, and timestamps in the future count as the present. Flush with all
-// closes every range that has a record.
+// ago, or when the newest timestamp of the partition has moved by rotate.every since the first record.
+// Late records do not change the newest timestamp, and timestamps in the future count as the present.
+// Flush with all closes every range that has a record. If the clock was set back to before the first
+// record was accepted, the range is closed, too.
 //
 // A plan names a contiguous range, because that keeps it small and of constant size. So the objects of
 // several windows of {time:LAYOUT} are closed together: late records make a further object of their

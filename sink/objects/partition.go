@@ -23,6 +23,7 @@ type partition struct {
 	mu      sync.Mutex
 	begun   bool           // there is a position: since the last Resume, Adopt or Complete was called
 	base    sink.Position  // what is published ends here
+	newest  time.Time      // timestamp of the records that are published
 	ranges  []*offsetRange // from base on, without gaps; all but the last are closed
 	writing bool           // a Write is in progress, so no range may be closed
 	lost    error          // the spool has lost records; wraps sink.ErrReopen
@@ -39,7 +40,7 @@ func (p *partition) drop() {
 	for _, r := range p.ranges {
 		r.drop()
 	}
-	p.begun, p.ranges, p.lost, p.blocked, p.offer, p.nonce = false, nil, nil, false, nil, ""
+	p.begun, p.newest, p.ranges, p.lost, p.blocked, p.offer, p.nonce = false, time.Time{}, nil, nil, false, nil, ""
 }
 
 // begin begins a range, or moves the end of the range that grows forward.
@@ -58,7 +59,7 @@ func (p *partition) begin(pos sink.Position) error {
 	for _, r := range p.ranges {
 		r.drop()
 	}
-	p.begun, p.base, p.ranges, p.lost, p.offer, p.nonce = true, pos, nil, nil, nil, ""
+	p.begun, p.base, p.newest, p.ranges, p.lost, p.offer, p.nonce = true, pos, time.Time{}, nil, nil, nil, ""
 	p.settings.Store(p.sink.current.Load())
 	return nil
 }
@@ -70,7 +71,7 @@ func (p *partition) adopt(pos sink.Position, plan sink.Plan, s *settings) {
 	for _, r := range p.ranges {
 		r.drop()
 	}
-	p.begun, p.base, p.lost, p.offer, p.nonce = true, pos, nil, nil, ""
+	p.begun, p.base, p.newest, p.lost, p.offer, p.nonce = true, pos, time.Time{}, nil, nil, ""
 	r := p.newRange(s, plan.First)
 	r.plan, r.planned, r.adopted, r.epoch, r.closedAt = &plan, true, true, pos.Epoch, p.sink.options.Now()
 	p.ranges = []*offsetRange{r}
@@ -94,17 +95,16 @@ func (p *partition) newRange(s *settings, first int64) *offsetRange {
 
 // growing returns the range that grows, and begins it if there is none. The caller holds mu.
 func (p *partition) growing() *offsetRange {
-	first := p.base.Next
-	epoch := p.base.Epoch
+	first, epoch, newest := p.base.Next, p.base.Epoch, p.newest
 	if n := len(p.ranges); n > 0 {
 		last := p.ranges[n-1]
 		if !last.closed {
 			return last
 		}
-		first, epoch = last.end(), last.epoch
+		first, epoch, newest = last.end(), last.epoch, last.newest
 	}
 	r := p.newRange(p.sink.current.Load(), first)
-	r.epoch = epoch
+	r.epoch, r.newest = epoch, newest
 	p.ranges = append(p.ranges, r)
 	return r
 }

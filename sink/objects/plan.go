@@ -86,6 +86,7 @@ func (p *partition) publish(c sink.Commit) (ready, due bool) {
 	}
 	for len(p.ranges) > 0 && p.ranges[0].complete() && p.ranges[0].end() <= c.Next {
 		p.ranges[0].drop()
+		p.newest = p.ranges[0].newest
 		p.ranges = p.ranges[1:]
 	}
 	p.base.Next, p.base.Epoch = c.Next, c.Epoch

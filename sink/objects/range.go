@@ -30,8 +30,8 @@ type offsetRange struct {
 	records     int64
 	objects     []*object
 	since       time.Time // by the clock, of the first record
-	oldest      time.Time // timestamp of the first record that has one
-	newest      time.Time // timestamp
+	from        time.Time // timestamp from which the age of the records counts: the newest up to the first record
+	newest      time.Time // timestamp of the records of the partition, up to the end of the range
 
 	due      bool // close it as soon as no Write is in progress
 	closed   bool
@@ -119,27 +119,29 @@ func (r *offsetRange) accepted(c *sink.Chunk, o *object, now time.Time) {
 	o.records += n
 	r.records += n
 	if r.since.IsZero() {
-		r.since = now
+		r.since = now.Round(0) // steps of the clock count, as in the timer
 	}
 	t := c.Time
 	if t.After(now) { // by a wrong clock: it must not close each range
 		t = now
 	}
-	if r.oldest.IsZero() {
-		r.oldest = t
-	}
 	if t.After(r.newest) {
 		r.newest = t
+	}
+	if r.from.IsZero() {
+		r.from = r.newest
 	}
 }
 
 // isDue reports whether the range is complete: by its size, its age, or the age of its records. Late
-// records have no age.
+// records have no age, not even the first of a range: otherwise, each late record would close a range
+// if producers send older and newer records by turns. A clock that was set back closes the range,
+// because its age is unknown then.
 func (r *offsetRange) isDue(now time.Time) bool {
 	if r.records == 0 || r.adopted {
 		return false
 	}
-	if r.due || !now.Before(r.dueAt()) || r.newest.Sub(r.oldest) >= r.rotate.Every && r.rotate.Every > 0 {
+	if r.due || !now.Before(r.dueAt()) || now.Before(r.since) || r.newest.Sub(r.from) >= r.rotate.Every && r.rotate.Every > 0 {
 		return true
 	}
 	for _, o := range r.objects {

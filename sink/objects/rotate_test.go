@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,6 +38,7 @@ func TestRotation(t *testing.T) {
 		{"age of the records", sink.ObjectRotate{Size: 1 << 20, Every: 10 * m}, []time.Duration{0, 4 * m, 10 * m, 11 * m, 20 * m, 21 * m, 22 * m}, 0, 0, []int64{3, 6}},
 		{"late records have no age", sink.ObjectRotate{Size: 1 << 20, Every: 10 * m}, []time.Duration{0, -30 * m, -60 * m, 5 * m}, 0, 0, nil},
 		{"a late first record", sink.ObjectRotate{Size: 1 << 20, Every: 10 * m}, []time.Duration{0, 10 * m, -60 * m, 20 * m}, 0, 0, []int64{2, 4}},
+		{"late records by turns", sink.ObjectRotate{Size: 1 << 20, Every: 10 * m}, []time.Duration{-60 * m, 0, -60 * m, m, -60 * m, 2 * m, -60 * m, 12 * m, -60 * m, 13 * m}, 0, 0, []int64{2, 8}},
 		{"size", sink.ObjectRotate{Size: 3000, Every: 10 * m}, make([]time.Duration, 8), 0, 1000, []int64{3, 6}},
 		{"no limits", sink.ObjectRotate{}, make([]time.Duration, 8), 3 * m, 1000, nil},
 	} {
@@ -320,6 +322,36 @@ func TestUpdate(t *testing.T) {
 		w.exactlyOnce()
 		w.wantKeys(rangeKey(0, 0, 14), rangeKey(0, 15, 19)+".zst", rangeKey(0, 20, 29)+".zst")
 	})
+}
+
+// TestClockSteps: a range is published in time, also if the clock is set back or forward while its
+// partition has no more records.
+func TestClockSteps(t *testing.T) {
+	for _, step := range []time.Duration{-24 * time.Hour, 24 * time.Hour} {
+		bubble(t, func(t *testing.T) {
+			w := newWorld(t, 1, 10)
+			var shift atomic.Int64
+			w.now = func() time.Time { return time.Now().Add(time.Duration(shift.Load())) }
+			a := w.join(nil)
+			a.mustWrite(0, 10)
+			if err := a.flush(false); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			shift.Store(int64(step))
+			time.Sleep(10 * time.Minute)
+			synctest.Wait()
+			flushes := 0
+			for n := a.due.Swap(0); n > 0; n = a.due.Swap(0) {
+				flushes += int(n)
+				_ = a.flush(false)
+				synctest.Wait()
+			}
+			if n := w.store.Writes(rangeKey(0, 0, 9)); n != 1 || flushes > 10 {
+				t.Errorf("clock set by %s: %d flushes were requested, the store has %q", step, flushes, w.keys())
+			}
+		})
+	}
 }
 
 // TestTimerRequestsAFlush: a range whose partition has no more records is closed in time.

@@ -36,6 +36,7 @@ type world struct {
 	log       map[sink.TopicPartition][]*sink.Record // by offset; nil was removed
 	committed map[sink.TopicPartition]sink.Commit
 	logger    *slog.Logger
+	now       func() time.Time // the clock of the members; nil is the real one
 }
 
 // logTo writes the log of the members that join from now on.
@@ -112,7 +113,7 @@ func (w *world) open(hook storetest.Hook) *member {
 	w.Helper()
 	m := &member{world: w, fsys: disktest.NewFaultFS(), next: make(map[sink.TopicPartition]int64), plans: make(map[sink.TopicPartition]*sink.Plan)}
 	m.options = sink.Options{
-		Log: w.logger, Consumer: "orders", Version: "1.2.3", Due: func() { m.due.Add(1) }, Ready: func(sink.TopicPartition) { m.ready.Add(1) },
+		Log: w.logger, Now: w.now, Consumer: "orders", Version: "1.2.3", Due: func() { m.due.Add(1) }, Ready: func(sink.TopicPartition) { m.ready.Add(1) },
 	}
 	client := w.store.Again(func(ctx context.Context, c storetest.Call) storetest.Fault {
 		switch {
