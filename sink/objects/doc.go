@@ -96,6 +96,8 @@
 //     as much as the time allows. The rest is an open plan, or is read again.
 //   - An edit while a plan is open: the plan has the settings of its range. Credentials, encryption,
 //     tags and the storage class are those of the present configuration; they decide about no key.
+//     If that names another server, the last three are those of the bucket: the server of the plan may
+//     reject them.
 //   - A reset by an operator. The offset has no metadata of an agent, so no plan applies, and a range
 //     begins there. See the limits.
 //   - A recreated topic has another topic id: plan and offset do not apply (8), and {topic_id} leads

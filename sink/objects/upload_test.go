@@ -219,6 +219,49 @@ func TestPlannedStoreIsThatOfThePlan(t *testing.T) {
 	})
 }
 
+// TestPlannedStoreGetsNoAttributesOfAnother: if an edit names another server, the store of an open plan
+// gets neither the storage class, encryption and tags of that, which it may reject, nor its private
+// authorities.
+func TestPlannedStoreGetsNoAttributesOfAnother(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		edit       func(s *sink.ObjectsSpec)
+		attributes bool
+		tls        bool
+	}{
+		{"another bucket", func(s *sink.ObjectsSpec) { s.URL = "memory://new" }, true, true},
+		{"another provider", func(s *sink.ObjectsSpec) { s.URL = "other://lake" }, false, true},
+		{"another account", func(s *sink.ObjectsSpec) { s.Account = "a" }, false, true},
+		{"a server of its own", func(s *sink.ObjectsSpec) { s.Endpoint = "https://minio" }, false, false},
+	} {
+		bubble(t, func(t *testing.T) {
+			w := newWorld(t, 1, 10)
+			old := w.spec
+			w.spec.StorageClass, w.spec.ServerSideEncryption, w.spec.Tags = "COLD", "AES256", map[string]string{"team": "a"}
+			w.spec.TLS = &sink.ObjectsTLS{CAFile: "/ca.pem"}
+			c.edit(&w.spec)
+			var was Destination
+			s, err := Open(t.Context(), w.spec, sink.Options{}, func(_ context.Context, d Destination) (store.Store, error) {
+				was = d
+				return storetest.NewMemory(true), nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			plan := sink.Plan{Nonce: "n", Next: 1, Records: 1, Settings: PlanSettings(old)}
+			if err := s.Complete(t.Context(), partitionOf(0), sink.Position{}, plan); err != nil {
+				t.Fatal(err)
+			}
+			if was.URL != old.URL || (was.StorageClass != "") != c.attributes || (was.ServerSideEncryption != "") != c.attributes || (was.Tags != nil) != c.attributes || (was.TLS != nil) != c.tls {
+				t.Errorf("%s: the store of the plan was opened as %+v", c.name, was)
+			}
+			if err := s.Close(false); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // TestCommitsHaveDifferentNonces: so that the agent recognises the one that is in force.
 func TestCommitsHaveDifferentNonces(t *testing.T) {
 	bubble(t, func(t *testing.T) {
