@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kcagent/agent/consumer"
+	"kcagent/agent/generation"
 	"kcagent/agent/offsets"
 	"kcagent/leader"
 	"kcagent/sink"
@@ -419,21 +420,25 @@ func TestPartitionWaitsForTheSink(t *testing.T) {
 }
 
 // TestTruncatedPlanIsAnError: a later leader has written the last record of the plan, so the log was
-// truncated since. Nothing is published.
+// truncated since. Nothing is published, also if the record is so large that it is stored in pieces.
 func TestTruncatedPlanIsAnError(t *testing.T) {
-	r, p := newPlannedRig(t, 1, 2)
-	r.edit("")
-	r.wantCommitted(0, 0)
-	_ = r.stop()
-	r.produce(0, "a", "b")
-	r.cluster.ShufflePartitionLeaders() // another epoch
-	r.produce(0, "c")
-	r.commitPlan(sink.Plan{Nonce: "theirs", First: 0, Next: 3, Epoch: leader.NewEpoch(0), Records: 3})
-	r.restart(p.open)
-	r.edit("")
-	r.wantError("complete the plan of t/0: the log was truncated since objects of the offsets from 0 to 2 were planned")
-	if got := p.keys(); len(got) > 0 {
-		t.Errorf("published %q", got)
+	for _, last := range []string{"c", strings.Repeat("c", generation.LargeRecord)} {
+		t.Run(fmt.Sprint(len(last)), func(t *testing.T) {
+			r, p := newPlannedRig(t, 1, 2)
+			r.edit("")
+			r.wantCommitted(0, 0)
+			_ = r.stop()
+			r.produce(0, "a", "b")
+			r.cluster.ShufflePartitionLeaders() // another epoch
+			r.produce(0, last)
+			r.commitPlan(sink.Plan{Nonce: "theirs", First: 0, Next: 3, Epoch: leader.NewEpoch(0), Records: 3})
+			r.restart(p.open)
+			r.edit("")
+			r.wantError("complete the plan of t/0: the log was truncated since objects of the offsets from 0 to 2 were planned")
+			if got := p.keys(); len(got) > 0 {
+				t.Errorf("published %d objects", len(got))
+			}
+		})
 	}
 }
 

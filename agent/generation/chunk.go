@@ -129,13 +129,18 @@ func (c *chunk) free() {
 //
 // A large record is a chunk of its own, which read stores at once, so that the record is
 // not copied.
-func (g *Generation) read(ctx context.Context, p *Partition, sub *fetch.Subscription) (chunk, error) {
+func (g *Generation) read(ctx context.Context, p *Partition, sub *fetch.Subscription, plan *sink.Plan) (chunk, error) {
 	if p.encoder == nil {
 		p.encoder = g.env.Sink.Encoder(p.TopicPartition)
 	}
 	r := chunkReader{
 		limit: chunkSize(), expansion: p.expansion, encoder: p.encoder, rejects: p.rejects,
-		storeLarge: func(c chunk) error { return g.storeLarge(ctx, p, c) },
+		storeLarge: func(c chunk) error {
+			if err := checkPlan(p, plan, c); err != nil {
+				return err
+			}
+			return g.storeLarge(ctx, p, c)
+		},
 	}
 	r.TopicPartition = p.TopicPartition
 	l, _ := g.env.Sink.Limits(p.TopicPartition)

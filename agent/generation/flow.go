@@ -157,9 +157,9 @@ func (g *Generation) flow(p *Partition, r *round) error {
 		if err := g.slots.take(ctx); err != nil {
 			return err
 		}
-		c, err := g.read(ctx, p, sub)
+		c, err := g.read(ctx, p, sub, r.plan)
 		stored := c.stored
-		if err == nil && r.plan != nil {
+		if err == nil {
 			err = checkPlan(p, r.plan, c)
 		}
 		if err == nil && stored == nil && c.moved && !c.reset && (!c.large || c.Next != p.NextOffset()) {

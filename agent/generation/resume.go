@@ -124,8 +124,11 @@ func (g *Generation) completePlan(p *Partition, r *round) error {
 }
 
 // checkPlan returns an error if a later leader has replaced records of a plan: then the records that
-// are read now differ from those that were planned.
+// are read now differ from those that were planned. Without a plan, it returns nil.
 func checkPlan(p *Partition, plan *sink.Plan, c chunk) error {
+	if plan == nil {
+		return nil
+	}
 	pos, _ := p.position()
 	if c.reset && c.Next < pos.Next || c.Next <= plan.Next && plan.Epoch.Known() && c.Epoch.Known() && c.Epoch.Kafka() > plan.Epoch.Kafka() {
 		return truncatedSince(p, plan)
