@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/minio/minio-go/v7/pkg/signer"
 
+	"kcagent/e2e/certs"
 	"kcagent/e2e/kafkatest"
 )
 
@@ -27,8 +29,10 @@ import (
 // methods are safe for concurrent use.
 type Proxy struct {
 	Endpoint string // its URL
+	CAFile   string // of the certificate authority; empty without TLS
 
 	address string
+	tls     *tls.Config // nil without TLS
 	server  *http.Server
 	serving sync.WaitGroup
 
@@ -44,6 +48,23 @@ type Fault func(w http.ResponseWriter, r *http.Request) bool
 // Proxy starts a proxy without faults. It ends with the test.
 func (s *Server) Proxy(t testing.TB) *Proxy {
 	p := &Proxy{}
+	s.start(t, p, "http")
+	return p
+}
+
+// SecureProxy is Proxy with TLS between clients and the proxy.
+func (s *Server) SecureProxy(t testing.TB) *Proxy {
+	authority := certs.NewAuthority(t, "s3 test")
+	p := &Proxy{
+		CAFile: write(t, t.TempDir(), "ca.pem", string(authority.PEM)),
+		tls:    &tls.Config{Certificates: []tls.Certificate{authority.Issue(t, "127.0.0.1").TLS(t)}},
+	}
+	s.start(t, p, "https")
+	return p
+}
+
+// start starts a proxy.
+func (s *Server) start(t testing.TB, p *Proxy, scheme string) {
 	target := s.url(t)
 	forward := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
@@ -70,19 +91,21 @@ func (s *Server) Proxy(t testing.TB) *Proxy {
 		forward.ServeHTTP(w, r.WithContext(ctx))
 	}), ErrorLog: log.New(io.Discard, "", 0)}
 	p.address = "127.0.0.1:" + strconv.Itoa(kafkatest.FreePort(t))
-	p.Endpoint = "http://" + p.address
+	p.Endpoint = scheme + "://" + p.address
 	p.serve(t)
 	t.Cleanup(func() {
 		_ = p.server.Close()
 		p.serving.Wait()
 	})
-	return p
 }
 
 func (p *Proxy) serve(t testing.TB) {
 	l, err := net.Listen("tcp", p.address)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if p.tls != nil {
+		l = tls.NewListener(l, p.tls)
 	}
 	server := p.server
 	p.serving.Go(func() { _ = server.Serve(l) })
@@ -184,6 +207,21 @@ func Reject(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	return Respond(http.StatusNotImplemented, "NotImplemented", "A header you provided implies functionality that is not implemented")(w, r)
+}
+
+// Damage changes the first byte of the content of each upload.
+func Damage(_ http.ResponseWriter, r *http.Request) bool {
+	if r.Method == http.MethodPut {
+		first := make([]byte, 1)
+		if n, _ := r.Body.Read(first); n > 0 {
+			first[0] ^= 1
+			r.Body = struct {
+				io.Reader
+				io.Closer
+			}{io.MultiReader(bytes.NewReader(first), r.Body), r.Body}
+		}
+	}
+	return false
 }
 
 // Reset closes the connection after it has read some bytes of the request.

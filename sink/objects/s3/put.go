@@ -2,12 +2,9 @@ package s3
 
 import (
 	"context"
-	"crypto/md5"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/hex"
 	"fmt"
 	"io"
+	"net/http"
 	"time"
 
 	"github.com/minio/minio-go/v7"
@@ -24,7 +21,7 @@ func (s *Store) Put(ctx context.Context, key string, body io.ReaderAt, size int6
 	if size <= s.tuning.single {
 		upload = s.putWhole
 	}
-	return s.explain(ctx, put, key, upload(ctx, key, body, size, a))
+	return s.explain(ctx, put, key, s.withChecksums(func(use algorithms) error { return upload(ctx, key, body, size, a, use) }))
 }
 
 // options returns the attributes of an object.
@@ -42,16 +39,21 @@ func (s *Store) options(a store.Attributes) minio.PutObjectOptions {
 }
 
 // putWhole uploads an object by one request.
-func (s *Store) putWhole(ctx context.Context, key string, body io.ReaderAt, size int64, a store.Attributes) error {
-	sums, err := s.checksums(ctx, body, 0, size)
+func (s *Store) putWhole(ctx context.Context, key string, body io.ReaderAt, size int64, a store.Attributes, use algorithms) error {
+	sums, err := checksumsOf(ctx, body, size, use)
 	if err != nil {
 		return err
 	}
-	return s.conditionally(ctx, s.options(a), func(o minio.PutObjectOptions) error {
+	o := s.options(a)
+	if sums.crc32 != "" {
+		o.UserMetadata[headerCRC32] = sums.crc32
+	}
+	return s.conditionally(ctx, o, func(o minio.PutObjectOptions) error {
 		info, err := s.client.PutObject(ctx, s.bucket, s.key(key), io.NewSectionReader(body, 0, size), size, sums.md5, sums.sha256, o)
 		if err == nil && info.ETag == "" {
 			return errNoStore // each store returns one, but not a web server that responds to everything
 		}
+		s.learn(sums, info.ChecksumCRC32, err)
 		return err
 	})
 }
@@ -75,10 +77,14 @@ func (s *Store) conditionally(ctx context.Context, o minio.PutObjectOptions, f f
 }
 
 // putParts uploads an object in parts.
-func (s *Store) putParts(ctx context.Context, key string, body io.ReaderAt, size int64, a store.Attributes) (err error) {
+func (s *Store) putParts(ctx context.Context, key string, body io.ReaderAt, size int64, a store.Attributes, use algorithms) (err error) {
+	o := s.options(a)
+	if use&useCRC32 != 0 {
+		o.UserMetadata[headerAlgorithm] = "CRC32"
+	}
 	var id string
 	err = s.attempt(ctx, func() (err error) {
-		id, err = s.client.NewMultipartUpload(ctx, s.bucket, s.key(key), s.options(a))
+		id, err = s.client.NewMultipartUpload(ctx, s.bucket, s.key(key), o)
 		return err
 	})
 	if err != nil {
@@ -92,7 +98,7 @@ func (s *Store) putParts(ctx context.Context, key string, body io.ReaderAt, size
 	part := s.partSize(size)
 	parts := make([]minio.CompletePart, 0, (size+part-1)/part)
 	for at := int64(0); at < size; at += part {
-		p, err := s.putPart(ctx, key, id, len(parts)+1, io.NewSectionReader(body, at, min(part, size-at)))
+		p, err := s.putPart(ctx, key, id, len(parts)+1, io.NewSectionReader(body, at, min(part, size-at)), use)
 		if err != nil {
 			return err
 		}
@@ -111,65 +117,23 @@ func (s *Store) partSize(size int64) int64 {
 	return max(s.tuning.part, (least+unit-1)/unit*unit)
 }
 
-func (s *Store) putPart(ctx context.Context, key, id string, number int, body *io.SectionReader) (minio.CompletePart, error) {
-	sums, err := s.checksums(ctx, body, 0, body.Size())
+func (s *Store) putPart(ctx context.Context, key, id string, number int, body *io.SectionReader, use algorithms) (minio.CompletePart, error) {
+	sums, err := checksumsOf(ctx, body, body.Size(), use)
 	if err != nil {
 		return minio.CompletePart{}, err
 	}
+	o := minio.PutObjectPartOptions{Md5Base64: sums.md5, Sha256Hex: sums.sha256, DisableContentSha256: true}
+	if sums.crc32 != "" {
+		o.CustomHeader = http.Header{http.CanonicalHeaderKey(headerCRC32): {sums.crc32}}
+	}
 	var p minio.ObjectPart
 	err = s.attempt(ctx, func() (err error) {
-		p, err = s.client.PutObjectPart(ctx, s.bucket, s.key(key), id, number, io.NewSectionReader(body, 0, body.Size()), body.Size(),
-			minio.PutObjectPartOptions{Md5Base64: sums.md5, Sha256Hex: sums.sha256, DisableContentSha256: true})
+		p, err = s.client.PutObjectPart(ctx, s.bucket, s.key(key), id, number, io.NewSectionReader(body, 0, body.Size()), body.Size(), o)
+		s.learn(sums, p.ChecksumCRC32, err)
 		return err
 	})
-	return minio.CompletePart{PartNumber: number, ETag: p.ETag}, err
+	return minio.CompletePart{PartNumber: number, ETag: p.ETag, ChecksumCRC32: sums.crc32}, err
 }
-
-// checksums has the checksum of the content of a request, which the store compares. It is one of the
-// two, because each takes a second of CPU time for a gigabyte or two.
-type checksums struct {
-	md5    string // in base64; with TLS, which protects the content on its way
-	sha256 string // in hexadecimal; without TLS, as a part of the signature
-}
-
-func (s *Store) checksums(ctx context.Context, body io.ReaderAt, from, size int64) (checksums, error) {
-	sum := sha256.New()
-	if s.secure() {
-		sum = md5.New()
-	}
-	n, err := io.Copy(sum, &endingReader{ctx, io.NewSectionReader(body, from, size)})
-	if err == nil && n < size {
-		err = io.ErrUnexpectedEOF
-	}
-	switch {
-	case err != nil:
-		return checksums{}, &contentError{err}
-	case s.secure():
-		return checksums{md5: base64.StdEncoding.EncodeToString(sum.Sum(nil))}, nil
-	}
-	return checksums{sha256: hex.EncodeToString(sum.Sum(nil))}, nil
-}
-
-func (s *Store) secure() bool { return s.client.EndpointURL().Scheme == "https" }
-
-// endingReader fails when ctx ends.
-type endingReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r *endingReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.r.Read(p)
-}
-
-// A contentError is an error of the caller's body, not of the store.
-type contentError struct{ err error }
-
-func (e *contentError) Error() string { return "read the content: " + e.err.Error() }
-func (e *contentError) Unwrap() error { return e.err }
 
 // abortTimeout bounds how long a failed upload waits until the store has removed its parts. A stop
 // of the consumer waits for it, in addition to the time for uploads.

@@ -4,9 +4,11 @@
 // other, each read from the body as it is sent: twice, because its checksum precedes it. So an
 // upload needs buffers of some 100 KiB, whatever the size of the object.
 //
-// With TLS, each request has Content-MD5, which every store knows; S3 requires it, or a newer
-// checksum, for buckets with object lock. Without TLS, the signature covers the SHA-256 of the content,
-// which the store compares as well.
+// Each request with content has a checksum that the store compares; S3 requires one for buckets with
+// object lock. Without TLS, it is a SHA-256, which the signature covers, so that nobody can change
+// the content on its way. With TLS, it is a CRC32, if the store knows it, because hashes take more CPU
+// time than all else of an upload. Until the store has returned a CRC32 with a response, which says
+// that it has compared it, requests have Content-MD5, too, which every store knows.
 //
 // Uploads have If-None-Match: *, so that they replace no object. A store that does not implement
 // the header gets requests without it after the first that it has rejected.
@@ -46,7 +48,8 @@ type Store struct {
 	encryption     encrypt.ServerSide // nil is that of the bucket
 	tuning         tuning
 
-	unconditional atomic.Bool // the store does not implement If-None-Match
+	unconditional atomic.Bool   // the store does not implement If-None-Match
+	known         atomic.Uint32 // algorithms that the store compares, with TLS; 0 is unknown
 }
 
 // tuning are the constants that tests change.
