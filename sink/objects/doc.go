@@ -142,9 +142,10 @@
 // # The spool
 //
 // Objects grow in files, see package spool, so that neither memory nor descriptors depend on the
-// number of partitions. Uploads stream from there, four at a time in the process, and four more to
-// servers that do not respond, so that these delay no others. The spool is not part of any guarantee:
-// when a file is lost, the partition is resumed, and its records are read from Kafka again.
+// number of partitions. Uploads stream from there, four at a time in the process. Uploads that take
+// longer than 5 s, and those to servers that do not respond, have limits of their own, so that they
+// delay no others; each server has four. The spool is not part of any guarantee: when a file is lost,
+// the partition is resumed, and its records are read from Kafka again.
 //
 // If the disk of the spool is full, the chunk is not accepted, and all ranges of the consumer that have
 // records become due: their files are removed once they are published. Uploads need no space on the

@@ -18,21 +18,27 @@ var (
 )
 
 // A pool runs jobs of several sinks in goroutines of their own, a limited number at a time. The
-// sinks take turns. A sink whose last job has failed has one job at a time. The jobs of servers that
-// do not respond have a limit of their own; otherwise they would delay the sinks of other servers.
+// sinks take turns. A sink whose last job has failed has one job at a time. Jobs that take long, and
+// those of servers that do not respond, have limits of their own; otherwise they would delay the sinks
+// of other servers.
 type pool struct {
-	limit int
+	limit int // of the jobs at a time: of all, without slow ones and trials, of one server, and of all trials
 
 	mu      sync.Mutex
-	busy    int             // running jobs, without trials
+	busy    int             // running jobs, without slow ones and trials
+	slow    int             // running jobs that have taken stallTime
 	trials  int             // running jobs that have begun while their server was stalled
+	servers map[string]int  // running jobs of each server
 	stalled map[string]bool // servers whose last job has failed after stallTime
 	queues  []*queue        // with jobs that wait; the first has the next turn
 }
 
-// stallTime is the time after which a failed job means that its server does not respond. A server
-// that rejects a request does so sooner.
+// stallTime is the time after which a failed job means that its server does not respond, and after
+// which a running job is slow. A server that rejects a request does so sooner.
 const stallTime = 5 * time.Second
+
+// maxSlow is how many slow jobs a pool has for each job that it may run otherwise.
+const maxSlow = 4
 
 // serverOf returns a text that identifies the server of a store.
 func serverOf(s sink.ObjectsSpec) string {
@@ -78,7 +84,9 @@ func (q *queue) add(job func() bool) {
 // start starts the jobs that may run. The caller holds mu.
 func (p *pool) start() {
 	for {
-		i := slices.IndexFunc(p.queues, func(q *queue) bool { return *p.running(q) < p.limit && (q.active == 0 || !q.failing) })
+		i := slices.IndexFunc(p.queues, func(q *queue) bool {
+			return *p.running(q) < p.limit && p.servers[q.server] < p.limit && (q.active == 0 || !q.failing)
+		})
 		if i < 0 {
 			return
 		}
@@ -89,22 +97,46 @@ func (p *pool) start() {
 		if len(q.jobs) > 0 {
 			p.queues = append(p.queues, q)
 		}
-		running := p.running(q)
-		*running++
-		q.active++
-		q.done.Go(func() {
-			pprof.SetGoroutineLabels(q.ctx)
-			began := time.Now()
-			ok := job()
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			*running--
-			q.active--
-			q.failing = !ok
-			p.setStalled(q.server, !ok && time.Since(began) >= stallTime)
-			p.start()
-		})
+		p.run(q, job)
 	}
+}
+
+// run starts a job. The caller holds mu.
+func (p *pool) run(q *queue, job func() bool) {
+	if p.servers == nil {
+		p.servers = make(map[string]int)
+	}
+	running := p.running(q) // nil once the job has ended
+	*running++
+	p.servers[q.server]++
+	q.active++
+	slow := time.AfterFunc(stallTime, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if running == &p.busy && p.slow < maxSlow*p.limit {
+			p.busy--
+			p.slow++
+			running = &p.slow
+			p.start()
+		}
+	})
+	q.done.Go(func() {
+		pprof.SetGoroutineLabels(q.ctx)
+		began := time.Now()
+		ok := job()
+		slow.Stop()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		*running--
+		running = nil
+		if p.servers[q.server]--; p.servers[q.server] == 0 {
+			delete(p.servers, q.server)
+		}
+		q.active--
+		q.failing = !ok
+		p.setStalled(q.server, !ok && time.Since(began) >= stallTime)
+		p.start()
+	})
 }
 
 // running returns the number of running jobs that limits a queue. The caller holds mu.
