@@ -85,8 +85,8 @@ func TestCorrectedPasswordFileEndsTheError(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "password")
 	r, apply := secured(t, fmt.Sprintf("password_file: %q", file), nil)
 	apply()
-	r.wantStatus(consumer.Failing)
-	if e := *r.consumer().LastError; !strings.Contains(e, file) {
+	failing := r.wantStatus(consumer.Failing)
+	if e := *failing.LastError; !strings.Contains(e, file) {
 		t.Errorf("without the file the error is %q", e)
 	}
 	write := func(password string) {
@@ -131,8 +131,8 @@ consumers:
 		t.Fatal(problems)
 	}
 	r.updates <- config.Update{Config: c}
-	r.wantStatus(consumer.Failing)
-	if e := *r.consumer().LastError; !strings.Contains(e, "certificate") {
+	failing := r.wantStatus(consumer.Failing)
+	if e := *failing.LastError; !strings.Contains(e, "certificate") {
 		t.Errorf("last error is %q", e)
 	}
 }

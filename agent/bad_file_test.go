@@ -37,8 +37,8 @@ func TestUnusableFileStopsItsPartitionOnly(t *testing.T) {
 	r.produceTo("bad2", "x")
 	spec := ", topics: [bad1, bad2, t]" + toFile(filepath.Join(dir, "{topic}.log"))
 	r.edit(spec)
-	r.wantStatus(consumer.Failing)
-	if e := *r.consumer().LastError; !strings.Contains(e, "bad") || !strings.Contains(e, dir) {
+	failing := r.wantStatus(consumer.Failing)
+	if e := *failing.LastError; !strings.Contains(e, "bad") || !strings.Contains(e, dir) {
 		t.Errorf("the error does not name the file: %s", e)
 	}
 	r.produce(0, "good")
@@ -303,11 +303,11 @@ func TestReopenAffectsOnePartition(t *testing.T) {
 			r.produce(1, "a")
 			r.wantCommitted(0, 1)
 			r.wantCommitted(1, 1)
-			before := r.consumer()
+			before := r.wantStatus(consumer.Running)
 			r.memory.failPartition(0, partitionFault{flush: fmt.Errorf("sync: %w", sink.ErrReopen)})
 			r.produce(0, "b")
-			r.wantStatus(consumer.Failing)
-			if e := *r.consumer().LastError; !strings.Contains(e, "sync") {
+			failing := r.wantStatus(consumer.Failing)
+			if e := *failing.LastError; !strings.Contains(e, "sync") {
 				t.Errorf("the error is %q", e)
 			}
 			r.produce(1, "b")

@@ -39,8 +39,8 @@ func TestMemberLeavesAnUnresponsiveCoordinator(t *testing.T) {
 	generation, made := r.consumer().Generation, way.Connections()
 	move()
 	way.Set(badnet.Fault{LoseAnswers: true})
-	r.wantStatus(consumer.Failing)
-	if e := *r.consumer().LastError; !strings.Contains(e, "its coordinator at "+way.Addr()+" has not responded within ") {
+	failing := r.wantStatus(consumer.Failing)
+	if e := *failing.LastError; !strings.Contains(e, "its coordinator at "+way.Addr()+" has not responded within ") {
 		t.Errorf("last error is %q", e)
 	}
 	r.wantStatus(consumer.Running)

@@ -225,8 +225,8 @@ func TestCorrectedFileEndsTheError(t *testing.T) {
 	g := newTLSRig(t)
 	g.put("key", []byte("rubbish"))
 	g.edit()
-	g.wantStatus(consumer.Failing)
-	if e := *g.consumer().LastError; !strings.Contains(e, "tls.key_file "+filepath.Join(g.dir, "key")) {
+	failing := g.wantStatus(consumer.Failing)
+	if e := *failing.LastError; !strings.Contains(e, "tls.key_file "+filepath.Join(g.dir, "key")) {
 		t.Errorf("the error is %q", e)
 	}
 	g.eventually("long waits", func() (bool, any) { c := g.consumer(); return c.RestartsTotal > 4, c })

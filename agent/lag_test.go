@@ -250,12 +250,13 @@ func TestCatchUpFollowsASlowSink(t *testing.T) {
 		c = r.consumer()
 		return c.CatchUpSeconds != nil && c.Partitions[0].CatchUpSeconds != nil, c
 	})
-	r.eventually("half of the lag", func() (bool, any) { now := r.consumer(); return *now.Lag < records/2, *now.Lag })
-	now := r.consumer()
-	if now.CatchUpSeconds == nil || *now.CatchUpSeconds >= *c.CatchUpSeconds || *now.LagSeconds >= *c.LagSeconds {
-		t.Errorf("at lags of %d and %d, it catches up in %v and %v, and the ages are %v and %v", *c.Lag, *now.Lag,
-			pointed(c.CatchUpSeconds), pointed(now.CatchUpSeconds), pointed(c.LagSeconds), pointed(now.LagSeconds))
-	}
+	r.eventually("an earlier end at half of the lag", func() (bool, any) {
+		now := r.consumer() // a busy machine may slow the feeder down for a while
+		if now.Lag == nil || *now.Lag == 0 {
+			t.Fatalf("the lag is %+v", now)
+		}
+		return *now.Lag < records/2 && now.CatchUpSeconds != nil && *now.CatchUpSeconds < *c.CatchUpSeconds && *now.LagSeconds < *c.LagSeconds, now
+	})
 	cancel()
 	feeder.Wait()
 	r.eventually("no time to catch up", func() (bool, any) { c := r.consumer(); return c.CatchUpSeconds == nil && c.Lag != nil, c })

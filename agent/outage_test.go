@@ -21,8 +21,8 @@ func TestMissingTopicIsReadOnceCreated(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1)
 	r.edit(", topics: [t, late]")
-	r.wantStatus(consumer.Failing)
-	if e := r.consumer().LastError; e == nil || !strings.Contains(*e, `"late"`) {
+	failing := r.wantStatus(consumer.Failing)
+	if e := failing.LastError; e == nil || !strings.Contains(*e, `"late"`) {
 		t.Errorf("last error is %v, want the topic's name", e)
 	}
 	req := kmsg.NewPtrCreateTopicsRequest()
@@ -101,8 +101,8 @@ func TestOutOfRangePolicyDecidesTheNextRecord(t *testing.T) {
 		r.produce(0, "a", "b")
 		r.commitExternally(0, 99, "")
 		r.edit(", on_offset_out_of_range: fail")
-		r.wantStatus(consumer.Failing)
-		if e := *r.consumer().LastError; !strings.Contains(e, "99") || !strings.Contains(e, "out of range") {
+		failing := r.wantStatus(consumer.Failing)
+		if e := *failing.LastError; !strings.Contains(e, "99") || !strings.Contains(e, "out of range") {
 			t.Errorf("last error is %q", e)
 		}
 		if got := r.memory.all(); len(got) > 0 {
@@ -128,8 +128,8 @@ func TestConsumerStartsOnceTheBrokerIsUp(t *testing.T) {
 	r.produce(0, "a")
 	back := r.away()
 	r.edit("")
-	r.wantStatus(consumer.Failing)
-	if e := r.consumer().LastError; e == nil || !strings.Contains(*e, r.cluster.ListenAddrs()[0]) {
+	failing := r.wantStatus(consumer.Failing)
+	if e := failing.LastError; e == nil || !strings.Contains(*e, r.cluster.ListenAddrs()[0]) {
 		t.Errorf("last error is %v, want the broker's address", e)
 	}
 	back()
@@ -218,8 +218,8 @@ func TestUnusableCoordinatorIsReported(t *testing.T) {
 			addr := badnet.Listen(t, c.serve)
 			r.coordinatorAt(addr, "kcagent-c")
 			r.edit("")
-			r.wantStatus(consumer.Failing)
-			if e := *r.consumer().LastError; !strings.Contains(e, "its coordinator at "+addr+" "+c.want) {
+			failing := r.wantStatus(consumer.Failing)
+			if e := *failing.LastError; !strings.Contains(e, "its coordinator at "+addr+" "+c.want) {
 				t.Errorf("last error is %q", e)
 			}
 			if err := r.stop(); err != nil {

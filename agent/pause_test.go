@@ -17,7 +17,7 @@ func TestPauseKeepsTheMembershipAndStoresNothing(t *testing.T) {
 	r.edit("")
 	r.produce(0, "a")
 	r.wantRecords("t/0@0=a")
-	before := r.consumer()
+	before := r.wantStatus(consumer.Running)
 	r.edit(", state: paused")
 	r.wantStatus(consumer.Paused)
 	if r.committed(0) != 1 {

@@ -146,24 +146,39 @@ func TestOpenPlanBlocksWhatCannotCompleteIt(t *testing.T) {
 	}
 }
 
-// TestRejectedPlanIsNotPublished: the coordinator rejects the commit of a plan because the member
-// has lost its partitions. The next generation plans again.
+// TestRejectedPlanIsNotPublished: the coordinator rejects the commits of a member that has lost its
+// partitions, also that of the last flush of its generation. Nothing is published before the next
+// generation, which plans again.
 func TestRejectedPlanIsNotPublished(t *testing.T) {
 	r, p := newPlannedRig(t, 1, 2)
 	r.edit("")
 	r.wantCommitted(0, 0)
-	was := r.consumer().Generation
-	r.failOffsetCommits(1, kerr.UnknownMemberID)
+	was := r.wantStatus(consumer.Running).Generation
+	var rejected, accepted []string // nonces of plans
+	r.cluster.ControlKey(int16(kmsg.OffsetCommit), func(k kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		req := k.(*kmsg.OffsetCommitRequest)
+		m, _ := offsets.ParseMetadata(*req.Topics[0].Partitions[0].Metadata)
+		switch {
+		case req.Generation == was:
+			rejected = append(rejected, m.Nonce)
+			return commitResponse(req, kerr.UnknownMemberID), nil, true
+		case m.Plan != nil:
+			accepted = append(accepted, m.Nonce)
+		}
+		return nil, nil, false
+	})
 	r.produce(0, "a", "b")
 	r.wantOnce(p.bucket, "t/0@0=a", "t/0@1=b")
 	r.wantCommitted(0, 2)
+	r.wantGeneration(was)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.published) != 1 || len(p.puts) != 1 {
 		t.Errorf("published %+v as %q", p.published, p.puts)
 	}
-	if now := r.consumer().Generation; now == was {
-		t.Error("the member kept its generation")
+	if len(rejected) < 2 || len(accepted) != 1 || slices.Contains(rejected, accepted[0]) || p.published[0].Nonce != accepted[0] {
+		t.Errorf("plans %q were rejected, and %q accepted; published is %+v", rejected, accepted, p.published)
 	}
 }
 
@@ -173,7 +188,7 @@ func TestErrorResponseCommitsTheSamePlanAgain(t *testing.T) {
 	r, p := newPlannedRig(t, 1, 2)
 	r.edit("")
 	r.wantCommitted(0, 0)
-	was := r.consumer().Generation
+	was := r.wantStatus(consumer.Running).Generation
 	var nonces []string
 	r.observeCommits(func(_ int64, m offsets.Metadata) { nonces = append(nonces, m.Nonce) }, kerr.RequestTimedOut, 2)
 	r.produce(0, "a", "b")
@@ -192,9 +207,10 @@ func TestTooLargePlanIsAnError(t *testing.T) {
 	r, _ := newPlannedRig(t, 1, 2)
 	r.edit("")
 	r.wantCommitted(0, 0)
-	r.failOffsetCommits(3, kerr.OffsetMetadataTooLarge)
+	allow := r.rejectCommits(kerr.OffsetMetadataTooLarge)
 	r.produce(0, "a", "b")
 	r.wantError("raise offset.metadata.max.bytes of the brokers, or shorten url and key of sink.objects")
+	allow()
 	r.wantCommitted(0, 2)
 }
 
@@ -241,6 +257,7 @@ func TestPauseStopAndRebalancePublishWhatIsLeft(t *testing.T) {
 			r, p := newPlannedRig(t, 1, 0)
 			r.edit("")
 			r.wantCommitted(0, 0)
+			r.wantStatus(consumer.Running)
 			r.produce(0, "a", "b", "c")
 			r.eventually("the records in the sink", func() (bool, any) { n := r.counters().Records; return n == 3, n })
 			if len(p.keys()) > 0 {
@@ -302,6 +319,7 @@ func TestCommitWithoutResponse(t *testing.T) {
 			r, p := newPlannedRig(t, 1, 2)
 			r.edit(c.extra)
 			r.wantCommitted(0, 0)
+			r.wantStatus(consumer.Running)
 			was := r.running().Snapshot()
 			var away, during atomic.Int64
 			r.failOffsetCommits(c.errors, kerr.RequestTimedOut)
@@ -324,6 +342,9 @@ func TestCommitWithoutResponse(t *testing.T) {
 			r.produce(0, "a", "b")
 			r.wantOnce(p.bucket, "t/0@0=a", "t/0@1=b")
 			r.wantCommitted(0, 2)
+			if c.rejoins {
+				r.wantGeneration(was.Generation)
+			}
 			now := r.running().Snapshot()
 			if rejoined := now.Generation != was.Generation; rejoined != c.rejoins || (now.MemberID != was.MemberID) != c.rejoins || during.Load() > 0 {
 				t.Errorf("generation %d of %s follows generation %d of %s", now.Generation, now.MemberID, was.Generation, was.MemberID)

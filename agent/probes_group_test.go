@@ -94,8 +94,8 @@ func TestProbeFindsAnotherAssignor(t *testing.T) {
 				return
 			}
 			r.edit("") // a running consumer reports the same
-			r.wantStatus(consumer.Failing)
-			if e := *r.consumer().LastError; !strings.HasPrefix("group: "+e, c.want) {
+			failing := r.wantStatus(consumer.Failing)
+			if e := *failing.LastError; !strings.HasPrefix("group: "+e, c.want) {
 				t.Errorf("last error is %q", e)
 			}
 		})
@@ -157,8 +157,8 @@ func TestProbeFindsASessionTimeoutThatIsNotAllowed(t *testing.T) {
 		t.Errorf("after the probe, the group is %+v", g)
 	}
 	r.edit("") // a running consumer reports the same
-	r.wantStatus(consumer.Failing)
-	if e := *r.consumer().LastError; !strings.Contains(e, "session_timeout 45s is outside the limits of the brokers") {
+	failing := r.wantStatus(consumer.Failing)
+	if e := *failing.LastError; !strings.Contains(e, "session_timeout 45s is outside the limits of the brokers") {
 		t.Errorf("last error is %q", e)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,6 +68,7 @@ func (r *rig) moves() []string {
 
 func newRig(t *testing.T, partitions int32, opts ...kfake.Opt) *rig {
 	t.Helper()
+	t.TempDir() // registers its removal before the end of the agent, so that it follows it
 	cluster, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1), kfake.SeedTopics(partitions, "t")}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
@@ -182,12 +184,15 @@ func (r *rig) counters() stats.Counters {
 	return r.agent.snapshot.Load().Rows[0].Consumer.Snapshot().Counters
 }
 
-func (r *rig) wantStatus(s consumer.State) {
+// wantStatus waits for a state, and returns the status that has it. The consumer may have left the
+// state since.
+func (r *rig) wantStatus(s consumer.State) (c web.ConsumerStatus) {
 	r.Helper()
 	r.eventually(string(s), func() (bool, any) {
-		c := r.consumer()
+		c = r.consumer()
 		return c.Status == s, c
 	})
+	return c
 }
 
 // wantError waits for ERROR with an error that contains text.
@@ -269,12 +274,33 @@ func (r *rig) wantCommitted(partition int32, want int64) {
 	})
 }
 
+// wantGeneration waits until the status has another generation than was, and returns it. The status
+// may have it later than what the generation has committed.
+func (r *rig) wantGeneration(was int32) (c web.ConsumerStatus) {
+	r.Helper()
+	r.eventually(fmt.Sprintf("a generation after %d", was), func() (bool, any) {
+		c = r.consumer()
+		return c.Generation != was && len(c.MemberIDs) == 1, c
+	})
+	return c
+}
+
 func (r *rig) failOffsetCommits(n int, code *kerr.Error) {
 	for range n { // each function is for one request
 		r.cluster.ControlKey(int16(kmsg.OffsetCommit), func(k kmsg.Request) (kmsg.Response, error, bool) {
 			return commitResponse(k.(*kmsg.OffsetCommitRequest), code), nil, true
 		})
 	}
+}
+
+// rejectCommits makes every commit get an error response until allow is called.
+func (r *rig) rejectCommits(code *kerr.Error) (allow func()) {
+	var allowed atomic.Bool
+	r.cluster.ControlKey(int16(kmsg.OffsetCommit), func(k kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		return commitResponse(k.(*kmsg.OffsetCommitRequest), code), nil, !allowed.Load()
+	})
+	return func() { allowed.Store(true) }
 }
 
 // commitResponse returns the response to a commit with an error code for each partition.
