@@ -266,15 +266,16 @@ func (g *Generation) store(ctx context.Context, p *Partition, c chunk) error {
 	return nil
 }
 
-// recordAccepted records what the sink accepted, and counts it.
+// recordAccepted counts what the sink accepted, and records it. A flush may commit it from then on, so
+// what is committed has been counted.
 func (g *Generation) recordAccepted(p *Partition, c chunk) {
-	p.accept(c.Next, c.Epoch, c.last)
 	if c.records > 0 {
 		g.env.Stats.Records.Add(c.records)
 		g.env.Stats.Bytes.Add(c.bytes)
 		g.env.Stats.LastRecord.Store(time.Now().UnixNano())
 	}
 	p.rejected.Accepted(&c.rejected, p.TopicPartition, g.env.Stats, g.env.Log)
+	p.accept(c.Next, c.Epoch, c.last)
 	g.flusher.recordAccepted(c.bytes)
 }
 
