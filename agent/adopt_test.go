@@ -78,6 +78,7 @@ func TestLateCommitIsCommittedAgain(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for five seconds")
 	}
+	t.Parallel()
 	r := newRig(t, 1)
 	r.edit("")
 	r.wantCommitted(0, 0)

@@ -149,10 +149,14 @@ func TestClusterOutageIsLoggedOnce(t *testing.T) {
 		t.Errorf("%d lines of single consumers: %+v", n, lines("consumer still fails"))
 	}
 	transitions := make(map[string]int)
-	for _, l := range lines("consumer state changed") {
-		transitions[l.From+">"+l.To]++
-	}
-	if n := transitions["RUNNING>ERROR"]; n != consumers || transitions["ERROR>RUNNING"] != consumers {
+	r.eventually("the transitions of all", func() (bool, any) { // a state is logged after it is shown
+		clear(transitions)
+		for _, l := range lines("consumer state changed") {
+			transitions[l.From+">"+l.To]++
+		}
+		return transitions["ERROR>RUNNING"] >= consumers, transitions
+	})
+	if transitions["RUNNING>ERROR"] != consumers || transitions["ERROR>RUNNING"] != consumers {
 		t.Errorf("the transitions are %v", transitions)
 	}
 	if n := len(lines(work)); n != 1 {

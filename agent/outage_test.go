@@ -175,6 +175,10 @@ func TestPausedConsumerStaysPausedAfterAnOutage(t *testing.T) {
 	r.wantStatus(consumer.Failing)
 	isBack.Store(true)
 	r.wantStatus(consumer.Paused)
+	r.eventually("the last move", func() (bool, any) { // it is logged after it is shown
+		moves := r.moves()
+		return len(moves) == 4, moves
+	})
 	if moves := strings.Join(r.moves(), " "); moves != "CREATED>STARTING STARTING>PAUSED PAUSED>ERROR ERROR>PAUSED" {
 		t.Errorf("the moves are %s", moves)
 	}
