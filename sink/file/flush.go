@@ -31,7 +31,9 @@ func (s *fileSink) Flush(ctx context.Context, _ bool) error {
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		maps.Copy(failed, of)
+		for tp, err := range of {
+			failed[tp] = worse(failed[tp], err)
+		}
 		if !serves {
 			unassigned = errors.Join(unassigned, err)
 		}
@@ -53,6 +55,23 @@ func (s *fileSink) Flush(ctx context.Context, _ bool) error {
 		return &sink.FlushError{Failed: failed}
 	}
 	return unassigned
+}
+
+// worse returns the error of two that a Flush reports for a partition of which two files failed: after
+// [sink.ErrReopen] it has to resume. Otherwise the error does not depend on which file was flushed
+// first.
+func worse(a, b error) error {
+	switch {
+	case a == nil:
+		return b
+	case errors.Is(a, sink.ErrReopen) != errors.Is(b, sink.ErrReopen):
+		if errors.Is(b, sink.ErrReopen) {
+			return b
+		}
+	case b.Error() < a.Error():
+		return b
+	}
+	return a
 }
 
 // Close implements [sink.Sink]. It does not remove checkpoint files: another process may
