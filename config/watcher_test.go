@@ -50,7 +50,7 @@ func TestWatcherParsesEachEdit(t *testing.T) {
 			if text, _ := os.ReadFile(path); u.Path != path || u.At.IsZero() || u.Text != string(text) || !ok(u) {
 				t.Errorf("%s gives %+v", what, u)
 			}
-		case <-time.After(30 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Fatalf("no update for %s", what)
 		}
 	}

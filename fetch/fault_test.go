@@ -250,7 +250,7 @@ func TestConnectionBreaksDuringResponse(t *testing.T) {
 func TestMalformedRecordIsFetchedAgainAfterBackoff(t *testing.T) {
 	r := newRig(t, 1, 1, smallSettings)
 	r.fetcher.mu.Lock()
-	r.fetcher.endsInterval = time.Minute
+	r.fetcher.endsInterval = time.Hour
 	r.fetcher.mu.Unlock()
 	malformed := batchOf(0, "v0", "v1")
 	binary.BigEndian.PutUint32(malformed[23:], 2) // the last offset, of a record that is missing
@@ -283,7 +283,7 @@ func TestMalformedRecordIsFetchedAgainAfterBackoff(t *testing.T) {
 	}()
 	defer func() { cancel(); <-waiting }()
 	r.eventually("another fetch", func() (bool, any) { n := fetches.Load(); return n > before, n })
-	if took := time.Since(found); took > 4*time.Second {
+	if took := time.Since(found); took > 30*time.Second {
 		t.Errorf("it was fetched again after %v", took)
 	}
 }

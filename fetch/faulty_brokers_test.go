@@ -250,7 +250,7 @@ func storm(t *testing.T, version sarama.KafkaVersion) {
 			}
 		})
 	}
-	deadline := time.Now().Add(60 * time.Second)
+	deadline := time.Now().Add(3 * patience)
 	for left.Load() > 0 && time.Now().Before(deadline) {
 		<-time.After(10 * time.Millisecond)
 	}

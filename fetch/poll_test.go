@@ -60,7 +60,7 @@ func TestPollLosesNoRecord(t *testing.T) {
 	}
 	select {
 	case <-all:
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 	}
 	s.Close()
 	mu.Lock()

@@ -214,9 +214,12 @@ func (r *rig) waitForRecords(rd *reader, first, end int) {
 	}
 }
 
+// patience is how long a test waits for what must happen, on any machine.
+const patience = 2 * time.Minute
+
 func (r *rig) eventually(what string, cond func() (bool, any)) {
 	r.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		ok, seen := cond()
 		if ok {

@@ -12,7 +12,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen, on any machine.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // A live File watches a real file, and polls so seldom that no poll can hide a missed
 // event.

@@ -62,7 +62,7 @@ func start(t *testing.T, brokers ...string) *Client {
 // eventually waits until the condition holds.
 func eventually(t *testing.T, what string, cond func() (bool, any)) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; <-time.After(2 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; <-time.After(2 * time.Millisecond) {
 		ok, seen := cond()
 		switch {
 		case ok:

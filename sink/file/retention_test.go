@@ -303,7 +303,7 @@ func TestPipeInPlaceOfACheckpoint(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("Close is blocked by the pipe")
 	}
 	checkFile(t, path, "x\n")

@@ -150,7 +150,7 @@ func (c *committingSink) Flush(ctx context.Context, _ bool) error {
 		}
 		select {
 		case <-c.due:
-		case <-time.After(20 * time.Second):
+		case <-time.After(2 * time.Minute):
 			return errors.New("the sink requests no flush")
 		}
 	}
