@@ -62,7 +62,7 @@ func TestMembersLeaveConnectionsForFetching(t *testing.T) {
 	if members.Acquire(1) {
 		t.Error("members get more than their share")
 	}
-	if text := members.Err().Error(); !strings.Contains(text, "(24 for connections to coordinators)") {
+	if text := members.Err().Error(); !strings.Contains(text, "(16 for connections to coordinators)") {
 		t.Errorf("the error is %q", text)
 	}
 	if !brokers.Acquire(d.Brokers-d.Members) || brokers.Acquire(1) {

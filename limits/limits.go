@@ -21,6 +21,7 @@ type Descriptors struct {
 	Connections int // for clients of the HTTP API
 	Brokers     int // for connections to brokers
 	Members     int // of Brokers, for connections of members to their coordinators
+	Stores      int // for connections to object stores
 	// The rest is not counted: configuration, secrets, folders that are synced, the log,
 	// and the watches and polls of the runtime.
 }
@@ -33,7 +34,8 @@ func divide(limit int) Descriptors {
 	d := Descriptors{Limit: min(max(limit, 0), unlimited)}
 	d.Files = d.Limit / 2
 	d.Connections = min(max(d.Limit/8, 8), 256)
-	d.Brokers = max(d.Limit-d.Files-d.Connections-max(d.Limit/16, 16), 4)
+	d.Stores = min(max(d.Limit/16, 4), 32) // requests at a time: 8 uploads, 8 lookups, 16 pre-checks
+	d.Brokers = max(d.Limit-d.Files-d.Connections-d.Stores-max(d.Limit/16, 16), 4)
 	// Without a connection that fetches, no consumer gets records.
 	d.Members = d.Brokers - min(max(d.Brokers/8, 8), d.Brokers/2)
 	return d
@@ -77,12 +79,19 @@ func (d Descriptors) members(brokers *Budget) *Budget {
 	return &Budget{limit: d.Limit, share: d.Members, kind: "connections to coordinators", parent: brokers}
 }
 
+// stores returns a budget for connections to object stores.
+func (d Descriptors) stores() *Budget {
+	return &Budget{limit: d.Limit, share: d.Stores, kind: "connections to object stores"}
+}
+
 // Files is the budget of all file sinks of the process, Brokers that of all its connections
-// to brokers, and Members the part of Brokers for connections to coordinators.
+// to brokers, Members the part of Brokers for connections to coordinators, and Stores that of all
+// its connections to object stores.
 var (
 	Files   = sync.OnceValue(func() *Budget { return Of().files() })
 	Brokers = sync.OnceValue(func() *Budget { return Of().brokers() })
 	Members = sync.OnceValue(func() *Budget { return Of().members(Brokers()) })
+	Stores  = sync.OnceValue(func() *Budget { return Of().stores() })
 )
 
 // Acquire takes n descriptors; if fewer are left it takes none and returns false.

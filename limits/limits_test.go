@@ -10,20 +10,20 @@ import (
 )
 
 func TestEachPartGetsItsShareOfDescriptors(t *testing.T) {
-	for _, c := range []struct{ limit, files, connections, brokers, members int }{
-		{-1, 0, 8, 4, 2},
-		{20, 10, 8, 4, 2},
-		{64, 32, 8, 8, 4},
-		{256, 128, 32, 80, 70},
-		{1024, 512, 128, 320, 280},
-		{4096, 2048, 256, 1536, 1344},
-		{1 << 40, 1 << 19, 256, 1<<19 - 256 - 1<<16, 1<<19 - 256 - 1<<16 - (1<<16 - 32 - 1<<13)},
+	for _, c := range []struct{ limit, files, connections, stores, brokers, members int }{
+		{-1, 0, 8, 4, 4, 2},
+		{20, 10, 8, 4, 4, 2},
+		{64, 32, 8, 4, 4, 2},
+		{256, 128, 32, 16, 64, 56},
+		{1024, 512, 128, 32, 288, 252},
+		{4096, 2048, 256, 32, 1504, 1316},
+		{1 << 40, 1 << 19, 256, 32, 1<<19 - 256 - 32 - 1<<16, 401_156},
 	} {
 		d := divide(c.limit)
-		if d.Files != c.files || d.Connections != c.connections || d.Brokers != c.brokers || d.Members != c.members {
-			t.Errorf("%d: %+v, want %d for files, %d for connections and %d for brokers, %d of them for members", c.limit, d, c.files, c.connections, c.brokers, c.members)
+		if d.Files != c.files || d.Connections != c.connections || d.Stores != c.stores || d.Brokers != c.brokers || d.Members != c.members {
+			t.Errorf("%d: %+v, want %d for files, %d for connections, %d for stores and %d for brokers, %d of them for members", c.limit, d, c.files, c.connections, c.stores, c.brokers, c.members)
 		}
-		if rest := d.Limit - d.Files - d.Connections - d.Brokers; c.limit >= 64 && rest < 16 {
+		if rest := d.Limit - d.Files - d.Connections - d.Stores - d.Brokers; c.limit >= 64 && rest < 16 {
 			t.Errorf("%d: %+v leaves too little for the rest", c.limit, d)
 		}
 	}

@@ -34,7 +34,7 @@ func NewTransport(dial func(ctx context.Context, network, address string) (net.C
 	if err != nil {
 		panic(err) // it reads no file
 	}
-	t.DialContext, t.Proxy = dial, nil
+	t.Own = &http.Transport{DialContext: dial}
 	return t, t.CloseIdleConnections
 }
 

@@ -4,64 +4,52 @@ package transport
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"os"
 	"time"
 
 	"kcagent/sink"
 )
 
-// Limits of a connection.
-const (
-	connectTimeout = 10 * time.Second
-	// idleTimeout is shorter than that of stores: an upload on a connection that the store closes
-	// at this moment fails.
-	idleTimeout = 3 * time.Second
-	// idleConnections are those of all requests at the same time: 4 uploads and 8 lookups.
-	idleConnections = 12
-)
-
 // A Transport sends requests, and ends those that do not make progress. It limits no request as a
 // whole, because an upload may take hours.
 type Transport struct {
-	*http.Transport
 	// Stall returns how long a request may be without progress. It must not be changed while there
 	// are requests.
 	Stall func(*http.Request) time.Duration
+	// Own, if not nil, sends the requests instead of the connections of the process.
+	Own *http.Transport
+
+	tls sink.ObjectsTLS
 }
 
-// New returns a transport. It reads the file with the authorities. A nil spec trusts those of the
-// system.
+// New returns a transport on the connections of the process. It checks the file with the authorities.
+// A nil spec trusts those of the system.
 func New(spec *sink.ObjectsTLS, stall func(*http.Request) time.Duration) (*Transport, error) {
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	t := &Transport{Stall: stall}
 	if spec != nil {
-		config.InsecureSkipVerify = spec.InsecureSkipVerify
-		if spec.CAFile != "" {
-			pem, err := os.ReadFile(spec.CAFile)
-			if err != nil {
-				return nil, fmt.Errorf("read tls.ca_file: %w", err)
-			}
-			config.RootCAs = x509.NewCertPool()
-			if !config.RootCAs.AppendCertsFromPEM(pem) {
-				return nil, fmt.Errorf("read tls.ca_file %s: no certificate found; use a PEM file", spec.CAFile)
-			}
-		}
+		t.tls = *spec
 	}
-	return &Transport{Stall: stall, Transport: &http.Transport{
-		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         (&net.Dialer{Timeout: connectTimeout}).DialContext,
-		TLSClientConfig:     config,
-		TLSHandshakeTimeout: connectTimeout,
-		IdleConnTimeout:     idleTimeout,
-		MaxIdleConnsPerHost: idleConnections,
-		DisableCompression:  true, // objects are read as they are stored
-	}}, nil
+	_, err := t.base()
+	return t, err
+}
+
+// base returns what sends the requests.
+func (t *Transport) base() (*http.Transport, error) {
+	if t.Own != nil {
+		return t.Own, nil
+	}
+	return ofProcess().get(t.tls)
+}
+
+// CloseIdleConnections closes the connections without a request, also those of other stores with the
+// same TLS settings, which open others when they need them.
+func (t *Transport) CloseIdleConnections() {
+	if base, err := t.base(); err == nil {
+		base.CloseIdleConnections()
+	}
 }
 
 // A StallError says that a request made no progress for a time.
@@ -73,6 +61,13 @@ func (e StallError) Error() string {
 
 // RoundTrip implements [http.RoundTripper].
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	base, err := t.base()
+	if err != nil {
+		if r.Body != nil {
+			_ = r.Body.Close()
+		}
+		return nil, err
+	}
 	limit := t.Stall(r)
 	ctx, cancel := context.WithCancelCause(r.Context())
 	p := &progress{ctx: ctx, cancel: cancel, limit: limit}
@@ -81,7 +76,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Body != nil && r.Body != http.NoBody {
 		sent.Body = &sentBody{r.Body, p}
 	}
-	resp, err := t.Transport.RoundTrip(sent)
+	resp, err := base.RoundTrip(sent)
 	if err != nil {
 		err = p.explain(err)
 		p.end()
