@@ -251,7 +251,7 @@ func (n *pathNode) child(p pattern) *pathNode {
 // pathsOf returns the elements of each path that f may stand for, with topics filled in if
 // they are known.
 func pathsOf(f *writtenFile) [][]pattern {
-	path := filename.AnyTime(absolute(f.file))
+	path := filename.TimePattern(absolute(f.file))
 	paths := []string{path}
 	if topics := f.consumer.Topics; len(topics) > 0 && strings.Contains(path, "{topic}") {
 		paths = nil

@@ -100,7 +100,13 @@ func (c *checker) checkPlaceholders(key *template.Template) {
 			Hint: "add {topic_id}",
 		})
 	}
+	if found := conversion.FindString(placeholder.ReplaceAllString(c.Key, "")); found != "" {
+		c.found = append(c.found, Finding{Field: "key", Warning: true, Message: found + " is not expanded", Hint: "use {time:LAYOUT}, such as {time:2006-01-02}"})
+	}
 }
+
+// conversion is what other programs replace by a part of a time.
+var conversion = regexp.MustCompile(`%[A-Za-z]`)
 
 // sameKey reports whether the number of a partition can continue the name of a topic.
 func sameKey(key *template.Template) bool {

@@ -46,10 +46,15 @@ func (c *checker) checkProvider() {
 var (
 	legalAccount = regexp.MustCompile(`^[a-z0-9]{3,24}$`)
 	legalRegion  = regexp.MustCompile(`^[a-zA-Z0-9-]{1,64}$`)
+	amazonRegion = regexp.MustCompile(`^[a-z]{2,}(-[a-z]+)+-[0-9]+$`)
 	legalClass   = regexp.MustCompile(`^[A-Za-z_]{1,64}$`)
 	legalKMSKey  = regexp.MustCompile(`^arn:[a-z-]+:kms:[a-z0-9-]*:[0-9]*:(key|alias)/.+$`)
 	legalTag     = regexp.MustCompile(`^[a-zA-Z0-9 +\-=._:/@]*$`)
 )
+
+// archives are the storage classes whose objects cannot be read. The sink compares what it has uploaded
+// in the pre-check.
+var archives = map[string][]string{S3: {"GLACIER", "DEEP_ARCHIVE"}, Azure: {"ARCHIVE"}}
 
 // Limits of tags, which the stores have in common.
 const (
@@ -65,9 +70,13 @@ func (c *checker) checkAttributes() {
 	}
 	if c.Region != "" && !legalRegion.MatchString(c.Region) {
 		c.report("region", "invalid region "+strconv.Quote(c.Region), "write it as the store shows it, such as eu-central-1")
+	} else if c.Region != "" && c.url.Scheme == S3 && c.Endpoint == "" && !amazonRegion.MatchString(c.Region) {
+		c.report("region", "invalid region "+strconv.Quote(c.Region)+" of Amazon S3", "write the code of the region, such as eu-central-1; a compatible store requires endpoint")
 	}
 	if c.StorageClass != "" && !legalClass.MatchString(c.StorageClass) {
 		c.report("storage_class", "invalid storage class "+strconv.Quote(c.StorageClass), "write it as the store names it, such as STANDARD_IA")
+	} else if slices.Contains(archives[c.url.Scheme], strings.ToUpper(c.StorageClass)) {
+		c.report("storage_class", "objects of class "+c.StorageClass+" cannot be read until they are restored", "use another class, and a lifecycle rule that moves objects later")
 	}
 	if s := c.ServerSideEncryption; s != "" && s != "AES256" && !legalKMSKey.MatchString(s) {
 		c.report("server_side_encryption", "invalid value "+strconv.Quote(s), "use AES256 or the ARN of a KMS key, such as arn:aws:kms:eu-central-1:111122223333:key/…")

@@ -74,10 +74,14 @@ func ParseURL(text string) (u URL, bad *Finding) {
 	switch {
 	case !ok || u.Bucket == "":
 		return fail("the URL names no bucket", "write "+scheme+"://bucket/prefix")
+	case strings.HasPrefix(u.Bucket, "arn:"):
+		return fail("an ARN is not the name of a bucket", "write the name of the bucket, or the alias of the access point, which ends with -s3alias")
 	case strings.Contains(u.Bucket, ":"):
 		return fail("the bucket "+strconv.Quote(u.Bucket)+" contains a port", "set endpoint to the address of the store, and write "+scheme+"://bucket/prefix")
 	case !legalBucket.MatchString(u.Bucket):
 		return fail("invalid bucket "+strconv.Quote(u.Bucket)+": must be lower-case letters, digits, dot, underscore or dash", "write the name of the bucket as the store shows it")
+	case scheme == S3 && strings.HasSuffix(u.Bucket, "--x-s3"):
+		return fail("directory buckets (S3 Express One Zone) are not supported", "use a general purpose bucket")
 	}
 	if e, bad := badElement(u.Prefix); u.Prefix != "" && bad {
 		return fail("the prefix has "+e, "write it without empty elements, . and ..")
@@ -88,8 +92,10 @@ func ParseURL(text string) (u URL, bad *Finding) {
 func folderURL(rest string, slashes bool, fail func(message, hint string) (URL, *Finding)) (URL, *Finding) {
 	folder, absolute := strings.CutPrefix(rest, "/")
 	switch e, bad := badElement(folder); {
+	case strings.HasPrefix(strings.TrimPrefix(rest, "/")+"/", "~/"):
+		return fail("~ is not expanded", "write the whole path, or file://${HOME}/…")
 	case !slashes || !absolute:
-		return fail("the URL does not begin with file:///, so its folder is not absolute", "write file:///folder")
+		return fail("the URL does not begin with file:///, so its folder is not absolute", "write file:///folder, with the whole path of the folder")
 	case folder == "":
 		return fail("the URL names no folder", "write file:///folder")
 	case bad:
@@ -125,7 +131,17 @@ func (c *checker) checkEndpoint() {
 		c.report("endpoint", "invalid URL "+strconv.Quote(c.Endpoint), hint)
 	case u.RawQuery != "" || u.Fragment != "":
 		c.report("endpoint", "contains a query or a fragment", hint)
+	case !legalPort(u.Port()):
+		c.report("endpoint", "invalid port "+u.Port(), hint)
+	case u.Scheme == "http" && c.TLS != nil:
+		c.report("tls", "cannot be combined with an endpoint that begins with http://, which is not encrypted", "write https:// in endpoint, or remove tls")
 	case u.Path != "" && c.url.Scheme != Azure: // an emulator of Azure has the account there
 		c.report("endpoint", "contains a path", hint+"; the bucket belongs to url")
 	}
+}
+
+// legalPort reports whether a port is empty or from 1 to 65535.
+func legalPort(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return port == "" || err == nil && n > 0
 }
