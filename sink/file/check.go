@@ -43,6 +43,8 @@ func Check(spec sink.FileSpec) error {
 		switch {
 		case err == nil && !info.IsDir():
 			return fmt.Errorf("create folder for %s: %s is not a folder", path, dir)
+		case err == nil && disk.Virtual(dir):
+			return fmt.Errorf("create folder for %s: no files can be created in %s, which is a view of the kernel", path, dir)
 		case err == nil:
 			return writable(dir)
 		case !errors.Is(err, fs.ErrNotExist):

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -31,6 +32,10 @@ func TestCheck(t *testing.T) {
 	f(dir, "not a regular file")
 	f(filepath.Join(file, "below"), "not a")
 	f(filepath.Join(file, "a", "{topic}"), "not a")
+	if runtime.GOOS == "linux" { // where root may write each folder, by its rights
+		f("/proc/new", "no files can be created in /proc")
+		f("/sys/a/{topic}", "no files can be created in /sys")
+	}
 	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
 		t.Errorf("Check created something: %v", entries)
 	}

@@ -23,6 +23,21 @@ func birthTime(fd int) (int64, error) {
 	return st.Btime.Sec*1e9 + int64(st.Btime.Nsec), nil
 }
 
+// Virtual reports whether a path is on a file system of the kernel, such as /proc, in which nobody can
+// create files. Its access rights do not say so to root.
+func Virtual(path string) bool {
+	var s unix.Statfs_t
+	if err := unix.Statfs(path, &s); err != nil {
+		return false
+	}
+	switch uint32(s.Type) {
+	case unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.DEBUGFS_MAGIC,
+		unix.TRACEFS_MAGIC, unix.SECURITYFS_MAGIC, unix.SELINUX_MAGIC, unix.DEVPTS_SUPER_MAGIC, unix.BPF_FS_MAGIC, unix.NSFS_MAGIC:
+		return true
+	}
+	return false
+}
+
 func renameNoReplace(from, to string) error {
 	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
 	if err != nil {
