@@ -421,6 +421,11 @@ func TestErrorsOfTheDisk(t *testing.T) {
 	if _, err := s.Head(t.Context(), "a/b"); !errors.Is(err, store.ErrNotExist) {
 		t.Errorf("Head below a file gave %v", err)
 	}
+	put(t, s, "c/d", "1", store.Attributes{})
+	err = s.Put(t.Context(), "c", strings.NewReader("1"), 1, store.Attributes{})
+	if want := "write " + s.dir + "/c: is a directory"; err == nil || err.Error() != want {
+		t.Errorf("with a folder that has the name of an object: %v, want %s", err, want)
+	}
 }
 
 type readerAt func(p []byte, off int64) (int, error)

@@ -29,6 +29,9 @@ func (s *Store) Put(ctx context.Context, key string, body io.ReaderAt, size int6
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
+		if info, err := root.Lstat(key); err == nil && info.IsDir() {
+			return syscall.EISDIR // objects of other keys may be in it
+		}
 		if err := makeFolders(root, path.Join(path.Dir(key), hidden)); err != nil {
 			return err
 		}
