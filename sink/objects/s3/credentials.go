@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
@@ -66,6 +67,9 @@ func (f *fileSource) RetrieveWithCredContext(*credentials.CredContext) (credenti
 		}
 		if *field.value = strings.TrimSpace(string(text)); *field.value == "" {
 			return credentials.Value{}, &credentialsError{fmt.Errorf("read credentials.%s: %s is empty", field.name, field.file)}
+		}
+		if strings.ContainsFunc(*field.value, unicode.IsSpace) {
+			return credentials.Value{}, &credentialsError{fmt.Errorf("read credentials.%s: %s has more than one word; write the value alone", field.name, field.file)}
 		}
 	}
 	if v.SecretAccessKey == "" {

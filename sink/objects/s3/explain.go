@@ -159,6 +159,9 @@ func (s *Store) explainConnection(err error) error {
 	if name, ok := errors.AsType[x509.HostnameError](err); ok {
 		return fmt.Errorf("the certificate of %s is for [%s]; set path_style, or correct endpoint", at, strings.Join(name.Certificate.DNSNames, " "))
 	}
+	if name, ok := errors.AsType[*net.DNSError](err); ok && name.IsNotFound {
+		return fmt.Errorf("host %s not found; %s", name.Name, s.explainHost(name.Name))
+	}
 	caFile := ""
 	if s.spec.TLS != nil {
 		caFile = s.spec.TLS.CAFile
@@ -170,6 +173,17 @@ func (s *Store) explainConnection(err error) error {
 		return fmt.Errorf("%s closed the connection", at)
 	}
 	return limits.WithoutPorts(err)
+}
+
+// explainHost says what to correct if a host does not exist.
+func (s *Store) explainHost(name string) string {
+	switch {
+	case s.spec.Endpoint == "":
+		return "check region, and the name server of this host"
+	case strings.HasPrefix(name, s.bucket+"."):
+		return "set path_style: true if the store has the bucket in the path, or correct endpoint"
+	}
+	return "correct endpoint"
 }
 
 // closedByStore reports whether the store closed the connection. How the system says so depends on

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -193,6 +195,7 @@ func TestRealServerRejections(t *testing.T) {
 		{func(o *sink.ObjectsSpec) { o.Region = "eu-west-1" }, "the bucket is in region us-east-1, not in eu-west-1; set region: us-east-1"},
 		{func(o *sink.ObjectsSpec) { o.Credentials.SecretKeyFile = "/missing" }, "read credentials.secret_key_file: open /missing: no such file or directory"},
 		{func(o *sink.ObjectsSpec) { o.Credentials.SecretKeyFile = file(t, "k", " \n") }, "is empty"},
+		{func(o *sink.ObjectsSpec) { o.Credentials.AccessKeyFile = file(t, "k", "key\nsecret\n") }, "has more than one word; write the value alone"},
 	} {
 		o := spec(server, "p")
 		c.change(o)
@@ -224,7 +227,6 @@ func TestConnectionErrors(t *testing.T) {
 		{strings.Replace(secure.URL, "https:", "http:", 1), nil, "the endpoint requires TLS; use https:// in endpoint"},
 		{strings.Replace(plain, "http:", "https:", 1), nil, "the endpoint does not use TLS; use http:// in endpoint"},
 		{closed.URL, nil, "connect to " + strings.TrimPrefix(closed.URL, "http://") + ": connect: connection refused"},
-		{"http://host.invalid", nil, "connect to host.invalid: lookup host.invalid"},
 	} {
 		o := fakeSpec(t, c.endpoint)
 		o.TLS = c.tls
@@ -236,6 +238,28 @@ func TestConnectionErrors(t *testing.T) {
 		o.TLS = &sink.ObjectsTLS{CAFile: other}
 		_, err := s3.Open(t.Context(), o)
 		expect(t, err, "open s3://lake/p: read tls.ca_file", "no certificate found; use a PEM file")
+	}
+}
+
+// TestHostNotFound: an endpoint that has the bucket in the path often has no names for buckets. A name
+// server that does not respond is another matter.
+func TestHostNotFound(t *testing.T) {
+	missing := &net.DNSError{Err: "no such host", Name: "lake.minio", IsNotFound: true}
+	for _, c := range []struct {
+		endpoint string
+		err      *net.DNSError
+		want     string
+	}{
+		{"http://minio:9000", missing, "host lake.minio not found; set path_style: true if the store has the bucket in the path, or correct endpoint"},
+		{"http://minio:9000", &net.DNSError{Err: "no such host", Name: "minio", IsNotFound: true}, "host minio not found; correct endpoint"},
+		{"", &net.DNSError{Err: "no such host", Name: "lake.s3.eu-central-9.amazonaws.com", IsNotFound: true}, "host lake.s3.eu-central-9.amazonaws.com not found; check region, and the name server of this host"},
+		{"http://minio:9000", &net.DNSError{Err: "server misbehaving", Name: "lake.minio", IsTemporary: true}, "connect to lake.minio:9000: lookup lake.minio: server misbehaving"},
+	} {
+		sent := &url.Error{Op: "Get", URL: "http://lake.minio:9000/k", Err: &net.OpError{Op: "dial", Net: "tcp", Err: c.err}}
+		got := s3.ExplainConnection(t.Context(), &sink.ObjectsSpec{URL: "s3://lake", Region: "us-east-1", Endpoint: c.endpoint}, sent)
+		if got.Error() != c.want {
+			t.Errorf("got %q, want %q", got, c.want)
+		}
 	}
 }
 

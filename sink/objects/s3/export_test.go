@@ -38,6 +38,15 @@ func NewTransport(dial func(ctx context.Context, network, address string) (net.C
 	return t, t.CloseIdleConnections
 }
 
+// ExplainConnection returns how a store explains an error of a connection.
+func ExplainConnection(ctx context.Context, spec *sink.ObjectsSpec, err error) error {
+	s, openErr := open(ctx, spec, standard)
+	if openErr != nil {
+		return openErr
+	}
+	return s.explainConnection(err)
+}
+
 // ForgetEnvironment empties the chain of the process.
 func ForgetEnvironment() { environment = &chain{} }
 
