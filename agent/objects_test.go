@@ -33,8 +33,8 @@ func TestSnapshotHasTheObjectsOfTheSink(t *testing.T) {
 	if h.options.Version != rigVersion {
 		t.Errorf("the sink has version %q", h.options.Version)
 	}
-	h.options.Published(5, time.Second)
-	h.options.Published(6, time.Second)
+	h.options.Uploaded(5, time.Second)
+	h.options.Uploaded(6, time.Second)
 	s := r.running().Snapshot()
 	if s.Objects != 2 || s.ObjectBytes != 11 || s.UploadSeconds.Metric().GetSampleCount() != 2 {
 		t.Errorf("counted %d objects with %d bytes", s.Objects, s.ObjectBytes)

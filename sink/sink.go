@@ -149,9 +149,9 @@ type Options struct {
 	// Ready, if not nil, is called when a partition for which Limits returned false takes chunks
 	// again. It must not block.
 	Ready func(tp TopicPartition)
-	// Published, if not nil, is called for each object that was uploaded, with its size in bytes
+	// Uploaded, if not nil, is called for each object that was uploaded, with its size in bytes
 	// and how long the upload took. It must not block.
-	Published func(bytes int64, took time.Duration)
+	Uploaded func(bytes int64, took time.Duration)
 	// Version is the version of the agent, for the metadata of objects.
 	Version string
 }

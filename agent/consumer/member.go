@@ -110,7 +110,7 @@ func closeSink(ctx context.Context, snk sink.Sink, err error) error {
 
 // openSinks opens the sink of the records and, with on_error: dead_letter, the dead-letter file.
 func (c *Consumer) openSinks(ctx context.Context, spec *config.Consumer) (sink.Sink, error) {
-	o := sink.Options{Log: c.log, Group: spec.Group, Consumer: spec.Name, Due: c.requestFlush, Ready: c.sinkReady, Published: c.stats.Published}
+	o := sink.Options{Log: c.log, Group: spec.Group, Consumer: spec.Name, Due: c.requestFlush, Ready: c.sinkReady, Uploaded: c.stats.Uploaded}
 	snk, err := c.openSink(ctx, spec.Sink, o)
 	letters, ok := spec.OnError.Sink()
 	if err != nil || !ok {

@@ -31,8 +31,8 @@ type Stats struct {
 	sampled, sampledAtNano int64         // only sample uses them
 }
 
-// Published counts an object of some bytes whose upload took a time.
-func (s *Stats) Published(bytes int64, took time.Duration) {
+// Uploaded counts an object of some bytes whose upload took a time.
+func (s *Stats) Uploaded(bytes int64, took time.Duration) {
 	s.Objects.Add(1)
 	s.ObjectBytes.Add(bytes)
 	s.UploadSeconds.Observe(took.Seconds())

@@ -42,8 +42,8 @@ func publishObjects(a *apiTest, now time.Time) {
 		s.Rows[0].Spec.Sink = sink.Spec{Objects: &sink.ObjectsSpec{URL: "s3://lake/kafka"}}
 		c := s.Rows[0].Consumer.(*shownConsumer)
 		counted := stats.New()
-		counted.Published(40, 2*time.Second)
-		counted.Published(2, time.Second)
+		counted.Uploaded(40, 2*time.Second)
+		counted.Uploaded(2, time.Second)
 		c.Counters, c.Unpublished = counted.Counters(), holding(now)
 	})
 }

@@ -156,8 +156,8 @@ func (p *partition) uploadObject(r *offsetRange, o *object, id identity, key str
 	err = r.store.Put(ctx, key, body, body.Size(), r.attributes(p.sink.metadata(id, o.records, len(r.objects))))
 	switch {
 	case err == nil:
-		if p.sink.options.Published != nil {
-			p.sink.options.Published(body.Size(), time.Since(began))
+		if p.sink.options.Uploaded != nil {
+			p.sink.options.Uploaded(body.Size(), time.Since(began))
 		}
 		return nil
 	case body.Lost() != nil:

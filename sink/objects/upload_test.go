@@ -71,13 +71,13 @@ func TestExtension(t *testing.T) {
 	}
 }
 
-// TestPublishedIsCalledForEachUpload: with its size; not for an object that was there.
-func TestPublishedIsCalledForEachUpload(t *testing.T) {
+// TestUploadedIsCalledForEachUpload: with its size; not for an object that was there.
+func TestUploadedIsCalledForEachUpload(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, 2, 10)
 		var sizes []int64
 		m := w.join(nil)
-		m.sink.(*objectsSink).options.Published = func(n int64, took time.Duration) { sizes = append(sizes, n) }
+		m.sink.(*objectsSink).options.Uploaded = func(n int64, took time.Duration) { sizes = append(sizes, n) }
 		m.mustWrite(0, 10)
 		for range 3 {
 			_ = m.flush(true)

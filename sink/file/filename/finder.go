@@ -23,7 +23,7 @@ const maxCompared = 200_000
 // topics stand for those for which reads returns true.
 func (f *Finder) Checkpointed(path string, topics []string, reads func(topic string) bool, limit int) []string {
 	var found []string
-	for _, p := range fillTopics(AnyTime(filepath.Clean(path)), topics) {
+	for _, p := range fillTopics(TimePattern(filepath.Clean(path)), topics) {
 		s := search{Finder: f, subscribed: reads, limit: limit, found: found}
 		dir := ""
 		if filepath.IsAbs(p) {

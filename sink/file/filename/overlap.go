@@ -10,7 +10,7 @@ import (
 // Overlap compares names only. Two links to one file are detected when it is opened, by the
 // lock on the file.
 func Overlap(a string, topicsA []string, b string, topicsB []string) bool {
-	a, b = AnyTime(filepath.Clean(a)), AnyTime(filepath.Clean(b))
+	a, b = TimePattern(filepath.Clean(a)), TimePattern(filepath.Clean(b))
 	headA, _, openA := strings.Cut(a, "{")
 	headB, _, openB := strings.Cut(b, "{")
 	switch {

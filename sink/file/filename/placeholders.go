@@ -30,7 +30,7 @@ func HasTime(path string) bool { return strings.Contains(path, timePrefix) }
 const timePrefix = "{time:"
 
 // wordPlaceholder and numberPlaceholder stand for the parts of a path that change with time. Only
-// [AnyTime] returns them.
+// [TimePattern] returns them.
 const (
 	wordPlaceholder   = "{word}"
 	numberPlaceholder = "{number}"
@@ -52,9 +52,9 @@ func atTime(path string, at time.Time) string {
 	})
 }
 
-// AnyTime replaces {time:LAYOUT} by a pattern of all its texts, or of more. The result has an element
+// TimePattern replaces {time:LAYOUT} by a pattern of all its texts, or of more. The result has an element
 // for each element of the path, as other paths have.
-func AnyTime(path string) string {
+func TimePattern(path string) string {
 	return timePlaceholder.ReplaceAllStringFunc(path, func(found string) string {
 		layout := timePlaceholder.FindStringSubmatch(found)[1]
 		words := letters.FindAllString(other.Format(layout), -1)
