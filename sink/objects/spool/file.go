@@ -14,6 +14,7 @@ import (
 	"kcagent/sink"
 	"kcagent/sink/compress"
 	"kcagent/sink/encode"
+	"kcagent/sink/file/disk"
 	"kcagent/sink/sinkio"
 )
 
@@ -30,6 +31,7 @@ type File struct {
 	codec  sink.Compression
 	size   int64 // of whole frames
 	tail   int64 // of the records in the tail; 0 without compression
+	tailed bool  // the file of the tail exists
 }
 
 // New returns a file without records. It creates nothing.
@@ -41,7 +43,8 @@ func (f *Folder) New(c sink.Compression) *File {
 // Size returns the size of the object in bytes, without the records that are not compressed yet.
 func (f *File) Size() int64 { return f.size }
 
-// Spooled returns how many bytes the file has on the disk.
+// Spooled returns how many bytes the file has on the disk. Those of former tails, less than half a
+// frame, are not counted.
 func (f *File) Spooled() int64 { return f.size + f.tail }
 
 func (f *File) tailPath() string { return f.path + ".tail" }
@@ -52,9 +55,7 @@ func (f *File) Append(data []byte) error {
 		return f.grow(func(w io.Writer) error { _, err := w.Write(data); return err })
 	}
 	if f.tail+int64(len(data)) < int64(compress.BigChunk()) {
-		n, err := f.extend(f.tailPath(), f.tail, func(w io.Writer) error { _, err := w.Write(data); return err })
-		f.tail += n
-		return err
+		return f.appendTail(data)
 	}
 	if f.tail == 0 {
 		return f.appendFrame(data)
@@ -68,7 +69,7 @@ func (f *File) Append(data []byte) error {
 	if err := f.appendFrame(joined); err != nil {
 		return err
 	}
-	f.dropTail()
+	f.tail = 0
 	return nil
 }
 
@@ -84,7 +85,7 @@ func (f *File) AppendLarge(ctx context.Context, format sink.Format, r *sink.Reco
 		if err := f.appendFrame(tail); err != nil {
 			return err
 		}
-		f.dropTail()
+		f.tail = 0
 	}
 	return f.grow(func(w io.Writer) error {
 		return compress.StreamFrame(f.codec, w, func(put func([]byte) error) error {
@@ -102,50 +103,87 @@ func (f *File) appendFrame(data []byte) error {
 
 // grow appends whole frames.
 func (f *File) grow(write func(io.Writer) error) error {
-	n, err := f.extend(f.path, f.size, write)
-	f.size += n
-	return err
-}
-
-// extend appends to a file that has a length. It returns how many bytes were written; none after
-// an error.
-func (f *File) extend(path string, length int64, write func(io.Writer) error) (n int64, err error) {
 	flag := os.O_WRONLY | os.O_APPEND
-	if length == 0 {
+	if f.size == 0 {
 		flag |= os.O_CREATE | os.O_TRUNC
 	}
-	file, err := f.folder.fsys.OpenFile(path, flag, 0o600)
-	if errors.Is(err, fs.ErrNotExist) && length == 0 { // something has removed the folder
-		if err = f.folder.fsys.MkdirAll(filepath.Dir(path), 0o700); err == nil {
-			file, err = f.folder.fsys.OpenFile(path, flag, 0o600)
-		}
-	}
+	file, err := f.open(f.path, flag)
 	if err != nil {
-		return 0, spoolError("open", f.folder.root, err)
+		return err
 	}
 	info, err := file.Stat()
 	switch {
-	case err == nil && info.Size() < length:
+	case err == nil && info.Size() < f.size:
 		err = errShort
-	case err == nil && info.Size() > length: // a failed write left it
-		err = file.Truncate(length)
+	case err == nil && info.Size() > f.size: // a failed write left it
+		err = file.Truncate(f.size)
 	}
 	out := sinkio.CountingWriter{W: file}
 	if err == nil {
 		err = write(&out)
 	}
 	if err != nil {
-		_ = file.Truncate(length) // if it fails, the next write repeats it
+		_ = file.Truncate(f.size) // if it fails, the next write repeats it
 		_ = file.Close()
-		if length == 0 { // each retry may have another file
-			_ = f.folder.fsys.Remove(path)
+		if f.size == 0 { // each retry may have another file
+			_ = f.folder.fsys.Remove(f.path)
 		}
-		return 0, spoolError("write", f.folder.root, err)
+		return spoolError("write", f.folder.root, err)
 	}
 	if err := file.Close(); err != nil { // a network file system reports a full disk here
-		return 0, spoolError("close", f.folder.root, err)
+		return spoolError("close", f.folder.root, err)
 	}
-	return out.Written, nil
+	f.size += out.Written
+	return nil
+}
+
+// appendTail appends records to the tail. It overwrites former tails, whose records are in frames,
+// because a new file for each tail would take twice as much CPU time. What a failed write leaves is
+// overwritten, too.
+func (f *File) appendTail(data []byte) error {
+	flag := os.O_WRONLY
+	if f.tail == 0 {
+		flag |= os.O_CREATE
+	}
+	file, err := f.open(f.tailPath(), flag)
+	if err != nil {
+		return err
+	}
+	info, err := file.Stat()
+	if err == nil && info.Size() < f.tail {
+		err = errShort
+	}
+	if err == nil {
+		_, err = file.WriteAt(data, f.tail)
+	}
+	op := "write"
+	if closeErr := file.Close(); err == nil && closeErr != nil {
+		op, err = "close", closeErr
+	}
+	if err != nil {
+		if !f.tailed { // each retry may have another file
+			_ = f.folder.fsys.Remove(f.tailPath())
+		}
+		return spoolError(op, f.folder.root, err)
+	}
+	f.tail += int64(len(data))
+	f.tailed = true
+	return nil
+}
+
+// open opens a file to write. If it may create the file, and something has removed the folder, it
+// creates that, too.
+func (f *File) open(path string, flag int) (disk.File, error) {
+	file, err := f.folder.fsys.OpenFile(path, flag, 0o600)
+	if errors.Is(err, fs.ErrNotExist) && flag&os.O_CREATE != 0 {
+		if err = f.folder.fsys.MkdirAll(filepath.Dir(path), 0o700); err == nil {
+			file, err = f.folder.fsys.OpenFile(path, flag, 0o600)
+		}
+	}
+	if err != nil {
+		return nil, spoolError("open", f.folder.root, err)
+	}
+	return file, nil
 }
 
 // readTail returns the records of the tail, in a buffer with space for more bytes. The caller
@@ -164,18 +202,12 @@ func (f *File) readTail(more int) ([]byte, error) {
 	return data, nil
 }
 
-// dropTail removes the tail, whose records are in a frame.
-func (f *File) dropTail() {
-	f.tail = 0
-	_ = f.folder.fsys.Remove(f.tailPath()) // if it fails, the next tail truncates it
-}
-
 // Remove removes the file.
 func (f *File) Remove() {
 	if f.size > 0 {
 		_ = f.folder.fsys.Remove(f.path) // the next start removes what is left
 	}
-	if f.tail > 0 {
+	if f.tailed {
 		_ = f.folder.fsys.Remove(f.tailPath())
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -123,25 +124,42 @@ func (f *faultFile) Write(p []byte) (int, error) {
 	if err := f.fs.enter("write", f.path); err != nil {
 		return 0, err
 	}
-	f.fs.mu.Lock()
-	n := int64(len(p))
-	if f.fs.room >= 0 {
-		n = min(n, f.fs.room)
-		f.fs.room -= n
-	}
-	f.fs.mu.Unlock()
+	n := f.fs.take(len(p))
 	if n == 0 && len(p) > 0 {
 		return 0, &fs.PathError{Op: "write", Path: f.path, Err: syscall.ENOSPC}
 	}
 	return f.File.Write(p[:n])
 }
 
-// WriteAt is the write of a checkpoint. It does not count as room on the disk.
+// take returns how many of n bytes the disk has room for, which they use then.
+func (f *FaultFS) take(n int) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.room >= 0 {
+		n = int(min(int64(n), f.room))
+		f.room -= int64(n)
+	}
+	return n
+}
+
+// WriteAt is Write at an offset. That of a checkpoint is another operation, and does not count as
+// room on the disk.
 func (f *faultFile) WriteAt(p []byte, off int64) (int, error) {
-	if err := f.fs.enter("writeat", f.path); err != nil {
+	if strings.HasSuffix(f.path, "+checkpoint") {
+		if err := f.fs.enter("writeat", f.path); err != nil {
+			return 0, err
+		}
+		return f.File.WriteAt(p, off)
+	}
+	if err := f.fs.enter("write", f.path); err != nil {
 		return 0, err
 	}
-	return f.File.WriteAt(p, off)
+	n := f.fs.take(len(p))
+	written, err := f.File.WriteAt(p[:n], off)
+	if err == nil && n < len(p) {
+		err = &fs.PathError{Op: "write", Path: f.path, Err: syscall.ENOSPC}
+	}
+	return written, err
 }
 
 func (f *faultFile) Truncate(size int64) error {
