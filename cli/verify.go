@@ -26,22 +26,28 @@ holes and repeats of each partition are listed below it.
 
 The URL of an objects sink (s3://bucket/prefix, gs://…, az://…, file:///folder) stands for the
 objects below it. Their keys name the ranges of offsets that were published. For each partition
-and each id of its topic, the command proves that the ranges neither overlap nor leave a hole
+and each id of its topic, the command proves that the ranges do not overlap, and names the gaps
 between the first and the last one. Several objects of one range, with records of different
-times, are one range. A range without any record has no object: from the keys alone, such a
-hole looks like a missing object. If the key has no {last}, the command reads it from the
-metadata of each object.
+times, are one range. A range without any record has no object, so only the log in Kafka tells
+it from a missing object. If the key has no {last}, the command reads it from the metadata of
+each object.
 
 With --deep, it also reads the objects, which must be in the JSON format. It proves that the
 offsets of each object ascend and are within its range, that no offset is there twice, that
 each object has as many records, and each range as many objects, as the metadata says, and that
-each record belongs to its key.
-The column unused counts offsets of the ranges without a record, which compaction,
-transactions and on_error leave.
+each record belongs to its key. The column unused counts offsets of the ranges without a record.
 
-With --config, URL, key, endpoint and credentials are those of a consumer of the file.
+With --deep, and --config or --brokers, it also reads what the log has in gaps and at unused
+offsets, without a group. A gap is explained if the log has no record there that the consumer
+writes: markers and records of aborted transactions, compacted records, and records that on_error
+leaves out by the settings of --config. The column missing counts offsets whose record is in the
+log and in no object, the column unknown those of gaps about which the log says nothing any more:
+retention has removed them, or the topic was recreated. --brokers stands for a consumer with
+isolation: read_committed and without decode.
+
+With --config, URL, key, endpoint, credentials and cluster are those of a consumer of the file.
 Otherwise, credentials come from the environment, as for the agent.`,
-		Example: "kcagent verify /data/orders*.jsonl\n  kcagent verify s3://lake/kafka --region eu-central-1 --deep\n  kcagent verify --config consumers.yaml orders",
+		Example: "kcagent verify /data/orders*.jsonl\n  kcagent verify s3://lake/kafka --region eu-central-1 --deep\n  kcagent verify --config consumers.yaml orders --deep",
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 && of.config == "" {
 				return command.Usagef("no files: name the files, folders or patterns to verify")
@@ -49,17 +55,17 @@ Otherwise, credentials come from the environment, as for the agent.`,
 			return checkObjectsArgs(c, args, of)
 		},
 	}
-	command.Exits(c, "no offset is missing, repeated or late",
-		"an offset is missing, repeated or late, a line or an object cannot be read, or there is no record or object", "invalid usage")
-	allowHoles := c.Flags().Bool("allow-holes", false, "accept missing offsets, which compaction and transactions leave")
+	command.Exits(c, "no offset is missing, repeated or late, and each gap is explained",
+		"an offset is missing, repeated or late, a gap is not explained, a line, an object or the log cannot be read, or there is no record or object", "invalid usage")
+	allowHoles := c.Flags().Bool("allow-holes", false, "accept missing offsets of files, which compaction and transactions leave, and gaps that are not explained")
 	of = addObjectsFlags(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		spec, found, err := of.find(args)
+		source, err := of.find(args)
 		switch {
 		case err != nil:
 			return err
-		case found:
-			return runVerifyObjects(c.Context(), streamsOf(c), spec, of, *allowHoles)
+		case source != nil:
+			return runVerifyObjects(c.Context(), streamsOf(c), source, of, *allowHoles)
 		}
 		return runVerify(c.Context(), streamsOf(c), args, *allowHoles)
 	}

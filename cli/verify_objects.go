@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"kcagent/agent/kafka"
 	"kcagent/cli/command"
 	"kcagent/config"
 	"kcagent/config/objects"
@@ -17,6 +18,7 @@ import (
 	"kcagent/sink/objects/stores"
 	"kcagent/sink/template"
 	"kcagent/verify"
+	"kcagent/verify/kafkalog"
 )
 
 // objectsFlags are the flags of verify for objects.
@@ -26,7 +28,15 @@ type objectsFlags struct {
 	caFile string
 	config string
 	deep   bool
-	output *string
+	// brokers are those of a cluster without TLS and SASL; --config has others.
+	brokers []string
+	output  *string
+}
+
+// An objectsSource is what the arguments name.
+type objectsSource struct {
+	spec     sink.ObjectsSpec
+	consumer *config.Consumer // whose log explains gaps; nil if it is unknown
 }
 
 // storeFlags name the flags that --config replaces, and which field of [sink.ObjectsSpec] each sets.
@@ -37,7 +47,8 @@ var storeFlags = map[string]string{
 func addObjectsFlags(c *cobra.Command) *objectsFlags {
 	f := new(objectsFlags)
 	flags := c.Flags()
-	flags.BoolVar(&f.deep, "deep", false, "read the objects, too, not only their keys")
+	flags.BoolVar(&f.deep, "deep", false, "read the objects, too, not only their keys, and what the log has in gaps")
+	flags.StringSliceVar(&f.brokers, "brokers", nil, "bootstrap `brokers`, host:port, whose log explains gaps; of a cluster without TLS and SASL")
 	flags.StringArrayVar(&f.keys, "key", nil, "`template` of the keys, as sink.objects.key; again for a former one (default "+objects.DefaultKey+")")
 	flags.StringVar(&f.spec.TimeZone, "time-zone", "UTC", "`zone` of {time:LAYOUT} in the keys")
 	flags.StringVar(&f.spec.Endpoint, "endpoint", "", "`URL` of a compatible store")
@@ -45,10 +56,10 @@ func addObjectsFlags(c *cobra.Command) *objectsFlags {
 	flags.BoolVar(&f.spec.PathStyle, "path-style", false, "send the bucket in the path of requests")
 	flags.StringVar(&f.spec.Account, "account", "", "storage `account` of az://")
 	flags.StringVar(&f.caFile, "ca-file", "", "PEM `file` of the certificate authorities of the store")
-	flags.StringVar(&f.config, "config", "", "configuration `file` with the consumer whose URL, key and credentials are used")
+	flags.StringVar(&f.config, "config", "", "configuration `file` with the consumer whose URL, key, credentials and cluster are used")
 	f.output = outputFlag(c)
 	command.CompleteYAML(c, "config")
-	command.CompleteNothing(c, "key", "time-zone", "endpoint", "region", "account")
+	command.CompleteNothing(c, "brokers", "key", "time-zone", "endpoint", "region", "account")
 	return f
 }
 
@@ -65,7 +76,7 @@ func checkObjectsArgs(c *cobra.Command, args []string, f *objectsFlags) error {
 		}
 	}
 	if f.config != "" {
-		for name := range storeFlags {
+		for _, name := range append([]string{"brokers"}, flagNames()...) {
 			if c.Flags().Changed(name) {
 				return command.Usagef("--%s cannot be combined with --config, which has the setting", name)
 			}
@@ -82,10 +93,23 @@ func checkObjectsArgs(c *cobra.Command, args []string, f *objectsFlags) error {
 		return command.Usagef("unexpected argument %q: name one URL", args[1])
 	}
 	if urls == 0 {
-		for _, name := range append([]string{"deep", "key", "output"}, flagNames()...) {
+		for _, name := range append([]string{"brokers", "deep", "key", "output"}, flagNames()...) {
 			if c.Flags().Changed(name) {
 				return command.Usagef("--%s requires the URL of objects, or --config", name)
 			}
+		}
+	}
+	return checkBrokers(f)
+}
+
+// checkBrokers returns an error for brokers that cannot be used.
+func checkBrokers(f *objectsFlags) error {
+	if len(f.brokers) > 0 && !f.deep {
+		return command.Usagef("--brokers requires --deep")
+	}
+	for _, b := range f.brokers {
+		if problem := config.BrokerProblem(b); problem != "" {
+			return command.Usagef("invalid --brokers %q: %s", b, problem)
 		}
 	}
 	return nil
@@ -99,16 +123,15 @@ func flagNames() (names []string) {
 	return names
 }
 
-// find returns the settings of the objects sink that the arguments name, and false if they name files.
-func (f *objectsFlags) find(args []string) (spec sink.ObjectsSpec, found bool, err error) {
+// find returns what the arguments name; nil if they name files.
+func (f *objectsFlags) find(args []string) (*objectsSource, error) {
 	switch {
 	case f.config != "":
-		spec, err = f.fromConfig(args)
-		return spec, true, err
+		return f.fromConfig(args)
 	case !isObjectsURL(args[0]):
-		return spec, false, nil
+		return nil, nil
 	}
-	spec = f.spec
+	spec := f.spec
 	spec.URL = args[0]
 	if f.caFile != "" {
 		spec.TLS = &sink.ObjectsTLS{CAFile: f.caFile}
@@ -120,10 +143,22 @@ func (f *objectsFlags) find(args []string) (spec sink.ObjectsSpec, found bool, e
 	objects.Normalise(&spec, "{name}")
 	for _, finding := range objects.Check(spec, nil) {
 		if !finding.Warning {
-			return spec, true, usageOf(finding)
+			return nil, usageOf(finding)
 		}
 	}
-	return spec, true, nil
+	return &objectsSource{spec, f.anyConsumer()}, nil
+}
+
+// anyConsumer returns a consumer of the cluster of --brokers with the defaults; nil without the flag.
+func (f *objectsFlags) anyConsumer() *config.Consumer {
+	if len(f.brokers) == 0 {
+		return nil
+	}
+	c := new(config.Consumer)
+	c.SetDefaults()
+	c.Cluster.Brokers = f.brokers
+	c.Cluster.SetDefaults()
+	return c
 }
 
 // usageOf returns a finding about the settings as an error about flags.
@@ -143,43 +178,43 @@ func usageOf(f objects.Finding) error {
 	return command.Usagef("invalid %s: %s", what, f.Message)
 }
 
-// fromConfig returns the settings of a consumer: the one that is named, or the only one with an objects
-// sink.
-func (f *objectsFlags) fromConfig(args []string) (spec sink.ObjectsSpec, err error) {
+// fromConfig returns a consumer: the one that is named, or the only one with an objects sink.
+func (f *objectsFlags) fromConfig(args []string) (source *objectsSource, err error) {
 	if err := checkExists(f.config); err != nil {
-		return spec, err
+		return nil, err
 	}
 	c, _, problems := config.Load(f.config, os.LookupEnv)
 	if len(problems) > 0 {
-		return spec, command.Usagef("read %s: %s", f.config, problems[0])
+		return nil, command.Usagef("read %s: %s", f.config, problems[0])
 	}
 	var names []string
 	for i := range c.Consumers {
 		one := &c.Consumers[i]
 		if one.Sink.Objects == nil {
 			if len(args) > 0 && one.Name == args[0] {
-				return spec, command.Usagef("consumer %s has no objects sink; name its files", one.Name)
+				return nil, command.Usagef("consumer %s has no objects sink; name its files", one.Name)
 			}
 			continue
 		}
 		names = append(names, one.Name)
 		if len(args) == 0 || one.Name == args[0] {
-			spec = *one.Sink.Objects
+			source = &objectsSource{*one.Sink.Objects, one}
 		}
 	}
 	switch {
 	case len(args) > 0 && !slices.Contains(names, args[0]):
-		return spec, command.Usagef("consumer %q not found in %s", args[0], f.config)
+		return nil, command.Usagef("consumer %q not found in %s", args[0], f.config)
 	case len(names) == 0:
-		return spec, command.Usagef("%s has no consumer with an objects sink; name files, or the URL of objects", f.config)
+		return nil, command.Usagef("%s has no consumer with an objects sink; name files, or the URL of objects", f.config)
 	case len(args) == 0 && len(names) > 1:
-		return spec, command.Usagef("%s has several consumers with an objects sink: name one of %s", f.config, strings.Join(names, ", "))
+		return nil, command.Usagef("%s has several consumers with an objects sink: name one of %s", f.config, strings.Join(names, ", "))
 	}
-	return spec, nil
+	return source, nil
 }
 
 // runVerifyObjects proves what the objects of one consumer hold.
-func runVerifyObjects(ctx context.Context, io streams, spec sink.ObjectsSpec, f *objectsFlags, allowHoles bool) error {
+func runVerifyObjects(ctx context.Context, io streams, source *objectsSource, f *objectsFlags, allowHoles bool) error {
+	spec := source.spec
 	zone, err := time.LoadLocation(spec.TimeZone)
 	if err != nil {
 		return command.Usagef("invalid --time-zone: %w", err)
@@ -206,6 +241,12 @@ func runVerifyObjects(ctx context.Context, io streams, spec sink.ObjectsSpec, f 
 	}
 	defer store.Close()
 	of.Store = store
+	if f.deep && source.consumer != nil {
+		kafka.SetUpSarama(nil)
+		log := kafkalog.Open(source.consumer)
+		defer log.Close()
+		of.Log = log
+	}
 	good, err := of.Prove(ctx, verify.ObjectsReport{AllowHoles: allowHoles, JSON: *f.output == "json", Out: io.out, Notes: io.err})
 	if err != nil {
 		return fmt.Errorf("verify %s: %w", spec.URL, err)

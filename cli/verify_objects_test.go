@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,8 +15,14 @@ import (
 	"kcagent/sink/objects/stores"
 )
 
-// putObject stores an object of the topic orders below a folder, and returns its key.
+// putObject stores an object of partition 3 of the topic orders below a folder, and returns its key.
 func putObject(t *testing.T, url string, first, last int, key string) string {
+	t.Helper()
+	return putObjectOf(t, url, 3, first, last, key, nil)
+}
+
+// putObjectOf stores an object of the topic orders with further metadata.
+func putObjectOf(t *testing.T, url string, partition, first, last int, key string, more map[string]string) string {
 	t.Helper()
 	s, err := stores.Open(t.Context(), &sink.ObjectsSpec{URL: url})
 	if err != nil {
@@ -23,15 +30,16 @@ func putObject(t *testing.T, url string, first, last int, key string) string {
 	}
 	defer s.Close()
 	if key == "" {
-		key = fmt.Sprintf("orders/dt=2026-11-28/hour=03/orders-3-%020d-%020d-abcdefgh.jsonl", first, last)
+		key = fmt.Sprintf("orders/dt=2026-11-28/hour=03/orders-%d-%020d-%020d-abcdefgh.jsonl", partition, first, last)
 	}
 	var data string
 	for offset := first; offset <= last; offset++ {
-		data += fmt.Sprintf(`{"topic":"orders","partition":3,"offset":%d,"timestamp":"2026-11-28T03:00:00.000Z"}`+"\n", offset)
+		data += fmt.Sprintf(`{"topic":"orders","partition":%d,"offset":%d,"timestamp":"2026-11-28T03:00:00.000Z"}`+"\n", partition, offset)
 	}
 	meta := map[string]string{
-		"kcagenttopic": "orders", "kcagentpartition": "3", "kcagentfirst": fmt.Sprint(first), "kcagentlast": fmt.Sprint(last), "kcagentcount": fmt.Sprint(last - first + 1), "kcagentobjects": "1",
+		"kcagenttopic": "orders", "kcagentpartition": fmt.Sprint(partition), "kcagentfirst": fmt.Sprint(first), "kcagentlast": fmt.Sprint(last), "kcagentcount": fmt.Sprint(last - first + 1), "kcagentobjects": "1",
 	}
+	maps.Copy(meta, more)
 	if err := s.Put(t.Context(), key, strings.NewReader(data), int64(len(data)), store.Attributes{Meta: meta}); err != nil {
 		t.Fatal(err)
 	}
@@ -70,11 +78,11 @@ consumers:
 		out  string // what stdout has
 		err  string // what stderr has
 	}{
-		{[]string{url("whole")}, command.Success, "orders  abcdefgh          3      7    12       2        2        0         0\n", ""},
+		{[]string{url("whole")}, command.Success, "orders  abcdefgh          3      7    12       2        2     0         0\n", ""},
 		{[]string{url("whole") + "/"}, command.Success, "  12  ", ""},
-		{[]string{url("whole"), "--deep"}, command.Success, "orders  abcdefgh          3      7    12       2        2        0         0        6       0\n", ""},
-		{[]string{url("hole")}, command.Failure, "orders/3: offsets 10 to 11 are missing before orders/dt=", "--allow-holes accepts"},
-		{[]string{url("hole"), "--allow-holes"}, command.Success, "offsets 10 to 11 are missing", ""},
+		{[]string{url("whole"), "--deep"}, command.Success, "orders  abcdefgh          3      7    12       2        2     0         0        6       0\n", ""},
+		{[]string{url("hole")}, command.Failure, "orders/3: gap of offsets 10 to 11 before orders/dt=", "--allow-holes accepts"},
+		{[]string{url("hole"), "--allow-holes"}, command.Success, "gap of offsets 10 to 11", ""},
 		{[]string{url("probe")}, command.Success, "  1  ", ""},
 		{[]string{url("damaged")}, command.Success, "  2  ", ""},
 		{[]string{url("damaged"), "--deep"}, command.Failure, "timestamp 2026-11-28T03:00:00Z belongs to the key orders/dt=2026-11-28/hour=03/", ""},
@@ -82,10 +90,10 @@ consumers:
 		{[]string{url("short")}, command.Failure, "key does not match the template", ""},
 		{[]string{url("short"), "--key", "a/{topic}/{partition}/{first}"}, command.Success, "orders                    3      0     5  ", ""},
 		{[]string{url("short"), "--key", "{topic}/{partition}/{first}", "--key", "a/{topic}/{partition}/{first}"}, command.Success, "orders                    3      0     5  ", ""},
-		{[]string{"--config", file, "lake", "--key", "{topic}/{partition}/{first}-{last}"}, command.Failure, "offsets 10 to 11 are missing", ""},
+		{[]string{"--config", file, "lake", "--key", "{topic}/{partition}/{first}-{last}"}, command.Failure, "gap of offsets 10 to 11", ""},
 		{[]string{url("whole"), "--key", "{topic}/{partition}/{first}", "--key", "{topic}"}, command.Usage, "", `invalid --key "{topic}": {partition} is missing`},
-		{[]string{"--config", file, "lake"}, command.Failure, "offsets 10 to 11 are missing", ""},
-		{[]string{"--config", file, "a", "--deep"}, command.Success, "  6       0\n", ""},
+		{[]string{"--config", file, "lake"}, command.Failure, "gap of offsets 10 to 11", ""},
+		{[]string{"--config", file, "a", "--deep"}, command.Success, "  6       0        0        0\n", ""},
 		{[]string{url("none")}, command.Failure, "", "kcagent verify: verify " + url("none") + ": nothing is proven: no key matches"},
 		{[]string{"--config", file}, command.Usage, "", "several consumers with an objects sink: name one of lake, a"},
 		{[]string{"--config", file, "disk"}, command.Usage, "", "consumer disk has no objects sink"},
@@ -97,6 +105,12 @@ consumers:
 		{[]string{url("whole"), url("hole")}, command.Usage, "", "name one URL"},
 		{[]string{"S3://lake/kafka"}, command.Usage, "", "unknown scheme"},
 		{[]string{"--deep", root}, command.Usage, "", "--deep requires the URL of objects, or --config"},
+		{[]string{"--brokers", "x:9092", root}, command.Usage, "", "--brokers requires the URL of objects, or --config"},
+		{[]string{"--brokers", "x:9092", url("hole")}, command.Usage, "", "--brokers requires --deep"},
+		{[]string{"--brokers", "x:9092,y", "--deep", url("hole")}, command.Usage, "", `invalid --brokers "y": must be host:port`},
+		{[]string{"--config", file, "--brokers", "x:9092", "lake"}, command.Usage, "", "--brokers cannot be combined with --config"},
+		{[]string{url("hole"), "--deep"}, command.Failure, ": only the log can explain it\n", "with the cluster of --config or --brokers"},
+		{[]string{"--config", file, "lake", "--deep"}, command.Failure, ": unknown: the log cannot be read\n", "verify " + url("hole") + ": reach brokers 127.0.0.1:1: connect to 127.0.0.1:1: "},
 		{[]string{"--endpoint", "http://x:1", root}, command.Usage, "", "--endpoint requires the URL of objects"},
 		{[]string{"--output", "json", root}, command.Usage, "", "--output requires the URL of objects"},
 		{[]string{url("whole"), "--key", "{topic}"}, command.Usage, "", "invalid --key: "},
@@ -116,9 +130,11 @@ consumers:
 	_, out, _ := kcagent(t, "verify", "--output", "json", url("hole"))
 	var result struct {
 		Good       bool
-		Partitions []struct{ Missing int64 }
+		Partitions []struct {
+			GapOffsets int64 `json:"gap_offsets"`
+		}
 	}
-	if err := json.Unmarshal([]byte(out), &result); err != nil || result.Good || len(result.Partitions) != 1 || result.Partitions[0].Missing != 2 {
+	if err := json.Unmarshal([]byte(out), &result); err != nil || result.Good || len(result.Partitions) != 1 || result.Partitions[0].GapOffsets != 2 {
 		t.Errorf("%v: %s", err, out)
 	}
 }

@@ -73,7 +73,7 @@ func (p *parser) checkBrokers(n *yaml.Node, path string, brokers []string, requi
 	list := strictyaml.Find(n, "brokers")
 	for i, e := range list.Content {
 		at := fmt.Sprintf("brokers[%d]", i)
-		switch problem := brokerProblem(e.Value); {
+		switch problem := BrokerProblem(e.Value); {
 		case e.Kind != yaml.ScalarNode:
 		case strings.Contains(e.Value, "@"):
 			p.doc.ReportField(n, path, at, "contains a user or a password, which would be visible", "use host:port, such as kafka-1:9092, and set sasl")
@@ -85,8 +85,8 @@ func (p *parser) checkBrokers(n *yaml.Node, path string, brokers []string, requi
 	}
 }
 
-// brokerProblem says what is wrong with the address of a broker, "" if nothing is.
-func brokerProblem(addr string) string {
+// BrokerProblem says what is wrong with the address of a broker; "" if nothing is.
+func BrokerProblem(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil || host == "" || strings.ContainsAny(host, " /") {
 		return "must be host:port"

@@ -110,7 +110,7 @@ var speaking = map[string][]int{
 }
 
 // explaining are the functions whose texts are messages.
-var explaining = map[string]bool{"Error": true, "brokerProblem": true, "ExplainConflict": true, "waitsFor": true}
+var explaining = map[string]bool{"Error": true, "BrokerProblem": true, "ExplainConflict": true, "waitsFor": true}
 
 // collect finds the messages in a declaration: arguments of speaking functions, warnings
 // among the reasons of a decision, reminders of conditions, the texts of problems and of invalid file names, and

@@ -27,7 +27,7 @@ import (
 // here, so that a reviewer sees it.
 var arrows = []struct{ name, imports string }{
 	{".", "cli"},
-	{"cli", "agent agent/consumer agent/kafka agent/plan agent/precheck agent/web cli/client cli/command cli/httpserver cli/logging cli/statustable cli/systemd cli/top config config/filewatch config/objects demo limits logkey retry sink sink/file sink/file/filename sink/objects/stores sink/template verify"},
+	{"cli", "agent agent/consumer agent/kafka agent/plan agent/precheck agent/web cli/client cli/command cli/httpserver cli/logging cli/statustable cli/systemd cli/top config config/filewatch config/objects demo limits logkey retry sink sink/file sink/file/filename sink/objects/stores sink/template verify verify/kafkalog"},
 	{"cli/top", "agent/consumer agent/web cli/client cli/statustable"},
 	{"cli/client", ""},
 	{"cli/command", "config config/strictyaml"},
@@ -37,6 +37,7 @@ var arrows = []struct{ name, imports string }{
 	{"cli/statustable", "agent/consumer agent/web"},
 	{"demo", "logkey sink sink/file/filename sink/objects/folder sink/objects/store"},
 	{"verify", "sink sink/objects/store sink/template"},
+	{"verify/kafkalog", "agent/kafka agent/kafka/login config fetch leader retry sink/decode"},
 
 	{"agent", "agent/consumer agent/diskspace agent/kafka agent/kafka/login agent/outage agent/plan agent/precheck agent/web condition config config/filewatch limits logkey retry sink sink/kinds"},
 	{"agent/web", "agent/consumer agent/lag agent/plan agent/stats agent/web/fields agent/web/page config config/textdiff logkey sink"},

@@ -16,8 +16,10 @@ import (
 	"kcagent/sink/template"
 )
 
-// The metadata of an object that its content is compared with.
+// The metadata of an object that its content and the log are compared with.
 const (
+	metaCluster   = "kcagentcluster"
+	metaTopicID   = "kcagenttopicid"
 	metaTopic     = "kcagenttopic"
 	metaPartition = "kcagentpartition"
 	metaFirst     = "kcagentfirst"
@@ -27,9 +29,10 @@ const (
 )
 
 // readRange reads the objects of one range at the same time, in the order of the offsets, and
-// returns how many records they have. It needs memory for one record of each. The error is that of
-// the store; what is wrong with the objects becomes a problem of the proof.
-func (p *proof) readRange(ctx context.Context, tp topicPartition, objects []object) (records int64, err error) {
+// returns how many records they have. With a log, it explains the gap before the range, if there is
+// one, and the offsets without a record. It needs memory for one record of each object. The error is
+// that of the store; what is wrong with the objects becomes a problem of the proof.
+func (p *proof) readRange(ctx context.Context, tp topicPartition, objects []object, gap *Gap) (records int64, err error) {
 	var open []*content
 	defer func() {
 		for _, c := range open {
@@ -43,7 +46,10 @@ func (p *proof) readRange(ctx context.Context, tp topicPartition, objects []obje
 		}
 		open = append(open, c)
 	}
-	at, atKey := int64(-1), "" // the highest offset so far
+	if err := p.explainBefore(ctx, tp, open, gap); err != nil {
+		return 0, err
+	}
+	at, atKey := objects[0].first-1, "" // the highest offset so far
 	var twice shared
 	for {
 		var next *content
@@ -57,8 +63,10 @@ func (p *proof) readRange(ctx context.Context, tp topicPartition, objects []obje
 		}
 		if next.offset == at {
 			twice.add(p, next.object.key, atKey, at)
-		} else {
-			records++
+		} else if records++; next.offset > at+1 {
+			if err := p.explainUnused(ctx, tp, open, Run{at + 1, next.offset - 1, objects[0].key}); err != nil {
+				return records, err
+			}
 		}
 		at, atKey = next.offset, next.object.key
 		if err := next.next(); err != nil {
@@ -66,6 +74,9 @@ func (p *proof) readRange(ctx context.Context, tp topicPartition, objects []obje
 		}
 	}
 	twice.report(p)
+	if err := p.explainUnused(ctx, tp, open, Run{at + 1, objects[0].last, objects[0].key}); err != nil {
+		return records, err
+	}
 	for _, c := range open {
 		c.compare()
 	}

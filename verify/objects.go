@@ -24,6 +24,8 @@ type Objects struct {
 	Keys []*template.Template
 	// Deep reads the contents, too.
 	Deep bool
+	// Log, if not nil, explains with Deep the offsets that no object has.
+	Log Log
 	// Until is the time of the start. Objects that were stored later are left out: while an agent
 	// publishes, the list may have a range, and lack the one before it. The zero value is no limit.
 	Until time.Time
@@ -65,7 +67,7 @@ func firstBeforeTime(t *template.Template) bool {
 }
 
 func (o *Objects) list(ctx context.Context, ordered bool) (*proof, error) {
-	p := &proof{of: o, partitions: make(map[topicPartition]*Ranges)}
+	p := &proof{of: o, partitions: make(map[topicPartition]*Ranges), logs: make(map[string]origin)}
 	pending := make(map[topicPartition][]object) // with ordered, of one range for each partition
 	for listed, err := range o.Store.List(ctx, "") {
 		if err != nil {

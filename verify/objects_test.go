@@ -54,11 +54,12 @@ type objectSet struct {
 	testing.TB
 	*storetest.Memory
 	key     *template.Template
-	objects int // of each range, as the metadata says
+	objects int    // of each range, as the metadata says
+	of      origin // as the metadata says
 }
 
 func newObjects(t testing.TB, text string) *objectSet {
-	return &objectSet{t, storetest.NewMemory(false), keyTemplate(t, text), 1}
+	return &objectSet{t, storetest.NewMemory(false), keyTemplate(t, text), 1, origin{}}
 }
 
 func (s *objectSet) write(key, data string, meta map[string]string) {
@@ -88,7 +89,7 @@ func (s *objectSet) object(id string, first, last, h int, data string, count int
 	key += ".jsonl"
 	s.write(key, data, map[string]string{
 		"kcagenttopic": "t", "kcagentpartition": "0", "kcagentfirst": strconv.Itoa(first), "kcagentlast": strconv.Itoa(last), "kcagentcount": strconv.Itoa(count),
-		"kcagentobjects": strconv.Itoa(s.objects),
+		"kcagentobjects": strconv.Itoa(s.objects), "kcagentcluster": s.of.cluster, "kcagenttopicid": s.of.topicID,
 	})
 	return key
 }
@@ -101,8 +102,8 @@ func (s *objectSet) prove(deep, allowHoles bool) (good bool, out, notes string, 
 	return good, o.String(), n.String(), err
 }
 
-// row returns the numbers of the first row of the table: first, last, ranges, objects, missing, repeated
-// and, with deep, records and unused.
+// row returns the numbers of the first row of the table: first, last, ranges, objects, gaps, repeated
+// and, with deep, records and unused, and with a log, missing and unknown.
 func row(out string) string {
 	lines := strings.SplitN(out, "\n", 3)
 	if len(lines) < 2 {
@@ -137,7 +138,7 @@ func TestRangesAreProvenFromKeys(t *testing.T) {
 		{"a hole", plain, func(s *objectSet) {
 			s.rangeOf("a2345678", 0, 9, 0)
 			s.rangeOf("a2345678", 12, 19, 0)
-		}, false, true, "0 19 2 2 2 0", `t/0: offsets 10 to 11 are missing before t/0/0{18}12-0{18}19-a2345678\.jsonl`},
+		}, false, true, "0 19 2 2 2 0", `t/0: gap of offsets 10 to 11 before t/0/0{18}12-0{18}19-a2345678\.jsonl: only the log can explain it\n`},
 		{"an overlap", plain, func(s *objectSet) {
 			s.rangeOf("a2345678", 0, 9, 0)
 			s.rangeOf("a2345678", 9, 19, 0)
@@ -162,7 +163,7 @@ func TestRangesAreProvenFromKeys(t *testing.T) {
 		{"the last offset is in the metadata only", short, func(s *objectSet) {
 			s.rangeOf("", 0, 9, 0)
 			s.rangeOf("", 11, 19, 0)
-		}, false, true, "0 19 2 2 1 0", "offset 10 is missing"},
+		}, false, true, "0 19 2 2 1 0", "gap of offset 10 before"},
 		{"the last offset is nowhere", short, func(s *objectSet) {
 			s.rangeOf("", 0, 9, 0)
 			s.write(strings.Replace(s.rangeOf("", 10, 19, 0), "0", "1", 1), "", nil)
@@ -218,7 +219,7 @@ func TestOtherKeysAreIgnored(t *testing.T) {
 func TestFormerTemplatesAreProvenTogether(t *testing.T) {
 	s := newObjects(t, hourly)
 	s.rangeOf("a2345678", 0, 1, 3, 0, 1)
-	later := &objectSet{t, s.Memory, keyTemplate(t, plain), 1}
+	later := &objectSet{t, s.Memory, keyTemplate(t, plain), 1, origin{}}
 	later.rangeOf("a2345678", 2, 3, 4, 2, 3)
 	of := Objects{Store: s.Memory, Keys: []*template.Template{later.key, s.key}, Deep: true}
 	var out strings.Builder
@@ -465,8 +466,9 @@ func TestObjectsAreReportedAsJSON(t *testing.T) {
 	if err := json.Unmarshal([]byte(out.String()), &got); err != nil {
 		t.Fatal(err)
 	}
-	const want = `{"good":false,"ignored_keys":0,"later_objects":0,"partitions":[{"first_offset":0,"holes":[{"at":"KEY","from":4,"to":4}],"last_offset":5,"missing":1,` +
-		`"objects":2,"partition":0,"ranges":2,"records":2,"repeated":0,"repeats":[],"topic":"t","topic_id":"a2345678","unused":3}],` +
+	const want = `{"good":false,"ignored_keys":0,"later_objects":0,"partitions":[{"first_offset":0,"gap_offsets":1,` +
+		`"gaps":[{"at":"KEY","from":4,"missing":0,"reason":"only the log can explain it","to":4,"unknown":1}],"last_offset":5,"missing":null,"missing_offsets":null,` +
+		`"objects":2,"partition":0,"ranges":2,"records":2,"repeated":0,"repeats":[],"topic":"t","topic_id":"a2345678","unknown":1,"unused":3,"unused_unknown":null}],` +
 		`"problems":[{"key":"KEY","reason":"line 1: offset 6 is outside of the range of the key"}]}`
 	text, _ := json.Marshal(got)
 	if have := regexp.MustCompile(`"t/0/[^"]*"`).ReplaceAllString(string(text), `"KEY"`); have != want {

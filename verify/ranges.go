@@ -5,26 +5,36 @@ import (
 	"fmt"
 )
 
-// Ranges are the ranges of offsets that the objects of one partition name. Holes and repeats are
+// Ranges are the ranges of offsets that the objects of one partition name. Gaps and repeats are
 // found between the first and the last one: what is before and after them is not known.
 type Ranges struct {
 	First, Last int64
 	Ranges      int64 // different ones; several objects of one range have records of different times
 	Objects     int64
-	Missing     int64 // offsets that are in no range
+	GapOffsets  int64 // offsets that are in no range
+	Unknown     int64 // of GapOffsets, those that the log does not explain; all of them without a log
 	Repeats     int64 // offsets that are in a further range, or in a further object for the same records
 
-	Holes    []Run // the first ones; At is the key after the hole
+	Gaps     []Gap // the first ones; At is the key after the gap
 	Repeated []Run // the first ones; At is the key of the later range
 
 	// With Deep:
 	Records int64 // in the objects
 	Unused  int64 // offsets of the ranges without a record
+
+	// With a log:
+	Missing       int64  // offsets of gaps and unused offsets whose record is in the log
+	MissingRuns   []Run  // the first ones; At is the key after the gap, or of the range
+	UnusedUnknown int64  // of Unused, those that the log says nothing about
+	unusedReason  string // the first reason why it does not
+
+	last origin // of the last range
 }
 
-// good reports whether the ranges have no repeat and, unless they are allowed, no hole.
+// good reports whether the ranges have no repeat, no missing record and, unless they are allowed, no
+// gap that is not explained.
 func (r *Ranges) good(allowHoles bool) bool {
-	return r.Repeats == 0 && (r.Missing == 0 || allowHoles)
+	return r.Repeats == 0 && r.Missing == 0 && (r.Unknown == 0 || allowHoles)
 }
 
 // A proof is what was found about objects.
@@ -36,6 +46,9 @@ type proof struct {
 	ignored    []string
 	unknown    int // keys that are ignored
 	later      int // objects that were stored after the start
+
+	logs   map[string]origin // by topic
+	logErr error             // why the log cannot be read; nil if it can
 }
 
 // A Problem is an object that cannot be part of a proof.
@@ -60,15 +73,13 @@ func (p *proof) problem(key, reason string) {
 func (p *proof) add(ctx context.Context, tp topicPartition, objects []object) error {
 	one := &objects[0]
 	r := p.partitions[tp]
+	var gap *Gap // before the range
 	switch {
 	case r == nil:
 		r = &Ranges{First: one.first, Last: one.last}
 		p.partitions[tp] = r
 	case one.first > r.Last+1:
-		r.Missing += one.first - r.Last - 1
-		if len(r.Holes) < shownRuns {
-			r.Holes = append(r.Holes, Run{r.Last + 1, one.first - 1, one.key})
-		}
+		gap = newGap(r.Last+1, one.first-1, one.key)
 	case one.first <= r.Last:
 		r.repeat(one.first, min(one.last, r.Last), one.key)
 	}
@@ -82,15 +93,17 @@ func (p *proof) add(ctx context.Context, tp topicPartition, objects []object) er
 		}
 		seen[objects[i].stem] = true
 	}
-	if !p.of.Deep {
-		return nil
+	if p.of.Deep {
+		offsets, err := p.readRange(ctx, tp, objects, gap)
+		if err != nil {
+			return fmt.Errorf("read the objects of %s from offset %d: %w", tp, one.first, err)
+		}
+		r.Records += offsets
+		r.Unused += max(0, one.last-one.first+1-offsets)
 	}
-	offsets, err := p.readRange(ctx, tp, objects)
-	if err != nil {
-		return fmt.Errorf("read the objects of %s from offset %d: %w", tp, one.first, err)
+	if gap != nil {
+		r.addGap(gap)
 	}
-	r.Records += offsets
-	r.Unused += max(0, one.last-one.first+1-offsets)
 	return nil
 }
 

@@ -89,17 +89,25 @@ func list(w io.Writer, name string, runs []Run, what string, offsets int64) {
 		if i == shownRuns {
 			break
 		}
-		which := fmt.Sprintf("offsets %d to %d are", r.From, r.To)
+		is := "are"
 		if r.From == r.To {
-			which = fmt.Sprintf("offset %d is", r.From)
+			is = "is"
 		}
-		fmt.Fprintf(w, "%s: %s %s %s\n", name, which, what, r.At)
+		fmt.Fprintf(w, "%s: %s %s %s %s\n", name, r.offsets(), is, what, r.At)
 		offsets -= r.To - r.From + 1
 	}
 	if offsets > 0 {
 		verb, _, _ := strings.Cut(what, " ")
 		fmt.Fprintf(w, "%s: %d more offsets are %s\n", name, offsets, verb)
 	}
+}
+
+// offsets returns the offsets as text.
+func (r *Run) offsets() string {
+	if r.From == r.To {
+		return fmt.Sprintf("offset %d", r.From)
+	}
+	return fmt.Sprintf("offsets %d to %d", r.From, r.To)
 }
 
 // printable returns a text from a file, quoted if it has characters that a terminal would
