@@ -19,6 +19,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"kcagent/sink/file/disk"
@@ -91,6 +92,9 @@ func create(ctx context.Context, root string) (*Folder, error) {
 	if err := os.MkdirAll(root, 0o700); err != nil {
 		return nil, sinkio.OpError("create spool", root, err)
 	}
+	if err := checkOwner(root, os.Getuid()); err != nil {
+		return nil, err
+	}
 	// A process that holds the lock of the root creates its folder with the lock inside, so a
 	// folder without a lock belongs to no process that lives.
 	unlock, err := lockRoot(ctx, root)
@@ -107,6 +111,26 @@ func create(ctx context.Context, root string) (*Folder, error) {
 		return nil, errors.Join(err, os.RemoveAll(f.path))
 	}
 	return f, nil
+}
+
+// checkOwner rejects a folder of another user in a folder such as /tmp, in which every user can create
+// files: its owner could read and replace the records in it.
+func checkOwner(root string, uid int) error {
+	parent, err := os.Stat(filepath.Dir(root))
+	if err != nil {
+		return sinkio.OpError("open spool", root, err)
+	}
+	if parent.Mode()&fs.ModeSticky == 0 || parent.Mode().Perm()&0o002 == 0 {
+		return nil
+	}
+	info, err := os.Lstat(root) // a symbolic link has an owner, too
+	if err != nil {
+		return sinkio.OpError("open spool", root, err)
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok && int(stat.Uid) != uid {
+		return fmt.Errorf("open spool %s: it belongs to another user (uid %d), who could change the records; set sink.objects.spool to a folder of this user", root, stat.Uid)
+	}
+	return nil
 }
 
 // lockRoot locks root against processes that open it at the same time.

@@ -474,3 +474,26 @@ func (f countedFile) Close() error {
 	f.fs.count(-1)
 	return f.File.Close()
 }
+
+// TestSpoolOfAnotherUser: a folder or link of another user is rejected where every user can create one,
+// as in /tmp.
+func TestSpoolOfAnotherUser(t *testing.T) {
+	shared, own := t.TempDir(), t.TempDir()
+	if err := os.Chmod(shared, 0o777|os.ModeSticky); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(shared, "link")
+	if err := os.Symlink(own, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, root := range []string{filepath.Join(shared, "folder"), link, filepath.Join(own, "folder")} {
+		newFolder(t, root)
+		if err := checkOwner(root, os.Getuid()); err != nil {
+			t.Error(err)
+		}
+		err := checkOwner(root, os.Getuid()+1)
+		if want := filepath.Dir(root) == shared; (err != nil) != want || want && !strings.Contains(err.Error(), "belongs to another user") {
+			t.Errorf("%s for another user: %v", root, err)
+		}
+	}
+}
