@@ -39,3 +39,25 @@ bytes,codec,partitions,mb,tool,round,mb_per_s,user_s_per_gb,system_s_per_gb,peak
 		t.Errorf("the median of four values is %v", got)
 	}
 }
+
+// TestObjectsAreComparedWithFiles: each ratio is that of the medians of the same records.
+func TestObjectsAreComparedWithFiles(t *testing.T) {
+	p := performance{t: t, objects: parseFigures(t, "example", `sink,format,partitions,round,mb_per_s,cpu_s_per_gb,peak_rss_mib,server_s_per_gb
+file,raw,4,1,800,1,40,0
+objects,raw,4,1,200,2,50,3
+objects,raw,4,2,400,3,50,4
+discarded tls,raw,4,1,600,2,50,0
+file,json zstd,1000,1,100,2,50,0
+objects,json zstd,1000,1,50,3,50,1
+`)}
+	const want = `| format | partitions | sink | MB/s | of file | CPU-s/GB | of file | CPU-s/GB of the server |
+|---|---|---|---|---|---|---|---|
+| raw | 4 | file | 800 | 1.00 | 1.00 | 1.00 |  |
+| raw | 4 | objects | 300 (200 to 400) | 0.38 | 2.50 (2.00 to 3.00) | 2.50 | 3.50 (3.00 to 4.00) |
+| raw | 4 | objects, discarded, TLS | 600 | 0.75 | 2.00 | 2.00 |  |
+| json zstd | 1000 | file | 100 | 1.00 | 2.00 | 1.00 |  |
+| json zstd | 1000 | objects | 50 | 0.50 | 3.00 | 1.50 | 1.00 |`
+	if got := p.objectsTable(); got != want {
+		t.Errorf("the table is\n%s\nwant\n%s", got, want)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"encoding/csv"
 	"fmt"
 	"math"
+	"os"
 	"path"
 	"slices"
 	"strconv"
@@ -109,8 +110,8 @@ var cpuColumns = []string{"user_s_per_gb", "system_s_per_gb"}
 
 // A performance renders docs/performance.md.
 type performance struct {
-	t                                                *testing.T
-	throughput, profile, idle, active, failing, long figures
+	t                                                         *testing.T
+	throughput, profile, idle, active, failing, long, objects figures
 }
 
 // performancePage renders docs/performance/page.md with the figures beside it.
@@ -118,6 +119,9 @@ func performancePage(t *testing.T) string {
 	p := performance{
 		t: t, throughput: readFigures(t, "throughput"), profile: readFigures(t, "profile"),
 		idle: readFigures(t, "idle"), active: readFigures(t, "active"), failing: readFigures(t, "failing"),
+	}
+	if _, err := os.Stat("performance/objects.csv"); err == nil { // it is measured by itself
+		p.objects = readFigures(t, "objects")
 	}
 	p.long = figures{facts: p.throughput.facts}
 	// The main load was measured with two amounts; the larger one has a table of its own.
@@ -151,6 +155,8 @@ func performancePage(t *testing.T) string {
 		"failing":    p.failingTable,
 		"failingOf":  p.failingRatio,
 		"sizing":     func() string { return sizingOfThousand(t) },
+		"objects":    p.objectsTable,
+		"objectFact": func(key string) string { return p.objects.facts[key] },
 		"allCommits": p.commits,
 	}).Parse(read(t, "docs/performance/page.md"))
 	if err != nil {

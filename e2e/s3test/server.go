@@ -32,6 +32,7 @@ const Region = "us-east-1"
 // A Server is a running S3 server with a bucket. It ends with the test.
 type Server struct {
 	Endpoint             string // its URL, without TLS; requests need the bucket in the path
+	Pid                  int
 	Bucket               string
 	AccessKey, SecretKey string
 	// AccessKeyFile and SecretKeyFile hold the keys.
@@ -69,6 +70,7 @@ func Start(t testing.TB) *Server {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.Stop(0) })
+	s.Pid = p.Pid()
 	s.Client, err = minio.NewCore(address, &minio.Options{
 		Creds: credentials.NewStaticV4(s.AccessKey, s.SecretKey, ""), Region: Region, BucketLookup: minio.BucketLookupPath, MaxRetries: 1,
 		Transport: &http.Transport{DisableKeepAlives: true}, // no goroutine remains
