@@ -13,7 +13,7 @@ import (
 // rename does what logrotate does, without faults.
 func (s *history) rename() {
 	path := strings.ReplaceAll(s.spec.Path, "{partition}", fmt.Sprint(s.random.IntN(historyPartitions)))
-	if s.fs.Files[path] == nil {
+	if s.fs.File(path) == nil {
 		return
 	}
 	s.moved++
@@ -40,7 +40,7 @@ func (s *history) remove() {
 			continue
 		}
 		_ = w.InspectFlushed(s.Context(), func(inode uint64, flushed int64) {
-			i := s.fs.Files[path]
+			i := s.fs.File(path)
 			if i == nil || i.ID != inode {
 				return
 			}

@@ -54,6 +54,14 @@ func NewMemoryFS() *MemoryFS {
 	return &MemoryFS{Files: map[string]*MemoryInode{}, onDisk: map[string]*MemoryInode{}}
 }
 
+// File returns the file with a name; nil if there is none. Unlike Files, it may be used while other
+// goroutines use the file system.
+func (f *MemoryFS) File(path string) *MemoryInode {
+	f.Mu.Lock()
+	defer f.Mu.Unlock()
+	return f.Files[path]
+}
+
 // enter counts a call. It locks f.mu, which the caller unlocks.
 func (f *MemoryFS) enter() error {
 	f.Mu.Lock()
