@@ -32,6 +32,7 @@ func (r *rig) setEndTimes(interval, lasts time.Duration) {
 // TestEndIsKnownWhileBrokersReportIt: of a running, a paused and a blocked consumer alike. It is
 // unknown before the first report, and when brokers have not responded for some time.
 func TestEndIsKnownWhileBrokersReportIt(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1, 1, smallSettings)
 	r.setEndTimes(50*time.Millisecond, 500*time.Millisecond)
 	var down atomic.Bool
@@ -144,6 +145,7 @@ func TestTimeOfFetchedRecordsIsKnown(t *testing.T) {
 
 // TestEndOfPausedPartitionIsLookedUpSoon: much sooner than the ends are looked up again.
 func TestEndOfPausedPartitionIsLookedUpSoon(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes 3 s")
 	}

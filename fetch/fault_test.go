@@ -26,12 +26,14 @@ import (
 // TestTransientErrorsAreRetriedAndHidden: whatever error the broker returns once or twice, every
 // record arrives once, and errors that end by themselves are not visible.
 func TestTransientErrorsAreRetriedAndHidden(t *testing.T) {
+	t.Parallel()
 	for _, code := range []sarama.KError{
 		sarama.ErrNotLeaderForPartition, sarama.ErrFencedLeaderEpoch, sarama.ErrUnknownLeaderEpoch,
 		sarama.ErrLeaderNotAvailable, sarama.ErrReplicaNotAvailable, sarama.ErrUnknownTopicOrPartition,
 		sarama.ErrKafkaStorageError, sarama.ErrUnknown, sarama.ErrOffsetOutOfRange, sarama.ErrInvalidMessage,
 	} {
 		t.Run(fmt.Sprint(int16(code)), func(t *testing.T) {
+			t.Parallel()
 			r := newRig(t, 2, 2, smallSettings)
 			r.produce(0, 0, 100)
 			var changed atomic.Int32
@@ -93,6 +95,7 @@ func TestLastingErrorIsVisibleUntilItEnds(t *testing.T) {
 }
 
 func TestReadsAcrossLeaderElections(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 3, 3, smallSettings)
 	var readers []*reader
 	for p := range int32(3) {
@@ -113,6 +116,7 @@ func TestReadsAcrossLeaderElections(t *testing.T) {
 
 // TestBrokersJoinAndLeave: a new broker becomes the leader, and a leader is removed.
 func TestBrokersJoinAndLeave(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1, 1, smallSettings)
 	rd := r.startReader(Spec{}, false)
 	r.produce(0, 0, 10)
@@ -139,6 +143,7 @@ func TestBrokersJoinAndLeave(t *testing.T) {
 }
 
 func TestOutOfRangePolicies(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		offset int64
 		policy partition.Policy
@@ -248,6 +253,7 @@ func TestConnectionBreaksDuringResponse(t *testing.T) {
 // TestMalformedRecordIsFetchedAgainAfterBackoff: the consumer's goroutine finds the malformed record,
 // after the lanes have found nothing to do. None of them may sleep through the end of the backoff.
 func TestMalformedRecordIsFetchedAgainAfterBackoff(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1, 1, smallSettings)
 	r.fetcher.mu.Lock()
 	r.fetcher.endsInterval = time.Hour
@@ -370,6 +376,7 @@ func TestUnreachableClusterIsReported(t *testing.T) {
 // TestBatchLargerThanRequestArrives: a batch that is larger than requested arrives. One that is
 // larger than limits.max_batch is an error of its consumer alone.
 func TestBatchLargerThanRequestArrives(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1, 3, Settings{Lanes: 2, MaxBytes: 64 << 10, MaxWait: 20 * time.Millisecond}, largeMessages)
 	r.memory.SetMaxBatch(512 << 10)
 	large := r.newClient(kgo.ProducerBatchMaxBytes(16<<20), kgo.BrokerMaxWriteBytes(100<<20), kgo.ProducerBatchCompression(kgo.NoCompression()))

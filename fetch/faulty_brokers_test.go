@@ -186,8 +186,12 @@ func (w *faultyCluster) start() {
 // TestConsumersGetEachRecordWithFaultyBrokers: with little memory, large batches, faulty brokers and restless consumers, each consumer
 // gets each record in order from its position on, and all memory is released.
 func TestConsumersGetEachRecordWithFaultyBrokers(t *testing.T) {
+	t.Parallel()
 	for _, version := range []sarama.KafkaVersion{sarama.MaxVersion, sarama.V2_6_0_0} {
-		t.Run(version.String(), func(t *testing.T) { storm(t, version) })
+		t.Run(version.String(), func(t *testing.T) {
+			t.Parallel()
+			storm(t, version)
+		})
 	}
 }
 

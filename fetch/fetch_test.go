@@ -19,6 +19,7 @@ import (
 )
 
 func TestReadsEveryCompression(t *testing.T) {
+	t.Parallel()
 	for name, codec := range map[string]kgo.CompressionCodec{
 		"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
 		"lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
@@ -108,6 +109,7 @@ func TestConsumersAtSamePositionShareRequests(t *testing.T) {
 }
 
 func TestConsumersAtDifferentPositionsTakeTurns(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1, 1, Settings{Lanes: 1, MaxBytes: 64 << 10, MaxWait: 50 * time.Millisecond})
 	r.produce(0, 0, 20_000)
 	a, b, c := r.startReader(Spec{MaxBytes: 4 << 10}, false), r.startReader(Spec{Offset: 5000, MaxBytes: 4 << 10}, false), r.startReader(Spec{Offset: 19_000}, false)
@@ -117,6 +119,7 @@ func TestConsumersAtDifferentPositionsTakeTurns(t *testing.T) {
 }
 
 func TestBusyPartitionDelaysNoOther(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1, 3, Settings{Lanes: 1, MaxBytes: 64 << 10, MaxWait: 50 * time.Millisecond})
 	r.produce(0, 0, 100_000)
 	hot := r.startReader(Spec{MaxBytes: 1 << 20}, false)

@@ -36,6 +36,7 @@ func trimZeros(got []string) (short []string) {
 // TestCompressibleBatchesStayInBudget: hundreds of MiB of batches that are a few KiB compressed, in
 // several partitions, are read with the memory that the settings allow.
 func TestCompressibleBatchesStayInBudget(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1, 4, Settings{Lanes: 2, MaxBytes: 4 << 20, MaxWait: 20 * time.Millisecond}, largeMessages)
 	c := r.compressingClient(kgo.ZstdCompression())
 	const each, size = 60, 1 << 20
@@ -112,6 +113,7 @@ func TestConcurrentDecodingStaysInBudget(t *testing.T) {
 // TestUnreadLargeBatchGivesWay: of two batches, with memory for one, the second one is read although
 // the consumer of the first one does not read it, compressed or not.
 func TestUnreadLargeBatchGivesWay(t *testing.T) {
+	t.Parallel()
 	for name, codec := range map[string]kgo.CompressionCodec{"zstd": kgo.ZstdCompression(), "gzip": kgo.GzipCompression(), "plain": kgo.NoCompression()} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, 1, 3, Settings{Lanes: 2, MaxBytes: 1 << 20, MaxWait: 20 * time.Millisecond}, largeMessages)
@@ -147,6 +149,7 @@ func TestUnreadLargeBatchGivesWay(t *testing.T) {
 // TestPrefetchedLargeBatchGivesWay: a large batch that was fetched ahead, after records that the
 // consumer has begun, is also dropped when another one waits for the memory.
 func TestPrefetchedLargeBatchGivesWay(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1, 2, Settings{Lanes: 2, MaxBytes: 1 << 20, MaxWait: 20 * time.Millisecond}, largeMessages)
 	r.memory.SetLimit(40 << 20) // 20 MiB for large batches
 	r.produce(0, 0, 200)
@@ -173,6 +176,7 @@ func TestPrefetchedLargeBatchGivesWay(t *testing.T) {
 // TestTooLargeBatchStopsOnlyItsConsumer: other consumers continue. So does this one once the limit is
 // raised while the fetcher runs.
 func TestTooLargeBatchStopsOnlyItsConsumer(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1, 2, Settings{Lanes: 1, MaxBytes: 1 << 20, MaxWait: 20 * time.Millisecond}, largeMessages)
 	r.memory.SetMaxBatch(8 << 20)
 	r.send(r.compressingClient(kgo.ZstdCompression()), &kgo.Record{Value: paddedValue(0, 140<<20)})

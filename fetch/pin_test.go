@@ -82,6 +82,7 @@ func TestForeignClusterGetsNoRequests(t *testing.T) {
 // TestFirstOfAlternatingClustersIsRead: behind an address that leads to either of two clusters, the
 // one that responded first is read, whichever connection breaks.
 func TestFirstOfAlternatingClustersIsRead(t *testing.T) {
+	t.Parallel()
 	w := newTwins(t)
 	w.fetcher = w.startAt(smallSettings, w.Proxy.Addr())
 	rd := w.startReader(Spec{}, false)

@@ -17,6 +17,7 @@ import (
 // next Poll returns false gets each record, also if records arrive, or the subscription is
 // paused or resumed, at that very moment. No two of its goroutines run at the same time.
 func TestPollLosesNoRecord(t *testing.T) {
+	t.Parallel()
 	const records = 400
 	r := newRig(t, 1, 1, smallSettings)
 	s := r.fetcher.Subscribe(Spec{Topic: "t", MaxBytes: 1 << 20})

@@ -28,6 +28,7 @@ func TestTopicRecreatedDuringPause(t *testing.T) {
 // TestTopicRecreatedDuringPauseWithFewerRecords: the lookup of the end finds it out, so that the
 // lag of the paused consumer is not that of the former topic.
 func TestTopicRecreatedDuringPauseWithFewerRecords(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1, 1, smallSettings)
 	r.setEndTimes(time.Second, time.Minute)
 	r.produce(0, 0, 5)

@@ -60,29 +60,40 @@ func (r *rig) readIdle(partitions int) []*reader {
 	return all
 }
 
+// scale returns how many requests a test may have caused that is to take some time, and takes longer
+// on a busy machine.
+func scale(limit int32, per time.Duration, began time.Time) int32 {
+	return int32(float64(limit) * max(1, float64(time.Since(began))/float64(per)))
+}
+
 // TestIdlePartitionsShareOneRequest: partitions without records are all in one request, over one lane,
 // twice a second.
 func TestIdlePartitionsShareOneRequest(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1, 20, longPollSettings)
 	r.readIdle(20)
-	n := r.countRequests()
+	n, began := r.countRequests(), time.Now()
 	<-time.After(3 * time.Second)
-	if n.fetches.Load() > 12 || n.metadata.Load() > 0 || n.offsets.Load() > 0 {
-		t.Errorf("20 idle partitions cost %v in 3 s", n)
+	fetches, lookups := n.fetches.Load(), n.offsets.Load()
+	took := time.Since(began)
+	if fetches > scale(12, 3*time.Second, began) || n.metadata.Load() > 0 || lookups > int32(took/(2500*time.Millisecond))-1 {
+		t.Errorf("20 idle partitions cost %v in %v", n, took)
 	}
 }
 
 // TestSparseRecordsCostFewRequests: a record now and then costs about one request, and one more for the
 // other partitions.
 func TestSparseRecordsCostFewRequests(t *testing.T) {
+	t.Parallel()
 	for name, next := range map[string]func(i int) int32{
 		"on one of 20 partitions": func(int) int32 { return 7 },
 		"over 20 partitions":      func(i int) int32 { return int32(i * 7 % 20) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r := newRig(t, 1, 20, longPollSettings)
 			readers := r.readIdle(20)
-			n := r.countRequests()
+			n, began := r.countRequests(), time.Now()
 			const records = 20
 			got := func() (sum int) {
 				for _, rd := range readers {
@@ -97,8 +108,12 @@ func TestSparseRecordsCostFewRequests(t *testing.T) {
 				r.eventually("the record", func() (bool, any) { return got() == i+1, got() })
 			}
 			t.Log(n)
-			if n.fetches.Load() > 4*records || n.metadata.Load() > 3 || n.offsets.Load() > 2 {
-				t.Errorf("%d records in 4 s cost %v", records, n)
+			for what, c := range map[string]struct{ got, limit int32 }{
+				"fetches": {n.fetches.Load(), 4 * records}, "metadata requests": {n.metadata.Load(), 3}, "lookups of offsets": {n.offsets.Load(), 2},
+			} {
+				if c.got > scale(c.limit, 4*time.Second, began) {
+					t.Errorf("%d records in %v cost %d %s", records, time.Since(began), c.got, what)
+				}
 			}
 		})
 	}
@@ -107,6 +122,7 @@ func TestSparseRecordsCostFewRequests(t *testing.T) {
 // TestSlowConsumerCausesFewRequests: while a consumer takes long for each record, the other partitions
 // are requested no more often than the settings say, except for a few short waits after each record.
 func TestSlowConsumerCausesFewRequests(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1, 20, longPollSettings)
 	r.readIdle(19)
 	slow := r.fetcher.Subscribe(Spec{Topic: "t", Partition: 19, MaxBytes: 1 << 20})
@@ -115,7 +131,7 @@ func TestSlowConsumerCausesFewRequests(t *testing.T) {
 	if _, err := slow.Read(ctx, func(*batch.Record) bool { return true }); err != nil {
 		t.Fatal(err)
 	}
-	n := r.countRequests()
+	n, began := r.countRequests(), time.Now()
 	for i := range 5 {
 		r.produce(19, i, 1)
 		if _, err := slow.Read(ctx, func(*batch.Record) bool { return true }); err != nil {
@@ -124,7 +140,7 @@ func TestSlowConsumerCausesFewRequests(t *testing.T) {
 		<-time.After(600 * time.Millisecond)
 	}
 	t.Log(n)
-	if n.fetches.Load() > 60 {
+	if got := n.fetches.Load(); got > scale(60, 3*time.Second, began) {
 		t.Errorf("5 records for a consumer that takes 600 ms for each cost %v", n)
 	}
 }
@@ -189,7 +205,7 @@ func (r *rig) withoutLeaders(topics []string) *atomic.Int32 {
 func TestLeaderLookupsAreShared(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 3, 1, longPollSettings)
-	n := r.countRequests()
+	n, began := r.countRequests(), time.Now()
 	var topics []string
 	for i := range 300 {
 		topics = append(topics, fmt.Sprint("topic-", i))
@@ -201,8 +217,9 @@ func TestLeaderLookupsAreShared(t *testing.T) {
 	}
 	<-time.After(6 * time.Second)
 	t.Log(asked.Load(), "metadata requests,", n)
-	if asked.Load() > 30 || n.versions.Load() > 10 {
-		t.Errorf("300 topics without a leader cost %d metadata requests and %d connections in 6 s", asked.Load(), n.versions.Load())
+	lookups, connections := asked.Load(), n.versions.Load()
+	if lookups > scale(30, 6*time.Second, began) || connections > scale(10, 6*time.Second, began) {
+		t.Errorf("300 topics without a leader cost %d metadata requests and %d connections in %v", lookups, connections, time.Since(began))
 	}
 }
 
@@ -260,15 +277,15 @@ func TestOutageLimitsConnections(t *testing.T) {
 		n.versions.Add(1)
 		return nil, errHangUp, true
 	})
-	f := r.start(longPollSettings)
-	deadline := time.Now().Add(3 * time.Second)
+	f, began := r.start(longPollSettings), time.Now()
+	deadline := began.Add(3 * time.Second)
 	for asked := 0; time.Now().Before(deadline); asked++ {
 		if err := f.Refresh(t.Context(), []string{"t"}); err == nil {
 			t.Fatal("a broker that closes connections was reached")
 		}
 	}
-	if n.versions.Load() > 12 {
-		t.Errorf("requests for 3 s cost %d connections", n.versions.Load())
+	if got := n.versions.Load(); got > scale(12, 3*time.Second, began) {
+		t.Errorf("requests for %v cost %d connections", time.Since(began), got)
 	}
 }
 

@@ -117,6 +117,7 @@ func TestStuckConsumersDelayNoOther(t *testing.T) {
 // TestMemoryIsBounded: two hundred consumers of large records hold no more memory than the settings
 // allow, and one batch.
 func TestMemoryIsBounded(t *testing.T) {
+	t.Parallel()
 	set := Settings{Lanes: 2, MaxBytes: 1 << 20, MaxWait: 20 * time.Millisecond}
 	r := newRig(t, 1, 20, set)
 	large := r.newClient(kgo.ProducerBatchCompression(kgo.NoCompression()))
@@ -160,6 +161,7 @@ func TestMemoryIsBounded(t *testing.T) {
 // TestQuotaIsRespected: a response that is empty because of a quota is not an error, and no request is
 // sent for as long as the broker says.
 func TestQuotaIsRespected(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1, 1, smallSettings)
 	var asked atomic.Int32
 	r.onFetch(func(req *kmsg.FetchRequest) (kmsg.Response, error, bool) {
@@ -237,6 +239,7 @@ func TestInvalidOffsetResponsesAreRetried(t *testing.T) {
 
 // TestIsolationLevelsShareOneLane: subscriptions of different isolation levels cannot share a request.
 func TestIsolationLevelsShareOneLane(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1, 2, Settings{Lanes: 1, MaxBytes: 64 << 10, MaxWait: 50 * time.Millisecond})
 	r.produce(0, 0, 50_000)
 	hot := r.startReader(Spec{MaxBytes: 1 << 10}, false)
@@ -283,6 +286,7 @@ func TestConsumerWithOutdatedEndIsFetched(t *testing.T) {
 // TestNoRecordIsSkippedOrRepeated pauses, rewinds and resumes at random while records arrive, and
 // closes in the end.
 func TestNoRecordIsSkippedOrRepeated(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 2, 1, smallSettings)
 	const total = 30_000
 	go func() {

@@ -153,6 +153,7 @@ func (r *rig) useVersion(v sarama.KafkaVersion) { r.version.Store(&v) }
 // TestTruncatedLogIsReadFromDivergingOffset: with any version of the leader. Since Kafka 2.7 it detects
 // the truncation in a fetch. Before, it is asked after each change of the leader epoch.
 func TestTruncatedLogIsReadFromDivergingOffset(t *testing.T) {
+	t.Parallel()
 	for _, version := range []sarama.KafkaVersion{sarama.MaxVersion, sarama.V2_7_0_0, sarama.V2_6_0_0} {
 		for name, tt := range map[string]struct {
 			policy    partition.Policy
