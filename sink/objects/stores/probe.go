@@ -84,6 +84,9 @@ func check(ctx context.Context, s store.Store, key string, data []byte, a store.
 	}
 	conditional = err != nil
 	o, err := s.Head(ctx, key)
+	if errors.Is(err, store.ErrNotExist) {
+		return false, fmt.Errorf("check the store: object %s is not found after its upload; check the proxies in front of the store", key)
+	}
 	if err != nil {
 		return false, err
 	}

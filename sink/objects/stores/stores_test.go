@@ -100,6 +100,21 @@ func TestProbeComparesContent(t *testing.T) {
 	}
 }
 
+// TestProbeFindsWhatItUploads: a server that accepts each request and stores nothing is an error.
+func TestProbeFindsWhatItUploads(t *testing.T) {
+	_, err := stores.Probe(t.Context(), discarding{storetest.NewMemory(true)})
+	if err == nil || !strings.Contains(err.Error(), "is not found after its upload; check the proxies in front of the store") {
+		t.Errorf("Probe: %v", err)
+	}
+}
+
+// discarding stores nothing.
+type discarding struct{ *storetest.Memory }
+
+func (discarding) Put(context.Context, string, io.ReaderAt, int64, store.Attributes) error {
+	return nil
+}
+
 // changing reports another size than it has stored.
 type changing struct{ *storetest.Memory }
 

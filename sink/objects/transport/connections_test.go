@@ -138,6 +138,36 @@ func TestConnectionsCount(t *testing.T) {
 	}
 }
 
+// TestServerWithoutHTTP: a port of another protocol is named.
+func TestServerWithoutHTTP(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		_, _ = conn.Read(make([]byte, 1024))
+		_, _ = conn.Write([]byte("SSH-2.0-OpenSSH_9.9\r\n"))
+	}()
+	tr, err := New(nil, patient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.CloseIdleConnections()
+	err = get(t, tr, "http://"+l.Addr().String())
+	if err == nil {
+		t.Fatal("a banner of SSH is a response")
+	}
+	if got := Explain("store", "", err); got == nil || got.Error() != "the server at store does not respond by HTTP; correct endpoint" {
+		t.Errorf("got %v for %v", got, err)
+	}
+}
+
 func countNew(n *atomic.Int32) func(net.Conn, http.ConnState) {
 	return func(_ net.Conn, s http.ConnState) {
 		if s == http.StateNew {

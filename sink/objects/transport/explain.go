@@ -35,6 +35,8 @@ func Explain(at, caFile string, err error) error {
 			invalid.Cert.NotBefore.UTC().Format(time.RFC3339), invalid.Cert.NotAfter.UTC().Format(time.RFC3339))
 	case errors.As(err, new(tls.RecordHeaderError)), strings.Contains(err.Error(), "HTTP response to HTTPS client"):
 		return errors.New("the endpoint does not use TLS; use http:// in endpoint")
+	case strings.Contains(err.Error(), "malformed HTTP"): // net/http has no type for it
+		return fmt.Errorf("the server at %s does not respond by HTTP; correct endpoint", at)
 	}
 	return nil
 }
