@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kfake"
 
 	"kcagent/agent/consumer"
 	"kcagent/agent/kafka"
@@ -52,12 +53,22 @@ type process struct {
 	fate     func(call string) fate // of each call; nil is success
 }
 
-// start starts a process.
-func (s *scene) start(fate func(call string) fate) *process {
+// launch starts a process.
+func (s *scene) launch(fate func(call string) fate) *process {
 	s.Helper()
 	s.mu.Lock()
-	p := &process{scene: s, name: fmt.Sprintf("p%d", len(s.processes)), done: make(chan struct{}), fate: fate}
-	s.processes[p.name] = p
+	name := fmt.Sprintf("p%d", len(s.processes))
+	s.mu.Unlock()
+	return s.launchAs(name, fate)
+}
+
+// launchAs starts a process with an instance id.
+func (s *scene) launchAs(name string, fate func(call string) fate) *process {
+	s.Helper()
+	p := &process{scene: s, name: name, done: make(chan struct{}), fate: fate}
+	s.mu.Lock()
+	s.processes = append(s.processes, p)
+	s.decoded = s.decoded || s.settings.decode == "json"
 	s.mu.Unlock()
 	log := slog.New(slog.NewTextHandler(s.output, nil)).With("process", p.name)
 	clusters := kafka.NewClusters(log)
@@ -90,13 +101,22 @@ func (p *process) stop() {
 
 // readAll reports whether the sink has accepted all records.
 func (p *process) readAll() bool {
+	return p.readTo(func(i *kfake.PartitionInfo) int64 { return i.HighWatermark })
+}
+
+// readStable is readAll without the records of the transaction that has not ended, and what follows them.
+func (p *process) readStable() bool {
+	return p.readTo(func(i *kfake.PartitionInfo) int64 { return i.LastStableOffset })
+}
+
+func (p *process) readTo(end func(*kfake.PartitionInfo) int64) bool {
 	read := 0
 	for _, x := range p.consumer.Snapshot().Partitions {
-		if x.NextOffset == int64(p.scene.produced[x.Partition]) {
+		if i := p.scene.broker.PartitionInfo(topic, x.Partition); i != nil && x.NextOffset >= end(i) {
 			read++
 		}
 	}
-	return read == len(p.scene.produced)
+	return read == int(p.scene.partitions)
 }
 
 // joined reports whether the process is a member with an assignment.
@@ -133,8 +153,8 @@ func (p *process) decide(call string) fate {
 
 // open opens the real sink on a store with faults.
 func (p *process) open(ctx context.Context, spec sink.Spec, o sink.Options) (sink.Sink, error) {
-	real, err := objects.Open(ctx, *spec.Objects, o, func(context.Context, objects.Destination) (store.Store, error) {
-		return p.scene.store.Again(p.call), nil
+	real, err := objects.Open(ctx, *spec.Objects, o, func(_ context.Context, d objects.Destination) (store.Store, error) {
+		return p.scene.stores[d.URL].Again(p.call), nil
 	})
 	return &mortal{real, p}, err
 }
@@ -155,10 +175,19 @@ func (p *process) call(_ context.Context, c storetest.Call) storetest.Fault {
 	}
 }
 
-// A mortal sink does not delay the end of a process that has crashed.
+// A mortal sink does not delay the end of a process that has crashed. It reports the records that it
+// accepts.
 type mortal struct {
 	sink.Sink
 	process *process
+}
+
+func (m *mortal) Write(ctx context.Context, c sink.Chunk) error {
+	err := m.Sink.Write(ctx, c)
+	if err == nil {
+		m.process.scene.recordPromised(c)
+	}
+	return err
 }
 
 func (m *mortal) Flush(ctx context.Context, all bool) error {

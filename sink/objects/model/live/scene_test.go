@@ -1,7 +1,6 @@
 package live
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,10 +12,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kfake"
-	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
-	"github.com/twmb/franz-go/pkg/kversion"
 	"go.uber.org/goleak"
 
 	"kcagent/agent/kafka"
@@ -29,139 +25,172 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// A scene is a broker, a store, and the processes of one consumer.
+// A scene is a cluster, the stores, and the processes of one consumer.
 type scene struct {
 	*testing.T
 	partitions int32
-	rotate     string // of the sink
+	start      string // policy
+	settings   settings
 	spool      string
-	cluster    *kfake.Cluster
-	client     *kgo.Client
-	store      *storetest.Memory
+	broker     *broker                      // where the consumer is
+	stores     map[string]*storetest.Memory // by their url
 	output     io.Writer
 	arriving   sync.WaitGroup
 	end        chan struct{} // closed once the fresh process has finished
+	writing    sync.Mutex
+	text       strings.Builder // the schedule, for a failure; under writing
+	delivering sync.Mutex      // held while the coordinator decides about a commit
 
-	mu        sync.Mutex
-	late      chan struct{} // closed once what is late arrives
-	processes map[string]*process
-	produced  []int // records of each partition
+	brokers, topics, transactions int          // so far
+	transaction                   *transaction // that has not ended; nil if there is none
+	ends                          []int64      // offset after the last record of each partition
+
+	mu         sync.Mutex
+	late       chan struct{} // closed once what is late arrives
+	processes  []*process
+	topicID    string           // of the present topic
+	last       int              // number of the last record
+	records    []*record        // by their numbers
+	decoded    bool             // a process has rejected records that are not JSON
+	foreign    map[string]bool  // urls and keys of the objects of another group
+	remembered map[string][]int // see rememberVisible
+	resets     map[tp]int
+	starts     map[history]int64 // records below are not due
+	accepted   map[history][]accepted
 }
 
 func newScene(t *testing.T, partitions int32, conditional bool, rotate string) *scene {
 	t.Helper()
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(partitions, "t"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(cluster.Close)
-	client, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MaxVersions(kversion.V3_6_0()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(client.Close)
 	s := &scene{
-		T: t, partitions: partitions, rotate: rotate, spool: t.TempDir(), cluster: cluster, client: client,
-		store: storetest.NewMemory(conditional), output: io.Discard, late: make(chan struct{}), end: make(chan struct{}),
-		processes: make(map[string]*process), produced: make([]int, partitions),
+		T: t, partitions: partitions, start: "earliest", spool: t.TempDir(), output: io.Discard, late: make(chan struct{}), end: make(chan struct{}),
+		settings: settings{"bucket", keys[0], zones[0], formats[0], compressions[0], decodings[0], rotate},
+		stores:   map[string]*storetest.Memory{"s3://bucket/prefix": storetest.NewMemory(conditional), "s3://other/prefix": storetest.NewMemory(conditional)},
+		ends:     make([]int64, partitions), foreign: make(map[string]bool), remembered: make(map[string][]int),
+		resets: make(map[tp]int), starts: make(map[history]int64), accepted: make(map[history][]accepted),
 	}
 	if testing.Verbose() {
 		s.output = t.Output()
 	}
-	cluster.ControlKey(int16(kmsg.OffsetCommit), s.control)
+	s.Cleanup(func() {
+		if s.Failed() {
+			s.Logf("schedule:\n%s", s.text.String())
+		}
+	})
+	s.startBroker()
 	return s
 }
 
-func (s *scene) logf(format string, args ...any) { fmt.Fprintf(s.output, format+"\n", args...) }
+// logf adds a line to the schedule.
+func (s *scene) logf(format string, args ...any) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	fmt.Fprintf(&s.text, "  "+format+"\n", args...)
+	fmt.Fprintf(s.output, format+"\n", args...)
+}
+
+// groupID is the group of the consumer.
+const groupID = "kcagent-c"
 
 func (s *scene) yaml(instance string) string {
+	x := s.settings
 	return fmt.Sprintf(`
 clusters:
   k: {brokers: ["%s"], session_timeout: 6s}
 consumers:
   - name: c
     cluster: k
-    topics: [t]
+    topics: [%s]
     instance_id: %s
-    start: earliest
+    start: %s
     flush: {interval: 20ms}
+    decode: {value: %s}
+    on_error: skip
     sink:
       objects:
-        url: s3://bucket/prefix
-        key: "{topic}/minute={time:04}/{partition}-{first}-{last}-{topic_id}"
-        format: raw
-        compression: none
+        url: s3://%s/prefix
+        key: "%s"
+        time_zone: %s
+        format: %s
+        compression: %s
         spool: %s
         rotate: {%s}
-`, s.cluster.ListenAddrs()[0], instance, s.spool, s.rotate)
-}
-
-// produce appends n records of the size to a partition. The record i of partition p is "p/i ".
-func (s *scene) produce(partition, n, size int) {
-	s.Helper()
-	for range n {
-		value := fmt.Appendf(nil, "%d/%d ", partition, s.produced[partition])
-		value = append(value, bytes.Repeat([]byte{'x'}, max(0, size-len(value)))...)
-		at := time.Unix(60, 0).Add(time.Duration(s.produced[partition]%2*2-1) * time.Millisecond) // of two minutes: two objects a range
-		r := &kgo.Record{Topic: "t", Partition: int32(partition), Value: value, Timestamp: at}
-		if err := s.client.ProduceSync(context.Background(), r).FirstErr(); err != nil {
-			s.Fatal(err)
-		}
-		s.produced[partition]++
-	}
+`, s.broker.ListenAddrs()[0], topic, instance, s.start, x.decode, x.bucket, x.key, x.zone, x.format, x.compression, s.spool, x.rotate)
 }
 
 // control decides about each commit of a process.
-func (s *scene) control(r kmsg.Request) (kmsg.Response, error, bool) {
-	req := r.(*kmsg.OffsetCommitRequest)
+func (s *scene) control(b *broker, req *kmsg.OffsetCommitRequest) (resp kmsg.Response, err error, handled bool) {
 	if req.InstanceID == nil || req.Topics[len(req.Topics)-1].Topic == delivered {
 		return nil, nil, false
 	}
-	s.mu.Lock()
-	p := s.processes[*req.InstanceID]
-	s.mu.Unlock()
-	s.cluster.KeepControl()
-	lost := errors.New("no response")
-	switch f := p.decide("commit " + text(req)); f {
-	case succeeds:
-		return nil, nil, false
-	case fails, crashes:
-		return nil, lost, true
-	case late, crashesLate:
-		arrives := s.lateness()
-		s.arriving.Go(func() {
-			<-arrives
-			s.deliver(req)
-		})
-		return nil, lost, true
-	default:
-		s.cluster.SleepControl(func() { s.deliver(req) })
-		if f == errs {
-			return timedOut(req), nil, true
+	b.KeepControl()
+	p := s.processOf(req)
+	b.SleepControl(func() {
+		switch f := p.decide("commit " + text(req)); f {
+		case succeeds:
+			resp = s.deliver(b, p, req)
+		case fails, crashes:
+		case late, crashesLate:
+			arrives := s.lateness()
+			s.arriving.Go(func() {
+				<-arrives
+				s.deliver(b, p, req)
+			})
+		default:
+			if s.deliver(b, p, req); f == errs {
+				resp = timedOut(req)
+			}
 		}
-		return nil, lost, true
+	})
+	if resp == nil {
+		return nil, errors.New("no response"), true
 	}
+	return resp, nil, true
+}
+
+// processOf returns the process that has sent a commit. Several may have the same instance id.
+func (s *scene) processOf(req *kmsg.OffsetCommitRequest) (p *process) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, other := range s.processes {
+		if other.name != *req.InstanceID {
+			continue
+		}
+		if p = other; other.consumer.Brief().MemberID == req.MemberID {
+			return p
+		}
+	}
+	return p
 }
 
 // delivered is a topic without partitions in a commit that the test delivers for a process.
 const delivered = "delivered"
 
-// deliver delivers a commit over another connection.
-func (s *scene) deliver(req *kmsg.OffsetCommitRequest) {
+// deliver delivers a commit over another connection, and returns the response; nil if there is none.
+func (s *scene) deliver(b *broker, by *process, req *kmsg.OffsetCommitRequest) kmsg.Response {
 	mark := kmsg.NewOffsetCommitRequestTopic()
 	mark.Topic = delivered
 	again := *req
 	again.Topics = append(slices.Clip(again.Topics), mark)
-	resp, err := again.RequestWith(context.Background(), s.client)
+	s.delivering.Lock() // the order in which the coordinator accepts commits is that in which they are recorded
+	defer s.delivering.Unlock()
+	r, err := again.RequestWith(context.Background(), b.client)
 	if err != nil {
 		s.Errorf("deliver a commit: %v", err)
-		return
+		return nil
 	}
-	for _, t := range resp.Topics {
-		for _, p := range t.Partitions {
-			s.logf("a commit of %s arrives: %s%v", *req.InstanceID, text(req), kerr.ErrorForCode(p.ErrorCode))
+	resp := req.ResponseKind().(*kmsg.OffsetCommitResponse)
+	for i, t := range req.Topics {
+		rt := r.Topics[i]
+		resp.Topics = append(resp.Topics, rt)
+		for j, p := range t.Partitions {
+			err := kerr.ErrorForCode(rt.Partitions[j].ErrorCode)
+			s.logf("a commit of %s with member id %s, generation %d arrives: %d:%s %v", by.name, req.MemberID, req.Generation, p.Partition, textOf(p), err)
+			if err == nil {
+				s.recordAccepted(by.name, p.Partition, p)
+			}
 		}
 	}
+	return resp
 }
 
 // timedOut is an error response that may follow a commit that was appended.
@@ -184,29 +213,18 @@ func timedOut(req *kmsg.OffsetCommitRequest) kmsg.Response {
 func text(req *kmsg.OffsetCommitRequest) (text string) {
 	for _, t := range req.Topics {
 		for _, p := range t.Partitions {
-			m, _ := offsets.ParseMetadata(*p.Metadata)
-			text += fmt.Sprintf("%d:(%d", p.Partition, p.Offset)
-			if m.Plan != nil {
-				text += fmt.Sprintf(", plan [%d,%d)", m.Plan.First, m.Plan.Next)
-			}
-			text += ") "
+			text += fmt.Sprintf("%d:%s ", p.Partition, textOf(p))
 		}
 	}
 	return text
 }
 
-// committed returns the committed offset of a partition, -1 if there is none, and whether a plan is open.
-func (s *scene) committed(partition int32) (offset int64, open bool) {
-	g := s.cluster.GroupInfo("kcagent-c")
-	if g == nil {
-		return -1, false
+// textOf describes the commit of a partition.
+func textOf(p kmsg.OffsetCommitRequestTopicPartition) string {
+	if m, _ := offsets.ParseMetadata(*p.Metadata); m.Plan != nil {
+		return fmt.Sprintf("(%d, plan [%d,%d))", p.Offset, m.Plan.First, m.Plan.Next)
 	}
-	c, ok := g.Commits["t"][partition]
-	if !ok {
-		return -1, false
-	}
-	m, _ := offsets.ParseMetadata(c.Metadata)
-	return c.Offset, m.Plan != nil
+	return fmt.Sprintf("(%d, –)", p.Offset)
 }
 
 // timeout is what a busy machine may need for what takes moments.
@@ -226,24 +244,26 @@ func (s *scene) eventually(what string, done func() bool) {
 // finish lets a fresh process publish everything, and then lets arrive what is late.
 func (s *scene) finish() {
 	s.Helper()
-	for partition := range s.produced {
-		s.produce(partition, 1, 0)
+	s.endTransaction(true)
+	for partition := range s.partitions {
+		s.produce(int(partition), 1, 0)
 	}
-	p := s.start(nil)
+	p := s.launch(nil)
 	s.eventually("reading all records", p.readAll)
 	p.stop()
-	for partition, n := range s.produced {
-		if offset, open := s.committed(int32(partition)); offset != int64(n) || open {
-			s.Errorf("partition %d: committed %d, plan open=%v, want %d without a plan", partition, offset, open, n)
+	for partition, c := range s.commits() {
+		if want := s.ends[partition]; c.offset != want || c.open {
+			s.Errorf("partition %d: committed %d, plan open=%v, want %d without a plan", partition, c.offset, c.open, want)
 		}
 	}
-	s.wantOnce()
+	s.check(true)
 	s.arrive()
 	close(s.end)
-	s.store.Wait()
+	for _, st := range s.stores {
+		st.Wait()
+	}
 	s.arriving.Wait()
-	s.logf("objects: %q", s.store.Keys())
-	s.wantOnce()
+	s.check(true)
 }
 
 // lateness returns a channel that is closed once what is late arrives.
@@ -259,27 +279,4 @@ func (s *scene) arrive() {
 	defer s.mu.Unlock()
 	close(s.late)
 	s.late = make(chan struct{})
-}
-
-// wantOnce: each record is in one object, and no object was replaced.
-func (s *scene) wantOnce() {
-	s.Helper()
-	seen := make(map[string]string)
-	for _, key := range s.store.Keys() {
-		_, data, _ := s.store.Content(key)
-		for line := range strings.Lines(string(data)) {
-			id, _, _ := strings.Cut(line, " ")
-			if other, ok := seen[id]; ok {
-				s.Errorf("record %s is in %s and in %s", id, other, key)
-			}
-			seen[id] = key
-		}
-	}
-	for partition, n := range s.produced {
-		for i := range n {
-			if _, ok := seen[fmt.Sprintf("%d/%d", partition, i)]; !ok {
-				s.Errorf("record %d/%d is in no object", partition, i)
-			}
-		}
-	}
 }
