@@ -57,6 +57,24 @@ func TestJoinWaitsForAMemberThatDoesNotRejoin(t *testing.T) {
 	}
 }
 
+// TestStaticMemberLeavesBeforeItsJoinIsAnswered: a static member that is stopped while it waits for
+// another one to rejoin does not know its member id, and does not count itself among the members that
+// it waits for. It leaves by its instance_id, so that the group does not wait for its session to time
+// out.
+func TestStaticMemberLeavesBeforeItsJoinIsAnswered(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	r.memberOf("kcagent-c", "consumer", "sticky")
+	joins := r.joins()
+	r.edit(", instance_id: host-1")
+	r.eventually("a join", func() (bool, any) { ids := joins(); return len(ids) > 0, ids })
+	r.edit(", instance_id: host-1, state: stopped")
+	r.wantStatus(consumer.Created)
+	if g := r.describe("kcagent-c"); len(g.Members) != 1 || g.Members[0].ClientID != "kgo" {
+		t.Errorf("the group has %+v after the stop", g.Members)
+	}
+}
+
 // TestUnresponsiveCoordinatorEndsTheJoin: a coordinator that stops responding is reported,
 // and the join is sent again, although joins may take long.
 func TestUnresponsiveCoordinatorEndsTheJoin(t *testing.T) {

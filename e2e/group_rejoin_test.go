@@ -70,15 +70,15 @@ func (i *idleMember) beat() {
 
 // TestMemberThatDoesNotRejoinIsNamed: a consumer that waits for another member to rejoin
 // stays one member, and its error names the other. It runs once the other has left. A
-// consumer that is stopped while it waits leaves the group at once.
+// consumer that is stopped while it waits leaves the group at once, and a static member, too.
 func TestMemberThatDoesNotRejoinIsNamed(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	topic := s.newTopic(t, "idle", 1)
-	e, stopped := s.entry("idle", topic), s.entry("stopped", topic)
-	i, other := newIdleMember(t, s, e.group, topic), newIdleMember(t, s, stopped.group, topic)
-	a := agenttest.Start(t, agenttest.Options{Config: s.config(e, stopped)})
-	for _, name := range []string{"idle", "stopped"} {
+	e, stopped, static := s.entry("idle", topic), s.entry("stopped", topic), s.entry("static", topic).static("host-1")
+	i, other, third := newIdleMember(t, s, e.group, topic), newIdleMember(t, s, stopped.group, topic), newIdleMember(t, s, static.group, topic)
+	a := agenttest.Start(t, agenttest.Options{Config: s.config(e, stopped, static)})
+	for _, name := range []string{"idle", "stopped", "static"} {
 		c := a.WaitConsumer(name, "report for which member it waits", func(c agenttest.Consumer) bool {
 			return c.Status == "ERROR" && strings.Contains(c.Error(), "waiting for 1 member to rejoin: client ")
 		})
@@ -90,13 +90,16 @@ func TestMemberThatDoesNotRejoinIsNamed(t *testing.T) {
 		t.Errorf("the group has members %v, want the idle one and one of the agent", m)
 	}
 	began := time.Now()
-	a.Write(s.config(e, stopped.withState("stopped")))
+	a.Write(s.config(e, stopped.withState("stopped"), static.withState("stopped")))
 	a.WaitState("stopped", "CREATED")
+	a.WaitState("static", "CREATED")
 	if took := time.Since(began); took > 15*time.Second { // instead of the rebalance timeout
 		t.Errorf("a stop took %v", took)
 	}
-	if m := s.Group(t, other.group).Members; len(m) != 1 {
-		t.Errorf("after the stop, the group has members %v", m)
+	for _, group := range []string{other.group, third.group} {
+		if m := s.Group(t, group).Members; len(m) != 1 {
+			t.Errorf("after the stop, group %s has members %v", group, m)
+		}
 	}
 	s.Leave(t, i.group, i.id)
 	a.WaitConsumer("idle", "have the partition", func(c agenttest.Consumer) bool {

@@ -93,6 +93,7 @@ type joinAttempt struct {
 	endWatch func()       // ends the watch over the join
 	gaveUp   error        // why the watch ended the join; nil if it did not
 	checks   []*task.Task // of topics and assignment during the generation
+	setUp    bool         // the coordinator has answered, so the id of the member is known
 }
 
 func newJoinAttempt(m *member, spec *config.Consumer, topics []string, absent []error, abandon context.CancelCauseFunc) *joinAttempt {
@@ -114,7 +115,10 @@ func (j *joinAttempt) run(ctx context.Context) error {
 		return err
 	}
 	j.watch(ctx)
-	return j.release(j.member.group.Consume(ctx, j.generation.Topics, j))
+	sent := j.member.dialer.Joins()
+	err := j.member.group.Consume(ctx, j.generation.Topics, j)
+	j.member.recordJoin(j.setUp, j.member.dialer.Joins() > sent, err)
+	return j.release(err)
 }
 
 // admit waits for the admission, if the join needs it.
@@ -138,7 +142,7 @@ func (j *joinAttempt) watch(ctx context.Context) {
 	over, end := context.WithCancel(context.Background())
 	var watching sync.WaitGroup
 	watch := &group.JoinWatch{
-		Client: m.client, Static: m.instance() != nil, Superseded: j.abandonIfTopicsChanged,
+		Client: m.client, Instance: m.instance(), Superseded: j.abandonIfTopicsChanged,
 		Report: func(err error) { m.report(generation.OriginGroup, err) },
 	}
 	watching.Go(func() { j.gaveUp = watch.Run(ctx, over) })
@@ -169,6 +173,7 @@ func (j *joinAttempt) Setup(session sarama.ConsumerGroupSession) error {
 	j.endWatch()
 	id := session.MemberID()
 	m.id.Store(&id)
+	j.setUp = true
 	if j.admitted != nil {
 		j.admitted()
 	}

@@ -149,6 +149,9 @@ type member struct {
 
 	ended time.Time              // of the last generation; zero before the first
 	id    atomic.Pointer[string] // in the last generation; nil before the first
+	// unanswered: a join was sent, and ended before its response, so the coordinator may have the
+	// member under an id that is not known here.
+	unanswered bool
 }
 
 // connect prepares client and group. Nothing is dialled before they are used.

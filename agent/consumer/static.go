@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -43,12 +44,26 @@ func (m *member) leaveAsStatic() error {
 	return m.leaveGroup()
 }
 
+// recordJoin records whether the coordinator may have the member under an id that is not known here.
+func (m *member) recordJoin(setUp, sent bool, err error) {
+	if _, answered := errors.AsType[sarama.KError](err); setUp || answered {
+		m.unanswered = false
+	} else if sent {
+		m.unanswered = true
+	}
+}
+
 // leaveGroup removes the member of the last generation from its group. sarama receives an error when it
 // joins again. The request has the member id of a static member, too: without it, the coordinator
-// would remove another member that has taken the instance_id meanwhile.
+// would remove another member that has taken the instance_id meanwhile. After a join that was not
+// answered, the id is not known. But no other member has taken the instance_id then: the coordinator
+// would have answered the join with an error.
 func (m *member) leaveGroup() error {
 	id := m.id.Load()
-	if id == nil {
+	switch {
+	case m.unanswered && m.instance() != nil:
+		id = new(string)
+	case id == nil:
 		return nil
 	}
 	coordinator, err := m.client.Coordinator(m.spec.Group)

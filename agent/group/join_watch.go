@@ -28,8 +28,8 @@ const (
 	// reportAfter is how long a join waits before it is reported. Until then the wait may
 	// be due to flushes of other members.
 	reportAfter = 30 * time.Second
-	// staticGrace is how long a static member that is stopped waits for its join: it
-	// learns its member id from the response, and cannot leave the group without it.
+	// staticGrace is how long a static member that is stopped waits for its join: it learns
+	// its member id from the response. Without it, it leaves the group by its instance_id.
 	staticGrace = 5 * time.Second
 )
 
@@ -41,8 +41,8 @@ const (
 // waits for that: a second request could add a second member that no goroutine serves.
 // Meanwhile the watch checks the coordinator over other connections.
 type JoinWatch struct {
-	Client *Client
-	Static bool // the member has an instance_id
+	Client   *Client
+	Instance *string // instance_id of the member; nil if it has none
 	// Superseded is called while a join waits. It ends the context of run if the join is not
 	// needed any more, because other topics are to be read, and reports whether it did.
 	Superseded func() bool
@@ -69,7 +69,7 @@ func (w *JoinWatch) Run(ctx, over context.Context) (gaveUp error) {
 		switch {
 		case !waits:
 		case !stopped.IsZero():
-			if !w.Static || time.Since(stopped) > staticGrace {
+			if w.Instance == nil || time.Since(stopped) > staticGrace {
 				w.Client.dialer.CutJoins() // sarama cannot cancel the request
 			}
 		case w.Superseded():
@@ -113,7 +113,7 @@ func (w *JoinWatch) check(ctx, over context.Context, since time.Time) error {
 		return errNotRebalancing
 	}
 	if time.Since(since) >= reportAfter {
-		w.Report(fmt.Errorf("join group %s: %s", w.Client.group, waitsFor(group, w.Client.dialer.JoiningAs())))
+		w.Report(fmt.Errorf("join group %s: %s", w.Client.group, waitsFor(group, w.Client.dialer.JoiningAs(), w.Instance)))
 	}
 	return nil
 }
@@ -157,9 +157,12 @@ func (w *JoinWatch) describeAt(ctx context.Context, addr string) (kmsg.DescribeG
 const mostNamed = 3
 
 // waitsFor names the members that a join may wait for: all but our own, because Kafka
-// does not say which of them have rejoined.
-func waitsFor(group kmsg.DescribeGroupsResponseGroup, own string) string {
-	others := slices.DeleteFunc(slices.Clone(group.Members), func(d kmsg.DescribeGroupsResponseGroupMember) bool { return d.MemberID == own })
+// does not say which of them have rejoined. Before its first join is answered, a static member only
+// knows its instance_id.
+func waitsFor(group kmsg.DescribeGroupsResponseGroup, own string, instance *string) string {
+	others := slices.DeleteFunc(slices.Clone(group.Members), func(d kmsg.DescribeGroupsResponseGroupMember) bool {
+		return d.MemberID == own || instance != nil && d.InstanceID != nil && *d.InstanceID == *instance
+	})
 	slices.SortFunc(others, func(a, b kmsg.DescribeGroupsResponseGroupMember) int {
 		return cmp.Or(cmp.Compare(agentsOwn(a), agentsOwn(b)), cmp.Compare(a.ClientID, b.ClientID), cmp.Compare(a.ClientHost, b.ClientHost))
 	})

@@ -26,11 +26,25 @@ func TestWaitingJoinNamesOtherMembers(t *testing.T) {
 		{"AwaitingSync", []kmsg.DescribeGroupsResponseGroupMember{own, java}, `waiting for the leader of the group to assign the partitions: it is one of client "x" at /10.0.0.7` + ends},
 		{"CompletingRebalance", []kmsg.DescribeGroupsResponseGroupMember{own, java}, `waiting for the leader of the group to assign the partitions: it is one of client "x" at /10.0.0.7` + ends},
 	} {
-		if got := waitsFor(kmsg.DescribeGroupsResponseGroup{State: c.state, Members: c.members}, "own"); got != c.want {
+		if got := waitsFor(kmsg.DescribeGroupsResponseGroup{State: c.state, Members: c.members}, "own", nil); got != c.want {
 			t.Errorf("%s of %d: %q, want %q", c.state, len(c.members), got, c.want)
 		}
 		if !rebalancing(c.state) {
 			t.Errorf("%s does not count as a rebalance", c.state)
 		}
+	}
+}
+
+// TestWaitingJoinOfAStaticMemberDoesNotNameItself: it does not know its member id before its first
+// join is answered.
+func TestWaitingJoinOfAStaticMemberDoesNotNameItself(t *testing.T) {
+	instance, other := "host-1", "host-2"
+	group := kmsg.DescribeGroupsResponseGroup{State: "PreparingRebalance", Members: []kmsg.DescribeGroupsResponseGroupMember{
+		{MemberID: "own", InstanceID: &instance, ClientID: "kcagent/c", ClientHost: "/10.0.0.1"},
+		{MemberID: "a", InstanceID: &other, ClientID: "kcagent/c", ClientHost: "/10.0.0.2"},
+	}}
+	const want = `waiting for 1 member to rejoin: client "kcagent/c" at /10.0.0.2; the rebalance ends when that is done, or after the rebalance timeout`
+	if got := waitsFor(group, "", &instance); got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -84,6 +84,7 @@ func (c *coordinatorConn) send(frame []byte) error {
 	r := pendingRequest{key: kmsg.Key(binary.BigEndian.Uint16(frame[4:])), version: int16(binary.BigEndian.Uint16(frame[6:]))}
 	if r.key == kmsg.JoinGroup {
 		c.wire.memberID.Store(memberOf(frame[4:]))
+		c.wire.dialer.joins.Add(1)
 	}
 	c.mu.Lock()
 	c.pending = append(c.pending, r)

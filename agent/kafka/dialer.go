@@ -20,6 +20,7 @@ type Dialer struct {
 	cancel context.CancelFunc
 
 	received   atomic.Int64     // Unix nanoseconds of the last bytes from the coordinator
+	joins      atomic.Int64     // number of requests to join
 	Membership fetch.Membership // whether the consumer is a member of its group
 
 	mu    sync.Mutex
@@ -110,6 +111,9 @@ func (d *Dialer) JoiningAs() string {
 	}
 	return ""
 }
+
+// Joins returns how many requests to join a group were sent so far.
+func (d *Dialer) Joins() int64 { return d.joins.Load() }
 
 // CutJoins closes the connections on which a join waits.
 func (d *Dialer) CutJoins() {
