@@ -161,6 +161,8 @@
 //   - Retention or compaction that removes records before their upload is a loss. It is logged, with
 //     numbers, when a plan is completed. Without conditional writes, a shorter copy can replace a full
 //     object that becomes visible between the lookup and the upload.
+//   - If a topic is recreated while it is read, records that are read before the brokers report the new
+//     topic can be in two objects: one with the id of each topic.
 //   - If another program removes an object while its upload is retried, the object is uploaded again.
 //   - Groups that share a prefix find the objects of each other if their ranges are equal.
 //   - The destination of a plan, and credentials for it, are required until the plan is completed.
