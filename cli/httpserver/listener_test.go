@@ -14,8 +14,9 @@ import (
 	"time"
 )
 
-// soon is the time within which a new client must be served, whatever others hold.
-const soon = time.Second
+// soon is the time within which a new client must be served, whatever others hold. It is shorter than
+// each timeout of the server, and otherwise long, for a busy machine.
+const soon = 4 * time.Second
 
 // serveClients serves h over at most limit connections, and counts them.
 func serveClients(t *testing.T, h http.Handler, limit int) (ts *httptest.Server, most *atomic.Int64) {
@@ -258,37 +259,6 @@ func TestClientsWithoutARequestAreClosed(t *testing.T) {
 	if err := get(dialClient(t, ts), soon); err != nil {
 		t.Errorf("a client among unresponsive ones: %v", err)
 	}
-	if n := most.Load(); n > limit {
-		t.Errorf("%d connections were open at a time, want %d at most", n, limit)
-	}
-}
-
-// TestBurstOfClientsIsServed: more clients at the same time than connections are all served,
-// over new connections and over kept ones.
-func TestBurstOfClientsIsServed(t *testing.T) {
-	t.Parallel()
-	const limit, clients, each = 4, 32, 20
-	ts, most := serveClients(t, ok, limit)
-	ts.Start()
-	defer ts.Close()
-	var wg sync.WaitGroup
-	for i := range clients {
-		wg.Go(func() {
-			transport := &http.Transport{DisableKeepAlives: i%2 == 0}
-			defer transport.CloseIdleConnections()
-			client := &http.Client{Transport: transport, Timeout: 30 * soon}
-			for range each {
-				r, err := client.Get(ts.URL)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				_, _ = io.Copy(io.Discard, r.Body)
-				r.Body.Close()
-			}
-		})
-	}
-	wg.Wait()
 	if n := most.Load(); n > limit {
 		t.Errorf("%d connections were open at a time, want %d at most", n, limit)
 	}
