@@ -131,7 +131,10 @@ type scene struct {
 func newScene(t *testing.T) *scene {
 	t.Helper()
 	s := &scene{dir: t.TempDir(), away: badnet.StartTwoClusters(t)}
-	s.disk = mountDisk(t, filepath.Join(s.dir, "disk"))
+	if dir := mountDisk(t, filepath.Join(s.dir, "data"), "64m"); dir != "" {
+		s.dir = dir // the disk of this machine may be nearly full
+	}
+	s.disk = mountDisk(t, filepath.Join(s.dir, "disk"), "1m")
 	topics := []string{"calm", "changing", "lagging", "stuck", "full", "undecodable"}
 	s.cluster = newCluster(t, topics...)
 	s.stalling = newCluster(t, "stalled")
@@ -332,14 +335,14 @@ func (s *scene) produce(t *testing.T, client *kgo.Client, at time.Time, topic, v
 	}
 }
 
-// mountDisk mounts a disk of one megabyte until the end of the test. It returns "" where the
-// permission is missing.
-func mountDisk(t *testing.T, dir string) string {
+// mountDisk mounts a disk of a size until the end of the test. It returns "" where the permission is
+// missing.
+func mountDisk(t *testing.T, dir, size string) string {
 	t.Helper()
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
 		return ""
 	}
 	t.Cleanup(func() {
