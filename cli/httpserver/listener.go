@@ -7,10 +7,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // A new connection may be closed in favour of another one once nothing has arrived on it for
@@ -63,6 +60,7 @@ type clientConn struct {
 	accepted time.Time
 	received atomic.Int64   // when something arrived last, as time since accepted
 	complete atomic.Bool    // what arrived last ends a request
+	read     atomic.Int64   // bytes; recorded after received and complete
 	state    http.ConnState // guarded by listener.mu
 	since    time.Time      // of that state
 }
@@ -73,36 +71,20 @@ func (c *clientConn) Read(p []byte) (int, error) {
 	if n > 0 {
 		c.complete.Store(bytes.HasSuffix(p[:n], []byte("\r\n\r\n"))) // never with TLS
 		c.received.Store(int64(time.Since(c.accepted)))
+		c.read.Add(int64(n))
 	}
 	return n, err
 }
 
 // grace returns how long the connection without a request must not be closed yet.
 func (c *clientConn) grace() time.Duration {
+	arrived := hasInput(c.Conn, c.read.Load) // before what Read has recorded is looked at
 	end := min(time.Duration(c.received.Load())+newConnGrace, newConnMax)
 	rest := end - time.Since(c.accepted)
-	if rest <= 0 && (c.complete.Load() || hasInput(c.Conn)) {
+	if rest <= 0 && (arrived || c.complete.Load()) {
 		return newConnGrace // the host is too busy to process what has arrived
 	}
 	return rest
-}
-
-// hasInput reports whether something has arrived that was not read.
-func hasInput(c net.Conn) bool {
-	s, ok := c.(syscall.Conn)
-	if !ok {
-		return false
-	}
-	raw, err := s.SyscallConn()
-	if err != nil {
-		return false
-	}
-	arrived := false
-	_ = raw.Control(func(fd uintptr) { // an error means that the connection is closed
-		n, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		arrived = err == nil && n > 0
-	})
-	return arrived
 }
 
 // Accept implements [net.Listener].

@@ -44,17 +44,17 @@ func (l *countingListener) Accept() (net.Conn, error) {
 	n := l.open.Add(1)
 	for m := l.most.Load(); n > m && !l.most.CompareAndSwap(m, n); m = l.most.Load() {
 	}
-	return &countedConn{Conn: c, release: sync.OnceFunc(func() { l.open.Add(-1) })}, nil
+	return &countedConn{TCPConn: c.(*net.TCPConn), release: sync.OnceFunc(func() { l.open.Add(-1) })}, nil
 }
 
 type countedConn struct {
-	net.Conn
-	release func()
+	*net.TCPConn // the server looks at what has arrived
+	release      func()
 }
 
 func (c *countedConn) Close() error {
 	defer c.release()
-	return c.Conn.Close()
+	return c.TCPConn.Close()
 }
 
 func dialClient(t *testing.T, ts *httptest.Server) net.Conn {
@@ -101,12 +101,26 @@ func isClosed(t *testing.T, c net.Conn, within time.Duration) bool {
 
 var ok = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 
+// idleConns returns a channel that receives whenever a connection becomes idle. The client has its
+// answer before.
+func idleConns(ts *httptest.Server) <-chan struct{} {
+	idle, setState := make(chan struct{}, 16), ts.Config.ConnState
+	ts.Config.ConnState = func(c net.Conn, state http.ConnState) {
+		setState(c, state)
+		if state == http.StateIdle {
+			idle <- struct{}{}
+		}
+	}
+	return idle
+}
+
 // TestIdleClientIsClosedForANewOne: four clients keep their connections; each further
 // one is answered at once, and the connection that was idle for longest is closed.
 func TestIdleClientIsClosedForANewOne(t *testing.T) {
 	t.Parallel()
 	const limit = 4
 	ts, most := serveClients(t, ok, limit)
+	idle := idleConns(ts)
 	ts.Start()
 	defer ts.Close()
 	var clients []net.Conn
@@ -115,21 +129,21 @@ func TestIdleClientIsClosedForANewOne(t *testing.T) {
 		if err := get(clients[len(clients)-1], soon); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(2 * time.Millisecond) // so that they are idle in this order
+		<-idle // so that they are idle in this order
 	}
 	if err := get(clients[0], soon); err != nil { // the second one is idle for longest now
 		t.Fatal(err)
 	}
-	time.Sleep(2 * time.Millisecond)
+	<-idle
 	for _, closed := range []int{1, 2, 0} {
 		c := dialClient(t, ts)
 		if err := get(c, soon); err != nil {
 			t.Fatalf("a new client: %v", err)
 		}
+		<-idle
 		if !isClosed(t, clients[closed], soon) {
 			t.Errorf("client %d is still connected", closed)
 		}
-		time.Sleep(2 * time.Millisecond)
 	}
 	if n := most.Load(); n > limit {
 		t.Errorf("%d connections were open at a time, want %d at most", n, limit)
@@ -240,6 +254,7 @@ func TestClientsWithoutARequestAreClosed(t *testing.T) {
 	t.Parallel()
 	const limit = 4
 	ts, most := serveClients(t, ok, limit)
+	answered := idleConns(ts)
 	ts.Start()
 	defer ts.Close()
 	silent, partial := dialClient(t, ts), dialClient(t, ts)
@@ -250,6 +265,7 @@ func TestClientsWithoutARequestAreClosed(t *testing.T) {
 	if err := get(idle, soon); err != nil {
 		t.Fatal(err)
 	}
+	<-answered
 	for i, oldest := range []net.Conn{idle, silent, partial} {
 		dialClient(t, ts)
 		if !isClosed(t, oldest, soon) {
