@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -38,7 +39,8 @@ func TestAgentsOfOneGroupMoveFewPartitions(t *testing.T) {
 	join := func() *agenttest.Agent {
 		t.Helper()
 		e := s.entry("shared", topic).withPath(filepath.Join(s.dir, fmt.Sprintf("replica-%d.log", len(agents))))
-		entries, agents = append(entries, e), append(agents, agenttest.Start(t, agenttest.Options{Config: s.config(e)}))
+		config := strings.Replace(s.config(e), "  main: {", "  main: {session_timeout: 15s, ", 1)
+		entries, agents = append(entries, e), append(agents, agenttest.Start(t, agenttest.Options{Config: config}))
 		return agents[len(agents)-1]
 	}
 	halt, produced := s.keepProducingEvery(t, 50*time.Millisecond, topic, partitions)

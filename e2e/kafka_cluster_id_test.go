@@ -28,7 +28,8 @@ func TestOtherClusterAtTheAddressIsNotRead(t *testing.T) {
 	f.produce(t, each)
 	other.Produce(t, kafkatest.Load{Topic: topic, Partitions: partitions, First: 1_000_000, Count: 3 * each})
 	e := n.entry("moved", topic)
-	a := agenttest.Start(t, agenttest.Options{Config: configText(map[string][]string{"main": n.AdvertisedAddrs()}, e)})
+	config := configText(map[string][]string{"main": n.AdvertisedAddrs()}, e)
+	a := agenttest.Start(t, agenttest.Options{Config: strings.Replace(config, "  main: {", "  main: {session_timeout: 10s, ", 1)})
 	n.waitCommitted(t, a, e, partitions*each)
 	id := a.WaitState(e.name, "RUNNING").ID
 
@@ -37,7 +38,7 @@ func TestOtherClusterAtTheAddressIsNotRead(t *testing.T) {
 	a.WaitConsumer(e.name, "name both clusters", func(c agenttest.Consumer) bool {
 		return c.Status == "ERROR" && strings.Contains(c.Error(), "broker "+proxy.Addr()+" belongs to cluster b3RoZXItY2x1c3Rlci0wMQ, but this consumer reads from cluster ")
 	})
-	time.Sleep(50 * time.Second) // longer than a session
+	time.Sleep(15 * time.Second) // longer than a session
 	if g := other.Group(t, e.group); g.State != "Dead" {
 		t.Errorf("the other cluster has the group: %+v", g)
 	}

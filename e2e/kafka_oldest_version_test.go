@@ -24,6 +24,9 @@ func TestOldestKafkaVersionIsSupported(t *testing.T) {
 	waitLines(t, raw.path, each)
 	f.produce(t, each)
 	a.Kill()
+	for _, e := range []entry{raw, json} {
+		s.Evict(t, e.group) // instead of waiting for the end of the session
+	}
 	f.produce(t, each)
 	a = agenttest.Start(t, agenttest.Options{Path: a.Path})
 	arrive := func() {
