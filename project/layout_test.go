@@ -68,7 +68,7 @@ var arrows = []struct{ name, imports string }{
 	{"fetch/batch", "buffers leader limits record"},
 
 	{"config", "config/filewatch config/objects config/strictyaml limits logkey sink sink/file/filename sink/template"},
-	{"config/objects", "sink sink/template"},
+	{"config/objects", "sink sink/objects/store sink/template"},
 	{"config/textdiff", ""},
 	{"config/strictyaml", ""},
 	{"config/filewatch", "condition logkey"},

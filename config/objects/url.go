@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"kcagent/sink/objects/store"
 )
 
 // The schemes of a URL.
@@ -65,14 +67,14 @@ func ParseURL(text string) (u URL, bad *Finding) {
 	case strings.ContainsRune(rest, '\\'):
 		return fail("the URL contains a backslash", "use slashes")
 	}
-	rest, ok = strings.CutPrefix(rest, "//")
 	if scheme == File {
+		rest, ok = strings.CutPrefix(rest, "//")
 		return folderURL(rest, ok, fail)
 	}
 	u = URL{Scheme: scheme}
-	u.Bucket, u.Prefix, _ = strings.Cut(rest, "/")
+	u.Bucket, u.Prefix, ok = store.SplitURL(text, scheme)
 	switch {
-	case !ok || u.Bucket == "":
+	case !ok:
 		return fail("the URL names no bucket", "write "+scheme+"://bucket/prefix")
 	case strings.HasPrefix(u.Bucket, "arn:"):
 		return fail("an ARN is not the name of a bucket", "write the name of the bucket, or the alias of the access point, which ends with -s3alias")

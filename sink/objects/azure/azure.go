@@ -55,15 +55,11 @@ func Open(_ context.Context, spec *sink.ObjectsSpec) (store.Store, error) {
 }
 
 func open(spec *sink.ObjectsSpec) (*Store, error) {
-	path, ok := strings.CutPrefix(spec.URL, "az://")
-	container, prefix, _ := strings.Cut(path, "/")
-	if !ok || container == "" {
-		return nil, errors.New("invalid url: use az://container/prefix")
+	container, prefix, err := store.ParseURL(spec.URL, "az://container/prefix")
+	if err != nil {
+		return nil, err
 	}
-	s := &Store{container: container, tier: spec.StorageClass, block: blockSize, whole: blockSize}
-	if prefix = strings.Trim(prefix, "/"); prefix != "" {
-		s.prefix = prefix + "/"
-	}
+	s := &Store{container: container, prefix: prefix, tier: spec.StorageClass, block: blockSize, whole: blockSize}
 	tags := make(url.Values)
 	for name, value := range spec.Tags {
 		tags.Set(name, value)

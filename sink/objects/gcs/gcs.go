@@ -54,15 +54,11 @@ func Open(_ context.Context, spec *sink.ObjectsSpec) (store.Store, error) {
 }
 
 func open(spec *sink.ObjectsSpec) (*Store, error) {
-	rest, ok := strings.CutPrefix(spec.URL, "gs://")
-	bucket, prefix, _ := strings.Cut(rest, "/")
-	if !ok || bucket == "" {
-		return nil, errors.New("invalid url: use gs://bucket/prefix")
+	bucket, prefix, err := store.ParseURL(spec.URL, "gs://bucket/prefix")
+	if err != nil {
+		return nil, err
 	}
-	s := &Store{bucket: bucket, class: spec.StorageClass, base: "https://storage.googleapis.com", part: partSize}
-	if prefix = strings.Trim(prefix, "/"); prefix != "" {
-		s.prefix = prefix + "/"
-	}
+	s := &Store{bucket: bucket, prefix: prefix, class: spec.StorageClass, base: "https://storage.googleapis.com", part: partSize}
 	if len(spec.Tags) > 0 {
 		return nil, errors.New("objects of Google Cloud Storage have no tags; remove tags")
 	}

@@ -73,15 +73,11 @@ func Open(ctx context.Context, spec *sink.ObjectsSpec) (store.Store, error) {
 }
 
 func open(ctx context.Context, spec *sink.ObjectsSpec, tune tuning) (*Store, error) {
-	rest, ok := strings.CutPrefix(spec.URL, "s3://")
-	bucket, prefix, _ := strings.Cut(rest, "/")
-	if !ok || bucket == "" {
-		return nil, errors.New("invalid url: use s3://bucket/prefix")
+	bucket, prefix, err := store.ParseURL(spec.URL, "s3://bucket/prefix")
+	if err != nil {
+		return nil, err
 	}
-	s := &Store{bucket: bucket, spec: spec, region: spec.Region, tuning: tune}
-	if prefix = strings.Trim(prefix, "/"); prefix != "" {
-		s.prefix = prefix + "/"
-	}
+	s := &Store{bucket: bucket, prefix: prefix, spec: spec, region: spec.Region, tuning: tune}
 	if s.region == "" {
 		region, err := environmentRegion(ctx)
 		if err != nil {
