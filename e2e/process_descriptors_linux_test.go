@@ -175,7 +175,7 @@ func measureDelay() (stop func() time.Duration) {
 // read. All of them read again with fewer consumers.
 func TestDescriptorLimitForConnectionsIsNamed(t *testing.T) {
 	t.Parallel()
-	const limit, consumers, fewer = 128, 60, 4
+	const limit, consumers, fewer = 160, 60, 4
 	s := newScene(t)
 	topic := s.newTopic(t, "crowd", 1)
 	s.Produce(t, kafkatest.Load{Topic: topic, Partitions: 1, Count: 100})
