@@ -140,11 +140,23 @@ func serveLarge(t *testing.T) (address string) {
 	}
 	counted := &countedListener{Listener: l}
 	server, clients := newServer(api.Handler(), counted, crowdConnections, slog.New(slog.DiscardHandler))
+	var open sync.WaitGroup // connections whose goroutine has not ended
+	setState := server.ConnState
+	server.ConnState = func(c net.Conn, state http.ConnState) {
+		setState(c, state)
+		switch state {
+		case http.StateNew:
+			open.Add(1)
+		case http.StateClosed:
+			open.Done()
+		}
+	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(clients) }()
 	t.Cleanup(func() {
 		server.Close()
 		<-served
+		open.Wait() // a response may be in progress
 		if n := counted.most.Load(); n > crowdConnections {
 			t.Errorf("%d connections were open at a time, want %d at most", n, crowdConnections)
 		}
