@@ -66,8 +66,8 @@ func (f *MemoryFS) Crash(l loss) *MemoryFS {
 			continue
 		}
 		if copies[i] == nil {
-			data := slices.Clone(l.data(i.ID, i.OnDisk, i.Data))
-			copies[i] = &MemoryInode{ID: i.ID, born: i.born, Data: data, OnDisk: slices.Clone(data), mode: i.mode}
+			data := slices.Clip(l.data(i.ID, i.OnDisk, i.Data)) // the next process appends to a copy
+			copies[i] = &MemoryInode{ID: i.ID, born: i.born, Data: data, OnDisk: data, mode: i.mode}
 		}
 		next.Files[path] = copies[i]
 	}

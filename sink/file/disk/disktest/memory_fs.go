@@ -40,8 +40,8 @@ type MemoryFS struct {
 type MemoryInode struct {
 	ID     uint64
 	born   int64
-	Data   []byte
-	OnDisk []byte
+	Data   []byte // never changed in place, only appended to or replaced
+	OnDisk []byte // may share memory with Data
 	locked *memoryFile
 	mode   fs.FileMode
 }
@@ -275,7 +275,7 @@ func (f *memoryFile) Datasync() error {
 	err := f.fs.enter()
 	defer f.fs.Mu.Unlock()
 	if err == nil {
-		f.i.OnDisk = slices.Clone(f.i.Data)
+		f.i.OnDisk = slices.Clip(f.i.Data)
 	}
 	return err
 }
