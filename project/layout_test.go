@@ -73,7 +73,7 @@ var arrows = []struct{ name, imports string }{
 	{"config/strictyaml", ""},
 	{"config/filewatch", "condition logkey"},
 
-	{"sink/kinds", "sink sink/file sink/file/filename sink/objects sink/objects/store sink/objects/stores sink/stdout"},
+	{"sink/kinds", "sink sink/file sink/file/filename sink/objects sink/objects/stores sink/stdout"},
 	{"sink/objects", "leader logkey retry sink sink/encode sink/objects/spool sink/objects/store sink/sinkio sink/template"},
 	{"sink/objects/spool", "buffers sink sink/compress sink/encode sink/file/disk sink/sinkio"},
 	{"sink/stdout", "sink sink/encode sink/sinkio"},

@@ -13,7 +13,6 @@ import (
 	"kcagent/sink"
 	"kcagent/sink/file"
 	"kcagent/sink/objects"
-	"kcagent/sink/objects/store"
 	"kcagent/sink/objects/stores"
 )
 
@@ -28,13 +27,7 @@ const (
 var checking = make(chan struct{}, maxChecks)
 
 func openObjects(ctx context.Context, spec sink.Spec, o sink.Options) (sink.Sink, error) {
-	return objects.Open(ctx, *spec.Objects, o, func(ctx context.Context, d objects.Destination) (store.Store, error) {
-		return stores.Open(ctx, &sink.ObjectsSpec{
-			URL: d.URL, Endpoint: d.Endpoint, Region: d.Region, PathStyle: d.PathStyle, Account: d.Account,
-			Credentials: d.Credentials, TLS: d.TLS,
-			ServerSideEncryption: d.ServerSideEncryption, StorageClass: d.StorageClass, Tags: d.Tags,
-		})
-	})
+	return objects.Open(ctx, *spec.Objects, o, stores.Open)
 }
 
 // checkObjects checks that the spool can be written, and that the store permits all that the sink

@@ -54,7 +54,7 @@ func objectsTarget(w *world) *sinktest.Target {
 				default:
 				}
 			}}
-			s, err := Open(ctx, *spec.Objects, o, func(context.Context, Destination) (store.Store, error) { return w.store.Again(nil), nil })
+			s, err := Open(ctx, *spec.Objects, o, func(context.Context, *sink.ObjectsSpec) (store.Store, error) { return w.store.Again(nil), nil })
 			if err != nil {
 				return nil, err
 			}

@@ -39,7 +39,7 @@ type objectsSink struct {
 // Open opens an objects sink, its part of the spool, and the store of the spec. It sends no request
 // to the store, unless open does.
 func Open(ctx context.Context, spec sink.ObjectsSpec, o sink.Options, open Opener) (sink.Sink, error) {
-	s := &objectsSink{options: o, stores: stores{open: open}, partitions: make(map[sink.TopicPartition]*partition)}
+	s := &objectsSink{options: o, stores: stores{open: open, byKey: make(map[string]store.Store)}, partitions: make(map[sink.TopicPartition]*partition)}
 	if err := s.start(ctx, spec); err != nil {
 		return nil, fmt.Errorf("open %s: %w", spec.URL, err)
 	}
@@ -53,8 +53,7 @@ func (s *objectsSink) start(ctx context.Context, spec sink.ObjectsSpec) error {
 	if s.options.Now == nil {
 		s.options.Now = time.Now
 	}
-	s.stores.byKey = make(map[string]store.Store)
-	settings, err := s.settings(ctx, spec)
+	current, err := s.openSettings(ctx, spec)
 	if err != nil {
 		s.stores.close()
 		return err
@@ -64,7 +63,7 @@ func (s *objectsSink) start(ctx context.Context, spec sink.ObjectsSpec) error {
 		return err
 	}
 	s.spec.Store(&spec)
-	s.current.Store(settings)
+	s.current.Store(current)
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	server := serverOf(spec)
 	s.uploads, s.probes = &queue{pool: uploads, server: server, ctx: s.ctx}, &queue{pool: probes, server: server, ctx: s.ctx}
@@ -72,14 +71,14 @@ func (s *objectsSink) start(ctx context.Context, spec sink.ObjectsSpec) error {
 	return nil
 }
 
-// settings returns the settings of a spec, with its store, which it opens.
-func (s *objectsSink) settings(ctx context.Context, spec sink.ObjectsSpec) (*settings, error) {
-	settings, err := newSettings(spec)
+// openSettings returns the settings of a spec, with its store, which it opens.
+func (s *objectsSink) openSettings(ctx context.Context, spec sink.ObjectsSpec) (*settings, error) {
+	opened, err := newSettings(spec)
 	if err != nil {
 		return nil, err
 	}
-	settings.store, err = s.stores.get(ctx, DestinationOf(spec))
-	return settings, err
+	opened.store, err = s.stores.get(ctx, spec)
+	return opened, err
 }
 
 // due requests a flush.
@@ -147,7 +146,7 @@ func (s *objectsSink) Complete(ctx context.Context, tp sink.TopicPartition, pos 
 	if pos.Next != plan.First || plan.Next <= plan.First {
 		return fail(fmt.Errorf("it does not begin at offset %d", pos.Next))
 	}
-	settings, err := s.settings(ctx, withPlan(*s.spec.Load(), plan.Settings))
+	planned, err := s.openSettings(ctx, withPlan(*s.spec.Load(), plan.Settings))
 	if err != nil {
 		return fail(err)
 	}
@@ -156,7 +155,7 @@ func (s *objectsSink) Complete(ctx context.Context, tp sink.TopicPartition, pos 
 		return err
 	}
 	defer p.write.Unlock()
-	p.adopt(pos, plan, settings)
+	p.adopt(pos, plan, planned)
 	return nil
 }
 
@@ -168,13 +167,13 @@ func (s *objectsSink) Update(spec sink.Spec) error {
 	}
 	next := *was
 	next.Rotate, next.Compression = spec.Objects.Rotate, spec.Objects.Compression
-	settings, err := newSettings(next)
+	current, err := newSettings(next)
 	if err != nil {
 		return fmt.Errorf("update sink %s: %w", was.URL, err)
 	}
-	settings.store = s.current.Load().store
+	current.store = s.current.Load().store
 	s.spec.Store(&next)
-	s.current.Store(settings)
+	s.current.Store(current)
 	return nil
 }
 

@@ -16,33 +16,12 @@ import (
 	"kcagent/sink/template"
 )
 
-// A Destination is what opening a store needs. Its first fields are part of a plan, the others are
-// always those of the present configuration.
-type Destination struct {
-	URL, Endpoint, Region string
-	PathStyle             bool
-	Account               string
-
-	Credentials          sink.Credentials
-	TLS                  *sink.ObjectsTLS
-	ServerSideEncryption string
-	StorageClass         string
-	Tags                 map[string]string
-}
-
-// DestinationOf returns the destination of a spec.
-func DestinationOf(s sink.ObjectsSpec) Destination {
-	return Destination{
-		URL: s.URL, Endpoint: s.Endpoint, Region: s.Region, PathStyle: s.PathStyle, Account: s.Account,
-		Credentials: s.Credentials, TLS: s.TLS, ServerSideEncryption: s.ServerSideEncryption, StorageClass: s.StorageClass, Tags: s.Tags,
-	}
-}
-
-// An Opener opens the store of a destination.
-type Opener func(ctx context.Context, d Destination) (store.Store, error)
+// An Opener opens the store of a spec. Of a plan, the spec has the destination that the plan names, and
+// the present credentials, encryption, tags and storage class.
+type Opener func(ctx context.Context, spec *sink.ObjectsSpec) (store.Store, error)
 
 // settings are all settings of this package that decide about keys and records, as a plan names
-// them. They do not change.
+// them. They are immutable.
 type settings struct {
 	named    map[string]string // see the names below
 	url      string
@@ -173,7 +152,7 @@ func (s *settings) attributes(meta map[string]string) store.Attributes {
 	return a
 }
 
-// stores are the open stores of a sink: that of its spec, and those of plans with other
+// stores has the open stores of a sink: the store of its spec, and the stores of plans with other
 // destinations.
 type stores struct {
 	open Opener
@@ -182,16 +161,16 @@ type stores struct {
 	byKey map[string]store.Store
 }
 
-// get returns the store of a destination, and opens it if it is not open.
-func (s *stores) get(ctx context.Context, d Destination) (store.Store, error) {
-	key := fmt.Sprintf("%q %q %q %t %q", d.URL, d.Endpoint, d.Region, d.PathStyle, d.Account)
+// get returns the store of a spec, and opens it if it is not open.
+func (s *stores) get(ctx context.Context, spec sink.ObjectsSpec) (store.Store, error) {
+	key := fmt.Sprintf("%q %q %q %t %q", spec.URL, spec.Endpoint, spec.Region, spec.PathStyle, spec.Account)
 	s.mu.Lock()
 	st := s.byKey[key]
 	s.mu.Unlock()
 	if st != nil {
 		return st, nil
 	}
-	st, err := s.open(ctx, d)
+	st, err := s.open(ctx, &spec)
 	if err != nil {
 		return nil, err
 	}

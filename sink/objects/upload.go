@@ -21,15 +21,15 @@ const (
 func isReopen(err error) bool { return errors.Is(err, sink.ErrReopen) }
 
 // startProbe looks up the keys of a closed range. The caller holds mu.
-func (p *partition) startProbe(r *offsetRange) { p.startJob(r, p.sink.probes, p.probe) }
+func (p *partition) startProbe(r *offsetRange) { p.startJob(r, p.sink.probes, p.probe, &r.probed) }
 
 // startUpload uploads a range whose plan is committed, or with at_least_once any closed range. The
 // caller holds mu.
-func (p *partition) startUpload(r *offsetRange) { p.startJob(r, p.sink.uploads, p.upload) }
+func (p *partition) startUpload(r *offsetRange) { p.startJob(r, p.sink.uploads, p.upload, &r.uploaded) }
 
-// startJob runs a job until it has succeeded, or until the range is dropped. Only one job of a range
-// is in progress.
-func (p *partition) startJob(r *offsetRange, q *queue, job func(r *offsetRange) error) {
+// startJob runs a job until it has succeeded, and sets done then, or until the range is dropped. Only
+// one job of a range is in progress.
+func (p *partition) startJob(r *offsetRange, q *queue, job func(r *offsetRange) error, done *bool) {
 	if r.job {
 		return
 	}
@@ -40,7 +40,7 @@ func (p *partition) startJob(r *offsetRange, q *queue, job func(r *offsetRange) 
 			return true
 		}
 		err := job(r)
-		if p.ended(r, err, func() { q.add(run) }) {
+		if p.ended(r, err, done, func() { q.add(run) }) {
 			p.sink.due()
 		}
 		return err == nil || r.ctx.Err() != nil
@@ -48,21 +48,16 @@ func (p *partition) startJob(r *offsetRange, q *queue, job func(r *offsetRange) 
 	q.add(run)
 }
 
-// ended records the result of a job, and plans its retry. It reports whether a flush is due.
-func (p *partition) ended(r *offsetRange, err error, again func()) (due bool) {
+// ended records the result of a job, and schedules its retry. It reports whether a flush is due.
+func (p *partition) ended(r *offsetRange, err error, done *bool, again func()) (due bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case r.ctx.Err() != nil: // it was dropped
 		return false
 	case err == nil:
-		r.job, r.fault, r.retryAt = false, nil, time.Time{}
+		*done, r.job, r.fault, r.retryAt = true, false, nil, time.Time{}
 		r.backoff.Reset()
-		if r.planned || p.sink.atLeastOnce() {
-			r.uploaded = true
-		} else {
-			r.probed = true
-		}
 		return true
 	case isReopen(err):
 		p.lost = err

@@ -142,12 +142,12 @@ func TestPlannedStoreIsThatOfThePlan(t *testing.T) {
 		old := w.spec
 		w.spec.URL, w.spec.Endpoint, w.spec.Region, w.spec.PathStyle, w.spec.Account = "memory://new", "e", "r", true, "a"
 		w.spec.Credentials.AccessKeyFile = "/present/key"
-		var opened []Destination
+		var opened []sink.ObjectsSpec
 		stores := make(map[string]*storetest.Memory)
-		s, err := Open(t.Context(), w.spec, sink.Options{}, func(_ context.Context, d Destination) (store.Store, error) {
-			opened = append(opened, d)
-			stores[d.URL] = storetest.NewMemory(true)
-			return stores[d.URL], nil
+		s, err := Open(t.Context(), w.spec, sink.Options{}, func(_ context.Context, spec *sink.ObjectsSpec) (store.Store, error) {
+			opened = append(opened, *spec)
+			stores[spec.URL] = storetest.NewMemory(true)
+			return stores[spec.URL], nil
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -196,9 +196,9 @@ func TestPlannedStoreGetsNoAttributesOfAnother(t *testing.T) {
 			w.spec.StorageClass, w.spec.ServerSideEncryption, w.spec.Tags = "COLD", "AES256", map[string]string{"team": "a"}
 			w.spec.TLS = &sink.ObjectsTLS{CAFile: "/ca.pem"}
 			c.edit(&w.spec)
-			var was Destination
-			s, err := Open(t.Context(), w.spec, sink.Options{}, func(_ context.Context, d Destination) (store.Store, error) {
-				was = d
+			var was sink.ObjectsSpec
+			s, err := Open(t.Context(), w.spec, sink.Options{}, func(_ context.Context, spec *sink.ObjectsSpec) (store.Store, error) {
+				was = *spec
 				return storetest.NewMemory(true), nil
 			})
 			if err != nil {

@@ -79,7 +79,7 @@ func (w *world) produce(p int32, n int) {
 
 // opener opens the store without faults.
 func (w *world) opener() Opener {
-	return func(context.Context, Destination) (store.Store, error) { return w.store.Again(nil), nil }
+	return func(context.Context, *sink.ObjectsSpec) (store.Store, error) { return w.store.Again(nil), nil }
 }
 
 // A member is an agent that has all partitions.
@@ -124,7 +124,7 @@ func (w *world) open(hook storetest.Hook) *member {
 		}
 		return hook(ctx, c)
 	})
-	s, err := Open(w.Context(), w.spec, m.options, func(context.Context, Destination) (store.Store, error) { return client, nil })
+	s, err := Open(w.Context(), w.spec, m.options, func(context.Context, *sink.ObjectsSpec) (store.Store, error) { return client, nil })
 	if err != nil {
 		w.Fatal(err)
 	}

@@ -153,8 +153,8 @@ func (p *process) decide(call string) fate {
 
 // open opens the real sink on a store with faults.
 func (p *process) open(ctx context.Context, spec sink.Spec, o sink.Options) (sink.Sink, error) {
-	real, err := objects.Open(ctx, *spec.Objects, o, func(_ context.Context, d objects.Destination) (store.Store, error) {
-		return p.scene.stores[d.URL].Again(p.call), nil
+	real, err := objects.Open(ctx, *spec.Objects, o, func(_ context.Context, of *sink.ObjectsSpec) (store.Store, error) {
+		return p.scene.stores[of.URL].Again(p.call), nil
 	})
 	return &mortal{real, p}, err
 }
