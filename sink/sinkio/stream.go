@@ -38,6 +38,22 @@ func (c *CountingWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// ContextReader returns a reader of r that fails once ctx has ended.
+func ContextReader(ctx context.Context, r io.Reader) io.Reader { return &contextReader{ctx, r} }
+
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+// Read implements [io.Reader].
+func (r *contextReader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(p)
+}
+
 // UntilDone returns a function that calls put, until ctx ends between two pieces. It checks
 // ctx itself, because pieces may be compressed to so little that nothing is written yet.
 func UntilDone(ctx context.Context, put func([]byte) error) func([]byte) error {

@@ -23,7 +23,8 @@ import (
 
 	"kcagent/limits"
 	"kcagent/sink"
-	"kcagent/sink/objects/rest"
+	"kcagent/sink/objects/store"
+	"kcagent/sink/objects/transport"
 )
 
 // access adds the credentials to requests. Its methods are safe for concurrent use.
@@ -54,27 +55,20 @@ func newAccess(spec *sink.ObjectsSpec, at *url.URL) (access, error) {
 	return defaultChain, nil
 }
 
-// A credentialsError says that there are no credentials.
-type credentialsError struct{ err error }
-
-func (e *credentialsError) Error() string { return e.err.Error() }
-func (e *credentialsError) Unwrap() error { return e.err }
-
-// sharedKey signs requests with the key of the account. The file is read for each request, so that
-// no change is missed.
+// sharedKey signs requests with the key of the account.
 type sharedKey struct{ account, file string }
 
 func (k *sharedKey) reject()          {}
 func (k *sharedKey) describe() string { return "credentials.account_key_file" }
 
 func (k *sharedKey) authorize(r *http.Request) error {
-	text, err := rest.ReadSecret(k.describe(), k.file)
+	text, err := transport.ReadSecret(k.describe(), k.file)
 	if err != nil {
-		return &credentialsError{err}
+		return err
 	}
 	key, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {
-		return &credentialsError{fmt.Errorf("read %s: %s is not the key of an account: it is not Base64", k.describe(), k.file)}
+		return &store.CredentialsError{Err: fmt.Errorf("read %s: %s is not the key of an account: it is not Base64", k.describe(), k.file)}
 	}
 	sum := hmac.New(sha256.New, key)
 	sum.Write([]byte(k.canonical(r)))
@@ -123,13 +117,13 @@ func (s *signature) reject()          {}
 func (s *signature) describe() string { return "credentials.sas_token_file" }
 
 func (s *signature) authorize(r *http.Request) error {
-	text, err := rest.ReadSecret(s.describe(), s.file)
+	text, err := transport.ReadSecret(s.describe(), s.file)
 	if err != nil {
-		return &credentialsError{err}
+		return err
 	}
 	query, err := url.ParseQuery(strings.TrimPrefix(text, "?"))
 	if err != nil || !query.Has("sig") {
-		return &credentialsError{fmt.Errorf("read %s: %s is not a shared access signature; write it as in sv=…&sig=…", s.describe(), s.file)}
+		return &store.CredentialsError{Err: fmt.Errorf("read %s: %s is not a shared access signature; write it as in sv=…&sig=…", s.describe(), s.file)}
 	}
 	if r.URL.RawQuery != "" {
 		r.URL.RawQuery += "&"
@@ -169,7 +163,7 @@ func (c *chain) reject() {
 func (c *chain) authorize(r *http.Request) error {
 	credential, rejected, err := c.current()
 	if err != nil {
-		return &credentialsError{errors.New("get Azure credentials: " + rest.Text(err.Error()))}
+		return &store.CredentialsError{Err: errors.New("get Azure credentials: " + transport.Text(err.Error()))}
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), tokenTimeout)
 	defer cancel()
@@ -182,7 +176,7 @@ func (c *chain) authorize(r *http.Request) error {
 		if r.Context().Err() != nil {
 			return r.Context().Err()
 		}
-		return &credentialsError{explainChain(err)}
+		return &store.CredentialsError{Err: explainChain(err)}
 	}
 	if rejected {
 		c.renewed()
@@ -221,7 +215,7 @@ var directoryError = regexp.MustCompile(`AADSTS\d+: [^.]*\.`)
 // explainChain returns the cause of missing credentials on one line.
 func explainChain(err error) error {
 	if cause := directoryError.FindString(err.Error()); cause != "" {
-		return errors.New("get Azure credentials: " + rest.Text(cause))
+		return errors.New("get Azure credentials: " + transport.Text(cause))
 	}
 	if failed, ok := errors.AsType[*azidentity.AuthenticationFailedError](err); ok && failed.RawResponse != nil {
 		return fmt.Errorf("get Azure credentials: the token service responds with status %d", failed.RawResponse.StatusCode)
@@ -229,5 +223,5 @@ func explainChain(err error) error {
 	if strings.Contains(err.Error(), "failed to acquire a token") {
 		return errors.New("no Azure credentials found in environment, workload identity, managed identity and Azure CLI; set credentials.account_key_file or credentials.sas_token_file")
 	}
-	return errors.New("get Azure credentials: " + rest.Text(limits.StableText(err.Error())))
+	return errors.New("get Azure credentials: " + transport.Text(limits.StableText(err.Error())))
 }

@@ -44,8 +44,8 @@ const (
 
 // Open returns the store of an az:// URL. It sends no request.
 //
-// Credentials are the account key, the shared access signature, or the default chain of Azure. The
-// endpoint of an emulator ends with the account, as in http://127.0.0.1:10000/devstoreaccount1.
+// The credentials are the account key, the shared access signature, or the default chain of Azure. The
+// URL of an emulator ends with the account, as in http://127.0.0.1:10000/devstoreaccount1.
 func Open(_ context.Context, spec *sink.ObjectsSpec) (store.Store, error) {
 	s, err := open(spec)
 	if err != nil {
@@ -102,8 +102,8 @@ func (s *Store) objectURL(key string) string {
 	return s.base + "/" + s.container + "/" + strings.Join(elements, "/")
 }
 
-// metaHeader begins the name of a header with metadata. The names are those of variables in C#:
-// letters and digits are legal, and the store does not keep their case.
+// metaHeader is the prefix of headers with metadata. The rest must be an identifier of C#, such as
+// letters and digits. The store does not keep its case.
 const metaHeader = "X-Ms-Meta-"
 
 // Head implements [store.Store].

@@ -9,12 +9,12 @@ import (
 	"net/http"
 	"strings"
 
-	"kcagent/sink/objects/rest"
 	"kcagent/sink/objects/store"
+	"kcagent/sink/objects/transport"
 )
 
-// An operation is a kind of request, the permission that it requires, and the letters of a shared
-// access signature that stand for it.
+// An operation is a kind of request, the permission that it requires, and the letters of the permission
+// in a shared access signature.
 type operation struct{ verb, permission, letters string }
 
 const blobs = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/"
@@ -64,8 +64,6 @@ func (s *Store) explain(op operation, key string, err error) error {
 	permission := (*string)(nil)
 	if f, ok := errors.AsType[*failure](err); ok {
 		permission, err = s.explainFailure(op, f)
-	} else if errors.As(err, new(*credentialsError)) {
-		permission = new(string)
 	}
 	return store.Denied(permission, fmt.Errorf("%s az://%s/%s%s: %w", op.verb, s.container, s.prefix, key, err))
 }
@@ -85,7 +83,7 @@ func (s *Store) explainFailure(op operation, f *failure) (permission *string, er
 	case "ServerBusy", "OperationTimedOut", "IngressLimitExceeded":
 		return nil, fmt.Errorf("the store limits the rate of requests (%s)", f.code)
 	case "AuthorizationPermissionMismatch", "AuthorizationServiceMismatch", "AuthorizationResourceTypeMismatch", "InsufficientAccountPermissions":
-		return s.explainDenied(op, f)
+		return s.explainDenied(op)
 	case "AuthorizationFailure", "AuthorizationProtocolMismatch", "AuthorizationSourceIPMismatch":
 		return &op.permission, fmt.Errorf("access denied (%s); allow this host in the network rules of the account, and check %s", f.code, s.access.describe())
 	case "KeyBasedAuthenticationNotPermitted":
@@ -103,15 +101,15 @@ func (s *Store) explainFailure(op operation, f *failure) (permission *string, er
 		s.access.reject()
 		return new(string), explainAuthentication(f, s.access.describe())
 	case f.status == http.StatusForbidden && f.code == "":
-		return s.explainDenied(op, f)
+		return s.explainDenied(op)
 	case f.status == http.StatusTooManyRequests, f.status == http.StatusServiceUnavailable:
 		return nil, fmt.Errorf("the store limits the rate of requests (status %d)", f.status)
 	}
-	return nil, fmt.Errorf("the store responds with status %d: %s", f.status, strings.TrimPrefix(f.code+": "+rest.Text(f.message), ": "))
+	return nil, fmt.Errorf("the store responds with status %d: %s", f.status, strings.TrimPrefix(f.code+": "+transport.Text(f.message), ": "))
 }
 
 // explainDenied names the permission that is missing. Tags require one of their own.
-func (s *Store) explainDenied(op operation, _ *failure) (*string, error) {
+func (s *Store) explainDenied(op operation) (*string, error) {
 	permission, letters := op.permission, op.letters
 	if op == upload && s.tags != "" {
 		letters += "t"

@@ -14,6 +14,7 @@ import (
 
 	"kcagent/sink/objects/rest"
 	"kcagent/sink/objects/store"
+	"kcagent/sink/objects/transport"
 )
 
 // Put implements [store.Store].
@@ -90,19 +91,11 @@ func (s *Store) putBlocks(ctx context.Context, key string, body io.ReaderAt, siz
 	})
 }
 
-// checksum reads a part of the body once. The store then rejects one that has changed on the way.
+// checksum returns the checksum of a part of the content.
 func checksum(ctx context.Context, body io.ReaderAt, at, size int64) (string, error) {
-	if err := ctx.Err(); err != nil {
-		return "", err
-	}
 	sum := md5.New()
-	if n, err := io.Copy(sum, io.NewSectionReader(body, at, size)); err != nil || n != size {
-		if err == nil {
-			err = io.ErrUnexpectedEOF
-		}
-		return "", fmt.Errorf("read the content: %w", err)
-	}
-	return base64.StdEncoding.EncodeToString(sum.Sum(nil)), nil
+	err := transport.Hash(ctx, sum, body, at, size)
+	return base64.StdEncoding.EncodeToString(sum.Sum(nil)), err
 }
 
 // send sends a part of an upload.

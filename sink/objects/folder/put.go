@@ -56,7 +56,7 @@ func (s *Store) Put(ctx context.Context, key string, body io.ReaderAt, size int6
 func upload(ctx context.Context, root *os.Root, key, id string, body io.Reader, size int64, a store.Attributes) (visible bool, err error) {
 	part := partName(key, id)
 	info, err := writeFile(root, part, func(f *os.File) error {
-		n, err := io.Copy(struct{ io.Writer }{f}, &contextReader{ctx, body})
+		n, err := io.Copy(struct{ io.Writer }{f}, sinkio.ContextReader(ctx, body))
 		if err == nil && n != size {
 			err = io.ErrUnexpectedEOF
 		}
@@ -178,16 +178,3 @@ func syncFolder(root *os.Root, dir string) error {
 
 // isFileInTheWay reports whether an element of a path is a file instead of a folder.
 func isFileInTheWay(err error) bool { return errors.Is(err, syscall.ENOTDIR) }
-
-// A contextReader ends with its context.
-type contextReader struct {
-	ctx  context.Context
-	body io.Reader
-}
-
-func (r *contextReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.body.Read(p)
-}

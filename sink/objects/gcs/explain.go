@@ -10,8 +10,8 @@ import (
 	"regexp"
 	"strings"
 
-	"kcagent/sink/objects/rest"
 	"kcagent/sink/objects/store"
+	"kcagent/sink/objects/transport"
 )
 
 // An operation is a kind of request, and the permission that it requires.
@@ -67,8 +67,6 @@ func (s *Store) explain(op operation, key string, err error) error {
 	permission := (*string)(nil)
 	if f, ok := errors.AsType[*failure](err); ok {
 		permission, err = s.explainFailure(op, f)
-	} else if errors.As(err, new(*credentialsError)) {
-		permission = new(string)
 	}
 	return store.Denied(permission, fmt.Errorf("%s gs://%s/%s%s: %w", op.verb, s.bucket, s.prefix, key, err))
 }
@@ -94,11 +92,11 @@ func (s *Store) explainFailure(op operation, f *failure) (permission *string, er
 	case f.status == http.StatusTooManyRequests, f.status == http.StatusServiceUnavailable, strings.HasSuffix(strings.ToLower(f.reason), "ratelimitexceeded"):
 		return nil, fmt.Errorf("the store limits the rate of requests (status %d)", f.status)
 	case f.status == http.StatusForbidden && strings.Contains(f.reason+f.message, "illing"):
-		return nil, fmt.Errorf("the store rejects the request for billing reasons: %s", rest.Text(f.message))
+		return nil, fmt.Errorf("the store rejects the request for billing reasons: %s", transport.Text(f.message))
 	case f.status == http.StatusForbidden && (f.reason == "" || f.reason == "forbidden" || f.reason == "insufficientPermissions"):
 		return s.explainDenied(op, f)
 	}
-	return nil, fmt.Errorf("the store responds with status %d: %s", f.status, rest.Text(f.message))
+	return nil, fmt.Errorf("the store responds with status %d: %s", f.status, transport.Text(f.message))
 }
 
 // explainDenied names the permission that is missing: that of the operation, unless the store names

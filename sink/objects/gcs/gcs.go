@@ -43,8 +43,8 @@ const partSize = 16 << 20
 
 // Open returns the store of a gs:// URL. It sends no request.
 //
-// Credentials are those of the service account, or the application default credentials. An endpoint
-// without TLS, such as that of an emulator, gets no default credentials.
+// The store gets the credentials of the service account, or the application default credentials. An
+// endpoint without TLS, such as that of an emulator, gets no default credentials.
 func Open(_ context.Context, spec *sink.ObjectsSpec) (store.Store, error) {
 	s, err := open(spec)
 	if err != nil {
@@ -70,21 +70,15 @@ func open(spec *sink.ObjectsSpec) (*Store, error) {
 		return nil, errors.New("invalid endpoint: use http://host:port or https://host:port")
 	}
 	s.origin = at.Scheme + "://" + at.Host
-	return s, s.connect(spec, at)
-}
-
-func (s *Store) connect(spec *sink.ObjectsSpec, at *url.URL) (err error) {
 	switch file := spec.Credentials.ServiceAccountFile; {
 	case file != "":
 		s.tokens = &fileTokens{file: file}
 	case at.Scheme == "https":
 		s.tokens = applicationDefault
 	}
-	s.client, err = newClient(at.Host, spec.TLS, s.authorize)
-	return err
+	s.client, err = rest.NewClient(at.Host, spec.TLS, s.authorize)
+	return s, err
 }
-
-var newClient = rest.NewClient
 
 // Close implements [store.Store].
 func (s *Store) Close() { s.client.Close() }

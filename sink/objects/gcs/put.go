@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +18,7 @@ import (
 
 	"kcagent/sink/objects/rest"
 	"kcagent/sink/objects/store"
+	"kcagent/sink/objects/transport"
 )
 
 // Put implements [store.Store].
@@ -45,20 +45,11 @@ func (s *Store) Put(ctx context.Context, key string, body io.ReaderAt, size int6
 	return s.explain(upload, key, err)
 }
 
-// checksum reads the body once. The store then rejects one that has changed on the way.
+// checksum returns the checksum of the content.
 func checksum(ctx context.Context, body io.ReaderAt, size int64) (string, error) {
-	sum, section := crc32.New(crc32.MakeTable(crc32.Castagnoli)), io.NewSectionReader(body, 0, size)
-	for read := int64(0); read < size; {
-		if err := ctx.Err(); err != nil {
-			return "", err
-		}
-		n, err := io.CopyN(sum, section, min(partSize, size-read))
-		if err != nil {
-			return "", fmt.Errorf("read the content: %w", err)
-		}
-		read += n
-	}
-	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, sum.Sum32())), nil
+	sum := crc32.New(crc32.MakeTable(crc32.Castagnoli))
+	err := transport.Hash(ctx, sum, body, 0, size)
+	return base64.StdEncoding.EncodeToString(sum.Sum(nil)), err
 }
 
 // uploadURL returns the URL of an upload that replaces no object.

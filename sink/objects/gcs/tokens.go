@@ -18,7 +18,8 @@ import (
 	"golang.org/x/oauth2/google"
 
 	"kcagent/limits"
-	"kcagent/sink/objects/rest"
+	"kcagent/sink/objects/store"
+	"kcagent/sink/objects/transport"
 )
 
 // tokens are the credentials of requests. Its methods are safe for concurrent use.
@@ -33,12 +34,6 @@ type tokens interface {
 // scope permits writing, listing and deleting objects.
 const scope = "https://www.googleapis.com/auth/devstorage.read_write"
 
-// A credentialsError says that there is no token.
-type credentialsError struct{ err error }
-
-func (e *credentialsError) Error() string { return e.err.Error() }
-func (e *credentialsError) Unwrap() error { return e.err }
-
 // tokenClient requests tokens. The library does not pass contexts on.
 var tokenClient = &http.Client{Timeout: 15 * time.Second}
 
@@ -46,8 +41,7 @@ func withTokenClient() context.Context {
 	return context.WithValue(context.Background(), oauth2.HTTPClient, tokenClient)
 }
 
-// fileTokens are those of a service account. The file is read for each request, so that no change
-// is missed.
+// fileTokens requests tokens with the key of a service account.
 type fileTokens struct {
 	file string
 
@@ -65,16 +59,16 @@ func (t *fileTokens) reject() {
 }
 
 func (t *fileTokens) get(context.Context) (string, error) {
-	text, err := rest.ReadSecret(t.describe(), t.file)
+	text, err := transport.ReadSecret(t.describe(), t.file)
 	if err != nil {
-		return "", &credentialsError{err}
+		return "", err
 	}
 	t.mu.Lock()
 	if key := []byte(text); t.source == nil || !bytes.Equal(key, t.key) {
 		config, err := google.JWTConfigFromJSON(key, scope)
 		if err != nil {
 			t.mu.Unlock()
-			return "", &credentialsError{fmt.Errorf("read %s: %s is not the JSON key of a service account", t.describe(), t.file)}
+			return "", &store.CredentialsError{Err: fmt.Errorf("read %s: %s is not the JSON key of a service account", t.describe(), t.file)}
 		}
 		t.key, t.source = key, config.TokenSource(withTokenClient())
 	}
@@ -101,18 +95,18 @@ func explainToken(err error) error {
 			Description string `json:"error_description"`
 		}
 		if json.Unmarshal(r.Body, &body) == nil && body.Error != "" {
-			cause = body.Error + ": " + rest.Text(body.Description)
+			cause = body.Error + ": " + transport.Text(body.Description)
 		}
 		err = fmt.Errorf("get a token of Google: %s", cause)
 		if r.Response.StatusCode/100 == 5 || r.Response.StatusCode == http.StatusTooManyRequests {
 			return err
 		}
-		return &credentialsError{err}
+		return &store.CredentialsError{Err: err}
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok {
 		return limits.WithoutPorts(fmt.Errorf("get a token of Google: %w", op))
 	}
-	return &credentialsError{errors.New("get a token of Google: " + rest.Text(limits.StableText(err.Error())))}
+	return &store.CredentialsError{Err: errors.New("get a token of Google: " + transport.Text(limits.StableText(err.Error())))}
 }
 
 // applicationDefault are the application default credentials of the process. All consumers share
@@ -139,7 +133,7 @@ func (t *defaultTokens) get(context.Context) (string, error) {
 		source, err := findDefault()
 		if err != nil {
 			t.mu.Unlock()
-			return "", &credentialsError{err}
+			return "", &store.CredentialsError{Err: err}
 		}
 		t.source = source
 	}
@@ -157,7 +151,7 @@ func findDefault() (oauth2.TokenSource, error) {
 	}
 	found, err := google.FindDefaultCredentials(withTokenClient(), scope)
 	if err != nil {
-		return nil, errors.New(rest.Text(err.Error()))
+		return nil, errors.New(transport.Text(err.Error()))
 	}
 	return found.TokenSource, nil
 }

@@ -9,8 +9,6 @@ import (
 	"io"
 	"net"
 	"net/url"
-	"regexp"
-	"strings"
 
 	"kcagent/limits"
 	"kcagent/sink/objects/transport"
@@ -25,7 +23,7 @@ func (c *Client) explain(ctx context.Context, err error) error {
 	if wrapped, ok := errors.AsType[*authorizeError](err); ok {
 		return wrapped.err
 	}
-	if failed, ok := errors.AsType[*contentError](err); ok {
+	if failed, ok := errors.AsType[*transport.ContentError](err); ok {
 		return failed
 	}
 	return Connection(c.host, c.caFile(), err)
@@ -59,21 +57,4 @@ func Connection(host, caFile string, err error) error {
 
 func isCertificate(err error) bool {
 	return errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, new(x509.UnknownAuthorityError))
-}
-
-// identifier matches what may differ between responses, or be a secret.
-var identifier = regexp.MustCompile(`[A-Za-z0-9+/=_-]{20,}`)
-
-// Text returns a message of a store without identifiers, on one line and not too long.
-func Text(message string) string {
-	line := identifier.ReplaceAllStringFunc(strings.Join(strings.Fields(message), " "), func(word string) string {
-		if strings.ContainsAny(word, "0123456789") {
-			return "…"
-		}
-		return word // such as the name of a variable
-	})
-	if runes := []rune(line); len(runes) > 300 {
-		return string(runes[:300]) + "…"
-	}
-	return line
 }

@@ -6,10 +6,8 @@ package rest
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 	"time"
 
@@ -120,16 +118,10 @@ type content struct{ io.Reader }
 func (c content) Read(p []byte) (int, error) {
 	n, err := c.Reader.Read(p)
 	if err != nil && err != io.EOF {
-		return n, &contentError{err}
+		return n, &transport.ContentError{Err: err}
 	}
 	return n, err
 }
-
-// A contentError says that the body could not be read.
-type contentError struct{ err error }
-
-func (e *contentError) Error() string { return "read the content: " + e.err.Error() }
-func (e *contentError) Unwrap() error { return e.err }
 
 // An authorizeError has the error of Authorize.
 type authorizeError struct{ err error }
@@ -137,23 +129,10 @@ type authorizeError struct{ err error }
 func (e *authorizeError) Error() string { return e.err.Error() }
 func (e *authorizeError) Unwrap() error { return e.err }
 
-// ReadSecret returns the content of a file with a secret, which a setting names. It is read for
-// each request, so that no change is missed.
-func ReadSecret(setting, file string) (string, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return "", fmt.Errorf("read %s: %w", setting, err)
-	}
-	if secret := strings.TrimSpace(string(text)); secret != "" {
-		return secret, nil
-	}
-	return "", fmt.Errorf("read %s: %s is empty", setting, file)
-}
-
 // transient reports whether a request without a response may succeed soon.
 func transient(err error) bool {
 	return !isCertificate(err) && !errors.As(err, new(transport.StallError)) &&
-		!errors.As(err, new(*authorizeError)) && !errors.As(err, new(*contentError))
+		!errors.As(err, new(*authorizeError)) && !errors.As(err, new(*transport.ContentError))
 }
 
 func transientStatus(code int) bool {

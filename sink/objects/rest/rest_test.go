@@ -184,16 +184,3 @@ func TestEndOfTheContext(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
-
-func TestText(t *testing.T) {
-	for message, want := range map[string]string{
-		"two\n  lines":                                          "two lines",
-		"invalid GOOGLE_APPLICATION_CREDENTIALS":                "invalid GOOGLE_APPLICATION_CREDENTIALS",
-		"RequestId:0f3c1a2b-901e-0012-4455-aabbccddeeff denied": "RequestId:… denied",
-		strings.Repeat("word ", 100):                            strings.Repeat("word ", 60) + "…",
-	} {
-		if got := Text(message); got != want {
-			t.Errorf("got %q, want %q", got, want)
-		}
-	}
-}

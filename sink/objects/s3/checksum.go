@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/minio/minio-go/v7"
+
+	"kcagent/sink/objects/transport"
 )
 
 // Headers that the client does not know as options of a request.
@@ -97,12 +99,8 @@ func checksumsOf(ctx context.Context, body io.ReaderAt, size int64, use algorith
 			hashes = append(hashes, h)
 		}
 	}
-	n, err := io.Copy(io.MultiWriter(hashes...), &endingReader{ctx, io.NewSectionReader(body, 0, size)})
-	if err == nil && n < size {
-		err = io.ErrUnexpectedEOF
-	}
-	if err != nil {
-		return checksums{}, &contentError{err}
+	if err := transport.Hash(ctx, io.MultiWriter(hashes...), body, 0, size); err != nil {
+		return checksums{}, err
 	}
 	var sums checksums
 	if use&useSHA256 != 0 {
@@ -116,22 +114,3 @@ func checksumsOf(ctx context.Context, body io.ReaderAt, size int64, use algorith
 	}
 	return sums, nil
 }
-
-// endingReader fails when ctx ends.
-type endingReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r *endingReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.r.Read(p)
-}
-
-// A contentError is an error of the caller's body, not of the store.
-type contentError struct{ err error }
-
-func (e *contentError) Error() string { return "read the content: " + e.err.Error() }
-func (e *contentError) Unwrap() error { return e.err }

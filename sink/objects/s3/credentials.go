@@ -19,6 +19,8 @@ import (
 
 	"kcagent/limits"
 	"kcagent/sink"
+	"kcagent/sink/objects/store"
+	"kcagent/sink/objects/transport"
 )
 
 // A source returns the credentials of requests.
@@ -61,28 +63,20 @@ func (f *fileSource) RetrieveWithCredContext(*credentials.CredContext) (credenti
 		if field.file == "" {
 			continue
 		}
-		text, err := os.ReadFile(field.file)
+		text, err := transport.ReadSecret("credentials."+field.name, field.file)
 		if err != nil {
-			return credentials.Value{}, &credentialsError{fmt.Errorf("read credentials.%s: %w", field.name, err)}
+			return credentials.Value{}, err
 		}
-		if *field.value = strings.TrimSpace(string(text)); *field.value == "" {
-			return credentials.Value{}, &credentialsError{fmt.Errorf("read credentials.%s: %s is empty", field.name, field.file)}
+		if strings.ContainsFunc(text, unicode.IsSpace) {
+			return credentials.Value{}, &store.CredentialsError{Err: fmt.Errorf("read credentials.%s: %s has more than one word; write the value alone", field.name, field.file)}
 		}
-		if strings.ContainsFunc(*field.value, unicode.IsSpace) {
-			return credentials.Value{}, &credentialsError{fmt.Errorf("read credentials.%s: %s has more than one word; write the value alone", field.name, field.file)}
-		}
+		*field.value = text
 	}
 	if v.SecretAccessKey == "" {
-		return credentials.Value{}, &credentialsError{errors.New("credentials.access_key_file requires credentials.secret_key_file")}
+		return credentials.Value{}, &store.CredentialsError{Err: errors.New("credentials.access_key_file requires credentials.secret_key_file")}
 	}
 	return v, nil
 }
-
-// A credentialsError says that there are no credentials.
-type credentialsError struct{ err error }
-
-func (e *credentialsError) Error() string { return e.err.Error() }
-func (e *credentialsError) Unwrap() error { return e.err }
 
 // environment is the chain of the process. All consumers share it, so that a thousand of them do not
 // request a thousand tokens of the same role.
@@ -181,7 +175,7 @@ func (c *chain) read(region string) error {
 			return nil
 		}
 		c.value = aws.Credentials{}
-		return &credentialsError{explainChain(err)}
+		return &store.CredentialsError{Err: explainChain(err)}
 	}
 	c.value, c.rejected, c.files, c.renew = found, false, files, time.Time{}
 	if found.CanExpire {

@@ -49,9 +49,7 @@ func (s *Store) explain(ctx context.Context, op operation, key string, err error
 	switch r := minio.ToErrorResponse(err); {
 	case r.Code != "":
 		permission, err = s.explainResponse(op, r)
-	case errors.As(err, new(*credentialsError)):
-		permission = new(string)
-	case errors.As(err, new(*contentError)), errors.Is(err, errNoStore), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.As(err, new(*store.CredentialsError)), errors.As(err, new(*transport.ContentError)), errors.Is(err, errNoStore), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 	default:
 		err = s.explainConnection(err)
 	}
@@ -99,20 +97,16 @@ func (s *Store) explainResponse(op operation, r minio.ErrorResponse) (permission
 	case r.StatusCode == http.StatusServiceUnavailable && strings.Contains(r.Code, " "): // the response to HEAD has no body
 		return nil, fmt.Errorf("the store limits the rate of requests, or is not available (%s)", r.Code)
 	case strings.Contains(r.Code, " "): // the status, because the body is not XML
-		return nil, fmt.Errorf("the store responds with %s", clip(r.Code))
+		return nil, fmt.Errorf("the store responds with %s", transport.Text(r.Code))
 	}
-	return nil, fmt.Errorf("the store responds with %s: %s", clip(r.Code), withoutIDs(r.Message))
+	return nil, fmt.Errorf("the store responds with %s: %s", transport.Text(r.Code), transport.Text(r.Message))
 }
 
 // errNoStore says that the response to a request that has succeeded lacks what each store returns.
 var errNoStore = errors.New("the response is not that of an S3 store; correct endpoint, which may be that of a console or of another server")
 
-var (
-	// deniedAction is part of Amazon's message about a permission.
-	deniedAction = regexp.MustCompile(`not authorized to perform: ([a-z0-9-]+:[A-Za-z]+)`)
-	// identifier matches what may differ between responses, or be a secret.
-	identifier = regexp.MustCompile(`[A-Za-z0-9+/=_-]{16,}`)
-)
+// deniedAction is part of Amazon's message about a permission.
+var deniedAction = regexp.MustCompile(`not authorized to perform: ([a-z0-9-]+:[A-Za-z]+)`)
 
 // explainDenied names the permission that is missing: that of the operation, unless Amazon names
 // another, such as one of the key that encrypts the bucket.
@@ -205,30 +199,11 @@ func explainChain(err error) error {
 	}
 	switch {
 	case errors.As(err, &api) && api.ErrorCode() != "":
-		return fmt.Errorf("get AWS credentials: %s: %s", api.ErrorCode(), withoutIDs(api.ErrorMessage()))
+		return fmt.Errorf("get AWS credentials: %s: %s", api.ErrorCode(), transport.Text(api.ErrorMessage()))
 	case strings.Contains(err.Error(), "no EC2 IMDS role found"):
 		return errors.New("no AWS credentials found in environment, profile, web identity, container or instance; set credentials.access_key_file and credentials.secret_key_file")
 	}
 	return fmt.Errorf("get AWS credentials: %w", limits.WithoutPorts(err))
-}
-
-// withoutIDs returns a message without identifiers, on one line and not too long.
-func withoutIDs(text string) string {
-	return clip(identifier.ReplaceAllStringFunc(strings.Join(strings.Fields(text), " "), func(word string) string {
-		if strings.ContainsAny(word, "0123456789") {
-			return "…"
-		}
-		return word
-	}))
-}
-
-// clip returns the beginning of a text that is too long for the log and the status.
-func clip(text string) string {
-	const limit = 300
-	if runes := []rune(text); len(runes) > limit {
-		return string(runes[:limit]) + "…"
-	}
-	return text
 }
 
 // status returns the HTTP status of a response that rejects a request; 0 if there is none.
@@ -240,7 +215,7 @@ func transient(err error) bool {
 	switch r.Code {
 	case "": // no response
 		certificate := errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, new(x509.UnknownAuthorityError))
-		return !certificate && !errors.As(err, new(transport.StallError)) && !errors.As(err, new(*credentialsError)) && !errors.As(err, new(*contentError)) && !errors.Is(err, errNoStore) && !errors.Is(err, errTooLarge)
+		return !certificate && !errors.As(err, new(transport.StallError)) && !errors.As(err, new(*store.CredentialsError)) && !errors.As(err, new(*transport.ContentError)) && !errors.Is(err, errNoStore) && !errors.Is(err, errTooLarge)
 	case "SlowDown", "InternalError", "RequestTimeout", "ServiceUnavailable": // also in a response that begins with 200
 		return true
 	}

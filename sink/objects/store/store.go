@@ -73,13 +73,25 @@ type PermissionError struct {
 
 func (e *PermissionError) Error() string { return e.Err.Error() }
 
-// Denied returns err as a [PermissionError], or err itself if permission is nil.
-func Denied(permission *string, err error) error {
-	if permission == nil {
-		return err
-	}
-	return &PermissionError{Permission: *permission, Err: err}
-}
-
 // Unwrap returns the whole error.
 func (e *PermissionError) Unwrap() error { return e.Err }
+
+// A CredentialsError says that there are no credentials.
+type CredentialsError struct{ Err error }
+
+func (e *CredentialsError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *CredentialsError) Unwrap() error { return e.Err }
+
+// Denied returns err as a [PermissionError] if a permission is missing, which permission names, or if
+// there are no credentials. Otherwise it returns err itself.
+func Denied(permission *string, err error) error {
+	switch {
+	case permission != nil:
+		return &PermissionError{Permission: *permission, Err: err}
+	case errors.As(err, new(*CredentialsError)):
+		return &PermissionError{Err: err}
+	}
+	return err
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"regexp"
 	"strings"
 	"time"
 
@@ -39,4 +40,22 @@ func Explain(at, caFile string, err error) error {
 		return fmt.Errorf("the server at %s does not respond by HTTP; correct endpoint", at)
 	}
 	return nil
+}
+
+// identifier matches what may differ between responses, or be a secret.
+var identifier = regexp.MustCompile(`[A-Za-z0-9+/=_-]{16,}`)
+
+// Text returns a message of a store without identifiers, on one line and short enough for the log and
+// the status.
+func Text(message string) string {
+	line := identifier.ReplaceAllStringFunc(strings.Join(strings.Fields(message), " "), func(word string) string {
+		if strings.ContainsAny(word, "0123456789") {
+			return "…"
+		}
+		return word // such as the name of a variable
+	})
+	if runes := []rune(line); len(runes) > 300 {
+		return string(runes[:300]) + "…"
+	}
+	return line
 }

@@ -1,5 +1,6 @@
-// Package transport sends the HTTP requests of all object stores, ends those that make no progress,
-// and explains errors of connections as the user reads them.
+// Package transport has what requests of all object stores have in common: connections, on which a
+// request ends if it makes no progress, the errors of connections and the messages of stores as the user
+// reads them, the checksum of the content of an upload, and files with secrets.
 package transport
 
 import (
