@@ -65,7 +65,7 @@ type feed struct {
 	topic      string
 	partitions int32
 	produced   int // records in each partition
-	// value returns the value of a record; nil stands for [kafkatest.Value].
+	// value returns the value of a record; nil means [kafkatest.Value].
 	value func(topic string, partition int32, seq int) []byte
 }
 

@@ -59,7 +59,7 @@ type PartitionObjects struct {
 // again.
 type Upload struct {
 	First, Next int64
-	Records     int64 // those of the plan, if it was found in the group
+	Records     int64 // of the plan, if it was found in the group
 	Bytes       int64
 	Objects     int       // of the range, as far as its records are read
 	Uploaded    int       // of these objects

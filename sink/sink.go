@@ -36,7 +36,7 @@ type Sink interface {
 	Encoder(tp TopicPartition) Encoder
 
 	// Limits returns what the next chunk of a partition may have. ok is false if the sink takes
-	// no chunk of the partition now, because an upload is behind. The sink calls Options.Ready
+	// no chunk of the partition now, because it waits for an upload. The sink calls Options.Ready
 	// once it takes chunks again.
 	Limits(tp TopicPartition) (l Limits, ok bool)
 
@@ -72,7 +72,8 @@ type Sink interface {
 	// again with the same c. The caller also calls it without another commit if c has no plan,
 	// and the group has committed the position of c already. If c has a plan, the sink uploads
 	// the objects of the plan in a goroutine of its own, and calls Options.Due when Plan has the
-	// next commit, or when an upload has failed. Publish must not be called while the result of the commit is unknown.
+	// next commit, or when an upload has failed. Publish must not be called while the result of
+	// the commit is unknown.
 	Publish(tp TopicPartition, c Commit)
 
 	// Objects returns what the sink holds for objects that are not published yet. A sink
@@ -128,10 +129,10 @@ func (w Window) Has(t time.Time) bool {
 // Limits say what the next chunk of a partition may have.
 type Limits struct {
 	// Bytes: the caller ends the chunk with the record that reaches it, so that a file can be
-	// completed at its configured size. 0 is no limit.
+	// completed at its configured size. 0 means no limit.
 	Bytes int
-	// Before: the chunk has no record at or after this offset, and its Next is not beyond it. 0 is
-	// no limit.
+	// Before: the chunk has no record at or after this offset, and its Next is not beyond it. 0
+	// means no limit.
 	Before int64
 }
 

@@ -22,7 +22,7 @@ type Count struct {
 }
 
 // A Run is a range of offsets that are missing or repeated, both ends included. At is the
-// file:line, or the key, of what comes after a hole, or of the first repeat.
+// file:line of the record, or the key of the object, after a hole or with the first repeat.
 type Run struct {
 	From int64  `json:"from"`
 	To   int64  `json:"to"`

@@ -19,7 +19,7 @@ const checkpointSuffix = "+checkpoint"
 const sidecars = ".kcagent"
 
 // Files returns the files that the arguments name: a file, all files below a folder without
-// the checkpoints and sidecars of sinks, or those that match a pattern such as /data/*.jsonl, for shells
+// the checkpoints and sidecars of sinks, or the files that match a pattern such as /data/*.jsonl, for shells
 // that do not expand it.
 func Files(args []string) ([]string, error) {
 	var files []string

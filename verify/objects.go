@@ -27,7 +27,7 @@ type Objects struct {
 	// Log, if not nil, explains with Deep the offsets that no object has.
 	Log Log
 	// Until is the time of the start. Objects that were stored later are left out: while an agent
-	// publishes, the list may have a range, and lack the one before it. The zero value is no limit.
+	// publishes, the list may have a range, and lack the one before it. The zero value means no limit.
 	Until time.Time
 	// Ignore, if not nil, reports keys of objects that never hold records.
 	Ignore func(key string) bool
@@ -183,7 +183,7 @@ func (o *Objects) parse(key string) (one object, ok bool) {
 	return object{}, false
 }
 
-// hasOffset reports whether a key contains 20 digits, as those of {first} and {last}.
+// hasOffset reports whether a key contains 20 digits, the length of {first} and {last}.
 func hasOffset(key string) bool {
 	digits := 0
 	for i := range len(key) {

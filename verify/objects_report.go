@@ -22,8 +22,7 @@ type ObjectsReport struct {
 // Prove lists the objects and writes the result: a table of the partitions, the gaps between ranges,
 // where offsets are missing or repeated, and which objects cannot be part of a proof. good is false
 // if there are any, except for gaps that the log explains, or, with AllowHoles, does not explain. An
-// error means that the store or the log cannot be read, or that there is no object of a consumer,
-// which proves nothing.
+// error means that the store or the log cannot be read, or that there is no object of a consumer.
 func (o *Objects) Prove(ctx context.Context, r ObjectsReport) (good bool, err error) {
 	p, err := o.prove(ctx)
 	if err != nil {

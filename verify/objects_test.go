@@ -193,7 +193,7 @@ func TestRangesAreProvenFromKeys(t *testing.T) {
 	}
 }
 
-// TestOtherKeysAreIgnored: they are named, as far as their number is small; those of the probe are not.
+// TestOtherKeysAreIgnored: the first few of them are named; probe objects are not.
 func TestOtherKeysAreIgnored(t *testing.T) {
 	s := newObjects(t, plain)
 	s.rangeOf("a2345678", 0, 9, 0)

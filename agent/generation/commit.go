@@ -100,14 +100,13 @@ func (f *flusher) commit(points map[*Partition]commitPoint) (published int, err 
 }
 
 // recordCommits records which partitions were committed, and lets the sink publish them. Of
-// several errors it returns that of the first partition, so that the text is the same with each
-// retry.
+// several errors it returns the error of the first partition, so that the text is the same with
+// each retry.
 func (f *flusher) recordCommits(resp *sarama.OffsetCommitResponse, sent map[*Partition]commitPoint) (published int, err error) {
 	var first *Partition
 	for p, at := range sent {
 		code, ok := resp.Errors[p.Topic][p.Partition]
-		switch {
-		case ok && code == sarama.ErrNoError:
+		if ok && code == sarama.ErrNoError {
 			published += f.recordCommit(p, at)
 			continue
 		}

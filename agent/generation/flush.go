@@ -142,7 +142,7 @@ func isSet(s <-chan struct{}) bool {
 	}
 }
 
-// flushNow flushes and commits, and plans the retry if that fails. While the gate is shut, the sink
+// flushNow flushes and commits, and schedules the retry if that fails. While the gate is shut, the sink
 // publishes everything.
 func (f *flusher) flushNow() {
 	f.verifyCommits()

@@ -44,8 +44,8 @@ type commitPoint struct {
 // settled reports that nothing of what the sink has accepted is left to be published.
 func (at commitPoint) settled() bool { return at.commit.Plan == nil && at.commit.Next == at.pos.Next }
 
-// pending reports that the sink still has to publish something of the partition. A plan whose records are not read to the end does not count: the
-// sink waits for records.
+// pending reports that the sink still has to publish something of the partition. A plan whose records
+// are not read to the end does not count: the sink waits for records.
 func (at commitPoint) pending() bool {
 	return at.planned && !at.settled() && (at.plan == nil || at.pos.Next >= at.plan.Next)
 }

@@ -124,7 +124,7 @@ func (g *Generation) completePlan(p *Partition, r *round) error {
 }
 
 // checkPlan returns an error if a later leader has replaced records of a plan: then the records that
-// are read now differ from those that were planned. Without a plan, it returns nil.
+// are read now differ from the planned ones. Without a plan, it returns nil.
 func checkPlan(p *Partition, plan *sink.Plan, c chunk) error {
 	if plan == nil {
 		return nil

@@ -78,8 +78,8 @@ func (c *checker) report(field, message, hint string) {
 	c.found = append(c.found, Finding{Field: field, Message: message, Hint: hint})
 }
 
-// Check returns what is wrong with a normalised block. topics are those of the consumer; nil
-// stands for any topic.
+// Check returns what is wrong with a normalised block. topics are the topics of the
+// consumer; nil means any topic.
 func Check(o sink.ObjectsSpec, topics []string) []Finding {
 	c := &checker{ObjectsSpec: o}
 	var bad *Finding
@@ -165,7 +165,7 @@ func Paths(o sink.ObjectsSpec, topics []string) (destination string, paths [][]s
 }
 
 // Overlap reports whether two normalised blocks could give two objects the same key, each with any of
-// its topics; nil topics stand for any topic.
+// its topics; nil topics mean any topic.
 func Overlap(a sink.ObjectsSpec, topicsA []string, b sink.ObjectsSpec, topicsB []string) bool {
 	destinationA, pathsA := Paths(a, topicsA)
 	destinationB, pathsB := Paths(b, topicsB)

@@ -132,7 +132,7 @@ func (s *fileSink) Limits(tp sink.TopicPartition) (sink.Limits, bool) {
 	return sink.Limits{Bytes: s.room(tp)}, true
 }
 
-// room returns how many bytes the next chunk of a partition should have; 0 is no limit.
+// room returns how many bytes the next chunk of a partition should have; 0 means no limit.
 func (s *fileSink) room(tp sink.TopicPartition) int {
 	r := s.Rules()
 	if r == nil || r.Size == 0 || s.env.NoRename.Load() {

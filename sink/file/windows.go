@@ -77,8 +77,8 @@ func (s *fileSink) windowsOf(tp sink.TopicPartition) *partitionWindows {
 	return p
 }
 
-// resumeWindows is Resume with windows. Files that lost records are opened again; the others keep
-// theirs, and drop those that are read again.
+// resumeWindows is Resume with windows. Files that lost records are opened again. The others keep
+// their records, and drop the ones that are read again.
 func (s *fileSink) resumeWindows(ctx context.Context, tp sink.TopicPartition) (sink.Ledger, error) {
 	p := s.windowsOf(tp)
 	p.pos, p.before = sink.Position{Next: -1}, 0

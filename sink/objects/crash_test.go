@@ -97,7 +97,7 @@ func crashAt(t *testing.T, n int, way string) bool {
 }
 
 // TestPlanIsCompletedByItsOwnSettings: after an edit, the objects of an open plan have the keys, format
-// and compression of the plan; the next range has those of the edited file.
+// and compression of the plan; the next range follows the edited file.
 func TestPlanIsCompletedByItsOwnSettings(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, 1, 10)

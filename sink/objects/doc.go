@@ -48,7 +48,7 @@
 //	    The topic is recreated, and the plan of the former topic is completed with new records.
 //	 9  The plan has all settings that decide about keys and records, and the destination.
 //	    A plans with one template, B completes with another: the records are in both objects.
-//	10  {first} and {last} are those of the plan, and {time} that of the records.
+//	10  {first} and {last} come from the plan, and {time} from the records.
 //	    Retention removes record 0, and B uploads 1 under a key of its own.
 //	11  The key has the topic id.
 //	    The topic is recreated, and the key belongs to an object of the former topic.
@@ -64,8 +64,8 @@
 //	    With latest, a crash before the first plan moves the start.
 //
 // This package keeps 1, 2, 4, 7, 9, 10, 12, 13 and 15. The template of the user keeps 11; the group's
-// client and package agent/generation keep the others. Rules 11 to 13 overlap on purpose: each turns
-// what another one misses into an error.
+// client and package agent/generation keep the others. Rules 11 to 13 overlap on purpose: if one of them
+// fails, another one leads to an error.
 //
 // # Why each record is in exactly one object
 //
@@ -95,9 +95,8 @@
 //   - Rebalance, and several agents: the flush at the end of a generation plans, uploads and commits
 //     as much as the time allows. The rest is an open plan, or is read again.
 //   - An edit while a plan is open: the plan has the settings of its range. Credentials, encryption,
-//     tags and the storage class are those of the present configuration; they decide about no key.
-//     If that names another server, the last three are those of the bucket: the server of the plan may
-//     reject them.
+//     tags and the storage class come from the present configuration; no key depends on them. If it
+//     names another server, the server of the plan gets none of the last three: it may reject them.
 //   - A reset by an operator. The offset has no metadata of an agent, so no plan applies, and a range
 //     begins there. See the limits.
 //   - A recreated topic has another topic id: plan and offset do not apply (8), and {topic_id} leads
@@ -137,7 +136,7 @@
 // HTTP clients, Go's among them, decompress what they download, and leave the name with .gz. Users of
 // Vector's and Fluent Bit's S3 sinks, which set it, report objects that gunzip does not read
 // (vectordotdev/vector#6241, fluent/fluent-bit#3676); Google Cloud Storage decompresses such objects
-// when they are downloaded. Tools such as Athena, Spark, DuckDB, zcat and zstdcat go by the extension.
+// when they are downloaded. Tools such as Athena, Spark, DuckDB, zcat and zstdcat use the extension.
 //
 // # The spool
 //

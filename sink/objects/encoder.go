@@ -11,8 +11,8 @@ func (s *objectsSink) Encoder(tp sink.TopicPartition) sink.Encoder {
 	return &encoder{partition: s.partition(tp)}
 }
 
-// An encoder encodes records by the settings of the range that grows, which are those of a plan while
-// it is completed.
+// An encoder encodes records by the settings of the range that grows or, while a plan is completed, of
+// the plan.
 type encoder struct {
 	partition *partition
 	settings  *settings // those of the last call

@@ -82,8 +82,8 @@ func TestFullDiskClosesOneRangeAtATime(t *testing.T) {
 	})
 }
 
-// TestLostSpool: records whose file is lost are read again. With an open plan, exactly those of the
-// plan are read.
+// TestLostSpool: records whose file is lost are read again. With an open plan, exactly the records of
+// the plan are read.
 func TestLostSpool(t *testing.T) {
 	for _, when := range []string{"while it grows", "before the plan", "before the upload", "during the upload"} {
 		t.Run(when, func(t *testing.T) {

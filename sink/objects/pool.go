@@ -56,7 +56,7 @@ func serverOf(s sink.ObjectsSpec) string {
 type queue struct {
 	pool   *pool
 	server string
-	ctx    context.Context // its labels are those of the goroutines
+	ctx    context.Context // the goroutines have its labels
 
 	// Guarded by pool.mu.
 	jobs    []func() bool
@@ -66,8 +66,8 @@ type queue struct {
 	done    sync.WaitGroup // of the jobs that run
 }
 
-// add adds a job, which returns whether it has succeeded. It may be called from any
-// goroutine, and does nothing after close.
+// add adds a job, which returns whether it has succeeded. It may be called from any goroutine, and does
+// nothing after close.
 func (q *queue) add(job func() bool) {
 	q.pool.mu.Lock()
 	defer q.pool.mu.Unlock()
@@ -159,7 +159,7 @@ func (p *pool) setStalled(server string, stalled bool) {
 	}
 }
 
-// close discards the jobs that wait, and waits for those that run.
+// close discards the waiting jobs, and waits for the running ones.
 func (q *queue) close() {
 	q.pool.mu.Lock()
 	q.jobs, q.closed = nil, true

@@ -146,8 +146,8 @@ func (s *objectsSink) Limits(tp sink.TopicPartition) (l sink.Limits, ok bool) {
 	return sink.Limits{Bytes: p.room()}, true
 }
 
-// room returns how many bytes the next chunk should have; 0 is no limit. What a chunk adds to a
-// compressed object is not known before. The caller holds mu.
+// room returns how many bytes the next chunk should have; 0 means no limit. By how much a chunk
+// enlarges a compressed object is not known in advance. The caller holds mu.
 func (p *partition) room() int {
 	size, codec := int64(p.sink.spec.Load().Rotate.Size), p.sink.current.Load().codec
 	left := size

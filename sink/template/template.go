@@ -53,7 +53,7 @@ type part struct {
 	text string // the literal text, or the layout of a time
 }
 
-// Values replace the placeholders. Only those that the template has are used.
+// Values replace the placeholders. A template ignores values of placeholders that it does not have.
 type Values struct {
 	Name, Topic string
 	Partition   int32
@@ -115,7 +115,7 @@ func Parse(text string, zone *time.Location) (*Template, error) {
 	if strings.ContainsFunc(text, isControl) {
 		return fail("contains a control character", "remove it")
 	}
-	// With values that are short, the elements of the path are those of the text and the layouts.
+	// With short values, an element . or .. of the path can only come from the text and the layouts.
 	sample, err := t.render(nil, Values{Name: "n", Topic: "t", Time: time.Unix(0, 0)})
 	if err == nil {
 		err = checkElements(sample)
@@ -215,7 +215,7 @@ func topicCharacter(c rune) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '.' || c == '_' || c == '-'
 }
 
-// isControl reports whether c is a control character, or stands for bytes that are no UTF-8.
+// isControl reports whether c is a control character, or replaces bytes that are not UTF-8.
 func isControl(c rune) bool { return unicode.IsControl(c) || c == utf8.RuneError }
 
 func isSeparator(c rune) bool { return c == '/' || c == '\\' || isControl(c) }

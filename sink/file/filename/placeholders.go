@@ -29,7 +29,7 @@ func HasTime(path string) bool { return strings.Contains(path, timePrefix) }
 // timePrefix begins a placeholder that package template replaces.
 const timePrefix = "{time:"
 
-// wordPlaceholder and numberPlaceholder stand for the parts of a path that change with time. Only
+// wordPlaceholder and numberPlaceholder replace the parts of a path that change with time. Only
 // [TimePattern] returns them.
 const (
 	wordPlaceholder   = "{word}"
@@ -38,8 +38,8 @@ const (
 
 var timePlaceholder = regexp.MustCompile(`\{time:([^{}]*)\}`)
 
-// longest is the time with the longest text, on a Wednesday in September; other is one of which
-// every letter differs.
+// longest is the time with the longest text, on a Wednesday in September. Each letter of the text of
+// other differs from it.
 var (
 	longest = time.Date(2026, 9, 30, 22, 58, 59, 0, time.UTC)
 	other   = time.Date(2026, 5, 8, 1, 1, 1, 0, time.UTC)
@@ -52,8 +52,8 @@ func atTime(path string, at time.Time) string {
 	})
 }
 
-// TimePattern replaces {time:LAYOUT} by a pattern of all its texts, or of more. The result has an element
-// for each element of the path, as other paths have.
+// TimePattern replaces {time:LAYOUT} by a pattern that matches all its texts, and maybe others. The
+// result has as many elements as each path that it matches.
 func TimePattern(path string) string {
 	return timePlaceholder.ReplaceAllStringFunc(path, func(found string) string {
 		layout := timePlaceholder.FindStringSubmatch(found)[1]

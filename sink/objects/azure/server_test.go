@@ -70,7 +70,7 @@ func TestErrorsNameCauseAndNextStep(t *testing.T) {
 		code, message, detail string
 		call                  func(*Store) error
 		want                  string
-		permission            string // "-" if it is no error of permissions
+		permission            string // "-" if the error is not about permissions
 	}{
 		{"write", 403, mismatch, denied, "", put, "upload az://c/p/k: access denied; grant " + blobs + "write" + owner, blobs + "write"},
 		{"look up", 403, mismatch, denied, "", head, "look up az://c/p/k: access denied; grant " + blobs + "read" + owner, blobs + "read"},

@@ -225,7 +225,7 @@ func (s *Store) wrap(op, key string, err error) error {
 	return whole
 }
 
-// checkKey reports a key that is no path below the folder, or that would hide an object.
+// checkKey reports a key that is not a path below the folder, or that would hide an object.
 func checkKey(key string) error {
 	if !fs.ValidPath(key) || key == "." {
 		return fmt.Errorf("invalid key %q: use a relative path without empty, . and .. elements", key)

@@ -48,7 +48,7 @@ func keys(t *testing.T, s *Store, prefix string) []string {
 	return all
 }
 
-// files returns the names of all files below dir that are not hidden, and of those that are.
+// files returns the names of all files below dir: visible and hidden ones.
 func files(t *testing.T, dir string) (visible, hiddenFiles []string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
@@ -74,8 +74,8 @@ var someAttributes = store.Attributes{
 	Meta: map[string]string{"kcagentfirst": "00000000000000000042"},
 }
 
-// TestContract also leaves an upload unfinished as a crash does: its files are those of a Put that
-// has not ended.
+// TestContract also leaves an upload unfinished as a crash does, with the files of a Put that has not
+// ended.
 func TestContract(t *testing.T) {
 	storetest.TestStore(t, func(t *testing.T) *storetest.Target {
 		s := openFolder(t, t.TempDir())
@@ -98,7 +98,7 @@ func TestContract(t *testing.T) {
 	})
 }
 
-// crash leaves what an upload leaves that is killed before its object is visible.
+// crash leaves the files of an upload that is killed before its object is visible.
 func crash(t *testing.T, s *Store, key string) {
 	t.Helper()
 	other := openFolder(t, t.TempDir())
@@ -166,8 +166,8 @@ func TestReadersOfTheFolderFindOnlyObjects(t *testing.T) {
 	}
 }
 
-// TestObjectIsInvisibleUntilItIsWhole: while Put reads the content, there is no object. What a
-// crash at this moment leaves is no object either, and AbortUploads removes it.
+// TestObjectIsInvisibleUntilItIsWhole: while Put reads the content, the object does not
+// exist. After a crash at this moment, it does not exist either, and AbortUploads removes the files.
 func TestObjectIsInvisibleUntilItIsWhole(t *testing.T) {
 	s, crashed := openFolder(t, t.TempDir()), filepath.Join(t.TempDir(), "crashed")
 	err := s.Put(t.Context(), "a/b", readerAt(func(p []byte, off int64) (int, error) {

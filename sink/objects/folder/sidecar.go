@@ -37,7 +37,8 @@ func (c *sidecar) describes(info fs.FileInfo) bool {
 }
 
 // Names of the files of an upload, in the hidden folder beside the object. The last + separates
-// the name of the object from the upload's. A long one is replaced by its hash, so that both fit into a file name.
+// the name of the object from the id of the upload. A long name of an object is replaced by its hash, so
+// that both fit into a file name.
 const (
 	partEnd    = ".part"
 	sidecarEnd = ".json"

@@ -65,7 +65,7 @@ func TestErrorsNameCauseAndNextStep(t *testing.T) {
 		reason, message string
 		call            func(*Store) error
 		want            string
-		permission      string // "-" if it is no error of permissions
+		permission      string // "-" if the error is not about permissions
 	}{
 		{"create", 403, "forbidden", "access denied", put, "upload gs://b/p/k: access denied; grant storage.objects.create to the owner of credentials.service_account_file", "storage.objects.create"},
 		{"get", 403, "forbidden", "access denied", head, "look up gs://b/p/k: access denied; grant storage.objects.get to the owner of credentials.service_account_file", "storage.objects.get"},

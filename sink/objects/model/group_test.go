@@ -36,7 +36,7 @@ type commit struct {
 // A group is the state of the consumer group at its coordinator.
 type group struct {
 	generation int
-	members    [agents]int // member id of each agent; 0 if it is no member
+	members    [agents]int // member id of each agent; 0 if it is not a member
 	lastMember int
 	owner      int // the agent that is assigned the partition
 	exists     bool

@@ -13,13 +13,13 @@ const (
 	planFirst           rule = 1 + iota // the plan is committed before any byte is visible
 	putAfterPlan                        // a PUT begins only after the success of the own plan commit
 	lateFetch                           // the committed offset is read after the generation began
-	adopt                               // a plan that is found is completed; nobody replaces it
+	adopt                               // a plan that is found is completed, and never replaced
 	ownToken                            // a commit carries the token of the assignment
 	unknownResult                       // after a lost response: read back, else leave the group
 	allObjects                          // b is committed only after every object is acknowledged or seen
 	sameTopic                           // metadata carries cluster and topic; a plan needs both, and a
 	planSettings                        // the settings of the plan decide about keys and records
-	planRange                           // {first} and {last} are those of the plan
+	planRange                           // {first} and {last} come from the plan
 	topicInKey                          // the key contains the topic id
 	checkIdentity                       // the identity is checked on each HEAD and 412
 	headFirst                           // HEAD before PUT

@@ -9,7 +9,7 @@ type key struct {
 	hour, topic, first, last int
 }
 
-// noKey stands for a placeholder that a key does not contain.
+// noKey is the value of a placeholder that a key does not contain.
 const noKey = -1
 
 type object struct {

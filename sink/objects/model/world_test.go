@@ -56,7 +56,7 @@ type world struct {
 	violated string
 	broken   string // the invariant
 
-	trace *strings.Builder // nil if nobody reads it
+	trace *strings.Builder // nil if it is not read
 }
 
 // maxRecords and maxHistories are how many the sets of bits can hold.

@@ -37,7 +37,7 @@ func (c *Client) caFile() string {
 }
 
 // Connection returns the cause of an error of a connection to a host as the user reads it. caFile
-// is the file with the authorities; "" means those of the system.
+// is the file with the authorities; "" means the authorities of the system.
 func Connection(host, caFile string, err error) error {
 	if sent, ok := errors.AsType[*url.Error](err); ok {
 		err = sent.Err

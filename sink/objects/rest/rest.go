@@ -1,6 +1,6 @@
-// Package rest sends the requests of object stores whose API is plain HTTP. It repeats those that can
-// succeed soon, and explains errors of connections as the user reads them. Package transport ends
-// those that make no progress.
+// Package rest sends the requests of object stores whose API is plain HTTP. It repeats a request
+// that can succeed soon, and explains errors of connections as the user reads them. Package transport
+// ends a request that makes no progress.
 package rest
 
 import (

@@ -28,7 +28,7 @@ func TestErrorsNameTheNextStep(t *testing.T) {
 		status        int
 		code, message string
 		want          string
-		permission    string // "none" is no PermissionError
+		permission    string // "none" if the error is not a PermissionError
 	}{
 		{404, "NoSuchBucket", "The specified bucket does not exist", "bucket lake does not exist; create it, or correct url", "none"},
 		{403, "AccessDenied", "Access Denied", "access denied; grant s3:PutObject to the owner of " + files, "s3:PutObject"},

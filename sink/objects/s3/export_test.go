@@ -9,7 +9,7 @@ import (
 	"kcagent/sink"
 )
 
-// Tuning are the limits that tests change; those that are zero stay.
+// Tuning has the limits that tests change. A limit of zero is not changed.
 type Tuning struct {
 	Stall        time.Duration
 	Single, Part int64

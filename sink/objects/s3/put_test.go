@@ -68,8 +68,8 @@ func TestPartsHoldTheLargestObject(t *testing.T) {
 	}
 }
 
-// TestSettingsOfObjects: encryption, storage class and tags are those of both kinds of uploads, and
-// each request has a checksum.
+// TestSettingsOfObjects: both kinds of uploads have encryption, storage class and tags, and each
+// request has a checksum.
 func TestSettingsOfObjects(t *testing.T) {
 	const key = "arn:aws:kms:us-east-1:1:key/2"
 	for _, size := range []int{10, 2 * minPart} {

@@ -19,12 +19,12 @@ import (
 )
 
 // A File is an object that grows. It is open only during a call, and needs no memory for its
-// records: those that are too few for a compressed frame are in a second file, the tail. Only one
+// records: records that are too few for a compressed frame are in a second file, the tail. Only one
 // goroutine at a time may call its methods, but Open and Read may be called at the same time once
 // nothing is appended any more.
 //
-// A File relies on the lengths that it has counted, not on those of the files on the disk: what a
-// failed write leaves is truncated at once, or by the next write.
+// A File relies on the lengths that it has counted, not on the sizes of the files on the disk. Bytes of
+// a failed write are truncated at once, or by the next write.
 type File struct {
 	folder *Folder
 	path   string

@@ -42,7 +42,7 @@ func newFolder(t *testing.T, root string) *Folder {
 	return f
 }
 
-// lines returns n bytes of lines that differ from those of other calls.
+// lines returns n bytes of lines that differ from the lines of other calls.
 func lines(n, from int) []byte {
 	return append(fmt.Appendf(nil, "chunk %d of ", from), manyLines[:n]...)
 }

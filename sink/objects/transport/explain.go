@@ -14,7 +14,7 @@ import (
 )
 
 // Explain returns the cause of an error of a connection to a host, or nil if it is unknown. caFile is
-// the file with the authorities; "" means those of the system.
+// the file with the authorities; "" means the authorities of the system.
 func Explain(at, caFile string, err error) error {
 	var host x509.HostnameError
 	var invalid x509.CertificateInvalidError

@@ -14,8 +14,8 @@ import (
 	"kcagent/sink"
 )
 
-// A Transport sends requests, and ends those that do not make progress. It limits no request as a
-// whole, because an upload may take hours.
+// A Transport sends requests, and ends a request that makes no progress. It does not limit the time of
+// a request as a whole, because an upload may take hours.
 type Transport struct {
 	// Stall returns how long a request may be without progress. It must not be changed while there
 	// are requests.
@@ -27,7 +27,7 @@ type Transport struct {
 }
 
 // New returns a transport on the connections of the process. It checks the file with the authorities.
-// A nil spec trusts those of the system.
+// With a nil spec, it trusts the authorities of the system.
 func New(spec *sink.ObjectsTLS, stall func(*http.Request) time.Duration) (*Transport, error) {
 	t := &Transport{Stall: stall}
 	if spec != nil {

@@ -36,7 +36,7 @@ type Call struct {
 	Key string // or the prefix of a List
 }
 
-// A Fault is what happens to a call. The zero value is no fault.
+// A Fault is what happens to a call. The zero value means no fault.
 type Fault struct {
 	// Before is the error of a call that has no effect.
 	Before error
@@ -116,7 +116,7 @@ func (m *Memory) Put(ctx context.Context, key string, body io.ReaderAt, size int
 	if f.Late != nil {
 		m.shared.late.Go(func() {
 			<-f.Late
-			_ = m.shared.put(key, data, a) // nobody receives the response
+			_ = m.shared.put(key, data, a) // the caller receives no response
 		})
 		if f.After == nil {
 			<-ctx.Done()
