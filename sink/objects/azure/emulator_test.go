@@ -16,7 +16,6 @@ import (
 	"kcagent/e2e/aztest"
 	"kcagent/sink"
 	"kcagent/sink/objects/rest"
-	"kcagent/sink/objects/store"
 	"kcagent/sink/objects/store/storetest"
 )
 
@@ -53,16 +52,8 @@ func TestEmulator(t *testing.T) {
 	t.Run("contract below a prefix with a signature", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "sas")
 		writeFile(t, file, aztest.Signature("rwdlc", time.Now().Add(time.Hour)))
-		all, runs := spec(t), 0
-		outside := openStore(t, all)
-		storetest.TestStore(t, func(t *testing.T) *storetest.Target {
-			runs++
-			prefix := fmt.Sprintf("a b/%d", runs)
-			for _, neighbour := range []string{prefix + "0/x", prefix} {
-				if err := outside.Put(t.Context(), neighbour, strings.NewReader("x"), 1, store.Attributes{}); err != nil {
-					t.Fatal(err)
-				}
-			}
+		all := spec(t)
+		storetest.TestStoreBelowPrefixes(t, openStore(t, all), func(t *testing.T, prefix string) *storetest.Target {
 			s := all
 			s.URL, s.Credentials = s.URL+"/"+prefix, sink.Credentials{SASTokenFile: file}
 			return target(openStore(t, s))
@@ -89,23 +80,7 @@ func testAttributes(t *testing.T, spec sink.ObjectsSpec) {
 	s := openStore(t, spec)
 	for _, size := range []int64{100, s.whole + 1} {
 		key := fmt.Sprint(size, ".gz")
-		content := "\x1f\x8b" + strings.Repeat("x", int(size)-2)
-		if err := s.Put(t.Context(), key, strings.NewReader(content), size, store.Attributes{ContentType: "text/plain", ContentEncoding: "gzip"}); err != nil {
-			t.Fatal(err)
-		}
-		o, err := s.Head(t.Context(), key)
-		if err != nil || o.ContentEncoding != "gzip" || o.ContentType != "text/plain" {
-			t.Errorf("Head: %+v, %v", o, err)
-		}
-		r, err := s.Open(t.Context(), key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := io.ReadAll(r)
-		_ = r.Close()
-		if err != nil || string(got) != content {
-			t.Errorf("got %d bytes, %v, want what was uploaded", len(got), err)
-		}
+		storetest.TestEncoding(t, s, key, size)
 		resp, err := s.call(t.Context(), rest.Request{Method: http.MethodHead, URL: s.objectURL(key)})
 		if err != nil {
 			t.Fatal(err)
@@ -144,7 +119,7 @@ func testUnfinished(t *testing.T, spec sink.ObjectsSpec) {
 		t.Errorf("listed: %+v, %v", o, err)
 	}
 	content := strings.Repeat("x", int(s.whole)+1)
-	if err := s.Put(t.Context(), "k", strings.NewReader(content), int64(len(content)), store.Attributes{}); err != nil {
+	if err := storetest.PutText(s, "k", content); err != nil {
 		t.Fatal(err)
 	}
 	const join = "<BlockList><Uncommitted>" + id + "</Uncommitted></BlockList>"
@@ -161,29 +136,23 @@ func testEmulatorErrors(t *testing.T, spec sink.ObjectsSpec) {
 	missing := spec
 	missing.URL = "az://none/p"
 	s := openStore(t, missing)
-	const want = "upload az://none/p/k: container none does not exist; create it, or correct url"
-	for _, size := range []int64{1, s.whole + 1} {
-		if err := s.Put(t.Context(), "k", strings.NewReader(strings.Repeat("x", int(size))), size, store.Attributes{}); err == nil || err.Error() != want {
-			t.Errorf("%d bytes: got %v, want %s", size, err, want)
-		}
-	}
+	storetest.TestMissingBucket(t, s, s.whole+1, "upload az://none/p/k: container none does not exist; create it, or correct url")
 	if _, err := s.Head(t.Context(), "k"); err == nil || !strings.HasSuffix(err.Error(), "create it, or correct url") {
 		t.Errorf("Head: %v", err)
 	}
 	spec.Credentials = sink.Credentials{SASTokenFile: sas}
 	s = openStore(t, spec)
-	put := func() error { return s.Put(t.Context(), "k", strings.NewReader("x"), 1, store.Attributes{}) }
 	writeFile(t, sas, aztest.Signature("rl", time.Now().Add(time.Hour)))
-	if err := put(); err == nil || err.Error() != "upload "+spec.URL+"/k: access denied; renew credentials.sas_token_file with the permission c" {
+	if err := storetest.CallPut(s); err == nil || err.Error() != "upload "+spec.URL+"/k: access denied; renew credentials.sas_token_file with the permission c" {
 		t.Errorf("without permission: %v", err)
 	}
 	writeFile(t, sas, aztest.Signature("rwdlc", time.Now().Add(time.Hour)))
-	if err := put(); err != nil {
+	if err := storetest.CallPut(s); err != nil {
 		t.Errorf("the changed file is not read: %v", err)
 	}
 	spec.Credentials = sink.Credentials{AccountKeyFile: wrong}
 	s = openStore(t, spec)
-	if err := put(); err == nil {
+	if err := storetest.CallPut(s); err == nil {
 		t.Error("a wrong key is accepted")
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"kcagent/e2e/gcstest"
 	"kcagent/sink"
 	"kcagent/sink/objects/rest"
-	"kcagent/sink/objects/store"
 	"kcagent/sink/objects/store/storetest"
 )
 
@@ -49,16 +48,8 @@ func TestEmulator(t *testing.T) {
 	})
 	t.Run("contract below a prefix", func(t *testing.T) {
 		name := bucket(t)
-		outside := openStore(t, sink.ObjectsSpec{URL: "gs://" + name, Endpoint: endpoint})
-		runs := 0
-		storetest.TestStore(t, func(t *testing.T) *storetest.Target {
-			runs++
-			prefix := fmt.Sprintf("a b/%d", runs)
-			for _, neighbour := range []string{prefix + "0/x", prefix} {
-				if err := outside.Put(t.Context(), neighbour, strings.NewReader("x"), 1, store.Attributes{}); err != nil {
-					t.Fatal(err)
-				}
-			}
+		all := openStore(t, sink.ObjectsSpec{URL: "gs://" + name, Endpoint: endpoint})
+		storetest.TestStoreBelowPrefixes(t, all, func(t *testing.T, prefix string) *storetest.Target {
 			s := openStore(t, sink.ObjectsSpec{URL: "gs://" + name + "/" + prefix, Endpoint: endpoint})
 			return &storetest.Target{Store: s, Conditional: true, Large: 2 * s.part}
 		})
@@ -68,12 +59,7 @@ func TestEmulator(t *testing.T) {
 	})
 	t.Run("missing bucket", func(t *testing.T) {
 		s := openStore(t, sink.ObjectsSpec{URL: "gs://none/p", Endpoint: endpoint})
-		const want = "upload gs://none/p/k: bucket none does not exist; create it, or correct url"
-		for _, size := range []int64{1, s.part + 1} {
-			if err := s.Put(t.Context(), "k", strings.NewReader(strings.Repeat("x", int(size))), size, store.Attributes{}); err == nil || err.Error() != want {
-				t.Errorf("%d bytes: got %v, want %s", size, err, want)
-			}
-		}
+		storetest.TestMissingBucket(t, s, s.part+1, "upload gs://none/p/k: bucket none does not exist; create it, or correct url")
 	})
 }
 
@@ -83,23 +69,7 @@ func testEncoding(t *testing.T, spec sink.ObjectsSpec) {
 	s := openStore(t, spec)
 	for _, size := range []int64{100, s.part + 1} {
 		key := fmt.Sprint(size, ".gz")
-		content := "\x1f\x8b" + strings.Repeat("x", int(size)-2)
-		if err := s.Put(t.Context(), key, strings.NewReader(content), size, store.Attributes{ContentType: "text/plain", ContentEncoding: "gzip"}); err != nil {
-			t.Fatal(err)
-		}
-		o, err := s.Head(t.Context(), key)
-		if err != nil || o.ContentEncoding != "gzip" || o.ContentType != "text/plain" {
-			t.Errorf("Head: %+v, %v", o, err)
-		}
-		r, err := s.Open(t.Context(), key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := io.ReadAll(r)
-		_ = r.Close()
-		if err != nil || string(got) != content {
-			t.Errorf("got %d bytes, %v, want what was uploaded", len(got), err)
-		}
+		storetest.TestEncoding(t, s, key, size)
 		resp, err := s.client.Do(t.Context(), rest.Request{Method: http.MethodGet, URL: s.objectURL(key)})
 		if err != nil {
 			t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"kcagent/sink"
+	"kcagent/sink/objects/store/storetest"
 	"kcagent/sink/objects/transport"
 )
 
@@ -37,13 +38,6 @@ func client(t *testing.T, server *httptest.Server, spec *sink.ObjectsTLS) *Clien
 	t.Cleanup(c.Close)
 	c.pause = time.Millisecond
 	return c
-}
-
-func serve(t *testing.T, h http.HandlerFunc) *httptest.Server {
-	t.Helper()
-	server := httptest.NewServer(h)
-	t.Cleanup(func() { server.CloseClientConnections(); server.Close() })
-	return server
 }
 
 // TestTransientFailuresAreRepeated: a request is sent again, with its body, a few times, unless it
@@ -66,7 +60,7 @@ func TestTransientFailuresAreRepeated(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var requests atomic.Int32
-			server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			server := storetest.Serve(t, func(w http.ResponseWriter, r *http.Request) {
 				body, _ := io.ReadAll(r.Body)
 				if string(body) != "content" {
 					t.Errorf("the body is %q", body)
@@ -91,7 +85,7 @@ func TestTransientFailuresAreRepeated(t *testing.T) {
 // TestUnreadableBodyIsNotRepeated: the error is that of the body.
 func TestUnreadableBodyIsNotRepeated(t *testing.T) {
 	var requests atomic.Int32
-	server := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+	server := storetest.Serve(t, func(_ http.ResponseWriter, r *http.Request) {
 		requests.Add(1)
 		_, _ = io.Copy(io.Discard, r.Body)
 	})
@@ -112,19 +106,19 @@ func (r failingReader) Read([]byte) (int, error) { return 0, r.err }
 // TestErrorsOfConnections: the text has the host and the cause, and neither the URL, which can have
 // a signature, nor a port that differs each time.
 func TestErrorsOfConnections(t *testing.T) {
-	silent := serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
-	halted := serve(t, func(w http.ResponseWriter, r *http.Request) {
+	silent := storetest.Serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	halted := storetest.Serve(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write([]byte("begin"))
 		w.(http.Flusher).Flush()
 		<-r.Context().Done()
 	})
-	gone := serve(t, nil)
+	gone := storetest.Serve(t, nil)
 	gone.Close()
 	secure := httptest.NewUnstartedServer(nil)
 	secure.Config.ErrorLog = quiet
 	secure.StartTLS()
 	defer secure.Close()
-	plain := serve(t, func(http.ResponseWriter, *http.Request) {})
+	plain := storetest.Serve(t, func(http.ResponseWriter, *http.Request) {})
 	for name, c := range map[string]struct {
 		server *httptest.Server
 		url    string
@@ -175,7 +169,7 @@ func TestAuthorities(t *testing.T) {
 // TestEndOfTheContext: the error is that of the context, not of the connection.
 func TestEndOfTheContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	server := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+	server := storetest.Serve(t, func(_ http.ResponseWriter, r *http.Request) {
 		cancel()
 		<-r.Context().Done()
 	})

@@ -4,12 +4,12 @@ import (
 	"io"
 	"log"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"kcagent/sink"
+	"kcagent/sink/objects/store/storetest"
 )
 
 // quiet drops what a server logs about clients that reject its certificate.
@@ -18,14 +18,7 @@ var quiet = log.New(io.Discard, "", 0)
 const secret = "do-not-show-this-secret-key"
 
 // fake starts a store that is a function, and returns its URL.
-func fake(t *testing.T, h http.HandlerFunc) string {
-	s := httptest.NewServer(h)
-	t.Cleanup(func() {
-		s.CloseClientConnections()
-		s.Close()
-	})
-	return s.URL
-}
+func fake(t *testing.T, h http.HandlerFunc) string { return storetest.Serve(t, h).URL }
 
 func file(t *testing.T, name, text string) string {
 	t.Helper()
