@@ -69,12 +69,12 @@ func PlanSettings(s sink.ObjectsSpec) map[string]string {
 // out if the plan has another server, which may reject them. Credentials remain: each kind of store has
 // keys of its own.
 func withPlan(s sink.ObjectsSpec, named map[string]string) sink.ObjectsSpec {
-	present, endpoint := attributesOf(s), s.Endpoint
+	present, endpoint := providerOf(s), s.Endpoint
 	s.URL, s.Endpoint, s.Region, s.Account = named[planURL], named[planEndpoint], named[planRegion], named[planAccount]
 	s.PathStyle = named[planPathStyle] == "true"
 	s.Key, s.TimeZone = named[planKey], named[planZone]
 	s.Format, s.Compression = sink.Format(named[planFormat]), sink.Compression(named[planCompression])
-	if attributesOf(s) != present {
+	if providerOf(s) != present {
 		s.ServerSideEncryption, s.StorageClass, s.Tags = "", "", nil
 	}
 	if s.Endpoint == "" && endpoint != "" { // the provider has no certificate of a private authority
@@ -83,9 +83,9 @@ func withPlan(s sink.ObjectsSpec, named map[string]string) sink.ObjectsSpec {
 	return s
 }
 
-// attributesOf returns a text that differs between stores that know different storage classes and
+// providerOf returns a text that differs between stores that have different storage classes and
 // encryption keys.
-func attributesOf(s sink.ObjectsSpec) string {
+func providerOf(s sink.ObjectsSpec) string {
 	scheme, _, _ := strings.Cut(s.URL, "://")
 	return strings.Join([]string{scheme, s.Endpoint, s.Region, s.Account}, " ")
 }
