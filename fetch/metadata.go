@@ -225,6 +225,9 @@ const (
 // ErrEnded is what every call returns after Run has returned.
 var ErrEnded = metadata.ErrEnded
 
+// ErrDisputed is [metadata.ErrDisputed].
+var ErrDisputed = metadata.ErrDisputed
+
 // NewPin is [dial.NewPin].
 func NewPin(id string) *Pin { return dial.NewPin(id) }
 
@@ -256,6 +259,11 @@ func (f *Fetcher) Refresh(ctx context.Context, topics []string) error {
 // RefreshSince is [metadata.Client.RefreshSince].
 func (f *Fetcher) RefreshSince(ctx context.Context, topics []string, since time.Time) error {
 	return f.metadata.RefreshSince(ctx, topics, since)
+}
+
+// Confirm is [metadata.Client.Confirm].
+func (f *Fetcher) Confirm(ctx context.Context, topics []string) error {
+	return f.metadata.Confirm(ctx, topics)
 }
 
 // Partitions is [metadata.Client.Partitions].

@@ -2,10 +2,12 @@ package generation
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -13,6 +15,7 @@ import (
 	"kcagent/agent/offsets"
 	"kcagent/agent/outage"
 	"kcagent/condition"
+	"kcagent/fetch"
 	"kcagent/logkey"
 	"kcagent/sink"
 )
@@ -28,7 +31,7 @@ type commitState struct {
 const verifyAfter = 5 * time.Second
 
 // commitPoints returns what is to be committed of the partitions of points after a good flush, and
-// removes the partitions that the sink has reopened since the flush.
+// removes the partitions that the sink has reopened since the flush, and those whose topic was recreated.
 func (f *flusher) commitPoints(points map[*Partition]flushPoint) map[*Partition]commitPoint {
 	commits := make(map[*Partition]commitPoint, len(points))
 	f.pending = false
@@ -37,7 +40,7 @@ func (f *flusher) commitPoints(points map[*Partition]flushPoint) map[*Partition]
 		if at.planned {
 			at.commit = f.env.Sink.Plan(p.TopicPartition, at.pos)
 		}
-		if at.commit.Next < 0 || !p.recordFlush(at) {
+		if at.commit.Next < 0 || at.planned && f.recreated(p, at.pos) || !p.recordFlush(at) {
 			delete(points, p)
 			continue
 		}
@@ -50,7 +53,7 @@ func (f *flusher) commitPoints(points map[*Partition]flushPoint) map[*Partition]
 // commit commits what differs from what the group has committed, and then lets the sink publish
 // it. It returns the number of partitions whose commit the sink has published since. commit sends
 // the request itself, because the session's Commit hides errors.
-func (f *flusher) commit(points map[*Partition]commitPoint) (published int, err error) {
+func (f *flusher) commit(ctx context.Context, points map[*Partition]commitPoint) (published int, err error) {
 	req := sarama.NewOffsetCommitRequest(f.env.Client.Config(), f.group)
 	req.ConsumerGroupGeneration, req.ConsumerID = f.session.GenerationID(), f.session.MemberID()
 	if f.instanceID != "" {
@@ -68,14 +71,19 @@ func (f *flusher) commit(points map[*Partition]commitPoint) (published int, err 
 		}
 		switch {
 		case p.needsCommit(at):
-			req.AddBlockWithLeaderEpoch(p.Topic, p.Partition, at.commit.Next, at.commit.Epoch.Kafka(), 0, at.meta.String())
 			sent[p] = at
 		case at.planned && at.commit.Plan == nil: // committed before, with another nonce
 			f.env.Sink.Publish(p.TopicPartition, at.commit)
 		}
 	}
+	if err := f.confirmTopics(ctx, sent); err != nil {
+		return 0, fmt.Errorf("commit offsets of group %s: %w", f.group, err)
+	}
 	if len(sent) == 0 {
 		return 0, nil
+	}
+	for p, at := range sent {
+		req.AddBlockWithLeaderEpoch(p.Topic, p.Partition, at.commit.Next, at.commit.Epoch.Kafka(), 0, at.meta.String())
 	}
 	began := time.Now()
 	resp, err := f.sendCommit(req, sent)
@@ -97,6 +105,39 @@ func (f *flusher) commit(points map[*Partition]commitPoint) (published int, err 
 		f.commits = commitState{verifyAt: time.Now().Add(verifyAfter)}
 	}
 	return published, nil
+}
+
+// confirmTopics returns an error if the topic of a new plan was recreated, or may have been: its records
+// may be those of the new topic then, because the leader is asked for them by the name of the topic. Once
+// the brokers agree, the round of the partition ends.
+func (f *flusher) confirmTopics(ctx context.Context, sent map[*Partition]commitPoint) error {
+	var topics []string
+	for p, at := range sent {
+		if at.meta.Plan != nil && !slices.Contains(topics, p.Topic) {
+			topics = append(topics, p.Topic)
+		}
+	}
+	if len(topics) == 0 {
+		return nil
+	}
+	slices.Sort(topics)
+	if err := f.env.Cluster.Confirm(ctx, topics); err != nil {
+		return err
+	}
+	var err error
+	for p, at := range sent {
+		if at.meta.Plan != nil && f.recreated(p, at.pos) {
+			err = &fetch.RecreatedError{Topic: p.Topic}
+			p.endRound(at.round, err)
+		}
+	}
+	return err
+}
+
+// recreated reports that the topic of p is not that of the position any more.
+func (f *flusher) recreated(p *Partition, pos sink.Position) bool {
+	_, id := f.env.Cluster.Identity(p.Topic)
+	return offsets.Differ(id, pos.Topic.Topic)
 }
 
 // recordCommits records which partitions were committed, and lets the sink publish them. Of

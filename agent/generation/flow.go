@@ -185,7 +185,7 @@ func (g *Generation) flow(p *Partition, r *round) error {
 			r.wait.Reset()
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case errors.Is(stored, sink.ErrReopen):
+		case errors.Is(stored, sink.ErrReopen), errors.As(stored, new(*fetch.RecreatedError)):
 			return stored
 		case errors.Is(stored, sink.ErrReadAgain):
 			rewind(p, sub)
@@ -254,6 +254,11 @@ var errPaused = errors.New("the consumer is paused")
 func (g *Generation) store(ctx context.Context, p *Partition, c chunk) error {
 	if !c.first.IsZero() {
 		p.willWrite(c.first)
+	}
+	if p.completedBy(c.Next) {
+		if err := g.confirmTopic(ctx, p); err != nil {
+			return err
+		}
 	}
 	if !g.env.Gate.Enter() {
 		return errPaused

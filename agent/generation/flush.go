@@ -17,6 +17,7 @@ import (
 	"kcagent/agent/task"
 	"kcagent/condition"
 	"kcagent/config"
+	"kcagent/fetch"
 	"kcagent/logkey"
 	"kcagent/retry"
 	"kcagent/sink"
@@ -224,7 +225,7 @@ func (f *flusher) flush(ctx context.Context, all bool) error {
 		failed = f.flushSink(ctx, points, all)
 	}
 	for {
-		published, err := f.commit(f.commitPoints(points))
+		published, err := f.commit(ctx, f.commitPoints(points))
 		if err != nil {
 			return err
 		}
@@ -297,6 +298,8 @@ func (f *flusher) reportCommit(err error, failed bool) error {
 		return nil
 	case errors.Is(err, ErrCommitLost):
 		return nil
+	case errors.As(err, new(*fetch.RecreatedError)), errors.Is(err, fetch.ErrDisputed) && !failed:
+		return err // the round of the partition ends, or is about to
 	case err == nil || errors.As(err, new(*sink.FlushError)):
 		if failed {
 			f.env.Observer.Report(originCommit, nil)

@@ -179,6 +179,14 @@ func (p *Partition) completing() bool {
 	return p.plan != nil
 }
 
+// completedBy reports that the sink has all records of the plan of the round once it has those before
+// next.
+func (p *Partition) completedBy(next int64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.plan != nil && next >= p.plan.Next
+}
+
 // position returns the position, and the id of the ledger.
 func (p *Partition) position() (pos sink.Position, ledgerID string) {
 	p.mu.Lock()

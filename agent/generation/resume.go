@@ -123,6 +123,19 @@ func (g *Generation) completePlan(p *Partition, r *round) error {
 	return g.completePlan(p, r)
 }
 
+// confirmTopic returns an error if the topic of p was recreated. The leader is asked for records by the
+// name of the topic. So until the brokers have reported the new topic, what was read may be its records,
+// and must not be published as those of a plan for the former one.
+func (g *Generation) confirmTopic(ctx context.Context, p *Partition) error {
+	if err := g.env.Cluster.Confirm(ctx, []string{p.Topic}); err != nil {
+		return err
+	}
+	if pos, _ := p.position(); offsets.Differ(g.identity(p).Topic, pos.Topic.Topic) {
+		return &fetch.RecreatedError{Topic: p.Topic}
+	}
+	return nil
+}
+
 // checkPlan returns an error if a later leader has replaced records of a plan: then the records that
 // are read now differ from the planned ones. Without a plan, it returns nil.
 func checkPlan(p *Partition, plan *sink.Plan, c chunk) error {

@@ -2,6 +2,7 @@ package metadata
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -49,6 +50,31 @@ func (c *Client) RefreshSince(ctx context.Context, topics []string, since time.T
 	for _, t := range topics {
 		if _, err := c.Partitions(t); err != nil {
 			return &TopicError{t, err}
+		}
+	}
+	return nil
+}
+
+// ErrDisputed says that a broker does not report a topic as it is known: it may have been deleted or
+// recreated.
+var ErrDisputed = errors.New("a broker reports another topic of this name, or none; asking again")
+
+// Confirm requests the metadata of topics. It returns an error if a broker does not report them as they
+// are known. Otherwise [Client.Identity] has been true of everything that was read before the call.
+func (c *Client) Confirm(ctx context.Context, topics []string) error {
+	if err := c.send(ctx, &request{topics: topics}); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, name := range topics {
+		switch t := c.topics[name]; {
+		case t == nil:
+			return &TopicError{name, sarama.ErrUnknownTopicOrPartition}
+		case t.err != nil:
+			return &TopicError{name, t.err}
+		case t.failures > 0 || t.rivalID != "":
+			return &TopicError{name, ErrDisputed}
 		}
 	}
 	return nil

@@ -101,7 +101,9 @@
 //     begins there. See the limits.
 //   - A recreated topic has another topic id: plan and offset do not apply (8), and {topic_id} leads
 //     to other keys (11). Without it, the probe finds the object of the former topic before the plan
-//     is committed, which is an error that an edit resolves.
+//     is committed, which is an error that an edit resolves. Records are fetched by the name of their
+//     topic. So the agent requests the id again before it commits a plan, and before the sink gets the
+//     last records of a plan that was found.
 //   - A store without conditional writes: the sink looks up each key before the upload (13). So an
 //     upload can only replace an object of the same range that became visible after the lookup.
 //
@@ -160,8 +162,6 @@
 //   - Retention or compaction that removes records before their upload is a loss. It is logged, with
 //     numbers, when a plan is completed. Without conditional writes, a shorter copy can replace a full
 //     object that becomes visible between the lookup and the upload.
-//   - If a topic is recreated while it is read, records that are read before the brokers report the new
-//     topic can be in two objects: one with the id of each topic.
 //   - If another program removes an object while its upload is retried, the object is uploaded again.
 //   - Groups that share a prefix find the objects of each other if their ranges are equal.
 //   - The destination of a plan, and credentials for it, are required until the plan is completed.

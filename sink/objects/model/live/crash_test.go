@@ -23,7 +23,7 @@ var happenings = []happening{
 	{name: "edit of decoding", before: func(s *scene) { s.edit(edits*2/3 + 4) }, do: func(s *scene, n int) { s.edit(n * 5 % (edits * 2 / 3)) }},
 	{name: "retention", do: func(s *scene, n int) { s.retention(0, int64(1+n/2%3)) }, alive: true, prompt: true},
 	{name: "compaction", do: func(s *scene, n int) { s.compaction(0, n) }, alive: true, prompt: true},
-	{name: "recreated topic", do: func(s *scene, n int) { s.recreate(false); s.produce(0, n%8, 0) }},
+	{name: "recreated topic", do: func(s *scene, n int) { s.recreate(false); s.produce(0, n%8, 0) }, alive: true},
 	{name: "recreated topic, offsets kept", do: func(s *scene, n int) { s.recreate(true); s.produce(0, n%4, 0) }},
 	{name: "mirror", do: func(s *scene, n int) { s.mirror(n % 4) }},
 	{name: "reset", do: func(s *scene, n int) { s.reset(0, n, false) }},

@@ -34,10 +34,6 @@
 //
 // # What is not driven here
 //
-// A topic is recreated only while no process runs. Until the brokers have reported the new topic, a
-// consumer reads its records by name, and takes them for those of the former one: see the limits of
-// package objects.
-//
 // The embedded broker does not truncate its log: TestTruncatedPlanIsAnError in package agent. It has no
 // leader elections that lose records, and its offsets do not expire by themselves. A process that stops
 // to respond, and continues later, is tested by its requests that arrive late. A member that continues

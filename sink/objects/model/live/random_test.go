@@ -122,9 +122,11 @@ func (s *storm) event() {
 		if s.conditional {
 			s.compaction(p, s.n(10))
 		}
-	case 4, 5:
+	case 4:
+		s.recreate(false)
+	case 5:
 		s.endAll(true)
-		s.recreate(s.n(2) == 0)
+		s.recreate(true)
 	case 6:
 		s.endAll(true)
 		s.mirror(s.n(4))
