@@ -262,7 +262,7 @@ func (f *Fetcher) RefreshSince(ctx context.Context, topics []string, since time.
 }
 
 // Confirm is [metadata.Client.Confirm].
-func (f *Fetcher) Confirm(ctx context.Context, topics []string) error {
+func (f *Fetcher) Confirm(ctx context.Context, topics []string) (failed map[string]error, err error) {
 	return f.metadata.Confirm(ctx, topics)
 }
 

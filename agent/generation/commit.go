@@ -76,11 +76,9 @@ func (f *flusher) commit(ctx context.Context, points map[*Partition]commitPoint)
 			f.env.Sink.Publish(p.TopicPartition, at.commit)
 		}
 	}
-	if err := f.confirmTopics(ctx, sent); err != nil {
-		return 0, fmt.Errorf("commit offsets of group %s: %w", f.group, err)
-	}
+	unconfirmed := f.confirmTopics(ctx, sent)
 	if len(sent) == 0 {
-		return 0, nil
+		return 0, f.commitError(unconfirmed)
 	}
 	for p, at := range sent {
 		req.AddBlockWithLeaderEpoch(p.Topic, p.Partition, at.commit.Next, at.commit.Epoch.Kafka(), 0, at.meta.String())
@@ -96,7 +94,7 @@ func (f *flusher) commit(ctx context.Context, points map[*Partition]commitPoint)
 	}
 	if err != nil {
 		f.env.Stats.CommitErrors.Add(1)
-		return published, fmt.Errorf("commit offsets of group %s: %w", f.group, err)
+		return published, f.commitError(err)
 	}
 	if f.awaits() != awaits {
 		f.request(f.accepted) // commit the other partitions with the new metadata
@@ -104,12 +102,19 @@ func (f *flusher) commit(ctx context.Context, points map[*Partition]commitPoint)
 	if f.commits.lost {
 		f.commits = commitState{verifyAt: time.Now().Add(verifyAfter)}
 	}
-	return published, nil
+	return published, f.commitError(unconfirmed)
 }
 
-// confirmTopics returns an error if the topic of a new plan was recreated, or may have been: its records
-// may be those of the new topic then, because the leader is asked for them by the name of the topic. Once
-// the brokers agree, the round of the partition ends.
+func (f *flusher) commitError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("commit offsets of group %s: %w", f.group, err)
+}
+
+// confirmTopics removes the partitions with a new plan whose topic was recreated, or may have been: the
+// records may be those of the new topic then, because the leader is asked for them by the name of the
+// topic. Once the brokers agree, the round of the partition ends. It returns the error of one of them.
 func (f *flusher) confirmTopics(ctx context.Context, sent map[*Partition]commitPoint) error {
 	var topics []string
 	for p, at := range sent {
@@ -121,17 +126,26 @@ func (f *flusher) confirmTopics(ctx context.Context, sent map[*Partition]commitP
 		return nil
 	}
 	slices.Sort(topics)
-	if err := f.env.Cluster.Confirm(ctx, topics); err != nil {
-		return err
-	}
-	var err error
+	failed, err := f.env.Cluster.Confirm(ctx, topics)
+	var first error
 	for p, at := range sent {
-		if at.meta.Plan != nil && f.recreated(p, at.pos) {
-			err = &fetch.RecreatedError{Topic: p.Topic}
-			p.endRound(at.round, err)
+		if at.meta.Plan == nil {
+			continue
+		}
+		cause := cmp.Or(err, failed[p.Topic])
+		if cause == nil && f.recreated(p, at.pos) {
+			cause = &fetch.RecreatedError{Topic: p.Topic}
+			p.endRound(at.round, cause)
+		}
+		if cause == nil {
+			continue
+		}
+		delete(sent, p)
+		if first == nil || cause.Error() < first.Error() { // the same with each retry
+			first = cause
 		}
 	}
-	return err
+	return first
 }
 
 // recreated reports that the topic of p is not that of the position any more.

@@ -1,6 +1,7 @@
 package generation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -127,7 +128,8 @@ func (g *Generation) completePlan(p *Partition, r *round) error {
 // name of the topic. So until the brokers have reported the new topic, what was read may be its records,
 // and must not be published as those of a plan for the former one.
 func (g *Generation) confirmTopic(ctx context.Context, p *Partition) error {
-	if err := g.env.Cluster.Confirm(ctx, []string{p.Topic}); err != nil {
+	failed, err := g.env.Cluster.Confirm(ctx, []string{p.Topic})
+	if err = cmp.Or(err, failed[p.Topic]); err != nil {
 		return err
 	}
 	if pos, _ := p.position(); offsets.Differ(g.identity(p).Topic, pos.Topic.Topic) {

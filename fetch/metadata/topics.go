@@ -59,25 +59,27 @@ func (c *Client) RefreshSince(ctx context.Context, topics []string, since time.T
 // recreated.
 var ErrDisputed = errors.New("a broker reports another topic of this name, or none; asking again")
 
-// Confirm requests the metadata of topics. It returns an error if a broker does not report them as they
-// are known. Otherwise [Client.Identity] has been true of everything that was read before the call.
-func (c *Client) Confirm(ctx context.Context, topics []string) error {
+// Confirm requests the metadata of topics. It returns an error for each topic that a broker does not
+// report as it is known. For the others, [Client.Identity] has been true of everything that was read
+// before the call. err says why the cluster cannot be asked.
+func (c *Client) Confirm(ctx context.Context, topics []string) (failed map[string]error, err error) {
 	if err := c.send(ctx, &request{topics: topics}); err != nil {
-		return err
+		return nil, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	failed = make(map[string]error)
 	for _, name := range topics {
 		switch t := c.topics[name]; {
 		case t == nil:
-			return &TopicError{name, sarama.ErrUnknownTopicOrPartition}
+			failed[name] = &TopicError{name, sarama.ErrUnknownTopicOrPartition}
 		case t.err != nil:
-			return &TopicError{name, t.err}
+			failed[name] = &TopicError{name, t.err}
 		case t.failures > 0 || t.rivalID != "":
-			return &TopicError{name, ErrDisputed}
+			failed[name] = &TopicError{name, ErrDisputed}
 		}
 	}
-	return nil
+	return failed, nil
 }
 
 // isFresh reports whether all topics were refreshed at or after since.
