@@ -29,7 +29,7 @@ var objectFormats = []struct{ name, keys string }{
 // synced or published. The CPU time is that of the agent alone; that of the real server is beside it.
 func BenchmarkObjects(b *testing.B) {
 	kafkatest.Require(b)
-	o := objectsBench{b: b, cluster: kafkatest.Start(b, kafkatest.Options{}), server: s3test.Start(b)}
+	o := objectsBench{b: b, cluster: kafkatest.Start(b, kafkatest.Options{}), server: s3test.Start(b, s3test.KeepAlive)}
 	plain, secure := httptest.NewServer(http.HandlerFunc(discard)), httptest.NewTLSServer(http.HandlerFunc(discard))
 	defer plain.Close()
 	defer secure.Close()

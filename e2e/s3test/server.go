@@ -41,9 +41,13 @@ type Server struct {
 	Client *minio.Core
 }
 
+// KeepAlive has the server keep its connections, as stores do. It closes them after each response
+// otherwise.
+const KeepAlive = "--keep-alive"
+
 // Start starts a server with an empty bucket. Without the module proxy, the test is skipped with a
 // notice.
-func Start(t testing.TB) *Server {
+func Start(t testing.TB, flags ...string) *Server {
 	t.Helper()
 	path := tools.Go(t, program)
 	dir := t.TempDir()
@@ -62,7 +66,7 @@ func Start(t testing.TB) *Server {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := exec.Command(path, "--port", address, "--region", Region, "--quiet", "posix", "--sidecar", sidecar, data)
+	cmd := exec.Command(path, append(flags, "--port", address, "--region", Region, "--quiet", "posix", "--sidecar", sidecar, data)...)
 	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY_ID="+s.AccessKey, "ROOT_SECRET_ACCESS_KEY="+s.SecretKey)
 	cmd.Stdout, cmd.Stderr = log, log
 	p, err := process.Start(cmd)
