@@ -19,17 +19,17 @@ func newVerify() *cobra.Command {
 		Short: "prove from files or objects that no offset is missing or repeated",
 		Long: `
 Name the files of one consumer in the JSON format, compressed or not, in any order. A folder
-stands for the files below it, without checkpoints and folders .kcagent. Stdout is a table
+means the files below it, without checkpoints and folders .kcagent. Stdout is a table
 with one line per partition: the first and last offset, the number of records, and how many
 offsets are missing, repeated, or late (after a higher one in the same file). The first ten
 holes and repeats of each partition are listed below it.
 
-The URL of an objects sink (s3://bucket/prefix, gs://…, az://…, file:///folder) stands for the
+The URL of an objects sink (s3://bucket/prefix, gs://…, az://…, file:///folder) means the
 objects below it. Their keys name the ranges of offsets that were published. For each partition
 and each id of its topic, the command proves that the ranges do not overlap, and names the gaps
 between the first and the last one. Several objects of one range, with records of different
-times, are one range. A range without any record has no object, so only the log in Kafka tells
-it from a missing object. If the key has no {last}, the command reads it from the metadata of
+times, are one range. A range without any record has no object, so only the log in Kafka shows
+whether an object is missing. If the key has no {last}, the command reads it from the metadata of
 each object.
 
 With --deep, it also reads the objects, which must be in the JSON format. It proves that the
@@ -41,12 +41,12 @@ With --deep, and --config or --brokers, it also reads what the log has in gaps a
 offsets, without a group. A gap is explained if the log has no record there that the consumer
 writes: markers and records of aborted transactions, compacted records, and records that on_error
 leaves out by the settings of --config. The column missing counts offsets whose record is in the
-log and in no object, the column unknown those of gaps about which the log says nothing any more:
-retention has removed them, or the topic was recreated. --brokers stands for a consumer with
-isolation: read_committed and without decode.
+log and in no object. The column unknown counts offsets that the log cannot explain any more,
+because retention has removed them, or the topic was recreated. With --brokers, the command
+assumes a consumer with isolation: read_committed and without decode.
 
-With --config, URL, key, endpoint, credentials and cluster are those of a consumer of the file.
-Otherwise, credentials come from the environment, as for the agent.`,
+With --config, the command takes URL, key, endpoint, credentials and cluster from a consumer of
+the file. Otherwise, credentials come from the environment, as for the agent.`,
 		Example: "kcagent verify /data/orders*.jsonl\n  kcagent verify s3://lake/kafka --region eu-central-1 --deep\n  kcagent verify --config consumers.yaml orders --deep",
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 && of.config == "" {

@@ -28,7 +28,7 @@ type objectsFlags struct {
 	caFile string
 	config string
 	deep   bool
-	// brokers are those of a cluster without TLS and SASL; --config has others.
+	// brokers are addresses of a cluster without TLS and SASL. Others require --config.
 	brokers []string
 	output  *string
 }

@@ -63,7 +63,7 @@ func plural(n int64, noun string) string {
 	return noun + "s"
 }
 
-// addGap adds a gap. If there are too many to list, those that are explained are left out first.
+// addGap adds a gap. If there are too many to list, explained gaps are left out first.
 func (r *Ranges) addGap(g *Gap) {
 	r.GapOffsets += g.To - g.From + 1
 	r.Unknown += g.Unknown

@@ -68,7 +68,7 @@ func (p *proof) advise(r ObjectsReport) {
 		fmt.Fprintln(r.Notes, "--allow-holes accepts gaps that are not explained")
 	}
 	if missing {
-		fmt.Fprintln(r.Notes, "missing offsets have a record in the log, and in no object. A reset to later offsets leaves them, too, and so does on_error with other settings than those of --config")
+		fmt.Fprintln(r.Notes, "missing offsets have a record in the log, and in no object. A reset to later offsets leaves them, too, and so does on_error if --config has other settings now")
 	}
 	if repeated {
 		fmt.Fprintln(r.Notes, "offsets are repeated after a reset to earlier offsets, by delivery at_least_once, and by several consumers of one topic below the URL: verify the URL of each consumer separately")

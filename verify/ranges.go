@@ -12,7 +12,7 @@ type Ranges struct {
 	Ranges      int64 // different ones; several objects of one range have records of different times
 	Objects     int64
 	GapOffsets  int64 // offsets that are in no range
-	Unknown     int64 // of GapOffsets, those that the log does not explain; all of them without a log
+	Unknown     int64 // offsets of gaps that the log does not explain; all of them without a log
 	Repeats     int64 // offsets that are in a further range, or in a further object for the same records
 
 	Gaps     []Gap // the first ones; At is the key after the gap
@@ -25,7 +25,7 @@ type Ranges struct {
 	// With a log:
 	Missing       int64  // offsets of gaps and unused offsets whose record is in the log
 	MissingRuns   []Run  // the first ones; At is the key after the gap, or of the range
-	UnusedUnknown int64  // of Unused, those that the log says nothing about
+	UnusedUnknown int64  // unused offsets that the log does not explain
 	unusedReason  string // the first reason why it does not
 
 	last origin // of the last range

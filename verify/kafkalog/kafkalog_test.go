@@ -114,7 +114,7 @@ func TestRecordsBetweenOffsetsAreFound(t *testing.T) {
 	s.want(l, "t", 28, 29, []int64{28, 29}, 28, 30)
 }
 
-// TestTransactionsAreReadByTheIsolationLevel: markers are no records, and those of aborted transactions
+// TestTransactionsAreReadByTheIsolationLevel: markers are not records, and records of aborted transactions
 // count for read_uncommitted only.
 func TestTransactionsAreReadByTheIsolationLevel(t *testing.T) {
 	s := newScene(t)

@@ -84,7 +84,7 @@ func (s *Store) learn(sent checksums, returned string, err error) {
 	}
 }
 
-// checksums are those of the content of a request; empty if it has none of the kind.
+// checksums has the checksums of the content of a request; empty if it has none of the kind.
 type checksums struct {
 	md5, crc32 string // in base64
 	sha256     string // in hexadecimal

@@ -23,7 +23,7 @@ const (
 	// idleTimeout is shorter than that of stores: an upload on a connection that the store closes
 	// at this moment fails.
 	idleTimeout = 3 * time.Second
-	// idleConnections are those of all requests at the same time: 4 uploads and 8 lookups.
+	// idleConnections is how many connections requests use at the same time: 4 uploads and 8 lookups.
 	idleConnections = 12
 )
 
@@ -85,7 +85,7 @@ func (c *connections) transport(config *tls.Config) *http.Transport {
 	}
 }
 
-// dial opens a connection within the budget. If that is used up, it closes those that are idle.
+// dial opens a connection within the budget. If the budget is used up, it closes idle connections.
 func (c *connections) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	dialer := &net.Dialer{Timeout: connectTimeout}
 	conn, err := c.budget.Dial(ctx, dialer, network, address)

@@ -29,7 +29,7 @@
 //	timeOut          fates fails, loses and late
 //	earlyFetch       no event: the consumer always reads the committed offsets after the join
 //
-// The invariants are those of the model; see scene.check. It knows the commits that the coordinator has
+// The invariants are the same as in the model; see scene.check. It knows the commits that the coordinator has
 // accepted, and in which order. So it also requires that each plan is followed by its own completion.
 //
 // # What is not driven here
