@@ -57,7 +57,8 @@ func (m *member) recordJoin(setUp, sent bool, err error) {
 // joins again. The request has the member id of a static member, too: without it, the coordinator
 // would remove another member that has taken the instance_id meanwhile. After a join that was not
 // answered, the id is not known. But no other member has taken the instance_id then: the coordinator
-// would have answered the join with an error.
+// would have answered the join with an error. If the network has lost that response, the other member
+// is removed, and joins again.
 func (m *member) leaveGroup() error {
 	id := m.id.Load()
 	switch {
