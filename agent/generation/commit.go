@@ -40,7 +40,11 @@ func (f *flusher) commitPoints(points map[*Partition]flushPoint) map[*Partition]
 		if at.planned {
 			at.commit = f.env.Sink.Plan(p.TopicPartition, at.pos)
 		}
-		if at.commit.Next < 0 || at.planned && f.recreated(p, at.pos) || !p.recordFlush(at) {
+		recreated := at.planned && f.recreated(p, at.pos)
+		if recreated { // it may not be read at the moment, so nothing else would end the round
+			p.endRound(at.round, &fetch.RecreatedError{Topic: p.Topic})
+		}
+		if at.commit.Next < 0 || recreated || !p.recordFlush(at) {
 			delete(points, p)
 			continue
 		}

@@ -47,6 +47,7 @@ type process struct {
 	scene    *scene
 	name     string // its instance id
 	consumer *consumer.Consumer
+	clusters *kafka.Clusters
 	cancel   context.CancelCauseFunc
 	done     chan struct{}
 	crashed  atomic.Bool
@@ -71,14 +72,14 @@ func (s *scene) launchAs(name string, fate func(call string) fate) *process {
 	s.decoded = s.decoded || s.settings.decode == "json"
 	s.mu.Unlock()
 	log := slog.New(slog.NewTextHandler(s.output, nil)).With("process", p.name)
-	clusters := kafka.NewClusters(log)
-	p.consumer = consumer.New(s.spec(p.name), log, p.open, clusters, outage.NewLog(log))
+	p.clusters = kafka.NewClusters(log)
+	p.consumer = consumer.New(s.spec(p.name), log, p.open, p.clusters, outage.NewLog(log))
 	ctx, cancel := context.WithCancelCause(context.Background())
 	p.cancel = cancel
 	go func() {
 		defer close(p.done)
 		p.consumer.Run(ctx)
-		clusters.Close()
+		p.clusters.Close()
 	}()
 	s.Cleanup(p.stop)
 	return p
