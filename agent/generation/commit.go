@@ -40,11 +40,12 @@ func (f *flusher) commitPoints(points map[*Partition]flushPoint) map[*Partition]
 		if at.planned {
 			at.commit = f.env.Sink.Plan(p.TopicPartition, at.pos)
 		}
-		recreated := at.planned && f.recreated(p, at.pos)
-		if recreated { // it may not be read at the moment, so nothing else would end the round
-			p.endRound(at.round, &fetch.RecreatedError{Topic: p.Topic})
+		keep := at.commit.Next >= 0
+		if keep && at.planned && f.recreated(p, at.pos) {
+			keep = false
+			p.endRound(at.round, &fetch.RecreatedError{Topic: p.Topic}) // if it is not read at the moment, nothing else does
 		}
-		if at.commit.Next < 0 || recreated || !p.recordFlush(at) {
+		if !keep || !p.recordFlush(at) {
 			delete(points, p)
 			continue
 		}
