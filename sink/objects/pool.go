@@ -27,7 +27,8 @@ type pool struct {
 	mu      sync.Mutex
 	busy    int             // running jobs, without slow ones and trials
 	slow    int             // running jobs that have taken stallTime
-	trials  int             // running jobs that have begun while their server was stalled
+	trials  int             // running jobs that have begun while their server was stalled, without slow ones
+	late    []*runningJob   // that have taken stallTime while there were too many slow ones, by age
 	servers map[string]int  // running jobs of each server
 	stalled map[string]bool // servers whose last job has failed after stallTime
 	queues  []*queue        // with jobs that wait; the first has the next turn
@@ -39,6 +40,11 @@ const stallTime = 5 * time.Second
 
 // maxSlow is how many slow jobs a pool has for each job that it may run otherwise.
 const maxSlow = 4
+
+// A runningJob is a job that a goroutine runs.
+type runningJob struct {
+	count *int // that it is part of: busy, slow or trials of the pool; nil once it has ended
+}
 
 // serverOf returns a text that identifies the server of a store.
 func serverOf(s sink.ObjectsSpec) string {
@@ -106,17 +112,16 @@ func (p *pool) run(q *queue, job func() bool) {
 	if p.servers == nil {
 		p.servers = make(map[string]int)
 	}
-	running := p.running(q) // nil once the job has ended
-	*running++
+	r := &runningJob{count: p.running(q)}
+	*r.count++
 	p.servers[q.server]++
 	q.active++
 	slow := time.AfterFunc(stallTime, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if running == &p.busy && p.slow < maxSlow*p.limit {
-			p.busy--
-			p.slow++
-			running = &p.slow
+		if r.count != nil {
+			p.late = append(p.late, r)
+			p.moveLate()
 			p.start()
 		}
 	})
@@ -127,8 +132,10 @@ func (p *pool) run(q *queue, job func() bool) {
 		slow.Stop()
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		*running--
-		running = nil
+		*r.count--
+		r.count = nil
+		p.late = slices.DeleteFunc(p.late, func(other *runningJob) bool { return other == r })
+		p.moveLate()
 		if p.servers[q.server]--; p.servers[q.server] == 0 {
 			delete(p.servers, q.server)
 		}
@@ -137,6 +144,19 @@ func (p *pool) run(q *queue, job func() bool) {
 		p.setStalled(q.server, !ok && time.Since(began) >= stallTime)
 		p.start()
 	})
+}
+
+// moveLate makes late jobs slow, as many as may be. Trials are the last: while servers do not respond,
+// their trials would otherwise keep other jobs from becoming slow. The caller holds mu.
+func (p *pool) moveLate() {
+	for len(p.late) > 0 && p.slow < maxSlow*p.limit {
+		i := max(0, slices.IndexFunc(p.late, func(r *runningJob) bool { return r.count == &p.busy }))
+		r := p.late[i]
+		p.late = slices.Delete(p.late, i, i+1)
+		*r.count--
+		p.slow++
+		r.count = &p.slow
+	}
 }
 
 // running returns the number of running jobs that limits a queue. The caller holds mu.

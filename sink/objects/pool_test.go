@@ -135,3 +135,109 @@ func TestSlowServerDelaysNoOther(t *testing.T) {
 		}
 	})
 }
+
+// A poolRig is a pool that runs one job at a time, and four slow ones. Each job has a sink of its own.
+type poolRig struct {
+	*testing.T
+	pool *pool
+}
+
+func newPoolRig(t *testing.T) *poolRig {
+	return &poolRig{t, &pool{limit: 1}}
+}
+
+// add adds a job of a server. It returns whether the job has begun, and ends it.
+func (r *poolRig) add(server string) (began *atomic.Bool, end func(ok bool)) {
+	q := &queue{pool: r.pool, server: server, ctx: r.Context()}
+	began, result := new(atomic.Bool), make(chan bool, 1)
+	q.add(func() bool {
+		began.Store(true)
+		return <-result
+	})
+	synctest.Wait()
+	return began, func(ok bool) {
+		result <- ok
+		synctest.Wait()
+	}
+}
+
+// stall makes a server stalled: a job of it fails after stallTime.
+func (r *poolRig) stall(server string) {
+	_, end := r.add(server)
+	time.Sleep(stallTime)
+	end(false)
+}
+
+// wait waits until the jobs that have begun have taken stallTime.
+func (r *poolRig) wait() {
+	time.Sleep(stallTime)
+	synctest.Wait()
+}
+
+// TestSlowTrialDelaysNoOther: after an outage of several servers, one of them takes minutes for each job.
+// The others get their trials.
+func TestSlowTrialDelaysNoOther(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newPoolRig(t)
+		r.stall("slow")
+		r.stall("healthy")
+		slow, endSlow := r.add("slow")
+		healthy, endHealthy := r.add("healthy")
+		if !slow.Load() || healthy.Load() {
+			t.Errorf("at first: slow began %v, healthy began %v; want one trial at a time", slow.Load(), healthy.Load())
+		}
+		r.wait()
+		if !healthy.Load() {
+			t.Error("a trial that has become slow delays another server")
+		}
+		endSlow(true)
+		endHealthy(true)
+		if p := r.pool; p.busy != 0 || p.slow != 0 || p.trials != 0 || len(p.late) != 0 {
+			t.Errorf("after all jobs: %d busy, %d slow, %d trials, %d late", p.busy, p.slow, p.trials, len(p.late))
+		}
+	})
+}
+
+// TestLateJobBecomesSlowOnceThereIsRoom: as many jobs as may be are slow. Once one of them ends, a job
+// that has taken long meanwhile becomes slow, and delays no other. Trials are the last to do so.
+func TestLateJobBecomesSlowOnceThereIsRoom(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newPoolRig(t)
+		r.stall("stalled")
+		r.stall("stalled, too")
+		var ends []func(ok bool)
+		add := func(server string) *atomic.Bool {
+			began, end := r.add(server)
+			ends = append(ends, end)
+			return began
+		}
+		for _, server := range []string{"a", "b", "c", "d"} {
+			if began := add(server); !began.Load() {
+				t.Fatalf("the job of %s waits", server)
+			}
+			r.wait()
+		}
+		add("stalled")
+		r.wait()
+		add("e")
+		r.wait()
+		trial, other := add("stalled, too"), add("healthy")
+		if trial.Load() || other.Load() {
+			t.Fatalf("five jobs are slow: trial began %v, other began %v", trial.Load(), other.Load())
+		}
+		ends[0](true)
+		if trial.Load() || !other.Load() {
+			t.Errorf("with room for one: trial began %v, other began %v", trial.Load(), other.Load())
+		}
+		ends[1](true)
+		if !trial.Load() {
+			t.Error("with room for two, the trial waits")
+		}
+		for _, end := range ends[2:] {
+			end(true)
+		}
+		if p := r.pool; p.busy != 0 || p.slow != 0 || p.trials != 0 || len(p.late) != 0 {
+			t.Errorf("after all jobs: %d busy, %d slow, %d trials, %d late", p.busy, p.slow, p.trials, len(p.late))
+		}
+	})
+}
