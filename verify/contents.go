@@ -46,6 +46,7 @@ func (p *proof) readRange(ctx context.Context, tp topicPartition, objects []obje
 		}
 		open = append(open, c)
 	}
+	former := p.partitions[tp].clone()
 	if err := p.explainBefore(ctx, tp, open, gap); err != nil {
 		return 0, err
 	}
@@ -75,6 +76,9 @@ func (p *proof) readRange(ctx context.Context, tp topicPartition, objects []obje
 	}
 	twice.report(p)
 	if err := p.explainUnused(ctx, tp, open, Run{at + 1, objects[0].last, objects[0].key}); err != nil {
+		return records, err
+	}
+	if err := p.confirm(ctx, tp, open, gap, former); err != nil {
 		return records, err
 	}
 	for _, c := range open {

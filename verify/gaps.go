@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -10,7 +11,7 @@ import (
 // A Log is the log of the topics in Kafka, as the consumer reads it.
 type Log interface {
 	// Topic returns the ids of a topic and of its cluster, as the metadata of objects has them; "" if
-	// they are unknown.
+	// they are unknown. They are those of the topic that exists now, not of an earlier call.
 	Topic(ctx context.Context, topic string) (cluster, id string, exists bool, err error)
 
 	// Read calls found for each offset from from to to, both included, whose record the consumer
@@ -138,6 +139,7 @@ func (p *proof) explainUnused(ctx context.Context, tp topicPartition, open []*co
 	}
 	_, unknown, reason, err := p.readLog(ctx, tp, of, unused)
 	r := p.partitions[tp]
+	r.unusedAsked += unused.To - unused.From + 1
 	r.UnusedUnknown += unknown
 	if r.unusedReason == "" {
 		r.unusedReason = reason
@@ -156,10 +158,17 @@ func (p *proof) readLog(ctx context.Context, tp topicPartition, of origin, run R
 			return 0, all, reason, nil
 		}
 		var first, next int64
+		r := p.partitions[tp]
+		r.reads++
 		first, next, err = p.of.Log.Read(ctx, tp.topic.Name, tp.partition, run.From, run.To, func(offset int64) {
 			missing++
-			p.partitions[tp].lose(offset, run.At)
+			r.lose(offset, run.At)
 		})
+		if err != nil && ctx.Err() == nil {
+			if now, askErr := p.askLog(ctx, tp.topic.Name); askErr == nil && now.differs(of) != "" {
+				return 0, all, now.differs(of), nil // the topic was recreated, so this is no error
+			}
+		}
 		unknown = all - max(0, min(next, run.To+1)-first)
 		switch {
 		case err != nil:
@@ -178,10 +187,49 @@ func (p *proof) readLog(ctx context.Context, tp topicPartition, of origin, run R
 	if p.logErr == nil {
 		p.logErr = err
 	}
-	return missing, all, "the log cannot be read", nil
+	return missing, all, unreadable, nil
 }
 
-// logOf returns the topic of the log.
+// unreadable is the reason after an error of the log.
+const unreadable = "the log cannot be read"
+
+// confirm looks up the topic of the log again, after the log was read for a range and the gap before it.
+// If the topic was recreated meanwhile, that may have been another log, and says nothing. Nor does a log
+// that could not be read to its end, because its topic is not confirmed. former is the
+// state before. The error is that of ctx.
+func (p *proof) confirm(ctx context.Context, tp topicPartition, open []*content, gap *Gap, former Ranges) error {
+	r := p.partitions[tp]
+	if r.reads == former.reads {
+		return nil
+	}
+	reason := unreadable
+	if p.logErr == nil {
+		of, _ := originOf(open)
+		now, err := p.askLog(ctx, tp.topic.Name)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return err
+		case err != nil:
+			p.logErr = err
+		default:
+			reason = now.differs(of)
+		}
+	}
+	if reason == "" {
+		return nil
+	}
+	r.Missing, r.MissingRuns = former.Missing, former.MissingRuns
+	if asked := r.unusedAsked - former.unusedAsked; asked > 0 {
+		r.UnusedUnknown = former.UnusedUnknown + asked
+		r.unusedReason = cmp.Or(former.unusedReason, reason)
+	}
+	if gap != nil {
+		gap.Missing, gap.Unknown, gap.Reason = 0, gap.To-gap.From+1, reason
+	}
+	return nil
+}
+
+// logOf returns the topic of the log, as it was known last.
 func (p *proof) logOf(ctx context.Context, topic string) (o origin, err error) {
 	if p.logErr != nil {
 		return o, nil
@@ -190,6 +238,11 @@ func (p *proof) logOf(ctx context.Context, topic string) (o origin, err error) {
 	if known {
 		return o, nil
 	}
+	return p.askLog(ctx, topic)
+}
+
+// askLog looks up the topic of the log.
+func (p *proof) askLog(ctx context.Context, topic string) (o origin, err error) {
 	var exists bool
 	if o.cluster, o.topicID, exists, err = p.of.Log.Topic(ctx, topic); err == nil {
 		o.absent = !exists

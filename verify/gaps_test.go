@@ -71,6 +71,17 @@ func (s *logScene) transaction(commit bool, records int) {
 	}
 }
 
+// produce is transaction with another producer: it does not know a former topic.
+func (s *logScene) produce(commit bool, records int) {
+	s.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(s.cluster.ListenAddrs()...), kgo.DefaultProduceTopic("t"), kgo.TransactionalID("another tx"))
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer client.Close()
+	(&logScene{objectSet: s.objectSet, producer: client}).transaction(commit, records)
+}
+
 // deleteRecords removes the records before an offset, as retention does.
 func (s *logScene) deleteRecords(before int64) {
 	s.Helper()
@@ -80,8 +91,14 @@ func (s *logScene) deleteRecords(before int64) {
 }
 
 func (s *logScene) prove(allowHoles bool) (good bool, out, notes string, err error) {
+	s.Helper()
+	return s.proveWith(s.log, allowHoles)
+}
+
+func (s *logScene) proveWith(log Log, allowHoles bool) (good bool, out, notes string, err error) {
+	s.Helper()
 	var o, n strings.Builder
-	of := Objects{Store: s.Memory, Keys: []*template.Template{s.key}, Deep: true, Log: s.log}
+	of := Objects{Store: s.Memory, Keys: []*template.Template{s.key}, Deep: true, Log: log}
 	good, err = of.Prove(s.Context(), ObjectsReport{AllowHoles: allowHoles, Out: &o, Notes: &n})
 	return good, o.String(), n.String(), err
 }
@@ -158,6 +175,56 @@ func TestLogExplainsOffsetsWithoutARecord(t *testing.T) {
 				if advice := strings.Contains(notes, "--allow-holes accepts gaps that are not explained"); advice == (allow || tt.allow == tt.good && !strings.HasSuffix(tt.row, " 2")) {
 					t.Errorf("holes allowed %v: notes %s", allow, notes)
 				}
+			}
+		})
+	}
+}
+
+// A recreatedLog is a log whose topic is recreated before the first Read.
+type recreatedLog struct {
+	*logScene
+	commit  bool // the transaction of the new topic
+	noticed bool // before Read
+	reads   int
+}
+
+func (l *recreatedLog) Topic(ctx context.Context, topic string) (cluster, id string, exists bool, err error) {
+	return l.log.Topic(ctx, topic)
+}
+
+func (l *recreatedLog) Read(ctx context.Context, topic string, partition int32, from, to int64, found func(offset int64)) (first, next int64, err error) {
+	if l.reads++; l.reads == 1 {
+		if err := errors.Join(l.cluster.DeleteTopic(topic), l.cluster.CreateTopic(topic, 1, nil)); err != nil {
+			l.Fatal(err)
+		}
+		l.produce(l.commit, 12)
+		for id := l.of.topicID; l.noticed && id == l.of.topicID; {
+			var err error
+			if _, id, _, err = l.log.Topic(ctx, topic); err != nil {
+				l.Fatal(err)
+			}
+		}
+	}
+	return l.log.Read(ctx, topic, partition, from, to, found)
+}
+
+// TestTopicRecreatedDuringTheProofExplainsNothing: what the new topic has at the offsets of a gap says
+// nothing about the former topic. The gap is neither explained nor are records missing.
+func TestTopicRecreatedDuringTheProofExplainsNothing(t *testing.T) {
+	for _, tt := range []struct{ commit, noticed bool }{{false, false}, {false, true}, {true, false}, {true, true}} {
+		t.Run(fmt.Sprintf("commit %v, noticed %v", tt.commit, tt.noticed), func(t *testing.T) {
+			t.Parallel()
+			s := newLogScene(t)
+			s.rangeOf("", 0, 0, 0, 0)
+			s.rangeOf("", 3, 3, 0)
+			s.rangeOf("", 7, 8, 0, 7, 8)
+			log := &recreatedLog{logScene: s, commit: tt.commit, noticed: tt.noticed}
+			good, out, notes, err := s.proveWith(log, false)
+			if good || err != nil || row(out) != "0 8 3 3 5 0 3 1 0 5" || strings.Count(out, "unknown: the topic was recreated, the objects are of the topic id "+s.of.topicID+", the log is of the topic id ") != 3 {
+				t.Errorf("good %v, %v, %s\n%s%s", good, err, row(out), out, notes)
+			}
+			if log.reads > 2 { // for the first gap, and the range after it
+				t.Errorf("the log was read %d times", log.reads)
 			}
 		})
 	}

@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"fmt"
+	"slices"
 )
 
 // Ranges are the ranges of offsets that the objects of one partition name. Gaps and repeats are
@@ -28,7 +29,17 @@ type Ranges struct {
 	UnusedUnknown int64  // unused offsets that the log does not explain
 	unusedReason  string // the first reason why it does not
 
+	unusedAsked int64 // unused offsets that were looked up in the log, or would have been
+	reads       int64 // of the log
+
 	last origin // of the last range
+}
+
+// clone returns a copy that later missing records do not change.
+func (r *Ranges) clone() Ranges {
+	c := *r
+	c.MissingRuns = slices.Clone(r.MissingRuns)
+	return c
 }
 
 // good reports whether the ranges have no repeat, no missing record and, unless they are allowed, no
@@ -47,7 +58,7 @@ type proof struct {
 	unknown    int // keys that are ignored
 	later      int // objects that were stored after the start
 
-	logs   map[string]origin // by topic
+	logs   map[string]origin // by topic, as of the last look-up
 	logErr error             // why the log cannot be read; nil if it can
 }
 

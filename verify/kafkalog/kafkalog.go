@@ -30,6 +30,8 @@ const (
 	// nearby is how many offsets are skipped by reading on. Before offsets that are farther ahead, the
 	// records are not fetched.
 	nearby = 1000
+	// disputePause is the pause between two metadata requests while the brokers disagree about a topic.
+	disputePause = 250 * time.Millisecond
 )
 
 // A Log is the log of the topics that a consumer reads. Its methods are for one goroutine.
@@ -83,13 +85,15 @@ func (l *Log) Close() {
 }
 
 // Topic returns the ids of a topic and of its cluster, as objects have them; "" if they are unknown.
-// exists is false if the topic does not exist.
+// exists is false if the topic does not exist. If the brokers disagree about the topic, which may have
+// been deleted or recreated, Topic waits until they agree: what was read before the call is of the
+// topic that it returns, or that topic has another id than before.
 func (l *Log) Topic(ctx context.Context, topic string) (cluster, id string, exists bool, err error) {
 	waiting, cancel := context.WithTimeoutCause(ctx, l.patience, fmt.Errorf("no response within %s", l.patience))
 	defer cancel()
-	err = l.fetcher.Refresh(waiting, []string{topic})
+	err = l.confirm(waiting, topic)
 	switch {
-	case err != nil && waiting.Err() != nil:
+	case err != nil && waiting.Err() != nil && !errors.Is(err, fetch.ErrDisputed):
 		return "", "", false, fmt.Errorf("reach brokers %s: %w", strings.Join(l.consumer.Cluster.Brokers, ","), context.Cause(waiting))
 	case errors.Is(err, sarama.ErrUnknownTopicOrPartition):
 		return "", "", false, nil
@@ -98,6 +102,24 @@ func (l *Log) Topic(ctx context.Context, topic string) (cluster, id string, exis
 	}
 	cluster, id = l.fetcher.Identity(topic)
 	return cluster, id, true, nil
+}
+
+// confirm requests the metadata of a topic until the brokers agree about it.
+func (l *Log) confirm(ctx context.Context, topic string) error {
+	for {
+		failed, err := l.fetcher.Confirm(ctx, []string{topic})
+		if err == nil {
+			err = failed[topic]
+		}
+		if !errors.Is(err, fetch.ErrDisputed) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(disputePause):
+		}
+	}
 }
 
 // Read calls found for each offset from from to to, both included, whose record the consumer writes.

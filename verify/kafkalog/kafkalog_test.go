@@ -203,6 +203,30 @@ func TestTopicHasItsIDs(t *testing.T) {
 	}
 }
 
+// TestTopicIsLookedUpInEachCall: the first call after a topic was recreated or deleted says so, although
+// the brokers may disagree about it for a second.
+func TestTopicIsLookedUpInEachCall(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	l := s.open()
+	_, former, _, err := l.Topic(t.Context(), "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.cluster.DeleteTopic("t"), s.cluster.CreateTopic("t", 2, nil)); err != nil {
+		t.Fatal(err)
+	}
+	if _, id, exists, err := l.Topic(t.Context(), "t"); id == former || id == "" || !exists || err != nil {
+		t.Errorf("recreated: %q, %v, %v after %q", id, exists, err, former)
+	}
+	if err := s.cluster.DeleteTopic("t"); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, exists, err := l.Topic(t.Context(), "t"); exists || err != nil {
+		t.Errorf("deleted: %v, %v", exists, err)
+	}
+}
+
 // TestLogThatCannotBeReadIsAnError: a broker that has no records before the end of the log, that denies
 // the fetch, or that cannot be reached.
 func TestLogThatCannotBeReadIsAnError(t *testing.T) {
