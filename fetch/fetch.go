@@ -91,6 +91,10 @@ type Options struct {
 	// connection, from several goroutines at once, and its result is copied. Settings of
 	// sarama's consumer are not used.
 	Config func() (*sarama.Config, error)
+	// Failed is called with the error of each connection that could not be opened with these
+	// settings, from several goroutines at once. Subscriptions report an error that repeats only
+	// once. Nil means that nobody needs it.
+	Failed func(error)
 	// Lookup returns the addresses of a host. Nil means the system's resolver.
 	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
 	// Pin is the cluster that Brokers lead to. Nil means a new pin.
@@ -172,7 +176,7 @@ func New(o Options) *Fetcher {
 		subs: make(map[*Subscription]struct{}), lost: make(map[*Subscription]struct{}), byPartition: make(partitionIndex),
 		brokers: make(map[int32]*broker),
 	}
-	f.opener = wire.NewOpener(f.dialer, o.Config)
+	f.opener = wire.NewOpener(f.dialer, o.Config, o.Failed)
 	f.opener.SetMaxWait(f.settings.MaxWait)
 	f.metadata = metadata.NewClient(f.opener, o.Brokers, leaderLookup{f})
 	return f

@@ -89,6 +89,10 @@ func (c *Cluster) ReloadCredentials() (*login.Credentials, error) {
 
 // RecordError records an error of a connection to the cluster. Credentials that were
 // rejected once are rejected on every new connection, even if older connections live on.
+//
+// The fetcher calls it for each connection that it cannot open, because consumers report an error
+// that repeats only once: if nobody recorded the second rejection of a token that was too recent to
+// be discarded at the first one, it would never be replaced.
 func (c *Cluster) RecordError(err error) {
 	if creds := c.credentialsInUse(); creds != nil {
 		creds.RecordClusterError(err)

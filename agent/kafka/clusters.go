@@ -57,7 +57,7 @@ func (cs *Clusters) Acquire(spec *config.Consumer) *Cluster {
 	name := cmp.Or(spec.ClusterName, strings.Join(spec.Cluster.Brokers, ","))
 	ctx, end := context.WithCancel(context.Background())
 	c := &Cluster{Reach: reach, Brokers: hashBrokers(reach.Brokers), users: 1, end: end, Admission: newAdmission(), breakers: &cs.breakers}
-	c.Fetcher = fetch.New(fetch.Options{Name: name, Brokers: reach.Brokers, Pin: cs.pin(reach.Brokers), Settings: settings, Log: cs.log, Config: c.Config})
+	c.Fetcher = fetch.New(fetch.Options{Name: name, Brokers: reach.Brokers, Pin: cs.pin(reach.Brokers), Settings: settings, Log: cs.log, Config: c.Config, Failed: c.RecordError})
 	cs.inUse = append(cs.inUse, c)
 	if cs.closed { // a zombie asks for it after the end
 		end()

@@ -47,7 +47,7 @@ func start(t *testing.T, brokers ...string) *Client {
 		c := sarama.NewConfig()
 		c.Version = sarama.MaxVersion
 		return c, nil
-	})
+	}, nil)
 	c := NewClient(opener, brokers, noLeaders{})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup

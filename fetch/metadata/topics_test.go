@@ -75,7 +75,7 @@ func TestUnresponsiveBrokersAreDialledTogether(t *testing.T) {
 // TestTopicIDsOfFormerClusterAreForgotten: before the pin is final, another cluster can replace the first
 // one.
 func TestTopicIDsOfFormerClusterAreForgotten(t *testing.T) {
-	c := NewClient(wire.NewOpener(dial.NewDialer(dial.NewPin(""), nil), nil), nil, noLeaders{})
+	c := NewClient(wire.NewOpener(dial.NewDialer(dial.NewPin(""), nil), nil, nil), nil, noLeaders{})
 	tell := func(cluster string, id byte) {
 		c.record(&sarama.TopicMetadata{Name: "t", Uuid: sarama.Uuid{id}}, cluster, "k:9092", time.Now())
 	}

@@ -20,13 +20,16 @@ import (
 type Opener struct {
 	dialer  *dial.Dialer
 	config  func() (*sarama.Config, error)
+	failed  func(error)  // nil if nobody needs it
 	maxWait atomic.Int64 // a time.Duration
 }
 
 // NewOpener returns an opener. config returns sarama's settings. It is called for each connection,
-// from several goroutines at once, and its result is copied.
-func NewOpener(dialer *dial.Dialer, config func() (*sarama.Config, error)) *Opener {
-	return &Opener{dialer: dialer, config: config}
+// from several goroutines at once, and its result is copied. failed is called with the error of
+// each connection that could not be opened with these settings, also from several goroutines; it
+// may be nil.
+func NewOpener(dialer *dial.Dialer, config func() (*sarama.Config, error), failed func(error)) *Opener {
+	return &Opener{dialer: dialer, config: config, failed: failed}
 }
 
 // Dialer returns the dialer of the connections.
@@ -86,7 +89,11 @@ func (o *Opener) openOne(ctx context.Context, addr string, evict bool) (*Conn, e
 	}
 	if err != nil {
 		c.Close()
-		return nil, fmt.Errorf("connect to %s: %w", addr, err)
+		err = fmt.Errorf("connect to %s: %w", addr, err)
+		if o.failed != nil {
+			o.failed(err)
+		}
+		return nil, err
 	}
 	return c, nil
 }

@@ -35,7 +35,7 @@ func newOpener(secure bool, ips ...string) *Opener {
 			c.Net.TLS.Enable, c.Net.TLS.Config = true, &tls.Config{InsecureSkipVerify: true}
 		}
 		return c, nil
-	})
+	}, nil)
 }
 
 // reachError connects to addr, by TLS if secure, and returns the error of Reach.
