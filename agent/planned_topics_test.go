@@ -3,7 +3,7 @@ package agent
 import "testing"
 
 // TestDeletedTopicDelaysNoOtherPlan: the plan of a topic that was deleted is not committed, because its
-// id cannot be confirmed, and those of other topics are.
+// id cannot be confirmed. The plans of other topics are.
 func TestDeletedTopicDelaysNoOtherPlan(t *testing.T) {
 	r, p := newPlannedRig(t, 1, 2)
 	r.makeTopic("u")

@@ -93,7 +93,7 @@ type Options struct {
 	Config func() (*sarama.Config, error)
 	// Failed is called with the error of each connection that could not be opened with these
 	// settings, from several goroutines at once. Subscriptions report an error that repeats only
-	// once. Nil means that nobody needs it.
+	// once. It may be nil.
 	Failed func(error)
 	// Lookup returns the addresses of a host. Nil means the system's resolver.
 	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)

@@ -118,8 +118,8 @@ func (f *flusher) commitError(err error) error {
 }
 
 // confirmTopics removes the partitions with a new plan whose topic was recreated, or may have been: the
-// records may be those of the new topic then, because the leader is asked for them by the name of the
-// topic. Once the brokers agree, the round of the partition ends. It returns the error of one of them.
+// sink may have records of the new topic then, because fetch requests have the name of the topic, and no
+// id. Once the brokers agree, the round of the partition ends. It returns the error of one of them.
 func (f *flusher) confirmTopics(ctx context.Context, sent map[*Partition]commitPoint) error {
 	var topics []string
 	for p, at := range sent {

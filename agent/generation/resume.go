@@ -124,9 +124,9 @@ func (g *Generation) completePlan(p *Partition, r *round) error {
 	return g.completePlan(p, r)
 }
 
-// confirmTopic returns an error if the topic of p was recreated. The leader is asked for records by the
-// name of the topic. So until the brokers have reported the new topic, what was read may be its records,
-// and must not be published as those of a plan for the former one.
+// confirmTopic returns an error if the topic of p was recreated. Fetch requests have the name of the
+// topic, and no id. So until the brokers have reported the new topic, its records may have been read.
+// They must not be published by a plan for the former topic.
 func (g *Generation) confirmTopic(ctx context.Context, p *Partition) error {
 	failed, err := g.env.Cluster.Confirm(ctx, []string{p.Topic})
 	if err = cmp.Or(err, failed[p.Topic]); err != nil {

@@ -90,9 +90,9 @@ func (c *Cluster) ReloadCredentials() (*login.Credentials, error) {
 // RecordError records an error of a connection to the cluster. Credentials that were
 // rejected once are rejected on every new connection, even if older connections live on.
 //
-// The fetcher calls it for each connection that it cannot open, because consumers report an error
-// that repeats only once: if nobody recorded the second rejection of a token that was too recent to
-// be discarded at the first one, it would never be replaced.
+// The fetcher calls it for each connection that it cannot open. Consumers do not, because they report
+// a repeated error once. A token that is too recent to be discarded at its first rejection is
+// discarded at the second one, so it would never be replaced if that were not recorded.
 func (c *Cluster) RecordError(err error) {
 	if creds := c.credentialsInUse(); creds != nil {
 		creds.RecordClusterError(err)

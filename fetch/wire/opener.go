@@ -20,7 +20,7 @@ import (
 type Opener struct {
 	dialer  *dial.Dialer
 	config  func() (*sarama.Config, error)
-	failed  func(error)  // nil if nobody needs it
+	failed  func(error)  // may be nil
 	maxWait atomic.Int64 // a time.Duration
 }
 

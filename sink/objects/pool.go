@@ -19,7 +19,7 @@ var (
 
 // A pool runs jobs of several sinks in goroutines of their own, a limited number at a time. The
 // sinks take turns. A sink whose last job has failed has one job at a time. Jobs that take long, and
-// those of servers that do not respond, have limits of their own; otherwise they would delay the sinks
+// jobs of servers that do not respond, have limits of their own; otherwise they would delay the sinks
 // of other servers.
 type pool struct {
 	limit int // of the jobs at a time: of all, without slow ones and trials, of one server, and of all trials

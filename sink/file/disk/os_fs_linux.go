@@ -23,8 +23,8 @@ func birthTime(fd int) (int64, error) {
 	return st.Btime.Sec*1e9 + int64(st.Btime.Nsec), nil
 }
 
-// Virtual reports whether a path is on a file system of the kernel, such as /proc, in which nobody can
-// create files. Its access rights do not say so to root.
+// Virtual reports whether a path is on a file system of the kernel, such as /proc, which does not
+// allow new files. Its access rights do not show that to root.
 func Virtual(path string) bool {
 	var s unix.Statfs_t
 	if err := unix.Statfs(path, &s); err != nil {

@@ -16,7 +16,7 @@ func reserve(int, int64, int64) error { return errors.ErrUnsupported }
 
 func birthTime(int) (int64, error) { return 0, errors.ErrUnsupported }
 
-// Virtual reports whether nobody can create files at a path. It is unknown here.
+// Virtual reports whether a path is on a file system of the kernel. It is unknown here.
 func Virtual(string) bool { return false }
 
 func renameNoReplace(from, to string) error { return errors.ErrUnsupported }

@@ -5,8 +5,8 @@
 // upload needs buffers of some 100 KiB, whatever the size of the object.
 //
 // Each request with content has a checksum that the store compares; S3 requires one for buckets with
-// object lock. Without TLS, it is a SHA-256, which the signature covers, so that nobody can change
-// the content on its way. With TLS, it is a CRC32, if the store knows it, because hashes take more CPU
+// object lock. Without TLS, it is a SHA-256, which the signature covers, so that a change of the content
+// on its way is rejected. With TLS, it is a CRC32, if the store knows it, because hashes take more CPU
 // time than all else of an upload. Until the store has returned a CRC32 with a response, which says
 // that it has compared it, requests have Content-MD5, too, which every store knows.
 //

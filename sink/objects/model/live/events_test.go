@@ -11,7 +11,7 @@ import (
 	"kcagent/sink/objects/store"
 )
 
-// settings are those of the file of the operator that decide about keys and records, and the
+// settings are the settings of the operator's file that decide about keys and records, and the
 // rotation.
 type settings struct {
 	bucket, key, zone, format, compression, decode, rotate string
@@ -169,8 +169,8 @@ func (s *scene) expire() {
 	s.logf("the committed offsets expire")
 }
 
-// otherGroup puts objects of a group that uses the same prefix and settings: those of n records from the
-// committed offset on.
+// otherGroup puts objects of another group, with the same prefix and settings. They have the n records
+// from the committed offset on.
 func (s *scene) otherGroup(partition int32, n int) {
 	s.Helper()
 	if s.settings.format != "raw" || s.settings.compression != "none" || s.settings.decode != "none" {

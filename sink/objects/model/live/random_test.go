@@ -109,7 +109,7 @@ func (s *storm) endAll(crash bool) {
 	}
 }
 
-// event lets an event of the model happen. Those that require a group without members end all processes.
+// event lets an event of the model happen. Events that require a group without members end all processes.
 func (s *storm) event() {
 	switch p := s.n(2); s.n(11) {
 	case 0, 1:
